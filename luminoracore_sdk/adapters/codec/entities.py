@@ -1,0 +1,167 @@
+"""Entities to records and back."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from luminoracore_sdk.adapters.codec.converter import settings_from_mapping, settings_to_mapping
+from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.adapters.codec.versions import (
+    CURRENT,
+    memory_document,
+    message_document,
+    session_document,
+)
+from luminoracore_sdk.application.ports.codec import ValueCodec
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    Payload,
+    SessionRecord,
+)
+from luminoracore_sdk.domain.errors import CorruptRecordError, LuminoraCoreSDKError
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.memory import MemoryEntry, retention
+from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.values import from_microseconds, to_microseconds
+
+__all__ = ["JsonEntityCodec"]
+
+T = TypeVar("T")
+
+
+class JsonEntityCodec:
+    """Writes entities as JSON documents of the current version; reads every version.
+
+    Args:
+        values: How a document becomes bytes.
+    """
+
+    def __init__(self, values: ValueCodec | None = None) -> None:
+        self._values = values or JsonCodec()
+
+    def session_record(self, session: Session) -> SessionRecord:
+        """Return the record of a session; see ``EntityCodec``."""
+        config = session.config
+        document = {
+            "v": CURRENT,
+            "personality": session.personality,
+            "provider": session.provider,
+            "config": settings_to_mapping(config),
+            "metadata": session.metadata,
+        }
+        return SessionRecord(
+            session_id=session.session_id,
+            payload=self._values.encode(document, where="session"),
+            user_id=config.user_id,
+            tags=config.tags,
+            ttl_us=None if config.ttl is None else round(config.ttl * 1_000_000),
+        )
+
+    def session(self, record: SessionRecord, *, backend: str) -> Session:
+        """Return the session of a record; see ``EntityCodec``."""
+        key = f"session {record.session_id!a}"
+        if record.payload is None:
+            raise CorruptRecordError(backend=backend, key=key, reason="it has no payload")
+
+        def build(document: JSONObject) -> Session:
+            placed = {
+                "ttl": None if record.ttl_us is None else record.ttl_us / 1_000_000,
+                "user_id": record.user_id,
+                "tags": record.tags,
+            }
+            config = settings_from_mapping(SessionConfig, {**document["config"], **placed})
+            return Session(
+                session_id=record.session_id,
+                personality=document["personality"],
+                provider=document["provider"],
+                config=config,
+                created_at=from_microseconds(record.created_at_us),
+                last_activity=from_microseconds(record.updated_at_us),
+                message_count=record.last_position,
+                version=record.version,
+                metadata=document["metadata"],
+            )
+
+        return self._read(record.payload, session_document, build, backend=backend, key=key)
+
+    def message_record(self, message: Message) -> MessageRecord:
+        """Return the record of a message; see ``EntityCodec``."""
+        if message.id is None or message.timestamp is None:
+            raise ValueError("a message needs an id and a timestamp before it is stored")
+        document: JSONObject = {"v": CURRENT, "content": message.content}
+        if message.metadata:
+            document["metadata"] = message.metadata
+        return MessageRecord(
+            message_id=message.id,
+            role=message.role.value,
+            created_at_us=to_microseconds(message.timestamp),
+            payload=self._values.encode(document, where="message"),
+        )
+
+    def message(self, record: MessageRecord, *, backend: str, session_id: str) -> Message:
+        """Return the message of a record; see ``EntityCodec``."""
+
+        def build(document: JSONObject) -> Message:
+            return Message(
+                role=record.role,
+                content=document["content"],
+                timestamp=from_microseconds(record.created_at_us),
+                metadata=document.get("metadata", {}),
+                id=record.message_id,
+                position=record.position,
+            )
+
+        key = f"message {record.position} of session {session_id!a}"
+        return self._read(record.payload, message_document, build, backend=backend, key=key)
+
+    def memory_record(self, scope: MemoryScope, entry: MemoryEntry, *, decay_factor: float) -> MemoryRecord:
+        """Return the record of a memory entry; see ``EntityCodec``."""
+        document = {
+            "v": CURRENT,
+            "value": entry.value,
+            "importance": entry.importance,
+            "category": entry.category.value,
+        }
+        return MemoryRecord(
+            scope=scope,
+            key=entry.key,
+            payload=self._values.encode(document, where="memory"),
+            expires_at_us=None if entry.expires_at is None else to_microseconds(entry.expires_at),
+            retention=retention(entry.importance, entry.updated_at, decay_factor=decay_factor),
+        )
+
+    def memory(self, record: MemoryRecord, *, backend: str) -> MemoryEntry:
+        """Return the entry of a record; see ``EntityCodec``."""
+
+        def build(document: JSONObject) -> MemoryEntry:
+            end = record.expires_at_us
+            return MemoryEntry(
+                key=record.key,
+                value=document["value"],
+                created_at=from_microseconds(record.created_at_us),
+                updated_at=from_microseconds(record.updated_at_us),
+                expires_at=None if end is None else from_microseconds(end),
+                importance=document["importance"],
+                category=document["category"],
+            )
+
+        key = f"memory {record.key!a} of {record.scope.kind} {record.scope.owner_id!a}"
+        return self._read(record.payload, memory_document, build, backend=backend, key=key)
+
+    def _read(
+        self,
+        payload: Payload,
+        upcast: Callable[[Any], JSONObject],
+        build: Callable[[JSONObject], T],
+        *,
+        backend: str,
+        key: str,
+    ) -> T:
+        document = self._values.decode(payload, backend=backend, key=key)
+        try:
+            return build(upcast(document))
+        except (KeyError, TypeError, ValueError, LuminoraCoreSDKError) as exc:
+            raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc

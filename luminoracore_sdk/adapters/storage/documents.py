@@ -1,0 +1,88 @@
+"""The documented document-level calls and the message stream, written once, on the primitives.
+
+``BaseStorage`` (every backend) and ``StorageWrapper`` (every wrapper) both build on this, so that a
+document saved through a wrapper goes through the wrapper's own primitives.
+"""
+
+from collections.abc import AsyncIterator
+
+import attrs
+
+from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.application.ports.codec import ValueCodec
+from luminoracore_sdk.application.ports.records import (
+    MessageRange,
+    MessageRecord,
+    SessionQuery,
+    SessionRecord,
+)
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import ConflictError, CorruptRecordError, InvalidJSONError
+from luminoracore_sdk.domain.json_value import JSONObject
+
+__all__ = ["DocumentCalls"]
+
+_LISTING_PAGE = 1000
+
+
+class DocumentCalls(SessionStorage):
+    """``save_session``, ``load_session``, ``list_sessions``, ``session_exists``, ``stream_messages``."""
+
+    _documents: ValueCodec = JsonCodec()
+
+    async def save_session(self, session_id: str, data: JSONObject) -> bool:
+        """Store a JSON object as the session's own document; see ``SessionStorage.save_session``."""
+        if type(data) is not dict:
+            raise InvalidJSONError("session document", f"type {type(data).__name__} is not a JSON object")
+        payload = self._documents.encode(data, where="session document")
+        while True:
+            found = await self.find_session(session_id)
+            record = found or SessionRecord(session_id=session_id, payload=None)
+            try:
+                await self.put_session(attrs.evolve(record, payload=payload), expected_version=record.version)
+            except ConflictError:  # another writer came between: its owner and tags must stay
+                continue
+            return True
+
+    async def load_session(self, session_id: str) -> JSONObject | None:
+        """Return the session's own document; see ``SessionStorage.load_session``."""
+        record = await self.find_session(session_id)
+        if record is None:
+            return None
+        key = f"session {session_id!a}"
+        if record.payload is None:
+            raise CorruptRecordError(backend=self.backend, key=key, reason="it has no payload")
+        document = self._documents.decode(record.payload, backend=self.backend, key=key)
+        if type(document) is not dict:
+            raise CorruptRecordError(
+                backend=self.backend, key=key, reason="its document is not a JSON object"
+            )
+        return document
+
+    async def list_sessions(self) -> list[str]:
+        """Return every id, by time of creation; see ``SessionStorage.list_sessions``."""
+        ids: list[str] = []
+        query = SessionQuery(limit=_LISTING_PAGE)
+        while True:
+            page = await self.query_sessions(query)
+            ids.extend(record.session_id for record in page.sessions)
+            if page.next_cursor is None:
+                return ids
+            query = attrs.evolve(query, cursor=page.next_cursor)
+
+    async def session_exists(self, session_id: str) -> bool:
+        """Tell whether there is such a session."""
+        return await self.find_session(session_id) is not None
+
+    async def stream_messages(
+        self, session_id: str, *, after: int = 0, before: int | None = None, chunk: int = 500
+    ) -> AsyncIterator[MessageRecord]:
+        """Yield a range in constant memory; see ``SessionStorage.stream_messages``."""
+        while True:
+            span = MessageRange(after=after, before=before, limit=chunk)
+            messages = await self.read_messages(session_id, span)
+            for message in messages:
+                yield message
+            if len(messages) < chunk:
+                return
+            after = messages[-1].position

@@ -1,0 +1,262 @@
+"""The memory backend: the reference for the contract, and what tests use."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Sequence
+from threading import RLock
+
+import attrs
+
+from luminoracore_sdk.adapters.storage.base import BaseStorage, is_live, replay_receipt
+from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Page,
+    Purged,
+    SessionQuery,
+    SessionRecord,
+)
+
+__all__ = ["InMemoryStorage"]
+
+
+@attrs.define
+class _Stored:
+    header: SessionRecord
+    messages: list[MessageRecord] = attrs.field(factory=list)
+    positions: dict[str, int] = attrs.field(factory=dict)
+
+
+class InMemoryStorage(BaseStorage):
+    """Keeps everything in this process; gone with it.
+
+    Records are immutable and payloads are bytes, so nothing that a caller holds is the store's own.
+    Works on any event loop, and on several: every call is one step under a lock.
+
+    Args:
+        clock: Tells the time; the computer's own when None.
+    """
+
+    backend_name = "memory"
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        super().__init__(clock=clock)
+        self._lock = RLock()
+        self._sessions: dict[str, _Stored] = {}
+        self._order: list[tuple[int, str]] = []
+        self._memories: dict[MemoryScope, dict[str, MemoryRecord]] = {}
+
+    async def _ping(self) -> None:
+        return None
+
+    async def _schema_version(self) -> int:
+        return 1
+
+    # -- sessions --------------------------------------------------------------------------------
+
+    def _live(self, session_id: str, now_us: int) -> _Stored | None:
+        stored = self._sessions.get(session_id)
+        if stored is None or is_live(stored.header.updated_at_us, stored.header.ttl_us, now_us):
+            return stored
+        self._remove(session_id)
+        return None
+
+    def _existing(self, session_id: str, now_us: int) -> _Stored:
+        stored = self._live(session_id, now_us)
+        if stored is None:
+            raise self._not_found(session_id)
+        return stored
+
+    def _remove(self, session_id: str) -> None:
+        stored = self._sessions.pop(session_id)
+        place = bisect_left(self._order, (stored.header.created_at_us, session_id))
+        del self._order[place]
+        self._memories.pop(MemoryScope("session", session_id), None)
+
+    async def _put_session(
+        self, record: SessionRecord, expected_version: int | None, now_us: int
+    ) -> SessionRecord:
+        with self._lock:
+            stored = self._live(record.session_id, now_us)
+            version = stored.header.version if stored else 0
+            if expected_version is not None and expected_version != version:
+                raise self._version_conflict(record.session_id, expected_version, version)
+            header = attrs.evolve(
+                record,
+                created_at_us=stored.header.created_at_us if stored else now_us,
+                updated_at_us=now_us,
+                version=version + 1,
+                last_position=len(stored.messages) if stored else 0,
+            )
+            if stored:
+                stored.header = header
+            else:
+                self._sessions[record.session_id] = _Stored(header)
+                insort(self._order, (now_us, record.session_id))
+            return header
+
+    async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
+        with self._lock:
+            stored = self._live(session_id, now_us)
+            return stored.header if stored else None
+
+    async def _delete_session(self, session_id: str, now_us: int) -> bool:
+        with self._lock:
+            if self._live(session_id, now_us) is None:
+                return False
+            self._remove(session_id)
+            return True
+
+    async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
+        with self._lock:
+            found: list[SessionRecord] = []
+            for header in self._matching(query, now_us):
+                if len(found) == query.limit:
+                    last = found[-1]
+                    return Page(sessions=tuple(found), next_cursor=(last.created_at_us, last.session_id))
+                found.append(attrs.evolve(header, payload=None))
+            return Page(sessions=tuple(found), next_cursor=None)
+
+    def _matching(self, query: SessionQuery, now_us: int) -> Iterator[SessionRecord]:
+        for session_id in self._candidates(query):
+            header = self._sessions[session_id].header
+            if (
+                is_live(header.updated_at_us, header.ttl_us, now_us)
+                and query.user_id in (None, header.user_id)
+                and (query.tag is None or query.tag in header.tags)
+            ):
+                yield header
+
+    def _candidates(self, query: SessionQuery) -> Iterable[str]:
+        start, end = 0, len(self._order)
+        if query.created_after_us is not None:
+            start = bisect_left(self._order, (query.created_after_us, ""))
+        if query.created_before_us is not None:
+            end = bisect_left(self._order, (query.created_before_us, ""))
+        if query.cursor is not None and query.newest_first:
+            end = min(end, bisect_left(self._order, query.cursor))
+        elif query.cursor is not None:
+            start = max(start, bisect_right(self._order, query.cursor))
+        places = range(end - 1, start - 1, -1) if query.newest_first else range(start, end)
+        return (self._order[place][1] for place in places)
+
+    # -- messages --------------------------------------------------------------------------------
+
+    async def _append_messages(
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        expected_last: int | None,
+        now_us: int,
+    ) -> AppendReceipt:
+        with self._lock:
+            stored = self._existing(session_id, now_us)
+            known = {
+                message.message_id: stored.positions[message.message_id]
+                for message in messages
+                if message.message_id in stored.positions
+            }
+            if receipt := replay_receipt(self.backend_name, messages, known):
+                return receipt
+            last = len(stored.messages)
+            if expected_last is not None and expected_last != last:
+                raise self._position_conflict(session_id, expected_last, last)
+            for position, message in enumerate(messages, start=last + 1):
+                stored.messages.append(attrs.evolve(message, position=position))
+                stored.positions[message.message_id] = position
+            new_last = last + len(messages)
+            stored.header = attrs.evolve(stored.header, updated_at_us=now_us, last_position=new_last)
+            return AppendReceipt(first_position=last + 1, last_position=new_last)
+
+    async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
+        with self._lock:
+            messages = self._existing(session_id, now_us).messages
+            end = len(messages) if span.before is None else min(len(messages), span.before - 1)
+            start = min(max(0, span.after), max(0, end))
+            if span.limit is not None and span.newest:
+                start = max(start, end - span.limit)
+            elif span.limit is not None:
+                end = min(end, start + span.limit)
+            return messages[start : max(start, end)]
+
+    async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
+        with self._lock:
+            stored = self._existing(session_id, now_us)
+            removed = stored.messages[after:]
+            del stored.messages[after:]
+            for message in removed:
+                del stored.positions[message.message_id]
+            stored.header = attrs.evolve(
+                stored.header, updated_at_us=now_us, last_position=len(stored.messages)
+            )
+            return len(removed)
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    def _entries(self, scope: MemoryScope, now_us: int) -> dict[str, MemoryRecord]:
+        if scope.kind == "session" and self._live(scope.owner_id, now_us) is None:
+            return {}
+        entries = self._memories.get(scope, {})
+        for key in [key for key, entry in entries.items() if _is_gone(entry, now_us)]:
+            del entries[key]
+        return entries
+
+    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
+        with self._lock:
+            if record.scope.kind == "session":
+                self._existing(record.scope.owner_id, now_us)
+            self._entries(record.scope, now_us)
+            entries = self._memories.setdefault(record.scope, {})
+            before = entries.get(record.key)
+            kept = attrs.evolve(
+                record,
+                created_at_us=before.created_at_us if before else now_us,
+                updated_at_us=now_us,
+            )
+            entries[record.key] = kept
+            if max_entries is not None and len(entries) > max_entries:
+                others = [entry for entry in entries.values() if entry is not kept]
+                others.sort(key=lambda entry: (entry.retention, entry.updated_at_us, entry.key))
+                for entry in others[: len(entries) - max_entries]:
+                    del entries[entry.key]
+            return kept
+
+    async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
+        with self._lock:
+            return self._entries(scope, now_us).get(key)
+
+    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
+        with self._lock:
+            entries = self._entries(scope, now_us).values()
+            return sorted(entries, key=lambda entry: (entry.created_at_us, entry.key))
+
+    async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
+        with self._lock:
+            return self._entries(scope, now_us).pop(key, None) is not None
+
+    async def _clear_memories(self, scope: MemoryScope, now_us: int) -> int:
+        with self._lock:
+            entries = self._entries(scope, now_us)
+            count = len(entries)
+            entries.clear()
+            return count
+
+    async def _purge_expired(self, now_us: int) -> Purged:
+        with self._lock:
+            before = len(self._sessions)
+            for session_id in list(self._sessions):
+                self._live(session_id, now_us)
+            memories = 0
+            for entries in self._memories.values():
+                gone = [key for key, entry in entries.items() if _is_gone(entry, now_us)]
+                memories += len(gone)
+                for key in gone:
+                    del entries[key]
+            return Purged(sessions=before - len(self._sessions), memories=memories)
+
+
+def _is_gone(entry: MemoryRecord, now_us: int) -> bool:
+    return entry.expires_at_us is not None and entry.expires_at_us <= now_us

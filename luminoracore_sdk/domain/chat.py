@@ -1,0 +1,165 @@
+"""What goes to a model provider and what comes back."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Self
+
+import attrs
+
+from luminoracore_sdk.domain.errors import ProviderError
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json, copy_json
+
+__all__ = ["ChatMessage", "ChatResponse", "ProviderConfig"]
+
+_SECRET_NAME = re.compile(
+    r"api[-_]?key|authorization|password|secret|credential|(^|[-_])token$", re.IGNORECASE
+)
+_CREDENTIALS_IN_URL = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE)
+
+
+def _check_name(_: object, __: object, value: Any) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ProviderError(f"provider_config needs a 'name', a text; got {type(value).__name__}")
+
+
+def _check_text(_: object, attribute: Any, value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ProviderError(
+            f"provider_config: {attribute.name!r} must be a non-empty text, not {type(value).__name__}"
+        )
+
+
+def _check_url(_: object, __: object, value: str | None) -> None:
+    if value is None:
+        return
+    if not value.startswith(("http://", "https://")):
+        raise ProviderError("provider_config: 'base_url' must begin with http:// or https://")
+    if _CREDENTIALS_IN_URL.match(value):
+        raise ProviderError(
+            "provider_config: 'base_url' holds credentials; it is stored, so pass them as 'api_key'"
+        )
+
+
+def _check_extra(_: object, __: object, value: object) -> None:
+    if type(value) is not dict:
+        raise ProviderError(f"provider_config: 'extra' must be a dict, not {type(value).__name__}")
+    check_json(value, where="provider_config['extra']")
+
+
+@attrs.frozen
+class ProviderConfig:
+    """Which provider answers, and how it is reached.
+
+    Attributes:
+        name: A registered name: echo, openai, anthropic, deepseek, mistral, llama …
+        api_key: Never stored, never shown; None: ``<NAME>_API_KEY`` in the environment.
+        model: None: the provider's default.
+        base_url: Of a compatible server; None: the provider's own.
+        extra: Settings of the provider class, a JSON object. Entries whose name says that they are
+            secret (api_key, authorization, token …) are treated like ``api_key``.
+    Raises:
+        ProviderError: A field is wrong; the text never holds the key.
+    """
+
+    name: str = attrs.field(validator=_check_name)
+    api_key: str | None = attrs.field(default=None, repr=False, validator=_check_text)
+    model: str | None = attrs.field(default=None, validator=_check_text)
+    base_url: str | None = attrs.field(default=None, validator=[_check_text, _check_url])
+    extra: JSONObject = attrs.field(factory=dict, repr=False, validator=_check_extra)
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Read a ``provider_config``.
+
+        Raises:
+            ProviderError: Not an object, a field missing, unknown or wrong.
+        """
+        if not isinstance(data, Mapping):
+            raise ProviderError(f"provider_config must be a dict, not {type(data).__name__}")
+        known = [field.name for field in attrs.fields(cls)]
+        if unknown := sorted(str(key) for key in data if key not in known):
+            raise ProviderError(
+                f"provider_config has an unknown key {unknown[0]!a}; it knows: {', '.join(known)}"
+            )
+        extra = data.get("extra")
+        values = {**data, "name": data.get("name"), "extra": {} if extra is None else extra}
+        if isinstance(values["extra"], Mapping):
+            values["extra"] = copy_json(dict(values["extra"]))
+        return cls(**values)
+
+    def public(self) -> JSONObject:
+        """Return what may be stored: no key, no secret of ``extra``."""
+        return {
+            "name": self.name,
+            "model": self.model,
+            "base_url": self.base_url,
+            "extra": _without_secrets(self.extra),
+        }
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return every secret text in it, for scrubbing errors."""
+        found = [self.api_key] if self.api_key else []
+        return (*found, *_secret_texts(self.extra))
+
+
+def _without_secrets(value: JSONValue) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items() if not _SECRET_NAME.search(key)}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return value
+
+
+def _secret_texts(value: JSONValue) -> list[str]:
+    if isinstance(value, dict):
+        own = [
+            item for key, item in value.items() if _SECRET_NAME.search(key) and isinstance(item, str) and item
+        ]
+        return own + [text for item in value.values() for text in _secret_texts(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _secret_texts(item)]
+    return []
+
+
+@attrs.frozen
+class ChatMessage:
+    """One message of a prompt.
+
+    Attributes:
+        role: system, user, assistant or tool.
+        content: Text, or a JSON value that the provider understands (a list of parts).
+        metadata: ``tool_calls`` and ``tool_call_id`` are handed to the provider; other keys are not.
+    """
+
+    role: str
+    content: JSONValue
+    metadata: JSONObject = attrs.field(factory=dict)
+
+    def to_dict(self) -> JSONObject:
+        """Return the two fields that every chat protocol has."""
+        return {"role": str(self.role), "content": self.content}
+
+
+@attrs.frozen
+class ChatResponse:
+    """An answer, or one delta of a streamed answer.
+
+    Attributes:
+        content: The text; of a delta, only what is new.
+        role: assistant.
+        finish_reason: Why the model stopped (stop, length, tool_calls …); None on all deltas but the last.
+        usage: Token counts as the provider gives them, or None.
+        model: The model that answered.
+        provider_metadata: Whatever else the provider says: ``id``, ``tool_calls`` …
+    """
+
+    content: str
+    role: str = "assistant"
+    finish_reason: str | None = None
+    usage: JSONObject | None = None
+    model: str | None = None
+    provider_metadata: JSONObject = attrs.field(factory=dict)
+
+    def to_dict(self) -> JSONObject:
+        """Return a JSON object."""
+        return attrs.asdict(self)

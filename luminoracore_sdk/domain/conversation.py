@@ -1,0 +1,75 @@
+"""A conversation as its reader holds it: a snapshot, never the store's own object."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Self
+
+import attrs
+
+from luminoracore_sdk.domain.errors import ValidationError
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.values import parse_time, to_utc
+
+__all__ = ["Conversation"]
+
+
+@attrs.frozen
+class Conversation:
+    """The newest messages of one session, oldest first.
+
+    Attributes:
+        session_id: Whose conversation it is.
+        messages: A list of its own; changing it changes nothing in the store.
+        metadata: A JSON object.
+        created_at: When the session began, UTC.
+        updated_at: When the last message was added, UTC.
+    """
+
+    session_id: str
+    messages: list[Message] = attrs.field(factory=list)
+    metadata: JSONObject = attrs.field(factory=dict)
+    created_at: datetime = attrs.field(kw_only=True, converter=to_utc)
+    updated_at: datetime = attrs.field(kw_only=True, converter=to_utc)
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self.messages)
+
+    def __bool__(self) -> bool:
+        """A conversation without messages is still a conversation."""
+        return True
+
+    def get_recent_messages(self, count: int) -> list[Message]:
+        """Return the newest ``count`` messages, oldest first; none for 0 or less."""
+        return self.messages[-count:] if count > 0 else []
+
+    def to_dict(self) -> JSONObject:
+        """Return a JSON object with ISO 8601 times."""
+        return {
+            "session_id": self.session_id,
+            "messages": [message.to_dict() for message in self.messages],
+            "metadata": self.metadata,
+            "created_at": self.created_at.isoformat(),
+            "updated_at": self.updated_at.isoformat(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what ``to_dict`` writes.
+
+        Raises:
+            ValidationError: A field is missing or wrong.
+        """
+        try:
+            return cls(
+                session_id=data["session_id"],
+                messages=[Message.from_dict(item) for item in data.get("messages", [])],
+                metadata=dict(data.get("metadata") or {}),
+                created_at=parse_time(data["created_at"]),
+                updated_at=parse_time(data["updated_at"]),
+            )
+        except KeyError as exc:
+            raise ValidationError(f"a conversation needs the field {exc}") from exc

@@ -1,0 +1,92 @@
+"""What a JSON value is here, exactly (RFC 8259), and the three things we do with one.
+
+The rules are strict because a value must come back *equal*: a tuple would come back as a list,
+an integer key as text, NaN not at all. So they are refused before anything is written.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from luminoracore_sdk.domain.errors import InvalidJSONError
+
+__all__ = ["MAX_JSON_DEPTH", "JSONObject", "JSONValue", "check_json", "copy_json", "same_json"]
+
+JSONValue = None | bool | int | float | str | list[Any] | dict[str, Any]
+"""None, bool, int of any size, finite float, str (NUL and lone surrogates too), list, dict with str keys."""
+
+JSONObject = dict[str, Any]
+
+MAX_JSON_DEPTH = 200
+"""Deepest nesting kept. orjson 3.13 writes at most 254 levels, and a record adds a few of its own."""
+
+_SCALARS = (str, int, bool, type(None))
+
+
+def check_json(value: object, *, where: str = "value") -> None:
+    """Refuse what would not come back equal.
+
+    Args:
+        value: Anything.
+        where: How the error names the value.
+    Raises:
+        InvalidJSONError: NaN, an infinity, a type JSON does not have (subclasses included),
+            a key that is not ``str``, or more than 200 levels; names the place inside the value.
+    """
+    if type(value) in _SCALARS:
+        return
+    level: list[tuple[object, str]] = [(value, where)]
+    for _ in range(MAX_JSON_DEPTH + 1):
+        level = [child for node, path in level for child in _children(node, path)]
+        if not level:
+            return
+    raise InvalidJSONError(where, f"nested deeper than {MAX_JSON_DEPTH} levels")
+
+
+def _children(node: object, path: str) -> Iterator[tuple[object, str]]:
+    if type(node) is dict:
+        for key, item in node.items():
+            if type(key) is not str:
+                raise InvalidJSONError(path, f"a key is of type {type(key).__name__}, not str")
+            if type(item) not in _SCALARS:
+                yield item, f"{path}[{key[:40]!a}]"
+    elif type(node) is list:
+        for index, item in enumerate(node):
+            if type(item) not in _SCALARS:
+                yield item, f"{path}[{index}]"
+    else:
+        _check_leaf(node, path)
+
+
+def _check_leaf(leaf: object, path: str) -> None:
+    if type(leaf) is float:
+        if not math.isfinite(leaf):
+            raise InvalidJSONError(path, f"{leaf} has no JSON form")
+    elif type(leaf) not in _SCALARS:
+        raise InvalidJSONError(path, f"type {type(leaf).__name__} is not a JSON type")
+
+
+def copy_json(value: Any) -> Any:
+    """Return an independent copy of a JSON value, to at most 200 levels deep (see ``check_json``)."""
+    if type(value) is dict:
+        return {key: copy_json(item) for key, item in value.items()}
+    if type(value) is list:
+        return [copy_json(item) for item in value]
+    return value
+
+
+def same_json(left: Any, right: Any) -> bool:
+    """Tell whether two JSON values are equal *and* of the same types.
+
+    Stricter than ``==``: ``1``, ``1.0`` and ``True`` differ, ``0.0`` and ``-0.0`` differ, and
+    the order of keys counts.
+    """
+    if type(left) is not type(right):
+        return False
+    if type(left) is dict:
+        return list(left) == list(right) and all(same_json(left[key], right[key]) for key in left)
+    if type(left) is list:
+        return len(left) == len(right) and all(map(same_json, left, right))
+    if type(left) is float:
+        return bool(left == right) and math.copysign(1.0, left) == math.copysign(1.0, right)
+    return bool(left == right)

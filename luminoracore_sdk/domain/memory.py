@@ -1,0 +1,107 @@
+"""What is remembered: entries, how their importance fades, and which ones are let go first."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from math import inf, log
+
+import attrs
+
+from luminoracore_sdk.domain.errors import ValidationError
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.values import check_id, to_microseconds, to_utc
+
+__all__ = [
+    "DECAY_PERIOD",
+    "MemoryCategory",
+    "MemoryEntry",
+    "importance_at",
+    "is_expired",
+    "retention",
+]
+
+DECAY_PERIOD = timedelta(days=30)
+"""``decay_factor`` is the share of its importance that an entry loses in this time."""
+
+_CERTAIN_DECAY = 1 - 1e-9
+
+
+class MemoryCategory(StrEnum):
+    """What kind of thing is remembered; ``MemoryConfig.track_*`` switches the last four."""
+
+    FACT = "fact"
+    TOPIC = "topic"
+    PREFERENCE = "preference"
+    CONTEXT = "context"
+    EMOTION = "emotion"
+
+
+def _check_importance(_: object, __: object, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValidationError(f"importance must be a number from 0 to 1, not {value!r}")
+
+
+def _check_key(_: object, __: object, value: str) -> None:
+    check_id(value, "memory key")
+
+
+@attrs.frozen(kw_only=True)
+class MemoryEntry:
+    """One remembered value.
+
+    Attributes:
+        key: Its name within the session.
+        value: Any JSON value.
+        created_at: When the key was first stored, UTC.
+        updated_at: When the value was last stored, UTC.
+        expires_at: From then on it is gone; None: never.
+        importance: 0..1 when stored; it fades, see ``importance_at``.
+        category: What kind of thing it is.
+    """
+
+    key: str = attrs.field(validator=_check_key)
+    value: JSONValue
+    created_at: datetime = attrs.field(converter=to_utc)
+    updated_at: datetime = attrs.field(converter=to_utc)
+    expires_at: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(to_utc))
+    importance: float = attrs.field(default=1.0, validator=_check_importance)
+    category: MemoryCategory = attrs.field(default=MemoryCategory.FACT, converter=MemoryCategory)
+
+    def to_dict(self) -> JSONObject:
+        """Return a JSON object with ISO 8601 times."""
+        return {
+            "key": self.key,
+            "value": self.value,
+            "created_at": self.created_at.isoformat(),
+            "updated_at": self.updated_at.isoformat(),
+            "expires_at": self.expires_at.isoformat() if self.expires_at else None,
+            "importance": self.importance,
+            "category": self.category.value,
+        }
+
+
+def is_expired(entry: MemoryEntry, now: datetime) -> bool:
+    """Tell whether an entry has reached its end."""
+    return entry.expires_at is not None and entry.expires_at <= now
+
+
+def importance_at(entry: MemoryEntry, now: datetime, *, decay_factor: float) -> float:
+    """Return the importance left: ``importance × (1 − decay_factor) ^ (age / 30 days)``.
+
+    Age counts from when the value was last stored.
+    """
+    age = max(now - entry.updated_at, timedelta()) / DECAY_PERIOD
+    return float(entry.importance * (1 - decay_factor) ** age)
+
+
+def retention(importance: float, stored_at: datetime, *, decay_factor: float) -> float:
+    """Return the rank by which a full memory lets entries go: the lowest goes first.
+
+    It orders entries as ``importance_at`` does at every point in time, but is a constant: all fade
+    at one rate, so the order of ``log(importance) + rate × stored_at`` never changes. A store can
+    keep it in an index. Without decay, importance alone decides. Microseconds are divided down to
+    decay periods, so that neighbouring stores still differ in a double.
+    """
+    weight = log(importance) if importance > 0 else -inf
+    rate = -log(1 - min(decay_factor, _CERTAIN_DECAY))
+    rank = weight + rate * (to_microseconds(stored_at) / (DECAY_PERIOD / timedelta(microseconds=1)))
+    return max(rank, -1e300)

@@ -5,3 +5,7 @@ Core package is not installed; an installed Core always wins.
 """
 
 __version__ = "0.1.0"
+
+from luminoracore_sdk.adapters import core_import as _core_import
+
+_core_import.install()

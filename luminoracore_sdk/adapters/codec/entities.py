@@ -42,6 +42,10 @@ class JsonEntityCodec:
     def __init__(self, values: ValueCodec | None = None) -> None:
         self._values = values or JsonCodec()
 
+    def settings(self, kind: type[T], data: object) -> T:
+        """Return a settings object; see ``EntityCodec.settings``."""
+        return data if isinstance(data, kind) else settings_from_mapping(kind, data)
+
     def session_record(self, session: Session) -> SessionRecord:
         """Return the record of a session; see ``EntityCodec``."""
         config = session.config

@@ -8,12 +8,18 @@ is written by ``json``, and the tag says who must read it:
     Read by either; written by orjson.
 ``json-wide``
     Read by ``json`` only: it holds wide integers or escaped lone surrogates.
+``…+opt1``
+    In the package's own ``opt1`` notation (``adapters.optimizer.notation``); read here too, so that
+    switching the optimizer off leaves every record readable.
 """
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 
+from luminoracore_sdk.adapters.optimizer.notation import MARK, expand
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
@@ -41,22 +47,34 @@ class JsonCodec:
 
     def decode(self, payload: Payload, *, backend: str, key: str) -> JSONValue:
         """Return the value; see ``ValueCodec.decode``."""
+        reader = _READERS.get(payload.tag)
+        if reader is None:
+            raise UnreadablePayloadError(
+                backend=backend,
+                key=key,
+                reason=f"it is tagged {payload.tag!r}; switch on the wrapper that wrote it",
+            )
         try:
-            if payload.tag == JSON:
-                value: JSONValue = orjson.loads(payload.data)
-            elif payload.tag == JSON_WIDE:
-                value = json.loads(payload.data)
-            else:
-                raise UnreadablePayloadError(
-                    backend=backend,
-                    key=key,
-                    reason=f"it is tagged {payload.tag!r}; switch on the wrapper that wrote it",
-                )
-        except ValueError as exc:
-            if isinstance(exc, UnreadablePayloadError):
-                raise
-            raise CorruptRecordError(backend=backend, key=key, reason="not valid JSON") from exc
+            value: JSONValue = reader(payload.data)
+        except (ValueError, LookupError, TypeError, RecursionError) as exc:
+            raise CorruptRecordError(backend=backend, key=key, reason=f"not valid {payload.tag}") from exc
         return value
+
+
+def _read_small(data: bytes) -> Any:
+    return expand(orjson.loads(data)[1])
+
+
+def _read_small_wide(data: bytes) -> Any:
+    return expand(json.loads(data)[1])
+
+
+_READERS: dict[str, Callable[[bytes], Any]] = {
+    JSON: orjson.loads,
+    JSON_WIDE: json.loads,
+    f"{JSON}+{MARK}": _read_small,
+    f"{JSON_WIDE}+{MARK}": _read_small_wide,
+}
 
 
 def _dump_wide(value: object, where: str) -> str:

@@ -86,7 +86,7 @@ class InMemoryStorage(BaseStorage):
                 raise self._version_conflict(record.session_id, expected_version, version)
             header = attrs.evolve(
                 record,
-                created_at_us=stored.header.created_at_us if stored else now_us,
+                created_at_us=stored.header.created_at_us if stored else record.created_at_us or now_us,
                 updated_at_us=now_us,
                 version=version + 1,
                 last_position=len(stored.messages) if stored else 0,
@@ -95,7 +95,7 @@ class InMemoryStorage(BaseStorage):
                 stored.header = header
             else:
                 self._sessions[record.session_id] = _Stored(header)
-                insort(self._order, (now_us, record.session_id))
+                insort(self._order, (header.created_at_us, record.session_id))
             return header
 
     async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
@@ -213,7 +213,7 @@ class InMemoryStorage(BaseStorage):
             before = entries.get(record.key)
             kept = attrs.evolve(
                 record,
-                created_at_us=before.created_at_us if before else now_us,
+                created_at_us=before.created_at_us if before else record.created_at_us or now_us,
                 updated_at_us=now_us,
             )
             entries[record.key] = kept

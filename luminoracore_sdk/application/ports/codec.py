@@ -1,6 +1,6 @@
 """The codec port: JSON values and entities to payloads, and back."""
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
@@ -15,6 +15,8 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.session import Session
 
 __all__ = ["EntityCodec", "ValueCodec"]
+
+T = TypeVar("T")
 
 
 class ValueCodec(Protocol):
@@ -40,6 +42,14 @@ class ValueCodec(Protocol):
 
 class EntityCodec(Protocol):
     """Entities to records and back; reads records of every earlier version too."""
+
+    def settings(self, kind: type[T], data: object) -> T:
+        """Return a settings object: ``data`` itself when it is one already, else made of a mapping.
+
+        Raises:
+            ValidationError: Not a mapping, an unknown key, a wrong value.
+        """
+        ...
 
     def session_record(self, session: Session) -> SessionRecord:
         """Return the record of a session; never holds a secret."""

@@ -47,7 +47,7 @@ def _sorted(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(tags)))
 
 
-_TEXT_STEPS = frozenset({"json", "json-wide", "opt1"})
+_TEXT_STEPS = frozenset({"json", "json-wide", "opt1", "opt0"})
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +60,7 @@ class SessionRecord:
         tags: Labels, sorted and distinct.
         ttl_us: Microseconds after ``updated_at_us`` at which it is gone; None: never.
         payload: The session's own document; None in listings.
-        created_at_us: Given by the store at the first put, kept by later ones.
+        created_at_us: At the first put as given, or the present when 0; kept by later puts.
         updated_at_us: Given by the store: the last put, append or truncate, whichever is newest.
         version: Given by the store: 1, 2, 3 … one up with each put; not changed by appends.
         last_position: Given by the store: the position of the newest message; 0: none.
@@ -152,8 +152,8 @@ class MemoryRecord:
         expires_at_us: From then on it counts as absent; None: never.
         retention: When a scope is full, the lowest goes first, then the oldest ``updated_at_us``.
         payload: The entry's own document.
-        created_at_us: Given by the store at the first put, kept by later ones (not by one that
-            replaces an expired record).
+        created_at_us: At the first put as given, or the present when 0; kept by later puts (not by
+            one that replaces an expired record).
         updated_at_us: Given by the store at each put.
     """
 

@@ -1,0 +1,122 @@
+"""The package's own optimizer: ``expand(compress(value))`` is ``value``, for every JSON value."""
+
+import json
+from collections import OrderedDict
+from typing import Any
+
+import attrs
+
+from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.adapters.optimizer.notation import MARK, REPEAT, TABLE, expand, write_key
+from luminoracore_sdk.domain.json_value import check_json, copy_json
+
+__all__ = ["OptimizationConfig", "Optimizer"]
+
+_LARGEST_CACHED = 64 * 1024
+"""Bytes of JSON above which a value is not worth the memory of a cache entry."""
+
+_SMALLEST_REPEAT = len('{"@":10}')
+
+
+@attrs.frozen
+class OptimizationConfig:
+    """What an optimizer does. Every combination reads what every other one wrote.
+
+    Attributes:
+        key_abbreviation: Write well-known keys (content, timestamp, metadata …) as one or two letters.
+        compact_format: Write a list of objects with the same keys as a table: keys once, then rows.
+        minify_json: ``compress_text`` writes no white space.
+        deduplicate_memory: Write an item of a list that occurred before in it as a reference.
+        cache_enabled: Keep the newest results of ``compress`` of whole values.
+        cache_size: How many.
+    """
+
+    key_abbreviation: bool = True
+    compact_format: bool = True
+    minify_json: bool = True
+    deduplicate_memory: bool = True
+    cache_enabled: bool = True
+    cache_size: int = attrs.field(default=128, validator=attrs.validators.ge(1))
+
+
+class Optimizer:
+    """Makes JSON values smaller, and restores them exactly.
+
+    Args:
+        config: What it does; everything by default.
+    """
+
+    def __init__(self, config: OptimizationConfig | None = None) -> None:
+        self.config = config or OptimizationConfig()
+        self._codec = JsonCodec()
+        self._cache: OrderedDict[bytes, Any] = OrderedDict()
+
+    def compress(self, data: Any) -> Any:
+        """Return a JSON value in the ``opt1`` notation, independent of ``data``.
+
+        Raises:
+            InvalidJSONError: ``data`` is not a JSON value.
+        """
+        check_json(data, where="data")
+        if not self.config.cache_enabled or len(key := self._identity(data)) > _LARGEST_CACHED:
+            return [MARK, self._write(data)]
+        if key not in self._cache:
+            self._cache[key] = [MARK, self._write(data)]
+            if len(self._cache) > self.config.cache_size:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return copy_json(self._cache[key])
+
+    def expand(self, data: Any) -> Any:
+        """Return what ``compress`` was given; a value that it did not make is returned as it is."""
+        if type(data) is list and len(data) == 2 and data[0] == MARK:
+            return expand(data[1])
+        return data
+
+    def compress_text(self, data: Any) -> str:
+        """Return ``compress(data)`` as JSON text."""
+        separators = (",", ":") if self.config.minify_json else (", ", ": ")
+        return json.dumps(self.compress(data), separators=separators, allow_nan=False)
+
+    def expand_text(self, text: str) -> Any:
+        """Return what ``compress_text`` was given."""
+        return self.expand(json.loads(text))
+
+    def _identity(self, value: Any) -> bytes:
+        return self._codec.encode(value).data
+
+    def _write(self, value: Any) -> Any:
+        if type(value) is dict:
+            abbreviate = self.config.key_abbreviation
+            return {write_key(key, abbreviate=abbreviate): self._write(item) for key, item in value.items()}
+        if type(value) is list:
+            return self._write_table(value) if self._is_table(value) else self._write_list(value)
+        return value
+
+    def _is_table(self, items: list[Any]) -> bool:
+        if not self.config.compact_format or len(items) < 2 or type(items[0]) is not dict:
+            return False
+        keys = list(items[0])
+        return bool(keys) and all(type(item) is dict and list(item) == keys for item in items)
+
+    def _write_table(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        keys = [write_key(key, abbreviate=self.config.key_abbreviation) for key in items[0]]
+        rows = [[self._write(value) for value in item.values()] for item in items]
+        return {TABLE: [keys, *self._without_repeats(rows, items, lambda index: index)]}
+
+    def _write_list(self, items: list[Any]) -> list[Any]:
+        written = [self._write(item) for item in items]
+        return self._without_repeats(written, items, lambda index: {REPEAT: index})
+
+    def _without_repeats(self, written: list[Any], items: list[Any], reference: Any) -> list[Any]:
+        if not self.config.deduplicate_memory:
+            return written
+        seen: dict[bytes, int] = {}
+        result: list[Any] = []
+        for index, (text, item) in enumerate(zip(written, items, strict=True)):
+            identity = self._identity(item) if type(item) in (dict, list) else b""
+            if len(identity) <= _SMALLEST_REPEAT or (first := seen.setdefault(identity, index)) == index:
+                result.append(text)
+            else:
+                result.append(reference(first))
+        return result

@@ -1,0 +1,114 @@
+"""The base of every wrapper: a storage over a storage that hands every call on."""
+
+from collections.abc import Sequence
+
+from luminoracore_sdk.adapters.storage.documents import DocumentCalls
+from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Page,
+    Purged,
+    SessionQuery,
+    SessionRecord,
+)
+from luminoracore_sdk.application.ports.storage import SessionStorage
+
+__all__ = ["StorageWrapper"]
+
+
+class StorageWrapper(DocumentCalls):
+    """Hands every primitive on to the storage below; a wrapper overrides those it changes.
+
+    The document calls and the stream are built on the wrapper's own primitives, so that they pass
+    through what it changes. Opening and closing a wrapper opens and closes the storage below.
+
+    Args:
+        base: The storage below.
+    """
+
+    def __init__(self, base: SessionStorage) -> None:
+        self.base = base
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend at the bottom."""
+        return self.base.backend
+
+    async def open(self) -> None:
+        """Open the storage below."""
+        await self.base.open()
+
+    async def close(self) -> None:
+        """Close the storage below."""
+        await self.base.close()
+
+    async def ping(self) -> None:
+        """Ask the storage below."""
+        await self.base.ping()
+
+    async def schema_version(self) -> int:
+        """Ask the storage below."""
+        return await self.base.schema_version()
+
+    async def put_session(
+        self, record: SessionRecord, *, expected_version: int | None = None
+    ) -> SessionRecord:
+        """Hand on; see ``SessionStorage.put_session``."""
+        return await self.base.put_session(record, expected_version=expected_version)
+
+    async def find_session(self, session_id: str) -> SessionRecord | None:
+        """Hand on; see ``SessionStorage.find_session``."""
+        return await self.base.find_session(session_id)
+
+    async def delete_session(self, session_id: str) -> bool:
+        """Hand on; see ``SessionStorage.delete_session``."""
+        return await self.base.delete_session(session_id)
+
+    async def query_sessions(self, query: SessionQuery) -> Page:
+        """Hand on; see ``SessionStorage.query_sessions``."""
+        return await self.base.query_sessions(query)
+
+    async def append_messages(
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+    ) -> AppendReceipt:
+        """Hand on; see ``SessionStorage.append_messages``."""
+        return await self.base.append_messages(session_id, messages, expected_last=expected_last)
+
+    async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
+        """Hand on; see ``SessionStorage.read_messages``."""
+        return await self.base.read_messages(session_id, span)
+
+    async def truncate_messages(self, session_id: str, *, after: int) -> int:
+        """Hand on; see ``SessionStorage.truncate_messages``."""
+        return await self.base.truncate_messages(session_id, after=after)
+
+    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
+        """Hand on; see ``SessionStorage.put_memory``."""
+        return await self.base.put_memory(record, max_entries=max_entries)
+
+    async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
+        """Hand on; see ``SessionStorage.find_memory``."""
+        return await self.base.find_memory(scope, key)
+
+    async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
+        """Hand on; see ``SessionStorage.list_memories``."""
+        return await self.base.list_memories(scope)
+
+    async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
+        """Hand on; see ``SessionStorage.delete_memory``."""
+        return await self.base.delete_memory(scope, key)
+
+    async def clear_memories(self, scope: MemoryScope) -> int:
+        """Hand on; see ``SessionStorage.clear_memories``."""
+        return await self.base.clear_memories(scope)
+
+    async def purge_expired(self) -> Purged:
+        """Hand on; see ``SessionStorage.purge_expired``."""
+        return await self.base.purge_expired()

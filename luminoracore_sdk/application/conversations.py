@@ -1,0 +1,301 @@
+"""The use cases of a conversation: add to it, read it, clear it."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, overload
+
+import attrs
+
+from luminoracore_sdk.application.headers import begin_session
+from luminoracore_sdk.application.incoming import ABSENT, check_count, to_message
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, SessionRecord
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.statistics import conversation_stats, conversation_summary
+from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.domain.conversation import Conversation
+from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.message import Message, MessageRole, message_text
+from luminoracore_sdk.domain.values import from_microseconds
+
+__all__ = ["ConversationManager"]
+
+_CHUNK = 500
+
+
+class ConversationManager:
+    """Keeps conversations.
+
+    Every read of an unknown session returns nothing (None, an empty list, 0, False); only a
+    backend's failure raises. An id may be used without being created first: the first message
+    begins its conversation.
+
+    Args:
+        storage: Where they are kept.
+        toolkit: The other ports.
+        max_history: Newest messages that reads without a range return.
+        whole_history: Whether ranges reach the messages before those.
+    """
+
+    def __init__(
+        self, *, storage: SessionStorage, toolkit: Toolkit, max_history: int, whole_history: bool
+    ) -> None:
+        if type(max_history) is not int or max_history < 1:
+            raise ValidationError(f"max_history must be a whole number of at least 1, not {max_history!r}")
+        self.storage = storage
+        self.max_history = max_history
+        self._tools = toolkit
+        self._whole = whole_history
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    async def create_conversation(self, session_id: str) -> Conversation:
+        """Begin a conversation, or return the one that is there.
+
+        Raises:
+            InvalidIdError: The id cannot be kept.
+        """
+        await begin_session(session_id, self.storage, self._tools)
+        found = await self.get_conversation(session_id)
+        if found is None:  # deleted in between by somebody else
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
+        return found
+
+    @overload
+    async def add_message(self, session_id: str, role: Message | Mapping[str, Any] | str, /) -> Message: ...
+
+    @overload
+    async def add_message(
+        self,
+        session_id: str,
+        role: MessageRole | str,
+        content: JSONValue,
+        metadata: JSONObject | None = None,
+    ) -> Message: ...
+
+    async def add_message(
+        self,
+        session_id: str,
+        role: Any,
+        content: Any = ABSENT,
+        metadata: JSONObject | None = None,
+    ) -> Message:
+        """Add one message, at the next position.
+
+        Args:
+            session_id: Any id; an unknown one begins a conversation.
+            role: A role, with ``content``; or, alone, a ``Message``, its dictionary, or a text (a
+                user's message).
+            content: Any JSON value.
+            metadata: A JSON object.
+        Returns:
+            The message as stored: with id, time and position. Under an id that is stored already
+            nothing is added.
+        Raises:
+            ValidationError: A wrong role, NaN, a value that is not JSON; nothing was stored.
+        """
+        message = to_message(role, content, metadata)
+        try:
+            return (await self.append(session_id, [message]))[0]
+        except SessionNotFoundError:
+            await begin_session(session_id, self.storage, self._tools)
+            return (await self.append(session_id, [message]))[0]
+
+    async def append(
+        self, session_id: str, messages: Sequence[Message], *, expected_last: int | None = None
+    ) -> list[Message]:
+        """Add several messages to an existing conversation, all or none; see the storage port.
+
+        Returns:
+            The messages as stored, with ids, times and positions.
+        Raises:
+            SessionNotFoundError: No such session.
+            ConflictError: ``expected_last`` is not the newest position.
+        """
+        stamped = [self._stamped(message) for message in messages]
+        records = [self._tools.codec.message_record(message) for message in stamped]
+        receipt = await self.storage.append_messages(session_id, records, expected_last=expected_last)
+        return [
+            attrs.evolve(message, position=position)
+            for position, message in enumerate(stamped, start=receipt.first_position)
+        ]
+
+    def _stamped(self, message: Message) -> Message:
+        return attrs.evolve(
+            message,
+            id=message.id or self._tools.ids.new_id(),
+            timestamp=message.timestamp or self._tools.clock.now(),
+            position=None,
+        )
+
+    async def clear_conversation(self, session_id: str) -> bool:
+        """Remove every message; False: no such session."""
+        try:
+            await self.storage.truncate_messages(session_id, after=0)
+        except SessionNotFoundError:
+            return False
+        return True
+
+    async def delete_conversation(self, session_id: str) -> bool:
+        """Remove a conversation; False: there was none.
+
+        A session that a SessionManager made stays, without its messages: it is the manager's to delete.
+        """
+        record = await self.storage.find_session(session_id)
+        if record is None:
+            return False
+        session = self._tools.codec.session(record, backend=self.storage.backend)
+        if session.provider is not None:
+            return await self.clear_conversation(session_id)
+        return await self.storage.delete_session(session_id)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def get_conversation(self, session_id: str, *, limit: int | None = None) -> Conversation | None:
+        """Return a snapshot with the newest ``limit`` (``max_history`` when None) messages, or None."""
+        record = await self.storage.find_session(session_id)
+        if record is None:
+            return None
+        return Conversation(
+            session_id=session_id,
+            messages=await self.get_recent_messages(session_id, limit or self.max_history),
+            created_at=from_microseconds(record.created_at_us),
+            updated_at=from_microseconds(record.updated_at_us),
+        )
+
+    async def get_messages(self, session_id: str, limit: int | None = None, offset: int = 0) -> list[Message]:
+        """Return messages, oldest first.
+
+        Without a storage of its own a manager counts from the oldest of the newest ``max_history``
+        messages; with one, from the oldest that is stored, so that ``limit`` and ``offset`` page
+        through everything.
+
+        Args:
+            session_id: Any id.
+            limit: At most so many, the first ones behind ``offset``; None: the newest ``max_history``
+                behind ``offset``.
+            offset: Leave out so many of the oldest.
+        """
+        check_count(limit, "limit")
+        check_count(offset, "offset")
+        if limit is None:
+            span = MessageRange(after=offset, limit=self.max_history, newest=True)
+            if self._whole:
+                return await self._read(session_id, span)
+        record = await self.storage.find_session(session_id)
+        if record is None:
+            return []
+        after = offset + self._first_visible(record)
+        return await self._read(session_id, MessageRange(after=after, limit=limit))
+
+    async def get_recent_messages(self, session_id: str, count: int) -> list[Message]:
+        """Return the newest ``count`` messages, oldest first; none for 0."""
+        check_count(count, "count")
+        count = count if self._whole else min(count, self.max_history)
+        return await self._read(session_id, MessageRange(limit=count, newest=True))
+
+    async def stream_messages(
+        self, session_id: str, *, after: int = 0, before: int | None = None
+    ) -> AsyncIterator[Message]:
+        """Yield the messages with positions between the two, oldest first, in constant memory.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        async for record in self.storage.stream_messages(session_id, after=after, before=before):
+            yield self._message(session_id, record)
+
+    async def get_last_message(self, session_id: str) -> Message | None:
+        """Return the newest message, or None."""
+        messages = await self.get_recent_messages(session_id, 1)
+        return messages[0] if messages else None
+
+    async def get_message_count(self, session_id: str) -> int:
+        """Return the number of messages; 0 for an unknown session."""
+        record = await self.storage.find_session(session_id)
+        return 0 if record is None else record.last_position - self._first_visible(record)
+
+    async def search_messages(self, session_id: str, query: str, limit: int | None = None) -> list[Message]:
+        """Return the messages whose text contains ``query``, without regard to case.
+
+        Args:
+            session_id: Any id.
+            query: Not empty.
+            limit: The newest so many; None: all.
+        Returns:
+            Oldest first.
+        """
+        if not isinstance(query, str) or not query:
+            raise ValidationError("a search needs a text that is not empty")
+        folded = query.casefold()
+        return await self._newest(
+            session_id, limit, lambda message: folded in message_text(message).casefold()
+        )
+
+    async def get_messages_by_role(
+        self, session_id: str, role: MessageRole | str, limit: int | None = None
+    ) -> list[Message]:
+        """Return the messages of one role, oldest first; ``limit`` keeps the newest so many."""
+        wanted = Message(role=role, content="").role
+        return await self._newest(session_id, limit, lambda message: message.role is wanted)
+
+    async def list_conversations(self) -> list[str]:
+        """Return the ids of all conversations, by time of creation, then id."""
+        return await self.storage.list_sessions()
+
+    async def get_conversation_summary(self, session_id: str) -> JSONObject | None:
+        """Return counts by role, times, first and last message, or None.
+
+        Keys: session_id, total_messages, user_messages, assistant_messages, created_at, updated_at,
+        first_message, last_message. Reads the whole conversation, in constant memory.
+        """
+        record = await self.storage.find_session(session_id)
+        if record is None:
+            return None
+        return await conversation_summary(record, self._visible(record))
+
+    async def get_conversation_stats(self, session_id: str) -> JSONObject | None:
+        """Return counts and lengths, or None.
+
+        Keys: total_messages, user_messages, assistant_messages, system_messages, tool_messages,
+        total_characters, average_message_length, created_at, updated_at, duration (seconds). Reads
+        the whole conversation, in constant memory.
+        """
+        record = await self.storage.find_session(session_id)
+        if record is None:
+            return None
+        return await conversation_stats(record, self._visible(record))
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _first_visible(self, record: SessionRecord) -> int:
+        return 0 if self._whole else max(0, record.last_position - self.max_history)
+
+    def _visible(self, record: SessionRecord) -> AsyncIterator[Message]:
+        return self.stream_messages(record.session_id, after=self._first_visible(record))
+
+    def _message(self, session_id: str, record: MessageRecord) -> Message:
+        return self._tools.codec.message(record, backend=self.storage.backend, session_id=session_id)
+
+    async def _read(self, session_id: str, span: MessageRange) -> list[Message]:
+        try:
+            records = await self.storage.read_messages(session_id, span)
+        except SessionNotFoundError:
+            return []
+        return [self._message(session_id, record) for record in records]
+
+    async def _newest(self, session_id: str, limit: int | None, wanted: Any) -> list[Message]:
+        """Walk back from the newest message, a chunk at a time, until ``limit`` are found."""
+        check_count(limit, "limit")
+        record = await self.storage.find_session(session_id)
+        if record is None:
+            return []
+        first, before = self._first_visible(record), None
+        found: list[Message] = []
+        while limit is None or len(found) < limit:
+            span = MessageRange(after=first, before=before, limit=_CHUNK, newest=True)
+            chunk = await self._read(session_id, span)
+            found.extend(message for message in reversed(chunk) if wanted(message))
+            if len(chunk) < _CHUNK:
+                break
+            before = chunk[0].position
+        return found[:limit][::-1]

@@ -1,0 +1,42 @@
+"""Sessions as a manager works on them: read, locked, and held back when they are not saved at once."""
+
+import asyncio
+
+import attrs
+
+from luminoracore_sdk.application.locks import locks_of
+from luminoracore_sdk.application.ports.codec import EntityCodec
+from luminoracore_sdk.application.ports.drafts import DraftStorage
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.session import Session
+
+__all__ = ["HeldSessions"]
+
+
+@attrs.frozen
+class HeldSessions:
+    """Reads sessions; one that has ``auto_save=False`` is held back from the moment it is worked on.
+
+    Attributes:
+        storage: Where they live.
+        codec: Reads their records.
+    """
+
+    storage: DraftStorage
+    codec: EntityCodec
+
+    def lock(self, session_id: str) -> asyncio.Lock:
+        """Return the lock that makes turns of one session run one after the other."""
+        return locks_of(self.storage.stored).of(session_id)
+
+    async def find(self, session_id: str) -> Session | None:
+        """Return a session to work on, or None."""
+        session = await self.read(session_id, self.storage)
+        if session is not None and not session.config.auto_save:
+            await self.storage.hold(session_id)
+        return session
+
+    async def read(self, session_id: str, storage: SessionStorage) -> Session | None:
+        """Return a session as one storage has it, or None."""
+        record = await storage.find_session(session_id)
+        return None if record is None else self.codec.session(record, backend=storage.backend)

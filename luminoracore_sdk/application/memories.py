@@ -1,0 +1,305 @@
+"""The use cases of a memory: store, recall, forget, hand on."""
+
+import json
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+from luminoracore_sdk.application.headers import begin_session
+from luminoracore_sdk.application.memory_exchange import imported_entries
+from luminoracore_sdk.application.ports.memory_system import MemorySystem
+from luminoracore_sdk.application.ports.records import MemoryScope
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry, importance_at
+from luminoracore_sdk.domain.settings import MemoryConfig
+
+__all__ = ["MemoryManager"]
+
+logger = logging.getLogger(__name__)
+
+
+class MemoryManager:
+    """Remembers values by key, for each session.
+
+    Reads of an unknown session or key return nothing (None, an empty list, False). An id may be used
+    without being created first. The storage is the truth; a mirror (Core's MemorySystem) gets every
+    change as well, and its failure is logged and changes nothing.
+
+    Args:
+        storage: Where they are kept.
+        toolkit: The other ports.
+        config: Limits and switches.
+        mirror: A second memory that is told of every change, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: SessionStorage,
+        toolkit: Toolkit,
+        config: MemoryConfig,
+        mirror: MemorySystem | None,
+    ) -> None:
+        self.storage = storage
+        self.config = config
+        self._tools = toolkit
+        self._mirror = mirror
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    async def store_memory(
+        self,
+        session_id: str,
+        key: str,
+        value: JSONValue,
+        ttl: float | None = None,
+        *,
+        importance: float = 1.0,
+        category: MemoryCategory | str = MemoryCategory.FACT,
+    ) -> bool:
+        """Remember a value under a key, replacing the one before.
+
+        Args:
+            session_id: Any id; an unknown one begins a session of its own.
+            key: Its name.
+            value: Any JSON value.
+            ttl: Seconds it lives; None: ``config.ttl``.
+            importance: 0..1; it fades, see ``MemoryConfig.decay_factor``.
+            category: fact, topic, preference, context or emotion.
+        Returns:
+            True: it is stored. False: memory is switched off, for this category or altogether.
+        Raises:
+            ValidationError: A value that is not JSON, a ttl of 0 or below; nothing was stored.
+        """
+        entry = self._entry(key, value, ttl, importance, category)
+        if not self.config.enabled or not self.config.tracks(entry.category):
+            return False
+        await self._put(session_id, entry)
+        return True
+
+    def _entry(
+        self, key: str, value: JSONValue, ttl: float | None, importance: float, category: str
+    ) -> MemoryEntry:
+        now = self._tools.clock.now()
+        seconds = self.config.ttl if ttl is None else ttl
+        try:
+            known = MemoryCategory(category)
+        except ValueError as exc:
+            valid = ", ".join(MemoryCategory)
+            raise ValidationError(f"category {category!a} is not one of: {valid}") from exc
+        return MemoryEntry(
+            key=key,
+            value=value,
+            created_at=now,
+            updated_at=now,
+            expires_at=None if seconds is None else now + _lifetime(seconds),
+            importance=importance,
+            category=known,
+        )
+
+    async def _put(self, session_id: str, entry: MemoryEntry) -> None:
+        scope = _scope(session_id)
+        record = self._tools.codec.memory_record(scope, entry, decay_factor=self.config.decay_factor)
+        try:
+            await self.storage.put_memory(record, max_entries=self.config.max_entries)
+        except SessionNotFoundError:
+            await begin_session(session_id, self.storage, self._tools)
+            await self.storage.put_memory(record, max_entries=self.config.max_entries)
+        if self._mirror is not None:
+            await self._tell(self._mirror.remember(session_id, entry.category, entry.key, entry.value))
+
+    async def _tell(self, change: Any) -> None:
+        try:
+            await change
+        except Exception as exc:  # noqa: BLE001  # the value is stored; the mirror must not undo that
+            logger.warning("Core MemorySystem refused a change: %s", type(exc).__name__)
+
+    async def delete_memory(self, session_id: str, key: str) -> bool:
+        """Forget one value; False: there was none."""
+        found = await self._find(session_id, key) if self._mirror is not None else None
+        deleted = await self.storage.delete_memory(_scope(session_id), key)
+        if found is not None and self._mirror is not None:
+            await self._tell(self._mirror.forget(session_id, found.category, key))
+        return deleted
+
+    async def clear_memory(self, session_id: str) -> bool:
+        """Forget everything of a session; False: there was nothing."""
+        if self._mirror is not None:
+            for entry in await self._entries(session_id):
+                await self._tell(self._mirror.forget(session_id, entry.category, entry.key))
+        return await self.storage.clear_memories(_scope(session_id)) > 0
+
+    async def cleanup_expired_memories(self) -> int:
+        """Remove what has expired from the whole store; returns how many memories that were."""
+        return (await self.storage.purge_expired()).memories
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def get_memory(self, session_id: str, key: str) -> JSONValue:
+        """Return a value, equal to what was stored, or None."""
+        entry = await self._find(session_id, key)
+        return None if entry is None else entry.value
+
+    async def get_memory_info(self, session_id: str, key: str) -> JSONObject | None:
+        """Return what is known of a memory besides its value, or None.
+
+        Keys: key, created_at, updated_at, expires_at, importance (what is left of it), category,
+        is_expired (always False: an expired one is not found).
+        """
+        entry = await self._find(session_id, key)
+        if entry is None:
+            return None
+        return {
+            "key": entry.key,
+            "created_at": entry.created_at,
+            "updated_at": entry.updated_at,
+            "expires_at": entry.expires_at,
+            "importance": self._left(entry, self._tools.clock.now()),
+            "category": entry.category.value,
+            "is_expired": False,
+        }
+
+    async def list_memories(self, session_id: str) -> list[str]:
+        """Return the keys of a session, by time of first storing, then key."""
+        return [entry.key for entry in await self._entries(session_id)]
+
+    async def list_entries(self, session_id: str) -> list[MemoryEntry]:
+        """Return the entries of a session, by time of first storing, then key."""
+        return await self._entries(session_id)
+
+    async def recall(self, session_id: str, *, decay_factor: float | None = None) -> list[MemoryEntry]:
+        """Return the entries that are important enough for the prompt, in the order of ``list_memories``.
+
+        Args:
+            session_id: Any id.
+            decay_factor: In place of ``config.decay_factor``.
+        """
+        now, threshold = self._tools.clock.now(), self.config.importance_threshold
+        return [
+            entry
+            for entry in await self._entries(session_id)
+            if self._left(entry, now, decay_factor) >= threshold
+        ]
+
+    async def search_memories(
+        self, session_id: str, query: str, limit: int | None = None
+    ) -> list[JSONObject]:
+        """Return the memories whose key or value contains ``query``, without regard to case.
+
+        Returns:
+            Dictionaries with key, value, created_at, updated_at, expires_at, importance, category; at
+            most ``limit``, in the order of ``list_memories``.
+        """
+        if not isinstance(query, str) or not query:
+            raise ValidationError("a search needs a text that is not empty")
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise ValidationError(f"limit must be a whole number of at least 0, not {limit!r}")
+        folded = query.casefold()
+        found = [entry for entry in await self._entries(session_id) if folded in _searchable(entry)]
+        return [entry.to_dict() for entry in found[:limit]]
+
+    async def get_memory_stats(self, session_id: str) -> JSONObject | None:
+        """Return figures about one session, or None for an unknown one.
+
+        Keys: total_memories, active_memories, categories (a count each), oldest_memory, newest_memory
+        (times or None), using_core; with Core also core_stats.
+        """
+        if not await self.storage.session_exists(session_id):
+            return None
+        entries = await self._entries(session_id)
+        categories = [entry.category.value for entry in entries]
+        stats: JSONObject = {
+            "total_memories": len(entries),
+            "active_memories": len(await self.recall(session_id)),
+            "categories": {name: categories.count(name) for name in sorted(set(categories))},
+            "oldest_memory": min((entry.created_at for entry in entries), default=None),
+            "newest_memory": max((entry.created_at for entry in entries), default=None),
+            "using_core": self._mirror is not None,
+        }
+        if self._mirror is not None:
+            stats["core_stats"] = await self._mirror.stats(session_id)
+        return stats
+
+    async def get_stats(self) -> JSONObject:
+        """Return figures about the whole store: total_sessions, total_memories, using_core.
+
+        Reads the memories of every session.
+        """
+        session_ids = await self.storage.list_sessions()
+        counts = [len(await self._entries(session_id)) for session_id in session_ids]
+        return {
+            "total_sessions": len(session_ids),
+            "total_memories": sum(counts),
+            "using_core": self._mirror is not None,
+        }
+
+    # -- handing on ------------------------------------------------------------------------------
+
+    async def export_memories(self, session_id: str) -> JSONObject | None:
+        """Return everything remembered of a session as one JSON object, or None for an unknown one."""
+        if not await self.storage.session_exists(session_id):
+            return None
+        return {
+            "session_id": session_id,
+            "exported_at": self._tools.clock.now().isoformat(),
+            "memories": {entry.key: entry.to_dict() for entry in await self._entries(session_id)},
+        }
+
+    async def import_memories(self, session_id: str, blob: JSONObject | str | bytes) -> bool:
+        """Add what ``export_memories`` returned, or its JSON text; stored keys are replaced.
+
+        Everything is checked before anything is stored. Entries that have expired are left out.
+
+        Raises:
+            ValidationError: Not such an export; nothing was stored.
+        """
+        now = self._tools.clock.now()
+        entries = imported_entries(blob)
+        scope = _scope(session_id)
+        for entry in entries:  # encoding checks the values
+            self._tools.codec.memory_record(scope, entry, decay_factor=self.config.decay_factor)
+        if not self.config.enabled:
+            return False
+        for entry in entries:
+            if entry.expires_at is None or entry.expires_at > now:
+                await self._put(session_id, entry)
+        return True
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _left(self, entry: MemoryEntry, now: datetime, decay_factor: float | None = None) -> float:
+        factor = self.config.decay_factor if decay_factor is None else decay_factor
+        return importance_at(entry, now, decay_factor=factor)
+
+    async def _find(self, session_id: str, key: str) -> MemoryEntry | None:
+        if not self.config.enabled:
+            return None
+        record = await self.storage.find_memory(_scope(session_id), key)
+        if record is None:
+            return None
+        return self._tools.codec.memory(record, backend=self.storage.backend)
+
+    async def _entries(self, session_id: str) -> list[MemoryEntry]:
+        if not self.config.enabled:
+            return []
+        records = await self.storage.list_memories(_scope(session_id))
+        return [self._tools.codec.memory(record, backend=self.storage.backend) for record in records]
+
+
+def _scope(session_id: str) -> MemoryScope:
+    return MemoryScope("session", session_id)
+
+
+def _lifetime(seconds: float) -> timedelta:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e11:
+        raise ValidationError(f"ttl must be a number of seconds above 0, not {seconds!r}")
+    return timedelta(seconds=seconds)
+
+
+def _searchable(entry: MemoryEntry) -> str:
+    value = entry.value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"{entry.key}\n{text}".casefold()

@@ -1,0 +1,87 @@
+"""Providers in use, shared by sessions of the same configuration."""
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+
+import attrs
+
+from luminoracore_sdk.application.ports.provider import BaseProvider, ProviderRegistry
+from luminoracore_sdk.domain.chat import ProviderConfig
+from luminoracore_sdk.domain.json_value import JSONValue
+
+__all__ = ["ProviderPool"]
+
+
+@attrs.define
+class _Entry:
+    provider: BaseProvider
+    users: int = 0
+
+
+class ProviderPool:
+    """Makes a provider for each configuration once; lets the least used idle ones go above ``size``.
+
+    Args:
+        registry: Makes them.
+        size: Most idle providers kept, each with its connections.
+    """
+
+    def __init__(self, registry: ProviderRegistry, *, size: int = 64) -> None:
+        self._registry = registry
+        self._size = size
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+
+    def default_model(self, config: ProviderConfig) -> str:
+        """Make the provider of a configuration, so that a wrong one is refused now; return its default.
+
+        Raises:
+            ProviderError: Unknown name, missing key or wrong setting.
+        """
+        return self._entry(config).provider.get_default_model()
+
+    def _entry(self, config: ProviderConfig) -> _Entry:
+        key = _identity(config)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(self._registry.create_provider(config))
+        self._entries.move_to_end(key)
+        return entry
+
+    @asynccontextmanager
+    async def lease(self, config: ProviderConfig) -> AsyncIterator[BaseProvider]:
+        """Lend the provider of a configuration; it is not closed meanwhile.
+
+        Raises:
+            ProviderError: Unknown name, missing key or wrong setting.
+        """
+        entry = self._entry(config)
+        entry.users += 1
+        try:
+            yield entry.provider
+        finally:
+            entry.users -= 1
+            await self._shrink()
+
+    async def _shrink(self) -> None:
+        idle = [key for key, entry in self._entries.items() if entry.users == 0]
+        for key in idle[: max(0, len(self._entries) - self._size)]:
+            await self._entries.pop(key).provider.close()
+
+    async def close(self) -> None:
+        """Close every provider."""
+        while self._entries:
+            _, entry = self._entries.popitem()
+            await entry.provider.close()
+
+
+def _identity(config: ProviderConfig) -> Hashable:
+    return (config.name, config.api_key, config.model, config.base_url, _frozen(config.extra))
+
+
+def _frozen(value: JSONValue) -> Hashable:
+    if isinstance(value, dict):
+        return tuple((key, _frozen(item)) for key, item in value.items())
+    if isinstance(value, list):
+        return ("list", *map(_frozen, value))
+    return (type(value).__name__, value)

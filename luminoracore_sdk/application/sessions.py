@@ -1,0 +1,284 @@
+"""The use cases of a session: create, resume, talk, change, list, delete."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+
+from luminoracore_sdk.application.conversations import ConversationManager
+from luminoracore_sdk.application.dialogue import Dialogue
+from luminoracore_sdk.application.held import HeldSessions
+from luminoracore_sdk.application.memories import MemoryManager
+from luminoracore_sdk.application.ports.drafts import DraftStorage
+from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.session_providers import SessionProviders
+from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
+from luminoracore_sdk.domain.conversation import Conversation
+from luminoracore_sdk.domain.errors import ConflictError, SessionExistsError
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.personality import check_personality, merge_personality
+from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.settings import SessionConfig
+
+__all__ = ["SessionManager"]
+
+
+class SessionManager:
+    """Creates sessions of AI personalities, resumes them, and talks to their providers.
+
+    Composed of a ConversationManager, a MemoryManager and a storage, which may also be used alone. A
+    session lives in the storage: another manager over the same storage, in this process or another,
+    goes on with it. API keys are never stored: for a resumed session the key comes from the environment
+    or from ``load_session(id, provider_config=...)``.
+
+    Args:
+        storage: Where sessions live; holds back those with ``auto_save=False``.
+        toolkit: The other ports.
+        conversations: Keeps the messages, over the same storage.
+        memories: Keeps what is remembered, over the same storage.
+        owns_storage: Whether ``close`` closes the storage.
+
+    Attributes:
+        storage: The storage as it was given.
+        conversation_manager: Its ConversationManager.
+        memory_manager: Its MemoryManager.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: DraftStorage,
+        toolkit: Toolkit,
+        conversations: ConversationManager,
+        memories: MemoryManager,
+        owns_storage: bool,
+    ) -> None:
+        self.conversation_manager = conversations
+        self.memory_manager = memories
+        self._drafts = storage
+        self._tools = toolkit
+        self._owns_storage = owns_storage
+        self._providers = SessionProviders(toolkit.providers)
+        self._sessions = HeldSessions(storage, toolkit.codec)
+        self._dialogue = Dialogue(
+            sessions=self._sessions,
+            conversations=conversations,
+            memories=memories,
+            providers=self._providers,
+            tools=toolkit,
+        )
+
+    @property
+    def storage(self) -> SessionStorage:
+        """The storage as it was given."""
+        return self._drafts.stored
+
+    async def close(self) -> None:
+        """Close the providers, and the storage if this manager made it."""
+        await self._providers.close()
+        if self._owns_storage:
+            await self._drafts.close()
+
+    async def __aenter__(self) -> Self:
+        await self._drafts.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- life of a session -----------------------------------------------------------------------
+
+    async def create_session(
+        self,
+        personality: Mapping[str, Any] | None = None,
+        provider_config: Mapping[str, Any] | ProviderConfig | None = None,
+        session_config: SessionConfig | Mapping[str, Any] | None = None,
+    ) -> str:
+        """Create a session and return its id.
+
+        Args:
+            personality: A JSON object; ``system_prompt`` or the fields that make one up.
+            provider_config: name, and optionally api_key, model, base_url, extra.
+            session_config: Settings; its ``session_id``, when given, becomes the id.
+        Raises:
+            ProviderError: A provider_config that cannot work; nothing is left behind.
+            SessionExistsError: The id is taken.
+            ValidationError: Any other argument is wrong.
+        """
+        config = self._tools.codec.settings(SessionConfig, session_config or {})
+        provider = self._providers.checked(provider_config or config.provider_config)
+        now = self._tools.clock.now()
+        session = Session(
+            session_id=config.session_id or self._tools.ids.new_id(),
+            personality=check_personality(personality if personality is not None else config.personality),
+            provider=provider.public(),
+            config=config,
+            created_at=now,
+            last_activity=now,
+        )
+        record = self._tools.codec.session_record(session)
+        await self._insert(record, hold=not config.auto_save)
+        self._providers.remember(session.session_id, provider)
+        return session.session_id
+
+    async def _insert(self, record: SessionRecord, *, hold: bool) -> None:
+        session_id = record.session_id
+        if hold:
+            if await self._drafts.session_exists(session_id):
+                raise SessionExistsError(session_id)
+            await self._drafts.hold(session_id)
+        try:
+            await self._drafts.put_session(record, expected_version=0)
+        except ConflictError as exc:
+            raise SessionExistsError(session_id) from exc
+
+    async def get_session(self, session_id: str) -> Session | None:
+        """Return a session as this manager sees it, unsaved changes included, or None."""
+        return await self._sessions.find(session_id)
+
+    async def load_session(
+        self,
+        session_id: str,
+        *,
+        provider_config: Mapping[str, Any] | ProviderConfig | None = None,
+    ) -> Session | None:
+        """Return a session as it is stored, or None.
+
+        Args:
+            session_id: Any id.
+            provider_config: Pass the api_key again for a resumed session; it must name the session's
+                provider. It is used by this manager from now on and not stored.
+        Raises:
+            ProviderError: ``provider_config`` is wrong or of another provider.
+        """
+        session = await self._sessions.read(session_id, self._drafts.stored)
+        if session is not None and provider_config is not None:
+            self._providers.reattach(session, provider_config)
+        return session
+
+    async def save_session(self, session_id: str) -> bool:
+        """Write at once whatever is not written yet; False: no such session.
+
+        With ``auto_save=True`` nothing is ever left to write. With ``auto_save=False`` this is the only
+        write.
+
+        Raises:
+            ConflictError: The stored session was changed by somebody else since; nothing that is not
+                written yet is lost: it is still here.
+        """
+        await self._drafts.flush(session_id)
+        return await self._drafts.session_exists(session_id)
+
+    async def delete_session(self, session_id: str) -> bool:
+        """Delete a session with its conversation and memory; False: no such session."""
+        async with self._sessions.lock(session_id):
+            self._providers.forget(session_id)
+            return await self._drafts.delete_session(session_id)
+
+    async def update_personality(self, session_id: str, personality: Mapping[str, Any]) -> bool:
+        """Replace some top-level fields of the personality; False: no such session.
+
+        Safe against other writers: their changes to other fields stay.
+        """
+        changes = check_personality(personality)
+        while (session := await self.get_session(session_id)) is not None:
+            changed = attrs.evolve(session, personality=merge_personality(session.personality, changes))
+            record = self._tools.codec.session_record(changed)
+            try:
+                await self._drafts.put_session(record, expected_version=session.version)
+            except ConflictError:
+                continue
+            return True
+        return False
+
+    # -- talking ---------------------------------------------------------------------------------
+
+    async def send_message(
+        self,
+        session_id: str,
+        message: str | Message,
+        temperature: float = 0.7,
+        max_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        """Ask the provider, and keep question and answer together.
+
+        Sends on one session run one after the other; those of different sessions at the same time.
+
+        Args:
+            session_id: An existing session.
+            message: A text, or a Message of the role user or tool.
+            temperature: For the provider; the default gives way to ``generation_params``.
+            max_tokens: Upper bound of the answer; None: ``generation_params``, else the provider's own.
+            **kwargs: Handed to the provider.
+        Raises:
+            SessionNotFoundError: No such session.
+            ProviderError: No answer; nothing of the turn is kept.
+            StorageError: The turn could not be kept; nothing of it is.
+        """
+        return await self._dialogue.send(session_id, message, temperature, max_tokens, kwargs)
+
+    async def stream_message(
+        self,
+        session_id: str,
+        message: str | Message,
+        temperature: float = 0.7,
+        max_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> AsyncGenerator[ChatResponse, None]:
+        """Yield the answer in deltas; same arguments and errors as ``send_message``.
+
+        The turn is kept when the provider has finished, before the delta with ``finish_reason`` is
+        handed out. A stream that fails, is cancelled or is abandoned before that keeps nothing. The
+        session is locked while the stream is open: do not send on it from within the loop.
+        """
+        turn = self._dialogue.stream(session_id, message, temperature, max_tokens, kwargs)
+        async with aclosing(turn) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    async def get_conversation(self, session_id: str) -> Conversation | None:
+        """Return the newest ``max_history`` messages of a session, or None."""
+        session = await self.get_session(session_id)
+        if session is None:
+            return None
+        return await self.conversation_manager.get_conversation(session_id, limit=session.config.max_history)
+
+    async def clear_conversation(self, session_id: str) -> bool:
+        """Remove every message of a session; its memory stays. False: no such session."""
+        async with self._sessions.lock(session_id):
+            if await self._sessions.find(session_id) is None:
+                return False
+            return await self.conversation_manager.clear_conversation(session_id)
+
+    async def list_sessions(self, *, user_id: str | None = None, tag: str | None = None) -> list[str]:
+        """Return the ids of all sessions, or of one user or label, by time of creation, then id."""
+        ids: list[str] = []
+        query = SessionQuery(user_id=user_id, tag=tag, limit=1000)
+        while True:
+            page = await self._drafts.query_sessions(query)
+            ids.extend(record.session_id for record in page.sessions)
+            if page.next_cursor is None:
+                return ids
+            query = attrs.evolve(query, cursor=page.next_cursor)
+
+    async def get_session_info(self, session_id: str) -> JSONObject | None:
+        """Return a summary of a session, or None.
+
+        Keys: session_id, personality (its name), provider, model, created_at, last_activity,
+        message_count.
+        """
+        session = await self.get_session(session_id)
+        return None if session is None else session.info()

@@ -1,0 +1,29 @@
+"""The ports that every use case needs, besides the storage."""
+
+import attrs
+
+from luminoracore_sdk.application.ports.clock import Clock, IdFactory
+from luminoracore_sdk.application.ports.codec import EntityCodec
+from luminoracore_sdk.application.ports.provider import ProviderRegistry
+from luminoracore_sdk.application.ports.token_counter import TokenCounter
+
+__all__ = ["Toolkit"]
+
+
+@attrs.frozen(kw_only=True)
+class Toolkit:
+    """The ports that every use case needs, besides the storage.
+
+    Attributes:
+        codec: Entities to records and back.
+        clock: The time.
+        ids: New ids.
+        tokens: Counts tokens for the context window.
+        providers: Makes model providers.
+    """
+
+    codec: EntityCodec
+    clock: Clock
+    ids: IdFactory
+    tokens: TokenCounter
+    providers: ProviderRegistry

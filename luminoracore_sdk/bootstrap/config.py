@@ -1,0 +1,244 @@
+"""What can be configured, and from what: objects, mappings, URLs, the environment."""
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import attrs
+
+from luminoracore_sdk.domain.errors import ConfigurationError, UnsupportedStorageTypeError
+from luminoracore_sdk.domain.settings import MemoryConfig
+
+__all__ = ["Settings", "StorageConfig", "StorageType", "storage_config_from_url"]
+
+T = TypeVar("T")
+
+
+class StorageType(StrEnum):
+    """Where sessions are kept. ``FILE`` ("file") is an alias of ``JSON``."""
+
+    MEMORY = "memory"
+    JSON = "json"
+    SQLITE = "sqlite"
+    REDIS = "redis"
+    POSTGRES = "postgres"
+    MONGODB = "mongodb"
+    FILE = JSON
+
+    @classmethod
+    def _missing_(cls, value: object) -> "StorageType | None":
+        return cls.JSON if value == "file" else None
+
+
+def _to_storage_type(value: Any) -> StorageType:
+    try:
+        return StorageType(value)
+    except ValueError as exc:
+        raise UnsupportedStorageTypeError(value, [kind.value for kind in StorageType]) from exc
+
+
+def _flag(_: object, attribute: Any, value: object) -> None:
+    if type(value) is not bool:
+        raise ConfigurationError(f"{attribute.name} must be True or False, not {value!r}")
+
+
+def _text(_: object, attribute: Any, value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigurationError(f"{attribute.name} must be a text that is not empty, not {value!r}")
+
+
+_FILES = frozenset({StorageType.JSON, StorageType.SQLITE})
+_SERVERS = frozenset({StorageType.REDIS, StorageType.POSTGRES, StorageType.MONGODB})
+_SQL = frozenset({StorageType.SQLITE, StorageType.POSTGRES})
+_USED_BY = {
+    "connection_string": _FILES | _SERVERS,
+    "table_name": _SQL | {StorageType.MONGODB},
+    "auto_create_tables": _SQL,
+    "redis_db": frozenset({StorageType.REDIS}),
+    "redis_prefix": frozenset({StorageType.REDIS}),
+    "file_path": _FILES,
+}
+
+
+@attrs.frozen
+class StorageConfig:
+    """Which storage, and how. A field that the chosen type has no use for is refused, not ignored.
+
+    Attributes:
+        storage_type: memory, json (or file), sqlite, redis, postgres, mongodb.
+        connection_string: A URL or, for json and sqlite, a path. For json it names the folder of the
+            store, for sqlite the file.
+        table_name: Prefix of every table; None: no prefix.
+        auto_create_tables: False: refuse a store without tables instead of making them.
+        encryption_enabled: Not in this release: True is refused.
+        compression_enabled: Put the package's own optimizer before the backend.
+        redis_db: Number of the Redis database.
+        redis_prefix: Of every key in Redis.
+        file_path: Folder (json) or file (sqlite), when there is no connection_string.
+        file_format: json is the only one.
+    Raises:
+        ConfigurationError: Or one below it, when it is made.
+    """
+
+    storage_type: StorageType = attrs.field(default=StorageType.MEMORY, converter=_to_storage_type)
+    connection_string: str | None = attrs.field(default=None, validator=_text, repr=False)
+    table_name: str | None = attrs.field(default=None, validator=_text)
+    auto_create_tables: bool = attrs.field(default=True, validator=_flag)
+    encryption_enabled: bool = attrs.field(default=False, validator=_flag)
+    compression_enabled: bool = attrs.field(default=False, validator=_flag)
+    redis_db: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
+    redis_prefix: str = attrs.field(default="luminoracore:", validator=_text)
+    file_path: str | None = attrs.field(
+        default=None, converter=attrs.converters.optional(os.fspath), validator=_text
+    )
+    file_format: str = attrs.field(default="json")
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what would otherwise be ignored."""
+        if self.encryption_enabled:
+            raise ConfigurationError("encryption_enabled is not in this release; nothing would be encrypted")
+        if self.file_format != "json":
+            raise ConfigurationError(
+                f"file_format {self.file_format!r} is not supported; there is only 'json'"
+            )
+        for field in attrs.fields(type(self)):
+            types = _USED_BY.get(field.name)
+            if types is not None and self.storage_type not in types:
+                self._refuse_unused(field, types)
+
+    def _refuse_unused(self, field: Any, types: frozenset[StorageType]) -> None:
+        value = getattr(self, field.name)
+        if field.name == "connection_string" and value == f"{self.storage_type}://":
+            return
+        if value != field.default:
+            raise ConfigurationError(
+                f"{field.name} has no meaning for storage type {self.storage_type!s}; "
+                f"it is for: {', '.join(sorted(types))}"
+            )
+
+    @property
+    def path(self) -> Path:
+        """Where a json or sqlite store lies.
+
+        Raises:
+            ConfigurationError: Neither connection_string nor file_path says it.
+        """
+        if self.connection_string is not None:
+            return _path_of(self.connection_string, self.storage_type)
+        if self.file_path is not None:
+            return Path(self.file_path).expanduser()
+        what = "folder" if self.storage_type is StorageType.JSON else "file"
+        raise ConfigurationError(
+            f"storage type {self.storage_type!s} needs connection_string or file_path: "
+            f"the {what} of the store"
+        )
+
+
+def _path_of(connection_string: str, kind: StorageType) -> Path:
+    scheme, separator, rest = connection_string.partition("://")
+    if not separator:
+        return Path(connection_string).expanduser()
+    if scheme == "sqlite" and kind is StorageType.SQLITE:
+        path = rest.removeprefix("/")  # as SQLAlchemy has it: three slashes relative, four absolute
+    elif scheme in ("file", "json") and kind is StorageType.JSON:
+        path = unquote(rest.removeprefix("localhost/") if rest.startswith("localhost/") else rest)
+    else:
+        raise ConfigurationError(f"a {scheme}:// URL does not name a store of type {kind!s}")
+    if not path.strip("/"):
+        raise ConfigurationError(f"the URL {scheme}:// names no path")
+    return Path("/" + path.lstrip("/") if path.startswith("/") else path).expanduser()
+
+
+_SCHEMES = {
+    "memory": StorageType.MEMORY,
+    "file": StorageType.JSON,
+    "json": StorageType.JSON,
+    "sqlite": StorageType.SQLITE,
+    "redis": StorageType.REDIS,
+    "rediss": StorageType.REDIS,
+    "redis+cluster": StorageType.REDIS,
+    "postgres": StorageType.POSTGRES,
+    "postgresql": StorageType.POSTGRES,
+    "mongodb": StorageType.MONGODB,
+    "mongodb+srv": StorageType.MONGODB,
+}
+
+
+def storage_config_from_url(url: str) -> StorageConfig:
+    """Return the configuration that a URL stands for.
+
+    ``memory://``, ``file:///absolute/folder``, ``file://relative/folder``, ``sqlite:///relative.db``,
+    ``sqlite:////absolute.db`` (slashes as in SQLAlchemy).
+
+    Raises:
+        UnsupportedStorageTypeError: No such scheme; lists the valid ones.
+        ConfigurationError: The URL names no place.
+    """
+    kind = _SCHEMES.get(urlsplit(url).scheme) if "://" in url else None
+    if kind is None:
+        scheme = url.partition("://")[0] if "://" in url else url
+        raise UnsupportedStorageTypeError(scheme, [f"{known}://" for known in _SCHEMES])
+    config = StorageConfig(storage_type=kind, connection_string=url)
+    if kind in _FILES:
+        config.path  # noqa: B018  # refuses a URL without a path now, not at first use
+    return config
+
+
+def _to_storage_config(value: Any) -> StorageConfig:
+    if isinstance(value, StorageConfig):
+        return value
+    if isinstance(value, str):
+        return storage_config_from_url(value)
+    return _made(StorageConfig, value)
+
+
+def _to_memory_config(value: Any) -> MemoryConfig:
+    return value if isinstance(value, MemoryConfig) else _made(MemoryConfig, value)
+
+
+def _made(kind: type[T], value: Any) -> T:
+    from luminoracore_sdk.adapters.codec.converter import settings_from_mapping  # noqa: PLC0415
+
+    return settings_from_mapping(kind, value)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything the container needs.
+
+    Attributes:
+        storage: A StorageConfig, a mapping of its fields, or a URL.
+        memory: A MemoryConfig, or a mapping of its fields.
+        max_history: Newest messages that reads without a range return.
+    """
+
+    storage: StorageConfig = attrs.field(factory=StorageConfig, converter=_to_storage_config)
+    memory: MemoryConfig = attrs.field(factory=MemoryConfig, converter=_to_memory_config)
+    max_history: int = 100
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> Self:
+        """Make settings of a mapping with the keys storage, memory, max_history.
+
+        Raises:
+            ValidationError: An unknown key or a wrong value.
+            ConfigurationError: A storage that cannot work.
+        """
+        return _made(cls, data)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Make settings of environment variables.
+
+        ``LUMINORA_STORE`` (a URL), ``LUMINORA_STORAGE_<FIELD>``, ``LUMINORA_MEMORY_<FIELD>``,
+        ``LUMINORA_MAX_HISTORY``; flags are true/false, 1/0, yes/no, on/off.
+
+        Raises:
+            ConfigurationError: A variable that no field has, or with a wrong value.
+        """
+        from luminoracore_sdk.bootstrap.environment import settings_fields  # noqa: PLC0415
+
+        return cls(**settings_fields(os.environ if environ is None else environ))

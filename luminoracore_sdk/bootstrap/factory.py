@@ -1,0 +1,81 @@
+"""``create_storage``: from a configuration or a URL to a storage."""
+
+from collections.abc import Callable
+
+from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
+from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
+from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.optimizer import Optimizer
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType, storage_config_from_url
+from luminoracore_sdk.domain.errors import ConfigurationError
+
+__all__ = ["create_storage"]
+
+Builder = Callable[[StorageConfig, Clock | None], SessionStorage]
+
+
+def _memory(_: StorageConfig, clock: Clock | None) -> SessionStorage:
+    return InMemoryStorage(clock=clock)
+
+
+def _json(config: StorageConfig, clock: Clock | None) -> SessionStorage:
+    from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage  # noqa: PLC0415  # optional driver
+
+    return JSONFileStorage(config.path, clock=clock)
+
+
+def _sqlite(config: StorageConfig, clock: Clock | None) -> SessionStorage:
+    from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage  # noqa: PLC0415  # optional driver
+
+    return SQLiteStorage(
+        config.path,
+        clock=clock,
+        table_prefix=f"{config.table_name}_" if config.table_name else "",
+        auto_create=config.auto_create_tables,
+    )
+
+
+_BUILDERS: dict[StorageType, Builder] = {
+    StorageType.MEMORY: _memory,
+    StorageType.JSON: _json,
+    StorageType.SQLITE: _sqlite,
+}
+
+
+def create_storage(
+    config: StorageConfig | str | None = None,
+    optimizer: Optimizer | None = None,
+    *,
+    clock: Clock | None = None,
+) -> SessionStorage:
+    """Make a storage. Nothing is opened or created before its first use.
+
+    Args:
+        config: A StorageConfig or a URL (``memory://``, ``file:///dir``, ``sqlite:///file``); None: memory.
+        optimizer: With one, the result is an ``OptimizedStorageWrapper`` over the backend.
+        clock: Tells the time; the computer's own when None.
+    Raises:
+        UnsupportedStorageTypeError: Storage type not supported; lists the valid ones.
+        MissingDependencyError: The backend's driver is not installed; says what to install.
+        ConfigurationError: The configuration cannot work.
+    """
+    if config is None:
+        config = StorageConfig()
+    elif isinstance(config, str):
+        config = storage_config_from_url(config)
+    elif not isinstance(config, StorageConfig):
+        raise ConfigurationError(
+            f"create_storage takes a StorageConfig or a URL, not {type(config).__name__}"
+        )
+    builder = _BUILDERS.get(config.storage_type)
+    if builder is None:
+        ready = ", ".join(_BUILDERS)
+        raise ConfigurationError(
+            f"storage type {config.storage_type!s} is not in this release yet; in it are: {ready}"
+        )
+    storage = builder(config, clock)
+    if optimizer is None and config.compression_enabled:
+        optimizer = OwnOptimizer()
+    return storage if optimizer is None else OptimizedStorageWrapper(storage, optimizer)

@@ -1,0 +1,123 @@
+"""The documented classes: the use cases with every port wired, so that each works alone."""
+
+from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
+from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
+from luminoracore_sdk.adapters.core_memory import find_core_memory_system
+from luminoracore_sdk.adapters.providers.registry import ProviderFactory
+from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.adapters.token_counter import HeuristicTokenCounter
+from luminoracore_sdk.adapters.wrappers.holding import HoldingStorage
+from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
+from luminoracore_sdk.application import conversations, memories, sessions
+from luminoracore_sdk.application.ports.optimizer import Optimizer
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.domain.errors import ConfigurationError
+from luminoracore_sdk.domain.settings import MemoryConfig
+
+__all__ = ["ConversationManager", "MemoryManager", "SessionManager", "default_toolkit"]
+
+
+def default_toolkit() -> Toolkit:
+    """Return the ports that are used when none are given."""
+    return Toolkit(
+        codec=JsonEntityCodec(),
+        clock=SystemClock(),
+        ids=UuidFactory(),
+        tokens=HeuristicTokenCounter(),
+        providers=ProviderFactory(),
+    )
+
+
+def _checked(storage: SessionStorage | None) -> SessionStorage | None:
+    if storage is not None and not isinstance(storage, SessionStorage):
+        raise ConfigurationError(
+            f"storage must be a SessionStorage (see create_storage), not {type(storage).__name__}"
+        )
+    return storage
+
+
+class ConversationManager(conversations.ConversationManager):
+    """Keeps conversations: in this process alone, or in a storage.
+
+    Args:
+        max_history: Newest messages that reads without a range return.
+        storage: Where they are kept; None: in memory, where only the newest ``max_history`` can be read.
+        toolkit: Other ports than the usual ones.
+    """
+
+    def __init__(
+        self,
+        max_history: int = 100,
+        *,
+        storage: SessionStorage | None = None,
+        toolkit: Toolkit | None = None,
+    ) -> None:
+        super().__init__(
+            storage=_checked(storage) or InMemoryStorage(),
+            toolkit=toolkit or default_toolkit(),
+            max_history=max_history,
+            whole_history=storage is not None,
+        )
+
+
+class MemoryManager(memories.MemoryManager):
+    """Remembers values by key, for each session: in this process alone, or in a storage.
+
+    Core's MemorySystem, where Core is installed, is told of every change as well.
+
+    Args:
+        config: Limits and switches; the defaults when None.
+        optimizer: Compresses what is stored.
+        storage: Where it is kept; None: in memory.
+        toolkit: Other ports than the usual ones.
+    """
+
+    def __init__(
+        self,
+        config: MemoryConfig | None = None,
+        optimizer: Optimizer | None = None,
+        *,
+        storage: SessionStorage | None = None,
+        toolkit: Toolkit | None = None,
+    ) -> None:
+        place = _checked(storage) or InMemoryStorage()
+        super().__init__(
+            storage=place if optimizer is None else OptimizedStorageWrapper(place, optimizer),
+            toolkit=toolkit or default_toolkit(),
+            config=config or MemoryConfig(),
+            mirror=find_core_memory_system(),
+        )
+        self.optimizer = optimizer
+
+
+class SessionManager(sessions.SessionManager):
+    """Creates sessions of AI personalities, resumes them, and talks to their providers.
+
+    Composed of a ConversationManager, a MemoryManager and a storage. See the methods for what each
+    promises; ``async with`` closes the providers and, if this manager made it, the storage.
+
+    Args:
+        storage: Where sessions live; it is the caller's to close. None: in memory.
+        memory_config: Limits and switches of the memory.
+        max_history: Newest messages that reads without a range return.
+        toolkit: Other ports than the usual ones.
+    """
+
+    def __init__(
+        self,
+        storage: SessionStorage | None = None,
+        *,
+        memory_config: MemoryConfig | None = None,
+        max_history: int = 100,
+        toolkit: Toolkit | None = None,
+    ) -> None:
+        tools = toolkit or default_toolkit()
+        held = HoldingStorage(_checked(storage) or InMemoryStorage(), clock=tools.clock)
+        super().__init__(
+            storage=held,
+            toolkit=tools,
+            conversations=ConversationManager(max_history, storage=held, toolkit=tools),
+            memories=MemoryManager(memory_config, storage=held, toolkit=tools),
+            owns_storage=storage is None,
+        )

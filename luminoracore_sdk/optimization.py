@@ -1,0 +1,5 @@
+"""The optimizer, under the names of Core's ``luminoracore.optimization``."""
+
+from luminoracore_sdk.adapters.optimizer.optimizer import OptimizationConfig, Optimizer
+
+__all__ = ["OptimizationConfig", "Optimizer"]

@@ -1,0 +1,41 @@
+"""The documented import: managers, storages and the factory."""
+
+from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
+from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
+from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.bootstrap.container import Container, make_container, running
+from luminoracore_sdk.bootstrap.factory import create_storage
+from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManager, SessionManager
+from luminoracore_sdk.bootstrap.unreleased import MongoDBStorage, PostgreSQLStorage, RedisStorage
+from luminoracore_sdk.domain.conversation import Conversation
+from luminoracore_sdk.domain.memory import MemoryEntry
+from luminoracore_sdk.domain.message import Message, MessageRole
+from luminoracore_sdk.domain.session import Session
+
+PersonalitySession = SessionManager
+
+__all__ = [
+    "Container",
+    "Conversation",
+    "ConversationManager",
+    "InMemoryStorage",
+    "JSONFileStorage",
+    "MemoryEntry",
+    "MemoryManager",
+    "Message",
+    "MessageRole",
+    "MongoDBStorage",
+    "OptimizedStorageWrapper",
+    "PersonalitySession",
+    "PostgreSQLStorage",
+    "RedisStorage",
+    "SQLiteStorage",
+    "Session",
+    "SessionManager",
+    "SessionStorage",
+    "create_storage",
+    "make_container",
+    "running",
+]

@@ -5,7 +5,6 @@ from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.bootstrap.container import Container, make_container, running
 from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManager, SessionManager
 from luminoracore_sdk.bootstrap.unreleased import MongoDBStorage, PostgreSQLStorage, RedisStorage
@@ -17,7 +16,6 @@ from luminoracore_sdk.domain.session import Session
 PersonalitySession = SessionManager
 
 __all__ = [
-    "Container",
     "Conversation",
     "ConversationManager",
     "InMemoryStorage",
@@ -36,6 +34,4 @@ __all__ = [
     "SessionManager",
     "SessionStorage",
     "create_storage",
-    "make_container",
-    "running",
 ]

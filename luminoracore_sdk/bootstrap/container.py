@@ -1,6 +1,6 @@
 """The container: every part made once, in order, and replaceable in tests."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -65,7 +65,7 @@ class Container(containers.DeclarativeContainer):
         max_history=settings.provided.max_history,
         toolkit=toolkit,
     )
-    lifecycle: providers.Resource[Any] = providers.Resource(_run, storage=storage, sessions=sessions)
+    lifecycle: providers.Provider[Any] = providers.Resource(_run, storage=storage, sessions=sessions)
 
 
 def make_container(
@@ -93,8 +93,13 @@ def make_container(
 @asynccontextmanager
 async def running(container: Container) -> AsyncIterator[SessionManager]:
     """Open the storage, lend the SessionManager, and close providers and storage in that order."""
-    manager = await container.lifecycle.init()
+    await _done(container.init_resources())
     try:
-        yield manager
+        yield container.sessions()
     finally:
-        await container.lifecycle.shutdown()
+        await _done(container.shutdown_resources())
+
+
+async def _done(call: Awaitable[None] | None) -> None:
+    if call is not None:
+        await call

@@ -1,0 +1,222 @@
+"""HoldingStorage: a held session is written by flush and by nothing else."""
+
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.adapters.wrappers.holding import HoldingStorage
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Purged,
+    SessionQuery,
+    SessionRecord,
+)
+from luminoracore_sdk.domain.errors import ConflictError
+from luminoracore_sdk.session import InMemoryStorage
+from luminoracore_sdk.testing import ManualClock
+
+PAYLOAD = JsonCodec().encode({"content": "x"})
+SCOPE = MemoryScope("session", "s")
+
+
+def header(session_id: str = "s", **fields: int | None) -> SessionRecord:
+    return SessionRecord(session_id=session_id, payload=PAYLOAD, **fields)  # type: ignore[arg-type]
+
+
+def message(message_id: str) -> MessageRecord:
+    return MessageRecord(message_id=message_id, role="user", created_at_us=1, payload=PAYLOAD)
+
+
+def memory(key: str, text: str = "v") -> MemoryRecord:
+    return MemoryRecord(scope=SCOPE, key=key, payload=JsonCodec().encode({"value": text}))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+async def base(clock: ManualClock) -> AsyncIterator[InMemoryStorage]:
+    async with InMemoryStorage(clock=clock) as storage:
+        yield storage
+
+
+@pytest.fixture
+def held(base: InMemoryStorage, clock: ManualClock) -> HoldingStorage:
+    return HoldingStorage(base, clock=clock)
+
+
+async def ids(storage: InMemoryStorage | HoldingStorage, session_id: str = "s") -> list[str]:
+    return [found.message_id for found in await storage.read_messages(session_id, MessageRange())]
+
+
+async def test_nothing_of_a_new_held_session_reaches_the_store_before_flush(
+    base: InMemoryStorage, held: HoldingStorage
+) -> None:
+    await held.hold("s")
+    await held.put_session(header())
+    await held.append_messages("s", [message("a"), message("b")])
+    await held.put_memory(memory("k"))
+    assert await base.list_sessions() == []
+    assert await held.list_sessions() == ["s"]
+    await held.flush("s")
+    assert await ids(base) == ["a", "b"]
+    assert [entry.key for entry in await base.list_memories(SCOPE)] == ["k"]
+
+
+async def test_a_stored_session_is_held_from_what_the_store_has(
+    base: InMemoryStorage, held: HoldingStorage, clock: ManualClock
+) -> None:
+    await base.put_session(header())
+    await base.append_messages("s", [message(f"m{index}") for index in range(1000)])
+    await base.append_messages("s", [message("last")])
+    await base.put_memory(memory("old"))
+    clock.advance(5)
+    await held.hold("s")
+    await held.hold("s")
+    found = await held.find_session("s")
+    assert found is not None
+    assert found.created_at_us == (await base.query_sessions(SessionQuery())).sessions[0].created_at_us
+    await held.append_messages("s", [message("new")])
+    await held.delete_memory(SCOPE, "old")
+    await held.put_memory(memory("fresh"))
+    assert await base.find_memory(SCOPE, "old") is not None
+    await held.flush("s")
+    await held.flush("s")
+    assert (await ids(base))[-2:] == ["last", "new"]
+    assert [entry.key for entry in await base.list_memories(SCOPE)] == ["fresh"]
+
+
+async def test_more_messages_than_one_append_takes_are_flushed(
+    base: InMemoryStorage, held: HoldingStorage
+) -> None:
+    await held.hold("s")
+    await held.put_session(header())
+    for start in range(0, 2100, 700):
+        await held.append_messages("s", [message(f"m{start + index}") for index in range(700)])
+    await held.flush("s")
+    assert await ids(base) == [f"m{index}" for index in range(2100)]
+
+
+async def test_a_truncation_is_held_too(base: InMemoryStorage, held: HoldingStorage) -> None:
+    await base.put_session(header())
+    await base.append_messages("s", [message("a"), message("b"), message("c")])
+    await held.hold("s")
+    assert await held.truncate_messages("s", after=1) == 2
+    await held.append_messages("s", [message("d")])
+    assert await ids(base) == ["a", "b", "c"]
+    await held.flush("s")
+    assert await ids(base) == ["a", "d"]
+
+
+async def test_a_truncation_does_not_remove_what_another_writer_added(
+    base: InMemoryStorage, held: HoldingStorage
+) -> None:
+    await base.put_session(header())
+    await base.append_messages("s", [message("a"), message("b")])
+    await held.hold("s")
+    await held.truncate_messages("s", after=1)
+    await base.append_messages("s", [message("other")])
+    with pytest.raises(ConflictError, match="expected last position 2, found last position 3"):
+        await held.flush("s")
+    assert await ids(base) == ["a", "b", "other"]
+
+
+async def test_a_conflict_leaves_what_was_held_in_place(base: InMemoryStorage, held: HoldingStorage) -> None:
+    await base.put_session(header())
+    await held.hold("s")
+    await held.append_messages("s", [message("mine")])
+    await base.append_messages("s", [message("other")])
+    with pytest.raises(ConflictError):
+        await held.flush("s")
+    assert await ids(held) == ["mine"]
+    assert await ids(base) == ["other"]
+
+
+async def test_deleting_a_held_session_deletes_it_here_and_below(
+    base: InMemoryStorage, held: HoldingStorage
+) -> None:
+    await base.put_session(header())
+    await held.hold("s")
+    assert await held.delete_session("s") is True
+    assert (await base.find_session("s"), held.is_held("s")) == (None, False)
+    await held.hold("new")
+    await held.put_session(header("new"))
+    assert await held.delete_session("new") is True
+    assert await held.delete_session("new") is False
+
+
+async def test_flushing_what_is_not_held_or_expired_does_nothing(
+    base: InMemoryStorage, held: HoldingStorage, clock: ManualClock
+) -> None:
+    await held.flush("unknown")
+    await held.hold("s")
+    await held.put_session(header(ttl_us=1_000_000))
+    clock.advance(2)
+    await held.flush("s")
+    assert await base.list_sessions() == []
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_pages_list_held_and_stored_sessions_once_and_in_order(
+    base: InMemoryStorage, held: HoldingStorage, clock: ManualClock, newest_first: bool, limit: int
+) -> None:
+    for index in range(7):
+        clock.advance(1)
+        name = f"s{index}"
+        if index in (1, 2, 5):
+            await held.hold(name)
+            await held.put_session(header(name))
+        else:
+            await base.put_session(header(name))
+    await held.hold("s3")
+    seen: list[str] = []
+    cursor = None
+    while True:
+        query = SessionQuery(limit=limit, newest_first=newest_first, cursor=cursor)
+        page = await held.query_sessions(query)
+        assert len(page.sessions) <= limit
+        seen += [record.session_id for record in page.sessions]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    expected = [f"s{index}" for index in range(7)]
+    assert seen == (expected[::-1] if newest_first else expected)
+
+
+async def test_purging_reaches_both(base: InMemoryStorage, held: HoldingStorage, clock: ManualClock) -> None:
+    await base.put_session(header("below", ttl_us=1))
+    await held.hold("here")
+    await held.put_session(header("here", ttl_us=1))
+    clock.advance(1)
+    assert await held.purge_expired() == Purged(sessions=2, memories=0)
+
+
+async def test_closing_with_unsaved_sessions_is_logged(
+    held: HoldingStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await held.open()
+    await held.hold("s")
+    await held.hold("nothing")
+    await held.put_session(header())
+    with caplog.at_level(logging.WARNING):
+        await held.close()
+    assert caplog.messages == ["1 held sessions were closed without save_session"]
+
+
+async def test_a_users_memory_is_never_held(base: InMemoryStorage, held: HoldingStorage) -> None:
+    scope = MemoryScope("user", "s")
+    await held.hold("s")
+    await held.put_memory(MemoryRecord(scope=scope, key="k", payload=PAYLOAD))
+    assert [entry.key for entry in await base.list_memories(scope)] == ["k"]
+    assert await held.clear_memories(scope) == 1
+    assert await held.find_memory(scope, "k") is None
+    assert (await held.schema_version(), await held.ping(), held.backend) == (1, None, "memory")

@@ -1,0 +1,110 @@
+"""The package's own optimizer: nothing is lost, and each setting does what its name says."""
+
+import itertools
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, settings
+
+from luminoracore_sdk.domain.errors import InvalidJSONError
+from luminoracore_sdk.domain.json_value import same_json
+from luminoracore_sdk.optimization import OptimizationConfig, Optimizer
+from luminoracore_sdk.testing import json_values
+
+SWITCHES = ("key_abbreviation", "compact_format", "minify_json", "deduplicate_memory", "cache_enabled")
+COMBINATIONS = [
+    OptimizationConfig(**dict(zip(SWITCHES, flags, strict=True)))
+    for flags in itertools.product((True, False), repeat=len(SWITCHES))
+]
+
+HARD: list[Any] = [
+    {"k": 1},
+    {"key": 1},
+    {"k": 1, "key": 2},
+    {"=k": 1, "==k": 2, "=": 3},
+    {"#": [["k"], [1]]},
+    {"@": 0},
+    [{"@": 0}, {"@": 0}],
+    [{"#": 1}, {"#": 1}],
+    ["opt1", 1],
+    ["opt1", ["opt1", {"k": 1}]],
+    [{"content": "a", "role": "user"}, {"content": "b", "role": "user"}],
+    [{"content": "a", "role": "user"}, {"role": "user", "content": "b"}],
+    [{"content": "a"}, {"content": "a"}, {"content": 1}],
+    [{"value": [1.0]}, {"value": [1]}, {"value": [True]}, {"value": [-0.0]}, {"value": [0.0]}],
+    [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]],
+    [{}, {}, []],
+    {"": {"": {"": None}}},
+    [{"a long enough item": None}, {"a long enough item": None}, None],
+    2**70,
+    "\ud800\0",
+]
+
+
+@pytest.mark.parametrize("value", HARD, ids=repr)
+@pytest.mark.parametrize("config", COMBINATIONS, ids=lambda config: str(attrs.astuple(config)[:5]))
+def test_what_is_hard_comes_back_equal_under_every_combination_of_settings(
+    value: Any, config: OptimizationConfig
+) -> None:
+    optimizer = Optimizer(config)
+    small = optimizer.compress(value)
+    assert same_json(Optimizer().expand(small), value)
+    assert same_json(optimizer.expand_text(optimizer.compress_text(value)), value)
+
+
+@given(value=json_values())
+@settings(max_examples=300)
+def test_any_value_comes_back_equal(value: Any) -> None:
+    assert same_json(Optimizer().expand(Optimizer().compress(value)), value)
+
+
+def test_key_abbreviation_writes_well_known_keys_short() -> None:
+    on = Optimizer(OptimizationConfig(compact_format=False))
+    off = Optimizer(OptimizationConfig(compact_format=False, key_abbreviation=False))
+    assert on.compress({"content": "a", "metadata": {}}) == ["opt1", {"c": "a", "m": {}}]
+    assert off.compress({"content": "a", "metadata": {}}) == ["opt1", {"content": "a", "metadata": {}}]
+
+
+def test_compact_format_writes_keys_of_equal_objects_once() -> None:
+    facts = [{"key": "a", "value": 1}, {"key": "b", "value": 2}]
+    assert Optimizer().compress(facts) == ["opt1", {"#": [["k", "x"], ["a", 1], ["b", 2]]}]
+
+
+def test_deduplicate_memory_writes_a_repeated_item_as_a_reference() -> None:
+    item = {"a long key": "a long value"}
+    optimizer = Optimizer(OptimizationConfig(compact_format=False))
+    assert optimizer.compress([item, 1, item]) == ["opt1", [item, 1, {"@": 0}]]
+    without = Optimizer(OptimizationConfig(compact_format=False, deduplicate_memory=False))
+    assert without.compress([item, 1, item]) == ["opt1", [item, 1, item]]
+
+
+def test_minify_json_leaves_no_white_space_in_the_text() -> None:
+    assert Optimizer().compress_text({"a": [1, 2]}) == '["opt1",{"a":[1,2]}]'
+    wide = Optimizer(OptimizationConfig(minify_json=False))
+    assert wide.compress_text({"a": [1, 2]}) == '["opt1", {"a": [1, 2]}]'
+
+
+def test_a_cached_result_is_not_shared_with_callers() -> None:
+    optimizer = Optimizer(OptimizationConfig(cache_size=1))
+    first = optimizer.compress({"a": [1]})
+    first[1]["a"].append(2)
+    assert optimizer.compress({"a": [1]}) == ["opt1", {"a": [1]}]
+    optimizer.compress({"b": 1})
+    assert optimizer.compress({"a": [1]}) == ["opt1", {"a": [1]}]
+
+
+def test_a_large_value_is_not_cached_and_comes_back_equal() -> None:
+    value = {"content": "x" * 100_000}
+    optimizer = Optimizer()
+    assert optimizer.expand(optimizer.compress(value)) == value
+    assert optimizer._cache == {}
+
+
+def test_what_no_optimizer_made_is_returned_as_it_is() -> None:
+    assert Optimizer().expand({"k": 1}) == {"k": 1}
+
+
+def test_nan_is_refused() -> None:
+    with pytest.raises(InvalidJSONError):
+        Optimizer().compress({"a": float("nan")})

@@ -120,7 +120,7 @@ class SessionConfig:
         context_window_size: Tokens that system message, history and new message may take together.
             History is left out to fit; the system message and the new message never are.
         include_context_in_prompt: Add what is remembered to the system message.
-        memory_enabled: False: this session remembers nothing.
+        memory_enabled: False: what is remembered stays out of this session's prompts.
         memory_decay_factor: Overrides ``MemoryConfig.decay_factor``; None: does not.
         storage: Not of a session: the manager owns the storage. Anything but None is refused.
         auto_save: True: every turn is written before it is acknowledged. False: ``save_session`` is

@@ -1,0 +1,91 @@
+# Everything a developer types. Needs Python ≥ 3.11, git and make; the rest goes into .venv.
+# Another interpreter: make test PYTHON=python3.13
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+LOG := $(VENV)/pytest.log
+
+# pyright brings its own node and scripts in the wheels; without this it asks the network for a newer one.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# mkdocs-material prints an advertisement for another generator at each build.
+export NO_MKDOCS_2_WARNING := 1
+
+step = @printf '\n── %s ──\n' "$(1)"
+
+.PHONY: help install demo test lint format types mypy pyright imports check coverage docs contract nightly bench clean
+
+help: ## Show this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(call step,install)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+	@# The pip that comes with Python may be too old to read dependency groups (before 25.1).
+	$(PY) -m pip install -qq --upgrade --constraint constraints.txt pip
+	$(PY) -m pip install -qq --constraint constraints.txt --build-constraint constraints.txt \
+	    --editable '.[all]' --group dev
+	@touch $@
+
+install: $(READY) ## Make .venv, if pyproject.toml or constraints.txt changed
+
+demo: $(READY) ## Import a corpus, chat, be killed in mid-turn, resume
+	@$(PY) demo/demo.py
+
+test: lint types imports docs check coverage ## Everything that CI checks
+	@printf '\n%s\n' "$$(tail -n 1 $(LOG))"
+
+lint: $(READY) ## Style and formatting
+	$(call step,ruff)
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+
+format: $(READY) ## Repair style and formatting where a tool can
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+
+types: mypy pyright ## mypy --strict and pyright, on package and tests
+
+mypy: $(READY)
+	$(call step,mypy)
+	@$(PY) -m mypy
+
+pyright: $(READY)
+	$(call step,pyright)
+	@$(PY) -m pyright --pythonpath $(PY)
+
+imports: $(READY) ## Dependencies point inwards
+	$(call step,import-linter)
+	@$(VENV)/bin/lint-imports --no-logo
+
+check: $(READY) ## All tests, measuring coverage
+	$(call step,pytest)
+	@$(PY) -m pytest --numprocesses 2 --cov --cov-report= | tee $(LOG)
+
+coverage: check ## The core whole, everything to 95 %
+	$(call step,coverage)
+	@$(PY) -m coverage report --fail-under 100 --include '*/domain/*,*/application/*'
+	@$(PY) -m coverage report --fail-under 95
+
+docs: $(READY) ## Build the documentation into site/
+	$(call step,mkdocs)
+	@$(PY) -m mkdocs build --strict
+
+contract: $(READY) ## The storage contract, one line a case
+	@$(PY) -m pytest tests/contract --verbose --no-header
+
+nightly: $(READY) ## The long run: more examples, 200 SIGKILL trials
+	@HYPOTHESIS_PROFILE=nightly LUMINORA_CRASH_TRIALS=200 $(PY) -m pytest --numprocesses 2
+
+bench: $(READY) ## Measure what the README claims
+	@for script in benchmarks/*.py; do printf '\n── %s ──\n' "$$script"; $(PY) "$$script"; done
+
+clean: ## Remove all that make made
+	rm -rf $(VENV) .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist site

@@ -1,0 +1,130 @@
+"""Keeps keys out of errors and logs, also when a server sends one back.
+
+A server may repeat the key in an error body or a header, and the HTTP clients log headers at DEBUG
+(httpcore's ``receive_response_headers``, anthropic's ``HTTP Response``). So every text that reaches an
+error or one of their loggers is searched for the keys in use.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakValueDictionary
+
+from luminoracore_sdk.domain.chat import ProviderConfig
+
+__all__ = ["Secrets", "guard_logs", "scrub_error"]
+
+_SHOWN = "[redacted]"
+_CORES = ("httpcore", "httpcore2")
+_LOGGERS = (
+    "openai._base_client",
+    "openai._response",
+    "openai._legacy_response",
+    "anthropic._base_client",
+    "anthropic._response",
+    "httpx",
+    "httpx2",
+    *(f"{core}.{part}" for core in _CORES for part in ("connection", "http11", "http2", "proxy", "socks")),
+)
+
+
+class Secrets:
+    """The secret texts of one provider; of "Bearer abcdefgh" the second word alone counts as well.
+
+    A text of fewer than 4 characters is no secret: taking it out would only garble what is shown.
+    """
+
+    def __init__(self, config: ProviderConfig) -> None:
+        found = config.secrets()
+        texts = {*found, *(text.rpartition(" ")[2] for text in found)}
+        self._texts = sorted((text for text in texts if len(text) >= 4), key=len, reverse=True)
+        _LIVE[id(self)] = self
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self._texts)} texts)"
+
+    def are_in(self, text: str) -> bool:
+        """Tell whether one of them occurs in a text."""
+        return any(secret in text for secret in self._texts)
+
+    def scrub(self, value: Any) -> Any:
+        """Return text, bytes or a collection of them without any secret; anything else as it is."""
+        if isinstance(value, str):
+            for text in self._texts:
+                value = value.replace(text, _SHOWN)
+        elif isinstance(value, bytes):
+            for text in self._texts:
+                value = value.replace(text.encode(), _SHOWN.encode())
+        elif type(value) is dict:
+            return {self.scrub(key): self.scrub(item) for key, item in value.items()}
+        elif type(value) in {list, tuple}:
+            return type(value)(self.scrub(item) for item in value)
+        return value
+
+
+_LIVE: WeakValueDictionary[int, Secrets] = WeakValueDictionary()
+
+
+def scrub_error(error: BaseException, secrets: Secrets) -> None:
+    """Remove the secrets from an error and from all that led to it, in place."""
+    for link in _chain(error):
+        link.args = secrets.scrub(link.args)
+        if isinstance(link, UnicodeDecodeError | UnicodeEncodeError):
+            link.object = secrets.scrub(link.object)
+        for name, value in list(vars(link).items()):
+            if name in {"request", "_request", "response"}:
+                _scrub_exchange(value, secrets)
+                _scrub_exchange(getattr(value, "_request", None), secrets)
+            else:
+                kept = secrets.scrub(value)
+                setattr(link, name, None if secrets.are_in(repr(kept)) else kept)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        waiting += [link.__cause__, link.__context__]
+
+
+def _scrub_exchange(message: Any, secrets: Secrets) -> None:
+    """Scrub an httpx request or response, which are over: headers, body, decoded text."""
+    headers = getattr(message, "headers", {})
+    for name, value in list(headers.items()):
+        if secrets.are_in(value):
+            headers[name] = secrets.scrub(value)
+    for name in ("_content", "_text"):
+        if hasattr(message, name):
+            setattr(message, name, secrets.scrub(getattr(message, name)))
+
+
+class _RedactingFilter(logging.Filter):
+    """Removes the keys of all living providers from a record before any handler sees it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        for reference in _LIVE.valuerefs():
+            secrets = reference()
+            if secrets is None:
+                continue
+            scrubbed = secrets.scrub(text)
+            if scrubbed != text:
+                text = record.msg = scrubbed
+                record.args = ()
+            if record.exc_info and record.exc_info[1]:
+                scrub_error(record.exc_info[1], secrets)
+        return True
+
+
+_FILTER = _RedactingFilter()
+
+
+def guard_logs() -> None:
+    """Put the filter on the loggers of the HTTP clients; again does nothing."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_FILTER)

@@ -1,0 +1,134 @@
+"""Makes providers by name: the built-in ones, and those that a program registers."""
+
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from luminoracore_sdk.adapters.providers.anthropic import AnthropicProvider
+from luminoracore_sdk.adapters.providers.credentials import api_key_variable, with_environment_key
+from luminoracore_sdk.adapters.providers.echo import EchoProvider
+from luminoracore_sdk.adapters.providers.http import HttpProvider
+from luminoracore_sdk.adapters.providers.openai_compatible import OpenAIProvider
+from luminoracore_sdk.adapters.providers.presets import OPENAI_COMPATIBLE, provider_key
+from luminoracore_sdk.application.ports.provider import BaseProvider
+from luminoracore_sdk.domain.chat import ProviderConfig
+from luminoracore_sdk.domain.errors import ProviderError, shown
+from luminoracore_sdk.domain.json_value import JSONObject
+
+__all__ = ["ProviderFactory"]
+
+_BUILT_IN: MappingProxyType[str, type[BaseProvider]] = MappingProxyType(
+    {
+        "echo": EchoProvider,
+        "anthropic": AnthropicProvider,
+        **dict.fromkeys(OPENAI_COMPATIBLE, OpenAIProvider),
+    }
+)
+
+
+class ProviderFactory:
+    """The one registry of the process; every method works on the class and on an instance.
+
+    Names are the same in capitals and small letters.
+    """
+
+    _registered: ClassVar[dict[str, type[BaseProvider]]] = {}
+
+    @classmethod
+    def register_provider(cls, name: str, provider_class: type[BaseProvider]) -> None:
+        """Make a class available under a name; it takes the place of one that is there already.
+
+        Raises:
+            ProviderError: The name is empty, or the class is not below ``BaseProvider``.
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise ProviderError("a provider needs a name")
+        if not isinstance(provider_class, type) or not issubclass(provider_class, BaseProvider):
+            raise ProviderError(f"provider {shown(name)}: its class must be a subclass of BaseProvider")
+        cls._registered[provider_key(name)] = provider_class
+
+    @classmethod
+    def unregister_provider(cls, name: str) -> bool:
+        """Forget a registered class; a built-in one of that name is there again.
+
+        Returns:
+            Whether there was one. Built-in providers cannot be removed.
+        """
+        return cls._registered.pop(provider_key(name), None) is not None
+
+    @classmethod
+    def get_available_providers(cls) -> list[str]:
+        """Return every name, sorted."""
+        return sorted({**_BUILT_IN, **cls._registered})
+
+    @classmethod
+    def is_provider_available(cls, name: str) -> bool:
+        """Tell whether there is a provider of that name; its package may still be missing."""
+        return provider_key(name) in cls.get_available_providers()
+
+    @classmethod
+    def get_provider_class(cls, name: str) -> type[BaseProvider]:
+        """Return the class of a name.
+
+        Raises:
+            ProviderError: Unknown name; lists the available ones.
+        """
+        key = provider_key(name)
+        found = cls._registered.get(key) or _BUILT_IN.get(key)
+        if found is None:
+            names = ", ".join(cls.get_available_providers())
+            raise ProviderError(f"no provider {shown(name)}; available: {names}")
+        return found
+
+    @classmethod
+    def create_provider(cls, config: ProviderConfig) -> BaseProvider:
+        """Return a provider for a configuration; opens no connection.
+
+        A configuration without a key gets the one of ``<NAME>_API_KEY``, if that is set.
+
+        Raises:
+            ProviderError: Unknown name or wrong setting.
+            ProviderAuthenticationError: A key is needed and there is none.
+            MissingDependencyError: The client package is not installed.
+        """
+        return cls.get_provider_class(config.name)(with_environment_key(config))
+
+    @classmethod
+    def create_provider_from_dict(cls, data: object) -> BaseProvider:
+        """Return a provider for a ``provider_config``; errors as of ``create_provider``."""
+        return cls.create_provider(ProviderConfig.from_dict(data))
+
+    @classmethod
+    def create_provider_from_env(cls, name: str, **kwargs: Any) -> BaseProvider:
+        """Return a provider whose key is in the environment; errors as of ``create_provider``.
+
+        Args:
+            name: A registered name.
+            **kwargs: The other fields of ``ProviderConfig``.
+        """
+        return cls.create_provider_from_dict({**kwargs, "name": name})
+
+    @classmethod
+    def get_provider_info(cls, name: str) -> JSONObject:
+        """Return what is known of a name, as a JSON object.
+
+        Returns:
+            ``name``, ``class``, ``api_key_variable``; of the built-in HTTP providers also ``package``,
+            ``base_url``, ``default_model`` and ``api_key`` (when a key is needed).
+        Raises:
+            ProviderError: Unknown name.
+        """
+        found = cls.get_provider_class(name)
+        info: JSONObject = {
+            "name": provider_key(name),
+            "class": found.__name__,
+            "api_key_variable": api_key_variable(name),
+        }
+        if issubclass(found, HttpProvider):
+            preset = found.find_preset(name)
+            info |= {
+                "package": found.package,
+                "base_url": preset.base_url,
+                "default_model": preset.model,
+                "api_key": preset.key.value,
+            }
+        return info

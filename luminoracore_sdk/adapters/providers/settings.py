@@ -1,0 +1,125 @@
+"""What ``provider_config["extra"]`` may hold, per provider class; everything else is refused."""
+
+import math
+import re
+from typing import Any, TypeVar
+
+import attrs
+
+from luminoracore_sdk.domain.chat import ProviderConfig
+from luminoracore_sdk.domain.errors import ProviderError
+
+__all__ = ["AnthropicSettings", "EchoSettings", "HttpSettings", "OpenAISettings", "read_settings"]
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 section 5.6.2
+_HEADER_VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
+
+S = TypeVar("S")
+
+
+def _wrong(attribute: Any, reason: str) -> ProviderError:
+    return ProviderError(f"provider_config: extra[{attribute.name!r}] {reason}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in {int, float} and math.isfinite(value)
+
+
+def _check_timeout(_: object, attribute: Any, value: Any) -> None:
+    if not _is_number(value) or value <= 0:
+        raise _wrong(attribute, "must be a number of seconds above 0")
+
+
+def _check_delay(_: object, attribute: Any, value: Any) -> None:
+    if not _is_number(value) or value < 0:
+        raise _wrong(attribute, "must be a number of seconds, 0 or above")
+
+
+def _check_retries(_: object, attribute: Any, value: Any) -> None:
+    if type(value) is not int or not 0 <= value <= 100:
+        raise _wrong(attribute, "must be a whole number, 0..100")
+
+
+def _check_flag(_: object, attribute: Any, value: Any) -> None:
+    if value is not None and type(value) is not bool:
+        raise _wrong(attribute, "must be true or false")
+
+
+def _check_text(_: object, attribute: Any, value: Any) -> None:
+    if value is not None and not (isinstance(value, str) and _HEADER_VALUE.fullmatch(value)):
+        raise _wrong(attribute, "must be a text of visible ASCII characters")
+
+
+def _check_headers(_: object, attribute: Any, value: Any) -> None:
+    if type(value) is not dict:
+        raise _wrong(attribute, "must be an object of header names and values")
+    for name, text in value.items():
+        if not _HEADER_NAME.fullmatch(name) or not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
+            raise _wrong(attribute, f"has a header that HTTP does not allow: {name[:40]!a}")
+
+
+@attrs.frozen(kw_only=True)
+class EchoSettings:
+    """Of ``EchoProvider``.
+
+    Attributes:
+        delay: Seconds before each delta of a stream.
+    """
+
+    delay: float = attrs.field(default=0.0, validator=_check_delay)
+
+
+@attrs.frozen(kw_only=True)
+class HttpSettings:
+    """Of every provider behind HTTP.
+
+    Attributes:
+        timeout: Seconds without a byte from the server until an attempt fails.
+        max_retries: Attempts after the first one: for 429, 5xx and failed connections.
+        headers: Sent with every request.
+    """
+
+    timeout: float = attrs.field(default=60.0, validator=_check_timeout)
+    max_retries: int = attrs.field(default=2, validator=_check_retries)
+    headers: dict[str, str] = attrs.field(factory=dict, repr=False, validator=_check_headers)
+
+
+@attrs.frozen(kw_only=True)
+class OpenAISettings(HttpSettings):
+    """Of ``OpenAIProvider``.
+
+    Attributes:
+        organization: OpenAI organization id.
+        project: OpenAI project id.
+        stream_usage: Ask for token counts in a stream; None: where the provider is known to understand.
+    """
+
+    organization: str | None = attrs.field(default=None, validator=_check_text)
+    project: str | None = attrs.field(default=None, validator=_check_text)
+    stream_usage: bool | None = attrs.field(default=None, validator=_check_flag)
+
+
+@attrs.frozen(kw_only=True)
+class AnthropicSettings(HttpSettings):
+    """Of ``AnthropicProvider``.
+
+    Attributes:
+        api_version: Version of the Messages API; None: the one that the installed package speaks.
+    """
+
+    api_version: str | None = attrs.field(default=None, validator=_check_text)
+
+
+def read_settings(cls: type[S], config: ProviderConfig) -> S:
+    """Read ``extra``.
+
+    Raises:
+        ProviderError: An unknown key or a wrong value; names the key, never shows the value.
+    """
+    known = [field.name for field in attrs.fields(cls)]  # type: ignore[arg-type]
+    if unknown := sorted(key for key in config.extra if key not in known):
+        raise ProviderError(
+            f"provider_config: 'extra' has an unknown key {unknown[0][:40]!a}; "
+            f"{config.name} knows: {', '.join(known)}"
+        )
+    return cls(**config.extra)

@@ -1,0 +1,76 @@
+"""Between our messages and JSON that any server takes; between a client's objects and plain JSON."""
+
+from typing import Any
+
+from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse
+from luminoracore_sdk.domain.errors import InvalidJSONError, ProviderResponseError
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
+
+__all__ = ["handed_on", "joined_text", "plain_object", "sendable", "storable"]
+
+_HANDED_ON = ("tool_calls", "tool_call_id")
+
+
+def sendable(value: JSONValue) -> Any:
+    """Return a copy without lone surrogates, which UTF-8 cannot carry.
+
+    Two halves that belong together become their character, a lone one becomes U+FFFD. Our stores keep
+    such texts; a conversation must not become unsendable because of one.
+    """
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [sendable(item) for item in value]
+    if isinstance(value, dict):
+        return {sendable(key): sendable(item) for key, item in value.items()}
+    return value
+
+
+def handed_on(message: ChatMessage) -> JSONObject:
+    """Return what of a message's metadata is for the provider."""
+    return {key: message.metadata[key] for key in _HANDED_ON if message.metadata.get(key) is not None}
+
+
+def plain_object(answer: Any, *, provider: str) -> JSONObject:
+    """Return a client's answer or event as the object that the server sent.
+
+    Raises:
+        ProviderResponseError: It is none: the clients return text for a body that is not JSON.
+    """
+    if not hasattr(answer, "model_dump"):
+        raise ProviderResponseError(f"{provider} sent something that is not a JSON object")
+    plain: JSONObject = answer.model_dump(exclude_unset=True, warnings=False)
+    return plain
+
+
+def storable(response: ChatResponse, *, provider: str) -> ChatResponse:
+    """Return the response as it is.
+
+    Raises:
+        ProviderResponseError: It holds what no store could keep, such as NaN, which Python's JSON
+            reader lets through.
+    """
+    try:
+        check_json(response.to_dict(), where="answer")
+    except InvalidJSONError as exc:
+        raise ProviderResponseError(f"{provider} sent something that is not JSON: {exc.reason}") from exc
+    return response
+
+
+def joined_text(content: Any, *, provider: str) -> str:
+    """Return the text of an answer's content: a text, nothing, or a list of parts with texts among them.
+
+    Raises:
+        ProviderResponseError: Neither of these.
+    """
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        texts = [part.get("text", "") for part in content if part.get("type") == "text"]
+        if all(isinstance(text, str) for text in texts):
+            return "".join(texts)
+    raise ProviderResponseError(f"{provider} sent content that is not text")

@@ -1,0 +1,142 @@
+"""The sidecar of a log: where each message lies, and under which id."""
+
+import os
+import stat
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+
+__all__ = ["MessageIndex"]
+
+_DIGEST_BYTES = 16
+_ROW_BYTES = 24
+
+_FEW = 8
+"""Up to so many ids the digests are searched one by one: 48 µs an id in 10,000 rows, 0.9 ms for a pass."""
+
+
+class MessageIndex:
+    """Rows of one width, so that position p is row p: a digest of the id, and the offset of its line.
+
+    A row is 16 bytes of BLAKE2b and 8 bytes of big-endian offset. All of it can be made again from the
+    log, so a failed write is no failure, and whoever uses it first compares its end with the log's, and
+    each row it is sent by with the line there. Only a digest that was damaged on the disk goes unnoticed:
+    the message would then be taken for a new one if it were appended again.
+
+    Args:
+        path: Of the file, which need not be there.
+
+    Attributes:
+        count: Number of rows; the position of the last.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd: int | None = None
+        self._rows: bytes | None = None
+        self.count = 0
+        with suppress(OSError):
+            self._fd = self._opened(os.O_RDWR)
+        if self._fd is None:
+            with suppress(OSError):
+                self._fd = self._opened(os.O_RDONLY)
+        if self._fd is not None:
+            info = os.fstat(self._fd)
+            whole, rest = divmod(info.st_size, _ROW_BYTES)
+            self.count = whole if stat.S_ISREG(info.st_mode) and not rest else 0
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def offset(self, position: int) -> int:
+        """Return where the line of a message begins."""
+        return int.from_bytes(self._read(position, position)[_DIGEST_BYTES:])
+
+    def ends_with(self, message_id: str) -> bool:
+        """Tell whether the last row is that of a message."""
+        return self._read(self.count, self.count)[:_DIGEST_BYTES] == _digest(message_id)
+
+    def find(self, message_ids: Collection[str]) -> dict[str, int]:
+        """Return the positions of those ids that have a row."""
+        rows = self._read(1, self.count)
+        digests = {_digest(message_id): message_id for message_id in message_ids}
+        if len(digests) <= _FEW:
+            places = {message_id: _search(rows, digest) for digest, message_id in digests.items()}
+            return {message_id: place for message_id, place in places.items() if place}
+        positions: dict[str, int] = {}
+        for position, start in enumerate(range(0, len(rows), _ROW_BYTES), start=1):
+            message_id = digests.get(rows[start : start + _DIGEST_BYTES])
+            if message_id is not None:
+                positions.setdefault(message_id, position)
+        return positions
+
+    def add(self, message_ids: Iterable[str], offset: int) -> None:
+        """Add the rows of a line, if the file lets us."""
+        rows = b"".join(_digest(message_id) + offset.to_bytes(8) for message_id in message_ids)
+        if self._rows is not None:
+            self._rows += rows
+        try:
+            if self._fd is None:
+                self._fd = self._opened(os.O_RDWR | os.O_CREAT)
+            os.pwrite(self._fd, rows, self.count * _ROW_BYTES)
+        except OSError:  # no matter: the next one makes the rows that are missing
+            self.remove()
+        self.count += len(rows) // _ROW_BYTES
+
+    def rebuild(self, lines: Iterable[tuple[Iterable[str], int]]) -> None:
+        """Replace all rows.
+
+        Args:
+            lines: The message ids and the offset of each line.
+        """
+        rows = bytearray()
+        for message_ids, offset in lines:
+            place = offset.to_bytes(8)
+            for message_id in message_ids:
+                rows += _digest(message_id)
+                rows += place
+        self._replace(bytes(rows))
+
+    def cut(self, position: int) -> None:
+        """Keep the rows up to a position."""
+        self._replace(self._read(1, position))
+
+    def remove(self) -> None:
+        """Remove the file; the rows stay in memory as far as they are there."""
+        self.close()
+        with suppress(OSError):
+            Path(self._path).unlink(missing_ok=True)
+
+    def _replace(self, rows: bytes) -> None:
+        self._rows, self.count = rows, len(rows) // _ROW_BYTES
+        try:
+            if self._fd is None:
+                self._fd = self._opened(os.O_RDWR | os.O_CREAT)
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, rows, 0)
+        except OSError:  # a read-only store, say: the rows in memory serve this call
+            self.close()
+
+    def _read(self, first: int, last: int) -> bytes:
+        start, stop = (first - 1) * _ROW_BYTES, last * _ROW_BYTES
+        if self._rows is not None:
+            return self._rows[start:stop]
+        return b"" if self._fd is None else os.pread(self._fd, stop - start, start)
+
+    def _opened(self, flags: int) -> int:
+        return os.open(self._path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _digest(message_id: str) -> bytes:
+    return blake2b(message_id.encode(), digest_size=_DIGEST_BYTES).digest()
+
+
+def _search(rows: bytes, digest: bytes) -> int:
+    place = rows.find(digest)
+    while place % _ROW_BYTES and place >= 0:  # across two rows: chance, not a digest
+        place = rows.find(digest, place + 1)
+    return place // _ROW_BYTES + 1 if place >= 0 else 0

@@ -1,0 +1,287 @@
+"""The log of a session: one line for each append, the truth about its messages."""
+
+import logging
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+
+from luminoracore_sdk.adapters.storage.json_file_index import MessageIndex
+from luminoracore_sdk.adapters.storage.json_file_io import FileIO, corrupt
+from luminoracore_sdk.adapters.storage.json_file_record import (
+    Batch,
+    DamagedError,
+    decode_batch,
+    encode_batch,
+    is_sealed,
+)
+from luminoracore_sdk.application.ports.records import MessageRecord
+from luminoracore_sdk.domain.errors import CorruptRecordError
+
+__all__ = ["LOG_NAME", "MessageLog"]
+
+LOG_NAME = "messages.jsonl"
+_INDEX_NAME = "messages.idx"
+_CHUNK_BYTES = 1 << 20
+_LINE_BYTES = 1 << 14
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("luminoracore_sdk.storage.json")
+
+
+@attrs.frozen
+class _Line:
+    start: int
+    end: int
+    batch: Batch
+
+
+class MessageLog:
+    """An open log; used under the session's lock, for one call.
+
+    A last line without a newline is an append that was killed before it was acknowledged: readers
+    pass it over and a writer cuts it off. Any other line that is not as it was written is damage.
+
+    Args:
+        folder: Of the session.
+        io: Writes the log.
+        writing: Whether to open it for writing.
+
+    Attributes:
+        last: The newest position; 0: none.
+        at_us: When the newest message was appended, in microseconds; 0: none.
+    Raises:
+        CorruptRecordError: The log is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, io: FileIO, *, writing: bool) -> None:
+        self._path = f"{folder}/{LOG_NAME}"
+        self._io = io
+        self.last = self.at_us = self._end = self._size = 0
+        flags = os.O_RDWR | os.O_APPEND if writing else os.O_RDONLY
+        try:
+            self._fd = os.open(self._path, flags | os.O_CLOEXEC)
+        except FileNotFoundError as exc:
+            raise corrupt(self._path, "it is missing") from exc
+        self._index = MessageIndex(f"{folder}/{_INDEX_NAME}")
+        try:
+            self._load(writing=writing)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, io: FileIO, *, writing: bool = False) -> Iterator["MessageLog"]:
+        """Open a log, and close it at the end of the block."""
+        log = cls(folder, io, writing=writing)
+        try:
+            yield log
+        finally:
+            log.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._index.close()
+        os.close(self._fd)
+
+    # -- use -------------------------------------------------------------------------------------
+
+    def append(self, messages: Sequence[MessageRecord], at_us: int) -> None:
+        """Add one line, all or nothing."""
+        at_us = max(at_us, self.at_us)  # who waited for the lock comes with an older time
+        line = encode_batch(self.last + 1, at_us, messages)
+        self._io.append(self._fd, line, self._end)
+        self._index.add([message.message_id for message in messages], self._end)
+        self.last, self.at_us = self.last + len(messages), at_us
+        self._end = self._size = self._end + len(line)
+
+    def read(self, first: int, last: int) -> list[MessageRecord]:
+        """Return the messages of positions that are there; reads no more of the log than they take."""
+        return self._by_index(lambda: self._collect(first, last)) if first <= last else []
+
+    def find(self, message_ids: Collection[str]) -> dict[str, int]:
+        """Return the positions of those ids that are there."""
+        return self._by_index(lambda: self._search(message_ids)) if self.last else {}
+
+    def truncate(self, after: int) -> int:
+        """Remove what is above a position, all or nothing, and be used no more.
+
+        Returns:
+            How many messages were removed.
+        """
+        if after >= self.last:
+            return 0
+        offset, part = self._by_index(lambda: self._split(after + 1))
+        self._index.cut(after)  # first: an index that is behind mends itself
+        self._io.replace(self._path, chain(self._prefix(offset), (part,)))
+        return self.last - after
+
+    # -- reading by the index --------------------------------------------------------------------
+
+    def _by_index(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except CorruptRecordError:
+            self._rebuild()  # raises, if it is the log that is damaged and not the index
+            return work()
+
+    def _collect(self, first: int, last: int) -> list[MessageRecord]:
+        found: list[MessageRecord] = []
+        position = first
+        for line in self._lines(self._place(first)):
+            batch = line.batch
+            if not batch.first <= position <= batch.last:
+                raise self._misled(position)
+            messages = self._messages(line)[position - batch.first : last + 1 - batch.first]
+            found.extend(messages)
+            position += len(messages)
+            if position > last:
+                break
+        return found
+
+    def _search(self, message_ids: Collection[str]) -> dict[str, int]:
+        found = self._index.find(message_ids)
+        batch: Batch | None = None
+        for message_id, position in found.items():
+            if batch is None or not batch.first <= position <= batch.last:
+                batch = self._line_of(position).batch
+            if batch.ids[position - batch.first] != message_id:
+                raise self._misled(position)
+        return found
+
+    def _split(self, position: int) -> tuple[int, bytes]:
+        """Return where the line of a message begins, and as much of that line as is before it."""
+        line = self._line_of(position)
+        batch = line.batch
+        before = self._messages(line)[: position - batch.first]
+        return line.start, encode_batch(batch.first, batch.at_us, before) if before else b""
+
+    def _messages(self, line: _Line) -> list[MessageRecord]:
+        try:
+            return line.batch.messages()
+        except DamagedError as exc:
+            raise self._damaged(line.start, str(exc)) from exc
+
+    def _line_of(self, position: int) -> _Line:
+        line = self._line_at(self._place(position))
+        if line is None or not line.batch.first <= position <= line.batch.last:
+            raise self._misled(position)
+        return line
+
+    def _place(self, position: int) -> int:
+        offset = self._index.offset(position)
+        if offset >= self._size:
+            raise self._misled(position)
+        return offset
+
+    def _misled(self, position: int) -> CorruptRecordError:
+        return corrupt(self._path, f"position {position} is not where the index says")
+
+    def _prefix(self, size: int) -> Iterator[bytes]:
+        start = 0
+        while chunk := os.pread(self._fd, min(_CHUNK_BYTES, size - start), start):
+            yield chunk
+            start += len(chunk)
+
+    # -- opening ---------------------------------------------------------------------------------
+
+    def _load(self, *, writing: bool) -> None:
+        info = os.fstat(self._fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise corrupt(self._path, "it is not a file")
+        self._size = info.st_size
+        if not self._resume():
+            self._rebuild()
+        if self._end < self._size:
+            self._pass_over_torn_line(cut=writing)
+
+    def _resume(self) -> bool:
+        """Compare the index with the end of the log and add what it lacks; False: it is of no use."""
+        count = self._index.count
+        if not count:
+            return not self._size
+        try:
+            newest = self._line_at(self._place(count))
+            if (
+                newest is None
+                or newest.batch.last != count
+                or not self._index.ends_with(newest.batch.ids[-1])
+            ):
+                return False
+            self._reach(newest)
+            if newest.end < self._size:
+                for line in self._lines(newest.end, after=count):
+                    self._index.add(line.batch.ids, line.start)
+                    self._reach(line)
+        except CorruptRecordError:
+            return False
+        return True
+
+    def _rebuild(self) -> None:
+        def rows() -> Iterator[tuple[list[str], int]]:
+            for line in self._lines(0, after=0):
+                self._reach(line)
+                yield line.batch.ids, line.start
+
+        self.last = self.at_us = self._end = 0
+        self._index.rebuild(rows())
+
+    def _reach(self, line: _Line) -> None:
+        self.last, self.at_us, self._end = line.batch.last, line.batch.at_us, line.end
+
+    def _line_at(self, start: int) -> _Line | None:
+        """Return one line; None: no whole line begins there."""
+        text = os.pread(self._fd, _LINE_BYTES, start)
+        end = text.find(b"\n") + 1
+        if end:
+            return self._decoded(text[:end], start)
+        return next(self._lines(start), None)
+
+    def _lines(self, start: int, *, after: int | None = None) -> Iterator[_Line]:
+        """Yield the lines from an offset on; stops before a torn one.
+
+        Args:
+            start: The offset, of a line's beginning.
+            after: Position of the newest message before it, if that is known.
+        """
+        with open(self._fd, "rb", closefd=False) as file:
+            file.seek(start)
+            for text in file:
+                if not text.endswith(b"\n"):
+                    return
+                line = self._decoded(text, start)
+                if after is not None and line.batch.first != after + 1:
+                    raise self._damaged(start, f"it begins at position {line.batch.first}, not {after + 1}")
+                yield line
+                start, after = line.end, line.batch.last
+
+    def _decoded(self, text: bytes, start: int) -> _Line:
+        try:
+            return _Line(start, start + len(text), decode_batch(text))
+        except DamagedError as exc:
+            raise self._damaged(start, str(exc)) from exc
+
+    def _damaged(self, start: int, reason: str) -> CorruptRecordError:
+        number = sum(chunk.count(b"\n") for chunk in self._prefix(start)) + 1
+        return corrupt(self._path, f"line {number} (byte {start}): {reason}")
+
+    def _pass_over_torn_line(self, *, cut: bool) -> None:
+        torn = os.pread(self._fd, self._size - self._end, self._end)
+        if is_sealed(memoryview(torn)[:-1]):
+            raise self._damaged(self._end, "another byte is where its newline was")
+        _logger.warning(
+            "%s: %d bytes of an append that was killed before it was acknowledged are %s",
+            self._path,
+            len(torn),
+            "cut off" if cut else "passed over",
+        )
+        if cut:
+            os.ftruncate(self._fd, self._end)
+            self._size = self._end

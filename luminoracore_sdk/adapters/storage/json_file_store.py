@@ -1,0 +1,161 @@
+"""Locked access to the sessions and memories of one store, and what walks over all of them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from heapq import nlargest, nsmallest
+from pathlib import Path
+
+import attrs
+
+from luminoracore_sdk.adapters.storage.json_file_io import BACKEND, FileIO, os_errors
+from luminoracore_sdk.adapters.storage.json_file_layout import StoreLayout, stripe_of
+from luminoracore_sdk.adapters.storage.json_file_lock import StripeLocks
+from luminoracore_sdk.adapters.storage.json_file_log import MessageLog
+from luminoracore_sdk.adapters.storage.json_file_memory import MemoryFolder
+from luminoracore_sdk.adapters.storage.json_file_session import SessionFolder, live, matches, sort_key
+from luminoracore_sdk.application.ports.records import (
+    MemoryScope,
+    Page,
+    Purged,
+    SessionQuery,
+    SessionRecord,
+)
+from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError
+
+__all__ = ["FileStore"]
+
+
+class FileStore:
+    """A store's folder, for worker threads: every call may wait for a lock and for the disk.
+
+    What the operating system refuses is translated here; see ``os_errors``.
+
+    Args:
+        directory: The store's folder.
+        lock_timeout: Longest wait for a lock, in seconds.
+        fsync: Whether a write waits for the disk.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, lock_timeout: float, fsync: bool) -> None:
+        self.io = FileIO(fsync=fsync)
+        self.layout = StoreLayout(Path(directory).absolute(), self.io)
+        self._locks = StripeLocks(self.layout.locks, lock_timeout)
+
+    def prepare(self) -> None:
+        """Check or make the folder; see ``StoreLayout.prepare``."""
+        with os_errors("open the store", writing=True):
+            self.layout.prepare()
+
+    def schema_version(self) -> int:
+        """Return the version of the layout."""
+        with os_errors("read the store", writing=False):
+            return self.layout.schema_version()
+
+    # -- one session or scope --------------------------------------------------------------------
+
+    @contextmanager
+    def session(self, session_id: str, doing: str, *, writing: bool) -> Iterator[SessionFolder]:
+        """Hold the lock of a session, whether or not it is there.
+
+        Args:
+            session_id: Whose.
+            doing: For errors: "append to".
+            writing: Whether the block writes.
+        """
+        path = self.layout.session(session_id)
+        with self._locked(path, f"{doing} session {session_id!a}", writing=writing):
+            yield SessionFolder(path, self.io)
+
+    @contextmanager
+    def messages(
+        self, session_id: str, doing: str, now_us: int, *, writing: bool
+    ) -> Iterator[tuple[SessionRecord, SessionFolder, MessageLog]]:
+        """Hold the lock of a session that is there, with its log open.
+
+        Yields:
+            The header as it lies there, its folder, its log.
+        Raises:
+            SessionNotFoundError: It is not there, or has expired.
+        """
+        with self.session(session_id, doing, writing=writing) as folder:
+            header = folder.header()
+            if header is not None:
+                with folder.log(writing=writing) as log:
+                    if live(header, log, now_us):
+                        yield header, folder, log
+                        return
+        raise SessionNotFoundError(session_id, backend=BACKEND)
+
+    @contextmanager
+    def memories(
+        self, scope: MemoryScope, doing: str, now_us: int, *, writing: bool
+    ) -> Iterator[MemoryFolder | None]:
+        """Hold the lock of a scope; None: its session is not there."""
+        path = self.layout.owner(scope)
+        with self._locked(path, f"{doing} {scope.kind} {scope.owner_id!a}", writing=writing):
+            is_there = scope.kind == "user" or SessionFolder(path, self.io).current(now_us) is not None
+            yield MemoryFolder(path, self.io) if is_there else None
+
+    def discard(self, folder: Path) -> bool:
+        """Remove a folder whose lock is held; False: there is none."""
+        return self.io.discard(folder, self.layout.trash)
+
+    @contextmanager
+    def _locked(self, path: Path, doing: str, *, writing: bool) -> Iterator[None]:
+        with os_errors(doing, writing=writing), self._locks.hold(stripe_of(path), writing=writing):
+            yield
+
+    # -- all of them -----------------------------------------------------------------------------
+
+    def query(self, query: SessionQuery, now_us: int) -> Page:
+        """Return one page of headers; reads the header of every session."""
+        pick = nlargest if query.newest_first else nsmallest
+        with os_errors("list sessions", writing=False):
+            chosen = pick(query.limit + 1, self._matching(query, now_us), key=sort_key)
+        listed = chosen[: query.limit]
+        found = (self._listed(header, now_us) for header in listed)
+        return Page(
+            sessions=tuple(record for record in found if record is not None),
+            next_cursor=sort_key(listed[-1]) if len(chosen) > query.limit else None,
+        )
+
+    def purge(self, now_us: int) -> Purged:
+        """Remove what has expired."""
+        sessions = memories = 0
+        with os_errors("purge the store", writing=True):
+            for path in self.layout.sessions():
+                with self._locked(path, "purge the store", writing=True):
+                    folder = SessionFolder(path, self.io)
+                    if folder.current(now_us) is not None:
+                        memories += MemoryFolder(path, self.io).purge(now_us)
+                    elif self.discard(path):
+                        sessions += 1
+            for path in self.layout.users():
+                with self._locked(path, "purge the store", writing=True):
+                    memories += MemoryFolder(path, self.io).purge(now_us)
+        return Purged(sessions=sessions, memories=memories)
+
+    def _matching(self, query: SessionQuery, now_us: int) -> Iterator[SessionRecord]:
+        for path in self.layout.sessions():
+            header = self._header(path)
+            if header is None or not matches(header, query):
+                continue
+            if header.ttl_us is not None and self._listed(header, now_us) is None:
+                continue
+            yield attrs.evolve(header, payload=None)
+
+    def _header(self, path: Path) -> SessionRecord | None:
+        folder = SessionFolder(path, self.io)
+        try:
+            return folder.header()  # without the lock: a header is replaced as a whole
+        except CorruptRecordError:  # or it was deleted and made again in between
+            with self._locked(path, "list sessions", writing=False):
+                return folder.header()
+
+    def _listed(self, header: SessionRecord, now_us: int) -> SessionRecord | None:
+        with self.session(header.session_id, "list", writing=False) as folder:
+            current = folder.current(now_us)
+        if current is None or current.created_at_us != header.created_at_us:
+            return None  # gone since its header was read; one made anew has another place
+        return attrs.evolve(current, payload=None)

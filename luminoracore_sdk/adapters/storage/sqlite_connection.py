@@ -1,0 +1,112 @@
+"""One SQLite connection on a thread of its own.
+
+aiosqlite owns the thread, its queue, the connection and the warning about one that was never closed. Work
+goes into that queue as whole functions instead of through aiosqlite's calls, which gives three things. A
+transaction of many statements is one trip to the thread. Nothing can come between its statements, not even
+a cancelled caller. And a result that nobody waits for any more, because the event loop is closed, is
+dropped, where aiosqlite 0.22.1 lets the thread die with a traceback. SQLAlchemy's dialect reaches for the
+same attributes, ``_tx`` and ``_thread``.
+"""
+# ruff: noqa: SLF001 - as said above
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+import aiosqlite
+
+from luminoracore_sdk.adapters.storage.sqlite_errors import BACKEND
+from luminoracore_sdk.domain.errors import StorageClosedError
+
+__all__ = ["SQLiteConnection"]
+
+T = TypeVar("T")
+
+_ROWS_AT_A_TIME = 64  # of aiosqlite's cursors, which are not used here
+
+
+class SQLiteConnection:
+    """Runs functions on one connection, one after the other, on its thread."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._owner = aiosqlite.Connection(connect, _ROWS_AT_A_TIME)
+        self._owner._thread.daemon = True  # an unclosed storage must not keep the interpreter from ending
+        self._stopped = False
+
+    @classmethod
+    async def open(cls, connect: Callable[[], sqlite3.Connection]) -> Self:
+        """Start the thread and connect there; leaves nothing behind when that fails."""
+        made = cls(connect)
+        owner = made._owner
+
+        def connected() -> None:
+            owner._connection = connect()
+
+        owner._thread.start()
+        try:
+            await made._queue(connected)
+        except BaseException:
+            made.abandon()
+            raise
+        return made
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Queue a function for the thread.
+
+        It runs even if the future is cancelled meanwhile, unless its turn has not come yet by then.
+
+        Returns:
+            A future of its result.
+        Raises:
+            StorageClosedError: ``close`` or ``abandon`` was called.
+        """
+        owner = self._owner
+        return self._queue(lambda: work(owner._conn))
+
+    def close(self) -> asyncio.Future[None]:
+        """Queue the end of the connection and its thread behind the work that is queued already."""
+        closed = self.run(sqlite3.Connection.close)
+        self.abandon()
+        return closed
+
+    def abandon(self) -> None:
+        """End connection and thread behind the queued work, without a word to any event loop."""
+        if not self._stopped:
+            self._stopped = True
+            # called on the thread, where there is no loop whose future it could make
+            self._owner._tx.put_nowait((None, self._owner.stop))
+
+    def _queue(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        if self._stopped:
+            raise StorageClosedError(BACKEND)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        pending = [(work, future)]
+
+        def job() -> None:
+            work, future = pending.pop()  # the thread keeps its last job, which must not keep these
+            if future.cancelled():
+                return
+            try:
+                result = work()
+            except BaseException as exc:  # noqa: BLE001 - it goes to the caller
+                _hand_over(loop, future, future.set_exception, exc)
+            else:
+                _hand_over(loop, future, future.set_result, result)
+
+        self._owner._tx.put_nowait((None, job))
+        return future
+
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], settle: Callable[[Any], None], value: object
+) -> None:
+    def set_unless_done() -> None:
+        if not future.done():
+            settle(value)
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(set_unless_done)

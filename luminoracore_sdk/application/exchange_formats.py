@@ -1,0 +1,309 @@
+"""The formats that sessions come in, read into records: our own, OpenAI's chat files, the older store.
+
+Everything of a session is checked here, before anything of it is written.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import attrs
+
+from luminoracore_sdk.application.memory_exchange import imported_entries
+from luminoracore_sdk.application.ports.codec import ValueCodec
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    SessionRecord,
+)
+from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.domain.chat import ProviderConfig
+from luminoracore_sdk.domain.errors import CorruptRecordError, ProviderError, ValidationError
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
+from luminoracore_sdk.domain.memory import MemoryEntry
+from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
+from luminoracore_sdk.domain.values import check_id, parse_time, to_microseconds
+
+__all__ = ["FORMAT", "VERSION", "DraftReader", "SessionDraft", "is_older_store", "read_json"]
+
+FORMAT = "luminora-session"
+VERSION = 1
+
+_SESSION_FIELDS = frozenset(
+    {
+        *("format", "version", "session_id", "user_id", "tags", "ttl_us", "created_at"),
+        *("document", "messages", "memories"),
+    }
+)
+_MEMORY_FIELDS = frozenset(
+    {"key", "value", "category", "importance", "retention", "created_at", "expires_at"}
+)
+_OPENAI_ROLES = {"developer": "system", "function": "tool"}
+_OLDER_SETTINGS = ("max_history", "timeout")
+_DECAY = MemoryConfig().decay_factor
+
+
+@attrs.frozen(kw_only=True)
+class SessionDraft:
+    """One session, checked and ready to be written."""
+
+    record: SessionRecord
+    messages: list[MessageRecord]
+    memories: list[MemoryRecord]
+
+
+def read_json(text: str | bytes) -> JSONValue:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValidationError: It is not JSON (RFC 8259, so NaN is not either); names the column, quotes nothing.
+    """
+    try:
+        value: JSONValue = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as exc:
+        raise ValidationError(f"not JSON: {exc.msg}, at column {exc.colno}") from exc
+    except (ValueError, RecursionError) as exc:
+        reason = "not UTF-8" if isinstance(exc, UnicodeDecodeError) else type(exc).__name__
+        raise ValidationError(f"not JSON: {reason}") from exc
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValidationError(f"not JSON: {name} has no JSON form")
+
+
+def is_older_store(data: object) -> bool:
+    """Tell whether this is the single JSON file of the older SDK: an object, session id → session."""
+    return (
+        isinstance(data, dict)
+        and bool(data)
+        and all(isinstance(entry, dict) and "conversation" in entry for entry in data.values())
+    )
+
+
+class DraftReader:
+    """Reads sessions out of JSON values.
+
+    Args:
+        toolkit: Codec, clock and ids.
+        values: Encodes session documents.
+        provider: What answers in sessions whose format names no provider (``ProviderConfig.public``).
+    """
+
+    def __init__(self, *, toolkit: Toolkit, values: ValueCodec, provider: JSONObject) -> None:
+        self._tools = toolkit
+        self._values = values
+        self._provider = provider
+
+    def read_line(self, data: JSONValue) -> SessionDraft:
+        """Return the session of one line: our own export, or an OpenAI chat (``{"messages": […]}``).
+
+        A chat becomes a new session. A system message in first place that is plain text becomes the
+        personality's ``system_prompt``; other keys of a message become its metadata, other keys of the
+        line the session's.
+
+        Raises:
+            ValidationError: It is neither, or something in it is wrong.
+        """
+        if not isinstance(data, dict):
+            raise ValidationError(f"a session is a JSON object, not {type(data).__name__}")
+        if data.get("format") == FORMAT:
+            return self._from_export(data)
+        if "format" not in data and "messages" in data:
+            return self._from_chat(data)
+        raise ValidationError(
+            f"neither a session of this package ('format': '{FORMAT}') nor an OpenAI chat ('messages': [...])"
+        )
+
+    def read_older(self, session_id: str, data: JSONObject) -> SessionDraft:
+        """Return a session of the older SDK's single file; its times without a zone are UTC.
+
+        The provider's key, which that file holds, is dropped.
+
+        Raises:
+            ValidationError: Something in it is wrong.
+        """
+        config = _field(data, "config", dict, {})
+        created = _older_time(data.get("created_at") or self._tools.clock.now())
+        settings = {name: config[name] for name in _OLDER_SETTINGS if name in config}
+        session = Session(
+            session_id=session_id,
+            personality=_field(data, "personality", dict, {}),
+            provider=self._older_provider(config.get("provider_config")),
+            config=self._tools.codec.settings(SessionConfig, settings),
+            created_at=created,
+            last_activity=created,
+        )
+        messages: list[MessageRecord] = []
+        for index, item in enumerate(_objects(_field(data, "conversation", dict), "messages")):
+            with _at(f"messages[{index}]"):
+                said = {name: item.get(name) for name in ("role", "content", "metadata")}
+                message = Message.from_dict(
+                    {**said, "timestamp": _older_time(item.get("timestamp") or created)}
+                )
+                messages.append(self._record(message))
+        return SessionDraft(record=self._header(session), messages=messages, memories=[])
+
+    def _older_provider(self, config: Any) -> JSONObject:
+        try:
+            return ProviderConfig.from_dict(config).public() if config else self._provider
+        except ProviderError as exc:
+            raise ValidationError(str(exc)) from exc
+
+    # -- our own format --------------------------------------------------------------------------
+
+    def _from_export(self, data: JSONObject) -> SessionDraft:
+        if data.get("version") != VERSION:
+            raise ValidationError(f"this package reads version {VERSION} of its format, not another")
+        _refuse_unknown(data, _SESSION_FIELDS, "a session")
+        record = SessionRecord(
+            session_id=check_id(data.get("session_id")),
+            payload=self._values.encode(_field(data, "document", dict), where="document"),
+            user_id=_field(data, "user_id", str, None),
+            tags=tuple(check_id(tag, "tag") for tag in _field(data, "tags", list, [])),
+            ttl_us=_field(data, "ttl_us", int, None),
+            created_at_us=_time_us(data, "created_at"),
+        )
+        self._check_document(record, data["document"])
+        messages = [self._exported_message(*numbered) for numbered in enumerate(_objects(data, "messages"))]
+        memories = []
+        for index, item in enumerate(_objects(data, "memories")):
+            with _at(f"memories[{index}]"):
+                memories.append(self._exported_memory(MemoryScope("session", record.session_id), item))
+        _refuse_twice([message.message_id for message in messages], "message id")
+        _refuse_twice([memory.key for memory in memories], "memory key")
+        return SessionDraft(record=record, messages=messages, memories=memories)
+
+    def _check_document(self, record: SessionRecord, document: JSONObject) -> None:
+        """Refuse a document of ours that could not be resumed; a caller's own may be anything."""
+        if "v" not in document:
+            return
+        try:
+            self._tools.codec.session(record, backend="import")
+        except CorruptRecordError as exc:
+            raise ValidationError(f"document: {exc.reason}") from exc
+
+    def _exported_message(self, index: int, item: JSONObject) -> MessageRecord:
+        with _at(f"messages[{index}]"):
+            message = Message.from_dict(item)
+            if message.id is None or message.timestamp is None:
+                raise ValidationError("a message of an export has 'id' and 'timestamp'")
+            if message.position != index + 1:
+                raise ValidationError(f"'position' must be {index + 1}")
+            return self._tools.codec.message_record(message)
+
+    def _exported_memory(self, scope: MemoryScope, item: JSONObject) -> MemoryRecord:
+        _refuse_unknown(item, _MEMORY_FIELDS, "a memory")
+        key = check_id(item.get("key"), "memory key")
+        entry: MemoryEntry = imported_entries({"memories": {key: item}})[0]
+        record = self._tools.codec.memory_record(scope, entry, decay_factor=_DECAY)
+        rank = _field(item, "retention", (int, float), record.retention)
+        check_json(rank, where="retention")
+        return attrs.evolve(record, retention=float(rank), created_at_us=to_microseconds(entry.created_at))
+
+    # -- OpenAI's format -------------------------------------------------------------------------
+
+    def _from_chat(self, data: JSONObject) -> SessionDraft:
+        items = _objects(data, "messages")
+        if not items:
+            raise ValidationError("'messages' is empty")
+        prompt = _system_prompt(items[0])
+        now = self._tools.clock.now()
+        session = Session(
+            session_id=self._tools.ids.new_id(),
+            personality={} if prompt is None else {"system_prompt": prompt},
+            provider=self._provider,
+            created_at=now,
+            last_activity=now,
+            metadata={name: value for name, value in data.items() if name != "messages"},
+        )
+        messages: list[MessageRecord] = []
+        for index, item in enumerate(items):
+            if index or prompt is None:
+                with _at(f"messages[{index}]"):
+                    messages.append(self._record(_chat_message(item, now)))
+        return SessionDraft(record=self._header(session), messages=messages, memories=[])
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _header(self, session: Session) -> SessionRecord:
+        record = self._tools.codec.session_record(session)
+        return attrs.evolve(record, created_at_us=to_microseconds(session.created_at))
+
+    def _record(self, message: Message) -> MessageRecord:
+        return self._tools.codec.message_record(attrs.evolve(message, id=self._tools.ids.new_id()))
+
+
+def _system_prompt(item: JSONObject) -> str | None:
+    """Return the text of a message that says nothing but the system prompt."""
+    if item.keys() != {"role", "content"} or _OPENAI_ROLES.get(item["role"], item["role"]) != "system":
+        return None
+    return item["content"] if isinstance(item["content"], str) else None
+
+
+def _chat_message(item: JSONObject, now: datetime) -> Message:
+    metadata = {name: value for name, value in item.items() if name not in ("role", "content")}
+    role = item.get("role")
+    known = _OPENAI_ROLES.get(role, role) if isinstance(role, str) else role
+    return Message(role=known, content=item.get("content"), timestamp=now, metadata=metadata)
+
+
+def _older_time(value: Any) -> datetime:
+    """Read a time as ``str(datetime.utcnow())`` wrote it, or with a zone."""
+    if isinstance(value, datetime):
+        return value
+    try:
+        parsed = datetime.fromisoformat(value)
+    except (TypeError, ValueError) as exc:
+        raise ValidationError("a time is not in ISO 8601") from exc
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _time_us(data: JSONObject, name: str) -> int:
+    with _at(name):
+        return to_microseconds(parse_time(data.get(name)))
+
+
+_REQUIRED: Any = object()
+
+
+def _field(data: Mapping[str, Any], name: str, kind: Any, default: Any = _REQUIRED) -> Any:
+    value = data.get(name)
+    if value is None and default is not _REQUIRED:
+        return default
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ValidationError(f"{name!r} is of type {type(value).__name__}")
+    return value
+
+
+def _objects(data: Mapping[str, Any], name: str) -> list[JSONObject]:
+    items: list[JSONObject] = _field(data, name, list)
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise ValidationError(f"{name}[{index}] is of type {type(item).__name__}, not an object")
+    return items
+
+
+def _refuse_unknown(data: JSONObject, known: frozenset[str], what: str) -> None:
+    if unknown := sorted(data.keys() - known):
+        raise ValidationError(f"{what} has no field {unknown[0]!a}")
+
+
+def _refuse_twice(names: list[str], what: str) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        raise ValidationError(f"{what} {twice!a} occurs twice")
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Say where in the session a value is wrong."""
+    try:
+        yield
+    except ValidationError as exc:
+        raise ValidationError(f"{place}: {exc}") from exc

@@ -1,0 +1,73 @@
+"""The process that ``crash_trial`` kills: appends turns and says which ones were acknowledged.
+
+Run by its path and not imported, so that it starts without Hypothesis and pytest. Arguments: the
+factory as ``module:name``, the place, the name of this run, how many tasks write at once.
+"""
+
+import asyncio
+import os
+import sys
+from importlib import import_module
+
+from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    SessionRecord,
+)
+from luminoracore_sdk.application.ports.storage import SessionStorage
+
+_CODEC = JsonCodec()
+
+
+def turn(session_id: str, name: str) -> list[MessageRecord]:
+    """Return a question and its answer, whose text follows from their ids."""
+    return [
+        MessageRecord(
+            message_id=f"{name}-{role}",
+            role=role,
+            created_at_us=1,
+            payload=_CODEC.encode({"session": session_id, "text": f"{name}-{role} " * 20}),
+        )
+        for role in ("user", "assistant")
+    ]
+
+
+def say(*words: str) -> None:
+    """Print a line that is out of this process before the next statement runs."""
+    os.write(1, (" ".join(words) + "\n").encode())
+
+
+async def write(storage: SessionStorage, session_id: str, run: str) -> None:
+    """Append turns to one session for ever, with a put and a memory now and then."""
+    record = SessionRecord(session_id=session_id, payload=_CODEC.encode({"session": session_id}))
+    if await storage.find_session(session_id) is None:
+        await storage.put_session(record)
+    number = 0
+    while True:
+        number += 1
+        name = f"{run}-{number}"
+        await storage.append_messages(session_id, turn(session_id, name))
+        say("stored", session_id, name)
+        if number % 5 == 0:
+            await storage.put_session(record)
+            scope = MemoryScope("session", session_id)
+            await storage.put_memory(
+                MemoryRecord(scope=scope, key=name, payload=_CODEC.encode(name)), max_entries=3
+            )
+            say("remembered", session_id, name)
+
+
+async def main(factory: str, place: str, run: str, writers: str) -> None:
+    """Write until killed."""
+    module, _, name = factory.partition(":")
+    storage: SessionStorage = getattr(import_module(module), name)(place)
+    say("opening")
+    async with storage:
+        say("open")
+        await asyncio.gather(*(write(storage, f"session-{number}", run) for number in range(int(writers))))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,197 @@
+"""A store as plain dictionaries: what the state machine compares a storage with.
+
+Written from the words of the port and for reading, not for speed, so that a mistake of a backend has
+no twin here.
+"""
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    SessionQuery,
+    SessionRecord,
+)
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
+
+__all__ = ["StorageModel", "select_range"]
+
+
+def select_range(messages: Sequence[MessageRecord], span: MessageRange) -> list[MessageRecord]:
+    """Return the messages of a range, as its attributes describe them."""
+    found = [
+        message
+        for message in messages
+        if message.position > span.after and (span.before is None or message.position < span.before)
+    ]
+    if span.limit is None:
+        return found
+    return found[max(0, len(found) - span.limit) :] if span.newest else found[: span.limit]
+
+
+class StorageModel:
+    """Sessions, messages and memories in dictionaries; the methods are those of the port, not async.
+
+    Args:
+        now_us: Tells the time in microseconds.
+    """
+
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        self._now_us = now_us
+        self.headers: dict[str, SessionRecord] = {}
+        self.messages: dict[str, list[MessageRecord]] = {}
+        self.memories: dict[tuple[MemoryScope, str], MemoryRecord] = {}
+
+    def forget_expired(self) -> tuple[int, int]:
+        """Drop what has expired; returns how many sessions and memories at most a purge may count."""
+        now_us = self._now_us()
+        gone = [
+            name
+            for name, header in self.headers.items()
+            if header.ttl_us is not None and header.updated_at_us + header.ttl_us <= now_us
+        ]
+        over = [
+            place
+            for place, memory in self.memories.items()
+            if memory.expires_at_us is not None and memory.expires_at_us <= now_us
+        ]
+        for place in over:
+            del self.memories[place]
+        held = sum(self._drop(name) for name in gone)
+        return len(gone), len(over) + held
+
+    def _drop(self, session_id: str) -> int:
+        del self.headers[session_id], self.messages[session_id]
+        return self.clear_memories(MemoryScope("session", session_id))
+
+    def _header(self, session_id: str) -> SessionRecord:
+        if session_id not in self.headers:
+            raise SessionNotFoundError(session_id)
+        return self.headers[session_id]
+
+    def _conflict(self) -> ConflictError:
+        return ConflictError(backend="model", key="", expected="", actual="")
+
+    # -- sessions --------------------------------------------------------------------------------
+
+    def put_session(self, record: SessionRecord, expected_version: int | None) -> SessionRecord:
+        """Create or replace a header."""
+        before = self.headers.get(record.session_id)
+        version = before.version if before else 0
+        if expected_version not in (None, version):
+            raise self._conflict()
+        self.messages.setdefault(record.session_id, [])
+        self.headers[record.session_id] = attrs.evolve(
+            record,
+            created_at_us=before.created_at_us if before else record.created_at_us or self._now_us(),
+            updated_at_us=self._now_us(),
+            version=version + 1,
+            last_position=len(self.messages[record.session_id]),
+        )
+        return self.headers[record.session_id]
+
+    def delete_session(self, session_id: str) -> bool:
+        """Delete a session with all it holds."""
+        if session_id not in self.headers:
+            return False
+        self._drop(session_id)
+        return True
+
+    def query_sessions(self, query: SessionQuery) -> list[SessionRecord]:
+        """Return all pages of a query in one list."""
+        found = [
+            attrs.evolve(header, payload=None)
+            for header in self.headers.values()
+            if query.user_id in (None, header.user_id) and (query.tag is None or query.tag in header.tags)
+        ]
+        found.sort(key=lambda header: (header.created_at_us, header.session_id))
+        return found[::-1] if query.newest_first else found
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def append_messages(
+        self, session_id: str, batch: Sequence[MessageRecord], expected_last: int | None
+    ) -> AppendReceipt:
+        """Append all or none."""
+        header, stored = self._header(session_id), self.messages[session_id]
+        places = {message.message_id: message.position for message in stored}
+        if any(message.message_id in places for message in batch):
+            return self._replay([places.get(message.message_id) for message in batch])
+        if expected_last not in (None, len(stored)):
+            raise self._conflict()
+        first = len(stored) + 1
+        stored.extend(attrs.evolve(message, position=place) for place, message in enumerate(batch, first))
+        self._touch(header)
+        return AppendReceipt(first_position=first, last_position=len(stored))
+
+    def _replay(self, places: list[int | None]) -> AppendReceipt:
+        first = places[0]
+        if first is None or places != list(range(first, first + len(places))):
+            raise self._conflict()
+        return AppendReceipt(first_position=first, last_position=first + len(places) - 1, replayed=True)
+
+    def _touch(self, header: SessionRecord) -> None:
+        self.headers[header.session_id] = attrs.evolve(
+            header, updated_at_us=self._now_us(), last_position=len(self.messages[header.session_id])
+        )
+
+    def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
+        """Return the messages of a range."""
+        self._header(session_id)
+        return select_range(self.messages[session_id], span)
+
+    def truncate_messages(self, session_id: str, after: int) -> int:
+        """Remove what is above a position."""
+        header, stored = self._header(session_id), self.messages[session_id]
+        removed = len(stored[after:])
+        del stored[after:]
+        self._touch(header)
+        return removed
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    def put_memory(self, record: MemoryRecord, max_entries: int | None) -> MemoryRecord:
+        """Create or replace a memory."""
+        if record.scope.kind == "session":
+            self._header(record.scope.owner_id)
+        place = (record.scope, record.key)
+        before = self.memories.get(place)
+        now_us = self._now_us()
+        kept = attrs.evolve(
+            record,
+            created_at_us=before.created_at_us if before else record.created_at_us or now_us,
+            updated_at_us=now_us,
+        )
+        self.memories[place] = kept
+        entries = self.list_memories(record.scope)
+        others = [entry for entry in entries if entry.key != record.key]
+        others.sort(key=lambda entry: (entry.retention, entry.updated_at_us))
+        for entry in others[: len(entries) - (max_entries or len(entries))]:
+            del self.memories[entry.scope, entry.key]
+        self.forget_expired()
+        return kept
+
+    def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
+        """Return the memories of a scope, by time of creation, then key."""
+        found = [memory for (of, _), memory in self.memories.items() if of == scope]
+        return sorted(found, key=lambda memory: (memory.created_at_us, memory.key))
+
+    def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
+        """Return one memory, or None."""
+        return self.memories.get((scope, key))
+
+    def delete_memory(self, scope: MemoryScope, key: str) -> bool:
+        """Delete one memory."""
+        return self.memories.pop((scope, key), None) is not None
+
+    def clear_memories(self, scope: MemoryScope) -> int:
+        """Delete every memory of a scope."""
+        entries = self.list_memories(scope)
+        for entry in entries:
+            del self.memories[scope, entry.key]
+        return len(entries)

@@ -1,0 +1,54 @@
+"""A storage of each embedded kind, a manager over it on a clock that stands still, a provider with a script."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.bootstrap.managers import default_toolkit
+from luminoracore_sdk.session import SessionManager, SessionStorage
+from luminoracore_sdk.testing import ManualClock
+from tests.support.backends import FILES, MEMORY, SQLITE, Backend
+from tests.support.scripted_provider import Script, scripted
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def toolkit(clock: ManualClock) -> Toolkit:
+    return attrs.evolve(default_toolkit(), clock=clock)
+
+
+@pytest.fixture(params=(MEMORY, FILES, SQLITE), ids=lambda backend: backend.name)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    chosen: Backend = request.param
+    return chosen
+
+
+@pytest.fixture
+def open_storage(backend: Backend, tmp_path: Path, clock: ManualClock) -> Callable[[], SessionStorage]:
+    """Makes a storage on the test's own place; a second one sees what the first one wrote."""
+    return lambda: backend.at(tmp_path / "store")(clock)
+
+
+@pytest.fixture
+async def storage(open_storage: Callable[[], SessionStorage]) -> AsyncIterator[SessionStorage]:
+    async with open_storage() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def manager(storage: SessionStorage, toolkit: Toolkit) -> AsyncIterator[SessionManager]:
+    async with SessionManager(storage, toolkit=toolkit) as made:
+        yield made
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    with scripted() as running:
+        yield running

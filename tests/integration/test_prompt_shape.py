@@ -1,0 +1,164 @@
+"""What the provider is told: one system message, what is remembered, the window in order, the new message."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.session import SessionManager
+from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.types.session import Message
+from tests.support.scripted_provider import Script
+
+ADA = {"name": "Ada", "system_prompt": "You are Ada."}
+SYSTEM = ("system", "You are Ada.")
+
+
+async def begin(manager: SessionManager, personality: dict[str, Any] | None = None, **config: Any) -> str:
+    if personality is None:
+        personality = ADA
+    return await manager.create_session(personality, {"name": "scripted"}, config)
+
+
+async def fill(manager: SessionManager, session_id: str, messages: Sequence[tuple[str, Any]]) -> None:
+    await manager.conversation_manager.append(session_id, [Message(role, said) for role, said in messages])
+
+
+async def test_the_first_prompt_is_the_system_message_and_the_new_message(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager)
+    await manager.send_message(session_id, "Hello")
+    assert script.prompts == [[SYSTEM, ("user", "Hello")]]
+
+
+async def test_the_next_prompt_holds_the_history_in_order(manager: SessionManager, script: Script) -> None:
+    script.answers = ["One.", "Two.", "Three."]
+    session_id = await begin(manager)
+    await manager.send_message(session_id, "First")
+    _ = [delta async for delta in manager.stream_message(session_id, "Second")]
+    await manager.send_message(session_id, "Third")
+    assert script.prompts[-1] == [
+        SYSTEM,
+        ("user", "First"),
+        ("assistant", "One."),
+        ("user", "Second"),
+        ("assistant", "Two."),
+        ("user", "Third"),
+    ]
+
+
+async def test_a_personality_without_a_system_prompt_is_composed_of_its_fields(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager, {"name": "Ada", "description": "Dry.", "core_traits": ["calm", "exact"]})
+    await manager.send_message(session_id, "Hello")
+    assert script.prompts[0][0] == ("system", "You are Ada.\nDry.\nTraits: calm; exact")
+
+
+async def test_an_empty_personality_makes_no_system_message(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager, {})
+    await manager.send_message(session_id, "Hello")
+    assert script.prompts == [[("user", "Hello")]]
+
+
+async def test_what_is_remembered_stands_in_the_one_system_message(
+    manager: SessionManager, script: Script, clock: ManualClock
+) -> None:
+    session_id = await begin(manager)
+    await manager.memory_manager.store_memory(session_id, "city", "Turin")
+    clock.advance(1)
+    await manager.memory_manager.store_memory(session_id, "pets", ["cat"])
+    await manager.memory_manager.store_memory(session_id, "trifle", "x", importance=0.1)
+    await manager.send_message(session_id, "Hello")
+    [(role, text), question] = script.prompts[0]
+    assert (role, question) == ("system", ("user", "Hello"))
+    assert text == 'You are Ada.\n\nWhat you remember:\n- city: Turin\n- pets: ["cat"]'
+
+
+@pytest.mark.parametrize("config", [{"include_context_in_prompt": False}, {"memory_enabled": False}])
+async def test_what_is_remembered_can_be_kept_out(
+    manager: SessionManager, script: Script, config: dict[str, bool]
+) -> None:
+    session_id = await begin(manager, **config)
+    await manager.memory_manager.store_memory(session_id, "city", "Turin")
+    await manager.send_message(session_id, "Hello")
+    assert script.prompts == [[SYSTEM, ("user", "Hello")]]
+
+
+async def test_a_sessions_own_decay_factor_decides_what_is_still_remembered(
+    manager: SessionManager, script: Script, clock: ManualClock
+) -> None:
+    slow, quick = await begin(manager), await begin(manager, memory_decay_factor=0.9)
+    for session_id in (slow, quick):
+        await manager.memory_manager.store_memory(session_id, "city", "Turin")
+    clock.advance(30 * 24 * 3600)
+    for session_id in (slow, quick):
+        await manager.send_message(session_id, "Hello")
+    assert ["Turin" in prompt[0][1] for prompt in script.prompts] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("config", "seen"),
+    [
+        ({"max_history_length": 3}, ["3", "4", "5"]),
+        ({"max_history_length": 0}, []),
+        ({"max_history": 2}, ["4", "5"]),
+        ({"session_type": "stateless"}, []),
+    ],
+)
+async def test_the_window_is_limited_in_messages(
+    manager: SessionManager, script: Script, config: dict[str, Any], seen: list[str]
+) -> None:
+    session_id = await begin(manager, **config)
+    await fill(manager, session_id, [("user", str(number)) for number in range(6)])
+    await manager.send_message(session_id, "New")
+    assert script.prompts == [[SYSTEM, *(("user", text) for text in seen), ("user", "New")]]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "seen"),
+    [(1, []), (32, []), (33, ["c"]), (46, ["c"]), (47, ["b", "c"]), (61, ["a", "b", "c"]), (60, ["b", "c"])],
+)
+async def test_the_window_is_limited_in_tokens_and_never_cuts_system_or_question(
+    manager: SessionManager, script: Script, tokens: int, seen: list[str]
+) -> None:
+    # 4 bytes are a token, and a message costs 4 more: 7 for the system message, 12 for the
+    # question, 14 for each message of the history.
+    session_id = await begin(manager, context_window_size=tokens)
+    await fill(manager, session_id, [("user", letter * 40) for letter in "abc"])
+    question = "q" * 32
+    await manager.send_message(session_id, question)
+    assert script.prompts == [[SYSTEM, *(("user", letter * 40) for letter in seen), ("user", question)]]
+
+
+@pytest.mark.parametrize("length", range(7))
+async def test_a_tool_message_never_stands_without_its_call(
+    manager: SessionManager, script: Script, length: int
+) -> None:
+    session_id = await begin(manager, max_history_length=length)
+    history = [
+        ("user", "Weather?"),
+        ("assistant", "calling two tools"),
+        ("tool", "sun"),
+        ("tool", "wind"),
+        ("assistant", "Fine."),
+        ("user", "Thanks"),
+    ]
+    await fill(manager, session_id, history)
+    await manager.send_message(session_id, "Bye")
+    window = script.prompts[0][1:-1]
+    whole_groups = {0: 0, 1: 1, 2: 2, 3: 2, 4: 2, 5: 5, 6: 6}
+    assert window == history[len(history) - whole_groups[length] :]
+
+
+async def test_a_tool_result_can_be_sent_and_is_answered(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    await fill(manager, session_id, [("user", "Weather?"), ("assistant", "calling")])
+    await manager.send_message(session_id, Message("tool", "sun", metadata={"tool_call_id": "1"}))
+    assert script.prompts[0][1:] == [("user", "Weather?"), ("assistant", "calling"), ("tool", "sun")]
+    stored = await manager.conversation_manager.get_messages(session_id)
+    assert [(said.role, said.metadata) for said in stored[2:]] == [
+        ("tool", {"tool_call_id": "1"}),
+        ("assistant", {}),
+    ]

@@ -1,0 +1,47 @@
+"""What the repository must not say: where packages come from, and whose machine it was written on."""
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+# Written in pieces, so that this file does not find itself.
+INDEX_HOST = re.compile("py" + r"pi\.org|python" + r"hosted\.org|--(?:extra-)?index" + "-url")
+LOCAL_PATH = re.compile(r"(?<![\w.~])/(?:home|Users|root|work)" + r"/[\w.-]+")
+
+
+def tracked_files() -> list[Path]:
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],  # noqa: S607 - git is found on PATH
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [path for name in listing.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def lines_that_match(pattern: re.Pattern[str]) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in tracked_files()
+        for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1)
+        if pattern.search(line)
+    ]
+
+
+def test_no_file_names_a_package_index() -> None:
+    assert lines_that_match(INDEX_HOST) == []
+
+
+def test_no_file_holds_a_path_of_somebodys_machine() -> None:
+    assert lines_that_match(LOCAL_PATH) == []
+
+
+def test_constraints_pin_one_version_a_line_and_nothing_else() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    pinned = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+(?: ; .+)?")
+    assert [line for line in pins if not pinned.fullmatch(line)] == []
+    assert len({line.split("==")[0].lower() for line in pins}) == len(pins)

@@ -1,0 +1,158 @@
+"""Any JSON value comes back the same: through the helpers, the codec, and every backend."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luminoracore_sdk.adapters.codec.values import JSON, JSON_WIDE, JsonCodec
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Payload
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import CorruptRecordError, InvalidJSONError
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json, copy_json, same_json
+from luminoracore_sdk.testing import (
+    ManualClock,
+    json_objects,
+    json_payload,
+    json_values,
+    memory_record,
+    session_record,
+)
+from luminoracore_sdk.testing.builders import message_records as numbered_messages
+from tests.support.backends import BACKENDS, Backend
+
+CODEC = JsonCodec()
+
+not_json = st.sampled_from([float("nan"), float("inf"), float("-inf"), (1,), {1}, b"x", {1: "a"}, object()])
+
+
+def decoded(value: JSONValue) -> JSONValue:
+    return CODEC.decode(CODEC.encode(value), backend="test", key="value")
+
+
+@given(json_values())
+def test_the_codec_gives_back_what_it_was_given(value: JSONValue) -> None:
+    assert same_json(decoded(value), value)
+
+
+@given(json_values())
+def test_an_encoded_value_is_one_line_of_utf_8_that_any_json_reader_reads(value: JSONValue) -> None:
+    payload = CODEC.encode(value)
+    assert payload.tag in {JSON, JSON_WIDE}
+    assert payload.is_text
+    assert b"\n" not in payload.data
+    assert same_json(json.loads(payload.data.decode("utf-8")), value)
+
+
+@given(json_values())
+def test_equal_values_are_encoded_equally(value: JSONValue) -> None:
+    assert CODEC.encode(copy_json(value)) == CODEC.encode(value)
+
+
+@given(st.binary(max_size=30), st.sampled_from([JSON, JSON_WIDE]))
+def test_arbitrary_bytes_are_read_or_refused_with_a_typed_error(data: bytes, tag: str) -> None:
+    try:
+        check_json(CODEC.decode(Payload(tag, data), backend="test", key="value"))
+    except (CorruptRecordError, InvalidJSONError):
+        return
+
+
+@given(json_values())
+def test_json_values_are_accepted_and_same_as_themselves(value: JSONValue) -> None:
+    check_json(value)
+    assert same_json(value, value)
+    assert same_json(copy_json(value), value)
+
+
+@given(json_values(), json_values())
+def test_same_json_is_symmetric_and_never_looser_than_equality(left: JSONValue, right: JSONValue) -> None:
+    assert same_json(left, right) == same_json(right, left)
+    assert same_json(left, right) == (CODEC.encode(left) == CODEC.encode(right))
+
+
+@given(json_objects())
+def test_a_copy_shares_nothing_that_can_change(document: JSONObject) -> None:
+    before = CODEC.encode(document)
+    _change_everything(copy_json(document))
+    assert CODEC.encode(document) == before
+
+
+def _change_everything(value: Any) -> None:
+    items = list(value.values()) if isinstance(value, dict) else list(value)
+    for item in items:
+        if isinstance(item, dict | list):
+            _change_everything(item)
+    value.clear()
+
+
+@given(json_values(), not_json, st.integers(0, 3))
+def test_a_value_with_something_else_inside_is_refused(value: JSONValue, other: object, depth: int) -> None:
+    whole: Any = [value, other]
+    for level in range(depth):
+        whole = {"k": whole} if level % 2 else [whole, value]
+    with pytest.raises(InvalidJSONError):
+        check_json(whole)
+    with pytest.raises(InvalidJSONError):
+        CODEC.encode(whole)
+
+
+@contextmanager
+def opened(backend: Backend) -> Iterator[tuple[asyncio.Runner, SessionStorage]]:
+    with backend.place() as make, asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        storage = make(ManualClock())
+        yield runner, storage
+        runner.run(storage.close())
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_documents_come_back_the_same(backend: Backend) -> None:
+    with opened(backend) as (runner, storage):
+
+        @given(json_objects())
+        def check(document: JSONObject) -> None:
+            runner.run(_saved(storage, document))
+            assert same_json(runner.run(_loaded(storage)), document)
+
+        check()
+
+
+async def _saved(storage: SessionStorage, document: JSONObject) -> None:
+    await storage.save_session("s", document)
+
+
+async def _loaded(storage: SessionStorage) -> JSONObject | None:
+    return await storage.load_session("s")
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_payloads_of_any_value_come_back_the_same(backend: Backend) -> None:
+    with opened(backend) as (runner, storage):
+
+        @given(st.lists(json_values(), min_size=1, max_size=4))
+        def check(values: list[JSONValue]) -> None:
+            found = runner.run(_through_messages_and_memory(storage, values))
+            for value, expected in zip(found, [*values, values[0]], strict=True):
+                assert same_json(value, expected)
+
+        check()
+
+
+async def _through_messages_and_memory(storage: SessionStorage, values: list[JSONValue]) -> list[JSONValue]:
+    await storage.delete_session("s")
+    await storage.put_session(session_record())
+    batch = numbered_messages(len(values))
+    await storage.append_messages(
+        "s",
+        [attrs.evolve(record, payload=json_payload(v)) for record, v in zip(batch, values, strict=True)],
+    )
+    await storage.put_memory(memory_record("k", value=values[0]))
+    messages = await storage.read_messages("s", MessageRange())
+    (memory,) = await storage.list_memories(MemoryScope("session", "s"))
+    payloads = [*(message.payload for message in messages), memory.payload]
+    return [CODEC.decode(payload, backend=storage.backend, key="k") for payload in payloads]

@@ -1,0 +1,113 @@
+"""A provider that follows a script and keeps what it was told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+
+from luminoracore_sdk.providers import BaseProvider, ProviderFactory
+from luminoracore_sdk.types.provider import ChatMessage, ChatResponse, ProviderConfig
+
+__all__ = ["Call", "Script", "scripted"]
+
+
+@attrs.frozen
+class Call:
+    """One call as the provider saw it."""
+
+    prompt: list[tuple[str, Any]]
+    parameters: dict[str, Any]
+    config: ProviderConfig
+
+
+@attrs.define(kw_only=True)
+class Script:
+    """What the provider does next, and what it was told.
+
+    Attributes:
+        answers: One a call, the last one for all further calls: a text, a whole response, or an error.
+            In a stream, a text comes word by word and an error after the first word.
+        turns: Suspensions before each answer, so that others can run in between.
+        calls: What came in, in order.
+        active: Calls under way.
+        most_active: The most there ever were at a time.
+        closed: Providers that were closed.
+    """
+
+    answers: list[str | ChatResponse | BaseException] = attrs.field(factory=lambda: ["An answer."])
+    turns: int = 0
+    calls: list[Call] = attrs.field(factory=list)
+    active: int = 0
+    most_active: int = 0
+    closed: int = 0
+
+    @property
+    def prompts(self) -> list[list[tuple[str, Any]]]:
+        return [call.prompt for call in self.calls]
+
+    @contextmanager
+    def answering(self, call: Call) -> Iterator[str | ChatResponse | BaseException]:
+        self.calls.append(call)
+        self.active += 1
+        self.most_active = max(self.most_active, self.active)
+        try:
+            yield self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        finally:
+            self.active -= 1
+
+
+@contextmanager
+def scripted(name: str = "scripted") -> Iterator[Script]:
+    """Register a provider of that name for the length of a ``with`` block."""
+    script = Script()
+
+    class ScriptedProvider(BaseProvider):
+        def get_default_model(self) -> str:
+            return "script-1"
+
+        def _call(self, messages: list[ChatMessage], parameters: dict[str, Any]) -> Call:
+            return Call([(str(said.role), said.content) for said in messages], parameters, self.config)
+
+        async def chat(
+            self,
+            messages: list[ChatMessage],
+            temperature: float = 0.7,
+            max_tokens: int | None = None,
+            **kwargs: Any,
+        ) -> ChatResponse:
+            parameters = {"temperature": temperature, "max_tokens": max_tokens, **kwargs}
+            with script.answering(self._call(messages, parameters)) as answer:
+                for _ in range(script.turns):
+                    await asyncio.sleep(0)
+                if isinstance(answer, BaseException):
+                    raise answer
+                return answer if isinstance(answer, ChatResponse) else ChatResponse(answer)
+
+        async def stream_chat(
+            self,
+            messages: list[ChatMessage],
+            temperature: float = 0.7,
+            max_tokens: int | None = None,
+            **kwargs: Any,
+        ) -> AsyncIterator[ChatResponse]:
+            parameters = {"temperature": temperature, "max_tokens": max_tokens, **kwargs}
+            with script.answering(self._call(messages, parameters)) as answer:
+                text = answer if isinstance(answer, str) else "Half an answer"
+                *words, last = text.split(" ")
+                for word in words:
+                    await asyncio.sleep(0)
+                    yield ChatResponse(f"{word} ")
+                    if isinstance(answer, BaseException):
+                        raise answer
+                yield ChatResponse(last, finish_reason="stop")
+
+        async def close(self) -> None:
+            script.closed += 1
+
+    ProviderFactory.register_provider(name, ScriptedProvider)
+    try:
+        yield script
+    finally:
+        ProviderFactory.unregister_provider(name)

@@ -1,0 +1,94 @@
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
+from luminoracore_sdk.domain.errors import InvalidJSONError, ProviderError
+from luminoracore_sdk.domain.message import MessageRole
+
+SECRET = "sk-very-secret"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (None, "must be a dict, not NoneType"),
+        ("echo", "must be a dict, not str"),
+        ({}, "needs a 'name'"),
+        ({"name": ""}, "needs a 'name'"),
+        ({"name": "  "}, "needs a 'name'"),
+        ({"name": 5}, "needs a 'name'"),
+        ({"name": "echo", "modle": "m"}, "unknown key 'modle'; it knows: name, api_key, model"),
+        ({"name": "echo", 5: "m"}, "unknown key '5'"),
+        ({"name": "echo", "model": ""}, "'model' must be a non-empty text"),
+        ({"name": "echo", "model": 5}, "'model' must be a non-empty text, not int"),
+        ({"name": "echo", "api_key": ""}, "'api_key' must be a non-empty text"),
+        ({"name": "echo", "base_url": 5}, "'base_url' must be a non-empty text"),
+        ({"name": "echo", "base_url": "localhost:80"}, "must begin with http"),
+        ({"name": "echo", "base_url": f"https://me:{SECRET}@host/v1"}, "holds credentials"),
+        ({"name": "echo", "base_url": f"HTTPS://{SECRET}@host"}, "must begin with http"),
+        ({"name": "echo", "extra": [1]}, "'extra' must be a dict, not list"),
+    ],
+)
+def test_a_wrong_provider_config_is_refused_with_the_reason_and_without_the_secret(
+    data: Any, reason: str
+) -> None:
+    with pytest.raises(ProviderError, match=reason) as caught:
+        ProviderConfig.from_dict(data)
+    assert SECRET not in str(caught.value)
+
+
+def test_extra_that_is_not_json_is_refused() -> None:
+    with pytest.raises(InvalidJSONError, match="extra"):
+        ProviderConfig.from_dict({"name": "echo", "extra": {"a": float("nan")}})
+
+
+def test_a_whole_provider_config_is_read_and_copied() -> None:
+    extra = {"timeout": 5, "nested": [1]}
+    config = ProviderConfig.from_dict(
+        {"name": "x", "api_key": SECRET, "model": "m", "base_url": "http://h/v1", "extra": extra}
+    )
+    extra["nested"] = "changed"
+    assert (config.name, config.api_key, config.model) == ("x", SECRET, "m")
+    assert (config.base_url, config.extra) == ("http://h/v1", {"timeout": 5, "nested": [1]})
+    assert ProviderConfig.from_dict({"name": "x", "extra": None}) == ProviderConfig("x")
+
+
+def test_a_key_is_never_shown_and_never_public() -> None:
+    extra = {
+        "Authorization": SECRET,
+        "headers": [{"X-API-Key": SECRET, "accept": "json"}],
+        "auth_token": SECRET,
+        "token_limit": 5,
+    }
+    config = ProviderConfig("x", api_key=SECRET, extra=extra)
+    assert SECRET not in repr(config)
+    assert config.public() == {
+        "name": "x",
+        "model": None,
+        "base_url": None,
+        "extra": {"headers": [{"accept": "json"}], "token_limit": 5},
+    }
+
+
+def test_secrets_are_the_key_and_the_secret_texts_of_extra() -> None:
+    extra = {"password": "p", "list": [{"client_secret": "c", "id": "i"}], "api_key": 5, "token": ""}
+    assert ProviderConfig("x", api_key=SECRET, extra=extra).secrets() == (SECRET, "p", "c")
+    assert ProviderConfig("x").secrets() == ()
+
+
+def test_a_prompt_message_has_role_and_content_in_its_dictionary() -> None:
+    message = ChatMessage(MessageRole.USER, [{"text": "hi"}], {"tool_calls": []})
+    assert message.to_dict() == {"role": "user", "content": [{"text": "hi"}]}
+
+
+def test_a_response_has_every_field_in_its_dictionary() -> None:
+    response = ChatResponse("hi", finish_reason="stop", usage={"total": 3}, model="m")
+    assert response.to_dict() == {
+        "content": "hi",
+        "role": "assistant",
+        "finish_reason": "stop",
+        "usage": {"total": 3},
+        "model": "m",
+        "provider_metadata": {},
+    }

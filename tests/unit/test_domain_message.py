@@ -1,0 +1,97 @@
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
+from luminoracore_sdk.domain.message import Message, MessageRole, message_text
+
+NOON = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
+
+
+def test_a_role_is_a_text_and_text_is_a_role() -> None:
+    assert Message("user", "hi").role is MessageRole.USER
+    assert Message(MessageRole.TOOL, "hi").role == "tool"
+
+
+@pytest.mark.parametrize("role", ["robot", "User", "", None, 5, ["user"]])
+def test_an_unknown_role_is_refused_and_the_known_ones_are_named(role: Any) -> None:
+    with pytest.raises(ValidationError, match="user, assistant, system, tool"):
+        Message(role, "hi")
+
+
+def test_a_timestamp_is_kept_in_utc_to_the_microsecond() -> None:
+    assert Message("user", "hi").timestamp is None
+    elsewhere = NOON.astimezone(timezone(timedelta(hours=-7)))
+    stamped = Message("user", "hi", elsewhere).timestamp
+    assert stamped is not None
+    assert (stamped, stamped.tzinfo) == (NOON, UTC)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"timestamp": datetime(2026, 1, 1)},  # noqa: DTZ001  # that it is naive is the point
+        {"timestamp": "2026-01-01T00:00:00Z"},
+        {"metadata": None},
+        {"metadata": [1]},
+    ],
+)
+def test_a_wrong_field_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Message("user", "hi", **fields)
+
+
+@pytest.mark.parametrize("message_id", ["", "a\0", 5])
+def test_a_wrong_id_is_refused(message_id: Any) -> None:
+    with pytest.raises(InvalidIdError, match="message id"):
+        Message("user", "hi", id=message_id)
+
+
+def test_a_message_survives_its_dictionary() -> None:
+    whole = Message("assistant", [{"text": "hi"}], NOON, {"k": 1}, id="m1", position=3)
+    assert whole.to_dict() == {
+        "role": "assistant",
+        "content": [{"text": "hi"}],
+        "timestamp": "2026-01-01T12:00:00.000001+00:00",
+        "metadata": {"k": 1},
+        "id": "m1",
+        "position": 3,
+    }
+    assert Message.from_dict(whole.to_dict()) == whole
+
+
+def test_a_message_without_id_and_time_has_neither_in_its_dictionary() -> None:
+    bare = Message("user", "hi")
+    assert bare.to_dict() == {"role": "user", "content": "hi", "timestamp": None, "metadata": {}}
+    assert Message.from_dict(bare.to_dict()) == bare
+    assert Message.from_dict({"role": "user", "content": "hi", "metadata": None}) == bare
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ("hi", "must be a JSON object, not str"),
+        ({"role": "user"}, "needs the field 'content'"),
+        ({"content": "hi"}, "needs the field 'role'"),
+        ({"role": "user", "content": "hi", "colour": 1}, "has no field 'colour'"),
+        ({"role": "user", "content": "hi", "timestamp": "soon"}, "ISO 8601"),
+        ({"role": "user", "content": "hi", "timestamp": ""}, "ISO 8601"),
+    ],
+)
+def test_a_dictionary_that_is_no_message_is_refused(data: Any, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Message.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("hi", "hi"),
+        ([{"type": "text", "text": "a"}, "b", {"image": 1}, {"text": 5}, 7], "a\nb"),
+        ({"text": "hi"}, ""),
+        (None, ""),
+    ],
+)
+def test_the_text_of_a_message_is_its_content_or_its_text_parts(content: Any, text: str) -> None:
+    assert message_text(Message("user", content)) == text

@@ -1,0 +1,109 @@
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
+from luminoracore_sdk.domain.memory import MemoryCategory
+from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig, SessionType
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "5", True, None])
+def test_memory_refuses_a_limit_that_is_no_whole_number_above_0(value: Any) -> None:
+    with pytest.raises(ValidationError, match="max_entries must be a whole number of at least 1"):
+        MemoryConfig(max_entries=value)
+
+
+@pytest.mark.parametrize("field", ["decay_factor", "importance_threshold"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), True, "0.5"])
+def test_memory_refuses_a_share_outside_of_0_to_1(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=f"{field} must be a number from 0 to 1"):
+        MemoryConfig(**{field: value})
+
+
+@pytest.mark.parametrize("value", [0, -5, 1e11, float("inf"), float("nan"), True, "60"])
+def test_memory_refuses_a_ttl_that_is_no_time_to_live(value: Any) -> None:
+    with pytest.raises(ValidationError, match="ttl must be a number of seconds above 0"):
+        MemoryConfig(ttl=value)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["enabled", "track_topics", "track_preferences", "track_context", "track_emotions"],
+)
+@pytest.mark.parametrize("value", [1, "yes", None])
+def test_memory_refuses_a_switch_that_is_neither_on_nor_off(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=f"{field} must be True or False"):
+        MemoryConfig(**{field: value})
+
+
+def test_facts_are_always_tracked_and_the_others_by_their_switch() -> None:
+    assert [category.value for category in MemoryCategory if MemoryConfig().tracks(category)] == [
+        "fact",
+        "topic",
+        "preference",
+        "context",
+    ]
+    none = MemoryConfig(track_topics=False, track_preferences=False, track_context=False)
+    assert [category.value for category in MemoryCategory if none.tracks(category)] == ["fact"]
+    assert MemoryConfig(track_emotions=True).tracks(MemoryCategory.EMOTION) is True
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_history", 0),
+        ("max_history_length", -1),
+        ("context_window_size", 0),
+        ("timeout", 0),
+        ("auto_save_interval", 0),
+        ("ttl", 0),
+        ("ttl", -1),
+        ("memory_decay_factor", 2),
+        ("include_context_in_prompt", "yes"),
+        ("memory_enabled", 1),
+        ("auto_save", None),
+        ("generation_params", None),
+        ("generation_params", [1]),
+        ("personality", "Ada"),
+        ("provider_config", ["echo"]),
+        ("session_type", "monologue"),
+        ("session_type", None),
+    ],
+)
+def test_a_session_refuses_a_setting_that_cannot_work_and_names_it(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=field):
+        SessionConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"session_id": ""}, "session id"),
+        ({"session_id": "x" * 513}, "session id"),
+        ({"user_id": "a\0b"}, "user id"),
+        ({"tags": ["fine", ""]}, "tags"),
+    ],
+)
+def test_a_session_refuses_invalid_ids(fields: dict[str, Any], what: str) -> None:
+    with pytest.raises(InvalidIdError, match=what):
+        SessionConfig(**fields)
+
+
+def test_an_unknown_session_type_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValidationError, match="stateful, stateless, chat"):
+        SessionConfig(session_type="other")  # type: ignore[arg-type]
+
+
+def test_a_storage_in_a_session_config_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ValidationError, match="SessionManager"):
+        SessionConfig(storage=object())
+    assert SessionConfig(storage=None).storage is None
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    session, memory = SessionConfig(), MemoryConfig()
+    assert (session.max_history, session.timeout, session.max_history_length) == (100, 300, 50)
+    assert (session.context_window_size, session.auto_save, session.auto_save_interval) == (4000, True, 60)
+    assert session.session_type is SessionType.CHAT
+    assert (memory.enabled, memory.max_entries, memory.decay_factor) == (True, 1000, 0.1)
+    assert (memory.importance_threshold, memory.ttl, memory.track_emotions) == (0.5, None, False)

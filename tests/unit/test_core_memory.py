@@ -3,7 +3,7 @@
 import logging
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -25,7 +25,7 @@ class CoreStorage:
 
 
 class CoreSystem:
-    made: "list[CoreSystem]" = []
+    made: ClassVar["list[CoreSystem]"] = []
 
     def __init__(self, storage: CoreStorage) -> None:
         self.storage = storage

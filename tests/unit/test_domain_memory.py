@@ -42,8 +42,9 @@ def test_an_unknown_category_is_refused() -> None:
 
 @pytest.mark.parametrize("field", ["created_at", "updated_at", "expires_at"])
 def test_a_naive_time_is_refused(field: str) -> None:
+    wrong: dict[str, Any] = {field: datetime(2026, 1, 1)}  # noqa: DTZ001
     with pytest.raises(ValidationError, match="naive"):
-        attrs.evolve(ENTRY, **{field: datetime(2026, 1, 1)})  # noqa: DTZ001
+        attrs.evolve(ENTRY, **wrong)
 
 
 def test_its_dictionary_has_every_field() -> None:

@@ -9,11 +9,12 @@ from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SETTINGS: dict[str, Any] = {"session_id": "s", "tags": ["t"], "user_id": "u"}
 SESSION = Session(
     session_id="s",
     personality={"name": "Ada", "traits": ["exact"]},
     provider={"name": "echo", "model": "m", "base_url": None, "extra": {}},
-    config=SessionConfig(session_id="s", tags=["t"], user_id="u"),  # type: ignore[arg-type]
+    config=SessionConfig(**SETTINGS),
     created_at=NOON,
     last_activity=NOON,
     message_count=2,
@@ -30,8 +31,9 @@ def test_an_invalid_id_is_refused(session_id: Any) -> None:
 
 @pytest.mark.parametrize("field", ["created_at", "last_activity"])
 def test_a_naive_time_is_refused(field: str) -> None:
+    wrong: dict[str, Any] = {field: datetime(2026, 1, 1)}  # noqa: DTZ001
     with pytest.raises(ValidationError, match="naive"):
-        attrs.evolve(SESSION, **{field: datetime(2026, 1, 1)})  # noqa: DTZ001
+        attrs.evolve(SESSION, **wrong)
 
 
 def test_its_dictionary_is_json_and_its_own() -> None:

@@ -91,7 +91,7 @@ def test_a_session_refuses_invalid_ids(fields: dict[str, Any], what: str) -> Non
 
 def test_an_unknown_session_type_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ValidationError, match="stateful, stateless, chat"):
-        SessionConfig(session_type="other")  # type: ignore[arg-type]
+        SessionConfig(session_type="other")
 
 
 def test_a_storage_in_a_session_config_is_refused_with_what_to_do() -> None:

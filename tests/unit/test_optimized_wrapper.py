@@ -20,7 +20,10 @@ class Foreign:
     """An optimizer of somebody else's that works."""
 
     def compress(self, data: Any) -> Any:
-        return {"z": data} if data == {"small": "as it is"} else ["packed", len(KEPT), KEPT.append(data)][:2]
+        if data == {"small": "as it is"}:
+            return {"z": data}
+        KEPT.append(data)
+        return ["packed", len(KEPT) - 1]
 
     def expand(self, data: Any) -> Any:
         return KEPT[data[1]] if isinstance(data, list) else data["z"]

@@ -1,0 +1,205 @@
+"""The provider pool, keys of sessions, locks, and call parameters."""
+
+import asyncio
+import gc
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.application.locks import SessionLocks, locks_of
+from luminoracore_sdk.application.parameters import generation_parameters
+from luminoracore_sdk.application.ports.provider import BaseProvider
+from luminoracore_sdk.application.provider_pool import ProviderPool
+from luminoracore_sdk.application.session_providers import SessionProviders
+from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
+from luminoracore_sdk.domain.errors import ProviderError, ValidationError
+from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.session import InMemoryStorage
+
+
+class Fake(BaseProvider):
+    closed = False
+
+    def get_default_model(self) -> str:
+        return "fake-1"
+
+    async def chat(
+        self,
+        messages: list[ChatMessage],
+        temperature: float = 0.7,
+        max_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        return ChatResponse("")
+
+    def stream_chat(
+        self,
+        messages: list[ChatMessage],
+        temperature: float = 0.7,
+        max_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        return None
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Registry:
+    def __init__(self) -> None:
+        self.made: list[Fake] = []
+
+    def create_provider(self, config: ProviderConfig) -> BaseProvider:
+        if config.name == "wrong":
+            raise ProviderError("wrong")
+        self.made.append(Fake(config))
+        return self.made[-1]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+def session(provider: dict[str, Any] | None) -> Session:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return Session(session_id="s", personality={}, provider=provider, created_at=now, last_activity=now)
+
+
+async def test_sessions_of_one_configuration_share_a_provider(registry: Registry) -> None:
+    pool = ProviderPool(registry)
+    for _ in range(2):
+        async with pool.lease(ProviderConfig("a", extra={"list": [1, {"x": None}]})):
+            pass
+    assert len(registry.made) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ProviderConfig("b"),
+        ProviderConfig("a", api_key="k"),
+        ProviderConfig("a", model="m"),
+        ProviderConfig("a", base_url="http://localhost"),
+        ProviderConfig("a", extra={"x": 1}),
+        ProviderConfig("a", extra={"x": True}),
+        ProviderConfig("a", extra={"x": [1]}),
+    ],
+    ids=["name", "key", "model", "url", "extra", "type of extra", "shape of extra"],
+)
+async def test_another_configuration_has_a_provider_of_its_own(
+    registry: Registry, other: ProviderConfig
+) -> None:
+    pool = ProviderPool(registry)
+    for config in (ProviderConfig("a"), ProviderConfig("a", extra={"x": 1.0}), other):
+        async with pool.lease(config):
+            pass
+    assert len(registry.made) == 3
+
+
+async def test_idle_providers_above_the_size_are_closed_and_busy_ones_are_not(registry: Registry) -> None:
+    pool = ProviderPool(registry, size=1)
+    async with pool.lease(ProviderConfig("busy")):
+        for name in ("idle-1", "idle-2"):
+            async with pool.lease(ProviderConfig(name)):
+                pass
+        assert [provider.closed for provider in registry.made] == [False, True, True]
+    await pool.close()
+    assert registry.made[0].closed is True
+
+
+async def test_the_default_model_fills_in(registry: Registry) -> None:
+    providers = SessionProviders(registry)
+    assert providers.checked({"name": "a"}).model == "fake-1"
+    assert providers.checked(ProviderConfig("a", model="m")).model == "m"
+    with pytest.raises(ProviderError):
+        providers.checked({"name": "wrong"})
+
+
+async def test_a_key_is_remembered_until_it_is_forgotten(registry: Registry) -> None:
+    providers = SessionProviders(registry)
+    stored = ProviderConfig("a", model="m").public()
+    providers.remember("s", ProviderConfig("a", api_key="secret", model="m"))
+    providers.remember("other", ProviderConfig("a"))
+    async with providers.lease(session(stored)) as provider:
+        assert provider.config.api_key == "secret"
+    providers.forget("s")
+    async with providers.lease(session(stored)) as provider:
+        assert provider.config.api_key is None
+    await providers.close()
+
+
+async def test_a_reattached_key_keeps_what_is_stored(registry: Registry) -> None:
+    providers = SessionProviders(registry)
+    stored = ProviderConfig("a", model="m", base_url="http://localhost", extra={"x": 1}).public()
+    providers.reattach(session(stored), {"name": "a", "api_key": "secret"})
+    async with providers.lease(session(stored)) as provider:
+        assert provider.config == ProviderConfig(
+            "a", api_key="secret", model="m", base_url="http://localhost", extra={"x": 1}
+        )
+    with pytest.raises(ProviderError, match="'a', not 'b'"):
+        providers.reattach(session(stored), ProviderConfig("b"))
+    with pytest.raises(ProviderError, match="None, not 'a'"):
+        providers.reattach(session(None), {"name": "a"})
+
+
+async def test_a_session_without_provider_cannot_be_talked_to(registry: Registry) -> None:
+    with pytest.raises(ProviderError, match="begun without a provider"):
+        async with SessionProviders(registry).lease(session(None)):
+            pass
+
+
+async def test_managers_over_one_storage_share_locks_that_vanish_when_unused() -> None:
+    storage = InMemoryStorage()
+    locks = locks_of(storage)
+    assert locks_of(storage) is locks
+    assert locks_of(InMemoryStorage()) is not locks
+    lock = locks.of("s")
+    assert locks.of("s") is lock
+    assert locks.of("t") is not lock
+    del lock
+    gc.collect()
+    assert len(locks._locks) == 0
+
+
+def test_each_event_loop_has_its_own_lock() -> None:
+    locks = SessionLocks()
+
+    async def get() -> asyncio.Lock:
+        return locks.of("s")
+
+    with asyncio.Runner() as one, asyncio.Runner() as two:
+        assert one.run(get()) is not two.run(get())
+
+
+@pytest.mark.parametrize(
+    ("temperature", "max_tokens", "expected"),
+    [
+        (0.7, None, {"temperature": 0.1, "max_tokens": 5, "top_p": 1, "seed": 3}),
+        (1, 9, {"temperature": 1, "max_tokens": 9, "top_p": 1, "seed": 3}),
+    ],
+)
+def test_what_the_call_names_wins_over_the_sessions_defaults(
+    temperature: float, max_tokens: int | None, expected: dict[str, Any]
+) -> None:
+    defaults = {"temperature": 0.1, "max_tokens": 5, "top_p": 1, "seed": 2}
+    assert generation_parameters(defaults, temperature, max_tokens, {"seed": 3}) == expected
+
+
+@pytest.mark.parametrize(
+    ("temperature", "max_tokens"),
+    [
+        ("hot", None),
+        (True, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (-0.1, None),
+        (0.7, 0),
+        (0.7, 1.5),
+        (0.7, True),
+    ],
+)
+def test_wrong_parameters_are_refused(temperature: Any, max_tokens: Any) -> None:
+    with pytest.raises(ValidationError):
+        generation_parameters({}, temperature, max_tokens, {})

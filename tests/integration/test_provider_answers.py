@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from luminoracore_sdk.domain.errors import ProviderResponseError
 from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
 from tests.support.model_server import KEY, TEXT, WIRES, ModelServer, event, provider_on, raw, say, stream
 
@@ -171,6 +172,24 @@ async def test_openai_tool_calls_in_pieces_are_whole_in_the_last_delta() -> None
         (last,) = [delta async for delta in provider.stream_chat(PROMPT)]
     assert (last.content, last.finish_reason) == ("", "tool_calls")
     assert last.provider_metadata == {"id": "a", "tool_calls": TOOL_CALLS}
+
+
+async def test_openai_refusal_in_pieces_is_whole_in_the_last_delta() -> None:
+    frames = [
+        event({"id": "a", "choices": [{"index": 0, "delta": {"refusal": piece}}]})
+        for piece in ("I ", "won't")
+    ]
+    frames.append(event({"id": "a", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+    async with ModelServer(stream(*frames)) as server, provider_on(server, "openai") as provider:
+        (last,) = [delta async for delta in provider.stream_chat(PROMPT)]
+    assert (last.content, last.provider_metadata) == ("", {"id": "a", "refusal": "I won't"})
+
+
+async def test_openai_tool_call_of_no_known_form_is_a_response_error() -> None:
+    frame = event({"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0}]}}]})
+    async with ModelServer(stream(frame)) as server, provider_on(server, "openai") as provider:
+        with pytest.raises(ProviderResponseError, match="openai sent a tool call that is none"):
+            await anext(aiter(provider.stream_chat(PROMPT)))
 
 
 async def test_anthropic_tool_calls_come_in_the_form_that_sessions_keep() -> None:

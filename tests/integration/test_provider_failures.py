@@ -118,6 +118,19 @@ async def test_a_rate_limit_that_stays_tells_how_long_to_wait(wire: str) -> None
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("7", 7.0), ("0.5", 0.5), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("inf", None)],
+)
+async def test_the_wait_of_a_rate_limit_is_read_in_seconds(
+    wire: str, said: str, seconds: float | None
+) -> None:
+    async with ModelServer(fail(429, retry_after=said)) as server, provider_on(server, wire) as provider:
+        error = await failure(provider, streaming=False)
+    assert isinstance(error, ProviderRateLimitError)
+    assert error.retry_after == seconds
+
+
 async def test_a_server_that_stays_broken_is_a_connection_error(wire: str) -> None:
     async with (
         ModelServer(fail(502, retry_after_ms="1")) as server,

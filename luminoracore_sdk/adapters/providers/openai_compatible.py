@@ -59,7 +59,7 @@ class OpenAIProvider(HttpProvider):
         self, messages: list[ChatMessage], temperature: float, max_tokens: int | None, **kwargs: Any
     ) -> dict[str, Any]:
         request: dict[str, Any] = {"model": self._model, "messages": [_on_wire(item) for item in messages]}
-        reasoning = _REASONING_MODEL.match(kwargs.get("model", self._model))
+        reasoning = _REASONING_MODEL.match(str(kwargs.get("model", self._model)))
         if not reasoning:
             request["temperature"] = temperature
         if max_tokens is not None:

@@ -78,8 +78,8 @@ docs: $(READY) ## Build the documentation into site/
 	$(call step,mkdocs)
 	@$(PY) -m mkdocs build --strict
 
-contract: $(READY) ## The storage contract, one line a case
-	@$(PY) -m pytest tests/contract --verbose --no-header
+contract: $(READY) ## The storage contract: which case holds on which backend
+	@$(PY) -m pytest tests/contract --quiet --no-header --numprocesses 2 -p tests.support.contract_table
 
 nightly: $(READY) ## The long run: more examples, 200 SIGKILL trials
 	@HYPOTHESIS_PROFILE=nightly LUMINORA_CRASH_TRIALS=200 $(PY) -m pytest --numprocesses 2

@@ -80,12 +80,12 @@ class SessionExchange:
     async def import_session(self, draft: SessionDraft, *, existing: OnExisting = OnExisting.REFUSE) -> bool:
         """Write one session, all of it or nothing; memory that has expired counts as absent.
 
-        A failure in the middle, or a cancellation, removes what was begun. (Only a process that is killed
-        in the middle leaves a part of the session; importing it with ``REPLACE`` repairs that.)
+        A failure in the middle removes what was begun; a cancellation waits until the session is whole.
+        (Only a process that is killed in the middle leaves a part; importing with ``REPLACE`` repairs it.)
 
         Args:
             draft: From a ``DraftReader``.
-            existing: ``REPLACE`` deletes the stored session, with all it holds, before writing.
+            existing: ``REPLACE`` deletes the stored session, with all it holds, before the other is written.
         Returns:
             False: it exists and was skipped.
         Raises:
@@ -96,10 +96,7 @@ class SessionExchange:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            # Whether the session is there already cannot be known before the call under way has ended.
-            await asyncio.wait([work])
-            if work.exception() is None and work.result():
-                await self._storage.delete_session(draft.record.session_id)
+            await asyncio.wait([work])  # what is begun is finished, so that no half of a session stays
             raise
 
     async def _write(self, draft: SessionDraft, existing: OnExisting) -> bool:

@@ -3,14 +3,18 @@
 Everything of a session is checked here, before anything of it is written.
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import attrs
 
+from luminoracore_sdk.application.exchange_fields import (
+    field_of,
+    objects_of,
+    placed,
+    refuse_twice,
+    refuse_unknown,
+)
 from luminoracore_sdk.application.memory_exchange import imported_entries
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
@@ -29,7 +33,7 @@ from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
 from luminoracore_sdk.domain.values import check_id, parse_time, to_microseconds
 
-__all__ = ["FORMAT", "VERSION", "DraftReader", "SessionDraft", "is_older_store", "read_json"]
+__all__ = ["FORMAT", "VERSION", "DraftReader", "SessionDraft", "is_older_store"]
 
 FORMAT = "luminora-session"
 VERSION = 1
@@ -55,26 +59,6 @@ class SessionDraft:
     record: SessionRecord
     messages: list[MessageRecord]
     memories: list[MemoryRecord]
-
-
-def read_json(text: str | bytes) -> JSONValue:
-    """Return the value of a JSON text.
-
-    Raises:
-        ValidationError: It is not JSON (RFC 8259, so NaN is not either); names the column, quotes nothing.
-    """
-    try:
-        value: JSONValue = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as exc:
-        raise ValidationError(f"not JSON: {exc.msg}, at column {exc.colno}") from exc
-    except (ValueError, RecursionError) as exc:
-        reason = "not UTF-8" if isinstance(exc, UnicodeDecodeError) else type(exc).__name__
-        raise ValidationError(f"not JSON: {reason}") from exc
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValidationError(f"not JSON: {name} has no JSON form")
 
 
 def is_older_store(data: object) -> bool:
@@ -128,20 +112,20 @@ class DraftReader:
         Raises:
             ValidationError: Something in it is wrong.
         """
-        config = _field(data, "config", dict, {})
+        config = field_of(data, "config", dict, {})
         created = _older_time(data.get("created_at") or self._tools.clock.now())
         settings = {name: config[name] for name in _OLDER_SETTINGS if name in config}
         session = Session(
             session_id=session_id,
-            personality=_field(data, "personality", dict, {}),
+            personality=field_of(data, "personality", dict, {}),
             provider=self._older_provider(config.get("provider_config")),
             config=self._tools.codec.settings(SessionConfig, settings),
             created_at=created,
             last_activity=created,
         )
         messages: list[MessageRecord] = []
-        for index, item in enumerate(_objects(_field(data, "conversation", dict), "messages")):
-            with _at(f"messages[{index}]"):
+        for index, item in enumerate(objects_of(field_of(data, "conversation", dict), "messages")):
+            with placed(f"messages[{index}]"):
                 said = {name: item.get(name) for name in ("role", "content", "metadata")}
                 message = Message.from_dict(
                     {**said, "timestamp": _older_time(item.get("timestamp") or created)}
@@ -160,23 +144,23 @@ class DraftReader:
     def _from_export(self, data: JSONObject) -> SessionDraft:
         if data.get("version") != VERSION:
             raise ValidationError(f"this package reads version {VERSION} of its format, not another")
-        _refuse_unknown(data, _SESSION_FIELDS, "a session")
+        refuse_unknown(data, _SESSION_FIELDS, "a session")
         record = SessionRecord(
             session_id=check_id(data.get("session_id")),
-            payload=self._values.encode(_field(data, "document", dict), where="document"),
-            user_id=_field(data, "user_id", str, None),
-            tags=tuple(check_id(tag, "tag") for tag in _field(data, "tags", list, [])),
-            ttl_us=_field(data, "ttl_us", int, None),
+            payload=self._values.encode(field_of(data, "document", dict), where="document"),
+            user_id=field_of(data, "user_id", str, None),
+            tags=tuple(check_id(tag, "tag") for tag in field_of(data, "tags", list, [])),
+            ttl_us=field_of(data, "ttl_us", int, None),
             created_at_us=_time_us(data, "created_at"),
         )
         self._check_document(record, data["document"])
-        messages = [self._exported_message(*numbered) for numbered in enumerate(_objects(data, "messages"))]
+        messages = [self._exported_message(*numbered) for numbered in enumerate(objects_of(data, "messages"))]
         memories = []
-        for index, item in enumerate(_objects(data, "memories")):
-            with _at(f"memories[{index}]"):
+        for index, item in enumerate(objects_of(data, "memories")):
+            with placed(f"memories[{index}]"):
                 memories.append(self._exported_memory(MemoryScope("session", record.session_id), item))
-        _refuse_twice([message.message_id for message in messages], "message id")
-        _refuse_twice([memory.key for memory in memories], "memory key")
+        refuse_twice([message.message_id for message in messages], "message id")
+        refuse_twice([memory.key for memory in memories], "memory key")
         return SessionDraft(record=record, messages=messages, memories=memories)
 
     def _check_document(self, record: SessionRecord, document: JSONObject) -> None:
@@ -189,7 +173,7 @@ class DraftReader:
             raise ValidationError(f"document: {exc.reason}") from exc
 
     def _exported_message(self, index: int, item: JSONObject) -> MessageRecord:
-        with _at(f"messages[{index}]"):
+        with placed(f"messages[{index}]"):
             message = Message.from_dict(item)
             if message.id is None or message.timestamp is None:
                 raise ValidationError("a message of an export has 'id' and 'timestamp'")
@@ -198,18 +182,18 @@ class DraftReader:
             return self._tools.codec.message_record(message)
 
     def _exported_memory(self, scope: MemoryScope, item: JSONObject) -> MemoryRecord:
-        _refuse_unknown(item, _MEMORY_FIELDS, "a memory")
+        refuse_unknown(item, _MEMORY_FIELDS, "a memory")
         key = check_id(item.get("key"), "memory key")
         entry: MemoryEntry = imported_entries({"memories": {key: item}})[0]
         record = self._tools.codec.memory_record(scope, entry, decay_factor=_DECAY)
-        rank = _field(item, "retention", (int, float), record.retention)
+        rank = field_of(item, "retention", (int, float), record.retention)
         check_json(rank, where="retention")
         return attrs.evolve(record, retention=float(rank), created_at_us=to_microseconds(entry.created_at))
 
     # -- OpenAI's format -------------------------------------------------------------------------
 
     def _from_chat(self, data: JSONObject) -> SessionDraft:
-        items = _objects(data, "messages")
+        items = objects_of(data, "messages")
         if not items:
             raise ValidationError("'messages' is empty")
         prompt = _system_prompt(items[0])
@@ -225,7 +209,7 @@ class DraftReader:
         messages: list[MessageRecord] = []
         for index, item in enumerate(items):
             if index or prompt is None:
-                with _at(f"messages[{index}]"):
+                with placed(f"messages[{index}]"):
                     messages.append(self._record(_chat_message(item, now)))
         return SessionDraft(record=self._header(session), messages=messages, memories=[])
 
@@ -265,45 +249,5 @@ def _older_time(value: Any) -> datetime:
 
 
 def _time_us(data: JSONObject, name: str) -> int:
-    with _at(name):
+    with placed(name):
         return to_microseconds(parse_time(data.get(name)))
-
-
-_REQUIRED: Any = object()
-
-
-def _field(data: Mapping[str, Any], name: str, kind: Any, default: Any = _REQUIRED) -> Any:
-    value = data.get(name)
-    if value is None and default is not _REQUIRED:
-        return default
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise ValidationError(f"{name!r} is of type {type(value).__name__}")
-    return value
-
-
-def _objects(data: Mapping[str, Any], name: str) -> list[JSONObject]:
-    items: list[JSONObject] = _field(data, name, list)
-    for index, item in enumerate(items):
-        if not isinstance(item, dict):
-            raise ValidationError(f"{name}[{index}] is of type {type(item).__name__}, not an object")
-    return items
-
-
-def _refuse_unknown(data: JSONObject, known: frozenset[str], what: str) -> None:
-    if unknown := sorted(data.keys() - known):
-        raise ValidationError(f"{what} has no field {unknown[0]!a}")
-
-
-def _refuse_twice(names: list[str], what: str) -> None:
-    if len(set(names)) < len(names):
-        twice = next(name for index, name in enumerate(names) if name in names[:index])
-        raise ValidationError(f"{what} {twice!a} occurs twice")
-
-
-@contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Say where in the session a value is wrong."""
-    try:
-        yield
-    except ValidationError as exc:
-        raise ValidationError(f"{place}: {exc}") from exc

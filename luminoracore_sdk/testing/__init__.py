@@ -18,7 +18,8 @@ pytest.register_assert_rewrite(
         f"luminoracore_sdk.testing.contract_{part}"
         for part in ("append", "documents", "life", "listing", "memory", "messages", "sessions")
     ),
-    "luminoracore_sdk.testing.stateful",
+    "luminoracore_sdk.testing.machine",
+    "luminoracore_sdk.testing.machine_base",
 )
 
 from luminoracore_sdk.testing.builders import (  # noqa: E402

@@ -1,8 +1,10 @@
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from luminoracore_sdk.providers import ProviderFactory
 from tests.docs.page import Project
 
 ROOT = Path(__file__).parents[2]
@@ -24,3 +26,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def providers_of_the_page_go_with_it() -> Iterator[None]:
+    """The registry is the process's; what a page registers is taken out again."""
+    before = set(ProviderFactory.get_available_providers())
+    yield
+    for name in set(ProviderFactory.get_available_providers()) - before:
+        ProviderFactory.unregister_provider(name)

@@ -26,7 +26,7 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 from sybil.region import Region
 
 NOT_RUN = {"json", "jsonl", "ini", "text", "toml", "yaml"}
-NOT_RUN_COMMANDS = {".", "cd", "git", "pip", "python", "python3"}
+NOT_RUN_COMMANDS = {"", "cd", "git", "pip", "python", "python3"}
 COMMAND_SECONDS = 60
 
 _OUTPUT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -115,8 +115,8 @@ class Page:
             self._run_shell(example, command, output)
         elif words[0] == "make":
             self._check_names(example, words[1:], self._project.make_targets, "make target")
-        elif words[0] in NOT_RUN_COMMANDS:
-            extras = re.findall(r"luminoracore-sdk\[([\w,]+)\]", command)
+        elif Path(words[0]).name in NOT_RUN_COMMANDS:
+            extras = re.findall(r"(?:luminoracore-sdk|\.)\[([\w,]+)\]", command)
             self._check_names(example, ",".join(extras).split(","), self._project.extras | {""}, "extra")
         else:
             raise BlockError(example, f"a command that this runner does not know: {command}")

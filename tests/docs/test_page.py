@@ -52,6 +52,7 @@ def test_a_fence_that_would_escape_is_refused(home: Path, fence: str) -> None:
     [
         ("make tests", "no such make target: tests"),
         ('pip install "luminoracore-sdk[file]"', "no such extra: file"),
+        ('.venv/bin/pip install ".[alle]"', "no such extra: alle"),
         ("rm -r store", "does not know: rm -r store"),
         ("luminora no-such-command", "ended with 2"),
         ("echo Hello | luminora chat --no-such-option", "ended with 2"),

@@ -1,11 +1,7 @@
-"""Every documented call of the MemoryManager, its limits, and Core's MemorySystem where there is one."""
+"""Every documented call of the MemoryManager and its limits."""
 
 import json
-import logging
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +34,9 @@ async def test_alone_it_works_in_memory() -> None:
     assert (memory.config, memory.optimizer) == (MemoryConfig(), None)
 
 
-async def test_config_optimizer_and_ttl_may_be_positional(storage: SessionStorage, clock: ManualClock) -> None:
+async def test_config_optimizer_and_ttl_may_be_positional(
+    storage: SessionStorage, clock: ManualClock
+) -> None:
     optimizer = Optimizer()
     memory = MemoryManager(MemoryConfig(), optimizer, storage=storage)
     assert await memory.store_memory("s", "k", {"content": "c"}, 3600) is True
@@ -223,7 +221,11 @@ async def test_an_export_comes_back_equal_as_object_and_as_text(
     blob = await memory.export_memories("s")
     assert blob is not None
     clock.advance(2)
-    for target, exported in (("object", blob), ("text", json.dumps(blob)), ("bytes", json.dumps(blob).encode())):
+    for target, exported in (
+        ("object", blob),
+        ("text", json.dumps(blob)),
+        ("bytes", json.dumps(blob).encode()),
+    ):
         assert await memory.import_memories(target, exported) is True
         assert await memory.list_memories(target) == ["odd"]  # the other one has expired
         assert repr(await memory.get_memory(target, "odd")) == repr(value)
@@ -251,67 +253,3 @@ async def test_an_import_that_is_no_export_stores_nothing(memory: MemoryManager,
     with pytest.raises(ValidationError):
         await memory.import_memories("s", blob)
     assert await memory.list_memories("s") == []
-
-
-def test_that_core_is_missing_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG):
-        MemoryManager()
-    [record] = caplog.records
-    assert record.levelno == logging.INFO
-    assert record.getMessage() == "Core MemorySystem not available; using the SDK's own memory"
-
-
-_CORE_STORAGE = """
-class InMemoryStorage:
-    facts = {}
-    async def save_fact(self, user_id, category, key, value, **kwargs):
-        self.facts[user_id, category, key] = value
-    async def delete_fact(self, user_id, category, key):
-        del self.facts[user_id, category, key]
-"""
-_CORE_SYSTEM = """
-class MemorySystem:
-    def __init__(self, storage):
-        self.storage = storage
-    async def get_memory_stats(self, user_id):
-        return {"facts": len(self.storage.facts)}
-"""
-_WITH_CORE = """
-import asyncio
-from luminoracore_sdk.session import MemoryManager
-from luminoracore.storage.in_memory_storage import InMemoryStorage
-from luminoracore.optimization import Optimizer
-
-async def main():
-    memory = MemoryManager()
-    await memory.store_memory("s", "a", 1)
-    await memory.store_memory("s", "b", 2, category="topic")
-    await memory.delete_memory("s", "a")
-    assert InMemoryStorage.facts == {("s", "topic", "b"): 2}, InMemoryStorage.facts
-    stats = await memory.get_memory_stats("s")
-    assert (stats["using_core"], stats["core_stats"]) == (True, {"facts": 1}), stats
-    await memory.clear_memory("s")
-    assert InMemoryStorage.facts == {}
-    assert Optimizer == "Core's own", Optimizer
-
-asyncio.run(main())
-"""
-
-
-def test_with_core_installed_every_change_reaches_it_and_nothing_shadows_it(tmp_path: Path) -> None:
-    modules = {
-        "core/memory_system.py": _CORE_SYSTEM,
-        "storage/in_memory_storage.py": _CORE_STORAGE,
-        "optimization.py": 'Optimizer = "Core\'s own"\n',
-    }
-    for name, source in modules.items():
-        path = tmp_path / "luminoracore" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for package in {path.parent, tmp_path / "luminoracore"}:
-            (package / "__init__.py").touch()
-        path.write_text(source)
-    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
-    done = subprocess.run(
-        [sys.executable, "-c", _WITH_CORE], env=environment, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")

@@ -58,7 +58,8 @@ def test_a_storage_must_be_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "session_config", [{"session_id": "../mine", "timeout": 5}, SessionConfig(session_id="../mine", timeout=5)]
+    "session_config",
+    [{"session_id": "../mine", "timeout": 5}, SessionConfig(session_id="../mine", timeout=5)],
 )
 async def test_create_session_takes_the_id_of_its_configuration(
     manager: SessionManager, session_config: Any

@@ -51,7 +51,9 @@ async def test_the_next_prompt_holds_the_history_in_order(manager: SessionManage
 async def test_a_personality_without_a_system_prompt_is_composed_of_its_fields(
     manager: SessionManager, script: Script
 ) -> None:
-    session_id = await begin(manager, {"name": "Ada", "description": "Dry.", "core_traits": ["calm", "exact"]})
+    session_id = await begin(
+        manager, {"name": "Ada", "description": "Dry.", "core_traits": ["calm", "exact"]}
+    )
     await manager.send_message(session_id, "Hello")
     assert script.prompts[0][0] == ("system", "You are Ada.\nDry.\nTraits: calm; exact")
 

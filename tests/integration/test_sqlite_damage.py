@@ -13,15 +13,13 @@ import pytest
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.domain.errors import (
-    ConfigurationError,
+    ConflictError,
     CorruptRecordError,
-    SchemaVersionError,
     SessionNotFoundError,
     StorageBusyError,
     StorageError,
     StorageFullError,
     StorageReadOnlyError,
-    StorageUnavailableError,
     ValidationError,
 )
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
@@ -108,21 +106,6 @@ async def test_damage_in_a_page_is_an_error_and_not_an_empty_session(path: Path)
             await storage.read_messages("s", MessageRange())
 
 
-async def test_a_folder_at_the_path_is_refused_and_left_as_it_is(path: Path) -> None:
-    path.mkdir()
-    (path / "file").write_text("kept")
-    with pytest.raises(ConfigurationError, match="is a folder"):
-        await SQLiteStorage(path).open()
-    assert (path / "file").read_text() == "kept"
-    assert list(path.iterdir()) == [path / "file"]
-
-
-async def test_a_file_where_a_folder_should_be_is_an_error_of_the_storage(path: Path) -> None:
-    path.write_text("a file")
-    with pytest.raises(StorageUnavailableError, match="Not a directory"):
-        await SQLiteStorage(path / "store").open()
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 async def test_a_folder_without_permission_to_write_is_read_only(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
@@ -175,55 +158,14 @@ async def test_a_lock_held_beyond_the_time_limit_is_busy_and_changes_nothing(pat
             assert (await storage.append_messages("s", [message_record("m2")])).first_position == 2
 
 
-async def test_a_lock_held_while_the_tables_are_to_be_made_is_busy(path: Path) -> None:
-    with plain(path) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(StorageBusyError):
-            await SQLiteStorage(path, busy_timeout=0.05).open()
-        other.execute("ROLLBACK")
+async def test_a_refused_write_leaves_no_transaction_open(path: Path) -> None:
+    await filled(path, messages=1)
     async with SQLiteStorage(path) as storage:
-        assert await storage.list_sessions() == []
-
-
-async def test_a_newer_schema_is_refused_and_left_as_it_is(path: Path) -> None:
-    await filled(path, messages=1)
-    with plain(path) as other:
-        other.execute("UPDATE meta SET schema_version = 2")
-    with pytest.raises(SchemaVersionError, match="schema version 2, this package works with 1"):
-        await SQLiteStorage(path).open()
-    with plain(path) as other:
-        assert other.execute("SELECT count(*) FROM messages").fetchone() == (1,)
-
-
-async def test_a_database_without_a_version_is_damaged(path: Path) -> None:
-    await filled(path, messages=1)
-    with plain(path) as other:
-        other.execute("DELETE FROM meta")
-    with pytest.raises(CorruptRecordError, match="'meta' is damaged: it has no version"):
-        await SQLiteStorage(path).open()
-
-
-@pytest.mark.parametrize("table", ["sessions (id)", "meta (key, value)"])
-async def test_tables_of_another_program_are_refused_and_a_prefix_helps(path: Path, table: str) -> None:
-    with plain(path) as other:
-        other.execute(f"CREATE TABLE {table}")
-    with pytest.raises(SchemaVersionError, match="table_prefix"):
-        await SQLiteStorage(path).open()
-    async with SQLiteStorage(path, table_prefix="luminora_") as storage:
-        await storage.put_session(session_record())
-        assert await storage.list_sessions() == ["s"]
-
-
-async def test_without_auto_create_nothing_is_made(path: Path) -> None:
-    with pytest.raises(SchemaVersionError, match="no database file"):
-        await SQLiteStorage(path, auto_create=False).open()
-    assert not path.exists()
-    path.touch()
-    with pytest.raises(SchemaVersionError, match="no tables"):
-        await SQLiteStorage(path, auto_create=False).open()
-    await filled(path, messages=1)
-    async with SQLiteStorage(path, auto_create=False) as storage:
-        assert await ids_in(storage) == ["m1"]
+        with pytest.raises(ConflictError):
+            await storage.put_session(session_record(), expected_version=7)
+        with pytest.raises(SessionNotFoundError):
+            await storage.truncate_messages("unknown", after=0)
+        assert await storage._write(lambda connection: connection.in_transaction) is False
 
 
 async def test_numbers_and_texts_that_sqlite_has_no_place_for_are_refused(path: Path) -> None:

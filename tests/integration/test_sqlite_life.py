@@ -3,7 +3,6 @@
 # ruff: noqa: ASYNC240 - the files are small, and nothing else runs on the loop
 
 import asyncio
-import gc
 import sqlite3
 import subprocess
 import sys
@@ -155,12 +154,14 @@ async def test_no_thread_is_left_after_close_or_after_a_failed_open(path: Path) 
 
 
 async def test_a_storage_that_nobody_closed_says_so_and_ends_its_threads(path: Path) -> None:
-    storage = SQLiteStorage(path)
-    await storage.put_session(session_record())
-    with pytest.warns(ResourceWarning, match="deleted before being closed"):
-        del storage
-        gc.collect()
-    await asyncio.sleep(0)
+    storages = [SQLiteStorage(path)]
+    await storages[0].put_session(session_record())
+    threads = [thread for thread in threading.enumerate() if "_connection_worker" in thread.name]
+    with pytest.warns(ResourceWarning, match="dropped without close"):
+        storages.clear()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert [thread for thread in threads if thread.is_alive()] == []
 
 
 def test_a_second_event_loop_is_refused_while_the_first_one_lives(path: Path) -> None:

@@ -211,7 +211,7 @@ async def test_a_file_where_a_folder_should_be_is_damage(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "state", ["missing", "garbage", "half", "odd", "behind", "empty", "swapped", "ahead", "folder"]
+    "state", ["missing", "garbage", "half", "odd", "behind", "empty", "swapped", "ahead", "other", "folder"]
 )
 async def test_a_bad_sidecar_is_made_again_and_nobody_notices(tmp_path: Path, state: str) -> None:
     sidecar = (await fill(tmp_path)) / "messages.idx"
@@ -225,6 +225,7 @@ async def test_a_bad_sidecar_is_made_again_and_nobody_notices(tmp_path: Path, st
         "behind": rows[:24],
         "empty": b"",
         "swapped": rows[24:48] + rows[:24] + rows[48:],
+        "other": rows[:48] + b"\xff" * 16 + rows[64:],
         "ahead": rows + rows[48:],
     }
     if state == "folder":

@@ -38,6 +38,7 @@ def only(root: Path, name: str) -> Path:
 async def test_files_are_for_the_owner_alone(tmp_path: Path) -> None:
     root = tmp_path / "new" / "store"
     await fill(root)
+    await fill(root, "t")
     modes = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in [root, *root.rglob("*")]}
     assert modes == {True: 0o700, False: 0o600}
 

@@ -1,5 +1,6 @@
 """What SQLiteStorage accepts and refuses before it touches a file."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,23 @@ def test_a_missing_driver_is_named_with_the_command_that_helps(driver: str, tmp_
         _output(code)
         == f"{MissingDependencyError.__name__} {MissingDependencyError('SQLiteStorage', 'sqlite')}"
     )
+
+
+def test_an_old_sqlite_is_refused_by_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(ConfigurationError, match=r"needs SQLite 3\.35"):
+        SQLiteStorage(tmp_path / "store")
+
+
+def test_a_defect_of_a_driver_is_not_called_a_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = "luminoracore_sdk.adapters.storage"
+    monkeypatch.delattr(f"{package}.sqlite_layout", raising=False)
+    monkeypatch.setitem(sys.modules, f"{package}.sqlite_layout", None)
+    with pytest.raises(ImportError) as caught:
+        SQLiteStorage(tmp_path / "store")
+    assert not isinstance(caught.value, MissingDependencyError)
 
 
 def test_importing_the_backend_loads_no_driver() -> None:

@@ -44,6 +44,9 @@ MAX_BATCH = 1000
 MAX_PAGE = 1000
 """Most sessions in one page of a listing."""
 
+MAX_MICROSECONDS = 2**62
+"""Largest time or duration: the sum of two still fits the 64-bit integers of every backend."""
+
 _ROLES = frozenset(role.value for role in MessageRole)
 
 
@@ -81,6 +84,12 @@ def replay_receipt(
     )
 
 
+def _check_times(*microseconds: int | None) -> None:
+    for value in microseconds:
+        if value is not None and abs(value) > MAX_MICROSECONDS:
+            raise ValidationError(f"{value} microseconds are beyond what every backend can keep")
+
+
 class BaseStorage(DocumentCalls):
     """Template of a backend.
 
@@ -102,7 +111,7 @@ class BaseStorage(DocumentCalls):
         self._is_open = False
         self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._opening: asyncio.Lock | None = None
+        self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     # -- for backends: the primitives ------------------------------------------------------------
 
@@ -185,22 +194,27 @@ class BaseStorage(DocumentCalls):
             self._check_loop()
         if self._is_open:
             return
-        if self._opening is None:
-            self._opening = asyncio.Lock()
-        async with self._opening:
+        async with self._turn():
             if not self._is_open:
                 await self._open()
                 self._loop = asyncio.get_running_loop()
                 self._is_open, self._is_closed = True, False
-        self._opening = None
 
     async def close(self) -> None:
         """Let go of everything; see ``SessionStorage.close``."""
-        if self._is_open:
-            self._check_loop()
-        was_open, self._is_open, self._is_closed = self._is_open, False, True
-        if was_open:
-            await self._close()
+        async with self._turn():
+            if self._is_open:
+                self._check_loop()
+            was_open, self._is_open, self._is_closed = self._is_open, False, True
+            if was_open:
+                await self._close()
+
+    def _turn(self) -> asyncio.Lock:
+        """Return the lock that keeps opening and closing apart on the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._turns is None or self._turns[0] is not loop:
+            self._turns = (loop, asyncio.Lock())
+        return self._turns[1]
 
     def _check_loop(self) -> None:
         if not self.loop_bound or self._loop is asyncio.get_running_loop():
@@ -243,6 +257,7 @@ class BaseStorage(DocumentCalls):
             raise ValidationError("a session is stored with a payload")
         if record.ttl_us is not None and record.ttl_us <= 0:
             raise ValidationError(f"a session's ttl must be above 0, not {record.ttl_us} microseconds")
+        _check_times(record.ttl_us, record.created_at_us)
         self._check_size(record.payload, "the session document")
         return await self._put_session(record, expected_version, await self._ready())
 
@@ -260,6 +275,12 @@ class BaseStorage(DocumentCalls):
         """Return one page of headers; see ``SessionStorage.query_sessions``."""
         if not 1 <= query.limit <= MAX_PAGE:
             raise ValidationError(f"a page holds 1 to {MAX_PAGE} sessions, not {query.limit}")
+        if query.user_id is not None:
+            check_id(query.user_id, "user id")
+        if query.tag is not None:
+            check_id(query.tag, "tag")
+        if query.cursor is not None:
+            check_id(query.cursor[1], "cursor")
         return await self._query_sessions(query, await self._ready())
 
     # -- messages --------------------------------------------------------------------------------
@@ -280,6 +301,7 @@ class BaseStorage(DocumentCalls):
             if message.role not in _ROLES:
                 raise ValidationError(f"role {message.role!a} is not one of: {', '.join(sorted(_ROLES))}")
             self._check_size(message.payload, "the message")
+            _check_times(message.created_at_us)
         if len({message.message_id for message in messages}) < len(messages):
             raise ValidationError("a message id occurs twice in one append")
         return await self._append_messages(session_id, messages, expected_last, await self._ready())
@@ -306,6 +328,7 @@ class BaseStorage(DocumentCalls):
         if max_entries is not None and max_entries < 1:
             raise ValidationError(f"max_entries must be at least 1, not {max_entries}")
         self._check_size(record.payload, "the memory")
+        _check_times(record.expires_at_us, record.created_at_us)
         return await self._put_memory(record, max_entries, await self._ready())
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:

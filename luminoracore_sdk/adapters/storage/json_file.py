@@ -24,7 +24,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
     SessionRecord,
 )
-from luminoracore_sdk.domain.errors import StorageClosedError
+from luminoracore_sdk.domain.errors import CorruptRecordError, StorageClosedError
 
 __all__ = ["JSONFileStorage"]
 
@@ -134,7 +134,10 @@ class JSONFileStorage(BaseStorage):
 
     def _delete(self, session_id: str, now_us: int) -> bool:
         with self._store.session(session_id, "delete", writing=True) as folder:
-            was_there = folder.current(now_us) is not None
+            try:
+                was_there = folder.current(now_us) is not None
+            except CorruptRecordError:  # deleting is the way to be rid of it
+                was_there = True
             self._store.discard(folder.path)
             return was_there
 

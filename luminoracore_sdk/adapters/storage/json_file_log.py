@@ -225,7 +225,7 @@ class MessageLog:
         return True
 
     def _rebuild(self) -> None:
-        def rows() -> Iterator[tuple[list[str], int]]:
+        def rows() -> Iterator[tuple[Sequence[str], int]]:
             for line in self._lines(0, after=0):
                 self._reach(line)
                 yield line.batch.ids, line.start

@@ -112,12 +112,12 @@ class FileStore:
         """Return one page of headers; reads the header of every session."""
         pick = nlargest if query.newest_first else nsmallest
         with os_errors("list sessions", writing=False):
-            chosen = pick(query.limit + 1, self._matching(query, now_us), key=sort_key)
+            chosen = pick(query.limit + 1, self._matching(query, now_us))
         listed = chosen[: query.limit]
-        found = (self._listed(header, now_us) for header in listed)
+        found = (self._listed(key, now_us) for key in listed)
         return Page(
             sessions=tuple(record for record in found if record is not None),
-            next_cursor=sort_key(listed[-1]) if len(chosen) > query.limit else None,
+            next_cursor=listed[-1] if len(chosen) > query.limit else None,
         )
 
     def purge(self, now_us: int) -> Purged:
@@ -136,14 +136,14 @@ class FileStore:
                     memories += MemoryFolder(path, self.io).purge(now_us)
         return Purged(sessions=sessions, memories=memories)
 
-    def _matching(self, query: SessionQuery, now_us: int) -> Iterator[SessionRecord]:
+    def _matching(self, query: SessionQuery, now_us: int) -> Iterator[tuple[int, str]]:
         for path in self.layout.sessions():
             header = self._header(path)
             if header is None or not matches(header, query):
                 continue
-            if header.ttl_us is not None and self._listed(header, now_us) is None:
-                continue
-            yield attrs.evolve(header, payload=None)
+            key = sort_key(header)
+            if header.ttl_us is None or self._listed(key, now_us) is not None:
+                yield key
 
     def _header(self, path: Path) -> SessionRecord | None:
         folder = SessionFolder(path, self.io)
@@ -153,9 +153,10 @@ class FileStore:
             with self._locked(path, "list sessions", writing=False):
                 return folder.header()
 
-    def _listed(self, header: SessionRecord, now_us: int) -> SessionRecord | None:
-        with self.session(header.session_id, "list", writing=False) as folder:
+    def _listed(self, key: tuple[int, str], now_us: int) -> SessionRecord | None:
+        created_at_us, session_id = key
+        with self.session(session_id, "list", writing=False) as folder:
             current = folder.current(now_us)
-        if current is None or current.created_at_us != header.created_at_us:
+        if current is None or current.created_at_us != created_at_us:
             return None  # gone since its header was read; one made anew has another place
         return attrs.evolve(current, payload=None)

@@ -4,15 +4,18 @@ Names of parameters never equal names of columns, as SQLAlchemy reserves those i
 """
 
 import sqlite3
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
-from sqlalchemy import ClauseElement, ColumnElement, Integer, Select, Text, bindparam, literal_column
+from sqlalchemy import ClauseElement, ColumnElement, Integer, Text, bindparam, literal_column
+from sqlalchemy.sql.selectable import GenerativeSelect
 
 from luminoracore_sdk.adapters.storage.sqlite_rows import Row
 from luminoracore_sdk.adapters.storage.sqlite_schema import DIALECT
 
 __all__ = ["ONE", "SESSION", "ZERO", "Statement", "at_most_count", "number", "text"]
+
+S = TypeVar("S", bound=GenerativeSelect)
 
 ZERO: ColumnElement[int] = literal_column("0", Integer)
 ONE: ColumnElement[int] = literal_column("1", Integer)
@@ -50,7 +53,7 @@ class Statement:
         return connection.execute(self.sql, [given[name] for name in self.names]).rowcount
 
 
-def at_most_count(found: Select[Any]) -> Select[Any]:
+def at_most_count(found: S) -> S:
     """Limit a selection to parameter ``count``."""
     # SQLAlchemy writes an OFFSET in any case; a nameless parameter would be in the way
     return found.limit(number("count")).offset(ZERO)

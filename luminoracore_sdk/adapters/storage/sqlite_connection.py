@@ -1,17 +1,17 @@
 """One SQLite connection on a thread of its own.
 
-aiosqlite owns the thread, its queue, the connection and the warning about one that was never closed. Work
-goes into that queue as whole functions instead of through aiosqlite's calls, which gives three things. A
-transaction of many statements is one trip to the thread. Nothing can come between its statements, not even
-a cancelled caller. And a result that nobody waits for any more, because the event loop is closed, is
-dropped, where aiosqlite 0.22.1 lets the thread die with a traceback. SQLAlchemy's dialect reaches for the
-same attributes, ``_tx`` and ``_thread``.
+aiosqlite owns the thread, its queue and the connection. Work goes into that queue as whole functions
+instead of through aiosqlite's calls, which gives three things. A transaction of many statements is one trip
+to the thread. Nothing can come between its statements, not even a cancelled caller. And a result that nobody
+waits for any more, because the event loop is closed, is dropped, where aiosqlite 0.22.1 lets the thread die
+with a traceback. SQLAlchemy's dialect reaches for the same attributes, ``_tx`` and ``_thread``.
 """
 # ruff: noqa: SLF001 - as said above
 
 import asyncio
 import contextlib
 import sqlite3
+import warnings
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
@@ -78,6 +78,12 @@ class SQLiteConnection:
             # called on the thread, where there is no loop whose future it could make
             self._owner._tx.put_nowait((None, self._owner.stop))
 
+    def __del__(self) -> None:
+        # aiosqlite warns too, but through the event loop, which may be closed before the thread ends
+        if not self._stopped:
+            self.abandon()
+            warnings.warn("a SQLiteStorage was dropped without close()", ResourceWarning, stacklevel=2)
+
     def _queue(self, work: Callable[[], T]) -> asyncio.Future[T]:
         if self._stopped:
             raise StorageClosedError(BACKEND)
@@ -95,6 +101,7 @@ class SQLiteConnection:
             except BaseException as exc:  # noqa: BLE001 - it goes to the caller
                 _hand_over(loop, future, future.set_exception, exc)
             else:
+                del work  # before the caller goes on, who may drop the storage that it belongs to
                 _hand_over(loop, future, future.set_result, result)
 
         self._owner._tx.put_nowait((None, job))

@@ -47,7 +47,7 @@ class SQLiteFile:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
     def connect(self) -> sqlite3.Connection:
-        """Open the file in autocommit and write-ahead mode; text comes back as UTF-8 bytes.
+        """Open the file in autocommit mode; text comes back as UTF-8 bytes. Changes nothing in the file.
 
         Raises:
             ConfigurationError: There is a folder at the path.
@@ -60,7 +60,6 @@ class SQLiteFile:
         connection = sqlite3.connect(self.path, timeout=self.busy_timeout, isolation_level=None)
         try:
             connection.text_factory = bytes
-            self._switch_to_wal(connection)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute(f"PRAGMA synchronous = {self.synchronous}")
@@ -75,8 +74,15 @@ class SQLiteFile:
         connection.execute("PRAGMA query_only = ON")
         return connection
 
-    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
-        # The switch does not wait for other connections (busy_timeout is not asked), so it is tried again.
+    def switch_to_wal(self, connection: sqlite3.Connection) -> None:
+        """Set the database to write-ahead mode, which it keeps.
+
+        Raises:
+            StorageUnavailableError: The file system cannot do that.
+            sqlite3.Error: As SQLite gives it.
+        """
+        # Where another connection is about to write, SQLite 3.40 refuses at once instead of waiting for
+        # busy_timeout, so the switch is tried again.
         deadline = time.monotonic() + self.busy_timeout
         while True:
             try:

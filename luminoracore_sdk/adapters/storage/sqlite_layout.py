@@ -32,18 +32,28 @@ def open_file(file: SQLiteFile, sql: Statements, *, auto_create: bool) -> sqlite
         raise _refused("no database file", _HINT_CREATE)
     connection = file.connect()
     try:
-        _make_or_check(connection, sql, auto_create=auto_create)
+        _make_or_check(connection, file, sql, auto_create=auto_create)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _make_or_check(connection: sqlite3.Connection, sql: Statements, *, auto_create: bool) -> None:
-    if not _has_tables(connection, sql):
-        if not auto_create:
-            raise _refused("no tables", _HINT_CREATE)
+def _make_or_check(
+    connection: sqlite3.Connection, file: SQLiteFile, sql: Statements, *, auto_create: bool
+) -> None:
+    there = _has_tables(connection, sql)
+    if there:
+        _check_version(connection, sql)
+    elif not auto_create:
+        raise _refused("no tables", _HINT_CREATE)
+    file.switch_to_wal(connection)  # stays in the file, so not before the checks
+    if not there:
         _create(connection, sql)
+        _check_version(connection, sql)
+
+
+def _check_version(connection: sqlite3.Connection, sql: Statements) -> None:
     found = stored_version(connection, sql)
     if found != SCHEMA_VERSION:
         raise _refused(found, "use the package version that made it, or export and import the sessions")

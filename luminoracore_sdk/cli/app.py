@@ -1,0 +1,51 @@
+"""The ``luminora`` command: its groups and its global options."""
+
+from typing import Annotated
+
+import luminoracore_sdk
+import luminoracore_sdk.cli.extra
+from luminoracore_sdk.cli import chat, doctor, exchange, sessions
+from luminoracore_sdk.cli.command import JsonOption, StoreOption, VerboseOption, command
+from luminoracore_sdk.cli.desk import Options
+from luminoracore_sdk.cli.extra import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="luminora",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Keep AI conversations: talk, resume, look, hand on.",
+)
+_sessions = typer.Typer(no_args_is_help=True, help="List, show, delete, export and import sessions.")
+app.add_typer(_sessions, name="sessions")
+
+command(app, "chat")(chat.chat)
+command(app, "doctor", opens=False)(doctor.doctor)
+command(_sessions, "list")(sessions.list_sessions)
+command(_sessions, "show")(sessions.show)
+command(_sessions, "delete")(sessions.delete)
+command(_sessions, "export")(exchange.export_sessions)
+command(_sessions, "import")(exchange.import_sessions)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001  # as typer calls it
+    if wanted:
+        typer.echo(f"luminora {luminoracore_sdk.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    context: typer.Context,
+    *,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    context.obj = Options(store=store, as_json=as_json, verbose=verbose)

@@ -1,0 +1,171 @@
+"""What every command works at: the store, the managers, an event loop, and the two outputs."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import attrs
+from rich.console import Console
+
+from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.application.exchange import SessionExchange, json_text
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.sessions import SessionManager
+from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.bootstrap.config import Settings, StorageConfig, StorageType, storage_config_from_url
+from luminoracore_sdk.bootstrap.container import Container, make_container, running
+from luminoracore_sdk.cli.extra import platformdirs
+from luminoracore_sdk.cli.render import printable, public_url
+
+__all__ = ["Desk", "Options"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """The options that every command has.
+
+    Attributes:
+        store: URL of the store; None: ``LUMINORA_STORE``, else SQLite in the user's data folder.
+        as_json: Machine-readable on stdout.
+        verbose: Tracebacks with errors.
+    """
+
+    store: str | None = None
+    as_json: bool = False
+    verbose: bool = False
+
+
+def _default_store() -> str:
+    folder = Path(platformdirs.user_data_dir("luminora", appauthor=False))
+    return f"sqlite:///{folder / 'sessions.db'}"
+
+
+def _settings(store: str | None) -> Settings:
+    settings = Settings.from_environment()
+    in_environment = any(
+        value and name.startswith(("LUMINORA_STORE", "LUMINORA_STORAGE_"))
+        for name, value in os.environ.items()
+    )
+    if store is None and in_environment:
+        return settings
+    return attrs.evolve(settings, storage=storage_config_from_url(store or _default_store()))
+
+
+def _name_of(storage: StorageConfig) -> str:
+    if storage.storage_type in (StorageType.JSON, StorageType.SQLITE):
+        return f"{storage.storage_type}: {storage.path}"
+    return public_url(storage.connection_string or f"{storage.storage_type}://")
+
+
+class Desk:
+    """Holds the store, and closes everything at the end of its ``with`` block.
+
+    Results go to stdout, everything else to stderr. The event loop runs only while it is given work,
+    so that waiting for the user's next line is left to plain blocking calls, which Ctrl-C interrupts.
+
+    Args:
+        options: As the user gave them.
+
+    Attributes:
+        options: As the user gave them.
+        out: Console on stdout.
+        err: Console on stderr.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
+        self._runner = asyncio.Runner()
+        self._opened = AsyncExitStack()
+        self._container: Container | None = None
+        self._manager: SessionManager | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._runner:
+            self._runner.run(self._opened.aclose())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something asynchronous to its end."""
+        return self._runner.run(work)
+
+    # -- the package -----------------------------------------------------------------------------
+
+    @property
+    def container(self) -> Container:
+        """The container, configured; nothing is opened yet."""
+        if self._container is None:
+            self._container = make_container(_settings(self.options.store))
+        return self._container
+
+    @property
+    def store_name(self) -> str:
+        """Where the store lies, without a password."""
+        return _name_of(self.container.settings().storage)
+
+    def open(self) -> None:
+        """Open the store.
+
+        Raises:
+            ConfigurationError: A URL or a variable of the environment that cannot work.
+            StorageError: The store cannot be opened.
+        """
+        self._manager = self.run(self._opened.enter_async_context(running(self.container)))
+
+    @property
+    def manager(self) -> SessionManager:
+        """The SessionManager over the store, which is open."""
+        if self._manager is None:
+            raise RuntimeError("the desk is not open")
+        return self._manager
+
+    @property
+    def storage(self) -> SessionStorage:
+        """The store."""
+        return self.manager.storage
+
+    @property
+    def toolkit(self) -> Toolkit:
+        """Codec, clock, ids and the provider registry."""
+        return self.container.toolkit()
+
+    def exchange(self) -> SessionExchange:
+        """Return the use cases of import and export, over the store."""
+        return SessionExchange(storage=self.storage, toolkit=self.toolkit, values=JsonCodec())
+
+    # -- the outputs -----------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Tell the user something beside the result, on stderr."""
+        self.err.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+    def write(self, text: str) -> None:
+        """Write a piece of the result as it is, at once."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def write_json(self, value: object) -> None:
+        """Write a JSON value on one line of stdout."""
+        self.write(f"{json_text(value)}\n")
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160  # a pipe has no width; ids and names should not be folded for want of one
+    return console

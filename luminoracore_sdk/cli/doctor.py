@@ -1,0 +1,145 @@
+"""``luminora doctor``: whether this machine and this store work."""
+
+import importlib.util
+import os
+import platform
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+import attrs
+import typer
+from rich.text import Text
+
+import luminoracore_sdk
+from luminoracore_sdk.adapters.core_memory import find_core_memory_system
+from luminoracore_sdk.adapters.providers.registry import ProviderFactory
+from luminoracore_sdk.application.ports.records import SessionQuery
+from luminoracore_sdk.cli.command import FAILED, error_line
+from luminoracore_sdk.cli.desk import Desk
+from luminoracore_sdk.cli.render import columns, printable
+from luminoracore_sdk.cli.sessions import headers
+from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, StorageError
+from luminoracore_sdk.domain.json_value import JSONObject
+
+__all__ = ["doctor"]
+
+_PACKAGES = ("aiosqlite", "sqlalchemy", "filelock", "openai", "anthropic", "typer", "rich")
+
+
+@attrs.frozen
+class Check:
+    """One check and how it went."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def doctor(desk: Desk) -> None:
+    """Check this machine and the store."""
+    checks = _check_store(desk)
+    ok = all(check.ok for check in checks)
+    if desk.options.as_json:
+        report = {"ok": ok, **_machine(), "checks": [attrs.asdict(check) for check in checks]}
+        desk.write_json({**report, "packages": _packages(), "providers": _providers()})
+    else:
+        _print_report(desk, checks)
+    if not ok:
+        raise typer.Exit(FAILED)
+
+
+def _machine() -> JSONObject:
+    core = "installed" if find_core_memory_system() else "not installed (that is fine)"
+    return {"luminora": luminoracore_sdk.__version__, "python": platform.python_version(), "core": core}
+
+
+def _packages() -> JSONObject:
+    return {name: importlib.util.find_spec(name) is not None for name in _PACKAGES}
+
+
+def _providers() -> list[JSONObject]:
+    return [_provider(name) for name in ProviderFactory.get_available_providers()]
+
+
+def _provider(name: str) -> JSONObject:
+    info = ProviderFactory.get_provider_info(name)
+    package, variable = info.get("package"), info["api_key_variable"]
+    return {
+        "name": name,
+        "package": package,
+        "installed": package is None or importlib.util.find_spec(package) is not None,
+        "api_key": info.get("api_key", "never"),
+        "api_key_variable": variable,
+        "api_key_set": bool(os.environ.get(variable)),
+    }
+
+
+def _check_store(desk: Desk) -> list[Check]:
+    """Try the store step by step, up to the first step that fails."""
+    steps: dict[str, Callable[[Desk], Awaitable[str]]] = {
+        "answers": _ping,
+        "schema version": _schema,
+        "writes, reads, deletes": _probe,
+        "holds": _count,
+    }
+    checks: list[Check] = []
+    try:
+        checks.append(Check("store", ok=True, detail=desk.store_name))
+        desk.open()
+        checks.append(Check("opens", ok=True, detail=desk.storage.backend))
+        for name, step in steps.items():
+            checks.append(Check(name, ok=True, detail=desk.run(_awaited(step(desk)))))
+    except (LuminoraCoreSDKError, OSError) as exc:
+        failed = ["store", "opens", *steps][len(checks)]
+        checks.append(Check(failed, ok=False, detail=error_line(exc)))
+    return checks
+
+
+async def _awaited(step: Awaitable[str]) -> str:
+    return await step
+
+
+async def _ping(desk: Desk) -> str:
+    await desk.storage.ping()
+    return "yes"
+
+
+async def _schema(desk: Desk) -> str:
+    return str(await desk.storage.schema_version())
+
+
+async def _probe(desk: Desk) -> str:
+    session_id, document = f"luminora-doctor-{uuid4().hex}", {"probe": "✓"}
+    try:
+        await desk.storage.save_session(session_id, document)
+        if await desk.storage.load_session(session_id) != document:
+            raise StorageError("what was written did not come back equal")
+    finally:
+        await desk.storage.delete_session(session_id)
+    return "yes"
+
+
+async def _count(desk: Desk) -> str:
+    sessions = messages = 0
+    async for header in headers(desk.storage, SessionQuery(limit=1000)):
+        sessions += 1
+        messages += header.last_position
+    return f"{sessions} sessions, {messages} messages"
+
+
+def _print_report(desk: Desk, checks: list[Check]) -> None:
+    for name, value in _machine().items():
+        desk.out.print(Text(f"{name} {value}"))
+    for check in checks:
+        mark = ("✓ ", "green") if check.ok else ("✗ ", "red")
+        desk.out.print(Text.assemble(mark, printable(f"{check.name}: {check.detail}")), soft_wrap=True)
+    missing = [name for name, there in _packages().items() if not there]
+    desk.out.print(Text(f"packages not installed: {', '.join(missing) or 'none'}"))
+    rows = ((one["name"], "yes" if one["installed"] else "no", _key_state(one)) for one in _providers())
+    desk.out.print(columns(("provider", "installed", "key"), rows))
+
+
+def _key_state(provider: JSONObject) -> str:
+    if provider["api_key"] == "never" and not provider["api_key_set"]:
+        return "none needed"
+    return f"{provider['api_key_variable']} is {'set' if provider['api_key_set'] else 'not set'}"

@@ -1,0 +1,196 @@
+"""``luminora sessions list | show | delete``."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Annotated
+
+import attrs
+import typer
+from rich.text import Text
+
+from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.cli.desk import Desk
+from luminoracore_sdk.cli.render import columns, display, moment, printable
+from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.memory import MemoryEntry
+from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.values import from_microseconds
+
+__all__ = ["delete", "headers", "list_sessions", "message_text_of", "print_memory", "show"]
+
+_PAGE = 500
+
+SessionId = Annotated[str, typer.Argument(metavar="ID", help="Of the session.")]
+
+
+async def headers(storage: SessionStorage, query: SessionQuery) -> AsyncGenerator[SessionRecord, None]:
+    """Yield the headers of every page, without payloads."""
+    while True:
+        page = await storage.query_sessions(query)
+        for record in page.sessions:
+            yield record
+        if page.next_cursor is None:
+            return
+        query = attrs.evolve(query, cursor=page.next_cursor)
+
+
+# -- list ----------------------------------------------------------------------------------------
+
+
+def list_sessions(
+    desk: Desk,
+    *,
+    user: Annotated[str | None, typer.Option(help="Only this user's.", show_default=False)] = None,
+    tag: Annotated[str | None, typer.Option(help="Only those with this label.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+) -> None:
+    """List sessions, the newest first."""
+    query = SessionQuery(user_id=user, tag=tag, newest_first=True, limit=min(limit + 1, _PAGE))
+    rows = desk.run(_rows(desk, query, limit + 1))
+    shown = rows[:limit]
+    if desk.options.as_json:
+        desk.write_json(shown)
+    elif shown:
+        names = ("session", "personality", "provider", "messages", "created", "last activity", "tags")
+        desk.out.print(columns(names, (_cells(row) for row in shown)))
+    if not shown:
+        desk.say("no sessions")
+    if len(rows) > limit:
+        desk.say(f"there are more than {limit}; see --limit")
+
+
+async def _rows(desk: Desk, query: SessionQuery, count: int) -> list[JSONObject]:
+    rows: list[JSONObject] = []
+    async with aclosing(headers(desk.storage, query)) as found:
+        async for header in found:
+            rows.append(await _row(desk, header))  # an await a row
+            if len(rows) == count:
+                break
+    return rows
+
+
+async def _row(desk: Desk, header: SessionRecord) -> JSONObject:
+    """Return what is listed; of a document that is no session's, or damaged, what its header says."""
+    try:
+        session = await desk.manager.get_session(header.session_id)
+        info = session.info() if session else {}
+    except CorruptRecordError:
+        info = {"personality": "(not readable)"}
+    return {
+        "session_id": header.session_id,
+        "personality": info.get("personality"),
+        "provider": info.get("provider"),
+        "model": info.get("model"),
+        "message_count": header.last_position,
+        "created_at": from_microseconds(header.created_at_us).isoformat(),
+        "last_activity": from_microseconds(header.updated_at_us).isoformat(),
+        "user_id": header.user_id,
+        "tags": list(header.tags),
+    }
+
+
+def _cells(row: JSONObject) -> list[str]:
+    return [
+        row["session_id"],
+        row["personality"] or "",
+        row["provider"] or "",
+        str(row["message_count"]),
+        moment(datetime.fromisoformat(row["created_at"])),
+        moment(datetime.fromisoformat(row["last_activity"])),
+        ", ".join(row["tags"]),
+    ]
+
+
+# -- show ----------------------------------------------------------------------------------------
+
+
+def show(
+    desk: Desk,
+    session_id: SessionId,
+    *,
+    last: Annotated[
+        int | None, typer.Option(min=0, help="Only so many of the newest messages.", show_default=False)
+    ] = None,
+) -> None:
+    """Show a session: its header, its conversation, its memory."""
+    session = desk.run(desk.manager.get_session(session_id))
+    if session is None:
+        raise SessionNotFoundError(session_id, backend=desk.storage.backend)
+    after = 0 if last is None else max(0, session.message_count - last)
+    entries = desk.run(desk.manager.memory_manager.list_entries(session_id))
+    if desk.options.as_json:
+        desk.run(_write_json(desk, session, after, entries))
+        return
+    for line in _header_lines(session):
+        desk.out.print(line, soft_wrap=True)
+    desk.run(_print_messages(desk, session, after))
+    print_memory(desk, entries)
+
+
+def _header_lines(session: Session) -> list[Text]:
+    info, provider = session.info(), session.provider or {}
+    facts = {
+        "session": session.session_id,
+        "personality": info["personality"],
+        "provider": " ".join(filter(None, (provider.get("name"), provider.get("model")))) or "none",
+        "user": session.config.user_id or "",
+        "tags": ", ".join(session.config.tags),
+        "created": moment(session.created_at),
+        "messages": str(session.message_count),
+        "system prompt": session.personality.get("system_prompt", ""),
+    }
+    return [Text.assemble((f"{name}: ", "bold"), display(value)) for name, value in facts.items() if value]
+
+
+async def _print_messages(desk: Desk, session: Session, after: int) -> None:
+    messages = desk.manager.conversation_manager.stream_messages(session.session_id, after=after)
+    async for message in messages:
+        desk.out.print(message_text_of(message), soft_wrap=True)
+
+
+def message_text_of(message: Message) -> Text:
+    """Return one message as a person reads it: position, time, role, content."""
+    time = moment(message.timestamp) if message.timestamp else ""
+    head = f"\n[{message.position}] {time} {message.role}\n"
+    return Text.assemble((head, "bold cyan"), display(message.content))
+
+
+def print_memory(desk: Desk, entries: list[MemoryEntry]) -> None:
+    """Show what is remembered, as a table."""
+    rows = ((entry.key, display(entry.value), moment(entry.updated_at)) for entry in entries)
+    if entries:
+        desk.out.print(columns(("remembers", "value", "since"), rows))
+
+
+async def _write_json(desk: Desk, session: Session, after: int, entries: list[MemoryEntry]) -> None:
+    messages = desk.manager.conversation_manager.stream_messages(session.session_id, after=after)
+    said = [message.to_dict() async for message in messages]
+    memories = [entry.to_dict() for entry in entries]
+    desk.write_json({**session.to_dict(), "messages": said, "memories": memories})
+
+
+# -- delete --------------------------------------------------------------------------------------
+
+
+def delete(
+    desk: Desk,
+    session_id: SessionId,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)] = False,
+) -> None:
+    """Delete a session with its messages and its memory."""
+    session = desk.run(desk.storage.find_session(session_id))
+    if session is None:
+        raise SessionNotFoundError(session_id, backend=desk.storage.backend)
+    if not yes:
+        question = f"Delete session {printable(session_id)} with {session.last_position} messages?"
+        typer.confirm(question, abort=True, err=True)
+    if not desk.run(desk.manager.delete_session(session_id)):
+        raise SessionNotFoundError(session_id, backend=desk.storage.backend)
+    if desk.options.as_json:
+        desk.write_json({"deleted": session_id})
+    desk.say(f"deleted session {session_id}, {session.last_position} messages")

@@ -1,0 +1,60 @@
+"""The suite itself: no test hides another, all of the port is called, and faults are found."""
+
+import inspect
+import subprocess
+import sys
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+from hypothesis import Phase, settings
+
+from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.testing import StorageContract, StorageFactory, run_storage_state_machine
+from luminoracore_sdk.testing import contract as contract_module
+from tests.support.faulty_memory import FAULTY
+
+PARTS = [part for part in StorageContract.__mro__ if part.__module__.startswith("luminoracore_sdk.testing")]
+
+
+def test_no_two_parts_have_a_test_of_the_same_name() -> None:
+    names = Counter(name for part in PARTS for name in vars(part) if name.startswith("test_"))
+    assert [name for name, count in names.items() if count > 1] == []
+    assert len(names) > 100
+
+
+def test_every_test_is_a_coroutine_so_that_strict_mode_runs_it() -> None:
+    tests = {name: value for part in PARTS for name, value in vars(part).items() if name.startswith("test_")}
+    assert [name for name, test in tests.items() if not inspect.iscoroutinefunction(test)] == []
+
+
+def test_every_method_of_the_port_is_called_by_the_suite() -> None:
+    folder = Path(contract_module.__file__).parent
+    sources = "".join(path.read_text() for path in folder.glob("contract_*.py"))
+    methods = [name for name in vars(SessionStorage) if not name.startswith("_")]
+    assert [name for name in methods if f".{name}" not in sources] == []
+
+
+@pytest.mark.parametrize("faulty", FAULTY, ids=lambda faulty: faulty.__name__)
+def test_the_state_machine_finds_a_fault(faulty: type[InMemoryStorage]) -> None:
+    def place() -> AbstractContextManager[StorageFactory]:
+        return nullcontext(lambda clock: faulty(clock=clock))
+
+    search = settings(
+        max_examples=400, derandomize=True, database=None, phases=[Phase.generate], print_blob=False
+    )
+    with pytest.raises(AssertionError):
+        run_storage_state_machine(place, persistent=False, settings=search)
+
+
+@pytest.mark.parametrize("package", ["hypothesis", "pytest", "pytest_asyncio"])
+def test_without_its_packages_the_import_names_the_extra(package: str) -> None:
+    program = f"import sys; sys.modules[{package!r}] = None\nimport luminoracore_sdk.testing"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.strip().endswith(
+        "MissingDependencyError: luminoracore_sdk.testing needs the 'testing' extra: "
+        'pip install "luminoracore-sdk[testing]"'
+    )

@@ -1,0 +1,256 @@
+"""Bad days: a closed storage, a second loop, two processes, damage, a full disk."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.session import (
+    ConversationManager,
+    JSONFileStorage,
+    SessionManager,
+    SessionStorage,
+    SQLiteStorage,
+    create_storage,
+)
+from luminoracore_sdk.utils.exceptions import (
+    ConfigurationError,
+    CorruptRecordError,
+    SchemaVersionError,
+    StorageClosedError,
+    WrongEventLoopError,
+)
+from tests.support.backends import FILES, SQLITE
+
+ROOT = Path(__file__).parents[2]
+ADA = {"name": "Ada"}
+ECHO = {"name": "echo"}
+
+on_disk = pytest.mark.parametrize("backend", [FILES, SQLITE], ids=lambda backend: backend.name, indirect=True)
+
+
+@pytest.fixture
+async def session_id(manager: SessionManager) -> str:
+    """A session with one turn, which nothing that follows may harm."""
+    made = await manager.create_session(ADA, ECHO, {"session_id": "s"})
+    await manager.send_message(made, "Safe")
+    return made
+
+
+async def said(storage: SessionStorage, session_id: str = "s") -> list[Any]:
+    return [
+        message.content for message in await ConversationManager(storage=storage).get_messages(session_id)
+    ]
+
+
+@on_disk
+async def test_every_call_after_close_says_that_it_is_closed(
+    manager: SessionManager, storage: SessionStorage, session_id: str
+) -> None:
+    await storage.close()
+    for call in (
+        manager.send_message(session_id, "x"),
+        manager.get_session(session_id),
+        manager.conversation_manager.get_messages(session_id),
+        manager.memory_manager.store_memory(session_id, "k", 1),
+        manager.create_session(ADA, ECHO),
+    ):
+        with pytest.raises(StorageClosedError, match=r"storage is closed; call open\(\) first"):
+            await call
+    await storage.open()
+    assert await said(storage) == ["Safe", "You said: Safe"]
+
+
+@on_disk
+async def test_a_second_event_loop_works_or_is_told_so(
+    manager: SessionManager, storage: SessionStorage, session_id: str
+) -> None:
+    async def elsewhere() -> str:
+        try:
+            await manager.send_message(session_id, "Elsewhere")
+        except WrongEventLoopError:
+            return "refused"
+        return "worked"
+
+    outcome = await asyncio.to_thread(lambda: asyncio.run(elsewhere()))
+    await manager.send_message(session_id, "Here")
+    between = ["Elsewhere", "You said: Elsewhere"] if outcome == "worked" else []
+    assert await said(storage) == ["Safe", "You said: Safe", *between, "Here", "You said: Here"]
+
+
+_WRITER = """
+import asyncio, sys
+from luminoracore_sdk.session import SessionManager, create_storage
+
+async def main(url, name):
+    async with create_storage(url) as storage, SessionManager(storage) as manager:
+        for number in range(25):
+            await manager.send_message("s", f"{name}{number}")
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("scheme", ["file://", "sqlite:///"])
+async def test_two_processes_on_one_session_lose_nothing_and_agree_on_the_order(
+    tmp_path: Path, scheme: str
+) -> None:
+    url = f"{scheme}{tmp_path}/store"
+    async with create_storage(url) as storage, SessionManager(storage) as manager:
+        await manager.create_session(ADA, ECHO, {"session_id": "s"})
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, url, name], cwd=ROOT, stderr=subprocess.PIPE)
+        for name in "ab"
+    ]
+    ended = [await asyncio.to_thread(writer.communicate) for writer in writers]
+    assert [(writer.returncode, errors) for writer, (_, errors) in zip(writers, ended, strict=True)] == [
+        (0, b"")
+    ] * 2
+    async with create_storage(url) as storage:
+        contents = await said(storage)
+    questions = contents[::2]
+    assert contents[1::2] == [f"You said: {question}" for question in questions]
+    for name in "ab":
+        own = [question for question in questions if question.startswith(name)]
+        assert own == [f"{name}{number}" for number in range(25)]
+    assert len(questions) == 50
+
+
+async def test_a_torn_last_line_is_an_append_that_never_was(tmp_path: Path) -> None:
+    async with JSONFileStorage(tmp_path / "store") as storage:
+        await ConversationManager(storage=storage).add_message("s", "user", "Safe")
+    [log] = (tmp_path / "store").rglob("messages.jsonl")
+    whole = log.read_bytes()
+    for length in range(1, len(whole)):
+        log.write_bytes(whole + whole[:length])
+        async with JSONFileStorage(tmp_path / "store", fsync=False) as storage:
+            assert await said(storage) == ["Safe"]
+    async with JSONFileStorage(tmp_path / "store") as storage:
+        conversations = ConversationManager(storage=storage)
+        assert (await conversations.add_message("s", "user", "Next")).position == 2
+        assert await said(storage) == ["Safe", "Next"]
+
+
+async def test_a_flipped_bit_in_a_file_is_loud_and_names_it(tmp_path: Path) -> None:
+    async with JSONFileStorage(tmp_path / "store") as storage, SessionManager(storage) as manager:
+        await manager.create_session(ADA, ECHO, {"session_id": "s"})
+        await manager.send_message("s", "Safe")
+        await manager.memory_manager.store_memory("s", "k", "Safe")
+    names = ("session.json", "messages.jsonl", "memory/*.json")
+    for path in [found for name in names for found in (tmp_path / "store").rglob(name)]:
+        whole = path.read_bytes()
+        for place in range(0, len(whole) - 1, 7):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+            async with JSONFileStorage(tmp_path / "store", fsync=False) as storage:
+                with pytest.raises(CorruptRecordError, match=path.name):
+                    await everything(storage)
+        path.write_bytes(whole)
+    async with JSONFileStorage(tmp_path / "store") as storage:
+        await everything(storage)
+
+
+async def everything(storage: SessionStorage) -> None:
+    manager = SessionManager(storage)
+    [session_id] = await manager.list_sessions()
+    assert await manager.get_session(session_id) is not None
+    assert await said(storage) == ["Safe", "You said: Safe"]
+    assert await manager.memory_manager.get_memory(session_id, "k") == "Safe"
+
+
+async def test_a_flipped_bit_in_a_row_is_loud(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with SQLiteStorage(path) as storage, SessionManager(storage) as manager:
+        await manager.create_session(ADA, ECHO, {"session_id": "s"})
+        await manager.send_message("s", "Safe")
+    whole = path.read_bytes()
+    place = whole.index(b"Safe")
+    path.write_bytes(whole[:place] + b"Sage" + whole[place + 4 :])
+    async with SQLiteStorage(path) as storage:
+        with pytest.raises(CorruptRecordError, match="sqlite storage"):
+            await said(storage)
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+async def test_a_file_that_is_no_database_is_refused_and_left(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(content)
+    storage = SQLiteStorage(path)
+    with pytest.raises((CorruptRecordError, SchemaVersionError), match="store.db"):
+        await storage.list_sessions()
+    await storage.close()
+    assert path.read_bytes() == content
+
+
+async def test_a_folder_where_a_file_should_be_and_the_other_way_round(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text('{"sessions": {}}')
+    with pytest.raises(ConfigurationError, match="is a folder"):
+        await SQLiteStorage(tmp_path / "folder").open()
+    with pytest.raises(ConfigurationError, match="is a file; the store of JSON files is a folder.*import"):
+        await JSONFileStorage(tmp_path / "file").open()
+    assert (tmp_path / "file").read_text() == '{"sessions": {}}'
+
+
+_FULL_DISK = """
+import asyncio, resource, sys
+from luminoracore_sdk.session import SessionManager, create_storage
+from luminoracore_sdk.utils.exceptions import StorageUnavailableError
+
+async def main(url, limit):
+    async with create_storage(url) as storage, SessionManager(storage) as manager:
+        await manager.create_session({"name": "Ada"}, {"name": "echo"}, {"session_id": "s"})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+        kept = []
+        for number in range(10_000):
+            try:
+                await manager.send_message("s", f"{number}".zfill(1000))
+            except StorageUnavailableError as exc:
+                print(type(exc).__name__)
+                break
+            kept.append(number)
+        said = await manager.conversation_manager.get_messages("s", limit=100_000)
+        assert [int(message.content) for message in said[::2]] == kept, said
+        assert len(said) == 2 * len(kept) > 0
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("scheme", "error"), [("file://", "StorageFullError"), ("sqlite:///", "StorageUnavailableError")]
+)
+def test_a_file_that_may_not_grow_refuses_the_turn_and_keeps_what_it_had(
+    tmp_path: Path, scheme: str, error: str
+) -> None:
+    # The limit on a file's size stands for a full disk, which a test cannot make without a mount. For
+    # SQLite it is another error than a full disk: an I/O error, as its code has no name for this limit.
+    done = run(_FULL_DISK, f"{scheme}{tmp_path}/store", "200000")
+    assert done == f"{error}\n"
+    assert run(_COUNT, f"{scheme}{tmp_path}/store") == "whole turns\n"
+
+
+_COUNT = """
+import asyncio, sys
+from luminoracore_sdk.session import ConversationManager, create_storage
+
+async def main(url):
+    async with create_storage(url) as storage:
+        conversations = ConversationManager(storage=storage)
+        count = await conversations.get_message_count("s")
+        said = await conversations.get_messages("s", limit=count)
+        roles = [str(message.role) for message in said]
+        print("whole turns" if roles == ["user", "assistant"] * (count // 2) and count else roles)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def run(source: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", source, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout

@@ -1,0 +1,262 @@
+"""A question and its answer are kept together or not at all, one turn after the other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.session import SessionManager, SessionStorage
+from luminoracore_sdk.testing import CancelAt
+from luminoracore_sdk.types.provider import ChatResponse
+from luminoracore_sdk.types.session import Message
+from luminoracore_sdk.utils.exceptions import (
+    ProviderConnectionError,
+    ProviderError,
+    ProviderRateLimitError,
+    ProviderResponseError,
+    ProviderTimeoutError,
+    StorageUnavailableError,
+)
+from tests.support.backends import FILES, SQLITE, Backend
+from tests.support.scripted_provider import Script
+
+_ENOUGH_STEPS = 400
+
+
+async def begin(manager: SessionManager, **config: Any) -> str:
+    return await manager.create_session({"name": "Ada"}, {"name": "scripted"}, {"session_id": "s", **config})
+
+
+async def said(manager: SessionManager, session_id: str) -> list[Any]:
+    messages = await manager.conversation_manager.get_messages(session_id, limit=10_000)
+    assert [message.position for message in messages] == list(range(1, len(messages) + 1))
+    return [message.content for message in messages]
+
+
+FAILURES = [
+    (ProviderConnectionError("gone"), ProviderConnectionError),
+    (ProviderRateLimitError("later", retry_after=3), ProviderRateLimitError),
+    (RuntimeError("a bug in the provider"), ProviderError),
+    (TimeoutError(), ProviderTimeoutError),
+]
+
+
+@pytest.mark.parametrize(("failure", "error"), FAILURES)
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_failing_provider_leaves_nothing_and_the_next_turn_works(
+    manager: SessionManager,
+    script: Script,
+    failure: Exception,
+    error: type[Exception],
+    *,
+    streaming: bool,
+) -> None:
+    session_id = await begin(manager)
+    script.answers = [failure, "Fine."]
+    with pytest.raises(error) as caught:
+        await take_turn(manager, session_id, "Lost", streaming=streaming)
+    assert type(caught.value) is error
+    assert "a bug" not in str(caught.value)
+    assert await said(manager, session_id) == []
+    await take_turn(manager, session_id, "Kept", streaming=streaming)
+    assert await said(manager, session_id) == ["Kept", "Fine."]
+
+
+async def take_turn(manager: SessionManager, session_id: str, text: Any, *, streaming: bool) -> None:
+    if not streaming:
+        await manager.send_message(session_id, text)
+        return
+    async with aclosing(manager.stream_message(session_id, text)) as deltas:
+        async for _ in deltas:
+            pass
+
+
+@pytest.mark.parametrize("answer", [ChatResponse(None), ChatResponse(5)])  # type: ignore[arg-type]
+async def test_an_answer_without_text_is_refused_and_leaves_nothing(
+    manager: SessionManager, script: Script, answer: ChatResponse
+) -> None:
+    session_id = await begin(manager)
+    script.answers = [answer]
+    with pytest.raises(ProviderResponseError):
+        await manager.send_message(session_id, "Lost")
+    assert await said(manager, session_id) == []
+
+
+async def test_facts_about_an_answer_that_are_not_json_are_refused(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager)
+    script.answers = [ChatResponse("text", usage={"tokens": float("nan")})]
+    with pytest.raises(ProviderResponseError, match="is not JSON"):
+        await manager.send_message(session_id, "Lost")
+    assert await said(manager, session_id) == []
+
+
+async def test_a_provider_that_hangs_is_cut_off_after_the_timeout(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager, timeout=0.02)
+    script.turns = 10**9
+    with pytest.raises(ProviderTimeoutError, match=r"did not answer within 0\.02 s"):
+        await manager.send_message(session_id, "Lost")
+    assert script.active == 0
+    assert await said(manager, session_id) == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_send_cancelled_at_any_await_keeps_the_whole_turn_or_nothing(
+    manager: SessionManager, script: Script, *, streaming: bool, late: bool
+) -> None:
+    session_id = await begin(manager)
+    script.turns = 2
+    kept: list[Any] = []
+    for step in range(_ENOUGH_STEPS):
+        call = CancelAt(take_turn(manager, session_id, f"q{step}", streaming=streaming), step, late=late)
+        await asyncio.wait([asyncio.ensure_future(call)])
+        # Whoever cancels does not learn how it ended; the next call sees one of the two.
+        assert script.active == 0
+        now = await said(manager, session_id)
+        assert now in (kept, [*kept, f"q{step}", "An answer."])
+        kept = now
+        if not call.reached:
+            assert kept[-2:] == [f"q{step}", "An answer."]
+            return
+    raise AssertionError(f"a send still waits after {_ENOUGH_STEPS} steps")
+
+
+async def test_a_stream_that_is_abandoned_leaves_nothing(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.answers = ["One two three"]
+    async with aclosing(manager.stream_message(session_id, "Lost")) as deltas:
+        assert (await anext(deltas)).content == "One "
+        assert (await anext(deltas)).content == "two "
+    assert script.active == 0
+    assert await said(manager, session_id) == []
+    await take_turn(manager, session_id, "Kept", streaming=True)
+    assert await said(manager, session_id) == ["Kept", "One two three"]
+
+
+async def test_a_loop_that_is_left_with_break_leaves_nothing_and_frees_the_session(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager)
+    script.answers = ["One two three"]
+    async for _ in manager.stream_message(session_id, "Lost"):
+        break
+    async with asyncio.timeout(5):
+        await manager.send_message(session_id, "Kept")
+    assert await said(manager, session_id) == ["Kept", "One two three"]
+
+
+async def test_a_turn_is_kept_before_the_last_delta_is_handed_out(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager)
+    script.answers = ["One two"]
+    async with aclosing(manager.stream_message(session_id, "Hello")) as deltas:
+        await anext(deltas)
+        assert await said(manager, session_id) == []
+        assert (await anext(deltas)).finish_reason == "stop"
+        assert await said(manager, session_id) == ["Hello", "One two"]
+
+
+async def test_50_sends_at_once_are_50_whole_turns_in_order(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.turns = 3
+    await asyncio.gather(*(manager.send_message(session_id, f"q{number}") for number in range(50)))
+    assert script.most_active == 1
+    contents = await said(manager, session_id)
+    assert contents == [part for number in range(50) for part in (f"q{number}", "An answer.")]
+
+
+async def test_50_sends_at_once_through_many_managers_of_one_storage_do_not_mix(
+    storage: SessionStorage, script: Script
+) -> None:
+    managers = [SessionManager(storage) for _ in range(5)]
+    session_id = await begin(managers[0])
+    script.turns = 3
+    await asyncio.gather(*(managers[n % 5].send_message(session_id, f"q{n}") for n in range(50)))
+    assert script.most_active == 1
+    contents = await said(managers[0], session_id)
+    assert contents[1::2] == ["An answer."] * 50
+    assert sorted(contents[::2]) == sorted(f"q{number}" for number in range(50))
+    for manager in managers:
+        await manager.close()
+
+
+async def test_different_sessions_talk_at_the_same_time(manager: SessionManager, script: Script) -> None:
+    script.turns = 50
+    names = [f"s{number}" for number in range(5)]
+    for name in names:
+        await begin(manager, session_id=name)
+    await asyncio.gather(*(manager.send_message(name, "Hello") for name in names))
+    assert script.most_active > 1
+    assert [await said(manager, name) for name in names] == [["Hello", "An answer."]] * 5
+
+
+async def test_a_waiting_send_can_be_cancelled_and_the_others_go_on(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager)
+    script.turns = 20
+    sends = [asyncio.ensure_future(manager.send_message(session_id, f"q{n}")) for n in range(3)]
+    while not script.active:
+        await asyncio.sleep(0)
+    sends[1].cancel()
+    ended = await asyncio.gather(*sends, return_exceptions=True)
+    assert [type(outcome) for outcome in ended] == [ChatResponse, asyncio.CancelledError, ChatResponse]
+    assert await said(manager, session_id) == ["q0", "An answer.", "q2", "An answer."]
+
+
+async def test_a_question_is_refused_before_the_provider_is_asked(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager)
+    for message in (float("nan"), object(), Message("user", ("tuple",))):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="is not JSON"):
+            await manager.send_message(session_id, message)  # type: ignore[arg-type]
+    assert script.calls == []
+
+
+async def test_a_store_that_fails_after_the_answer_leaves_no_half_turn(
+    storage: SessionStorage, toolkit: Toolkit, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = SessionManager(storage, toolkit=toolkit)
+    session_id = await begin(manager)
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise StorageUnavailableError("test", "unplugged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "append_messages", refuse)
+        with pytest.raises(StorageUnavailableError, match="unplugged"):
+            await manager.send_message(session_id, "Lost")
+    await manager.send_message(session_id, "Kept")
+    assert await said(manager, session_id) == ["Kept", "An answer."]
+    await manager.close()
+
+
+@pytest.fixture
+async def other(
+    backend: Backend, open_storage: Callable[[], SessionStorage], toolkit: Toolkit
+) -> AsyncIterator[SessionManager]:
+    """A manager over a second storage on the same place, as another process has it."""
+    async with open_storage() as opened, SessionManager(opened, toolkit=toolkit) as made:
+        yield made
+
+
+@pytest.mark.parametrize("backend", [FILES, SQLITE], ids=lambda backend: backend.name, indirect=True)
+async def test_turns_of_two_storages_on_one_place_do_not_interleave(
+    manager: SessionManager, other: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager)
+    script.turns = 2
+    await asyncio.gather(*([manager, other][n % 2].send_message(session_id, f"q{n}") for n in range(20)))
+    contents = await said(manager, session_id)
+    assert contents[1::2] == ["An answer."] * 20
+    assert sorted(contents[::2]) == sorted(f"q{number}" for number in range(20))
+    assert await said(other, session_id) == contents

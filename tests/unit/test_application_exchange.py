@@ -1,0 +1,187 @@
+"""Export and import: the line, what exists already, and what a failure leaves."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.application.exchange import OnExisting, SessionExchange, json_text
+from luminoracore_sdk.application.exchange_fields import read_json
+from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
+    MemoryRecord,
+    MessageRange,
+)
+from luminoracore_sdk.bootstrap.managers import SessionManager
+from luminoracore_sdk.domain.errors import (
+    SessionExistsError,
+    SessionNotFoundError,
+    StorageFullError,
+)
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.testing import ManualClock
+from tests.support.exchange import TOOLS, good_line, reader
+
+
+def exchange(storage: InMemoryStorage) -> SessionExchange:
+    return SessionExchange(storage=storage, toolkit=TOOLS, values=JsonCodec())
+
+
+async def export(storage: InMemoryStorage, session_id: str) -> str:
+    return "".join([piece async for piece in exchange(storage).export_session(session_id)])
+
+
+async def import_line(storage: InMemoryStorage, line: str) -> bool:
+    return await exchange(storage).import_session(reader().read_line(read_json(line)))
+
+
+@pytest.fixture
+async def storage() -> AsyncIterator[InMemoryStorage]:
+    async with InMemoryStorage(clock=ManualClock()) as opened:
+        yield opened
+
+
+async def filled(storage: InMemoryStorage) -> str:
+    """Make a session with everything in it that is hard to keep."""
+    manager = SessionManager(storage, toolkit=TOOLS)
+    session_id = await manager.create_session(
+        {"name": "Ada", "k": {"$set": -0.0}},
+        {"name": "echo", "extra": {"delay": 0}},
+        {"session_id": "a/b:'\n", "user_id": "u", "tags": ["z", "a"], "ttl": 60.5, "max_history": 7},
+    )
+    await manager.send_message(session_id, "Привет \0 \ud800")
+    await manager.conversation_manager.add_message(session_id, "tool", [2**70], {"tool_call_id": "c"})
+    await manager.memory_manager.store_memory(session_id, "k", {"a.b": []}, ttl=5, importance=0.25)
+    await manager.memory_manager.store_memory(session_id, "likes", "tea", category="preference")
+    return session_id
+
+
+# -- our own format --------------------------------------------------------------------------------
+
+
+async def test_the_export_of_an_import_is_the_same_line_byte_for_byte(storage: InMemoryStorage) -> None:
+    line = await export(storage, await filled(storage))
+    async with InMemoryStorage(clock=ManualClock(datetime(2026, 1, 1, 12, 0, 3, tzinfo=UTC))) as other:
+        assert await import_line(other, line) is True
+        assert await export(other, "a/b:'\n") == line
+        assert await other.list_sessions() == ["a/b:'\n"]
+
+
+async def test_a_line_holds_everything_that_can_be_restored(storage: InMemoryStorage) -> None:
+    data = json.loads(await export(storage, await filled(storage)))
+    assert (data["user_id"], data["tags"], data["ttl_us"]) == ("u", ["a", "z"], 60_500_000)
+    assert data["created_at"] == "2026-01-01T12:00:00.123456+00:00"
+    assert data["document"]["personality"] == {"name": "Ada", "k": {"$set": -0.0}}
+    assert [message["position"] for message in data["messages"]] == [1, 2, 3]
+    assert data["messages"][0]["content"] == "Привет \0 \ud800"
+    assert data["messages"][2] | {"id": ""} == {
+        "role": "tool",
+        "content": [2**70],
+        "timestamp": "2026-01-01T12:00:00.123456+00:00",
+        "metadata": {"tool_call_id": "c"},
+        "id": "",
+        "position": 3,
+    }
+    assert [(memory["key"], memory["value"]) for memory in data["memories"]] == [
+        ("k", {"a.b": []}),
+        ("likes", "tea"),
+    ]
+    assert data["memories"][0]["expires_at"] == "2026-01-01T12:00:05.123456+00:00"
+
+
+async def test_a_document_of_the_callers_own_comes_through_unchanged(storage: InMemoryStorage) -> None:
+    document: JSONObject = {"personality": "mine", "x": [1, {"y": None}]}
+    await storage.save_session("own", document)
+    line = await export(storage, "own")
+    async with InMemoryStorage() as other:
+        await import_line(other, line)
+        assert await other.load_session("own") == document
+
+
+async def test_letters_of_every_language_are_readable_in_an_export(storage: InMemoryStorage) -> None:
+    await storage.save_session("s", {"said": "नमस्ते"})
+    assert '"नमस्ते"' in await export(storage, "s")
+    assert json_text("\ud800") == '"\\ud800"'
+
+
+async def test_an_unknown_session_cannot_be_exported(storage: InMemoryStorage) -> None:
+    with pytest.raises(SessionNotFoundError):
+        await export(storage, "none")
+
+
+async def test_more_messages_than_one_append_takes_are_imported_in_order(storage: InMemoryStorage) -> None:
+    line = good_line()
+    line["messages"] = [
+        {**line["messages"][0], "id": f"m{number}", "position": number} for number in range(1, 2003)
+    ]
+    await import_line(storage, json.dumps(line))
+    kept = await storage.read_messages("s", MessageRange())
+    assert [message.message_id for message in kept] == [f"m{number}" for number in range(1, 2003)]
+
+
+async def test_a_memory_that_has_expired_since_counts_as_absent(storage: InMemoryStorage) -> None:
+    line = good_line()
+    line["memories"][0]["expires_at"] = "2025-12-31T00:00:00Z"
+    await import_line(storage, json.dumps(line))
+    assert json.loads(await export(storage, "s"))["memories"] == []
+
+
+# -- what is there already, and what fails -----------------------------------------------------------
+
+
+async def test_a_session_that_exists_is_refused_skipped_or_replaced(storage: InMemoryStorage) -> None:
+    await storage.save_session("s", {"old": True})
+    draft = reader().read_line(good_line())
+    with pytest.raises(SessionExistsError):
+        await exchange(storage).import_session(draft)
+    assert await exchange(storage).import_session(draft, existing=OnExisting.SKIP) is False
+    assert await storage.load_session("s") == {"old": True}
+    assert await exchange(storage).import_session(draft, existing=OnExisting.REPLACE) is True
+    assert await storage.load_session("s") == {"anything": 1}
+
+
+class FullStorage(InMemoryStorage):
+    """Has no space left for memories."""
+
+    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
+        raise StorageFullError("memory", "no space left")
+
+
+async def test_a_failure_in_the_middle_leaves_nothing_of_the_session() -> None:
+    async with FullStorage() as storage:
+        with pytest.raises(StorageFullError):
+            await import_line(storage, json.dumps(good_line()))
+        assert await storage.list_sessions() == []
+
+
+class SlowStorage(InMemoryStorage):
+    """Begins an append and waits in it until it is let on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appending = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def append_messages(
+        self, session_id: str, messages: Any, *, expected_last: int | None = None
+    ) -> AppendReceipt:
+        self.appending.set()
+        await self.go_on.wait()
+        return await super().append_messages(session_id, messages, expected_last=expected_last)
+
+
+async def test_a_cancelled_import_finishes_the_session_that_it_began() -> None:
+    async with SlowStorage() as storage:
+        work = asyncio.ensure_future(import_line(storage, json.dumps(good_line())))
+        await storage.appending.wait()
+        work.cancel()
+        storage.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        data = json.loads(await export(storage, "s"))
+        assert (len(data["messages"]), len(data["memories"])) == (1, 1)

@@ -1,0 +1,229 @@
+"""The formats that sessions are imported from: what is read, and what is refused and how."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+
+from luminoracore_sdk.application.exchange_fields import read_json
+from luminoracore_sdk.application.exchange_formats import is_older_store
+from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, SessionRecord
+from luminoracore_sdk.domain.errors import ValidationError
+from luminoracore_sdk.domain.json_value import JSONObject
+from tests.support.exchange import ECHO, TOOLS, good_line, reader
+
+# -- our own format --------------------------------------------------------------------------------
+
+
+def test_a_draft_is_made_of_records_alone() -> None:
+    draft = reader().read_line(good_line())
+    assert [type(part) for part in (draft.record, draft.messages[0], draft.memories[0])] == [
+        SessionRecord,
+        MessageRecord,
+        MemoryRecord,
+    ]
+
+
+def changed(path: str, value: Any) -> JSONObject:
+    """Return a good line with one field set; ``...`` removes it."""
+    line = good_line()
+    *parents, last = path.split(".")
+    place: Any = line
+    for name in parents:
+        place = place[int(name) if name.isdigit() else name]
+    if value is ...:
+        del place[last]
+    else:
+        place[int(last) if last.isdigit() else last] = value
+    return line
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ("version", 2, "version 1"),
+        ("extra", 1, "a session has no field 'extra'"),
+        ("session_id", ..., "session id None is refused"),
+        ("session_id", "", "it is empty"),
+        ("user_id", 5, "'user_id' is of type int"),
+        ("tags", [5], "tag 5 is refused"),
+        ("ttl_us", True, "'ttl_us' is of type bool"),
+        ("created_at", "yesterday", "created_at: 'yesterday' is not an ISO 8601 time"),
+        ("document", [], "'document' is of type list"),
+        ("document", {"v": 2}, "document: its document has no 'personality'"),
+        ("document", {"v": 99, "personality": {}}, "document: its document has version 99"),
+        ("messages", ..., "'messages' is of type NoneType"),
+        ("messages.0", "hi", "messages[0] is of type str"),
+        ("messages.0.role", "robot", "messages[0]: role 'robot' is not one of"),
+        ("messages.0.id", ..., "messages[0]: a message of an export has 'id' and 'timestamp'"),
+        ("messages.0.timestamp", ..., "messages[0]: a message of an export has 'id' and 'timestamp'"),
+        ("messages.0.position", 2, "messages[0]: 'position' must be 1"),
+        ("messages.0.secret", 2, "messages[0]: a message has no field 'secret'"),
+        ("memories.0.key", "", "memories[0]: memory key '' is refused"),
+        ("memories.0.value", ..., "memories[0]: exported memory 'k' needs 'value' and 'created_at'"),
+        ("memories.0.updated_at", "x", "memories[0]: a memory has no field 'updated_at'"),
+        ("memories.0.retention", "high", "memories[0]: 'retention' is of type str"),
+    ],
+)
+def test_a_wrong_field_is_refused_with_its_place(path: str, value: Any, reason: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        reader().read_line(changed(path, value))
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(("field", "name"), [("messages", "message id 'm1'"), ("memories", "memory key 'k'")])
+def test_what_occurs_twice_is_refused(field: str, name: str) -> None:
+    line = good_line()
+    line[field] = [line[field][0], {**line[field][0]}]
+    if field == "messages":
+        line[field][1]["position"] = 2
+    with pytest.raises(ValidationError, match=f"{name} occurs twice"):
+        reader().read_line(line)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ([], "not list"),
+        ({"x": 1}, "neither a session"),
+        ({"format": "?", "messages": []}, "neither a session"),
+    ],
+)
+def test_what_is_no_session_is_refused(data: Any, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        reader().read_line(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{'a': 1}", "not JSON: Expecting property name enclosed in double quotes, at column 2"),
+        ("[NaN]", "not JSON: NaN has no JSON form"),
+        (b'"\xff"', "not JSON: not UTF-8"),
+        ("[" * 200_000, "not JSON: RecursionError"),
+        ("1" * 5_000, "not JSON: ValueError"),
+    ],
+)
+def test_what_is_no_json_is_refused_without_quoting_it(text: str | bytes, reason: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        read_json(text)
+    assert str(caught.value) == reason
+
+
+# -- OpenAI's format -------------------------------------------------------------------------------
+
+
+def test_a_chat_becomes_a_new_session_whose_system_message_is_its_personality() -> None:
+    tool_call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    draft = reader().read_line(
+        {
+            "messages": [
+                {"role": "developer", "content": "Be short."},
+                {"role": "user", "content": "Weather?", "name": "ada"},
+                {"role": "assistant", "tool_calls": [tool_call]},
+                {"role": "function", "content": "rain", "tool_call_id": "c1"},
+                {"role": "assistant", "content": "Rain.", "weight": 0},
+            ],
+            "tools": [{"type": "function"}],
+        }
+    )
+    session = TOOLS.codec.session(attrs.evolve(draft.record, version=1), backend="test")
+    said = [TOOLS.codec.message(one, backend="test", session_id="s") for one in draft.messages]
+    assert session.personality == {"system_prompt": "Be short."}
+    assert session.provider == ECHO
+    assert session.metadata == {"tools": [{"type": "function"}]}
+    assert [(one.role.value, one.content, one.metadata) for one in said] == [
+        ("user", "Weather?", {"name": "ada"}),
+        ("assistant", None, {"tool_calls": [tool_call]}),
+        ("tool", "rain", {"tool_call_id": "c1"}),
+        ("assistant", "Rain.", {"weight": 0}),
+    ]
+    assert {one.timestamp for one in said} == {TOOLS.clock.now()}
+    assert len({one.id for one in said}) == 4
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"role": "user", "content": "hi"},
+        {"role": "system", "content": "x", "name": "n"},
+        {"role": "system", "content": [{"type": "text", "text": "x"}]},
+    ],
+)
+def test_a_first_message_that_says_more_than_a_prompt_stays_a_message(first: JSONObject) -> None:
+    draft = reader().read_line({"messages": [first]})
+    assert [message.role for message in draft.messages] == [first["role"]]
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([], "'messages' is empty"),
+        ([{"role": "user", "content": "x"}, {"content": "x"}], r"messages\[1\]: role None"),
+        ([{"role": "robot", "content": "x"}], r"messages\[0\]: role 'robot'"),
+        ([{"role": "user", "content": float("inf")}], r"messages\[0\]: message\['content'\] is not JSON"),
+    ],
+)
+def test_a_wrong_chat_is_refused(messages: list[JSONObject], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        reader().read_line({"messages": messages})
+
+
+# -- the older store -------------------------------------------------------------------------------
+
+
+def older() -> JSONObject:
+    return {
+        "config": {
+            "provider_config": {"name": "openai", "api_key": "sk-secret", "model": "m"},
+            "max_history": 9,
+            "session_type": {"_value_": "chat"},
+        },
+        "conversation": {
+            "messages": [
+                {"role": "user", "content": "hi", "timestamp": "2024-01-02 03:04:05.000006", "metadata": {}},
+                {"role": "assistant", "content": "ho", "timestamp": None, "metadata": None},
+            ]
+        },
+        "personality": {"name": "Ada"},
+        "created_at": "2024-01-01 00:00:00",
+    }
+
+
+def test_the_older_store_is_recognised() -> None:
+    assert is_older_store({"s1": older()})
+    assert not any(is_older_store(other) for other in ([], {}, {"s": 1}, good_line(), {"messages": []}))
+
+
+def test_a_session_of_the_older_store_is_read_without_its_key() -> None:
+    draft = reader().read_older("s1", older())
+    session = TOOLS.codec.session(draft.record, backend="test")
+    said = [TOOLS.codec.message(one, backend="test", session_id="s1") for one in draft.messages]
+    assert b"sk-secret" not in (draft.record.payload.data if draft.record.payload else b"")
+    assert session.provider == {"name": "openai", "model": "m", "base_url": None, "extra": {}}
+    assert (session.personality, session.config.max_history) == ({"name": "Ada"}, 9)
+    assert session.created_at == datetime(2024, 1, 1, tzinfo=UTC)
+    assert [(one.content, one.timestamp) for one in said] == [
+        ("hi", datetime(2024, 1, 2, 3, 4, 5, 6, tzinfo=UTC)),
+        ("ho", datetime(2024, 1, 1, tzinfo=UTC)),
+    ]
+
+
+def test_a_bare_session_of_the_older_store_gets_the_default_provider_and_the_present() -> None:
+    draft = reader().read_older("s1", {"conversation": {"messages": []}})
+    session = TOOLS.codec.session(draft.record, backend="test")
+    assert (session.provider, session.created_at) == (ECHO, TOOLS.clock.now())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"created_at": "noon"}, "a time is not in ISO 8601"),
+        ({"config": {"provider_config": {"name": ""}}}, "needs a 'name'"),
+        ({"conversation": {"messages": [{"role": "x"}]}}, r"messages\[0\]: role 'x'"),
+    ],
+)
+def test_a_wrong_session_of_the_older_store_is_refused(change: JSONObject, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        reader().read_older("s1", {**older(), **change})

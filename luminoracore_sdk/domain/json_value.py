@@ -36,11 +36,16 @@ def check_json(value: object, *, where: str = "value") -> None:
     if type(value) in _SCALARS:
         return
     level: list[tuple[object, str]] = [(value, where)]
-    for _ in range(MAX_JSON_DEPTH + 1):
-        level = [child for node, path in level for child in _children(node, path)]
+    for _ in range(MAX_JSON_DEPTH):
+        found = (child for node, path in level for child in _children(node, path))
+        # each object once: a list that holds itself twice would double the level at every step
+        level = list({id(child[0]): child for child in found}.values())
         if not level:
             return
-    raise InvalidJSONError(where, f"nested deeper than {MAX_JSON_DEPTH} levels")
+    for node, path in level:
+        if type(node) in (dict, list):
+            raise InvalidJSONError(where, f"nested deeper than {MAX_JSON_DEPTH} levels")
+        _check_leaf(node, path)
 
 
 def _children(node: object, path: str) -> Iterator[tuple[object, str]]:
@@ -62,7 +67,7 @@ def _check_leaf(leaf: object, path: str) -> None:
     if type(leaf) is float:
         if not math.isfinite(leaf):
             raise InvalidJSONError(path, f"{leaf} has no JSON form")
-    elif type(leaf) not in _SCALARS:
+    else:
         raise InvalidJSONError(path, f"type {type(leaf).__name__} is not a JSON type")
 
 

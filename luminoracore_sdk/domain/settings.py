@@ -1,6 +1,6 @@
 """The settings of a session and of a memory, checked when they are made."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -54,6 +54,12 @@ def _object(_: object, attribute: Any, value: Any) -> None:
 
 def _identifier(_: object, attribute: Any, value: Any) -> None:
     check_id(value, attribute.name.replace("_", " "))
+
+
+def _to_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise ValidationError("tags must be a list of texts, not one text")
+    return tuple(tags)
 
 
 def _session_type(value: Any) -> SessionType:
@@ -150,7 +156,7 @@ class SessionConfig:
     ttl: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive_seconds))
     user_id: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_identifier))
     tags: tuple[str, ...] = attrs.field(
-        default=(), kw_only=True, converter=tuple, validator=attrs.validators.deep_iterable(_identifier)
+        default=(), kw_only=True, converter=_to_tags, validator=attrs.validators.deep_iterable(_identifier)
     )
 
     @storage.validator

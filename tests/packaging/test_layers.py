@@ -1,13 +1,16 @@
 """The rules of the import graph that the contracts in pyproject.toml cannot say."""
 
 import sys
+import tomllib
+from functools import cache
+from pathlib import Path
 
 import grimp
 import pytest
 
 PACKAGE = "luminoracore_sdk"
-BACKENDS = f"{PACKAGE}.adapters.storage."
-SHARED = {"base", "documents"}
+STORAGE = f"{PACKAGE}.adapters.storage"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +37,24 @@ def test_the_use_cases_import_attrs_and_the_standard_library_alone(graph: grimp.
     assert outside_imports(graph, "application") <= {"attr", "attrs"}
 
 
-def test_the_parts_of_a_backend_are_imported_by_that_backend_alone(graph: grimp.ImportGraph) -> None:
-    def owner(module: str) -> str:
-        stem = module.removeprefix(BACKENDS).split(".")[0]
-        parts = [name for name in stems if stem == name or stem.startswith(f"{name}_")]
-        return min(parts, key=len)
+def owner(module: str) -> str | None:
+    """The backend that a storage module belongs to; None: it is shared by all."""
+    return next((name for name in backends() if module == name or module.startswith(f"{name}_")), None)
 
-    stems = {module.removeprefix(BACKENDS).split(".")[0] for module in graph.modules if BACKENDS in module}
+
+@cache
+def backends() -> list[str]:
+    """The backends, as the contract that keeps them apart lists them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (modules,) = [contract["modules"] for contract in contracts if contract["id"] == "independent-backends"]
+    return [str(module) for module in modules]
+
+
+def test_the_parts_of_a_backend_are_imported_by_that_backend_alone(graph: grimp.ImportGraph) -> None:
     crossing = {
         (importer, imported)
-        for importer in graph.modules
-        if importer.startswith(BACKENDS)
+        for importer in graph.find_descendants(STORAGE)
         for imported in graph.find_modules_directly_imported_by(importer)
-        if imported.startswith(BACKENDS)
-        and owner(imported) not in SHARED
-        and owner(importer) != owner(imported)
+        if owner(imported) not in {None, owner(importer)}
     }
     assert crossing == set()

@@ -193,7 +193,8 @@ def older() -> JSONObject:
 
 def test_the_older_store_is_recognised() -> None:
     assert is_older_store({"s1": older()})
-    assert not any(is_older_store(other) for other in ([], {}, {"s": 1}, good_line(), {"messages": []}))
+    others: list[object] = [[], {}, {"s": 1}, good_line(), {"messages": []}]
+    assert not any(is_older_store(other) for other in others)
 
 
 def test_a_session_of_the_older_store_is_read_without_its_key() -> None:

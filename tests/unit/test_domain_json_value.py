@@ -109,3 +109,10 @@ def test_values_that_differ_in_type_order_or_sign_are_not_the_same(left: Any, ri
 @pytest.mark.parametrize("value", [None, 1, -0.0, "x", [1, [2]], {"a": {"b": []}}])
 def test_a_value_is_the_same_as_its_copy(value: Any) -> None:
     assert same_json(value, copy_json(value)) is True
+
+
+def test_a_value_that_holds_itself_is_refused() -> None:
+    knot: list[Any] = []
+    knot += [knot, knot, {"again": knot}]
+    with pytest.raises(InvalidJSONError, match="deeper"):
+        check_json(knot)

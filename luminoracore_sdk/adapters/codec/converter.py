@@ -13,7 +13,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, copy_json
-from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig, SessionType
+from luminoracore_sdk.domain.settings import SessionConfig, SessionType
 
 __all__ = ["settings_from_mapping", "settings_to_mapping"]
 
@@ -69,7 +69,7 @@ def settings_from_mapping(kind: type[T], data: object) -> T:
         raise ValidationError(f"{name} cannot be read: {exc}") from exc
 
 
-def settings_to_mapping(settings: SessionConfig | MemoryConfig) -> JSONObject:
+def settings_to_mapping(settings: SessionConfig) -> JSONObject:
     """Return the fields that differ from the defaults, as JSON values."""
     data: JSONObject = copy_json(_CONVERTER.unstructure(settings))
     return data

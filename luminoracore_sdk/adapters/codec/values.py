@@ -61,17 +61,25 @@ class JsonCodec:
         return value
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} has no JSON form")
+
+
+def _read_wide(data: bytes) -> Any:
+    return json.loads(data, parse_constant=_refuse)
+
+
 def _read_small(data: bytes) -> Any:
     return expand(orjson.loads(data)[1])
 
 
 def _read_small_wide(data: bytes) -> Any:
-    return expand(json.loads(data)[1])
+    return expand(_read_wide(data)[1])
 
 
 _READERS: dict[str, Callable[[bytes], Any]] = {
     JSON: orjson.loads,
-    JSON_WIDE: json.loads,
+    JSON_WIDE: _read_wide,
     f"{JSON}+{MARK}": _read_small,
     f"{JSON_WIDE}+{MARK}": _read_small_wide,
 }

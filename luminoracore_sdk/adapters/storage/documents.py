@@ -17,7 +17,12 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import ConflictError, CorruptRecordError, InvalidJSONError
+from luminoracore_sdk.domain.errors import (
+    ConflictError,
+    CorruptRecordError,
+    InvalidJSONError,
+    ValidationError,
+)
 from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["DocumentCalls"]
@@ -78,6 +83,8 @@ class DocumentCalls(SessionStorage):
         self, session_id: str, *, after: int = 0, before: int | None = None, chunk: int = 500
     ) -> AsyncIterator[MessageRecord]:
         """Yield a range in constant memory; see ``SessionStorage.stream_messages``."""
+        if chunk < 1:
+            raise ValidationError(f"a chunk holds at least 1 message, not {chunk}")
         while True:
             span = MessageRange(after=after, before=before, limit=chunk)
             messages = await self.read_messages(session_id, span)

@@ -63,7 +63,7 @@ class OptimizedStorageWrapper(StorageWrapper):
             value = self._codec.decode(payload, backend=self.backend, key="a record")
             smaller = self._codec.encode(self.optimizer.compress(value), where="optimizer.compress()")
             restored = self._codec.decode(smaller, backend=self.backend, key="optimizer.compress()")
-            if self._codec.encode(self.optimizer.expand(restored)).data != payload.data:
+            if self._codec.encode(self.optimizer.expand(restored)) != payload:
                 self._report("it does not restore what it was given")
                 return payload
         except Exception as exc:  # noqa: BLE001  # not trusted: whatever it raises, the record is kept

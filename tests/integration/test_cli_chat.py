@@ -1,0 +1,163 @@
+"""``luminora chat``: one message or many, new and resumed."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import Luminora, luminora_over
+
+
+@pytest.fixture
+def luminora(tmp_path: Path) -> Luminora:
+    return luminora_over(f"sqlite:///{tmp_path / 'store.db'}")
+
+
+def test_an_answer_is_all_of_stdout_and_the_id_is_told_beside_it(luminora: Luminora) -> None:
+    done = luminora("chat", "Good morning")
+    assert (done.exit_code, done.stdout) == (0, "You said: Good morning\n")
+    assert re.fullmatch(r"new session [0-9a-f]{32}\n", done.stderr)
+
+
+def test_a_session_is_resumed_by_its_id(luminora: Luminora) -> None:
+    session_id = luminora("chat", "one").stderr.split()[2]
+    done = luminora("chat", "two", "--session", session_id)
+    assert done.stderr == f"resumed session {session_id}, 2 messages\n"
+    shown = json.loads(luminora("sessions", "show", session_id, "--json").stdout)
+    assert [message["content"] for message in shown["messages"]] == [
+        "one",
+        "You said: one",
+        "two",
+        "You said: two",
+    ]
+
+
+def test_resuming_a_session_that_is_not_there_ends_with_3_and_makes_none(luminora: Luminora) -> None:
+    done = luminora("chat", "hi", "--session", "none")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr.endswith("luminora: no session 'none' in sqlite storage\n")
+    assert luminora("sessions", "list", "--json").stdout == "[]\n"
+
+
+def test_create_begins_a_session_under_an_id_of_ones_own(luminora: Luminora) -> None:
+    assert luminora("chat", "hi", "--session", "a b", "--create").stderr == "new session a b\n"
+    assert (
+        luminora("chat", "hi", "--session", "a b", "--create").stderr == "resumed session a b, 2 messages\n"
+    )
+
+
+def test_json_gives_one_object_a_turn(luminora: Luminora) -> None:
+    done = luminora("--json", "chat", "--session", "s", "--create", stdin="one\n\ntwo words\n")
+    turns = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(turn["session_id"], turn["content"], turn["finish_reason"]) for turn in turns] == [
+        ("s", "You said: one", "stop"),
+        ("s", "You said: two words", "stop"),
+    ]
+
+
+def test_every_line_of_a_pipe_is_a_message_or_a_command(luminora: Luminora) -> None:
+    lines = "hi\n/remember name Ada Lovelace\n/memory\n/forget name\n/forget name\n/memory\n//x\n/history\n/quit\nno\n"
+    done = luminora("chat", "--session", "it's", "--create", stdin=lines)
+    assert done.exit_code == 0
+    assert done.stdout.startswith("You said: hi\n")
+    assert re.search(r"name +Ada Lovelace", done.stdout)
+    assert re.search(r"\[3\] .* user\n/x\n", done.stdout)
+    assert "You said: no" not in done.stdout
+    assert done.stderr.splitlines() == [
+        "new session it's",
+        "nothing is remembered as name",
+        "nothing is remembered",
+        """resume with: luminora chat --session 'it'"'"'s'""",
+    ]
+
+
+def test_memory_and_history_are_json_for_scripts(luminora: Luminora) -> None:
+    done = luminora("chat", "--json", "--remember", "k=v=w", stdin="hi\n/memory\n/history\n/quit\n")
+    _, memory, question, answer = map(json.loads, done.stdout.splitlines())
+    assert [(entry["key"], entry["value"]) for entry in memory] == [("k", "v=w")]
+    assert (question["content"], answer["content"]) == ("hi", "You said: hi")
+
+
+def test_an_unknown_command_shows_those_that_there_are(luminora: Luminora) -> None:
+    done = luminora("chat", stdin="/remember alone\n")
+    assert "/remember KEY VALUE   remember something" in done.stderr
+    assert done.stdout == ""
+
+
+def test_what_is_remembered_is_shown_when_a_session_is_resumed(luminora: Luminora) -> None:
+    luminora("chat", "hi", "--session", "s", "--create", "--remember", "name=Ada")
+    assert "remembers name: Ada\n" in luminora("chat", "hi", "--session", "s").stderr
+
+
+def test_a_personality_comes_from_a_file_and_the_command_line(luminora: Luminora, tmp_path: Path) -> None:
+    file = tmp_path / "ada.json"
+    file.write_text('{"name": "Ada", "tone": "dry"}')
+    options = ["--personality", str(file), "--system", "Be short.", "--user", "u", "--model", "m"]
+    luminora("chat", "hi", "--session", "s", "--create", *options)
+    shown = json.loads(luminora("sessions", "show", "s", "--json").stdout)
+    assert shown["personality"] == {"name": "Ada", "tone": "dry", "system_prompt": "Be short."}
+    assert (shown["config"]["user_id"], shown["provider_config"]["model"]) == ("u", "m")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "not JSON: Expecting property name"),
+        (b"[]", "a personality is a JSON object"),
+        (None, "No such"),
+    ],
+)
+def test_a_wrong_personality_file_is_named(
+    luminora: Luminora, tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    file = tmp_path / "p.json"
+    if content is not None:
+        file.write_bytes(content)
+    done = luminora("chat", "hi", "--personality", file)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"luminora: {file}: {reason}")
+
+
+@pytest.mark.parametrize("option", [["--system", "x"], ["--user", "u"], ["--remember", "novalue"]])
+def test_what_cannot_be_given_is_a_usage_error(luminora: Luminora, option: list[str]) -> None:
+    luminora("chat", "hi", "--session", "s", "--create")
+    done = luminora("chat", "hi", "--session", "s", *option)
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+def test_a_resumed_session_keeps_its_provider(luminora: Luminora) -> None:
+    luminora("chat", "hi", "--session", "s", "--create")
+    done = luminora("chat", "hi", "--session", "s", "--provider", "openai", OPENAI_API_KEY="sk-no")
+    assert (done.exit_code, "the session's provider is 'echo', not 'openai'" in done.stderr) == (1, True)
+    assert luminora("chat", "hi", "--session", "s", "--provider", "echo").exit_code == 0
+
+
+def test_a_missing_key_is_told_in_one_line_and_leaves_no_session(
+    luminora: Luminora, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    done = luminora("chat", "hi", "--provider", "openai")
+    assert done.exit_code == 1
+    assert done.stderr.count("\n") == 1
+    assert "OPENAI_API_KEY" in done.stderr
+    assert luminora("sessions", "list", "--json").stdout == "[]\n"
+
+
+def test_a_provider_that_fails_on_a_pipe_ends_with_1(luminora: Luminora) -> None:
+    server = ["--provider", "ollama", "--base-url", "http://127.0.0.1:9/v1"]
+    done = luminora("chat", *server, "--session", "s", "--create", stdin="hi\n")
+    assert (done.exit_code, done.stdout) == (1, "")
+    shown = json.loads(luminora("sessions", "show", "s", "--json").stdout)
+    assert shown["messages"] == []
+
+
+def test_control_characters_do_not_reach_the_terminal(luminora: Luminora) -> None:
+    done = luminora("chat", "a\x1b[31mb", "--session", "s", "--create")
+    assert done.stdout == "You said: a\\x1b[31mb\n"
+    assert "\x1b" not in luminora("sessions", "show", "s").stdout
+
+
+def test_stdin_that_is_not_utf_8_is_refused(luminora: Luminora) -> None:
+    done = luminora("chat", stdin=b"\xff\n")
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, "luminora: stdin: not UTF-8")

@@ -1,0 +1,177 @@
+"""``luminora sessions export | import``: from one backend to another, and other people's files."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command import Luminora, luminora_over
+from tests.support.exchange import good_line
+
+CHAT = {"messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture
+def luminora(tmp_path: Path) -> Luminora:
+    return luminora_over(f"sqlite:///{tmp_path / 'store.db'}")
+
+
+def lines(file: Path, *values: Any) -> Path:
+    file.write_text(
+        "".join(f"{value if isinstance(value, str) else json.dumps(value)}\n" for value in values)
+    )
+    return file
+
+
+def counted(luminora: Luminora, *arguments: str | Path) -> tuple[int, Any]:
+    done = luminora("sessions", "import", *arguments, "--json")
+    return done.exit_code, json.loads(done.stdout)
+
+
+def ids(luminora: Luminora) -> list[str]:
+    return [json.loads(line)["session_id"] for line in luminora("sessions", "export").stdout.splitlines()]
+
+
+@pytest.mark.parametrize("target", ["file://{}/files", "sqlite:///{}/other.db"])
+def test_an_export_imported_elsewhere_is_the_same_export(
+    luminora: Luminora, tmp_path: Path, target: str
+) -> None:
+    luminora("chat", "--session", "a/../b", "--create", "--remember", "k=नमस्ते", stdin="one\ntwo\n")
+    luminora("chat", "hi", "--session", "c", "--create", "--user", "u")
+    file = tmp_path / "all.jsonl"
+    assert luminora("sessions", "export", "--output", file).stderr == f"exported 2 sessions to {file}\n"
+    other = luminora_over(target.format(tmp_path))
+    assert counted(other, file) == (
+        0,
+        {"sessions": 2, "messages": 6, "memories": 1, "skipped": [], "bad": []},
+    )
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert hashlib.sha256(other("sessions", "export").stdout_bytes).hexdigest() == digest
+
+
+def test_named_sessions_are_exported_in_the_order_they_are_named(luminora: Luminora) -> None:
+    for session_id in ("a", "b", "c"):
+        luminora("chat", "hi", "--session", session_id, "--create")
+    exported = luminora("sessions", "export", "c", "a").stdout.splitlines()
+    assert [json.loads(line)["session_id"] for line in exported] == ["c", "a"]
+
+
+def test_an_export_file_is_for_its_owner_alone_and_counted_for_scripts(
+    luminora: Luminora, tmp_path: Path
+) -> None:
+    luminora("chat", "hi")
+    file = tmp_path / "out.jsonl"
+    done = luminora("sessions", "export", "-o", file, "--json")
+    assert json.loads(done.stdout) == {"sessions": 1, "file": str(file)}
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_export_that_fails_leaves_the_file_before_it(luminora: Luminora, tmp_path: Path) -> None:
+    file = lines(tmp_path / "out.jsonl", "precious")
+    before = sorted(path.name for path in tmp_path.iterdir() if "store.db" not in path.name)
+    assert luminora("sessions", "export", "none", "-o", file).exit_code == 3
+    assert file.read_text() == "precious\n"
+    assert sorted(path.name for path in tmp_path.iterdir() if "store.db" not in path.name) == before
+
+
+def test_a_chat_file_of_openai_becomes_new_sessions_that_can_go_on(
+    luminora: Luminora, tmp_path: Path
+) -> None:
+    file = lines(tmp_path / "chat.jsonl", CHAT, "", CHAT)
+    assert luminora("sessions", "import", file).stderr == "imported 2 sessions, 2 messages, 0 memories\n"
+    first, second = ids(luminora)
+    assert first != second
+    assert luminora("chat", "and?", "--session", first).stdout == "You said: and?\n"
+    shown = json.loads(luminora("sessions", "show", first, "--json").stdout)
+    assert shown["personality"] == {"system_prompt": "Be short."}
+    assert [message["content"] for message in shown["messages"]] == ["hi", "and?", "You said: and?"]
+
+
+def test_an_imported_chat_can_be_given_its_provider(luminora: Luminora, tmp_path: Path) -> None:
+    file = lines(tmp_path / "chat.jsonl", CHAT)
+    luminora("sessions", "import", file, "--provider", "openai", "--model", "m")
+    (listed,) = json.loads(luminora("sessions", "list", "--json").stdout)
+    assert (listed["provider"], listed["model"]) == ("openai", "m")
+    assert luminora("sessions", "import", file, "--provider", "nobody").exit_code == 1
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_the_single_file_of_the_older_sdk_is_imported(
+    luminora: Luminora, tmp_path: Path, indent: int | None
+) -> None:
+    said = {"role": "user", "content": "hi", "timestamp": "2024-01-02 03:04:05", "metadata": {}}
+    entry = {"conversation": {"messages": [said]}, "personality": {"name": "Ada"}}
+    file = tmp_path / "sessions.json"
+    file.write_text(json.dumps({"s1": entry, "s2": entry}, indent=indent))
+    assert counted(luminora, file)[1]["sessions"] == 2
+    assert ids(luminora) == ["s1", "s2"]
+    assert counted(luminora, file, "--skip-existing")[1]["skipped"] == ["s1", "s2"]
+
+
+def test_a_wrong_entry_of_the_older_file_is_named(luminora: Luminora, tmp_path: Path) -> None:
+    file = tmp_path / "sessions.json"
+    file.write_text(json.dumps({"s1": {"conversation": {"messages": [{}]}}}))
+    done = luminora("sessions", "import", file)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith(f"luminora: {file}: session 's1': messages[0]: role None")
+
+
+def test_stdin_is_read_too(luminora: Luminora) -> None:
+    done = luminora("sessions", "import", "-", stdin=json.dumps(CHAT))
+    assert (done.exit_code, done.stderr) == (0, "imported 1 sessions, 1 messages, 0 memories\n")
+
+
+@pytest.mark.parametrize(
+    "bad", ["{", "[]", '{"format": "luminora-session", "version": 1}', "{'messages': 1}"]
+)
+def test_a_bad_line_is_named_and_what_came_before_it_stays(
+    luminora: Luminora, tmp_path: Path, bad: str
+) -> None:
+    file = lines(tmp_path / "mixed.jsonl", good_line(), "", bad, CHAT)
+    done = luminora("sessions", "import", file)
+    summary, error = done.stderr.splitlines()
+    assert (done.exit_code, summary) == (1, "imported 1 sessions, 1 messages, 1 memories")
+    assert error.startswith(f"luminora: {file}:3: ")
+    assert ids(luminora) == ["s"]
+
+
+def test_a_bad_first_line_is_named_as_well(luminora: Luminora, tmp_path: Path) -> None:
+    done = luminora("sessions", "import", lines(tmp_path / "bad.jsonl", "", "{", CHAT))
+    assert done.stderr.splitlines()[-1].startswith(f"luminora: {tmp_path / 'bad.jsonl'}:2: not JSON")
+
+
+def test_bad_lines_may_be_left_out(luminora: Luminora, tmp_path: Path) -> None:
+    file = lines(tmp_path / "mixed.jsonl", good_line(), "{", CHAT, [])
+    code, tally = counted(luminora, file, "--skip-bad")
+    assert (code, tally["sessions"]) == (1, 2)
+    assert [one["place"] for one in tally["bad"]] == [f"{file}:2", f"{file}:4"]
+
+
+def test_a_session_that_exists_is_refused_skipped_or_replaced(luminora: Luminora, tmp_path: Path) -> None:
+    file = lines(tmp_path / "one.jsonl", good_line())
+    luminora("sessions", "import", file)
+    luminora("chat", "more", "--session", "s")  # a document of the caller's own: refused, nothing is added
+    done = luminora("sessions", "import", file, "--skip-bad")
+    assert done.exit_code == 1
+    assert "session 's' exists already" in done.stderr
+    assert "--replace and --skip-existing say what to do" in done.stderr
+    assert counted(luminora, file, "--skip-existing")[1]["skipped"] == ["s"]
+    changed = lines(tmp_path / "two.jsonl", {**good_line(), "user_id": "u"})
+    assert counted(luminora, changed, "--replace") == (
+        0,
+        {"sessions": 1, "messages": 1, "memories": 1, "skipped": [], "bad": []},
+    )
+    assert json.loads(luminora("sessions", "export").stdout)["user_id"] == "u"
+    assert luminora("sessions", "import", file, "--replace", "--skip-existing").exit_code == 2
+
+
+def test_an_empty_file_imports_nothing(luminora: Luminora, tmp_path: Path) -> None:
+    assert counted(luminora, lines(tmp_path / "empty.jsonl"))[1]["sessions"] == 0
+
+
+def test_a_file_that_cannot_be_read_is_named(luminora: Luminora, tmp_path: Path) -> None:
+    for place, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
+        done = luminora("sessions", "import", place)
+        assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, f"luminora: {place}: {reason}")

@@ -1,0 +1,111 @@
+"""The command as users start it: new processes, pipes, a keyboard, Ctrl-C, missing packages."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.command import process, process_environment
+
+
+def test_a_new_process_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
+    first = process(tmp_path, "chat", stdin="one\n/remember name Ada\n")
+    session_id = first.stderr.split()[2]
+    second = process(tmp_path, "chat", "two", "--session", session_id)
+    assert (second.returncode, second.stdout) == (0, "You said: two\n")
+    assert second.stderr == f"resumed session {session_id}, 2 messages\nremembers name: Ada\n"
+    assert (tmp_path / ".local/share/luminora/sessions.db").exists()
+
+
+def test_the_environment_names_the_store(tmp_path: Path) -> None:
+    process(tmp_path, "chat", "one", LUMINORA_STORE=f"file://{tmp_path}/store")
+    assert (tmp_path / "store/luminora.json").exists()
+    assert not (tmp_path / ".local").exists()
+
+
+def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None:
+    for package in ("typer", "rich", "platformdirs"):
+        done = process(tmp_path, "chat", code=f"import sys; sys.modules[{package!r}] = None")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == (
+            "luminora: the luminora command needs the 'cli' extra: pip install \"luminoracore-sdk[cli]\"\n"
+        )
+
+
+def test_lone_surrogates_do_not_stop_the_output(tmp_path: Path) -> None:
+    done = process(tmp_path, "chat", "a\udcffb", "--store", "memory://")
+    assert (done.returncode, done.stdout) == (0, "You said: a\\udcffb\n")
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    process(tmp_path, "chat", "hi")
+    source = "from luminoracore_sdk.cli.main import run; run()"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-c", source, "sessions", "list"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+            text=True,
+            timeout=30,
+            env=process_environment(tmp_path),
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def start_at_keyboard(home: Path, *arguments: str) -> tuple["subprocess.Popen[bytes]", int]:
+    keyboard, terminal = pty.openpty()
+    source = "from luminoracore_sdk.cli.main import run; run()"
+    started = subprocess.Popen(
+        [sys.executable, "-c", source, *arguments],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        env=process_environment(home, TERM="dumb", COLUMNS="80"),
+    )
+    os.close(terminal)
+    return started, keyboard
+
+
+def read_until(keyboard: int, expected: str) -> str:
+    seen = b""
+    while expected.encode() not in seen:
+        assert select.select([keyboard], [], [], 30)[0], seen
+        seen += os.read(keyboard, 4096)
+    return seen.decode()
+
+
+def test_at_the_keyboard_one_talks_line_by_line(tmp_path: Path) -> None:
+    started, keyboard = start_at_keyboard(tmp_path, "chat")
+    read_until(keyboard, "you> ")
+    os.write(keyboard, b"hello\n")
+    assert "You said: hello" in read_until(keyboard, "you> ")
+    os.write(keyboard, b"\x04")
+    assert "luminora chat --session " in read_until(keyboard, "resume with: luminora chat --session ")
+    assert started.wait(30) == 0
+    os.close(keyboard)
+
+
+def test_at_the_keyboard_a_failing_provider_does_not_end_the_conversation(tmp_path: Path) -> None:
+    server = ("--provider", "ollama", "--base-url", "http://127.0.0.1:9/v1")
+    started, keyboard = start_at_keyboard(tmp_path, "chat", *server)
+    read_until(keyboard, "you> ")
+    os.write(keyboard, b"hello\n")
+    assert "luminora: " in read_until(keyboard, "you> ")
+    os.write(keyboard, b"/quit\n")
+    assert started.wait(30) == 0
+    os.close(keyboard)
+
+
+def test_ctrl_c_at_the_prompt_ends_with_130(tmp_path: Path) -> None:
+    started, keyboard = start_at_keyboard(tmp_path, "chat")
+    read_until(keyboard, "you> ")
+    started.send_signal(signal.SIGINT)
+    assert started.wait(30) == 130
+    os.close(keyboard)

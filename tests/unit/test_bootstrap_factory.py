@@ -1,0 +1,133 @@
+"""create_storage: which class it makes, of what, and what it refuses."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
+from luminoracore_sdk.bootstrap.factory import create_storage
+from luminoracore_sdk.bootstrap.unreleased import MongoDBStorage, PostgreSQLStorage, RedisStorage
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    MissingDependencyError,
+    UnsupportedStorageTypeError,
+    ValidationError,
+)
+from luminoracore_sdk.optimization import Optimizer
+from luminoracore_sdk.session import (
+    InMemoryStorage,
+    JSONFileStorage,
+    OptimizedStorageWrapper,
+    SQLiteStorage,
+)
+from luminoracore_sdk.testing import ManualClock, session_record
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (None, InMemoryStorage),
+        ("memory://", InMemoryStorage),
+        (StorageConfig(), InMemoryStorage),
+        ("file://store", JSONFileStorage),
+        (StorageConfig(StorageType.FILE, file_path="store"), JSONFileStorage),
+        ("sqlite:///store.db", SQLiteStorage),
+        (StorageConfig(StorageType.SQLITE, "store.db"), SQLiteStorage),
+    ],
+    ids=lambda given: given.__name__ if isinstance(given, type) else repr(given)[:40],
+)
+def test_the_type_says_the_class_and_nothing_is_made_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Any, kind: type
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert type(create_storage(config)) is kind
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_optimizer_wraps_every_backend_and_is_the_one_given() -> None:
+    optimizer = Optimizer()
+    for config in ("memory://", "file://store", "sqlite:///store.db"):
+        storage = create_storage(config, optimizer)
+        assert type(storage) is OptimizedStorageWrapper
+        assert storage.optimizer is optimizer
+        assert storage.base.backend == storage.backend
+
+
+def test_compression_enabled_brings_the_packages_own_optimizer_unless_one_is_given() -> None:
+    config = StorageConfig(compression_enabled=True)
+    wrapped = create_storage(config)
+    assert isinstance(wrapped, OptimizedStorageWrapper)
+    assert type(wrapped.optimizer) is Optimizer
+    own = Optimizer()
+    given = create_storage(config, optimizer=own)
+    assert isinstance(given, OptimizedStorageWrapper)
+    assert given.optimizer is own
+    assert type(given.base) is InMemoryStorage
+
+
+def test_what_is_no_optimizer_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"compress\(data\) and expand\(data\)"):
+        create_storage("memory://", optimizer=object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("config", [{"storage_type": "memory"}, 5, Path("store"), StorageType.MEMORY.name])
+def test_anything_else_than_a_configuration_or_a_url_is_refused(config: Any) -> None:
+    with pytest.raises(ConfigurationError, match="create_storage takes a|Storage type not supported"):
+        create_storage(config)
+
+
+def test_an_unknown_url_lists_the_valid_ones() -> None:
+    with pytest.raises(UnsupportedStorageTypeError, match="Storage type not supported: 'oracle'.*memory://"):
+        create_storage("oracle://host")
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgres", "mongodb"])
+def test_a_type_of_a_later_release_is_refused_with_those_that_are_there(kind: str) -> None:
+    with pytest.raises(ConfigurationError, match="not in this release yet; in it are: memory, json, sqlite"):
+        create_storage(StorageConfig(StorageType(kind), f"{kind}://host"))
+
+
+@pytest.mark.parametrize("kind", [RedisStorage, PostgreSQLStorage, MongoDBStorage])
+def test_a_class_of_a_later_release_cannot_be_made(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{kind.__name__} is not in this release yet"):
+        kind()
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "extra"), [("file://x", "filelock", "files"), ("sqlite:///x", "aiosqlite", "sqlite")]
+)
+def test_a_missing_driver_is_named_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, url: str, driver: str, extra: str
+) -> None:
+    for name in [
+        name for name in sys.modules if name.startswith("luminoracore_sdk.adapters.storage.sqlite_")
+    ]:
+        if "connection" in name:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, driver, None)
+    with pytest.raises(MissingDependencyError, match=rf'pip install "luminoracore-sdk\[{extra}\]"') as caught:
+        create_storage(url)
+    assert caught.value.extra == extra
+
+
+@pytest.mark.parametrize("scheme", ["memory://", "file://store", "sqlite:///store.db"])
+async def test_the_clock_reaches_the_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clock = ManualClock()
+    async with create_storage(scheme, clock=clock) as storage:
+        assert (await storage.put_session(session_record())).created_at_us == clock.now_us
+
+
+async def test_sqlite_takes_table_name_and_auto_create_tables(tmp_path: Path) -> None:
+    path = f"{tmp_path}/store.db"
+    async with create_storage(StorageConfig(StorageType.SQLITE, path, table_name="chat")) as storage:
+        await storage.save_session("s", {"k": 1})
+    async with create_storage(StorageConfig(StorageType.SQLITE, path)) as storage:
+        assert await storage.list_sessions() == []
+    kept = StorageConfig(StorageType.SQLITE, path, table_name="chat", auto_create_tables=False)
+    async with create_storage(kept) as storage:
+        assert await storage.load_session("s") == {"k": 1}

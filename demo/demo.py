@@ -217,7 +217,7 @@ def run(folder: Path, sessions: int) -> int:
 
 def main() -> int:
     """Read the command line and run in a fresh folder, which is removed afterwards."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sessions", type=int, default=1000, help="conversations to import (1000)")
     sessions = parser.parse_args().sessions
     with tempfile.TemporaryDirectory(prefix="luminora-demo-") as folder:

@@ -1,6 +1,7 @@
 """Core's MemorySystem behind our port, when Core is installed."""
 
 import logging
+from importlib import import_module
 from typing import Any
 
 from luminoracore_sdk.application.ports.memory_system import MemorySystem
@@ -39,10 +40,10 @@ class CoreMemorySystem:
 def find_core_memory_system() -> MemorySystem | None:
     """Return Core's MemorySystem over Core's own in-memory storage, or None where Core is not installed."""
     try:
-        from luminoracore.core.memory_system import MemorySystem as Core  # noqa: PLC0415  # optional
-        from luminoracore.storage.in_memory_storage import InMemoryStorage  # noqa: PLC0415
+        core: Any = import_module("luminoracore.core.memory_system")
+        storages: Any = import_module("luminoracore.storage.in_memory_storage")
     except ImportError:
         logger.info("Core MemorySystem not available; using the SDK's own memory")
         return None
-    storage = InMemoryStorage()
-    return CoreMemorySystem(Core(storage), storage)
+    storage = storages.InMemoryStorage()
+    return CoreMemorySystem(core.MemorySystem(storage), storage)

@@ -123,6 +123,6 @@ class Dialogue:
 def _to_question(message: Any) -> Message:
     if isinstance(message, Message):
         return message
-    if isinstance(message, Mapping) and "role" in message:
+    if isinstance(message, dict) and "role" in message:
         return Message.from_dict(message)
     return Message(role=MessageRole.USER, content=message)

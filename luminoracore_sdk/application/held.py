@@ -32,9 +32,10 @@ class HeldSessions:
     async def find(self, session_id: str) -> Session | None:
         """Return a session to work on, or None."""
         session = await self.read(session_id, self.storage)
-        if session is not None and not session.config.auto_save:
-            await self.storage.hold(session_id)
-        return session
+        if session is None or session.config.auto_save or self.storage.is_held(session_id):
+            return session
+        await self.storage.hold(session_id)
+        return await self.read(session_id, self.storage)  # with the version that it has while held
 
     async def read(self, session_id: str, storage: SessionStorage) -> Session | None:
         """Return a session as one storage has it, or None."""

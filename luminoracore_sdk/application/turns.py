@@ -136,8 +136,9 @@ async def _as_generator(deltas: AsyncIterator[Any]) -> AsyncGenerator[Any, None]
 
 
 async def _in_time(call: Awaitable[T], seconds: float, whole: float) -> T:
+    limit = asyncio.timeout(max(seconds, 0))
     try:
-        async with asyncio.timeout(max(seconds, 0)) as limit:
+        async with limit:
             return await call
     except LuminoraCoreSDKError:
         raise

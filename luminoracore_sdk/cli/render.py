@@ -45,11 +45,16 @@ def public_url(url: str) -> str:
 
 def columns(names: Iterable[str], rows: Iterable[Iterable[object]], *, title: str | None = None) -> Table:
     """Return a table whose first column is never cut."""
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    cells = [[Text(printable(str(cell))) for cell in row] for row in rows]
     for index, name in enumerate(names):
-        table.add_column(name, no_wrap=not index, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
+        if any(row[index] for row in cells):
+            table.add_column(name, no_wrap=not index, overflow="fold", min_width=len(name))
+        else:
+            for row in cells:
+                row[index] = Text()
+    for row in cells:
+        table.add_row(*row)
     return table
 
 

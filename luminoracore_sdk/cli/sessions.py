@@ -24,6 +24,8 @@ __all__ = ["delete", "headers", "list_sessions", "message_text_of", "print_memor
 
 _PAGE = 500
 
+_COLUMNS = ("session", "personality", "provider", "messages", "created", "last activity", "tags")
+
 SessionId = Annotated[str, typer.Argument(metavar="ID", help="Of the session.")]
 
 
@@ -55,8 +57,7 @@ def list_sessions(
     if desk.options.as_json:
         desk.write_json(shown)
     elif shown:
-        names = ("session", "personality", "provider", "messages", "created", "last activity", "tags")
-        desk.out.print(columns(names, (_cells(row) for row in shown)))
+        desk.out.print(columns(_COLUMNS, (_cells(row) for row in shown)))
     if not shown:
         desk.say("no sessions")
     if len(rows) > limit:
@@ -99,7 +100,7 @@ def _cells(row: JSONObject) -> list[str]:
         row["personality"] or "",
         row["provider"] or "",
         str(row["message_count"]),
-        moment(datetime.fromisoformat(row["created_at"])),
+        row["created_at"][: len("2026-01-31")],
         moment(datetime.fromisoformat(row["last_activity"])),
         ", ".join(row["tags"]),
     ]

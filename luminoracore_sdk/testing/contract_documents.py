@@ -90,6 +90,7 @@ class DocumentContract(ContractBase):
         document["list"].append(2)
         document["object"]["b"] = 2
         loaded = await storage.load_session("s")
+        assert loaded is not None
         assert loaded == {"list": [1], "object": {"a": 1}}
         loaded["list"].append(3)
         del loaded["object"]

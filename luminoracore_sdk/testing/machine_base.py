@@ -25,7 +25,7 @@ T = TypeVar("T")
 class MachineBase(RuleBasedStateMachine):
     """One life: a storage, its clock and its model, on one event loop from first to last."""
 
-    place: ClassVar[Place]
+    place: ClassVar["staticmethod[[], AbstractContextManager[StorageFactory]]"]
     persistent: ClassVar[bool]
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A storage of each embedded kind, a manager over it on a clock that stands still, a provider with a script."""
+"""A storage of each embedded kind, a manager over it with a clock that stands still, a scripted provider."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path

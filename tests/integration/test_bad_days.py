@@ -101,14 +101,7 @@ async def test_two_processes_on_one_session_lose_nothing_and_agree_on_the_order(
     url = f"{scheme}{tmp_path}/store"
     async with create_storage(url) as storage, SessionManager(storage) as manager:
         await manager.create_session(ADA, ECHO, {"session_id": "s"})
-    writers = [
-        subprocess.Popen([sys.executable, "-c", _WRITER, url, name], cwd=ROOT, stderr=subprocess.PIPE)
-        for name in "ab"
-    ]
-    ended = [await asyncio.to_thread(writer.communicate) for writer in writers]
-    assert [(writer.returncode, errors) for writer, (_, errors) in zip(writers, ended, strict=True)] == [
-        (0, b"")
-    ] * 2
+    await asyncio.gather(*(asyncio.to_thread(run, _WRITER, url, name) for name in "ab"))
     async with create_storage(url) as storage:
         contents = await said(storage)
     questions = contents[::2]
@@ -178,7 +171,7 @@ async def test_a_file_that_is_no_database_is_refused_and_left(tmp_path: Path, co
     path = tmp_path / "store.db"
     path.write_bytes(content)
     storage = SQLiteStorage(path)
-    with pytest.raises((CorruptRecordError, SchemaVersionError), match="store.db"):
+    with pytest.raises((CorruptRecordError, SchemaVersionError), match=r"store\.db"):
         await storage.list_sessions()
     await storage.close()
     assert path.read_bytes() == content
@@ -189,7 +182,7 @@ async def test_a_folder_where_a_file_should_be_and_the_other_way_round(tmp_path:
     (tmp_path / "file").write_text('{"sessions": {}}')
     with pytest.raises(ConfigurationError, match="is a folder"):
         await SQLiteStorage(tmp_path / "folder").open()
-    with pytest.raises(ConfigurationError, match="is a file; the store of JSON files is a folder.*import"):
+    with pytest.raises(ConfigurationError, match=r"is a file; the store of JSON files is a folder.*import"):
         await JSONFileStorage(tmp_path / "file").open()
     assert (tmp_path / "file").read_text() == '{"sessions": {}}'
 

@@ -57,8 +57,9 @@ def test_json_gives_one_object_a_turn(luminora: Luminora) -> None:
 
 
 def test_every_line_of_a_pipe_is_a_message_or_a_command(luminora: Luminora) -> None:
-    lines = "hi\n/remember name Ada Lovelace\n/memory\n/forget name\n/forget name\n/memory\n//x\n/history\n/quit\nno\n"
-    done = luminora("chat", "--session", "it's", "--create", stdin=lines)
+    memory = ["/remember name Ada Lovelace", "/memory", "/forget name", "/forget name", "/memory"]
+    lines = ["hi", *memory, "//x", "/history", "/quit", "no"]
+    done = luminora("chat", "--session", "it's", "--create", stdin="\n".join(lines))
     assert done.exit_code == 0
     assert done.stdout.startswith("You said: hi\n")
     assert re.search(r"name +Ada Lovelace", done.stdout)

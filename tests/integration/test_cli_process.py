@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from luminoracore_sdk import __version__
+from luminoracore_sdk.cli.main import run
 from tests.support.command import process, process_environment
 
 
@@ -18,6 +22,15 @@ def test_a_new_process_goes_on_where_the_one_before_ended(tmp_path: Path) -> Non
     assert (second.returncode, second.stdout) == (0, "You said: two\n")
     assert second.stderr == f"resumed session {session_id}, 2 messages\nremembers name: Ada\n"
     assert (tmp_path / ".local/share/luminora/sessions.db").exists()
+
+
+def test_the_entry_point_runs_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["luminora", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"luminora {__version__}\n")
 
 
 def test_the_environment_names_the_store(tmp_path: Path) -> None:

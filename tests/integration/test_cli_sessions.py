@@ -155,9 +155,7 @@ def test_common_options_stand_before_or_behind_the_command(luminora: Luminora) -
         assert luminora(*arguments).stderr == "no sessions\n"
 
 
-def test_verbose_shows_where_an_error_came_from(
-    luminora: Luminora, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verbose_shows_where_an_error_came_from(luminora: Luminora) -> None:
     done = luminora("sessions", "show", "none", "--verbose")
     assert "Traceback (most recent call last)" in done.stderr
     assert done.stderr.endswith("luminora: no session 'none' in sqlite storage\n")

@@ -1,6 +1,5 @@
 """Every documented call of the ConversationManager, over each storage and without one."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -20,7 +19,7 @@ async def conversations(storage: SessionStorage, toolkit: Toolkit) -> Conversati
 
 
 @pytest.fixture
-async def filled(conversations: ConversationManager, clock: ManualClock) -> AsyncIterator[str]:
+async def filled(conversations: ConversationManager, clock: ManualClock) -> str:
     """A conversation of six messages, a second apart."""
     said = ["Hello Ada", "Hello", "What is a LOOM?", "A machine that weaves.", "And a loop?", "A way back."]
     for number, text in enumerate(said):
@@ -115,6 +114,7 @@ async def test_a_messages_own_time_is_kept_in_utc_to_the_microsecond(
     said_at = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=timezone(timedelta(hours=-5)))
     await conversations.add_message("s", Message("user", "Hello", said_at))
     [message] = await conversations.get_messages("s")
+    assert message.timestamp is not None
     assert message.timestamp == said_at
     assert message.timestamp.tzinfo is UTC
     assert message.to_dict()["timestamp"] == "2024-03-01T04:59:59.999999+00:00"

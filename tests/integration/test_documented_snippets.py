@@ -41,7 +41,7 @@ value = await memory.get_memory(session_id, "key")
 
 STORAGE = """
 storage = create_storage(StorageConfig(storage_type=StorageType.MEMORY))                       # a plain backend
-"""
+"""  # noqa: E501  # as the document has it
 
 OPTIMIZED = """
 storage = create_storage(StorageConfig(storage_type=StorageType.MEMORY), optimizer=optimizer)  # an OptimizedStorageWrapper

@@ -123,11 +123,10 @@ async def test_a_server_that_sends_the_key_back_does_not_get_it_into_error_or_lo
     body = {"error": {"message": f"wrong key {KEY}, {HEADER}", "type": "auth"}}
     server.script = [fail(status, body, x_echo=KEY)]
     session_id = await manager.create_session({"name": "Ada"}, configured(server))
+    ask = manager.stream_message(session_id, "Hello")
+    call = anext(ask) if streaming else manager.send_message(session_id, "Hello")
     with caplog.at_level(logging.DEBUG), pytest.raises(ProviderError) as caught:
-        if streaming:
-            _ = [delta async for delta in manager.stream_message(session_id, "Hello")]
-        else:
-            await manager.send_message(session_id, "Hello")
+        await call
     texts = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
     assert secrets_in(texts) == []
     assert secrets_in(pickle.dumps(caught.value)) == []

@@ -80,7 +80,7 @@ async def test_what_is_remembered_stands_in_the_one_system_message(
 
 @pytest.mark.parametrize("config", [{"include_context_in_prompt": False}, {"memory_enabled": False}])
 async def test_what_is_remembered_can_be_kept_out(
-    manager: SessionManager, script: Script, config: dict[str, bool]
+    manager: SessionManager, script: Script, config: dict[str, Any]
 ) -> None:
     session_id = await begin(manager, **config)
     await manager.memory_manager.store_memory(session_id, "city", "Turin")

@@ -63,7 +63,7 @@ def watched(events: list[str], script: Script, *, fails_at: str = "") -> tuple[C
 @pytest.mark.parametrize(
     "given",
     [
-        Settings(storage="sqlite:///x.db"),  # type: ignore[arg-type]  # what its converter takes
+        Settings(storage="sqlite:///x.db"),
         StorageConfig(StorageType.SQLITE, "sqlite:///x.db"),
         {"storage": {"storage_type": "sqlite", "connection_string": "sqlite:///x.db"}},
         "sqlite:///x.db",
@@ -160,7 +160,7 @@ async def test_providers_are_closed_before_the_storage(script: Script) -> None:
     container, storage = watched(events, script)
     async with running(container) as manager:
         assert events == ["open storage"]
-        session_id = await manager.create_session(ADA, {"name": "scripted"})
+        session_id = await manager.create_session(ADA, {"name": "scripted", "model": "m"})
         await manager.send_message(session_id, "Hello")
         close = manager.close
 
@@ -193,12 +193,12 @@ async def test_the_storage_is_closed_though_the_body_or_a_provider_fails(script:
     assert events == ["open storage", "close storage"]
 
     container, _ = watched(events, script)
+
+    async def fail() -> None:
+        raise OSError("the provider cannot close")
+
     with pytest.raises(OSError, match="provider"):
         async with running(container) as manager:
-
-            async def fail() -> None:
-                raise OSError("the provider cannot close")
-
             manager.close = fail  # type: ignore[method-assign]
     assert events == ["open storage", "close storage"] * 2
 
@@ -224,3 +224,18 @@ async def test_running_takes_a_manager_that_was_replaced() -> None:
         container.sessions.override(providers.Object(fake))
         async with running(container) as manager:
             assert manager is fake
+
+
+async def test_a_lifecycle_of_the_tests_own_opens_and_closes_nothing(script: Script) -> None:
+    events: list[str] = []
+    container, _ = watched(events, script)
+    container.lifecycle.override(providers.Object(None))
+    async with running(container) as manager:
+        assert await manager.list_sessions() == []
+    assert events == []
+
+
+@pytest.mark.parametrize("kind", [SessionManager, ConversationManager, MemoryManager])
+def test_every_manager_refuses_what_is_no_storage(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"storage must be a SessionStorage .*, not str"):
+        kind(storage="memory://")

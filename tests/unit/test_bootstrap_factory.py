@@ -1,5 +1,6 @@
 """create_storage: which class it makes, of what, and what it refuses."""
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.bootstrap.unreleased import MongoDBStorage, PostgreSQLStorage, RedisStorage
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
-    MissingDependencyError,
     UnsupportedStorageTypeError,
     ValidationError,
 )
@@ -23,6 +23,8 @@ from luminoracore_sdk.session import (
     SQLiteStorage,
 )
 from luminoracore_sdk.testing import ManualClock, session_record
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -74,12 +76,12 @@ def test_what_is_no_optimizer_is_refused() -> None:
 
 @pytest.mark.parametrize("config", [{"storage_type": "memory"}, 5, Path("store"), StorageType.MEMORY.name])
 def test_anything_else_than_a_configuration_or_a_url_is_refused(config: Any) -> None:
-    with pytest.raises(ConfigurationError, match="create_storage takes a|Storage type not supported"):
+    with pytest.raises(ConfigurationError, match=r"create_storage takes a|Storage type not supported"):
         create_storage(config)
 
 
 def test_an_unknown_url_lists_the_valid_ones() -> None:
-    with pytest.raises(UnsupportedStorageTypeError, match="Storage type not supported: 'oracle'.*memory://"):
+    with pytest.raises(UnsupportedStorageTypeError, match=r"Storage type not supported: 'oracle'.*memory://"):
         create_storage("oracle://host")
 
 
@@ -98,18 +100,21 @@ def test_a_class_of_a_later_release_cannot_be_made(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("url", "driver", "extra"), [("file://x", "filelock", "files"), ("sqlite:///x", "aiosqlite", "sqlite")]
 )
-def test_a_missing_driver_is_named_with_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, url: str, driver: str, extra: str
-) -> None:
-    for name in [
-        name for name in sys.modules if name.startswith("luminoracore_sdk.adapters.storage.sqlite_")
-    ]:
-        if "connection" in name:
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, driver, None)
-    with pytest.raises(MissingDependencyError, match=rf'pip install "luminoracore-sdk\[{extra}\]"') as caught:
-        create_storage(url)
-    assert caught.value.extra == extra
+def test_a_missing_driver_is_named_with_what_to_install(url: str, driver: str, extra: str) -> None:
+    source = f"""
+import sys
+sys.modules[{driver!r}] = None
+from luminoracore_sdk.session import create_storage
+try:
+    create_storage({url!r})
+except ImportError as error:
+    print(type(error).__name__, error.extra, str(error).partition(": ")[2])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout == f'MissingDependencyError {extra} pip install "luminoracore-sdk[{extra}]"\n'
 
 
 @pytest.mark.parametrize("scheme", ["memory://", "file://store", "sqlite:///store.db"])

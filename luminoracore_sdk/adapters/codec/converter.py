@@ -28,6 +28,7 @@ def _make_converter() -> cattrs.Converter:
         converter.register_structure_hook(plain, lambda value, _: value)
     converter.register_structure_hook(SessionType, lambda value, _: value)
     converter.register_structure_hook_func(lambda kind: attrs.has(kind) is False, lambda value, _: value)
+    converter.register_unstructure_hook(SessionType, lambda value: value.value)
     converter.register_unstructure_hook(
         SessionConfig,
         make_dict_unstructure_fn(

@@ -8,6 +8,7 @@ import attrs
 
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.application.locks import SessionLocks
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.drafts import DraftStorage
 from luminoracore_sdk.application.ports.records import (
@@ -65,6 +66,7 @@ class HoldingStorage(StorageWrapper, DraftStorage):
         super().__init__(base)
         self._staging = InMemoryStorage(clock=clock)
         self._held: dict[str, _Held] = {}
+        self._locks = SessionLocks()
 
     @property
     def stored(self) -> SessionStorage:
@@ -99,8 +101,11 @@ class HoldingStorage(StorageWrapper, DraftStorage):
 
     async def hold(self, session_id: str) -> None:
         """Keep this session's writes back from now on; see ``DraftStorage.hold``."""
-        if session_id in self._held:
-            return
+        async with self._locks.of(session_id):
+            if session_id not in self._held:
+                self._held[session_id] = await self._staged(session_id)
+
+    async def _staged(self, session_id: str) -> _Held:
         record = await self.base.find_session(session_id)
         held = _Held()
         if record is not None:
@@ -110,7 +115,7 @@ class HoldingStorage(StorageWrapper, DraftStorage):
             await self._stage_messages(session_id, before=record.last_position + 1)
             for memory in await self.base.list_memories(MemoryScope("session", session_id)):
                 held.memories[memory.key] = await self._staging.put_memory(memory)
-        self._held[session_id] = held
+        return held
 
     async def _stage_messages(self, session_id: str, *, before: int) -> None:
         batch: list[MessageRecord] = []
@@ -132,6 +137,10 @@ class HoldingStorage(StorageWrapper, DraftStorage):
 
     async def flush(self, session_id: str) -> None:
         """Write what was kept back of one session; see ``DraftStorage.flush``."""
+        async with self._locks.of(session_id):
+            await self._flush(session_id)
+
+    async def _flush(self, session_id: str) -> None:
         held = self._held.get(session_id)
         record = await self._staging.find_session(session_id) if held else None
         if held is None or record is None:

@@ -68,7 +68,7 @@ async def main(messages: int, size: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="What one append costs, by the length of the history before it.")
+    parser = argparse.ArgumentParser(description="What one append costs, by the length of the history")
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=200)
     arguments = parser.parse_args()

@@ -49,11 +49,7 @@ class ConversationManager:
     # -- writing ---------------------------------------------------------------------------------
 
     async def create_conversation(self, session_id: str) -> Conversation:
-        """Begin a conversation, or return the one that is there.
-
-        Raises:
-            InvalidIdError: The id cannot be kept.
-        """
+        """Begin a conversation, or return the one that is there."""
         await begin_session(session_id, self.storage, self._tools)
         found = await self.get_conversation(session_id)
         if found is None:  # deleted in between by somebody else

@@ -25,10 +25,10 @@ def to_message(role: Any, content: Any, metadata: JSONObject | None) -> Message:
         return role
     if isinstance(role, Mapping):
         return Message.from_dict(role)
-    if isinstance(role, MessageRole) or role in set(MessageRole):
-        raise ValidationError(f"a message of role {str(role)!r} needs a content")
     if not isinstance(role, str):
         raise ValidationError(f"a message is a Message, a dict or a text, not {type(role).__name__}")
+    if role in set(MessageRole):
+        raise ValidationError(f"a message of role {str(role)!r} needs a content")
     return Message(role=MessageRole.USER, content=role)
 
 

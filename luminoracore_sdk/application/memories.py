@@ -2,7 +2,7 @@
 
 import json
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from luminoracore_sdk.application.headers import begin_session
@@ -13,7 +13,7 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.toolkit import Toolkit
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry, importance_at
+from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry, importance_at, lifetime
 from luminoracore_sdk.domain.settings import MemoryConfig
 
 __all__ = ["MemoryManager"]
@@ -95,7 +95,7 @@ class MemoryManager:
             value=value,
             created_at=now,
             updated_at=now,
-            expires_at=None if seconds is None else now + _lifetime(seconds),
+            expires_at=None if seconds is None else now + lifetime(seconds),
             importance=importance,
             category=known,
         )
@@ -291,12 +291,6 @@ class MemoryManager:
 
 def _scope(session_id: str) -> MemoryScope:
     return MemoryScope("session", session_id)
-
-
-def _lifetime(seconds: float) -> timedelta:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e11:
-        raise ValidationError(f"ttl must be a number of seconds above 0, not {seconds!r}")
-    return timedelta(seconds=seconds)
 
 
 def _searchable(entry: MemoryEntry) -> str:

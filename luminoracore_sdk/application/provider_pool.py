@@ -38,6 +38,8 @@ class ProviderPool:
         Raises:
             ProviderError: Unknown name, missing key or wrong setting.
         """
+        if config.model is None:  # not pooled: whoever asks goes on with the model filled in
+            return self._registry.create_provider(config).get_default_model()
         return self._entry(config).provider.get_default_model()
 
     def _entry(self, config: ProviderConfig) -> _Entry:

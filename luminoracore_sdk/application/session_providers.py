@@ -24,7 +24,7 @@ class SessionProviders:
 
     def __init__(self, registry: ProviderRegistry) -> None:
         self._pool = ProviderPool(registry)
-        self._with_secrets: dict[str, ProviderConfig] = {}
+        self._passed: dict[str, ProviderConfig] = {}
 
     def checked(self, config: Mapping[str, Any] | ProviderConfig | None) -> ProviderConfig:
         """Return a configuration whose provider can be made, with the model that will answer.
@@ -39,7 +39,7 @@ class SessionProviders:
     def remember(self, session_id: str, config: ProviderConfig) -> None:
         """Use this configuration for a session from now on, if it holds anything that is not stored."""
         if config.secrets():
-            self._with_secrets[session_id] = config
+            self._passed[session_id] = config
 
     def reattach(self, session: Session, config: Mapping[str, Any] | ProviderConfig) -> None:
         """Use a configuration with its key for a resumed session; what it leaves out stays as stored.
@@ -57,11 +57,11 @@ class SessionProviders:
             base_url=passed.base_url or stored["base_url"],
             extra={**stored["extra"], **passed.extra},
         )
-        self.remember(session.session_id, self.checked(known))
+        self._passed[session.session_id] = self.checked(known)
 
     def forget(self, session_id: str) -> None:
         """Drop what was remembered for a session."""
-        self._with_secrets.pop(session_id, None)
+        self._passed.pop(session_id, None)
 
     @asynccontextmanager
     async def lease(self, session: Session) -> AsyncIterator[BaseProvider]:
@@ -74,7 +74,7 @@ class SessionProviders:
             raise ProviderError(
                 "this conversation was begun without a provider; create it with create_session"
             )
-        known = self._with_secrets.get(session.session_id)
+        known = self._passed.get(session.session_id)
         async with self._pool.lease(known or ProviderConfig.from_dict(session.provider)) as provider:
             yield provider
 

@@ -1,5 +1,6 @@
 """The use cases of a session: create, resume, talk, change, list, delete."""
 
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import TracebackType
@@ -26,6 +27,8 @@ from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
 
 __all__ = ["SessionManager"]
+
+logger = logging.getLogger(__name__)
 
 
 class SessionManager:
@@ -79,7 +82,12 @@ class SessionManager:
         return self._drafts.stored
 
     async def close(self) -> None:
-        """Close the providers, and the storage if this manager made it."""
+        """Close the providers, and the storage if this manager made it.
+
+        Sessions with ``auto_save=False`` that were not saved are counted in the log.
+        """
+        if unsaved := await self._drafts.unsaved():
+            logger.warning("%d sessions were closed without save_session", len(unsaved))
         await self._providers.close()
         if self._owns_storage:
             await self._drafts.close()

@@ -45,6 +45,20 @@ def _flag(_: object, attribute: Any, value: object) -> None:
         raise ConfigurationError(f"{attribute.name} must be True or False, not {value!r}")
 
 
+def _whole_number(minimum: int) -> Any:
+    def check(_: object, attribute: Any, value: object) -> None:
+        if type(value) is not int or value < minimum:
+            raise ConfigurationError(
+                f"{attribute.name} must be a whole number of at least {minimum}, not {value!r}"
+            )
+
+    return check
+
+
+def _to_path(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def _text(_: object, attribute: Any, value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ConfigurationError(f"{attribute.name} must be a text that is not empty, not {value!r}")
@@ -89,11 +103,9 @@ class StorageConfig:
     auto_create_tables: bool = attrs.field(default=True, validator=_flag)
     encryption_enabled: bool = attrs.field(default=False, validator=_flag)
     compression_enabled: bool = attrs.field(default=False, validator=_flag)
-    redis_db: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
+    redis_db: int = attrs.field(default=0, validator=_whole_number(0))
     redis_prefix: str = attrs.field(default="luminoracore:", validator=_text)
-    file_path: str | None = attrs.field(
-        default=None, converter=attrs.converters.optional(os.fspath), validator=_text
-    )
+    file_path: str | None = attrs.field(default=None, converter=_to_path, validator=_text)
     file_format: str = attrs.field(default="json")
 
     def __attrs_post_init__(self) -> None:
@@ -141,10 +153,14 @@ def _path_of(connection_string: str, kind: StorageType) -> Path:
     scheme, separator, rest = connection_string.partition("://")
     if not separator:
         return Path(connection_string).expanduser()
+    if "?" in rest or "#" in rest:
+        raise ConfigurationError(
+            f"a {scheme}:// URL takes no query; a path with '?' or '#' in it goes into file_path"
+        )
     if scheme == "sqlite" and kind is StorageType.SQLITE:
         path = rest.removeprefix("/")  # as SQLAlchemy has it: three slashes relative, four absolute
     elif scheme in ("file", "json") and kind is StorageType.JSON:
-        path = unquote(rest.removeprefix("localhost/") if rest.startswith("localhost/") else rest)
+        path = unquote(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest)
     else:
         raise ConfigurationError(f"a {scheme}:// URL does not name a store of type {kind!s}")
     if not path.strip("/"):
@@ -217,7 +233,7 @@ class Settings:
 
     storage: StorageConfig = attrs.field(factory=StorageConfig, converter=_to_storage_config)
     memory: MemoryConfig = attrs.field(factory=MemoryConfig, converter=_to_memory_config)
-    max_history: int = 100
+    max_history: int = attrs.field(default=100, validator=_whole_number(1))
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Self:

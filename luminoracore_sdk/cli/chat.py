@@ -29,6 +29,33 @@ HELP = """\
 /quit                 leave; so does Ctrl-D
 //TEXT                send a message that begins with /"""
 
+MessageArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[MESSAGE]", help="Without one: line by line, from the keyboard or a pipe."),
+]
+SessionOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Resume this session.", show_default=False)
+]
+CreateOption = Annotated[
+    bool, typer.Option("--create", help="Begin the session of --session if there is none.")
+]
+ProviderOption = Annotated[
+    str | None, typer.Option(help="Who answers: openai, anthropic, ollama … [default: echo, offline]")
+]
+ModelOption = Annotated[str | None, typer.Option(show_default=False, help="Of the provider.")]
+BaseUrlOption = Annotated[
+    str | None, typer.Option(show_default=False, help="Of a server that speaks the provider's protocol.")
+]
+PersonalityOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", show_default=False, help="A JSON object.")
+]
+SystemOption = Annotated[str | None, typer.Option(show_default=False, help="The system prompt.")]
+UserOption = Annotated[str | None, typer.Option(show_default=False, help="Whose session it is.")]
+RememberOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", show_default=False, help="Remember this first; may be repeated."),
+]
+
 
 @attrs.frozen(kw_only=True)
 class NewSession:
@@ -63,33 +90,17 @@ class NewSession:
 
 def chat(
     desk: Desk,
-    message: Annotated[
-        str | None,
-        typer.Argument(metavar="[MESSAGE]", help="Without one: line by line, from the keyboard or a pipe."),
-    ] = None,
+    message: MessageArgument = None,
     *,
-    session: Annotated[
-        str | None, typer.Option(metavar="ID", help="Resume this session.", show_default=False)
-    ] = None,
-    create: Annotated[
-        bool, typer.Option("--create", help="Begin the session of --session if there is none.")
-    ] = False,
-    provider: Annotated[
-        str | None, typer.Option(help="Who answers: openai, anthropic, ollama … [default: echo, offline]")
-    ] = None,
-    model: Annotated[str | None, typer.Option(show_default=False, help="Of the provider.")] = None,
-    base_url: Annotated[
-        str | None, typer.Option(show_default=False, help="Of a server that speaks the provider's protocol.")
-    ] = None,
-    personality: Annotated[
-        Path | None, typer.Option(metavar="FILE", show_default=False, help="A JSON object.")
-    ] = None,
-    system: Annotated[str | None, typer.Option(show_default=False, help="The system prompt.")] = None,
-    user: Annotated[str | None, typer.Option(show_default=False, help="Whose session it is.")] = None,
-    remember: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", show_default=False, help="Remember this first; may be repeated."),
-    ] = None,
+    session: SessionOption = None,
+    create: CreateOption = False,
+    provider: ProviderOption = None,
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    personality: PersonalityOption = None,
+    system: SystemOption = None,
+    user: UserOption = None,
+    remember: RememberOption = None,
 ) -> None:
     """Talk. Keys come from the environment only: OPENAI_API_KEY, ANTHROPIC_API_KEY, and so on."""
     facts = [_fact(text) for text in remember or []]

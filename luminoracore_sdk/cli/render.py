@@ -1,7 +1,7 @@
 """How things look: text made harmless for a terminal, JSON, tables, progress bars."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,18 +43,15 @@ def public_url(url: str) -> str:
     return parts._replace(query="", fragment="").geturl() if parts.netloc else url.partition("?")[0]
 
 
-def columns(names: Iterable[str], rows: Iterable[Iterable[object]], *, title: str | None = None) -> Table:
-    """Return a table whose first column is never cut."""
+def columns(names: Sequence[str], rows: Iterable[Iterable[object]]) -> Table:
+    """Return a table whose first column is never cut; a column without any value is left out."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     cells = [[Text(printable(str(cell))) for cell in row] for row in rows]
-    for index, name in enumerate(names):
-        if any(row[index] for row in cells):
-            table.add_column(name, no_wrap=not index, overflow="fold", min_width=len(name))
-        else:
-            for row in cells:
-                row[index] = Text()
+    used = [index for index in range(len(names)) if any(row[index] for row in cells)]
+    for index in used:
+        table.add_column(names[index], no_wrap=not index, overflow="fold")
     for row in cells:
-        table.add_row(*row)
+        table.add_row(*(row[index] for index in used))
     return table
 
 

@@ -24,7 +24,9 @@ __all__ = ["delete", "headers", "list_sessions", "message_text_of", "print_memor
 
 _PAGE = 500
 
-_COLUMNS = ("session", "personality", "provider", "messages", "created", "last activity", "tags")
+_COLUMNS = ("session", "personality", "provider", "msgs", "created", "last activity", "tags")
+_ROOM_FOR_ALL = 100
+"""Columns of a terminal that holds the table unfolded; in a narrower one it does without "created"."""
 
 SessionId = Annotated[str, typer.Argument(metavar="ID", help="Of the session.")]
 
@@ -57,7 +59,8 @@ def list_sessions(
     if desk.options.as_json:
         desk.write_json(shown)
     elif shown:
-        desk.out.print(columns(_COLUMNS, (_cells(row) for row in shown)))
+        narrow = desk.out.width < _ROOM_FOR_ALL
+        desk.out.print(columns(_COLUMNS, (_cells(row, narrow=narrow) for row in shown)))
     if not shown:
         desk.say("no sessions")
     if len(rows) > limit:
@@ -94,13 +97,13 @@ async def _row(desk: Desk, header: SessionRecord) -> JSONObject:
     }
 
 
-def _cells(row: JSONObject) -> list[str]:
+def _cells(row: JSONObject, *, narrow: bool) -> list[str]:
     return [
         row["session_id"],
         row["personality"] or "",
         row["provider"] or "",
         str(row["message_count"]),
-        row["created_at"][: len("2026-01-31")],
+        "" if narrow else moment(datetime.fromisoformat(row["created_at"])),
         moment(datetime.fromisoformat(row["last_activity"])),
         ", ".join(row["tags"]),
     ]

@@ -15,7 +15,7 @@ __all__ = [
     "MemoryCategory",
     "MemoryEntry",
     "importance_at",
-    "is_expired",
+    "lifetime",
     "retention",
 ]
 
@@ -79,9 +79,15 @@ class MemoryEntry:
         }
 
 
-def is_expired(entry: MemoryEntry, now: datetime) -> bool:
-    """Tell whether an entry has reached its end."""
-    return entry.expires_at is not None and entry.expires_at <= now
+def lifetime(seconds: float) -> timedelta:
+    """Return a ttl as a duration.
+
+    Raises:
+        ValidationError: Not a number of seconds above 0 (and below 3,000 years).
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e11:
+        raise ValidationError(f"ttl must be a number of seconds above 0, not {seconds!r}")
+    return timedelta(seconds=seconds)
 
 
 def importance_at(entry: MemoryEntry, now: datetime, *, decay_factor: float) -> float:

@@ -209,10 +209,20 @@ def test_settings_have_defaults() -> None:
         ({"memory": {"max_entries": "5"}}, "max_entries must be a whole number of at least 1"),
         ({"memory": 5}, "MemoryConfig must be a MemoryConfig or a dict, not int"),
         ([], "Settings must be a Settings or a dict, not list"),
-        ({"max_history": 0}, "max_history must be a whole number of at least 1"),
-        ({"max_history": "9"}, "max_history must be a whole number of at least 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(data: Any, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         Settings.from_mapping(data)
+
+
+@pytest.mark.parametrize("max_history", [0, "9", True, None])
+def test_a_history_of_no_length_is_refused(max_history: Any) -> None:
+    with pytest.raises(ConfigurationError, match="max_history must be a whole number of at least 1"):
+        Settings.from_mapping({"max_history": max_history})
+
+
+@pytest.mark.parametrize("url", ["sqlite:///x.db?mode=ro", "file:///folder#part"])
+def test_a_query_in_a_url_is_refused_instead_of_becoming_a_file_name(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="takes no query"):
+        storage_config_from_url(url)

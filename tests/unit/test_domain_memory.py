@@ -10,7 +10,7 @@ from luminoracore_sdk.domain.memory import (
     MemoryCategory,
     MemoryEntry,
     importance_at,
-    is_expired,
+    lifetime,
     retention,
 )
 
@@ -61,13 +61,6 @@ def test_its_dictionary_has_every_field() -> None:
     assert ENTRY.to_dict()["expires_at"] is None
 
 
-def test_an_entry_expires_at_its_end_and_not_before() -> None:
-    expiring = attrs.evolve(ENTRY, expires_at=NOON)
-    assert is_expired(expiring, NOON - timedelta(microseconds=1)) is False
-    assert is_expired(expiring, NOON) is True
-    assert is_expired(ENTRY, datetime.max.replace(tzinfo=UTC)) is False
-
-
 def test_importance_fades_by_the_decay_factor_in_each_period() -> None:
     assert importance_at(ENTRY, NOON, decay_factor=0.1) == 0.8
     assert importance_at(ENTRY, NOON + DECAY_PERIOD, decay_factor=0.1) == pytest.approx(0.72)
@@ -92,3 +85,13 @@ def test_retention_weighs_importance_against_age() -> None:
 def test_no_importance_has_the_lowest_retention_that_stores_can_keep() -> None:
     assert retention(0.0, NOON, decay_factor=0.1) == -1e300
     assert retention(0.0, NOON, decay_factor=1.0) == -1e300
+
+
+def test_a_ttl_is_a_duration() -> None:
+    assert lifetime(1.5) == timedelta(milliseconds=1500)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, True, "5", float("nan"), float("inf"), 1e11])
+def test_a_ttl_that_is_no_time_above_zero_is_refused(seconds: Any) -> None:
+    with pytest.raises(ValidationError, match="ttl must be"):
+        lifetime(seconds)

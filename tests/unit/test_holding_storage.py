@@ -18,7 +18,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.domain.errors import ConflictError
-from luminoracore_sdk.session import InMemoryStorage
+from luminoracore_sdk.session import InMemoryStorage, SessionManager
 from luminoracore_sdk.testing import ManualClock
 
 PAYLOAD = JsonCodec().encode({"content": "x"})
@@ -200,16 +200,29 @@ async def test_purging_reaches_both(base: InMemoryStorage, held: HoldingStorage,
     assert await held.purge_expired() == Purged(sessions=2, memories=0)
 
 
-async def test_closing_with_unsaved_sessions_is_logged(
-    held: HoldingStorage, caplog: pytest.LogCaptureFixture
+async def test_unsaved_are_those_with_something_to_write(
+    base: InMemoryStorage, held: HoldingStorage, clock: ManualClock
 ) -> None:
-    await held.open()
-    await held.hold("s")
-    await held.hold("nothing")
-    await held.put_session(header())
-    with caplog.at_level(logging.WARNING):
-        await held.close()
-    assert caplog.messages == ["1 held sessions were closed without save_session"]
+    for name in ("new", "changed", "expired", "saved", "empty"):
+        await held.hold(name)
+        if name != "empty":
+            await held.put_session(header(name, ttl_us=1 if name == "expired" else None))
+    await held.flush("changed")
+    await held.append_messages("changed", [message("a")])
+    await held.flush("saved")
+    clock.advance(1)
+    assert await held.unsaved() == ["new", "changed"]
+    await held.close()
+    assert await held.unsaved() == []
+
+
+async def test_a_manager_says_in_the_log_what_was_not_saved(caplog: pytest.LogCaptureFixture) -> None:
+    async with InMemoryStorage() as storage:
+        manager = SessionManager(storage)
+        await manager.create_session({}, {"name": "echo"}, {"auto_save": False})
+        with caplog.at_level(logging.WARNING):
+            await manager.close()
+    assert caplog.messages == ["1 sessions were closed without save_session"]
 
 
 async def test_a_users_memory_is_never_held(base: InMemoryStorage, held: HoldingStorage) -> None:

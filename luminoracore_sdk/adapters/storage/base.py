@@ -41,6 +41,10 @@ from luminoracore_sdk.domain.values import check_id
 __all__ = ["MAX_BATCH", "MAX_PAGE", "BaseStorage", "is_live", "replay_receipt"]
 
 
+def _check_scope(scope: MemoryScope) -> None:
+    check_id(scope.owner_id, f"{scope.kind} id")
+
+
 class BaseStorage(StorageLife):
     """Template of a backend.
 
@@ -186,7 +190,8 @@ class BaseStorage(StorageLife):
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Create or replace a memory; see ``SessionStorage.put_memory``."""
-        self._check_memory(record.scope, record.key)
+        _check_scope(record.scope)
+        check_id(record.key, "memory key")
         if max_entries is not None and max_entries < 1:
             raise ValidationError(f"max_entries must be at least 1, not {max_entries}")
         self._check_size(record.payload, "the memory")
@@ -195,22 +200,24 @@ class BaseStorage(StorageLife):
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Return one memory, or None."""
-        self._check_memory(scope, key)
+        _check_scope(scope)
+        check_id(key, "memory key")
         return await self._find_memory(scope, key, await self._ready())
 
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
         """Return the memories of a scope, by time of creation, then key."""
-        self._check_memory(scope)
+        _check_scope(scope)
         return await self._list_memories(scope, await self._ready())
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete one memory; False: there was none."""
-        self._check_memory(scope, key)
+        _check_scope(scope)
+        check_id(key, "memory key")
         return await self._delete_memory(scope, key, await self._ready())
 
     async def clear_memories(self, scope: MemoryScope) -> int:
         """Delete every memory of a scope; returns how many were there."""
-        self._check_memory(scope)
+        _check_scope(scope)
         return await self._clear_memories(scope, await self._ready())
 
     async def purge_expired(self) -> Purged:
@@ -227,12 +234,6 @@ class BaseStorage(StorageLife):
                 size_bytes=len(payload.data),
                 limit_bytes=self.max_payload_bytes,
             )
-
-    @staticmethod
-    def _check_memory(scope: MemoryScope, key: str | None = None) -> None:
-        check_id(scope.owner_id, f"{scope.kind} id")
-        if key is not None:
-            check_id(key, "memory key")
 
     def _not_found(self, session_id: str) -> SessionNotFoundError:
         return SessionNotFoundError(session_id, backend=self.backend_name)

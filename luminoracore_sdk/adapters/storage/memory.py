@@ -59,10 +59,9 @@ class InMemoryStorage(BaseStorage):
 
     def _live(self, session_id: str, now_us: int) -> _Stored | None:
         stored = self._sessions.get(session_id)
-        if stored is None or is_live(stored.header.updated_at_us, stored.header.ttl_us, now_us):
-            return stored
-        self._remove(session_id)
-        return None
+        if stored is None or not is_live(stored.header.updated_at_us, stored.header.ttl_us, now_us):
+            return None
+        return stored
 
     def _existing(self, session_id: str, now_us: int) -> _Stored:
         stored = self._live(session_id, now_us)
@@ -71,7 +70,9 @@ class InMemoryStorage(BaseStorage):
         return stored
 
     def _remove(self, session_id: str) -> None:
-        stored = self._sessions.pop(session_id)
+        stored = self._sessions.pop(session_id, None)
+        if stored is None:
+            return
         place = bisect_left(self._order, (stored.header.created_at_us, session_id))
         del self._order[place]
         self._memories.pop(MemoryScope("session", session_id), None)
@@ -94,6 +95,7 @@ class InMemoryStorage(BaseStorage):
             if stored:
                 stored.header = header
             else:
+                self._remove(record.session_id)  # what an expired one left
                 self._sessions[record.session_id] = _Stored(header)
                 insort(self._order, (header.created_at_us, record.session_id))
             return header
@@ -200,16 +202,13 @@ class InMemoryStorage(BaseStorage):
         if scope.kind == "session" and self._live(scope.owner_id, now_us) is None:
             return {}
         entries = self._memories.get(scope, {})
-        for key in [key for key, entry in entries.items() if _is_gone(entry, now_us)]:
-            del entries[key]
-        return entries
+        return {key: entry for key, entry in entries.items() if not _is_gone(entry, now_us)}
 
     async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
         with self._lock:
             if record.scope.kind == "session":
                 self._existing(record.scope.owner_id, now_us)
-            self._entries(record.scope, now_us)
-            entries = self._memories.setdefault(record.scope, {})
+            entries = self._memories[record.scope] = self._entries(record.scope, now_us)
             before = entries.get(record.key)
             kept = attrs.evolve(
                 record,
@@ -235,27 +234,29 @@ class InMemoryStorage(BaseStorage):
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
         with self._lock:
-            return self._entries(scope, now_us).pop(key, None) is not None
+            if key not in self._entries(scope, now_us):
+                return False
+            del self._memories[scope][key]
+            return True
 
     async def _clear_memories(self, scope: MemoryScope, now_us: int) -> int:
         with self._lock:
-            entries = self._entries(scope, now_us)
-            count = len(entries)
-            entries.clear()
+            count = len(self._entries(scope, now_us))
+            self._memories.pop(scope, None)
             return count
 
     async def _purge_expired(self, now_us: int) -> Purged:
         with self._lock:
-            before = len(self._sessions)
-            for session_id in list(self._sessions):
-                self._live(session_id, now_us)
+            expired = [name for name in self._sessions if self._live(name, now_us) is None]
+            for session_id in expired:
+                self._remove(session_id)
             memories = 0
             for entries in self._memories.values():
                 gone = [key for key, entry in entries.items() if _is_gone(entry, now_us)]
                 memories += len(gone)
                 for key in gone:
                     del entries[key]
-            return Purged(sessions=before - len(self._sessions), memories=memories)
+            return Purged(sessions=len(expired), memories=memories)
 
 
 def _is_gone(entry: MemoryRecord, now_us: int) -> bool:

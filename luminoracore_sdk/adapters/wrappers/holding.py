@@ -1,6 +1,5 @@
 """Sessions that are written only when they are told to be (``auto_save=False``)."""
 
-import logging
 from collections.abc import Sequence
 from heapq import merge
 
@@ -26,8 +25,6 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError
 
 __all__ = ["HoldingStorage"]
-
-logger = logging.getLogger(__name__)
 
 _BATCH = 1000
 
@@ -84,10 +81,7 @@ class HoldingStorage(StorageWrapper, DraftStorage):
         return self._place(scope.owner_id) if scope.kind == "session" else self.base
 
     async def close(self) -> None:
-        """Close the storage below; what is held and not flushed is gone, and said so in the log."""
-        unsaved = [held_id for held_id in self._held if await self._is_unsaved(held_id)]
-        if unsaved:
-            logger.warning("%d held sessions were closed without save_session", len(unsaved))
+        """Close the storage below; what is held and not flushed is gone."""
         self._held.clear()
         await self._staging.close()
         await self.base.close()
@@ -126,6 +120,10 @@ class HoldingStorage(StorageWrapper, DraftStorage):
                 batch = []
         if batch:
             await self._staging.append_messages(session_id, batch)
+
+    async def unsaved(self) -> list[str]:
+        """Return the ids of held sessions with something that is not written yet."""
+        return [session_id for session_id in self._held if await self._is_unsaved(session_id)]
 
     async def _is_unsaved(self, session_id: str) -> bool:
         held = self._held[session_id]

@@ -28,6 +28,10 @@ class DraftStorage(SessionStorage):
         """Tell whether a session's writes are kept back."""
 
     @abstractmethod
+    async def unsaved(self) -> list[str]:
+        """Return the ids of held sessions with something that is not written yet."""
+
+    @abstractmethod
     async def flush(self, session_id: str) -> None:
         """Write what was kept back of one session; it stays held.
 

@@ -73,7 +73,9 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
 
 def start_at_keyboard(home: Path, *arguments: str) -> tuple["subprocess.Popen[bytes]", int]:
     keyboard, terminal = pty.openpty()
-    source = "from luminoracore_sdk.cli.main import run; run()"
+    # who runs the tests in the background passes on an ignored SIGINT
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    source = f"{heed}; from luminoracore_sdk.cli.main import run; run()"
     started = subprocess.Popen(
         [sys.executable, "-c", source, *arguments],
         stdin=terminal,
@@ -120,5 +122,9 @@ def test_ctrl_c_at_the_prompt_ends_with_130(tmp_path: Path) -> None:
     started, keyboard = start_at_keyboard(tmp_path, "chat")
     read_until(keyboard, "you> ")
     started.send_signal(signal.SIGINT)
-    assert started.wait(30) == 130
-    os.close(keyboard)
+    try:
+        assert started.wait(30) == 130
+    finally:
+        started.kill()
+        started.wait()
+        os.close(keyboard)

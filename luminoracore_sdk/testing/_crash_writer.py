@@ -19,6 +19,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.application.ports.storage import SessionStorage
 
 _CODEC = JsonCodec()
+MOST_MEMORIES = 3
 
 
 def turn(session_id: str, name: str) -> list[MessageRecord]:
@@ -39,6 +40,13 @@ def say(*words: str) -> None:
     os.write(1, (" ".join(words) + "\n").encode())
 
 
+async def remember(storage: SessionStorage, session_id: str, name: str) -> None:
+    """Put one memory into a scope that holds at most ``MOST_MEMORIES``."""
+    scope = MemoryScope("session", session_id)
+    record = MemoryRecord(scope=scope, key=name, payload=_CODEC.encode(name))
+    await storage.put_memory(record, max_entries=MOST_MEMORIES)
+
+
 async def write(storage: SessionStorage, session_id: str, run: str) -> None:
     """Append turns to one session for ever, with a put and a memory now and then."""
     record = SessionRecord(session_id=session_id, payload=_CODEC.encode({"session": session_id}))
@@ -52,10 +60,7 @@ async def write(storage: SessionStorage, session_id: str, run: str) -> None:
         say("stored", session_id, name)
         if number % 5 == 0:
             await storage.put_session(record)
-            scope = MemoryScope("session", session_id)
-            await storage.put_memory(
-                MemoryRecord(scope=scope, key=name, payload=_CODEC.encode(name)), max_entries=3
-            )
+            await remember(storage, session_id, name)
             say("remembered", session_id, name)
 
 

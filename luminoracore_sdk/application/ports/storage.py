@@ -178,7 +178,8 @@ class SessionStorage(ABC):
         Args:
             record: A session-scoped one needs an existing session.
             max_entries: Afterwards the scope holds at most so many: those with the lowest retention
-                went first, never the one just put.
+                went first, never the one just put. A call that was killed may leave one more, until
+                the next put.
         Returns:
             The record as stored.
         Raises:

@@ -8,6 +8,7 @@ import attrs
 
 from luminoracore_sdk.application.conversations import ConversationManager
 from luminoracore_sdk.application.held import HeldSessions
+from luminoracore_sdk.application.incoming import ABSENT, to_message
 from luminoracore_sdk.application.memories import MemoryManager
 from luminoracore_sdk.application.parameters import generation_parameters
 from luminoracore_sdk.application.prompts import build_prompt
@@ -15,7 +16,7 @@ from luminoracore_sdk.application.session_providers import SessionProviders
 from luminoracore_sdk.application.toolkit import Toolkit
 from luminoracore_sdk.application.turns import Answer, Turn, answer_message
 from luminoracore_sdk.domain.chat import ChatResponse
-from luminoracore_sdk.domain.errors import SessionNotFoundError
+from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
 from luminoracore_sdk.domain.session import Session
@@ -83,7 +84,7 @@ class Dialogue:
     ) -> Turn:
         question = self._stamped(_to_question(message))
         self.tools.codec.message_record(question)  # refused before the provider is paid for it
-        session = await self.sessions.find(session_id)
+        session = await self.sessions.take(session_id)
         if session is None:
             raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
         defaults = session.config.generation_params
@@ -121,8 +122,9 @@ class Dialogue:
 
 
 def _to_question(message: Any) -> Message:
-    if isinstance(message, Message):
-        return message
-    if isinstance(message, dict) and "role" in message:
-        return Message.from_dict(message)
-    return Message(role=MessageRole.USER, content=message)
+    if isinstance(message, str):
+        return Message(role=MessageRole.USER, content=message)
+    question = to_message(message, ABSENT, None)
+    if question.role not in (MessageRole.USER, MessageRole.TOOL):
+        raise ValidationError(f"a message of role {question.role.value!r} is not one to send")
+    return question

@@ -15,7 +15,7 @@ __all__ = ["HeldSessions"]
 
 @attrs.frozen
 class HeldSessions:
-    """Reads sessions; one that has ``auto_save=False`` is held back from the moment it is worked on.
+    """Reads sessions; one that has ``auto_save=False`` is held back from its first change on.
 
     Attributes:
         storage: Where they live.
@@ -30,12 +30,16 @@ class HeldSessions:
         return locks_of(self.storage.stored).of(session_id)
 
     async def find(self, session_id: str) -> Session | None:
-        """Return a session to work on, or None."""
-        session = await self.read(session_id, self.storage)
+        """Return a session with what is held back of it, or None."""
+        return await self.read(session_id, self.storage)
+
+    async def take(self, session_id: str) -> Session | None:
+        """Return a session to change, held back if that is what it wants, or None."""
+        session = await self.find(session_id)
         if session is None or session.config.auto_save or self.storage.is_held(session_id):
             return session
         await self.storage.hold(session_id)
-        return await self.read(session_id, self.storage)  # with the version that it has while held
+        return await self.find(session_id)  # nobody can have changed it here in between
 
     async def read(self, session_id: str, storage: SessionStorage) -> Session | None:
         """Return a session as one storage has it, or None."""

@@ -2,8 +2,10 @@
 
 import json
 import logging
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import TypeVar
 
 from luminoracore_sdk.application.headers import begin_session
 from luminoracore_sdk.application.memory_exchange import imported_entries
@@ -19,6 +21,8 @@ from luminoracore_sdk.domain.settings import MemoryConfig
 __all__ = ["MemoryManager"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class MemoryManager:
@@ -111,11 +115,21 @@ class MemoryManager:
         if self._mirror is not None:
             await self._tell(self._mirror.remember(session_id, entry.category, entry.key, entry.value))
 
-    async def _tell(self, change: Any) -> None:
+    async def _tell(self, change: Awaitable[T]) -> T | None:
         try:
-            await change
-        except Exception as exc:  # noqa: BLE001  # the value is stored; the mirror must not undo that
-            logger.warning("Core MemorySystem refused a change: %s", type(exc).__name__)
+            return await change
+        except Exception as exc:  # noqa: BLE001  # what is stored stays; the mirror must not undo that
+            logger.warning("Core MemorySystem refused a call: %s", type(exc).__name__)
+            return None
+
+    @asynccontextmanager
+    async def removing(self, session_id: str) -> AsyncIterator[None]:
+        """Tell the mirror, after the block, to forget everything that the session remembered before it."""
+        entries = [] if self._mirror is None else await self._entries(session_id)
+        yield
+        for entry in entries:
+            if self._mirror is not None:
+                await self._tell(self._mirror.forget(session_id, entry.category, entry.key))
 
     async def delete_memory(self, session_id: str, key: str) -> bool:
         """Forget one value; False: there was none."""
@@ -127,10 +141,8 @@ class MemoryManager:
 
     async def clear_memory(self, session_id: str) -> bool:
         """Forget everything of a session; False: there was nothing."""
-        if self._mirror is not None:
-            for entry in await self._entries(session_id):
-                await self._tell(self._mirror.forget(session_id, entry.category, entry.key))
-        return await self.storage.clear_memories(_scope(session_id)) > 0
+        async with self.removing(session_id):
+            return await self.storage.clear_memories(_scope(session_id)) > 0
 
     async def cleanup_expired_memories(self) -> int:
         """Remove what has expired from the whole store; returns how many memories that were."""
@@ -205,7 +217,7 @@ class MemoryManager:
         """Return figures about one session, or None for an unknown one.
 
         Keys: total_memories, active_memories, categories (a count each), oldest_memory, newest_memory
-        (times or None), using_core; with Core also core_stats.
+        (times or None), using_core; with Core also core_stats (None when it fails).
         """
         if not await self.storage.session_exists(session_id):
             return None
@@ -220,7 +232,7 @@ class MemoryManager:
             "using_core": self._mirror is not None,
         }
         if self._mirror is not None:
-            stats["core_stats"] = await self._mirror.stats(session_id)
+            stats["core_stats"] = await self._tell(self._mirror.stats(session_id))
         return stats
 
     async def get_stats(self) -> JSONObject:
@@ -251,8 +263,11 @@ class MemoryManager:
     async def import_memories(self, session_id: str, blob: JSONObject | str | bytes) -> bool:
         """Add what ``export_memories`` returned, or its JSON text; stored keys are replaced.
 
-        Everything is checked before anything is stored. Entries that have expired are left out.
+        Everything is checked before anything is stored; entries are then stored one by one. Those that
+        have expired, or whose category is switched off, are left out.
 
+        Returns:
+            True; False when memory is switched off.
         Raises:
             ValidationError: Not such an export; nothing was stored.
         """
@@ -264,7 +279,8 @@ class MemoryManager:
         if not self.config.enabled:
             return False
         for entry in entries:
-            if entry.expires_at is None or entry.expires_at > now:
+            is_over = entry.expires_at is not None and entry.expires_at <= now
+            if self.config.tracks(entry.category) and not is_over:
                 await self._put(session_id, entry)
         return True
 

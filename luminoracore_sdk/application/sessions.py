@@ -191,7 +191,8 @@ class SessionManager:
         """Delete a session with its conversation and memory; False: no such session."""
         async with self._sessions.lock(session_id):
             self._providers.forget(session_id)
-            return await self._drafts.delete_session(session_id)
+            async with self.memory_manager.removing(session_id):
+                return await self._drafts.delete_session(session_id)
 
     async def update_personality(self, session_id: str, personality: Mapping[str, Any]) -> bool:
         """Replace some top-level fields of the personality; False: no such session.
@@ -199,7 +200,7 @@ class SessionManager:
         Safe against other writers: their changes to other fields stay.
         """
         changes = check_personality(personality)
-        while (session := await self.get_session(session_id)) is not None:
+        while (session := await self._sessions.take(session_id)) is not None:
             changed = attrs.evolve(session, personality=merge_personality(session.personality, changes))
             record = self._tools.codec.session_record(changed)
             try:
@@ -225,7 +226,7 @@ class SessionManager:
 
         Args:
             session_id: An existing session.
-            message: A text, or a Message of the role user or tool.
+            message: A text, or a Message of the role user or tool, or its dictionary.
             temperature: For the provider; the default gives way to ``generation_params``.
             max_tokens: Upper bound of the answer; None: ``generation_params``, else the provider's own.
             **kwargs: Handed to the provider.
@@ -267,7 +268,7 @@ class SessionManager:
     async def clear_conversation(self, session_id: str) -> bool:
         """Remove every message of a session; its memory stays. False: no such session."""
         async with self._sessions.lock(session_id):
-            if await self._sessions.find(session_id) is None:
+            if await self._sessions.take(session_id) is None:
                 return False
             return await self.conversation_manager.clear_conversation(session_id)
 

@@ -1,5 +1,7 @@
 """The documented classes: the use cases with every port wired, so that each works alone."""
 
+from functools import partial
+
 from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
 from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
 from luminoracore_sdk.adapters.core_memory import find_core_memory_system
@@ -9,10 +11,12 @@ from luminoracore_sdk.adapters.token_counter import HeuristicTokenCounter
 from luminoracore_sdk.adapters.wrappers.holding import HoldingStorage
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.application import conversations, memories, sessions
+from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.optimizer import Optimizer
+from luminoracore_sdk.application.ports.records import SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.toolkit import Toolkit
-from luminoracore_sdk.domain.errors import ConfigurationError
+from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
 from luminoracore_sdk.domain.settings import MemoryConfig
 
 __all__ = ["ConversationManager", "MemoryManager", "SessionManager", "default_toolkit"]
@@ -27,6 +31,13 @@ def default_toolkit() -> Toolkit:
         tokens=HeuristicTokenCounter(),
         providers=ProviderFactory(),
     )
+
+
+def _is_saved_on_demand(codec: EntityCodec, record: SessionRecord) -> bool:
+    try:
+        return not codec.session(record, backend="").config.auto_save
+    except CorruptRecordError:  # not a manager's session; what is wrong with it shows when it is read
+        return False
 
 
 def _checked(storage: SessionStorage | None) -> SessionStorage | None:
@@ -113,7 +124,11 @@ class SessionManager(sessions.SessionManager):
         toolkit: Toolkit | None = None,
     ) -> None:
         tools = toolkit or default_toolkit()
-        held = HoldingStorage(_checked(storage) or InMemoryStorage(), clock=tools.clock)
+        held = HoldingStorage(
+            _checked(storage) or InMemoryStorage(),
+            clock=tools.clock,
+            wanted=partial(_is_saved_on_demand, tools.codec),
+        )
         super().__init__(
             storage=held,
             toolkit=tools,

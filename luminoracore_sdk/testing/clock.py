@@ -28,6 +28,10 @@ class ManualClock:
         """The present as stores keep it: microseconds since 1970-01-01 UTC."""
         return to_microseconds(self._now)
 
+    def set(self, moment: datetime) -> None:
+        """Go to a moment, back in time too, as a computer's clock may when it is put right."""
+        self._now = to_utc(moment)
+
     def advance(self, seconds: float) -> None:
         """Move on by so many seconds, to the microsecond."""
         self.advance_us(round(seconds * 1_000_000))

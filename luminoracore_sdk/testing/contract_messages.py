@@ -1,5 +1,6 @@
 """The contract, part three: reading, streaming and truncating messages."""
 
+from datetime import timedelta
 from itertools import product
 
 import attrs
@@ -9,6 +10,7 @@ from luminoracore_sdk.application.ports.records import MessageRange, MessageReco
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.contract_base import ContractBase
 from luminoracore_sdk.testing.model import select_range
 
@@ -181,3 +183,19 @@ class MessageContract(ContractBase):
         assert header is not None
         same_header = header.payload == text
         assert same_header is True
+
+    async def test_a_clock_that_is_put_back_does_not_make_a_session_older(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
+        await storage.put_session(session_record())
+        clock.advance(60)
+        await storage.append_messages("s", [message_record("a")])
+        newest_us = clock.now_us
+        clock.set(clock.now() - timedelta(seconds=30))
+        stored = await storage.put_session(session_record())
+        assert stored.updated_at_us == newest_us
+        await storage.append_messages("s", [message_record("b")])
+        await storage.truncate_messages("s", after=1)
+        found = await storage.find_session("s")
+        assert found is not None
+        assert found.updated_at_us == newest_us

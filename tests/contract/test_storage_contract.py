@@ -1,4 +1,4 @@
-"""Every backend, and the optimizing wrapper over every backend, keeps the contract."""
+"""Every backend, the optimizing wrapper over every backend, and the holding wrapper keep the contract."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 
 from luminoracore_sdk.testing import StorageContract, StorageFactory
-from tests.support.backends import FILES, MEMORY, SQLITE, Backend, optimized
+from tests.support.backends import FILES, MEMORY, SQLITE, Backend, held, optimized, with_nothing_held
 
 
 class BackendContract(StorageContract):
@@ -43,3 +43,13 @@ class TestOptimizedFiles(BackendContract):
 
 class TestOptimizedSQLite(BackendContract):
     backend = optimized(SQLITE)
+
+
+class TestNothingHeld(BackendContract):
+    backend = with_nothing_held(SQLITE)
+
+
+class TestEverythingHeld(BackendContract):
+    backend = held(FILES)
+    persistent = False
+    shares_between_instances = False

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.session import ConversationManager, SessionManager, SessionStorage
+from luminoracore_sdk.types.session import Message
 from luminoracore_sdk.utils.exceptions import InvalidIdError, InvalidJSONError, ValidationError
 
 ADA = {"name": "Ada"}
@@ -36,7 +37,7 @@ async def test_what_is_not_json_is_refused_everywhere(
     manager: SessionManager, storage: SessionStorage, session_id: str, value: Any
 ) -> None:
     calls: list[Awaitable[Any]] = [
-        manager.send_message(session_id, value),
+        manager.send_message(session_id, Message("user", value)),
         manager.conversation_manager.add_message(session_id, "user", value),
         manager.conversation_manager.add_message(session_id, "user", "x", {"k": value}),
         manager.memory_manager.store_memory(session_id, "k", value),

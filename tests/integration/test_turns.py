@@ -19,6 +19,7 @@ from luminoracore_sdk.utils.exceptions import (
     ProviderResponseError,
     ProviderTimeoutError,
     StorageUnavailableError,
+    ValidationError,
 )
 from tests.support.backends import FILES, SQLITE, Backend
 from tests.support.scripted_provider import Script
@@ -223,9 +224,21 @@ async def test_a_question_is_refused_before_the_provider_is_asked(
     manager: SessionManager, script: Script
 ) -> None:
     session_id = await begin(manager)
-    for message in (float("nan"), object(), Message("user", ("tuple",))):  # type: ignore[arg-type]
+    for content in (float("nan"), object(), ("tuple",)):
         with pytest.raises(ValueError, match="is not JSON"):
-            await manager.send_message(session_id, message)  # type: ignore[arg-type]
+            await manager.send_message(session_id, Message("user", content))  # type: ignore[arg-type]
+    assert script.calls == []
+
+
+@pytest.mark.parametrize(
+    "message", [None, 5, ["part"], {"foo": 1}, Message("system", "x"), Message("assistant", "x")], ids=repr
+)
+async def test_what_is_no_question_is_refused_before_the_provider_is_asked(
+    manager: SessionManager, script: Script, message: Any
+) -> None:
+    session_id = await begin(manager)
+    with pytest.raises(ValidationError):
+        await manager.send_message(session_id, message)
     assert script.calls == []
 
 

@@ -14,10 +14,13 @@ from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
+from luminoracore_sdk.adapters.wrappers.holding import HoldingStorage
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
+from luminoracore_sdk.application.ports.records import SessionRecord
+from luminoracore_sdk.domain.values import check_id
 from luminoracore_sdk.testing import StorageFactory
 
-__all__ = ["BACKENDS", "FILES", "MEMORY", "SQLITE", "Backend", "optimized"]
+__all__ = ["BACKENDS", "FILES", "MEMORY", "SQLITE", "Backend", "held", "optimized", "with_nothing_held"]
 
 
 @attrs.frozen
@@ -49,6 +52,37 @@ def optimized(backend: Backend) -> Backend:
         return lambda clock: OptimizedStorageWrapper(make(clock), Optimizer())
 
     return Backend(f"optimized {backend.name}", at, backend.persistent)
+
+
+class HoldsEverything(HoldingStorage):
+    """Keeps every session back."""
+
+    async def put_session(
+        self, record: SessionRecord, *, expected_version: int | None = None
+    ) -> SessionRecord:
+        check_id(record.session_id)
+        await self.hold(record.session_id)
+        return await super().put_session(record, expected_version=expected_version)
+
+
+def held(backend: Backend) -> Backend:
+    """Return a backend that sees nothing of its sessions."""
+
+    def at(path: Path) -> StorageFactory:
+        make = backend.at(path)
+        return lambda clock: HoldsEverything(make(clock), clock=clock)
+
+    return Backend(f"held {backend.name}", at, persistent=False)
+
+
+def with_nothing_held(backend: Backend) -> Backend:
+    """Return a backend under a holding wrapper that has nothing to hold."""
+
+    def at(path: Path) -> StorageFactory:
+        make = backend.at(path)
+        return lambda clock: HoldingStorage(make(clock), clock=clock)
+
+    return Backend(f"{backend.name}, nothing held", at, backend.persistent)
 
 
 MEMORY = Backend("memory", lambda _: lambda clock: InMemoryStorage(clock=clock), persistent=False)

@@ -75,7 +75,7 @@ async def test_a_failure_of_core_loses_nothing_and_is_logged_without_the_value(
     memory = MemoryManager()
     assert await memory.store_memory("s", "k", "refuse") is True
     assert await memory.get_memory("s", "k") == "refuse"
-    assert caplog.messages[-1] == "Core MemorySystem refused a change: RuntimeError"
+    assert caplog.messages[-1] == "Core MemorySystem refused a call: RuntimeError"
 
 
 def test_without_core_the_reason_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:

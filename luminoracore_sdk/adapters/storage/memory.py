@@ -55,6 +55,22 @@ class InMemoryStorage(BaseStorage):
     async def _schema_version(self) -> int:
         return 1
 
+    def adopt(
+        self,
+        header: SessionRecord,
+        messages: Iterable[MessageRecord],
+        memories: Iterable[MemoryRecord],
+    ) -> None:
+        """Take over a session of another storage with all it holds, stamps and version unchanged."""
+        with self._lock:
+            self._remove(header.session_id)
+            kept = list(messages)
+            positions = {message.message_id: message.position for message in kept}
+            self._sessions[header.session_id] = _Stored(header, kept, positions)
+            insort(self._order, (header.created_at_us, header.session_id))
+            scope = MemoryScope("session", header.session_id)
+            self._memories[scope] = {memory.key: memory for memory in memories}
+
     # -- sessions --------------------------------------------------------------------------------
 
     def _live(self, session_id: str, now_us: int) -> _Stored | None:
@@ -88,7 +104,7 @@ class InMemoryStorage(BaseStorage):
             header = attrs.evolve(
                 record,
                 created_at_us=stored.header.created_at_us if stored else record.created_at_us or now_us,
-                updated_at_us=now_us,
+                updated_at_us=max(stored.header.updated_at_us, now_us) if stored else now_us,
                 version=version + 1,
                 last_position=len(stored.messages) if stored else 0,
             )
@@ -169,9 +185,16 @@ class InMemoryStorage(BaseStorage):
             for position, message in enumerate(messages, start=last + 1):
                 stored.messages.append(attrs.evolve(message, position=position))
                 stored.positions[message.message_id] = position
-            new_last = last + len(messages)
-            stored.header = attrs.evolve(stored.header, updated_at_us=now_us, last_position=new_last)
-            return AppendReceipt(first_position=last + 1, last_position=new_last)
+            self._touch(stored, now_us)
+            return AppendReceipt(first_position=last + 1, last_position=last + len(messages))
+
+    @staticmethod
+    def _touch(stored: _Stored, now_us: int) -> None:
+        stored.header = attrs.evolve(
+            stored.header,
+            updated_at_us=max(stored.header.updated_at_us, now_us),
+            last_position=len(stored.messages),
+        )
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         with self._lock:
@@ -191,9 +214,7 @@ class InMemoryStorage(BaseStorage):
             del stored.messages[after:]
             for message in removed:
                 del stored.positions[message.message_id]
-            stored.header = attrs.evolve(
-                stored.header, updated_at_us=now_us, last_position=len(stored.messages)
-            )
+            self._touch(stored, now_us)
             return len(removed)
 
     # -- memory ----------------------------------------------------------------------------------

@@ -77,9 +77,9 @@ class SQLiteStorage(SQLiteBase):
 
         def work(connection: sqlite3.Connection) -> SessionRecord:
             with transaction(connection):
-                created_at_us, version, last = record.created_at_us or now_us, 0, 0
+                created_at_us, version, active_at_us, last = record.created_at_us or now_us, 0, 0, 0
                 if before := self._standing(connection, record.session_id, now_us):
-                    created_at_us, version, last = before
+                    created_at_us, version, active_at_us, last = before
                 if expected_version not in (None, version):
                     raise self._version_conflict(record.session_id, expected_version, version)
                 if before:
@@ -90,7 +90,7 @@ class SQLiteStorage(SQLiteBase):
             return attrs.evolve(
                 record,
                 created_at_us=created_at_us,
-                updated_at_us=now_us,
+                updated_at_us=max(active_at_us, now_us),
                 version=version + 1,
                 last_position=last,
             )
@@ -126,12 +126,14 @@ class SQLiteStorage(SQLiteBase):
 
     def _standing(
         self, connection: sqlite3.Connection, session_id: str, now_us: int
-    ) -> tuple[int, int, int] | None:
-        """Return creation time, version and last position of a live session, or None."""
+    ) -> tuple[int, int, int, int] | None:
+        """Return creation time, version, last activity and last position of a live session, or None."""
         row = self._sql.standing.row(connection, session=session_id, now=now_us)
-        return (row[0], row[1], row[2]) if row else None
+        return (row[0], row[1], row[2], row[3]) if row else None
 
-    def _existing(self, connection: sqlite3.Connection, session_id: str, now_us: int) -> tuple[int, int, int]:
+    def _existing(
+        self, connection: sqlite3.Connection, session_id: str, now_us: int
+    ) -> tuple[int, int, int, int]:
         standing = self._standing(connection, session_id, now_us)
         if standing is None:
             raise self._not_found(session_id)

@@ -90,7 +90,9 @@ class Statements:
         this = sessions.c.session_id == text("session")
         header = select(*self._columns, sessions.c.checksum, sessions.c.tag, sessions.c.payload)
         self.header = Statement.of(header.select_from(self._with_last).where(this, self._is_live))
-        self.standing = Statement.of(self._live(sessions.c.created_at_us, sessions.c.version).where(this))
+        self.standing = Statement.of(
+            self._live(sessions.c.created_at_us, sessions.c.version, activity).where(this)
+        )
         self._session_writes(this)
         expired = select(sessions.c.session_id).select_from(self._with_last)
         self.expired = Statement.of(expired.where(sessions.c.ttl_us.is_not(None), end <= number("now")))
@@ -101,20 +103,26 @@ class Statements:
             "user_id": text("user"),
             "tags": text("labels"),
             "ttl_us": number("ttl"),
-            "updated_at_us": number("now"),
+            "updated_at_us": func.max(number("now"), sessions.c.updated_at_us),
             "checksum": number("crc"),
             "tag": text("make"),
             "payload": text("data"),
         }
         self.insert_session = Statement.of(
             insert(sessions).values(
-                session_id=text("session"), created_at_us=number("created"), version=ONE, **written
+                **{
+                    **written,
+                    "session_id": text("session"),
+                    "created_at_us": number("created"),
+                    "updated_at_us": number("now"),
+                    "version": ONE,
+                }
             )
         )
         self.update_session = Statement.of(
             update(sessions).where(this).values(version=sessions.c.version + ONE, **written)
         )
-        self.touch = Statement.of(update(sessions).where(this).values(updated_at_us=number("now")))
+        self.touch = Statement.of(update(sessions).where(this).values(updated_at_us=written["updated_at_us"]))
         self.delete_session = Statement.of(delete(sessions).where(this))
 
     def _live(self, *columns: ColumnElement[Any]) -> Select[Any]:
@@ -177,8 +185,9 @@ class Statements:
             .cte("batch")
         )
         position = self._last_position + batch.c.number
+        appended_at = func.max(number("now"), func.coalesce(self._last.c.appended_at_us, ZERO))
         found = (
-            select(self.tables.sessions.c.session_id, position, number("now"), *list(batch.c)[1:])
+            select(self.tables.sessions.c.session_id, position, appended_at, *list(batch.c)[1:])
             .select_from(self._with_last.join(batch, true()))
             .where(self.tables.sessions.c.session_id == text("session"), self._is_live)
         )

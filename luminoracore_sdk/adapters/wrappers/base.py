@@ -27,10 +27,21 @@ class StorageWrapper(DocumentCalls):
 
     Args:
         base: The storage below.
+
+    Attributes:
+        base: The storage below.
     """
 
     def __init__(self, base: SessionStorage) -> None:
         self.base = base
+
+    def _target(self, session_id: str) -> SessionStorage:  # noqa: ARG002  # for wrappers that choose
+        """Return the storage that a call about one session is handed on to."""
+        return self.base
+
+    def _memory_target(self, scope: MemoryScope) -> SessionStorage:
+        """Return the storage that a call about one memory scope is handed on to."""
+        return self._target(scope.owner_id) if scope.kind == "session" else self.base
 
     @property
     def backend(self) -> str:
@@ -57,11 +68,11 @@ class StorageWrapper(DocumentCalls):
         self, record: SessionRecord, *, expected_version: int | None = None
     ) -> SessionRecord:
         """Hand on; see ``SessionStorage.put_session``."""
-        return await self.base.put_session(record, expected_version=expected_version)
+        return await self._target(record.session_id).put_session(record, expected_version=expected_version)
 
     async def find_session(self, session_id: str) -> SessionRecord | None:
         """Hand on; see ``SessionStorage.find_session``."""
-        return await self.base.find_session(session_id)
+        return await self._target(session_id).find_session(session_id)
 
     async def delete_session(self, session_id: str) -> bool:
         """Hand on; see ``SessionStorage.delete_session``."""
@@ -79,35 +90,36 @@ class StorageWrapper(DocumentCalls):
         expected_last: int | None = None,
     ) -> AppendReceipt:
         """Hand on; see ``SessionStorage.append_messages``."""
-        return await self.base.append_messages(session_id, messages, expected_last=expected_last)
+        target = self._target(session_id)
+        return await target.append_messages(session_id, messages, expected_last=expected_last)
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Hand on; see ``SessionStorage.read_messages``."""
-        return await self.base.read_messages(session_id, span)
+        return await self._target(session_id).read_messages(session_id, span)
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Hand on; see ``SessionStorage.truncate_messages``."""
-        return await self.base.truncate_messages(session_id, after=after)
+        return await self._target(session_id).truncate_messages(session_id, after=after)
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Hand on; see ``SessionStorage.put_memory``."""
-        return await self.base.put_memory(record, max_entries=max_entries)
+        return await self._memory_target(record.scope).put_memory(record, max_entries=max_entries)
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Hand on; see ``SessionStorage.find_memory``."""
-        return await self.base.find_memory(scope, key)
+        return await self._memory_target(scope).find_memory(scope, key)
 
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
         """Hand on; see ``SessionStorage.list_memories``."""
-        return await self.base.list_memories(scope)
+        return await self._memory_target(scope).list_memories(scope)
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Hand on; see ``SessionStorage.delete_memory``."""
-        return await self.base.delete_memory(scope, key)
+        return await self._memory_target(scope).delete_memory(scope, key)
 
     async def clear_memories(self, scope: MemoryScope) -> int:
         """Hand on; see ``SessionStorage.clear_memories``."""
-        return await self.base.clear_memories(scope)
+        return await self._memory_target(scope).clear_memories(scope)
 
     async def purge_expired(self) -> Purged:
         """Hand on; see ``SessionStorage.purge_expired``."""

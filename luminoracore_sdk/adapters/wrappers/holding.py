@@ -1,21 +1,20 @@
 """Sessions that are written only when they are told to be (``auto_save=False``)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from heapq import merge
 
 import attrs
 
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.adapters.storage.rules import MAX_BATCH
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.locks import SessionLocks
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.drafts import DraftStorage
 from luminoracore_sdk.application.ports.records import (
-    AppendReceipt,
     MemoryRecord,
     MemoryScope,
     MessageRange,
-    MessageRecord,
     Page,
     Purged,
     SessionQuery,
@@ -25,8 +24,6 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError
 
 __all__ = ["HoldingStorage"]
-
-_BATCH = 1000
 
 
 @attrs.define
@@ -52,15 +49,24 @@ class _Held:
 class HoldingStorage(StorageWrapper, DraftStorage):
     """Keeps back the writes of held sessions in memory; hands on those of all others.
 
-    Deleting a held session deletes it below too, at once. Memory of users is never held.
+    Deleting a held session deletes it below too, at once. Memory of users is never held. A write to the
+    memory of a session that ``wanted`` names begins to hold it.
 
     Args:
         base: The storage below.
         clock: For stamps of held records.
+        wanted: Whether a session is one to hold; by default none is, unless ``hold`` is called.
     """
 
-    def __init__(self, base: SessionStorage, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        base: SessionStorage,
+        *,
+        clock: Clock | None = None,
+        wanted: Callable[[SessionRecord], bool] = lambda _: False,
+    ) -> None:
         super().__init__(base)
+        self._wanted = wanted
         self._staging = InMemoryStorage(clock=clock)
         self._held: dict[str, _Held] = {}
         self._locks = SessionLocks()
@@ -74,11 +80,8 @@ class HoldingStorage(StorageWrapper, DraftStorage):
         """Tell whether a session's writes are kept back."""
         return session_id in self._held
 
-    def _place(self, session_id: str) -> SessionStorage:
+    def _target(self, session_id: str) -> SessionStorage:
         return self._staging if session_id in self._held else self.base
-
-    def _memory_place(self, scope: MemoryScope) -> SessionStorage:
-        return self._place(scope.owner_id) if scope.kind == "session" else self.base
 
     async def close(self) -> None:
         """Close the storage below; what is held and not flushed is gone."""
@@ -101,25 +104,19 @@ class HoldingStorage(StorageWrapper, DraftStorage):
 
     async def _staged(self, session_id: str) -> _Held:
         record = await self.base.find_session(session_id)
-        held = _Held()
-        if record is not None:
-            staged = await self._staging.put_session(record)
-            last = record.last_position
-            held = _Held(record.version, last, last, staged_version=staged.version)
-            await self._stage_messages(session_id, before=record.last_position + 1)
-            for memory in await self.base.list_memories(MemoryScope("session", session_id)):
-                held.memories[memory.key] = await self._staging.put_memory(memory)
-        return held
-
-    async def _stage_messages(self, session_id: str, *, before: int) -> None:
-        batch: list[MessageRecord] = []
-        async for message in self.base.stream_messages(session_id, before=before):
-            batch.append(message)
-            if len(batch) == _BATCH:
-                await self._staging.append_messages(session_id, batch)
-                batch = []
-        if batch:
-            await self._staging.append_messages(session_id, batch)
+        if record is None:
+            return _Held()
+        last = record.last_position
+        messages = [message async for message in self.base.stream_messages(session_id, before=last + 1)]
+        memories = await self.base.list_memories(MemoryScope("session", session_id))
+        self._staging.adopt(record, messages, memories)
+        return _Held(
+            version=record.version,
+            position=last,
+            floor=last,
+            memories={memory.key: memory for memory in memories},
+            staged_version=record.version,
+        )
 
     async def unsaved(self) -> list[str]:
         """Return the ids of held sessions with something that is not written yet."""
@@ -131,7 +128,13 @@ class HoldingStorage(StorageWrapper, DraftStorage):
         if record is None:
             return False
         saved = (held.staged_version, held.position, held.position)
-        return (record.version, record.last_position, held.floor) != saved
+        if (record.version, record.last_position, held.floor) != saved:
+            return True
+        return await self._staged_memories(session_id) != held.memories
+
+    async def _staged_memories(self, session_id: str) -> dict[str, MemoryRecord]:
+        memories = await self._staging.list_memories(MemoryScope("session", session_id))
+        return {memory.key: memory for memory in memories}
 
     async def flush(self, session_id: str) -> None:
         """Write what was kept back of one session; see ``DraftStorage.flush``."""
@@ -143,6 +146,8 @@ class HoldingStorage(StorageWrapper, DraftStorage):
         record = await self._staging.find_session(session_id) if held else None
         if held is None or record is None:
             return
+        if record.ttl_us is not None and not await self.base.session_exists(session_id):
+            held = self._held[session_id] = _Held()  # it expired below while it lived on here
         if record.version != held.staged_version:
             stored = await self.base.put_session(record, expected_version=held.version)
             held.version, held.staged_version = stored.version, record.version
@@ -165,23 +170,17 @@ class HoldingStorage(StorageWrapper, DraftStorage):
         held.position = held.floor
 
     async def _flush_messages(self, session_id: str, held: _Held) -> None:
-        unsaved = self._staging.stream_messages(session_id, after=held.position, chunk=_BATCH)
-        batch: list[MessageRecord] = []
-        async for message in unsaved:
-            batch.append(message)
-            if len(batch) == _BATCH:
-                await self._flush_batch(session_id, held, batch)
-                batch = []
-        if batch:
-            await self._flush_batch(session_id, held, batch)
-
-    async def _flush_batch(self, session_id: str, held: _Held, batch: list[MessageRecord]) -> None:
-        receipt = await self.base.append_messages(session_id, batch, expected_last=held.position)
-        held.position = held.floor = receipt.last_position
+        while True:
+            span = MessageRange(after=held.position, limit=MAX_BATCH)
+            batch = await self._staging.read_messages(session_id, span)
+            if not batch:
+                return
+            receipt = await self.base.append_messages(session_id, batch, expected_last=held.position)
+            held.position = held.floor = receipt.last_position
 
     async def _flush_memories(self, scope: MemoryScope, held: _Held) -> None:
-        staged = {memory.key: memory for memory in await self._staging.list_memories(scope)}
-        for key in held.memories.keys() - staged.keys():
+        staged = await self._staged_memories(scope.owner_id)
+        for key in sorted(held.memories.keys() - staged.keys()):
             await self.base.delete_memory(scope, key)
             del held.memories[key]
         for key, memory in staged.items():
@@ -190,17 +189,6 @@ class HoldingStorage(StorageWrapper, DraftStorage):
                 held.memories[key] = memory
 
     # -- sessions --------------------------------------------------------------------------------
-
-    async def put_session(
-        self, record: SessionRecord, *, expected_version: int | None = None
-    ) -> SessionRecord:
-        """Put here or below; see ``SessionStorage.put_session``."""
-        place = self._place(record.session_id)
-        return await place.put_session(record, expected_version=expected_version)
-
-    async def find_session(self, session_id: str) -> SessionRecord | None:
-        """Find here or below; see ``SessionStorage.find_session``."""
-        return await self._place(session_id).find_session(session_id)
 
     async def delete_session(self, session_id: str) -> bool:
         """Delete here and below; see ``SessionStorage.delete_session``."""
@@ -231,43 +219,34 @@ class HoldingStorage(StorageWrapper, DraftStorage):
 
     # -- messages and memory ---------------------------------------------------------------------
 
-    async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
-    ) -> AppendReceipt:
-        """Append here or below; see ``SessionStorage.append_messages``."""
-        place = self._place(session_id)
-        return await place.append_messages(session_id, messages, expected_last=expected_last)
-
-    async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
-        """Read here or below; see ``SessionStorage.read_messages``."""
-        return await self._place(session_id).read_messages(session_id, span)
-
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Truncate here or below; see ``SessionStorage.truncate_messages``."""
-        removed = await self._place(session_id).truncate_messages(session_id, after=after)
+        removed = await super().truncate_messages(session_id, after=after)
         if held := self._held.get(session_id):
             held.floor = min(held.floor, after)
         return removed
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Put here or below; see ``SessionStorage.put_memory``."""
-        return await self._memory_place(record.scope).put_memory(record, max_entries=max_entries)
-
-    async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
-        """Find here or below; see ``SessionStorage.find_memory``."""
-        return await self._memory_place(scope).find_memory(scope, key)
-
-    async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
-        """List here or below; see ``SessionStorage.list_memories``."""
-        return await self._memory_place(scope).list_memories(scope)
+        await self._hold_if_wanted(record.scope)
+        return await super().put_memory(record, max_entries=max_entries)
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete here or below; see ``SessionStorage.delete_memory``."""
-        return await self._memory_place(scope).delete_memory(scope, key)
+        await self._hold_if_wanted(scope)
+        return await super().delete_memory(scope, key)
 
     async def clear_memories(self, scope: MemoryScope) -> int:
         """Clear here or below; see ``SessionStorage.clear_memories``."""
-        return await self._memory_place(scope).clear_memories(scope)
+        await self._hold_if_wanted(scope)
+        return await super().clear_memories(scope)
+
+    async def _hold_if_wanted(self, scope: MemoryScope) -> None:
+        if scope.kind != "session" or scope.owner_id in self._held:
+            return
+        record = await self.base.find_session(scope.owner_id)
+        if record is not None and self._wanted(record):
+            await self.hold(scope.owner_id)
 
     async def purge_expired(self) -> Purged:
         """Purge here and below; what is held counts where it is."""

@@ -50,7 +50,10 @@ class SessionProviders:
         passed = config if isinstance(config, ProviderConfig) else ProviderConfig.from_dict(config)
         stored = session.provider or {}
         if passed.name != stored.get("name"):
-            raise ProviderError(f"the session's provider is {stored.get('name')!r}, not {passed.name!r}")
+            raise ProviderError(
+                f"the session's provider is {stored.get('name')!r}, not {passed.name!r}; "
+                "update_provider() changes it"
+            )
         known = attrs.evolve(
             passed,
             model=passed.model or stored["model"],

@@ -1,7 +1,7 @@
 """The use cases of a session: create, resume, talk, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
@@ -200,9 +200,35 @@ class SessionManager:
         Safe against other writers: their changes to other fields stay.
         """
         changes = check_personality(personality)
+
+        def changed(session: Session) -> Session:
+            return attrs.evolve(session, personality=merge_personality(session.personality, changes))
+
+        return await self._change(session_id, changed)
+
+    async def update_provider(
+        self, session_id: str, provider_config: Mapping[str, Any] | ProviderConfig
+    ) -> bool:
+        """Let another provider, or another model, answer from now on; False: no such session.
+
+        Stored like that of ``create_session``: without the key.
+
+        Raises:
+            ProviderError: A provider_config that cannot work; nothing was changed.
+        """
+        provider = self._providers.checked(provider_config)
+        updated = await self._change(
+            session_id, lambda session: attrs.evolve(session, provider=provider.public())
+        )
+        self._providers.forget(session_id)
+        if updated:
+            self._providers.remember(session_id, provider)
+        return updated
+
+    async def _change(self, session_id: str, changed: Callable[[Session], Session]) -> bool:
+        """Read, change and write a session until nobody else has written in between."""
         while (session := await self._sessions.take(session_id)) is not None:
-            changed = attrs.evolve(session, personality=merge_personality(session.personality, changes))
-            record = self._tools.codec.session_record(changed)
+            record = self._tools.codec.session_record(changed(session))
             try:
                 await self._drafts.put_session(record, expected_version=session.version)
             except ConflictError:

@@ -30,6 +30,8 @@ class Script:
         answers: One a call, the last one for all further calls: a text, a whole response, or an error.
             In a stream, a text comes word by word and an error after the first word.
         turns: Suspensions before each answer, so that others can run in between.
+        asked: Set from the first call on.
+        may_answer: Answers wait until it is set; it is, unless a test clears it.
         calls: What came in, in order.
         active: Calls under way.
         most_active: The most there ever were at a time.
@@ -38,10 +40,15 @@ class Script:
 
     answers: list[str | ChatResponse | BaseException] = attrs.field(factory=lambda: ["An answer."])
     turns: int = 0
+    asked: asyncio.Event = attrs.field(factory=asyncio.Event)
+    may_answer: asyncio.Event = attrs.field(factory=asyncio.Event)
     calls: list[Call] = attrs.field(factory=list)
     active: int = 0
     most_active: int = 0
     closed: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.may_answer.set()
 
     @property
     def prompts(self) -> list[list[tuple[str, Any]]]:
@@ -50,6 +57,7 @@ class Script:
     @contextmanager
     def answering(self, call: Call) -> Iterator[str | ChatResponse | BaseException]:
         self.calls.append(call)
+        self.asked.set()
         self.active += 1
         self.most_active = max(self.most_active, self.active)
         try:
@@ -79,6 +87,7 @@ def scripted(name: str = "scripted") -> Iterator[Script]:
         ) -> ChatResponse:
             parameters = {"temperature": temperature, "max_tokens": max_tokens, **kwargs}
             with script.answering(self._call(messages, parameters)) as answer:
+                await script.may_answer.wait()
                 for _ in range(script.turns):
                     await asyncio.sleep(0)
                 if isinstance(answer, BaseException):

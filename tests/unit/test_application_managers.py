@@ -6,7 +6,7 @@ import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.records import SessionRecord
-from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import ProviderError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager
 from luminoracore_sdk.types.session import Message, SessionConfig
 
@@ -74,3 +74,18 @@ async def test_more_sessions_than_a_page_holds_are_listed() -> None:
 def test_one_text_is_no_list_of_tags() -> None:
     with pytest.raises(ValidationError, match="a list of texts"):
         SessionConfig(tags="vip")
+
+
+async def test_another_provider_answers_after_an_update_and_after_a_restart() -> None:
+    storage = InMemoryStorage()
+    async with SessionManager(storage) as manager:
+        session_id = await manager.create_session({}, {"name": "openai", "api_key": "sk-secret"})
+        assert await manager.update_provider(session_id, {"name": "echo", "model": "other"}) is True
+        assert (await manager.send_message(session_id, "hi")).model == "other"
+        assert await manager.update_provider("unknown", {"name": "echo"}) is False
+    async with SessionManager(storage) as manager:
+        assert (await manager.send_message(session_id, "hi")).model == "other"
+        with pytest.raises(ProviderError, match="update_provider"):
+            await manager.load_session(session_id, provider_config={"name": "openai", "api_key": "k"})
+        with pytest.raises(ProviderError, match="no provider 'nope'"):
+            await manager.update_provider(session_id, {"name": "nope"})

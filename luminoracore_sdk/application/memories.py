@@ -89,11 +89,6 @@ class MemoryManager:
     ) -> MemoryEntry:
         now = self._tools.clock.now()
         seconds = self.config.ttl if ttl is None else ttl
-        try:
-            known = MemoryCategory(category)
-        except ValueError as exc:
-            valid = ", ".join(MemoryCategory)
-            raise ValidationError(f"category {category!a} is not one of: {valid}") from exc
         return MemoryEntry(
             key=key,
             value=value,
@@ -101,7 +96,7 @@ class MemoryManager:
             updated_at=now,
             expires_at=None if seconds is None else now + lifetime(seconds),
             importance=importance,
-            category=known,
+            category=category,
         )
 
     async def _put(self, session_id: str, entry: MemoryEntry) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject
-from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
+from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.values import parse_time
 
 __all__ = ["imported_entries"]
@@ -38,10 +38,6 @@ def _imported(key: str, data: Any) -> MemoryEntry:
         raise ValidationError(f"exported memory {key[:40]!a} needs 'value' and 'created_at'")
     created = parse_time(data["created_at"])
     expires = data.get("expires_at")
-    try:
-        category = MemoryCategory(data.get("category", "fact"))
-    except ValueError as exc:
-        raise ValidationError(f"exported memory {key[:40]!a} has an unknown category") from exc
     return MemoryEntry(
         key=key,
         value=data["value"],
@@ -49,5 +45,5 @@ def _imported(key: str, data: Any) -> MemoryEntry:
         updated_at=parse_time(data.get("updated_at") or created),
         expires_at=None if expires is None else parse_time(expires),
         importance=data.get("importance", 1.0),
-        category=category,
+        category=data.get("category", "fact"),
     )

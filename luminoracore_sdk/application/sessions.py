@@ -11,6 +11,7 @@ import attrs
 from luminoracore_sdk.application.conversations import ConversationManager
 from luminoracore_sdk.application.dialogue import Dialogue
 from luminoracore_sdk.application.held import HeldSessions
+from luminoracore_sdk.application.listing import headers
 from luminoracore_sdk.application.memories import MemoryManager
 from luminoracore_sdk.application.ports.drafts import DraftStorage
 from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
@@ -300,14 +301,8 @@ class SessionManager:
 
     async def list_sessions(self, *, user_id: str | None = None, tag: str | None = None) -> list[str]:
         """Return the ids of all sessions, or of one user or label, by time of creation, then id."""
-        ids: list[str] = []
-        query = SessionQuery(user_id=user_id, tag=tag, limit=1000)
-        while True:
-            page = await self._drafts.query_sessions(query)
-            ids.extend(record.session_id for record in page.sessions)
-            if page.next_cursor is None:
-                return ids
-            query = attrs.evolve(query, cursor=page.next_cursor)
+        query = SessionQuery(user_id=user_id, tag=tag)
+        return [record.session_id async for record in headers(self._drafts, query)]
 
     async def get_session_info(self, session_id: str) -> JSONObject | None:
         """Return a summary of a session, or None.

@@ -9,7 +9,7 @@ import attrs
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message
-from luminoracore_sdk.domain.values import parse_time, to_utc
+from luminoracore_sdk.domain.values import check_id, parse_time, to_utc
 
 __all__ = ["Conversation"]
 
@@ -63,13 +63,20 @@ class Conversation:
         Raises:
             ValidationError: A field is missing or wrong.
         """
-        try:
-            return cls(
-                session_id=data["session_id"],
-                messages=[Message.from_dict(item) for item in data.get("messages", [])],
-                metadata=dict(data.get("metadata") or {}),
-                created_at=parse_time(data["created_at"]),
-                updated_at=parse_time(data["updated_at"]),
-            )
-        except KeyError as exc:
-            raise ValidationError(f"a conversation needs the field {exc}") from exc
+        if not isinstance(data, Mapping):
+            raise ValidationError(f"a conversation must be a JSON object, not {type(data).__name__}")
+        fields = {"session_id", "messages", "metadata", "created_at", "updated_at"}
+        if unknown := sorted(map(str, set(data) - fields)):
+            raise ValidationError(f"a conversation has no field {unknown[0]!a}")
+        if missing := [name for name in ("session_id", "created_at", "updated_at") if name not in data]:
+            raise ValidationError(f"a conversation needs the field {missing[0]!r}")
+        messages, metadata = data.get("messages", []), data.get("metadata", {})
+        if not isinstance(messages, list) or not isinstance(metadata, dict):
+            raise ValidationError("a conversation has a list 'messages' and a JSON object 'metadata'")
+        return cls(
+            session_id=check_id(data["session_id"]),
+            messages=[Message.from_dict(item) for item in messages],
+            metadata=dict(metadata),
+            created_at=parse_time(data["created_at"]),
+            updated_at=parse_time(data["updated_at"]),
+        )

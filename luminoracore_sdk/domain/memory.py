@@ -44,6 +44,14 @@ def _check_key(_: object, __: object, value: str) -> None:
     check_id(value, "memory key")
 
 
+def _to_category(value: object) -> MemoryCategory:
+    try:
+        return MemoryCategory(value)  # type: ignore[arg-type]  # whatever it is, it is one or refused
+    except ValueError as exc:
+        valid = ", ".join(MemoryCategory)
+        raise ValidationError(f"category {value!a} is not one of: {valid}") from exc
+
+
 @attrs.frozen(kw_only=True)
 class MemoryEntry:
     """One remembered value.
@@ -64,7 +72,7 @@ class MemoryEntry:
     updated_at: datetime = attrs.field(converter=to_utc)
     expires_at: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(to_utc))
     importance: float = attrs.field(default=1.0, validator=_check_importance)
-    category: MemoryCategory = attrs.field(default=MemoryCategory.FACT, converter=MemoryCategory)
+    category: MemoryCategory = attrs.field(default=MemoryCategory.FACT, converter=_to_category)
 
     def to_dict(self) -> JSONObject:
         """Return a JSON object with ISO 8601 times."""

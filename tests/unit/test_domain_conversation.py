@@ -50,3 +50,28 @@ def test_a_dictionary_without_a_needed_field_is_refused(missing: str) -> None:
 def test_a_naive_time_is_refused() -> None:
     with pytest.raises(ValidationError, match="naive"):
         Conversation("s", created_at=datetime(2026, 1, 1), updated_at=NOON)  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        {"unknown": 1},
+        {"messages": 5},
+        {"messages": None},
+        {"metadata": []},
+        {"session_id": 5},
+        {"session_id": ""},
+        {"created_at": "yesterday"},
+    ],
+    ids=repr,
+)
+def test_what_is_no_conversation_is_refused(data: Any) -> None:
+    whole = {
+        "session_id": "s",
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "updated_at": "2026-01-01T00:00:00+00:00",
+    }
+    with pytest.raises(ValidationError):
+        Conversation.from_dict({**whole, **data} if isinstance(data, dict) else data)

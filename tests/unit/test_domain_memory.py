@@ -95,3 +95,9 @@ def test_a_ttl_is_a_duration() -> None:
 def test_a_ttl_that_is_no_time_above_zero_is_refused(seconds: Any) -> None:
     with pytest.raises(ValidationError, match="ttl must be"):
         lifetime(seconds)
+
+
+@pytest.mark.parametrize("category", ["x", None, 5, ["fact"]])
+def test_a_category_that_is_none_is_refused(category: Any) -> None:
+    with pytest.raises(ValidationError, match="is not one of: fact, topic, preference, context, emotion"):
+        attrs.evolve(ENTRY, category=category)

@@ -7,7 +7,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 
-from luminoracore_sdk.domain.errors import InvalidJSONError
+from luminoracore_sdk.domain.errors import ConfigurationError, InvalidJSONError
 from luminoracore_sdk.domain.json_value import same_json
 from luminoracore_sdk.optimization import OptimizationConfig, Optimizer
 from luminoracore_sdk.testing import json_values
@@ -108,3 +108,11 @@ def test_what_no_optimizer_made_is_returned_as_it_is() -> None:
 def test_nan_is_refused() -> None:
     with pytest.raises(InvalidJSONError):
         Optimizer().compress({"a": float("nan")})
+
+
+@pytest.mark.parametrize(
+    "fields", [{"cache_size": 0}, {"cache_size": "x"}, {"cache_size": True}, {"key_abbreviation": "no"}]
+)
+def test_settings_that_mean_nothing_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(fields))):
+        OptimizationConfig(**fields)

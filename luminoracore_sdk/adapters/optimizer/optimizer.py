@@ -8,6 +8,7 @@ import attrs
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.optimizer.notation import MARK, REPEAT, TABLE, expand, write_key
+from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.domain.json_value import check_json, copy_json
 
 __all__ = ["OptimizationConfig", "Optimizer"]
@@ -16,6 +17,16 @@ _LARGEST_CACHED = 64 * 1024
 """Bytes of JSON above which a value is not worth the memory of a cache entry."""
 
 _SMALLEST_REPEAT = len('{"@":10}')
+
+
+def _flag(_: object, attribute: Any, value: object) -> None:
+    if type(value) is not bool:
+        raise ConfigurationError(f"{attribute.name} must be True or False, not {value!r}")
+
+
+def _size(_: object, attribute: Any, value: Any) -> None:
+    if type(value) is not int or value < 1:
+        raise ConfigurationError(f"{attribute.name} must be a whole number of at least 1, not {value!r}")
 
 
 @attrs.frozen
@@ -31,12 +42,12 @@ class OptimizationConfig:
         cache_size: How many.
     """
 
-    key_abbreviation: bool = True
-    compact_format: bool = True
-    minify_json: bool = True
-    deduplicate_memory: bool = True
-    cache_enabled: bool = True
-    cache_size: int = attrs.field(default=128, validator=attrs.validators.ge(1))
+    key_abbreviation: bool = attrs.field(default=True, validator=_flag)
+    compact_format: bool = attrs.field(default=True, validator=_flag)
+    minify_json: bool = attrs.field(default=True, validator=_flag)
+    deduplicate_memory: bool = attrs.field(default=True, validator=_flag)
+    cache_enabled: bool = attrs.field(default=True, validator=_flag)
+    cache_size: int = attrs.field(default=128, validator=_size)
 
 
 class Optimizer:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import attrs
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.application.listing import headers
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
     MessageRange,
@@ -26,8 +27,6 @@ from luminoracore_sdk.domain.errors import (
 from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["DocumentCalls"]
-
-_LISTING_PAGE = 1000
 
 
 class DocumentCalls(SessionStorage):
@@ -66,14 +65,7 @@ class DocumentCalls(SessionStorage):
 
     async def list_sessions(self) -> list[str]:
         """Return every id, by time of creation; see ``SessionStorage.list_sessions``."""
-        ids: list[str] = []
-        query = SessionQuery(limit=_LISTING_PAGE)
-        while True:
-            page = await self.query_sessions(query)
-            ids.extend(record.session_id for record in page.sessions)
-            if page.next_cursor is None:
-                return ids
-            query = attrs.evolve(query, cursor=page.next_cursor)
+        return [record.session_id async for record in headers(self, SessionQuery())]
 
     async def session_exists(self, session_id: str) -> bool:
         """Tell whether there is such a session."""

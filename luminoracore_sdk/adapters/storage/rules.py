@@ -2,17 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
+from luminoracore_sdk.application.ports.records import MAX_BATCH, MAX_PAGE, AppendReceipt, MessageRecord
 from luminoracore_sdk.domain.errors import ConflictError, ValidationError
 from luminoracore_sdk.domain.message import MessageRole
 
 __all__ = ["MAX_BATCH", "MAX_PAGE", "ROLES", "check_times", "is_live", "replay_receipt"]
-
-MAX_BATCH = 1000
-"""Most messages in one append: six columns each stay below SQLite's and PostgreSQL's 32,766 parameters."""
-
-MAX_PAGE = 1000
-"""Most sessions in one page of a listing."""
 
 MAX_MICROSECONDS = 2**62
 """Largest time or duration: the sum of two still fits the 64-bit integers of every backend."""

@@ -6,12 +6,12 @@ from heapq import merge
 import attrs
 
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
-from luminoracore_sdk.adapters.storage.rules import MAX_BATCH
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.locks import SessionLocks
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.drafts import DraftStorage
 from luminoracore_sdk.application.ports.records import (
+    MAX_BATCH,
     MemoryRecord,
     MemoryScope,
     MessageRange,

@@ -9,7 +9,11 @@ from collections.abc import Iterable
 
 import attrs
 
+from luminoracore_sdk.domain.errors import ValidationError
+
 __all__ = [
+    "MAX_BATCH",
+    "MAX_PAGE",
     "AppendReceipt",
     "MemoryRecord",
     "MemoryScope",
@@ -21,6 +25,13 @@ __all__ = [
     "SessionQuery",
     "SessionRecord",
 ]
+
+
+MAX_BATCH = 1000
+"""Most messages in one append: six columns each stay below SQLite's and PostgreSQL's 32,766 parameters."""
+
+MAX_PAGE = 1000
+"""Most sessions in one page of a listing."""
 
 
 @attrs.frozen
@@ -129,6 +140,11 @@ class MessageRange:
     newest: bool = False
 
 
+def _check_kind(_: object, __: object, value: str) -> None:
+    if value not in ("session", "user"):
+        raise ValidationError(f"a memory scope is of kind session or user, not {value!a}")
+
+
 @attrs.frozen
 class MemoryScope:
     """Whose memory: a session's or a user's.
@@ -138,7 +154,7 @@ class MemoryScope:
         owner_id: The id of the session or user.
     """
 
-    kind: str = attrs.field(validator=attrs.validators.in_(("session", "user")))
+    kind: str = attrs.field(validator=_check_kind)
     owner_id: str
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import attrs
 
@@ -168,6 +168,7 @@ def _path_of(connection_string: str, kind: StorageType) -> Path:
     return Path("/" + path.lstrip("/") if path.startswith("/") else path).expanduser()
 
 
+_SHOWN_URLS = ("memory://", "file:///folder", "sqlite:///file.db")
 _SCHEMES = {
     "memory": StorageType.MEMORY,
     "file": StorageType.JSON,
@@ -193,10 +194,14 @@ def storage_config_from_url(url: str) -> StorageConfig:
         UnsupportedStorageTypeError: No such scheme; lists the valid ones.
         ConfigurationError: The URL names no place.
     """
-    kind = _SCHEMES.get(urlsplit(url).scheme) if "://" in url else None
+    scheme, separator, place = url.partition("://")
+    kind = _SCHEMES.get(scheme) if separator else None
     if kind is None:
-        scheme = url.partition("://")[0] if "://" in url else url
-        raise UnsupportedStorageTypeError(scheme, [f"{known}://" for known in _SCHEMES])
+        raise UnsupportedStorageTypeError(url if not separator else scheme, _SHOWN_URLS)
+    if kind is StorageType.MEMORY and place:
+        raise ConfigurationError("memory:// takes nothing behind it")
+    if scheme == "sqlite" and not place.startswith("/"):
+        raise ConfigurationError(f"a SQLite URL has three slashes or four: sqlite:///{place}")
     config = StorageConfig(storage_type=kind, connection_string=url)
     if kind in _FILES:
         config.path  # noqa: B018  # refuses a URL without a path now, not at first use

@@ -22,7 +22,10 @@ def _to_flag(text: Any, _: Any) -> bool:
     try:
         return _FLAGS[str(text).strip().lower()]
     except KeyError:
-        raise ValueError(f"{text!r} is not one of: {', '.join(_FLAGS)}") from None
+        raise ValueError("not a flag") from None
+
+
+_WANTED = {bool: f"one of {', '.join(_FLAGS)}", int: "a whole number", float: "a number"}
 
 
 def _make_converter() -> cattrs.Converter:
@@ -77,4 +80,5 @@ def _value(variable: str, text: str, kind: Any) -> Any:
     try:
         return _CONVERTER.structure(text, kind)
     except (ValueError, TypeError) as exc:
-        raise ConfigurationError(f"environment variable {variable}: {exc}") from exc
+        wanted = _WANTED.get(kind, f"a {kind}")
+        raise ConfigurationError(f"environment variable {variable} must be {wanted}, not {text!a}") from exc

@@ -172,7 +172,7 @@ def test_a_url_without_a_path_is_refused_at_once(url: str) -> None:
 
 
 def test_a_memory_url_with_something_behind_it_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="connection_string has no meaning for storage type memory"):
+    with pytest.raises(ConfigurationError, match="takes nothing behind it"):
         storage_config_from_url("memory://somewhere")
 
 
@@ -226,3 +226,13 @@ def test_a_history_of_no_length_is_refused(max_history: Any) -> None:
 def test_a_query_in_a_url_is_refused_instead_of_becoming_a_file_name(url: str) -> None:
     with pytest.raises(ConfigurationError, match="takes no query"):
         storage_config_from_url(url)
+
+
+def test_a_sqlite_url_of_two_slashes_is_refused_with_the_right_one() -> None:
+    with pytest.raises(ConfigurationError, match="sqlite:///x.db"):
+        storage_config_from_url("sqlite://x.db")
+
+
+def test_a_bare_path_is_answered_with_urls_that_work() -> None:
+    with pytest.raises(ConfigurationError, match="memory://, file:///folder, sqlite:///file.db"):
+        storage_config_from_url("x.db")

@@ -229,10 +229,10 @@ def test_a_query_in_a_url_is_refused_instead_of_becoming_a_file_name(url: str) -
 
 
 def test_a_sqlite_url_of_two_slashes_is_refused_with_the_right_one() -> None:
-    with pytest.raises(ConfigurationError, match="sqlite:///x.db"):
+    with pytest.raises(ConfigurationError, match=r"sqlite:///x\.db"):
         storage_config_from_url("sqlite://x.db")
 
 
 def test_a_bare_path_is_answered_with_urls_that_work() -> None:
-    with pytest.raises(ConfigurationError, match="memory://, file:///folder, sqlite:///file.db"):
+    with pytest.raises(ConfigurationError, match=r"memory://, file:///folder, sqlite:///file\.db"):
         storage_config_from_url("x.db")

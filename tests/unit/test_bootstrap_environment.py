@@ -79,11 +79,11 @@ def test_flags_can_be_switched_off_in_several_ways(text: str) -> None:
         ({"LUMINORA_STORAGE_TYPE": "json"}, "known are: LUMINORA_STORAGE_STORAGE_TYPE"),
         (
             {"LUMINORA_MEMORY_ENABLED": "maybe"},
-            "LUMINORA_MEMORY_ENABLED must be one of true, 1, yes, on, false, 0, no, off, not 'maybe'",
+            "ENABLED must be one of true, 1, .*, not 'maybe'",
         ),
         (
             {"LUMINORA_MEMORY_MAX_ENTRIES": "many"},
-            "LUMINORA_MEMORY_MAX_ENTRIES must be a whole number, not 'many'",
+            "MAX_ENTRIES must be a whole number, not 'many'",
         ),
         ({"LUMINORA_MEMORY_TTL": "soon"}, "LUMINORA_MEMORY_TTL must be a number, not 'soon'"),
         ({"LUMINORA_MAX_HISTORY": "x"}, "LUMINORA_MAX_HISTORY must be a whole number, not 'x'"),

@@ -74,6 +74,8 @@ class ProviderConfig:
         Raises:
             ProviderError: Not an object, a field missing, unknown or wrong.
         """
+        if data is None:
+            raise ProviderError("""provider_config needs a 'name', for example {"name": "echo"}""")
         if not isinstance(data, Mapping):
             raise ProviderError(f"provider_config must be a dict, not {type(data).__name__}")
         known = [field.name for field in attrs.fields(cls)]
@@ -81,8 +83,10 @@ class ProviderConfig:
             raise ProviderError(
                 f"provider_config has an unknown key {unknown[0]!a}; it knows: {', '.join(known)}"
             )
+        if data.get("name") is None:
+            raise ProviderError("provider_config needs a 'name'")
         extra = data.get("extra")
-        values = {**data, "name": data.get("name"), "extra": {} if extra is None else extra}
+        values = {**data, "extra": {} if extra is None else extra}
         if isinstance(values["extra"], Mapping):
             values["extra"] = copy_json(dict(values["extra"]))
         return cls(**values)

@@ -1,5 +1,6 @@
 """Makes providers by name: the built-in ones, and those that a program registers."""
 
+import inspect
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -9,9 +10,11 @@ from luminoracore_sdk.adapters.providers.echo import EchoProvider
 from luminoracore_sdk.adapters.providers.http import HttpProvider
 from luminoracore_sdk.adapters.providers.openai_compatible import OpenAIProvider
 from luminoracore_sdk.adapters.providers.presets import OPENAI_COMPATIBLE, provider_key
+from luminoracore_sdk.adapters.providers.redaction import Secrets, scrub_error
 from luminoracore_sdk.application.ports.provider import BaseProvider
 from luminoracore_sdk.domain.chat import ProviderConfig
-from luminoracore_sdk.domain.errors import ProviderError, shown
+from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, ProviderError
+from luminoracore_sdk.domain.errors.base import shown
 from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["ProviderFactory"]
@@ -38,12 +41,16 @@ class ProviderFactory:
         """Make a class available under a name; it takes the place of one that is there already.
 
         Raises:
-            ProviderError: The name is empty, or the class is not below ``BaseProvider``.
+            ProviderError: The name is empty, or the class is not below ``BaseProvider`` or leaves out one
+                of its abstract methods.
         """
         if not isinstance(name, str) or not name.strip():
             raise ProviderError("a provider needs a name")
         if not isinstance(provider_class, type) or not issubclass(provider_class, BaseProvider):
             raise ProviderError(f"provider {shown(name)}: its class must be a subclass of BaseProvider")
+        if inspect.isabstract(provider_class):
+            left_out = ", ".join(sorted(provider_class.__abstractmethods__))
+            raise ProviderError(f"provider {shown(name)}: {provider_class.__name__} leaves out {left_out}")
         cls._registered[provider_key(name)] = provider_class
 
     @classmethod
@@ -86,11 +93,22 @@ class ProviderFactory:
         A configuration without a key gets the one of ``<NAME>_API_KEY``, if that is set.
 
         Raises:
-            ProviderError: Unknown name or wrong setting.
+            ProviderError: Unknown name or wrong setting; or the class raises an error that is not ours,
+                which is chained.
             ProviderAuthenticationError: A key is needed and there is none.
             MissingDependencyError: The client package is not installed.
         """
-        return cls.get_provider_class(config.name)(with_environment_key(config))
+        found = cls.get_provider_class(config.name)
+        config = with_environment_key(config)
+        try:
+            return found(config)
+        except LuminoraCoreSDKError:
+            raise
+        except Exception as exc:
+            scrub_error(exc, Secrets(config))
+            raise ProviderError(
+                f"{config.name}: {found.__name__} cannot be made: {type(exc).__name__}"
+            ) from exc
 
     @classmethod
     def create_provider_from_dict(cls, data: object) -> BaseProvider:

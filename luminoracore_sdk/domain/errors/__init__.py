@@ -1,0 +1,113 @@
+"""The error tree: every error this package raises on purpose.
+
+::
+
+    LuminoraCoreSDKError
+    ├── ValidationError (ValueError)         the caller's value is wrong; nothing was done
+    │   ├── InvalidIdError                   an id that no backend could keep
+    │   ├── InvalidJSONError                 a value that is not JSON, NaN and infinities included
+    │   └── PayloadTooLargeError             above the backend's documented limit
+    ├── ConfigurationError (ValueError)      the wiring is wrong
+    │   ├── UnsupportedStorageTypeError      carries the valid types
+    │   └── MissingDependencyError (ImportError)   carries the pip command that helps
+    ├── SessionError
+    │   ├── SessionNotFoundError (LookupError)
+    │   └── SessionExistsError
+    ├── StorageError
+    │   ├── StorageUnavailableError          not reachable or not usable now; nothing was changed
+    │   │   ├── StorageBusyError             a lock was not given within the time limit
+    │   │   ├── StorageFullError             no space left
+    │   │   └── StorageReadOnlyError         no permission to write
+    │   ├── StorageClosedError               used after close()
+    │   ├── WrongEventLoopError              used on another event loop than it was opened on
+    │   ├── ConflictError                    somebody else wrote first; carries expected and actual
+    │   ├── CorruptRecordError               a record that cannot be read; carries backend and key
+    │   │   └── UnreadablePayloadError       written through a wrapper that is not switched on here
+    │   └── SchemaVersionError               the store is newer or older than this package
+    ├── NetworkError
+    ├── AuthenticationError
+    ├── RateLimitError
+    └── ProviderError
+        ├── ProviderAuthenticationError (AuthenticationError)
+        ├── ProviderRateLimitError (RateLimitError)      carries retry_after in seconds
+        ├── ProviderConnectionError (NetworkError)
+        │   └── ProviderTimeoutError (TimeoutError)
+        ├── ProviderResponseError            an answer that cannot be understood
+        └── ProviderStreamError (NetworkError)           a stream that ended before its end
+
+No error carries a message body, a memory value or a secret.
+"""
+
+from luminoracore_sdk.domain.errors.base import (
+    ConfigurationError,
+    InvalidIdError,
+    InvalidJSONError,
+    LuminoraCoreSDKError,
+    MissingDependencyError,
+    PayloadTooLargeError,
+    SessionError,
+    SessionExistsError,
+    SessionNotFoundError,
+    UnsupportedStorageTypeError,
+    ValidationError,
+)
+from luminoracore_sdk.domain.errors.provider import (
+    AuthenticationError,
+    NetworkError,
+    ProviderAuthenticationError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderRateLimitError,
+    ProviderResponseError,
+    ProviderStreamError,
+    ProviderTimeoutError,
+    RateLimitError,
+)
+from luminoracore_sdk.domain.errors.storage import (
+    ConflictError,
+    CorruptRecordError,
+    SchemaVersionError,
+    StorageBusyError,
+    StorageClosedError,
+    StorageError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageUnavailableError,
+    UnreadablePayloadError,
+    WrongEventLoopError,
+)
+
+__all__ = [
+    "AuthenticationError",
+    "ConfigurationError",
+    "ConflictError",
+    "CorruptRecordError",
+    "InvalidIdError",
+    "InvalidJSONError",
+    "LuminoraCoreSDKError",
+    "MissingDependencyError",
+    "NetworkError",
+    "PayloadTooLargeError",
+    "ProviderAuthenticationError",
+    "ProviderConnectionError",
+    "ProviderError",
+    "ProviderRateLimitError",
+    "ProviderResponseError",
+    "ProviderStreamError",
+    "ProviderTimeoutError",
+    "RateLimitError",
+    "SchemaVersionError",
+    "SessionError",
+    "SessionExistsError",
+    "SessionNotFoundError",
+    "StorageBusyError",
+    "StorageClosedError",
+    "StorageError",
+    "StorageFullError",
+    "StorageReadOnlyError",
+    "StorageUnavailableError",
+    "UnreadablePayloadError",
+    "UnsupportedStorageTypeError",
+    "ValidationError",
+    "WrongEventLoopError",
+]

@@ -1,0 +1,144 @@
+"""The root of the tree, and what callers, configuration and sessions do wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+__all__ = [
+    "ConfigurationError",
+    "InvalidIdError",
+    "InvalidJSONError",
+    "LuminoraCoreSDKError",
+    "MissingDependencyError",
+    "PayloadTooLargeError",
+    "SessionError",
+    "SessionExistsError",
+    "SessionNotFoundError",
+    "UnsupportedStorageTypeError",
+    "ValidationError",
+    "shown",
+]
+
+_SHOWN_ID_LENGTH = 80
+
+
+def shown(value: object) -> str:
+    """Return an id as an error shows it: quoted, escaped and cut to 80 characters."""
+    text = ascii(value)
+    return text if len(text) <= _SHOWN_ID_LENGTH else f"{text[:_SHOWN_ID_LENGTH]}…"
+
+
+class LuminoraCoreSDKError(Exception):
+    """Base of every error of this package.
+
+    Args:
+        message: What happened, to which key, on which backend, and what to do.
+        error_code: A stable name for programs; the class name when not given.
+        details: Facts for logs; never secrets or message bodies.
+    """
+
+    def __init__(
+        self, message: str, error_code: str | None = None, details: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.error_code = error_code or type(self).__name__
+        self.details: dict[str, Any] = dict(details or {})
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive pickling (process pools, task queues) whatever the constructor takes."""
+        return _rebuild, (type(self), self.args), self.__dict__
+
+    @classmethod
+    def _bare(cls, args: tuple[Any, ...]) -> Self:
+        error = cls.__new__(cls, *args)
+        error.args = args
+        return error
+
+
+def _rebuild(cls: type[LuminoraCoreSDKError], args: tuple[Any, ...]) -> LuminoraCoreSDKError:
+    return cls._bare(args)
+
+
+class ValidationError(LuminoraCoreSDKError, ValueError):
+    """A value from the caller breaks a rule; nothing was done with it."""
+
+
+class InvalidIdError(ValidationError):
+    """An id is empty, too long, or holds a character that not every backend can keep."""
+
+    def __init__(self, what: str, value: object, reason: str) -> None:
+        super().__init__(f"{what} {shown(value)} is refused: {reason}", details={"what": what})
+        self.what = what
+
+
+class InvalidJSONError(ValidationError):
+    """A value is not JSON: NaN, an infinity, a tuple, a non-string key, too deep."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where} is not JSON: {reason}", details={"where": where})
+        self.where = where
+        self.reason = reason
+
+
+class PayloadTooLargeError(ValidationError):
+    """A record is larger than the backend's documented limit; nothing was written."""
+
+    def __init__(self, *, backend: str, key: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"{key} is {size_bytes} bytes; {backend} keeps at most {limit_bytes} in one record",
+            details={"backend": backend, "size_bytes": size_bytes, "limit_bytes": limit_bytes},
+        )
+        self.backend = backend
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class ConfigurationError(LuminoraCoreSDKError, ValueError):
+    """The configuration cannot work as it stands."""
+
+
+class UnsupportedStorageTypeError(ConfigurationError):
+    """Storage type not supported; lists the ones that are."""
+
+    def __init__(self, given: object, valid: Sequence[str]) -> None:
+        super().__init__(
+            f"Storage type not supported: {shown(given)}. Valid types: {', '.join(valid)}",
+            details={"valid": list(valid)},
+        )
+        self.valid = tuple(valid)
+
+
+class MissingDependencyError(ConfigurationError, ImportError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, needed_by: str, extra: str) -> None:
+        super().__init__(
+            f'{needed_by} needs the {extra!r} extra: pip install "luminoracore-sdk[{extra}]"',
+            details={"extra": extra},
+        )
+        self.extra = extra
+
+
+class SessionError(LuminoraCoreSDKError):
+    """Something is wrong with a session."""
+
+
+class SessionNotFoundError(SessionError, LookupError):
+    """No such session; an expired one counts as absent."""
+
+    def __init__(self, session_id: str, *, backend: str | None = None) -> None:
+        place = f" in {backend} storage" if backend else ""
+        super().__init__(f"no session {shown(session_id)}{place}", details={"backend": backend})
+        self.session_id = session_id
+        self.backend = backend
+
+
+class SessionExistsError(SessionError):
+    """A session with that id is there already."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"session {shown(session_id)} exists already; load it, or delete it first")
+        self.session_id = session_id

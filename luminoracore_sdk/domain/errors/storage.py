@@ -1,0 +1,106 @@
+"""What a store cannot do."""
+
+from luminoracore_sdk.domain.errors.base import LuminoraCoreSDKError
+
+__all__ = [
+    "ConflictError",
+    "CorruptRecordError",
+    "SchemaVersionError",
+    "StorageBusyError",
+    "StorageClosedError",
+    "StorageError",
+    "StorageFullError",
+    "StorageReadOnlyError",
+    "StorageUnavailableError",
+    "UnreadablePayloadError",
+    "WrongEventLoopError",
+]
+
+
+class StorageError(LuminoraCoreSDKError):
+    """The store could not do what was asked."""
+
+
+class StorageUnavailableError(StorageError):
+    """The backend cannot be used now; safe to retry, a repeated append is recognised by its ids."""
+
+    def __init__(self, backend: str, reason: str) -> None:
+        super().__init__(f"{backend} storage: {reason}", details={"backend": backend})
+        self.backend = backend
+        self.reason = reason
+
+
+class StorageBusyError(StorageUnavailableError):
+    """Another writer held the lock for longer than the time limit; nothing was changed."""
+
+
+class StorageFullError(StorageUnavailableError):
+    """No space is left; nothing of the write was kept."""
+
+
+class StorageReadOnlyError(StorageUnavailableError):
+    """The store cannot be written by this process; nothing was changed."""
+
+
+class StorageClosedError(StorageError):
+    """The storage was closed; open() makes it usable again."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(f"{backend} storage is closed; call open() first", details={"backend": backend})
+        self.backend = backend
+
+
+class WrongEventLoopError(StorageError):
+    """The storage belongs to another event loop; close it there, or make one a loop."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(
+            f"{backend} storage was opened on another event loop; "
+            "close() it there and open() it here, or use one storage a loop",
+            details={"backend": backend},
+        )
+        self.backend = backend
+
+
+class ConflictError(StorageError):
+    """Somebody else wrote first; nothing was changed. Read again and decide anew."""
+
+    def __init__(self, *, backend: str, key: str, expected: object, actual: object) -> None:
+        super().__init__(
+            f"{backend} storage: {key}: expected {expected}, found {actual}",
+            details={"backend": backend, "expected": expected, "actual": actual},
+        )
+        self.backend = backend
+        self.key = key
+        self.expected = expected
+        self.actual = actual
+
+
+class CorruptRecordError(StorageError):
+    """A stored record cannot be read. It is left as it is."""
+
+    def __init__(self, *, backend: str, key: str, reason: str) -> None:
+        super().__init__(
+            f"{backend} storage: {key} is damaged: {reason}",
+            details={"backend": backend, "key": key},
+        )
+        self.backend = backend
+        self.key = key
+        self.reason = reason
+
+
+class UnreadablePayloadError(CorruptRecordError):
+    """The record was written through a wrapper (optimizer, encryption) that is not switched on here."""
+
+
+class SchemaVersionError(StorageError):
+    """The store has another schema version than this package; nothing was changed."""
+
+    def __init__(self, *, backend: str, found: object, supported: int, hint: str) -> None:
+        super().__init__(
+            f"{backend} storage has schema version {found}, this package works with {supported}: {hint}",
+            details={"backend": backend, "found": found, "supported": supported},
+        )
+        self.backend = backend
+        self.found = found
+        self.supported = supported

@@ -110,6 +110,9 @@ class ConversationManager:
         stamped = [self._stamped(message) for message in messages]
         records = [self._tools.codec.message_record(message) for message in stamped]
         receipt = await self.storage.append_messages(session_id, records, expected_last=expected_last)
+        if receipt.replayed:  # what is stored may differ from what was handed in under its id
+            span = MessageRange(after=receipt.first_position - 1, limit=len(records))
+            return await self._read(session_id, span)
         return [
             attrs.evolve(message, position=position)
             for position, message in enumerate(stamped, start=receipt.first_position)

@@ -1,7 +1,7 @@
 """The use case of talking: one whole turn of one session at a time."""
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import attrs
@@ -16,7 +16,7 @@ from luminoracore_sdk.application.session_providers import SessionProviders
 from luminoracore_sdk.application.toolkit import Toolkit
 from luminoracore_sdk.application.turns import Answer, Turn, answer_message
 from luminoracore_sdk.domain.chat import ChatResponse
-from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
 from luminoracore_sdk.domain.session import Session
@@ -71,8 +71,8 @@ class Dialogue:
                     else:
                         yield delta
             await self._keep(session_id, turn, answer.whole())
-            for delta in last:
-                yield delta
+        for delta in last:  # the session is free again: what comes now is kept already
+            yield delta
 
     async def _turn(
         self,
@@ -87,15 +87,23 @@ class Dialogue:
         session = await self.sessions.take(session_id)
         if session is None:
             raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
+        await self._prolong(session)
         defaults = session.config.generation_params
         history, remembered = await self._history(session), await self._remembered(session)
         return Turn(
             question=question,
             prompt=build_prompt(session, history, remembered, question, self.tools.tokens),
             provider=lambda: self.providers.lease(session),
-            timeout_seconds=session.config.timeout,
+            timeout_seconds=min(session.config.timeout, session.config.ttl or session.config.timeout),
             parameters=generation_parameters(defaults, temperature, max_tokens, extra),
         )
+
+    async def _prolong(self, session: Session) -> None:
+        """Count the question as activity, so that the session does not expire before its answer."""
+        if session.config.ttl is not None:
+            record = self.tools.codec.session_record(session)
+            with suppress(ConflictError):  # then somebody else has just prolonged it
+                await self.sessions.storage.put_session(record, expected_version=session.version)
 
     def _stamped(self, message: Message) -> Message:
         return attrs.evolve(

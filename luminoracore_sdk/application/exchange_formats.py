@@ -3,8 +3,10 @@
 Everything of a session is checked here, before anything of it is written.
 """
 
-from datetime import UTC, datetime
-from typing import Any
+import json
+from collections import Counter
+from datetime import datetime
+from hashlib import sha256
 
 import attrs
 
@@ -15,6 +17,7 @@ from luminoracore_sdk.application.exchange_fields import (
     refuse_twice,
     refuse_unknown,
 )
+from luminoracore_sdk.application.exchange_older import read_older_session
 from luminoracore_sdk.application.memory_exchange import imported_entries
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
@@ -24,8 +27,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.toolkit import Toolkit
-from luminoracore_sdk.domain.chat import ProviderConfig
-from luminoracore_sdk.domain.errors import CorruptRecordError, ProviderError, ValidationError
+from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message
@@ -33,7 +35,7 @@ from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
 from luminoracore_sdk.domain.values import check_id, parse_time, to_microseconds
 
-__all__ = ["FORMAT", "VERSION", "DraftReader", "SessionDraft", "is_older_store"]
+__all__ = ["FORMAT", "VERSION", "DraftReader", "SessionDraft"]
 
 FORMAT = "luminora-session"
 VERSION = 1
@@ -48,26 +50,24 @@ _MEMORY_FIELDS = frozenset(
     {"key", "value", "category", "importance", "retention", "created_at", "expires_at"}
 )
 _OPENAI_ROLES = {"developer": "system", "function": "tool"}
-_OLDER_SETTINGS = ("max_history", "timeout")
 _DECAY = MemoryConfig().decay_factor
 
 
 @attrs.frozen(kw_only=True)
 class SessionDraft:
-    """One session, checked and ready to be written."""
+    """One session, checked and ready to be written.
+
+    Attributes:
+        record: Its header.
+        messages: Oldest first.
+        memories: Of its own scope.
+        is_adopted: It named no provider; the reader's answers in it.
+    """
 
     record: SessionRecord
     messages: list[MessageRecord]
     memories: list[MemoryRecord]
-
-
-def is_older_store(data: object) -> bool:
-    """Tell whether this is the single JSON file of the older SDK: an object, session id → session."""
-    return (
-        isinstance(data, dict)
-        and bool(data)
-        and all(isinstance(entry, dict) and "conversation" in entry for entry in data.values())
-    )
+    is_adopted: bool = False
 
 
 class DraftReader:
@@ -83,13 +83,15 @@ class DraftReader:
         self._tools = toolkit
         self._values = values
         self._provider = provider
+        self._chats: Counter[str] = Counter()
 
     def read_line(self, data: JSONValue) -> SessionDraft:
         """Return the session of one line: our own export, or an OpenAI chat (``{"messages": […]}``).
 
-        A chat becomes a new session. A system message in first place that is plain text becomes the
-        personality's ``system_prompt``; other keys of a message become its metadata, other keys of the
-        line the session's.
+        A chat becomes a session whose id is made of its content (and, from the second on of those that
+        are equal, of its number), so that reading a file again gives the same ids. A system message in
+        first place that is plain text becomes the personality's ``system_prompt``; other keys of a
+        message become its metadata, other keys of the line the session's.
 
         Raises:
             ValidationError: It is neither, or something in it is wrong.
@@ -104,40 +106,40 @@ class DraftReader:
             f"neither a session of this package ('format': '{FORMAT}') nor an OpenAI chat ('messages': [...])"
         )
 
-    def read_older(self, session_id: str, data: JSONObject) -> SessionDraft:
+    def read_older(self, session_id: str, data: JSONValue) -> SessionDraft:
         """Return a session of the older SDK's single file; its times without a zone are UTC.
 
-        The provider's key, which that file holds, is dropped.
+        Both of its layouts are read: ``conversation.messages`` with ``config.provider_config``, and
+        ``messages`` with ``provider_config``. The provider's key, which that file holds, is dropped. An
+        object of plain values under ``memory`` or ``memories`` becomes memories; whatever else the entry
+        holds is kept in the session's metadata, under ``older``.
 
         Raises:
             ValidationError: Something in it is wrong.
         """
-        config = field_of(data, "config", dict, {})
-        created = _older_time(data.get("created_at") or self._tools.clock.now())
-        settings = {name: config[name] for name in _OLDER_SETTINGS if name in config}
+        now = self._tools.clock.now()
+        older = read_older_session(data, now)
         session = Session(
             session_id=session_id,
-            personality=field_of(data, "personality", dict, {}),
-            provider=self._older_provider(config.get("provider_config")),
-            config=self._tools.codec.settings(SessionConfig, settings),
-            created_at=created,
-            last_activity=created,
+            personality=older.personality,
+            provider=older.provider or self._provider,
+            config=self._tools.codec.settings(SessionConfig, older.settings),
+            created_at=older.created_at,
+            last_activity=older.created_at,
+            metadata={"older": older.rest} if older.rest else {},
         )
-        messages: list[MessageRecord] = []
-        for index, item in enumerate(objects_of(field_of(data, "conversation", dict), "messages")):
-            with placed(f"messages[{index}]"):
-                said = {name: item.get(name) for name in ("role", "content", "metadata")}
-                message = Message.from_dict(
-                    {**said, "timestamp": _older_time(item.get("timestamp") or created)}
-                )
-                messages.append(self._record(message))
-        return SessionDraft(record=self._header(session), messages=messages, memories=[])
+        scope = MemoryScope("session", session_id)
+        return SessionDraft(
+            record=self._header(session),
+            messages=[self._record(message) for message in older.messages],
+            memories=[self._memory(scope, key, value, now) for key, value in older.memories.items()],
+            is_adopted=older.provider is None,
+        )
 
-    def _older_provider(self, config: Any) -> JSONObject:
-        try:
-            return ProviderConfig.from_dict(config).public() if config else self._provider
-        except ProviderError as exc:
-            raise ValidationError(str(exc)) from exc
+    def _memory(self, scope: MemoryScope, key: str, value: JSONValue, now: datetime) -> MemoryRecord:
+        entry = MemoryEntry(key=key, value=value, created_at=now, updated_at=now)
+        record = self._tools.codec.memory_record(scope, entry, decay_factor=_DECAY)
+        return attrs.evolve(record, created_at_us=to_microseconds(now))
 
     # -- our own format --------------------------------------------------------------------------
 
@@ -199,7 +201,7 @@ class DraftReader:
         prompt = _system_prompt(items[0])
         now = self._tools.clock.now()
         session = Session(
-            session_id=self._tools.ids.new_id(),
+            session_id=self._chat_id(data),
             personality={} if prompt is None else {"system_prompt": prompt},
             provider=self._provider,
             created_at=now,
@@ -211,7 +213,13 @@ class DraftReader:
             if index or prompt is None:
                 with placed(f"messages[{index}]"):
                     messages.append(self._record(_chat_message(item, now)))
-        return SessionDraft(record=self._header(session), messages=messages, memories=[])
+        return SessionDraft(record=self._header(session), messages=messages, memories=[], is_adopted=True)
+
+    def _chat_id(self, data: JSONObject) -> str:
+        content = sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]
+        self._chats[content] += 1
+        number = self._chats[content]
+        return content if number == 1 else f"{content}-{number}"
 
     # -- parts -----------------------------------------------------------------------------------
 
@@ -235,17 +243,6 @@ def _chat_message(item: JSONObject, now: datetime) -> Message:
     role = item.get("role")
     known = _OPENAI_ROLES.get(role, role) if isinstance(role, str) else role
     return Message(role=known, content=item.get("content"), timestamp=now, metadata=metadata)
-
-
-def _older_time(value: Any) -> datetime:
-    """Read a time as ``str(datetime.utcnow())`` wrote it, or with a zone."""
-    if isinstance(value, datetime):
-        return value
-    try:
-        parsed = datetime.fromisoformat(value)
-    except (TypeError, ValueError) as exc:
-        raise ValidationError("a time is not in ISO 8601") from exc
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def _time_us(data: JSONObject, name: str) -> int:

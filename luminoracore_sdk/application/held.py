@@ -1,10 +1,8 @@
 """Sessions as a manager works on them: read, locked, and held back when they are not saved at once."""
 
-import asyncio
-
 import attrs
 
-from luminoracore_sdk.application.locks import locks_of
+from luminoracore_sdk.application.locks import TurnLock, locks_of
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.drafts import DraftStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -25,7 +23,7 @@ class HeldSessions:
     storage: DraftStorage
     codec: EntityCodec
 
-    def lock(self, session_id: str) -> asyncio.Lock:
+    def lock(self, session_id: str) -> TurnLock:
         """Return the lock that makes turns of one session run one after the other."""
         return locks_of(self.storage.stored).of(session_id)
 

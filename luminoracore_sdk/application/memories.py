@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
 
+import attrs
+
 from luminoracore_sdk.application.headers import begin_session
 from luminoracore_sdk.application.memory_exchange import imported_entries
 from luminoracore_sdk.application.ports.memory_system import MemorySystem
@@ -17,6 +19,7 @@ from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry, importance_at, lifetime
 from luminoracore_sdk.domain.settings import MemoryConfig
+from luminoracore_sdk.domain.values import to_microseconds
 
 __all__ = ["MemoryManager"]
 
@@ -102,6 +105,7 @@ class MemoryManager:
     async def _put(self, session_id: str, entry: MemoryEntry) -> None:
         scope = _scope(session_id)
         record = self._tools.codec.memory_record(scope, entry, decay_factor=self.config.decay_factor)
+        record = attrs.evolve(record, created_at_us=to_microseconds(entry.created_at))
         try:
             await self.storage.put_memory(record, max_entries=self.config.max_entries)
         except SessionNotFoundError:

@@ -1,6 +1,5 @@
 """The parameters of one call to a provider."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,9 @@ __all__ = ["DEFAULT_TEMPERATURE", "generation_parameters"]
 
 DEFAULT_TEMPERATURE = 0.7
 
+MAX_TEMPERATURE = 100
+"""No provider takes more than 2; a bound keeps out NaN, infinities and typing errors."""
+
 
 def generation_parameters(
     defaults: Mapping[str, Any], temperature: float, max_tokens: int | None, extra: Mapping[str, Any]
@@ -20,8 +22,8 @@ def generation_parameters(
     A temperature of 0.7 counts as not named, as it is the signature's default.
 
     Raises:
-        ValidationError: A temperature that is not a finite number of at least 0, or a max_tokens that is
-            not a whole number of at least 1.
+        ValidationError: A temperature that is not a number from 0 to 100, or a max_tokens that is not a
+            whole number of at least 1.
     """
     if temperature == DEFAULT_TEMPERATURE:
         temperature = defaults.get("temperature", DEFAULT_TEMPERATURE)
@@ -29,8 +31,8 @@ def generation_parameters(
         max_tokens = defaults.get("max_tokens")
     if isinstance(temperature, bool) or not isinstance(temperature, int | float):
         raise ValidationError(f"temperature must be a number, not {type(temperature).__name__}")
-    if not math.isfinite(temperature) or temperature < 0:
-        raise ValidationError(f"temperature must be at least 0, not {temperature}")
+    if not 0 <= temperature <= MAX_TEMPERATURE:
+        raise ValidationError(f"temperature must be from 0 to {MAX_TEMPERATURE}")
     if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
         raise ValidationError(f"max_tokens must be a whole number of at least 1, not {max_tokens!r}")
     return {**defaults, **extra, "temperature": temperature, "max_tokens": max_tokens}

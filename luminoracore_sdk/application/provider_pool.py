@@ -1,7 +1,8 @@
 """Providers in use, shared by sessions of the same configuration."""
 
+import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Iterable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -11,6 +12,8 @@ from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.json_value import JSONValue
 
 __all__ = ["ProviderPool"]
+
+logger = logging.getLogger(__name__)
 
 
 @attrs.define
@@ -32,15 +35,16 @@ class ProviderPool:
         self._size = size
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
 
-    def default_model(self, config: ProviderConfig) -> str:
-        """Make the provider of a configuration, so that a wrong one is refused now; return its default.
+    def model_of(self, config: ProviderConfig) -> str:
+        """Make the provider of a configuration, so that a wrong one is refused now; return its model.
 
         Raises:
             ProviderError: Unknown name, missing key or wrong setting.
         """
         if config.model is None:  # not pooled: whoever asks goes on with the model filled in
             return self._registry.create_provider(config).get_default_model()
-        return self._entry(config).provider.get_default_model()
+        self._entry(config)
+        return config.model
 
     def _entry(self, config: ProviderConfig) -> _Entry:
         key = _identity(config)
@@ -63,18 +67,27 @@ class ProviderPool:
             yield entry.provider
         finally:
             entry.users -= 1
-            await self._shrink()
+            await self._close(self._surplus())
 
-    async def _shrink(self) -> None:
+    def _surplus(self) -> list[_Entry]:
+        """Take out the least used idle entries above the size; nobody can be lent them any more."""
         idle = [key for key, entry in self._entries.items() if entry.users == 0]
-        for key in idle[: max(0, len(self._entries) - self._size)]:
-            await self._entries.pop(key).provider.close()
+        surplus = idle[: max(0, len(self._entries) - self._size)]
+        return [self._entries.pop(key) for key in surplus]
+
+    @staticmethod
+    async def _close(entries: Iterable[_Entry]) -> None:
+        for entry in entries:
+            try:
+                await entry.provider.close()
+            except Exception as exc:  # noqa: BLE001  # the others must be closed too
+                logger.warning("a provider failed to close: %s", type(exc).__name__)
 
     async def close(self) -> None:
-        """Close every provider."""
-        while self._entries:
-            _, entry = self._entries.popitem()
-            await entry.provider.close()
+        """Close every provider; what one of them raises is logged."""
+        entries = list(self._entries.values())
+        self._entries.clear()
+        await self._close(entries)
 
 
 def _identity(config: ProviderConfig) -> Hashable:

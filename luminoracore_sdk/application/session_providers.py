@@ -33,7 +33,7 @@ class SessionProviders:
             ProviderError: It cannot; the reason says why.
         """
         known = config if isinstance(config, ProviderConfig) else ProviderConfig.from_dict(config)
-        model = self._pool.default_model(known)
+        model = self._pool.model_of(known)
         return known if known.model else attrs.evolve(known, model=model)
 
     def remember(self, session_id: str, config: ProviderConfig) -> None:

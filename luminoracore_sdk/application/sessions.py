@@ -89,9 +89,11 @@ class SessionManager:
         """
         if unsaved := await self._drafts.unsaved():
             logger.warning("%d sessions were closed without save_session", len(unsaved))
-        await self._providers.close()
-        if self._owns_storage:
-            await self._drafts.close()
+        try:
+            await self._providers.close()
+        finally:
+            if self._owns_storage:
+                await self._drafts.close()
 
     async def __aenter__(self) -> Self:
         await self._drafts.open()
@@ -142,13 +144,15 @@ class SessionManager:
 
     async def _insert(self, record: SessionRecord, *, hold: bool) -> None:
         session_id = record.session_id
+        if await self._drafts.session_exists(session_id):
+            raise SessionExistsError(session_id)
+        await self._drafts.release(session_id)  # an expired one of that id may have been held
         if hold:
-            if await self._drafts.session_exists(session_id):
-                raise SessionExistsError(session_id)
             await self._drafts.hold(session_id)
         try:
             await self._drafts.put_session(record, expected_version=0)
         except ConflictError as exc:
+            await self._drafts.release(session_id)
             raise SessionExistsError(session_id) from exc
 
     async def get_session(self, session_id: str) -> Session | None:

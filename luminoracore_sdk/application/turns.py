@@ -14,14 +14,18 @@ from luminoracore_sdk.domain.errors import (
     LuminoraCoreSDKError,
     ProviderError,
     ProviderResponseError,
+    ProviderStreamError,
     ProviderTimeoutError,
 )
-from luminoracore_sdk.domain.json_value import JSONObject, check_json
+from luminoracore_sdk.domain.json_value import JSONObject, check_json, copy_json
 from luminoracore_sdk.domain.message import Message, MessageRole
 
 __all__ = ["Answer", "Turn"]
 
 T = TypeVar("T")
+
+_END: Any = object()
+"""Stands for the end of a stream, which no delta of a provider can be."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,9 +53,18 @@ class Turn:
             ProviderError: It failed, or took too long.
         """
         async with self.provider() as provider:
-            call = provider.chat(list(self.prompt), **self.parameters)
-            response = await _in_time(call, self.timeout_seconds, self.timeout_seconds)
+            response = await _in_time(
+                lambda: provider.chat(self._told(), **self.parameters),
+                self.timeout_seconds,
+                self.timeout_seconds,
+            )
         return _checked(response)
+
+    def _told(self) -> list[ChatMessage]:
+        """Return the prompt as the provider's own: whatever it does with it, ours stays."""
+        return [
+            ChatMessage(told.role, copy_json(told.content), copy_json(told.metadata)) for told in self.prompt
+        ]
 
     async def stream(self) -> AsyncGenerator[ChatResponse, None]:
         """Yield the provider's deltas; the time that the reader takes does not count.
@@ -60,17 +73,24 @@ class Turn:
             ProviderError: It failed, or took too long.
         """
         async with self.provider() as provider:
-            deltas = provider.stream_chat(list(self.prompt), **self.parameters)
-            left = self.timeout_seconds
+            deltas = await _in_time(
+                lambda: _begun(provider, self._told(), self.parameters),
+                self.timeout_seconds,
+                self.timeout_seconds,
+            )
+            left, nothing = self.timeout_seconds, True
             loop = asyncio.get_running_loop()
-            async with aclosing(_generator(deltas)) as stream:
+            async with aclosing(deltas) as stream:
                 while True:
                     asked_at = loop.time()
-                    delta = await _in_time(anext(stream, None), left, self.timeout_seconds)
+                    delta = await _in_time(lambda: anext(stream, _END), left, self.timeout_seconds)
                     left -= loop.time() - asked_at
-                    if delta is None:
-                        return
+                    if delta is _END:
+                        break
+                    nothing = False
                     yield _checked(delta)
+            if nothing:
+                raise ProviderStreamError("the provider's stream ended before anything came")
 
 
 class Answer:
@@ -113,11 +133,19 @@ def answer_message(response: ChatResponse) -> Message:
 
 
 def _checked(response: Any) -> ChatResponse:
-    if not isinstance(response, ChatResponse) or not isinstance(response.content, str):
+    if not isinstance(response, ChatResponse) or type(response.content) is not str:
         raise ProviderResponseError(
             f"the provider answered with {type(response).__name__}, not with a ChatResponse of text"
         )
+    if not isinstance(response.provider_metadata, dict):
+        raise ProviderResponseError("the provider's answer has a provider_metadata that is not a dict")
     return response
+
+
+async def _begun(
+    provider: BaseProvider, prompt: list[ChatMessage], parameters: JSONObject
+) -> AsyncGenerator[Any, None]:
+    return _generator(provider.stream_chat(prompt, **parameters))
 
 
 def _generator(deltas: Any) -> AsyncGenerator[Any, None]:
@@ -135,11 +163,11 @@ async def _as_generator(deltas: AsyncIterator[Any]) -> AsyncGenerator[Any, None]
         yield delta
 
 
-async def _in_time(call: Awaitable[T], seconds: float, whole: float) -> T:
+async def _in_time(call: Callable[[], Awaitable[T]], seconds: float, whole: float) -> T:
     limit = asyncio.timeout(max(seconds, 0))
     try:
         async with limit:
-            return await call
+            return await call()
     except LuminoraCoreSDKError:
         raise
     except TimeoutError as exc:

@@ -197,7 +197,7 @@ def storage_config_from_url(url: str) -> StorageConfig:
     scheme, separator, place = url.partition("://")
     kind = _SCHEMES.get(scheme) if separator else None
     if kind is None:
-        raise UnsupportedStorageTypeError(url if not separator else scheme, _SHOWN_URLS)
+        raise UnsupportedStorageTypeError(url.partition(":")[0], _SHOWN_URLS)  # no password
     if kind is StorageType.MEMORY and place:
         raise ConfigurationError("memory:// takes nothing behind it")
     if scheme == "sqlite" and not place.startswith("/"):

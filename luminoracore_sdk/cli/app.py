@@ -22,13 +22,13 @@ app = typer.Typer(
 _sessions = typer.Typer(no_args_is_help=True, help="List, show, delete, export and import sessions.")
 app.add_typer(_sessions, name="sessions")
 
-command(app, "chat")(chat.chat)
+command(app, "chat", opens=False)(chat.chat)
 command(app, "doctor", opens=False)(doctor.doctor)
-command(_sessions, "list")(sessions.list_sessions)
+command(_sessions, "list", opens=False)(sessions.list_sessions)
 command(_sessions, "show")(sessions.show)
 command(_sessions, "delete")(sessions.delete)
 command(_sessions, "export")(exchange.export_sessions)
-command(_sessions, "import")(exchange.import_sessions)
+command(_sessions, "import", makes=True)(exchange.import_sessions)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001  # as typer calls it

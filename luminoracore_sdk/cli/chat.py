@@ -1,9 +1,5 @@
 """``luminora chat``: one message, or a conversation line by line."""
 
-import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
 
@@ -11,27 +7,23 @@ import attrs
 import typer
 
 from luminoracore_sdk.application.exchange_fields import placed, read_json
-from luminoracore_sdk.cli.command import error_line
+from luminoracore_sdk.cli.command import STOPPED, not_empty
 from luminoracore_sdk.cli.desk import Desk
-from luminoracore_sdk.cli.render import display, printable
-from luminoracore_sdk.cli.sessions import message_text_of, print_memory
-from luminoracore_sdk.domain.chat import ChatResponse
-from luminoracore_sdk.domain.errors import ProviderError, SessionNotFoundError, ValidationError
+from luminoracore_sdk.cli.render import amount
+from luminoracore_sdk.cli.talk import Talk
+from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.session import Session
 
 __all__ = ["chat"]
 
-HELP = """\
-/memory               what is remembered
-/remember KEY VALUE   remember something
-/forget KEY           forget it
-/history              the conversation so far
-/quit                 leave; so does Ctrl-D
-//TEXT                send a message that begins with /"""
-
 MessageArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[MESSAGE]", help="Without one: line by line, from the keyboard or a pipe."),
+    typer.Argument(
+        metavar="[MESSAGE]",
+        callback=not_empty,
+        help="Without one: line by line, from the keyboard or a pipe.",
+    ),
 ]
 SessionOption = Annotated[
     str | None, typer.Option(metavar="ID", help="Resume this session.", show_default=False)
@@ -58,8 +50,8 @@ RememberOption = Annotated[
 
 
 @attrs.frozen(kw_only=True)
-class NewSession:
-    """What a new session is made of; None: the user did not say."""
+class Wanted:
+    """What the user said of a session; None: nothing."""
 
     provider: str | None
     model: str | None
@@ -68,10 +60,11 @@ class NewSession:
     system: str | None
     user: str | None
 
-    def provider_config(self) -> JSONObject:
-        """Return the provider_config."""
-        given = {"name": self.provider or "echo", "model": self.model, "base_url": self.base_url}
-        return {name: value for name, value in given.items() if value is not None}
+    def provider_config(self, stored: JSONObject) -> JSONObject:
+        """Return the provider_config: what the user said, and of the same provider what is stored."""
+        said = {"name": self.provider, "model": self.model, "base_url": self.base_url}
+        given = {name: value for name, value in said.items() if value is not None}
+        return {**stored, **given} if self.provider in (None, stored.get("name")) else given
 
     def personality_data(self) -> JSONObject:
         """Return the personality: the file's, with the system prompt of the command line.
@@ -104,7 +97,9 @@ def chat(
 ) -> None:
     """Talk. Keys come from the environment only: OPENAI_API_KEY, ANTHROPIC_API_KEY, and so on."""
     facts = [_fact(text) for text in remember or []]
-    wanted = NewSession(
+    if create and session is None:
+        raise typer.BadParameter("--create begins the session of --session ID; without one, leave it out")
+    wanted = Wanted(
         provider=provider,
         model=model,
         base_url=base_url,
@@ -112,14 +107,37 @@ def chat(
         system=system,
         user=user,
     )
-    talk = Talk(desk, desk.run(_session(desk, session, wanted, create=create)))
-    for key, value in facts:
-        talk.remember(key, value)
-    talk.greet()
-    if message is not None:
+    desk.open(makes=create or session is None)
+    session_id, is_new = desk.run(_session(desk, session, wanted, create=create))
+    talk = Talk(desk, session_id)
+    try:
+        for key, value in facts:
+            talk.remember(key, value)
+        talk.greet()
+        if message is None:
+            talk.loop()
+        else:
+            _say_once(talk, message)
+    except BaseException:
+        if is_new and message is not None:
+            desk.run(_leave_nothing(desk, session_id))
+        raise
+
+
+def _say_once(talk: Talk, message: str) -> None:
+    try:
         talk.say(message)
-    else:
-        talk.loop()
+    except KeyboardInterrupt as exc:
+        talk.tell_stopped()
+        raise typer.Exit(STOPPED) from exc
+
+
+async def _leave_nothing(desk: Desk, session_id: str) -> None:
+    """Delete a session that was made for one message and did not get it."""
+    record = await desk.storage.find_session(session_id)
+    if record is not None and record.last_position == 0:
+        await desk.manager.delete_session(session_id)
+        desk.say(f"the new session {session_id} was deleted: it has no message")
 
 
 def _fact(text: str) -> tuple[str, str]:
@@ -129,140 +147,33 @@ def _fact(text: str) -> tuple[str, str]:
     return key, value
 
 
-async def _session(desk: Desk, session_id: str | None, wanted: NewSession, *, create: bool) -> str:
-    """Resume or begin a session; returns its id."""
+async def _session(desk: Desk, session_id: str | None, wanted: Wanted, *, create: bool) -> tuple[str, bool]:
+    """Resume or begin a session; returns its id and whether it is new."""
     found = None if session_id is None else await desk.manager.get_session(session_id)
     if session_id is not None and found is None and not create:
         desk.say("to begin a session under an id of your own, add --create")
         raise SessionNotFoundError(session_id, backend=desk.storage.backend)
     if found is None:
         config = {"session_id": session_id, "user_id": wanted.user}
-        session_id = await desk.manager.create_session(
-            wanted.personality_data(), wanted.provider_config(), config
-        )
+        provider = wanted.provider_config({"name": "echo"})
+        session_id = await desk.manager.create_session(wanted.personality_data(), provider, config)
         desk.say(f"new session {session_id}")
-        return session_id
+        return session_id, True
     if wanted.personality or wanted.system is not None or wanted.user:
         raise typer.BadParameter("--personality, --system and --user are for a new session")
-    if wanted.provider or wanted.model or wanted.base_url:
-        name = wanted.provider or (found.provider or {}).get("name")
-        config = {**wanted.provider_config(), "name": name}
-        await desk.manager.load_session(found.session_id, provider_config=config)
-    desk.say(f"resumed session {found.session_id}, {found.message_count} messages")
-    return found.session_id
+    desk.say(f"resumed session {found.session_id}, {amount(found.message_count, 'message')}")
+    await _change_provider(desk, found, wanted)
+    return found.session_id, False
 
 
-class Talk:
-    """One session at the keyboard or on a pipe.
-
-    Args:
-        desk: Store and outputs.
-        session_id: An existing session.
-    """
-
-    def __init__(self, desk: Desk, session_id: str) -> None:
-        self._desk = desk
-        self._id = session_id
-        self._at_keyboard = sys.stdin.isatty() and desk.err.is_terminal
-
-    def greet(self) -> None:
-        """Tell what is remembered."""
-        entries = self._desk.run(self._desk.manager.memory_manager.list_entries(self._id))
-        for entry in entries:
-            self._desk.say(f"remembers {entry.key}: {display(entry.value)}")
-
-    def loop(self) -> None:
-        """Take line after line, each a message or a command, until the end of input."""
-        if self._at_keyboard:
-            self._desk.say("/help shows the commands")
-        for line in self._lines():
-            if line.startswith("/") and not line.startswith("//"):
-                if line.split()[0] in {"/quit", "/exit"}:
-                    break
-                self._obey(line)
-            else:
-                self._take(line.removeprefix("/") if line.startswith("//") else line)
-        self._desk.say(f"resume with: luminora chat --session {shlex.quote(self._id)}")
-
-    def _lines(self) -> Iterator[str]:
-        if not self._at_keyboard:
-            try:
-                yield from filter(None, (line.strip() for line in sys.stdin))
-            except UnicodeDecodeError as exc:
-                raise ValidationError("stdin: not UTF-8") from exc
-            return
-        while True:
-            try:
-                line = self._desk.err.input("[bold]you>[/] ").strip()
-            except EOFError:
-                self._desk.say("")
-                return
-            if line:
-                yield line
-
-    def _take(self, line: str) -> None:
-        """Send a line; at the keyboard a provider's failure is told and the conversation goes on."""
-        try:
-            self.say(line)
-        except ProviderError as exc:
-            if not self._at_keyboard:
-                raise
-            self._desk.say(f"luminora: {error_line(exc)}")
-
-    def say(self, text: str) -> None:
-        """Send a message and write the answer as it comes."""
-        self._desk.run(self._stream(text))
-
-    async def _stream(self, text: str) -> None:
-        as_json, parts = self._desk.options.as_json, []
-        last = ChatResponse("")
-        async with aclosing(self._desk.manager.stream_message(self._id, text)) as deltas:
-            async for last in deltas:
-                parts.append(last.content)
-                if not as_json:
-                    self._desk.write(printable(last.content))
-        if not as_json:
-            self._desk.write("\n")
-            return
-        answer = {**last.to_dict(), "content": "".join(parts)}
-        self._desk.write_json({"session_id": self._id, **answer})
-
-    # -- commands --------------------------------------------------------------------------------
-
-    def remember(self, key: str, value: JSONValue) -> None:
-        """Remember a value."""
-        self._desk.run(self._desk.manager.memory_manager.store_memory(self._id, key, value))
-
-    def _obey(self, line: str) -> None:
-        match line.split(maxsplit=2):
-            case ["/memory"]:
-                self._show_memory()
-            case ["/remember", key, value]:
-                self.remember(key, value)
-            case ["/forget", key]:
-                self._forget(key)
-            case ["/history"]:
-                self._desk.run(self._show_history())
-            case _:
-                self._desk.say(HELP)
-
-    def _forget(self, key: str) -> None:
-        if not self._desk.run(self._desk.manager.memory_manager.delete_memory(self._id, key)):
-            self._desk.say(f"nothing is remembered as {key}")
-
-    def _show_memory(self) -> None:
-        entries = self._desk.run(self._desk.manager.memory_manager.list_entries(self._id))
-        if self._desk.options.as_json:
-            self._desk.write_json([entry.to_dict() for entry in entries])
-        elif entries:
-            print_memory(self._desk, entries)
-        else:
-            self._desk.say("nothing is remembered")
-
-    async def _show_history(self) -> None:
-        messages = self._desk.manager.conversation_manager.stream_messages(self._id)
-        async for message in messages:
-            if self._desk.options.as_json:
-                self._desk.write_json(message.to_dict())
-            else:
-                self._desk.out.print(message_text_of(message), soft_wrap=True)
+async def _change_provider(desk: Desk, session: Session, wanted: Wanted) -> None:
+    """Store another provider, model or base URL, if the user named one."""
+    stored = session.provider or {}
+    config = wanted.provider_config(stored)
+    if config == stored:
+        return
+    await desk.manager.update_provider(session.session_id, config)
+    changed = await desk.manager.get_session(session.session_id)
+    now = (changed and changed.provider) or config
+    answers = " ".join(filter(None, (now.get("name"), now.get("model"), now.get("base_url"))))
+    desk.say(f"from now on answered by {answers}, in every later chat as well")

@@ -8,17 +8,37 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from luminoracore_sdk.cli.desk import Desk, Options
+from luminoracore_sdk.cli.desk import Desk, NoStoreError, Options
 from luminoracore_sdk.cli.render import printable
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, SessionNotFoundError
 
-__all__ = ["FAILED", "NOT_FOUND", "USAGE", "JsonOption", "StoreOption", "VerboseOption", "command"]
+__all__ = [
+    "FAILED",
+    "NOT_FOUND",
+    "STOPPED",
+    "USAGE",
+    "JsonOption",
+    "StoreOption",
+    "VerboseOption",
+    "command",
+    "error_line",
+    "not_empty",
+]
 
 FAILED = 1
 USAGE = 2
 NOT_FOUND = 3
+STOPPED = 130
 
 P = ParamSpec("P")
+
+
+def not_empty(value: str | None) -> str | None:
+    """Refuse an empty text, where one is given."""
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty")
+    return value
+
 
 StoreOption = Annotated[
     str | None,
@@ -28,6 +48,7 @@ StoreOption = Annotated[
         help="Where sessions are kept: sqlite:///FILE, file://FOLDER or memory://. "
         "Default: LUMINORA_STORE, else SQLite in your data folder.",
         show_default=False,
+        callback=not_empty,
     ),
 ]
 JsonOption = Annotated[
@@ -41,7 +62,7 @@ _SHARED = {"store": (StoreOption, None), "as_json": (JsonOption, False), "verbos
 
 
 def command(
-    group: typer.Typer, name: str, *, opens: bool = True
+    group: typer.Typer, name: str, *, opens: bool = True, makes: bool = False
 ) -> Callable[[Callable[Concatenate[Desk, P], None]], Callable[Concatenate[Desk, P], None]]:
     """Register a function as a command; it gets a ``Desk`` and its own parameters.
 
@@ -51,6 +72,7 @@ def command(
         group: Where the command belongs.
         name: What the user types.
         opens: Whether the desk is opened before.
+        makes: Whether a store that does not exist is made by that.
     """
 
     def register(body: Callable[Concatenate[Desk, P], None]) -> Callable[Concatenate[Desk, P], None]:
@@ -58,7 +80,7 @@ def command(
         def run(context: typer.Context, **given: Any) -> None:
             before: Options = context.find_root().obj
             own = {key: given.pop(key) or getattr(before, key) for key in _SHARED}
-            _run(functools.partial(body, **given), Options(**own), opens=opens)
+            _run(functools.partial(body, **given), Options(**own), opens=opens, makes=makes)
 
         signature = inspect.signature(body, eval_str=True)
         own = list(signature.parameters.values())[1:]
@@ -78,18 +100,22 @@ def command(
     return register
 
 
-def _run(body: Callable[[Desk], None], options: Options, *, opens: bool) -> None:
+def _run(body: Callable[[Desk], None], options: Options, *, opens: bool, makes: bool) -> None:
     desk = Desk(options)
     try:
         with desk:
             if opens:
-                desk.open()
+                desk.open(makes=makes)
             body(desk)
     except (LuminoraCoreSDKError, OSError) as exc:
         if isinstance(exc, BrokenPipeError):  # the reader has gone; typer ends quietly
             raise
         _report(desk, exc)
-        raise typer.Exit(NOT_FOUND if isinstance(exc, SessionNotFoundError) else FAILED) from exc
+        absent = isinstance(exc, SessionNotFoundError | NoStoreError)
+        raise typer.Exit(NOT_FOUND if absent else FAILED) from exc
+    except KeyboardInterrupt as exc:
+        desk.say("\nstopped")
+        raise typer.Exit(STOPPED) from exc
 
 
 def _report(desk: Desk, error: Exception) -> None:

@@ -3,11 +3,11 @@
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import attrs
 from rich.console import Console
@@ -18,11 +18,14 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.sessions import SessionManager
 from luminoracore_sdk.application.toolkit import Toolkit
 from luminoracore_sdk.bootstrap.config import Settings, StorageConfig, StorageType, storage_config_from_url
-from luminoracore_sdk.bootstrap.container import Container, make_container, running
 from luminoracore_sdk.cli.extra import platformdirs
 from luminoracore_sdk.cli.render import printable, public_url
+from luminoracore_sdk.domain.errors import StorageError
 
-__all__ = ["Desk", "Options"]
+if TYPE_CHECKING:
+    from luminoracore_sdk.bootstrap.container import Container
+
+__all__ = ["Desk", "NoStoreError", "Options"]
 
 T = TypeVar("T")
 
@@ -42,6 +45,13 @@ class Options:
     verbose: bool = False
 
 
+class NoStoreError(StorageError):
+    """There is no store where it was looked for, and the command is none that makes one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"no store at {path}; chat and import make one")
+
+
 def _default_store() -> str:
     folder = Path(platformdirs.user_data_dir("luminora", appauthor=False))
     return f"sqlite:///{folder / 'sessions.db'}"
@@ -49,13 +59,24 @@ def _default_store() -> str:
 
 def _settings(store: str | None) -> Settings:
     settings = Settings.from_environment()
-    in_environment = any(
-        value and name.startswith(("LUMINORA_STORE", "LUMINORA_STORAGE_"))
-        for name, value in os.environ.items()
-    )
-    if store is None and in_environment:
+    if store is None and _names_store(os.environ):
         return settings
     return attrs.evolve(settings, storage=storage_config_from_url(store or _default_store()))
+
+
+def _names_store(environ: Mapping[str, str]) -> bool:
+    return any(
+        value and name.startswith(("LUMINORA_STORE", "LUMINORA_STORAGE_")) for name, value in environ.items()
+    )
+
+
+def _missing(storage: StorageConfig) -> Path | None:
+    """Return where a store of files should be and is not; an empty folder is none yet."""
+    if storage.storage_type not in (StorageType.JSON, StorageType.SQLITE):
+        return None
+    path = storage.path
+    is_empty_folder = storage.storage_type is StorageType.JSON and path.is_dir() and not any(path.iterdir())
+    return path if is_empty_folder or not path.exists() else None
 
 
 def _name_of(storage: StorageConfig) -> str:
@@ -107,9 +128,12 @@ class Desk:
     # -- the package -----------------------------------------------------------------------------
 
     @property
-    def container(self) -> Container:
+    def container(self) -> "Container":
         """The container, configured; nothing is opened yet."""
         if self._container is None:
+            # only here: the container's package takes longer to import than all else, and --help needs none
+            from luminoracore_sdk.bootstrap.container import make_container  # noqa: PLC0415
+
             self._container = make_container(_settings(self.options.store))
         return self._container
 
@@ -118,13 +142,25 @@ class Desk:
         """Where the store lies, without a password."""
         return _name_of(self.container.settings().storage)
 
-    def open(self) -> None:
+    @property
+    def is_default_store(self) -> bool:
+        """Whether nobody named a store."""
+        return self.options.store is None and not _names_store(os.environ)
+
+    def open(self, *, makes: bool) -> None:
         """Open the store.
 
+        Args:
+            makes: Whether one that does not exist is made.
         Raises:
+            NoStoreError: It does not exist and is not made.
             ConfigurationError: A URL or a variable of the environment that cannot work.
             StorageError: The store cannot be opened.
         """
+        from luminoracore_sdk.bootstrap.container import running  # noqa: PLC0415  # as above
+
+        if not makes and (path := _missing(self.container.settings().storage)) is not None:
+            raise NoStoreError(path)
         self._manager = self.run(self._opened.enter_async_context(running(self.container)))
 
     @property
@@ -147,6 +183,22 @@ class Desk:
     def exchange(self) -> SessionExchange:
         """Return the use cases of import and export, over the store."""
         return SessionExchange(storage=self.storage, toolkit=self.toolkit, values=JsonCodec())
+
+    # -- the user --------------------------------------------------------------------------------
+
+    @property
+    def is_at_keyboard(self) -> bool:
+        """Whether somebody can be asked: input and stderr are a terminal."""
+        return sys.stdin.isatty() and self.err.is_terminal
+
+    def ask(self, question: str) -> bool:
+        """Ask a question that is answered with y or n; the end of input is no."""
+        try:
+            answer = self.err.input(f"{printable(question)} [y/N] ", markup=False)
+        except EOFError:
+            self.say("")
+            return False
+        return answer.strip().lower() in {"y", "yes"}
 
     # -- the outputs -----------------------------------------------------------------------------
 

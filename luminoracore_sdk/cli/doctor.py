@@ -14,9 +14,9 @@ import luminoracore_sdk
 from luminoracore_sdk.adapters.core_memory import find_core_memory_system
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
 from luminoracore_sdk.application.ports.records import SessionQuery
-from luminoracore_sdk.cli.command import FAILED, error_line
-from luminoracore_sdk.cli.desk import Desk
-from luminoracore_sdk.cli.render import columns, printable
+from luminoracore_sdk.cli.command import FAILED, NOT_FOUND, error_line
+from luminoracore_sdk.cli.desk import Desk, NoStoreError
+from luminoracore_sdk.cli.render import amount, print_table, printable
 from luminoracore_sdk.cli.sessions import headers
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, StorageError
 from luminoracore_sdk.domain.json_value import JSONObject
@@ -37,15 +37,15 @@ class Check:
 
 def doctor(desk: Desk) -> None:
     """Check this machine and the store."""
-    checks = _check_store(desk)
-    ok = all(check.ok for check in checks)
+    checks, code = _check_store(desk)
+    ok = code == 0
     if desk.options.as_json:
         report = {"ok": ok, **_machine(), "checks": [attrs.asdict(check) for check in checks]}
         desk.write_json({**report, "packages": _packages(), "providers": _providers()})
     else:
         _print_report(desk, checks)
     if not ok:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(code)
 
 
 def _machine() -> JSONObject:
@@ -74,8 +74,8 @@ def _provider(name: str) -> JSONObject:
     }
 
 
-def _check_store(desk: Desk) -> list[Check]:
-    """Try the store step by step, up to the first step that fails."""
+def _check_store(desk: Desk) -> tuple[list[Check], int]:
+    """Try the store step by step, up to the first step that fails; returns the exit code as well."""
     steps: dict[str, Callable[[Desk], Awaitable[str]]] = {
         "answers": _ping,
         "schema version": _schema,
@@ -85,14 +85,15 @@ def _check_store(desk: Desk) -> list[Check]:
     checks: list[Check] = []
     try:
         checks.append(Check("store", ok=True, detail=desk.store_name))
-        desk.open()
+        desk.open(makes=False)
         checks.append(Check("opens", ok=True, detail=desk.storage.backend))
         for name, step in steps.items():
             checks.append(Check(name, ok=True, detail=desk.run(_awaited(step(desk)))))
     except (LuminoraCoreSDKError, OSError) as exc:
         failed = ["store", "opens", *steps][len(checks)]
         checks.append(Check(failed, ok=False, detail=error_line(exc)))
-    return checks
+        return checks, NOT_FOUND if isinstance(exc, NoStoreError) else FAILED
+    return checks, 0
 
 
 async def _awaited(step: Awaitable[str]) -> str:
@@ -124,7 +125,7 @@ async def _count(desk: Desk) -> str:
     async for header in headers(desk.storage, SessionQuery(limit=1000)):
         sessions += 1
         messages += header.last_position
-    return f"{sessions} sessions, {messages} messages"
+    return f"{amount(sessions, 'session')}, {amount(messages, 'message')}"
 
 
 def _print_report(desk: Desk, checks: list[Check]) -> None:
@@ -136,7 +137,7 @@ def _print_report(desk: Desk, checks: list[Check]) -> None:
     missing = [name for name, there in _packages().items() if not there]
     desk.out.print(Text(f"packages not installed: {', '.join(missing) or 'none'}"))
     rows = ((one["name"], "yes" if one["installed"] else "no", _key_state(one)) for one in _providers())
-    desk.out.print(columns(("provider", "installed", "key"), rows))
+    print_table(desk.out, ("provider", "installed", "key"), rows)
 
 
 def _key_state(provider: JSONObject) -> str:

@@ -1,11 +1,12 @@
 """``luminora sessions export | import``."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 from typing import IO, Annotated, Any
 
 import attrs
@@ -16,11 +17,13 @@ from luminoracore_sdk.adapters.providers.registry import ProviderFactory
 from luminoracore_sdk.application.exchange import OnExisting
 from luminoracore_sdk.application.exchange_fields import read_json
 from luminoracore_sdk.application.exchange_formats import DraftReader
+from luminoracore_sdk.cli.command import FAILED
 from luminoracore_sdk.cli.desk import Desk
 from luminoracore_sdk.cli.import_files import Item, items_of
-from luminoracore_sdk.cli.render import progress_bar
+from luminoracore_sdk.cli.render import amount, progress_bar
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import (
+    CorruptRecordError,
     SessionExistsError,
     SessionNotFoundError,
     ValidationError,
@@ -28,6 +31,8 @@ from luminoracore_sdk.domain.errors import (
 from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["export_sessions", "import_sessions"]
+
+_SPOOL_BYTES = 4 * 1024 * 1024
 
 # -- export --------------------------------------------------------------------------------------
 
@@ -41,29 +46,64 @@ def export_sessions(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file, in place of stdout.", show_default=False)
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Report sessions that cannot be read and go on.")
+    ] = False,
 ) -> None:
     """Write sessions as JSON lines, one whole session a line."""
     wanted = session_ids or desk.run(desk.storage.list_sessions())
     with _target(output) as target:
-        count = desk.run(_export(desk, wanted, target, may_be_gone=not session_ids))
+        work = _Export(desk, target, may_be_gone=not session_ids, skip_bad=skip_bad)
+        desk.run(work.run(wanted))
     if output is not None and desk.options.as_json:
-        desk.write_json({"sessions": count, "file": str(output)})
-    desk.say(f"exported {count} sessions" + (f" to {output}" if output else ""))
+        desk.write_json({"sessions": work.count, "file": str(output), "bad": work.bad})
+    left_out = f"; left out {len(work.bad)} that cannot be read" if work.bad else ""
+    desk.say(f"exported {amount(work.count, 'session')}" + (f" to {output}" if output else "") + left_out)
+    if work.bad:
+        raise typer.Exit(FAILED)
 
 
-async def _export(desk: Desk, wanted: list[str], target: IO[str], *, may_be_gone: bool) -> int:
-    exchange, count = desk.exchange(), 0
-    with progress_bar(desk.err, quiet=target is sys.stdout and sys.stdout.isatty()) as bar:
-        for session_id in bar.track(wanted, description="exporting"):
-            try:
-                async for piece in exchange.export_session(session_id):
-                    target.write(piece)
-            except SessionNotFoundError:
-                if not may_be_gone:  # deleted by somebody else since all were listed
-                    raise
-            else:
-                count += 1
-    return count
+@attrs.define
+class _Export:
+    """Writes one session after the other."""
+
+    desk: Desk
+    target: IO[str]
+    may_be_gone: bool = attrs.field(kw_only=True)
+    skip_bad: bool = attrs.field(kw_only=True)
+    count: int = 0
+    bad: list[JSONObject] = attrs.field(factory=list)
+
+    async def run(self, wanted: list[str]) -> None:
+        """Write them all."""
+        quiet = self.target is sys.stdout and sys.stdout.isatty()
+        with progress_bar(self.desk.err, quiet=quiet) as bar:
+            for session_id in bar.track(wanted, description="exporting"):
+                try:
+                    await self._write(session_id)
+                except SessionNotFoundError:
+                    if not self.may_be_gone:  # deleted by somebody else since all were listed
+                        raise
+                except CorruptRecordError as exc:
+                    if not self.skip_bad:
+                        self.desk.say("--skip-bad exports those that can be read")
+                        raise
+                    self.bad.append({"session_id": session_id, "error": str(exc)})
+                    self.desk.say(str(exc))
+                else:
+                    self.count += 1
+
+    async def _write(self, session_id: str) -> None:
+        pieces = self.desk.exchange().export_session(session_id)
+        if not self.skip_bad:
+            async for piece in pieces:
+                self.target.write(piece)
+            return
+        with SpooledTemporaryFile(_SPOOL_BYTES, "w+", encoding="utf-8", newline="\n") as whole:
+            async for piece in pieces:  # damage may show in its last message; no half of a line is left
+                whole.write(piece)
+            whole.seek(0)
+            shutil.copyfileobj(whole, self.target)
 
 
 @contextmanager
@@ -72,6 +112,8 @@ def _target(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         yield sys.stdout
         return
+    if not output.parent.is_dir():
+        raise ValidationError(f"{output.parent}: there is no such folder")
     with NamedTemporaryFile(
         "w", encoding="utf-8", newline="\n", dir=output.parent, prefix=f".{output.name}.", delete=False
     ) as file:
@@ -97,9 +139,11 @@ class _Tally:
     memories: int = 0
     skipped: list[str] = attrs.field(factory=list)
     bad: list[JSONObject] = attrs.field(factory=list)
+    adopted: int = 0
 
     def __str__(self) -> str:
-        text = f"imported {self.sessions} sessions, {self.messages} messages, {self.memories} memories"
+        done = (self.sessions, "session"), (self.messages, "message"), (self.memories, "memory")
+        text = f"imported {', '.join(amount(*one) for one in done)}"
         text += f"; skipped {len(self.skipped)} that exist" if self.skipped else ""
         return text + (f"; left out {len(self.bad)} that are bad" if self.bad else "")
 
@@ -111,15 +155,18 @@ def import_sessions(
     replace: Annotated[bool, typer.Option("--replace", help="Replace sessions that exist.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep those that exist.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Report bad lines and go on.")] = False,
-    provider: Annotated[str, typer.Option(help="Answers in imported chats, which name none.")] = "echo",
+    provider: Annotated[
+        str | None, typer.Option(help="Answers in imported chats, which name none. [default: echo, offline]")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Of that provider.", show_default=False)] = None,
 ) -> None:
     """Read sessions: an export of this command, OpenAI chat files, the older SDK's JSON file."""
     if replace and skip_existing:
         raise typer.BadParameter("--replace and --skip-existing exclude each other")
     existing = OnExisting.REPLACE if replace else OnExisting.SKIP if skip_existing else OnExisting.REFUSE
-    ProviderFactory.get_provider_class(provider)
-    answers = ProviderConfig(name=provider, model=model).public()
+    name = provider or "echo"
+    ProviderFactory.get_provider_class(name)
+    answers = ProviderConfig(name=name, model=model).public()
     reader = DraftReader(toolkit=desk.toolkit, values=JsonCodec(), provider=answers)
     tally = _Tally()
     try:
@@ -128,8 +175,15 @@ def import_sessions(
         if desk.options.as_json:
             desk.write_json(attrs.asdict(tally))
         desk.say(str(tally))
+        if tally.adopted and provider is None:
+            desk.say(
+                f"{amount(tally.adopted, 'session')} named no provider: echo answers, which only repeats; "
+                "chat --session ID --provider NAME changes that"
+            )
+    if not (tally.sessions or tally.skipped or tally.bad):
+        desk.say(f"{file}: there is no session in it")
     if tally.bad:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _import(desk: Desk, file: Path, work: "_Import", *, skip_bad: bool) -> None:
@@ -171,5 +225,6 @@ class _Import:
             self.tally.sessions += 1
             self.tally.messages += len(draft.messages)
             self.tally.memories += len(draft.memories)
+            self.tally.adopted += draft.is_adopted
         else:
             self.tally.skipped.append(draft.record.session_id)

@@ -11,7 +11,7 @@ from typing import IO
 import attrs
 
 from luminoracore_sdk.application.exchange_fields import read_json
-from luminoracore_sdk.application.exchange_formats import is_older_store
+from luminoracore_sdk.application.exchange_older import is_older_store
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.cli.desk import Desk
-from luminoracore_sdk.cli.render import columns, display, moment, printable
+from luminoracore_sdk.cli.command import FAILED, USAGE
+from luminoracore_sdk.cli.desk import Desk, NoStoreError
+from luminoracore_sdk.cli.render import amount, display, moment, print_table
 from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.memory import MemoryEntry
@@ -24,9 +25,8 @@ __all__ = ["delete", "headers", "list_sessions", "message_text_of", "print_memor
 
 _PAGE = 500
 
-_COLUMNS = ("session", "personality", "provider", "msgs", "created", "last activity", "tags")
-_ROOM_FOR_ALL = 100
-"""Columns of a terminal that holds the table unfolded; in a narrower one it does without "created"."""
+_CREATED, _ACTIVE, _SINCE = "created (UTC)", "last activity (UTC)", "since (UTC)"
+_COLUMNS = ("session", "personality", "provider", "msgs", _CREATED, _ACTIVE, "tags")
 
 SessionId = Annotated[str, typer.Argument(metavar="ID", help="Of the session.")]
 
@@ -53,18 +53,35 @@ def list_sessions(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
 ) -> None:
     """List sessions, the newest first."""
-    query = SessionQuery(user_id=user, tag=tag, newest_first=True, limit=min(limit + 1, _PAGE))
-    rows = desk.run(_rows(desk, query, limit + 1))
+    rows = _listed(desk, user, tag, limit + 1)
     shown = rows[:limit]
+    damaged = sum(row["damaged"] for row in shown)
     if desk.options.as_json:
         desk.write_json(shown)
     elif shown:
-        narrow = desk.out.width < _ROOM_FOR_ALL
-        desk.out.print(columns(_COLUMNS, (_cells(row, narrow=narrow) for row in shown)))
-    if not shown:
+        cells = (_cells(row) for row in shown)
+        print_table(
+            desk.out, _COLUMNS, cells, whole=("msgs", _CREATED, _ACTIVE), spare=("provider", _CREATED)
+        )
+    else:
         desk.say("no sessions")
     if len(rows) > limit:
         desk.say(f"there are more than {limit}; see --limit")
+    if damaged:
+        desk.say(f"{amount(damaged, 'session')} of these cannot be read: sessions show ID says why")
+        raise typer.Exit(FAILED)
+
+
+def _listed(desk: Desk, user: str | None, tag: str | None, count: int) -> list[JSONObject]:
+    """Return the rows; before the first session there is no default store, and that is no mistake."""
+    try:
+        desk.open(makes=False)
+    except NoStoreError:
+        if not desk.is_default_store:
+            raise
+        return []
+    query = SessionQuery(user_id=user, tag=tag, newest_first=True, limit=min(count, _PAGE))
+    return desk.run(_rows(desk, query, count))
 
 
 async def _rows(desk: Desk, query: SessionQuery, count: int) -> list[JSONObject]:
@@ -79,11 +96,13 @@ async def _rows(desk: Desk, query: SessionQuery, count: int) -> list[JSONObject]
 
 async def _row(desk: Desk, header: SessionRecord) -> JSONObject:
     """Return what is listed; of a document that is no session's, or damaged, what its header says."""
+    damaged = False
     try:
         session = await desk.manager.get_session(header.session_id)
         info = session.info() if session else {}
     except CorruptRecordError:
-        info = {"personality": "(not readable)"}
+        damaged = not await _is_own_document(desk, header.session_id)
+        info = {"personality": None if damaged else "(not readable)"}
     return {
         "session_id": header.session_id,
         "personality": info.get("personality"),
@@ -94,16 +113,26 @@ async def _row(desk: Desk, header: SessionRecord) -> JSONObject:
         "last_activity": from_microseconds(header.updated_at_us).isoformat(),
         "user_id": header.user_id,
         "tags": list(header.tags),
+        "damaged": damaged,
     }
 
 
-def _cells(row: JSONObject, *, narrow: bool) -> list[str]:
+async def _is_own_document(desk: Desk, session_id: str) -> bool:
+    """Tell whether a document that is no session is whole: ``save_session`` of a storage keeps any."""
+    try:
+        document = await desk.storage.load_session(session_id)
+    except CorruptRecordError:
+        return False
+    return document is not None and "v" not in document
+
+
+def _cells(row: JSONObject) -> list[str]:
     return [
         row["session_id"],
-        row["personality"] or "",
+        "damaged" if row["damaged"] else row["personality"] or "",
         row["provider"] or "",
         str(row["message_count"]),
-        "" if narrow else moment(datetime.fromisoformat(row["created_at"])),
+        moment(datetime.fromisoformat(row["created_at"])),
         moment(datetime.fromisoformat(row["last_activity"])),
         ", ".join(row["tags"]),
     ]
@@ -143,7 +172,7 @@ def _header_lines(session: Session) -> list[Text]:
         "provider": " ".join(filter(None, (provider.get("name"), provider.get("model")))) or "none",
         "user": session.config.user_id or "",
         "tags": ", ".join(session.config.tags),
-        "created": moment(session.created_at),
+        "created": f"{moment(session.created_at)} UTC",
         "messages": str(session.message_count),
         "system prompt": session.personality.get("system_prompt", ""),
     }
@@ -167,7 +196,7 @@ def print_memory(desk: Desk, entries: list[MemoryEntry]) -> None:
     """Show what is remembered, as a table."""
     rows = ((entry.key, display(entry.value), moment(entry.updated_at)) for entry in entries)
     if entries:
-        desk.out.print(columns(("remembers", "value", "since"), rows))
+        print_table(desk.out, ("remembers", "value", _SINCE), rows, whole=(_SINCE,))
 
 
 async def _write_json(desk: Desk, session: Session, after: int, entries: list[MemoryEntry]) -> None:
@@ -187,14 +216,30 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)] = False,
 ) -> None:
     """Delete a session with its messages and its memory."""
-    session = desk.run(desk.storage.find_session(session_id))
-    if session is None:
-        raise SessionNotFoundError(session_id, backend=desk.storage.backend)
+    held = _what_it_holds(desk, session_id)
     if not yes:
-        question = f"Delete session {printable(session_id)} with {session.last_position} messages?"
-        typer.confirm(question, abort=True, err=True)
+        _confirm(desk, f"Delete session {session_id}, {held}?")
     if not desk.run(desk.manager.delete_session(session_id)):
         raise SessionNotFoundError(session_id, backend=desk.storage.backend)
     if desk.options.as_json:
         desk.write_json({"deleted": session_id})
-    desk.say(f"deleted session {session_id}, {session.last_position} messages")
+    desk.say(f"deleted session {session_id}, {held}")
+
+
+def _what_it_holds(desk: Desk, session_id: str) -> str:
+    try:
+        record = desk.run(desk.storage.find_session(session_id))
+    except CorruptRecordError:  # deleting is the way to be rid of it
+        return "damaged"
+    if record is None:
+        raise SessionNotFoundError(session_id, backend=desk.storage.backend)
+    return amount(record.last_position, "message")
+
+
+def _confirm(desk: Desk, question: str) -> None:
+    if not desk.is_at_keyboard:
+        desk.say("not asked: give --yes")
+        raise typer.Exit(USAGE)
+    if not desk.ask(question):
+        desk.say("nothing was deleted")
+        raise typer.Exit(FAILED)

@@ -9,10 +9,12 @@ import attrs
 from luminoracore_sdk.domain.errors import ProviderError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json, copy_json
 
-__all__ = ["ChatMessage", "ChatResponse", "ProviderConfig"]
+__all__ = ["ChatMessage", "ChatResponse", "ProviderConfig", "secret_names"]
 
 _SECRET_NAME = re.compile(
-    r"api[-_]?key|authorization|password|secret|credential|(^|[-_])token$", re.IGNORECASE
+    r"(api|access|private|secret|signing)[-_]?key|authorization|password|secret|credential|cookie|bearer"
+    r"|^auth$|token$",
+    re.IGNORECASE,
 )
 _CREDENTIALS_IN_URL = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE)
 
@@ -37,6 +39,10 @@ def _check_url(_: object, __: object, value: str | None) -> None:
     if _CREDENTIALS_IN_URL.match(value):
         raise ProviderError(
             "provider_config: 'base_url' holds credentials; it is stored, so pass them as 'api_key'"
+        )
+    if "?" in value or "#" in value:
+        raise ProviderError(
+            "provider_config: 'base_url' must not have a query; it is stored, and a query may hold a key"
         )
 
 
@@ -88,6 +94,7 @@ class ProviderConfig:
         extra = data.get("extra")
         values = {**data, "extra": {} if extra is None else extra}
         if isinstance(values["extra"], Mapping):
+            check_json(dict(values["extra"]), where="provider_config['extra']")
             values["extra"] = copy_json(dict(values["extra"]))
         return cls(**values)
 
@@ -104,6 +111,16 @@ class ProviderConfig:
         """Return every secret text in it, for scrubbing errors."""
         found = [self.api_key] if self.api_key else []
         return (*found, *_secret_texts(self.extra))
+
+
+def secret_names(value: JSONValue) -> list[str]:
+    """Return the keys, at any depth, whose name says that what they hold is secret."""
+    if isinstance(value, dict):
+        own = [key for key in value if _SECRET_NAME.search(key)]
+        return own + [name for item in value.values() for name in secret_names(item)]
+    if isinstance(value, list):
+        return [name for item in value for name in secret_names(item)]
+    return []
 
 
 def _without_secrets(value: JSONValue) -> Any:

@@ -1,9 +1,11 @@
 """A session: one conversation of a personality with a provider."""
 
 from datetime import datetime
+from typing import Any
 
 import attrs
 
+from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, copy_json
 from luminoracore_sdk.domain.personality import personality_name
 from luminoracore_sdk.domain.settings import SessionConfig
@@ -14,6 +16,18 @@ __all__ = ["Session"]
 
 def _check_session_id(_: object, __: object, value: str) -> None:
     check_id(value)
+
+
+def _check_object(_: object, attribute: Any, value: object) -> None:
+    if type(value) is not dict:
+        raise ValidationError(f"{attribute.name} must be a JSON object, not {type(value).__name__}")
+
+
+def _check_provider(_: object, __: object, value: Any) -> None:
+    if value is None:
+        return
+    if type(value) is not dict or set(value) != {"name", "model", "base_url", "extra"}:
+        raise ValidationError("provider must have exactly name, model, base_url and extra")
 
 
 @attrs.frozen(kw_only=True)
@@ -34,14 +48,14 @@ class Session:
     """
 
     session_id: str = attrs.field(validator=_check_session_id)
-    personality: JSONObject
-    provider: JSONObject | None
+    personality: JSONObject = attrs.field(validator=_check_object)
+    provider: JSONObject | None = attrs.field(validator=_check_provider)
     config: SessionConfig = attrs.field(factory=SessionConfig)
     created_at: datetime = attrs.field(converter=to_utc)
     last_activity: datetime = attrs.field(converter=to_utc)
     message_count: int = 0
     version: int = 0
-    metadata: JSONObject = attrs.field(factory=dict)
+    metadata: JSONObject = attrs.field(factory=dict, validator=_check_object)
 
     def to_dict(self) -> JSONObject:
         """Return a JSON object with ISO 8601 times and without any secret."""

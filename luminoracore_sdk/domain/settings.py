@@ -6,8 +6,9 @@ from typing import Any
 
 import attrs
 
+from luminoracore_sdk.domain.chat import secret_names
 from luminoracore_sdk.domain.errors import ValidationError
-from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.memory import MemoryCategory
 from luminoracore_sdk.domain.values import check_id
 
@@ -52,13 +53,21 @@ def _object(_: object, attribute: Any, value: Any) -> None:
         raise ValidationError(f"{attribute.name} must be a JSON object, not {type(value).__name__}")
 
 
+def _nothing_secret(_: object, attribute: Any, value: JSONObject) -> None:
+    check_json(dict(value), where=attribute.name)
+    if names := secret_names(dict(value)):
+        raise ValidationError(
+            f"{attribute.name} is stored, and {names[0]!a} names a secret; pass it in provider_config"
+        )
+
+
 def _identifier(_: object, attribute: Any, value: Any) -> None:
     check_id(value, attribute.name.replace("_", " "))
 
 
 def _to_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(tags, str):
-        raise ValidationError("tags must be a list of texts, not one text")
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise ValidationError(f"tags must be a list of texts, not {type(tags).__name__}")
     return tuple(tags)
 
 
@@ -144,7 +153,7 @@ class SessionConfig:
     session_type: SessionType = attrs.field(default=SessionType.CHAT, converter=_session_type)
     max_history: int = attrs.field(default=100, validator=_whole_number(1))
     timeout: float = attrs.field(default=300, validator=_positive_seconds)
-    generation_params: JSONObject = attrs.field(factory=dict, validator=_object)
+    generation_params: JSONObject = attrs.field(factory=dict, validator=[_object, _nothing_secret])
     max_history_length: int = attrs.field(default=50, validator=_whole_number(0))
     context_window_size: int = attrs.field(default=4000, validator=_whole_number(1))
     include_context_in_prompt: bool = attrs.field(default=True, validator=_flag)

@@ -54,7 +54,10 @@ def to_utc(value: Any) -> datetime:
         raise ValidationError(f"a time must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None or value.utcoffset() is None:
         raise ValidationError("a naive datetime has no point in time; use datetime.now(UTC) or attach a zone")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValidationError(f"{value.isoformat()} is before the year 1 or after 9999 in UTC") from exc
 
 
 def parse_time(value: Any) -> datetime:

@@ -1,10 +1,11 @@
 """Runs the code blocks of one Markdown page, from top to bottom, as a reader would.
 
 ``python`` blocks share one namespace and one event loop; ``await`` may stand at the top. In
-``console`` and ``bash`` blocks, commands that use ``luminora`` are run, in one home folder for the
-page, and what the page shows of their output must be what they print (``...`` stands for anything);
-other commands must name a make target or an extra that exists. Blocks in the languages of
-``NOT_RUN`` hold no code; any other fence is refused, so that no block escapes by a typing error.
+``console`` and ``bash`` blocks, commands that use ``luminora``, in ``.venv/bin`` or on the path, are
+run, in one home folder for the page, and what the page shows of their output must be what they print
+(``...`` stands for anything); other commands must name a make target or an extra that exists. Blocks in
+the languages of ``NOT_RUN`` hold no code; any other fence is refused, so that no block escapes by a
+typing error.
 """
 
 import ast
@@ -30,6 +31,7 @@ NOT_RUN_COMMANDS = {"", "cd", "git", "pip", "python", "python3"}
 COMMAND_SECONDS = 60
 
 _OUTPUT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+_LUMINORA = re.compile(r"(?:^|(?<=[\s|;&]))(?:\.venv/bin/)?luminora\b")
 _SHIM = """#!{python}
 from luminoracore_sdk.cli.main import run
 run()
@@ -111,8 +113,8 @@ class Page:
         words = command.split()
         if words[0] == "export":
             self._environ |= dict(word.split("=", 1) for word in words[1:])
-        elif re.search(r"(?:^|[\s|;&])luminora\b", command):
-            self._run_shell(example, command, output)
+        elif _LUMINORA.search(command):
+            self._run_shell(example, _LUMINORA.sub("luminora", command), output)
         elif words[0] == "make":
             self._check_names(example, words[1:], self._project.make_targets, "make target")
         elif Path(words[0]).name in NOT_RUN_COMMANDS:

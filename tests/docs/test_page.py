@@ -55,6 +55,8 @@ def test_a_fence_that_would_escape_is_refused(home: Path, fence: str) -> None:
         ('.venv/bin/pip install ".[alle]"', "no such extra: alle"),
         ("rm -r store", "does not know: rm -r store"),
         ("luminora no-such-command", "ended with 2"),
+        (".venv/bin/luminora no-such-command", "ended with 2"),
+        (".venv/luminora --help", "does not know: .venv/luminora"),
         ("echo Hello | luminora chat --no-such-option", "ended with 2"),
     ],
 )

@@ -3,10 +3,14 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.command import Luminora, luminora_over
+
+DEAD = "http://127.0.0.1:9/v1"
+KEY = {"OPENAI_API_KEY": "sk-no"}
 
 
 @pytest.fixture
@@ -34,10 +38,11 @@ def test_a_session_is_resumed_by_its_id(luminora: Luminora) -> None:
 
 
 def test_resuming_a_session_that_is_not_there_ends_with_3_and_makes_none(luminora: Luminora) -> None:
+    luminora("chat", "hi", "--session", "there", "--create")
     done = luminora("chat", "hi", "--session", "none")
     assert (done.exit_code, done.stdout) == (3, "")
     assert done.stderr.endswith("luminora: no session 'none' in sqlite storage\n")
-    assert luminora("sessions", "list", "--json").stdout == "[]\n"
+    assert json.loads(luminora("sessions", "list", "--json").stdout)[0]["session_id"] == "there"
 
 
 def test_create_begins_a_session_under_an_id_of_ones_own(luminora: Luminora) -> None:
@@ -62,7 +67,7 @@ def test_every_line_of_a_pipe_is_a_message_or_a_command(luminora: Luminora) -> N
     done = luminora("chat", "--session", "it's", "--create", stdin="\n".join(lines))
     assert done.exit_code == 0
     assert done.stdout.startswith("You said: hi\n")
-    assert re.search(r"name +Ada Lovelace", done.stdout)
+    assert re.search(r"name\tAda Lovelace\t", done.stdout)
     assert re.search(r"\[3\] .* user\n/x\n", done.stdout)
     assert "You said: no" not in done.stdout
     assert done.stderr.splitlines() == [
@@ -84,6 +89,7 @@ def test_an_unknown_command_shows_those_that_there_are(luminora: Luminora) -> No
     done = luminora("chat", stdin="/remember alone\n")
     assert "/remember KEY VALUE   remember something" in done.stderr
     assert done.stdout == ""
+    assert luminora("chat", stdin="/help\n").stderr.splitlines()[1] == "/help                 this list"
 
 
 def test_what_is_remembered_is_shown_when_a_session_is_resumed(luminora: Luminora) -> None:
@@ -127,11 +133,76 @@ def test_what_cannot_be_given_is_a_usage_error(luminora: Luminora, option: list[
     assert (done.exit_code, done.stdout) == (2, "")
 
 
-def test_a_resumed_session_keeps_its_provider(luminora: Luminora) -> None:
+def provider_of(luminora: Luminora, session_id: str) -> Any:
+    return json.loads(luminora("sessions", "show", session_id, "--json").stdout)["provider_config"]
+
+
+def test_another_provider_is_stored_and_told(luminora: Luminora) -> None:
+    luminora("chat", "hi", "--session", "s", "--create", "--model", "m")
+    other = ["--provider", "openai", "--model", "m2", "--base-url", DEAD]
+    done = luminora("chat", "hi", "--session", "s", *other, **KEY)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[1] == (
+        f"from now on answered by openai m2 {DEAD}, in every later chat as well"
+    )
+    stored = provider_of(luminora, "s")
+    assert (stored["name"], stored["model"], stored["base_url"]) == ("openai", "m2", DEAD)
+    assert "sk-no" not in json.dumps(stored)
+
+
+def test_another_model_alone_is_stored_and_the_rest_stays(luminora: Luminora) -> None:
     luminora("chat", "hi", "--session", "s", "--create")
-    done = luminora("chat", "hi", "--session", "s", "--provider", "openai", OPENAI_API_KEY="sk-no")
-    assert (done.exit_code, "the session's provider is 'echo', not 'openai'" in done.stderr) == (1, True)
-    assert luminora("chat", "hi", "--session", "s", "--provider", "echo").exit_code == 0
+    done = luminora("chat", "hi", "--session", "s", "--model", "m2")
+    assert "from now on answered by echo m2, in every later chat as well\n" in done.stderr
+    assert provider_of(luminora, "s") == {"name": "echo", "model": "m2", "base_url": None, "extra": {}}
+
+
+def test_the_provider_that_is_stored_already_changes_nothing(luminora: Luminora) -> None:
+    luminora("chat", "hi", "--session", "s", "--create", "--model", "m")
+    done = luminora("chat", "hi", "--session", "s", "--provider", "echo", "--model", "m")
+    assert (done.exit_code, done.stderr) == (0, "resumed session s, 2 messages\n")
+    assert provider_of(luminora, "s")["model"] == "m"
+
+
+def test_a_provider_that_cannot_work_is_not_stored(
+    luminora: Luminora, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    luminora("chat", "hi", "--session", "s", "--create")
+    assert luminora("chat", "hi", "--session", "s", "--provider", "openai").exit_code == 1
+    assert provider_of(luminora, "s")["name"] == "echo"
+
+
+@pytest.mark.parametrize("named", [[], ["--session", "s", "--create"]])
+def test_one_message_that_fails_leaves_no_new_session(luminora: Luminora, named: list[str]) -> None:
+    done = luminora("chat", "hi", "--provider", "ollama", "--base-url", DEAD, "--remember", "a=b", *named)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "was deleted: it has no message\n" in done.stderr
+    assert luminora("sessions", "list", "--json").stdout == "[]\n"
+
+
+def test_one_message_that_fails_leaves_a_session_that_was_there(luminora: Luminora) -> None:
+    luminora("chat", "--session", "s", "--create", stdin="")
+    server = ["--provider", "ollama", "--base-url", DEAD]
+    assert luminora("chat", "hi", "--session", "s", *server).exit_code == 1
+    assert json.loads(luminora("sessions", "show", "s", "--json").stdout)["messages"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["chat", ""], "it is empty"),
+        (["chat", "  "], "it is empty"),
+        (["chat", "hi", "--create"], "--create begins the session of"),
+        (["chat", "hi", "--store", ""], "it is empty"),
+        (["--store", "", "sessions", "list"], "it is empty"),
+    ],
+)
+def test_what_says_nothing_is_a_usage_error(luminora: Luminora, arguments: list[str], reason: str) -> None:
+    done = luminora(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert reason in " ".join(done.stderr.split())
+    assert luminora("sessions", "list").exit_code == 3
 
 
 def test_a_missing_key_is_told_in_one_line_and_leaves_no_session(

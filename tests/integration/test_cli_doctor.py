@@ -18,7 +18,7 @@ def test_a_store_that_works_passes_every_check(tmp_path: Path, url: str) -> None
     report = json.loads(done.stdout)
     assert (done.exit_code, report["ok"]) == (0, True)
     assert [(check["name"], check["ok"]) for check in report["checks"]] == [(name, True) for name in CHECKS]
-    held = "0 sessions, 0 messages" if url == "memory://" else "1 sessions, 2 messages"
+    held = "0 sessions, 0 messages" if url == "memory://" else "1 session, 2 messages"
     assert report["checks"][-1]["detail"] == held
     (openai,) = [one for one in report["providers"] if one["name"] == "openai"]
     assert (openai["api_key_variable"], openai["api_key_set"]) == ("OPENAI_API_KEY", True)
@@ -26,10 +26,12 @@ def test_a_store_that_works_passes_every_check(tmp_path: Path, url: str) -> None
 
 
 def test_the_report_is_readable(tmp_path: Path) -> None:
-    done = luminora_over(f"sqlite:///{tmp_path}/s.db")("doctor", ECHO_API_KEY="sk-secret-key")
+    luminora = luminora_over(f"sqlite:///{tmp_path}/s.db")
+    luminora("chat", "--session", "s", "--create", stdin="")
+    done = luminora("doctor", ECHO_API_KEY="sk-secret-key")
     assert (done.exit_code, done.stderr) == (0, "")
     assert f"✓ store: sqlite: {tmp_path}/s.db\n" in done.stdout
-    assert "✓ holds: 0 sessions, 0 messages\n" in done.stdout
+    assert "✓ holds: 1 session, 0 messages\n" in done.stdout
     assert "sk-secret-key" not in done.output
 
 

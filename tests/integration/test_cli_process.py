@@ -4,8 +4,11 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -118,13 +121,87 @@ def test_at_the_keyboard_a_failing_provider_does_not_end_the_conversation(tmp_pa
     os.close(keyboard)
 
 
-def test_ctrl_c_at_the_prompt_ends_with_130(tmp_path: Path) -> None:
-    started, keyboard = start_at_keyboard(tmp_path, "chat")
-    read_until(keyboard, "you> ")
-    started.send_signal(signal.SIGINT)
+@pytest.fixture
+def silent_server() -> Iterator[socket.socket]:
+    """A server that never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(30)
+        yield listening
+
+
+def asking(server: socket.socket) -> tuple[str, ...]:
+    return "--provider", "ollama", "--base-url", f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+
+
+@contextmanager
+def at_keyboard(home: Path, *arguments: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    started, keyboard = start_at_keyboard(home, *arguments)
     try:
-        assert started.wait(30) == 130
+        yield started, keyboard
     finally:
         started.kill()
         started.wait()
         os.close(keyboard)
+
+
+def interrupt(started: "subprocess.Popen[bytes]") -> None:
+    started.send_signal(signal.SIGINT)
+
+
+def test_ctrl_c_at_the_prompt_says_how_to_resume_and_ends_with_130(tmp_path: Path) -> None:
+    with at_keyboard(tmp_path, "chat") as (started, keyboard):
+        read_until(keyboard, "you> ")
+        interrupt(started)
+        assert "\r\nresume with: luminora chat --session " in read_until(keyboard, "--session ")
+        assert started.wait(30) == 130
+
+
+def test_ctrl_c_at_the_question_deletes_nothing_and_ends_with_130(tmp_path: Path) -> None:
+    process(tmp_path, "chat", "hi", "--session", "s", "--create")
+    with at_keyboard(tmp_path, "sessions", "delete", "s") as (started, keyboard):
+        read_until(keyboard, "Delete session s, 2 messages? [y/N] ")
+        interrupt(started)
+        assert started.wait(30) == 130
+    assert process(tmp_path, "sessions", "show", "s").returncode == 0
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [(b"n\n", 1, 0), (b"\x04", 1, 0), (b"y\n", 0, 3)])
+def test_at_the_keyboard_deleting_asks_first(tmp_path: Path, answer: bytes, code: int, left: int) -> None:
+    process(tmp_path, "chat", "hi", "--session", "s", "--create")
+    with at_keyboard(tmp_path, "sessions", "delete", "s") as (started, keyboard):
+        read_until(keyboard, "Delete session s, 2 messages? [y/N] ")
+        os.write(keyboard, answer)
+        assert started.wait(30) == code
+    assert process(tmp_path, "sessions", "show", "s").returncode == left
+
+
+def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(
+    tmp_path: Path, silent_server: socket.socket
+) -> None:
+    begun = ("chat", "--session", "s", "--create", *asking(silent_server))
+    with at_keyboard(tmp_path, *begun) as (started, keyboard):
+        read_until(keyboard, "you> ")
+        os.write(keyboard, b"hello\n")
+        with silent_server.accept()[0]:  # the question is out
+            interrupt(started)
+            assert "\r\nstopped; nothing of this turn is kept\r\n" in read_until(keyboard, "you> ")
+        os.write(keyboard, b"/quit\n")
+        assert started.wait(30) == 0
+    assert '"message_count":0' in process(tmp_path, "sessions", "show", "s", "--json").stdout
+
+
+def test_ctrl_c_stops_a_single_message_with_130_and_leaves_no_new_session(
+    tmp_path: Path, silent_server: socket.socket
+) -> None:
+    with at_keyboard(tmp_path, "chat", "hello", *asking(silent_server)) as (started, keyboard):
+        with silent_server.accept()[0]:
+            interrupt(started)
+            assert "\r\nstopped; nothing of this turn is kept\r\n" in read_until(keyboard, "no message")
+        assert started.wait(30) == 130
+    assert process(tmp_path, "sessions", "list", "--json").stdout == "[]\n"
+
+
+def test_the_version_is_told_without_importing_the_container(tmp_path: Path) -> None:
+    told = "import atexit, sys; atexit.register(lambda: print('dependency_injector' in sys.modules))"
+    assert process(tmp_path, "--version", code=told).stdout == f"luminora {__version__}\nFalse\n"
+    assert process(tmp_path, "--help", code=told).stdout.endswith("\nFalse\n")

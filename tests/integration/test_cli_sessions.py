@@ -88,6 +88,8 @@ def test_a_document_that_is_no_session_does_not_spoil_the_listing(luminora: Lumi
 
 
 def test_an_empty_store_has_no_sessions(store: str) -> None:
+    luminora_over(store)("chat", "--session", "s", "--create", stdin="")
+    luminora_over(store)("sessions", "delete", "s", "--yes")
     done = luminora_over(store)("sessions", "list")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "no sessions\n")
 
@@ -117,13 +119,10 @@ def test_a_session_that_is_not_there_ends_with_3(luminora: Luminora, command: li
     assert done.stderr == "luminora: no session '../none\\n' in sqlite storage\n"
 
 
-def test_deleting_asks_first(luminora: Luminora) -> None:
-    done = luminora("sessions", "delete", "s0", stdin="n\n")
-    assert (done.exit_code, "Delete session s0 with 5 messages?" in done.stderr) == (1, True)
-    assert luminora("sessions", "delete", "s0", stdin="").exit_code == 1
+def test_without_a_terminal_deleting_cannot_ask_and_does_nothing(luminora: Luminora) -> None:
+    done = luminora("sessions", "delete", "s0", stdin="y\n")
+    assert (done.exit_code, done.stderr) == (2, "not asked: give --yes\n")
     assert luminora("sessions", "show", "s0").exit_code == 0
-    assert luminora("sessions", "delete", "s0", stdin="y\n").exit_code == 0
-    assert luminora("sessions", "show", "s0").exit_code == 3
 
 
 def test_deleting_for_scripts_does_not_ask(luminora: Luminora) -> None:

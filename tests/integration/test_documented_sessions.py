@@ -97,7 +97,7 @@ async def test_two_sessions_have_different_ids(manager: SessionManager) -> None:
         ({"name": "no-such"}, "no provider 'no-such'; available: .*echo"),
         ({"name": ""}, "needs a 'name'"),
         ({}, "needs a 'name'|must be a dict"),
-        (None, "must be a dict, not NoneType"),
+        (None, "provider_config needs a 'name', for example"),
         ("echo", "must be a dict, not str"),
         ({"name": "echo", "apikey": "x"}, "unknown key 'apikey'; it knows: name, api_key"),
         ({"name": "echo", "base_url": "ftp://host"}, "must begin with http"),

@@ -1,8 +1,10 @@
 """The FastAPI example, served by uvicorn, asked over real HTTP on the loopback address."""
 
+import asyncio
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from luminoracore_sdk.session import SessionManager, create_storage
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "fastapi_app.py"
@@ -36,17 +40,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{request.param}{tmp_path}/store"
 
 
-@contextmanager
-def serving(store: str) -> Iterator[httpx.Client]:
-    """Run the example as a process of its own; afterwards it has ended in order."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("LUMINORA_")},
-        "LUMINORA_STORE": store,
+def environment(**settings: str) -> dict[str, str]:
+    """Return the variables of a server: nobody's stores and keys but these."""
+    others = ("LUMINORA_", "CHAT_PROVIDER", "OPENAI_")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(others)},
         "PYTHONPATH": f"{EXAMPLE.parent}{os.pathsep}{ROOT}",
+        **settings,
     }
+
+
+@contextmanager
+def serving(store: str, *, logged: str = "", **settings: str) -> Iterator[httpx.Client]:
+    """Run the example as a process of its own; afterwards it has ended in order, having logged this."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error::ResourceWarning", "-c", _SERVE],
-        env=environment,
+        env=environment(LUMINORA_STORE=store, **settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -59,7 +68,7 @@ def serving(store: str) -> Iterator[httpx.Client]:
     finally:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=20)
-    assert errors == ""
+    assert re.fullmatch(logged, errors)
 
 
 def create(client: httpx.Client, **body: object) -> str:
@@ -76,7 +85,7 @@ def said(client: httpx.Client, session_id: str, **query: int) -> list[str]:
 
 
 def events(client: httpx.Client, session_id: str, content: str) -> list[str]:
-    with client.stream("GET", f"/sessions/{session_id}/stream", params={"content": content}) as answer:
+    with client.stream("POST", f"/sessions/{session_id}/stream", json={"content": content}) as answer:
         assert (answer.status_code, answer.headers["content-type"]) == (
             200,
             "text/event-stream; charset=utf-8",
@@ -104,7 +113,7 @@ def test_errors_have_their_status_and_name(tmp_path: Path) -> None:
         answers = [
             client.post("/sessions/nobody/messages", json={"content": "Hello"}),
             client.get("/sessions/nobody/messages"),
-            client.get("/sessions/nobody/stream", params={"content": "Hello"}),
+            client.post("/sessions/nobody/stream", json={"content": "Hello"}),
             client.get(f"/sessions/{'x' * 513}/messages"),
             client.post("/sessions", json={"user_id": ""}),
         ]
@@ -113,6 +122,77 @@ def test_errors_have_their_status_and_name(tmp_path: Path) -> None:
             *[(422, "InvalidIdError")] * 2,
         ]
         assert "nobody" in answers[0].json()["detail"]
+
+
+def test_what_utf8_cannot_hold_does_not_spoil_a_session(tmp_path: Path) -> None:
+    with serving(f"sqlite:///{tmp_path}/store") as client:
+        session_id = create(client)
+        path = f"/sessions/{session_id}/messages"
+        client.headers["content-type"] = "application/json"
+        body = rb'{"content": "a\ud800"}'  # httpx would not make this one from a text
+        answer = client.post(path, content=body)
+        assert (answer.status_code, answer.json()["content"]) == (200, "You said: a\ud800")
+        streamed = client.post(f"/sessions/{session_id}/stream", content=body)
+        assert streamed.text.endswith("event: end\ndata: {}\n\n")
+        assert said(client, session_id) == ["a\ud800", "You said: a\ud800"] * 2
+        wrong = client.post(path, content=rb'{"content": ["\ud800"]}')
+        assert wrong.status_code == 422
+        assert wrong.json()["detail"] == [
+            {"where": ["body", "content"], "problem": "Input should be a valid string"}
+        ]
+
+
+def test_what_is_the_services_own_affair_is_logged_and_not_sent(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store"
+    hidden = r"a request failed: openai could not be reached.*\n"
+    with serving(url, logged=hidden * 2, OPENAI_API_KEY="k") as client:
+        session_id = create(client)
+        asyncio.run(point_to_nowhere(url, session_id))
+        expected = {"error": "ServiceError", "detail": "the service could not answer; its log says why"}
+        answer = client.post(f"/sessions/{session_id}/messages", json={"content": "Hello"})
+        assert (answer.status_code, answer.json()) == (502, expected)
+        assert events(client, session_id, "Hello") == ["event: error", f"data: {json.dumps(expected)}"]
+        assert said(client, session_id) == []
+
+
+async def point_to_nowhere(url: str, session_id: str) -> None:
+    """Let a server answer that is not there: nothing listens on the port of "discard"."""
+    nowhere = {
+        "name": "openai",
+        "api_key": "k",
+        "base_url": "http://127.0.0.1:9/v1",
+        "extra": {"max_retries": 0},
+    }
+    async with create_storage(url) as storage, SessionManager(storage) as manager:
+        assert await manager.update_provider(session_id, nowhere) is True
+
+
+def test_a_missing_key_ends_the_start(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SERVE],
+        env=environment(CHAT_PROVIDER="openai"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 3  # uvicorn's, for a start that failed
+    assert "openai needs a key: set OPENAI_API_KEY" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_without_settings_conversations_are_kept_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in set(os.environ) - set(environment()):
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    example = runpy.run_path(str(EXAMPLE))
+    async with example["lifespan"](example["app"]):
+        await example["app"].state.manager.create_session({"name": "Ada"}, {"name": "echo"})
+    async with create_storage("sqlite:///chat.db") as storage:
+        assert len(await storage.list_sessions()) == 1
 
 
 def test_questions_asked_at_once_are_whole_turns(tmp_path: Path) -> None:

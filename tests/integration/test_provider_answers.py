@@ -90,6 +90,14 @@ async def test_further_arguments_reach_the_api_as_they_are(wire: str) -> None:
 
 
 @on_both_wires
+async def test_the_method_that_is_called_decides_whether_the_answer_is_streamed(wire: str) -> None:
+    async with ModelServer() as server, provider_on(server, wire) as provider:
+        assert (await provider.chat(PROMPT, stream=True)).content == TEXT
+        assert len([delta async for delta in provider.stream_chat(PROMPT, stream=False)]) > 1
+    assert [request.streaming for request in server.requests] == [False, True]
+
+
+@on_both_wires
 async def test_a_lone_surrogate_is_replaced_and_a_split_pair_joined_on_the_wire(wire: str) -> None:
     prompt = [ChatMessage("user", "a\ud800b \ud83d\ude00")]
     async with ModelServer() as server, provider_on(server, wire) as provider:

@@ -1,6 +1,7 @@
 """Bad days of a model server: what is tried again, and which error comes out."""
 
 import asyncio
+import re
 import time
 from contextlib import aclosing
 
@@ -145,8 +146,12 @@ async def test_a_server_that_is_not_there_is_a_connection_error(wire: str) -> No
     async with ModelServer() as server:
         pass
     async with provider_on(server, wire) as provider:
-        assert type(await failure(provider, streaming=False)) is ProviderConnectionError
-        assert type(await failure(provider, streaming=True)) is ProviderConnectionError
+        for streaming in (False, True):
+            error = await failure(provider, streaming=streaming)
+            assert type(error) is ProviderConnectionError
+            reached = f"{wire} could not be reached at {server.url}"
+            assert str(error).startswith(reached)
+            assert str(error).endswith(" (connection refused); is it running?")
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -155,6 +160,13 @@ async def test_silence_past_the_timeout_is_a_timeout_error(wire: str, streaming:
         error = await failure(provider, streaming=streaming)
         await asyncio.wait_for(server.client_left.wait(), 5)
     assert type(error) is ProviderTimeoutError
+    assert re.fullmatch(rf"{wire} at {server.url}\S* did not answer within 0\.1 seconds", str(error))
+
+
+async def test_the_time_limit_of_a_call_is_the_one_that_is_named(wire: str) -> None:
+    async with ModelServer(hang()) as server, provider_on(server, wire, timeout=60) as provider:
+        with pytest.raises(ProviderTimeoutError, match=r"within 0\.05 seconds$"):
+            await provider.chat(PROMPT, timeout=0.05)
 
 
 async def test_silence_in_mid_answer_is_a_timeout_error(wire: str) -> None:
@@ -162,7 +174,9 @@ async def test_silence_in_mid_answer_is_a_timeout_error(wire: str) -> None:
         ModelServer(begin(ending=Ending.HANG)) as server,
         provider_on(server, wire, timeout=0.1) as provider,
     ):
-        assert type(await failure(provider, streaming=True)) is ProviderTimeoutError
+        error = await failure(provider, streaming=True)
+    assert type(error) is ProviderTimeoutError
+    assert str(error) == f"{wire} fell silent in mid-answer: nothing more came within 0.1 seconds"
 
 
 @pytest.mark.parametrize(

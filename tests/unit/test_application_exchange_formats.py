@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.application.exchange_fields import read_json
-from luminoracore_sdk.application.exchange_formats import is_older_store
+from luminoracore_sdk.application.exchange_older import is_older_store
 from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, SessionRecord
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject
@@ -170,6 +170,17 @@ def test_a_wrong_chat_is_refused(messages: list[JSONObject], reason: str) -> Non
         reader().read_line({"messages": messages})
 
 
+def test_a_chat_has_the_same_id_whenever_and_however_it_is_read() -> None:
+    chat = {"messages": [{"role": "user", "content": "hi"}], "n": 1}
+    turned = {"n": 1, "messages": [{"content": "hi", "role": "user"}]}
+    first = reader().read_line(chat).record.session_id
+    assert reader().read_line(turned).record.session_id == first
+    assert reader().read_line({**chat, "n": 2}).record.session_id != first
+    one = reader()
+    read = [one.read_line(chat).record.session_id for _ in range(3)]
+    assert read == [first, f"{first}-2", f"{first}-3"]
+
+
 # -- the older store -------------------------------------------------------------------------------
 
 
@@ -193,7 +204,10 @@ def older() -> JSONObject:
 
 def test_the_older_store_is_recognised() -> None:
     assert is_older_store({"s1": older()})
-    others: list[object] = [[], {}, {"s": 1}, good_line(), {"messages": []}]
+    assert is_older_store({"s1": {}})
+    assert is_older_store({"s1": {"messages": []}, "s2": None})
+    chat = {"messages": [], "response_format": {"messages": {}}}
+    others: list[object] = [[], {}, {"s": 1}, {"s": {}, "t": 1}, good_line(), {"messages": []}, chat]
     assert not any(is_older_store(other) for other in others)
 
 
@@ -211,15 +225,42 @@ def test_a_session_of_the_older_store_is_read_without_its_key() -> None:
     ]
 
 
+def test_what_an_older_session_holds_besides_is_kept_without_secrets() -> None:
+    memories = {"name": "Grace", "nested": {"x": 1}}
+    added = {"memory": {"likes": "tea"}, "memories": memories, "last_activity": "2024", "api_key": "sk-no"}
+    draft = reader().read_older("s1", {**older(), **added, "messages": ["old"]})
+    session = TOOLS.codec.session(draft.record, backend="test")
+    assert session.metadata == {
+        "older": {
+            "memories": memories,
+            "last_activity": "2024",
+            "messages": ["old"],
+            "config": {"session_type": {"_value_": "chat"}},
+        }
+    }
+    assert [TOOLS.codec.memory(one, backend="test").value for one in draft.memories] == ["tea"]
+
+
+def test_a_message_of_the_older_store_keeps_its_other_fields() -> None:
+    said = {"role": "user", "content": "hi", "id": 7, "metadata": {"a": 1}}
+    draft = reader().read_older("s1", {"messages": [said]})
+    message = TOOLS.codec.message(draft.messages[0], backend="test", session_id="s1")
+    assert message.metadata == {"id": 7, "a": 1}
+
+
 def test_a_bare_session_of_the_older_store_gets_the_default_provider_and_the_present() -> None:
     draft = reader().read_older("s1", {"conversation": {"messages": []}})
     session = TOOLS.codec.session(draft.record, backend="test")
     assert (session.provider, session.created_at) == (ECHO, TOOLS.clock.now())
+    assert (draft.is_adopted, session.metadata) == (True, {})
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
+        ({"conversation": {}}, "its 'conversation' has no 'messages'"),
+        ({"conversation": []}, "'conversation' is of type list"),
+        ({"memory": {"": 1}}, "memory key '' is refused"),
         ({"created_at": "noon"}, "a time is not in ISO 8601"),
         ({"config": {"provider_config": {"name": ""}}}, "needs a 'name'"),
         ({"conversation": {"messages": [{"role": "x"}]}}, r"messages\[0\]: role 'x'"),

@@ -1,14 +1,29 @@
 """Corners of the managers that the documented-API tests do not reach."""
 
+from contextlib import aclosing
 from typing import Any
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.application.ports.records import SessionRecord
-from luminoracore_sdk.domain.errors import ProviderError, SessionNotFoundError, ValidationError
+from luminoracore_sdk.application import locks
+from luminoracore_sdk.application.ports.records import MessageRange, SessionRecord
+from luminoracore_sdk.bootstrap.managers import default_toolkit
+from luminoracore_sdk.domain.errors import (
+    ConflictError,
+    ProviderError,
+    SessionBusyError,
+    SessionExistsError,
+    SessionNotFoundError,
+    ValidationError,
+)
+from luminoracore_sdk.providers import ProviderFactory
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager
+from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
 from luminoracore_sdk.types.session import Message, SessionConfig
+from tests.support.stub_provider import StubProvider
 
 
 class Vanishing(StorageWrapper):
@@ -89,3 +104,125 @@ async def test_another_provider_answers_after_an_update_and_after_a_restart() ->
             await manager.load_session(session_id, provider_config={"name": "openai", "api_key": "k"})
         with pytest.raises(ProviderError, match="no provider 'nope'"):
             await manager.update_provider(session_id, {"name": "nope"})
+
+
+async def test_a_provider_without_a_default_model_takes_the_model_that_is_given() -> None:
+    config = {"name": "vllm", "model": "m", "base_url": "http://localhost:9/v1"}
+    async with SessionManager() as manager:
+        session_id = await manager.create_session({}, config)
+        info = await manager.get_session_info(session_id)
+        with pytest.raises(ProviderError, match="model"):
+            await manager.create_session({}, {**config, "model": None})
+    assert info is not None
+    assert info["model"] == "m"
+
+
+async def test_a_session_of_an_expired_held_ones_id_is_written_at_once() -> None:
+    clock = ManualClock()
+    storage = InMemoryStorage(clock=clock)
+    async with SessionManager(storage, toolkit=attrs.evolve(default_toolkit(), clock=clock)) as manager:
+        await manager.create_session({}, {"name": "echo"}, {"session_id": "s", "auto_save": False, "ttl": 10})
+        clock.advance(11)
+        await manager.create_session({}, {"name": "echo"}, {"session_id": "s"})
+        await manager.send_message("s", "hi")
+    found = await storage.find_session("s")
+    assert found is not None
+    assert found.last_position == 2
+
+
+async def test_an_id_that_somebody_else_took_is_not_held_back_afterwards() -> None:
+    storage = InMemoryStorage()
+    await storage.save_session("s", {"personality": {}})
+
+    class SeenLate(StorageWrapper):
+        looks = 0
+
+        async def find_session(self, session_id: str) -> SessionRecord | None:
+            self.looks += 1
+            return None if self.looks == 1 else await super().find_session(session_id)
+
+    async with SessionManager(SeenLate(storage)) as manager:
+        with pytest.raises(SessionExistsError):
+            await manager.create_session({}, {"name": "echo"}, {"session_id": "s", "auto_save": False})
+        assert manager._drafts.is_held("s") is False
+
+
+async def test_a_held_session_that_expired_below_is_saved_whole() -> None:
+    clock = ManualClock()
+    storage = InMemoryStorage(clock=clock)
+    async with SessionManager(storage, toolkit=attrs.evolve(default_toolkit(), clock=clock)) as manager:
+        config = {"session_id": "s", "auto_save": False, "ttl": 10}
+        await manager.create_session({}, {"name": "echo"}, config)
+        await manager.send_message("s", "one")
+        assert await manager.save_session("s") is True
+        clock.advance(6)
+        await manager.send_message("s", "two")
+        clock.advance(6)
+        assert await storage.find_session("s") is None
+        assert await manager.save_session("s") is True
+    messages = await storage.read_messages("s", MessageRange())
+    assert [message.role for message in messages] == ["user", "assistant"] * 2
+
+
+async def test_a_header_that_another_writer_changed_is_not_overwritten_by_a_save() -> None:
+    storage = InMemoryStorage()
+    async with SessionManager(storage) as mine, SessionManager(storage) as theirs:
+        await mine.create_session({"a": 1}, {"name": "echo"}, {"session_id": "s", "auto_save": False})
+        await mine.save_session("s")
+        await mine.update_personality("s", {"a": 2})
+        await theirs.update_personality("s", {"a": 3})
+        await theirs.save_session("s")
+        with pytest.raises(ConflictError):
+            await mine.save_session("s")
+        stored = await mine.load_session("s")
+    assert stored is not None
+    assert stored.personality == {"a": 3}
+
+
+async def test_sending_from_within_an_open_stream_is_an_error_and_no_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(locks, "GRACE_SECONDS", 0.01)
+    async with SessionManager() as manager:
+        session_id = await manager.create_session({}, {"name": "echo"})
+        async with aclosing(manager.stream_message(session_id, "a b c")) as deltas:
+            await anext(deltas)
+            with pytest.raises(SessionBusyError, match="still open"):
+                await manager.send_message(session_id, "again")
+        assert (await manager.send_message(session_id, "again")).content == "You said: again"
+
+
+async def test_a_kept_turn_frees_the_session_before_its_last_delta_is_read() -> None:
+    async with SessionManager() as manager:
+        session_id = await manager.create_session({}, {"name": "echo"})
+        async for delta in manager.stream_message(session_id, "a b"):
+            if delta.finish_reason:
+                assert (await manager.send_message(session_id, "next")).content == "You said: next"
+        assert await manager.conversation_manager.get_message_count(session_id) == 4
+
+
+async def test_a_message_added_again_under_its_id_comes_back_as_it_is_stored() -> None:
+    conversations = ConversationManager()
+    await conversations.add_message("s", Message("user", "first", id="m"))
+    again = await conversations.add_message("s", Message("user", "second", id="m"))
+    assert (again.content, again.position) == ("first", 1)
+
+
+async def test_a_session_does_not_expire_between_a_question_and_its_answer() -> None:
+    clock = ManualClock()
+
+    class Slow(StubProvider):
+        async def answer(self, messages: list[ChatMessage], parameters: dict[str, Any]) -> ChatResponse:
+            clock.advance(8)
+            return ChatResponse("At last.")
+
+    ProviderFactory.register_provider("slow", Slow)
+    tools = attrs.evolve(default_toolkit(), clock=clock)
+    try:
+        async with SessionManager(InMemoryStorage(clock=clock), toolkit=tools) as manager:
+            session_id = await manager.create_session({}, {"name": "slow"}, {"ttl": 10})
+            clock.advance(9)
+            assert (await manager.send_message(session_id, "hi")).content == "At last."
+            assert await manager.conversation_manager.get_message_count(session_id) == 2
+    finally:
+        ProviderFactory.unregister_provider("slow")

@@ -12,12 +12,15 @@ SECRET = "sk-very-secret"
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (None, "must be a dict, not NoneType"),
+        (None, """^provider_config needs a 'name', for example {"name": "echo"}$"""),
         ("echo", "must be a dict, not str"),
-        ({}, "needs a 'name'"),
+        ([], "must be a dict, not list"),
+        ({}, "^provider_config needs a 'name'$"),
+        ({"name": None, "model": "m"}, "^provider_config needs a 'name'$"),
+        ({"model": "m", "nmae": "echo"}, "unknown key 'nmae'"),
         ({"name": ""}, "needs a 'name'"),
         ({"name": "  "}, "needs a 'name'"),
-        ({"name": 5}, "needs a 'name'"),
+        ({"name": 5}, "needs a 'name', a text; got int"),
         ({"name": "echo", "modle": "m"}, "unknown key 'modle'; it knows: name, api_key, model"),
         ({"name": "echo", 5: "m"}, "unknown key '5'"),
         ({"name": "echo", "model": ""}, "'model' must be a non-empty text"),

@@ -1,6 +1,7 @@
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,33 +20,26 @@ from luminoracore_sdk.providers import (
     ProviderFactory,
     ProviderRegistry,
 )
-from luminoracore_sdk.types.provider import ChatMessage, ChatResponse, ProviderConfig
+from luminoracore_sdk.types.provider import ProviderConfig
+from tests.support.stub_provider import StubProvider
 
 KEYED = ["anthropic", "deepseek", "gemini", "google", "groq", "mistral", "openai", "openrouter"]
 BUILT_IN = sorted([*KEYED, "echo", "llama", "ollama", "vllm"])
 
 
-class Parrot(BaseProvider):
+class Parrot(StubProvider):
+    pass
+
+
+class Egg(BaseProvider):
     def get_default_model(self) -> str:
-        return "polly"
+        return "egg-1"
 
-    async def chat(
-        self,
-        messages: list[ChatMessage],
-        temperature: float = 0.7,
-        max_tokens: int | None = None,
-        **kwargs: Any,
-    ) -> ChatResponse:
-        return ChatResponse(content="Polly", finish_reason="stop")
 
-    async def stream_chat(
-        self,
-        messages: list[ChatMessage],
-        temperature: float = 0.7,
-        max_tokens: int | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatResponse]:
-        yield await self.chat(messages)
+class Broken(StubProvider):
+    def __init__(self, config: ProviderConfig) -> None:
+        super().__init__(config)
+        raise RuntimeError(f"no luck with {config.api_key}")
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +85,25 @@ def test_a_class_that_is_no_provider_is_refused(wrong: Any) -> None:
     with pytest.raises(ProviderError, match="'wrong': its class must be a subclass of BaseProvider"):
         ProviderFactory.register_provider("wrong", wrong)
     assert ProviderFactory.is_provider_available("wrong") is False
+
+
+def test_a_class_that_leaves_out_a_method_is_refused() -> None:
+    with pytest.raises(ProviderError) as caught:
+        ProviderFactory.register_provider("egg", Egg)  # type: ignore[type-abstract]
+    assert str(caught.value) == "provider 'egg': Egg leaves out chat, stream_chat"
+    assert ProviderFactory.is_provider_available("egg") is False
+
+
+def test_a_class_that_cannot_be_made_is_named_and_what_it_raised_is_chained_without_the_key() -> None:
+    ProviderFactory.register_provider("broken", Broken)
+    try:
+        with pytest.raises(ProviderError) as caught:
+            ProviderFactory.create_provider(ProviderConfig(name="broken", api_key="sk-secret"))
+    finally:
+        ProviderFactory.unregister_provider("broken")
+    assert str(caught.value) == "broken: Broken cannot be made: RuntimeError"
+    assert type(caught.value.__cause__) is RuntimeError
+    assert str(caught.value.__cause__) == "no luck with [redacted]"
 
 
 @pytest.mark.parametrize("name", ["", "  ", None])
@@ -202,6 +215,19 @@ def test_a_missing_package_is_named_with_the_command_that_helps(
         ProviderFactory.create_provider(ProviderConfig(name=name, api_key="a-key"))
     assert f'pip install "luminoracore-sdk[{package}]"' in str(caught.value)
     assert isinstance(caught.value, ConfigurationError)
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_a_package_that_is_there_and_broken_is_not_called_missing(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / f"{name}.py").write_text("import zz_not_there")
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ProviderError, match="Provider cannot be made: ModuleNotFoundError") as caught:
+        ProviderFactory.create_provider(ProviderConfig(name=name, api_key="a-key"))
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+    assert caught.value.__cause__.name == "zz_not_there"
 
 
 def test_the_documented_import_loads_no_client_package() -> None:

@@ -167,5 +167,5 @@ class JsonEntityCodec:
         document = self._values.decode(payload, backend=backend, key=key)
         try:
             return build(upcast(document))
-        except (KeyError, TypeError, ValueError, LuminoraCoreSDKError) as exc:
+        except (KeyError, TypeError, ValueError, OverflowError, LuminoraCoreSDKError) as exc:
             raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc

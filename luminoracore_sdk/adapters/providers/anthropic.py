@@ -1,17 +1,17 @@
 """Anthropic's Messages API."""
 
 import json
-from collections.abc import AsyncIterator
 from types import ModuleType
 from typing import Any
 
 from luminoracore_sdk.adapters.providers.anthropic_messages import finish_reason, prompt, tool_call
 from luminoracore_sdk.adapters.providers.http import HttpProvider
 from luminoracore_sdk.adapters.providers.presets import ANTHROPIC, Preset
+from luminoracore_sdk.adapters.providers.reading import StreamReading
 from luminoracore_sdk.adapters.providers.settings import AnthropicSettings, read_settings
-from luminoracore_sdk.adapters.providers.wire import joined_text, plain_object, storable
+from luminoracore_sdk.adapters.providers.wire import joined_text, object_or_empty, text_or_none, without_none
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
-from luminoracore_sdk.domain.errors import ProviderResponseError, ProviderStreamError
+from luminoracore_sdk.domain.errors import ProviderResponseError
 from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["AnthropicProvider"]
@@ -33,75 +33,35 @@ class AnthropicProvider(HttpProvider):
 
     def __init__(self, config: ProviderConfig) -> None:
         self._settings = read_settings(AnthropicSettings, config)
-        super().__init__(config)
+        super().__init__(config, self._settings)
 
     @classmethod
     def find_preset(cls, name: str) -> Preset:  # noqa: ARG003
         """Return the one preset, whatever the name."""
         return ANTHROPIC
 
-    def _make_client(self, driver: ModuleType) -> Any:
+    def _make_client(self, driver: ModuleType, **common: Any) -> Any:
         settings = self._settings
         version = {"anthropic-version": settings.api_version} if settings.api_version else {}
-        return driver.AsyncAnthropic(
-            api_key=self._key,
-            base_url=self._base_url,
-            timeout=settings.timeout,
-            max_retries=settings.max_retries,
-            default_headers={**version, **settings.headers},
-            # a redirect would carry custom headers, keys among them, to another host
-            http_client=driver.DefaultAsyncHttpxClient(timeout=settings.timeout, follow_redirects=False),
-        )
+        headers = {**version, **settings.headers}
+        return driver.AsyncAnthropic(api_key=self._key, default_headers=headers, **common)
 
     def _request(
         self, messages: list[ChatMessage], temperature: float, max_tokens: int | None, **kwargs: Any
     ) -> dict[str, Any]:
-        kwargs.pop("stream", None)  # which of the two methods was called decides
         if self._settings.api_version == _VERSION_WITH_TEMPERATURE:
             kwargs["extra_body"] = {"temperature": temperature} | (kwargs.get("extra_body") or {})
         limit = _MAX_TOKENS if max_tokens is None else max_tokens
         return {"model": self._model, "max_tokens": limit} | prompt(messages) | kwargs
 
-    async def chat(
-        self,
-        messages: list[ChatMessage],
-        temperature: float = 0.7,
-        max_tokens: int | None = None,
-        **kwargs: Any,
-    ) -> ChatResponse:
-        """Return the whole answer; see ``BaseProvider.chat``."""
-        request = self._request(messages, temperature, max_tokens, **kwargs)
-        with self._errors():
-            client = await self._client()
-            return self._answer(await client.messages.create(**request, stream=False))
+    async def _create(self, client: Any, request: dict[str, Any]) -> Any:
+        return await client.messages.create(**request)
 
-    async def stream_chat(
-        self,
-        messages: list[ChatMessage],
-        temperature: float = 0.7,
-        max_tokens: int | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatResponse]:
-        """Yield the answer in deltas; see ``BaseProvider.stream_chat``.
+    def _reading(self) -> StreamReading:
+        return _EventReading(self.config.name)
 
-        The last delta carries the usage and the whole tool calls.
-        """
-        request = self._request(messages, temperature, max_tokens, **kwargs)
-        with self._errors():
-            client = await self._client()
-            stream = await client.messages.create(**request, stream=True)
-        reading = _StreamReading(self.config.name)
-        with self._errors(streaming=True):
-            async with stream:
-                async for event in stream:
-                    delta = reading.take(plain_object(event, provider=self.config.name))
-                    if delta is not None:
-                        yield delta
-                yield reading.last(stream.response)
-
-    def _answer(self, sent: Any) -> ChatResponse:
+    def _answer(self, answer: JSONObject) -> ChatResponse:
         name = self.config.name
-        answer = plain_object(sent, provider=name)
         parts = answer.get("content")
         if not isinstance(parts, list):
             raise ProviderResponseError(f"{name} sent an answer without content")
@@ -111,50 +71,48 @@ class AnthropicProvider(HttpProvider):
             if isinstance(part, dict) and part.get("type") == "tool_use"
         ]
         stop_reason = answer.get("stop_reason")
-        response = ChatResponse(
+        return ChatResponse(
             content=joined_text(parts, provider=name),
             finish_reason=finish_reason(stop_reason),
-            usage=_object(answer.get("usage")) or None,
-            model=_text(answer.get("model")),
+            usage=object_or_empty(answer.get("usage")) or None,
+            model=text_or_none(answer.get("model")),
             provider_metadata=_metadata(answer.get("id"), stop_reason, calls),
         )
-        return storable(response, provider=name)
 
 
-class _StreamReading:
-    """What is known of an answer while its events come in."""
+class _EventReading(StreamReading):
+    """Of the events ``message_start`` to ``message_stop``."""
 
     def __init__(self, provider: str) -> None:
-        self._provider = provider
-        self._events = 0
+        super().__init__(provider)
         self._ended = False
         self._message: JSONObject = {}
         self._usage: JSONObject = {}
         self._stop_reason: Any = None
         self._calls: dict[Any, JSONObject] = {}
 
-    def take(self, event: JSONObject) -> ChatResponse | None:
-        """Note one event; return a delta if it brought text."""
-        self._events += 1
+    def _note(self, event: JSONObject) -> ChatResponse | None:
         match event.get("type"):
             case "message_start":
-                self._message = _object(event.get("message"))
-                self._usage |= _object(self._message.get("usage"))
+                self._message = object_or_empty(event.get("message"))
+                self._usage |= object_or_empty(self._message.get("usage"))
             case "content_block_start":
-                block = _object(event.get("content_block"))
+                block = object_or_empty(event.get("content_block"))
                 if block.get("type") == "tool_use":
                     self._calls[event.get("index")] = tool_call(block.get("id"), block.get("name"), "") | {
                         "pieces": []
                     }
                 return self._delta(block)
             case "content_block_delta":
-                delta = _object(event.get("delta"))
+                delta = object_or_empty(event.get("delta"))
                 if isinstance(piece := delta.get("partial_json"), str) and event.get("index") in self._calls:
                     self._calls[event.get("index")]["pieces"].append(piece)
                 return self._delta(delta)
             case "message_delta":
-                self._stop_reason = _object(event.get("delta")).get("stop_reason") or self._stop_reason
-                self._usage |= _object(event.get("usage"))
+                self._stop_reason = (
+                    object_or_empty(event.get("delta")).get("stop_reason") or self._stop_reason
+                )
+                self._usage |= object_or_empty(event.get("usage"))
             case "message_stop":
                 self._ended = True
         return None
@@ -163,41 +121,24 @@ class _StreamReading:
         text = part.get("text") if part.get("type") in {"text", "text_delta"} else None
         if not isinstance(text, str) or not text:
             return None
-        return ChatResponse(content=text, model=_text(self._message.get("model")))
+        return ChatResponse(content=text, model=text_or_none(self._message.get("model")))
 
-    def last(self, response: Any) -> ChatResponse:
-        """Return the delta that ends the answer.
+    def _is_whole(self) -> bool:
+        return self._ended and self._stop_reason is not None
 
-        Raises:
-            ProviderStreamError: The stream ended before the answer did.
-            ProviderResponseError: It was no stream of events.
-        """
-        if not self._ended or self._stop_reason is None:
-            if not self._events and "event-stream" not in response.headers.get("content-type", ""):
-                raise ProviderResponseError(f"{self._provider} sent something else than a stream of events")
-            raise ProviderStreamError(f"{self._provider}: the stream ended before the answer did")
+    def _end(self) -> ChatResponse:
         calls = [
             tool_call(call["id"], call["function"]["name"], "".join(call["pieces"]))
             for call in self._calls.values()
         ]
-        delta = ChatResponse(
+        return ChatResponse(
             content="",
             finish_reason=finish_reason(self._stop_reason),
             usage=self._usage or None,
-            model=_text(self._message.get("model")),
+            model=text_or_none(self._message.get("model")),
             provider_metadata=_metadata(self._message.get("id"), self._stop_reason, calls),
         )
-        return storable(delta, provider=self._provider)
 
 
 def _metadata(message_id: Any, stop_reason: Any, calls: list[JSONObject]) -> JSONObject:
-    facts = {"id": message_id, "stop_reason": stop_reason, "tool_calls": calls or None}
-    return {name: fact for name, fact in facts.items() if fact is not None}
-
-
-def _object(value: Any) -> JSONObject:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return without_none({"id": message_id, "stop_reason": stop_reason, "tool_calls": calls or None})

@@ -19,11 +19,15 @@ prose stays in the chained error, without keys.
 import json
 import math
 import re
+import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+
+import attrs
 
 from luminoracore_sdk.adapters.providers.redaction import Secrets, scrub_error
 from luminoracore_sdk.domain.errors import (
@@ -37,20 +41,47 @@ from luminoracore_sdk.domain.errors import (
     ProviderTimeoutError,
 )
 
-__all__ = ["translated_errors"]
+__all__ = ["Peer", "translated_errors"]
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,63}")
+
+_REASONS: tuple[tuple[type[OSError], str], ...] = (
+    (ConnectionRefusedError, " (connection refused); is it running?"),
+    (socket.gaierror, " (its name has no address)"),
+    (ssl.SSLCertVerificationError, " (its certificate is not trusted)"),
+    (ssl.SSLError, " (TLS failed)"),
+    (ConnectionResetError, " (connection reset)"),
+)
+"""What the operating system says, deep in the chain of the client's error; the first that fits counts."""
+
+
+@attrs.frozen(kw_only=True)
+class Peer:
+    """Whom we talk to.
+
+    Attributes:
+        name: The registered name of the provider.
+        base_url: Where it is; without credentials, which ``ProviderConfig`` refuses.
+    """
+
+    name: str
+    base_url: str
+
+    @property
+    def address(self) -> str:
+        """The base URL as errors show it: a query or a fragment might hold a key."""
+        return re.split("[?#]", self.base_url, maxsplit=1)[0]
 
 
 @contextmanager
 def translated_errors(
-    driver: ModuleType, provider: str, secrets: Secrets, *, streaming: bool = False
+    driver: ModuleType, peer: Peer, secrets: Secrets, *, streaming: bool = False
 ) -> Iterator[None]:
     """Raise ours ``from`` theirs, both without secrets; our own errors and cancellation pass.
 
     Args:
         driver: The client package: openai or anthropic, which name their errors alike.
-        provider: Its registered name, for the text.
+        peer: Whom we talk to, for the text.
         secrets: What must not be seen.
         streaming: The answer has begun.
     """
@@ -61,17 +92,18 @@ def translated_errors(
         raise
     except Exception as exc:
         scrub_error(exc, secrets)
-        error = _translate(exc, driver, provider, streaming=streaming)
+        error = _translate(exc, driver, peer, streaming=streaming)
         scrub_error(error, secrets)
         raise error from exc
 
 
-def _translate(exc: Exception, driver: ModuleType, provider: str, *, streaming: bool) -> ProviderError:
+def _translate(exc: Exception, driver: ModuleType, peer: Peer, *, streaming: bool) -> ProviderError:
+    provider = peer.name
     if isinstance(exc, (driver.APITimeoutError, *_transport_errors("TimeoutException"))):
-        return ProviderTimeoutError(f"{provider} did not answer in time")
+        return _timeout_error(exc, peer, streaming=streaming)
     if isinstance(exc, (driver.APIConnectionError, *_transport_errors("RequestError"))):
         broke = ProviderStreamError(f"{provider}: the connection broke in mid-answer")
-        return broke if streaming else ProviderConnectionError(f"{provider} could not be reached")
+        return broke if streaming else _connection_error(exc, peer)
     if isinstance(exc, driver.APIStatusError):
         return _from_status(exc, provider)
     if isinstance(exc, (driver.APIResponseValidationError, json.JSONDecodeError, UnicodeDecodeError)):
@@ -88,6 +120,44 @@ def _transport_errors(name: str) -> list[type[Exception]]:
     """
     modules = (sys.modules.get(library) for library in ("httpx", "httpx2"))
     return [getattr(module, name) for module in modules if module is not None]
+
+
+def _timeout_error(exc: Exception, peer: Peer, *, streaming: bool) -> ProviderTimeoutError:
+    """Name the limit of this call, which may have brought its own ``timeout``."""
+    limit, connecting = "in time", False
+    for link in _causes(exc):
+        if isinstance(link, tuple(_transport_errors("TimeoutException"))):
+            phase = type(link).__name__.removesuffix("Timeout").lower()  # connect, read, write, pool
+            request = getattr(link, "_request", None)  # ``request`` raises where there is none
+            seconds = getattr(request, "extensions", {}).get("timeout", {}).get(phase)
+            limit = limit if seconds is None else f"within {seconds:g} seconds"
+            connecting = phase == "connect"
+            break
+    if streaming:
+        return ProviderTimeoutError(f"{peer.name} fell silent in mid-answer: nothing more came {limit}")
+    if connecting:
+        return ProviderTimeoutError(f"{peer.name} could not be reached at {peer.address} {limit}")
+    return ProviderTimeoutError(f"{peer.name} at {peer.address} did not answer {limit}")
+
+
+def _connection_error(exc: Exception, peer: Peer) -> ProviderConnectionError:
+    links = list(_causes(exc))
+    fitting = (text for kind, text in _REASONS if any(isinstance(link, kind) for link in links))
+    return ProviderConnectionError(f"{peer.name} could not be reached at {peer.address}{next(fitting, '')}")
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its causes, also those in a group, as of a host with several addresses.
+
+    httpcore2 2.16 keeps the cause as its argument. Contexts do not count: the error of another provider
+    is in there, when the caller turned to us while handling that.
+    """
+    waiting: list[Any] = [exc]
+    while waiting:
+        link = waiting.pop()
+        if isinstance(link, BaseException):
+            yield link
+            waiting += [link.__cause__, *link.args, *getattr(link, "exceptions", ())]
 
 
 def _from_status(exc: Any, provider: str) -> ProviderError:

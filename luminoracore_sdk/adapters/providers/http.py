@@ -1,20 +1,24 @@
-"""What the providers behind HTTP share: settings, the key, one client an event loop, errors."""
+"""What the providers behind HTTP share: the calls, the key, one client an event loop, errors."""
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractContextManager
-from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
 
+from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.providers.credentials import checked_key, with_environment_key
-from luminoracore_sdk.adapters.providers.errors import translated_errors
+from luminoracore_sdk.adapters.providers.errors import Peer, translated_errors
 from luminoracore_sdk.adapters.providers.presets import Preset
+from luminoracore_sdk.adapters.providers.reading import StreamReading
 from luminoracore_sdk.adapters.providers.redaction import Secrets, guard_logs
+from luminoracore_sdk.adapters.providers.settings import HttpSettings
+from luminoracore_sdk.adapters.providers.wire import plain_object, storable
 from luminoracore_sdk.application.ports.provider import BaseProvider
-from luminoracore_sdk.domain.chat import ProviderConfig
-from luminoracore_sdk.domain.errors import MissingDependencyError, ProviderError
+from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
+from luminoracore_sdk.domain.errors import ProviderError
+from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["HttpProvider"]
 
@@ -22,12 +26,15 @@ __all__ = ["HttpProvider"]
 class HttpProvider(BaseProvider):
     """A provider reached through a client package that speaks HTTP.
 
+    ``chat`` and ``stream_chat`` are written here, once; a protocol writes the methods marked abstract.
+
     The client is made on first use, one for each event loop, and closed with its loop: by ``close``,
     else when the loop ends (``asyncio.run`` does that). So one provider may serve several loops, one
     after the other or in several threads.
 
     Args:
         config: How to reach it; without a key it takes ``<NAME>_API_KEY``.
+        settings: What its class read from ``extra``.
     Raises:
         ProviderAuthenticationError: A key is needed and there is none.
         MissingDependencyError: The client package is not installed.
@@ -37,16 +44,18 @@ class HttpProvider(BaseProvider):
     package: ClassVar[str]
     """The client package, which is also the name of our extra."""
 
-    def __init__(self, config: ProviderConfig) -> None:
+    def __init__(self, config: ProviderConfig, settings: HttpSettings) -> None:
         super().__init__(with_environment_key(config))
+        self._http_settings = settings
         self._preset = self.find_preset(self.config.name)
         self._secrets = Secrets(self.config)
         self._key = checked_key(self.config, self._preset)
-        self._base_url = self.config.base_url or self._preset.base_url
-        if self._base_url is None:
+        base_url = self.config.base_url or self._preset.base_url
+        if base_url is None:
             raise ProviderError(f"{self.config.name} has no address of its own: give 'base_url'")
+        self._base_url = base_url
         self._model = self.config.model or self.get_default_model()
-        self._driver = _load(self.package, needed_by=type(self).__name__)
+        self._driver = import_extra(self.package, needed_by=type(self).__name__, extra=self.package)
         self._clients: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None]]] = {}
 
     def __repr__(self) -> str:
@@ -58,8 +67,76 @@ class HttpProvider(BaseProvider):
         """Return how the provider of that name is reached by default."""
 
     @abstractmethod
-    def _make_client(self, driver: ModuleType) -> Any:
-        """Return a new client of the package."""
+    def _make_client(self, driver: ModuleType, **common: Any) -> Any:
+        """Return a new client of the package.
+
+        Args:
+            driver: The package.
+            **common: The arguments of the constructor that are the same for every package.
+        """
+
+    @abstractmethod
+    def _request(
+        self, messages: list[ChatMessage], temperature: float, max_tokens: int | None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return the arguments of the API, ``stream`` excepted; ``kwargs`` win.
+
+        Raises:
+            ProviderError: A message that the protocol cannot express.
+        """
+
+    @abstractmethod
+    async def _create(self, client: Any, request: dict[str, Any]) -> Any:
+        """Call the API; ``request["stream"]`` tells which kind of answer is wanted."""
+
+    @abstractmethod
+    def _answer(self, answer: JSONObject) -> ChatResponse:
+        """Return a whole answer as ours.
+
+        Raises:
+            ProviderResponseError: It is not in the form that the protocol has.
+        """
+
+    @abstractmethod
+    def _reading(self) -> StreamReading:
+        """Return what reads one streamed answer."""
+
+    async def chat(
+        self,
+        messages: list[ChatMessage],
+        temperature: float = 0.7,
+        max_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        """Return the whole answer; see ``BaseProvider.chat``."""
+        request = self._request(messages, temperature, max_tokens, **kwargs) | {"stream": False}
+        name = self.config.name
+        with self._errors():
+            sent = await self._create(await self._client(), request)
+            return storable(self._answer(plain_object(sent, provider=name)), provider=name)
+
+    async def stream_chat(
+        self,
+        messages: list[ChatMessage],
+        temperature: float = 0.7,
+        max_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatResponse]:
+        """Yield the answer in deltas; see ``BaseProvider.stream_chat``.
+
+        The last delta carries the usage, where the server counts, and the whole tool calls.
+        """
+        request = self._request(messages, temperature, max_tokens, **kwargs) | {"stream": True}
+        with self._errors():
+            stream = await self._create(await self._client(), request)
+        reading = self._reading()
+        with self._errors(streaming=True):
+            async with stream:
+                async for event in stream:
+                    delta = reading.take(event)
+                    if delta is not None:
+                        yield delta
+                yield reading.last(stream.response)
 
     def get_default_model(self) -> str:
         """Return the model used when the configuration names none.
@@ -83,18 +160,29 @@ class HttpProvider(BaseProvider):
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             guard_logs()
-            client = self._make_client(self._driver)
+            client = self._make_client(self._driver, **self._client_arguments())
             closing = _close_at_end(client)
             self._clients[loop] = client, closing
             await anext(closing)
         return self._clients[loop][0]
+
+    def _client_arguments(self) -> dict[str, Any]:
+        timeout = self._http_settings.timeout
+        return {
+            "base_url": self._base_url,
+            "timeout": timeout,
+            "max_retries": self._http_settings.max_retries,
+            # a redirect would carry custom headers, keys among them, to another host
+            "http_client": self._driver.DefaultAsyncHttpxClient(timeout=timeout, follow_redirects=False),
+        }
 
     def _forget_ended_loops(self) -> None:
         for loop in [loop for loop in self._clients if loop.is_closed()]:
             self._clients.pop(loop, None)
 
     def _errors(self, *, streaming: bool = False) -> AbstractContextManager[None]:
-        return translated_errors(self._driver, self.config.name, self._secrets, streaming=streaming)
+        peer = Peer(name=self.config.name, base_url=self._base_url)
+        return translated_errors(self._driver, peer, self._secrets, streaming=streaming)
 
 
 async def _close_at_end(client: Any) -> AsyncGenerator[None]:
@@ -107,10 +195,3 @@ async def _close_at_end(client: Any) -> AsyncGenerator[None]:
         yield
     finally:
         await client.close()
-
-
-def _load(package: str, *, needed_by: str) -> ModuleType:
-    try:
-        return import_module(package)
-    except ImportError as exc:
-        raise MissingDependencyError(needed_by, package) from exc

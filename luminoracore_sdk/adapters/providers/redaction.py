@@ -68,7 +68,7 @@ _LIVE: WeakValueDictionary[int, Secrets] = WeakValueDictionary()
 def scrub_error(error: BaseException, secrets: Secrets) -> None:
     """Remove the secrets from an error and from all that led to it, in place."""
     for link in _chain(error):
-        link.args = secrets.scrub(link.args)
+        BaseException.__setattr__(link, "args", secrets.scrub(link.args))  # also where attrs froze it
         if isinstance(link, UnicodeDecodeError | UnicodeEncodeError):
             link.object = secrets.scrub(link.object)
         for name, value in list(vars(link).items()):
@@ -77,7 +77,7 @@ def scrub_error(error: BaseException, secrets: Secrets) -> None:
                 _scrub_exchange(getattr(value, "_request", None), secrets)
             else:
                 kept = secrets.scrub(value)
-                setattr(link, name, None if secrets.are_in(repr(kept)) else kept)
+                vars(link)[name] = None if secrets.are_in(repr(kept)) else kept
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -90,6 +90,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         waiting += [link.__cause__, link.__context__]
+        if isinstance(link, BaseExceptionGroup):
+            waiting += link.exceptions
 
 
 def _scrub_exchange(message: Any, secrets: Secrets) -> None:

@@ -6,7 +6,16 @@ from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse
 from luminoracore_sdk.domain.errors import InvalidJSONError, ProviderResponseError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
 
-__all__ = ["handed_on", "joined_text", "plain_object", "sendable", "storable"]
+__all__ = [
+    "handed_on",
+    "joined_text",
+    "object_or_empty",
+    "plain_object",
+    "sendable",
+    "storable",
+    "text_or_none",
+    "without_none",
+]
 
 _HANDED_ON = ("tool_calls", "tool_call_id")
 
@@ -74,3 +83,18 @@ def joined_text(content: Any, *, provider: str) -> str:
         if all(isinstance(text, str) for text in texts):
             return "".join(texts)
     raise ProviderResponseError(f"{provider} sent content that is not text")
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a text as it is, None for anything else."""
+    return value if isinstance(value, str) else None
+
+
+def object_or_empty(value: Any) -> JSONObject:
+    """Return an object as it is, an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def without_none(facts: JSONObject) -> JSONObject:
+    """Return the facts that are known."""
+    return {name: fact for name, fact in facts.items() if fact is not None}

@@ -102,6 +102,12 @@ class HoldingStorage(StorageWrapper, DraftStorage):
             if session_id not in self._held:
                 self._held[session_id] = await self._staged(session_id)
 
+    async def release(self, session_id: str) -> None:
+        """Hold a session no more; see ``DraftStorage.release``."""
+        async with self._locks.of(session_id):
+            if self._held.pop(session_id, None) is not None:
+                await self._staging.delete_session(session_id)
+
     async def _staged(self, session_id: str) -> _Held:
         record = await self.base.find_session(session_id)
         if record is None:
@@ -192,10 +198,11 @@ class HoldingStorage(StorageWrapper, DraftStorage):
 
     async def delete_session(self, session_id: str) -> bool:
         """Delete here and below; see ``SessionStorage.delete_session``."""
-        below = await self.base.delete_session(session_id)
-        if self._held.pop(session_id, None) is None:
-            return below
-        return await self._staging.delete_session(session_id) or below
+        async with self._locks.of(session_id):
+            below = await self.base.delete_session(session_id)
+            if self._held.pop(session_id, None) is None:
+                return below
+            return await self._staging.delete_session(session_id) or below
 
     async def query_sessions(self, query: SessionQuery) -> Page:
         """List what is below together with what is held; see ``SessionStorage.query_sessions``."""
@@ -221,10 +228,13 @@ class HoldingStorage(StorageWrapper, DraftStorage):
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Truncate here or below; see ``SessionStorage.truncate_messages``."""
-        removed = await super().truncate_messages(session_id, after=after)
-        if held := self._held.get(session_id):
-            held.floor = min(held.floor, after)
-        return removed
+        if session_id not in self._held:
+            return await self.base.truncate_messages(session_id, after=after)
+        async with self._locks.of(session_id):  # not in the middle of a flush
+            removed = await super().truncate_messages(session_id, after=after)
+            if held := self._held.get(session_id):
+                held.floor = min(held.floor, after)
+            return removed
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Put here or below; see ``SessionStorage.put_memory``."""

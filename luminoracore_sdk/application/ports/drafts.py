@@ -24,6 +24,10 @@ class DraftStorage(SessionStorage):
         """From now on keep this session's writes back; starts from what the store has of it."""
 
     @abstractmethod
+    async def release(self, session_id: str) -> None:
+        """Hold a session no more; what was kept back of it and not flushed is dropped."""
+
+    @abstractmethod
     def is_held(self, session_id: str) -> bool:
         """Tell whether a session's writes are kept back."""
 

@@ -12,7 +12,8 @@
     │   └── MissingDependencyError (ImportError)   carries the pip command that helps
     ├── SessionError
     │   ├── SessionNotFoundError (LookupError)
-    │   └── SessionExistsError
+    │   ├── SessionExistsError
+    │   └── SessionBusyError                 asked from within an open stream on it
     ├── StorageError
     │   ├── StorageUnavailableError          not reachable or not usable now; nothing was changed
     │   │   ├── StorageBusyError             a lock was not given within the time limit
@@ -45,6 +46,7 @@ from luminoracore_sdk.domain.errors.base import (
     LuminoraCoreSDKError,
     MissingDependencyError,
     PayloadTooLargeError,
+    SessionBusyError,
     SessionError,
     SessionExistsError,
     SessionNotFoundError,
@@ -97,6 +99,7 @@ __all__ = [
     "ProviderTimeoutError",
     "RateLimitError",
     "SchemaVersionError",
+    "SessionBusyError",
     "SessionError",
     "SessionExistsError",
     "SessionNotFoundError",

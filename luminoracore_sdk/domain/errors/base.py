@@ -10,6 +10,7 @@ __all__ = [
     "LuminoraCoreSDKError",
     "MissingDependencyError",
     "PayloadTooLargeError",
+    "SessionBusyError",
     "SessionError",
     "SessionExistsError",
     "SessionNotFoundError",
@@ -134,6 +135,17 @@ class SessionNotFoundError(SessionError, LookupError):
         super().__init__(f"no session {shown(session_id)}{place}", details={"backend": backend})
         self.session_id = session_id
         self.backend = backend
+
+
+class SessionBusyError(SessionError):
+    """The task that asks has a stream on this session open; waiting for it would never end."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"a stream of this task on session {shown(session_id)} is still open; "
+            "read it to its end, or aclose() it"
+        )
+        self.session_id = session_id
 
 
 class SessionExistsError(SessionError):

@@ -1,0 +1,61 @@
+"""A store that is not there: nothing but ``chat`` and ``import`` makes one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import luminora_over, process
+
+LOOKING = [
+    ["sessions", "list"],
+    ["sessions", "show", "s"],
+    ["sessions", "delete", "s", "--yes"],
+    ["sessions", "export"],
+    ["chat", "hi", "--session", "s"],
+]
+
+
+@pytest.mark.parametrize("arguments", LOOKING, ids=" ".join)
+@pytest.mark.parametrize("url", ["sqlite:///{}", "file://{}"])
+def test_a_mistyped_store_is_neither_made_nor_read_as_empty(
+    tmp_path: Path, url: str, arguments: list[str]
+) -> None:
+    place = tmp_path / "typo"
+    done = luminora_over(url.format(place))(*arguments)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr == f"luminora: no store at {place}; chat and import make one\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}", "file://{}"])
+def test_doctor_finds_a_missing_store_at_its_opening(tmp_path: Path, url: str) -> None:
+    place = tmp_path / "typo"
+    done = luminora_over(url.format(place))("doctor", "--json")
+    last = json.loads(done.stdout)["checks"][-1]
+    assert (done.exit_code, last["name"], last["ok"]) == (3, "opens", False)
+    assert last["detail"] == f"no store at {place}; chat and import make one"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_no_store_and_stays_empty(tmp_path: Path) -> None:
+    assert luminora_over(f"file://{tmp_path}")("sessions", "list").exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_before_the_first_chat_the_default_store_has_no_sessions(tmp_path: Path) -> None:
+    listed = process(tmp_path, "sessions", "list")
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, "", "no sessions\n")
+    exported = process(tmp_path, "sessions", "export")
+    assert (exported.returncode, exported.stdout) == (3, "")
+    assert "no store at " in exported.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_import_makes_a_store(tmp_path: Path) -> None:
+    luminora = luminora_over(f"file://{tmp_path / 'new'}")
+    assert (
+        luminora("sessions", "import", "-", stdin='{"messages":[{"role":"user","content":"x"}]}').exit_code
+        == 0
+    )
+    assert (tmp_path / "new" / "luminora.json").exists()

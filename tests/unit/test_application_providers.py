@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.application.locks import SessionLocks, locks_of
+from luminoracore_sdk.application.locks import SessionLocks, TurnLock, locks_of
 from luminoracore_sdk.application.parameters import generation_parameters
 from luminoracore_sdk.application.ports.provider import BaseProvider
 from luminoracore_sdk.application.provider_pool import ProviderPool
@@ -166,7 +166,7 @@ async def test_managers_over_one_storage_share_locks_that_vanish_when_unused() -
 def test_each_event_loop_has_its_own_lock() -> None:
     locks = SessionLocks()
 
-    async def get() -> asyncio.Lock:
+    async def get() -> TurnLock:
         return locks.of("s")
 
     with asyncio.Runner() as one, asyncio.Runner() as two:

@@ -70,6 +70,7 @@ async def test_zeros_that_a_power_loss_left_at_the_end_are_a_torn_line(tmp_path:
 async def test_a_log_that_is_nothing_but_torn_is_empty(tmp_path: Path) -> None:
     log = (await fill(tmp_path)) / "messages.jsonl"
     log.write_bytes(log.read_bytes()[:40])
+    log.with_name("messages.idx").unlink()  # it is written after the line
     assert await texts(tmp_path) == []
 
 
@@ -251,7 +252,33 @@ async def test_the_sidecar_follows_a_truncation_that_splits_a_line(tmp_path: Pat
         await storage.append_messages("s", message_records(3, prefix="n"))
         assert await storage.truncate_messages("s", after=3) == 2
         sidecar = folder_of(tmp_path) / "messages.idx"
-        assert len(sidecar.read_bytes()) == 3 * 24
+        assert not sidecar.exists()
         receipt = await storage.append_messages("s", message_records(3, prefix="p"))
         assert receipt.first_position == 4
+        assert len(sidecar.read_bytes()) == 6 * 24
     assert await texts(tmp_path) == ["m1", "m2", "n1", "p1", "p2", "p3"]
+
+
+@pytest.mark.parametrize("lost", ["all lines", "the last line", "the end of the last line"])
+async def test_a_log_that_lost_acknowledged_lines_is_damaged(tmp_path: Path, lost: str) -> None:
+    async with JSONFileStorage(tmp_path / "store") as storage:
+        await storage.put_session(session_record())
+        for number in range(5):
+            await storage.append_messages("s", [message_record(f"m{number}")])
+    [log] = (tmp_path / "store").rglob("messages.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    left = {
+        "all lines": b"",
+        "the last line": b"".join(lines[:-1]),
+        "the end of the last line": b"".join(lines)[:-10],
+    }[lost]
+    log.write_bytes(left)
+    async with JSONFileStorage(tmp_path / "store") as storage:
+        for _ in range(2):
+            with pytest.raises(CorruptRecordError, match=r"but 5 were stored; delete messages\.idx"):
+                await storage.read_messages("s", MessageRange())
+            with pytest.raises(CorruptRecordError):
+                await storage.append_messages("s", [message_record("new")])
+        assert log.read_bytes() == left
+        log.with_name("messages.idx").unlink()
+        await storage.append_messages("s", [message_record("new")])

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -87,11 +87,17 @@ class MessageIndex:
             self.remove()
         self.count += len(rows) // _ROW_BYTES
 
-    def rebuild(self, lines: Iterable[tuple[Iterable[str], int]]) -> None:
-        """Replace all rows.
+    def rebuild(self, lines: Iterable[tuple[Iterable[str], int]], end: Callable[[], int]) -> int:
+        """Replace all rows, unless the old ones go on where these end.
+
+        A row is written after its line is on the disk. So rows that go on beyond the log are those of
+        lines that the log has lost.
 
         Args:
             lines: The message ids and the offset of each line.
+            end: Tells, after the last line, where it ended.
+        Returns:
+            0; or, if nothing was replaced, how many messages there were.
         """
         rows = bytearray()
         for message_ids, offset in lines:
@@ -99,11 +105,11 @@ class MessageIndex:
             for message_id in message_ids:
                 rows += _digest(message_id)
                 rows += place
+        known = self._read(1, self.count) if self.count else b""
+        if known.startswith(rows) and _goes_on(known[len(rows) :], end()):
+            return self.count
         self._replace(bytes(rows))
-
-    def cut(self, position: int) -> None:
-        """Keep the rows up to a position."""
-        self._replace(self._read(1, position))
+        return 0
 
     def remove(self) -> None:
         """Remove the file; the rows stay in memory as far as they are there."""
@@ -129,6 +135,11 @@ class MessageIndex:
 
     def _opened(self, flags: int) -> int:
         return os.open(self._path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _goes_on(rows: bytes, end: int) -> bool:
+    """Tell whether rows begin with that of a line at an offset; zeros are what a crash left, not a row."""
+    return any(rows[:_DIGEST_BYTES]) and int.from_bytes(rows[_DIGEST_BYTES:_ROW_BYTES]) == end
 
 
 def _digest(message_id: str) -> bytes:

@@ -119,7 +119,7 @@ class MessageLog:
         if after >= self.last:
             return 0
         offset, part = self._by_index(lambda: self._split(after + 1))
-        self._index.cut(after)  # first: an index that is behind mends itself
+        self._index.remove()  # first: one that knows more than the log is a sign of damage
         self._io.replace(self._path, chain(self._prefix(offset), (part,)))
         return self.last - after
 
@@ -231,7 +231,12 @@ class MessageLog:
                 yield line.batch.ids, line.start
 
         self.last = self.at_us = self._end = 0
-        self._index.rebuild(rows())
+        if lost := self._index.rebuild(rows(), lambda: self._end):
+            raise corrupt(
+                self._path,
+                f"it ends after message {self.last}, but {lost} were stored; "
+                f"delete {_INDEX_NAME} beside it to go on without the others",
+            )
 
     def _reach(self, line: _Line) -> None:
         self.last, self.at_us, self._end = line.batch.last, line.batch.at_us, line.end

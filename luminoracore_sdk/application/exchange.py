@@ -3,22 +3,25 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
 from luminoracore_sdk.application.exchange_formats import FORMAT, VERSION, SessionDraft
 from luminoracore_sdk.application.ports.codec import ValueCodec
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, SessionRecord
+from luminoracore_sdk.application.ports.records import MAX_BATCH, MemoryRecord, MemoryScope, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.toolkit import Toolkit
-from luminoracore_sdk.domain.errors import ConflictError, SessionExistsError, SessionNotFoundError
+from luminoracore_sdk.domain.errors import (
+    ConflictError,
+    SessionExistsError,
+    SessionNotFoundError,
+    StorageError,
+)
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.values import from_microseconds
 
 __all__ = ["OnExisting", "SessionExchange", "json_text"]
-
-_BATCH = 1000
-"""Most messages that an append of the storage port takes."""
 
 
 class OnExisting(StrEnum):
@@ -85,7 +88,8 @@ class SessionExchange:
 
         Args:
             draft: From a ``DraftReader``.
-            existing: ``REPLACE`` deletes the stored session, with all it holds, before the other is written.
+            existing: ``REPLACE`` takes the stored session, with all it holds, out of the store before the
+                other is written, and puts it back if that fails.
         Returns:
             False: it exists and was skipped.
         Raises:
@@ -96,29 +100,59 @@ class SessionExchange:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.wait([work])  # what is begun is finished, so that no half of a session stays
+            while not work.done():  # what is begun is finished, so that no half of a session stays
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([work])
+            work.exception()  # seen: the cancellation is what the caller gets
             raise
 
     async def _write(self, draft: SessionDraft, existing: OnExisting) -> bool:
         session_id = draft.record.session_id
-        if existing is OnExisting.REPLACE:
-            await self._storage.delete_session(session_id)
+        before = await self._taken_out(session_id) if existing is OnExisting.REPLACE else None
         try:
-            await self._storage.put_session(draft.record, expected_version=0)
+            await self._create(draft)
         except ConflictError as exc:
             if existing is OnExisting.SKIP:
                 return False
             raise SessionExistsError(session_id) from exc
-        try:
-            for start in range(0, len(draft.messages), _BATCH):
-                batch = draft.messages[start : start + _BATCH]
-                await self._storage.append_messages(session_id, batch, expected_last=start)
-            for memory in draft.memories:
-                await self._storage.put_memory(memory)
         except BaseException:
-            await self._storage.delete_session(session_id)
+            if before is not None:
+                await self._create(before)
             raise
         return True
+
+    async def _taken_out(self, session_id: str) -> SessionDraft | None:
+        record = await self._storage.find_session(session_id)
+        if record is None:
+            return None
+        before = SessionDraft(
+            record=record,
+            messages=[message async for message in self._storage.stream_messages(session_id)],
+            memories=await self._storage.list_memories(MemoryScope("session", session_id)),
+        )
+        await self._storage.delete_session(session_id)
+        return before
+
+    async def _create(self, draft: SessionDraft) -> None:
+        session_id, written = draft.record.session_id, 0
+        made = await self._storage.put_session(draft.record, expected_version=0)
+        try:
+            for start in range(0, len(draft.messages), MAX_BATCH):
+                batch = draft.messages[start : start + MAX_BATCH]
+                receipt = await self._storage.append_messages(session_id, batch, expected_last=start)
+                written = receipt.last_position
+            for memory in draft.memories:
+                await self._storage.put_memory(memory)
+        except BaseException as exc:
+            found = await self._storage.find_session(session_id)
+            ours = (made.version, written)
+            if found is not None and (found.version, found.last_position) == ours:  # nobody else's words
+                await self._storage.delete_session(session_id)
+            if isinstance(exc, ConflictError):
+                raise StorageError(
+                    f"session {session_id!a} was written by somebody else while it was imported"
+                ) from exc
+            raise
 
 
 def _head(record: SessionRecord, document: Any) -> JSONObject:

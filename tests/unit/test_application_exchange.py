@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
@@ -21,10 +22,12 @@ from luminoracore_sdk.bootstrap.managers import SessionManager
 from luminoracore_sdk.domain.errors import (
     SessionExistsError,
     SessionNotFoundError,
+    StorageError,
     StorageFullError,
+    ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
-from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.testing import ManualClock, message_record
 from tests.support.exchange import TOOLS, good_line, reader
 
 
@@ -185,3 +188,65 @@ async def test_a_cancelled_import_finishes_the_session_that_it_began() -> None:
             await work
         data = json.loads(await export(storage, "s"))
         assert (len(data["messages"]), len(data["memories"])) == (1, 1)
+
+
+async def test_an_import_that_is_cancelled_again_and_again_still_finishes_the_session() -> None:
+    async with SlowStorage() as storage:
+        work = asyncio.ensure_future(import_line(storage, json.dumps(good_line())))
+        await storage.appending.wait()
+        for _ in range(3):
+            work.cancel()
+            await asyncio.sleep(0)
+        assert not work.done()
+        storage.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert len(json.loads(await export(storage, "s"))["messages"]) == 1
+
+
+async def test_a_replacement_that_fails_puts_the_old_session_back() -> None:
+    class FullOnce(InMemoryStorage):
+        full = False
+
+        async def append_messages(
+            self, session_id: str, messages: Any, *, expected_last: int | None = None
+        ) -> AppendReceipt:
+            if self.full:
+                self.full = False
+                raise StorageFullError("memory", "no space left")
+            return await super().append_messages(session_id, messages, expected_last=expected_last)
+
+    async with FullOnce() as storage:
+        await import_line(storage, json.dumps({**good_line(), "document": {"old": True}}))
+        before = await export(storage, "s")
+        storage.full = True
+        new = reader().read_line({**good_line(), "document": {"new": True}})
+        with pytest.raises(StorageFullError):
+            await exchange(storage).import_session(new, existing=OnExisting.REPLACE)
+        assert await export(storage, "s") == before
+        bad = attrs.evolve(new, record=attrs.evolve(new.record, ttl_us=-1))
+        with pytest.raises(ValidationError):
+            await exchange(storage).import_session(bad, existing=OnExisting.REPLACE)
+        assert await export(storage, "s") == before
+
+
+async def test_what_somebody_else_writes_during_an_import_is_not_removed() -> None:
+    class Busy(InMemoryStorage):
+        async def append_messages(
+            self, session_id: str, messages: Any, *, expected_last: int | None = None
+        ) -> AppendReceipt:
+            if messages[0].message_id == "m1":
+                await super().append_messages(session_id, [message_record("theirs")])
+            return await super().append_messages(session_id, messages, expected_last=expected_last)
+
+    async with Busy() as storage:
+        with pytest.raises(StorageError, match="written by somebody else"):
+            await import_line(storage, json.dumps(good_line()))
+        [kept] = await storage.read_messages("s", MessageRange())
+        assert kept.message_id == "theirs"
+
+
+async def test_replacing_what_is_not_there_just_writes(storage: InMemoryStorage) -> None:
+    draft = reader().read_line(good_line())
+    assert await exchange(storage).import_session(draft, existing=OnExisting.REPLACE) is True
+    assert await storage.list_sessions() == ["s"]

@@ -139,9 +139,9 @@ class StorageConfig:
             ConfigurationError: Neither connection_string nor file_path says it.
         """
         if self.connection_string is not None:
-            return _path_of(self.connection_string, self.storage_type)
+            return _expanded(_path_of(self.connection_string, self.storage_type))
         if self.file_path is not None:
-            return Path(self.file_path).expanduser()
+            return _expanded(self.file_path)
         what = "folder" if self.storage_type is StorageType.JSON else "file"
         raise ConfigurationError(
             f"storage type {self.storage_type!s} needs connection_string or file_path: "
@@ -149,10 +149,19 @@ class StorageConfig:
         )
 
 
-def _path_of(connection_string: str, kind: StorageType) -> Path:
+def _expanded(path: str) -> Path:
+    if "\0" in path:
+        raise ConfigurationError("a path must not hold a NUL character")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as exc:  # ~somebody, and there is no such user
+        raise ConfigurationError(f"{path!a}: {exc}") from exc
+
+
+def _path_of(connection_string: str, kind: StorageType) -> str:
     scheme, separator, rest = connection_string.partition("://")
     if not separator:
-        return Path(connection_string).expanduser()
+        return connection_string
     if "?" in rest or "#" in rest:
         raise ConfigurationError(
             f"a {scheme}:// URL takes no query; a path with '?' or '#' in it goes into file_path"
@@ -165,7 +174,7 @@ def _path_of(connection_string: str, kind: StorageType) -> Path:
         raise ConfigurationError(f"a {scheme}:// URL does not name a store of type {kind!s}")
     if not path.strip("/"):
         raise ConfigurationError(f"the URL {scheme}:// names no path")
-    return Path("/" + path.lstrip("/") if path.startswith("/") else path).expanduser()
+    return "/" + path.lstrip("/") if path.startswith("/") else path
 
 
 _SHOWN_URLS = ("memory://", "file:///folder", "sqlite:///file.db")

@@ -216,3 +216,13 @@ async def test_an_append_whose_reason_to_fail_is_gone_goes_through(
         assert await ids_in(storage) == ["m1", "m2", "new"]
         with pytest.raises(SessionNotFoundError):
             await storage.append_messages("unknown", [message_record("new")])
+
+
+async def test_messages_that_are_missing_in_between_are_noticed(path: Path) -> None:
+    await filled(path, messages=6)
+    with plain(path) as other:
+        other.execute("DELETE FROM messages WHERE position IN (3, 4)")
+    async with SQLiteStorage(path) as storage:
+        for span in (MessageRange(), MessageRange(limit=3), MessageRange(limit=3, newest=True)):
+            with pytest.raises(CorruptRecordError, match="messages at positions"):
+                await storage.read_messages("s", span)

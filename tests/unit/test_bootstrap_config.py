@@ -236,3 +236,9 @@ def test_a_sqlite_url_of_two_slashes_is_refused_with_the_right_one() -> None:
 def test_a_bare_path_is_answered_with_urls_that_work() -> None:
     with pytest.raises(ConfigurationError, match=r"memory://, file:///folder, sqlite:///file\.db"):
         storage_config_from_url("x.db")
+
+
+@pytest.mark.parametrize("url", ["file://~nosuchuser/x", "file:///a%00b", "sqlite:///a\0b"])
+def test_a_path_that_cannot_be_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        storage_config_from_url(url)

@@ -19,6 +19,7 @@ from luminoracore_sdk.adapters.storage.sqlite_rows import (
     query_values,
     session_record,
     session_values,
+    without_gaps,
 )
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
@@ -213,7 +214,9 @@ class SQLiteStorage(SQLiteBase):
                 raise self._not_found(session_id)
             # a session with nothing in the range is one row without a message
             found = [message_record(session_id, row) for row in rows[: span.limit] if row[0] is not None]
-            return found[::-1] if read is self._sql.read_newest else found
+            if read is self._sql.read_newest:
+                found.reverse()
+            return without_gaps(session_id, found)
 
         return await self._read(work)
 

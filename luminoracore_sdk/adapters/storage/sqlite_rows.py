@@ -31,6 +31,7 @@ __all__ = [
     "query_values",
     "session_record",
     "session_values",
+    "without_gaps",
 ]
 
 Row = Sequence[Any]
@@ -133,6 +134,18 @@ def message_record(session_id: str, row: Row) -> MessageRecord:
     if row[4] not in (None, _message_checksum(session_id, record)):
         raise _damaged(key, _MISMATCH)
     return record
+
+
+def without_gaps(session_id: str, messages: list[MessageRecord]) -> list[MessageRecord]:
+    """Return messages whose positions follow each other, as an append gives them.
+
+    Raises:
+        CorruptRecordError: One is missing in between.
+    """
+    if messages and messages[-1].position - messages[0].position + 1 != len(messages):
+        reason = f"{len(messages)} messages at positions {messages[0].position} to {messages[-1].position}"
+        raise _damaged(f"session {session_id!a}", reason)
+    return messages
 
 
 def memory_record(scope: MemoryScope, row: Row) -> MemoryRecord:

@@ -124,11 +124,14 @@ class MemoryManager:
     @asynccontextmanager
     async def removing(self, session_id: str) -> AsyncIterator[None]:
         """Tell the mirror, after the block, to forget everything that the session remembered before it."""
-        entries = [] if self._mirror is None else await self._entries(session_id)
+        mirror = self._mirror
+        if mirror is None:
+            yield
+            return
+        entries = await self._entries(session_id)
         yield
         for entry in entries:
-            if self._mirror is not None:
-                await self._tell(self._mirror.forget(session_id, entry.category, entry.key))
+            await self._tell(mirror.forget(session_id, entry.category, entry.key))
 
     async def delete_memory(self, session_id: str, key: str) -> bool:
         """Forget one value; False: there was none."""

@@ -85,12 +85,12 @@ class Turn:
                     asked_at = loop.time()
                     delta = await _in_time(lambda: anext(stream, _END), left, self.timeout_seconds)
                     left -= loop.time() - asked_at
+                    if delta is _END and nothing:
+                        raise ProviderStreamError("the provider's stream ended before anything came")
                     if delta is _END:
-                        break
+                        return
                     nothing = False
                     yield _checked(delta)
-            if nothing:
-                raise ProviderStreamError("the provider's stream ended before anything came")
 
 
 class Answer:

@@ -203,3 +203,34 @@ def test_what_the_call_names_wins_over_the_sessions_defaults(
 def test_wrong_parameters_are_refused(temperature: Any, max_tokens: Any) -> None:
     with pytest.raises(ValidationError):
         generation_parameters({}, temperature, max_tokens, {})
+
+
+async def test_a_provider_that_fails_to_close_keeps_no_other_open(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = ProviderPool(registry)
+    for name in ("a", "b"):
+        async with pool.lease(ProviderConfig(name)):
+            pass
+
+    async def fail() -> None:
+        raise RuntimeError("a secret")
+
+    registry.made[0].close = fail  # type: ignore[method-assign]
+    await pool.close()
+    assert registry.made[1].closed is True
+    assert caplog.messages == ["a provider failed to close: RuntimeError"]
+
+
+async def test_many_providers_at_once_are_closed_only_when_nobody_uses_them(registry: Registry) -> None:
+    pool = ProviderPool(registry, size=3)
+
+    async def use(number: int) -> bool:
+        async with pool.lease(ProviderConfig(f"p{number}")) as provider:
+            for _ in range(number % 7):
+                await asyncio.sleep(0)
+            assert isinstance(provider, Fake)
+            return provider.closed
+
+    assert await asyncio.gather(*(use(number) for number in range(100))) == [False] * 100
+    assert sum(not provider.closed for provider in registry.made) == 3

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 
 from luminoracore_sdk.application.ports.provider import BaseProvider
@@ -14,6 +15,7 @@ from luminoracore_sdk.domain.errors import (
     ProviderConnectionError,
     ProviderError,
     ProviderResponseError,
+    ProviderStreamError,
     ProviderTimeoutError,
 )
 from luminoracore_sdk.domain.message import Message
@@ -188,3 +190,49 @@ def test_an_answers_message_says_how_it_came_about() -> None:
 def test_figures_that_are_not_json_are_the_providers_fault() -> None:
     with pytest.raises(ProviderResponseError, match="not JSON"):
         answer_message(ChatResponse("hi", usage={"cost": float("nan")}))
+
+
+async def test_a_stream_without_anything_is_no_answer() -> None:
+    async def deltas() -> AsyncIterator[ChatResponse]:
+        none: list[ChatResponse] = []
+        for delta in none:
+            yield delta
+
+    with pytest.raises(ProviderStreamError, match="before anything came"):
+        [delta async for delta in turn(Scripted(never, deltas())).stream()]
+
+
+async def test_a_delta_that_is_none_is_not_taken_for_the_end() -> None:
+    async def deltas() -> AsyncIterator[Any]:
+        yield ChatResponse("Hel")
+        yield None
+
+    with pytest.raises(ProviderResponseError, match="NoneType"):
+        [delta async for delta in turn(Scripted(never, deltas())).stream()]
+
+
+async def test_facts_of_an_answer_that_are_no_object_are_the_providers_fault() -> None:
+    answer = ChatResponse("hi", provider_metadata=None)  # type: ignore[arg-type]
+    with pytest.raises(ProviderResponseError, match="provider_metadata"):
+        await turn(Scripted(answering(answer))).ask()
+
+
+async def test_what_a_provider_does_to_its_prompt_changes_nothing_of_ours() -> None:
+    said = ChatMessage("user", ["part"], {"k": [1]})
+
+    class Greedy(Scripted):
+        async def chat(
+            self,
+            messages: list[ChatMessage],
+            temperature: float = 0.7,
+            max_tokens: int | None = None,
+            **kwargs: Any,
+        ) -> ChatResponse:
+            messages[0].content.append("more")  # type: ignore[union-attr]
+            messages[0].metadata["k"].append(2)
+            messages.clear()
+            return ChatResponse("hi")
+
+    asked = attrs.evolve(turn(Greedy(never)), prompt=[said])
+    await asked.ask()
+    assert asked.prompt == [ChatMessage("user", ["part"], {"k": [1]})]

@@ -95,3 +95,27 @@ def test_a_response_has_every_field_in_its_dictionary() -> None:
         "model": "m",
         "provider_metadata": {},
     }
+
+
+@pytest.mark.parametrize("url", ["https://h/v1?api_key=x", "https://h/v1#x"])
+def test_a_base_url_with_a_query_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ProviderError, match="must not have a query") as caught:
+        ProviderConfig("a", base_url=url)
+    assert "api_key=" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["accessToken", "access_key", "privateKey", "Cookie", "bearer", "auth", "refresh_token", "X-API-Key"],
+)
+def test_what_is_named_like_a_secret_is_never_public(name: str) -> None:
+    config = ProviderConfig("a", extra={"nested": [{name: "hidden"}], "max_tokens": 5})
+    assert config.public()["extra"] == {"nested": [{}], "max_tokens": 5}
+    assert config.secrets() == ("hidden",)
+
+
+def test_an_extra_that_holds_itself_is_refused() -> None:
+    knot: dict[str, object] = {}
+    knot["again"] = knot
+    with pytest.raises(InvalidJSONError):
+        ProviderConfig.from_dict({"name": "a", "extra": knot})

@@ -62,3 +62,27 @@ def test_its_summary_has_the_documented_keys() -> None:
 def test_a_session_without_a_provider_has_none_in_its_summary() -> None:
     info = attrs.evolve(SESSION, provider=None).info()
     assert (info["provider"], info["model"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"personality": "s"},
+        {"metadata": None},
+        {"provider": 5},
+        {"provider": {"name": "a"}},
+        {"provider": {"name": "a", "model": None, "base_url": None, "extra": {}, "api_key": "k"}},
+    ],
+    ids=repr,
+)
+def test_a_session_of_wrong_parts_is_refused(fields: dict[str, Any]) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    parts: dict[str, Any] = {
+        "session_id": "s",
+        "personality": {},
+        "provider": None,
+        "created_at": now,
+        "last_activity": now,
+    }
+    with pytest.raises(ValidationError):
+        Session(**{**parts, **fields})

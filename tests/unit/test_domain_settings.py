@@ -107,3 +107,13 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert session.session_type is SessionType.CHAT
     assert (memory.enabled, memory.max_entries, memory.decay_factor) == (True, 1000, 0.1)
     assert (memory.importance_threshold, memory.ttl, memory.track_emotions) == (0.5, None, False)
+
+
+@pytest.mark.parametrize(
+    "params", [{"api_key": "k"}, {"extra_headers": {"Authorization": "k"}}, {"list": [{"accessToken": "k"}]}]
+)
+def test_a_secret_among_the_generation_parameters_is_refused_without_showing_it(
+    params: dict[str, Any],
+) -> None:
+    with pytest.raises(ValidationError, match="names a secret; pass it in provider_config"):
+        SessionConfig(generation_params=params)

@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 import pytest
 
+from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
 from luminoracore_sdk.domain.values import (
     check_id,
@@ -97,3 +98,14 @@ def test_a_text_that_is_no_time_with_an_offset_is_refused(value: object) -> None
 def test_microseconds_are_exact_both_ways(moment: datetime, microseconds: int) -> None:
     assert to_microseconds(moment) == microseconds
     assert from_microseconds(microseconds) == moment
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-01:00"])
+def test_a_time_outside_of_the_calendar_in_utc_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="in UTC"):
+        parse_time(text)
+
+
+def test_a_scope_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValidationError, match="session or user"):
+        MemoryScope("team", "t")

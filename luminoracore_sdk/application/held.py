@@ -1,11 +1,15 @@
 """Sessions as a manager works on them: read, locked, and held back when they are not saved at once."""
 
+from collections.abc import Callable
+
 import attrs
 
 from luminoracore_sdk.application.locks import TurnLock, locks_of
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.drafts import DraftStorage
+from luminoracore_sdk.application.ports.records import SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import ConflictError, SessionExistsError
 from luminoracore_sdk.domain.session import Session
 
 __all__ = ["HeldSessions"]
@@ -43,3 +47,32 @@ class HeldSessions:
         """Return a session as one storage has it, or None."""
         record = await storage.find_session(session_id)
         return None if record is None else self.codec.session(record, backend=storage.backend)
+
+    async def insert(self, record: SessionRecord, *, hold: bool) -> None:
+        """Store a new session, held back if told so.
+
+        Raises:
+            SessionExistsError: The id is taken.
+        """
+        session_id = record.session_id
+        if await self.storage.session_exists(session_id):
+            raise SessionExistsError(session_id)
+        await self.storage.release(session_id)  # an expired one of that id may have been held
+        if hold:
+            await self.storage.hold(session_id)
+        try:
+            await self.storage.put_session(record, expected_version=0)
+        except ConflictError as exc:
+            await self.storage.release(session_id)
+            raise SessionExistsError(session_id) from exc
+
+    async def change(self, session_id: str, changed: Callable[[Session], Session]) -> bool:
+        """Read, change and write a session until nobody else has written in between."""
+        while (session := await self.take(session_id)) is not None:
+            record = self.codec.session_record(changed(session))
+            try:
+                await self.storage.put_session(record, expected_version=session.version)
+            except ConflictError:
+                continue
+            return True
+        return False

@@ -1,6 +1,5 @@
 """The use cases of a memory: store, recall, forget, hand on."""
 
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -14,10 +13,17 @@ from luminoracore_sdk.application.memory_exchange import imported_entries
 from luminoracore_sdk.application.ports.memory_system import MemorySystem
 from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.statistics import memory_stats
 from luminoracore_sdk.application.toolkit import Toolkit
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry, importance_at, lifetime
+from luminoracore_sdk.domain.memory import (
+    MemoryCategory,
+    MemoryEntry,
+    importance_at,
+    lifetime,
+    searchable_text,
+)
 from luminoracore_sdk.domain.settings import MemoryConfig
 from luminoracore_sdk.domain.values import to_microseconds
 
@@ -128,7 +134,7 @@ class MemoryManager:
         if mirror is None:
             yield
             return
-        entries = await self._entries(session_id)
+        entries = await self.list_entries(session_id)
         yield
         for entry in entries:
             await self._tell(mirror.forget(session_id, entry.category, entry.key))
@@ -178,11 +184,14 @@ class MemoryManager:
 
     async def list_memories(self, session_id: str) -> list[str]:
         """Return the keys of a session, by time of first storing, then key."""
-        return [entry.key for entry in await self._entries(session_id)]
+        return [entry.key for entry in await self.list_entries(session_id)]
 
     async def list_entries(self, session_id: str) -> list[MemoryEntry]:
         """Return the entries of a session, by time of first storing, then key."""
-        return await self._entries(session_id)
+        if not self.config.enabled:
+            return []
+        records = await self.storage.list_memories(_scope(session_id))
+        return [self._tools.codec.memory(record, backend=self.storage.backend) for record in records]
 
     async def recall(self, session_id: str, *, decay_factor: float | None = None) -> list[MemoryEntry]:
         """Return the entries that are important enough for the prompt, in the order of ``list_memories``.
@@ -194,7 +203,7 @@ class MemoryManager:
         now, threshold = self._tools.clock.now(), self.config.importance_threshold
         return [
             entry
-            for entry in await self._entries(session_id)
+            for entry in await self.list_entries(session_id)
             if self._left(entry, now, decay_factor) >= threshold
         ]
 
@@ -212,7 +221,7 @@ class MemoryManager:
         if limit is not None and (type(limit) is not int or limit < 0):
             raise ValidationError(f"limit must be a whole number of at least 0, not {limit!r}")
         folded = query.casefold()
-        found = [entry for entry in await self._entries(session_id) if folded in _searchable(entry)]
+        found = [entry for entry in await self.list_entries(session_id) if folded in searchable_text(entry)]
         return [entry.to_dict() for entry in found[:limit]]
 
     async def get_memory_stats(self, session_id: str) -> JSONObject | None:
@@ -223,16 +232,9 @@ class MemoryManager:
         """
         if not await self.storage.session_exists(session_id):
             return None
-        entries = await self._entries(session_id)
-        categories = [entry.category.value for entry in entries]
-        stats: JSONObject = {
-            "total_memories": len(entries),
-            "active_memories": len(await self.recall(session_id)),
-            "categories": {name: categories.count(name) for name in sorted(set(categories))},
-            "oldest_memory": min((entry.created_at for entry in entries), default=None),
-            "newest_memory": max((entry.created_at for entry in entries), default=None),
-            "using_core": self._mirror is not None,
-        }
+        active = len(await self.recall(session_id))
+        stats = memory_stats(await self.list_entries(session_id), active)
+        stats["using_core"] = self._mirror is not None
         if self._mirror is not None:
             stats["core_stats"] = await self._tell(self._mirror.stats(session_id))
         return stats
@@ -243,7 +245,7 @@ class MemoryManager:
         Reads the memories of every session.
         """
         session_ids = await self.storage.list_sessions()
-        counts = [len(await self._entries(session_id)) for session_id in session_ids]
+        counts = [len(await self.list_entries(session_id)) for session_id in session_ids]
         return {
             "total_sessions": len(session_ids),
             "total_memories": sum(counts),
@@ -259,7 +261,7 @@ class MemoryManager:
         return {
             "session_id": session_id,
             "exported_at": self._tools.clock.now().isoformat(),
-            "memories": {entry.key: entry.to_dict() for entry in await self._entries(session_id)},
+            "memories": {entry.key: entry.to_dict() for entry in await self.list_entries(session_id)},
         }
 
     async def import_memories(self, session_id: str, blob: JSONObject | str | bytes) -> bool:
@@ -300,18 +302,6 @@ class MemoryManager:
             return None
         return self._tools.codec.memory(record, backend=self.storage.backend)
 
-    async def _entries(self, session_id: str) -> list[MemoryEntry]:
-        if not self.config.enabled:
-            return []
-        records = await self.storage.list_memories(_scope(session_id))
-        return [self._tools.codec.memory(record, backend=self.storage.backend) for record in records]
-
 
 def _scope(session_id: str) -> MemoryScope:
     return MemoryScope("session", session_id)
-
-
-def _searchable(entry: MemoryEntry) -> str:
-    value = entry.value
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"{entry.key}\n{text}".casefold()

@@ -1,7 +1,7 @@
 """The use cases of a session: create, resume, talk, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
@@ -14,13 +14,12 @@ from luminoracore_sdk.application.held import HeldSessions
 from luminoracore_sdk.application.listing import headers
 from luminoracore_sdk.application.memories import MemoryManager
 from luminoracore_sdk.application.ports.drafts import DraftStorage
-from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
+from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_providers import SessionProviders
 from luminoracore_sdk.application.toolkit import Toolkit
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import ConflictError, SessionExistsError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
@@ -138,22 +137,9 @@ class SessionManager:
             last_activity=now,
         )
         record = self._tools.codec.session_record(session)
-        await self._insert(record, hold=not config.auto_save)
+        await self._sessions.insert(record, hold=not config.auto_save)
         self._providers.remember(session.session_id, provider)
         return session.session_id
-
-    async def _insert(self, record: SessionRecord, *, hold: bool) -> None:
-        session_id = record.session_id
-        if await self._drafts.session_exists(session_id):
-            raise SessionExistsError(session_id)
-        await self._drafts.release(session_id)  # an expired one of that id may have been held
-        if hold:
-            await self._drafts.hold(session_id)
-        try:
-            await self._drafts.put_session(record, expected_version=0)
-        except ConflictError as exc:
-            await self._drafts.release(session_id)
-            raise SessionExistsError(session_id) from exc
 
     async def get_session(self, session_id: str) -> Session | None:
         """Return a session as this manager sees it, unsaved changes included, or None."""
@@ -209,7 +195,7 @@ class SessionManager:
         def changed(session: Session) -> Session:
             return attrs.evolve(session, personality=merge_personality(session.personality, changes))
 
-        return await self._change(session_id, changed)
+        return await self._sessions.change(session_id, changed)
 
     async def update_provider(
         self, session_id: str, provider_config: Mapping[str, Any] | ProviderConfig
@@ -222,24 +208,13 @@ class SessionManager:
             ProviderError: A provider_config that cannot work; nothing was changed.
         """
         provider = self._providers.checked(provider_config)
-        updated = await self._change(
+        updated = await self._sessions.change(
             session_id, lambda session: attrs.evolve(session, provider=provider.public())
         )
         self._providers.forget(session_id)
         if updated:
             self._providers.remember(session_id, provider)
         return updated
-
-    async def _change(self, session_id: str, changed: Callable[[Session], Session]) -> bool:
-        """Read, change and write a session until nobody else has written in between."""
-        while (session := await self._sessions.take(session_id)) is not None:
-            record = self._tools.codec.session_record(changed(session))
-            try:
-                await self._drafts.put_session(record, expected_version=session.version)
-            except ConflictError:
-                continue
-            return True
-        return False
 
     # -- talking ---------------------------------------------------------------------------------
 

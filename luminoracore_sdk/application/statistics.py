@@ -1,14 +1,15 @@
-"""Figures about one conversation, in one pass and constant memory."""
+"""Figures about one conversation (in one pass and constant memory) and about one memory."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from luminoracore_sdk.application.ports.records import SessionRecord
 from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole, message_text
 from luminoracore_sdk.domain.values import from_microseconds
 
-__all__ = ["conversation_stats", "conversation_summary"]
+__all__ = ["conversation_stats", "conversation_summary", "memory_stats"]
 
 
 async def conversation_summary(record: SessionRecord, messages: AsyncIterator[Message]) -> JSONObject:
@@ -49,4 +50,17 @@ async def conversation_stats(record: SessionRecord, messages: AsyncIterator[Mess
         "created_at": created,
         "updated_at": updated,
         "duration": (updated - created).total_seconds(),
+    }
+
+
+def memory_stats(entries: Sequence[MemoryEntry], active: int) -> JSONObject:
+    """Return what ``get_memory_stats`` documents, but for Core's part."""
+    categories = Counter(entry.category.value for entry in entries)
+    times = [entry.created_at for entry in entries]
+    return {
+        "total_memories": len(entries),
+        "active_memories": active,
+        "categories": dict(sorted(categories.items())),
+        "oldest_memory": min(times, default=None),
+        "newest_memory": max(times, default=None),
     }

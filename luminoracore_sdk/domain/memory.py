@@ -1,5 +1,6 @@
 """What is remembered: entries, how their importance fades, and which ones are let go first."""
 
+import json
 from datetime import datetime, timedelta
 from enum import StrEnum
 from math import inf, log
@@ -17,6 +18,7 @@ __all__ = [
     "importance_at",
     "lifetime",
     "retention",
+    "searchable_text",
 ]
 
 DECAY_PERIOD = timedelta(days=30)
@@ -85,6 +87,13 @@ class MemoryEntry:
             "importance": self.importance,
             "category": self.category.value,
         }
+
+
+def searchable_text(entry: MemoryEntry) -> str:
+    """Return key and value as one text without regard to case."""
+    value = entry.value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"{entry.key}\n{text}".casefold()
 
 
 def lifetime(seconds: float) -> timedelta:

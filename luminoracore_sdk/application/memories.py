@@ -1,15 +1,14 @@
 """The use cases of a memory: store, recall, forget, hand on."""
 
-import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TypeVar
 
 import attrs
 
 from luminoracore_sdk.application.headers import begin_session
 from luminoracore_sdk.application.memory_exchange import imported_entries
+from luminoracore_sdk.application.mirror import Mirror
 from luminoracore_sdk.application.ports.memory_system import MemorySystem
 from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -28,10 +27,6 @@ from luminoracore_sdk.domain.settings import MemoryConfig
 from luminoracore_sdk.domain.values import to_microseconds
 
 __all__ = ["MemoryManager"]
-
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class MemoryManager:
@@ -59,7 +54,7 @@ class MemoryManager:
         self.storage = storage
         self.config = config
         self._tools = toolkit
-        self._mirror = mirror
+        self._mirror = Mirror(mirror)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -117,34 +112,22 @@ class MemoryManager:
         except SessionNotFoundError:
             await begin_session(session_id, self.storage, self._tools)
             await self.storage.put_memory(record, max_entries=self.config.max_entries)
-        if self._mirror is not None:
-            await self._tell(self._mirror.remember(session_id, entry.category, entry.key, entry.value))
-
-    async def _tell(self, change: Awaitable[T]) -> T | None:
-        try:
-            return await change
-        except Exception as exc:  # noqa: BLE001  # what is stored stays; the mirror must not undo that
-            logger.warning("Core MemorySystem refused a call: %s", type(exc).__name__)
-            return None
+        await self._mirror.remember(session_id, entry)
 
     @asynccontextmanager
     async def removing(self, session_id: str) -> AsyncIterator[None]:
         """Tell the mirror, after the block, to forget everything that the session remembered before it."""
-        mirror = self._mirror
-        if mirror is None:
-            yield
-            return
-        entries = await self.list_entries(session_id)
+        entries = await self.list_entries(session_id) if self._mirror.is_there else []
         yield
         for entry in entries:
-            await self._tell(mirror.forget(session_id, entry.category, entry.key))
+            await self._mirror.forget(session_id, entry)
 
     async def delete_memory(self, session_id: str, key: str) -> bool:
         """Forget one value; False: there was none."""
-        found = await self._find(session_id, key) if self._mirror is not None else None
+        found = await self._find(session_id, key) if self._mirror.is_there else None
         deleted = await self.storage.delete_memory(_scope(session_id), key)
-        if found is not None and self._mirror is not None:
-            await self._tell(self._mirror.forget(session_id, found.category, key))
+        if found is not None:
+            await self._mirror.forget(session_id, found)
         return deleted
 
     async def clear_memory(self, session_id: str) -> bool:
@@ -234,9 +217,9 @@ class MemoryManager:
             return None
         active = len(await self.recall(session_id))
         stats = memory_stats(await self.list_entries(session_id), active)
-        stats["using_core"] = self._mirror is not None
-        if self._mirror is not None:
-            stats["core_stats"] = await self._tell(self._mirror.stats(session_id))
+        stats["using_core"] = self._mirror.is_there
+        if self._mirror.is_there:
+            stats["core_stats"] = await self._mirror.stats(session_id)
         return stats
 
     async def get_stats(self) -> JSONObject:
@@ -249,7 +232,7 @@ class MemoryManager:
         return {
             "total_sessions": len(session_ids),
             "total_memories": sum(counts),
-            "using_core": self._mirror is not None,
+            "using_core": self._mirror.is_there,
         }
 
     # -- handing on ------------------------------------------------------------------------------

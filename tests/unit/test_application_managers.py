@@ -1,6 +1,7 @@
 """Corners of the managers that the documented-API tests do not reach."""
 
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -8,6 +9,7 @@ import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application import locks
+from luminoracore_sdk.application.mirror import Mirror
 from luminoracore_sdk.application.ports.records import MessageRange, SessionRecord
 from luminoracore_sdk.bootstrap.managers import default_toolkit
 from luminoracore_sdk.domain.errors import (
@@ -18,6 +20,7 @@ from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
     ValidationError,
 )
+from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.providers import ProviderFactory
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager
 from luminoracore_sdk.testing import ManualClock
@@ -226,3 +229,36 @@ async def test_a_session_does_not_expire_between_a_question_and_its_answer() -> 
             assert await manager.conversation_manager.get_message_count(session_id) == 2
     finally:
         ProviderFactory.unregister_provider("slow")
+
+
+async def test_a_change_is_made_again_on_what_another_writer_left() -> None:
+    storage = InMemoryStorage()
+
+    class Raced(StorageWrapper):
+        raced = False
+
+        async def put_session(
+            self, record: SessionRecord, *, expected_version: int | None = None
+        ) -> SessionRecord:
+            if expected_version and not self.raced:
+                self.raced = True
+                async with SessionManager(storage) as other:
+                    await other.update_personality(record.session_id, {"theirs": 1})
+            return await super().put_session(record, expected_version=expected_version)
+
+    async with SessionManager(Raced(storage)) as manager:
+        session_id = await manager.create_session({}, {"name": "echo"})
+        assert await manager.update_personality(session_id, {"mine": 1}) is True
+        session = await manager.load_session(session_id)
+    assert session is not None
+    assert session.personality == {"theirs": 1, "mine": 1}
+
+
+async def test_a_mirror_of_nothing_is_told_nothing() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    entry = MemoryEntry(key="k", value="v", created_at=now, updated_at=now)
+    mirror = Mirror(None)
+    assert mirror.is_there is False
+    await mirror.remember("s", entry)
+    await mirror.forget("s", entry)
+    assert await mirror.stats("s") is None

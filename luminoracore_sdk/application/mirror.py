@@ -1,0 +1,55 @@
+"""A second memory that is told of every change, and that may fail without harm."""
+
+import logging
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import attrs
+
+from luminoracore_sdk.application.ports.memory_system import MemorySystem
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.memory import MemoryEntry
+
+__all__ = ["Mirror"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Mirror:
+    """Tells a memory system, if there is one; its failures are logged, without values, and end here.
+
+    Attributes:
+        system: Core's MemorySystem, or None.
+    """
+
+    system: MemorySystem | None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a system to tell."""
+        return self.system is not None
+
+    async def remember(self, session_id: str, entry: MemoryEntry) -> None:
+        """Tell it what was stored."""
+        if self.system is not None:
+            await _tell(self.system.remember(session_id, entry.category, entry.key, entry.value))
+
+    async def forget(self, session_id: str, entry: MemoryEntry) -> None:
+        """Tell it what was deleted."""
+        if self.system is not None:
+            await _tell(self.system.forget(session_id, entry.category, entry.key))
+
+    async def stats(self, session_id: str) -> JSONObject | None:
+        """Return its own figures; None when it has none."""
+        return None if self.system is None else await _tell(self.system.stats(session_id))
+
+
+async def _tell(call: Awaitable[T]) -> T | None:
+    try:
+        return await call
+    except Exception as exc:  # noqa: BLE001  # what is stored stays; the mirror must not undo that
+        logger.warning("Core MemorySystem refused a call: %s", type(exc).__name__)
+        return None

@@ -142,8 +142,8 @@ async def test_no_thread_is_left_after_close_or_after_a_failed_open(path: Path) 
     before = threads()
     async with SQLiteStorage(path) as storage:
         await storage.ping()
-        assert len(threads()) == len(before) + 2
         running = [thread for thread in threads() if thread not in before]
+        assert len(running) == 2
     path.write_text("not a database, and long enough to be looked at" * 100)
     with pytest.raises(Exception, match="damaged"):
         await SQLiteStorage(path).open()

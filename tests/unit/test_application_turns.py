@@ -150,9 +150,9 @@ async def test_the_readers_own_time_does_not_count() -> None:
         yield ChatResponse("b")
 
     seen = []
-    async for delta in turn(Scripted(never, deltas()), 0.05).stream():
+    async for delta in turn(Scripted(never, deltas()), 0.3).stream():
         seen.append(delta.content)
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.35)
     assert seen == ["a", "b"]
 
 

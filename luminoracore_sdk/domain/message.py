@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Self
 
 import attrs
 
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.values import check_id, parse_time, to_utc
+from luminoracore_sdk.domain.values import NamedValue, check_id, parse_time, to_utc
 
 __all__ = ["Message", "MessageRole", "message_text"]
 
 
-class MessageRole(StrEnum):
+class MessageRole(NamedValue):
     """Who speaks. A ``str``: ``message.role == "user"`` works."""
 
     USER = "user"

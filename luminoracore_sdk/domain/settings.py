@@ -1,7 +1,6 @@
 """The settings of a session and of a memory, checked when they are made."""
 
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from typing import Any
 
 import attrs
@@ -10,12 +9,12 @@ from luminoracore_sdk.domain.chat import secret_names
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.memory import MemoryCategory
-from luminoracore_sdk.domain.values import check_id
+from luminoracore_sdk.domain.values import NamedValue, check_id
 
 __all__ = ["MemoryConfig", "SessionConfig", "SessionType"]
 
 
-class SessionType(StrEnum):
+class SessionType(NamedValue):
     """What a session is for. ``STATELESS`` sends no history to the provider; it is kept all the same."""
 
     STATEFUL = "stateful"

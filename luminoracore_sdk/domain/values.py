@@ -1,12 +1,14 @@
 """Small rules that several entities share: ids and points in time."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from enum import StrEnum
+from typing import Any, Self
 
 from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
 
 __all__ = [
     "MAX_ID_LENGTH",
+    "NamedValue",
     "check_id",
     "from_microseconds",
     "parse_time",
@@ -16,6 +18,28 @@ __all__ = [
 
 MAX_ID_LENGTH = 512
 """Longest id in characters: at 4 bytes each it still fits PostgreSQL's 2,704-byte B-tree entry."""
+
+
+class NamedValue(StrEnum):
+    """An enumeration of texts with the two methods that every documented type has."""
+
+    def to_dict(self) -> str:
+        """Return the text, which is the JSON form of a member."""
+        return self.value
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Return the member of a text.
+
+        Raises:
+            ValidationError: There is none; the valid ones are listed.
+        """
+        try:
+            return cls(data)  # type: ignore[arg-type]  # whatever it is, it is a member or refused
+        except ValueError as exc:
+            name, valid = cls.__name__, ", ".join(cls)
+            raise ValidationError(f"{name} {ascii(data)[:40]} is not one of: {valid}") from exc
+
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -4,6 +4,8 @@ import pytest
 
 from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
+from luminoracore_sdk.domain.message import MessageRole
+from luminoracore_sdk.domain.settings import SessionType
 from luminoracore_sdk.domain.values import (
     check_id,
     from_microseconds,
@@ -109,3 +111,16 @@ def test_a_time_outside_of_the_calendar_in_utc_is_refused(text: str) -> None:
 def test_a_scope_of_another_kind_is_refused() -> None:
     with pytest.raises(ValidationError, match="session or user"):
         MemoryScope("team", "t")
+
+
+@pytest.mark.parametrize("member", [MessageRole.TOOL, SessionType.STATELESS])
+def test_a_named_value_goes_to_its_json_form_and_back(member: MessageRole | SessionType) -> None:
+    assert member.to_dict() == member.value
+    assert type(member.to_dict()) is str
+    assert type(member).from_dict(member.to_dict()) is member
+
+
+@pytest.mark.parametrize("data", ["robot", None, 5, ["user"]])
+def test_what_names_no_value_is_refused_with_the_valid_ones(data: object) -> None:
+    with pytest.raises(ValidationError, match="is not one of: user, assistant, system, tool"):
+        MessageRole.from_dict(data)

@@ -273,3 +273,22 @@ async def test_turns_of_two_storages_on_one_place_do_not_interleave(
     assert contents[1::2] == ["An answer."] * 20
     assert sorted(contents[::2]) == sorted(f"q{number}" for number in range(20))
     assert await said(other, session_id) == contents
+
+
+@pytest.mark.parametrize("ending", ["delete", "clear"])
+async def test_deleting_and_clearing_wait_for_the_turn_under_way(
+    manager: SessionManager, script: Script, ending: str
+) -> None:
+    session_id = await begin(manager)
+    script.may_answer.clear()
+    send = asyncio.ensure_future(manager.send_message(session_id, "q"))
+    await script.asked.wait()
+    end = manager.delete_session if ending == "delete" else manager.clear_conversation
+    ended = asyncio.ensure_future(end(session_id))
+    await asyncio.wait([ended], timeout=0.05)
+    assert ended.done() is False
+    script.may_answer.set()
+    assert (await send).content == "An answer."
+    assert await ended is True
+    assert await manager.conversation_manager.get_messages(session_id) == []
+    assert (await manager.get_session(session_id) is None) is (ending == "delete")

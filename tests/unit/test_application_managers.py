@@ -262,3 +262,23 @@ async def test_a_mirror_of_nothing_is_told_nothing() -> None:
     await mirror.remember("s", entry)
     await mirror.forget("s", entry)
     assert await mirror.stats("s") is None
+
+
+async def test_saving_a_document_keeps_the_labels_that_another_writer_has_just_set() -> None:
+    storage = InMemoryStorage()
+    await storage.save_session("s", {"n": 1})
+
+    class LabelledMeanwhile(StorageWrapper):
+        labelled = False
+
+        async def find_session(self, session_id: str) -> SessionRecord | None:
+            found = await super().find_session(session_id)
+            if found is not None and not self.labelled:
+                self.labelled = True
+                await storage.put_session(attrs.evolve(found, tags=("vip",)))
+            return found
+
+    await LabelledMeanwhile(storage).save_session("s", {"n": 2})
+    found = await storage.find_session("s")
+    assert found is not None
+    assert (found.tags, await storage.load_session("s")) == (("vip",), {"n": 2})

@@ -236,3 +236,13 @@ async def test_what_a_provider_does_to_its_prompt_changes_nothing_of_ours() -> N
     asked = attrs.evolve(turn(Greedy(never)), prompt=[said])
     await asked.ask()
     assert asked.prompt == [ChatMessage("user", ["part"], {"k": [1]})]
+
+
+async def test_the_time_of_a_stream_is_that_of_all_its_deltas_together() -> None:
+    async def deltas() -> AsyncIterator[ChatResponse]:
+        while True:
+            await asyncio.sleep(0.1)
+            yield ChatResponse("a")
+
+    with pytest.raises(ProviderTimeoutError):
+        [delta async for delta in turn(Scripted(never, deltas()), 0.25).stream()]

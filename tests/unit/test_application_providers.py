@@ -12,38 +12,16 @@ from luminoracore_sdk.application.parameters import generation_parameters
 from luminoracore_sdk.application.ports.provider import BaseProvider
 from luminoracore_sdk.application.provider_pool import ProviderPool
 from luminoracore_sdk.application.session_providers import SessionProviders
-from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
+from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderError, ValidationError
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.session import InMemoryStorage
+from tests.support.stub_provider import StubProvider
 
 
-class Fake(BaseProvider):
-    closed = False
-
+class Fake(StubProvider):
     def get_default_model(self) -> str:
         return "fake-1"
-
-    async def chat(
-        self,
-        messages: list[ChatMessage],
-        temperature: float = 0.7,
-        max_tokens: int | None = None,
-        **kwargs: Any,
-    ) -> ChatResponse:
-        return ChatResponse("")
-
-    def stream_chat(
-        self,
-        messages: list[ChatMessage],
-        temperature: float = 0.7,
-        max_tokens: int | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        return None
-
-    async def close(self) -> None:
-        self.closed = True
 
 
 class Registry:

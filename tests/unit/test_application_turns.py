@@ -240,7 +240,7 @@ async def test_what_a_provider_does_to_its_prompt_changes_nothing_of_ours() -> N
 
 async def test_the_time_of_a_stream_is_that_of_all_its_deltas_together() -> None:
     async def deltas() -> AsyncIterator[ChatResponse]:
-        while True:
+        for _ in range(5):
             await asyncio.sleep(0.1)
             yield ChatResponse("a")
 

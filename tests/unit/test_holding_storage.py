@@ -1,14 +1,17 @@
 """HoldingStorage: a held session is written by flush and by nothing else."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.holding import HoldingStorage
 from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -234,3 +237,33 @@ async def test_a_users_memory_is_never_held(base: InMemoryStorage, held: Holding
     assert await held.find_memory(scope, "k") is None
     await held.ping()
     assert (await held.schema_version(), held.backend) == (1, "memory")
+
+
+async def test_a_truncation_during_a_flush_is_not_forgotten(
+    base: InMemoryStorage, clock: ManualClock
+) -> None:
+    class Slow(StorageWrapper):
+        appending = asyncio.Event()
+        go_on = asyncio.Event()
+
+        async def append_messages(
+            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        ) -> AppendReceipt:
+            self.appending.set()
+            await self.go_on.wait()
+            return await super().append_messages(session_id, messages, expected_last=expected_last)
+
+    slow = Slow(base)
+    held = HoldingStorage(slow, clock=clock)
+    await held.hold("s")
+    await held.put_session(header())
+    await held.append_messages("s", [message("a"), message("b")])
+    flush = asyncio.ensure_future(held.flush("s"))
+    await slow.appending.wait()
+    truncate = asyncio.ensure_future(held.truncate_messages("s", after=0))
+    await asyncio.wait([truncate], timeout=0.02)
+    slow.go_on.set()
+    await asyncio.gather(flush, truncate)
+    await held.append_messages("s", [message("c")])
+    await held.flush("s")
+    assert await ids(base) == await ids(held) == ["c"]

@@ -15,10 +15,12 @@
     │   ├── SessionExistsError
     │   └── SessionBusyError                 asked from within an open stream on it
     ├── StorageError
-    │   ├── StorageUnavailableError          not reachable or not usable now; nothing was changed
-    │   │   ├── StorageBusyError             a lock was not given within the time limit
+    │   ├── StorageUnavailableError          not reachable or not usable now; in_doubt says what of a write
+    │   │   ├── StorageAccessError           the server refuses the password, the database or a right
+    │   │   ├── StorageBusyError             a lock or a connection was not given within the time limit
     │   │   ├── StorageFullError             no space left
-    │   │   └── StorageReadOnlyError         no permission to write
+    │   │   ├── StorageReadOnlyError         no permission to write, or a read-only replica
+    │   │   └── StorageTimeoutError          the server took the request and did not answer in time
     │   ├── StorageClosedError               used after close()
     │   ├── WrongEventLoopError              used on another event loop than it was opened on
     │   ├── ConflictError                    somebody else wrote first; carries expected and actual
@@ -69,11 +71,13 @@ from luminoracore_sdk.domain.errors.storage import (
     ConflictError,
     CorruptRecordError,
     SchemaVersionError,
+    StorageAccessError,
     StorageBusyError,
     StorageClosedError,
     StorageError,
     StorageFullError,
     StorageReadOnlyError,
+    StorageTimeoutError,
     StorageUnavailableError,
     UnreadablePayloadError,
     WrongEventLoopError,
@@ -103,11 +107,13 @@ __all__ = [
     "SessionError",
     "SessionExistsError",
     "SessionNotFoundError",
+    "StorageAccessError",
     "StorageBusyError",
     "StorageClosedError",
     "StorageError",
     "StorageFullError",
     "StorageReadOnlyError",
+    "StorageTimeoutError",
     "StorageUnavailableError",
     "UnreadablePayloadError",
     "UnsupportedStorageTypeError",

@@ -6,11 +6,13 @@ __all__ = [
     "ConflictError",
     "CorruptRecordError",
     "SchemaVersionError",
+    "StorageAccessError",
     "StorageBusyError",
     "StorageClosedError",
     "StorageError",
     "StorageFullError",
     "StorageReadOnlyError",
+    "StorageTimeoutError",
     "StorageUnavailableError",
     "UnreadablePayloadError",
     "WrongEventLoopError",
@@ -22,16 +24,31 @@ class StorageError(LuminoraCoreSDKError):
 
 
 class StorageUnavailableError(StorageError):
-    """The backend cannot be used now; safe to retry, a repeated append is recognised by its ids."""
+    """The backend cannot be used now; a repeated append is recognised by its ids.
 
-    def __init__(self, backend: str, reason: str) -> None:
-        super().__init__(f"{backend} storage: {reason}", details={"backend": backend})
+    Attributes:
+        backend: Which one.
+        reason: What happened, without addresses' passwords and without message bodies.
+        in_doubt: False: nothing was changed. True: the request was sent and no answer came, so that a
+            write may have been done.
+    """
+
+    def __init__(self, backend: str, reason: str, *, in_doubt: bool = False) -> None:
+        doubt = "; whether it was done is not known" if in_doubt else ""
+        super().__init__(
+            f"{backend} storage: {reason}{doubt}", details={"backend": backend, "in_doubt": in_doubt}
+        )
         self.backend = backend
         self.reason = reason
+        self.in_doubt = in_doubt
+
+
+class StorageAccessError(StorageUnavailableError):
+    """The backend is there and refuses us: password, database or rights; trying again will not help."""
 
 
 class StorageBusyError(StorageUnavailableError):
-    """Another writer held the lock for longer than the time limit; nothing was changed."""
+    """Others held the lock, or every connection, for longer than the time limit; nothing was changed."""
 
 
 class StorageFullError(StorageUnavailableError):
@@ -40,6 +57,10 @@ class StorageFullError(StorageUnavailableError):
 
 class StorageReadOnlyError(StorageUnavailableError):
     """The store cannot be written by this process; nothing was changed."""
+
+
+class StorageTimeoutError(StorageUnavailableError):
+    """The backend took the request and did not answer within the time limit."""
 
 
 class StorageClosedError(StorageError):

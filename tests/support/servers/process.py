@@ -1,0 +1,186 @@
+"""A server that a test owns: started in a folder, killed, frozen and started again on the same port."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+import psutil
+
+__all__ = ["OWNER", "ServerProcess", "end_all", "free_port", "wait_until"]
+
+OWNER = "LUMINORA_TEST_OWNER"
+"""Variable that names the process without which no server may go on: the one that started the tests."""
+
+_PORTS = range(18_000, 32_000)  # below those that the system lends to clients, which must not take it
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+# Ends the server, whoever dies first; it has nothing to do with how the server is used.
+_WATCH = 'while kill -0 "$1" && kill -0 "$2"; do sleep 1; done 2>/dev/null; kill -9 "$2" 2>/dev/null'
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311  # a port, no secret
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = _START_SECONDS) -> None:
+    """Wait for a condition, looking fifty times a second."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not come about within {seconds} s")
+        time.sleep(0.02)
+
+
+class ServerProcess(ABC):
+    """One server on 127.0.0.1 with its data in a folder; the port is kept over restarts.
+
+    Args:
+        folder: For data and log; made when it is missing.
+        port: None: any free one.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """What a storage takes."""
+
+    @abstractmethod
+    def _command(self) -> Sequence[str]: ...
+
+    @abstractmethod
+    def _answers(self) -> bool: ...
+
+    def _prepare(self) -> None:  # noqa: B027  # most need nothing
+        """Make what the first start needs."""
+
+    def _user(self) -> str | None:
+        """Name the account that the server runs under; None: ours."""
+        return None
+
+    @property
+    def log(self) -> Path:
+        """What the server printed."""
+        return self.folder / "server.log"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id, while it runs."""
+        assert self._process is not None, f"{self.name} is not running"
+        return self._process.pid
+
+    def start(self) -> Self:
+        """Start, and return when the server answers."""
+        assert self._process is None, f"{self.name} is running"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._prepare()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(part) for part in self._command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                user=self._user(),
+                start_new_session=True,
+            )
+        (self.folder / "server.pid").write_text(str(self.pid))
+        owner = os.environ.get(OWNER, str(os.getpid()))
+        subprocess.Popen(
+            ["/bin/sh", "-c", _WATCH, "watch", owner, str(self.pid)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ).returncode = 0  # nobody waits for it
+        wait_until(self._is_ready, f"an answer of {self.name}")
+        return self
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        if (status := self._process.poll()) is not None:
+            self._process = None
+            end = self.log.read_text(errors="replace")[-3000:]
+            raise RuntimeError(f"{self.name} ended with status {status} at its start:\n{end}")
+        return self._answers()
+
+    def stop(self) -> None:
+        """End the server in an orderly way."""
+        if self._process is not None:
+            self._process.send_signal(self._stop_signal())
+            self._process.wait(_STOP_SECONDS)
+            self._process = None
+
+    def _stop_signal(self) -> signal.Signals:
+        return signal.SIGTERM
+
+    def kill(self) -> None:
+        """End the server and all its children by SIGKILL; data stay as they lie."""
+        if self._process is not None:
+            family = self._family()
+            _each(family, psutil.Process.kill)
+            psutil.wait_procs(family, _STOP_SECONDS)
+            self._process.wait(_STOP_SECONDS)
+            self._process = None
+
+    def freeze(self) -> None:
+        """Stop the server's clock, so to say: connections stay, nothing answers."""
+        _each(self._family(), psutil.Process.suspend)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        _each(self._family(), psutil.Process.resume)
+
+    def _family(self) -> list[psutil.Process]:
+        parent = psutil.Process(self.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def __enter__(self) -> Self:
+        return self.start() if self._process is None else self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+
+def _each(processes: Iterable[psutil.Process], do: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            do(process)
+
+
+def end_all(folder: Path) -> None:
+    """End every server whose data lie under a folder."""
+    running = []
+    for pid_file in folder.rglob("server.pid"):
+        with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+            process = psutil.Process(int(pid_file.read_text()))
+            if Path(process.cwd()).is_relative_to(folder):  # and not another one that got the number since
+                process.send_signal(signal.SIGINT)  # all of them understand it, and leave no shared memory
+                running.append(process)
+    for process in psutil.wait_procs(running, _STOP_SECONDS)[1]:
+        process.kill()

@@ -1,0 +1,120 @@
+"""The servers that all tests of a run share: started at first use, one of each, ended with the run."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from tests.support.servers.process import OWNER, end_all
+
+__all__ = [
+    "begin_run",
+    "end_run",
+    "mongodb_replica_set_url",
+    "mongodb_url",
+    "postgres_url",
+    "redis_cluster_url",
+    "redis_url",
+]
+
+_FOLDER = "LUMINORA_TEST_SERVERS"
+_MEMORY = Path("/dev/shm")  # noqa: S108  # where fsync costs nothing
+_ROOM = 2 * 2**30
+_started: list[Any] = []  # what this process started, to the end of the run
+
+
+def begin_run() -> None:
+    """Make the folder of the shared servers; processes started from here on find it too."""
+    roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
+    os.environ[_FOLDER] = tempfile.mkdtemp(prefix="luminora-servers-", dir=_MEMORY if roomy else None)
+    os.environ[OWNER] = str(os.getpid())
+
+
+def end_run() -> None:
+    """End the shared servers and delete their data."""
+    if folder := os.environ.pop(_FOLDER, None):
+        end_all(Path(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.environ.pop(OWNER, None)
+
+
+def postgres_url() -> str:
+    """Return the address of an empty database of the shared PostgreSQL server."""
+
+    def start(folder: Path) -> Any:
+        from tests.support.servers.postgres import PostgresServer
+
+        return PostgresServer(folder, durable=False).start()
+
+    return _url("POSTGRES", start)
+
+
+def redis_url() -> str:
+    """Return the address of the shared Valkey server."""
+
+    def start(folder: Path) -> Any:
+        from tests.support.servers.valkey import ValkeyServer
+
+        return ValkeyServer(folder).start()
+
+    return _url("REDIS", start)
+
+
+def redis_cluster_url() -> str:
+    """Return the addresses of the shared Valkey cluster of three."""
+
+    def start(folder: Path) -> Any:
+        from tests.support.servers.valkey import ValkeyCluster
+
+        return ValkeyCluster(folder).start()
+
+    return _url("REDIS_CLUSTER", start)
+
+
+def mongodb_url() -> str:
+    """Return the address of the shared standalone MongoDB server."""
+
+    def start(folder: Path) -> Any:
+        from tests.support.servers.mongo import MongoServer
+
+        return MongoServer(folder).start()
+
+    return _url("MONGODB", start)
+
+
+def mongodb_replica_set_url() -> str:
+    """Return the address of the shared MongoDB replica set of one."""
+
+    def start(folder: Path) -> Any:
+        from tests.support.servers.mongo import MongoServer
+
+        return MongoServer(folder, replica_set="luminora").start()
+
+    return _url("MONGODB_REPLICA_SET", start)
+
+
+def _url(kind: str, start: Callable[[Path], Any]) -> str:
+    """Return what ``LUMINORA_TEST_<KIND>_URL`` says, or the address of a server that is ours.
+
+    Where there is neither, the test is skipped; with ``CI`` set, it fails.
+    """
+    if given := os.environ.get(f"LUMINORA_TEST_{kind}_URL"):
+        return given
+    place = Path(os.environ[_FOLDER]) / kind.lower()
+    address = place.with_suffix(".url")
+    with FileLock(place.with_suffix(".lock")):
+        if not address.exists():
+            try:
+                _started.append(server := start(place))
+                address.write_text(server.url)
+            except ImportError as exc:
+                reason = f"no server: {exc}; LUMINORA_TEST_{kind}_URL may name one"
+                if os.environ.get("CI"):
+                    pytest.fail(reason)
+                pytest.skip(reason)
+        return address.read_text()

@@ -1,11 +1,13 @@
 import tomllib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from luminoracore_sdk.providers import ProviderFactory
 from tests.docs.page import Project
+from tests.docs.servers import SERVERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +28,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def servers(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Sets the variables that the page names to addresses of real servers, on which it is alone."""
+    with ExitStack() as places:
+        for variable, place in SERVERS.items():
+            if variable in path.read_text():
+                monkeypatch.setenv(variable, places.enter_context(place(path)))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Runs the code blocks of one Markdown page, from top to bottom, as a reader would.
 
 ``python`` blocks share one namespace and one event loop; ``await`` may stand at the top. In
+``sql`` blocks are run on the database that ``$POSTGRES_URL`` names. In
 ``console`` and ``bash`` blocks, commands that use ``luminora``, in ``.venv/bin`` or on the path, are
 run, in one home folder for the page, and what the page shows of their output must be what they print
 (``...`` stands for anything); other commands must name a make target or an extra that exists. Blocks in
@@ -20,11 +21,14 @@ import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]
 import attrs
 from sybil import Document, Example
 from sybil.parsers.markdown.codeblock import CodeBlockParser
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 from sybil.region import Region
+
+from tests.docs.servers import SERVERS
 
 NOT_RUN = {"json", "jsonl", "ini", "text", "toml", "yaml"}
 NOT_RUN_COMMANDS = {"", "cd", "git", "pip", "python", "python3"}
@@ -72,6 +76,7 @@ class Page:
             CodeBlockParser("python", self._run_python),
             CodeBlockParser("console", self._run_console),
             CodeBlockParser("bash", self._run_console),
+            CodeBlockParser("sql", self._run_sql),
             self._refuse_unknown,
         )
 
@@ -88,7 +93,7 @@ class Page:
 
     def _refuse_unknown(self, document: Document) -> Iterator[Region]:
         """Find the fences that are neither code nor of a language that is not run."""
-        known = NOT_RUN | {"python", "console", "bash"}
+        known = NOT_RUN | {"python", "console", "bash", "sql"}
         for region in RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))(document):
             info = region.lexemes["info"]
             if info not in known:
@@ -104,6 +109,16 @@ class Page:
         result = eval(code, self._module.__dict__)  # noqa: S307 - our own documentation
         if code.co_flags & inspect.CO_COROUTINE:
             self._loop.run(result)
+
+    def _run_sql(self, example: Example) -> None:
+        async def execute() -> None:
+            connection = await asyncpg.connect(os.environ["POSTGRES_URL"])
+            try:
+                await connection.execute(str(example.parsed))
+            finally:
+                await connection.close()
+
+        self._loop.run(execute())
 
     def _run_console(self, example: Example) -> None:
         for command, output in _commands(example.parsed):
@@ -178,4 +193,5 @@ def _environment(home: Path) -> dict[str, str]:
         "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(sys.path),
         "TERM": "dumb",
+        **{name: os.environ[name] for name in SERVERS if name in os.environ},
     }

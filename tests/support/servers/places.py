@@ -1,0 +1,64 @@
+"""A place of its own on a shared server for each test: a schema, a prefix or a database, and its removal."""
+
+import asyncio
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+__all__ = [
+    "clear_mongodb",
+    "clear_postgres",
+    "clear_redis",
+    "clear_redis_cluster",
+    "execute_postgres",
+    "place_name",
+]
+
+
+def place_name(path: Path) -> str:
+    """Return a name that stands for a path: of a schema, a database or a prefix."""
+    return f"luminora_test_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+
+
+def execute_postgres(url: str, *statements: str) -> None:
+    """Run statements, each in a transaction of its own."""
+    import asyncpg  # type: ignore[import-untyped]
+
+    async def execute() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            for statement in ("SET client_min_messages = error", *statements):
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    with ThreadPoolExecutor(1) as apart:  # from the event loop of the test
+        apart.submit(asyncio.run, execute()).result()
+
+
+def clear_postgres(url: str, name: str) -> None:
+    """Drop a schema."""
+    execute_postgres(url, f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+def clear_redis(url: str, name: str) -> None:
+    """Delete every key with a prefix."""
+    import redis
+
+    with redis.Redis.from_url(url) as client:
+        for key in client.scan_iter(f"{name}*", count=1000):
+            client.unlink(key)
+
+
+def clear_redis_cluster(url: str, name: str) -> None:
+    """Delete every key with a prefix, on every node."""
+    for node in url.removeprefix("redis+cluster://").split(","):
+        clear_redis(f"redis://{node}", name)
+
+
+def clear_mongodb(url: str, name: str) -> None:
+    """Drop a database."""
+    from pymongo import MongoClient
+
+    with MongoClient[dict[str, object]](url) as client:
+        client.drop_database(name)

@@ -2,12 +2,15 @@
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
+from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
+from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
+from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManager, SessionManager
-from luminoracore_sdk.bootstrap.unreleased import MongoDBStorage, PostgreSQLStorage, RedisStorage
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
@@ -29,6 +32,7 @@ __all__ = [
     "PersonalitySession",
     "PostgreSQLStorage",
     "RedisStorage",
+    "RetryingStorage",
     "SQLiteStorage",
     "Session",
     "SessionManager",

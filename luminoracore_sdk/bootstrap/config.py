@@ -74,6 +74,7 @@ _USED_BY = {
     "redis_db": frozenset({StorageType.REDIS}),
     "redis_prefix": frozenset({StorageType.REDIS}),
     "file_path": _FILES,
+    "retry_attempts": _FILES | _SERVERS,
 }
 
 
@@ -84,15 +85,16 @@ class StorageConfig:
     Attributes:
         storage_type: memory, json (or file), sqlite, redis, postgres, mongodb.
         connection_string: A URL or, for json and sqlite, a path. For json it names the folder of the
-            store, for sqlite the file.
-        table_name: Prefix of every table; None: no prefix.
-        auto_create_tables: False: refuse a store without tables instead of making them.
+            store, for sqlite the file. The servers need it.
+        table_name: Prefix of every table, or collection of MongoDB; None: no prefix.
+        auto_create_tables: False: refuse a store without tables, or with old ones, instead of making them.
         encryption_enabled: Not in this release: True is refused.
         compression_enabled: Put the package's own optimizer before the backend.
-        redis_db: Number of the Redis database.
+        redis_db: Number of the Redis database, when it is not 0 and the URL does not say it.
         redis_prefix: Of every key in Redis.
         file_path: Folder (json) or file (sqlite), when there is no connection_string.
         file_format: json is the only one.
+        retry_attempts: Above 1: put a ``RetryingStorage`` before everything, which asks so many times.
     Raises:
         ConfigurationError: Or one below it, when it is made.
     """
@@ -107,6 +109,7 @@ class StorageConfig:
     redis_prefix: str = attrs.field(default="luminoracore:", validator=_text)
     file_path: str | None = attrs.field(default=None, converter=_to_path, validator=_text)
     file_format: str = attrs.field(default="json")
+    retry_attempts: int = attrs.field(default=1, validator=_whole_number(1), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what would otherwise be ignored."""
@@ -130,6 +133,24 @@ class StorageConfig:
                 f"{field.name} has no meaning for storage type {self.storage_type!s}; "
                 f"it is for: {', '.join(sorted(types))}"
             )
+
+    @property
+    def url(self) -> str:
+        """The address of a server.
+
+        Raises:
+            ConfigurationError: There is no connection_string, or it is another kind of server's.
+        """
+        if self.connection_string is None:
+            raise ConfigurationError(f"storage type {self.storage_type!s} needs connection_string: a URL")
+        scheme, separator, _ = self.connection_string.partition("://")
+        if not separator or _SCHEMES.get(scheme) is not self.storage_type:
+            fitting = [f"{name}://" for name, kind in _SCHEMES.items() if kind is self.storage_type]
+            raise ConfigurationError(
+                f"connection_string of storage type {self.storage_type!s} begins with one of: "
+                f"{', '.join(fitting)}"
+            )
+        return self.connection_string
 
     @property
     def path(self) -> Path:
@@ -177,7 +198,11 @@ def _path_of(connection_string: str, kind: StorageType) -> str:
     return "/" + path.lstrip("/") if path.startswith("/") else path
 
 
-_SHOWN_URLS = ("memory://", "file:///folder", "sqlite:///file.db")
+_SHOWN_URLS = (
+    *("memory://", "file:///folder", "sqlite:///file.db"),
+    *("postgresql://host/database", "redis://host/0", "redis+cluster://host:port,host:port"),
+    *("redis+sentinel://host:port/name/0", "mongodb://host/database"),
+)
 _SCHEMES = {
     "memory": StorageType.MEMORY,
     "file": StorageType.JSON,
@@ -186,8 +211,13 @@ _SCHEMES = {
     "redis": StorageType.REDIS,
     "rediss": StorageType.REDIS,
     "redis+cluster": StorageType.REDIS,
+    "rediss+cluster": StorageType.REDIS,
+    "redis+sentinel": StorageType.REDIS,
+    "valkey": StorageType.REDIS,
+    "unix": StorageType.REDIS,
     "postgres": StorageType.POSTGRES,
     "postgresql": StorageType.POSTGRES,
+    "postgresql+asyncpg": StorageType.POSTGRES,
     "mongodb": StorageType.MONGODB,
     "mongodb+srv": StorageType.MONGODB,
 }
@@ -197,7 +227,9 @@ def storage_config_from_url(url: str) -> StorageConfig:
     """Return the configuration that a URL stands for.
 
     ``memory://``, ``file:///absolute/folder``, ``file://relative/folder``, ``sqlite:///relative.db``,
-    ``sqlite:////absolute.db`` (slashes as in SQLAlchemy).
+    ``sqlite:////absolute.db`` (slashes as in SQLAlchemy), ``postgresql://…``, ``redis://…``,
+    ``rediss://…``, ``redis+cluster://…``, ``redis+sentinel://…``, ``valkey://…``, ``mongodb://…``,
+    ``mongodb+srv://…`` (see ``PostgreSQLStorage``, ``RedisStorage``, ``MongoDBStorage``).
 
     Raises:
         UnsupportedStorageTypeError: No such scheme; lists the valid ones.

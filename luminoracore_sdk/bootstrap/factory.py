@@ -5,6 +5,7 @@ from collections.abc import Callable
 from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
+from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.optimizer import Optimizer
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -37,10 +38,37 @@ def _sqlite(config: StorageConfig, clock: Clock | None) -> SessionStorage:
     )
 
 
+def _postgres(config: StorageConfig, clock: Clock | None) -> SessionStorage:
+    from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage  # noqa: PLC0415  # optional driver
+
+    return PostgreSQLStorage(
+        config.url,
+        clock=clock,
+        table_prefix=f"{config.table_name}_" if config.table_name else "",
+        auto_create=config.auto_create_tables,
+    )
+
+
+def _redis(config: StorageConfig, clock: Clock | None) -> SessionStorage:
+    from luminoracore_sdk.adapters.storage.redis import RedisStorage  # noqa: PLC0415  # optional driver
+
+    return RedisStorage(config.url, db=config.redis_db or None, prefix=config.redis_prefix, clock=clock)
+
+
+def _mongodb(config: StorageConfig, clock: Clock | None) -> SessionStorage:
+    from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage  # noqa: PLC0415  # optional driver
+
+    prefix = f"{config.table_name}_" if config.table_name else ""
+    return MongoDBStorage(config.url, collection_prefix=prefix, clock=clock)
+
+
 _BUILDERS: dict[StorageType, Builder] = {
     StorageType.MEMORY: _memory,
     StorageType.JSON: _json,
     StorageType.SQLITE: _sqlite,
+    StorageType.POSTGRES: _postgres,
+    StorageType.REDIS: _redis,
+    StorageType.MONGODB: _mongodb,
 }
 
 
@@ -53,8 +81,9 @@ def create_storage(
     """Make a storage. Nothing is opened or created before its first use.
 
     Args:
-        config: A StorageConfig or a URL (``memory://``, ``file:///dir``, ``sqlite:///file``); None: memory.
-        optimizer: With one, the result is an ``OptimizedStorageWrapper`` over the backend.
+        config: A StorageConfig or a URL (``sqlite:///file``, ``postgresql://host/database`` …; see
+            ``storage_config_from_url``); None: memory.
+        optimizer: With one, an ``OptimizedStorageWrapper`` stands over the backend.
         clock: Tells the time; the computer's own when None.
     Raises:
         UnsupportedStorageTypeError: Storage type not supported; lists the valid ones.
@@ -69,13 +98,11 @@ def create_storage(
         raise ConfigurationError(
             f"create_storage takes a StorageConfig or a URL, not {type(config).__name__}"
         )
-    builder = _BUILDERS.get(config.storage_type)
-    if builder is None:
-        ready = ", ".join(_BUILDERS)
-        raise ConfigurationError(
-            f"storage type {config.storage_type!s} is not in this release yet; in it are: {ready}"
-        )
-    storage = builder(config, clock)
+    storage = _BUILDERS[config.storage_type](config, clock)
     if optimizer is None and config.compression_enabled:
         optimizer = OwnOptimizer()
-    return storage if optimizer is None else OptimizedStorageWrapper(storage, optimizer)
+    if optimizer is not None:
+        storage = OptimizedStorageWrapper(storage, optimizer)
+    if config.retry_attempts > 1:
+        storage = RetryingStorage(storage, attempts=config.retry_attempts)
+    return storage

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import luminoracore_sdk
 import luminoracore_sdk.cli.extra
-from luminoracore_sdk.cli import chat, doctor, exchange, sessions
+from luminoracore_sdk.cli import chat, copying, doctor, exchange, migrate, sessions
 from luminoracore_sdk.cli.command import JsonOption, StoreOption, VerboseOption, command
 from luminoracore_sdk.cli.desk import Options
 from luminoracore_sdk.cli.extra import typer
@@ -23,7 +23,9 @@ _sessions = typer.Typer(no_args_is_help=True, help="List, show, delete, export a
 app.add_typer(_sessions, name="sessions")
 
 command(app, "chat", opens=False)(chat.chat)
+command(app, "copy", opens=False)(copying.copy)
 command(app, "doctor", opens=False)(doctor.doctor)
+command(app, "migrate", opens=False)(migrate.migrate)
 command(_sessions, "list", opens=False)(sessions.list_sessions)
 command(_sessions, "show")(sessions.show)
 command(_sessions, "delete")(sessions.delete)

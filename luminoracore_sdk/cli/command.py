@@ -8,8 +8,9 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from luminoracore_sdk.cli.desk import Desk, NoStoreError, Options
+from luminoracore_sdk.cli.desk import Desk, Options
 from luminoracore_sdk.cli.render import printable
+from luminoracore_sdk.cli.stores import NoStoreError
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, SessionNotFoundError
 
 __all__ = [
@@ -45,8 +46,8 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="Where sessions are kept: sqlite:///FILE, file://FOLDER or memory://. "
-        "Default: LUMINORA_STORE, else SQLite in your data folder.",
+        help="Where sessions are kept: sqlite:///FILE, file://FOLDER, memory://, postgresql://…, redis://… "
+        "or mongodb://…. Default: LUMINORA_STORE, else SQLite in your data folder.",
         show_default=False,
         callback=not_empty,
     ),

@@ -17,15 +17,15 @@ from luminoracore_sdk.application.exchange import SessionExchange, json_text
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.sessions import SessionManager
 from luminoracore_sdk.application.toolkit import Toolkit
-from luminoracore_sdk.bootstrap.config import Settings, StorageConfig, StorageType, storage_config_from_url
+from luminoracore_sdk.bootstrap.config import Settings, storage_config_from_url
 from luminoracore_sdk.cli.extra import platformdirs
-from luminoracore_sdk.cli.render import printable, public_url
-from luminoracore_sdk.domain.errors import StorageError
+from luminoracore_sdk.cli.render import printable
+from luminoracore_sdk.cli.stores import existing, is_server, store_name
 
 if TYPE_CHECKING:
     from luminoracore_sdk.bootstrap.container import Container
 
-__all__ = ["Desk", "NoStoreError", "Options"]
+__all__ = ["Desk", "Options"]
 
 T = TypeVar("T")
 
@@ -45,13 +45,6 @@ class Options:
     verbose: bool = False
 
 
-class NoStoreError(StorageError):
-    """There is no store where it was looked for, and the command is none that makes one."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"no store at {path}; chat and import make one")
-
-
 def _default_store() -> str:
     folder = Path(platformdirs.user_data_dir("luminora", appauthor=False))
     return f"sqlite:///{folder / 'sessions.db'}"
@@ -68,21 +61,6 @@ def _names_store(environ: Mapping[str, str]) -> bool:
     return any(
         value and name.startswith(("LUMINORA_STORE", "LUMINORA_STORAGE_")) for name, value in environ.items()
     )
-
-
-def _missing(storage: StorageConfig) -> Path | None:
-    """Return where a store of files should be and is not; an empty folder is none yet."""
-    if storage.storage_type not in (StorageType.JSON, StorageType.SQLITE):
-        return None
-    path = storage.path
-    is_empty_folder = storage.storage_type is StorageType.JSON and path.is_dir() and not any(path.iterdir())
-    return path if is_empty_folder or not path.exists() else None
-
-
-def _name_of(storage: StorageConfig) -> str:
-    if storage.storage_type in (StorageType.JSON, StorageType.SQLITE):
-        return f"{storage.storage_type}: {storage.path}"
-    return public_url(storage.connection_string or f"{storage.storage_type}://")
 
 
 class Desk:
@@ -140,7 +118,12 @@ class Desk:
     @property
     def store_name(self) -> str:
         """Where the store lies, without a password."""
-        return _name_of(self.container.settings().storage)
+        return store_name(self.container.settings().storage)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the store is a server, which can be away."""
+        return is_server(self.container.settings().storage)
 
     @property
     def is_default_store(self) -> bool:
@@ -151,16 +134,17 @@ class Desk:
         """Open the store.
 
         Args:
-            makes: Whether one that does not exist is made.
+            makes: Whether one that does not exist is made, and the tables of an old one brought up to date.
         Raises:
             NoStoreError: It does not exist and is not made.
             ConfigurationError: A URL or a variable of the environment that cannot work.
             StorageError: The store cannot be opened.
         """
-        from luminoracore_sdk.bootstrap.container import running  # noqa: PLC0415  # as above
+        from luminoracore_sdk.bootstrap.container import make_container, running  # noqa: PLC0415  # as above
 
-        if not makes and (path := _missing(self.container.settings().storage)) is not None:
-            raise NoStoreError(path)
+        if not makes:
+            settings = self.container.settings()
+            self._container = make_container(attrs.evolve(settings, storage=existing(settings.storage)))
         self._manager = self.run(self._opened.enter_async_context(running(self.container)))
 
     @property

@@ -4,6 +4,9 @@ import importlib.util
 import os
 import platform
 from collections.abc import Awaitable, Callable
+from statistics import median
+from time import perf_counter
+from typing import Annotated
 from uuid import uuid4
 
 import attrs
@@ -15,15 +18,40 @@ from luminoracore_sdk.adapters.core_memory import find_core_memory_system
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.cli.command import FAILED, NOT_FOUND, error_line
-from luminoracore_sdk.cli.desk import Desk, NoStoreError
+from luminoracore_sdk.cli.desk import Desk
 from luminoracore_sdk.cli.render import amount, print_table, printable
 from luminoracore_sdk.cli.sessions import headers
-from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, StorageError
+from luminoracore_sdk.cli.stores import NoStoreError
+from luminoracore_sdk.domain.errors import (
+    LuminoraCoreSDKError,
+    StorageAccessError,
+    StorageBusyError,
+    StorageError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
 from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["doctor"]
 
-_PACKAGES = ("aiosqlite", "sqlalchemy", "filelock", "openai", "anthropic", "typer", "rich")
+_PACKAGES = (
+    *("aiosqlite", "sqlalchemy", "filelock", "alembic", "asyncpg", "redis", "motor", "pymongo", "stamina"),
+    *("openai", "anthropic", "typer", "rich"),
+)
+_PINGS = 5
+_COUNTED = 10_000
+"""Sessions that are counted: a server may hold millions, and each page is a query."""
+
+_ADVICE: tuple[tuple[type[StorageUnavailableError], str], ...] = (
+    (StorageAccessError, "check user, password, name of the database, and the rights of the user"),
+    (StorageBusyError, "raise the server's limit of connections, or lower the pools of its clients"),
+    (StorageFullError, "make room: disk, or memory limit of the server"),
+    (StorageReadOnlyError, "name the primary and not a replica, or --read-only to check no writing"),
+    (StorageTimeoutError, "the server is there and does not answer: look at its load and its log"),
+    (StorageUnavailableError, "check that the server runs, and host, port and TLS in the URL"),
+)
 
 
 @attrs.frozen
@@ -35,9 +63,15 @@ class Check:
     detail: str
 
 
-def doctor(desk: Desk) -> None:
+def doctor(
+    desk: Desk,
+    *,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Do not write, read and delete a session of its own.")
+    ] = False,
+) -> None:
     """Check this machine and the store."""
-    checks, code = _check_store(desk)
+    checks, code = _check_store(desk, writes=not read_only)
     ok = code == 0
     if desk.options.as_json:
         report = {"ok": ok, **_machine(), "checks": [attrs.asdict(check) for check in checks]}
@@ -74,12 +108,12 @@ def _provider(name: str) -> JSONObject:
     }
 
 
-def _check_store(desk: Desk) -> tuple[list[Check], int]:
+def _check_store(desk: Desk, *, writes: bool) -> tuple[list[Check], int]:
     """Try the store step by step, up to the first step that fails; returns the exit code as well."""
     steps: dict[str, Callable[[Desk], Awaitable[str]]] = {
         "answers": _ping,
         "schema version": _schema,
-        "writes, reads, deletes": _probe,
+        **({"writes, reads, deletes": _probe} if writes else {}),
         "holds": _count,
     }
     checks: list[Check] = []
@@ -91,9 +125,17 @@ def _check_store(desk: Desk) -> tuple[list[Check], int]:
             checks.append(Check(name, ok=True, detail=desk.run(_awaited(step(desk)))))
     except (LuminoraCoreSDKError, OSError) as exc:
         failed = ["store", "opens", *steps][len(checks)]
-        checks.append(Check(failed, ok=False, detail=error_line(exc)))
+        checks.append(Check(failed, ok=False, detail=_with_advice(desk, exc)))
         return checks, NOT_FOUND if isinstance(exc, NoStoreError) else FAILED
     return checks, 0
+
+
+def _with_advice(desk: Desk, error: Exception) -> str:
+    """Return an error on one line, with what to do about a server."""
+    if isinstance(error, StorageUnavailableError) and desk.is_server:
+        advice = next(text for kind, text in _ADVICE if isinstance(error, kind))
+        return f"{error_line(error).rstrip('.')}; {advice}"
+    return error_line(error)
 
 
 async def _awaited(step: Awaitable[str]) -> str:
@@ -101,8 +143,13 @@ async def _awaited(step: Awaitable[str]) -> str:
 
 
 async def _ping(desk: Desk) -> str:
-    await desk.storage.ping()
-    return "yes"
+    """Return the median of a few round trips, the first of which may have been spent on connecting."""
+    seconds = []
+    for _ in range(_PINGS):
+        begun = perf_counter()
+        await desk.storage.ping()
+        seconds.append(perf_counter() - begun)
+    return f"in {median(seconds) * 1000:.1f} ms"
 
 
 async def _schema(desk: Desk) -> str:
@@ -123,6 +170,8 @@ async def _probe(desk: Desk) -> str:
 async def _count(desk: Desk) -> str:
     sessions = messages = 0
     async for header in headers(desk.storage, SessionQuery(limit=1000)):
+        if sessions == _COUNTED:
+            return f"more than {amount(sessions, 'session')}"
         sessions += 1
         messages += header.last_position
     return f"{amount(sessions, 'session')}, {amount(messages, 'message')}"

@@ -4,7 +4,6 @@ import re
 from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from rich import box
 from rich.cells import cell_len
@@ -40,12 +39,17 @@ def moment(time: datetime) -> str:
 
 
 def public_url(url: str) -> str:
-    """Return a store's URL without its password and without its query."""
-    parts = urlsplit(url)
-    if parts.password is not None:
-        name = f"{parts.username}:***@" if parts.username else "***@"
-        parts = parts._replace(netloc=name + parts.netloc.rpartition("@")[2])
-    return parts._replace(query="", fragment="").geturl() if parts.netloc else url.partition("?")[0]
+    """Return a store's URL without its password and without its query.
+
+    Of one whose password is not percent-encoded, so that nobody can tell where it ends, less is shown.
+    """
+    scheme, separator, rest = url.partition("://")
+    account, at, place = rest.rpartition("@")
+    if set("?#") & set(account):
+        return f"{scheme}://***"
+    user, colon, _ = account.partition(":")
+    name = "***@" if at and (not user or "/" in user) else f"{user}{':***' if colon else ''}{at}"
+    return f"{scheme}{separator}{name}{re.split('[?#]', place, maxsplit=1)[0]}"
 
 
 def amount(number: int, what: str) -> str:

@@ -12,8 +12,9 @@ from rich.text import Text
 from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.cli.command import FAILED, USAGE
-from luminoracore_sdk.cli.desk import Desk, NoStoreError
+from luminoracore_sdk.cli.desk import Desk
 from luminoracore_sdk.cli.render import amount, display, moment, print_table
+from luminoracore_sdk.cli.stores import NoStoreError
 from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.memory import MemoryEntry

@@ -16,7 +16,10 @@ except ImportError as exc:
 pytest.register_assert_rewrite(
     *(
         f"luminoracore_sdk.testing.contract_{part}"
-        for part in ("append", "documents", "life", "listing", "memory", "messages", "sessions")
+        for part in (
+            *("append", "append_races", "base", "documents", "expiry", "life", "listing", "meanwhile"),
+            *("memory", "messages", "pages", "places", "races", "sessions"),
+        )
     ),
     "luminoracore_sdk.testing.machine",
     "luminoracore_sdk.testing.machine_base",
@@ -31,8 +34,10 @@ from luminoracore_sdk.testing.builders import (  # noqa: E402
 from luminoracore_sdk.testing.cancelling import CancelAt  # noqa: E402
 from luminoracore_sdk.testing.clock import ManualClock  # noqa: E402
 from luminoracore_sdk.testing.contract import StorageContract, StorageFactory  # noqa: E402
-from luminoracore_sdk.testing.crash import CrashReport, crash_trial  # noqa: E402
+from luminoracore_sdk.testing.crash import crash_trial  # noqa: E402
+from luminoracore_sdk.testing.crash_check import CrashReport  # noqa: E402
 from luminoracore_sdk.testing.model import StorageModel  # noqa: E402
+from luminoracore_sdk.testing.server_crash import server_crash_trial  # noqa: E402
 from luminoracore_sdk.testing.stateful import (  # noqa: E402
     Place,
     run_storage_state_machine,
@@ -69,6 +74,7 @@ __all__ = [
     "message_records",
     "payloads",
     "run_storage_state_machine",
+    "server_crash_trial",
     "session_record",
     "session_records",
     "storage_state_machine",

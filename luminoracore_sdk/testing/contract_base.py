@@ -1,13 +1,16 @@
-"""The fixtures that every part of the contract shares."""
+"""The fixtures and helpers that every part of the contract shares."""
 
-from collections.abc import AsyncIterator, Callable
-from typing import ClassVar
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import ClassVar, TypeVar
 
 import pytest
 import pytest_asyncio
 
 from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import LuminoraCoreSDKError
 from luminoracore_sdk.testing.builders import message_records, session_record
 from luminoracore_sdk.testing.clock import ManualClock
 
@@ -15,6 +18,9 @@ __all__ = ["ContractBase", "StorageFactory"]
 
 StorageFactory = Callable[[Clock], SessionStorage]
 """Makes a storage, not yet open, on one place; called again, on the same place."""
+
+T = TypeVar("T")
+E = TypeVar("E", bound=LuminoraCoreSDKError)
 
 
 class ContractBase:
@@ -31,10 +37,18 @@ class ContractBase:
     max_payload_bytes: ClassVar[int] = 256 * 1024 * 1024
     """The documented limit of one record."""
 
+    listing_size: ClassVar[int] = 1000
+    """How many sessions the case that lists many of them stores."""
+
     @pytest.fixture
     def storage_factory(self) -> StorageFactory:
         """Return what makes a storage on an empty place of the test's own; to be overridden."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture storage_factory")
+
+    @pytest.fixture
+    def other_storage_factory(self) -> StorageFactory:
+        """Return what makes a storage on a second empty place, of another tenant; skips by default."""
+        pytest.skip(f"{type(self).__name__} does not override the fixture other_storage_factory")
 
     @pytest.fixture
     def clock(self) -> ManualClock:
@@ -63,6 +77,27 @@ class ContractBase:
         await storage.open()
         return storage
 
+    @pytest_asyncio.fixture
+    async def elsewhere(
+        self, other_storage_factory: StorageFactory, clock: ManualClock
+    ) -> AsyncIterator[SessionStorage]:
+        """Yield a storage on the place of another tenant."""
+        async with other_storage_factory(clock) as storage:
+            yield storage
+
+    @pytest.fixture(params=[1, 2], ids=["one-storage", "two-storages"])
+    def writers(
+        self,
+        request: pytest.FixtureRequest,
+        storage: SessionStorage,
+        another: Callable[[], SessionStorage],
+    ) -> list[SessionStorage]:
+        """Return the storages of a race: one, or two on the same place, the second not open yet."""
+        if request.param == 1:
+            return [storage]
+        self.need("shares_between_instances")
+        return [storage, another()]
+
     def need(self, ability: str) -> None:
         """Skip the running test if the class says that its storage lacks an ability."""
         if not getattr(self, ability):
@@ -73,3 +108,22 @@ class ContractBase:
         await storage.put_session(session_record(session_id))
         if messages:
             await storage.append_messages(session_id, message_records(messages))
+
+    async def ids(self, storage: SessionStorage, session_id: str = "s") -> list[str]:
+        """Return the ids of a session's messages, after checking that their positions have no gap."""
+        messages = await storage.read_messages(session_id, MessageRange())
+        assert [message.position for message in messages] == list(range(1, len(messages) + 1))
+        return [message.message_id for message in messages]
+
+    async def race(self, calls: Iterable[Awaitable[T]], may_raise: type[E]) -> tuple[list[T], list[E]]:
+        """Make all calls at once; returns the answers and the errors of one kind, raises any other."""
+        answers: list[T] = []
+        errors: list[E] = []
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, may_raise):
+                errors.append(outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                answers.append(outcome)
+        return answers, errors

@@ -1,4 +1,4 @@
-"""The contract, part six: documents, ids, and that nobody holds the store's own objects."""
+"""The contract: documents, ids, and that nobody holds the store's own objects."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

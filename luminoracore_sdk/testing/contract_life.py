@@ -1,4 +1,4 @@
-"""The contract, part seven: opening, closing, event loops, and what a second storage sees."""
+"""The contract: opening, closing, event loops, and what a second storage sees."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -221,26 +221,6 @@ class ResumeContract(ContractBase):
         assert (receipt.first_position, receipt.replayed) == (2, False)
         await other.delete_session("a")
         assert await storage.find_session("a") is None
-
-    async def test_two_storages_that_append_at_once_lose_nothing(
-        self, storage: SessionStorage, another: Callable[[], SessionStorage]
-    ) -> None:
-        self.need("shares_between_instances")
-        await self.begin(storage)
-        writers = [storage, another()]
-        await asyncio.gather(
-            *(
-                writers[number % 2].append_messages("s", message_records(2, prefix=f"batch{number}-"))
-                for number in range(20)
-            )
-        )
-        one, other = [await writer.read_messages("s", _ALL) for writer in writers]
-        assert one == other
-        assert [message.position for message in one] == list(range(1, 41))
-        assert len({message.message_id for message in one}) == 40
-        turns = {message.message_id[:-1] for message in one}
-        assert [message.message_id for message in one[1::2]] == [f"{m.message_id[:-1]}2" for m in one[::2]]
-        assert len(turns) == 20
 
 
 async def _discard(call: Awaitable[object]) -> None:

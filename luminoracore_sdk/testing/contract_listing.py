@@ -1,4 +1,4 @@
-"""The contract, part two: listings."""
+"""The contract: listings."""
 
 import pytest
 

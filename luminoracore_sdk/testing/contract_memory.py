@@ -1,4 +1,4 @@
-"""The contract, part five: memory."""
+"""The contract: memory."""
 
 import attrs
 import pytest

@@ -1,4 +1,4 @@
-"""The contract, part three: reading, streaming and truncating messages."""
+"""The contract: reading, streaming and truncating messages."""
 
 from datetime import timedelta
 from itertools import product

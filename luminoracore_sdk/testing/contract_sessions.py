@@ -1,4 +1,4 @@
-"""The contract, part one: headers of sessions."""
+"""The contract: headers of sessions."""
 
 import attrs
 import pytest
@@ -7,15 +7,12 @@ from luminoracore_sdk.application.ports.records import (
     MemoryScope,
     MessageRange,
     Payload,
-    Purged,
-    SessionQuery,
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     PayloadTooLargeError,
-    SessionNotFoundError,
     ValidationError,
 )
 from luminoracore_sdk.testing.builders import (
@@ -28,7 +25,7 @@ from luminoracore_sdk.testing.builders import (
 from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.contract_base import ContractBase
 
-__all__ = ["ExpiryContract", "SessionContract"]
+__all__ = ["SessionContract"]
 
 _ALL = MessageRange()
 
@@ -189,109 +186,3 @@ class SessionContract(ContractBase):
         with pytest.raises(PayloadTooLargeError):
             await storage.put_session(SessionRecord(session_id="s", payload=huge))
         assert await storage.find_session("s") is None
-
-
-class ExpiryContract(ContractBase):
-    """Sessions with a time to live: gone when it is over, wherever one looks."""
-
-    async def begin_expiring(self, storage: SessionStorage, clock: ManualClock) -> None:
-        """Put session ``s`` with two messages and a memory, and let its 10 s pass."""
-        await storage.put_session(session_record("s", user_id="u", tags=("t",), ttl_us=10_000_000))
-        await storage.append_messages("s", message_records(2))
-        await storage.put_memory(memory_record("k"))
-        clock.advance(10)
-
-    async def test_a_session_lives_until_the_last_microsecond_of_its_ttl(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
-        await storage.put_session(session_record(ttl_us=5))
-        clock.advance_us(4)
-        assert await storage.session_exists("s") is True
-        clock.advance_us(1)
-        assert await storage.session_exists("s") is False
-
-    async def test_an_expired_session_is_absent_from_every_read(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
-        await self.begin_expiring(storage, clock)
-        assert await storage.find_session("s") is None
-        assert await storage.load_session("s") is None
-        assert await storage.list_sessions() == []
-        assert (await storage.query_sessions(SessionQuery(user_id="u", tag="t"))).sessions == ()
-        assert await storage.find_memory(MemoryScope("session", "s"), "k") is None
-        assert await storage.list_memories(MemoryScope("session", "s")) == []
-        with pytest.raises(SessionNotFoundError):
-            await storage.read_messages("s", _ALL)
-
-    async def test_an_expired_session_is_absent_for_every_write(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
-        await self.begin_expiring(storage, clock)
-        assert await storage.delete_memory(MemoryScope("session", "s"), "k") is False
-        assert await storage.clear_memories(MemoryScope("session", "s")) == 0
-        with pytest.raises(SessionNotFoundError):
-            await storage.append_messages("s", message_records(1))
-        with pytest.raises(SessionNotFoundError):
-            await storage.truncate_messages("s", after=0)
-        with pytest.raises(SessionNotFoundError):
-            await storage.put_memory(memory_record("k"))
-        with pytest.raises(ConflictError):
-            await storage.put_session(session_record(), expected_version=1)
-        assert await storage.delete_session("s") is False
-
-    async def test_a_put_over_an_expired_session_starts_empty(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
-        await self.begin_expiring(storage, clock)
-        stored = await storage.put_session(session_record(), expected_version=0)
-        assert (stored.version, stored.last_position, stored.created_at_us) == (1, 0, clock.now_us)
-        assert await storage.read_messages("s", _ALL) == []
-        assert await storage.list_memories(MemoryScope("session", "s")) == []
-        assert (await storage.append_messages("s", message_records(1))).replayed is False
-        assert await storage.list_sessions() == ["s"]
-
-    async def test_put_append_and_truncate_slide_the_expiry(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
-        await storage.put_session(session_record(ttl_us=10_000_000))
-        clock.advance(9)
-        await storage.append_messages("s", message_records(2))
-        clock.advance(9)
-        await storage.truncate_messages("s", after=1)
-        clock.advance(9)
-        await storage.put_session(session_record(ttl_us=10_000_000))
-        clock.advance(9)
-        assert await storage.session_exists("s") is True
-        clock.advance(1)
-        assert await storage.session_exists("s") is False
-
-    async def test_reads_and_replays_do_not_slide_the_expiry(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
-        await storage.put_session(session_record(ttl_us=10_000_000))
-        await storage.append_messages("s", message_records(2))
-        before = await storage.find_session("s")
-        clock.advance(9)
-        assert (await storage.append_messages("s", message_records(2))).replayed is True
-        assert len(await storage.read_messages("s", _ALL)) == 2
-        assert await storage.find_session("s") == before
-        clock.advance(1)
-        assert await storage.session_exists("s") is False
-
-    async def test_purge_counts_what_it_removes(self, storage: SessionStorage, clock: ManualClock) -> None:
-        for session_id in ("gone-1", "gone-2"):
-            await storage.put_session(session_record(session_id, ttl_us=10_000_000))
-        await storage.put_session(session_record("stays", ttl_us=60_000_000))
-        await storage.append_messages("stays", message_records(2))
-        end = clock.now_us + 10_000_000
-        await storage.put_memory(memory_record("gone", owner="stays", expires_at_us=end))
-        await storage.put_memory(memory_record("stays", owner="stays", expires_at_us=end + 1))
-        await storage.put_memory(memory_record("gone", kind="user", expires_at_us=end))
-        assert await storage.purge_expired() == Purged(sessions=0, memories=0)
-        clock.advance(10)
-        assert await storage.purge_expired() == Purged(sessions=2, memories=2)
-        assert await storage.purge_expired() == Purged(sessions=0, memories=0)
-        assert await storage.list_sessions() == ["stays"]
-        assert len(await storage.read_messages("stays", _ALL)) == 2
-        left = await storage.list_memories(MemoryScope("session", "stays"))
-        assert [memory.key for memory in left] == ["stays"]

@@ -1,20 +1,42 @@
 """Every backend, the optimizing wrapper over every backend, and the holding wrapper keep the contract."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from luminoracore_sdk.testing import StorageContract, StorageFactory
-from tests.support.backends import FILES, MEMORY, SQLITE, Backend, held, optimized, with_nothing_held
+from tests.support.backends import (
+    FILES,
+    MEMORY,
+    MONGODB,
+    MONGODB_PYMONGO,
+    MONGODB_REPLICA_SET,
+    POSTGRES,
+    REDIS,
+    REDIS_CLUSTER,
+    SQLITE,
+    Backend,
+    held,
+    optimized,
+    retrying,
+    with_nothing_held,
+)
 
 
 class BackendContract(StorageContract):
     backend: ClassVar[Backend]
 
     @pytest.fixture
-    def storage_factory(self, tmp_path: Path) -> StorageFactory:
-        return self.backend.at(tmp_path / "store")
+    def storage_factory(self, tmp_path: Path) -> Iterator[StorageFactory]:
+        yield self.backend.at(tmp_path / "store")
+        self.backend.clear(tmp_path / "store")
+
+    @pytest.fixture
+    def other_storage_factory(self, tmp_path: Path) -> Iterator[StorageFactory]:
+        yield self.backend.at(tmp_path / "other")
+        self.backend.clear(tmp_path / "other")
 
 
 class TestMemory(BackendContract):
@@ -31,6 +53,30 @@ class TestSQLite(BackendContract):
     backend = SQLITE
 
 
+class TestPostgres(BackendContract):
+    backend = POSTGRES
+
+
+class TestRedis(BackendContract):
+    backend = REDIS
+
+
+class TestRedisCluster(BackendContract):
+    backend = REDIS_CLUSTER
+
+
+class TestMongoDB(BackendContract):
+    backend = MONGODB
+
+
+class TestMongoDBPyMongo(BackendContract):
+    backend = MONGODB_PYMONGO
+
+
+class TestMongoDBReplicaSet(BackendContract):
+    backend = MONGODB_REPLICA_SET
+
+
 class TestOptimizedMemory(BackendContract):
     backend = optimized(MEMORY)
     persistent = False
@@ -43,6 +89,26 @@ class TestOptimizedFiles(BackendContract):
 
 class TestOptimizedSQLite(BackendContract):
     backend = optimized(SQLITE)
+
+
+class TestOptimizedPostgres(BackendContract):
+    backend = optimized(POSTGRES)
+
+
+class TestOptimizedRedis(BackendContract):
+    backend = optimized(REDIS)
+
+
+class TestOptimizedMongoDB(BackendContract):
+    backend = optimized(MONGODB)
+
+
+class TestRetryingSQLite(BackendContract):
+    backend = retrying(SQLITE)
+
+
+class TestRetryingRedis(BackendContract):
+    backend = retrying(REDIS)
 
 
 class TestNothingHeld(BackendContract):

@@ -1,6 +1,7 @@
 """The suite itself: no test hides another, all of the port is called, and faults are found."""
 
 import inspect
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,15 +15,33 @@ from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.testing import StorageContract, StorageFactory, run_storage_state_machine
 from luminoracore_sdk.testing import contract as contract_module
+from luminoracore_sdk.testing.contract_append_races import AppendRaceContract
+from luminoracore_sdk.testing.contract_meanwhile import MeanwhileContract
+from luminoracore_sdk.testing.contract_pages import PageContract
+from luminoracore_sdk.testing.contract_places import PlaceContract
+from luminoracore_sdk.testing.contract_races import MemoryRaceContract, SessionRaceContract
+from tests.support.faulty_appends import FAULTY_APPENDS, Faulty
 from tests.support.faulty_memory import FAULTY
+from tests.support.faulty_races import FAULTY_RACES
+from tests.support.faulty_tenants import FAULTY_TENANTS
 
 PARTS = [part for part in StorageContract.__mro__ if part.__module__.startswith("luminoracore_sdk.testing")]
 
+RACES = (
+    AppendRaceContract,
+    MeanwhileContract,
+    MemoryRaceContract,
+    PageContract,
+    PlaceContract,
+    SessionRaceContract,
+)
+FAULTS = (*FAULTY_APPENDS, *FAULTY_RACES, *FAULTY_TENANTS)
 
-def test_no_two_parts_have_a_test_of_the_same_name() -> None:
-    names = Counter(name for part in PARTS for name in vars(part) if name.startswith("test_"))
+
+def test_no_two_parts_have_a_test_or_a_helper_of_the_same_name() -> None:
+    names = Counter(name for part in PARTS for name in vars(part) if not name.startswith("_"))
     assert [name for name, count in names.items() if count > 1] == []
-    assert len(names) > 100
+    assert len([name for name in names if name.startswith("test_")]) > 150
 
 
 def test_every_test_is_a_coroutine_so_that_strict_mode_runs_it() -> None:
@@ -47,6 +66,39 @@ def test_the_state_machine_finds_a_fault(faulty: type[InMemoryStorage]) -> None:
     )
     with pytest.raises(AssertionError):
         run_storage_state_machine(place, persistent=False, settings=search)
+
+
+def test_the_contract_finds_every_fault_and_none_where_there_is_none() -> None:
+    found_by = {(fault.__name__, case) for fault in FAULTS for case in fault.found_by}
+    cases = found_by | {(Faulty.__name__, case) for _, case in found_by}
+    page = Path(__file__).parents[1] / "support" / "faulty_contract.py"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=no",
+        "-rf",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:cov",
+    ]
+    run = subprocess.run(
+        [*command, *(f"{page}::Test{name}::test_{case}" for name, case in sorted(cases))],
+        cwd=page.parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    failed = re.findall(r"^FAILED .*::Test(\w+)::test_(\w+)", run.stdout, re.MULTILINE)
+    assert set(failed) == found_by, run.stdout[-3000:] + run.stderr[-1000:]
+
+
+def test_every_case_about_others_at_the_same_time_is_shown_to_fail() -> None:
+    shown = {f"test_{case}" for fault in FAULTS for case in fault.found_by}
+    cases = {name for part in RACES for name in vars(part) if name.startswith("test_")}
+    assert sorted(cases - shown) == []
 
 
 @pytest.mark.parametrize("package", ["hypothesis", "pytest", "pytest_asyncio"])

@@ -1,10 +1,24 @@
 """``luminora doctor``: says what works, and never a key."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from luminoracore_sdk.bootstrap import factory
+from luminoracore_sdk.cli import doctor
+from luminoracore_sdk.cli.render import public_url
+from luminoracore_sdk.domain.errors import (
+    StorageAccessError,
+    StorageBusyError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
+from luminoracore_sdk.session import InMemoryStorage
+from luminoracore_sdk.types.session import StorageType
 from tests.support.command import luminora_over
 
 CHECKS = ["store", "opens", "answers", "schema version", "writes, reads, deletes", "holds"]
@@ -20,6 +34,7 @@ def test_a_store_that_works_passes_every_check(tmp_path: Path, url: str) -> None
     assert [(check["name"], check["ok"]) for check in report["checks"]] == [(name, True) for name in CHECKS]
     held = "0 sessions, 0 messages" if url == "memory://" else "1 session, 2 messages"
     assert report["checks"][-1]["detail"] == held
+    assert re.fullmatch(r"in \d+\.\d ms", report["checks"][2]["detail"])
     (openai,) = [one for one in report["providers"] if one["name"] == "openai"]
     assert (openai["api_key_variable"], openai["api_key_set"]) == ("OPENAI_API_KEY", True)
     assert "sk-secret-key" not in done.output
@@ -49,8 +64,79 @@ def test_a_store_of_no_known_kind_fails_the_first_check() -> None:
     assert "secret" not in json.dumps(report)
 
 
-def test_a_password_in_the_url_is_not_shown() -> None:
-    done = luminora_over("redis://ada:secret@127.0.0.1:1/0")("doctor")
+SERVERS = {
+    "postgresql://ada:se%2Fcret@127.0.0.1:1/x": "postgresql://ada:***@127.0.0.1:1/x",
+    "redis://ada:secret@127.0.0.1:1/0": "redis://ada:***@127.0.0.1:1/0",
+    "mongodb://ada:secret@127.0.0.1:1/x": "mongodb://ada:***@127.0.0.1:1/x",
+}
+
+
+@pytest.mark.parametrize(("url", "shown"), SERVERS.items())
+def test_a_server_that_is_away_is_one_line_that_says_what_to_do_without_the_password(
+    url: str, shown: str
+) -> None:
+    done = luminora_over(url)("doctor")
     assert done.exit_code == 1
-    assert "✓ store: redis://ada:***@127.0.0.1:1/0\n" in done.stdout
-    assert "secret" not in done.output
+    assert f"✓ store: {shown}\n" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("✗ ")]
+    assert line.startswith("✗ opens: ")
+    assert line.endswith("; check that the server runs, and host, port and TLS in the URL")
+    assert "cret" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (StorageAccessError, "check user, password, name of the database, and the rights of the user"),
+        (StorageBusyError, "raise the server's limit of connections, or lower the pools of its clients"),
+        (StorageFullError, "make room: disk, or memory limit of the server"),
+        (StorageReadOnlyError, "name the primary and not a replica, or --read-only to check no writing"),
+        (StorageTimeoutError, "the server is there and does not answer: look at its load and its log"),
+        (StorageUnavailableError, "check that the server runs, and host, port and TLS in the URL"),
+    ],
+)
+def test_each_way_in_which_a_server_fails_has_its_advice(
+    error: type[StorageUnavailableError], advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(InMemoryStorage):
+        async def ping(self) -> None:
+            raise error("redis", "no.")
+
+    monkeypatch.setitem(factory._BUILDERS, StorageType.REDIS, lambda *_: Failing())
+    checks = json.loads(luminora_over("redis://host")("doctor", "--json").stdout)["checks"]
+    assert checks[-1] == {"name": "answers", "ok": False, "detail": f"redis storage: no; {advice}"}
+
+
+def test_nothing_is_written_when_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it was written to")
+
+    monkeypatch.setattr(InMemoryStorage, "put_session", refuse)
+    done = luminora_over("memory://")("doctor", "--read-only", "--json")
+    names = [check["name"] for check in json.loads(done.stdout)["checks"]]
+    assert (done.exit_code, names) == (0, [name for name in CHECKS if "writes" not in name])
+
+
+def test_a_store_of_very_many_sessions_is_not_counted_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_COUNTED", 2)
+    luminora = luminora_over(f"file://{tmp_path}/files")
+    for number in range(3):
+        luminora("chat", "hi", "--session", str(number), "--create")
+    assert "✓ holds: more than 2 sessions\n" in luminora("doctor").stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:se/cret@host/0", "redis://***@host/0"),
+        ("redis://ada:se?cr#et@host/0", "redis://***"),
+        ("postgresql://host/db?password=se@cret", "postgresql://***"),
+        ("mongodb://ada:secret@a:1,b:2/db?replicaSet=x", "mongodb://ada:***@a:1,b:2/db"),
+        ("mongodb://ada@host/db", "mongodb://ada@host/db"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_a_url_that_is_not_as_it_should_be_hides_more_rather_than_less(url: str, shown: str) -> None:
+    assert public_url(url) == shown

@@ -1,32 +1,132 @@
-"""A writing process is killed again and again; nothing it was told is lost, nothing is unreadable.
+"""Clients and servers are killed again and again; nothing acknowledged is lost, nothing is unreadable.
 
-``LUMINORA_CRASH_TRIALS`` says how many kills each backend takes; 10 when it is not set.
+``LUMINORA_CRASH_TRIALS`` says how many kills of a client each backend takes, 10 when it is not set;
+``LUMINORA_SERVER_KILLS`` how many kills each server takes, 2 when it is not set.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import attrs
 import pytest
 
-from luminoracore_sdk.testing.crash import crash_trial
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.testing import CrashReport, crash_trial, server_crash_trial
+from tests.support import server_factories
+from tests.support.backends import MONGODB, POSTGRES, REDIS, REDIS_CLUSTER, Backend
+from tests.support.faulty_server import FAULTY_SERVERS, Server
+from tests.support.servers import mongodb_url, postgres_url, redis_cluster_url, redis_url
+from tests.support.servers.mongo import MongoServer
+from tests.support.servers.places import place_name
+from tests.support.servers.postgres import PostgresServer
+from tests.support.servers.process import ServerProcess
+from tests.support.servers.valkey import ValkeyCluster, ValkeyServer
 
 _TRIALS = int(os.environ.get("LUMINORA_CRASH_TRIALS", "10"))
 _TRIALS_ON_ONE_STORE = 10
-_FACTORIES = {
-    "files": "luminoracore_sdk.adapters.storage.json_file:JSONFileStorage",
-    "sqlite": "luminoracore_sdk.adapters.storage.sqlite:SQLiteStorage",
+_SERVER_KILLS = int(os.environ.get("LUMINORA_SERVER_KILLS", "2"))
+
+_STORAGES = "luminoracore_sdk.adapters.storage"
+_FACTORIES = "tests.support.server_factories"
+
+
+@attrs.frozen
+class Client:
+    """A process that is killed while it writes.
+
+    Attributes:
+        factory: ``module:name`` of what makes its storage.
+        url: Where its server is; None: it writes to a path.
+        backend: What clears its place on the server.
+    """
+
+    factory: str
+    url: Callable[[], str] | None = None
+    backend: Backend | None = None
+
+    def place(self, path: Path) -> str:
+        """Return what the factory takes."""
+        return f"{self.url()}#{place_name(path)}" if self.url else str(path)
+
+    def clear(self, path: Path) -> None:
+        """Remove what was written from a server that others use too."""
+        if self.backend is not None:
+            self.backend.clear(path)
+
+
+_CLIENTS = {
+    "files": Client(f"{_STORAGES}.json_file:JSONFileStorage"),
+    "sqlite": Client(f"{_STORAGES}.sqlite:SQLiteStorage"),
+    "postgres": Client(f"{_FACTORIES}:postgres", postgres_url, POSTGRES),
+    "redis": Client(f"{_FACTORIES}:redis", redis_url, REDIS),
+    "redis-cluster": Client(f"{_FACTORIES}:redis", redis_cluster_url, REDIS_CLUSTER),
+    "mongodb": Client(f"{_FACTORIES}:mongodb", mongodb_url, MONGODB),
+    "mongodb-pymongo": Client(f"{_FACTORIES}:mongodb_pymongo", mongodb_url, MONGODB),
 }
 
 
 @pytest.mark.parametrize("first_seed", range(1, _TRIALS + 1, _TRIALS_ON_ONE_STORE))
-@pytest.mark.parametrize("backend", _FACTORIES)
-def test_kills_at_random_moments_lose_nothing(tmp_path: Path, backend: str, first_seed: int) -> None:
+@pytest.mark.parametrize("client", _CLIENTS.values(), ids=_CLIENTS)
+def test_kills_at_random_moments_lose_nothing(tmp_path: Path, client: Client, first_seed: int) -> None:
+    path = tmp_path / "store"
+    place = client.place(path)
     seeds = range(first_seed, min(first_seed + _TRIALS_ON_ONE_STORE, _TRIALS + 1))
-    reports = [crash_trial(_FACTORIES[backend], tmp_path / "store", seed=seed) for seed in seeds]
-    assert [report.problems for report in reports] == [()] * len(seeds)
+    reports = [crash_trial(client.factory, place, seed=seed) for seed in seeds]
+    client.clear(path)
+    lost_nothing(reports)
+
+
+def lost_nothing(reports: list[CrashReport]) -> None:
+    """Assert that no trial on one place found a problem, and that they looked at something."""
+    assert [report.problems for report in reports] == [()] * len(reports)
     # Every trial but a very early kill had something to lose.
-    assert sum(report.acknowledged for report in reports) >= len(seeds)
+    assert sum(report.acknowledged for report in reports) >= len(reports)
     assert reports[-1].stored >= sum(report.acknowledged for report in reports)
+
+
+@attrs.frozen
+class Killed:
+    """A server that is killed, as it must be run for its acknowledgements to last.
+
+    Attributes:
+        server: Makes it in a folder.
+        storage: Makes a storage of a place on it.
+    """
+
+    server: Callable[[Path], ServerProcess | ValkeyCluster]
+    storage: Callable[[str], SessionStorage]
+
+
+_SERVERS = {
+    "postgres": Killed(PostgresServer, server_factories.postgres),
+    "valkey": Killed(lambda folder: ValkeyServer(folder, durable=True), server_factories.redis),
+    "valkey-cluster": Killed(lambda folder: ValkeyCluster(folder, durable=True), server_factories.redis),
+    "mongodb": Killed(MongoServer, server_factories.mongodb),
+    "mongodb-pymongo": Killed(MongoServer, server_factories.mongodb_pymongo),
+    "mongodb-replica-set": Killed(
+        lambda folder: MongoServer(folder, replica_set="luminora"), server_factories.mongodb
+    ),
+}
+
+
+@pytest.mark.parametrize("killed", _SERVERS.values(), ids=_SERVERS)
+def test_kills_of_the_server_lose_nothing_and_its_clients_go_on(killed: Killed) -> None:
+    # Not in tmp_path: any other pytest that starts meanwhile shuts its parents to PostgreSQL's own user.
+    with TemporaryDirectory() as folder, killed.server(Path(folder) / "server") as server:
+        reports = [
+            server_crash_trial(
+                lambda: killed.storage(f"{server.url}#luminora"),
+                kill=server.kill,
+                start=server.start,
+                seed=seed,
+            )
+            for seed in range(1, _SERVER_KILLS + 1)
+        ]
+    lost_nothing(reports)
+    # Some kill was noticed by the clients; the others were over before a call gave up.
+    assert sum(report.refused for report in reports) > 0
 
 
 @pytest.mark.parametrize(
@@ -37,3 +137,26 @@ def test_a_storage_that_loses_something_is_found_out(tmp_path: Path, fault: str,
         crash_trial(f"tests.support.faulty:{fault}", tmp_path / "store", seed=seed) for seed in (3, 4, 5)
     ]
     assert any(problem in found for report in reports for found in report.problems)
+
+
+@pytest.mark.parametrize("kind", FAULTY_SERVERS, ids=lambda kind: kind.__name__)
+def test_a_server_that_loses_something_is_found_out(kind: type[Server]) -> None:
+    server = kind()
+    report = server_crash_trial(server.client, kill=server.kill, start=server.start, seed=1)
+    assert any(kind.found_as in problem for problem in report.problems)
+
+
+def test_a_server_that_loses_nothing_is_not_suspected() -> None:
+    server = Server()
+    reports = [
+        server_crash_trial(server.client, kill=server.kill, start=server.start, seed=seed)
+        for seed in range(1, 6)
+    ]
+    lost_nothing(reports)
+    assert min(report.refused for report in reports) > 0
+
+
+def test_clients_that_do_not_come_back_are_found_out() -> None:
+    server = Server()
+    with pytest.raises(AssertionError, match=r"waited 0\.5 s for turns of every writer after the restart"):
+        server_crash_trial(server.client, kill=server.kill, start=lambda: None, seed=1, patience=0.5)

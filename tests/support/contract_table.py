@@ -12,6 +12,8 @@ import pytest
 Cells = dict[tuple[str, str], list[str]]
 
 _NODE = re.compile(r"::Test(?P<backend>\w+)::test_(?P<case>\w+)")
+_WIDTH = 5  # of a column
+_NAMES_IN_A_ROW = 3
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -26,15 +28,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def table(cells: Cells) -> list[str]:
-    """Return the lines: a heading, then the cases in the order they ran."""
-    backends = list(dict.fromkeys(backend for _, backend in cells))
-    cases = list(dict.fromkeys(case for case, _ in cells))
-    width = max(map(len, cases), default=0)
-    lines = [" ".join(["".ljust(width), *backends])]
-    for case in cases:
-        row = [_cell(cells.get((case, backend), [])).rjust(len(backend)) for backend in backends]
-        lines.append(" ".join([case.replace("_", " ").ljust(width), *row]))
-    return lines
+    """Return the lines: the backends' letters and names, then the cases by name, then the sums."""
+    backends = sorted({backend for _, backend in cells})
+    cases = sorted({case for case, _ in cells})
+    letters = {backend: chr(ord("A") + place) for place, backend in enumerate(backends)}
+    width = max((len(case) for case in cases), default=0)
+    heading = _row("", [letters[backend] for backend in backends], width)
+    lines = [*_legend(letters), "", heading]
+    for number, case in enumerate(cases):
+        if number and number % 40 == 0:  # nobody counts columns over three screens
+            lines.append(heading)
+        row = [_cell(cells.get((case, backend), [])) for backend in backends]
+        lines.append(_row(case.replace("_", " "), row, width))
+    totals = [sum(cells.get((case, backend), []).count("passed") for case in cases) for backend in backends]
+    return [*lines, _row(f"{len(cases)} cases", [str(total) for total in totals], width)]
+
+
+def _legend(letters: dict[str, str]) -> list[str]:
+    names = [f"{letter} {backend}" for backend, letter in letters.items()]
+    longest = max(map(len, names), default=0)
+    rows = [names[start : start + _NAMES_IN_A_ROW] for start in range(0, len(names), _NAMES_IN_A_ROW)]
+    return ["  ".join(name.ljust(longest) for name in row).rstrip() for row in rows]
+
+
+def _row(title: str, values: list[str], width: int) -> str:
+    return "".join([title.ljust(width), *(value.rjust(_WIDTH) for value in values)])
 
 
 def _cell(outcomes: list[str]) -> str:

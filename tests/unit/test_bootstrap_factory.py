@@ -9,7 +9,6 @@ import pytest
 
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
 from luminoracore_sdk.bootstrap.factory import create_storage
-from luminoracore_sdk.bootstrap.unreleased import MongoDBStorage, PostgreSQLStorage, RedisStorage
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     UnsupportedStorageTypeError,
@@ -19,7 +18,12 @@ from luminoracore_sdk.optimization import Optimizer
 from luminoracore_sdk.session import (
     InMemoryStorage,
     JSONFileStorage,
+    MongoDBStorage,
     OptimizedStorageWrapper,
+    PostgreSQLStorage,
+    RedisStorage,
+    RetryingStorage,
+    SessionStorage,
     SQLiteStorage,
 )
 from luminoracore_sdk.testing import ManualClock, session_record
@@ -85,20 +89,50 @@ def test_an_unknown_url_lists_the_valid_ones() -> None:
         create_storage("oracle://host")
 
 
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("postgresql://me@host/db", PostgreSQLStorage),
+        ("postgres://me@host/db", PostgreSQLStorage),
+        ("redis://host:6380/2", RedisStorage),
+        ("rediss://host", RedisStorage),
+        ("valkey://host", RedisStorage),
+        ("redis+cluster://one:7000,two:7000", RedisStorage),
+        ("redis+sentinel://one:26379,two:26379/main/0", RedisStorage),
+        ("mongodb://host/chat", MongoDBStorage),
+    ],
+)
+def test_a_server_is_not_asked_before_the_first_use(url: str, kind: type[SessionStorage]) -> None:
+    assert isinstance(create_storage(url), kind)
+
+
+def test_retries_stand_before_the_optimizer() -> None:
+    config = StorageConfig(
+        StorageType.POSTGRES, "postgresql://host/db", compression_enabled=True, retry_attempts=3
+    )
+    storage = create_storage(config)
+    assert isinstance(storage, RetryingStorage)
+    assert isinstance(storage.base, OptimizedStorageWrapper)
+
+
 @pytest.mark.parametrize("kind", ["redis", "postgres", "mongodb"])
-def test_a_type_of_a_later_release_is_refused_with_those_that_are_there(kind: str) -> None:
-    with pytest.raises(ConfigurationError, match="not in this release yet; in it are: memory, json, sqlite"):
-        create_storage(StorageConfig(StorageType(kind), f"{kind}://host"))
-
-
-@pytest.mark.parametrize("kind", [RedisStorage, PostgreSQLStorage, MongoDBStorage])
-def test_a_class_of_a_later_release_cannot_be_made(kind: Any) -> None:
-    with pytest.raises(ConfigurationError, match=f"{kind.__name__} is not in this release yet"):
-        kind()
+def test_a_server_needs_an_address_of_its_kind(kind: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"storage type {kind} needs connection_string: a URL"):
+        create_storage(StorageConfig(StorageType(kind)))
+    with pytest.raises(ConfigurationError, match=f"storage type {kind} begins with one of: ") as caught:
+        create_storage(StorageConfig(StorageType(kind), "http://me:s3cret@host"))
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("url", "driver", "extra"), [("file://x", "filelock", "files"), ("sqlite:///x", "aiosqlite", "sqlite")]
+    ("url", "driver", "extra"),
+    [
+        ("file://x", "filelock", "files"),
+        ("sqlite:///x", "aiosqlite", "sqlite"),
+        ("postgresql://host/db", "asyncpg", "postgres"),
+        ("redis://host", "redis", "redis"),
+        ("mongodb://host/db", "motor", "mongodb"),
+    ],
 )
 def test_a_missing_driver_is_named_with_what_to_install(url: str, driver: str, extra: str) -> None:
     source = f"""

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.base import BaseStorage
 from luminoracore_sdk.adapters.storage.sqlite_errors import BACKEND, translated
 from luminoracore_sdk.adapters.storage.sqlite_file import SQLiteFile
 from luminoracore_sdk.application.ports.clock import Clock
-from luminoracore_sdk.domain.errors import ConfigurationError, MissingDependencyError, StorageClosedError
+from luminoracore_sdk.domain.errors import ConfigurationError, StorageClosedError
 
 if TYPE_CHECKING:
     from luminoracore_sdk.adapters.storage.sqlite_connection import SQLiteConnection
@@ -26,7 +27,6 @@ Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _OLDEST_SQLITE = (3, 35, 0)  # RETURNING
-_DRIVERS = ("aiosqlite", "sqlalchemy")
 
 
 class SQLiteBase(BaseStorage):
@@ -65,16 +65,14 @@ class SQLiteBase(BaseStorage):
         self._reader: SQLiteConnection | None = None
 
     def _load(self, table_prefix: str) -> None:
-        try:
-            from luminoracore_sdk.adapters.storage import (  # noqa: PLC0415 - they import the drivers
-                sqlite_connection,
-                sqlite_layout,
-                sqlite_statements,
-            )
-        except ImportError as exc:
-            if (exc.name or "").partition(".")[0] not in _DRIVERS:
-                raise
-            raise MissingDependencyError("SQLiteStorage", "sqlite") from exc
+        for module in ("aiosqlite", "sqlalchemy"):
+            import_extra(module, needed_by="SQLiteStorage", extra="sqlite")
+        from luminoracore_sdk.adapters.storage import (  # noqa: PLC0415 - they import the drivers
+            sqlite_connection,
+            sqlite_layout,
+            sqlite_statements,
+        )
+
         self._sql = sqlite_statements.statements(table_prefix)
         self._connection = sqlite_connection.SQLiteConnection
         self._layout = sqlite_layout

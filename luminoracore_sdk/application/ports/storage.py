@@ -30,7 +30,8 @@ class SessionStorage(ABC):
 
     Every method may also raise ``StorageUnavailableError`` (or a finer one: access, busy, full,
     read-only, timeout; its ``in_doubt`` says whether a write may have been done),
-    ``StorageClosedError``, ``WrongEventLoopError`` and ``InvalidIdError``. Expired sessions and memories count as absent everywhere.
+    ``StorageClosedError``, ``WrongEventLoopError`` and ``InvalidIdError``. Expired sessions and memories
+    count as absent everywhere.
 
     A storage opens itself at first use. Cancelling a call leaves the store as it was or as the call
     would have left it, never in between.

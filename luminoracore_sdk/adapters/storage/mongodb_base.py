@@ -1,0 +1,210 @@
+"""The life of the MongoDB backend: options, the client, the way that calls take to it."""
+
+import asyncio
+import math
+import re
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from luminoracore_sdk.adapters.optional import import_extra
+from luminoracore_sdk.adapters.storage.base import BaseStorage
+from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    SchemaVersionError,
+    StorageClosedError,
+    StorageTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from motor.motor_asyncio import AsyncIOMotorClient
+    from pymongo import AsyncMongoClient
+
+    from luminoracore_sdk.adapters.storage.mongodb_driver import Connection
+    from luminoracore_sdk.adapters.storage.mongodb_store import Store
+
+__all__ = ["MongoDBBase"]
+
+T = TypeVar("T")
+
+_DRIVERS = ("motor", "pymongo")
+_DEFAULT_DATABASE = "luminoracore"
+_GRACE = 1.0
+"""Seconds that a cancelled call is given to come to its end."""
+
+
+class MongoDBBase(BaseStorage):
+    """Opens and closes; runs calls within the time limit."""
+
+    backend_name = "mongodb"
+    loop_bound = True
+    max_payload_bytes = 15 * 1024 * 1024
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: "AsyncIOMotorClient[dict[str, Any]] | AsyncMongoClient[dict[str, Any]] | None" = None,
+        database: str | None = None,
+        collection_prefix: str = "",
+        driver: Literal["motor", "pymongo"] = "motor",
+        max_pool_size: int = 50,
+        connect_timeout: float = 5.0,
+        timeout: float = 30.0,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(clock=clock)
+        if (url is None) == (client is None):
+            raise ConfigurationError("MongoDBStorage takes a url or a client, one of them")
+        if driver not in _DRIVERS:
+            raise ConfigurationError(f"driver is one of {', '.join(_DRIVERS)}, not {driver!r}")
+        if max_pool_size < 1:
+            raise ConfigurationError(f"max_pool_size is a number from 1, not {max_pool_size!r}")
+        for name, seconds in (("connect_timeout", connect_timeout), ("timeout", timeout)):
+            if not (math.isfinite(seconds) and seconds > 0):
+                raise ConfigurationError(f"{name} is a number of seconds above 0, not {seconds!r}")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", collection_prefix) or collection_prefix.startswith(
+            ("system.", ".")
+        ):
+            raise ConfigurationError(
+                f"collection_prefix {collection_prefix!a} is refused: "
+                "up to 64 letters, digits, _, - and dots, not a dot first, not system.…"
+            )
+        self._load(driver)
+        named = self._drivers.check_url(url) if url is not None else None
+        self._url = url or ""
+        self._given = None if client is None else self._drivers.check_client(client)
+        self._database = _checked_database(
+            next(n for n in (database, named, _DEFAULT_DATABASE) if n is not None)
+        )
+        self._prefix = collection_prefix
+        self._driver: Literal["motor", "pymongo"] = driver
+        self._timeout = timeout
+        self._limit = connect_timeout + timeout
+        self._options = _client_options(max_pool_size, connect_timeout, timeout)
+        self._connection: Connection | None = None
+        self._opened: Store | None = None
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def _load(self, driver: str) -> None:
+        import_extra("pymongo", needed_by="MongoDBStorage", extra="mongodb")
+        if driver == "motor":
+            import_extra("motor.motor_asyncio", needed_by="MongoDBStorage", extra="mongodb")
+        from luminoracore_sdk.adapters.storage import (  # noqa: PLC0415 - they import the driver
+            mongodb_driver,
+            mongodb_store,
+        )
+
+        self._drivers = mongodb_driver
+        self._make_store = mongodb_store.Store
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        connection = self._given
+        if connection is None:
+            connection = await self._drivers.connect(self._url, self._driver, self._options)
+        store = self._make_store(connection, self._database, self._prefix, patience=self._timeout)
+        try:
+            await self._write(store.prepare())
+        except BaseException:
+            await connection.close()
+            raise
+        self._connection, self._opened = connection, store
+
+    async def _close(self) -> None:
+        connection, self._connection, self._opened = self._connection, None, None
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._limit)
+        if connection is not None:
+            await connection.close()
+
+    def _abandon(self) -> None:
+        connection, self._connection, self._opened = self._connection, None, None
+        self._running.clear()
+        if connection is not None:
+            connection.abandon()
+
+    async def _ping(self) -> None:
+        await self._read(self._store.ping())
+
+    async def _schema_version(self) -> int:
+        version = await self._read(self._store.version())
+        if version is None:
+            raise SchemaVersionError(
+                backend=self.backend_name, found=None, supported=1, hint="the collection meta has lost it"
+            )
+        return version
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    @property
+    def _store(self) -> "Store":
+        if self._opened is None:
+            raise StorageClosedError(self.backend_name)
+        return self._opened
+
+    async def _read(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a call that writes nothing."""
+        return await self._run(work, write=False)
+
+    async def _write(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a call that writes."""
+        return await self._run(work, write=True)
+
+    async def _run(self, work: Coroutine[Any, Any, T], *, write: bool) -> T:
+        """Run a call in a task of its own, within the time limit.
+
+        When the caller is cancelled, the call is given a moment to come to its end, so that nothing that
+        was sent takes effect after the caller went on. (PyMongo 4.20 also leaves a socket to the garbage
+        collector when it is cancelled while it connects.)
+        """
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            await asyncio.wait([task], timeout=self._limit)
+        except asyncio.CancelledError:
+            await asyncio.wait([task], timeout=_GRACE)
+            task.cancel()
+            raise
+        if not task.done():
+            task.cancel()
+            reason = f"no answer within {self._limit:g} seconds"
+            raise StorageTimeoutError(self.backend_name, reason, in_doubt=write) from TimeoutError(reason)
+        return task.result()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be left to ask for it
+
+
+def _checked_database(name: str) -> str:
+    if not re.fullmatch(r"[^/\\. \"$*<>:|?\0]+", name) or len(name.encode()) > 63:
+        raise ConfigurationError(
+            f'database {name!a} is refused: 1 to 63 bytes without space, NUL or any of /\\."$*<>:|?'
+        )
+    if name in ("admin", "config", "local"):
+        raise ConfigurationError(
+            f"database {name!r} is the server's own; name another one with database=… or in the URL, "
+            "and where the user is known with authSource=…"
+        )
+    return name
+
+
+def _client_options(max_pool_size: int, connect_seconds: float, seconds: float) -> dict[str, Any]:
+    """Return the options of a client of our own; retries belong to the retry wrapper."""
+    connect_ms, ms = max(1, round(connect_seconds * 1000)), max(1, round(seconds * 1000))
+    return {
+        "appname": "luminoracore-sdk",
+        "maxPoolSize": max_pool_size,
+        "serverSelectionTimeoutMS": connect_ms,
+        "connectTimeoutMS": connect_ms,
+        "waitQueueTimeoutMS": connect_ms,
+        "socketTimeoutMS": ms,
+        "retryWrites": False,
+        "retryReads": False,
+        "w": "majority",
+        "journal": True,
+    }

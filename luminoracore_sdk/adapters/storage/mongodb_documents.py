@@ -1,0 +1,190 @@
+"""Records to documents and documents to records.
+
+Times are 64-bit whole microseconds: BSON's own dates keep milliseconds only.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+import attrs
+from bson import ObjectId
+
+from luminoracore_sdk.adapters.storage.mongodb_driver import Document
+from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    Payload,
+    SessionRecord,
+)
+from luminoracore_sdk.domain.errors import CorruptRecordError
+
+__all__ = [
+    "Header",
+    "Segment",
+    "batch_document",
+    "batch_records",
+    "damaged",
+    "memory_record",
+    "stored",
+]
+
+
+@attrs.frozen
+class Segment:
+    """The part of a history that counts: positions ``first`` to ``last``, empty when last < first."""
+
+    history: ObjectId
+    first: int
+    last: int
+
+
+@attrs.frozen(kw_only=True)
+class Header:
+    """A session's header as it is stored, with what its newest batch says.
+
+    Attributes:
+        inc: Its incarnation.
+        segments: What its messages are made of, oldest first; the last one is the open history.
+        session: The record. A session that has expired has one too.
+    """
+
+    inc: ObjectId
+    segments: tuple[Segment, ...]
+    session: SessionRecord
+    expires_at_us: int | None
+
+    @classmethod
+    def of(cls, document: Document) -> Self:
+        """Read a header with ``newest``: a list of the newest batch of the open history, or of none."""
+        with _readable(f"session {document['_id']!a}"):
+            segments = list(_segments(document))
+            last = segments[-1].last
+            appended_at_us = document["newest"][0]["at"] if document["newest"] else document["updated"]
+            session = SessionRecord(
+                session_id=document["_id"],
+                user_id=document["user"],
+                tags=tuple(document["tags"]),
+                ttl_us=document["ttl"],
+                created_at_us=document["created"],
+                updated_at_us=max(document["updated"], appended_at_us),
+                version=document["version"],
+                last_position=last,
+                payload=_payload(document) if "payload" in document else None,
+            )
+            return cls(
+                inc=document["inc"],
+                segments=tuple(segments),
+                session=session,
+                expires_at_us=document.get("expires"),
+            )
+
+    @property
+    def open(self) -> ObjectId:
+        """The history that takes appends."""
+        return self.segments[-1].history
+
+    @property
+    def last(self) -> int:
+        """The newest position."""
+        return self.segments[-1].last
+
+    def is_live(self, now_us: int) -> bool:
+        """Tell whether the session counts as there."""
+        return self.expires_at_us is None or self.expires_at_us > now_us
+
+
+def _segments(document: Document) -> Iterator[Segment]:
+    last = 0
+    for sealed in document["sealed"]:
+        yield Segment(sealed["h"], last + 1, sealed["upto"])
+        last = sealed["upto"]
+    newest = document["newest"]
+    yield Segment(document["open"], last + 1, newest[0]["last"] if newest else last)
+
+
+def batch_document(
+    session_id: str, history: ObjectId, first: int, messages: Sequence[MessageRecord], now_us: int
+) -> Document:
+    """Return the document of one append."""
+    return {
+        "_id": ObjectId(),
+        "h": history,
+        "s": session_id,  # for people, and for the sweep
+        "first": first,
+        "last": first + len(messages) - 1,
+        "at": now_us,
+        "ids": [message.message_id for message in messages],
+        "items": [
+            {"role": message.role, "created": message.created_at_us, **stored(message.payload)}
+            for message in messages
+        ],
+    }
+
+
+def batch_records(session_id: str, batch: Document) -> list[MessageRecord]:
+    """Return the messages of a batch; none of one that a truncation has emptied."""
+    if batch.get("items") == []:
+        return []
+    with _readable(f"messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"):
+        return [
+            MessageRecord(
+                position=position,
+                message_id=message_id,
+                role=item["role"],
+                created_at_us=item["created"],
+                payload=_payload(item),
+            )
+            for position, (message_id, item) in enumerate(
+                zip(batch["ids"], batch["items"], strict=True), start=batch["first"]
+            )
+        ]
+
+
+def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
+    """Return the memory of a document."""
+    with _readable(f"memory {document.get('key')!a} of {scope.kind} {scope.owner_id!a}"):
+        return MemoryRecord(
+            scope=scope,
+            key=document["key"],
+            expires_at_us=document.get("expires"),
+            retention=document["retention"],
+            created_at_us=document["created"],
+            updated_at_us=document["updated"],
+            payload=_payload(document),
+        )
+
+
+def stored(payload: Payload) -> Document:
+    """Return the two fields of a payload: text where it is text, so that people can read it."""
+    data: str | bytes = payload.data
+    if payload.is_text:
+        try:
+            data = payload.data.decode()
+        except UnicodeDecodeError:  # the tag promises too much; the bytes are kept all the same
+            data = payload.data
+    return {"tag": payload.tag, "payload": data}
+
+
+def _payload(document: Document) -> Payload:
+    data = document["payload"]
+    if isinstance(data, str):
+        data = data.encode()
+    if not isinstance(data, bytes):
+        raise TypeError("a payload is text or bytes")
+    return Payload(document["tag"], data)
+
+
+def damaged(key: str, reason: str) -> CorruptRecordError:
+    """Return the error for a record that cannot be read."""
+    return CorruptRecordError(backend=BACKEND, key=key, reason=reason)
+
+
+@contextmanager
+def _readable(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as exc:
+        raise damaged(key, "a field is missing or does not hold what it should") from exc

@@ -1,0 +1,166 @@
+"""The drivers' errors in the words of the storage port."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from bson.errors import BSONError, InvalidBSON
+from pymongo.errors import (
+    ConnectionFailure,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    InvalidOperation,
+    NetworkTimeout,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+    WriteConcernError,
+    WTimeoutError,
+)
+
+from luminoracore_sdk.domain.errors import (
+    CorruptRecordError,
+    LuminoraCoreSDKError,
+    PayloadTooLargeError,
+    StorageAccessError,
+    StorageBusyError,
+    StorageClosedError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+    ValidationError,
+)
+
+__all__ = ["BACKEND", "MAX_DOCUMENT_BYTES", "DuplicateKey", "after_write", "translated"]
+
+BACKEND = "mongodb"
+
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+"""Largest BSON document: https://www.mongodb.com/docs/manual/reference/limits/."""
+
+_REASON_LENGTH = 300
+
+# https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+_REFUSED: dict[int, type[StorageUnavailableError]] = {
+    10058: StorageReadOnlyError,  # LegacyNotPrimary
+    10107: StorageReadOnlyError,  # NotWritablePrimary
+    13435: StorageReadOnlyError,  # NotPrimaryNoSecondaryOk
+    11: StorageAccessError,  # UserNotFound
+    13: StorageAccessError,  # Unauthorized
+    18: StorageAccessError,  # AuthenticationFailed
+    8000: StorageAccessError,  # AtlasError
+    24: StorageBusyError,  # LockTimeout
+    46: StorageBusyError,  # LockBusy
+    112: StorageBusyError,  # WriteConflict
+    202: StorageBusyError,  # NetworkInterfaceExceededTimeLimit: the server's own pool
+    462: StorageBusyError,  # IngressRequestRateLimitExceeded
+    12501: StorageFullError,  # a quota
+    14031: StorageFullError,  # OutOfDiskSpace
+}
+_TOO_LARGE = frozenset({10334, 17419, 17420})  # BSONObjectTooLarge, and an update that grows beyond it
+
+
+class DuplicateKey(Exception):  # noqa: N818  # not an error: it tells the insert what to look for
+    """A unique key is taken; caught where the insert or upsert is.
+
+    Attributes:
+        fields: Of the index, in order.
+    """
+
+    def __init__(self, fields: tuple[str, ...]) -> None:
+        super().__init__(f"duplicate key of ({', '.join(fields)})")
+        self.fields = fields
+
+
+@contextmanager
+def translated(*, write: bool) -> Iterator[None]:
+    """Raise what one command raises as the error that the port documents.
+
+    Args:
+        write: Whether the command writes, so that a missing answer leaves it in doubt.
+    Raises:
+        DuplicateKey: A unique key is taken.
+    """
+    try:
+        yield
+    except DuplicateKeyError as exc:
+        pattern = (exc.details or {}).get("keyPattern") or {}
+        raise DuplicateKey(tuple(pattern)) from exc
+    except PyMongoError as exc:
+        raise _from_driver(exc, write=write) from exc
+    except InvalidBSON as exc:
+        raise CorruptRecordError(backend=BACKEND, key="a document", reason=f"not BSON: {exc}") from exc
+    except (BSONError, OverflowError, UnicodeEncodeError) as exc:
+        raise ValidationError("a number beyond 64 bits or a text with a lone surrogate is not BSON") from exc
+
+
+@contextmanager
+def after_write() -> Iterator[None]:
+    """Put in doubt what fails in the block: an earlier command of the same call has written."""
+    try:
+        yield
+    except StorageUnavailableError as exc:
+        if exc.in_doubt:
+            raise
+        raise type(exc)(exc.backend, exc.reason, in_doubt=True) from exc
+
+
+def _from_driver(exc: PyMongoError, *, write: bool) -> LuminoraCoreSDKError:
+    if isinstance(exc, DocumentTooLarge):
+        return _too_large()
+    if isinstance(exc, InvalidOperation) and "after close" in str(exc):
+        return StorageClosedError(BACKEND)
+    if isinstance(exc, OperationFailure):
+        return _from_answer(exc, write=write)
+    if isinstance(exc, ConnectionFailure):
+        return _from_connection(exc, write=write)
+    return StorageUnavailableError(BACKEND, _reason(str(exc) or type(exc).__name__), in_doubt=write)
+
+
+def _from_answer(exc: OperationFailure, *, write: bool) -> LuminoraCoreSDKError:
+    """Translate what the server answered; its ``errInfo`` may hold the document, so it is left out."""
+    code = exc.code or 0
+    if code in _TOO_LARGE:
+        return _too_large()
+    details = exc.details or {}
+    reason = _reason(f"{details.get('errmsg') or exc} ({details.get('codeName') or code})")
+    if kind := _REFUSED.get(code):
+        return kind(BACKEND, reason)
+    if isinstance(exc, (ExecutionTimeout, WTimeoutError)):
+        return StorageTimeoutError(BACKEND, reason, in_doubt=write)
+    in_doubt = write and isinstance(exc, WriteConcernError)  # written here, not (yet) by the majority
+    return StorageUnavailableError(BACKEND, reason, in_doubt=in_doubt)
+
+
+def _from_connection(exc: ConnectionFailure, *, write: bool) -> StorageUnavailableError:
+    reason = _reason(str(exc))
+    if isinstance(exc, WaitQueueTimeoutError):
+        return StorageBusyError(BACKEND, f"every connection is in use: {reason}")
+    if isinstance(exc, NetworkTimeout):
+        return StorageTimeoutError(BACKEND, reason, in_doubt=write)
+    details: Mapping[str, Any] = exc.details if isinstance(exc, NotPrimaryError) else {}  # type: ignore[assignment]
+    code = details.get("code", 0)
+    if kind := _REFUSED.get(code):
+        return kind(BACKEND, _reason(f"{details.get('errmsg')} ({details.get('codeName') or code})"))
+    unsent = isinstance(exc, ServerSelectionTimeoutError) or isinstance(exc.__cause__, ConnectionRefusedError)
+    return StorageUnavailableError(BACKEND, reason, in_doubt=write and not unsent)
+
+
+def _too_large() -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        backend=BACKEND,
+        key="the document",
+        size_bytes=MAX_DOCUMENT_BYTES + 1,
+        limit_bytes=MAX_DOCUMENT_BYTES,
+    )
+
+
+def _reason(text: str) -> str:
+    """Cut off the driver's account of its settings and of the cluster, which is long."""
+    for mark in (" (configured timeouts:", ", Timeout: ", ", full error: "):
+        text = text.partition(mark)[0]
+    return text[:_REASON_LENGTH]

@@ -1,0 +1,87 @@
+"""Collections, indexes and the version of the layout.
+
+- ``sessions``: one header a session, under its id. ``inc`` names this incarnation of the session (a new one
+  begins with each put that finds none), ``open`` the history that takes appends, ``sealed`` the older ones
+  with the position up to which they count, in order. All three are found in no other header, ever.
+- ``messages``: one document an appended batch: history ``h``, positions ``first`` to ``last``. A batch is
+  seen only through a header: up to ``upto`` of a sealed history, all of the open one.
+- ``memories``: one document a memory; ``owner`` is a user's id (text) or a session's ``inc`` (ObjectId).
+- ``meta``: the version.
+"""
+
+from contextlib import suppress
+
+import attrs
+from pymongo import ASCENDING
+from pymongo.operations import IndexModel
+
+from luminoracore_sdk.adapters.storage.mongodb_driver import Collection, Connection, Document
+from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, DuplicateKey
+from luminoracore_sdk.domain.errors import SchemaVersionError
+
+__all__ = ["VERSION", "Collections", "collections", "prepare", "stored_version"]
+
+VERSION = 1
+
+_THIS: Document = {"_id": "schema"}
+
+
+@attrs.frozen
+class Collections:
+    """The four collections of one store."""
+
+    sessions: Collection
+    messages: Collection
+    memories: Collection
+    meta: Collection
+
+
+def collections(connection: Connection, database: str, prefix: str) -> Collections:
+    """Return the collections of a store."""
+    names = [field.name for field in attrs.fields(Collections)]
+    return Collections(*(connection.collection(database, prefix + name) for name in names))
+
+
+async def stored_version(store: Collections) -> int | None:
+    """Return the version of the store's layout; None: there is no store yet."""
+    found = await store.meta.find_one(_THIS)
+    return None if found is None else int(found["version"])
+
+
+async def prepare(store: Collections) -> None:
+    """Make the indexes of a store that is not there yet; any number of processes may do so at once.
+
+    The version is written last: where it stands, the indexes are there.
+
+    Raises:
+        SchemaVersionError: The store is of another version; nothing was changed.
+    """
+    version = await stored_version(store)
+    if version is None:
+        await store.sessions.create_indexes(
+            _index("created", "_id"),
+            _index("user", "created", "_id"),
+            _index("tags", "created", "_id"),
+            _index("expires", sparse=True),
+        )
+        await store.messages.create_indexes(
+            _index("h", "first", unique=True), _index("h", "ids", unique=True)
+        )
+        await store.memories.create_indexes(
+            _index("owner", "key", unique=True), _index("expires", sparse=True)
+        )
+        with suppress(DuplicateKey):  # another process was faster, perhaps a newer one
+            await store.meta.update(_THIS, {"$setOnInsert": {"version": VERSION}}, upsert=True)
+        version = await stored_version(store)
+    if version != VERSION:
+        raise SchemaVersionError(
+            backend=BACKEND,
+            found=version,
+            supported=VERSION,
+            hint="use the version of luminoracore-sdk that made it, or another database or collection_prefix",
+        )
+
+
+def _index(*fields: str, unique: bool = False, sparse: bool = False) -> IndexModel:
+    options = {"unique": True} if unique else {"sparse": True} if sparse else {}
+    return IndexModel([(field, ASCENDING) for field in fields], **options)

@@ -1,0 +1,102 @@
+"""What one call does with its connection."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from luminoracore_sdk.adapters.storage.postgres_compiled import Statement
+from luminoracore_sdk.adapters.storage.postgres_driver import (
+    DRIVER_ERRORS,
+    Connection,
+    InterfaceError,
+    PostgresError,
+    Row,
+    Transaction,
+)
+from luminoracore_sdk.adapters.storage.postgres_errors import ContendedError, TakenError
+from luminoracore_sdk.domain.errors import LuminoraCoreSDKError
+
+__all__ = ["Call"]
+
+_UNIQUE_VIOLATION = "23505"
+
+
+class Call:
+    """Runs statements.
+
+    Args:
+        connection: For the length of the call.
+
+    Attributes:
+        connection: The same.
+        in_doubt: Whether a change was sent whose answer has not come.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.in_doubt = False
+        self._in_transaction = False
+
+    async def rows(self, statement: Statement, **given: Any) -> list[Row]:
+        """Run a statement and return its rows.
+
+        Raises:
+            TakenError: A unique key is there already.
+        """
+        self.in_doubt = statement.writes and not self._in_transaction
+        try:
+            found = await self.connection.fetch(statement.sql, *statement.arguments(given))
+        except PostgresError as exc:
+            if getattr(exc, "sqlstate", None) != _UNIQUE_VIOLATION:
+                raise
+            raise TakenError(getattr(exc, "constraint_name", None) or "") from exc
+        except InterfaceError:
+            self.in_doubt = False
+            raise
+        self.in_doubt = False
+        return found
+
+    async def row(self, statement: Statement, **given: Any) -> Row | None:
+        """Run a statement and return its first row, or None."""
+        return next(iter(await self.rows(statement, **given)), None)
+
+    async def one(self, statement: Statement, **given: Any) -> Row:
+        """Run a statement that returns one row in any case."""
+        return (await self.rows(statement, **given))[0]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Do what follows as one; an error undoes it.
+
+        When the call is cancelled or the server is silent, the connection is dropped instead of asking for a
+        rollback on it: the server then undoes what it has, and nobody waits.
+        """
+        block = self.connection.transaction(isolation="read_committed")
+        self._in_transaction = True
+        try:
+            await block.start()
+            yield
+        except (PostgresError, LuminoraCoreSDKError, ContendedError, TakenError):
+            await self._roll_back(block)
+            raise
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            self._in_transaction = False
+        self.in_doubt = True
+        await block.commit()
+        self.in_doubt = False
+
+    async def _roll_back(self, block: Transaction) -> None:
+        try:
+            await block.rollback()
+        except DRIVER_ERRORS:  # the connection is lost, and with it the transaction
+            self._drop()
+        except BaseException:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        with suppress(InterfaceError):  # the pool has dropped it already
+            self.connection.terminate()

@@ -1,0 +1,105 @@
+"""SQLAlchemy constructs compiled to SQL strings, which run on asyncpg.
+
+Names of parameters never equal names of columns, as SQLAlchemy reserves those in INSERT and UPDATE.
+"""
+
+from typing import Any
+
+import attrs
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ClauseElement,
+    ColumnElement,
+    Float,
+    LargeBinary,
+    Text,
+    bindparam,
+    literal_column,
+)
+from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.sql.dml import UpdateBase
+
+__all__ = [
+    "DIALECT",
+    "ONE",
+    "ZERO",
+    "Statement",
+    "blob",
+    "blobs",
+    "number",
+    "numbers",
+    "real",
+    "text",
+    "texts",
+]
+
+DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
+
+ZERO: ColumnElement[int] = literal_column("0", BigInteger)
+ONE: ColumnElement[int] = literal_column("1", BigInteger)
+
+
+@attrs.frozen
+class Statement:
+    """A compiled statement.
+
+    Attributes:
+        sql: With $1, $2 ….
+        names: Of the parameters, in the order of their numbers.
+        writes: Whether it changes anything.
+    """
+
+    sql: str
+    names: tuple[str, ...]
+    writes: bool
+
+    @classmethod
+    def of(cls, clause: ClauseElement) -> "Statement":
+        """Compile a construct, all of whose values are named parameters."""
+        compiled: Any = clause.compile(dialect=DIALECT)
+        parts = (clause, *(cte.element for cte in compiled.ctes or ()))
+        return cls(
+            sql=str(compiled),
+            names=tuple(compiled.positiontup or ()),
+            writes=any(isinstance(part, UpdateBase) for part in parts),
+        )
+
+    def arguments(self, given: dict[str, Any]) -> list[Any]:
+        """Return the values of the parameters in the order of their numbers."""
+        return [given[name] for name in self.names]
+
+
+def number(name: str) -> ColumnElement[int]:
+    """Return a 64-bit parameter."""
+    return bindparam(name, type_=BigInteger())
+
+
+def numbers(name: str) -> ColumnElement[Any]:
+    """Return a parameter that is a list of 64-bit numbers."""
+    return bindparam(name, type_=ARRAY(BigInteger()))
+
+
+def real(name: str) -> ColumnElement[float]:
+    """Return a floating-point parameter."""
+    return bindparam(name, type_=Float(53))
+
+
+def text(name: str) -> ColumnElement[str]:
+    """Return a text parameter."""
+    return bindparam(name, type_=Text())
+
+
+def texts(name: str) -> ColumnElement[Any]:
+    """Return a parameter that is a list of texts."""
+    return bindparam(name, type_=ARRAY(Text()))
+
+
+def blob(name: str) -> ColumnElement[bytes]:
+    """Return a bytes parameter."""
+    return bindparam(name, type_=LargeBinary())
+
+
+def blobs(name: str) -> ColumnElement[Any]:
+    """Return a parameter that is a list of bytes."""
+    return bindparam(name, type_=ARRAY(LargeBinary()))

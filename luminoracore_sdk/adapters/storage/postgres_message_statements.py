@@ -1,0 +1,136 @@
+"""The statements of the PostgreSQL backend on messages, as SQLAlchemy constructs, each compiled once."""
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    LargeBinary,
+    Table,
+    Text,
+    and_,
+    any_,
+    column,
+    delete,
+    func,
+    insert,
+    select,
+    true,
+    update,
+)
+
+from luminoracore_sdk.adapters.storage.postgres_compiled import (
+    ONE,
+    Statement,
+    blobs,
+    number,
+    numbers,
+    texts,
+)
+
+__all__ = ["MessageStatements"]
+
+
+class MessageStatements:
+    """The statements on messages, and what they change in the header.
+
+    Args:
+        messages: Their table.
+        sessions: That of the headers.
+        this: Names the session by the parameter ``session``.
+        is_live: Whether it has not expired at ``now``.
+    """
+
+    def __init__(
+        self, messages: Table, sessions: Table, *, this: ColumnElement[bool], is_live: ColumnElement[bool]
+    ) -> None:
+        self._messages = messages
+        self._sessions = sessions
+        self._this = this
+        self._is_live = is_live
+        self.append = self._append(conditional=False)
+        self.append_at = self._append(conditional=True)
+        self.known = Statement.of(
+            select(messages.c.message_id, messages.c.position).where(
+                messages.c.sid == number("sid_"), messages.c.message_id == any_(texts("ids"))
+            )
+        )
+        self.read_oldest = self._read(messages.c.position)
+        self.read_newest = self._read(messages.c.position.desc())
+        after = number("after")
+        cut = {
+            "last_position": func.least(sessions.c.last_position, after),
+            "updated_at_us": func.greatest(number("now"), sessions.c.updated_at_us),
+        }
+        self.truncate = Statement.of(
+            update(sessions).where(self._this, self._is_live).values(cut).returning(sessions.c.sid)
+        )
+        above = and_(messages.c.sid == number("sid_"), messages.c.position > after)
+        gone = delete(messages).where(above).returning(ONE.label("one")).cte("gone")
+        self.drop_above = Statement.of(select(func.count()).select_from(gone))
+        self.drop = Statement.of(delete(messages).where(messages.c.sid == any_(numbers("sids"))))
+
+    def _append(self, *, conditional: bool) -> Statement:
+        """Return an append: one statement for a batch of any size, which returns the new last position.
+
+        Taking the positions locks the row of the session until the end of the statement, so that appends
+        to one session follow each other. Its parameters are ``session``, ``now``, ``size``, with a
+        condition ``expected``, and the lists ``ids``, ``roles``, ``times``, ``makes``, ``data``, ``bytes``.
+        """
+        messages, sessions = self._messages, self._sessions
+        taken = {
+            "last_position": sessions.c.last_position + number("size"),
+            "updated_at_us": func.greatest(number("now"), sessions.c.updated_at_us),
+        }
+        take = update(sessions).where(self._this, self._is_live).values(taken)
+        if conditional:
+            take = take.where(sessions.c.last_position == number("expected"))
+        head = take.returning(sessions.c.sid, sessions.c.last_position).cte("head")
+        names = ["message_id", "role", "created_at_us", "tag", "payload", "blob"]
+        kinds = [Text, Text, BigInteger, Text, Text, LargeBinary]
+        given = [
+            texts("ids"),
+            texts("roles"),
+            numbers("times"),
+            texts("makes"),
+            texts("data"),
+            blobs("bytes"),
+        ]
+        batch = (
+            func.unnest(*given)
+            .table_valued(
+                *(column(name, kind) for name, kind in zip(names, kinds, strict=True)),
+                with_ordinality="number",
+                name="batch",
+            )
+            .render_derived()
+        )
+        first = head.c.last_position - number("size")
+        rows = select(head.c.sid, first + batch.c.number, *(batch.c[name] for name in names))
+        put = insert(messages).from_select(
+            ["sid", "position", *names], rows.select_from(head.join(batch, true()))
+        )
+        return Statement.of(select(head.c.last_position).add_cte(put.cte("put")))
+
+    def _read(self, order: ColumnElement[int]) -> Statement:
+        """Return a range: last position of the session, then the message; one row at least if it is there.
+
+        Its parameters are ``session``, ``now``, ``after``, ``before`` and ``count``, NULL for no limit.
+        """
+        messages, sessions = self._messages, self._sessions
+        columns = (
+            *(messages.c.position, messages.c.message_id, messages.c.role, messages.c.created_at_us),
+            *(messages.c.tag, messages.c.payload, messages.c.blob),
+        )
+        # inside, so that the index gives the order and the limit ends the search
+        found = (
+            select(*columns)
+            .where(
+                messages.c.sid == sessions.c.sid,
+                messages.c.position > number("after"),
+                messages.c.position < number("before"),
+            )
+            .order_by(order)
+            .limit(number("count"))
+            .lateral("found")
+        )
+        read = select(sessions.c.last_position, *found.c).select_from(sessions.outerjoin(found, true()))
+        return Statement.of(read.where(self._this, self._is_live).order_by(found.c.position))

@@ -1,0 +1,204 @@
+"""Connections of a pool, lent for one call each, in bounded time, and given back whatever happens."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from luminoracore_sdk.adapters.storage.postgres_call import Call
+from luminoracore_sdk.adapters.storage.postgres_driver import (
+    DRIVER_ERRORS,
+    Connection,
+    DataError,
+    InterfaceError,
+    Pool,
+    PostgresError,
+    make_pool,
+)
+from luminoracore_sdk.adapters.storage.postgres_errors import (
+    BACKEND,
+    ContendedError,
+    error_of,
+    is_contended,
+)
+from luminoracore_sdk.adapters.storage.postgres_url import Address
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    LuminoraCoreSDKError,
+    StorageBusyError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+    ValidationError,
+)
+
+__all__ = ["Limits", "PostgresPool"]
+
+T = TypeVar("T")
+
+_ATTEMPTS = 10
+_GRACE_SECONDS = 2.0  # for a server to say that it has stopped what was cancelled
+
+
+@attrs.frozen
+class Limits:
+    """What a pool may take.
+
+    Attributes:
+        pool_size: Connections.
+        connect_seconds: To make one.
+        call_seconds: For one call, the wait for a connection included.
+    """
+
+    pool_size: int
+    connect_seconds: float
+    call_seconds: float
+
+
+class PostgresPool:
+    """Runs calls on the connections of a pool.
+
+    Args:
+        pool: Of asyncpg.
+        limits: Only ``call_seconds`` concerns a pool that was passed in.
+        shown: The address without password, for errors.
+        owned: Whether to close the pool in the end.
+    """
+
+    def __init__(self, pool: Pool, limits: Limits, *, shown: str, owned: bool) -> None:
+        self._pool = pool
+        self._limits = limits
+        self._shown = shown
+        self._owned = owned
+        self._under_way = 0
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
+
+    @classmethod
+    async def make(cls, address: Address, limits: Limits) -> "PostgresPool":
+        """Make a pool of our own; it connects at the first call."""
+        pool = await make_pool(
+            address,
+            size=limits.pool_size,
+            connect_seconds=limits.connect_seconds,
+            call_seconds=limits.call_seconds,
+        )
+        return cls(pool, limits, shown=address.shown, owned=True)
+
+    async def run(self, work: Callable[[Call], Awaitable[T]], *, seconds: float | None = None) -> T:
+        """Do a piece of work on a connection.
+
+        It is done again when another transaction was in its way, so it must not have an effect outside of
+        the database.
+
+        Args:
+            work: Gets the connection; what it does without a transaction is one statement.
+            seconds: For the whole of it; None: as for every call.
+        Raises:
+            LuminoraCoreSDKError: What the port documents, whatever the driver raised.
+        """
+        deadline = asyncio.get_running_loop().time() + (seconds or self._limits.call_seconds)
+        self._under_way += 1
+        self._at_rest.clear()
+        try:
+            for _ in range(_ATTEMPTS - 1):
+                with contextlib.suppress(ContendedError):
+                    return await self._once(work, deadline)
+            return await self._once(work, deadline)
+        except ContendedError as exc:
+            reason = f"other transactions were in the way {_ATTEMPTS} times"
+            raise StorageBusyError(BACKEND, reason) from exc.__cause__
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._at_rest.set()
+
+    async def close(self) -> None:
+        """Wait for the calls under way; close the pool if it is ours."""
+        await self._at_rest.wait()
+        if not self._owned:
+            return
+        with contextlib.suppress(*DRIVER_ERRORS):
+            async with asyncio.timeout(_GRACE_SECONDS):  # if it ends early, asyncpg drops the connections
+                await self._pool.close()
+
+    def abandon(self) -> None:
+        """Drop the connections of an event loop that is closed."""
+        if not self._owned:
+            return
+        holders: list[Any] = getattr(self._pool, "_holders", [])
+        for connection in [holder._con for holder in holders if holder._con is not None]:  # noqa: SLF001
+            transport = connection._transport  # noqa: SLF001
+            with contextlib.suppress(RuntimeError):  # it wants to tell its event loop
+                connection.terminate()
+            _finish(transport)
+
+    async def _once(self, work: Callable[[Call], Awaitable[T]], deadline: float) -> T:
+        connection = await self._acquire(deadline)
+        call = Call(connection)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await work(call)
+        except DRIVER_ERRORS as exc:
+            if isinstance(exc, LuminoraCoreSDKError):  # ours may mean a built-in one as well
+                raise
+            raise self._during(exc, in_doubt=call.in_doubt) from exc
+        finally:
+            await self._release(connection)
+
+    async def _acquire(self, deadline: float) -> Connection:
+        limit = asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                connection: Connection = await self._pool.acquire()
+                return connection
+        except TimeoutError as exc:
+            size = self._pool.get_max_size()
+            if limit.expired() and self._pool.get_size() == size and not self._pool.get_idle_size():
+                raise StorageBusyError(BACKEND, f"all {size} connections of the pool were in use") from exc
+            raise StorageTimeoutError(BACKEND, f"{self._shown} did not answer in time") from exc
+        except PostgresError as exc:
+            raise error_of(_code(exc), _text(exc), connecting=True) from exc
+        except ValueError as exc:  # asyncpg's ClientConfigurationError is one; others quote the URL
+            if isinstance(exc, InterfaceError):
+                raise ConfigurationError(f"asyncpg refuses the PostgreSQL URL: {exc}") from exc
+            raise ConfigurationError("asyncpg cannot read the PostgreSQL URL") from None
+        except DRIVER_ERRORS as exc:
+            raise StorageUnavailableError(BACKEND, f"cannot connect to {self._shown}: {_text(exc)}") from exc
+
+    async def _release(self, connection: Connection) -> None:
+        # asyncpg waits here for the server to confirm a cancelled statement; when that does not happen it
+        # drops the connection and says so, which concerns nobody
+        with contextlib.suppress(*DRIVER_ERRORS):
+            await self._pool.release(connection, timeout=min(_GRACE_SECONDS, self._limits.call_seconds))
+
+    def _during(self, exc: Exception, *, in_doubt: bool) -> Exception:
+        """Return what to raise for what a connection raised at work."""
+        if isinstance(exc, TimeoutError):
+            return StorageTimeoutError(BACKEND, "the server did not answer in time", in_doubt=in_doubt)
+        if isinstance(exc, DataError):
+            return ValidationError(f"PostgreSQL cannot store this: {_text(exc)}")
+        if not isinstance(exc, PostgresError):
+            return StorageUnavailableError(BACKEND, _text(exc), in_doubt=in_doubt)
+        code = _code(exc)
+        return ContendedError() if is_contended(code) else error_of(code, _text(exc), in_doubt=in_doubt)
+
+
+def _code(exc: Exception) -> str:
+    return getattr(exc, "sqlstate", None) or "XX000"
+
+
+def _text(exc: Exception) -> str:
+    """Return the message without detail and hint, which may quote values."""
+    return str(exc.args[-1] if exc.args else "").partition("\n")[0] or type(exc).__name__
+
+
+def _finish(transport: Any) -> None:
+    """Close the socket of a transport as its event loop would have done in its next turn."""
+    tls = getattr(transport, "_ssl_protocol", None)
+    plain = getattr(tls, "_transport", None) or transport
+    with contextlib.suppress(RuntimeError):
+        plain.abort()
+    if (finish := getattr(plain, "_call_connection_lost", None)) is not None:  # asyncio's own transports
+        finish(None)

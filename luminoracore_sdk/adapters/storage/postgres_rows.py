@@ -1,0 +1,197 @@
+"""Records to column values and rows to records."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, cast
+
+from luminoracore_sdk.adapters.storage.postgres_errors import BACKEND
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Payload,
+    SessionQuery,
+    SessionRecord,
+)
+from luminoracore_sdk.domain.errors import CorruptRecordError, PayloadTooLargeError
+
+__all__ = [
+    "MAX_BATCH_BYTES",
+    "append_values",
+    "clamped",
+    "memory_record",
+    "memory_values",
+    "message_records",
+    "query_values",
+    "session_record",
+    "session_values",
+    "span_values",
+]
+
+Row = Sequence[Any]
+
+MAX_BATCH_BYTES = 512 * 1024 * 1024
+"""Largest append: the server refuses a message, and any value, of 1 GiB."""
+
+
+def clamped(number: int) -> int:
+    """Return the nearest 64-bit number: a bound beyond it means the same."""
+    return max(-sys.maxsize - 1, min(number, sys.maxsize))
+
+
+def session_values(record: SessionRecord) -> dict[str, Any]:
+    """Return the parameters of ``Statements.put`` but the times."""
+    return {
+        "session": record.session_id,
+        "user": record.user_id,
+        "labels": list(record.tags),
+        "ttl": record.ttl_us,
+        **_payload_values(cast("Payload", record.payload)),
+    }
+
+
+def append_values(session_id: str, messages: Sequence[MessageRecord]) -> dict[str, Any]:
+    """Return the parameters of ``MessageStatements.append`` but the time and the condition.
+
+    Raises:
+        PayloadTooLargeError: Together they do not fit one message of PostgreSQL's protocol.
+    """
+    size = sum(len(message.payload.data) for message in messages)
+    if size > MAX_BATCH_BYTES:
+        raise PayloadTooLargeError(
+            backend=BACKEND, key="the batch", size_bytes=size, limit_bytes=MAX_BATCH_BYTES
+        )
+    stored = [_stored(message.payload) for message in messages]
+    return {
+        "session": session_id,
+        "size": len(messages),
+        "ids": [message.message_id for message in messages],
+        "roles": [message.role for message in messages],
+        "times": [message.created_at_us for message in messages],
+        "makes": [message.payload.tag for message in messages],
+        "data": [text for text, _ in stored],
+        "bytes": [blob for _, blob in stored],
+    }
+
+
+def memory_values(record: MemoryRecord) -> dict[str, Any]:
+    """Return the parameters of ``MemoryStatements.put`` but the times."""
+    return {
+        "owner": record.scope.owner_id,
+        "name": record.key,
+        "ends": record.expires_at_us,
+        "rank": record.retention,
+        **_payload_values(record.payload),
+    }
+
+
+def query_values(query: SessionQuery) -> dict[str, Any]:
+    """Return the parameters of ``Statements.listing`` but the time and the limit."""
+    given: dict[str, Any] = {"user": query.user_id, "label": [query.tag]}
+    if query.created_after_us is not None:
+        given["since"] = clamped(query.created_after_us)
+    if query.created_before_us is not None:
+        given["until"] = clamped(query.created_before_us)
+    if query.cursor is not None:
+        given["cursor_time"], given["cursor_id"] = clamped(query.cursor[0]), query.cursor[1]
+    return given
+
+
+def span_values(span: MessageRange) -> dict[str, Any]:
+    """Return the parameters of ``MessageStatements.read_oldest`` that come from the range."""
+    return {
+        "after": clamped(span.after),
+        "before": sys.maxsize if span.before is None else clamped(span.before),
+        "count": None if span.limit is None else clamped(span.limit),
+    }
+
+
+def session_record(row: Row, *, with_payload: bool = True) -> SessionRecord:
+    """Return the header of a row: the columns of ``Statements.header``.
+
+    Raises:
+        CorruptRecordError: Its document is missing.
+    """
+    return SessionRecord(
+        session_id=row[0],
+        user_id=row[1],
+        tags=row[2],
+        ttl_us=row[3],
+        created_at_us=row[4],
+        updated_at_us=row[5],
+        version=row[6],
+        last_position=row[7],
+        payload=_payload(row, 8, f"session {row[0]!a}") if with_payload else None,
+    )
+
+
+def message_records(session_id: str, rows: Sequence[Row], span: MessageRange) -> list[MessageRecord]:
+    """Return the messages of the rows of ``MessageStatements.read_oldest``, of which there is one at least.
+
+    Raises:
+        CorruptRecordError: They are not those that must be there: positions are 1, 2, 3 … to the last one.
+    """
+    last = rows[0][0]
+    found = [_message_record(session_id, row) for row in rows if row[1] is not None]
+    low = max(span.after, 0) + 1
+    high = last if span.before is None else min(last, span.before - 1)
+    count = max(0, high - low + 1)
+    if span.limit is not None and span.limit < count:
+        count = span.limit
+        low = high - count + 1 if span.newest else low
+    if [message.position for message in found] != list(range(low, low + count)):
+        listed = f"{found[0].position} to {found[-1].position}" if found else "none"
+        reason = f"{len(found)} messages ({listed}) where there must be {count} from {low} on"
+        raise _damaged(f"session {session_id!a}", reason)
+    return found
+
+
+def memory_record(scope: MemoryScope, row: Row) -> MemoryRecord:
+    """Return the memory of a row: the columns of ``MemoryStatements.list``."""
+    return MemoryRecord(
+        scope=scope,
+        key=row[0],
+        expires_at_us=row[1],
+        retention=row[2],
+        created_at_us=row[3],
+        updated_at_us=row[4],
+        payload=_payload(row, 5, f"memory {row[0]!a} of {scope.kind} {scope.owner_id!a}"),
+    )
+
+
+def _message_record(session_id: str, row: Row) -> MessageRecord:
+    return MessageRecord(
+        position=row[1],
+        message_id=row[2],
+        role=row[3],
+        created_at_us=row[4],
+        payload=_payload(row, 5, f"message {row[1]} of session {session_id!a}"),
+    )
+
+
+def _payload(row: Row, place: int, key: str) -> Payload:
+    """Return the payload whose tag, text and bytes begin at a place of a row."""
+    tag, text, data = row[place], row[place + 1], row[place + 2]
+    if tag is None or (text is None) == (data is None):
+        raise _damaged(key, "it has no payload, or two")
+    return Payload(tag, text.encode() if data is None else data)
+
+
+def _payload_values(payload: Payload) -> dict[str, Any]:
+    text, data = _stored(payload)
+    return {"make": payload.tag, "data": text, "bytes": data}
+
+
+def _stored(payload: Payload) -> tuple[str | None, bytes | None]:
+    """Return what goes into the text column and what into the bytes column; one of them is None."""
+    if not payload.is_text or b"\0" in payload.data:
+        return None, payload.data
+    try:
+        return payload.data.decode(), None
+    except UnicodeDecodeError:  # the tag promises too much; the bytes are kept all the same
+        return None, payload.data
+
+
+def _damaged(key: str, reason: str) -> CorruptRecordError:
+    return CorruptRecordError(backend=BACKEND, key=key, reason=reason)

@@ -1,0 +1,171 @@
+"""The address of a PostgreSQL database, with the options that are ours and not the server's."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import attrs
+
+from luminoracore_sdk.domain.errors import ConfigurationError
+
+__all__ = ["DEFAULT_POOL_SIZE", "MAX_PREFIX_LENGTH", "Address", "Place", "checked_place", "checked_pool_size"]
+
+DEFAULT_POOL_SIZE = 10
+
+MAX_PREFIX_LENGTH = 32
+"""Longest table prefix: PostgreSQL cuts names at 63 bytes, and the longest of ours has 30."""
+
+_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
+_OURS = frozenset({"schema", "table_prefix", "pool_size", "prepared_statements", "pgbouncer"})
+_SECRET = frozenset({"password", "sslpassword"})
+_TRUTHS = {
+    "true": True,
+    "1": True,
+    "on": True,
+    "yes": True,
+    "false": False,
+    "0": False,
+    "off": False,
+    "no": False,
+}
+_MAX_POOL_SIZE = 10_000
+_NAME_BYTES = 63
+_ENCODE = "write %40, %2F, %3F and %23 for the characters @ / ? # of a name or password"
+
+
+@attrs.frozen
+class Address:
+    """A parsed URL.
+
+    Attributes:
+        dsn: What asyncpg takes; holds the password.
+        shown: The address without any password.
+        schema: From the URL; None: not said.
+        table_prefix: From the URL; None: not said.
+        pool_size: From the URL; None: not said.
+        prepared_statements: False: the connections go through a pooler that shares them between clients.
+    """
+
+    dsn: str = attrs.field(repr=False)
+    shown: str
+    schema: str | None = None
+    table_prefix: str | None = None
+    pool_size: int | None = None
+    prepared_statements: bool = True
+
+    @classmethod
+    def of(cls, url: str) -> "Address":
+        """Take a URL apart.
+
+        Raises:
+            ConfigurationError: It cannot work; the text shows nothing of it that may be secret.
+        """
+        try:
+            parts = urlsplit(url)
+            query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        except ValueError:  # its text may quote the password
+            raise _refused(f"it cannot be read; {_ENCODE}") from None
+        if parts.scheme not in _SCHEMES:
+            raise _refused(f"it begins with one of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}")
+        login, _, hosts = parts.netloc.rpartition("@")
+        if "@" in login or "@" in parts.path or "#" in url:
+            raise _refused(_ENCODE)
+        _check_ports(hosts)
+        ours = {name: value for name, value in query if name in _OURS}
+        rest = [(name, value) for name, value in query if name not in _OURS]
+        for name, _value in rest:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name):
+                raise _refused("a parameter has a name that no setting of PostgreSQL has")
+        public = [(name, value) for name, value in rest if name not in _SECRET]
+        user = login.partition(":")[0]
+        return cls(
+            dsn=_joined(parts.netloc, parts.path, rest),
+            shown=_joined(f"{user}@{hosts}" if user else hosts, parts.path, public),
+            schema=ours.get("schema"),
+            table_prefix=ours.get("table_prefix"),
+            pool_size=_pool_size(ours),
+            prepared_statements=_prepared_statements(ours),
+        )
+
+
+@attrs.frozen
+class Place:
+    """Where the tables are.
+
+    Attributes:
+        schema: None: where the role's ``search_path`` leads.
+        prefix: Of the names of the tables.
+    """
+
+    schema: str | None = None
+    prefix: str = ""
+
+    def address(self, shown: str) -> str:
+        """Return an address without password with this place among its parameters."""
+        given = {"schema": self.schema, "table_prefix": self.prefix or None}
+        ours = urlencode({name: value for name, value in given.items() if value is not None})
+        return f"{shown}{'&' if '?' in shown else '?'}{ours}" if ours else shown
+
+
+def checked_place(schema: str | None, prefix: str) -> Place:
+    """Return a place whose names PostgreSQL takes.
+
+    Raises:
+        ConfigurationError: It would not.
+    """
+    if schema is not None:
+        too_long = len(schema.encode(errors="replace")) > _NAME_BYTES
+        if not schema or too_long or not schema.isprintable() or schema.startswith("pg_"):
+            raise ConfigurationError(
+                f"schema {schema[:80]!a} is refused: 1 to {_NAME_BYTES} bytes of printable text, not pg_…"
+            )
+    if not re.fullmatch(rf"[A-Za-z0-9_]{{0,{MAX_PREFIX_LENGTH}}}", prefix):
+        raise ConfigurationError(
+            f"table_prefix {prefix[:80]!a} is refused: up to {MAX_PREFIX_LENGTH} letters, digits and _"
+        )
+    return Place(schema=schema, prefix=prefix)
+
+
+def _joined(netloc: str, path: str, query: list[tuple[str, str]]) -> str:
+    return f"postgresql://{netloc}{path}{'?' if query else ''}{urlencode(query)}"
+
+
+def _check_ports(hosts: str) -> None:
+    for host in hosts.split(","):
+        _, colon, port = host.rpartition("]")[2].rpartition(":")
+        if colon and not (port.isascii() and port.isdigit()):
+            raise _refused(f"a port is not a number; {_ENCODE}")
+
+
+def _pool_size(ours: Mapping[str, str]) -> int | None:
+    if (given := ours.get("pool_size")) is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,5}", given):
+        raise _refused("pool_size is not a number")
+    return checked_pool_size(int(given))
+
+
+def checked_pool_size(size: int) -> int:
+    """Return a number of connections that a pool can have."""
+    if not 1 <= size <= _MAX_POOL_SIZE:
+        raise ConfigurationError(f"pool_size is 1 to {_MAX_POOL_SIZE} connections, not {size!r}")
+    return size
+
+
+def _prepared_statements(ours: Mapping[str, str]) -> bool:
+    prepared = [_truth(ours, "prepared_statements")] if "prepared_statements" in ours else []
+    if "pgbouncer" in ours:
+        prepared.append(not _truth(ours, "pgbouncer"))
+    if len(set(prepared)) == 2:
+        raise _refused("prepared_statements and pgbouncer contradict each other")
+    return prepared[0] if prepared else True
+
+
+def _truth(ours: Mapping[str, str], name: str) -> bool:
+    if (value := _TRUTHS.get(ours[name].lower())) is None:
+        raise _refused(f"{name} is true or false")
+    return value
+
+
+def _refused(reason: str) -> ConfigurationError:
+    return ConfigurationError(f"the PostgreSQL URL is refused: {reason}")

@@ -1,0 +1,115 @@
+"""redis-py's errors in the words of the storage port."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import exceptions as driver
+
+from luminoracore_sdk.adapters.storage.redis_records import BACKEND, damaged
+from luminoracore_sdk.domain.errors import (
+    LuminoraCoreSDKError,
+    StorageAccessError,
+    StorageBusyError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
+
+__all__ = ["connecting", "from_reply", "talking"]
+
+_Kind = type[StorageUnavailableError]
+
+# What a server says when it does not do what was asked; nothing was changed then.
+_REFUSALS: tuple[tuple[type[Exception], _Kind], ...] = (
+    (driver.AuthenticationError, StorageAccessError),
+    (driver.AuthorizationError, StorageAccessError),
+    (driver.NoPermissionError, StorageAccessError),
+    (driver.BusyLoadingError, StorageBusyError),
+    (driver.MaxConnectionsError, StorageBusyError),
+    (driver.OutOfMemoryError, StorageFullError),
+    (driver.ReadOnlyError, StorageReadOnlyError),
+    (driver.ClusterDownError, StorageUnavailableError),  # with MasterDownError
+    (driver.ClusterCrossSlotError, StorageUnavailableError),
+    (driver.RedisClusterException, StorageUnavailableError),
+)
+
+# The same by the first word. Redis 6.2 puts the answer of a command within a script behind words of its own.
+_WORDS: dict[str, _Kind] = {
+    "BUSY": StorageBusyError,
+    "LOADING": StorageBusyError,
+    "TRYAGAIN": StorageBusyError,
+    "OOM": StorageFullError,
+    "READONLY": StorageReadOnlyError,
+    "NOPERM": StorageAccessError,
+    "NOAUTH": StorageAccessError,
+    "WRONGPASS": StorageAccessError,
+    "MISCONF": StorageUnavailableError,
+    "NOREPLICAS": StorageUnavailableError,
+    "MASTERDOWN": StorageUnavailableError,
+    "CLUSTERDOWN": StorageUnavailableError,
+}
+
+_NO_CONNECTION = ("max number of clients", "No connection available", "Too many connections")
+
+
+@contextmanager
+def connecting(seconds: float) -> Iterator[None]:
+    """Translate what happens before a request is sent, when nothing can have been changed."""
+    try:
+        yield
+    except (TimeoutError, driver.TimeoutError) as exc:
+        raise StorageUnavailableError(BACKEND, f"no connection within {seconds:g} s") from exc
+    except driver.ResponseError as exc:
+        # of AUTH or SELECT; that a database is not there is told without a word for it at the beginning
+        raise _refusal(exc) or StorageAccessError(BACKEND, str(exc)) from exc
+    except (driver.RedisError, driver.RedisClusterException) as exc:
+        raise _refusal(exc) or StorageUnavailableError(BACKEND, str(exc)) from exc
+
+
+@contextmanager
+def talking(seconds: float, *, in_doubt: bool) -> Iterator[None]:
+    """Translate what happens between a request and its answer.
+
+    Args:
+        seconds: The time limit, for the text.
+        in_doubt: Whether the request writes.
+    """
+    try:
+        yield
+    except (TimeoutError, driver.TimeoutError) as exc:
+        raise StorageTimeoutError(BACKEND, f"no answer within {seconds:g} s", in_doubt=in_doubt) from exc
+    except (driver.RedisError, driver.RedisClusterException) as exc:
+        raise _refusal(exc) or StorageUnavailableError(BACKEND, str(exc), in_doubt=in_doubt) from exc
+
+
+def from_reply(exc: driver.ResponseError, *, in_doubt: bool) -> LuminoraCoreSDKError:
+    """Return the error for an answer that is one.
+
+    Args:
+        exc: The answer.
+        in_doubt: Whether the request writes; for answers that nobody expects.
+    """
+    text = str(exc)
+    if "WRONGTYPE" in text:
+        return damaged("a key of the store", f"it holds another kind of value ({text})")
+    return _refusal(exc) or StorageUnavailableError(BACKEND, f"the server says: {text}", in_doubt=in_doubt)
+
+
+def _refusal(exc: Exception) -> StorageUnavailableError | None:
+    if isinstance(exc.__context__, driver.ReadOnlyError):  # by sentinels; the next connection is another's
+        return StorageUnavailableError(BACKEND, str(exc))
+    if isinstance(exc, (driver.TryAgainError, driver.AskError)):  # with MovedError
+        return StorageBusyError(BACKEND, "the cluster is still moving the slot of a key to another node")
+    for given, kind in _REFUSALS:
+        if isinstance(exc, given):
+            return kind(BACKEND, str(exc) or "no free connection")
+    if isinstance(exc, driver.ResponseError):
+        words = str(exc).replace("-", " ").split()
+        for word in words[:1] if words[:1] != ["Error"] else words:
+            if word in _WORDS:
+                return _WORDS[word](BACKEND, str(exc))
+    text = str(exc)
+    if any(words in text for words in _NO_CONNECTION):
+        return StorageBusyError(BACKEND, text)
+    return None

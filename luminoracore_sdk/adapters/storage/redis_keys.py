@@ -1,0 +1,113 @@
+"""The names of what the Redis backend keeps: keys, and the members of its indexes.
+
+A session lives in one of the store's buckets. All its keys and the bucket's index carry the bucket's
+number as their hash tag, so that one script may write all of them on a cluster too. Ids stand last in a
+key, behind the hash tag, so that none can reach out of its place, whatever characters it holds.
+"""
+
+from typing import NamedTuple
+from zlib import crc32
+
+import attrs
+
+from luminoracore_sdk.application.ports.records import MemoryScope
+
+__all__ = ["IndexEntry", "Keyspace", "SessionKeys", "bounds", "memory_entry", "stamp", "unstamp"]
+
+_BIAS = 2**63
+
+
+def stamp(microseconds: int) -> bytes:
+    """Return a time as 16 hexadecimal digits, which sort as the times do; beyond 64 bits, the nearest."""
+    return b"%016x" % max(0, min(microseconds + _BIAS, 2 * _BIAS - 1))
+
+
+def unstamp(digits: bytes) -> int:
+    """Return the time of a stamp.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return int(digits, 16) - _BIAS
+
+
+class SessionKeys(NamedTuple):
+    """The keys of one session and its bucket's index, in the order in which the scripts take them."""
+
+    session: bytes
+    messages: bytes
+    ids: bytes
+    memories: bytes
+    retention: bytes
+    bucket_index: bytes
+
+
+class IndexEntry(NamedTuple):
+    """A session as an index lists it; entries sort as listings do."""
+
+    created: bytes
+    session_id: bytes
+
+    @classmethod
+    def of(cls, member: bytes) -> "IndexEntry":
+        """Return the entry of an index member of the kinds a, u and t."""
+        _, created, session_id = member.rsplit(b"\0", 2)
+        return cls(created, session_id)
+
+
+@attrs.frozen
+class Keyspace:
+    """The keys of one store.
+
+    Attributes:
+        prefix: Begins every key; holds no brace.
+        buckets: Into how many parts the store is divided.
+    """
+
+    prefix: str
+    buckets: int
+
+    @property
+    def meta(self) -> bytes:
+        """The hash with the schema version and the number of buckets."""
+        return f"{self.prefix}meta".encode()
+
+    def index(self, bucket: int) -> bytes:
+        """Return the key of a bucket's index."""
+        return f"{self.prefix}{{{bucket}}}:index".encode()
+
+    def session(self, session_id: str) -> SessionKeys:
+        """Return the keys of a session."""
+        name = session_id.encode()
+        bucket = crc32(name) % self.buckets
+        return SessionKeys(
+            session=self._key(bucket, "session", name),
+            messages=self._key(bucket, "messages", name),
+            ids=self._key(bucket, "ids", name),
+            memories=self._key(bucket, "memories", name),
+            retention=self._key(bucket, "retention", name),
+            bucket_index=self.index(bucket),
+        )
+
+    def memories(self, scope: MemoryScope) -> tuple[bytes, ...]:
+        """Return the keys for scripts on memories; the last three: memories, their order, the index."""
+        if scope.kind == "session":
+            return self.session(scope.owner_id)
+        name = scope.owner_id.encode()
+        bucket = crc32(name) % self.buckets
+        kinds = ("user-memories", "user-retention")
+        return (*(self._key(bucket, kind, name) for kind in kinds), self.index(bucket))
+
+    def _key(self, bucket: int, kind: str, name: bytes) -> bytes:
+        return f"{self.prefix}{{{bucket}}}:{kind}:".encode() + name
+
+
+def bounds(beginning: bytes) -> tuple[bytes, bytes]:
+    """Return the range of the index members that begin with a text, which ends with NUL, for ZRANGE."""
+    return b"[" + beginning, b"(" + beginning[:-1] + b"\1"
+
+
+def memory_entry(member: bytes) -> tuple[MemoryScope, bytes, bytes]:
+    """Return scope, expiry (a stamp) and key of an index member of the kind m."""
+    _, kind, owner, expires, key = member.split(b"\0")
+    return MemoryScope("user" if kind == b"u" else "session", owner.decode()), expires, key

@@ -1,0 +1,291 @@
+"""The steps of a copy: what the target has is compared, what it lacks is written, all of it is read again."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import attrs
+
+from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.codec import ValueCodec
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    SessionRecord,
+)
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.session_digest import Digest, RecordLines, line
+from luminoracore_sdk.domain.errors import (
+    ConflictError,
+    CorruptRecordError,
+    PayloadTooLargeError,
+    SessionNotFoundError,
+    StorageError,
+)
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.values import to_microseconds
+
+__all__ = ["Brought", "DifferentError", "MeanwhileError", "Original", "Transfer"]
+
+CHUNK = 200
+"""Messages that are in memory at a time."""
+
+Memories = Mapping[str, tuple[MemoryRecord, bytes]]
+"""By key: a memory and its line."""
+
+
+class DifferentError(StorageError):
+    """The target has something else under that id."""
+
+
+class MeanwhileError(StorageError):
+    """Somebody else writes to what is being copied."""
+
+
+@contextmanager
+def _in_target() -> Iterator[None]:
+    try:
+        yield
+    except CorruptRecordError as exc:
+        raise DifferentError(f"in the target: {exc}") from exc
+    except (ConflictError, SessionNotFoundError) as exc:
+        raise MeanwhileError(f"is written by somebody else in the target: {exc}") from exc
+
+
+@attrs.frozen(kw_only=True)
+class Original:
+    """A session as the source has it, messages left out.
+
+    Attributes:
+        record: Its header.
+        fields: Those of the header that must be equal.
+        memories: Of its own scope.
+    """
+
+    record: SessionRecord
+    fields: JSONObject
+    memories: Memories
+
+
+@attrs.frozen(kw_only=True)
+class Brought:
+    """What a step found and left.
+
+    Attributes:
+        was_there: Whether the target had something.
+        lacked: Whether something was lacking.
+        messages: Of the session.
+        memories: Of the session or user.
+        digest: Of the content that both stores have (when nothing is written: would have).
+    """
+
+    was_there: bool
+    lacked: bool
+    messages: int = 0
+    memories: int
+    digest: str
+
+
+class Transfer:
+    """Takes one session, or one user's memory, from a source to a target.
+
+    Args:
+        source: Only read.
+        target: Written, unless ``writes`` is False.
+        values: Decodes payloads.
+        clock: Tells what has expired.
+        writes: False: read and compare only.
+    """
+
+    def __init__(
+        self,
+        source: SessionStorage,
+        target: SessionStorage,
+        *,
+        values: ValueCodec,
+        clock: Clock,
+        writes: bool,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._clock = clock
+        self._writes = writes
+        self._source_lines = RecordLines(values, backend=source.backend)
+        self._target_lines = RecordLines(values, backend=target.backend)
+
+    # -- sessions --------------------------------------------------------------------------------
+
+    async def original(self, session_id: str) -> Original | None:
+        """Return a session of the source, or None."""
+        record = await self._source.find_session(session_id)
+        if record is None:
+            return None
+        return Original(
+            record=record,
+            fields=self._source_lines.header(record),
+            memories=await self._memories_of_source(MemoryScope("session", session_id)),
+        )
+
+    async def bring(self, original: Original) -> Brought:
+        """Make the target's session equal to the source's, if it is nothing or the beginning of it.
+
+        Raises:
+            DifferentError: There is another one; it is left as it is.
+            MeanwhileError: Somebody else writes one of the two.
+            CorruptRecordError: The source's cannot be read; a target's that was begun here is deleted.
+            PayloadTooLargeError: The target refuses a record; likewise.
+            SessionNotFoundError: The source's is there no more; likewise.
+        """
+        record = original.record
+        with _in_target():
+            found = await self._target.find_session(record.session_id)
+        missing = await self._missing(original, found)
+        try:
+            if found is None and self._writes:
+                with _in_target():
+                    await self._target.put_session(record, expected_version=0)
+            digest = await self._carry(original, have=found.last_position if found else 0)
+            await self._put(original.memories, missing)
+        except (CorruptRecordError, PayloadTooLargeError, SessionNotFoundError):
+            if found is None and self._writes:
+                await self._target.delete_session(record.session_id)
+            raise
+        lacked = found is None or bool(missing) or found.last_position < record.last_position
+        return Brought(
+            was_there=found is not None,
+            lacked=lacked,
+            messages=record.last_position,
+            memories=len(original.memories),
+            digest=await self._proved_session(original, digest, is_written=lacked and self._writes),
+        )
+
+    async def _missing(self, original: Original, found: SessionRecord | None) -> list[str]:
+        """Return the keys that the target's session lacks, if nothing else but messages is missing."""
+        if found is None:
+            return self._lacking(original.memories, {})
+        record = original.record
+        with _in_target():
+            theirs = self._target_lines.header(found)
+            memories = await self._memories_of_target(MemoryScope("session", record.session_id))
+        # lines and not ==, for which 1, 1.0 and True are the same
+        if names := [name for name, value in theirs.items() if line(value) != line(original.fields[name])]:
+            raise DifferentError(f"differs in: {', '.join(names)}")
+        if found.last_position > record.last_position:
+            raise DifferentError(f"has {found.last_position} messages, not {record.last_position}")
+        return self._lacking(original.memories, memories)
+
+    async def _carry(self, original: Original, *, have: int) -> Digest:
+        """Compare the messages that the target has, append the others; returns the digest up to them."""
+        session_id, last = original.record.session_id, original.record.last_position
+        digest, position = Digest("session", *original.fields.values()), 0
+        while position < last:
+            span = MessageRange(after=position, before=last + 1, limit=CHUNK)
+            chunk = await self._source.read_messages(session_id, span)
+            if not chunk:
+                raise MeanwhileError("is shortened in the source by somebody else")
+            lines = [self._source_lines.message(session_id, message) for message in chunk]
+            digest.add(lines)
+            there = await self._same(session_id, lines, position) if position < have else 0
+            if self._writes and there < len(chunk):
+                with _in_target():
+                    await self._target.append_messages(
+                        session_id, chunk[there:], expected_last=position + there
+                    )
+            position += len(chunk)
+        return digest
+
+    async def _same(self, session_id: str, lines: list[bytes], position: int) -> int:
+        """Return how many messages above a position are there; they are equal to the lines."""
+        span = MessageRange(after=position, limit=len(lines))
+        with _in_target():
+            there = await self._target.read_messages(session_id, span)
+            theirs = [self._target_lines.message(session_id, message) for message in there]
+        for number, (ours, other) in enumerate(zip(lines, theirs, strict=False), position + 1):
+            if ours != other:
+                raise DifferentError(f"differs in message {number}")
+        return len(theirs)
+
+    async def _proved_session(self, original: Original, digest: Digest, *, is_written: bool) -> str:
+        """Return the whole digest; one that was written is read again and must have it too."""
+        if not is_written:
+            return digest.with_lines(self._living(original.memories).values())
+        session_id = original.record.session_id
+        with _in_target():
+            found = await self._target.find_session(session_id)
+            if found is None:
+                raise SessionNotFoundError(session_id, backend=self._target.backend)
+            written = Digest("session", *self._target_lines.header(found).values())
+            async for message in self._target.stream_messages(session_id, chunk=CHUNK):
+                written.add([self._target_lines.message(session_id, message)])
+            memories = await self._memories_of_target(MemoryScope("session", session_id))
+        return self._proved(digest, original.memories, written, memories)
+
+    # -- users -----------------------------------------------------------------------------------
+
+    async def bring_user(self, user_id: str) -> Brought:
+        """Give the target what is remembered about a user, if what it has is part of that.
+
+        Raises:
+            DifferentError: It has something else; that is left as it is.
+            MeanwhileError: Somebody else writes it.
+            CorruptRecordError: The source's cannot be read; nothing was written.
+            PayloadTooLargeError: The target refuses a record.
+        """
+        scope, digest = MemoryScope("user", user_id), Digest("user", user_id)
+        ours = await self._memories_of_source(scope)
+        with _in_target():
+            theirs = before = await self._memories_of_target(scope)
+        missing = self._lacking(ours, before)
+        if missing and self._writes:
+            await self._put(ours, missing)
+            with _in_target():
+                theirs = await self._memories_of_target(scope)
+        is_written = bool(missing) and self._writes
+        return Brought(
+            was_there=bool(before),
+            lacked=bool(missing),
+            memories=len(ours),
+            digest=self._proved(digest, ours, digest, theirs if is_written else ours),
+        )
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    async def _memories_of_source(self, scope: MemoryScope) -> Memories:
+        found = await self._source.list_memories(scope)
+        return {memory.key: (memory, self._source_lines.memory(memory)) for memory in found}
+
+    async def _memories_of_target(self, scope: MemoryScope) -> Memories:
+        found = await self._target.list_memories(scope)
+        return {memory.key: (memory, self._target_lines.memory(memory)) for memory in found}
+
+    def _living(self, memories: Memories, now_us: int | None = None) -> dict[str, bytes]:
+        """Return the lines of what has not expired since it was read."""
+        now = to_microseconds(self._clock.now()) if now_us is None else now_us
+        return {
+            key: own_line
+            for key, (memory, own_line) in memories.items()
+            if memory.expires_at_us is None or memory.expires_at_us > now
+        }
+
+    def _lacking(self, ours: Memories, theirs: Memories) -> list[str]:
+        now_us = to_microseconds(self._clock.now())
+        wanted, there = self._living(ours, now_us), self._living(theirs, now_us)
+        for key, own_line in there.items():
+            if wanted.get(key) != own_line:
+                raise DifferentError(f"differs in what is remembered as {key!a}")
+        return [key for key in wanted if key not in there]
+
+    async def _put(self, memories: Memories, keys: Iterable[str]) -> None:
+        """Write memories in the order in which they were updated, which decides what a full scope loses."""
+        chosen = [memories[key][0] for key in keys] if self._writes else []
+        for memory in sorted(chosen, key=lambda memory: (memory.updated_at_us, memory.key)):
+            with _in_target():
+                await self._target.put_memory(memory)
+
+    def _proved(self, digest: Digest, ours: Memories, written: Digest, theirs: Memories) -> str:
+        now_us = to_microseconds(self._clock.now())
+        wanted = digest.with_lines(self._living(ours, now_us).values())
+        found = written.with_lines(self._living(theirs, now_us).values())
+        if found != wanted:
+            raise MeanwhileError("did not come back equal when it was read again")
+        return found

@@ -1,0 +1,65 @@
+"""``luminora migrate``: the layout of a store, brought up to date."""
+
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
+from luminoracore_sdk.cli.desk import Desk
+from luminoracore_sdk.cli.stores import NoStoreError, missing_path, untouched
+from luminoracore_sdk.domain.errors import SchemaVersionError
+
+__all__ = ["migrate"]
+
+_SQL = (StorageType.SQLITE, StorageType.POSTGRES)
+
+
+@runtime_checkable
+class Migrating(Protocol):
+    """A storage whose layout can be brought up to date."""
+
+    async def migrate(self) -> int:
+        """Make the tables, or bring them up to date; returns the version of the layout."""
+        ...
+
+
+def migrate(desk: Desk) -> None:
+    """Make the tables of a store, or bring old ones up to date."""
+    storage = attrs.evolve(desk.container.settings().storage, compression_enabled=False)
+    path = missing_path(storage)
+    if path is not None and storage.storage_type not in _SQL:
+        raise NoStoreError(path)
+    before = "no tables" if path is not None else desk.run(_found(untouched(storage)))
+    after = desk.run(_migrated(storage))
+    if desk.options.as_json:
+        desk.write_json({"store": desk.store_name, "before": before, "after": after})
+    elif storage.storage_type not in _SQL:
+        desk.say(f"a {storage.storage_type!s} store has no tables to bring up to date: layout {after}")
+    elif before == after:
+        desk.say(f"schema version {after} already: nothing was changed")
+    else:
+        desk.say(f"schema version: {before} before, {after} now")
+
+
+async def _found(config: StorageConfig) -> object:
+    """Return the version that a store has, or what it has in place of one."""
+    from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
+
+    try:
+        async with create_storage(config) as storage:
+            return await storage.schema_version()
+    except SchemaVersionError as exc:
+        return exc.found
+
+
+async def _migrated(config: StorageConfig) -> int:
+    from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
+
+    storage = create_storage(config)
+    if isinstance(storage, Migrating):
+        try:
+            return await storage.migrate()
+        finally:
+            await storage.close()
+    async with storage:
+        return await storage.schema_version()

@@ -1,0 +1,89 @@
+"""Stores as the user names them: whether one is there, what it is called, whether two are one."""
+
+import os
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import attrs
+
+from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
+from luminoracore_sdk.cli.render import public_url
+from luminoracore_sdk.domain.errors import StorageError
+
+__all__ = [
+    "NoStoreError",
+    "existing",
+    "is_same_store",
+    "is_server",
+    "missing_path",
+    "store_name",
+    "untouched",
+]
+
+_FILES = (StorageType.JSON, StorageType.SQLITE)
+_SQL = (StorageType.SQLITE, StorageType.POSTGRES)
+_PORTS = {StorageType.REDIS: 6379, StorageType.POSTGRES: 5432, StorageType.MONGODB: 27017}
+
+
+class NoStoreError(StorageError):
+    """There is no store where it was looked for, and the command is none that makes one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"no store at {path}; chat and import make one")
+
+
+def missing_path(storage: StorageConfig) -> Path | None:
+    """Return where a store of files should be and is not; an empty folder is none yet."""
+    if storage.storage_type not in _FILES:
+        return None
+    path = storage.path
+    is_empty_folder = storage.storage_type is StorageType.JSON and path.is_dir() and not any(path.iterdir())
+    return path if is_empty_folder or not path.exists() else None
+
+
+def existing(storage: StorageConfig) -> StorageConfig:
+    """Return the configuration that opens a store only if it is there, and changes nothing of its layout.
+
+    Raises:
+        NoStoreError: There is no file or folder.
+    """
+    if (path := missing_path(storage)) is not None:
+        raise NoStoreError(path)
+    return untouched(storage)
+
+
+def untouched(storage: StorageConfig) -> StorageConfig:
+    """Return the configuration that refuses a database without tables, or with old ones."""
+    return attrs.evolve(storage, auto_create_tables=False) if storage.storage_type in _SQL else storage
+
+
+def is_server(storage: StorageConfig) -> bool:
+    """Tell whether a store is a server."""
+    return storage.storage_type in _PORTS
+
+
+def store_name(storage: StorageConfig) -> str:
+    """Return what a store is called, without a password."""
+    if storage.storage_type in _FILES:
+        return f"{storage.storage_type}: {storage.path}"
+    return public_url(storage.connection_string or f"{storage.storage_type}://")
+
+
+def is_same_store(one: StorageConfig, other: StorageConfig) -> bool:
+    """Tell whether two configurations name one store, as far as their text and the file system say.
+
+    Two names of one host are not recognised; to copy between them is a waste of time and nothing else.
+    """
+    if one.storage_type is not other.storage_type:
+        return False
+    if one.storage_type in _FILES:
+        return os.path.realpath(one.path) == os.path.realpath(other.path)
+    return one.storage_type is StorageType.MEMORY or _place(one) == _place(other)
+
+
+def _place(storage: StorageConfig) -> tuple[object, ...]:
+    parts = urlsplit(storage.connection_string or "")
+    hosts = parts.netloc.rpartition("@")[2].lower().replace("localhost", "127.0.0.1").split(",")
+    port = f":{_PORTS[storage.storage_type]}"
+    path = parts.path.strip("/") or ("0" if storage.storage_type is StorageType.REDIS else "")
+    return sorted(host.removesuffix(port) for host in hosts), path, sorted(parse_qsl(parts.query))

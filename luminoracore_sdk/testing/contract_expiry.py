@@ -1,0 +1,227 @@
+"""The contract: sessions with a time to live."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Purged, SessionQuery
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
+from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.testing.contract_base import ContractBase
+
+__all__ = ["ExpiryContract"]
+
+_ALL = MessageRange()
+
+
+class ExpiryContract(ContractBase):
+    """Sessions with a time to live: gone when it is over, wherever one looks."""
+
+    async def begin_expiring(self, storage: SessionStorage, clock: ManualClock) -> None:
+        """Put session ``s`` with two messages and a memory, and let its 10 s pass."""
+        await storage.put_session(session_record("s", user_id="u", tags=("t",), ttl_us=10_000_000))
+        await storage.append_messages("s", message_records(2))
+        await storage.put_memory(memory_record("k"))
+        clock.advance(10)
+
+    async def test_a_session_lives_until_the_last_microsecond_of_its_ttl(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
+        await storage.put_session(session_record(ttl_us=5))
+        clock.advance_us(4)
+        assert await storage.session_exists("s") is True
+        clock.advance_us(1)
+        assert await storage.session_exists("s") is False
+
+    async def test_an_expired_session_is_absent_from_every_read(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
+        await self.begin_expiring(storage, clock)
+        assert await storage.find_session("s") is None
+        assert await storage.load_session("s") is None
+        assert await storage.list_sessions() == []
+        assert (await storage.query_sessions(SessionQuery(user_id="u", tag="t"))).sessions == ()
+        assert await storage.find_memory(MemoryScope("session", "s"), "k") is None
+        assert await storage.list_memories(MemoryScope("session", "s")) == []
+        with pytest.raises(SessionNotFoundError):
+            await storage.read_messages("s", _ALL)
+
+    async def test_an_expired_session_is_absent_for_every_write(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
+        await self.begin_expiring(storage, clock)
+        assert await storage.delete_memory(MemoryScope("session", "s"), "k") is False
+        assert await storage.clear_memories(MemoryScope("session", "s")) == 0
+        with pytest.raises(SessionNotFoundError):
+            await storage.append_messages("s", message_records(1))
+        with pytest.raises(SessionNotFoundError):
+            await storage.truncate_messages("s", after=0)
+        with pytest.raises(SessionNotFoundError):
+            await storage.put_memory(memory_record("k"))
+        with pytest.raises(ConflictError):
+            await storage.put_session(session_record(), expected_version=1)
+        assert await storage.delete_session("s") is False
+
+    async def test_a_put_over_an_expired_session_starts_empty(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
+        await self.begin_expiring(storage, clock)
+        stored = await storage.put_session(session_record(), expected_version=0)
+        assert (stored.version, stored.last_position, stored.created_at_us) == (1, 0, clock.now_us)
+        assert await storage.read_messages("s", _ALL) == []
+        assert await storage.list_memories(MemoryScope("session", "s")) == []
+        assert (await storage.append_messages("s", message_records(1))).replayed is False
+        assert await storage.list_sessions() == ["s"]
+
+    async def test_put_append_and_truncate_slide_the_expiry(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
+        await storage.put_session(session_record(ttl_us=10_000_000))
+        clock.advance(9)
+        await storage.append_messages("s", message_records(2))
+        clock.advance(9)
+        await storage.truncate_messages("s", after=1)
+        clock.advance(9)
+        await storage.put_session(session_record(ttl_us=10_000_000))
+        clock.advance(9)
+        assert await storage.session_exists("s") is True
+        clock.advance(1)
+        assert await storage.session_exists("s") is False
+
+    async def test_reads_and_replays_do_not_slide_the_expiry(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
+        await storage.put_session(session_record(ttl_us=10_000_000))
+        await storage.append_messages("s", message_records(2))
+        before = await storage.find_session("s")
+        clock.advance(9)
+        assert (await storage.append_messages("s", message_records(2))).replayed is True
+        assert len(await storage.read_messages("s", _ALL)) == 2
+        assert await storage.find_session("s") == before
+        clock.advance(1)
+        assert await storage.session_exists("s") is False
+
+    async def test_purge_counts_what_it_removes(self, storage: SessionStorage, clock: ManualClock) -> None:
+        for session_id in ("gone-1", "gone-2"):
+            await storage.put_session(session_record(session_id, ttl_us=10_000_000))
+        await storage.put_session(session_record("stays", ttl_us=60_000_000))
+        await storage.append_messages("stays", message_records(2))
+        end = clock.now_us + 10_000_000
+        await storage.put_memory(memory_record("gone", owner="stays", expires_at_us=end))
+        await storage.put_memory(memory_record("stays", owner="stays", expires_at_us=end + 1))
+        await storage.put_memory(memory_record("gone", kind="user", expires_at_us=end))
+        assert await storage.purge_expired() == Purged(sessions=0, memories=0)
+        clock.advance(10)
+        assert await storage.purge_expired() == Purged(sessions=2, memories=2)
+        assert await storage.purge_expired() == Purged(sessions=0, memories=0)
+        assert await storage.list_sessions() == ["stays"]
+        assert len(await storage.read_messages("stays", _ALL)) == 2
+        left = await storage.list_memories(MemoryScope("session", "stays"))
+        assert [memory.key for memory in left] == ["stays"]
+
+    @pytest.mark.parametrize("year", [1990, 2500])
+    async def test_the_storages_clock_decides_and_not_the_computers(
+        self, storage: SessionStorage, clock: ManualClock, year: int
+    ) -> None:
+        clock.set(datetime(year, 1, 1, tzinfo=UTC))
+        end = clock.now_us + 10_000_000
+        await storage.put_session(session_record(ttl_us=10_000_000))
+        await storage.put_memory(memory_record("k", expires_at_us=end))
+        await storage.put_memory(memory_record("k", kind="user", expires_at_us=end))
+        session, user = MemoryScope("session", "s"), MemoryScope("user", "s")
+        clock.advance_us(9_999_999)
+        assert await storage.purge_expired() == Purged(sessions=0, memories=0)
+        assert await storage.list_sessions() == ["s"]
+        assert [len(await storage.list_memories(scope)) for scope in (session, user)] == [1, 1]
+        clock.advance_us(1)
+        assert await storage.list_sessions() == []
+        assert await storage.list_memories(user) == []
+        assert (await storage.purge_expired()).sessions == 1
+        assert await storage.list_memories(session) == []
+
+    @pytest.mark.parametrize(("ttl_us", "lives_us"), [(None, 10**17), (2**62, 10**17), (3, 2)])
+    async def test_a_put_replaces_the_time_to_live(
+        self, storage: SessionStorage, clock: ManualClock, ttl_us: int | None, lives_us: int
+    ) -> None:
+        await storage.put_session(session_record(ttl_us=10_000_000))
+        await storage.append_messages("s", message_records(1))
+        put = await storage.put_session(session_record(ttl_us=ttl_us))
+        clock.advance_us(lives_us)
+        assert put.ttl_us == ttl_us
+        assert await storage.find_session("s") == put
+        assert len(await storage.read_messages("s", _ALL)) == 1
+
+    async def test_an_append_in_the_last_microsecond_prolongs_what_the_session_holds(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
+        await storage.put_session(session_record(user_id="u", tags=("t",), ttl_us=10_000_000))
+        await storage.append_messages("s", message_records(2))
+        await storage.put_memory(memory_record("k"))
+        clock.advance_us(9_999_999)
+        await storage.append_messages("s", [message_record("m3")])
+        clock.advance_us(9_999_999)
+        assert len(await storage.read_messages("s", _ALL)) == 3
+        assert len(await storage.list_memories(MemoryScope("session", "s"))) == 1
+        (listed,) = (await storage.query_sessions(SessionQuery(user_id="u", tag="t"))).sessions
+        assert listed.last_position == 3
+
+    async def test_a_session_put_over_an_expired_one_is_listed_as_the_new_one_only(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
+        await self.begin_expiring(storage, clock)
+        await storage.put_session(session_record("s", user_id="v", tags=("x",)))
+        queries = [SessionQuery(user_id="u"), SessionQuery(tag="t")]
+        queries += [SessionQuery(user_id="v"), SessionQuery(tag="x"), SessionQuery()]
+        pages = [await storage.query_sessions(query) for query in queries]
+        assert [len(page.sessions) for page in pages] == [0, 0, 1, 1, 1]
+        assert await storage.purge_expired() == Purged(sessions=0, memories=0)
+
+    async def test_a_purged_session_leaves_nothing_for_one_of_its_name(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
+        await self.begin_expiring(storage, clock)
+        assert (await storage.purge_expired()).sessions == 1
+        stored = await storage.put_session(session_record(), expected_version=0)
+        assert (stored.version, stored.last_position) == (1, 0)
+        assert await storage.list_memories(MemoryScope("session", "s")) == []
+        assert (await storage.append_messages("s", message_records(2))).replayed is False
+
+    async def test_purges_at_once_count_each_session_once(
+        self, writers: list[SessionStorage], clock: ManualClock
+    ) -> None:
+        for number in range(20):
+            await writers[0].put_session(session_record(f"s{number}", ttl_us=5))
+        clock.advance_us(5)
+        purged = await asyncio.gather(
+            *(writers[number % len(writers)].purge_expired() for number in range(5))
+        )
+        assert sum(count.sessions for count in purged) == 20
+
+    async def test_sessions_put_again_during_a_purge_stay(
+        self, writers: list[SessionStorage], clock: ManualClock
+    ) -> None:
+        names = [f"s{number}" for number in range(20)]
+        for name in names:
+            await writers[0].put_session(session_record(name, ttl_us=5))
+            await writers[0].append_messages(name, message_records(1))
+        clock.advance_us(5)
+
+        async def put_again(name: str) -> int:
+            header = await writers[-1].put_session(session_record(name), expected_version=0)
+            await writers[-1].append_messages(name, message_records(2, prefix="again"))
+            return header.version
+
+        async def purge(storage: SessionStorage) -> int:
+            return (await storage.purge_expired()).sessions
+
+        puts = [put_again(name) for name in names]
+        first, last = purge(writers[0]), purge(writers[-1])
+        purged, *versions, purged_too = await asyncio.gather(first, *puts, last)
+        assert versions == [1] * 20
+        assert purged + purged_too <= 20
+        for name in names:
+            assert await self.ids(writers[0], name) == ["again1", "again2"]
+        assert sorted(await writers[-1].list_sessions()) == sorted(names)

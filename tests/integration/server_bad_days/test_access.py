@@ -1,0 +1,69 @@
+"""Servers that refuse: the password, the database, the right, the write, the memory."""
+
+from collections.abc import Awaitable, Callable
+
+import attrs
+import pytest
+
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import StorageAccessError
+from luminoracore_sdk.testing import memory_record, message_record, session_record
+from tests.support.bad_days import Place, assert_whole, failure, stored_ids
+
+_WRITES: list[Callable[[SessionStorage], Awaitable[object]]] = [
+    lambda storage: storage.put_session(session_record("new")),
+    lambda storage: storage.append_messages("s", [message_record("new")]),
+    lambda storage: storage.truncate_messages("s", after=0),
+    lambda storage: storage.put_memory(memory_record("new")),
+    lambda storage: storage.delete_session("s"),
+]
+
+
+async def test_a_wrong_password_is_refused_and_not_shown(place: Place) -> None:
+    storage = place.storage(attrs.evolve(place.account, password="wr0ng-and-secret"))
+    for call in (storage.open, lambda: storage.put_session(session_record())):
+        error = await failure(call())
+        assert (type(error), error.in_doubt) == (StorageAccessError, False)
+        assert "wr0ng" not in f"{error} {error.details} {error.__cause__!r}"
+
+
+async def test_a_user_that_is_not_there_is_refused(place: Place) -> None:
+    error = await failure(place.storage(attrs.evolve(place.account, user="nobody")).open())
+    assert (type(error), error.in_doubt) == (StorageAccessError, False)
+
+
+async def test_a_database_that_is_not_there_is_refused(place: Place) -> None:
+    if place.rig.missing_database is None:
+        pytest.skip("this server has one database only")
+    account = attrs.evolve(place.account, database=place.rig.missing_database)
+    error = await failure(place.storage(account).put_session(session_record()))
+    assert (type(error), error.in_doubt) == (StorageAccessError, False)
+
+
+async def test_a_user_without_rights_is_refused(place: Place) -> None:
+    storage = place.storage(attrs.evolve(place.account, user="powerless"))
+    error = await failure(storage.put_session(session_record()))
+    assert (type(error), error.in_doubt) == (StorageAccessError, False)
+
+
+async def test_a_user_who_may_only_read_can_read(place: Place) -> None:
+    owner = await place.begun()
+    await owner.append_messages("s", [message_record("m1")])
+    place.rig.allow_reading(place.account.place)
+    reader = place.storage(attrs.evolve(place.account, user="reader"))
+    assert await stored_ids(reader) == ["m1"]
+    for write in _WRITES:
+        error = await failure(write(reader))
+        # In doubt or not: Valkey refuses a command within a script, and could have done the one before it.
+        assert type(error) is StorageAccessError
+    assert await stored_ids(owner) == ["m1"]
+    assert await owner.list_sessions() == ["s"]
+
+
+async def test_a_right_that_is_given_later_is_used(place: Place) -> None:
+    storage = place.storage(attrs.evolve(place.account, user="reader"))
+    owner = await place.begun()
+    place.rig.allow_reading(place.account.place)
+    assert await storage.list_sessions() == ["s"]
+    await assert_whole(storage, 4)
+    await assert_whole(owner, 4)

@@ -1,0 +1,187 @@
+"""How the server carries out every command of the backend: by an index, and no further than needed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
+
+from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
+from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from tests.support.mongodb import MongoPlace, place
+
+__all__ = ["place"]
+
+_EXPLAINED = ("find", "aggregate", "update", "delete", "findAndModify")
+_SESSION_FIELDS = ("lsid", "$db", "$clusterTime", "txnNumber", "writeConcern", "$readPreference")
+
+
+class Recorder(CommandListener):
+    """Keeps the commands that a client sends."""
+
+    def __init__(self) -> None:
+        self.commands: list[dict[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name in (*_EXPLAINED, "insert"):
+            self.commands.append(
+                {name: value for name, value in event.command.items() if name not in _SESSION_FIELDS}
+            )
+
+    def succeeded(self, event: CommandSucceededEvent) -> None: ...
+
+    def failed(self, event: CommandFailedEvent) -> None: ...
+
+
+def stages(plan: object) -> Iterator[dict[str, Any]]:
+    """Yield every stage of an explanation, at any depth, but the plans that were rejected."""
+    if isinstance(plan, dict):
+        if "stage" in plan or "$lookup" in plan:
+            yield plan
+        for name, value in plan.items():
+            if name not in ("rejectedPlans", "command"):
+                yield from stages(value)
+    elif isinstance(plan, list):
+        for value in plan:
+            yield from stages(value)
+
+
+async def use_everything(storage: MongoDBStorage, place: MongoPlace) -> None:
+    """Make every call, in the forms that lead to different commands."""
+    await storage.put_session(session_record("s", user_id="u", tags=("t",)), expected_version=0)
+    await storage.put_session(session_record("s", user_id="u", tags=("t",)), expected_version=1)
+    await storage.append_messages("s", message_records(5))
+    await storage.append_messages("s", message_records(5, prefix="hinted"))
+    await storage.append_messages("s", message_records(5, prefix="hinted"))
+    await storage.truncate_messages("s", after=8)
+    await storage.truncate_messages("s", after=8)
+    await storage.append_messages("s", message_records(5, prefix="late"))
+    for span in (MessageRange(), MessageRange(after=4, limit=3), MessageRange(limit=2, newest=True)):
+        await storage.read_messages("s", span)
+    for query in (SessionQuery(), SessionQuery(newest_first=True, cursor=(place.clock.now_us, "z"))):
+        for user_id in (None, "u"):
+            for tag in (None, "t"):
+                await storage.query_sessions(attrs.evolve(query, user_id=user_id, tag=tag))
+    await storage.query_sessions(SessionQuery(created_after_us=1, created_before_us=2, cursor=(1, "a")))
+    for scope in (MemoryScope("session", "s"), MemoryScope("user", "u")):
+        await storage.put_memory(memory_record("k", kind=scope.kind, owner=scope.owner_id), max_entries=1)
+        await storage.put_memory(memory_record("k2", kind=scope.kind, owner=scope.owner_id), max_entries=1)
+        await storage.find_memory(scope, "k")
+        await storage.list_memories(scope)
+        await storage.delete_memory(scope, "k")
+        await storage.clear_memories(scope)
+    await storage.put_session(session_record("brief", ttl_us=1_000_000))
+    for prefix in ("a", "b"):
+        await storage.append_messages("brief", message_records(2, prefix=prefix))
+    place.clock.advance(1)
+    await storage.put_session(session_record("brief", ttl_us=1_000_000))
+    place.clock.advance(1)
+    await storage.purge_expired()
+    await storage.delete_session("s")
+
+
+async def test_no_command_looks_at_a_whole_collection(place: MongoPlace) -> None:
+    recorder = Recorder()
+    async with (
+        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
+        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
+    ):
+        for number in range(20):
+            await storage.put_session(session_record(f"other{number}", user_id="u", tags=("t",)))
+            await storage.append_messages(f"other{number}", message_records(3))
+        await storage.put_memory(memory_record("k", owner="other1"))
+        recorder.commands.clear()
+        await use_everything(storage, place)
+    explained = [command for command in recorder.commands if "insert" not in command]
+    assert {next(iter(command)) for command in explained} == set(_EXPLAINED)
+    assert len(explained) > 80
+    for command in explained:
+        found = list(stages(place.explain(command)))
+        names = {stage.get("stage") for stage in found}
+        assert names & {"COLLSCAN"} == set(), command
+        assert [
+            stage["collectionScans"] for stage in found if "$lookup" in stage if "collectionScans" in stage
+        ] in (
+            [],
+            [0],
+        ), command
+        assert names & {"IXSCAN", "IDHACK", "DISTINCT_SCAN", "EOF"}, command
+
+
+async def test_the_common_append_is_one_insert_and_one_look_by_id(place: MongoPlace) -> None:
+    recorder = Recorder()
+    async with (
+        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
+        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
+    ):
+        await storage.put_session(session_record())
+        await storage.append_messages("s", message_records(2, prefix="a"))
+        recorder.commands.clear()
+        await storage.append_messages("s", message_records(2, prefix="b"))
+        sent = {next(iter(command)): command for command in recorder.commands}
+    assert sorted(sent) == ["find", "insert"]
+    examined = place.explain(sent["find"])["executionStats"]
+    assert (examined["totalKeysExamined"], examined["totalDocsExamined"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("span", "most"),
+    [
+        (MessageRange(limit=4, newest=True), 3),
+        (MessageRange(after=1500, limit=4), 3),
+        (MessageRange(after=0, limit=4), 3),
+        (MessageRange(before=1000, limit=4, newest=True), 3),
+    ],
+)
+async def test_a_small_range_of_a_long_history_reads_a_few_batches(
+    place: MongoPlace, span: MessageRange, most: int
+) -> None:
+    recorder = Recorder()
+    async with (
+        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
+        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
+    ):
+        await storage.put_session(session_record())
+        for number in range(1000):
+            await storage.append_messages("s", message_records(2, prefix=f"{number}-"))
+        recorder.commands.clear()
+        assert len(await storage.read_messages("s", span)) == 4
+    examined = [
+        place.explain(command)["executionStats"]["totalDocsExamined"]
+        for command in recorder.commands
+        if "find" in command
+    ]
+    assert len(recorder.commands) <= 3
+    assert sum(examined) <= most + 1
+
+
+async def test_an_append_costs_the_same_whatever_the_history_holds(place: MongoPlace, tmp_path: Path) -> None:
+    costs = []
+    recorder = Recorder()
+    async with (
+        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
+        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
+    ):
+        await storage.put_session(session_record())
+        for number in range(500):
+            await storage.append_messages("s", [message_record(f"{number}")])
+            if number in (5, 499):
+                recorder.commands.clear()
+                await storage.append_messages("s", [message_record(f"counted {number}")])
+                costs.append(
+                    [
+                        place.explain(command)["executionStats"]["totalKeysExamined"]
+                        for command in recorder.commands
+                        if "insert" not in command
+                    ]
+                )
+    assert costs == [[1], [1]]

@@ -1,0 +1,176 @@
+"""What calls cost: statements, rows touched, plans, updates within a page."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+import pytest
+
+from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
+from luminoracore_sdk.application.ports.records import MessageRange, SessionQuery
+from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from tests.support.postgres import Schema
+from tests.support.servers import postgres_url
+from tests.support.servers.places import clear_postgres, place_name
+
+TURNS = 500
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Iterator[Schema]:
+    made = Schema(postgres_url(), place_name(tmp_path))
+    yield made
+    clear_postgres(made.url, made.name)
+
+
+@pytest.fixture
+async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
+    async with schema.storage(pool_size=1) as opened:
+        await opened.put_session(session_record("warm"))
+        await opened.append_messages("warm", message_records(1))
+        await opened.delete_session("warm")  # asyncpg asks once a connection what an array is
+        await opened.put_session(session_record())
+        yield opened
+
+
+async def watched(storage: PostgreSQLStorage, call: Callable[[], Any]) -> list[str]:
+    """Return the statements that a call sends on the one connection of the pool."""
+    seen: list[str] = []
+    assert storage._pool is not None
+    pool: Any = storage._pool._pool
+    holder = pool._holders[0]
+    connection = holder._con
+    logger = lambda record: seen.append(record.query)  # noqa: E731
+    connection.add_query_logger(logger)
+    await call()
+    assert holder._con is connection
+    connection.remove_query_logger(logger)
+    # asyncpg calls loggers in the next turn of the loop; one more round trip is long enough
+    await storage.ping()
+    return seen
+
+
+@pytest.mark.parametrize(("size", "expected_last"), [(1, None), (2, 0), (1000, None)])
+async def test_an_append_is_one_statement(
+    storage: PostgreSQLStorage, size: int, expected_last: int | None
+) -> None:
+    seen = await watched(
+        storage, lambda: storage.append_messages("s", message_records(size), expected_last=expected_last)
+    )
+    assert len(seen) == 1
+    assert "INSERT INTO" in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("call", "statements"),
+    [
+        pytest.param(lambda storage: storage.ping(), 1, id="ping"),
+        pytest.param(lambda storage: storage.put_session(session_record()), 1, id="put"),
+        pytest.param(
+            lambda storage: storage.put_session(session_record("t"), expected_version=0), 1, id="put new"
+        ),
+        pytest.param(
+            lambda storage: storage.put_session(session_record(), expected_version=1), 1, id="put existing"
+        ),
+        pytest.param(lambda storage: storage.find_session("s"), 1, id="find"),
+        pytest.param(lambda storage: storage.read_messages("s", MessageRange()), 1, id="read"),
+        pytest.param(lambda storage: storage.query_sessions(SessionQuery()), 1, id="list"),
+        pytest.param(lambda storage: storage.put_memory(memory_record("k")), 1, id="put memory"),
+        pytest.param(
+            lambda storage: storage.put_memory(memory_record("k"), max_entries=2), 4, id="put and evict"
+        ),
+        pytest.param(lambda storage: storage.truncate_messages("s", after=1), 4, id="truncate"),
+        pytest.param(lambda storage: storage.delete_session("s"), 4, id="delete"),
+    ],
+)
+async def test_calls_take_few_statements(
+    storage: PostgreSQLStorage, call: Callable[[PostgreSQLStorage], Any], statements: int
+) -> None:
+    assert len(await watched(storage, lambda: call(storage))) == statements
+
+
+async def buffers(schema: Schema, statement: Any, **given: object) -> int:
+    """Return how many pages a statement touches the second time it runs; what it writes is undone."""
+    plan: list[Any] = []
+    async with schema.connection() as connection:
+        for _ in range(2):
+            block = connection.transaction()
+            await block.start()
+            plan = await connection.fetch(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.sql}",
+                *statement.arguments(given),
+                record_class=asyncpg.Record,
+            )
+            await block.rollback()
+    import json
+
+    (root,) = json.loads(plan[0][0])
+    return int(root["Plan"]["Shared Hit Blocks"]) + int(root["Plan"]["Shared Read Blocks"])
+
+
+async def test_append_and_reading_the_newest_cost_the_same_whatever_the_history_holds(
+    schema: Schema, storage: PostgreSQLStorage
+) -> None:
+    long, short = "long", "short"
+    for name in (long, short):
+        await storage.put_session(session_record(name))
+    for batch in range(20):
+        await storage.append_messages(long, message_records(1000, prefix=f"{batch}-"))
+    await storage.append_messages(short, message_records(20))
+    await schema.rows("ANALYZE")
+    sql = storage._sql.messages
+    given: dict[str, Any] = {"now": 1, "after": 0, "before": 2**62, "count": 20, "size": 1}
+    given |= {
+        "ids": ["x"],
+        "roles": ["user"],
+        "times": [1],
+        "makes": ["json"],
+        "data": ["1"],
+        "bytes": [None],
+    }
+    for statement in (sql.append, sql.read_newest):
+        touched = [await buffers(schema, statement, session=name, **given) for name in (long, short)]
+        assert touched[0] <= touched[1] + 12  # a B-tree is a page or two higher, and has more entries a page
+
+
+async def test_a_page_of_a_listing_does_not_read_the_whole_table(
+    schema: Schema, storage: PostgreSQLStorage
+) -> None:
+    async with schema.connection() as connection:
+        await connection.execute(
+            """INSERT INTO sessions
+                (session_id, user_id, tags, created_at_us, updated_at_us, version, last_position)
+            SELECT 'n' || n, 'u' || n % 10, ARRAY['t' || n % 100], n, n, 1, 0
+                FROM generate_series(1, 20000) n"""
+        )
+        await connection.execute("ANALYZE")
+    given = {"now": 1, "count": 101, "user": "u1", "label": ["t1"]}
+    given |= {"cursor_time": 9000, "cursor_id": "n9000"}
+    queries = {
+        "all": SessionQuery(cursor=(9000, "n9000")),
+        "all, newest first": SessionQuery(cursor=(9000, "n9000"), newest_first=True),
+        "of a user": SessionQuery(cursor=(9000, "n9000"), user_id="u1"),
+        "with a tag": SessionQuery(tag="t1", cursor=(9000, "n9000")),
+    }
+    pages = {
+        name: await buffers(schema, storage._sql.listing(query), **given) for name, query in queries.items()
+    }
+    ((whole,),) = await schema.rows("SELECT pg_relation_size('sessions') / 8192")
+    assert {name: touched for name, touched in pages.items() if touched >= whole} == {}, whole
+    assert max(pages["all"], pages["all, newest first"]) < whole / 10
+
+
+async def test_appends_update_the_header_within_its_page(schema: Schema, storage: PostgreSQLStorage) -> None:
+    for number in range(TURNS):
+        await storage.append_messages("s", [message_record(f"q{number}"), message_record(f"a{number}")])
+    await storage.close()  # the server writes its counts down when a connection ends
+    await schema.until(
+        "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relid = 'sessions'::regclass", lambda n: n >= TURNS
+    )
+    ((updates, within),) = await schema.rows(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'sessions'::regclass"
+    )
+    assert (updates, within) == (TURNS + 1, TURNS + 1)  # one was made before the test
+    ((pages,),) = await schema.rows("SELECT pg_relation_size('sessions') / 8192")
+    assert pages == 1

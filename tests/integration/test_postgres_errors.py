@@ -1,0 +1,133 @@
+"""What the server refuses, in the words of the port."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+import attrs
+import pytest
+
+from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
+from luminoracore_sdk.application.ports.records import (
+    MessageRange,
+)
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    ConflictError,
+    SchemaVersionError,
+    StorageAccessError,
+    StorageBusyError,
+    StorageReadOnlyError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+    ValidationError,
+)
+from luminoracore_sdk.testing.builders import (
+    json_payload,
+    memory_record,
+    message_records,
+    session_record,
+)
+from tests.support.postgres import Schema
+from tests.support.servers import postgres_url
+from tests.support.servers.places import clear_postgres, place_name
+
+_ALL = MessageRange()
+_ENOUGH_STEPS = 200
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Iterator[Schema]:
+    made = Schema(postgres_url(), place_name(tmp_path))
+    yield made
+    clear_postgres(made.url, made.name)
+
+
+@pytest.fixture
+async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
+    async with schema.storage(pool_size=4, timeout=10) as opened:
+        await opened.put_session(session_record())
+        yield opened
+
+
+async def positions(storage: PostgreSQLStorage) -> list[int]:
+    return [message.position for message in await storage.read_messages("s", _ALL)]
+
+
+def unused(storage: PostgreSQLStorage) -> bool:
+    """Tell whether no connection is checked out."""
+    assert storage._pool is not None
+    pool: Any = storage._pool._pool
+    return bool(pool.get_idle_size() == pool.get_size())
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind"),
+    [
+        pytest.param("default_transaction_read_only=on", StorageReadOnlyError, id="read-only"),
+        pytest.param("lock_timeout=100", StorageBusyError, id="lock_timeout"),
+        pytest.param("statement_timeout=100", StorageTimeoutError, id="statement_timeout"),
+    ],
+)
+async def test_what_the_server_refuses_is_the_finer_error_and_nothing_is_in_doubt(
+    schema: Schema, storage: PostgreSQLStorage, setting: str, kind: type[StorageUnavailableError]
+) -> None:
+    async with (
+        schema.storage(url=f"{schema.url}?{setting}", timeout=10) as limited,
+        schema.connection() as other,
+    ):
+        block = other.transaction()
+        await block.start()
+        await other.execute("SELECT 1 FROM sessions FOR UPDATE")
+        with pytest.raises(kind) as caught:
+            await limited.append_messages("s", message_records(1))
+        assert (type(caught.value), caught.value.in_doubt) == (kind, False)
+        assert isinstance(caught.value.__cause__, asyncpg.PostgresError)
+        await block.rollback()
+    assert await positions(storage) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        pytest.param(("postgres@", "nobody:s3cret@"), StorageAccessError, id="unknown role"),
+        pytest.param(("/postgres", "/nowhere"), StorageAccessError, id="unknown database"),
+        pytest.param(("/postgres", "/postgres?no_such_setting=1"), ConfigurationError, id="unknown setting"),
+        pytest.param(("/postgres", "/postgres?sslmode=perhaps"), ConfigurationError, id="unknown sslmode"),
+        pytest.param(
+            ("/postgres", "/postgres?target_session_attrs=standby"), StorageUnavailableError, id="no standby"
+        ),
+        pytest.param(("127.0.0.1", "no-such-host.invalid"), StorageUnavailableError, id="unknown host"),
+    ],
+)
+async def test_a_connection_that_is_refused_is_a_typed_error_with_its_cause(
+    schema: Schema, change: tuple[str, str], kind: type[Exception]
+) -> None:
+    storage = schema.storage(url=change[1].join(schema.url.rsplit(change[0], 1)))
+    with pytest.raises(kind) as caught:
+        await storage.open()
+    assert type(caught.value) is kind
+    assert caught.value.__cause__ is not None
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_tables_that_are_dropped_under_a_storage_are_named(
+    schema: Schema, storage: PostgreSQLStorage
+) -> None:
+    await schema.rows("DROP TABLE messages")
+    with pytest.raises(SchemaVersionError, match="messages"):
+        await storage.append_messages("s", message_records(1))
+
+
+async def test_a_number_that_no_column_takes_is_refused(storage: PostgreSQLStorage) -> None:
+    with pytest.raises(ValidationError):
+        await storage.put_memory(attrs.evolve(memory_record("k"), retention=10**400))
+    with pytest.raises(ConflictError):
+        await storage.put_session(session_record(), expected_version=2**80)
+    with pytest.raises(ConflictError):
+        await storage.append_messages("s", message_records(1), expected_last=2**80)
+    assert (
+        json_payload({"text": "a session"}) == (await storage.find_session("s") or session_record()).payload
+    )
+    assert unused(storage)

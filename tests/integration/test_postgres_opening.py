@@ -1,0 +1,281 @@
+"""Making, migrating and refusing tables."""
+
+import asyncio
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable, DropSchema
+
+from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
+from luminoracore_sdk.adapters.storage.postgres_compiled import DIALECT
+from luminoracore_sdk.adapters.storage.postgres_schema import Tables
+from luminoracore_sdk.adapters.storage.postgres_url import Place
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    CorruptRecordError,
+    SchemaVersionError,
+    StorageAccessError,
+)
+from luminoracore_sdk.testing.builders import memory_record, message_records, session_record
+from tests.support.postgres import Schema
+from tests.support.servers import postgres_url
+from tests.support.servers.places import clear_postgres, place_name
+
+OPENERS = 20
+
+TABLES = [
+    "documents",
+    "luminora_version",
+    "messages",
+    "session_memories",
+    "sessions",
+    "user_memories",
+]
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Iterator[Schema]:
+    made = Schema(postgres_url(), place_name(tmp_path))
+    yield made
+    clear_postgres(made.url, made.name)
+
+
+async def tables(schema: Schema) -> list[str]:
+    found = await schema.rows(
+        'SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY tablename COLLATE "C"', schema.name
+    )
+    return [row[0] for row in found]
+
+
+def open_and_put(schema: Schema, number: int, start: Callable[[], object]) -> None:
+    async def run() -> None:
+        start()
+        async with schema.storage() as storage:
+            await storage.put_session(session_record(f"s{number:02}"))
+
+    asyncio.run(run())
+
+
+async def test_20_processes_open_an_empty_database_at_once(schema: Schema) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["tests.support.postgres", "luminoracore_sdk.testing.builders", "alembic.script"]
+    )
+    barrier = context.Barrier(OPENERS, timeout=60)
+    children = [
+        context.Process(target=open_and_put, args=(schema, number, barrier.wait)) for number in range(OPENERS)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        await asyncio.to_thread(child.join, 120)
+    assert [child.exitcode for child in children] == [0] * OPENERS
+    async with schema.storage(auto_create=False) as storage:
+        assert sorted(await storage.list_sessions()) == [f"s{number:02}" for number in range(OPENERS)]
+        assert await storage.schema_version() == 1
+
+
+async def test_without_auto_create_an_empty_database_is_refused_with_the_command_that_helps(
+    schema: Schema,
+) -> None:
+    storage = schema.storage(
+        url=schema.url.replace("@", ":s3cret@", 1), auto_create=False, table_prefix="app_"
+    )
+    with pytest.raises(SchemaVersionError) as caught:
+        await storage.open()
+    command = f"run: luminora migrate --store '{schema.url}?schema={schema.name}&table_prefix=app_'"
+    assert str(caught.value).endswith(command)
+    assert caught.value.found == "no tables"
+    assert await tables(schema) == []
+
+
+async def test_migrate_makes_the_tables_whatever_auto_create_says(schema: Schema) -> None:
+    storage = schema.storage(auto_create=False)
+    assert [await storage.migrate() for _ in range(2)] == [1, 1]
+    assert await tables(schema) == TABLES
+    async with storage:
+        assert await storage.migrate() == 1
+        assert (await storage.put_session(session_record())).version == 1
+
+
+async def test_tables_of_a_newer_package_are_refused_and_left_alone(schema: Schema) -> None:
+    async with schema.storage() as storage:
+        await storage.put_session(session_record())
+    await schema.rows("UPDATE luminora_version SET version_num = '2'")
+    for attempt in (schema.storage().open, schema.storage().migrate):
+        with pytest.raises(SchemaVersionError) as caught:
+            await attempt()
+        assert (caught.value.found, caught.value.supported) == (2, 1)
+    assert [tuple(row) for row in await schema.rows("SELECT session_id, version FROM sessions")] == [("s", 1)]
+
+
+async def test_tables_of_an_older_package_are_refused_without_auto_create(schema: Schema) -> None:
+    async with schema.storage():
+        pass
+    await schema.rows("UPDATE luminora_version SET version_num = '0'")
+    with pytest.raises(SchemaVersionError, match="luminora migrate") as caught:
+        await schema.storage(auto_create=False).open()
+    assert caught.value.found == 0
+
+
+@pytest.mark.parametrize(
+    "damage", ["DELETE FROM luminora_version", "UPDATE luminora_version SET version_num = 'x'"]
+)
+async def test_a_version_table_without_one_number_is_damage(schema: Schema, damage: str) -> None:
+    async with schema.storage():
+        pass
+    await schema.rows(damage)
+    with pytest.raises(CorruptRecordError, match="luminora_version"):
+        await schema.storage().open()
+
+
+async def test_tables_of_others_with_our_names_stay_and_the_rest_is_not_made(schema: Schema) -> None:
+    async with schema.connection() as connection:
+        await connection.execute(f"CREATE SCHEMA {schema.name}; CREATE TABLE sessions (mine int)")
+    with pytest.raises(SchemaVersionError, match="give the storage a table_prefix"):
+        await schema.storage().open()
+    assert await tables(schema) == ["sessions"]
+    async with schema.storage(table_prefix="ours_") as storage:
+        assert (await storage.put_session(session_record())).version == 1
+
+
+async def test_prefixes_and_schemas_keep_stores_apart(schema: Schema) -> None:
+    odd = Schema(schema.url, f'{schema.name} "Ünï.1%')
+    places = [(schema, ""), (schema, "A_"), (schema, "a_"), (odd, "")]
+    try:
+        for place, prefix in places:
+            async with place.storage(table_prefix=prefix) as storage:
+                await storage.put_session(session_record("s", text=f"{place.name}{prefix}"))
+                await storage.append_messages("s", message_records(2, prefix=prefix or "m"))
+                await storage.put_memory(
+                    memory_record("k", owner="u", kind="user", value=prefix), max_entries=1
+                )
+        for place, prefix in places:
+            async with place.storage(table_prefix=prefix, auto_create=False) as storage:
+                assert await storage.load_session("s") == {"text": f"{place.name}{prefix}"}
+                ids = [message.message_id for message in await storage.read_messages("s", MessageRange())]
+                assert ids == [f"{prefix or 'm'}1", f"{prefix or 'm'}2"]
+                (memory,) = await storage.list_memories(MemoryScope("user", "u"))
+                assert memory.payload.data == f'"{prefix}"'.encode()
+    finally:
+        async with schema.connection() as connection:
+            await connection.execute(str(DropSchema(odd.name, cascade=True).compile(dialect=DIALECT)))
+
+
+async def test_without_a_schema_the_tables_are_where_the_search_path_leads(schema: Schema) -> None:
+    async with schema.connection() as connection:
+        await connection.execute(f"CREATE SCHEMA {schema.name}")
+    url = f"{schema.url}?search_path={schema.name},public"
+    async with PostgreSQLStorage(url) as storage:
+        await storage.put_session(session_record())
+        await storage.append_messages("s", message_records(1))
+    assert await tables(schema) == TABLES
+    async with schema.storage(auto_create=False) as storage:
+        assert await storage.list_sessions() == ["s"]
+
+
+async def test_a_search_path_that_leads_nowhere_is_an_access_error(schema: Schema) -> None:
+    with pytest.raises(StorageAccessError, match="no schema has been selected"):
+        await PostgreSQLStorage(f"{schema.url}?search_path=nowhere").open()
+
+
+async def test_a_role_that_may_only_read_and_write_rows_is_enough_without_auto_create(schema: Schema) -> None:
+    role = f"{schema.name}_role"
+    async with schema.storage():
+        pass
+    async with schema.connection() as connection:
+        await connection.execute(
+            f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {schema.name} TO {role};"
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema.name} TO {role}"
+        )
+    url = schema.url.replace("postgres@", f"{role}@", 1)
+    try:
+        async with schema.storage(url=url, auto_create=False) as storage:
+            await storage.put_session(session_record(ttl_us=1))
+            await storage.put_session(session_record(), expected_version=0)
+            await storage.append_messages("s", message_records(3))
+            assert (await storage.append_messages("s", message_records(3))).replayed is True
+            await storage.put_memory(memory_record("k"), max_entries=1)
+            await storage.put_memory(memory_record("k", owner="u", kind="user"), max_entries=1)
+            assert await storage.truncate_messages("s", after=1) == 2
+            await storage.purge_expired()
+            assert await storage.delete_session("s") is True
+        with pytest.raises(StorageAccessError, match="permission denied"):
+            await schema.storage(url=url, table_prefix="new_").open()
+    finally:
+        async with schema.connection() as connection:
+            await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_opening_a_current_store_loads_no_alembic_and_prints_nothing(schema: Schema) -> None:
+    async with schema.storage():
+        pass
+    code = (
+        "import asyncio, sys\n"
+        "from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage\n"
+        "async def run():\n"
+        f"    async with PostgreSQLStorage({schema.url!r}, schema={schema.name!r}) as storage:\n"
+        "        pass\n"
+        "asyncio.run(run())\n"
+        "print('alembic' in sys.modules, 'greenlet' in sys.modules)\n"
+    )
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("False False\n", "")
+
+
+async def test_a_database_in_another_encoding_is_refused(schema: Schema) -> None:
+    database = f"{schema.name}_latin1"
+    async with schema.connection() as connection:
+        await connection.execute(
+            f"CREATE DATABASE {database} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+    try:
+        url = schema.url.rpartition("/")[0] + f"/{database}"
+        with pytest.raises(ConfigurationError, match="LATIN1"):
+            await PostgreSQLStorage(url).open()
+    finally:
+        async with schema.connection() as connection:
+            await connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+async def test_the_migrations_make_what_the_constructs_say(schema: Schema) -> None:
+    async with schema.storage():
+        pass
+    described = await _description(schema, schema.name)
+    constructs = Tables.at(Place(f"{schema.name}_constructs"))
+    ddl = [str(CreateSchema(f"{schema.name}_constructs").compile(dialect=DIALECT))]
+    for table in constructs.sessions.metadata.sorted_tables:
+        ddl.append(str(CreateTable(table).compile(dialect=DIALECT)))
+        ddl += [str(CreateIndex(index).compile(dialect=DIALECT)) for index in table.indexes]
+    async with schema.connection() as connection:
+        await connection.execute(";".join(ddl))
+    try:
+        assert await _description(schema, f"{schema.name}_constructs") == described
+    finally:
+        await asyncio.to_thread(clear_postgres, schema.url, f"{schema.name}_constructs")
+
+
+async def _description(schema: Schema, name: str) -> list[str]:
+    """Return every column, index, constraint and option of a schema's tables."""
+    rows = await schema.rows(
+        """
+        SELECT concat_ws(' ', c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
+            a.attnotnull, a.attidentity, a.attcollation, c.reloptions) FROM pg_attribute a
+            JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = $1::regnamespace AND a.attnum > 0
+        UNION SELECT indexdef FROM pg_indexes WHERE schemaname = $2
+        UNION SELECT concat_ws(' ', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
+            WHERE connamespace = $1::regnamespace
+        """,
+        f'"{name}"',
+        name,
+    )
+    # alembic names the key of its own table in its own way
+    texts = [row[0].replace(f"{name}.", "").replace("version_pkc", "version_pkey") for row in rows]
+    return sorted(texts)

@@ -1,0 +1,138 @@
+"""What lies in the tables, and what is damage."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
+from luminoracore_sdk.application.ports.records import (
+    MemoryScope,
+    MessageRange,
+    Payload,
+    SessionRecord,
+)
+from luminoracore_sdk.domain.errors import (
+    CorruptRecordError,
+)
+from luminoracore_sdk.testing.builders import (
+    memory_record,
+    message_record,
+    message_records,
+    session_record,
+)
+from tests.support.postgres import Schema
+from tests.support.servers import postgres_url
+from tests.support.servers.places import clear_postgres, place_name
+
+_ALL = MessageRange()
+_ENOUGH_STEPS = 200
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Iterator[Schema]:
+    made = Schema(postgres_url(), place_name(tmp_path))
+    yield made
+    clear_postgres(made.url, made.name)
+
+
+@pytest.fixture
+async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
+    async with schema.storage(pool_size=4, timeout=10) as opened:
+        await opened.put_session(session_record())
+        yield opened
+
+
+async def positions(storage: PostgreSQLStorage) -> list[int]:
+    return [message.position for message in await storage.read_messages("s", _ALL)]
+
+
+def unused(storage: PostgreSQLStorage) -> bool:
+    """Tell whether no connection is checked out."""
+    assert storage._pool is not None
+    pool: Any = storage._pool._pool
+    return bool(pool.get_idle_size() == pool.get_size())
+
+
+async def test_text_payloads_lie_readable_in_the_table_whatever_they_hold(
+    schema: Schema, storage: PostgreSQLStorage
+) -> None:
+    text = '{"a":"\\u0000 \\ud800 é\U0001f600","b":1.0}'
+    payload = Payload("json-wide", text.encode())
+    await storage.put_session(SessionRecord(session_id="s", payload=payload))
+    await storage.append_messages("s", [attrs.evolve(message_record("m1"), payload=payload)])
+    await storage.put_memory(attrs.evolve(memory_record("k"), payload=payload))
+    query = "SELECT tag, payload, blob FROM {}"
+    for table in ("documents", "messages", "session_memories"):
+        assert [tuple(row) for row in await schema.rows(query.format(table))] == [("json-wide", text, None)]
+    document = {"nul": "\0", "surrogate": "\udcff", "number": 2**70, "key\0": [1.0]}
+    await storage.save_session("s", document)
+    assert await storage.load_session("s") == document
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [Payload("json", b"\xff\0"), Payload("json", b'"\0"'), Payload("json+zstd", b"{}")],
+    ids=["no UTF-8", "a raw NUL", "not said to be text"],
+)
+async def test_what_is_no_text_lies_in_bytes(
+    schema: Schema, storage: PostgreSQLStorage, payload: Payload
+) -> None:
+    await storage.append_messages("s", [attrs.evolve(message_record("m1"), payload=payload)])
+    (message,) = await storage.read_messages("s", _ALL)
+    assert message.payload == payload
+    ((text, blob),) = await schema.rows("SELECT payload, blob FROM messages")
+    assert (text, blob) == (None, payload.data)
+
+
+async def test_the_longest_ids_fit_every_index(storage: PostgreSQLStorage) -> None:
+    rare = "".join(chr(0x20000 + (number * 7919) % 40_000) for number in range(512))  # compresses badly
+    other = rare[::-1]
+    record = session_record(rare, user_id=other, tags=(rare, other))
+    await storage.put_session(record)
+    await storage.append_messages(rare, [message_record(other)])
+    for kind in ("session", "user"):
+        await storage.put_memory(memory_record(other, owner=rare, kind=kind), max_entries=1)
+        assert await storage.find_memory(MemoryScope(kind, rare), other) is not None
+    assert await storage.delete_session(rare) is True
+
+
+async def test_a_payload_of_64_megabytes_comes_back_whole(storage: PostgreSQLStorage) -> None:
+    payload = Payload("json+zstd", bytes(range(256)) * (256 * 1024))
+    await storage.append_messages("s", [attrs.evolve(message_record("m1"), payload=payload)])
+    (message,) = await storage.read_messages("s", _ALL)
+    same = message.payload == payload  # a failure would print megabytes
+    assert same is True
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("DELETE FROM messages WHERE position = 2", r"3 messages \(1 to 4\)"),
+        ("DELETE FROM messages WHERE position = 4", r"3 messages \(1 to 3\)"),
+        ("UPDATE sessions SET last_position = 3", r"4 messages \(1 to 4\)"),
+        ("DELETE FROM messages", r"0 messages \(none\)"),
+        ("UPDATE messages SET payload = NULL WHERE position = 3", "message 3"),
+    ],
+)
+async def test_messages_that_are_not_those_that_must_be_there_are_damage(
+    schema: Schema, storage: PostgreSQLStorage, damage: str, reason: str
+) -> None:
+    await storage.append_messages("s", message_records(4))
+    await schema.rows(damage)
+    with pytest.raises(CorruptRecordError, match=reason):
+        await storage.read_messages("s", _ALL)
+
+
+async def test_a_missing_document_and_a_lagging_last_position_are_damage(
+    schema: Schema, storage: PostgreSQLStorage
+) -> None:
+    await storage.append_messages("s", message_records(2))
+    await schema.rows("DELETE FROM documents")
+    with pytest.raises(CorruptRecordError, match="no payload"):
+        await storage.find_session("s")
+    await schema.rows("UPDATE sessions SET last_position = 1")
+    with pytest.raises(CorruptRecordError, match="above its last position"):
+        await storage.append_messages("s", message_records(1, prefix="new"))

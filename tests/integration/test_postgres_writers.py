@@ -1,0 +1,138 @@
+"""Many writers at once."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
+from luminoracore_sdk.application.ports.records import (
+    MemoryScope,
+    MessageRange,
+    Purged,
+)
+from luminoracore_sdk.domain.errors import (
+    SessionNotFoundError,
+)
+from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.testing.builders import (
+    memory_record,
+    message_record,
+    message_records,
+    session_record,
+)
+from tests.support.postgres import Schema
+from tests.support.servers import postgres_url
+from tests.support.servers.places import clear_postgres, place_name
+
+_ALL = MessageRange()
+_ENOUGH_STEPS = 200
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Iterator[Schema]:
+    made = Schema(postgres_url(), place_name(tmp_path))
+    yield made
+    clear_postgres(made.url, made.name)
+
+
+@pytest.fixture
+async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
+    async with schema.storage(pool_size=4, timeout=10) as opened:
+        await opened.put_session(session_record())
+        yield opened
+
+
+async def positions(storage: PostgreSQLStorage) -> list[int]:
+    return [message.position for message in await storage.read_messages("s", _ALL)]
+
+
+def unused(storage: PostgreSQLStorage) -> bool:
+    """Tell whether no connection is checked out."""
+    assert storage._pool is not None
+    pool: Any = storage._pool._pool
+    return bool(pool.get_idle_size() == pool.get_size())
+
+
+async def test_50_writers_among_puts_truncations_and_deletions_leave_no_gap_and_no_orphan(
+    schema: Schema, storage: PostgreSQLStorage
+) -> None:
+    async def disturb(number: int) -> None:
+        await storage.truncate_messages("s", after=number)
+        await storage.put_session(session_record())
+        await storage.delete_session("s")
+        await storage.put_session(session_record())
+
+    outcomes = await asyncio.gather(
+        *(storage.append_messages("s", message_records(2, prefix=f"{task}-")) for task in range(50)),
+        *(disturb(number) for number in range(5)),
+        *(storage.append_messages("s", message_records(2, prefix=f"late{task}-")) for task in range(50)),
+        return_exceptions=True,
+    )
+    unexpected = [
+        outcome
+        for outcome in outcomes
+        if isinstance(outcome, BaseException) and not isinstance(outcome, SessionNotFoundError)
+    ]
+    assert unexpected == []
+    found = await positions(storage)
+    assert found == list(range(1, len(found) + 1))
+    ((orphans,),) = await schema.rows(
+        "SELECT count(*) FROM messages m LEFT JOIN sessions s USING (sid) WHERE s.sid IS NULL"
+    )
+    assert orphans == 0
+
+
+async def test_memories_of_one_scope_put_at_once_stay_within_their_limit(storage: PostgreSQLStorage) -> None:
+    for kind, owner in (("session", "s"), ("user", "u")):
+        await asyncio.gather(
+            *(
+                storage.put_memory(memory_record(f"k{number}", kind=kind, owner=owner), max_entries=3)
+                for number in range(40)
+            )
+        )
+        assert len(await storage.list_memories(MemoryScope(kind, owner))) == 3
+
+
+async def test_two_that_purge_at_once_count_each_session_once(schema: Schema) -> None:
+    clock = ManualClock()
+    async with schema.storage(clock) as one, schema.storage(clock) as other:
+        for number in range(60):
+            await one.put_session(session_record(f"s{number}", ttl_us=1))
+            await one.append_messages(f"s{number}", message_records(1))
+        clock.advance(1)
+        purged = await asyncio.gather(*(storage.purge_expired() for storage in (one, other) * 2))
+        assert sum(part.sessions for part in purged) == 60
+        assert await one.purge_expired() == Purged(sessions=0, memories=0)
+    assert [tuple(row) for row in await schema.rows("SELECT count(*) FROM messages")] == [(0,)]
+
+
+async def test_a_purge_takes_more_than_one_step(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres.PURGED_AT_ONCE", 4)
+    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres_memory.PURGED_AT_ONCE", 4)
+    clock = ManualClock()
+    async with schema.storage(clock) as storage:
+        for number in range(10):
+            await storage.put_session(session_record(f"s{number}", ttl_us=1))
+            record = memory_record(f"k{number}", owner="u", kind="user", expires_at_us=clock.now_us + 1)
+            await storage.put_memory(record)
+        clock.advance(1)
+        assert await storage.purge_expired() == Purged(sessions=10, memories=10)
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_a_stricter_isolation_level_of_the_role_loses_nothing(schema: Schema, level: str) -> None:
+    url = f"{schema.url}?default_transaction_isolation={level.replace(' ', '%20')}"
+    async with schema.storage(url=url) as storage:
+        await storage.put_session(session_record())
+        for _ in range(4):  # more at once would only repeat each other's retries
+            await asyncio.gather(
+                *(
+                    storage.append_messages("s", [message_record(f"{time.monotonic_ns()}{n}")])
+                    for n in range(4)
+                )
+            )
+        assert await positions(storage) == list(range(1, 17))

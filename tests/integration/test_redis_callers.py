@@ -1,0 +1,153 @@
+"""Callers of the Redis backend who give up or close, and clients that callers bring."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import attrs
+import pytest
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+
+from luminoracore_sdk.adapters.storage.redis import RedisStorage
+from luminoracore_sdk.application.ports.records import Payload
+from luminoracore_sdk.domain.errors import StorageBusyError, StorageError, StorageTimeoutError
+from luminoracore_sdk.testing.builders import memory_record, message_record, session_record
+from luminoracore_sdk.testing.cancelling import CancelAt
+from tests.support.redis_calls import ALL, CALLS, SCOPE, fill, in_use
+from tests.support.servers.valkey import ValkeyServer
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: ValkeyServer) -> ValkeyServer:
+    shared.command("FLUSHALL")
+    return shared
+
+
+@pytest.fixture
+async def storage(server: ValkeyServer) -> AsyncIterator[RedisStorage]:
+    async with RedisStorage(server.url) as storage:
+        yield storage
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_call_cancelled_at_any_step_keeps_no_connection(
+    storage: RedisStorage, name: str, late: bool
+) -> None:
+    for step in range(200):
+        await fill(storage)
+        call: CancelAt[Any] = CancelAt(CALLS[name](storage), step, late=late)
+        await asyncio.wait([asyncio.ensure_future(call)])
+        assert in_use(storage) == 0
+        await storage.ping()
+        await storage.delete_session("s")
+        if not call.reached:
+            return
+    raise AssertionError("it still waits after 200 steps")
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_first_call_cancelled_at_any_step_leaves_nothing_open(
+    server: ValkeyServer, late: bool
+) -> None:
+    for step in range(200):
+        storage = RedisStorage(server.url)
+        call: CancelAt[Any] = CancelAt(storage.find_session("s"), step, late=late)
+        await asyncio.wait([asyncio.ensure_future(call)])
+        await storage.close()
+        if not call.reached:
+            return
+    raise AssertionError("it still waits after 200 steps")
+
+
+async def test_callers_who_give_up_leave_the_connections_to_others(server: ValkeyServer) -> None:
+    async with RedisStorage(server.url, max_connections=2, timeout=20) as storage:
+        await fill(storage)
+        server.freeze()
+        try:
+            tasks = [asyncio.ensure_future(storage.find_session("s")) for _ in range(6)]
+            await asyncio.sleep(0.1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        finally:
+            server.thaw()
+        assert in_use(storage) == 0
+        assert await asyncio.gather(*(storage.session_exists("s") for _ in range(6))) == [True] * 6
+
+
+async def test_closing_waits_for_what_is_under_way(server: ValkeyServer) -> None:
+    storage = RedisStorage(server.url)
+    await storage.put_session(session_record())
+    tasks = [
+        asyncio.ensure_future(storage.append_messages("s", [message_record(f"m{number}")]))
+        for number in range(30)
+    ]
+    await asyncio.sleep(0)
+    await storage.close()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [outcome for outcome in outcomes if isinstance(outcome, StorageError)] == []
+    await storage.open()
+    assert len(await storage.read_messages("s", ALL)) == 30
+    await storage.close()
+
+
+@pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_a_client_passed_in_is_used_as_it_is_and_left_open(
+    server: ValkeyServer, decode: bool, protocol: int
+) -> None:
+    async with Redis(port=server.port, decode_responses=decode, protocol=protocol) as client:
+        async with RedisStorage(client=client) as storage:
+            await fill(storage)
+            binary = Payload("json+zstd", bytes(range(256)))
+            await storage.put_memory(attrs.evolve(memory_record("z"), payload=binary))
+            listed = await storage.list_memories(SCOPE)
+            assert [memory.key for memory in listed] == ["k", "z"]
+            assert listed[1].payload == binary
+            assert await storage.list_sessions() == ["s"]
+            assert len(await storage.read_messages("s", ALL)) == 3
+        pool = client.connection_pool
+        assert [connection.is_connected for connection in pool._available_connections] == [True]
+        assert await client.ping() is True
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_an_exhausted_pool_of_the_caller_is_busy(server: ValkeyServer, blocking: bool) -> None:
+    pool: ConnectionPool
+    if blocking:
+        pool = BlockingConnectionPool(port=server.port, max_connections=1, timeout=0.1)
+    else:
+        pool = ConnectionPool(port=server.port, max_connections=1)
+    client = Redis.from_pool(pool)
+    try:
+        async with RedisStorage(client=client) as storage:
+            held = await pool.get_connection()  # type: ignore[no-untyped-call]
+            with pytest.raises(StorageBusyError) as caught:
+                await storage.ping()
+            assert caught.value.in_doubt is False
+            await pool.release(held)
+            await storage.ping()
+    finally:
+        await client.aclose()
+
+
+async def test_a_client_without_time_limits_gets_ours(server: ValkeyServer) -> None:
+    async with (
+        Redis(port=server.port, socket_timeout=None) as client,
+        RedisStorage(client=client, timeout=0.2, connect_timeout=0.2) as storage,
+    ):
+        await fill(storage)
+        server.freeze()
+        try:
+            with pytest.raises(StorageTimeoutError):
+                await storage.find_session("s")
+        finally:
+            server.thaw()
+        await storage.ping()

@@ -1,0 +1,184 @@
+"""What the server lets go by itself, and what the indexes hold of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+
+from luminoracore_sdk.adapters.storage.redis import RedisStorage
+from luminoracore_sdk.application.ports.records import (
+    MessageRange,
+    Purged,
+    SessionQuery,
+)
+from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.testing.builders import (
+    memory_record,
+    message_record,
+    message_records,
+    session_record,
+)
+from tests.support.servers.valkey import ValkeyServer
+
+_KINDS = ("session", "messages", "ids", "memories", "retention")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: ValkeyServer) -> ValkeyServer:
+    shared.command("FLUSHALL")
+    shared.command("SCRIPT", "FLUSH")
+    shared.command("CONFIG", "RESETSTAT")
+    return shared
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def storage(server: ValkeyServer, clock: ManualClock) -> AsyncIterator[RedisStorage]:
+    async with RedisStorage(server.url, clock=clock) as storage:
+        yield storage
+
+
+class Impatient(RedisStorage):
+    """Lets the server forget a session at its end and not later."""
+
+    grace_ms: ClassVar[int] = 0
+
+
+def stored_keys(server: ValkeyServer) -> list[str]:
+    return sorted(server.command("KEYS", "*"))
+
+
+async def test_all_keys_of_a_session_end_at_one_moment(
+    storage: RedisStorage, server: ValkeyServer, clock: ManualClock
+) -> None:
+    async def check(seconds: float) -> None:
+        ends = {kind: server.command("PEXPIRETIME", f"luminoracore:{{0}}:{kind}:s") for kind in _KINDS}
+        assert len(set(ends.values())) == 1, ends
+        left_ms = server.command("PTTL", "luminoracore:{0}:session:s")
+        latest = seconds * 1000 + RedisStorage.grace_ms
+        assert latest - 5_000 < left_ms <= latest
+
+    await storage.put_session(session_record(ttl_us=100_000_000))
+    await storage.append_messages("s", message_records(2))
+    await storage.put_memory(memory_record("k"))
+    await check(100)
+    clock.advance(40)
+    await storage.put_memory(memory_record("l"))
+    await check(60)
+    await storage.append_messages("s", [message_record("m3")])
+    await check(100)
+    clock.advance(50)
+    await storage.truncate_messages("s", after=1)
+    await check(100)
+    await storage.put_session(session_record(ttl_us=7_000_000))
+    await check(7)
+
+
+async def test_a_session_whose_ttl_is_taken_away_stays_for_good(
+    storage: RedisStorage, server: ValkeyServer
+) -> None:
+    await storage.put_session(session_record(ttl_us=100_000_000))
+    await storage.append_messages("s", message_records(2))
+    await storage.put_memory(memory_record("k"))
+    await storage.put_session(session_record())
+    left = {kind: server.command("PTTL", f"luminoracore:{{0}}:{kind}:s") for kind in _KINDS}
+    assert left == dict.fromkeys(_KINDS, -1)
+    await storage.append_messages("s", [message_record("m3")])
+    assert server.command("PTTL", "luminoracore:{0}:messages:s") == -1
+    assert server.command("ZRANGE", "luminoracore:{0}:index", "[x", "(y", "BYLEX") == []
+
+
+async def until_gone(server: ValkeyServer, key: str) -> None:
+    for _ in range(500):
+        if not server.command("EXISTS", key):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{key} is still there")
+
+
+async def test_what_the_server_has_let_go_is_listed_nowhere_and_purged_without_a_rest(
+    server: ValkeyServer, clock: ManualClock
+) -> None:
+    async with Impatient(server.url, clock=clock) as storage:
+        await storage.put_session(session_record("stays", user_id="u", tags=("t",)))
+        for name in ("s", "put again"):
+            await storage.put_session(session_record(name, user_id="u", tags=("t", "v"), ttl_us=200_000))
+            await storage.append_messages(name, message_records(2))
+            await storage.put_memory(memory_record("k", owner=name, expires_at_us=clock.now_us + 10**9))
+        await until_gone(server, "luminoracore:{0}:session:put again")
+        assert [key for key in stored_keys(server) if key.endswith((":s", ":put again"))] == []
+        for query in (SessionQuery(), SessionQuery(user_id="u"), SessionQuery(tag="t")):
+            for newest_first in (False, True):
+                page = await storage.query_sessions(attrs.evolve(query, newest_first=newest_first))
+                assert [found.session_id for found in page.sessions] == ["stays"]
+        clock.advance(1)
+        await storage.put_session(session_record("put again", user_id="w"), expected_version=0)
+        page = await storage.query_sessions(SessionQuery(user_id="u"))
+        assert [found.session_id for found in page.sessions] == ["stays"]
+        assert await storage.read_messages("put again", MessageRange()) == []
+        assert await storage.purge_expired() == Purged(sessions=1, memories=0)
+        assert await storage.purge_expired() == Purged(sessions=0, memories=0)
+        for name in ("stays", "put again"):
+            await storage.delete_session(name)
+        assert server.command("ZCARD", "luminoracore:{0}:index") == 0
+
+
+async def test_an_index_holds_a_session_once_for_each_way_to_find_it(
+    storage: RedisStorage, server: ValkeyServer, clock: ManualClock
+) -> None:
+    index = "luminoracore:{0}:index"
+    for user, tags, ttl_us, members in (
+        ("u", ("a", "b"), None, 4),
+        ("v", ("b",), 10**9, 4),
+        (None, (), None, 1),
+        ("v", (), 10**9, 3),
+    ):
+        await storage.put_session(session_record(user_id=user, tags=tags, ttl_us=ttl_us))
+        assert server.command("ZCARD", index) == members
+        clock.advance(1)
+    await storage.delete_session("s")
+    assert server.command("EXISTS", index) == 0
+
+
+async def test_a_session_put_anew_while_a_listing_is_under_way_is_listed_once(server: ValkeyServer) -> None:
+    class Overtaken(RedisStorage):
+        overtakes = False
+
+        async def _read(self, *commands: tuple[bytes, ...]) -> list[Any]:
+            replies = await super()._read(*commands)
+            if self.overtakes:
+                self.overtakes = False
+                await self.delete_session("a")
+                await self.put_session(session_record("a"))
+            return replies
+
+    async with Overtaken(server.url) as storage:
+        for name in ("a", "b", "c"):
+            await storage.put_session(session_record(name))
+        storage.overtakes = True
+        first = await storage.query_sessions(SessionQuery(limit=2))
+        rest = await storage.query_sessions(SessionQuery(cursor=first.next_cursor))
+        listed = [found.session_id for page in (first, rest) for found in page.sessions]
+        assert sorted(listed) == ["a", "b", "c"]
+
+
+async def test_a_memory_that_somebody_removed_by_hand_leaves_the_index_with_the_next_purge(
+    storage: RedisStorage, server: ValkeyServer, clock: ManualClock
+) -> None:
+    await storage.put_memory(memory_record("k", kind="user", owner="u", expires_at_us=clock.now_us + 1))
+    server.command("HDEL", "luminoracore:{0}:user-memories:u", "k")
+    clock.advance_us(1)
+    assert await storage.purge_expired() == Purged(sessions=0, memories=0)
+    assert server.command("EXISTS", "luminoracore:{0}:index") == 0

@@ -1,0 +1,155 @@
+"""Long reads, and records that are damaged."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from luminoracore_sdk.adapters.storage.redis import RedisStorage
+from luminoracore_sdk.application.ports.records import (
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Payload,
+    SessionQuery,
+)
+from luminoracore_sdk.domain.errors import CorruptRecordError
+from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.testing.builders import (
+    memory_record,
+    message_record,
+    message_records,
+    session_record,
+)
+from tests.support.servers.valkey import ValkeyServer
+
+_KINDS = ("session", "messages", "ids", "memories", "retention")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: ValkeyServer) -> ValkeyServer:
+    shared.command("FLUSHALL")
+    shared.command("SCRIPT", "FLUSH")
+    shared.command("CONFIG", "RESETSTAT")
+    return shared
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def storage(server: ValkeyServer, clock: ManualClock) -> AsyncIterator[RedisStorage]:
+    async with RedisStorage(server.url, clock=clock) as storage:
+        yield storage
+
+
+class Overtaken(RedisStorage):
+    """Another process rewrites the history behind each of the first parts that this one reads."""
+
+    rewrites = 0
+
+    async def _read_part(self, *arguments: Any, **others: Any) -> Any:
+        part = await super()._read_part(*arguments, **others)
+        if self.rewrites:
+            self.rewrites -= 1
+            await self.truncate_messages("s", after=0)
+            await self.append_messages("s", long_messages(f"{self.rewrites}-"))
+        return part
+
+
+def long_messages(prefix: str) -> list[MessageRecord]:
+    """Return messages that do not fit one answer."""
+    payload = Payload("json", b'"' + b"x" * 40_000 + b'"')
+    return [attrs.evolve(message, payload=payload) for message in message_records(120, prefix=prefix)]
+
+
+@pytest.mark.parametrize("rewrites", [0, 1, 2, 5])
+async def test_a_read_in_several_answers_never_mixes_two_histories(
+    server: ValkeyServer, rewrites: int
+) -> None:
+    async with Overtaken(server.url) as storage:
+        await storage.put_session(session_record())
+        await storage.append_messages("s", long_messages("old-"))
+        storage.rewrites = rewrites
+        read = await storage.read_messages("s", MessageRange())
+        names = {message.message_id.partition("-")[0] for message in read}
+        assert (len(read), len(names)) == (120, 1)
+
+
+async def test_a_read_in_several_answers_ends_where_the_history_ended_when_it_began(
+    server: ValkeyServer,
+) -> None:
+    class Growing(Overtaken):
+        async def _read_part(self, *arguments: Any, **others: Any) -> Any:
+            part = await RedisStorage._read_part(self, *arguments, **others)
+            self.rewrites += 1
+            await self.append_messages("s", [message_record(f"new {self.rewrites}")])
+            return part
+
+    async with Growing(server.url) as storage:
+        await storage.put_session(session_record())
+        await storage.append_messages("s", long_messages("old-"))
+        assert len(await storage.read_messages("s", MessageRange())) == 120
+        assert len(await storage.read_messages("s", MessageRange(limit=30, newest=True))) == 30
+
+
+async def test_a_message_is_readable_where_it_lies(storage: RedisStorage, server: ValkeyServer) -> None:
+    await storage.put_session(session_record())
+    await storage.append_messages("s", [message_record("m1", text="hello")])
+    [element] = server.command("LRANGE", "luminoracore:{0}:messages:s", 0, -1)
+    assert element == 'm1\0user\x001700000000000001\0json\0{"content":"hello"}'
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(("LSET", "luminoracore:{0}:messages:s", 1, "nonsense"), id="an element"),
+        pytest.param(("LSET", "luminoracore:{0}:messages:s", 1, "a\0b\0c\0d\0e"), id="a time in an element"),
+        pytest.param(("RPOP", "luminoracore:{0}:messages:s"), id="a message gone"),
+        pytest.param(("DEL", "luminoracore:{0}:messages:s"), id="all messages gone"),
+        pytest.param(("RPUSH", "luminoracore:{0}:messages:s", "x"), id="an element too many"),
+        pytest.param(("HDEL", "luminoracore:{0}:session:s", "version"), id="no version"),
+        pytest.param(("HSET", "luminoracore:{0}:session:s", "last_position", "x"), id="a position"),
+        pytest.param(("SET", "luminoracore:{0}:messages:s", "text"), id="another kind of key"),
+        pytest.param(("SET", "luminoracore:{0}:session:s", "text"), id="another kind of header"),
+    ],
+)
+async def test_damage_is_told_and_not_read_as_less(
+    storage: RedisStorage, server: ValkeyServer, damage: tuple[object, ...]
+) -> None:
+    await storage.put_session(session_record())
+    await storage.append_messages("s", message_records(3))
+    server.command(*damage)
+    with pytest.raises(CorruptRecordError):
+        await storage.read_messages("s", MessageRange())
+    if damage[0] != "LSET":  # an append looks at no old message
+        with pytest.raises(CorruptRecordError):
+            await storage.append_messages("s", [message_record("m4")])
+    if damage[1] != "luminoracore:{0}:session:s" or damage[0] != "SET":
+        assert await storage.delete_session("s") is True
+
+
+async def test_a_damaged_header_and_a_damaged_memory_are_told(
+    storage: RedisStorage, server: ValkeyServer
+) -> None:
+    await storage.put_session(session_record())
+    await storage.put_memory(memory_record("k"))
+    server.command("HSET", "luminoracore:{0}:memories:s", "k", "nonsense")
+    with pytest.raises(CorruptRecordError):
+        await storage.find_memory(MemoryScope("session", "s"), "k")
+    with pytest.raises(CorruptRecordError):
+        await storage.list_memories(MemoryScope("session", "s"))
+    server.command("HDEL", "luminoracore:{0}:session:s", "created")
+    with pytest.raises(CorruptRecordError):
+        await storage.find_session("s")
+    with pytest.raises(CorruptRecordError):
+        await storage.query_sessions(SessionQuery())

@@ -1,0 +1,253 @@
+"""A Redis server that is busy, full or read-only, or refuses us."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from redis.asyncio import Redis
+
+from luminoracore_sdk.adapters.storage.redis import RedisStorage
+from luminoracore_sdk.application.ports.records import MemoryScope, Payload
+from luminoracore_sdk.domain.errors import (
+    StorageAccessError,
+    StorageBusyError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageUnavailableError,
+)
+from luminoracore_sdk.testing.builders import (
+    memory_record,
+    message_record,
+    message_records,
+    session_record,
+)
+from tests.support.redis_calls import ALL, CALLS, WRITES, Call, connections, fill, in_use
+from tests.support.servers.process import wait_until
+from tests.support.servers.valkey import ValkeyServer
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: ValkeyServer) -> ValkeyServer:
+    shared.command("FLUSHALL")
+    return shared
+
+
+@pytest.fixture
+async def storage(server: ValkeyServer) -> AsyncIterator[RedisStorage]:
+    async with RedisStorage(server.url, connect_timeout=2, timeout=2) as storage:
+        yield storage
+
+
+# -- busy ----------------------------------------------------------------------------------------
+
+
+async def test_more_calls_than_connections_wait_for_each_other(server: ValkeyServer) -> None:
+    async with RedisStorage(server.url, max_connections=3) as storage:
+        await storage.put_session(session_record())
+        await asyncio.gather(
+            *(storage.append_messages("s", [message_record(f"m{number}")]) for number in range(50))
+        )
+        assert len(await storage.read_messages("s", ALL)) == 50
+        assert connections(storage) == 3
+
+
+@pytest.fixture
+def frozen(server: ValkeyServer) -> Iterator[Callable[[], None]]:
+    yield server.freeze
+    server.thaw()
+
+
+async def test_no_free_connection_within_the_limit_is_busy(
+    server: ValkeyServer, frozen: Callable[[], None]
+) -> None:
+    async with RedisStorage(server.url, max_connections=2, connect_timeout=5, timeout=0.3) as storage:
+        await asyncio.gather(fill(storage), storage.ping())
+        frozen()
+        outcomes = await asyncio.gather(
+            *(storage.append_messages("s", [message_record(f"x{number}")]) for number in range(5)),
+            return_exceptions=True,
+        )
+        kinds = {type(outcome).__name__ for outcome in outcomes}
+        assert "StorageBusyError" in kinds
+        assert kinds <= {"StorageBusyError", "StorageTimeoutError"}
+        busy = [outcome.in_doubt for outcome in outcomes if isinstance(outcome, StorageBusyError)]
+        assert busy == [False] * len(busy)
+        server.thaw()
+        assert in_use(storage) == 0
+        await storage.ping()
+
+
+async def test_a_server_that_takes_no_more_clients_is_told(server: ValkeyServer) -> None:
+    storage = RedisStorage(server.url)
+    server.command("CONFIG", "SET", "maxclients", "1")
+    async with Redis(port=server.port) as occupant:
+        await occupant.ping()
+        try:
+            with pytest.raises(StorageUnavailableError) as caught:
+                await storage.open()
+        finally:
+            await occupant.config_set("maxclients", 10_000)
+    assert caught.value.in_doubt is False
+    await storage.ping()
+    await storage.close()
+
+
+async def test_a_server_busy_with_a_script_is_busy(storage: RedisStorage, server: ValkeyServer) -> None:
+    await fill(storage)
+    server.command("CONFIG", "SET", "busy-reply-threshold", "50")
+    async with Redis(port=server.port, socket_timeout=20) as other:
+        endless = asyncio.ensure_future(other.eval("while true do end", 0))
+        try:
+            await asyncio.sleep(0.2)
+            with pytest.raises(StorageBusyError) as caught:
+                await storage.append_messages("s", [message_record("next")])
+            assert caught.value.in_doubt is False
+        finally:
+            server.command("SCRIPT", "KILL")
+            await asyncio.gather(endless, return_exceptions=True)
+            server.command("CONFIG", "SET", "busy-reply-threshold", "5000")
+    assert len(await storage.read_messages("s", ALL)) == 3
+
+
+# -- full, read-only -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(server: ValkeyServer) -> Iterator[Callable[[], None]]:
+    """Yield what takes all memory away from the server."""
+    yield lambda: server.command("CONFIG", "SET", "maxmemory", "1mb")
+    server.command("CONFIG", "SET", "maxmemory", "0")
+
+
+async def dump(server: ValkeyServer) -> dict[Any, Any]:
+    """Return everything that the server holds."""
+    async with Redis(port=server.port) as client:
+        return {key: await client.dump(key) for key in await client.keys("*")}
+
+
+@pytest.mark.parametrize("session_id", ["s", "new"])
+@pytest.mark.parametrize("name", ["put", "append", "put memory"])
+async def test_a_full_server_refuses_whole_writes(
+    storage: RedisStorage, server: ValkeyServer, full: Callable[[], None], name: str, session_id: str
+) -> None:
+    await fill(storage)
+    if name != "put":
+        await storage.put_session(session_record("new"))
+    before = await dump(server)
+    full()
+    calls: dict[str, Call] = {
+        "put": lambda storage: storage.put_session(session_record(session_id, user_id="u", tags=("t",))),
+        "append": lambda storage: storage.append_messages(session_id, message_records(3, prefix="x")),
+        "put memory": lambda storage: storage.put_memory(memory_record("x", owner=session_id)),
+    }
+    with pytest.raises(StorageFullError) as caught:
+        await calls[name](storage)
+    assert caught.value.in_doubt is False
+    assert await dump(server) == before
+
+
+async def test_a_full_server_lets_reads_and_deletes_through_and_then_writes_again(
+    storage: RedisStorage, server: ValkeyServer
+) -> None:
+    payload = Payload("json", b'"' + b"x" * 500_000 + b'"')
+    for number in range(10):
+        name = f"s{number}"
+        await storage.put_session(session_record(name, ttl_us=10**12, tags=("t",)))
+        batch = [attrs.evolve(message, payload=payload) for message in message_records(2)]
+        await storage.append_messages(name, batch)
+        await storage.put_memory(memory_record("k", owner=name, expires_at_us=10**16))
+    used = int(server.command("INFO", "memory")["used_memory"])
+    server.command("CONFIG", "SET", "maxmemory", str(used - 1_000_000))
+    try:
+        with pytest.raises(StorageFullError):
+            await storage.append_messages("s0", [message_record("next")])
+        assert len(await storage.read_messages("s0", ALL)) == 2
+        assert len(await storage.list_sessions()) == 10
+        assert await storage.delete_memory(MemoryScope("session", "s0"), "k") is True
+        assert await storage.clear_memories(MemoryScope("session", "s1")) == 1
+        assert await storage.truncate_messages("s0", after=1) == 1
+        for number in range(1, 6):
+            assert await storage.delete_session(f"s{number}") is True
+        await asyncio.sleep(0.1)  # the server frees memory on a thread of its own
+        receipt = await storage.append_messages("s0", [message_record("next")])
+        assert receipt.first_position == 2
+    finally:
+        server.command("CONFIG", "SET", "maxmemory", "0")
+
+
+@pytest.fixture
+def replica(server: ValkeyServer, tmp_path: Path) -> Iterator[ValkeyServer]:
+    with ValkeyServer(tmp_path, settings=("--replicaof", f"127.0.0.1 {server.port}")) as replica:
+        yield replica
+
+
+async def test_a_replica_is_read_and_not_written(
+    storage: RedisStorage, server: ValkeyServer, replica: ValkeyServer
+) -> None:
+    await fill(storage)
+    copied = "luminoracore:{0}:memories:s"
+    await asyncio.to_thread(wait_until, lambda: replica.command("EXISTS", copied) == 1, "a copy")
+    async with RedisStorage(replica.url) as reader:
+        assert len(await reader.read_messages("s", ALL)) == 3
+        for name, write in WRITES.items():
+            with pytest.raises(StorageReadOnlyError) as caught:
+                await write(reader)
+            assert (name, caught.value.in_doubt) == (name, False)
+    with pytest.raises(StorageReadOnlyError):
+        await RedisStorage(replica.url, prefix="new:").open()
+
+
+# -- refused -------------------------------------------------------------------------------------
+
+_RIGHTS = (
+    *("on", ">pass~word", "~luminoracore:*", "-@all", "+select", "+eval", "+evalsha"),
+    *("+exists", "+hmget", "+hget", "+hgetall", "+hset", "+hdel", "+hlen", "+hincrby", "+unlink"),
+    *("+rpush", "+lrange", "+llen", "+ltrim", "+zadd", "+zrange", "+zrem", "+pexpire", "+persist"),
+)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    settings = ("--requirepass", "s3cret", "--user", "service", *_RIGHTS)
+    with ValkeyServer(tmp_path_factory.mktemp("guarded"), settings=settings) as server:
+        yield server
+
+
+@pytest.mark.parametrize("user", ["", ":wrong@", "service:wrong@", "nobody:s3cret@"])
+async def test_a_wrong_password_is_told_without_the_password(guarded: ValkeyServer, user: str) -> None:
+    storage = RedisStorage(f"redis://{user}127.0.0.1:{guarded.port}/0")
+    with pytest.raises(StorageAccessError) as caught:
+        await storage.open()
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "wrong" not in f"{error}{error.args}".replace("WRONGPASS", "")
+        assert "s3cret" not in f"{error}{error.args}"
+        error = error.__cause__
+
+
+async def test_a_user_with_few_rights_can_do_everything_under_its_prefix(guarded: ValkeyServer) -> None:
+    url = f"redis://service:pass~word@127.0.0.1:{guarded.port}/0"
+    async with RedisStorage(url) as storage:
+        await storage.put_session(session_record(ttl_us=10**12, user_id="u", tags=("t",)))
+        await storage.put_session(session_record())
+        await storage.append_messages("s", message_records(3))
+        await storage.put_memory(memory_record("k", expires_at_us=10**17), max_entries=1)
+        for call in CALLS.values():
+            await call(storage)
+        await storage.purge_expired()
+    with pytest.raises(StorageAccessError):
+        await RedisStorage(url, prefix="other:").open()
+
+
+async def test_a_database_that_is_not_there_is_told(server: ValkeyServer) -> None:
+    with pytest.raises(StorageAccessError):
+        await RedisStorage(server.url.removesuffix("0") + "99").open()

@@ -1,0 +1,68 @@
+"""What tests of the MongoDB backend share: places on the shared servers, and looks past the adapter."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
+from luminoracore_sdk.testing.clock import ManualClock
+from tests.support.servers.places import clear_mongodb, place_name
+
+__all__ = ["MongoPlace", "mongo_place", "with_database"]
+
+
+def with_database(url: str, name: str) -> str:
+    """Return the URL of a server with the name of a database in it."""
+    server, _, options = url.partition("?")
+    return f"{server.rstrip('/')}/{name}" + (f"?{options}" if options else "")
+
+
+class MongoPlace:
+    """A database of a test's own.
+
+    Attributes:
+        url: Of the server.
+        name: Of the database.
+        database: Reached without the adapter.
+        clock: What its storages tell the time by.
+    """
+
+    def __init__(self, url: str, name: str, client: MongoClient[dict[str, Any]]) -> None:
+        self.url = url
+        self.name = name
+        self.clock = ManualClock()
+        self.database: Database[dict[str, Any]] = client[name]
+        self._client = client
+
+    def storage(self, driver: Literal["motor", "pymongo"] = "motor", **options: Any) -> MongoDBStorage:
+        """Return a storage, not yet open, as another process would make it."""
+        return MongoDBStorage(self.url, database=self.name, driver=driver, clock=self.clock, **options)
+
+    def explain(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how the server carries out a command; nothing is written."""
+        return self.database.command("explain", dict(command), verbosity="executionStats")
+
+
+@contextmanager
+def mongo_place(server_url: Callable[[], str], path: Path) -> Iterator[MongoPlace]:
+    """Give an empty database for the length of a ``with`` block."""
+    url, name = server_url(), place_name(path)
+    with MongoClient[dict[str, Any]](url) as client:
+        try:
+            yield MongoPlace(url, name, client)
+        finally:
+            clear_mongodb(url, name)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[MongoPlace]:
+    """Return an empty database of the shared standalone server."""
+    from tests.support.servers import mongodb_url
+
+    with mongo_place(mongodb_url, tmp_path) as place:
+        yield place

@@ -1,0 +1,103 @@
+"""Records to columns and back, and the server's errors, without a server."""
+
+import attrs
+import pytest
+
+from luminoracore_sdk.adapters.storage import postgres_rows
+from luminoracore_sdk.adapters.storage.postgres_errors import error_of
+from luminoracore_sdk.adapters.storage.postgres_rows import append_values, message_records, span_values
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Payload
+from luminoracore_sdk.domain.errors import (
+    CorruptRecordError,
+    PayloadTooLargeError,
+    SchemaVersionError,
+    StorageAccessError,
+    StorageBusyError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageUnavailableError,
+    ValidationError,
+)
+from luminoracore_sdk.testing import model
+from luminoracore_sdk.testing.builders import message_record
+
+
+def rows(last: int, *positions: int) -> list[tuple[object, ...]]:
+    return [(last, position, f"m{position}", "user", 1, "json", "1", None) for position in positions]
+
+
+def test_a_range_is_what_a_list_gives_whatever_its_bounds() -> None:
+    everything = [attrs.evolve(message_record(f"m{n}"), position=n) for n in range(1, 5)]
+    for after in (-1, 0, 2, 9):
+        for before in (None, 0, 3, 9):
+            for limit in (None, 0, 1, 9):
+                for newest in (False, True):
+                    span = MessageRange(after=after, before=before, limit=limit, newest=newest)
+                    expected = [m.position for m in model.select_range(everything, span)]
+                    found = message_records("s", rows(4, *expected) or [(4, *[None] * 7)], span)
+                    assert [message.position for message in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("positions", "span"),
+    [
+        ((1, 3), MessageRange()),
+        ((2, 3), MessageRange()),
+        ((1, 2), MessageRange()),
+        ((1, 2), MessageRange(limit=2, newest=True)),
+        ((2, 3), MessageRange(limit=2)),
+        ((1, 2, 3, 4), MessageRange()),
+    ],
+)
+def test_other_positions_than_there_must_be_are_damage(
+    positions: tuple[int, ...], span: MessageRange
+) -> None:
+    with pytest.raises(CorruptRecordError, match="where there must be"):
+        message_records("s", rows(3, *positions), span)
+
+
+def test_bounds_beyond_64_bits_mean_the_same() -> None:
+    span = MessageRange(after=-(2**80), before=2**80, limit=2**80)
+    assert span_values(span) == {"after": -(2**63), "before": 2**63 - 1, "count": 2**63 - 1}
+
+
+def test_a_batch_beyond_one_message_of_the_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_rows, "MAX_BATCH_BYTES", 5)
+    payload = Payload("json", b"123")
+    batch: list[MessageRecord] = [attrs.evolve(message_record(name), payload=payload) for name in "ab"]
+    assert append_values("s", batch[:1])["data"] == ["123"]
+    with pytest.raises(PayloadTooLargeError):
+        append_values("s", batch)
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "kind"),
+    [
+        ("28P01", StorageAccessError),
+        ("3D000", StorageAccessError),
+        ("42501", StorageAccessError),
+        ("53300", StorageBusyError),
+        ("57P03", StorageBusyError),
+        ("55P03", StorageBusyError),
+        ("53100", StorageFullError),
+        ("53200", StorageFullError),
+        ("25006", StorageReadOnlyError),
+        ("42P01", SchemaVersionError),
+        ("XX001", CorruptRecordError),
+        ("22021", ValidationError),
+        ("XX000", StorageUnavailableError),
+    ],
+)
+def test_a_code_of_the_server_is_the_finest_error_that_fits(sqlstate: str, kind: type[Exception]) -> None:
+    error = error_of(sqlstate, "what it said", in_doubt=True)
+    assert type(error) is kind
+    assert f"what it said ({sqlstate})" in str(error)
+    assert getattr(error, "in_doubt", False) is False
+
+
+@pytest.mark.parametrize("sqlstate", ["08003", "57P01"])
+def test_a_lost_connection_leaves_a_write_in_doubt(sqlstate: str) -> None:
+    for in_doubt in (False, True):
+        error = error_of(sqlstate, "lost", in_doubt=in_doubt)
+        assert isinstance(error, StorageUnavailableError)
+        assert error.in_doubt is in_doubt

@@ -1,0 +1,97 @@
+"""How a PostgreSQL address is read, shown and refused."""
+
+import pytest
+
+from luminoracore_sdk.adapters.storage.postgres_url import Address, Place, checked_place
+from luminoracore_sdk.domain.errors import ConfigurationError
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+def test_the_schemes_in_use_all_become_the_one_that_asyncpg_takes(scheme: str) -> None:
+    assert Address.of(f"{scheme}://u:p@h/d").dsn == "postgresql://u:p@h/d"
+
+
+def test_our_parameters_are_taken_out_and_the_others_stay_in_order() -> None:
+    address = Address.of(
+        "postgres://u:p%40ss@h1:1,h2:2/d?sslmode=require&schema=a%20b&pool_size=7&application_name=x&table_prefix=t_"
+    )
+    assert address.dsn == "postgresql://u:p%40ss@h1:1,h2:2/d?sslmode=require&application_name=x"
+    assert (address.schema, address.table_prefix, address.pool_size) == ("a b", "t_", 7)
+    assert address.prepared_statements is True
+
+
+def test_a_socket_and_a_url_without_a_host_are_taken() -> None:
+    assert Address.of("postgresql:///d?host=/run/x").dsn == "postgresql:///d?host=%2Frun%2Fx"
+    assert Address.of("postgresql://").dsn == "postgresql://"
+    assert Address.of("postgresql://[::1]:5432/d").dsn == "postgresql://[::1]:5432/d"
+
+
+def test_no_password_is_shown() -> None:
+    address = Address.of("postgresql://u:s3cret@h/d?password=s3cret&sslpassword=s3cret&sslmode=require")
+    assert address.shown == "postgresql://u@h/d?sslmode=require"
+    assert "s3cret" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    ("query", "prepared"),
+    [
+        ("prepared_statements=false", False),
+        ("prepared_statements=ON", True),
+        ("pgbouncer=true", False),
+        ("pgbouncer=0", True),
+        ("pgbouncer=yes&prepared_statements=no", False),
+    ],
+)
+def test_prepared_statements_are_switched_under_both_names(query: str, prepared: bool) -> None:
+    assert Address.of(f"postgresql://h/d?{query}").prepared_statements is prepared
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:s3cret@h/d",
+        "u:s3cret@h",
+        "postgresql://u:s3cret#@h/d",
+        "postgresql://u:s3cret/@h/d",
+        "postgresql://u:s3cret?@h/d",
+        "postgresql://u:s3cret@x@h/d",
+        "postgresql://u:s3cret",
+        "postgresql://u:[s3cret@h/d",
+        "postgresql://h:s3cret/d",
+        "postgresql://h/d?s3cret",
+        "postgresql://h/d?s3cret!=1",
+        "postgresql://h/d?pool_size=s3cret",
+        "postgresql://h/d?pool_size=0",
+        "postgresql://h/d?prepared_statements=s3cret",
+        "postgresql://h/d?prepared_statements=true&pgbouncer=true",
+    ],
+)
+def test_what_cannot_be_an_address_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Address.of(url)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("schema", ["", "pg_temp", "a\0b", "a\nb", "x" * 64, "ü" * 32])
+def test_a_schema_that_postgresql_does_not_take_is_refused(schema: str) -> None:
+    with pytest.raises(ConfigurationError, match="schema"):
+        checked_place(schema, "")
+
+
+@pytest.mark.parametrize("prefix", ["a-b", 'a"b', "ü", "x" * 33])
+def test_a_prefix_that_is_no_plain_name_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="table_prefix"):
+        checked_place(None, prefix)
+
+
+def test_names_that_postgresql_takes_stay_as_they_are() -> None:
+    assert checked_place('Ten"ant-1', "x" * 32) == Place('Ten"ant-1', "x" * 32)
+
+
+def test_an_address_names_the_place_that_is_not_the_usual_one() -> None:
+    assert Place().address("postgresql://h/d") == "postgresql://h/d"
+    assert (
+        Place("a&b", "t_").address("postgresql://h/d?x=1")
+        == "postgresql://h/d?x=1&schema=a%26b&table_prefix=t_"
+    )

@@ -1,0 +1,80 @@
+"""Names on Redis: stamps, keys, index members."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luminoracore_sdk.adapters.storage.redis_keys import (
+    IndexEntry,
+    Keyspace,
+    bounds,
+    memory_entry,
+    stamp,
+    unstamp,
+)
+from luminoracore_sdk.application.ports.records import MemoryScope
+from luminoracore_sdk.testing.samples import VALID_IDS
+
+_TIMES = st.integers(-(2**62), 2**62)
+
+
+@given(_TIMES, _TIMES)
+def test_stamps_sort_as_times_do_and_come_back_equal(one: int, other: int) -> None:
+    assert (stamp(one) < stamp(other)) == (one < other)
+    assert (unstamp(stamp(one)), len(stamp(one))) == (one, 16)
+
+
+@pytest.mark.parametrize(
+    ("time", "digits"),
+    [
+        (0, b"8000000000000000"),
+        (-1, b"7fffffffffffffff"),
+        (2**70, b"f" * 16),
+        (-(2**70), b"0" * 16),
+    ],
+)
+def test_a_stamp_is_16_digits_whatever_the_time(time: int, digits: bytes) -> None:
+    assert stamp(time) == digits
+
+
+def test_keys_are_readable_and_begin_with_prefix_and_bucket() -> None:
+    keyspace = Keyspace("app:", 1)
+    assert keyspace.meta == b"app:meta"
+    assert keyspace.session("id:x") == (
+        *(b"app:{0}:session:id:x", b"app:{0}:messages:id:x", b"app:{0}:ids:id:x"),
+        *(b"app:{0}:memories:id:x", b"app:{0}:retention:id:x", b"app:{0}:index"),
+    )
+    assert keyspace.memories(MemoryScope("user", "é")) == (
+        *("app:{0}:user-memories:é".encode(), "app:{0}:user-retention:é".encode(), b"app:{0}:index"),
+    )
+    assert keyspace.memories(MemoryScope("session", "a")) == keyspace.session("a")
+
+
+def test_no_two_ids_share_a_key() -> None:
+    keyspace = Keyspace("p", 16)
+    names = [*VALID_IDS, "{1}:session:x", "session:a", "a:messages:b", "}", "{"]
+    keys = [key for name in names for key in keyspace.session(name)[:5]]
+    keys += [key for name in names for key in keyspace.memories(MemoryScope("user", name))[:2]]
+    assert len(set(keys)) == len(keys) == 7 * len(names)
+
+
+def test_a_bucket_does_not_change_between_versions() -> None:
+    keyspace = Keyspace("p:", 128)
+    buckets = [keyspace.session(name).bucket_index for name in ("s", "é", "x" * 512)]
+    assert buckets == [b"p:{11}:index", b"p:{62}:index", b"p:{93}:index"]
+
+
+def test_an_index_member_tells_time_and_id_whatever_stands_before() -> None:
+    place = stamp(5) + b"\0id"
+    for member in (b"a\0" + place, b"u\0user\0" + place, b"t\0a tag\0" + place):
+        assert IndexEntry.of(member) == (stamp(5), b"id")
+    assert memory_entry(b"m\0u\0owner\0" + stamp(7) + b"\0a key") == (
+        *(MemoryScope("user", "owner"), stamp(7), b"a key"),
+    )
+
+
+def test_bounds_hold_what_begins_so_and_nothing_else() -> None:
+    low, high = bounds(b"u\0ab\0")
+    inside = [b"u\0ab\0" + stamp(0) + b"\0x", b"u\0ab\0\xff"]
+    outside = [b"u\0ab", b"u\0abc\0" + stamp(0), b"u\0aa\0" + stamp(0), b"u\0ab\1"]
+    assert [low[1:] <= member < high[1:] for member in (*inside, *outside)] == [True] * 2 + [False] * 4

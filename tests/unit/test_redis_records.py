@@ -1,0 +1,109 @@
+"""Records as Redis keeps them."""
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luminoracore_sdk.adapters.storage.redis_keys import stamp
+from luminoracore_sdk.adapters.storage.redis_records import (
+    memory_record,
+    memory_value,
+    message_element,
+    message_record,
+    number_or_none,
+    session_record,
+)
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRecord, Payload, SessionRecord
+from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
+from luminoracore_sdk.testing import builders
+
+_HEADER = (stamp(1), b"2", b"", b"3", b"4", b"", b"", b"json", b"{}")
+_SCOPE = MemoryScope("user", "u")
+_MEMORY = b"\0".join((stamp(1), stamp(2), b"", b"0.5", b"json", b"a\0b"))
+
+
+@given(
+    data=st.binary(),
+    message_id=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
+    time=st.integers(-(2**62), 2**62),
+)
+def test_a_message_comes_back_equal(data: bytes, message_id: str, time: int) -> None:
+    message = MessageRecord(
+        message_id=message_id, role="user", created_at_us=time, payload=Payload("json+x", data)
+    )
+    found = message_record("s", 7, message_element(message))
+    assert found == attrs.evolve(message, position=7)
+
+
+@given(data=st.binary(), retention=st.floats(allow_nan=False), expires=st.none() | st.integers(-5, 2**62))
+def test_a_memory_comes_back_equal(data: bytes, retention: float, expires: int | None) -> None:
+    record = attrs.evolve(
+        builders.memory_record("k", kind="user", owner="u", retention=retention, expires_at_us=expires),
+        payload=Payload("x", data),
+        created_at_us=-3,
+        updated_at_us=4,
+    )
+    value = b"\0".join((stamp(-3), stamp(4), *memory_value(record)))
+    assert memory_record(_SCOPE, b"k", value) == record
+
+
+def test_a_header_is_read() -> None:
+    record = SessionRecord(
+        session_id="s",
+        payload=Payload("json", b"{}"),
+        created_at_us=1,
+        updated_at_us=2,
+        version=3,
+        last_position=4,
+    )
+    assert session_record("s", _HEADER) == record
+    full = (stamp(2**62), b"2", b"5", b"3", b"4", "ü".encode(), "b\0é".encode())
+    assert session_record("s", full) == attrs.evolve(
+        record, payload=None, created_at_us=2**62, ttl_us=5, user_id="ü", tags=("b", "é")
+    )
+    assert session_record("s", [None] * 9) is None
+
+
+@pytest.mark.parametrize("place", range(9))
+@pytest.mark.parametrize("value", [None, b"\xff"])
+def test_a_damaged_header_is_named(place: int, value: bytes | None) -> None:
+    values: list[bytes | None] = [*_HEADER]
+    values[place] = value
+    if place == 8 and value is not None:
+        return  # a payload may be any bytes
+    with pytest.raises(CorruptRecordError) as caught:
+        session_record("s", values)
+    assert caught.value.key == "session 's'"
+
+
+@pytest.mark.parametrize(
+    "element", [b"", b"a\0user\0x\0json\0{}", b"a\0user\0005\0json", b"\xff\0user\0005\0j\0"]
+)
+def test_a_damaged_message_is_named(element: bytes) -> None:
+    with pytest.raises(CorruptRecordError) as caught:
+        message_record("s", 3, element)
+    assert caught.value.key == "message 3 of session 's'"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", _MEMORY.replace(b"0.5", b"x"), _MEMORY.replace(stamp(1), b"q"), _MEMORY.rpartition(b"json")[0]],
+)
+def test_a_damaged_memory_is_named(value: bytes) -> None:
+    with pytest.raises(CorruptRecordError) as caught:
+        memory_record(_SCOPE, b"k", value)
+    assert caught.value.key == "memory b'k' of user 'u'"
+
+
+def test_what_would_break_a_record_is_refused() -> None:
+    message = builders.message_record("m")
+    with pytest.raises(ValidationError):
+        message_element(attrs.evolve(message, payload=Payload("a\0b", b"")))
+    with pytest.raises(ValidationError):
+        memory_value(builders.memory_record("k", retention=float("nan")))
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, b""), (0, b"0"), (-(2**62), b"-4611686018427387904")])
+def test_a_number_is_its_text(value: int | None, text: bytes) -> None:
+    assert number_or_none(value) == text

@@ -203,18 +203,17 @@ _SHOWN_URLS = (
     *("postgresql://host/database", "redis://host/0", "redis+cluster://host:port,host:port"),
     *("redis+sentinel://host:port/name/0", "mongodb://host/database"),
 )
+_REDIS_SCHEMES = [
+    f"{base}{kind}"
+    for base in ("redis", "rediss", "valkey", "valkeys")
+    for kind in ("", "+cluster", "+sentinel")
+]
 _SCHEMES = {
     "memory": StorageType.MEMORY,
     "file": StorageType.JSON,
     "json": StorageType.JSON,
     "sqlite": StorageType.SQLITE,
-    "redis": StorageType.REDIS,
-    "rediss": StorageType.REDIS,
-    "redis+cluster": StorageType.REDIS,
-    "rediss+cluster": StorageType.REDIS,
-    "redis+sentinel": StorageType.REDIS,
-    "valkey": StorageType.REDIS,
-    "unix": StorageType.REDIS,
+    **dict.fromkeys([*_REDIS_SCHEMES, "unix"], StorageType.REDIS),
     "postgres": StorageType.POSTGRES,
     "postgresql": StorageType.POSTGRES,
     "postgresql+asyncpg": StorageType.POSTGRES,

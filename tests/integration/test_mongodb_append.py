@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from luminoracore_sdk.adapters.storage import mongodb_messages
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.mongodb_documents import Header
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
@@ -155,6 +156,45 @@ async def test_a_position_that_a_truncation_hid_is_not_given_again_to_who_came_b
     receipt = await late.append_messages("s", message_records(2, prefix="late"))
     assert receipt == AppendReceipt(first_position=3, last_position=4)
     assert await ids(other) == ["m1", "m2", "late1", "late2"]
+
+
+@pytest.mark.parametrize("after", [0, 2, 3])
+async def test_ids_that_a_killed_truncation_left_taken_are_set_free_by_who_needs_them(
+    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    writer, other, *_ = storages
+    await writer.put_session(session_record())
+    await writer.append_messages("s", message_records(2, prefix="a"))
+    await writer.append_messages("s", message_records(2, prefix="b"))
+
+    async def killed(*_: object, **__: object) -> None:
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mongodb_messages, "release", killed)
+        assert await other.truncate_messages("s", after=after) == 4 - after
+    whole = ["a1", "a2", "b1", "b2"]
+    assert await ids(writer) == whole[:after]
+    again = [message_record(message_id) for message_id in whole[after:]]
+    receipt = await writer.append_messages("s", again)
+    assert receipt == AppendReceipt(first_position=after + 1, last_position=4)
+    assert await ids(other) == whole
+
+
+async def test_a_history_of_many_truncations_is_read_whole_and_in_part(
+    storages: list[MongoDBStorage],
+) -> None:
+    writer, *_ = storages
+    await writer.put_session(session_record())
+    for number in range(220):
+        await writer.append_messages("s", message_records(2, prefix=f"{number}-"))
+        await writer.truncate_messages("s", after=number + 1)
+    expected = [f"{number}-1" for number in range(220)]
+    assert await ids(writer) == expected
+    middle = await writer.read_messages("s", MessageRange(after=50, before=180))
+    assert [message.message_id for message in middle] == expected[50:179]
+    newest = await writer.read_messages("s", MessageRange(limit=3, newest=True))
+    assert [message.message_id for message in newest] == expected[-3:]
 
 
 async def test_appends_that_race_truncations_leave_no_gap_and_later_ones_stay(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+import attrs
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
@@ -20,7 +21,6 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.testing.builders import (
     memory_record,
-    message_record,
     message_records,
     session_record,
 )
@@ -94,12 +94,15 @@ async def test_a_client_that_its_owner_closed_is_told_as_a_closed_storage(place:
 _PROCESS = """
 import asyncio, sys
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.testing import message_record, session_record
+from luminoracore_sdk.application.ports.records import MessageRecord, Payload, SessionRecord
 
 async def main(url, database, number):
-    async with MongoDBStorage(url, database=database, driver="motor" if int(number) % 2 else "pymongo") as storage:
-        await storage.put_session(session_record("shared"))
-        await storage.append_messages("shared", [message_record(number)])
+    driver = "motor" if int(number) % 2 else "pymongo"
+    text = Payload("json", b"1")
+    async with MongoDBStorage(url, database=database, driver=driver) as storage:
+        await storage.put_session(SessionRecord(session_id="shared", payload=text))
+        message = MessageRecord(message_id=number, role="user", created_at_us=1, payload=text)
+        await storage.append_messages("shared", [message])
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -120,7 +123,7 @@ def test_twenty_processes_at_once_make_one_store(place: MongoPlace) -> None:
     appended = list(place.database["messages"].find({}).sort("first", 1))
     assert [batch["first"] for batch in appended] == list(range(1, 21))
     indexes = place.database["messages"].index_information()
-    assert {name for name, index in indexes.items() if index.get("unique")} == {"h_1_first_1", "h_1_ids_1"}
+    assert {name for name, index in indexes.items() if index.get("unique")} == {"h_1_first_1", "inc_1_ids_1"}
 
 
 async def test_a_store_of_a_newer_version_is_left_alone(place: MongoPlace) -> None:
@@ -138,13 +141,8 @@ async def test_a_history_far_beyond_16_megabytes_is_kept(place: MongoPlace) -> N
     async with place.storage("pymongo") as storage:
         await storage.put_session(session_record())
         for number in range(10):
-            batch = [
-                message_record(f"{number}-{part}").__class__(
-                    message_id=f"{number}-{part}", role="user", created_at_us=1, payload=text
-                )
-                for part in range(4)
-            ]
-            await storage.append_messages("s", batch)
+            batch = message_records(4, prefix=f"{number}-")
+            await storage.append_messages("s", [attrs.evolve(message, payload=text) for message in batch])
         read = await storage.read_messages("s", _ALL)
         assert [message.position for message in read] == list(range(1, 41))
         same = [message.payload == text for message in read]
@@ -155,8 +153,7 @@ async def test_a_history_far_beyond_16_megabytes_is_kept(place: MongoPlace) -> N
 
 async def test_a_batch_that_is_too_large_as_a_whole_is_refused_as_a_whole(place: MongoPlace) -> None:
     text = Payload("json", b'"' + b"x" * 4_000_000 + b'"')
-    kind = type(message_record("m"))
-    batch = [kind(message_id=f"m{n}", role="user", created_at_us=1, payload=text) for n in range(4)]
+    batch = [attrs.evolve(message, payload=text) for message in message_records(4)]
     async with place.storage() as storage:
         await storage.put_session(session_record())
         with pytest.raises(PayloadTooLargeError, match="the batch of 4 messages"):
@@ -167,14 +164,14 @@ async def test_a_batch_that_is_too_large_as_a_whole_is_refused_as_a_whole(place:
 async def test_a_header_that_its_tags_make_too_large_is_refused(place: MongoPlace) -> None:
     huge = Payload("json", b'"' + b"x" * (15 * 1024 * 1024 - 2) + b'"')
     tags = tuple(f"{number:05}{'y' * 500}" for number in range(3000))
-    record = session_record(tags=tags)
+    record = attrs.evolve(session_record(tags=tags), payload=huge)
     async with place.storage() as storage:
         with pytest.raises(PayloadTooLargeError):
-            await storage.put_session(record.__class__(session_id="s", payload=huge, tags=tags))
+            await storage.put_session(record)
         assert await storage.find_session("s") is None
         await storage.put_session(session_record(tags=("few",)))
         with pytest.raises(PayloadTooLargeError):
-            await storage.put_session(record.__class__(session_id="s", payload=huge, tags=tags))
+            await storage.put_session(record)
         found = await storage.find_session("s")
         assert found is not None
         assert found.tags == ("few",)

@@ -125,6 +125,8 @@ async def test_the_common_append_is_one_insert_and_one_look_by_id(place: MongoPl
     ):
         await storage.put_session(session_record())
         await storage.append_messages("s", message_records(2, prefix="a"))
+        await storage.truncate_messages("s", after=1)
+        await storage.append_messages("s", message_records(2, prefix="again"))
         recorder.commands.clear()
         await storage.append_messages("s", message_records(2, prefix="b"))
         sent = {next(iter(command)): command for command in recorder.commands}

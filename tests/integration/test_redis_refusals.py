@@ -78,7 +78,8 @@ async def test_no_free_connection_within_the_limit_is_busy(
         )
         kinds = {type(outcome).__name__ for outcome in outcomes}
         assert "StorageBusyError" in kinds
-        assert kinds <= {"StorageBusyError", "StorageTimeoutError"}
+        # one that got a place when another gave up may have had to connect anew
+        assert kinds <= {"StorageBusyError", "StorageTimeoutError", "StorageUnavailableError"}
         busy = [outcome.in_doubt for outcome in outcomes if isinstance(outcome, StorageBusyError)]
         assert busy == [False] * len(busy)
         server.thaw()

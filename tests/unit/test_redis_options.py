@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from redis.asyncio.connection import SSLConnection
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.adapters.storage.redis_lua import script
@@ -71,3 +72,20 @@ def test_scripts_bear_no_flags_and_differ() -> None:
     assert len({one.digest for one in scripts}) == len(names)
     assert [one.name for one in scripts if one.source.startswith(b"#!")] == []
     assert script("append") is scripts[3]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_with_tls_every_connection_is_encrypted(tls: bool) -> None:
+    scheme, options = ("rediss", "?ssl_check_hostname=no") if tls else ("redis", "")
+
+    def link(rest: str) -> Any:
+        return RedisStorage(f"{scheme}{rest}{options}")._new_link()
+
+    single, sentinel, cluster = link("://h"), link("+sentinel://h/main"), link("+cluster://h:1,i:2")
+    pools = [single._pool, sentinel._pool, *(one.connection_pool for one in sentinel._sentinels)]
+    classes = [pool.connection_class for pool in pools]
+    classes += [node.connection_class for node in cluster._client.nodes_manager.startup_nodes.values()]
+    assert [issubclass(kind, SSLConnection) for kind in classes] == [tls] * 5
+    assert [pool.connection_kwargs.get("ssl_check_hostname") for pool in pools] == [
+        False if tls else None
+    ] * 3

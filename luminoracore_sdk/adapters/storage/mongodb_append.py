@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager, suppress
 import attrs
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage.mongodb_documents import Header, batch_document
+from luminoracore_sdk.adapters.storage.mongodb_documents import End, batch_document
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, DuplicateKey, after_write
-from luminoracore_sdk.adapters.storage.mongodb_messages import known_positions
 from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb_sessions import Sessions, moved
+from luminoracore_sdk.adapters.storage.mongodb_sweep import release
 from luminoracore_sdk.adapters.storage.rules import replay_receipt
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
 from luminoracore_sdk.domain.errors import (
@@ -28,15 +28,7 @@ __all__ = ["Appends"]
 
 _HINTS = 10_000
 _LONGEST_PAUSE = 0.05  # seconds
-_POSITIONS = ("h", "first")
-
-
-@attrs.frozen
-class _Hint:
-    """Where this process believes that a session goes on."""
-
-    history: ObjectId
-    last: int
+_POSITION = ("h", "first")
 
 
 class Appends:
@@ -52,7 +44,7 @@ class Appends:
         self._store = store
         self._sessions = sessions
         self._patience = patience
-        self._hints: OrderedDict[str, _Hint] = OrderedDict()
+        self._hints: OrderedDict[str, End] = OrderedDict()
         self._queues: dict[str, tuple[asyncio.Lock, list[None]]] = {}
 
     def forget(self, session_id: str) -> None:
@@ -89,32 +81,29 @@ class Appends:
     async def _append_at_end(
         self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
     ) -> AppendReceipt | None:
-        """Read where the session goes on and append there; None: somebody else was faster.
+        """Read where the session ends and append there; None: somebody else was faster.
 
         If the history is sealed between the read and the insert, the batch is hidden: it was appended
-        just before it was cut off. Its position is its own all the same; see ``mongodb_sweep.blank``.
+        just before it was cut off. Its position is its own all the same; see ``mongodb_sweep.release``.
         """
         header = await self._sessions.existing(session_id, now_us)
-        if len(header.segments) > 1 and (receipt := await self._replayed(header, messages)):
-            return receipt  # the unique index looks into the open history only
-        if expected_last not in (None, header.last):
-            if receipt := await self._replayed(header, messages):
+        if expected_last is not None and expected_last != header.last:
+            if receipt := await self._replayed(session_id, header.inc, messages, now_us):
                 return receipt
             raise _position_conflict(session_id, expected_last, header.last)
-        batch = batch_document(session_id, header.open, header.last + 1, messages, now_us)
+        batch = batch_document(session_id, header.end, messages, now_us)
         try:
             await self._store.messages.insert(batch)
         except DuplicateKey as exc:
-            return None if exc.fields == _POSITIONS else await self._replayed(header, messages)
-        await self._prolong(session_id, header.inc, header.session.ttl_us, now_us)
-        if len(header.segments) == 1:
-            self._remember(session_id, _Hint(header.open, batch["last"]))
-        return AppendReceipt(first_position=batch["first"], last_position=batch["last"])
+            if exc.fields == _POSITION:
+                return None
+            return await self._replayed(session_id, header.inc, messages, now_us)
+        return await self._appended(session_id, header.end, batch, header.session.ttl_us, now_us)
 
     async def _append_at_hint(
-        self, session_id: str, hint: _Hint, messages: Sequence[MessageRecord], now_us: int
+        self, session_id: str, end: End, messages: Sequence[MessageRecord], now_us: int
     ) -> AppendReceipt | None:
-        """Append where the session is believed to go on, and look meanwhile whether it does.
+        """Append where the session is believed to end, and look meanwhile whether it does.
 
         What counts is that the history was seen open during this call, not in which order the server did
         the two. If it was not, the batch lies in a history that nobody sees, or in an expired session,
@@ -123,11 +112,9 @@ class Appends:
         Returns:
             None: nothing was appended, or it was taken away.
         """
-        batch = batch_document(session_id, hint.history, hint.last + 1, messages, now_us)
+        batch = batch_document(session_id, end, messages, now_us)
         inserted, header = await asyncio.gather(
-            self._store.messages.insert(batch),
-            self._look(session_id, hint, now_us),
-            return_exceptions=True,
+            self._store.messages.insert(batch), self._look(session_id, end, now_us), return_exceptions=True
         )
         if isinstance(inserted, DuplicateKey):
             return None
@@ -140,34 +127,55 @@ class Appends:
             with suppress(StorageUnavailableError):
                 await self._store.messages.delete({"_id": batch["_id"]})
             return None
-        await self._prolong(session_id, header["inc"], header["ttl"], now_us)
-        self._remember(session_id, _Hint(hint.history, batch["last"]))
+        return await self._appended(session_id, end, batch, header["ttl"], now_us)
+
+    async def _look(self, session_id: str, end: End, now_us: int) -> Document | None:
+        """Return the time to live of a live session in whose open history the end is, or None."""
+        live: Document = {"expires": {"$not": {"$lte": now_us}}}
+        where: Document = {"_id": session_id, "inc": end.inc, "open": end.history, **live}
+        return await self._store.sessions.find_one(where, {"_id": 0, "ttl": 1})
+
+    async def _appended(
+        self, session_id: str, end: End, batch: Document, ttl_us: int | None, now_us: int
+    ) -> AppendReceipt:
+        """Let a session with a time to live begin it anew, before the append is acknowledged."""
+        if ttl_us is not None:
+            with after_write():
+                if not await self._store.sessions.update({"_id": session_id, "inc": end.inc}, moved(now_us)):
+                    raise SessionNotFoundError(session_id, backend=BACKEND)  # deleted meanwhile
+        self._remember(session_id, attrs.evolve(end, last=batch["last"]))
         return AppendReceipt(first_position=batch["first"], last_position=batch["last"])
 
-    async def _look(self, session_id: str, hint: _Hint, now_us: int) -> Document | None:
-        """Return the fields of a live header whose only history is the hint's, or None."""
-        where: Document = {
-            "_id": session_id,
-            "open": hint.history,
-            "sealed": [],
-            "expires": {"$not": {"$lte": now_us}},
-        }
-        return await self._store.sessions.find_one(where, {"_id": 0, "inc": 1, "ttl": 1})
+    async def _replayed(
+        self, session_id: str, inc: ObjectId, messages: Sequence[MessageRecord], now_us: int
+    ) -> AppendReceipt | None:
+        """Return the first receipt of a batch that is stored already; see ``replay_receipt``.
 
-    async def _prolong(self, session_id: str, inc: ObjectId, ttl_us: int | None, now_us: int) -> None:
-        """Let a session with a time to live begin it anew, before the append is acknowledged."""
-        if ttl_us is None:
-            return
-        with after_write():
-            if not await self._store.sessions.update({"_id": session_id, "inc": inc}, moved(now_us)):
-                raise SessionNotFoundError(session_id, backend=BACKEND)  # deleted meanwhile
+        Ids that are found above the end of a sealed history were truncated, and are set free. The header
+        is read after them: a history was in it before its first batch was there, so one that is not in it
+        now is gone for good.
+        """
+        asked = {message.message_id for message in messages}
+        where: Document = {"inc": inc, "ids": {"$in": list(asked)}}
+        batches = await self._store.messages.find(where, {"_id": 0, "h": 1, "first": 1, "ids": 1})
+        header = await self._sessions.existing(session_id, now_us)
+        if header.inc != inc:
+            return None
+        stored, hidden = dict[str, int](), set[ObjectId]()
+        for batch in batches:
+            for position, message_id in enumerate(batch["ids"], start=batch["first"]):
+                if message_id in asked and header.shows(batch["h"], position):
+                    stored[message_id] = position
+                elif message_id in asked:
+                    hidden.add(batch["h"])
+        receipt = replay_receipt(BACKEND, messages, stored)
+        if receipt is None:
+            for history in hidden:
+                await release(self._store, history, after=header.bound(history), now_us=now_us)
+        return receipt
 
-    async def _replayed(self, header: Header, messages: Sequence[MessageRecord]) -> AppendReceipt | None:
-        known = await known_positions(self._store, header.segments, messages)
-        return replay_receipt(BACKEND, messages, known)
-
-    def _remember(self, session_id: str, hint: _Hint) -> None:
-        self._hints[session_id] = hint
+    def _remember(self, session_id: str, end: End) -> None:
+        self._hints[session_id] = end
         if len(self._hints) > _HINTS:
             self._hints.popitem(last=False)
 

@@ -22,6 +22,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = [
+    "End",
     "Header",
     "Segment",
     "batch_document",
@@ -41,6 +42,15 @@ class Segment:
     last: int
 
 
+@attrs.frozen
+class End:
+    """Where the messages of a session end: its incarnation, its open history, the newest position."""
+
+    inc: ObjectId
+    history: ObjectId
+    last: int
+
+
 @attrs.frozen(kw_only=True)
 class Header:
     """A session's header as it is stored, with what its newest batch says.
@@ -55,6 +65,11 @@ class Header:
     segments: tuple[Segment, ...]
     session: SessionRecord
     expires_at_us: int | None
+    _bounds: dict[ObjectId, int] = attrs.field(init=False, repr=False)
+
+    @_bounds.default
+    def _bounds_of_sealed(self) -> dict[ObjectId, int]:
+        return {segment.history: segment.last for segment in self.segments[:-1]}
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -91,6 +106,19 @@ class Header:
         """The newest position."""
         return self.segments[-1].last
 
+    @property
+    def end(self) -> End:
+        """Where the next append goes."""
+        return End(self.inc, self.open, self.last)
+
+    def shows(self, history: ObjectId, position: int) -> bool:
+        """Tell whether a position of a history counts; every one of the open history does."""
+        return history == self.open or position <= self.bound(history)
+
+    def bound(self, history: ObjectId) -> int:
+        """Return up to which position a history that is not open counts; 0: it does not."""
+        return self._bounds.get(history, 0)
+
     def is_live(self, now_us: int) -> bool:
         """Tell whether the session counts as there."""
         return self.expires_at_us is None or self.expires_at_us > now_us
@@ -105,13 +133,13 @@ def _segments(document: Document) -> Iterator[Segment]:
     yield Segment(document["open"], last + 1, newest[0]["last"] if newest else last)
 
 
-def batch_document(
-    session_id: str, history: ObjectId, first: int, messages: Sequence[MessageRecord], now_us: int
-) -> Document:
+def batch_document(session_id: str, end: "End", messages: Sequence[MessageRecord], now_us: int) -> Document:
     """Return the document of one append."""
+    first = end.last + 1
     return {
         "_id": ObjectId(),
-        "h": history,
+        "inc": end.inc,
+        "h": end.history,
         "s": session_id,  # for people, and for the sweep
         "first": first,
         "last": first + len(messages) - 1,

@@ -90,6 +90,8 @@ def translated(*, write: bool) -> Iterator[None]:
     except DuplicateKeyError as exc:
         pattern = (exc.details or {}).get("keyPattern") or {}
         raise DuplicateKey(tuple(pattern)) from exc
+    except DocumentTooLarge as exc:  # the driver's own measurement; a subclass of BSONError
+        raise _too_large() from exc
     except PyMongoError as exc:
         raise _from_driver(exc, write=write) from exc
     except InvalidBSON as exc:
@@ -110,8 +112,6 @@ def after_write() -> Iterator[None]:
 
 
 def _from_driver(exc: PyMongoError, *, write: bool) -> LuminoraCoreSDKError:
-    if isinstance(exc, DocumentTooLarge):
-        return _too_large()
     if isinstance(exc, InvalidOperation) and "after close" in str(exc):
         return StorageClosedError(BACKEND)
     if isinstance(exc, OperationFailure):

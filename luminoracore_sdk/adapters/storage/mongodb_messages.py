@@ -1,18 +1,23 @@
 """Reading and truncating messages."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from bson import ObjectId
 
 from luminoracore_sdk.adapters.storage.mongodb_documents import Header, Segment, batch_records, damaged
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
+from luminoracore_sdk.adapters.storage.mongodb_errors import after_write
 from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb_sessions import Sessions, moved
-from luminoracore_sdk.adapters.storage.mongodb_sweep import blank
+from luminoracore_sdk.adapters.storage.mongodb_sweep import release
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord
-from luminoracore_sdk.domain.errors import CorruptRecordError
+from luminoracore_sdk.domain.errors import CorruptRecordError, StorageUnavailableError
 
-__all__ = ["Messages", "known_positions"]
+__all__ = ["Messages"]
+
+_SEGMENTS = 100
+"""Histories in one query."""
 
 
 class Messages:
@@ -30,37 +35,48 @@ class Messages:
         while True:
             header = await self._sessions.existing(session_id, now_us)
             start, end = _bounds(span, header.last)
-            found: list[MessageRecord] = []
-            for segment in header.segments:
-                first, last = max(start, segment.first), min(end, segment.last)
-                if first <= last:
-                    found += await self._read(session_id, segment, first, last)
+            found = await self._read(session_id, header, start, end) if start <= end else []
             if [message.position for message in found] == list(range(start, end + 1)):
                 return found
             after = await self._sessions.existing(session_id, now_us)
-            if after.segments[:-1] == header.segments[:-1] and after.open == header.open:
+            if (after.open, after.segments[:-1]) == (header.open, header.segments[:-1]):
                 raise _gap(session_id, found, start, end)
 
-    async def _read(self, session_id: str, segment: Segment, first: int, last: int) -> list[MessageRecord]:
-        """Return what lies between two positions of a history, cutting the batches at both ends."""
-        begin = first
-        if first > segment.first:  # not where a batch begins for certain
-            where: Document = {"h": segment.history, "first": {"$lte": first}}
-            straddling = await self._store.messages.find_one(
-                where, {"_id": 0, "first": 1}, order=[("first", -1)]
-            )
-            begin = straddling["first"] if straddling else first
-        batches = await self._store.messages.find(
-            {"h": segment.history, "first": {"$gte": begin, "$lte": last}}, order=[("first", 1)]
-        )
-        messages = (message for batch in batches for message in batch_records(session_id, batch))
-        return [message for message in messages if first <= message.position <= last]
+    async def _read(self, session_id: str, header: Header, start: int, end: int) -> list[MessageRecord]:
+        """Return what is found between two positions, cutting the batches at both ends."""
+        wanted = [segment for segment in header.segments if segment.first <= end and segment.last >= start]
+        begin = start
+        if wanted and start > wanted[0].first:  # not where a batch begins for certain
+            begin = await self._begin(wanted[0].history, start)
+        found: list[MessageRecord] = []
+        for place in range(0, len(wanted), _SEGMENTS):
+            ranges: list[Document] = [
+                {
+                    "h": segment.history,
+                    "first": {"$gte": max(segment.first, begin), "$lte": min(segment.last, end)},
+                }
+                for segment in wanted[place : place + _SEGMENTS]
+            ]
+            where = ranges[0] if len(ranges) == 1 else {"$or": ranges}
+            for batch in await self._store.messages.find(where):
+                found += [
+                    message
+                    for message in batch_records(session_id, batch)
+                    if start <= message.position <= end and header.shows(batch["h"], message.position)
+                ]
+        return sorted(found, key=lambda message: message.position)
+
+    async def _begin(self, history: ObjectId, position: int) -> int:
+        """Return where the batch begins that holds a position."""
+        where: Document = {"h": history, "first": {"$lte": position}}
+        batch = await self._store.messages.find_one(where, {"_id": 0, "first": 1}, order=[("first", -1)])
+        return batch["first"] if batch else position
 
     async def truncate(self, session_id: str, after: int, now_us: int) -> int:
         """Remove what is above a position: one change of the header, which seals the open history."""
         while True:
             header = await self._sessions.existing(session_id, now_us)
-            where: Document = {"_id": session_id, "inc": header.inc, "open": header.open}
+            where: Document = {"_id": session_id, "inc": header.inc, "inc": header.inc}
             change = moved(max(now_us, header.session.updated_at_us))
             if after >= header.last:
                 if await self._store.sessions.update(where, change):
@@ -73,33 +89,21 @@ class Messages:
                 return await self._clear(header, kept, after, now_us)
 
     async def _clear(self, header: Header, kept: Sequence[Segment], after: int, now_us: int) -> int:
-        """Empty what a truncation has hidden; returns how many messages that are."""
-        newest = await self._store.messages.find_one(
-            {"h": header.open}, {"_id": 0, "last": 1}, order=[("first", -1)]
-        )
+        """Take out what a truncation has hidden; returns how many messages that are.
+
+        What cannot be taken out now is, by who needs its ids, or by ``purge_expired``.
+        """
+        with after_write():
+            newest = await self._store.messages.find_one(
+                {"h": header.open}, {"_id": 0, "last": 1}, order=[("first", -1)]
+            )
         bounds = {segment.history: segment.last for segment in kept}
-        for segment in header.segments:
-            if segment.history not in bounds or bounds[segment.history] < segment.last:
-                await blank(self._store, segment.history, after=bounds.get(segment.history, 0), now_us=now_us)
+        with suppress(StorageUnavailableError):
+            for segment in header.segments:
+                bound = bounds.get(segment.history, 0)
+                if bound < segment.last or segment.history == header.open:
+                    await release(self._store, segment.history, after=bound, now_us=now_us)
         return (newest["last"] if newest else header.last) - after
-
-
-async def known_positions(
-    store: Collections, segments: Sequence[Segment], messages: Sequence[MessageRecord]
-) -> dict[str, int]:
-    """Return the positions of those of some ids that are stored."""
-    ends = {segment.history: segment.last for segment in segments[:-1]}
-    ids = [message.message_id for message in messages]
-    where: Document = {"h": {"$in": [segment.history for segment in segments]}, "ids": {"$in": ids}}
-    asked, known = set(ids), dict[str, int]()
-    for batch in await store.messages.find(where, {"_id": 0, "h": 1, "first": 1, "ids": 1}):
-        end = ends.get(batch["h"])
-        known |= {
-            message_id: position
-            for position, message_id in enumerate(batch["ids"], start=batch["first"])
-            if message_id in asked and (end is None or position <= end)
-        }
-    return known
 
 
 def _cut(segments: Sequence[Segment], after: int) -> list[Segment]:

@@ -4,7 +4,8 @@
   begins with each put that finds none), ``open`` the history that takes appends, ``sealed`` the older ones
   with the position up to which they count, in order. All three are found in no other header, ever.
 - ``messages``: one document an appended batch: history ``h``, positions ``first`` to ``last``. A batch is
-  seen only through a header: up to ``upto`` of a sealed history, all of the open one.
+  seen only through a header: up to ``upto`` of a sealed history, all of the open one. Two unique indexes
+  decide who appends: (``h``, ``first``) gives a position away once, (``inc``, ``ids``) takes an id once.
 - ``memories``: one document a memory; ``owner`` is a user's id (text) or a session's ``inc`` (ObjectId).
 - ``meta``: the version.
 """
@@ -65,7 +66,7 @@ async def prepare(store: Collections) -> None:
             _index("expires", sparse=True),
         )
         await store.messages.create_indexes(
-            _index("h", "first", unique=True), _index("h", "ids", unique=True)
+            _index("h", "first", unique=True), _index("inc", "ids", unique=True)
         )
         await store.memories.create_indexes(
             _index("owner", "key", unique=True), _index("expires", sparse=True)

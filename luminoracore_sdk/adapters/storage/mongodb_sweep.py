@@ -15,12 +15,12 @@ from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
 from luminoracore_sdk.application.ports.records import Purged
 from luminoracore_sdk.domain.errors import StorageUnavailableError
 
-__all__ = ["blank", "purge", "sweep_session"]
+__all__ = ["purge", "release", "sweep_session"]
 
 _AT_A_TIME = 200
 
 SETTLED_US = 3600 * 1_000_000
-"""Microseconds for which a sealed history keeps its hidden batches' positions taken; see ``blank``."""
+"""Microseconds for which a sealed history keeps its hidden batches' positions taken; see ``release``."""
 
 
 async def sweep_session(store: Collections, inc: ObjectId, histories: Sequence[ObjectId]) -> None:
@@ -30,15 +30,21 @@ async def sweep_session(store: Collections, inc: ObjectId, histories: Sequence[O
         await store.memories.delete({"owner": inc})
 
 
-async def blank(store: Collections, history: ObjectId, *, after: int, now_us: int) -> None:
-    """Take the contents out of the hidden batches of a sealed history; what fails is left to ``purge``.
+async def release(store: Collections, history: ObjectId, *, after: int, now_us: int) -> None:
+    """Take the messages above a position out of a history that was sealed there; their ids are free again.
 
     Their positions stay taken for an hour. An append that read the header before the history was sealed
     may still be on its way: if a position that was given once were free again, it could be given twice.
     """
-    emptied: Document = {"ids": ["$first"], "items": [], "at": now_us}  # a number is nobody's id
-    with suppress(StorageUnavailableError):
-        await store.messages.update_all({"h": history, "first": {"$gt": after}}, [{"$set": emptied}])
+    emptied: Document = {"ids": ["$_id"], "items": [], "at": now_us}  # an ObjectId is nobody's message id
+    await store.messages.update_all({"h": history, "first": {"$gt": after}}, [{"$set": emptied}])
+    where: Document = {"h": history, "first": {"$lte": after}}
+    straddling = await store.messages.find_one(where, {"first": 1, "last": 1}, order=[("first", -1)])
+    if straddling is not None and straddling["last"] > after:
+        kept = after - straddling["first"] + 1
+        cut: Document = {name: {"$slice": [f"${name}", kept]} for name in ("ids", "items")}
+        whole: Document = {"_id": straddling["_id"], "last": {"$gt": after}}
+        await store.messages.update(whole, [{"$set": {**cut, "last": after}}])
 
 
 async def purge(store: Collections, now_us: int) -> Purged:

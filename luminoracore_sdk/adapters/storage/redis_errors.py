@@ -93,23 +93,29 @@ def from_reply(exc: driver.ResponseError, *, in_doubt: bool) -> LuminoraCoreSDKE
     text = str(exc)
     if "WRONGTYPE" in text:
         return damaged("a key of the store", f"it holds another kind of value ({text})")
+    if text.startswith("ACL failure in script"):  # a command before it may have been allowed, and done
+        return StorageAccessError(BACKEND, text, in_doubt=in_doubt)
     return _refusal(exc) or StorageUnavailableError(BACKEND, f"the server says: {text}", in_doubt=in_doubt)
 
 
 def _refusal(exc: Exception) -> StorageUnavailableError | None:
+    if type(exc) is driver.RedisClusterException:  # no node lets us in; what they said is behind it
+        answer = exc.__cause__ or exc.__context__
+        if isinstance(answer, Exception) and (refusal := _refusal(answer)):
+            return refusal
     if isinstance(exc.__context__, driver.ReadOnlyError):  # by sentinels; the next connection is another's
         return StorageUnavailableError(BACKEND, str(exc))
     if isinstance(exc, (driver.TryAgainError, driver.AskError)):  # with MovedError
         return StorageBusyError(BACKEND, "the cluster is still moving the slot of a key to another node")
-    for given, kind in _REFUSALS:
-        if isinstance(exc, given):
-            return kind(BACKEND, str(exc) or "no free connection")
+    kind = next((kind for given, kind in _REFUSALS if isinstance(exc, given)), None) or _kind_of_text(exc)
+    return kind(BACKEND, str(exc) or "no free connection") if kind else None
+
+
+def _kind_of_text(exc: Exception) -> _Kind | None:
+    text = str(exc)
     if isinstance(exc, driver.ResponseError):
-        words = str(exc).replace("-", " ").split()
+        words = text.replace("-", " ").split()
         for word in words[:1] if words[:1] != ["Error"] else words:
             if word in _WORDS:
-                return _WORDS[word](BACKEND, str(exc))
-    text = str(exc)
-    if any(words in text for words in _NO_CONNECTION):
-        return StorageBusyError(BACKEND, text)
-    return None
+                return _WORDS[word]
+    return StorageBusyError if any(words in text for words in _NO_CONNECTION) else None

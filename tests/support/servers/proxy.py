@@ -44,13 +44,11 @@ class FaultProxy:
     Attributes:
         port: Its own, the same for its life.
         strikes: How many connections ``cut_after`` and ``lose_answer`` have ended.
-        accepted: How many connections clients have made.
     """
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
         self.strikes = 0
-        self.accepted = 0
         self._target = target
         self._links: set[asyncio.Task[None]] = set()
         self._allowance: int | None = None
@@ -146,7 +144,6 @@ class FaultProxy:
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
             client, _ = listener.accept()
-            self.accepted += 1
             link = self._loop.create_task(self._serve(client))
             self._links.add(link)
             link.add_done_callback(self._links.discard)

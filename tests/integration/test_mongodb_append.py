@@ -181,6 +181,28 @@ async def test_ids_that_a_killed_truncation_left_taken_are_set_free_by_who_needs
     assert await ids(other) == whole
 
 
+async def test_a_truncation_that_was_overtaken_by_another_looks_again(
+    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, other, *_ = storages
+    await other.put_session(session_record())
+    await other.append_messages("s", message_records(6))
+    assert late._opened is not None
+    sessions = late._opened.sessions
+    existing = sessions.existing
+
+    async def overtaken(session_id: str, now_us: int) -> Header:
+        header = await existing(session_id, now_us)
+        monkeypatch.undo()
+        await other.truncate_messages("s", after=2)
+        await other.append_messages("s", message_records(3, prefix="new"))
+        return header
+
+    monkeypatch.setattr(sessions, "existing", overtaken)
+    assert await late.truncate_messages("s", after=4) == 1
+    assert await ids(other) == ["m1", "m2", "new1", "new2"]
+
+
 async def test_a_history_of_many_truncations_is_read_whole_and_in_part(
     storages: list[MongoDBStorage],
 ) -> None:

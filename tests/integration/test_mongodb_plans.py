@@ -135,6 +135,29 @@ async def test_the_common_append_is_one_insert_and_one_look_by_id(place: MongoPl
     assert (examined["totalKeysExamined"], examined["totalDocsExamined"]) == (1, 1)
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("query", [SessionQuery(user_id="rare"), SessionQuery(tag="rare")])
+async def test_a_listing_reads_the_sessions_that_it_returns_and_no_others(
+    place: MongoPlace, query: SessionQuery, newest_first: bool
+) -> None:
+    recorder = Recorder()
+    async with (
+        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
+        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
+    ):
+        for number in range(100):
+            name = "rare" if number % 10 == 0 else "usual"
+            await storage.put_session(session_record(f"{number:02}", user_id=name, tags=(name,)))
+            place.clock.advance(1)
+        recorder.commands.clear()
+        first = await storage.query_sessions(attrs.evolve(query, limit=5, newest_first=newest_first))
+        cursor = first.next_cursor
+        await storage.query_sessions(attrs.evolve(query, limit=5, newest_first=newest_first, cursor=cursor))
+    for command in recorder.commands:
+        listed = next(stage["$cursor"] for stage in place.explain(command)["stages"] if "$cursor" in stage)
+        assert listed["executionStats"]["totalKeysExamined"] <= 7
+
+
 @pytest.mark.parametrize(
     ("span", "most"),
     [

@@ -35,6 +35,7 @@ from tests.support.servers.places import (
     clear_postgres,
     clear_redis,
     clear_redis_cluster,
+    execute_postgres,
     place_name,
 )
 from tests.support.unreliable import FailsEverySecondCall
@@ -139,8 +140,11 @@ def with_nothing_held(backend: Backend) -> Backend:
 
 
 def _postgres(path: Path) -> StorageFactory:
-    url = postgres_url()
-    return lambda clock: PostgreSQLStorage(url, schema=place_name(path), clock=clock)
+    # by search_path, so that the SQL is the same in all places, and compiled once in a run
+    url, name = postgres_url(), place_name(path)
+    execute_postgres(url, f"CREATE SCHEMA IF NOT EXISTS {name}")
+    place = f"{url}{'&' if '?' in url else '?'}search_path={name}"
+    return lambda clock: PostgreSQLStorage(place, clock=clock)
 
 
 def _redis(path: Path) -> StorageFactory:

@@ -76,7 +76,7 @@ class Messages:
         """Remove what is above a position: one change of the header, which seals the open history."""
         while True:
             header = await self._sessions.existing(session_id, now_us)
-            where: Document = {"_id": session_id, "inc": header.inc, "inc": header.inc}
+            where: Document = {"_id": session_id, "inc": header.inc, "open": header.open}
             change = moved(max(now_us, header.session.updated_at_us))
             if after >= header.last:
                 if await self._store.sessions.update(where, change):

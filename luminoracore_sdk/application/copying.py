@@ -6,7 +6,8 @@ from functools import partial
 
 import attrs
 
-from luminoracore_sdk.application.copying_steps import Brought, DifferentError, MeanwhileError, Transfer
+from luminoracore_sdk.application.copying_errors import ChangedError, DifferentError, MeanwhileError
+from luminoracore_sdk.application.copying_steps import Brought, Transfer
 from luminoracore_sdk.application.listing import headers
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import ValueCodec
@@ -16,7 +17,7 @@ from luminoracore_sdk.domain.errors import CorruptRecordError, PayloadTooLargeEr
 
 __all__ = ["Copied", "Outcome", "StoreCopy"]
 
-_NOT_EQUAL = (DifferentError, MeanwhileError, CorruptRecordError, PayloadTooLargeError)
+_NOT_EQUAL = (DifferentError, MeanwhileError, ChangedError, CorruptRecordError, PayloadTooLargeError)
 
 
 class Outcome(StrEnum):
@@ -117,8 +118,8 @@ class StoreCopy:
     async def session(self, session_id: str) -> Copied:
         """Copy one session.
 
-        One that turns out to be damaged, that the target refuses, or that is deleted from the source
-        meanwhile is not left in the target by half.
+        One that turns out to be damaged, that the target refuses, or that is deleted or changed in the
+        source meanwhile is not left in the target by half, if this copy began it.
         """
         result = Copied(kind="session", owner_id=session_id, outcome=Outcome.GONE)
         try:

@@ -1,10 +1,15 @@
 """The steps of a copy: what the target has is compared, what it lacks is written, all of it is read again."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 import attrs
 
+from luminoracore_sdk.application.copying_errors import (
+    ChangedError,
+    DifferentError,
+    MeanwhileError,
+    in_target,
+)
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
@@ -16,40 +21,20 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_digest import Digest, RecordLines, line
 from luminoracore_sdk.domain.errors import (
-    ConflictError,
     CorruptRecordError,
     PayloadTooLargeError,
     SessionNotFoundError,
-    StorageError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.values import to_microseconds
 
-__all__ = ["Brought", "DifferentError", "MeanwhileError", "Original", "Transfer"]
+__all__ = ["Brought", "Original", "Transfer"]
 
 CHUNK = 200
 """Messages that are in memory at a time."""
 
 Memories = Mapping[str, tuple[MemoryRecord, bytes]]
 """By key: a memory and its line."""
-
-
-class DifferentError(StorageError):
-    """The target has something else under that id."""
-
-
-class MeanwhileError(StorageError):
-    """Somebody else writes to what is being copied."""
-
-
-@contextmanager
-def _in_target() -> Iterator[None]:
-    try:
-        yield
-    except CorruptRecordError as exc:
-        raise DifferentError(f"in the target: {exc}") from exc
-    except (ConflictError, SessionNotFoundError) as exc:
-        raise MeanwhileError(f"is written by somebody else in the target: {exc}") from exc
 
 
 @attrs.frozen(kw_only=True)
@@ -131,22 +116,24 @@ class Transfer:
 
         Raises:
             DifferentError: There is another one; it is left as it is.
-            MeanwhileError: Somebody else writes one of the two.
-            CorruptRecordError: The source's cannot be read; a target's that was begun here is deleted.
+            MeanwhileError: Somebody else writes the target's, which is left as it is.
+            ChangedError: The source's is not what it was; a target's that was begun here is deleted.
+            CorruptRecordError: The source's cannot be read; likewise.
             PayloadTooLargeError: The target refuses a record; likewise.
             SessionNotFoundError: The source's is there no more; likewise.
         """
         record = original.record
-        with _in_target():
+        with in_target():
             found = await self._target.find_session(record.session_id)
         missing = await self._missing(original, found)
         try:
             if found is None and self._writes:
-                with _in_target():
+                with in_target():
                     await self._target.put_session(record, expected_version=0)
             digest = await self._carry(original, have=found.last_position if found else 0)
+            await self._check_source(original, digest)
             await self._put(original.memories, missing)
-        except (CorruptRecordError, PayloadTooLargeError, SessionNotFoundError):
+        except (ChangedError, CorruptRecordError, PayloadTooLargeError, SessionNotFoundError):
             if found is None and self._writes:
                 await self._target.delete_session(record.session_id)
             raise
@@ -164,7 +151,7 @@ class Transfer:
         if found is None:
             return self._lacking(original.memories, {})
         record = original.record
-        with _in_target():
+        with in_target():
             theirs = self._target_lines.header(found)
             memories = await self._memories_of_target(MemoryScope("session", record.session_id))
         # lines and not ==, for which 1, 1.0 and True are the same
@@ -182,22 +169,37 @@ class Transfer:
             span = MessageRange(after=position, before=last + 1, limit=CHUNK)
             chunk = await self._source.read_messages(session_id, span)
             if not chunk:
-                raise MeanwhileError("is shortened in the source by somebody else")
+                raise ChangedError("is shortened in the source by somebody else")
             lines = [self._source_lines.message(session_id, message) for message in chunk]
             digest.add(lines)
             there = await self._same(session_id, lines, position) if position < have else 0
             if self._writes and there < len(chunk):
-                with _in_target():
+                with in_target():
                     await self._target.append_messages(
                         session_id, chunk[there:], expected_last=position + there
                     )
             position += len(chunk)
         return digest
 
+    async def _check_source(self, original: Original, digest: Digest) -> None:
+        """Make sure that what was read in pieces was there as one, and more at most."""
+        before = original.record
+        now = await self._source.find_session(before.session_id)
+        if now is None:
+            raise SessionNotFoundError(before.session_id, backend=self._source.backend)
+        if (now.version, now.updated_at_us) == (before.version, before.updated_at_us):
+            return
+        again, span = self._source_lines.header(now), MessageRange(before=before.last_position + 1)
+        read = Digest("session", *again.values())
+        async for message in self._source.stream_messages(before.session_id, span, chunk=CHUNK):
+            read.add([self._source_lines.message(before.session_id, message)])
+        if read.with_lines([]) != digest.with_lines([]):
+            raise ChangedError("is changed in the source by somebody else")
+
     async def _same(self, session_id: str, lines: list[bytes], position: int) -> int:
         """Return how many messages above a position are there; they are equal to the lines."""
         span = MessageRange(after=position, limit=len(lines))
-        with _in_target():
+        with in_target():
             there = await self._target.read_messages(session_id, span)
             theirs = [self._target_lines.message(session_id, message) for message in there]
         for number, (ours, other) in enumerate(zip(lines, theirs, strict=False), position + 1):
@@ -210,7 +212,7 @@ class Transfer:
         if not is_written:
             return digest.with_lines(self._living(original.memories).values())
         session_id = original.record.session_id
-        with _in_target():
+        with in_target():
             found = await self._target.find_session(session_id)
             if found is None:
                 raise SessionNotFoundError(session_id, backend=self._target.backend)
@@ -233,12 +235,12 @@ class Transfer:
         """
         scope, digest = MemoryScope("user", user_id), Digest("user", user_id)
         ours = await self._memories_of_source(scope)
-        with _in_target():
+        with in_target():
             theirs = before = await self._memories_of_target(scope)
         missing = self._lacking(ours, before)
         if missing and self._writes:
             await self._put(ours, missing)
-            with _in_target():
+            with in_target():
                 theirs = await self._memories_of_target(scope)
         is_written = bool(missing) and self._writes
         return Brought(
@@ -279,7 +281,7 @@ class Transfer:
         """Write memories in the order in which they were updated, which decides what a full scope loses."""
         chosen = [memories[key][0] for key in keys] if self._writes else []
         for memory in sorted(chosen, key=lambda memory: (memory.updated_at_us, memory.key)):
-            with _in_target():
+            with in_target():
                 await self._target.put_memory(memory)
 
     def _proved(self, digest: Digest, ours: Memories, written: Digest, theirs: Memories) -> str:

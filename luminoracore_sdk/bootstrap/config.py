@@ -61,7 +61,8 @@ def _to_path(value: Any) -> Any:
 
 def _text(_: object, attribute: Any, value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
-        raise ConfigurationError(f"{attribute.name} must be a text that is not empty, not {value!r}")
+        given = repr(value) if value == "" else type(value).__name__  # a URL object shows its password
+        raise ConfigurationError(f"{attribute.name} must be a text that is not empty, not {given}")
 
 
 _FILES = frozenset({StorageType.JSON, StorageType.SQLITE})
@@ -241,7 +242,7 @@ def storage_config_from_url(url: str) -> StorageConfig:
     if kind is StorageType.MEMORY and place:
         raise ConfigurationError("memory:// takes nothing behind it")
     if scheme == "sqlite" and not place.startswith("/"):
-        raise ConfigurationError(f"a SQLite URL has three slashes or four: sqlite:///{place}")
+        raise ConfigurationError("a SQLite URL has three slashes or four: sqlite:///file.db")
     config = StorageConfig(storage_type=kind, connection_string=url)
     if kind in _FILES:
         config.path  # noqa: B018  # refuses a URL without a path now, not at first use

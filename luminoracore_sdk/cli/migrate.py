@@ -25,7 +25,8 @@ class Migrating(Protocol):
 
 def migrate(desk: Desk) -> None:
     """Make the tables of a store, or bring old ones up to date."""
-    storage = attrs.evolve(desk.container.settings().storage, compression_enabled=False)
+    # without wrappers, which know of no migration
+    storage = attrs.evolve(desk.container.settings().storage, compression_enabled=False, retry_attempts=1)
     path = missing_path(storage)
     if path is not None and storage.storage_type not in _SQL:
         raise NoStoreError(path)
@@ -55,6 +56,8 @@ async def _found(config: StorageConfig) -> object:
 async def _migrated(config: StorageConfig) -> int:
     from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
 
+    if config.storage_type in _SQL:
+        config = attrs.evolve(config, auto_create_tables=True)
     storage = create_storage(config)
     if isinstance(storage, Migrating):
         try:

@@ -26,14 +26,16 @@ class Call:
 
     Args:
         connection: For the length of the call.
+        seconds: For each statement; None: what the connection allows.
 
     Attributes:
         connection: The same.
         in_doubt: Whether a change was sent whose answer has not come.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, seconds: float | None = None) -> None:
         self.connection = connection
+        self._seconds = seconds
         self.in_doubt = False
         self._in_transaction = False
 
@@ -45,7 +47,8 @@ class Call:
         """
         self.in_doubt = statement.writes and not self._in_transaction
         try:
-            found = await self.connection.fetch(statement.sql, *statement.arguments(given))
+            arguments = statement.arguments(given)
+            found = await self.connection.fetch(statement.sql, *arguments, timeout=self._seconds)
         except PostgresError as exc:
             if getattr(exc, "sqlstate", None) != _UNIQUE_VIOLATION:
                 raise
@@ -63,6 +66,10 @@ class Call:
     async def one(self, statement: Statement, **given: Any) -> Row:
         """Run a statement that returns one row in any case."""
         return (await self.rows(statement, **given))[0]
+
+    async def script(self, sql: str) -> None:
+        """Run SQL without parameters, of one statement or several; only in a transaction."""
+        await self.connection.execute(sql, timeout=self._seconds)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

@@ -15,6 +15,7 @@ from luminoracore_sdk.adapters.storage.postgres_statements import Statements
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError, SchemaVersionError
 
 __all__ = [
+    "LAYOUT_LOCK",
     "check_encoding",
     "is_current",
     "lock_number",
@@ -27,6 +28,16 @@ __all__ = [
 _SCRIPTS = Path(__file__).parent / "postgres_migrations"
 _NO_SUCH_TABLE = "42P01"
 _TABLE_EXISTS = "42P07"
+
+
+def _lock_number(*names: str) -> int:
+    digest = hashlib.sha256("\0".join(("luminoracore", *names)).encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)
+
+
+LAYOUT_LOCK = _lock_number("layout")
+"""Number of the advisory lock on migrations, one for the database: two places may need the same new schema,
+and one place has two names, by ``schema`` and by ``search_path``."""
 
 
 async def stored_version(call: Call, sql: Statements) -> int | None:
@@ -93,20 +104,20 @@ async def migrate(call: Call, sql: Statements) -> None:
         SchemaVersionError: The tables are of a newer version, or the names are taken by tables of others.
     """
     async with call.transaction():
-        await call.rows(sql.lock_layout, lock=lock_number("layout", sql))
+        await call.rows(sql.lock_layout, lock=LAYOUT_LOCK)
         found = await _locked_version(call, sql)
         if is_current(found):  # another process was first
             return
         schema = sql.tables.place.schema
         if schema is not None and not await call.row(sql.schema_exists, name=schema):
             name = DIALECT.identifier_preparer.quote_schema(schema)
-            await call.connection.execute(f"CREATE SCHEMA {name}")
+            await call.script(f"CREATE SCHEMA {name}")
         await _execute(call, migration_sql(sql.tables, found=found))
 
 
 async def _execute(call: Call, script: str) -> None:
     try:
-        await call.connection.execute(script)
+        await call.script(script)
     except PostgresError as exc:
         if getattr(exc, "sqlstate", None) != _TABLE_EXISTS:
             raise
@@ -152,5 +163,4 @@ def migration_sql(tables: Tables, *, found: int | None) -> str:
 def lock_number(purpose: str, sql: Statements) -> int:
     """Return the number of an advisory lock: the same in every process for one purpose and place."""
     place = sql.tables.place
-    name = "\0".join(("luminoracore", place.schema or "", place.prefix, purpose))
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+    return _lock_number(place.schema or "", place.prefix, purpose)

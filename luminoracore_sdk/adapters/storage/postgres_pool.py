@@ -20,12 +20,14 @@ from luminoracore_sdk.adapters.storage.postgres_driver import (
 from luminoracore_sdk.adapters.storage.postgres_errors import (
     BACKEND,
     ContendedError,
+    TakenError,
     error_of,
     is_contended,
 )
 from luminoracore_sdk.adapters.storage.postgres_url import Address
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
+    CorruptRecordError,
     LuminoraCoreSDKError,
     StorageBusyError,
     StorageTimeoutError,
@@ -104,8 +106,8 @@ class PostgresPool:
         try:
             for _ in range(_ATTEMPTS - 1):
                 with contextlib.suppress(ContendedError):
-                    return await self._once(work, deadline)
-            return await self._once(work, deadline)
+                    return await self._once(work, deadline, seconds)
+            return await self._once(work, deadline, seconds)
         except ContendedError as exc:
             reason = f"other transactions were in the way {_ATTEMPTS} times"
             raise StorageBusyError(BACKEND, reason) from exc.__cause__
@@ -115,8 +117,13 @@ class PostgresPool:
                 self._at_rest.set()
 
     async def close(self) -> None:
-        """Wait for the calls under way; close the pool if it is ours."""
-        await self._at_rest.wait()
+        """Wait for the calls under way; close the pool if it is ours. Cancelled, it drops the connections."""
+        try:
+            await self._at_rest.wait()
+        except asyncio.CancelledError:
+            if self._owned:
+                self._pool.terminate()
+            raise
         if not self._owned:
             return
         with contextlib.suppress(*DRIVER_ERRORS):
@@ -134,9 +141,9 @@ class PostgresPool:
                 connection.terminate()
             _finish(transport)
 
-    async def _once(self, work: Callable[[Call], Awaitable[T]], deadline: float) -> T:
+    async def _once(self, work: Callable[[Call], Awaitable[T]], deadline: float, seconds: float | None) -> T:
         connection = await self._acquire(deadline)
-        call = Call(connection)
+        call = Call(connection, seconds=seconds)
         try:
             async with asyncio.timeout_at(deadline):
                 return await work(call)
@@ -144,6 +151,9 @@ class PostgresPool:
             if isinstance(exc, LuminoraCoreSDKError):  # ours may mean a built-in one as well
                 raise
             raise self._during(exc, in_doubt=call.in_doubt) from exc
+        except TakenError as exc:  # no statement lets it come about but by a number that the server gave
+            reason = "the server gave a number that is taken; set the sequence of the table beyond it"
+            raise CorruptRecordError(backend=BACKEND, key=f"key {exc.constraint!a}", reason=reason) from exc
         finally:
             await self._release(connection)
 
@@ -160,7 +170,10 @@ class PostgresPool:
             raise StorageTimeoutError(BACKEND, f"{self._shown} did not answer in time") from exc
         except PostgresError as exc:
             raise error_of(_code(exc), _text(exc), connecting=True) from exc
-        except ValueError as exc:  # asyncpg's ClientConfigurationError is one; others quote the URL
+        except (
+            ValueError,
+            OverflowError,
+        ) as exc:  # asyncpg's ClientConfigurationError is one; others quote the URL
             if isinstance(exc, InterfaceError):
                 raise ConfigurationError(f"asyncpg refuses the PostgreSQL URL: {exc}") from exc
             raise ConfigurationError("asyncpg cannot read the PostgreSQL URL") from None

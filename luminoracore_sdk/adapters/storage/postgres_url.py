@@ -17,7 +17,7 @@ MAX_PREFIX_LENGTH = 32
 
 _SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 _OURS = frozenset({"schema", "table_prefix", "pool_size", "prepared_statements", "pgbouncer"})
-_SECRET = frozenset({"password", "sslpassword"})
+_SECRET = re.compile("passw|pwd|secret", re.IGNORECASE)
 _TRUTHS = {
     "true": True,
     "1": True,
@@ -29,6 +29,7 @@ _TRUTHS = {
     "no": False,
 }
 _MAX_POOL_SIZE = 10_000
+_MAX_PORT = 65_535
 _NAME_BYTES = 63
 _ENCODE = "write %40, %2F, %3F and %23 for the characters @ / ? # of a name or password"
 
@@ -68,7 +69,7 @@ class Address:
         if parts.scheme not in _SCHEMES:
             raise _refused(f"it begins with one of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}")
         login, _, hosts = parts.netloc.rpartition("@")
-        if "@" in login or "@" in parts.path or "#" in url:
+        if "@" in login or "@" in parts.path or "@" in parts.query or "#" in url:
             raise _refused(_ENCODE)
         _check_ports(hosts)
         ours = {name: value for name, value in query if name in _OURS}
@@ -76,7 +77,7 @@ class Address:
         for name, _value in rest:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name):
                 raise _refused("a parameter has a name that no setting of PostgreSQL has")
-        public = [(name, value) for name, value in rest if name not in _SECRET]
+        public = [(name, value) for name, value in rest if not _SECRET.search(name)]
         user = login.partition(":")[0]
         return cls(
             dsn=_joined(parts.netloc, parts.path, rest),
@@ -133,8 +134,8 @@ def _joined(netloc: str, path: str, query: list[tuple[str, str]]) -> str:
 def _check_ports(hosts: str) -> None:
     for host in hosts.split(","):
         _, colon, port = host.rpartition("]")[2].rpartition(":")
-        if colon and not (port.isascii() and port.isdigit()):
-            raise _refused(f"a port is not a number; {_ENCODE}")
+        if colon and not (re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= _MAX_PORT):
+            raise _refused(f"a port is not a number of 1 to {_MAX_PORT}; {_ENCODE}")
 
 
 def _pool_size(ours: Mapping[str, str]) -> int | None:

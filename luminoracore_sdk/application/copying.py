@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from enum import StrEnum
 from functools import partial
+from uuid import uuid4
 
 import attrs
 
@@ -11,13 +12,23 @@ from luminoracore_sdk.application.copying_steps import Brought, Transfer
 from luminoracore_sdk.application.listing import headers
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import ValueCodec
-from luminoracore_sdk.application.ports.records import MemoryScope, SessionQuery
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload, SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import CorruptRecordError, PayloadTooLargeError, SessionNotFoundError
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    CorruptRecordError,
+    PayloadTooLargeError,
+    SessionNotFoundError,
+)
+from luminoracore_sdk.domain.values import to_microseconds
 
 __all__ = ["Copied", "Outcome", "StoreCopy"]
 
 _NOT_EQUAL = (DifferentError, MeanwhileError, ChangedError, CorruptRecordError, PayloadTooLargeError)
+
+
+_MARK_US = 3_600_000_000
+"""Life of the mark that tells whether two stores are one, should it be left behind."""
 
 
 class Outcome(StrEnum):
@@ -92,6 +103,7 @@ class StoreCopy:
     ) -> None:
         self._source = source
         self._target = target
+        self._clock = clock
         self._overwrite = overwrite
         self._writes = not dry_run
         self._transfer = Transfer(source, target, values=values, clock=clock, writes=self._writes)
@@ -103,8 +115,11 @@ class StoreCopy:
         about other users without a session is not found, because a store has no list of them.
 
         Raises:
+            ConfigurationError: Source and target are the same store, and what differs is to be deleted.
             StorageError: One of the stores cannot be used; what was copied stays.
         """
+        if self._overwrite and self._writes:
+            await self._refuse_itself()
         users: set[str] = set()
         if query.user_id is not None:
             users.add(query.user_id)
@@ -145,6 +160,18 @@ class StoreCopy:
             return await self._settled(result, bring, remove)
         except _NOT_EQUAL as exc:
             return _not_equal(result, exc)
+
+    async def _refuse_itself(self) -> None:
+        """Look whether a mark put into the target is in the source: what is deleted there would be lost."""
+        scope = MemoryScope("user", f"luminora-copy-{uuid4().hex}")
+        end = to_microseconds(self._clock.now()) + _MARK_US
+        mark = MemoryRecord(scope=scope, key="mark", payload=Payload("json", b"{}"), expires_at_us=end)
+        try:
+            await self._target.put_memory(mark)
+            if await self._source.find_memory(scope, mark.key) is not None:
+                raise ConfigurationError("the source and the target of the copy are the same store")
+        finally:
+            await self._target.delete_memory(scope, mark.key)
 
     async def _settled(
         self, result: Copied, bring: Callable[[], Awaitable[Brought]], remove: Callable[[], Awaitable[object]]

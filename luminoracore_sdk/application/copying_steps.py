@@ -187,13 +187,13 @@ class Transfer:
         now = await self._source.find_session(before.session_id)
         if now is None:
             raise SessionNotFoundError(before.session_id, backend=self._source.backend)
-        if (now.version, now.updated_at_us) == (before.version, before.updated_at_us):
+        if attrs.evolve(now, payload=None) == attrs.evolve(before, payload=None):
             return
-        again, span = self._source_lines.header(now), MessageRange(before=before.last_position + 1)
-        read = Digest("session", *again.values())
-        async for message in self._source.stream_messages(before.session_id, span, chunk=CHUNK):
-            read.add([self._source_lines.message(before.session_id, message)])
-        if read.with_lines([]) != digest.with_lines([]):
+        again = Digest("session", *self._source_lines.header(now).values())
+        end = before.last_position + 1
+        async for message in self._source.stream_messages(before.session_id, before=end, chunk=CHUNK):
+            again.add([self._source_lines.message(before.session_id, message)])
+        if again.with_lines([]) != digest.with_lines([]):
             raise ChangedError("is changed in the source by somebody else")
 
     async def _same(self, session_id: str, lines: list[bytes], position: int) -> int:

@@ -7,6 +7,7 @@ a store gives itself (version, last activity) is not in it, nor what has expired
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 
 from luminoracore_sdk.application.ports.codec import ValueCodec
@@ -60,7 +61,8 @@ class RecordLines:
         scope = record.scope
         value = self._value(record.payload, f"memory {record.key!a} of {scope.kind} {scope.owner_id!a}")
         retention = record.retention + 0.0  # a float, and no minus zero, which not every store tells from 0
-        return line("memory", record.key, record.expires_at_us, retention, record.created_at_us, value)
+        rank = retention if math.isfinite(retention) else str(retention)  # JSON has no infinity
+        return line("memory", record.key, record.expires_at_us, rank, record.created_at_us, value)
 
     def _value(self, payload: Payload, key: str) -> JSONValue:
         return self._values.decode(payload, backend=self._backend, key=key)

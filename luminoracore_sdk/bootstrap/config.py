@@ -242,7 +242,8 @@ def storage_config_from_url(url: str) -> StorageConfig:
     if kind is StorageType.MEMORY and place:
         raise ConfigurationError("memory:// takes nothing behind it")
     if scheme == "sqlite" and not place.startswith("/"):
-        raise ConfigurationError("a SQLite URL has three slashes or four: sqlite:///file.db")
+        shown = "file.db" if "@" in place else place  # before an @ stands a password
+        raise ConfigurationError(f"a SQLite URL has three slashes or four: sqlite:///{shown}")
     config = StorageConfig(storage_type=kind, connection_string=url)
     if kind in _FILES:
         config.path  # noqa: B018  # refuses a URL without a path now, not at first use

@@ -56,21 +56,11 @@ class MongoDBBase(BaseStorage):
         super().__init__(clock=clock)
         if (url is None) == (client is None):
             raise ConfigurationError("MongoDBStorage takes a url or a client, one of them")
-        if driver not in _DRIVERS:
-            raise ConfigurationError(f"driver is one of {', '.join(_DRIVERS)}, not {driver!r}")
-        if max_pool_size < 1:
-            raise ConfigurationError(f"max_pool_size is a number from 1, not {max_pool_size!r}")
+        _check_options(driver, max_pool_size, collection_prefix)
         for name, seconds in (("connect_timeout", connect_timeout), ("timeout", timeout)):
             if not (math.isfinite(seconds) and seconds > 0):
                 raise ConfigurationError(f"{name} is a number of seconds above 0, not {seconds!r}")
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", collection_prefix) or collection_prefix.startswith(
-            ("system.", ".")
-        ):
-            raise ConfigurationError(
-                f"collection_prefix {collection_prefix!a} is refused: "
-                "up to 64 letters, digits, _, - and dots, not a dot first, not system.…"
-            )
-        self._load(driver)
+        self._load(needs_motor=client is None and driver == "motor")
         named = self._drivers.check_url(url) if url is not None else None
         self._url = url or ""
         self._given = None if client is None else self._drivers.check_client(client)
@@ -86,9 +76,9 @@ class MongoDBBase(BaseStorage):
         self._opened: Store | None = None
         self._running: set[asyncio.Task[Any]] = set()
 
-    def _load(self, driver: str) -> None:
+    def _load(self, *, needs_motor: bool) -> None:
         import_extra("pymongo", needed_by="MongoDBStorage", extra="mongodb")
-        if driver == "motor":
+        if needs_motor:
             import_extra("motor.motor_asyncio", needed_by="MongoDBStorage", extra="mongodb")
         from luminoracore_sdk.adapters.storage import (  # noqa: PLC0415 - they import the driver
             mongodb_driver,
@@ -178,6 +168,19 @@ class MongoDBBase(BaseStorage):
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # nobody may be left to ask for it
+
+
+def _check_options(driver: str, max_pool_size: int, collection_prefix: str) -> None:
+    if driver not in _DRIVERS:
+        raise ConfigurationError(f"driver is one of {', '.join(_DRIVERS)}, not {driver!r}")
+    if max_pool_size < 1:
+        raise ConfigurationError(f"max_pool_size is a number from 1, not {max_pool_size!r}")
+    beginning = collection_prefix.startswith(("system.", "."))
+    if beginning or not re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", collection_prefix):
+        raise ConfigurationError(
+            f"collection_prefix {collection_prefix!a} is refused: "
+            "up to 64 letters, digits, _, - and dots, not a dot first, not system.…"
+        )
 
 
 def _checked_database(name: str) -> str:

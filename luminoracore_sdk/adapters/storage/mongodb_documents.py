@@ -65,11 +65,11 @@ class Header:
     segments: tuple[Segment, ...]
     session: SessionRecord
     expires_at_us: int | None
-    _bounds: dict[ObjectId, int] = attrs.field(init=False, repr=False)
-
-    @_bounds.default
-    def _bounds_of_sealed(self) -> dict[ObjectId, int]:
-        return {segment.history: segment.last for segment in self.segments[:-1]}
+    _bounds: dict[ObjectId, int] = attrs.field(
+        init=False,
+        repr=False,
+        default=attrs.Factory(lambda self: _bounds(self.segments[:-1]), takes_self=True),
+    )
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -122,6 +122,10 @@ class Header:
     def is_live(self, now_us: int) -> bool:
         """Tell whether the session counts as there."""
         return self.expires_at_us is None or self.expires_at_us > now_us
+
+
+def _bounds(sealed: Sequence[Segment]) -> dict[ObjectId, int]:
+    return {segment.history: segment.last for segment in sealed}
 
 
 def _segments(document: Document) -> Iterator[Segment]:

@@ -1,13 +1,14 @@
 """The Redis backend: one server, a cluster, or a master that sentinels know; Valkey too."""
 
 from collections.abc import AsyncIterator, Sequence
+from secrets import randbits
 from typing import Any
 
 import attrs
 
 from luminoracore_sdk.adapters.storage.base import is_live, replay_receipt
 from luminoracore_sdk.adapters.storage.redis_keys import bounds, memory_entry, stamp, unstamp
-from luminoracore_sdk.adapters.storage.redis_listing import IndexRange, entries
+from luminoracore_sdk.adapters.storage.redis_listing import IndexRange, entries, grown
 from luminoracore_sdk.adapters.storage.redis_memories import RedisMemories, place
 from luminoracore_sdk.adapters.storage.redis_records import (
     HEADER,
@@ -86,6 +87,7 @@ class RedisStorage(RedisMemories):
             stamp(record.created_at_us or now_us),
             label(payload),
             payload.data,
+            b"%d" % randbits(48),  # of a history that begins here; each cut adds 1
         )
         if reply[0] == b"conflict":
             raise self._version_conflict(record.session_id, expected_version or 0, int(reply[1]))
@@ -126,8 +128,9 @@ class RedisStorage(RedisMemories):
         """
         count = query.limit + 1
         async for portion in entries(self._read, self._keys, IndexRange.of(query), count):
-            for start in range(0, len(portion), count):
-                some = portion[start : start + count]
+            start = 0
+            while some := portion[start : start + count]:
+                start, count = start + count, grown(count)
                 names = [entry.session_id.decode() for entry in some]
                 keys = [self._keys.session(name).session for name in names]
                 replies = await self._read(*((key, b"HMGET", *HEADER) for key in keys))

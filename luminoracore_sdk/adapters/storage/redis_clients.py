@@ -20,6 +20,7 @@ from luminoracore_sdk.domain.errors import ConfigurationError
 
 __all__ = ["check_client", "link_around", "link_to"]
 
+_ASKED_FOR_SLOTS = 3  # nodes of a cluster, one after the other
 _SPARE = 4  # connections of a cluster node for questions about the slots
 
 
@@ -76,20 +77,25 @@ def _options(address: RedisAddress, limits: Limits) -> dict[str, Any]:
 
 
 def _cluster(address: RedisAddress, limits: Limits) -> RedisCluster:
+    options = _options(address, limits)
+    # For questions about the slots only: a node that is silent leaves time to ask others.
+    share = limits.connect_seconds / _ASKED_FOR_SLOTS
+    options.update(socket_connect_timeout=share, socket_timeout=share)
     return RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
         max_connections=limits.requests + _SPARE,
         require_full_coverage=False,
         ssl=address.tls,
-        **_options(address, limits),
+        **options,
     )
 
 
 def _by_sentinels(address: RedisAddress, limits: Limits, options: dict[str, Any]) -> Link:
+    share = limits.connect_seconds / (len(address.hosts) + 1)  # one that is silent leaves time for the others
     asked = {
         **address.sentinel_options,
-        "socket_connect_timeout": limits.connect_seconds,
-        "socket_timeout": limits.connect_seconds,
+        "socket_connect_timeout": share,
+        "socket_timeout": share,
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
     }

@@ -71,13 +71,19 @@ class ClusterLink(Link):
                 await self._refresh()
                 for place, asked in todo.items():
                     if asked is None:
-                        slot = self._client.keyslot(requests[place].key)
-                        node = self._client.nodes_manager.get_node_from_slot(slot)
+                        node = self._holder(requests[place].key)
                     else:
                         node = await self._node(*asked)
                     asking = asked is not None
                     groups.setdefault((node.name, asking), (node, asking, []))[2].append(place)
         return list(groups.values())
+
+    def _holder(self, key: bytes) -> ClusterNode:
+        try:
+            return self._client.nodes_manager.get_node_from_slot(self._client.keyslot(key))
+        except RedisClusterException:
+            self._is_stale = True  # nobody had the slot; somebody may have it by now
+            raise
 
     async def _node(self, host: str, port: int) -> ClusterNode:
         node = self._client.get_node(host, port)
@@ -116,18 +122,29 @@ class ClusterLink(Link):
             with connecting(self._limits.connect_seconds):
                 connection = node.acquire_connection()
             try:
-                with connecting(self._limits.connect_seconds):
-                    async with asyncio.timeout(self._limits.connect_seconds):
-                        await _ready(connection)
                 before = (_ASKING,) if asking else ()
                 sent = [request for place in places for request in (*before, requests[place])]
-                answers = await talk(connection, sent, self._limits.seconds, writes=writes)
+                answers = await self._talk(connection, sent, writes=writes)
             finally:
                 node.release(connection)
         except StorageUnavailableError:
             self._is_stale = True  # the node may be gone, and another in its place
             raise
         return list(zip(places, answers[len(before) :: len(before) + 1], strict=True))
+
+    async def _talk(
+        self, connection: AbstractConnection, sent: Sequence[Request], *, writes: bool
+    ) -> list[Reply]:
+        limits = connection.socket_connect_timeout, connection.socket_timeout
+        if self._owned:  # redis-py's own limits are for questions about the slots
+            connection.socket_connect_timeout = connection.socket_timeout = None
+        try:
+            with connecting(self._limits.connect_seconds):
+                async with asyncio.timeout(self._limits.connect_seconds):
+                    await _ready(connection)
+            return await talk(connection, sent, self._limits.seconds, writes=writes)
+        finally:
+            connection.socket_connect_timeout, connection.socket_timeout = limits
 
     def _redirected(
         self, replies: Sequence[Reply], done: Iterable[int]

@@ -14,6 +14,7 @@ from luminoracore_sdk.domain.errors import (
     StorageReadOnlyError,
     StorageTimeoutError,
     StorageUnavailableError,
+    WrongEventLoopError,
 )
 
 __all__ = ["connecting", "from_reply", "talking"]
@@ -65,6 +66,8 @@ def connecting(seconds: float) -> Iterator[None]:
         raise _refusal(exc) or StorageAccessError(BACKEND, str(exc)) from exc
     except (driver.RedisError, driver.RedisClusterException) as exc:
         raise _refusal(exc) or StorageUnavailableError(BACKEND, str(exc)) from exc
+    except RuntimeError as exc:  # asyncio's: a client of the caller's has connections of another event loop
+        raise WrongEventLoopError(BACKEND) from exc
 
 
 @contextmanager
@@ -81,6 +84,8 @@ def talking(seconds: float, *, in_doubt: bool) -> Iterator[None]:
         raise StorageTimeoutError(BACKEND, f"no answer within {seconds:g} s", in_doubt=in_doubt) from exc
     except (driver.RedisError, driver.RedisClusterException) as exc:
         raise _refusal(exc) or StorageUnavailableError(BACKEND, str(exc), in_doubt=in_doubt) from exc
+    except RuntimeError as exc:  # as above, but the request may have gone out
+        raise StorageUnavailableError(BACKEND, str(exc), in_doubt=in_doubt) from exc
 
 
 def from_reply(exc: driver.ResponseError, *, in_doubt: bool) -> LuminoraCoreSDKError:

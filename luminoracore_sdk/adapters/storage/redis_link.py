@@ -109,10 +109,17 @@ class Link(ABC):
         return [checked(reply, writes=writes) for reply in replies]
 
     async def close(self) -> None:
-        """Wait for requests under way, then let go of what this link made."""
-        await self._idle.wait()
-        with contextlib.suppress(RedisError):  # of a server that is gone; the sockets are closed all the same
-            await self._close()
+        """Wait for requests under way, then let go of what this link made. Cancelled, it drops connections."""
+        try:
+            await self._idle.wait()
+            with contextlib.suppress(
+                RedisError
+            ):  # of a server that is gone; the sockets are closed all the same
+                await self._close()
+        except asyncio.CancelledError:
+            for connection in self._connections():
+                _drop(connection)
+            raise
 
     def abandon(self) -> None:
         """Drop the connections; their event loop is closed."""
@@ -229,16 +236,21 @@ def checked(reply: Reply, *, writes: bool) -> Reply:
     return reply
 
 
-def _discard(connection: AbstractConnection) -> None:
-    """Close a connection's socket without its event loop, which can neither run nor take callbacks."""
-    writer = connection._writer  # noqa: SLF001 - redis-py has no way for this case
+def _drop(connection: AbstractConnection) -> asyncio.WriteTransport | None:
+    """Close a connection's socket; a request under way hears of it from the event loop."""
+    writer = connection._writer  # noqa: SLF001 - redis-py can only close in an orderly way
     connection._reader = connection._writer = None  # noqa: SLF001
     if writer is None:
-        return
-    transport = writer.transport
+        return None
+    with contextlib.suppress(RuntimeError):  # of a closed event loop
+        writer.transport.abort()
+    return writer.transport
+
+
+def _discard(connection: AbstractConnection) -> None:
+    """Close a connection's socket without its event loop, which can neither run nor take callbacks."""
+    transport = _drop(connection)  # which asks the closed loop to do what the next call does
     inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
-    with contextlib.suppress(RuntimeError):  # it asks the closed loop to do what the next call does
-        transport.abort()
     if lost := getattr(inner, "_call_connection_lost", None):
         with contextlib.suppress(RuntimeError):
             lost(None)

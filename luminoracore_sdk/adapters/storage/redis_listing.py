@@ -8,7 +8,9 @@ import attrs
 from luminoracore_sdk.adapters.storage.redis_keys import IndexEntry, Keyspace, bounds, stamp
 from luminoracore_sdk.application.ports.records import SessionQuery
 
-__all__ = ["IndexRange", "entries"]
+__all__ = ["IndexRange", "entries", "grown"]
+
+_MOST_AT_ONCE = 1000
 
 Read = Callable[..., Awaitable[list[Any]]]
 """Sends commands together: each as its key, its name and its further words."""
@@ -87,7 +89,7 @@ async def entries(
         read: Sends commands.
         keyspace: Which buckets there are.
         wanted: Which entries.
-        count: How many the caller probably needs, which tells how many to ask each bucket for.
+        count: How many the caller probably needs, which tells how many to ask each bucket for at first.
     """
     buckets = [_Bucket(keyspace.index(number), wanted) for number in range(keyspace.buckets)]
     portion = count if len(buckets) == 1 else 2 * count // len(buckets) + 4
@@ -100,10 +102,16 @@ async def entries(
                 bucket.ended = len(members) < portion
                 if members:
                     bucket.left = bucket.left.behind(bucket.waiting[-1])
+            portion = grown(portion)
         if merged := _merged(buckets, newest_first=wanted.newest_first):
             yield merged
         elif all(bucket.ended for bucket in buckets):
             return
+
+
+def grown(count: int) -> int:
+    """Return how many to ask for next, after so many did not suffice: many may be of sessions long gone."""
+    return max(count, min(2 * count, _MOST_AT_ONCE))
 
 
 def _merged(buckets: Sequence[_Bucket], *, newest_first: bool) -> list[IndexEntry]:

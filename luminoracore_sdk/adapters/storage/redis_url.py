@@ -59,7 +59,7 @@ def parse_address(url: str) -> RedisAddress:
         ConfigurationError: It is none of ours; the text does not repeat it, for it may hold a password.
     """
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url, allow_fragments=False)
         options = _options(parts.query)
         kind, tls = _scheme(parts.scheme)
         users, _, place = parts.netloc.rpartition("@")
@@ -89,8 +89,11 @@ def parse_address(url: str) -> RedisAddress:
         )
     except ConfigurationError:
         raise
-    except ValueError as exc:
-        raise ConfigurationError("the Redis URL has a port or a database that is not a number") from exc
+    except ValueError:  # whose text may hold part of a password in which a character is not encoded
+        raise ConfigurationError(
+            "the Redis URL has a port or a database that is not a number; "
+            "in a name and a password, / ? # and @ are written as %2F %3F %23 and %40"
+        ) from None
 
 
 def _scheme(scheme: str) -> tuple[Kind, bool]:

@@ -1,4 +1,5 @@
--- ARGV: id, now, grace_ms, expected version or '', user or '', tags, ttl or '', created, tag, payload.
+-- ARGV: id, now, grace_ms, expected version or '', user or '', tags, ttl or '', created, tag, payload,
+-- a number that no other history of this id begins with.
 -- Returns ok, version, created, updated, last position; or conflict, version; or damaged.
 local id, now, grace_ms, expected = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local user, tags, ttl, created = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -22,7 +23,7 @@ version = string.format('%.0f', tonumber(version) + 1)
 redis.call('HSET', KEYS[1], 'user', user, 'tags', tags, 'ttl_us', ttl, 'created', created,
   'updated_at_us', updated, 'version', version, 'last_position', last, 'tag', ARGV[9], 'payload', ARGV[10])
 if not live then
-  redis.call('HSET', KEYS[1], 'truncations', '0')
+  redis.call('HSET', KEYS[1], 'history', ARGV[11])
   if before or #stale > 0 then redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5]) end
 end
 

@@ -26,5 +26,4 @@ while at <= stop and size < bytes do
   end
   at = upto + 1
 end
-local history = found.created .. ' ' .. (redis.call('HGET', KEYS[1], 'truncations') or '')
-return {'ok', history, first, stop, elements}
+return {'ok', redis.call('HGET', KEYS[1], 'history') or '', first, stop, elements}

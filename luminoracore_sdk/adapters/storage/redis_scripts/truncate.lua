@@ -22,6 +22,6 @@ end
 
 local updated = later(found.updated, now)
 redis.call('HSET', KEYS[1], 'updated_at_us', updated, 'last_position', last - removed)
-if removed > 0 then redis.call('HINCRBY', KEYS[1], 'truncations', 1) end
+if removed > 0 then redis.call('HINCRBY', KEYS[1], 'history', 1) end
 if found.ttl ~= '' then prolong(updated, found.ttl, now, ARGV[2]) end
 return {'ok', removed}

@@ -72,7 +72,7 @@ def store_name(storage: StorageConfig) -> str:
 def is_same_store(one: StorageConfig, other: StorageConfig) -> bool:
     """Tell whether two configurations name one store, as far as their text and the file system say.
 
-    Two names of one host are not recognised; to copy between them is a waste of time and nothing else.
+    Two names of one host are not recognised; ``StoreCopy`` finds out before it deletes anything.
     """
     if one.storage_type is not other.storage_type:
         return False

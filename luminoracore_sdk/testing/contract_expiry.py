@@ -55,8 +55,9 @@ class ExpiryContract(ContractBase):
         await self.begin_expiring(storage, clock)
         assert await storage.delete_memory(MemoryScope("session", "s"), "k") is False
         assert await storage.clear_memories(MemoryScope("session", "s")) == 0
-        with pytest.raises(SessionNotFoundError):
-            await storage.append_messages("s", message_records(1))
+        for batch in (message_records(1), message_records(1, prefix="new")):  # known ids, and others
+            with pytest.raises(SessionNotFoundError):
+                await storage.append_messages("s", batch)
         with pytest.raises(SessionNotFoundError):
             await storage.truncate_messages("s", after=0)
         with pytest.raises(SessionNotFoundError):
@@ -65,11 +66,12 @@ class ExpiryContract(ContractBase):
             await storage.put_session(session_record(), expected_version=1)
         assert await storage.delete_session("s") is False
 
+    @pytest.mark.parametrize("expected_version", [None, 0])
     async def test_a_put_over_an_expired_session_starts_empty(
-        self, storage: SessionStorage, clock: ManualClock
+        self, storage: SessionStorage, clock: ManualClock, expected_version: int | None
     ) -> None:
         await self.begin_expiring(storage, clock)
-        stored = await storage.put_session(session_record(), expected_version=0)
+        stored = await storage.put_session(session_record(), expected_version=expected_version)
         assert (stored.version, stored.last_position, stored.created_at_us) == (1, 0, clock.now_us)
         assert await storage.read_messages("s", _ALL) == []
         assert await storage.list_memories(MemoryScope("session", "s")) == []

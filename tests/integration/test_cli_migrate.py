@@ -69,6 +69,12 @@ def test_a_storage_with_a_migration_of_its_own_is_told_to_migrate(
 
     monkeypatch.setattr(SQLiteStorage, "migrate", migrate, raising=False)
     done = luminora_over(f"sqlite:///{tmp_path / 's.db'}")(
-        "migrate", LUMINORA_STORAGE_COMPRESSION_ENABLED="1"
+        "migrate", LUMINORA_STORAGE_COMPRESSION_ENABLED="1", LUMINORA_STORAGE_RETRY_ATTEMPTS="3"
     )
     assert done.stderr == "schema version: no tables before, 42 now\n"
+
+
+def test_settings_of_a_service_that_makes_no_tables_do_not_keep_the_command_from_it(tmp_path: Path) -> None:
+    luminora = luminora_over(f"sqlite:///{tmp_path / 's.db'}")
+    service = {"LUMINORA_STORAGE_AUTO_CREATE_TABLES": "0", "LUMINORA_STORAGE_RETRY_ATTEMPTS": "3"}
+    assert luminora("migrate", **service).stderr == "schema version: no tables before, 1 now\n"

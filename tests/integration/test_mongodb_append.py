@@ -1,40 +1,18 @@
 """Appends of several processes to one session, while others truncate, delete and put it again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import pytest
 
-from luminoracore_sdk.adapters.storage import mongodb_messages
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_documents import Header
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 from luminoracore_sdk.testing.builders import message_record, message_records, session_record
-from tests.support.mongodb import MongoPlace, place
+from tests.support.mongodb import MongoPlace, ids, place, storages
 
-__all__ = ["place"]
-
-_ALL = MessageRange()
-
-
-@pytest.fixture
-async def storages(place: MongoPlace) -> AsyncIterator[list[MongoDBStorage]]:
-    """Return storages that know nothing of each other, as in processes of their own."""
-    async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(place.storage(driver))
-            for driver in ("motor", "pymongo", "motor", "pymongo")
-        ]
-
-
-async def ids(storage: MongoDBStorage) -> list[str]:
-    messages = await storage.read_messages("s", _ALL)
-    assert [message.position for message in messages] == list(range(1, len(messages) + 1))
-    return [message.message_id for message in messages]
-
+__all__ = ["place", "storages"]
 
 Change = Callable[[MongoDBStorage, MongoPlace], Awaitable[object]]
 
@@ -132,75 +110,6 @@ async def test_an_id_from_before_a_truncation_is_recognised_after_it(
     across = await other.append_messages("s", [message_record("m3"), message_record("new")])
     assert across == AppendReceipt(first_position=3, last_position=4, replayed=True)
     assert (await other.append_messages("s", [message_record("m4")])).first_position == 5
-
-
-async def test_a_position_that_a_truncation_hid_is_not_given_again_to_who_came_before_it(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The header is read; others append and truncate; only then comes the insert."""
-    late, other, *_ = storages
-    await other.put_session(session_record())
-    await other.append_messages("s", message_records(2))
-    assert late._opened is not None
-    sessions = late._opened.sessions
-    existing = sessions.existing
-
-    async def overtaken(session_id: str, now_us: int) -> Header:
-        header = await existing(session_id, now_us)
-        monkeypatch.undo()
-        await other.append_messages("s", message_records(2, prefix="hidden"))
-        await other.truncate_messages("s", after=2)
-        return header
-
-    monkeypatch.setattr(sessions, "existing", overtaken)
-    receipt = await late.append_messages("s", message_records(2, prefix="late"))
-    assert receipt == AppendReceipt(first_position=3, last_position=4)
-    assert await ids(other) == ["m1", "m2", "late1", "late2"]
-
-
-@pytest.mark.parametrize("after", [0, 2, 3])
-async def test_ids_that_a_killed_truncation_left_taken_are_set_free_by_who_needs_them(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, after: int
-) -> None:
-    writer, other, *_ = storages
-    await writer.put_session(session_record())
-    await writer.append_messages("s", message_records(2, prefix="a"))
-    await writer.append_messages("s", message_records(2, prefix="b"))
-
-    async def killed(*_: object, **__: object) -> None:
-        return None
-
-    with monkeypatch.context() as patch:
-        patch.setattr(mongodb_messages, "release", killed)
-        assert await other.truncate_messages("s", after=after) == 4 - after
-    whole = ["a1", "a2", "b1", "b2"]
-    assert await ids(writer) == whole[:after]
-    again = [message_record(message_id) for message_id in whole[after:]]
-    receipt = await writer.append_messages("s", again)
-    assert receipt == AppendReceipt(first_position=after + 1, last_position=4)
-    assert await ids(other) == whole
-
-
-async def test_a_truncation_that_was_overtaken_by_another_looks_again(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    late, other, *_ = storages
-    await other.put_session(session_record())
-    await other.append_messages("s", message_records(6))
-    assert late._opened is not None
-    sessions = late._opened.sessions
-    existing = sessions.existing
-
-    async def overtaken(session_id: str, now_us: int) -> Header:
-        header = await existing(session_id, now_us)
-        monkeypatch.undo()
-        await other.truncate_messages("s", after=2)
-        await other.append_messages("s", message_records(3, prefix="new"))
-        return header
-
-    monkeypatch.setattr(sessions, "existing", overtaken)
-    assert await late.truncate_messages("s", after=4) == 1
-    assert await ids(other) == ["m1", "m2", "new1", "new2"]
 
 
 async def test_a_history_of_many_truncations_is_read_whole_and_in_part(

@@ -210,3 +210,43 @@ async def test_an_append_costs_the_same_whatever_the_history_holds(place: MongoP
                     ]
                 )
     assert costs == [[1], [1]]
+
+
+async def test_where_a_session_ends_and_which_ids_it_holds_is_found_without_reading_its_history(
+    place: MongoPlace,
+) -> None:
+    recorder = Recorder()
+    async with (
+        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
+        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
+    ):
+        for session_id in ("s", "other"):
+            await storage.put_session(session_record(session_id))
+            for number in range(300):
+                await storage.append_messages(session_id, [message_record(f"{number}")])
+        await storage.truncate_messages("s", after=290)
+        for number in range(290, 300):
+            await storage.append_messages("s", [message_record(f"{number}")])
+        recorder.commands.clear()
+        await storage.query_sessions(SessionQuery())
+        replayed = await storage.append_messages("s", [message_record("7")])
+        assert (replayed.first_position, replayed.replayed) == (8, True)
+    looked, asked = [], []
+    for command in recorder.commands:
+        plan = place.explain(command) if "insert" not in command else {}
+        looked += [
+            (stage["totalKeysExamined"], stage["totalDocsExamined"], stage["indexesUsed"])
+            for stage in stages(plan)
+            if "$lookup" in stage
+        ]
+        if "ids" in command.get("filter", {}):
+            asked.append(plan["executionStats"]["totalKeysExamined"])
+    assert len(looked) >= 2
+    index = ["inc_1_h_1_first_1"]
+    sessions = 2
+    for keys, documents, used in looked:
+        assert used == index
+        assert keys <= sessions
+        assert documents <= sessions
+    assert asked
+    assert max(asked) <= 3

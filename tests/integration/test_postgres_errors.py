@@ -9,12 +9,14 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
+from luminoracore_sdk.adapters.storage.postgres_call import Call
 from luminoracore_sdk.application.ports.records import (
     MessageRange,
 )
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     ConflictError,
+    CorruptRecordError,
     SchemaVersionError,
     StorageAccessError,
     StorageBusyError,
@@ -131,3 +133,37 @@ async def test_a_number_that_no_column_takes_is_refused(storage: PostgreSQLStora
         json_payload({"text": "a session"}) == (await storage.find_session("s") or session_record()).payload
     )
     assert unused(storage)
+
+
+async def test_a_number_that_the_server_gives_twice_is_damage_that_is_named(
+    schema: Schema, storage: PostgreSQLStorage
+) -> None:
+    """As after a restore that has forgotten the sequence."""
+    await storage.put_session(session_record())
+    await schema.rows("ALTER TABLE sessions ALTER sid RESTART")
+    with pytest.raises(CorruptRecordError, match=r"sessions_pkey.* set the sequence"):
+        await storage.put_session(session_record("another"))
+    assert (await storage.put_session(session_record("another"))).version == 1
+
+
+async def test_only_a_write_that_the_server_may_have_done_is_in_doubt(schema: Schema) -> None:
+    async with schema.storage(timeout=0.5) as storage, schema.connection() as other:
+        await storage.put_session(session_record())
+        async with other.transaction():
+            await other.execute("SELECT 1 FROM sessions FOR UPDATE")
+            with pytest.raises(StorageTimeoutError) as of_one_statement:
+                await storage.append_messages("s", message_records(1))
+            with pytest.raises(StorageTimeoutError) as of_a_transaction:  # which was not committed
+                await storage.truncate_messages("s", after=0)
+    assert (of_one_statement.value.in_doubt, of_a_transaction.value.in_doubt) == (True, False)
+
+
+async def test_a_write_on_a_connection_that_is_closed_already_is_not_in_doubt(
+    schema: Schema, storage: PostgreSQLStorage
+) -> None:
+    async with schema.connection() as connection:
+        await connection.close()
+        call = Call(connection)
+        with pytest.raises(asyncpg.InterfaceError):
+            await call.rows(storage._sql.delete, session="s", now=0)
+    assert call.in_doubt is False

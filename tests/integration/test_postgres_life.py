@@ -19,6 +19,7 @@ from luminoracore_sdk.domain.errors import (
     StorageBusyError,
     StorageClosedError,
     StorageTimeoutError,
+    StorageUnavailableError,
     WrongEventLoopError,
 )
 from luminoracore_sdk.testing import CancelAt
@@ -112,6 +113,24 @@ async def test_closing_waits_for_calls_on_a_pool_that_was_passed_in(schema: Sche
         await storage.close()
         assert [append.done() for append in appends] == [True] * 20
         assert sorted([(await append).first_position for append in appends]) == list(range(1, 21))
+
+
+async def test_closing_that_is_cancelled_leaves_no_connection(schema: Schema) -> None:
+    url = f"{schema.url}{'&' if '?' in schema.url else '?'}application_name=closes"
+    storage = schema.storage(url=url)
+    await storage.put_session(session_record())
+    async with schema.connection() as other, other.transaction():
+        await other.execute("SELECT 1 FROM sessions FOR UPDATE")
+        append = asyncio.create_task(storage.append_messages("s", message_records(1)))
+        query = "SELECT wait_event_type FROM pg_stat_activity WHERE application_name = 'closes'"
+        await schema.until(query, lambda found: found == "Lock")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(storage.close(), 0.1)
+        with pytest.raises(StorageUnavailableError) as caught:
+            await append
+    assert caught.value.in_doubt is True
+    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'closes'"
+    await schema.until(count, lambda found: found == 0)
 
 
 async def test_a_pool_of_another_event_loop_is_refused(schema: Schema) -> None:

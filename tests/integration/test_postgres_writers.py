@@ -123,6 +123,46 @@ async def test_a_purge_takes_more_than_one_step(schema: Schema, monkeypatch: pyt
         assert await storage.purge_expired() == Purged(sessions=10, memories=10)
 
 
+async def test_an_append_waits_for_a_transaction_that_is_making_its_condition_true(
+    schema: Schema, storage: PostgreSQLStorage
+) -> None:
+    await storage.append_messages("s", message_records(3))
+    async with schema.connection() as other:
+        async with other.transaction():
+            await other.execute("UPDATE sessions SET last_position = 1")
+            await other.execute("DELETE FROM messages WHERE position > 1")
+            append = asyncio.create_task(
+                storage.append_messages("s", message_records(1, prefix="n"), expected_last=1)
+            )
+            query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+            await schema.until(query, lambda waiting: waiting > 0)
+        assert (await append).last_position == 2
+    assert await positions(storage) == [1, 2]
+
+
+async def test_a_purge_passes_over_a_session_that_somebody_is_using(schema: Schema) -> None:
+    clock = ManualClock()
+    async with schema.storage(clock, timeout=5) as storage:
+        for name in ("used", "free"):
+            await storage.put_session(session_record(name, ttl_us=1))
+        clock.advance(1)
+        async with schema.connection() as other, other.transaction():
+            await other.execute("SELECT 1 FROM sessions WHERE session_id = 'used' FOR UPDATE")
+            assert await storage.purge_expired() == Purged(sessions=1, memories=0)
+        assert await storage.purge_expired() == Purged(sessions=1, memories=0)
+
+
+async def test_a_put_over_an_expired_session_leaves_no_messages_of_it_behind(schema: Schema) -> None:
+    clock = ManualClock()
+    async with schema.storage(clock) as storage:
+        for expected_version in (None, 0):
+            await storage.put_session(session_record(ttl_us=1), expected_version=expected_version)
+            await storage.append_messages("s", message_records(2))
+            clock.advance(1)
+        await storage.put_session(session_record())
+    assert [tuple(row) for row in await schema.rows("SELECT count(*) FROM messages")] == [(0,)]
+
+
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 async def test_a_stricter_isolation_level_of_the_role_loses_nothing(schema: Schema, level: str) -> None:
     url = f"{schema.url}?default_transaction_isolation={level.replace(' ', '%20')}"

@@ -9,8 +9,15 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
+from luminoracore_sdk.adapters.storage.redis_link import _discard
 from luminoracore_sdk.application.ports.records import Payload
-from luminoracore_sdk.domain.errors import StorageBusyError, StorageError, StorageTimeoutError
+from luminoracore_sdk.domain.errors import (
+    StorageBusyError,
+    StorageError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+    WrongEventLoopError,
+)
 from luminoracore_sdk.testing.builders import memory_record, message_record, session_record
 from luminoracore_sdk.testing.cancelling import CancelAt
 from tests.support.redis_calls import ALL, CALLS, SCOPE, fill, in_use
@@ -96,6 +103,40 @@ async def test_closing_waits_for_what_is_under_way(server: ValkeyServer) -> None
     await storage.open()
     assert len(await storage.read_messages("s", ALL)) == 30
     await storage.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_close_cancelled_at_any_step_leaves_nothing_open(server: ValkeyServer, late: bool) -> None:
+    for step in range(50):
+        storage = RedisStorage(server.url)
+        await fill(storage)
+        await asyncio.gather(*(storage.ping() for _ in range(3)))
+        assert storage._opened is not None
+        link = storage._opened[0]
+        under_way = asyncio.ensure_future(storage.find_session("s"))
+        await asyncio.sleep(0)
+        call = CancelAt(storage.close(), step, late=late)
+        await asyncio.wait([asyncio.ensure_future(call)])
+        await asyncio.wait([under_way], timeout=5)
+        assert [one for one in link._connections() if one.is_connected] == []
+        outcome = under_way.exception()
+        assert outcome is None or isinstance(outcome, StorageUnavailableError)
+        if not call.reached:
+            return
+    raise AssertionError("it still waits after 50 steps")
+
+
+def test_a_client_whose_connections_are_of_a_closed_event_loop_is_told(server: ValkeyServer) -> None:
+    client = Redis(port=server.port)
+    storage = RedisStorage(client=client)
+    asyncio.run(fill(storage))
+    connections = [*client.connection_pool._available_connections]
+    writers = [connection._writer for connection in connections]
+    with pytest.raises((StorageUnavailableError, WrongEventLoopError), match=r"[Ee]vent loop"):
+        asyncio.run(fill(storage))
+    for connection, writer in zip(connections, writers, strict=True):  # what redis-py leaves open
+        connection._writer = writer
+        _discard(connection)
 
 
 @pytest.mark.parametrize("decode", [False, True])

@@ -175,6 +175,18 @@ async def test_a_long_read_comes_in_answers_of_bounded_size(
     assert calls(server)["evalsha"] == 8  # 8 MB, about 1 MB each
 
 
+async def test_a_long_history_cut_off_leaves_no_id_behind(
+    storage: RedisStorage, server: ValkeyServer
+) -> None:
+    await storage.put_session(session_record())
+    for number in range(3):
+        await storage.append_messages("s", message_records(800, prefix=f"part {number} "))
+    assert await storage.truncate_messages("s", after=1) == 2399
+    assert server.command("HGETALL", "luminoracore:{0}:ids:s") == {"part 0 1": "1"}
+    receipt = await storage.append_messages("s", [message_record("part 2 800")])
+    assert (receipt.first_position, receipt.replayed) == (2, False)
+
+
 async def test_scripts_that_the_server_forgot_are_sent_again(
     storage: RedisStorage, server: ValkeyServer
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.application.ports.records import (
+    MemoryScope,
     MessageRange,
     Purged,
     SessionQuery,
@@ -80,6 +81,8 @@ async def test_all_keys_of_a_session_end_at_one_moment(
     await storage.append_messages("s", [message_record("m3")])
     await check(100)
     clock.advance(50)
+    await storage.put_memory(memory_record("m"))
+    await check(50)
     await storage.truncate_messages("s", after=1)
     await check(100)
     await storage.put_session(session_record(ttl_us=7_000_000))
@@ -133,6 +136,37 @@ async def test_what_the_server_has_let_go_is_listed_nowhere_and_purged_without_a
         for name in ("stays", "put again"):
             await storage.delete_session(name)
         assert server.command("ZCARD", "luminoracore:{0}:index") == 0
+
+
+async def test_messages_without_a_header_do_not_come_back_with_the_next_session(
+    storage: RedisStorage, server: ValkeyServer
+) -> None:
+    await storage.put_session(session_record(ttl_us=10**9))
+    await storage.append_messages("s", message_records(3))
+    await storage.put_memory(memory_record("k"))
+    server.command("DEL", "luminoracore:{0}:session:s")  # as Redis 6.2 does, a moment before the others
+    assert (await storage.put_session(session_record())).version == 1
+    assert await storage.read_messages("s", MessageRange()) == []
+    assert await storage.list_memories(MemoryScope("session", "s")) == []
+
+
+async def test_a_listing_goes_over_what_the_server_has_let_go_in_few_steps(
+    server: ValkeyServer, clock: ManualClock
+) -> None:
+    async with Impatient(server.url, clock=clock) as storage:
+        await asyncio.gather(
+            *(storage.put_session(session_record(f"s{number:03}", ttl_us=100_000)) for number in range(900))
+        )
+        clock.advance_us(1)
+        await storage.put_session(session_record("stays"))
+        for _ in range(500):
+            if len(stored_keys(server)) == 3:  # with the index and the version of the store
+                break
+            await asyncio.sleep(0.01)
+        server.command("CONFIG", "RESETSTAT")
+        page = await storage.query_sessions(SessionQuery(limit=1))
+        assert [found.session_id for found in page.sessions] == ["stays"]
+        assert server.command("INFO", "commandstats")["cmdstat_zrange"]["calls"] == 9
 
 
 async def test_an_index_holds_a_session_once_for_each_way_to_find_it(

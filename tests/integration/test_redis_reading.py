@@ -85,6 +85,29 @@ async def test_a_read_in_several_answers_never_mixes_two_histories(
         assert (len(read), len(names)) == (120, 1)
 
 
+async def test_a_read_in_several_answers_never_mixes_a_session_with_one_of_its_name(
+    server: ValkeyServer, clock: ManualClock
+) -> None:
+    class Replaced(RedisStorage):
+        replaces = False
+
+        async def _read_part(self, *arguments: Any, **others: Any) -> Any:
+            part = await super()._read_part(*arguments, **others)
+            if self.replaces:
+                self.replaces = False
+                await self.delete_session("s")
+                await self.put_session(session_record())  # at the same time, and copies keep times too
+                await self.append_messages("s", long_messages("new-"))
+            return part
+
+    async with Replaced(server.url, clock=clock) as storage:
+        await storage.put_session(session_record())
+        await storage.append_messages("s", long_messages("old-"))
+        storage.replaces = True
+        read = await storage.read_messages("s", MessageRange())
+        assert [message.message_id for message in read] == [f"new-{number}" for number in range(1, 121)]
+
+
 async def test_a_read_in_several_answers_ends_where_the_history_ended_when_it_began(
     server: ValkeyServer,
 ) -> None:
@@ -153,3 +176,28 @@ async def test_a_damaged_header_and_a_damaged_memory_are_told(
         await storage.find_session("s")
     with pytest.raises(CorruptRecordError):
         await storage.query_sessions(SessionQuery())
+
+
+@pytest.mark.parametrize("key", ["index", "retention:s"])
+async def test_a_foreign_key_in_the_place_of_an_index_stops_a_write_before_it_begins(
+    storage: RedisStorage, server: ValkeyServer, key: str
+) -> None:
+    await storage.put_session(session_record())
+    await storage.put_memory(memory_record("k", expires_at_us=10**17))
+    name = f"luminoracore:{{0}}:{key}"
+    server.command("DEL", name)
+    server.command("SET", name, "foreign")
+    scope = MemoryScope("session", "s")
+    with pytest.raises(CorruptRecordError):
+        await storage.put_memory(memory_record("k", expires_at_us=10**17, value="other"))
+    with pytest.raises(CorruptRecordError):
+        await storage.delete_memory(scope, "k")
+    [memory] = await storage.list_memories(scope)
+    assert memory.payload == memory_record("k").payload
+    if key == "index":
+        for write in (storage.put_session(session_record(tags=("t",))), storage.delete_session("s")):
+            with pytest.raises(CorruptRecordError):
+                await write
+        found = await storage.find_session("s")
+        assert found is not None
+        assert (found.version, found.tags) == (1, ())

@@ -1,7 +1,7 @@
 """What tests of the MongoDB backend share: places on the shared servers, and looks past the adapter."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +10,11 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
+from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.testing.clock import ManualClock
 from tests.support.servers.places import clear_mongodb, place_name
 
-__all__ = ["MongoPlace", "mongo_place", "with_database"]
+__all__ = ["MongoPlace", "ids", "mongo_place", "place", "storages", "with_database"]
 
 
 def with_database(url: str, name: str) -> str:
@@ -66,3 +67,20 @@ def place(tmp_path: Path) -> Iterator[MongoPlace]:
 
     with mongo_place(mongodb_url, tmp_path) as place:
         yield place
+
+
+@pytest.fixture
+async def storages(place: MongoPlace) -> AsyncIterator[list[MongoDBStorage]]:
+    """Return storages that know nothing of each other, as in processes of their own."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(place.storage(driver))
+            for driver in ("motor", "pymongo", "motor", "pymongo")
+        ]
+
+
+async def ids(storage: MongoDBStorage) -> list[str]:
+    """Return the ids of the messages of session ``s``; fails when their positions have a gap."""
+    messages = await storage.read_messages("s", MessageRange())
+    assert [message.position for message in messages] == list(range(1, len(messages) + 1))
+    return [message.message_id for message in messages]

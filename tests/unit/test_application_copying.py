@@ -1,6 +1,7 @@
 """Copying a store: what goes over, what is found equal, what differs."""
 
 import hashlib
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -264,4 +265,18 @@ async def test_digests_are_as_documented_and_stay_as_they_are(clock: ManualClock
         '["message",1,"m","user",1700000000000001,{"content":"\\ud800"}]\n'
         '["memory","k",null,0.0,6,1180591620717411303424]\n'
     )
+    assert one.digest == hashlib.sha256(lines.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("retention", "written"), [(math.inf, '"inf"'), (-math.inf, '"-inf"'), (-0.0, "0.0")]
+)
+async def test_a_retention_that_json_has_no_number_for_is_digested(
+    clock: ManualClock, copied: Copy, retention: float, written: str
+) -> None:
+    source = InMemoryStorage(clock=clock)
+    memory = memory_record("k", kind="user", owner="u", value=1, retention=retention)
+    await source.put_memory(attrs.evolve(memory, created_at_us=6))
+    (one,) = await copied(SessionQuery(user_id="u"), source=source)
+    lines = f'["user","u"]\n["memory","k",null,{written},6,1]\n'
     assert one.digest == hashlib.sha256(lines.encode()).hexdigest()

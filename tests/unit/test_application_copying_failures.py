@@ -1,4 +1,4 @@
-"""Copying a store that is damaged, that somebody else writes to, that is cut off; stopping in the middle."""
+"""Copying a store that is damaged, that is cut off; stopping in the middle."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,10 +14,13 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import PayloadTooLargeError, StorageUnavailableError
+from luminoracore_sdk.domain.errors import (
+    PayloadTooLargeError,
+    StorageUnavailableError,
+)
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import CancelAt, ManualClock
-from luminoracore_sdk.testing.builders import memory_record, message_record, session_record
+from luminoracore_sdk.testing.builders import session_record
 from tests.support.copying import (
     DAMAGED,
     LONG,
@@ -30,7 +33,6 @@ from tests.support.copying import (
     copy,
     filled,
     summary,
-    whole,
 )
 from tests.support.unreliable import Fault, Unreliable
 
@@ -131,125 +133,7 @@ async def test_a_session_that_the_target_refuses_is_not_left_by_half(
     assert await target.list_sessions() == []
 
 
-# -- meanwhile -----------------------------------------------------------------------------------
-
-
-async def append_one(storage: SessionStorage) -> None:
-    await storage.append_messages("s", [message_record("x")])
-
-
-async def delete(storage: SessionStorage) -> None:
-    await storage.delete_session("s")
-
-
-class Meddled(Unreliable):
-    """Before a call of some name, at its count-th time, somebody else does something to the store below."""
-
-    def __init__(self, base: SessionStorage, call: str, count: int, change: Change) -> None:
-        super().__init__(base)
-        self._moment = (call, count)
-        self._change = change
-
-    async def meet(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        self.calls.append(name)
-        if (name, self.calls.count(name)) == self._moment:
-            await self._change(self.base)
-        return await call()
-
-
-async def test_messages_that_are_added_meanwhile_are_left_to_the_next_copy(
-    source: InMemoryStorage, target: InMemoryStorage, copied: Copy
-) -> None:
-    meddled = Meddled(source, "read_messages", 2, append_one)
-    assert summary(await copied(source=meddled)) == whole(Outcome.COPIED)
-    assert summary(await copied(source=meddled))[1] == ("session", "s", "completed", LONG + 1, 3)
-    assert await contents(target) == await contents(source)
-
-
-async def test_a_session_deleted_from_the_source_meanwhile_is_taken_back(
-    source: InMemoryStorage, target: InMemoryStorage, copied: Copy
-) -> None:
-    meddled = Meddled(source, "read_messages", 2, delete)
-    _, gone = await copied(source=meddled)
-    assert (gone.outcome, gone.is_equal) == (Outcome.GONE, True)
-    assert await target.list_sessions() == []
-
-
-async def test_a_session_that_is_gone_when_its_turn_comes_is_passed_over(
-    source: InMemoryStorage, copied: Copy
-) -> None:
-    meddled = Meddled(source, "find_session", 1, delete)
-    assert [one.outcome for one in await copied(source=meddled)] == [Outcome.COPIED, Outcome.GONE]
-
-
-async def test_a_session_shortened_in_the_source_meanwhile_is_no_copy(
-    source: InMemoryStorage, copied: Copy
-) -> None:
-    meddled = Meddled(source, "read_messages", 3, lambda storage: storage.truncate_messages("s", after=CHUNK))
-    assert (await copied(source=meddled))[1].reason == "is shortened in the source by somebody else"
-
-
-OTHERS: dict[str, tuple[str, int, Change, str]] = {
-    "begin it": (
-        "put_session",
-        1,
-        lambda storage: storage.put_session(session_record()),
-        "is written by somebody else in the target: memory storage: session 's': expected no such session",
-    ),
-    "append to it": (
-        "append_messages",
-        2,
-        append_one,
-        f"expected last position {CHUNK}, found last position {CHUNK + 1}",
-    ),
-    "delete it": ("append_messages", 2, delete, "no session 's'"),
-    "delete it at the end": (
-        "find_session",
-        2,
-        delete,
-        "no session 's'",
-    ),
-    "append at the end": (
-        "find_session",
-        2,
-        append_one,
-        "did not come back equal",
-    ),
-    "forget": (
-        "find_session",
-        2,
-        lambda storage: storage.clear_memories(OF_S),
-        "did not come back equal",
-    ),
-    "remember": (
-        "find_session",
-        2,
-        lambda storage: storage.put_memory(memory_record("a", value="x")),
-        "did not come back equal",
-    ),
-}
-
-
-@pytest.mark.parametrize(("call", "count", "change", "reason"), OTHERS.values(), ids=OTHERS)
-@pytest.mark.parametrize("overwrite", [False, True])
-async def test_what_somebody_else_writes_in_the_target_meanwhile_is_reported_and_left(
-    target: InMemoryStorage, copied: Copy, call: str, count: int, change: Change, reason: str, overwrite: bool
-) -> None:
-    _, one = await copied(target=Meddled(target, call, count, change), overwrite=overwrite)
-    assert one.outcome is Outcome.DIFFERENT
-    assert one.reason is not None
-    assert reason in one.reason
-
-
-async def test_memories_that_expire_meanwhile_are_missed_by_nobody(
-    clock: ManualClock, source: InMemoryStorage, target: InMemoryStorage, copied: Copy
-) -> None:
-    async def pass_an_hour(_: SessionStorage) -> None:
-        clock.advance(3600)
-
-    slow = Meddled(target, "find_session", 2, pass_an_hour)
-    assert summary(await copied(target=slow)) == whole(Outcome.COPIED)
-    assert await source.list_memories(OF_S) == []
+# -- cut off, stopped ------------------------------------------------------------------------------
 
 
 async def test_a_store_that_cannot_be_reached_ends_the_copy_and_the_next_one_goes_on(

@@ -233,6 +233,18 @@ def test_a_sqlite_url_of_two_slashes_is_refused_with_the_right_one() -> None:
         storage_config_from_url("sqlite://x.db")
 
 
+def test_a_sqlite_url_with_a_login_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigurationError, match="three slashes") as caught:
+        storage_config_from_url("sqlite://u:s3cret@h/db")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_address_that_is_no_text_is_refused_without_showing_it() -> None:
+    address: Any = b"postgresql://u:s3cret@h/d"  # as the URL objects of other packages show their password
+    with pytest.raises(ConfigurationError, match="must be a text that is not empty, not bytes"):
+        StorageConfig(storage_type="postgres", connection_string=address)
+
+
 def test_a_bare_path_is_answered_with_urls_that_work() -> None:
     with pytest.raises(ConfigurationError, match=r"memory://, file:///folder, sqlite:///file\.db"):
         storage_config_from_url("x.db")

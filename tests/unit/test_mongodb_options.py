@@ -1,5 +1,6 @@
 """What MongoDBStorage takes and refuses, and how it words the drivers' errors; no server."""
 
+import traceback
 from typing import Any
 
 import pytest
@@ -80,7 +81,9 @@ def test_the_blocking_client_is_refused() -> None:
         MongoDBStorage(client=client)  # type: ignore[arg-type]
 
 
-def _answer(code: int, text: str = "as the server says") -> OperationFailure:
+def _answer(
+    code: int, text: str = "not authorized to execute command { insert: 's3cret' }"
+) -> OperationFailure:
     return OperationFailure(text, code, {"errmsg": text, "codeName": "Name", "errInfo": {"body": "s3cret"}})
 
 
@@ -118,8 +121,9 @@ def test_an_error_of_the_driver_becomes_ours_and_says_whether_a_write_is_in_doub
         with pytest.raises(StorageUnavailableError) as caught, translated(write=write):
             raise error
         assert (type(caught.value), caught.value.in_doubt) == (kind, expected)
-        assert caught.value.__cause__ is error
-        assert "s3cret" not in str(caught.value)
+        told = "".join(traceback.format_exception(caught.value))
+        assert "s3cret" not in f"{caught.value!r} {caught.value.__cause__!r} {told}"
+        assert type(error).__name__ in told
         assert "configured timeouts" not in str(caught.value)
 
 
@@ -135,10 +139,10 @@ def test_a_number_beyond_64_bits_is_the_callers_mistake() -> None:
 
 
 def test_a_duplicate_key_names_the_fields_of_its_index() -> None:
-    error = DuplicateKeyError("E11000", 11000, {"keyPattern": {"h": 1, "first": 1}})
+    error = DuplicateKeyError("E11000", 11000, {"keyPattern": {"inc": 1, "h": 1, "first": 1}})
     with pytest.raises(DuplicateKey) as caught, translated(write=True):
         raise error
-    assert caught.value.fields == ("h", "first")
+    assert caught.value.fields == ("inc", "h", "first")
 
 
 def test_what_fails_after_a_write_is_in_doubt_and_of_its_own_kind() -> None:

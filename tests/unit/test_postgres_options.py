@@ -8,7 +8,7 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.postgres_errors import SCHEMA_VERSION
-from luminoracore_sdk.adapters.storage.postgres_layout import lock_number, migration_sql
+from luminoracore_sdk.adapters.storage.postgres_layout import LAYOUT_LOCK, lock_number, migration_sql
 from luminoracore_sdk.adapters.storage.postgres_schema import Tables
 from luminoracore_sdk.adapters.storage.postgres_statements import statements
 from luminoracore_sdk.adapters.storage.postgres_url import Place
@@ -85,10 +85,15 @@ def test_the_migrations_end_at_the_version_that_the_package_works_with() -> None
     assert "COMMIT" not in sql
 
 
-def test_each_place_has_a_lock_of_its_own() -> None:
+def test_each_user_of_each_place_has_a_lock_of_their_own() -> None:
     places = [Place(), Place("a"), Place("b"), Place(None, "a"), Place("a", "b")]
     numbers = {
-        lock_number(purpose, statements(place)) for place in places for purpose in ("layout", "user u")
+        lock_number(purpose, statements(place)) for place in places for purpose in ("user u", "user v")
     }
-    assert len(numbers) == 2 * len(places)
+    assert len(numbers | {LAYOUT_LOCK}) == 2 * len(places) + 1
     assert all(-(2**63) <= number < 2**63 for number in numbers)
+
+
+async def test_a_port_that_only_the_driver_reads_is_refused_in_our_words() -> None:
+    with pytest.raises(ConfigurationError, match="asyncpg cannot read the PostgreSQL URL"):
+        await PostgreSQLStorage("postgresql:///d?host=127.0.0.1&port=99999").open()

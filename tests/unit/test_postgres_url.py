@@ -27,8 +27,10 @@ def test_a_socket_and_a_url_without_a_host_are_taken() -> None:
 
 
 def test_no_password_is_shown() -> None:
-    address = Address.of("postgresql://u:s3cret@h/d?password=s3cret&sslpassword=s3cret&sslmode=require")
-    assert address.shown == "postgresql://u@h/d?sslmode=require"
+    given = ("password", "sslpassword", "Password", "passwd", "PWD", "client_secret")
+    query = "&".join(f"{name}=s3cret" for name in given)
+    address = Address.of(f"postgresql://u:s3cret@h/d?{query}&sslmode=require&passfile=/x")
+    assert address.shown == "postgresql://u@h/d?sslmode=require&passfile=%2Fx"
     assert "s3cret" not in repr(address)
 
 
@@ -60,6 +62,9 @@ def test_prepared_statements_are_switched_under_both_names(query: str, prepared:
         "postgresql://h:s3cret/d",
         "postgresql://h/d?s3cret",
         "postgresql://h/d?s3cret!=1",
+        "postgresql://u:1?s3cret=2@h/d",
+        "postgresql://u:s3cret@h:65536/d",
+        "postgresql://u:s3cret@h:0/d",
         "postgresql://h/d?pool_size=s3cret",
         "postgresql://h/d?pool_size=0",
         "postgresql://h/d?prepared_statements=s3cret",

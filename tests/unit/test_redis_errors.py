@@ -3,6 +3,7 @@
 import pytest
 from redis import exceptions as driver
 from redis._parsers import _AsyncRESP2Parser
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from luminoracore_sdk.adapters.storage.redis_errors import connecting, from_reply, talking
 from luminoracore_sdk.domain.errors import (
@@ -14,6 +15,7 @@ from luminoracore_sdk.domain.errors import (
     StorageReadOnlyError,
     StorageTimeoutError,
     StorageUnavailableError,
+    WrongEventLoopError,
 )
 
 _IN_SCRIPT = "ERR Error running script (call to f_5af): @user_script:3: @user_script: 3: "
@@ -94,6 +96,49 @@ def test_what_keeps_us_from_connecting_is_told_by_its_kind(
     with pytest.raises(StorageUnavailableError) as caught, connecting(5):
         raise raised
     assert (type(caught.value), caught.value.in_doubt) == (kind, False)
+
+
+def test_what_asyncio_says_of_a_connection_of_another_event_loop_is_told_by_its_kind() -> None:
+    raised = RuntimeError("Event loop is closed")
+    with pytest.raises(WrongEventLoopError) as early, connecting(5):
+        raise raised
+    assert early.value.__cause__ is raised
+    for in_doubt in (False, True):
+        with pytest.raises(StorageUnavailableError) as late, talking(5, in_doubt=in_doubt):
+            raise raised
+        assert (late.value.__cause__, late.value.in_doubt) == (raised, in_doubt)
+
+
+def test_what_else_python_says_of_an_answer_is_told() -> None:
+    raised = RecursionError("maximum recursion depth exceeded")
+    with pytest.raises(StorageUnavailableError) as caught, connecting(5):
+        raise raised
+    assert (caught.value.__cause__, caught.value.in_doubt) == (raised, False)
+
+
+_SENTINEL = "<redis.asyncio.client.Redis(<Pool(<Connection(password=s3cret,port=1)>)>)> - "
+
+
+@pytest.mark.parametrize(
+    ("reasons", "kind", "told"),
+    [
+        ([], StorageUnavailableError, "knows the master; "),
+        (["network:ConnectionError"], StorageUnavailableError, "knows the master: network:ConnectionError"),
+        (["auth:AuthenticationError"], StorageAccessError, "knows the master: auth:AuthenticationError"),
+        (["AuthenticationError('no')"] * 2, StorageAccessError, "the master: AuthenticationError('no')"),
+        (["ConnectionError('no, really')", "AuthenticationError('no')"], StorageUnavailableError, "really')"),
+    ],
+)
+def test_sentinels_without_a_master_are_told_without_their_password(
+    reasons: list[str], kind: type[StorageUnavailableError], told: str
+) -> None:
+    said = ", ".join(f"{_SENTINEL}{reason}" for reason in reasons)
+    raised = MasterNotFoundError(f"No master found for 'm' : {said}")
+    with pytest.raises(StorageUnavailableError) as caught, connecting(5):
+        raise raised
+    assert (type(caught.value), caught.value.in_doubt, caught.value.__cause__) == (kind, False, raised)
+    assert f"{caught.value}; ".find(told) > 0
+    assert "s3cret" not in f"{caught.value}{raised}{raised.args}"
 
 
 def test_a_master_that_became_a_replica_is_not_read_only_for_good() -> None:

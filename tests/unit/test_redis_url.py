@@ -1,5 +1,7 @@
 """The addresses of Redis."""
 
+import traceback
+
 import pytest
 
 from luminoracore_sdk.adapters.storage.redis_url import RedisAddress, parse_address
@@ -94,6 +96,23 @@ def test_what_is_no_address_is_refused_without_being_repeated(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_address(whole)
     assert "s3cret" not in f"{caught.value}{caught.value.details}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3#cret@h/0",
+        "redis://:63#cret@h/0",
+        "redis://:s3/cret@h/0",
+        "redis://:63/cret@h/0",
+        "redis+sentinel://:63#cret@h/main/0",
+    ],
+)
+def test_a_password_that_should_have_been_encoded_is_in_no_error_and_leads_nowhere(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="%23") as caught:
+        parse_address(url)
+    assert "cret" not in "".join(traceback.format_exception_only(caught.value))
+    assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)
 
 
 def test_an_address_shows_no_password() -> None:

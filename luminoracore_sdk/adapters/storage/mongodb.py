@@ -51,7 +51,8 @@ class MongoDBStorage(MongoDBBase):
         connect_timeout: Seconds to find a server (``StorageUnavailableError``) and to wait for a free
             connection (``StorageBusyError``).
         timeout: Seconds to wait for the answer to a command (``StorageTimeoutError``). A whole call takes
-            at most this and ``connect_timeout`` together, also with a client passed in.
+            at most this and ``connect_timeout`` together, also with a client passed in; of
+            ``purge_expired``, each step of 200 sessions or owners does.
         clock: Tells the time; the computer's own when None.
     Raises:
         ConfigurationError: An option that cannot work.
@@ -117,4 +118,11 @@ class MongoDBStorage(MongoDBBase):
         return await self._write(self._store.memories.clear(scope, now_us))
 
     async def _purge_expired(self, now_us: int) -> Purged:
-        return await self._write(self._store.purge(now_us))
+        steps, sessions, memories = self._store.purge(now_us), 0, 0
+
+        async def step() -> Purged | None:
+            return await anext(steps, None)
+
+        while (removed := await self._write(step())) is not None:
+            sessions, memories = sessions + removed.sessions, memories + removed.memories
+        return Purged(sessions=sessions, memories=memories)

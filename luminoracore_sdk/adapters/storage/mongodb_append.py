@@ -28,7 +28,7 @@ __all__ = ["Appends"]
 
 _HINTS = 10_000
 _LONGEST_PAUSE = 0.05  # seconds
-_POSITION = ("h", "first")
+_POSITION = ("inc", "h", "first")
 
 
 class Appends:
@@ -106,28 +106,46 @@ class Appends:
         """Append where the session is believed to end, and look meanwhile whether it does.
 
         What counts is that the history was seen open during this call, not in which order the server did
-        the two. If it was not, the batch lies in a history that nobody sees, or in an expired session,
-        and is taken away.
+        the two. If it was not, see ``_overtaken``.
 
         Returns:
             None: nothing was appended, or it was taken away.
         """
         batch = batch_document(session_id, end, messages, now_us)
-        inserted, header = await asyncio.gather(
+        inserted, seen = await asyncio.gather(
             self._store.messages.insert(batch), self._look(session_id, end, now_us), return_exceptions=True
         )
         if isinstance(inserted, DuplicateKey):
             return None
         if inserted is not None:
             raise inserted
-        if isinstance(header, BaseException):
-            with after_write():
-                raise header
-        if header is None:
+        with after_write():
+            if isinstance(seen, BaseException):
+                raise seen
+            if seen is None:
+                return await self._overtaken(session_id, batch, now_us)
+        return await self._appended(session_id, end, batch, seen["ttl"], now_us)
+
+    async def _overtaken(self, session_id: str, batch: Document, now_us: int) -> AppendReceipt | None:
+        """Find out whether a batch counts whose history was not seen open.
+
+        A truncation may have come after it, and have kept it or its first messages: then it was appended,
+        and others may follow it. Otherwise it lies in a history that nobody sees, or in a session that has
+        expired, and is taken away.
+        """
+        inc, history, first = batch["inc"], batch["h"], batch["first"]
+        header = await self._sessions.header(session_id)
+        within = header is not None and header.inc == inc and header.shows(history, first)
+        if header is not None and within and header.is_live(now_us):
+            receipt = await self._appended(
+                session_id, End(inc, history, first - 1), batch, header.session.ttl_us, now_us
+            )
+            self.forget(session_id)  # the history may be sealed
+            return receipt
+        if header is None or not within or header.last == batch["last"]:  # nothing follows it
             with suppress(StorageUnavailableError):
-                await self._store.messages.delete({"_id": batch["_id"]})
-            return None
-        return await self._appended(session_id, end, batch, header["ttl"], now_us)
+                await self._store.messages.delete({"inc": inc, "_id": batch["_id"]})
+        return None
 
     async def _look(self, session_id: str, end: End, now_us: int) -> Document | None:
         """Return the time to live of a live session in whose open history the end is, or None."""
@@ -171,7 +189,7 @@ class Appends:
         receipt = replay_receipt(BACKEND, messages, stored)
         if receipt is None:
             for history in hidden:
-                await release(self._store, history, after=header.bound(history), now_us=now_us)
+                await release(self._store, inc, history, after=header.bound(history), now_us=now_us)
         return receipt
 
     def _remember(self, session_id: str, end: End) -> None:

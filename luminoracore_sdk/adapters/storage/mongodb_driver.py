@@ -8,14 +8,15 @@ on in its thread, where PyMongo closes the connection.
 
 import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Thread
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
+from bson.int64 import Int64
 from pymongo import AsyncMongoClient, ReadPreference, ReturnDocument
 from pymongo.errors import PyMongoError
 from pymongo.operations import IndexModel
@@ -35,6 +36,20 @@ _LEAVE = 1.0
 """Seconds for each step of closing a client that waits for a server."""
 
 _SCHEMES = ("mongodb", "mongodb+srv")
+
+
+class _PlainNumber(TypeDecoder):
+    """Makes an int of what the driver reads as a kind of its own, which should not leave the backend."""
+
+    @property
+    def bson_type(self) -> type[Int64]:
+        return Int64
+
+    def transform_bson(self, value: int) -> int:
+        return int(value)
+
+
+_CODEC = CodecOptions[Document](document_class=dict, type_registry=TypeRegistry([_PlainNumber()]))
 
 
 class Collection:
@@ -63,10 +78,11 @@ class Collection:
         order: Order | None = None,
         limit: int = 0,
         skip: int = 0,
+        hint: Order | None = None,
     ) -> list[Document]:
         """Return all documents, or so many."""
         with translated(write=False):
-            cursor = self._raw.find(where, fields, sort=order, limit=limit, skip=skip)
+            cursor = self._raw.find(where, fields, sort=order, limit=limit, skip=skip, hint=hint)
             return cast("list[Document]", await cursor.to_list(None))
 
     async def aggregate(self, *stages: Document) -> list[Document]:
@@ -76,6 +92,19 @@ class Collection:
             if inspect.isawaitable(cursor):
                 cursor = await cursor
             return cast("list[Document]", await cursor.to_list(None))
+
+    async def aggregate_in_parts(self, size: int, *stages: Document) -> AsyncIterator[list[Document]]:
+        """Yield what a pipeline gives, so many documents at a time."""
+        with translated(write=False):
+            cursor = self._raw.aggregate(list(stages), batchSize=size)
+            if inspect.isawaitable(cursor):
+                cursor = await cursor
+        while True:
+            with translated(write=False):
+                part = cast("list[Document]", await cursor.to_list(size))
+            if not part:
+                return
+            yield part
 
     async def insert(self, document: Document) -> None:
         """Insert one document; DuplicateKey when it cannot."""
@@ -156,9 +185,8 @@ class Connection:
 
     def collection(self, database: str, name: str) -> Collection:
         """Return a collection that is read from the primary."""
-        codec = CodecOptions[Document](document_class=dict)
         in_database = self._client.get_database(
-            database, codec_options=codec, read_preference=ReadPreference.PRIMARY
+            database, codec_options=_CODEC, read_preference=ReadPreference.PRIMARY
         )
         return Collection(in_database[name])
 
@@ -243,9 +271,8 @@ def check_client(client: object) -> "Connection":
     if not isinstance(client, AsyncMongoClient):
         name = f"{type(client).__module__.partition('.')[0]}.{type(client).__name__}"
         if name != "motor.AsyncIOMotorClient":
-            raise ConfigurationError(
-                f"client is an AsyncIOMotorClient or PyMongo's AsyncMongoClient, not {name}"
-            )
+            drivers = "an AsyncIOMotorClient or PyMongo's AsyncMongoClient"
+            raise ConfigurationError(f"client is {drivers}, not {name}")
     return Connection(client, owned=False)
 
 

@@ -89,15 +89,16 @@ def translated(*, write: bool) -> Iterator[None]:
         yield
     except DuplicateKeyError as exc:
         pattern = (exc.details or {}).get("keyPattern") or {}
-        raise DuplicateKey(tuple(pattern)) from exc
+        raise DuplicateKey(tuple(pattern)) from _without_bodies(exc)
     except DocumentTooLarge as exc:  # the driver's own measurement; a subclass of BSONError
         raise _too_large() from exc
     except PyMongoError as exc:
-        raise _from_driver(exc, write=write) from exc
+        raise _from_driver(exc, write=write) from _without_bodies(exc)
     except InvalidBSON as exc:
-        raise CorruptRecordError(backend=BACKEND, key="a document", reason=f"not BSON: {exc}") from exc
+        raise CorruptRecordError(backend=BACKEND, key="a document", reason="not BSON") from _bare(exc)
     except (BSONError, OverflowError, UnicodeEncodeError) as exc:
-        raise ValidationError("a number beyond 64 bits or a text with a lone surrogate is not BSON") from exc
+        text = "a number beyond 64 bits or a text with a lone surrogate is not BSON"
+        raise ValidationError(text) from _bare(exc)
 
 
 @contextmanager
@@ -118,16 +119,15 @@ def _from_driver(exc: PyMongoError, *, write: bool) -> LuminoraCoreSDKError:
         return _from_answer(exc, write=write)
     if isinstance(exc, ConnectionFailure):
         return _from_connection(exc, write=write)
-    return StorageUnavailableError(BACKEND, _reason(str(exc) or type(exc).__name__), in_doubt=write)
+    return StorageUnavailableError(BACKEND, _said(exc) or type(exc).__name__, in_doubt=write)
 
 
 def _from_answer(exc: OperationFailure, *, write: bool) -> LuminoraCoreSDKError:
-    """Translate what the server answered; its ``errInfo`` may hold the document, so it is left out."""
+    """Translate what the server answered."""
     code = exc.code or 0
     if code in _TOO_LARGE:
         return _too_large()
-    details = exc.details or {}
-    reason = _reason(f"{details.get('errmsg') or exc} ({details.get('codeName') or code})")
+    reason = _said(exc)
     if kind := _REFUSED.get(code):
         return kind(BACKEND, reason)
     if isinstance(exc, (ExecutionTimeout, WTimeoutError)):
@@ -137,15 +137,13 @@ def _from_answer(exc: OperationFailure, *, write: bool) -> LuminoraCoreSDKError:
 
 
 def _from_connection(exc: ConnectionFailure, *, write: bool) -> StorageUnavailableError:
-    reason = _reason(str(exc))
+    reason = _said(exc)
     if isinstance(exc, WaitQueueTimeoutError):
         return StorageBusyError(BACKEND, f"every connection is in use: {reason}")
     if isinstance(exc, NetworkTimeout):
         return StorageTimeoutError(BACKEND, reason, in_doubt=write)
-    details: Mapping[str, Any] = exc.details if isinstance(exc, NotPrimaryError) else {}  # type: ignore[assignment]
-    code = details.get("code", 0)
-    if kind := _REFUSED.get(code):
-        return kind(BACKEND, _reason(f"{details.get('errmsg')} ({details.get('codeName') or code})"))
+    if kind := _REFUSED.get(_details(exc).get("code", 0)):
+        return kind(BACKEND, reason)
     unsent = isinstance(exc, ServerSelectionTimeoutError) or isinstance(exc.__cause__, ConnectionRefusedError)
     return StorageUnavailableError(BACKEND, reason, in_doubt=write and not unsent)
 
@@ -159,8 +157,41 @@ def _too_large() -> PayloadTooLargeError:
     )
 
 
-def _reason(text: str) -> str:
-    """Cut off the driver's account of its settings and of the cluster, which is long."""
+def _details(exc: PyMongoError) -> Mapping[str, Any]:
+    """Return the server's answer; empty when there was none."""
+    if isinstance(exc, (OperationFailure, NotPrimaryError)) and isinstance(exc.details, Mapping):
+        return exc.details
+    return {}
+
+
+def _said(exc: PyMongoError) -> str:
+    """Return what the server or the driver says, and no body.
+
+    The server likes to quote the command, with the documents in it ("not authorized on … to execute command
+    { insert: …"). So an answer is cut off before. The driver's account of its settings and of the cluster
+    goes too, since it is long.
+    """
+    details = _details(exc)
+    text = str(details.get("errmsg") or exc)
     for mark in (" (configured timeouts:", ", Timeout: ", ", full error: "):
         text = text.partition(mark)[0]
+    if isinstance(exc, (OperationFailure, NotPrimaryError)):
+        for mark in (" to execute command", "{"):
+            text = text.partition(mark)[0].rstrip()
+        code = details.get("code") or getattr(exc, "code", None) or 0
+        text = f"{text[:_REASON_LENGTH]} ({details.get('codeName') or code})"
     return text[:_REASON_LENGTH]
+
+
+def _without_bodies(exc: PyMongoError) -> PyMongoError:
+    """Return the exception to chain: this one, or if a server's answer is in it, one like it without."""
+    if isinstance(exc, OperationFailure):
+        return OperationFailure(f"{type(exc).__name__}: {_said(exc)}", exc.code)
+    if isinstance(exc, NotPrimaryError):
+        return NotPrimaryError(_said(exc))
+    return exc
+
+
+def _bare(exc: Exception) -> ValueError:
+    """Return what stands for an exception that may hold a document."""
+    return ValueError(type(exc).__name__)

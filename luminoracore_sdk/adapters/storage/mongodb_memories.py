@@ -1,5 +1,7 @@
 """Memories of sessions and users."""
 
+import math
+
 import attrs
 from bson import ObjectId
 
@@ -8,7 +10,7 @@ from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, DuplicateKey, after_write
 from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope
-from luminoracore_sdk.domain.errors import SessionNotFoundError
+from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 
 __all__ = ["Memories"]
 
@@ -23,6 +25,8 @@ class Memories:
 
     async def put(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
         """Create or replace a memory, then let go of what is too many."""
+        if math.isnan(record.retention):
+            raise ValidationError("a memory's retention is a number, not NaN")
         owner = await self._owner(record.scope, now_us)
         if owner is None:
             raise SessionNotFoundError(record.scope.owner_id, backend=BACKEND)
@@ -85,11 +89,18 @@ class Memories:
         owner = {"owner": place["owner"]}
         await self._store.memories.delete({**owner, "expires": {"$lte": now_us}})
         others = {**owner, "key": {"$ne": place["key"]}}
+        fields: Document = {"retention": 1, "updated": 1, "key": 1}
         too_many = await self._store.memories.find(
-            others, {"_id": 1}, order=_BEST_FIRST, skip=max_entries - 1
+            others, fields, order=_BEST_FIRST, skip=max_entries - 1, limit=1
         )
-        if too_many:
-            await self._store.memories.delete({"_id": {"$in": [document["_id"] for document in too_many]}})
+        for best in too_many:  # it, and what is no better: another writer may put one of them meanwhile
+            retention, updated = {"retention": best["retention"]}, {"updated": best["updated"]}
+            worse: list[Document] = [
+                {"retention": {"$lt": best["retention"]}},
+                {**retention, "updated": {"$lt": best["updated"]}},
+                {**retention, **updated, "key": {"$lte": best["key"]}},
+            ]
+            await self._store.memories.delete({"$and": [others, {"$or": worse}]})
 
 
 def _live(now_us: int) -> Document:

@@ -8,7 +8,7 @@ from bson import ObjectId
 from luminoracore_sdk.adapters.storage.mongodb_documents import Header, Segment, batch_records, damaged
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_errors import after_write
-from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
+from luminoracore_sdk.adapters.storage.mongodb_schema import IN_ORDER, NEWEST_FIRST, Collections
 from luminoracore_sdk.adapters.storage.mongodb_sessions import Sessions, moved
 from luminoracore_sdk.adapters.storage.mongodb_sweep import release
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord
@@ -47,18 +47,19 @@ class Messages:
         wanted = [segment for segment in header.segments if segment.first <= end and segment.last >= start]
         begin = start
         if wanted and start > wanted[0].first:  # not where a batch begins for certain
-            begin = await self._begin(wanted[0].history, start)
+            begin = await self._begin(header.inc, wanted[0].history, start)
         found: list[MessageRecord] = []
         for place in range(0, len(wanted), _SEGMENTS):
             ranges: list[Document] = [
                 {
+                    "inc": header.inc,
                     "h": segment.history,
                     "first": {"$gte": max(segment.first, begin), "$lte": min(segment.last, end)},
                 }
                 for segment in wanted[place : place + _SEGMENTS]
             ]
             where = ranges[0] if len(ranges) == 1 else {"$or": ranges}
-            for batch in await self._store.messages.find(where):
+            for batch in await self._store.messages.find(where, order=IN_ORDER):
                 found += [
                     message
                     for message in batch_records(session_id, batch)
@@ -66,10 +67,10 @@ class Messages:
                 ]
         return sorted(found, key=lambda message: message.position)
 
-    async def _begin(self, history: ObjectId, position: int) -> int:
+    async def _begin(self, inc: ObjectId, history: ObjectId, position: int) -> int:
         """Return where the batch begins that holds a position."""
-        where: Document = {"h": history, "first": {"$lte": position}}
-        batch = await self._store.messages.find_one(where, {"_id": 0, "first": 1}, order=[("first", -1)])
+        where: Document = {"inc": inc, "h": history, "first": {"$lte": position}}
+        batch = await self._store.messages.find_one(where, {"_id": 0, "first": 1}, order=NEWEST_FIRST)
         return batch["first"] if batch else position
 
     async def truncate(self, session_id: str, after: int, now_us: int) -> int:
@@ -95,14 +96,14 @@ class Messages:
         """
         with after_write():
             newest = await self._store.messages.find_one(
-                {"h": header.open}, {"_id": 0, "last": 1}, order=[("first", -1)]
+                {"inc": header.inc, "h": header.open}, {"_id": 0, "last": 1}, order=NEWEST_FIRST
             )
         bounds = {segment.history: segment.last for segment in kept}
         with suppress(StorageUnavailableError):
             for segment in header.segments:
                 bound = bounds.get(segment.history, 0)
                 if bound < segment.last or segment.history == header.open:
-                    await release(self._store, segment.history, after=bound, now_us=now_us)
+                    await release(self._store, header.inc, segment.history, after=bound, now_us=now_us)
         return (newest["last"] if newest else header.last) - after
 
 

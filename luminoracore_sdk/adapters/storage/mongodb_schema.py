@@ -5,7 +5,8 @@
   with the position up to which they count, in order. All three are found in no other header, ever.
 - ``messages``: one document an appended batch: history ``h``, positions ``first`` to ``last``. A batch is
   seen only through a header: up to ``upto`` of a sealed history, all of the open one. Two unique indexes
-  decide who appends: (``h``, ``first``) gives a position away once, (``inc``, ``ids``) takes an id once.
+  decide who appends: (``inc``, ``h``, ``first``) gives a position away once, (``inc``, ``ids``) takes an id
+  once. Both begin with ``inc``, and every command names it, so that the collection can be sharded by it.
 - ``memories``: one document a memory; ``owner`` is a user's id (text) or a session's ``inc`` (ObjectId).
 - ``meta``: the version.
 """
@@ -20,9 +21,14 @@ from luminoracore_sdk.adapters.storage.mongodb_driver import Collection, Connect
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, DuplicateKey
 from luminoracore_sdk.domain.errors import SchemaVersionError
 
-__all__ = ["VERSION", "Collections", "collections", "prepare", "stored_version"]
+__all__ = ["IN_ORDER", "NEWEST_FIRST", "VERSION", "Collections", "collections", "prepare", "stored_version"]
 
 VERSION = 1
+
+IN_ORDER = (("inc", 1), ("h", 1), ("first", 1))
+"""Of batches: also says which of the two indexes to take."""
+
+NEWEST_FIRST = tuple((field, -1) for field, _ in IN_ORDER)
 
 _THIS: Document = {"_id": "schema"}
 
@@ -66,7 +72,7 @@ async def prepare(store: Collections) -> None:
             _index("expires", sparse=True),
         )
         await store.messages.create_indexes(
-            _index("h", "first", unique=True), _index("inc", "ids", unique=True)
+            _index("inc", "h", "first", unique=True), _index("inc", "ids", unique=True)
         )
         await store.memories.create_indexes(
             _index("owner", "key", unique=True), _index("expires", sparse=True)

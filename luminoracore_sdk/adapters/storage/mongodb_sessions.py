@@ -42,10 +42,12 @@ class Sessions:
         self._newest: Document = {
             "$lookup": {
                 "from": store.messages.name,
-                "localField": "open",
-                "foreignField": "h",
+                "localField": "inc",
+                "foreignField": "inc",
+                "let": {"open": "$open"},
                 "pipeline": [
-                    {"$sort": {"h": -1, "first": -1}},
+                    {"$match": {"$expr": {"$eq": ["$h", "$$open"]}}},
+                    {"$sort": {"inc": -1, "h": -1, "first": -1}},
                     {"$limit": 1},
                     {"$project": {"_id": 0, "last": 1, "at": 1}},
                 ],
@@ -133,7 +135,7 @@ class Sessions:
             where = {"_id": record.session_id, "inc": expired.inc, "expires": {"$lte": now_us}}
             if not await self._store.sessions.replace(where, document):
                 return None
-            await sweep_session(self._store, expired.inc, [segment.history for segment in expired.segments])
+            await sweep_session(self._store, expired.inc)
         return attrs.evolve(
             record, created_at_us=created_at_us, updated_at_us=now_us, version=1, last_position=0
         )
@@ -146,11 +148,10 @@ class Sessions:
     async def delete(self, session_id: str, now_us: int) -> bool:
         """Delete a session: with its header it is gone, the rest is tidied up behind it."""
         where = {"_id": session_id, **_live(now_us)}
-        gone = await self._store.sessions.find_and_delete(where, {"inc": 1, "open": 1, "sealed.h": 1})
+        gone = await self._store.sessions.find_and_delete(where, {"inc": 1})
         if gone is None:
             return False
-        histories = [sealed["h"] for sealed in gone["sealed"]]
-        await sweep_session(self._store, gone["inc"], [*histories, gone["open"]])
+        await sweep_session(self._store, gone["inc"])
         return True
 
     async def query(self, query: SessionQuery, now_us: int) -> Page:

@@ -1,5 +1,7 @@
 """What is made when the storage opens: the collections and what works on them."""
 
+from collections.abc import AsyncIterator
+
 from luminoracore_sdk.adapters.storage.mongodb_append import Appends
 from luminoracore_sdk.adapters.storage.mongodb_driver import Connection
 from luminoracore_sdk.adapters.storage.mongodb_memories import Memories
@@ -53,6 +55,6 @@ class Store:
         self.appends.forget(session_id)
         return await self.messages.truncate(session_id, after, now_us)
 
-    async def purge(self, now_us: int) -> Purged:
-        """Remove what has expired and what was left behind."""
-        return await purge(self._collections, now_us)
+    def purge(self, now_us: int) -> AsyncIterator[Purged]:
+        """Remove what has expired and what was left behind; yields what each step has removed."""
+        return purge(self._collections, now_us)

@@ -87,7 +87,8 @@ class PostgreSQLBase(BaseStorage):
     async def migrate(self) -> int:
         """Make the tables or bring them up to date, whatever ``auto_create`` says.
 
-        Any number of processes may do so at once.
+        Any number of processes may do so at once. It may take up to an hour, whatever ``timeout`` says, and
+        waits so long for a server that does not answer any more.
 
         Returns:
             The version of the layout.

@@ -170,10 +170,8 @@ class PostgresPool:
             raise StorageTimeoutError(BACKEND, f"{self._shown} did not answer in time") from exc
         except PostgresError as exc:
             raise error_of(_code(exc), _text(exc), connecting=True) from exc
-        except (
-            ValueError,
-            OverflowError,
-        ) as exc:  # asyncpg's ClientConfigurationError is one; others quote the URL
+        except (ValueError, OverflowError) as exc:
+            # asyncpg's ClientConfigurationError is a ValueError; others quote the URL
             if isinstance(exc, InterfaceError):
                 raise ConfigurationError(f"asyncpg refuses the PostgreSQL URL: {exc}") from exc
             raise ConfigurationError("asyncpg cannot read the PostgreSQL URL") from None

@@ -11,6 +11,7 @@ from redis.exceptions import AskError, MovedError, RedisClusterException, TryAga
 
 from luminoracore_sdk.adapters.storage.redis_errors import connecting
 from luminoracore_sdk.adapters.storage.redis_link import Limits, Link, Reply, Request, talk
+from luminoracore_sdk.adapters.storage.redis_records import BACKEND
 from luminoracore_sdk.domain.errors import StorageUnavailableError
 
 __all__ = ["ClusterLink"]
@@ -81,9 +82,9 @@ class ClusterLink(Link):
     def _holder(self, key: bytes) -> ClusterNode:
         try:
             return self._client.nodes_manager.get_node_from_slot(self._client.keyslot(key))
-        except RedisClusterException:
-            self._is_stale = True  # nobody had the slot; somebody may have it by now
-            raise
+        except (KeyError, RedisClusterException) as exc:  # redis-py's, as it happens
+            self._is_stale = True  # somebody may have it the next time
+            raise StorageUnavailableError(BACKEND, "no node of the cluster has the slot of a key") from exc
 
     async def _node(self, host: str, port: int) -> ClusterNode:
         node = self._client.get_node(host, port)

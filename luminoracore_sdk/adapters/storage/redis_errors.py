@@ -1,9 +1,11 @@
 """redis-py's errors in the words of the storage port."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis import exceptions as driver
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from luminoracore_sdk.adapters.storage.redis_records import BACKEND, damaged
 from luminoracore_sdk.domain.errors import (
@@ -51,6 +53,7 @@ _WORDS: dict[str, _Kind] = {
     "CLUSTERDOWN": StorageUnavailableError,
 }
 
+_OF_A_SENTINEL = re.compile(r"\)>\)>\)> - (.*?)(?=, <redis|$)")
 _NO_CONNECTION = ("max number of clients", "No connection available", "Too many connections")
 
 
@@ -64,10 +67,14 @@ def connecting(seconds: float) -> Iterator[None]:
     except driver.ResponseError as exc:
         # of AUTH or SELECT; that a database is not there is told without a word for it at the beginning
         raise _refusal(exc) or StorageAccessError(BACKEND, str(exc)) from exc
+    except MasterNotFoundError as exc:
+        raise _without_master(exc) from exc
     except (driver.RedisError, driver.RedisClusterException) as exc:
         raise _refusal(exc) or StorageUnavailableError(BACKEND, str(exc)) from exc
-    except RuntimeError as exc:  # asyncio's: a client of the caller's has connections of another event loop
-        raise WrongEventLoopError(BACKEND) from exc
+    except RuntimeError as exc:  # asyncio's, when a client of the caller's belongs to another event loop
+        if "loop" in str(exc):
+            raise WrongEventLoopError(BACKEND) from exc
+        raise StorageUnavailableError(BACKEND, str(exc)) from exc
 
 
 @contextmanager
@@ -84,7 +91,7 @@ def talking(seconds: float, *, in_doubt: bool) -> Iterator[None]:
         raise StorageTimeoutError(BACKEND, f"no answer within {seconds:g} s", in_doubt=in_doubt) from exc
     except (driver.RedisError, driver.RedisClusterException) as exc:
         raise _refusal(exc) or StorageUnavailableError(BACKEND, str(exc), in_doubt=in_doubt) from exc
-    except RuntimeError as exc:  # as above, but the request may have gone out
+    except RuntimeError as exc:  # the same, but the request may have gone out
         raise StorageUnavailableError(BACKEND, str(exc), in_doubt=in_doubt) from exc
 
 
@@ -101,6 +108,14 @@ def from_reply(exc: driver.ResponseError, *, in_doubt: bool) -> LuminoraCoreSDKE
     if text.startswith("ACL failure in script"):  # a command before it may have been allowed, and done
         return StorageAccessError(BACKEND, text, in_doubt=in_doubt)
     return _refusal(exc) or StorageUnavailableError(BACKEND, f"the server says: {text}", in_doubt=in_doubt)
+
+
+def _without_master(exc: MasterNotFoundError) -> StorageUnavailableError:
+    """Return the error for sentinels that do not help; redis-py 6 and 7 put their password into its text."""
+    reasons = _OF_A_SENTINEL.findall(str(exc))
+    exc.args = (": ".join(["no sentinel that answers knows the master", *reasons[:1]]),)
+    refused = reasons and all("AuthenticationError" in reason for reason in reasons)
+    return (StorageAccessError if refused else StorageUnavailableError)(BACKEND, str(exc))
 
 
 def _refusal(exc: Exception) -> StorageUnavailableError | None:

@@ -109,7 +109,7 @@ class Link(ABC):
         return [checked(reply, writes=writes) for reply in replies]
 
     async def close(self) -> None:
-        """Wait for requests under way, then let go of what this link made. Cancelled, it drops connections."""
+        """Wait for requests under way, then let go of what this link made. Cancelled, it drops all that."""
         try:
             await self._idle.wait()
             with contextlib.suppress(

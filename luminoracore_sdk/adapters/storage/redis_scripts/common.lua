@@ -32,6 +32,11 @@ local function zadd(index, members)
   in_parts('ZADD', index, pairs_of)
 end
 
+-- Fails, before anything is written, where something else stands in the place of a sorted set.
+local function check_sorted(key)
+  redis.call('ZRANGE', key, 0, 0)
+end
+
 -- Index members that begin with a text, which must end with NUL.
 local function beginning_with(index, text)
   return redis.call('ZRANGE', index, '[' .. text, '(' .. string.sub(text, 1, -2) .. '\1', 'BYLEX')

@@ -9,6 +9,8 @@ if of_session then
   if standing ~= 'live' then return {standing == 'damaged' and standing or 'absent'} end
 end
 
+check_sorted(retention)
+check_sorted(index)
 local before = read_memory(key)
 if before and not is_over(before.expires, stamp) then created = before.created end
 redis.call('HSET', memories, key, table.concat({created, stamp, expires, kept, ARGV[10]}, NUL))

@@ -12,6 +12,7 @@ if expected ~= '' and expected ~= version then return {'conflict', version} end
 
 local updated, last, stale = now, '0', nil
 if live then
+  check_sorted(KEYS[6])
   created, last, updated = before.created, before.last, later(before.updated, now)
   stale = members_of(id, created, before.user, before.tags, before.ttl)
 else

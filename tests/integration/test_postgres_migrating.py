@@ -1,0 +1,55 @@
+"""Migrations at once: of several stores, of one under two names, and longer ones than a call may be."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
+from luminoracore_sdk.adapters.storage.postgres_layout import LAYOUT_LOCK
+from luminoracore_sdk.domain.errors import StorageTimeoutError
+from tests.support.postgres import Schema
+from tests.support.servers import postgres_url
+from tests.support.servers.places import clear_postgres, place_name
+
+TABLES_OF_A_STORE = 6
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Iterator[Schema]:
+    made = Schema(postgres_url(), place_name(tmp_path))
+    yield made
+    clear_postgres(made.url, made.name)
+
+
+async def tables(schema: Schema) -> int:
+    (row,) = await schema.rows("SELECT count(*) FROM pg_tables WHERE schemaname = $1", schema.name)
+    return int(row[0])
+
+
+async def test_stores_that_need_the_same_new_schema_open_at_once(schema: Schema) -> None:
+    storages = [schema.storage(table_prefix=f"t{number}_") for number in range(8)]
+    await asyncio.gather(*(storage.open() for storage in storages))
+    await asyncio.gather(*(storage.close() for storage in storages))
+    assert await tables(schema) == 8 * TABLES_OF_A_STORE
+
+
+async def test_one_place_under_its_two_names_opens_at_once(schema: Schema) -> None:
+    await schema.rows(f"CREATE SCHEMA {schema.name}")
+    by_path = f"{schema.url}{'&' if '?' in schema.url else '?'}search_path={schema.name}"
+    storages = [schema.storage() if number % 2 else PostgreSQLStorage(by_path) for number in range(8)]
+    await asyncio.gather(*(storage.open() for storage in storages))
+    await asyncio.gather(*(storage.close() for storage in storages))
+    assert await tables(schema) == TABLES_OF_A_STORE
+
+
+async def test_a_migration_may_take_longer_than_a_call(schema: Schema) -> None:
+    async with schema.connection() as other:
+        await other.execute(f"SELECT pg_advisory_lock({LAYOUT_LOCK})")
+        migration = asyncio.create_task(schema.storage(timeout=0.5).migrate())
+        with pytest.raises(StorageTimeoutError):
+            await schema.storage(timeout=1).open()
+        assert not migration.done()
+        await other.execute(f"SELECT pg_advisory_unlock({LAYOUT_LOCK})")
+        assert await migration == 1

@@ -237,6 +237,9 @@ def storage_config_from_url(url: str) -> StorageConfig:
     """
     scheme, separator, place = url.partition("://")
     kind = _SCHEMES.get(scheme) if separator else None
+    name = url.partition(":")[0]
+    if not separator and name in _SCHEMES and name != url:
+        raise ConfigurationError(f"two slashes are missing: {name}://…")
     if kind is None:
         raise UnsupportedStorageTypeError(url.partition(":")[0], _SHOWN_URLS)  # no password
     if kind is StorageType.MEMORY and place:

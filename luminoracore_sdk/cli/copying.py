@@ -79,6 +79,7 @@ class _Tally:
     users: Counter[Outcome] = attrs.field(factory=Counter)
     user_memories: Counter[Outcome] = attrs.field(factory=Counter)
     problems: list[JSONObject] = attrs.field(factory=list)
+    has_begun: bool = False
     is_whole: bool = False
     digest: "hashlib._Hash" = attrs.field(factory=hashlib.sha256)
 
@@ -111,7 +112,8 @@ class _Tally:
             desk.write_json({**report, **{name: dict(counts) for name, counts in self._counts().items()}})
         elif any(self._counts().values()):
             print_table(desk.out, _COLUMNS, self._rows())
-        desk.say(self._last_line(dry_run=dry_run))
+        if self.has_begun:
+            desk.say(self._last_line(dry_run=dry_run))
 
     def _counts(self) -> dict[str, Counter[Outcome]]:
         return {
@@ -160,6 +162,7 @@ class _Work:
         async with AsyncExitStack() as opened:
             source = await opened.enter_async_context(create_storage(self.source))
             target = await opened.enter_async_context(create_storage(self.target))
+            self.tally.has_begun = True
             await self._copy(source, target)
 
     async def _copy(self, source: SessionStorage, target: SessionStorage) -> None:

@@ -17,7 +17,7 @@ from luminoracore_sdk.application.exchange import SessionExchange, json_text
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.sessions import SessionManager
 from luminoracore_sdk.application.toolkit import Toolkit
-from luminoracore_sdk.bootstrap.config import Settings, storage_config_from_url
+from luminoracore_sdk.bootstrap.config import Settings
 from luminoracore_sdk.cli.extra import platformdirs
 from luminoracore_sdk.cli.render import printable
 from luminoracore_sdk.cli.stores import existing, is_server, store_name
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["Desk", "Options"]
 
 T = TypeVar("T")
+
+_NAMES_STORE = (
+    "LUMINORA_STORE",
+    "LUMINORA_STORAGE_STORAGE_TYPE",
+    "LUMINORA_STORAGE_CONNECTION_STRING",
+    "LUMINORA_STORAGE_FILE_PATH",
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -51,16 +58,18 @@ def _default_store() -> str:
 
 
 def _settings(store: str | None) -> Settings:
-    settings = Settings.from_environment()
-    if store is None and _names_store(os.environ):
-        return settings
-    return attrs.evolve(settings, storage=storage_config_from_url(store or _default_store()))
+    """Read the environment; a store that is named takes the place of the one there alone."""
+    environ = dict(os.environ)
+    if store is None and not _names_store(environ):
+        store = _default_store()
+    if store is not None:
+        environ = {name: value for name, value in environ.items() if name not in _NAMES_STORE}
+        environ["LUMINORA_STORE"] = store
+    return Settings.from_environment(environ)
 
 
 def _names_store(environ: Mapping[str, str]) -> bool:
-    return any(
-        value and name.startswith(("LUMINORA_STORE", "LUMINORA_STORAGE_")) for name, value in environ.items()
-    )
+    return any(environ.get(name) for name in _NAMES_STORE)
 
 
 class Desk:

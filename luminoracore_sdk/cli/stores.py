@@ -22,6 +22,9 @@ __all__ = [
 
 _FILES = (StorageType.JSON, StorageType.SQLITE)
 _SQL = (StorageType.SQLITE, StorageType.POSTGRES)
+_CHOOSES_PLACE = frozenset(
+    {"schema", "table_prefix", "search_path", "options", "prefix", "db", "host", "port", "database"}
+)
 _PORTS = {StorageType.REDIS: 6379, StorageType.POSTGRES: 5432, StorageType.MONGODB: 27017}
 
 
@@ -82,8 +85,13 @@ def is_same_store(one: StorageConfig, other: StorageConfig) -> bool:
 
 
 def _place(storage: StorageConfig) -> tuple[object, ...]:
+    """Return what tells servers' stores apart, as far as the URLs say it."""
     parts = urlsplit(storage.connection_string or "")
     hosts = parts.netloc.rpartition("@")[2].lower().replace("localhost", "127.0.0.1").split(",")
     port = f":{_PORTS[storage.storage_type]}"
     path = parts.path.strip("/") or ("0" if storage.storage_type is StorageType.REDIS else "")
-    return sorted(host.removesuffix(port) for host in hosts), path, sorted(parse_qsl(parts.query))
+    choice = sorted(pair for pair in parse_qsl(parts.query) if pair[0] in _CHOOSES_PLACE)
+    # PostgreSQL's role chooses the database that is not named, and the schema
+    named = bool(path) and any(name in ("schema", "search_path") for name, _ in choice)
+    user = parts.username if storage.storage_type is StorageType.POSTGRES and not named else None
+    return sorted(host.removesuffix(port) for host in hosts), path, user, choice

@@ -196,6 +196,11 @@ class MemoryContract(ContractBase):
         assert await self.keys(storage) == ["lasting", "new"]
         assert await self.keys(storage, _USER) == ["of the user"]
 
+    async def test_a_retention_that_is_not_a_number_is_refused(self, storage: SessionStorage) -> None:
+        with pytest.raises(ValidationError, match="NaN"):
+            await storage.put_memory(memory_record("k", kind="user", owner="u", retention=float("nan")))
+        assert await storage.list_memories(MemoryScope("user", "u")) == []
+
     @pytest.mark.parametrize("max_entries", [0, -1])
     async def test_a_limit_below_1_is_refused(self, storage: SessionStorage, max_entries: int) -> None:
         await self.begin(storage)

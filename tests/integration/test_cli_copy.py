@@ -195,7 +195,8 @@ def test_a_store_is_not_copied_onto_itself(luminora: Luminora, source: str, tmp_
         ("memory://", "memory://"),
         ("redis://ada:secret@Localhost:6379", "redis://127.0.0.1/0"),
         ("postgres://host/db?schema=a", "postgresql://bob@host:5432/db?schema=a"),
-        ("mongodb://b:27017,a/db", "mongodb://a,b/db"),
+        ("postgres://ada@host/db?application_name=x", "postgres://ada@host/db"),
+        ("mongodb://b:27017,a/db", "mongodb://a,b/db?replicaSet=rs0"),
     ],
 )
 def test_a_server_is_known_by_more_than_one_name(luminora: Luminora, one: str, other: str) -> None:
@@ -210,6 +211,8 @@ def test_a_server_is_known_by_more_than_one_name(luminora: Luminora, one: str, o
         ("redis://127.0.0.1:1/0", "redis://127.0.0.1:1/1"),
         ("redis://127.0.0.1:1/0?prefix=a", "redis://127.0.0.1:1/0?prefix=b"),
         ("redis://127.0.0.1:1/0", "file://other"),
+        ("postgresql://ada@host/db", "postgresql://bob@host/db"),
+        ("postgresql://ada@host?schema=a", "postgresql://bob@host?schema=a"),
     ],
 )
 def test_other_places_are_no_mistake(one: str, other: str) -> None:

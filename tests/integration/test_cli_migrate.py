@@ -39,7 +39,7 @@ def test_tables_of_another_version_are_left_as_they_are(tmp_path: Path) -> None:
     changed.close()
     done = luminora("migrate")
     assert done.exit_code == 1
-    assert "sqlite storage has schema version 7, this package works with 1: " in done.stderr
+    assert "sqlite storage has schema version 7; this package works with schema version 1: " in done.stderr
 
 
 @pytest.mark.parametrize("url", ["file://{}/files", "memory://"])

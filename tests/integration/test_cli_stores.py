@@ -38,6 +38,27 @@ def test_doctor_finds_a_missing_store_at_its_opening(tmp_path: Path, url: str) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_fields_of_the_environment_hold_for_the_store_that_is_named(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    prefixed = {"LUMINORA_STORAGE_TABLE_NAME": "t", "LUMINORA_STORAGE_RETRY_ATTEMPTS": "3"}
+    for store in ("", "file://elsewhere"):
+        luminora = luminora_over(store)
+        assert luminora("chat", "hi", "--session", "a", "--create", "--store", url, **prefixed).exit_code == 0
+        listed = luminora("sessions", "list", "--store", url, **prefixed)
+        assert listed.stdout.splitlines()[1].split("\t")[0] == "a"
+        assert luminora("sessions", "list", "--store", url).exit_code == 1  # no tables without the prefix
+        luminora("sessions", "delete", "a", "--yes", "--store", url, **prefixed)
+
+
+def test_a_field_that_the_named_store_has_no_use_for_is_refused(tmp_path: Path) -> None:
+    luminora = luminora_over("")
+    done = luminora(
+        "sessions", "list", "--store", f"sqlite:///{tmp_path}/s.db", LUMINORA_STORAGE_REDIS_DB="1"
+    )
+    assert done.exit_code == 1
+    assert "redis_db has no meaning for storage type sqlite" in done.stderr
+
+
 def test_an_empty_folder_is_no_store_and_stays_empty(tmp_path: Path) -> None:
     assert luminora_over(f"file://{tmp_path}")("sessions", "list").exit_code == 3
     assert list(tmp_path.iterdir()) == []

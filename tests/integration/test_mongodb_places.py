@@ -137,6 +137,22 @@ async def test_a_store_of_a_newer_version_is_left_alone(place: MongoPlace) -> No
     await storage.close()
 
 
+@pytest.mark.parametrize("version", ["x", None, 1.5])
+async def test_a_version_that_is_none_is_told_as_it_is(place: MongoPlace, version: object) -> None:
+    place.database["meta"].insert_one({"_id": "schema", "version": version})
+    with pytest.raises(SchemaVersionError, match="in its meta document the version"):
+        await place.storage().open()
+
+
+async def test_sessions_without_a_version_are_not_taken_for_a_new_store(place: MongoPlace) -> None:
+    async with place.storage() as storage:
+        await storage.put_session(session_record())
+    place.database["meta"].delete_many({})
+    with pytest.raises(SchemaVersionError, match="has sessions and no version"):
+        await place.storage().open()
+    assert place.database["meta"].count_documents({}) == 0
+
+
 async def test_a_history_far_beyond_16_megabytes_is_kept(place: MongoPlace) -> None:
     text = Payload("json", b'"' + b"x" * 2_000_000 + b'"')
     async with place.storage("pymongo") as storage:

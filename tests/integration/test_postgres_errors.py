@@ -1,8 +1,10 @@
 """What the server refuses, in the words of the port."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg  # type: ignore[import-untyped]
 import attrs
@@ -34,6 +36,7 @@ from luminoracore_sdk.testing.builders import (
 from tests.support.postgres import Schema
 from tests.support.servers import postgres_url
 from tests.support.servers.places import clear_postgres, place_name
+from tests.support.servers.proxy import FaultProxy
 
 _ALL = MessageRange()
 _ENOUGH_STEPS = 200
@@ -167,3 +170,44 @@ async def test_a_write_on_a_connection_that_is_closed_already_is_not_in_doubt(
         with pytest.raises(asyncpg.InterfaceError):
             await call.rows(storage._sql.delete, session="s", now=0)
     assert call.in_doubt is False
+
+
+@pytest.fixture
+def proxied(schema: Schema) -> Iterator[tuple[FaultProxy, str]]:
+    """Give a proxy before the server, and the URL that leads through it."""
+    parts = urlsplit(schema.url)
+    with FaultProxy(parts.port or 5432) as proxy:
+        login = parts.netloc.rpartition("@")[0]
+        yield proxy, parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}").geturl()
+
+
+async def test_a_commit_whose_answer_is_lost_is_in_doubt(
+    schema: Schema, proxied: tuple[FaultProxy, str]
+) -> None:
+    proxy, url = proxied
+    async with schema.storage(url=url) as storage:
+        await storage.put_session(session_record())
+        proxy.lose_answer(b"COMMIT;")  # "BEGIN" says COMMITTED
+        with pytest.raises(StorageUnavailableError) as caught:
+            await storage.delete_session("s")
+        assert caught.value.in_doubt is True
+        assert await storage.find_session("s") is None
+
+
+async def test_a_call_on_a_pool_without_limits_ends_in_time_when_the_server_is_silent(
+    schema: Schema, proxied: tuple[FaultProxy, str]
+) -> None:
+    proxy, url = proxied
+    pool = await asyncpg.create_pool(url, min_size=1, max_size=1)
+    storage = PostgreSQLStorage(pool=pool, schema=schema.name, timeout=0.5)
+    await storage.put_session(session_record())
+    proxy.hang()
+    begin = time.monotonic()
+    with pytest.raises(StorageTimeoutError) as caught:
+        await storage.append_messages("s", message_records(1))
+    assert caught.value.in_doubt is True
+    assert time.monotonic() - begin < 4
+    proxy.pass_on()
+    await storage.ping()
+    await storage.close()
+    await pool.close()

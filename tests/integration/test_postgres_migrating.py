@@ -8,7 +8,7 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.postgres_layout import LAYOUT_LOCK
-from luminoracore_sdk.domain.errors import StorageTimeoutError
+from luminoracore_sdk.domain.errors import SchemaVersionError, StorageTimeoutError
 from tests.support.postgres import Schema
 from tests.support.servers import postgres_url
 from tests.support.servers.places import clear_postgres, place_name
@@ -53,3 +53,14 @@ async def test_a_migration_may_take_longer_than_a_call(schema: Schema) -> None:
         assert not migration.done()
         await other.execute(f"SELECT pg_advisory_unlock({LAYOUT_LOCK})")
         assert await migration == 1
+
+
+async def test_an_unknown_older_version_is_told_and_left(schema: Schema) -> None:
+    storage = schema.storage()
+    assert await storage.migrate() == 1
+    await schema.rows("UPDATE luminora_version SET version_num = '0000'")
+    with pytest.raises(SchemaVersionError, match=r"has schema version 0; .*no migration leads from there"):
+        await storage.migrate()
+    assert [tuple(row) for row in await schema.rows("SELECT version_num FROM luminora_version")] == [
+        ("0000",)
+    ]

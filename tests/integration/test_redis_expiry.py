@@ -208,6 +208,22 @@ async def test_a_session_put_anew_while_a_listing_is_under_way_is_listed_once(se
         assert sorted(listed) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("query", [SessionQuery(user_id="u"), SessionQuery(tag="t")])
+async def test_a_session_that_changes_hands_while_a_listing_is_under_way_is_not_the_formers(
+    server: ValkeyServer, clock: ManualClock, query: SessionQuery
+) -> None:
+    class Overtaken(RedisStorage):
+        async def _read(self, *commands: tuple[bytes, ...]) -> list[Any]:
+            replies = await super()._read(*commands)
+            await self.put_session(session_record("a", user_id="w", tags=("v",)))
+            return replies
+
+    async with Overtaken(server.url, clock=clock) as storage:
+        for name in ("a", "b"):
+            await storage.put_session(session_record(name, user_id="u", tags=("t",)))
+        assert [found.session_id for found in (await storage.query_sessions(query)).sessions] == ["b"]
+
+
 async def test_a_memory_that_somebody_removed_by_hand_leaves_the_index_with_the_next_purge(
     storage: RedisStorage, server: ValkeyServer, clock: ManualClock
 ) -> None:

@@ -93,7 +93,9 @@ async def test_an_open_that_fails_half_way_leaves_no_thread(
 async def test_a_newer_schema_is_refused_and_left_as_it_is(path: Path) -> None:
     await filled(path)
     run(path, "UPDATE meta SET schema_version = 2")
-    with pytest.raises(SchemaVersionError, match="schema version 2, this package works with 1"):
+    with pytest.raises(
+        SchemaVersionError, match="schema version 2; this package works with schema version 1"
+    ):
         await SQLiteStorage(path).open()
     assert run(path, "SELECT count(*) FROM sessions") == [(1,)]
 

@@ -80,6 +80,12 @@ def test_the_error_names_the_types_that_a_field_is_for() -> None:
         StorageConfig(table_name="t")
 
 
+@pytest.mark.parametrize("url", ["postgresql:/host/db", "redis:/host", "mongodb:host", "sqlite:file"])
+def test_missing_slashes_are_named(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"two slashes are missing: {url.partition(':')[0]}://"):
+        storage_config_from_url(url)
+
+
 def test_a_connection_string_is_not_shown() -> None:
     config = StorageConfig(StorageType.POSTGRES, "postgres://me:secret@host/db")
     assert "secret" not in repr(config)

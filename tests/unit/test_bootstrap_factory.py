@@ -106,6 +106,12 @@ def test_a_server_is_not_asked_before_the_first_use(url: str, kind: type[Session
     assert isinstance(create_storage(url), kind)
 
 
+@pytest.mark.parametrize("kind", [PostgreSQLStorage, RedisStorage, MongoDBStorage])
+def test_a_client_in_the_place_of_the_url_is_told_where_it_belongs(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"url is a text, not object; give a (pool|client) as "):
+        kind(object())
+
+
 def test_retries_stand_before_the_optimizer() -> None:
     config = StorageConfig(
         StorageType.POSTGRES, "postgresql://host/db", compression_enabled=True, retry_attempts=3

@@ -59,7 +59,7 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
     ),
     (
         SchemaVersionError(backend="sqlite", found=9, supported=1, hint="upgrade"),
-        "sqlite storage has schema version 9, this package works with 1: upgrade",
+        "sqlite storage has schema version 9; this package works with schema version 1: upgrade",
     ),
     (ProviderRateLimitError("slow down", retry_after=2.5), "slow down"),
     (LuminoraCoreSDKError("plain", "CODE", {"a": 1}), "plain"),

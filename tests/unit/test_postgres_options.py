@@ -1,4 +1,4 @@
-"""What PostgreSQLStorage accepts and refuses before it touches a server."""
+"""What PostgreSQLStorage accepts and refuses without a server."""
 
 import subprocess
 import sys
@@ -12,7 +12,8 @@ from luminoracore_sdk.adapters.storage.postgres_layout import LAYOUT_LOCK, lock_
 from luminoracore_sdk.adapters.storage.postgres_schema import Tables
 from luminoracore_sdk.adapters.storage.postgres_statements import statements
 from luminoracore_sdk.adapters.storage.postgres_url import Place
-from luminoracore_sdk.domain.errors import ConfigurationError, StorageUnavailableError
+from luminoracore_sdk.domain.errors import ConfigurationError, StorageTimeoutError, StorageUnavailableError
+from tests.support.servers.proxy import unanswering_port
 
 URL = "postgresql://127.0.0.1:1/d"
 
@@ -97,3 +98,8 @@ def test_each_user_of_each_place_has_a_lock_of_their_own() -> None:
 async def test_a_port_that_only_the_driver_reads_is_refused_in_our_words() -> None:
     with pytest.raises(ConfigurationError, match="asyncpg cannot read the PostgreSQL URL"):
         await PostgreSQLStorage("postgresql:///d?host=127.0.0.1&port=99999").open()
+
+
+async def test_a_call_that_ends_while_connecting_is_not_blamed_on_the_pool() -> None:
+    with unanswering_port() as port, pytest.raises(StorageTimeoutError, match="did not answer in time"):
+        await PostgreSQLStorage(f"postgresql://u@127.0.0.1:{port}/d", pool_size=2, timeout=0.3).open()

@@ -31,7 +31,7 @@ _IN_SCRIPT = "ERR Error running script (call to f_5af): @user_script:3: @user_sc
         ("NOPERM this user has no permissions", StorageAccessError, False),
         ("BUSY Redis is busy running a script.", StorageBusyError, False),
         ("TRYAGAIN Multiple keys request during rehashing of slot", StorageBusyError, False),
-        ("MOVED 5 127.0.0.1:7", StorageBusyError, False),
+        ("MOVED 5 127.0.0.1:7", StorageUnavailableError, False),
         ("CLUSTERDOWN The cluster is down", StorageUnavailableError, False),
         ("MASTERDOWN Link with MASTER is down", StorageUnavailableError, False),
         ("MISCONF Redis is configured to save RDB snapshots", StorageUnavailableError, False),

@@ -5,6 +5,7 @@ underscore. They are called with checked arguments, on an open storage, with the
 they must do is what ``SessionStorage`` says of the public method of the same name.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
@@ -194,6 +195,8 @@ class BaseStorage(StorageLife):
         check_id(record.key, "memory key")
         if max_entries is not None and max_entries < 1:
             raise ValidationError(f"max_entries must be at least 1, not {max_entries}")
+        if math.isnan(record.retention):
+            raise ValidationError("a memory's retention is a number, not NaN")
         self._check_size(record.payload, "the memory")
         check_times(record.expires_at_us, record.created_at_us)
         return await self._put_memory(record, max_entries, await self._ready())

@@ -56,6 +56,8 @@ class MongoDBBase(BaseStorage):
         super().__init__(clock=clock)
         if (url is None) == (client is None):
             raise ConfigurationError("MongoDBStorage takes a url or a client, one of them")
+        if not isinstance(url, str | None):
+            raise ConfigurationError(f"url is a text, not {type(url).__name__}; give a client as client=…")
         _check_options(driver, max_pool_size, collection_prefix)
         for name, seconds in (("connect_timeout", connect_timeout), ("timeout", timeout)):
             if not (math.isfinite(seconds) and seconds > 0):

@@ -1,7 +1,5 @@
 """Memories of sessions and users."""
 
-import math
-
 import attrs
 from bson import ObjectId
 
@@ -10,7 +8,7 @@ from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, DuplicateKey, after_write
 from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope
-from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import SessionNotFoundError
 
 __all__ = ["Memories"]
 
@@ -25,8 +23,6 @@ class Memories:
 
     async def put(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
         """Create or replace a memory, then let go of what is too many."""
-        if math.isnan(record.retention):
-            raise ValidationError("a memory's retention is a number, not NaN")
         owner = await self._owner(record.scope, now_us)
         if owner is None:
             raise SessionNotFoundError(record.scope.owner_id, backend=BACKEND)

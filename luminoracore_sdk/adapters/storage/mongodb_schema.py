@@ -52,7 +52,12 @@ def collections(connection: Connection, database: str, prefix: str) -> Collectio
 async def stored_version(store: Collections) -> int | None:
     """Return the version of the store's layout; None: there is no store yet."""
     found = await store.meta.find_one(_THIS)
-    return None if found is None else int(found["version"])
+    if found is None:
+        return None
+    version = found.get("version")
+    if type(version) is not int:
+        raise _other_version(f"in its meta document the version {ascii(version)[:40]}")
+    return version
 
 
 async def prepare(store: Collections) -> None:
@@ -64,6 +69,10 @@ async def prepare(store: Collections) -> None:
         SchemaVersionError: The store is of another version; nothing was changed.
     """
     version = await stored_version(store)
+    if version is None and await store.sessions.find_one({}, {"_id": 1}):
+        version = await stored_version(store)  # another process may have made the store meanwhile
+        if version is None:
+            raise _other_version("sessions and no version")
     if version is None:
         await store.sessions.create_indexes(
             _index("created", "_id"),
@@ -81,12 +90,12 @@ async def prepare(store: Collections) -> None:
             await store.meta.update(_THIS, {"$setOnInsert": {"version": VERSION}}, upsert=True)
         version = await stored_version(store)
     if version != VERSION:
-        raise SchemaVersionError(
-            backend=BACKEND,
-            found=version,
-            supported=VERSION,
-            hint="use the version of luminoracore-sdk that made it, or another database or collection_prefix",
-        )
+        raise _other_version(version)
+
+
+def _other_version(found: object) -> SchemaVersionError:
+    hint = "use the version of luminoracore-sdk that made it, or another database or collection_prefix"
+    return SchemaVersionError(backend=BACKEND, found=found, supported=VERSION, hint=hint)
 
 
 def _index(*fields: str, unique: bool = False, sparse: bool = False) -> IndexModel:

@@ -52,6 +52,8 @@ class PostgreSQLBase(BaseStorage):
         super().__init__(clock=clock)
         if (url is None) == (pool is None):
             raise ConfigurationError("PostgreSQLStorage takes a url or a pool, one of the two")
+        if not isinstance(url, str | None):
+            raise ConfigurationError(f"url is a text, not {type(url).__name__}; give a pool as pool=…")
         for name, seconds in (("connect_timeout", connect_timeout), ("timeout", timeout)):
             if not (math.isfinite(seconds) and seconds > 0):
                 raise ConfigurationError(f"{name} is a number of seconds above 0, not {seconds!r}")

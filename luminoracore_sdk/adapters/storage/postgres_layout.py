@@ -136,10 +136,13 @@ def migration_sql(tables: Tables, *, found: int | None) -> str:
     Args:
         tables: Which.
         found: Their version; None: there are none.
+    Raises:
+        SchemaVersionError: There is no way from that version.
     """
     migration = import_extra("alembic.migration", needed_by="PostgreSQLStorage", extra="postgres")
     scripts = import_extra("alembic.script", needed_by="PostgreSQLStorage", extra="postgres")
     operations = import_extra("alembic.operations", needed_by="PostgreSQLStorage", extra="postgres")
+    util = import_extra("alembic.util", needed_by="PostgreSQLStorage", extra="postgres")
     folder = scripts.ScriptDirectory(str(_SCRIPTS), version_locations=[str(_SCRIPTS)])
     buffer = StringIO()
     context = migration.MigrationContext.configure(
@@ -154,9 +157,15 @@ def migration_sql(tables: Tables, *, found: int | None) -> str:
             "version_table_schema": tables.version.schema,
         },
     )
-    context.run_migrations(
-        operations=operations.Operations(context), schema=tables.version.schema, prefix=tables.place.prefix
-    )
+    try:
+        context.run_migrations(
+            operations=operations.Operations(context),
+            schema=tables.version.schema,
+            prefix=tables.place.prefix,
+        )
+    except util.CommandError as exc:
+        hint = "no migration leads from there to here"
+        raise SchemaVersionError(backend=BACKEND, found=found, supported=SCHEMA_VERSION, hint=hint) from exc
     return buffer.getvalue()
 
 

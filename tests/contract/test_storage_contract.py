@@ -25,6 +25,9 @@ from tests.support.backends import (
     with_nothing_held,
 )
 
+unmeasured = pytest.mark.no_cover
+"""Coverage is taken elsewhere: measuring all cases on every server would make the run half as long again."""
+
 
 class BackendContract(StorageContract):
     backend: ClassVar[Backend]
@@ -56,26 +59,32 @@ class TestSQLite(BackendContract):
     backend = SQLITE
 
 
+@unmeasured
 class TestPostgres(BackendContract):
     backend = POSTGRES
 
 
+@unmeasured
 class TestRedis(BackendContract):
     backend = REDIS
 
 
+@unmeasured
 class TestRedisCluster(BackendContract):
     backend = REDIS_CLUSTER
 
 
+@unmeasured
 class TestMongoDB(BackendContract):
     backend = MONGODB
 
 
+@unmeasured
 class TestMongoDBPyMongo(BackendContract):
     backend = MONGODB_PYMONGO
 
 
+@unmeasured
 class TestMongoDBReplicaSet(BackendContract):
     backend = MONGODB_REPLICA_SET
 
@@ -95,22 +104,27 @@ class TestOptimizedSQLite(BackendContract):
     backend = optimized(SQLITE)
 
 
+@unmeasured
 class TestOptimizedPostgres(BackendContract):
     backend = optimized(POSTGRES)
 
 
+@unmeasured
 class TestOptimizedRedis(BackendContract):
     backend = optimized(REDIS)
 
 
+@unmeasured
 class TestOptimizedMongoDB(BackendContract):
     backend = optimized(MONGODB)
 
 
+@unmeasured
 class TestRetryingSQLite(BackendContract):
     backend = retrying(SQLITE)
 
 
+@unmeasured
 class TestRetryingRedis(BackendContract):
     backend = retrying(REDIS)
 

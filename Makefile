@@ -79,11 +79,11 @@ docs: $(READY) ## Build the documentation into site/
 	@$(PY) -m mkdocs build --strict
 
 contract: $(READY) ## The storage contract: which case holds on which backend
-	@$(PY) -m pytest tests/contract --quiet --no-header --numprocesses 2 -p tests.support.contract_table
+	@LUMINORA_ALL_WRAPPERS=1 $(PY) -m pytest tests/contract --quiet --no-header --numprocesses 2 -p tests.support.contract_table
 
 nightly: $(READY) ## The long run: more examples, hundreds of SIGKILLs
 	@HYPOTHESIS_PROFILE=nightly LUMINORA_CRASH_TRIALS=200 LUMINORA_SERVER_KILLS=10 \
-	    LUMINORA_LISTING_SIZE=10000 $(PY) -m pytest --numprocesses 2
+	    LUMINORA_LISTING_SIZE=10000 LUMINORA_ALL_WRAPPERS=1 $(PY) -m pytest --numprocesses 2
 
 bench: $(READY) ## Measure what the README claims
 	@for script in benchmarks/*.py; do printf '\n── %s ──\n' "$$script"; $(PY) "$$script"; done

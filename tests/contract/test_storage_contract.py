@@ -28,6 +28,10 @@ from tests.support.backends import (
 unmeasured = pytest.mark.no_cover
 """Coverage is taken elsewhere: measuring all cases on every server would make the run half as long again."""
 
+of_the_long_run = pytest.mark.skipif(
+    "LUMINORA_ALL_WRAPPERS" not in os.environ, reason="a wrapper on a server: make contract and make nightly"
+)
+
 
 class BackendContract(StorageContract):
     backend: ClassVar[Backend]
@@ -104,16 +108,19 @@ class TestOptimizedSQLite(BackendContract):
     backend = optimized(SQLITE)
 
 
+@of_the_long_run
 @unmeasured
 class TestOptimizedPostgres(BackendContract):
     backend = optimized(POSTGRES)
 
 
+@of_the_long_run
 @unmeasured
 class TestOptimizedRedis(BackendContract):
     backend = optimized(REDIS)
 
 
+@of_the_long_run
 @unmeasured
 class TestOptimizedMongoDB(BackendContract):
     backend = optimized(MONGODB)
@@ -124,6 +131,7 @@ class TestRetryingSQLite(BackendContract):
     backend = retrying(SQLITE)
 
 
+@of_the_long_run
 @unmeasured
 class TestRetryingRedis(BackendContract):
     backend = retrying(REDIS)

@@ -195,7 +195,7 @@ class BaseStorage(StorageLife):
         check_id(record.key, "memory key")
         if max_entries is not None and max_entries < 1:
             raise ValidationError(f"max_entries must be at least 1, not {max_entries}")
-        if math.isnan(record.retention):
+        if isinstance(record.retention, float) and math.isnan(record.retention):
             raise ValidationError("a memory's retention is a number, not NaN")
         self._check_size(record.payload, "the memory")
         check_times(record.expires_at_us, record.created_at_us)

@@ -1,6 +1,6 @@
 """Two stores and a copy between them, for tests."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -18,6 +18,7 @@ __all__ = [
     "LONG",
     "OF_S",
     "OF_U",
+    "Copy",
     "change_header",
     "change_memory",
     "change_message",
@@ -27,6 +28,8 @@ __all__ = [
     "summary",
     "whole",
 ]
+
+Copy = Callable[..., Awaitable[list[Copied]]]
 
 OF_S, OF_U = MemoryScope("session", "s"), MemoryScope("user", "u")
 

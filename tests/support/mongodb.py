@@ -1,11 +1,10 @@
 """What tests of the MongoDB backend share: places on the shared servers, and looks past the adapter."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
@@ -14,7 +13,7 @@ from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.testing.clock import ManualClock
 from tests.support.servers.places import clear_mongodb, place_name
 
-__all__ = ["MongoPlace", "ids", "mongo_place", "place", "storages", "with_database"]
+__all__ = ["MongoPlace", "ids", "mongo_place", "with_database"]
 
 
 def with_database(url: str, name: str) -> str:
@@ -58,25 +57,6 @@ def mongo_place(server_url: Callable[[], str], path: Path) -> Iterator[MongoPlac
             yield MongoPlace(url, name, client)
         finally:
             clear_mongodb(url, name)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[MongoPlace]:
-    """Return an empty database of the shared standalone server."""
-    from tests.support.servers import mongodb_url
-
-    with mongo_place(mongodb_url, tmp_path) as place:
-        yield place
-
-
-@pytest.fixture
-async def storages(place: MongoPlace) -> AsyncIterator[list[MongoDBStorage]]:
-    """Return storages that know nothing of each other, as in processes of their own."""
-    async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(place.storage(driver))
-            for driver in ("motor", "pymongo", "motor", "pymongo")
-        ]
 
 
 async def ids(storage: MongoDBStorage) -> list[str]:

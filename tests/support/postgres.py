@@ -10,8 +10,14 @@ import attrs
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.records import MessageRange
 
-__all__ = ["Schema"]
+__all__ = ["ALL", "ENOUGH_STEPS", "Schema", "positions", "unused"]
+
+ALL = MessageRange()
+
+ENOUGH_STEPS = 200
+"""More turns of the loop than any call of the storage takes."""
 
 
 @attrs.define
@@ -51,3 +57,15 @@ class Schema:
         async with asyncio.timeout(20), self.connection() as connection:
             while not holds(await connection.fetchval(query)):  # noqa: ASYNC110  # the server does not call back
                 await asyncio.sleep(0.01)
+
+
+async def positions(storage: PostgreSQLStorage) -> list[int]:
+    """Return the positions of all messages of the session ``s``."""
+    return [message.position for message in await storage.read_messages("s", ALL)]
+
+
+def unused(storage: PostgreSQLStorage) -> bool:
+    """Tell whether no connection is checked out."""
+    assert storage._pool is not None
+    pool: Any = storage._pool._pool
+    return bool(pool.get_idle_size() == pool.get_size())

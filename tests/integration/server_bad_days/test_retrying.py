@@ -50,13 +50,24 @@ async def _check(storage: SessionStorage) -> None:
         assert await stored_ids(storage, f"w{writer}") == _names(writer)
 
 
+async def _until_one_is_stored(storage: SessionStorage) -> None:
+    while not await stored_ids(storage, "w0"):  # noqa: ASYNC110  # the server does not call back
+        await asyncio.sleep(0.01)
+
+
+async def _until_one_failed(caplog: pytest.LogCaptureFixture) -> None:
+    while "append_messages, attempt 2" not in caplog.text:
+        await asyncio.sleep(0.01)
+
+
 async def test_appends_outlive_a_killed_server(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     storage = await _begun(place, ports=place.rig.reachable_ports)
     async with asyncio.TaskGroup() as group:
         for writer in range(_WRITERS):
             group.create_task(_write(storage, writer, 0.02))
-        await asyncio.sleep(0.1)
+        await _until_one_is_stored(storage)
         await asyncio.to_thread(place.rig.kill)
+        await _until_one_failed(caplog)
         await asyncio.to_thread(place.rig.start)
     assert "append_messages, attempt 2 of 200" in caplog.text
     await _check(storage)

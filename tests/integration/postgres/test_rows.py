@@ -1,16 +1,11 @@
 """What lies in the tables, and what is damage."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
-
 import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.application.ports.records import (
     MemoryScope,
-    MessageRange,
     Payload,
     SessionRecord,
 )
@@ -23,37 +18,7 @@ from luminoracore_sdk.testing.builders import (
     message_records,
     session_record,
 )
-from tests.support.postgres import Schema
-from tests.support.servers import postgres_url
-from tests.support.servers.places import clear_postgres, place_name
-
-_ALL = MessageRange()
-_ENOUGH_STEPS = 200
-
-
-@pytest.fixture
-def schema(tmp_path: Path) -> Iterator[Schema]:
-    made = Schema(postgres_url(), place_name(tmp_path))
-    yield made
-    clear_postgres(made.url, made.name)
-
-
-@pytest.fixture
-async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
-    async with schema.storage(pool_size=4, timeout=10) as opened:
-        await opened.put_session(session_record())
-        yield opened
-
-
-async def positions(storage: PostgreSQLStorage) -> list[int]:
-    return [message.position for message in await storage.read_messages("s", _ALL)]
-
-
-def unused(storage: PostgreSQLStorage) -> bool:
-    """Tell whether no connection is checked out."""
-    assert storage._pool is not None
-    pool: Any = storage._pool._pool
-    return bool(pool.get_idle_size() == pool.get_size())
+from tests.support.postgres import ALL, Schema
 
 
 async def test_text_payloads_lie_readable_in_the_table_whatever_they_hold(
@@ -81,7 +46,7 @@ async def test_what_is_no_text_lies_in_bytes(
     schema: Schema, storage: PostgreSQLStorage, payload: Payload
 ) -> None:
     await storage.append_messages("s", [attrs.evolve(message_record("m1"), payload=payload)])
-    (message,) = await storage.read_messages("s", _ALL)
+    (message,) = await storage.read_messages("s", ALL)
     assert message.payload == payload
     ((text, blob),) = await schema.rows("SELECT payload, blob FROM messages")
     assert (text, blob) == (None, payload.data)
@@ -102,7 +67,7 @@ async def test_the_longest_ids_fit_every_index(storage: PostgreSQLStorage) -> No
 async def test_a_payload_of_64_megabytes_comes_back_whole(storage: PostgreSQLStorage) -> None:
     payload = Payload("json+zstd", bytes(range(256)) * (256 * 1024))
     await storage.append_messages("s", [attrs.evolve(message_record("m1"), payload=payload)])
-    (message,) = await storage.read_messages("s", _ALL)
+    (message,) = await storage.read_messages("s", ALL)
     same = message.payload == payload  # a failure would print megabytes
     assert same is True
 
@@ -123,7 +88,7 @@ async def test_messages_that_are_not_those_that_must_be_there_are_damage(
     await storage.append_messages("s", message_records(4))
     await schema.rows(damage)
     with pytest.raises(CorruptRecordError, match=reason):
-        await storage.read_messages("s", _ALL)
+        await storage.read_messages("s", ALL)
 
 
 async def test_a_missing_document_and_a_lagging_last_position_are_damage(

@@ -1,9 +1,7 @@
 """What the server refuses, in the words of the port."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import asyncpg  # type: ignore[import-untyped]
@@ -12,9 +10,6 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.postgres_call import Call
-from luminoracore_sdk.application.ports.records import (
-    MessageRange,
-)
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     ConflictError,
@@ -33,38 +28,8 @@ from luminoracore_sdk.testing.builders import (
     message_records,
     session_record,
 )
-from tests.support.postgres import Schema
-from tests.support.servers import postgres_url
-from tests.support.servers.places import clear_postgres, place_name
+from tests.support.postgres import Schema, positions, unused
 from tests.support.servers.proxy import FaultProxy
-
-_ALL = MessageRange()
-_ENOUGH_STEPS = 200
-
-
-@pytest.fixture
-def schema(tmp_path: Path) -> Iterator[Schema]:
-    made = Schema(postgres_url(), place_name(tmp_path))
-    yield made
-    clear_postgres(made.url, made.name)
-
-
-@pytest.fixture
-async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
-    async with schema.storage(pool_size=4, timeout=10) as opened:
-        await opened.put_session(session_record())
-        yield opened
-
-
-async def positions(storage: PostgreSQLStorage) -> list[int]:
-    return [message.position for message in await storage.read_messages("s", _ALL)]
-
-
-def unused(storage: PostgreSQLStorage) -> bool:
-    """Tell whether no connection is checked out."""
-    assert storage._pool is not None
-    pool: Any = storage._pool._pool
-    return bool(pool.get_idle_size() == pool.get_size())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What the server lets go by itself, and what the indexes hold of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar
 
 import attrs
@@ -24,31 +23,6 @@ from luminoracore_sdk.testing.builders import (
 from tests.support.servers.valkey import ValkeyServer
 
 _KINDS = ("session", "messages", "ids", "memories", "retention")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: ValkeyServer) -> ValkeyServer:
-    shared.command("FLUSHALL")
-    shared.command("SCRIPT", "FLUSH")
-    shared.command("CONFIG", "RESETSTAT")
-    return shared
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def storage(server: ValkeyServer, clock: ManualClock) -> AsyncIterator[RedisStorage]:
-    async with RedisStorage(server.url, clock=clock) as storage:
-        yield storage
 
 
 class Impatient(RedisStorage):

@@ -4,8 +4,7 @@ import asyncio
 import multiprocessing
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable, DropSchema
@@ -23,8 +22,7 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.testing.builders import memory_record, message_records, session_record
 from tests.support.postgres import Schema
-from tests.support.servers import postgres_url
-from tests.support.servers.places import clear_postgres, place_name
+from tests.support.servers.places import clear_postgres
 
 OPENERS = 20
 
@@ -36,13 +34,6 @@ TABLES = [
     "sessions",
     "user_memories",
 ]
-
-
-@pytest.fixture
-def schema(tmp_path: Path) -> Iterator[Schema]:
-    made = Schema(postgres_url(), place_name(tmp_path))
-    yield made
-    clear_postgres(made.url, made.name)
 
 
 async def tables(schema: Schema) -> list[str]:

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.application.copying import Copied, Outcome
+from luminoracore_sdk.application.copying import Outcome
 from luminoracore_sdk.application.copying_steps import CHUNK
 from luminoracore_sdk.application.ports.records import (
     Purged,
-    SessionQuery,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import (
@@ -21,45 +20,15 @@ from luminoracore_sdk.testing.builders import memory_record, message_record, mes
 from tests.support.copying import (
     LONG,
     OF_S,
+    Copy,
     change_header,
     contents,
-    copy,
-    filled,
     summary,
     whole,
 )
 from tests.support.unreliable import Unreliable
 
 Change = Callable[[SessionStorage], Awaitable[object]]
-Copy = Callable[..., Awaitable[list[Copied]]]
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def source(clock: ManualClock) -> InMemoryStorage:
-    storage = InMemoryStorage(clock=clock)
-    await filled(storage, clock)
-    return storage
-
-
-@pytest.fixture
-def target(clock: ManualClock) -> InMemoryStorage:
-    return InMemoryStorage(clock=clock)
-
-
-@pytest.fixture
-def copied(source: InMemoryStorage, target: InMemoryStorage, clock: ManualClock) -> Copy:
-    """Copies from the source to the target, unless another one is named."""
-
-    async def run(query: SessionQuery | None = None, **given: Any) -> list[Copied]:
-        stores: dict[str, Any] = {"source": source, "target": target, "clock": clock}
-        return await copy(query=query, **stores | given)
-
-    return run
 
 
 async def append_one(storage: SessionStorage) -> None:
@@ -94,10 +63,13 @@ async def test_messages_that_are_added_meanwhile_are_left_to_the_next_copy(
     assert await contents(target) == await contents(source)
 
 
+@pytest.mark.parametrize(
+    ("call", "count"), [("read_messages", 2), ("find_session", 2)], ids=["while read", "when all is read"]
+)
 async def test_a_session_deleted_from_the_source_meanwhile_is_taken_back(
-    source: InMemoryStorage, target: InMemoryStorage, copied: Copy
+    source: InMemoryStorage, target: InMemoryStorage, copied: Copy, call: str, count: int
 ) -> None:
-    meddled = Meddled(source, "read_messages", 2, delete)
+    meddled = Meddled(source, call, count, delete)
     _, gone = await copied(source=meddled)
     assert (gone.outcome, gone.is_equal) == (Outcome.GONE, True)
     assert await target.list_sessions() == []

@@ -1,7 +1,6 @@
 """What calls cost: statements, rows touched, plans, updates within a page."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -11,17 +10,8 @@ from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.application.ports.records import MessageRange, SessionQuery
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
 from tests.support.postgres import Schema
-from tests.support.servers import postgres_url
-from tests.support.servers.places import clear_postgres, place_name
 
 TURNS = 500
-
-
-@pytest.fixture
-def schema(tmp_path: Path) -> Iterator[Schema]:
-    made = Schema(postgres_url(), place_name(tmp_path))
-    yield made
-    clear_postgres(made.url, made.name)
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
-from tests.support.mongodb import MongoPlace, place, storages
-
-__all__ = ["place", "storages"]
+from tests.support.mongodb import MongoPlace
 
 _FAR = 2**62
 

@@ -1,7 +1,7 @@
 """Ends of sessions and memories on Redis, to the microsecond, and what a purge makes of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,31 +15,6 @@ from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.builders import memory_record, message_record, session_record
 from tests.support.servers.valkey import ValkeyServer
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: ValkeyServer) -> ValkeyServer:
-    shared.command("FLUSHALL")
-    shared.command("SCRIPT", "FLUSH")
-    shared.command("CONFIG", "RESETSTAT")
-    return shared
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def storage(server: ValkeyServer, clock: ManualClock) -> AsyncIterator[RedisStorage]:
-    async with RedisStorage(server.url, clock=clock) as storage:
-        yield storage
 
 
 async def test_the_index_holds_the_present_end_of_a_memory_only(

@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
@@ -12,7 +10,6 @@ import pytest
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.application.ports.records import (
     MemoryScope,
-    MessageRange,
 )
 from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
@@ -28,38 +25,7 @@ from luminoracore_sdk.testing.builders import (
     message_records,
     session_record,
 )
-from tests.support.postgres import Schema
-from tests.support.servers import postgres_url
-from tests.support.servers.places import clear_postgres, place_name
-
-_ALL = MessageRange()
-_ENOUGH_STEPS = 200
-
-
-@pytest.fixture
-def schema(tmp_path: Path) -> Iterator[Schema]:
-    made = Schema(postgres_url(), place_name(tmp_path))
-    yield made
-    clear_postgres(made.url, made.name)
-
-
-@pytest.fixture
-async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
-    async with schema.storage(pool_size=4, timeout=10) as opened:
-        await opened.put_session(session_record())
-        yield opened
-
-
-async def positions(storage: PostgreSQLStorage) -> list[int]:
-    return [message.position for message in await storage.read_messages("s", _ALL)]
-
-
-def unused(storage: PostgreSQLStorage) -> bool:
-    """Tell whether no connection is checked out."""
-    assert storage._pool is not None
-    pool: Any = storage._pool._pool
-    return bool(pool.get_idle_size() == pool.get_size())
-
+from tests.support.postgres import ENOUGH_STEPS, Schema, positions, unused
 
 # -- the pool --------------------------------------------------------------------------------------
 
@@ -177,7 +143,7 @@ Work = Callable[[PostgreSQLStorage], Awaitable[object]]
 async def test_a_transaction_cancelled_at_any_step_is_whole_or_not_there(
     storage: PostgreSQLStorage, work: Work, left: int, *, late: bool
 ) -> None:
-    for step in range(_ENOUGH_STEPS):
+    for step in range(ENOUGH_STEPS):
         await storage.delete_session("s")
         await storage.put_session(session_record())
         await storage.append_messages("s", message_records(3))
@@ -192,7 +158,7 @@ async def test_a_transaction_cancelled_at_any_step_is_whole_or_not_there(
         assert unused(storage)
         if not call.reached:
             return
-    raise AssertionError(f"it still waits after {_ENOUGH_STEPS} steps")
+    raise AssertionError(f"it still waits after {ENOUGH_STEPS} steps")
 
 
 async def _messages(storage: PostgreSQLStorage) -> list[int]:

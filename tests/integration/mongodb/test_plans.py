@@ -17,9 +17,7 @@ from pymongo.monitoring import (
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
-from tests.support.mongodb import MongoPlace, place
-
-__all__ = ["place"]
+from tests.support.mongodb import MongoPlace
 
 _EXPLAINED = ("find", "aggregate", "update", "delete", "findAndModify")
 _SESSION_FIELDS = ("lsid", "$db", "$clusterTime", "txnNumber", "writeConcern", "$readPreference")

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.application.copying import Copied, Outcome
+from luminoracore_sdk.application.copying import Outcome
 from luminoracore_sdk.application.copying_steps import CHUNK
 from luminoracore_sdk.application.ports.records import (
     SessionQuery,
@@ -26,46 +26,16 @@ from tests.support.copying import (
     LONG,
     OF_S,
     OF_U,
+    Copy,
     change_header,
     change_memory,
     change_message,
     contents,
-    copy,
-    filled,
     summary,
 )
 from tests.support.unreliable import Fault, Unreliable
 
 Change = Callable[[SessionStorage], Awaitable[object]]
-Copy = Callable[..., Awaitable[list[Copied]]]
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def source(clock: ManualClock) -> InMemoryStorage:
-    storage = InMemoryStorage(clock=clock)
-    await filled(storage, clock)
-    return storage
-
-
-@pytest.fixture
-def target(clock: ManualClock) -> InMemoryStorage:
-    return InMemoryStorage(clock=clock)
-
-
-@pytest.fixture
-def copied(source: InMemoryStorage, target: InMemoryStorage, clock: ManualClock) -> Copy:
-    """Copies from the source to the target, unless another one is named."""
-
-    async def run(query: SessionQuery | None = None, **given: Any) -> list[Copied]:
-        stores: dict[str, Any] = {"source": source, "target": target, "clock": clock}
-        return await copy(query=query, **stores | given)
-
-    return run
 
 
 # -- what cannot be copied -----------------------------------------------------------------------

@@ -1,8 +1,6 @@
 """Migrations at once: of several stores, of one under two names, and longer ones than a call may be."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -10,17 +8,8 @@ from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.postgres_layout import LAYOUT_LOCK
 from luminoracore_sdk.domain.errors import SchemaVersionError, StorageTimeoutError
 from tests.support.postgres import Schema
-from tests.support.servers import postgres_url
-from tests.support.servers.places import clear_postgres, place_name
 
 TABLES_OF_A_STORE = 6
-
-
-@pytest.fixture
-def schema(tmp_path: Path) -> Iterator[Schema]:
-    made = Schema(postgres_url(), place_name(tmp_path))
-    yield made
-    clear_postgres(made.url, made.name)
 
 
 async def tables(schema: Schema) -> int:

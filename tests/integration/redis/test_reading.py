@@ -1,6 +1,5 @@
 """Long reads, and records that are damaged."""
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import attrs
@@ -25,31 +24,6 @@ from luminoracore_sdk.testing.builders import (
 from tests.support.servers.valkey import ValkeyServer
 
 _KINDS = ("session", "messages", "ids", "memories", "retention")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: ValkeyServer) -> ValkeyServer:
-    shared.command("FLUSHALL")
-    shared.command("SCRIPT", "FLUSH")
-    shared.command("CONFIG", "RESETSTAT")
-    return shared
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def storage(server: ValkeyServer, clock: ManualClock) -> AsyncIterator[RedisStorage]:
-    async with RedisStorage(server.url, clock=clock) as storage:
-        yield storage
 
 
 class Overtaken(RedisStorage):

@@ -11,9 +11,7 @@ from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
 from luminoracore_sdk.testing.builders import message_records, session_record
-from tests.support.mongodb import MongoPlace, ids, place, storages
-
-__all__ = ["place", "storages"]
+from tests.support.mongodb import MongoPlace, ids
 
 
 async def test_what_truncations_hid_is_removed_and_what_counts_stays(

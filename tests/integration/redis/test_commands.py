@@ -1,6 +1,6 @@
 """What the Redis backend asks of a server: which commands, how many, and what it leaves behind."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import attrs
 import pytest
@@ -23,31 +23,6 @@ from luminoracore_sdk.testing.builders import (
 from tests.support.servers.valkey import ValkeyServer
 
 _KINDS = ("session", "messages", "ids", "memories", "retention")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: ValkeyServer) -> ValkeyServer:
-    shared.command("FLUSHALL")
-    shared.command("SCRIPT", "FLUSH")
-    shared.command("CONFIG", "RESETSTAT")
-    return shared
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def storage(server: ValkeyServer, clock: ManualClock) -> AsyncIterator[RedisStorage]:
-    async with RedisStorage(server.url, clock=clock) as storage:
-        yield storage
 
 
 def calls(server: ValkeyServer) -> dict[str, int]:

@@ -11,9 +11,7 @@ from luminoracore_sdk.adapters.storage.mongodb_documents import End, Header
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.application.ports.records import AppendReceipt, MemoryScope
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
-from tests.support.mongodb import ids, place, storages
-
-__all__ = ["place", "storages"]
+from tests.support.mongodb import ids
 
 
 @pytest.mark.parametrize(

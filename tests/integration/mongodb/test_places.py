@@ -25,12 +25,10 @@ from luminoracore_sdk.testing.builders import (
     session_record,
 )
 from luminoracore_sdk.testing.crash import crash_trial
-from tests.support.mongodb import MongoPlace, place, with_database
+from tests.support.mongodb import MongoPlace, with_database
 from tests.support.servers import mongodb_replica_set_url
 from tests.support.servers.mongo import MongoServer
 from tests.support.servers.process import wait_until
-
-__all__ = ["place"]
 
 _ALL = MessageRange()
 

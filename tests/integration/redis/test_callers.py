@@ -1,7 +1,7 @@
 """Callers of the Redis backend who give up or close, and clients that callers bring."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -22,18 +22,6 @@ from luminoracore_sdk.testing.builders import memory_record, message_record, ses
 from luminoracore_sdk.testing.cancelling import CancelAt
 from tests.support.redis_calls import ALL, CALLS, SCOPE, fill, in_use
 from tests.support.servers.valkey import ValkeyServer
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: ValkeyServer) -> ValkeyServer:
-    shared.command("FLUSHALL")
-    return shared
 
 
 @pytest.fixture

@@ -29,18 +29,6 @@ from tests.support.servers.process import wait_until
 from tests.support.servers.valkey import ValkeyServer
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: ValkeyServer) -> ValkeyServer:
-    shared.command("FLUSHALL")
-    return shared
-
-
 @pytest.fixture
 async def storage(server: ValkeyServer) -> AsyncIterator[RedisStorage]:
     async with RedisStorage(server.url, connect_timeout=2, timeout=2) as storage:

@@ -2,16 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.application.ports.records import (
     MemoryScope,
-    MessageRange,
     Purged,
 )
 from luminoracore_sdk.domain.errors import (
@@ -24,37 +20,7 @@ from luminoracore_sdk.testing.builders import (
     message_records,
     session_record,
 )
-from tests.support.postgres import Schema
-from tests.support.servers import postgres_url
-from tests.support.servers.places import clear_postgres, place_name
-
-_ALL = MessageRange()
-_ENOUGH_STEPS = 200
-
-
-@pytest.fixture
-def schema(tmp_path: Path) -> Iterator[Schema]:
-    made = Schema(postgres_url(), place_name(tmp_path))
-    yield made
-    clear_postgres(made.url, made.name)
-
-
-@pytest.fixture
-async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
-    async with schema.storage(pool_size=4, timeout=10) as opened:
-        await opened.put_session(session_record())
-        yield opened
-
-
-async def positions(storage: PostgreSQLStorage) -> list[int]:
-    return [message.position for message in await storage.read_messages("s", _ALL)]
-
-
-def unused(storage: PostgreSQLStorage) -> bool:
-    """Tell whether no connection is checked out."""
-    assert storage._pool is not None
-    pool: Any = storage._pool._pool
-    return bool(pool.get_idle_size() == pool.get_size())
+from tests.support.postgres import Schema, positions
 
 
 async def test_50_writers_among_puts_truncations_and_deletions_leave_no_gap_and_no_orphan(

@@ -9,7 +9,7 @@ from luminoracore_sdk.domain.chat import secret_names
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.memory import MemoryCategory
-from luminoracore_sdk.domain.values import NamedValue, check_id
+from luminoracore_sdk.domain.values import STORE_OWNER, NamedValue, check_id
 
 __all__ = ["MemoryConfig", "SessionConfig", "SessionType"]
 
@@ -62,6 +62,12 @@ def _nothing_secret(_: object, attribute: Any, value: JSONObject) -> None:
 
 def _identifier(_: object, attribute: Any, value: Any) -> None:
     check_id(value, attribute.name.replace("_", " "))
+
+
+def _user(_: object, attribute: Any, value: Any) -> None:
+    _identifier(_, attribute, value)
+    if value == STORE_OWNER:
+        raise ValidationError(f"user id {value!r} is reserved for the store itself")
 
 
 def _to_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -162,7 +168,7 @@ class SessionConfig:
     auto_save: bool = attrs.field(default=True, validator=_flag)
     auto_save_interval: float = attrs.field(default=60, validator=_positive_seconds)
     ttl: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive_seconds))
-    user_id: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_identifier))
+    user_id: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_user))
     tags: tuple[str, ...] = attrs.field(
         default=(), kw_only=True, converter=_to_tags, validator=attrs.validators.deep_iterable(_identifier)
     )

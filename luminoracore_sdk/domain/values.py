@@ -8,6 +8,7 @@ from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
 
 __all__ = [
     "MAX_ID_LENGTH",
+    "STORE_OWNER",
     "NamedValue",
     "check_id",
     "from_microseconds",
@@ -18,6 +19,9 @@ __all__ = [
 
 MAX_ID_LENGTH = 512
 """Longest id in characters: at 4 bytes each it still fits PostgreSQL's 2,704-byte B-tree entry."""
+
+STORE_OWNER = "luminoracore:store"
+"""The user id under which a store keeps what it needs to read itself: nobody may be called so."""
 
 
 class NamedValue(StrEnum):

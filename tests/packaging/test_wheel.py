@@ -23,6 +23,7 @@ REQUIRED = {
     "luminoracore_sdk",
     "orjson",
     "typing_extensions",
+    "zstandard",
 }
 
 REPORT = """

@@ -9,11 +9,14 @@ from luminoracore_sdk.domain.errors import (
     UnreadablePayloadError,
     ValidationError,
 )
-from luminoracore_sdk.optimization import Optimizer
+from luminoracore_sdk.optimization import OptimizationConfig, Optimizer
 from luminoracore_sdk.session import InMemoryStorage, OptimizedStorageWrapper, create_storage
 from luminoracore_sdk.types.session import StorageConfig
 
 DOCUMENT = {"content": "hello", "metadata": {}, "provider_config": {"name": "echo"}, "k": 1}
+
+PLAIN_NOTATION = OptimizationConfig(record_compression=False)
+OURS = [(Optimizer(), "+zstd:g1"), (Optimizer(PLAIN_NOTATION), "+opt1")]
 
 
 class Foreign:
@@ -57,25 +60,28 @@ async def stored_tag(base: InMemoryStorage) -> str:
     return record.payload.tag
 
 
-async def test_a_document_is_compressed_below_and_equal_above() -> None:
+@pytest.mark.parametrize(("optimizer", "step"), OURS)
+@pytest.mark.parametrize(("extra", "plain"), [({}, "json"), ({"big": 2**70}, "json-wide")])
+async def test_a_document_is_compressed_below_and_equal_above(
+    optimizer: Optimizer, step: str, extra: dict[str, Any], plain: str
+) -> None:
     base = InMemoryStorage()
-    wrapper = OptimizedStorageWrapper(base, Optimizer())
-    await wrapper.save_session("s", DOCUMENT)
-    assert await stored_tag(base) == "json+opt1"
-    assert await wrapper.load_session("s") == DOCUMENT
+    wrapper = OptimizedStorageWrapper(base, optimizer)
+    await wrapper.save_session("s", DOCUMENT | extra)
+    assert await stored_tag(base) == plain + step
+    assert await wrapper.load_session("s") == DOCUMENT | extra
 
 
-async def test_what_our_optimizer_wrote_is_read_without_the_wrapper() -> None:
+@pytest.mark.parametrize("written", [None, *(optimizer for optimizer, _ in OURS)])
+@pytest.mark.parametrize("read", [None, *(optimizer for optimizer, _ in OURS)])
+async def test_what_any_of_ours_or_none_wrote_is_read_by_any_or_none(
+    written: Optimizer | None, read: Optimizer | None
+) -> None:
     base = InMemoryStorage()
-    await OptimizedStorageWrapper(base, Optimizer()).save_session("s", DOCUMENT | {"big": 2**70})
-    assert await stored_tag(base) == "json-wide+opt1"
-    assert await base.load_session("s") == DOCUMENT | {"big": 2**70}
-
-
-async def test_switching_it_on_over_a_plain_store_leaves_old_records_readable() -> None:
-    base = InMemoryStorage()
-    await base.save_session("s", DOCUMENT)
-    assert await OptimizedStorageWrapper(base, Optimizer()).load_session("s") == DOCUMENT
+    writer = base if written is None else OptimizedStorageWrapper(base, written)
+    await writer.save_session("s", DOCUMENT)
+    reader = base if read is None else OptimizedStorageWrapper(base, read)
+    assert await reader.load_session("s") == DOCUMENT
 
 
 @pytest.mark.parametrize("optimizer", [Lossy(), Raising(), NotJSON()], ids=lambda o: type(o).__name__)

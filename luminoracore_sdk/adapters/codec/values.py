@@ -11,6 +11,8 @@ is written by ``json``, and the tag says who must read it:
 ``…+opt1``
     In the package's own ``opt1`` notation (``adapters.optimizer.notation``); read here too, so that
     switching the optimizer off leaves every record readable.
+``…+zstd:<id>``
+    Compressed with a dictionary (``adapters.compression``); read here too, for the same reason.
 """
 
 import json
@@ -19,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from luminoracore_sdk.adapters.compression.known import expanded
 from luminoracore_sdk.adapters.optimizer.notation import MARK, expand
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import (
@@ -47,6 +50,7 @@ class JsonCodec:
 
     def decode(self, payload: Payload, *, backend: str, key: str) -> JSONValue:
         """Return the value; see ``ValueCodec.decode``."""
+        payload = expanded(payload, backend=backend, key=key)
         reader = _READERS.get(payload.tag)
         if reader is None:
             raise UnreadablePayloadError(

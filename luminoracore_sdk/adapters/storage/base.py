@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from luminoracore_sdk.adapters.compression.stored import load_dictionaries
 from luminoracore_sdk.adapters.storage.life import StorageLife
 from luminoracore_sdk.adapters.storage.rules import (
     MAX_BATCH,
@@ -131,7 +132,10 @@ class BaseStorage(StorageLife):
     async def find_session(self, session_id: str) -> SessionRecord | None:
         """Return a header with its payload, or None."""
         check_id(session_id)
-        return await self._find_session(session_id, await self._ready())
+        record = await self._find_session(session_id, await self._ready())
+        if record is not None and record.payload is not None:
+            await load_dictionaries(self, [record.payload.tag])
+        return record
 
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session with all it holds; see ``SessionStorage.delete_session``."""
@@ -178,7 +182,9 @@ class BaseStorage(StorageLife):
         check_id(session_id)
         if span.limit is not None and span.limit < 0:
             raise ValidationError(f"a limit is 0 or more, not {span.limit}")
-        return await self._read_messages(session_id, span, await self._ready())
+        messages = await self._read_messages(session_id, span, await self._ready())
+        await load_dictionaries(self, {message.payload.tag for message in messages})
+        return messages
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Remove what is above a position; see ``SessionStorage.truncate_messages``."""
@@ -205,12 +211,17 @@ class BaseStorage(StorageLife):
         """Return one memory, or None."""
         _check_scope(scope)
         check_id(key, "memory key")
-        return await self._find_memory(scope, key, await self._ready())
+        record = await self._find_memory(scope, key, await self._ready())
+        if record is not None:
+            await load_dictionaries(self, [record.payload.tag])
+        return record
 
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
         """Return the memories of a scope, by time of creation, then key."""
         _check_scope(scope)
-        return await self._list_memories(scope, await self._ready())
+        memories = await self._list_memories(scope, await self._ready())
+        await load_dictionaries(self, {memory.payload.tag for memory in memories})
+        return memories
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete one memory; False: there was none."""

@@ -1,0 +1,150 @@
+"""Dictionaries that a store has of its own: who reads with them, who writes with them, what damage says."""
+
+from collections.abc import Awaitable, Callable
+
+import attrs
+import pytest
+
+from luminoracore_sdk.adapters.compression import known
+from luminoracore_sdk.adapters.compression.dictionary import MAX_CONTENT_BYTES, Dictionary
+from luminoracore_sdk.adapters.compression.stored import choose_dictionary, save_dictionary
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRange, Payload
+from luminoracore_sdk.domain.errors import CorruptRecordError, UnreadablePayloadError, ValidationError
+from luminoracore_sdk.domain.json_value import JSONValue
+from luminoracore_sdk.domain.values import STORE_OWNER
+from luminoracore_sdk.optimization import Optimizer
+from luminoracore_sdk.session import InMemoryStorage, OptimizedStorageWrapper, SessionStorage
+from luminoracore_sdk.testing.builders import json_payload, memory_record, message_record, session_record
+from luminoracore_sdk.types.session import SessionConfig
+
+TEXT = "what the weather is like, and what I should do about it " * 3
+TRAINED = Dictionary(TEXT.encode())
+STEP = f"+zstd:{TRAINED.id}"
+STORE = MemoryScope("user", STORE_OWNER)
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be another process, which has seen no trained dictionary yet."""
+    monkeypatch.setattr(known, "_trained", {})
+
+
+async def filled(base: SessionStorage) -> None:
+    """Train a store, and write a record of each kind with what it was trained to."""
+    await save_dictionary(base, TRAINED)
+    await choose_dictionary(base, TRAINED.id)
+    writer = OptimizedStorageWrapper(base, Optimizer())
+    await writer.put_session(session_record(text=TEXT))
+    await writer.append_messages("s", [message_record("m", text=TEXT)])
+    await writer.put_memory(memory_record("k", value=TEXT))
+
+
+async def session(storage: SessionStorage) -> Payload | None:
+    record = await storage.find_session("s")
+    return None if record is None else record.payload
+
+
+async def message(storage: SessionStorage) -> Payload | None:
+    return (await storage.read_messages("s", MessageRange()))[0].payload
+
+
+async def memory(storage: SessionStorage) -> Payload | None:
+    record = await storage.find_memory(MemoryScope("session", "s"), "k")
+    return None if record is None else record.payload
+
+
+async def listed_memory(storage: SessionStorage) -> Payload | None:
+    return (await storage.list_memories(MemoryScope("session", "s")))[0].payload
+
+
+READS = {one.__name__: one for one in (session, message, memory, listed_memory)}
+Read = Callable[[SessionStorage], Awaitable[Payload | None]]
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+async def test_another_process_reads_with_and_without_the_wrapper_and_then_from_memory(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = InMemoryStorage()
+    await filled(base)
+    raw = await read(base)
+    assert raw is not None
+    assert raw.tag.removesuffix(STEP) == "json"
+    forget(monkeypatch)
+    plain = await read(OptimizedStorageWrapper(base, Optimizer()))
+    assert plain is not None
+    assert (plain.tag, TEXT.encode() in plain.data) == ("json", True)
+    forget(monkeypatch)
+    await read(base)
+    assert known.expanded(raw, backend="memory", key="x") == plain
+
+
+async def test_a_storage_writes_with_what_was_chosen_when_it_was_opened() -> None:
+    base = InMemoryStorage()
+    wrapper = OptimizedStorageWrapper(base, Optimizer())
+    await wrapper.put_session(session_record(text=TEXT))
+    assert (await session(base) or Payload("", b"")).tag == "json+zstd:g1"
+    await save_dictionary(base, TRAINED)
+    await choose_dictionary(base, TRAINED.id)
+    await wrapper.put_session(session_record(text=TEXT))
+    assert (await session(base) or Payload("", b"")).tag == "json+zstd:g1"
+    await wrapper.open()
+    await wrapper.put_session(session_record(text=TEXT))
+    assert (await session(base) or Payload("", b"")).tag == f"json{STEP}"
+
+
+async def test_a_dictionary_that_is_gone_is_told_by_the_record_that_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = InMemoryStorage()
+    await filled(base)
+    await base.delete_memory(STORE, f"dictionary:{TRAINED.id}")
+    forget(monkeypatch)
+    with pytest.raises(UnreadablePayloadError, match=f"session 's' .*dictionary '{TRAINED.id}'"):
+        await base.load_session("s")
+    with pytest.raises(CorruptRecordError, match=f"there is no dictionary '{TRAINED.id}'"):
+        await OptimizedStorageWrapper(base, Optimizer()).open()
+
+
+@pytest.mark.parametrize("payload", [Payload("zdict", b"other"), Payload("json", TRAINED.data)])
+async def test_a_dictionary_that_was_changed_is_not_used(
+    payload: Payload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = InMemoryStorage()
+    await filled(base)
+    await base.put_memory(MemoryRecord(scope=STORE, key=f"dictionary:{TRAINED.id}", payload=payload))
+    forget(monkeypatch)
+    with pytest.raises(CorruptRecordError, match="not the dictionary that it was"):
+        await base.load_session("s")
+
+
+@pytest.mark.parametrize("choice", [{}, {"id": 1}, ["id"], "g1"], ids=str)
+async def test_a_choice_that_names_no_dictionary_is_damage(choice: JSONValue) -> None:
+    base = InMemoryStorage()
+    await base.put_memory(MemoryRecord(scope=STORE, key="dictionary", payload=json_payload(choice)))
+    with pytest.raises(CorruptRecordError, match="the choice of a dictionary .*names none"):
+        await OptimizedStorageWrapper(base, Optimizer()).save_session("s", {})
+
+
+async def test_bytes_that_were_changed_are_damage() -> None:
+    base = InMemoryStorage()
+    await filled(base)
+    record = await base.find_session("s")
+    assert record is not None
+    assert record.payload is not None
+    broken = Payload(record.payload.tag, record.payload.data[:-1])
+    await base.put_session(attrs.evolve(record, payload=broken))
+    with pytest.raises(CorruptRecordError, match="session 's' is damaged: not a frame of its dictionary"):
+        await base.load_session("s")
+
+
+def test_what_could_not_be_read_again_is_not_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "MAX_CONTENT_BYTES", 999)
+    large, largest = Payload("json", b"0" * 1000), Payload("json", b"0" * 999)
+    assert known.compressed(large, TRAINED, 3) is large
+    assert known.compressed(largest, TRAINED, 3).tag == f"json{STEP}"
+    assert MAX_CONTENT_BYTES == InMemoryStorage.max_payload_bytes
+
+
+def test_nobody_may_be_called_as_the_store_calls_itself() -> None:
+    with pytest.raises(ValidationError, match="reserved"):
+        SessionConfig(user_id=STORE_OWNER)

@@ -18,7 +18,8 @@ pytest.register_assert_rewrite(
         f"luminoracore_sdk.testing.contract_{part}"
         for part in (
             *("append", "append_races", "base", "documents", "expiry", "life", "listing", "meanwhile"),
-            *("memory", "messages", "pages", "places", "races", "sessions"),
+            *("memory", "messages", "pages", "places", "races", "recoding"),
+            *("recoding_base", "recoding_races", "recoding_refusals", "sessions"),
         )
     ),
     "luminoracore_sdk.testing.machine",

@@ -13,6 +13,9 @@ from luminoracore_sdk.testing.contract_messages import MessageContract
 from luminoracore_sdk.testing.contract_pages import PageContract
 from luminoracore_sdk.testing.contract_places import PlaceContract
 from luminoracore_sdk.testing.contract_races import MemoryRaceContract, SessionRaceContract
+from luminoracore_sdk.testing.contract_recoding import RecodingContract
+from luminoracore_sdk.testing.contract_recoding_races import RecodingRaceContract
+from luminoracore_sdk.testing.contract_recoding_refusals import RecodingRefusalContract
 from luminoracore_sdk.testing.contract_sessions import SessionContract
 
 __all__ = ["StorageContract", "StorageFactory"]
@@ -35,6 +38,9 @@ class StorageContract(
     LifeContract,
     ResumeContract,
     PlaceContract,
+    RecodingContract,
+    RecodingRaceContract,
+    RecodingRefusalContract,
 ):
     """Every statement of ``SessionStorage`` and its records, one test each.
 

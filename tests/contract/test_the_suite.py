@@ -20,9 +20,11 @@ from luminoracore_sdk.testing.contract_meanwhile import MeanwhileContract
 from luminoracore_sdk.testing.contract_pages import PageContract
 from luminoracore_sdk.testing.contract_places import PlaceContract
 from luminoracore_sdk.testing.contract_races import MemoryRaceContract, SessionRaceContract
+from luminoracore_sdk.testing.contract_recoding_races import RecodingRaceContract
 from tests.support.faulty_appends import FAULTY_APPENDS, Faulty
 from tests.support.faulty_memory import FAULTY
 from tests.support.faulty_races import FAULTY_RACES
+from tests.support.faulty_recoding import FAULTY_RECODING
 from tests.support.faulty_tenants import FAULTY_TENANTS
 
 PARTS = [part for part in StorageContract.__mro__ if part.__module__.startswith("luminoracore_sdk.testing")]
@@ -33,9 +35,10 @@ RACES = (
     MemoryRaceContract,
     PageContract,
     PlaceContract,
+    RecodingRaceContract,
     SessionRaceContract,
 )
-FAULTS = (*FAULTY_APPENDS, *FAULTY_RACES, *FAULTY_TENANTS)
+FAULTS = (*FAULTY_APPENDS, *FAULTY_RACES, *FAULTY_RECODING, *FAULTY_TENANTS)
 
 
 def test_no_two_parts_have_a_test_or_a_helper_of_the_same_name() -> None:

@@ -5,7 +5,13 @@ import pytest
 
 from luminoracore_sdk.adapters.storage import postgres_rows
 from luminoracore_sdk.adapters.storage.postgres_errors import error_of
-from luminoracore_sdk.adapters.storage.postgres_rows import append_values, message_records, span_values
+from luminoracore_sdk.adapters.storage.postgres_rows import (
+    append_values,
+    message_records,
+    recode_batches,
+    span_values,
+)
+from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Payload
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
@@ -68,6 +74,34 @@ def test_a_batch_beyond_one_message_of_the_protocol_is_refused(monkeypatch: pyte
     assert append_values("s", batch[:1])["data"] == ["123"]
     with pytest.raises(PayloadTooLargeError):
         append_values("s", batch)
+
+
+def test_changes_that_fit_one_message_of_the_protocol_go_out_as_one_and_others_in_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes = [
+        PayloadChange(
+            position=place, message_id="m", old=Payload("json", b"12"), new=Payload("b", b"\xff" * 3)
+        )
+        for place in (3, 1, 2**70)
+    ]
+    sizes = {15: [3], 14: [2, 1], 10: [2, 1], 9: [1, 1, 1], 1: [1, 1, 1]}
+    for limit, expected in sizes.items():
+        monkeypatch.setattr(postgres_rows, "MAX_BATCH_BYTES", limit)
+        batches = list(recode_batches(changes))
+        assert [len(batch["places"]) for batch in batches] == expected
+        assert [place for batch in batches for place in batch["places"]] == [3, 1, 2**63 - 1]
+    (row,) = recode_batches(changes[:1])
+    assert row == {
+        "places": [3],
+        "ids": ["m"],
+        "old_makes": ["json"],
+        "old_data": ["12"],
+        "old_bytes": [None],
+        "makes": ["b"],
+        "data": [None],
+        "bytes": [b"\xff" * 3],
+    }
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from typing import ParamSpec, TypeVar
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, replay_receipt
+from luminoracore_sdk.adapters.storage.base import replay_receipt
 from luminoracore_sdk.adapters.storage.json_file_io import BACKEND
 from luminoracore_sdk.adapters.storage.json_file_store import FileStore
+from luminoracore_sdk.adapters.storage.recoding import RecodingBase
 from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -20,11 +22,12 @@ from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
     Page,
+    Payload,
     Purged,
     SessionQuery,
     SessionRecord,
 )
-from luminoracore_sdk.domain.errors import CorruptRecordError, StorageClosedError
+from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError, StorageClosedError
 
 __all__ = ["JSONFileStorage"]
 
@@ -34,7 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class JSONFileStorage(BaseStorage):
+class JSONFileStorage(RecodingBase):
     """Keeps sessions in a folder: a header file and an append-only log of JSON lines for each.
 
     Any number of tasks, event loops, threads and processes of one machine may use the folder at the
@@ -144,6 +147,17 @@ class JSONFileStorage(BaseStorage):
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         return await self._run(self._store.query, query, now_us)
 
+    async def _recode_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        return await self._run(self._recode, session_id, old, new, now_us)
+
+    def _recode(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        with self._store.session(session_id, "recode", writing=True) as folder:
+            header = folder.current(now_us)
+            if header is None or header.payload != old:
+                return False
+            folder.write_header(attrs.evolve(header, payload=new))
+            return True
+
     # -- messages --------------------------------------------------------------------------------
 
     async def _append_messages(
@@ -190,6 +204,16 @@ class JSONFileStorage(BaseStorage):
             folder.write_header(attrs.evolve(header, updated_at_us=updated_at_us))
             return log.truncate(after)
 
+    async def _recode_messages(self, session_id: str, changes: Sequence[PayloadChange], now_us: int) -> int:
+        return await self._run(self._recode_log, session_id, tuple(changes), now_us)
+
+    def _recode_log(self, session_id: str, changes: Sequence[PayloadChange], now_us: int) -> int:
+        try:
+            with self._store.messages(session_id, "recode", now_us, writing=True) as (_, _, log):
+                return log.recode(changes)
+        except SessionNotFoundError:
+            return 0
+
     # -- memory ----------------------------------------------------------------------------------
 
     async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
@@ -214,6 +238,15 @@ class JSONFileStorage(BaseStorage):
     def _recall_all(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
         with self._store.memories(scope, "recall for", now_us, writing=False) as memories:
             return memories.entries(now_us) if memories else []
+
+    async def _recode_memory(
+        self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int
+    ) -> bool:
+        return await self._run(self._recode_one, scope, key, old, new, now_us)
+
+    def _recode_one(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
+        with self._store.memories(scope, "recode for", now_us, writing=True) as memories:
+            return memories.recode(key, old, new, now_us) if memories else False
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
         return await self._run(self._forget, scope, key, now_us)

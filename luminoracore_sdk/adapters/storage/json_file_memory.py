@@ -7,7 +7,7 @@ import attrs
 from luminoracore_sdk.adapters.storage.json_file_io import FileIO, corrupt
 from luminoracore_sdk.adapters.storage.json_file_layout import hashed
 from luminoracore_sdk.adapters.storage.json_file_record import DamagedError, decode_memory, encode_memory
-from luminoracore_sdk.application.ports.records import MemoryRecord
+from luminoracore_sdk.application.ports.records import MemoryRecord, Payload
 
 __all__ = ["MemoryFolder"]
 
@@ -52,6 +52,14 @@ class MemoryFolder:
         if max_entries is not None and len(self._files()) > max_entries:
             self._evict(kept, max_entries, now_us)
         return kept
+
+    def recode(self, key: str, old: Payload, new: Payload, now_us: int) -> bool:
+        """Replace the payload of one; False: there is none, or it has another payload."""
+        record = self.find(key, now_us)
+        if record is None or record.payload != old:
+            return False
+        self._io.replace(self._file(key), [encode_memory(attrs.evolve(record, payload=new))])
+        return True
 
     def delete(self, key: str, now_us: int) -> bool:
         """Delete one; False: there was none."""

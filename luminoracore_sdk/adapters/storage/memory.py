@@ -2,12 +2,12 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
-from threading import RLock
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, is_live, replay_receipt
-from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.adapters.storage.base import is_live, replay_receipt
+from luminoracore_sdk.adapters.storage.memory_base import MemoryBase, StoredSession, is_gone
+from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -15,6 +15,7 @@ from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
     Page,
+    Payload,
     Purged,
     SessionQuery,
     SessionRecord,
@@ -23,14 +24,7 @@ from luminoracore_sdk.application.ports.records import (
 __all__ = ["InMemoryStorage"]
 
 
-@attrs.define
-class _Stored:
-    header: SessionRecord
-    messages: list[MessageRecord] = attrs.field(factory=list)
-    positions: dict[str, int] = attrs.field(factory=dict)
-
-
-class InMemoryStorage(BaseStorage):
+class InMemoryStorage(MemoryBase):
     """Keeps everything in this process; gone with it.
 
     Records are immutable and payloads are bytes, so nothing that a caller holds is the store's own.
@@ -42,56 +36,13 @@ class InMemoryStorage(BaseStorage):
 
     backend_name = "memory"
 
-    def __init__(self, *, clock: Clock | None = None) -> None:
-        super().__init__(clock=clock)
-        self._lock = RLock()
-        self._sessions: dict[str, _Stored] = {}
-        self._order: list[tuple[int, str]] = []
-        self._memories: dict[MemoryScope, dict[str, MemoryRecord]] = {}
-
     async def _ping(self) -> None:
         return None
 
     async def _schema_version(self) -> int:
         return 1
 
-    def adopt(
-        self,
-        header: SessionRecord,
-        messages: Iterable[MessageRecord],
-        memories: Iterable[MemoryRecord],
-    ) -> None:
-        """Take over a session of another storage with all it holds, stamps and version unchanged."""
-        with self._lock:
-            self._remove(header.session_id)
-            kept = list(messages)
-            positions = {message.message_id: message.position for message in kept}
-            self._sessions[header.session_id] = _Stored(header, kept, positions)
-            insort(self._order, (header.created_at_us, header.session_id))
-            scope = MemoryScope("session", header.session_id)
-            self._memories[scope] = {memory.key: memory for memory in memories}
-
     # -- sessions --------------------------------------------------------------------------------
-
-    def _live(self, session_id: str, now_us: int) -> _Stored | None:
-        stored = self._sessions.get(session_id)
-        if stored is None or not is_live(stored.header.updated_at_us, stored.header.ttl_us, now_us):
-            return None
-        return stored
-
-    def _existing(self, session_id: str, now_us: int) -> _Stored:
-        stored = self._live(session_id, now_us)
-        if stored is None:
-            raise self._not_found(session_id)
-        return stored
-
-    def _remove(self, session_id: str) -> None:
-        stored = self._sessions.pop(session_id, None)
-        if stored is None:
-            return
-        place = bisect_left(self._order, (stored.header.created_at_us, session_id))
-        del self._order[place]
-        self._memories.pop(MemoryScope("session", session_id), None)
 
     async def _put_session(
         self, record: SessionRecord, expected_version: int | None, now_us: int
@@ -112,7 +63,7 @@ class InMemoryStorage(BaseStorage):
                 stored.header = header
             else:
                 self._remove(record.session_id)  # what an expired one left
-                self._sessions[record.session_id] = _Stored(header)
+                self._sessions[record.session_id] = StoredSession(header)
                 insort(self._order, (header.created_at_us, record.session_id))
             return header
 
@@ -161,6 +112,14 @@ class InMemoryStorage(BaseStorage):
         places = range(end - 1, start - 1, -1) if query.newest_first else range(start, end)
         return (self._order[place][1] for place in places)
 
+    async def _recode_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        with self._lock:
+            stored = self._live(session_id, now_us)
+            if stored is None or stored.header.payload != old:
+                return False
+            stored.header = attrs.evolve(stored.header, payload=new)
+            return True
+
     # -- messages --------------------------------------------------------------------------------
 
     async def _append_messages(
@@ -189,7 +148,7 @@ class InMemoryStorage(BaseStorage):
             return AppendReceipt(first_position=last + 1, last_position=last + len(messages))
 
     @staticmethod
-    def _touch(stored: _Stored, now_us: int) -> None:
+    def _touch(stored: StoredSession, now_us: int) -> None:
         stored.header = attrs.evolve(
             stored.header,
             updated_at_us=max(stored.header.updated_at_us, now_us),
@@ -217,13 +176,22 @@ class InMemoryStorage(BaseStorage):
             self._touch(stored, now_us)
             return len(removed)
 
-    # -- memory ----------------------------------------------------------------------------------
+    async def _recode_messages(self, session_id: str, changes: Sequence[PayloadChange], now_us: int) -> int:
+        with self._lock:
+            stored = self._live(session_id, now_us)
+            if stored is None:
+                return 0
+            replaced = 0
+            for change in changes:
+                if change.position > len(stored.messages):
+                    continue
+                message = stored.messages[change.position - 1]
+                if change.fits(message):
+                    stored.messages[change.position - 1] = attrs.evolve(message, payload=change.new)
+                    replaced += 1
+            return replaced
 
-    def _entries(self, scope: MemoryScope, now_us: int) -> dict[str, MemoryRecord]:
-        if scope.kind == "session" and self._live(scope.owner_id, now_us) is None:
-            return {}
-        entries = self._memories.get(scope, {})
-        return {key: entry for key, entry in entries.items() if not _is_gone(entry, now_us)}
+    # -- memory ----------------------------------------------------------------------------------
 
     async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
         with self._lock:
@@ -266,6 +234,16 @@ class InMemoryStorage(BaseStorage):
             self._memories.pop(scope, None)
             return count
 
+    async def _recode_memory(
+        self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int
+    ) -> bool:
+        with self._lock:
+            memory = self._entries(scope, now_us).get(key)
+            if memory is None or memory.payload != old:
+                return False
+            self._memories[scope][key] = attrs.evolve(memory, payload=new)
+            return True
+
     async def _purge_expired(self, now_us: int) -> Purged:
         with self._lock:
             expired = [name for name in self._sessions if self._live(name, now_us) is None]
@@ -273,12 +251,8 @@ class InMemoryStorage(BaseStorage):
                 self._remove(session_id)
             memories = 0
             for entries in self._memories.values():
-                gone = [key for key, entry in entries.items() if _is_gone(entry, now_us)]
+                gone = [key for key, entry in entries.items() if is_gone(entry, now_us)]
                 memories += len(gone)
                 for key in gone:
                     del entries[key]
             return Purged(sessions=len(expired), memories=memories)
-
-
-def _is_gone(entry: MemoryRecord, now_us: int) -> bool:
-    return entry.expires_at_us is not None and entry.expires_at_us <= now_us

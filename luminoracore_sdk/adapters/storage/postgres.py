@@ -13,15 +13,19 @@ from luminoracore_sdk.adapters.storage.postgres_rows import (
     clamped,
     message_records,
     query_values,
+    recode_batches,
+    recode_values,
     session_record,
     session_values,
     span_values,
 )
+from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MessageRange,
     MessageRecord,
     Page,
+    Payload,
     Purged,
     SessionQuery,
     SessionRecord,
@@ -142,6 +146,10 @@ class PostgreSQLStorage(PostgreSQLMemory):
         cursor = (found[-1].created_at_us, found[-1].session_id) if more else None
         return Page(sessions=tuple(found), next_cursor=cursor)
 
+    async def _recode_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        given = {"session": session_id, "now": now_us, **recode_values(old, new)}
+        return await self._run(lambda call: call.row(self._sql.recode, **given)) is not None
+
     # -- messages --------------------------------------------------------------------------------
 
     async def _append_messages(
@@ -230,6 +238,17 @@ class PostgreSQLStorage(PostgreSQLMemory):
             return int(removed)
 
         return await self._run(work)
+
+    async def _recode_messages(self, session_id: str, changes: Sequence[PayloadChange], now_us: int) -> int:
+        replaced = 0
+        for batch in recode_batches(changes):
+            given = {"session": session_id, "now": now_us, **batch}
+            replaced += await self._recode_batch(given)
+        return replaced
+
+    async def _recode_batch(self, given: dict[str, Any]) -> int:
+        (count,) = await self._run(lambda call: call.one(self._sql.messages.recode, **given))
+        return int(count)
 
     # -- what has expired ------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.base import BaseStorage
 from luminoracore_sdk.adapters.storage.postgres_errors import BACKEND
 from luminoracore_sdk.adapters.storage.postgres_url import (
     DEFAULT_POOL_SIZE,
@@ -15,6 +14,7 @@ from luminoracore_sdk.adapters.storage.postgres_url import (
     checked_place,
     checked_pool_size,
 )
+from luminoracore_sdk.adapters.storage.recoding import RecodingBase
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageClosedError, WrongEventLoopError
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 _MIGRATION_SECONDS = 3600.0
 
 
-class PostgreSQLBase(BaseStorage):
+class PostgreSQLBase(RecodingBase):
     """Opens and closes; runs calls on the pool."""
 
     backend_name = BACKEND

@@ -13,7 +13,9 @@ from sqlalchemy import (
     ColumnElement,
     Float,
     LargeBinary,
+    Table,
     Text,
+    and_,
     bindparam,
     literal_column,
 )
@@ -27,6 +29,8 @@ __all__ = [
     "Statement",
     "blob",
     "blobs",
+    "holds_old",
+    "new_payload",
     "number",
     "numbers",
     "real",
@@ -68,6 +72,20 @@ class Statement:
     def arguments(self, given: dict[str, Any]) -> list[Any]:
         """Return the values of the parameters in the order of their numbers."""
         return [given[name] for name in self.names]
+
+
+def new_payload() -> dict[str, ColumnElement[Any]]:
+    """Return the parameters ``make``, ``data``, ``bytes`` as the values of a payload's columns."""
+    return {"tag": text("make"), "payload": text("data"), "blob": blob("bytes")}
+
+
+def holds_old(table: Table) -> ColumnElement[bool]:
+    """Compare a payload's columns with the parameters ``old_make``, ``old_data``, ``old_bytes``."""
+    return and_(
+        table.c.tag == text("old_make"),
+        table.c.payload.is_not_distinct_from(text("old_data")),
+        table.c.blob.is_not_distinct_from(blob("old_bytes")),
+    )
 
 
 def number(name: str) -> ColumnElement[int]:

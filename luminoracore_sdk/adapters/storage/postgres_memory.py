@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from luminoracore_sdk.adapters.storage.postgres_base import PostgreSQLBase
-from luminoracore_sdk.adapters.storage.postgres_rows import clamped, memory_record, memory_values
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope
+from luminoracore_sdk.adapters.storage.postgres_rows import (
+    clamped,
+    memory_record,
+    memory_values,
+    recode_values,
+)
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload
 
 if TYPE_CHECKING:
     from luminoracore_sdk.adapters.storage.postgres_call import Call
@@ -54,6 +59,13 @@ class PostgreSQLMemory(PostgreSQLBase):
         listing = self._sql.memories[scope.kind].list
         rows = await self._run(lambda call: call.rows(listing, owner=scope.owner_id, now=now_us))
         return [memory_record(scope, row) for row in rows]
+
+    async def _recode_memory(
+        self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int
+    ) -> bool:
+        recode = self._sql.memories[scope.kind].recode
+        given = {"owner": scope.owner_id, "name": key, "now": now_us, **recode_values(old, new)}
+        return await self._run(lambda call: call.row(recode, **given)) is not None
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
         delete = self._sql.memories[scope.kind].delete

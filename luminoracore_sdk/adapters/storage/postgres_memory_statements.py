@@ -17,10 +17,20 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from luminoracore_sdk.adapters.storage.postgres_compiled import ONE, Statement, blob, number, real, text
+from luminoracore_sdk.adapters.storage.postgres_compiled import (
+    ONE,
+    Statement,
+    blob,
+    holds_old,
+    new_payload,
+    number,
+    real,
+    text,
+)
 
 __all__ = ["MemoryStatements"]
 
@@ -60,6 +70,12 @@ class MemoryStatements:
         self.list = Statement.of(found.where(there).order_by(table.c.created_at_us, table.c.key))
         self.put = self._put(owners)
         self.put_locked = self._put(locked)
+        self.recode = Statement.of(
+            update(table)
+            .where(there, this, holds_old(table))
+            .values(new_payload())
+            .returning(ONE.label("one"))
+        )
         self.delete = Statement.of(delete(table).where(there, this).returning(ONE.label("one")))
         cleared = delete(table).where(there).returning(ONE.label("one")).cte("cleared")
         self.clear = Statement.of(select(func.count()).select_from(cleared))

@@ -1,5 +1,7 @@
 """The statements of the PostgreSQL backend on messages, as SQLAlchemy constructs, each compiled once."""
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -16,6 +18,8 @@ from sqlalchemy import (
     true,
     update,
 )
+from sqlalchemy.sql.selectable import TableValuedAlias
+from sqlalchemy.types import TypeEngine
 
 from luminoracore_sdk.adapters.storage.postgres_compiled import (
     ONE,
@@ -63,6 +67,7 @@ class MessageStatements:
         self.truncate = Statement.of(
             update(sessions).where(self._this, self._is_live).values(cut).returning(sessions.c.sid)
         )
+        self.recode = self._recode()
         above = and_(messages.c.sid == number("sid_"), messages.c.position > after)
         gone = delete(messages).where(above).returning(ONE.label("one")).cte("gone")
         self.drop_above = Statement.of(select(func.count()).select_from(gone))
@@ -84,31 +89,57 @@ class MessageStatements:
         if conditional:
             take = take.where(sessions.c.last_position == number("expected"))
         head = take.returning(sessions.c.sid, sessions.c.last_position).cte("head")
-        names = ["message_id", "role", "created_at_us", "tag", "payload", "blob"]
-        kinds = [Text, Text, BigInteger, Text, Text, LargeBinary]
-        given = [
-            texts("ids"),
-            texts("roles"),
-            numbers("times"),
-            texts("makes"),
-            texts("data"),
-            blobs("bytes"),
-        ]
-        batch = (
-            func.unnest(*given)
-            .table_valued(
-                *(column(name, kind) for name, kind in zip(names, kinds, strict=True)),
-                with_ordinality="number",
-                name="batch",
-            )
-            .render_derived()
+        batch = _unnested(
+            ("message_id", Text, texts("ids")),
+            ("role", Text, texts("roles")),
+            ("created_at_us", BigInteger, numbers("times")),
+            ("tag", Text, texts("makes")),
+            ("payload", Text, texts("data")),
+            ("blob", LargeBinary, blobs("bytes")),
         )
+        names = [part.name for part in batch.c if part is not batch.c.number]
         first = head.c.last_position - number("size")
         rows = select(head.c.sid, first + batch.c.number, *(batch.c[name] for name in names))
         put = insert(messages).from_select(
             ["sid", "position", *names], rows.select_from(head.join(batch, true()))
         )
         return Statement.of(select(head.c.last_position).add_cte(put.cte("put")))
+
+    def _recode(self) -> Statement:
+        """Return what replaces payloads: one statement for a batch of any size, which returns how many.
+
+        It locks the row of the session first, as all do that write its messages: so none of them waits for
+        one that waits for it. Its parameters are ``session``, ``now``, and the lists ``places``, ``ids``,
+        ``old_makes``, ``old_data``, ``old_bytes``, ``makes``, ``data``, ``bytes``.
+        """
+        messages, sessions = self._messages, self._sessions
+        locked = select(sessions.c.sid).where(self._this, self._is_live).with_for_update(key_share=True)
+        head = locked.cte("head")
+        batch = _unnested(
+            ("position", BigInteger, numbers("places")),
+            ("message_id", Text, texts("ids")),
+            ("old_tag", Text, texts("old_makes")),
+            ("old_payload", Text, texts("old_data")),
+            ("old_blob", LargeBinary, blobs("old_bytes")),
+            ("tag", Text, texts("makes")),
+            ("payload", Text, texts("data")),
+            ("blob", LargeBinary, blobs("bytes")),
+        )
+        replaced = (
+            update(messages)
+            .where(
+                messages.c.sid == head.c.sid,
+                messages.c.position == batch.c.position,
+                messages.c.message_id == batch.c.message_id,
+                messages.c.tag == batch.c.old_tag,
+                messages.c.payload.is_not_distinct_from(batch.c.old_payload),
+                messages.c.blob.is_not_distinct_from(batch.c.old_blob),
+            )
+            .values(tag=batch.c.tag, payload=batch.c.payload, blob=batch.c.blob)
+            .returning(ONE.label("one"))
+            .cte("replaced")
+        )
+        return Statement.of(select(func.count()).select_from(replaced))
 
     def _read(self, order: ColumnElement[int]) -> Statement:
         """Return a range: last position of the session, then the message; one row at least if it is there.
@@ -134,3 +165,12 @@ class MessageStatements:
         )
         read = select(sessions.c.last_position, *found.c).select_from(sessions.outerjoin(found, true()))
         return Statement.of(read.where(self._this, self._is_live).order_by(found.c.position))
+
+
+def _unnested(*lists: tuple[str, type[TypeEngine[Any]], ColumnElement[Any]]) -> TableValuedAlias:
+    """Return lists as the table ``batch``: name, kind and parameter of each column; then ``number``."""
+    columns = (column(name, kind) for name, kind, _ in lists)
+    table = func.unnest(*(given for *_, given in lists)).table_valued(
+        *columns, with_ordinality="number", name="batch"
+    )
+    return table.render_derived()

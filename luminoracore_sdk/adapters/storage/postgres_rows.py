@@ -1,10 +1,11 @@
 """Records to column values and rows to records."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from luminoracore_sdk.adapters.storage.postgres_errors import BACKEND
+from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
     MemoryScope,
@@ -24,6 +25,8 @@ __all__ = [
     "memory_values",
     "message_records",
     "query_values",
+    "recode_batches",
+    "recode_values",
     "session_record",
     "session_values",
     "span_values",
@@ -72,6 +75,44 @@ def append_values(session_id: str, messages: Sequence[MessageRecord]) -> dict[st
         "makes": [message.payload.tag for message in messages],
         "data": [text for text, _ in stored],
         "bytes": [blob for _, blob in stored],
+    }
+
+
+def recode_values(old: Payload, new: Payload) -> dict[str, Any]:
+    """Return the parameters of ``Statements.recode`` and ``MemoryStatements.recode`` but whose and when."""
+    return {f"old_{name}": value for name, value in _payload_values(old).items()} | _payload_values(new)
+
+
+def recode_batches(changes: Sequence[PayloadChange]) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of ``MessageStatements.recode`` but session and time.
+
+    It is one set, unless the payloads do not fit one message of PostgreSQL's protocol: each change is
+    for itself, so they may go one after the other.
+    """
+    batch: list[PayloadChange] = []
+    free = MAX_BATCH_BYTES
+    for change in changes:
+        size = len(change.old.data) + len(change.new.data)
+        if batch and size > free:
+            yield _recode_lists(batch)
+            batch, free = [], MAX_BATCH_BYTES
+        batch.append(change)
+        free -= size
+    yield _recode_lists(batch)
+
+
+def _recode_lists(changes: Sequence[PayloadChange]) -> dict[str, Any]:
+    old = [_stored(change.old) for change in changes]
+    new = [_stored(change.new) for change in changes]
+    return {
+        "places": [clamped(change.position) for change in changes],
+        "ids": [change.message_id for change in changes],
+        "old_makes": [change.old.tag for change in changes],
+        "old_data": [text for text, _ in old],
+        "old_bytes": [blob for _, blob in old],
+        "makes": [change.new.tag for change in changes],
+        "data": [text for text, _ in new],
+        "bytes": [blob for _, blob in new],
     }
 
 

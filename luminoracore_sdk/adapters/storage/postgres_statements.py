@@ -19,6 +19,8 @@ from luminoracore_sdk.adapters.storage.postgres_compiled import (
     ZERO,
     Statement,
     blob,
+    holds_old,
+    new_payload,
     number,
     text,
     texts,
@@ -135,6 +137,12 @@ class Statements:
             select(*self._header, documents.c.tag, documents.c.payload, documents.c.blob)
             .select_from(both)
             .where(self._this, self._is_live)
+        )
+        self.recode = Statement.of(
+            update(documents)
+            .where(documents.c.sid == sessions.c.sid, self._this, self._is_live, holds_old(documents))
+            .values(new_payload())
+            .returning(ONE.label("one"))
         )
         standing = select(
             sessions.c.sid, sessions.c.version, sessions.c.last_position, self._is_live.label("is_live")

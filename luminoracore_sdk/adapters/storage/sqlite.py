@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import attrs
 
 from luminoracore_sdk.adapters.storage.base import replay_receipt
-from luminoracore_sdk.adapters.storage.sqlite_base import SQLiteBase
 from luminoracore_sdk.adapters.storage.sqlite_errors import is_duplicate
 from luminoracore_sdk.adapters.storage.sqlite_file import transaction
+from luminoracore_sdk.adapters.storage.sqlite_recoding import SQLiteRecoding
 from luminoracore_sdk.adapters.storage.sqlite_rows import (
     append_values,
     clamped,
@@ -39,7 +39,7 @@ _NO_BOUND = 2**63 - 1
 _NO_LIMIT = -1
 
 
-class SQLiteStorage(SQLiteBase):
+class SQLiteStorage(SQLiteRecoding):
     """Keeps everything in one SQLite file, in write-ahead mode.
 
     Every acknowledged write is on the disk (with ``synchronous="FULL"``). An append is one statement

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.base import BaseStorage
+from luminoracore_sdk.adapters.storage.recoding import RecodingBase
 from luminoracore_sdk.adapters.storage.sqlite_errors import BACKEND, translated
 from luminoracore_sdk.adapters.storage.sqlite_file import SQLiteFile
 from luminoracore_sdk.application.ports.clock import Clock
@@ -29,7 +29,7 @@ _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _OLDEST_SQLITE = (3, 35, 0)  # RETURNING
 
 
-class SQLiteBase(BaseStorage):
+class SQLiteBase(RecodingBase):
     """Opens and closes; hands functions to the writing and the reading connection."""
 
     backend_name = BACKEND
@@ -70,10 +70,12 @@ class SQLiteBase(BaseStorage):
         from luminoracore_sdk.adapters.storage import (  # noqa: PLC0415 - they import the drivers
             sqlite_connection,
             sqlite_layout,
+            sqlite_recoding_statements,
             sqlite_statements,
         )
 
         self._sql = sqlite_statements.statements(table_prefix)
+        self._recoding = sqlite_recoding_statements.recoding_statements(table_prefix)
         self._connection = sqlite_connection.SQLiteConnection
         self._layout = sqlite_layout
 

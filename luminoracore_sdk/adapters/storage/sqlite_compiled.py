@@ -4,6 +4,7 @@ Names of parameters never equal names of columns, as SQLAlchemy reserves those i
 """
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -51,6 +52,11 @@ class Statement:
     def change(self, connection: sqlite3.Connection, **given: Any) -> int:
         """Run a statement that returns no rows; returns how many it changed."""
         return connection.execute(self.sql, [given[name] for name in self.names]).rowcount
+
+    def change_each(self, connection: sqlite3.Connection, given: Sequence[Mapping[str, Any]]) -> int:
+        """Run it once for each set of parameters; returns how many rows that changed in all."""
+        rows = ([values[name] for name in self.names] for values in given)
+        return connection.executemany(self.sql, rows).rowcount if given else 0
 
 
 def at_most_count(found: S) -> S:

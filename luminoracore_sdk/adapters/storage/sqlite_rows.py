@@ -29,6 +29,9 @@ __all__ = [
     "memory_values",
     "message_record",
     "query_values",
+    "recoded_memory",
+    "recoded_message",
+    "recoded_session",
     "session_record",
     "session_values",
     "without_gaps",
@@ -79,6 +82,24 @@ def memory_values(record: MemoryRecord) -> dict[str, Any]:
         "tag": record.payload.tag,
         "payload": _stored(record.payload),
     }
+
+
+def recoded_session(record: SessionRecord) -> dict[str, Any]:
+    """Return the parameters of ``RecodingStatements.session``."""
+    payload = _payload_values(cast("Payload", record.payload))
+    return {"session": record.session_id, "crc": _session_checksum(record), **payload}
+
+
+def recoded_message(session_id: str, message: MessageRecord) -> dict[str, Any]:
+    """Return the parameters of ``RecodingStatements.message``."""
+    place = {"session": session_id, "place": message.position}
+    return {**place, "crc": _message_checksum(session_id, message), **_payload_values(message.payload)}
+
+
+def recoded_memory(record: MemoryRecord) -> dict[str, Any]:
+    """Return the parameters of ``RecodingStatements.memory``."""
+    place = {"kind": record.scope.kind, "owner": record.scope.owner_id, "name": record.key}
+    return {**place, "crc": _memory_checksum(record), **_payload_values(record.payload)}
 
 
 def query_values(query: SessionQuery) -> dict[str, Any]:

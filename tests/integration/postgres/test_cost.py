@@ -7,7 +7,8 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.application.ports.records import MessageRange, SessionQuery
+from luminoracore_sdk.application.ports.recoding import PayloadChange
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Payload, SessionQuery
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
 from tests.support.postgres import Schema
 
@@ -80,6 +81,29 @@ async def test_calls_take_few_statements(
     assert len(await watched(storage, lambda: call(storage))) == statements
 
 
+@pytest.mark.parametrize("size", [1, 1000])
+async def test_recoding_is_one_statement(storage: PostgreSQLStorage, size: int) -> None:
+    await storage.append_messages("s", message_records(size))
+    messages = await storage.read_messages("s", MessageRange())
+    new = Payload("json+aes256gcm:k", b"\xff\0")
+    seen = await watched(storage, lambda: storage.recode_messages("s", recoded(messages, new)))
+    assert len(seen) == 1
+    assert [message.payload for message in await storage.read_messages("s", MessageRange())] == [new] * size
+    old = session_record().payload
+    assert old is not None
+    assert len(await watched(storage, lambda: storage.recode_session("s", old=old, new=new))) == 1
+    memory = await storage.put_memory(memory_record("k"))
+    given = {"old": memory.payload, "new": new}
+    assert len(await watched(storage, lambda: storage.recode_memory(memory.scope, "k", **given))) == 1
+
+
+def recoded(messages: list[MessageRecord], new: Payload) -> list[PayloadChange]:
+    return [
+        PayloadChange(position=message.position, message_id=message.message_id, old=message.payload, new=new)
+        for message in messages
+    ]
+
+
 async def buffers(schema: Schema, statement: Any, **given: object) -> int:
     """Return how many pages a statement touches the second time it runs; what it writes is undone."""
     plan: list[Any] = []
@@ -99,7 +123,7 @@ async def buffers(schema: Schema, statement: Any, **given: object) -> int:
     return int(root["Plan"]["Shared Hit Blocks"]) + int(root["Plan"]["Shared Read Blocks"])
 
 
-async def test_append_and_reading_the_newest_cost_the_same_whatever_the_history_holds(
+async def test_append_reading_the_newest_and_recoding_cost_the_same_whatever_the_history_holds(
     schema: Schema, storage: PostgreSQLStorage
 ) -> None:
     long, short = "long", "short"
@@ -119,7 +143,8 @@ async def test_append_and_reading_the_newest_cost_the_same_whatever_the_history_
         "data": ["1"],
         "bytes": [None],
     }
-    for statement in (sql.append, sql.read_newest):
+    given |= {"places": [20], "old_makes": ["json"], "old_data": ["{}"], "old_bytes": [None]}
+    for statement in (sql.append, sql.read_newest, sql.recode):
         touched = [await buffers(schema, statement, session=name, **given) for name in (long, short)]
         assert touched[0] <= touched[1] + 12  # a B-tree is a page or two higher, and has more entries a page
 

@@ -1,0 +1,184 @@
+"""The use case that brings every record of a live store into its present form."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+
+import attrs
+
+from luminoracore_sdk.application.ports.recoding import PayloadChange, RecodingStorage
+from luminoracore_sdk.application.ports.record_forms import RecordForms
+from luminoracore_sdk.application.ports.records import (
+    MAX_PAGE,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Payload,
+    SessionQuery,
+    SessionRecord,
+)
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError, SessionNotFoundError
+from luminoracore_sdk.domain.values import STORE_OWNER
+
+__all__ = ["CHUNK", "Cursor", "Recoded", "StoreRecoding"]
+
+Cursor = tuple[int, str]
+"""Where a listing of sessions goes on: creation time and id of the last one."""
+
+CHUNK = 200
+"""Messages that are read, changed and written together."""
+
+
+@attrs.define(kw_only=True)
+class Recoded:
+    """What was done with the records of one owner.
+
+    Attributes:
+        kind: session, or user for what is remembered about a user.
+        owner_id: The id of the session or user.
+        cursor: Of a session: a later run that begins here goes on behind it.
+        records: How many there are.
+        changed: How many were replaced.
+        left: How many should have been, and were written by somebody else meanwhile.
+        unreadable: How many are damaged, or need a key or an optimizer that is not there. They stay.
+        reason: Of the first of those.
+        bytes_before: Of all readable payloads, as they were found.
+        bytes_after: As they are now.
+    """
+
+    kind: str
+    owner_id: str
+    cursor: Cursor | None = None
+    records: int = 0
+    changed: int = 0
+    left: int = 0
+    unreadable: int = 0
+    reason: str | None = None
+    bytes_before: int = 0
+    bytes_after: int = 0
+
+    async def form(self, stored: Payload, wanted: Awaitable[Payload]) -> Payload:
+        """Count a record, and return the form that it should have; an unreadable one stays as it is."""
+        self.records += 1
+        try:
+            return await wanted
+        except CorruptRecordError as exc:
+            self.refuse(exc)
+            return stored
+
+    def refuse(self, error: CorruptRecordError) -> None:
+        """Count what cannot be read."""
+        self.unreadable += 1
+        self.reason = self.reason or str(error)
+
+    def count(self, forms: Sequence[tuple[Payload, Payload]], changed: int) -> None:
+        """Count what was done to records with their stored and their wanted payloads."""
+        wanted = sum(new is not old for old, new in forms)
+        self.changed += changed
+        self.left += wanted - changed
+        self.bytes_before += sum(len(old.data) for old, _ in forms)
+        # of a batch in which somebody else was quicker it is not known which ones
+        self.bytes_after += sum(len(new.data if changed == wanted else old.data) for old, new in forms)
+
+
+class StoreRecoding:
+    """Replaces payloads by the forms they should have, while others read and write the store.
+
+    Nothing else of a record changes, and a record that somebody writes meanwhile is left to them. It can
+    be stopped anywhere; run again, it only reads what has its form already.
+
+    Args:
+        backend: The storage below all wrappers.
+        forms: The forms.
+    Raises:
+        ConfigurationError: The backend cannot replace payloads.
+    """
+
+    def __init__(self, backend: SessionStorage, forms: RecordForms) -> None:
+        if not isinstance(backend, RecodingStorage):
+            raise ConfigurationError(f"a {backend.backend} storage cannot replace what it has stored")
+        self._backend = backend
+        self._recoder: RecodingStorage = backend
+        self._forms = forms
+
+    async def run(
+        self, query: SessionQuery | None = None, *, users: Sequence[str] = ()
+    ) -> AsyncGenerator[Recoded, None]:
+        """Yield what was done, an owner at a time: what the store keeps for itself, sessions, their users.
+
+        Args:
+            query: Which sessions, from which cursor; None: all.
+            users: Users without a session, about whom something is remembered.
+        """
+        yield await self._owner(STORE_OWNER)
+        seen: set[str] = set()
+        async for record in self._headers(query or SessionQuery()):
+            yield await self._session(record)
+            if record.user_id is not None and record.user_id not in seen:
+                seen.add(record.user_id)
+                yield await self._owner(record.user_id)
+        for user in users:
+            if user not in seen:
+                yield await self._owner(user)
+
+    async def _headers(self, query: SessionQuery) -> AsyncIterator[SessionRecord]:
+        query = attrs.evolve(query, limit=MAX_PAGE)
+        while True:
+            page = await self._backend.query_sessions(query)
+            for record in page.sessions:
+                yield record
+            if page.next_cursor is None:
+                return
+            query = attrs.evolve(query, cursor=page.next_cursor)
+
+    async def _session(self, listed: SessionRecord) -> Recoded:
+        session_id = listed.session_id
+        done = Recoded(kind="session", owner_id=session_id, cursor=(listed.created_at_us, session_id))
+        try:
+            await self._header(session_id, done)
+            await self._messages(session_id, done)
+            await self._memories(MemoryScope("session", session_id), done)
+        except SessionNotFoundError:  # deleted meanwhile
+            return done
+        except CorruptRecordError as exc:  # of the session as a whole: a gap, a torn file
+            done.refuse(exc)
+        return done
+
+    async def _owner(self, user: str) -> Recoded:
+        done = Recoded(kind="user", owner_id=user)
+        await self._memories(MemoryScope("user", user), done)
+        return done
+
+    async def _header(self, session_id: str, done: Recoded) -> None:
+        record = await self._backend.find_session(session_id)
+        if record is None or record.payload is None:
+            raise SessionNotFoundError(session_id, backend=self._backend.backend)
+        old = record.payload
+        new = await done.form(old, self._forms.session(record))
+        changed = new is not old and await self._recoder.recode_session(session_id, old=old, new=new)
+        done.count([(old, new)], int(changed))
+
+    async def _messages(self, session_id: str, done: Recoded) -> None:
+        after = 0
+        while chunk := await self._backend.read_messages(session_id, MessageRange(after=after, limit=CHUNK)):
+            forms = [await self._message(session_id, message, done) for message in chunk]
+            changes = [
+                PayloadChange(position=message.position, message_id=message.message_id, old=old, new=new)
+                for message, (old, new) in zip(chunk, forms, strict=True)
+                if new is not old
+            ]
+            changed = await self._recoder.recode_messages(session_id, changes) if changes else 0
+            done.count(forms, changed)
+            after = chunk[-1].position
+
+    async def _message(
+        self, session_id: str, message: MessageRecord, done: Recoded
+    ) -> tuple[Payload, Payload]:
+        return message.payload, await done.form(message.payload, self._forms.message(session_id, message))
+
+    async def _memories(self, scope: MemoryScope, done: Recoded) -> None:
+        for record in await self._backend.list_memories(scope):
+            old, new = record.payload, await done.form(record.payload, self._forms.memory(record))
+            changed = new is not old and await self._recoder.recode_memory(
+                scope, record.key, old=old, new=new
+            )
+            done.count([(old, new)], int(changed))

@@ -1,0 +1,59 @@
+"""Records picked from a store: all of a small one, evenly from a large one."""
+
+from luminoracore_sdk.application.sampling import sample_payloads
+from luminoracore_sdk.session import InMemoryStorage
+from luminoracore_sdk.testing.builders import (
+    json_payload,
+    memory_record,
+    message_record,
+    message_records,
+    session_record,
+)
+
+
+async def filled(sessions: int, messages: int) -> InMemoryStorage:
+    storage = InMemoryStorage()
+    for number in range(sessions):
+        await storage.put_session(session_record(f"s{number}", text=f"header {number}"))
+        await storage.append_messages(f"s{number}", message_records(messages, prefix=f"{number}-"))
+        await storage.put_memory(memory_record("k", owner=f"s{number}", value=f"memory {number}"))
+    return storage
+
+
+async def test_of_a_small_store_everything_is_picked() -> None:
+    storage = await filled(2, 2)
+    expected = [
+        *({"text": f"header {number}"} for number in range(2)),
+        *({"content": f"text of {number}-{message}"} for number in range(2) for message in (1, 2)),
+        *(f"memory {number}" for number in range(2)),
+    ]
+    assert sorted(await sample_payloads(storage, 100)) == sorted(
+        json_payload(value).data for value in expected
+    )
+
+
+async def test_of_a_large_store_so_many_are_picked_from_all_of_it_and_always_the_same() -> None:
+    storage = await filled(10, 100)
+    sample = await sample_payloads(storage, 200)
+    assert len(set(sample)) == 200
+    assert sample == await sample_payloads(storage, 200)
+    assert sample != await sample_payloads(storage, 200, seed=1)
+    by_session = [sum(b"text of %d-" % number in record for record in sample) for number in range(10)]
+    assert (min(by_session) >= 8, max(by_session) <= 35) == (True, True)
+
+
+async def test_of_a_long_record_the_beginning_is_picked() -> None:
+    storage = InMemoryStorage()
+    await storage.put_session(session_record())
+    await storage.append_messages("s", [message_record("m", text="x" * 100_000)])
+    assert sorted(map(len, await sample_payloads(storage, 10))) == [len(b'{"text":"a session"}'), 32_768]
+
+
+async def test_a_session_deleted_after_it_was_listed_is_passed_over() -> None:
+    class Vanishing(InMemoryStorage):
+        async def find_session(self, session_id: str) -> None:
+            await self.delete_session(session_id)
+
+    storage = Vanishing()
+    await storage.put_session(session_record())
+    assert await sample_payloads(storage, 10) == []

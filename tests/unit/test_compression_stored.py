@@ -121,7 +121,7 @@ async def test_a_dictionary_that_was_changed_is_not_used(
 async def test_a_choice_that_names_no_dictionary_is_damage(choice: JSONValue) -> None:
     base = InMemoryStorage()
     await base.put_memory(MemoryRecord(scope=STORE, key="dictionary", payload=json_payload(choice)))
-    with pytest.raises(CorruptRecordError, match="the choice of a dictionary .*names none"):
+    with pytest.raises(CorruptRecordError, match=r"the choice of a dictionary .*names none"):
         await OptimizedStorageWrapper(base, Optimizer()).save_session("s", {})
 
 
@@ -142,7 +142,12 @@ def test_what_could_not_be_read_again_is_not_compressed(monkeypatch: pytest.Monk
     large, largest = Payload("json", b"0" * 1000), Payload("json", b"0" * 999)
     assert known.compressed(large, TRAINED, 3) is large
     assert known.compressed(largest, TRAINED, 3).tag == f"json{STEP}"
-    assert MAX_CONTENT_BYTES == InMemoryStorage.max_payload_bytes
+    assert InMemoryStorage.max_payload_bytes == MAX_CONTENT_BYTES
+
+
+def test_what_would_not_get_smaller_stays_as_it_is() -> None:
+    short = Payload("json", b'{"a":1}')
+    assert known.compressed(short, TRAINED, 3) is short
 
 
 def test_nobody_may_be_called_as_the_store_calls_itself() -> None:

@@ -1,12 +1,14 @@
 """The package's own optimizer: nothing is lost, and each setting does what its name says."""
 
 import itertools
+import json
 from typing import Any
 
 import attrs
 import pytest
 from hypothesis import given, settings
 
+from luminoracore_sdk.adapters.compression.dictionary import general_dictionary
 from luminoracore_sdk.domain.errors import ConfigurationError, InvalidJSONError
 from luminoracore_sdk.domain.json_value import same_json
 from luminoracore_sdk.optimization import OptimizationConfig, Optimizer
@@ -83,6 +85,8 @@ def test_minify_json_leaves_no_white_space_in_the_text() -> None:
     assert Optimizer().compress_text({"a": [1, 2]}) == '["opt1",{"a":[1,2]}]'
     wide = Optimizer(OptimizationConfig(minify_json=False))
     assert wide.compress_text({"a": [1, 2]}) == '["opt1", {"a": [1, 2]}]'
+    assert Optimizer().compress_text("é\U0001f600") == '["opt1","é\U0001f600"]'
+    assert wide.compress_text("é") == '["opt1", "\\u00e9"]'
 
 
 def test_a_cached_result_is_not_shared_with_callers() -> None:
@@ -105,13 +109,58 @@ def test_what_no_optimizer_made_is_returned_as_it_is() -> None:
     assert Optimizer().expand({"k": 1}) == {"k": 1}
 
 
+FACTS = [{"key": f"fact {number}", "value": "é" * number, "importance": 0.5} for number in range(20)]
+
+
+class Letters:
+    """A token is a letter."""
+
+    def count(self, text: str) -> int:
+        return len(text)
+
+
+@pytest.mark.parametrize("is_compressed", [True, False])
+def test_statistics_compare_with_compact_json_in_utf_8(is_compressed: bool) -> None:
+    optimizer = Optimizer(OptimizationConfig(record_compression=is_compressed))
+    found = optimizer.statistics(FACTS, Letters())
+    plain = json.dumps(FACTS, separators=(",", ":"), ensure_ascii=False)
+    text = optimizer.compress_text(FACTS)
+    assert (found.json_bytes, found.text_bytes) == (len(plain.encode()), len(text.encode()))
+    assert (found.json_tokens, found.text_tokens) == (len(plain), len(text))
+    frame = general_dictionary().compress(plain.encode())
+    assert found.record_bytes == len(frame if is_compressed else text.encode())
+    assert found.text_saving == 1 - len(text.encode()) / len(plain.encode())
+    assert found.record_saving == 1 - found.record_bytes / len(plain.encode())
+    assert found.token_saving == 1 - len(text) / len(plain)
+    assert (found.text_saving > 0.25, found.record_saving > 0.25) == (True, True)
+
+
+def test_statistics_of_what_cannot_get_smaller_say_so() -> None:
+    found = Optimizer().statistics(7)
+    assert (found.json_bytes, found.record_bytes, found.record_saving) == (1, 1, 0)
+    assert (found.text_bytes, found.text_saving) == (len('["opt1",7]'), -9)
+    assert (found.json_tokens, found.text_tokens, found.token_saving) == (None, None, None)
+
+
 def test_nan_is_refused() -> None:
     with pytest.raises(InvalidJSONError):
         Optimizer().compress({"a": float("nan")})
+    with pytest.raises(InvalidJSONError):
+        Optimizer().statistics(float("nan"))
 
 
 @pytest.mark.parametrize(
-    "fields", [{"cache_size": 0}, {"cache_size": "x"}, {"cache_size": True}, {"key_abbreviation": "no"}]
+    "fields",
+    [
+        {"cache_size": 0},
+        {"cache_size": "x"},
+        {"cache_size": True},
+        {"key_abbreviation": "no"},
+        {"record_compression": 1},
+        {"compression_level": 0},
+        {"compression_level": 20},
+        {"compression_level": True},
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(fields))):

@@ -14,9 +14,9 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.values import STORE_OWNER
 
-__all__ = ["choose_dictionary", "chosen_dictionary", "load_dictionaries", "save_dictionary"]
+__all__ = ["STORE_SCOPE", "choose_dictionary", "chosen_dictionary", "load_dictionaries", "save_dictionary"]
 
-_SCOPE = MemoryScope("user", STORE_OWNER)
+STORE_SCOPE = MemoryScope("user", STORE_OWNER)
 _TAG = "zdict"
 _CHOICE = "dictionary"
 
@@ -28,14 +28,14 @@ def _key(dictionary_id: str) -> str:
 async def save_dictionary(storage: SessionStorage, dictionary: Dictionary) -> None:
     """Keep a trained dictionary in a store, for every later reader; nothing is written with it yet."""
     payload = Payload(_TAG, dictionary.data)
-    await storage.put_memory(MemoryRecord(scope=_SCOPE, key=_key(dictionary.id), payload=payload))
+    await storage.put_memory(MemoryRecord(scope=STORE_SCOPE, key=_key(dictionary.id), payload=payload))
     remember(dictionary)
 
 
 async def choose_dictionary(storage: SessionStorage, dictionary_id: str) -> None:
     """Let storages that are opened from now on write with a dictionary that is in the store, or packaged."""
     payload = JsonCodec().encode({"id": dictionary_id})
-    await storage.put_memory(MemoryRecord(scope=_SCOPE, key=_CHOICE, payload=payload))
+    await storage.put_memory(MemoryRecord(scope=STORE_SCOPE, key=_CHOICE, payload=payload))
 
 
 async def chosen_dictionary(storage: SessionStorage) -> Dictionary:
@@ -44,7 +44,7 @@ async def chosen_dictionary(storage: SessionStorage) -> Dictionary:
     Raises:
         CorruptRecordError: The record that says it is damaged, or its dictionary is gone or damaged.
     """
-    record = await storage.find_memory(_SCOPE, _CHOICE)
+    record = await storage.find_memory(STORE_SCOPE, _CHOICE)
     if record is None:
         return general_dictionary()
     where = f"the choice of a dictionary ({_CHOICE!a} of {STORE_OWNER!a})"
@@ -76,7 +76,7 @@ async def _load(storage: SessionStorage, dictionary_id: str) -> None:
     if find_known(dictionary_id) is not None:
         return
     key = _key(dictionary_id)
-    record = await storage.find_memory(_SCOPE, key)
+    record = await storage.find_memory(STORE_SCOPE, key)
     if record is None:
         return
     dictionary = Dictionary(record.payload.data)

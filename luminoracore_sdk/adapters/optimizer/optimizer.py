@@ -7,8 +7,11 @@ from typing import Any
 import attrs
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.adapters.compression.dictionary import LEVEL
+from luminoracore_sdk.adapters.compression.dictionary import LEVEL, general_dictionary
 from luminoracore_sdk.adapters.optimizer.notation import MARK, REPEAT, TABLE, expand, write_key
+from luminoracore_sdk.adapters.optimizer.statistics import OptimizationStatistics
+from luminoracore_sdk.application.ports.records import Payload
+from luminoracore_sdk.application.ports.token_counter import TokenCounter
 from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.domain.json_value import check_json, copy_json
 
@@ -42,7 +45,7 @@ class OptimizationConfig:
     Attributes:
         key_abbreviation: Write well-known keys (content, timestamp, metadata …) as one or two letters.
         compact_format: Write a list of objects with the same keys as a table: keys once, then rows.
-        minify_json: ``compress_text`` writes no white space.
+        minify_json: ``compress_text`` writes UTF-8 without white space, not ASCII with spaces.
         deduplicate_memory: Write an item of a list that occurred before in it as a reference.
         cache_enabled: Keep the newest results of ``compress`` of whole values.
         cache_size: How many.
@@ -97,13 +100,41 @@ class Optimizer:
         return data
 
     def compress_text(self, data: Any) -> str:
-        """Return ``compress(data)`` as JSON text."""
-        separators = (",", ":") if self.config.minify_json else (", ", ": ")
-        return json.dumps(self.compress(data), separators=separators, allow_nan=False)
+        """Return ``compress(data)`` as JSON text: UTF-8 and no white space, or as ``json.dumps`` has it."""
+        small = self.compress(data)
+        if self.config.minify_json:
+            return self._codec.encode(small).data.decode()
+        return json.dumps(small, allow_nan=False)
 
     def expand_text(self, text: str) -> Any:
         """Return what ``compress_text`` was given."""
         return self.expand(json.loads(text))
+
+    def statistics(self, data: Any, tokens: TokenCounter | None = None) -> OptimizationStatistics:
+        """Return the sizes of a value as JSON and as this optimizer writes it.
+
+        Args:
+            data: Any JSON value.
+            tokens: Counts tokens; None: they are not counted.
+        Raises:
+            InvalidJSONError: ``data`` is not a JSON value.
+        """
+        plain = self._codec.encode(data, where="data")
+        text = self.compress_text(data)
+        counts = {}
+        if tokens is not None:
+            counts = {"json_tokens": tokens.count(plain.data.decode()), "text_tokens": tokens.count(text)}
+        return OptimizationStatistics(
+            json_bytes=len(plain.data),
+            text_bytes=len(text.encode()),
+            record_bytes=min(len(plain.data), self._record_bytes(plain, data)),
+            **counts,
+        )
+
+    def _record_bytes(self, plain: Payload, data: Any) -> int:
+        if self.config.record_compression:
+            return len(general_dictionary().compress(plain.data, self.config.compression_level))
+        return len(self._codec.encode(self.compress(data)).data)
 
     def _identity(self, value: Any) -> bytes:
         return self._codec.encode(value).data

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from luminoracore_sdk.adapters.storage.mongodb_base import MongoDBBase
+from luminoracore_sdk.adapters.storage.recoding import RecodingBase
+from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -10,6 +12,7 @@ from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
     Page,
+    Payload,
     Purged,
     SessionQuery,
     SessionRecord,
@@ -19,7 +22,7 @@ from luminoracore_sdk.domain.errors import PayloadTooLargeError
 __all__ = ["MongoDBStorage"]
 
 
-class MongoDBStorage(MongoDBBase):
+class MongoDBStorage(MongoDBBase, RecodingBase):
     """Keeps everything in four collections of one MongoDB database, version 5.0 or newer.
 
     A standalone server gives the same guarantees as a replica set. No call needs a transaction: an append
@@ -33,9 +36,12 @@ class MongoDBStorage(MongoDBBase):
     recognised by its ids. Everything is read from the primary.
 
     A document has at most 16 MB: so has one batch, all its messages together (``PayloadTooLargeError``),
-    but not a history. When a call is cancelled, a write that was sent is given up to a second to end.
-    motor's threads cannot be interrupted: if the server does not answer, such a thread, and its
-    connection, is busy until ``timeout``; with ``driver="pymongo"`` the connection is closed at once.
+    but not a history. Recoding that would make a batch larger raises the same and leaves that batch as it
+    was; messages of other batches may have been recoded by then.
+
+    When a call is cancelled, a write that was sent is given up to a second to end. motor's threads cannot
+    be interrupted: if the server does not answer, such a thread, and its connection, is busy until
+    ``timeout``; with ``driver="pymongo"`` the connection is closed at once.
 
     Belongs to the event loop it was opened on. Needs the ``mongodb`` extra.
 
@@ -126,3 +132,16 @@ class MongoDBStorage(MongoDBBase):
         while (removed := await self._write(step())) is not None:
             sessions, memories = sessions + removed.sessions, memories + removed.memories
         return Purged(sessions=sessions, memories=memories)
+
+    # -- other forms -----------------------------------------------------------------------------
+
+    async def _recode_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        return await self._write(self._store.recoding.session(session_id, old, new, now_us))
+
+    async def _recode_messages(self, session_id: str, changes: Sequence[PayloadChange], now_us: int) -> int:
+        return await self._write(self._store.recoding.messages(session_id, changes, now_us))
+
+    async def _recode_memory(
+        self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int
+    ) -> bool:
+        return await self._write(self._store.recoding.memory(scope, key, old, new, now_us))

@@ -28,8 +28,11 @@ __all__ = [
     "batch_document",
     "batch_records",
     "damaged",
+    "live",
     "memory_record",
+    "readable",
     "stored",
+    "stored_payload",
 ]
 
 
@@ -74,7 +77,7 @@ class Header:
     @classmethod
     def of(cls, document: Document) -> Self:
         """Read a header with ``newest``: a list of the newest batch of the open history, or of none."""
-        with _readable(f"session {document['_id']!a}"):
+        with readable(f"session {document['_id']!a}"):
             segments = list(_segments(document))
             last = segments[-1].last
             appended_at_us = document["newest"][0]["at"] if document["newest"] else document["updated"]
@@ -87,7 +90,7 @@ class Header:
                 updated_at_us=max(document["updated"], appended_at_us),
                 version=document["version"],
                 last_position=last,
-                payload=_payload(document) if "payload" in document else None,
+                payload=stored_payload(document) if "payload" in document else None,
             )
             return cls(
                 inc=document["inc"],
@@ -160,14 +163,14 @@ def batch_records(session_id: str, batch: Document) -> list[MessageRecord]:
     """Return the messages of a batch; none of one that a truncation has emptied."""
     if batch.get("items") == []:
         return []
-    with _readable(f"messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"):
+    with readable(f"messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"):
         return [
             MessageRecord(
                 position=position,
                 message_id=message_id,
                 role=item["role"],
                 created_at_us=item["created"],
-                payload=_payload(item),
+                payload=stored_payload(item),
             )
             for position, (message_id, item) in enumerate(
                 zip(batch["ids"], batch["items"], strict=True), start=batch["first"]
@@ -177,7 +180,7 @@ def batch_records(session_id: str, batch: Document) -> list[MessageRecord]:
 
 def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
     """Return the memory of a document."""
-    with _readable(f"memory {document.get('key')!a} of {scope.kind} {scope.owner_id!a}"):
+    with readable(f"memory {document.get('key')!a} of {scope.kind} {scope.owner_id!a}"):
         return MemoryRecord(
             scope=scope,
             key=document["key"],
@@ -185,8 +188,13 @@ def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
             retention=document["retention"],
             created_at_us=document["created"],
             updated_at_us=document["updated"],
-            payload=_payload(document),
+            payload=stored_payload(document),
         )
+
+
+def live(now_us: int) -> Document:
+    """Match what has not expired; what never does has no ``expires``."""
+    return {"expires": {"$not": {"$lte": now_us}}}
 
 
 def stored(payload: Payload) -> Document:
@@ -200,7 +208,8 @@ def stored(payload: Payload) -> Document:
     return {"tag": payload.tag, "payload": data}
 
 
-def _payload(document: Document) -> Payload:
+def stored_payload(document: Document) -> Payload:
+    """Return the payload of a document; call it in ``readable``."""
     data = document["payload"]
     if isinstance(data, str):
         data = data.encode()
@@ -215,7 +224,8 @@ def damaged(key: str, reason: str) -> CorruptRecordError:
 
 
 @contextmanager
-def _readable(key: str) -> Iterator[None]:
+def readable(key: str) -> Iterator[None]:
+    """Raise what reading a document of another shape raises as ``CorruptRecordError``."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError) as exc:

@@ -35,8 +35,6 @@ Driver = Literal["motor", "pymongo"]
 _LEAVE = 1.0
 """Seconds for each step of closing a client that waits for a server."""
 
-_SCHEMES = ("mongodb", "mongodb+srv")
-
 
 class _PlainNumber(TypeDecoder):
     """Makes an int of what the driver reads as a kind of its own, which should not leave the backend."""
@@ -93,10 +91,12 @@ class Collection:
                 cursor = await cursor
             return cast("list[Document]", await cursor.to_list(None))
 
-    async def aggregate_in_parts(self, size: int, *stages: Document) -> AsyncIterator[list[Document]]:
-        """Yield what a pipeline gives, so many documents at a time."""
+    async def aggregate_in_parts(
+        self, size: int, *stages: Document, **options: Any
+    ) -> AsyncIterator[list[Document]]:
+        """Yield what a pipeline gives, so many documents at a time; options are the command's."""
         with translated(write=False):
-            cursor = self._raw.aggregate(list(stages), batchSize=size)
+            cursor = self._raw.aggregate(list(stages), batchSize=size, **options)
             if inspect.isawaitable(cursor):
                 cursor = await cursor
         while True:
@@ -284,7 +284,7 @@ def check_url(url: str) -> str | None:
     """
     try:
         parts = urlsplit(url)
-        if parts.scheme not in _SCHEMES:
+        if parts.scheme not in ("mongodb", "mongodb+srv"):
             raise ConfigurationError("a MongoDB URL begins with mongodb:// or mongodb+srv://")
         if parts.scheme == "mongodb":  # the other is looked up in the name service
             parse_uri(url)

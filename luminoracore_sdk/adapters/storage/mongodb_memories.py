@@ -3,7 +3,7 @@
 import attrs
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage.mongodb_documents import memory_record, stored
+from luminoracore_sdk.adapters.storage.mongodb_documents import live, memory_record, stored
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, DuplicateKey, after_write
 from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
@@ -23,7 +23,7 @@ class Memories:
 
     async def put(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
         """Create or replace a memory, then let go of what is too many."""
-        owner = await self._owner(record.scope, now_us)
+        owner = await self.owner(record.scope, now_us)
         if owner is None:
             raise SessionNotFoundError(record.scope.owner_id, backend=BACKEND)
         place: Document = {"owner": owner, "key": record.key}
@@ -43,41 +43,41 @@ class Memories:
 
     async def find(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
         """Return one memory, or None."""
-        owner = await self._owner(scope, now_us)
+        owner = await self.owner(scope, now_us)
         if owner is None:
             return None
-        found = await self._store.memories.find_one({"owner": owner, "key": key, **_live(now_us)})
+        found = await self._store.memories.find_one({"owner": owner, "key": key, **live(now_us)})
         return memory_record(scope, found) if found else None
 
     async def list(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
         """Return the memories of a scope, by time of creation, then key."""
-        owner = await self._owner(scope, now_us)
+        owner = await self.owner(scope, now_us)
         if owner is None:
             return []
         found = await self._store.memories.find(
-            {"owner": owner, **_live(now_us)}, order=[("created", 1), ("key", 1)]
+            {"owner": owner, **live(now_us)}, order=[("created", 1), ("key", 1)]
         )
         return [memory_record(scope, document) for document in found]
 
     async def delete(self, scope: MemoryScope, key: str, now_us: int) -> bool:
         """Delete one memory; False: there was none."""
-        owner = await self._owner(scope, now_us)
+        owner = await self.owner(scope, now_us)
         if owner is None:
             return False
-        return await self._store.memories.delete({"owner": owner, "key": key, **_live(now_us)}) > 0
+        return await self._store.memories.delete({"owner": owner, "key": key, **live(now_us)}) > 0
 
     async def clear(self, scope: MemoryScope, now_us: int) -> int:
         """Delete every memory of a scope; returns how many were there."""
-        owner = await self._owner(scope, now_us)
+        owner = await self.owner(scope, now_us)
         if owner is None:
             return 0
-        return await self._store.memories.delete({"owner": owner, **_live(now_us)})
+        return await self._store.memories.delete({"owner": owner, **live(now_us)})
 
-    async def _owner(self, scope: MemoryScope, now_us: int) -> str | ObjectId | None:
+    async def owner(self, scope: MemoryScope, now_us: int) -> str | ObjectId | None:
         """Return what the memories of a scope hang on; None: the session is not there."""
         if scope.kind == "user":
             return scope.owner_id
-        where: Document = {"_id": scope.owner_id, **_live(now_us)}
+        where: Document = {"_id": scope.owner_id, **live(now_us)}
         header = await self._store.sessions.find_one(where, {"inc": 1})
         return header["inc"] if header else None
 
@@ -99,10 +99,6 @@ class Memories:
             await self._store.memories.delete({"$and": [others, {"$or": worse}]})
 
 
-def _live(now_us: int) -> Document:
-    return {"expires": {"$not": {"$lte": now_us}}}
-
-
 def _change(record: MemoryRecord, now_us: int) -> list[Document]:
     """Return what a put makes of a memory, or of nothing."""
     kept: Document = {
@@ -112,6 +108,7 @@ def _change(record: MemoryRecord, now_us: int) -> list[Document]:
     if record.scope.kind == "session":
         given["s"] = record.scope.owner_id  # for people, and for the sweep
     change: Document = {name: {"$literal": value} for name, value in given.items()}
+    change["form"] = {"$add": [{"$ifNull": ["$form", 0]}, 1]}  # see mongodb_recoding
     change["created"] = {"$cond": [kept, "$created", record.created_at_us or now_us]}
     change["expires"] = "$$REMOVE" if record.expires_at_us is None else record.expires_at_us
     return [{"$set": change}]

@@ -9,6 +9,9 @@
   once. Both begin with ``inc``, and every command names it, so that the collection can be sharded by it.
 - ``memories``: one document a memory; ``owner`` is a user's id (text) or a session's ``inc`` (ObjectId).
 - ``meta``: the version.
+
+``form``, in the first three, counts how often payloads in the document have been recoded, and in a memory how
+often it was put too; see ``mongodb_recoding``.
 """
 
 from contextlib import suppress

@@ -6,7 +6,7 @@ from typing import cast
 import attrs
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage.mongodb_documents import Header, stored
+from luminoracore_sdk.adapters.storage.mongodb_documents import Header, live, stored
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, DuplicateKey
 from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
@@ -147,7 +147,7 @@ class Sessions:
 
     async def delete(self, session_id: str, now_us: int) -> bool:
         """Delete a session: with its header it is gone, the rest is tidied up behind it."""
-        where = {"_id": session_id, **_live(now_us)}
+        where = {"_id": session_id, **live(now_us)}
         gone = await self._store.sessions.find_and_delete(where, {"inc": 1})
         if gone is None:
             return False
@@ -158,7 +158,7 @@ class Sessions:
         """Return one page; each header's newest batch is looked up by its index."""
         direction = -1 if query.newest_first else 1
         documents = await self._store.sessions.aggregate(
-            {"$match": {**_live(now_us), **_filter(query)}},
+            {"$match": {**live(now_us), **_filter(query)}},
             {"$sort": {"created": direction, "_id": direction}},
             {"$limit": query.limit + 1},
             _WITHOUT_PAYLOAD,
@@ -177,11 +177,6 @@ def _given(record: SessionRecord) -> Document:
         "ttl": record.ttl_us,
         **stored(cast("Payload", record.payload)),
     }
-
-
-def _live(now_us: int) -> Document:
-    """Match what has not expired; a session without a ttl has no ``expires``."""
-    return {"expires": {"$not": {"$lte": now_us}}}
 
 
 def _filter(query: SessionQuery) -> Document:

@@ -6,6 +6,7 @@ from luminoracore_sdk.adapters.storage.mongodb_append import Appends
 from luminoracore_sdk.adapters.storage.mongodb_driver import Connection
 from luminoracore_sdk.adapters.storage.mongodb_memories import Memories
 from luminoracore_sdk.adapters.storage.mongodb_messages import Messages
+from luminoracore_sdk.adapters.storage.mongodb_recoding import Recoding
 from luminoracore_sdk.adapters.storage.mongodb_schema import collections, prepare, stored_version
 from luminoracore_sdk.adapters.storage.mongodb_sessions import Sessions
 from luminoracore_sdk.adapters.storage.mongodb_sweep import purge
@@ -32,6 +33,7 @@ class Store:
         self.messages = Messages(self._collections, self.sessions)
         self.appends = Appends(self._collections, self.sessions, patience=patience)
         self.memories = Memories(self._collections)
+        self.recoding = Recoding(self._collections, self.sessions, self.memories)
 
     async def prepare(self) -> None:
         """Make the indexes of a new store, or check the version of one that is there."""

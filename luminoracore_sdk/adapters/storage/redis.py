@@ -9,7 +9,8 @@ import attrs
 from luminoracore_sdk.adapters.storage.base import is_live, replay_receipt
 from luminoracore_sdk.adapters.storage.redis_keys import bounds, memory_entry, stamp, unstamp
 from luminoracore_sdk.adapters.storage.redis_listing import IndexRange, entries, grown
-from luminoracore_sdk.adapters.storage.redis_memories import RedisMemories, place
+from luminoracore_sdk.adapters.storage.redis_memories import place
+from luminoracore_sdk.adapters.storage.redis_recoding import RedisRecoding
 from luminoracore_sdk.adapters.storage.redis_records import (
     HEADER,
     HEADER_WITH_PAYLOAD,
@@ -39,13 +40,13 @@ _ATTEMPTS = 3  # to read a long history in parts while others cut it
 _PURGED_AT_ONCE = 1000  # of all buckets together, or ten of each
 
 
-class RedisStorage(RedisMemories):
+class RedisStorage(RedisRecoding):
     """Keeps everything on a Redis server, a Redis Cluster, or a master that sentinels watch.
 
     Every write is one call of one script: all or nothing, also on a cluster, at the same cost whatever
-    the history holds. Reads go to the master. How long an acknowledged write lasts is the server's to
-    say (``appendonly``, ``appendfsync``, replicas); it must not evict keys (``maxmemory-policy
-    noeviction``).
+    the history holds; a large batch to recode is divided. Reads go to the master. How long an
+    acknowledged write lasts is the server's to say (``appendonly``, ``appendfsync``, replicas); it must
+    not evict keys (``maxmemory-policy noeviction``).
 
     Belongs to the event loop it was opened on. Needs the ``redis`` extra, and Redis 6.2 or newer, or Valkey.
 

@@ -13,7 +13,7 @@ import attrs
 
 __all__ = ["Script", "script"]
 
-_ON_MEMORIES = frozenset({"put_memory", "delete_memory", "clear_memories", "purge_memory"})
+_ON_MEMORIES = frozenset({"put_memory", "recode_memory", "delete_memory", "clear_memories", "purge_memory"})
 
 
 @attrs.frozen

@@ -18,6 +18,7 @@ from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
+from tests.support.recoding import NEW, to_new
 
 _EXPLAINED = ("find", "aggregate", "update", "delete", "findAndModify")
 _SESSION_FIELDS = ("lsid", "$db", "$clusterTime", "txnNumber", "writeConcern", "$readPreference")
@@ -53,6 +54,16 @@ def stages(plan: object) -> Iterator[dict[str, Any]]:
             yield from stages(value)
 
 
+async def recode(storage: MongoDBStorage, session_id: str) -> None:
+    """Replace the payloads of a session and of all its messages."""
+    header = await storage.find_session(session_id)
+    assert header is not None
+    assert header.payload is not None
+    assert await storage.recode_session(session_id, old=header.payload, new=NEW) is True
+    changes = to_new(await storage.read_messages(session_id, MessageRange()))
+    assert await storage.recode_messages(session_id, changes) == len(changes)
+
+
 async def use_everything(storage: MongoDBStorage, place: MongoPlace) -> None:
     """Make every call, in the forms that lead to different commands."""
     await storage.put_session(session_record("s", user_id="u", tags=("t",)), expected_version=0)
@@ -65,6 +76,7 @@ async def use_everything(storage: MongoDBStorage, place: MongoPlace) -> None:
     await storage.append_messages("s", message_records(5, prefix="late"))
     for span in (MessageRange(), MessageRange(after=4, limit=3), MessageRange(limit=2, newest=True)):
         await storage.read_messages("s", span)
+    await recode(storage, "s")
     for query in (SessionQuery(), SessionQuery(newest_first=True, cursor=(place.clock.now_us, "z"))):
         for user_id in (None, "u"):
             for tag in (None, "t"):
@@ -73,7 +85,9 @@ async def use_everything(storage: MongoDBStorage, place: MongoPlace) -> None:
     for scope in (MemoryScope("session", "s"), MemoryScope("user", "u")):
         await storage.put_memory(memory_record("k", kind=scope.kind, owner=scope.owner_id), max_entries=1)
         await storage.put_memory(memory_record("k2", kind=scope.kind, owner=scope.owner_id), max_entries=1)
-        await storage.find_memory(scope, "k")
+        found = await storage.find_memory(scope, "k2")
+        assert found is not None
+        assert await storage.recode_memory(scope, "k2", old=found.payload, new=NEW) is True
         await storage.list_memories(scope)
         await storage.delete_memory(scope, "k")
         await storage.clear_memories(scope)

@@ -15,11 +15,13 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.builders import (
+    json_payload,
     memory_record,
     message_record,
     message_records,
     session_record,
 )
+from tests.support.recoding import NEW, to_new
 from tests.support.servers.valkey import ValkeyServer
 
 _KINDS = ("session", "messages", "ids", "memories", "retention")
@@ -34,6 +36,19 @@ def calls(server: ValkeyServer) -> dict[str, int]:
     return {name: count for name, count in counted.items() if name not in own}
 
 
+async def recode(storage: RedisStorage, name: str) -> None:
+    """Replace the payloads of a session, of its messages and of the memory ``l``."""
+    header = await storage.find_session(name)
+    memory = await storage.find_memory(MemoryScope("session", name), "l")
+    assert header is not None
+    assert header.payload is not None
+    assert memory is not None
+    changes = to_new(await storage.read_messages(name, MessageRange()))
+    assert await storage.recode_session(name, old=header.payload, new=NEW) is True
+    assert await storage.recode_messages(name, changes) == len(changes)
+    assert await storage.recode_memory(memory.scope, "l", old=memory.payload, new=NEW) is True
+
+
 async def every_call(storage: RedisStorage, clock: ManualClock) -> None:
     """Use every primitive, with ttl and without."""
     for name, ttl_us in (("a", None), ("b", 10_000_000)):
@@ -45,6 +60,7 @@ async def every_call(storage: RedisStorage, clock: ManualClock) -> None:
         await storage.put_memory(memory_record("l", owner=name), max_entries=1)
         await storage.find_memory(MemoryScope("session", name), "l")
         await storage.list_memories(MemoryScope("session", name))
+        await recode(storage, name)
         await storage.delete_memory(MemoryScope("session", name), "l")
         await storage.clear_memories(MemoryScope("session", name))
         await storage.find_session(name)
@@ -83,11 +99,21 @@ async def test_every_write_is_one_call_of_a_script(
 ) -> None:
     scope = MemoryScope("session", "s")
     record = session_record(user_id="u", tags=("t",), ttl_us=10**12)
+    session_payload = json_payload({"text": "a session"})
+    changes = to_new(
+        [
+            attrs.evolve(message, position=position)
+            for position, message in enumerate(message_records(5), start=1)
+        ]
+    )
     writes: dict[str, Callable[[], Awaitable[object]]] = {
         "put": lambda: storage.put_session(record),
         "append": lambda: storage.append_messages("s", message_records(5)),
+        "recode messages": lambda: storage.recode_messages("s", changes),
         "truncate": lambda: storage.truncate_messages("s", after=1),
         "put memory": lambda: storage.put_memory(memory_record("k", expires_at_us=10**17), max_entries=1),
+        "recode": lambda: storage.recode_session("s", old=session_payload, new=NEW),
+        "recode memory": lambda: storage.recode_memory(scope, "k", old=memory_record("k").payload, new=NEW),
         "delete memory": lambda: storage.delete_memory(scope, "k"),
         "clear": lambda: storage.clear_memories(scope),
         "delete": lambda: storage.delete_session("s"),

@@ -16,6 +16,16 @@ local function split(text)
   end
 end
 
+-- Where a record goes on behind so many fields, each ended by NUL; nil if it has fewer.
+local function behind(record, fields)
+  local at = 0
+  for _ = 1, fields do
+    at = string.find(record, NUL, at + 1, true)
+    if not at then return nil end
+  end
+  return at + 1
+end
+
 -- Lua's stack has room for some thousand arguments only.
 local function in_parts(command, key, list)
   for from = 1, #list, 500 do

@@ -7,7 +7,10 @@ local function read_memory(key)
   local record = redis.call('HGET', memories, key)
   if not record then return nil end
   local expires = string.sub(record, 35, 35) == NUL and '' or string.sub(record, 35, 50)
-  return {created = string.sub(record, 1, 16), updated = string.sub(record, 18, 33), expires = expires}
+  return {
+    record = record, created = string.sub(record, 1, 16), updated = string.sub(record, 18, 33),
+    expires = expires,
+  }
 end
 
 local function is_over(expires, now)

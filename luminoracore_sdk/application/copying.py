@@ -19,8 +19,9 @@ from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
     PayloadTooLargeError,
     SessionNotFoundError,
+    ValidationError,
 )
-from luminoracore_sdk.domain.values import to_microseconds
+from luminoracore_sdk.domain.values import STORE_OWNER, to_microseconds
 
 __all__ = ["Copied", "Outcome", "StoreCopy"]
 
@@ -116,8 +117,11 @@ class StoreCopy:
 
         Raises:
             ConfigurationError: Source and target are the same store, and what differs is to be deleted.
+            ValidationError: The user is the name under which a store keeps its own.
             StorageError: One of the stores cannot be used; what was copied stays.
         """
+        if query.user_id == STORE_OWNER:  # dictionaries and checks of keys are each store's own
+            raise ValidationError(f"{STORE_OWNER!r} is no user: what a store keeps for itself is not copied")
         if self._overwrite and self._writes:
             await self._refuse_itself()
         users: set[str] = set()

@@ -99,10 +99,19 @@ async def test_a_dictionary_that_is_gone_is_told_by_the_record_that_needs_it(
     await filled(base)
     await base.delete_memory(STORE, f"dictionary:{TRAINED.id}")
     forget(monkeypatch)
-    with pytest.raises(UnreadablePayloadError, match=f"session 's' .*dictionary '{TRAINED.id}'"):
+    with pytest.raises(UnreadablePayloadError, match=rf"session 's' .*dictionary '{TRAINED.id}'"):
         await base.load_session("s")
     with pytest.raises(CorruptRecordError, match=f"there is no dictionary '{TRAINED.id}'"):
         await OptimizedStorageWrapper(base, Optimizer()).open()
+
+
+@pytest.mark.parametrize("name", ["x" * 600, "a b", "G1", ""], ids=len)
+async def test_a_name_that_no_dictionary_has_is_told_by_the_record_too(name: str) -> None:
+    base = InMemoryStorage()
+    record = session_record()
+    await base.put_session(attrs.evolve(record, payload=Payload(f"json+zstd:{name}", b"x")))
+    with pytest.raises(UnreadablePayloadError, match=r"session 's' .* is not in this store"):
+        await base.load_session("s")
 
 
 @pytest.mark.parametrize("payload", [Payload("zdict", b"other"), Payload("json", TRAINED.data)])

@@ -4,6 +4,7 @@ They are kept as user memories of a reserved owner, which every backend has and 
 sessions shows. One record says which dictionary new records are written with.
 """
 
+import re
 from collections.abc import Iterable
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
@@ -18,6 +19,7 @@ __all__ = ["STORE_SCOPE", "choose_dictionary", "chosen_dictionary", "load_dictio
 
 STORE_SCOPE = MemoryScope("user", STORE_OWNER)
 _TAG = "zdict"
+_IDS = re.compile("[0-9a-z]{1,16}")
 _CHOICE = "dictionary"
 
 
@@ -73,7 +75,7 @@ async def load_dictionaries(storage: SessionStorage, tags: Iterable[str]) -> Non
 
 
 async def _load(storage: SessionStorage, dictionary_id: str) -> None:
-    if find_known(dictionary_id) is not None:
+    if find_known(dictionary_id) is not None or not _IDS.fullmatch(dictionary_id):
         return
     key = _key(dictionary_id)
     record = await storage.find_memory(STORE_SCOPE, key)

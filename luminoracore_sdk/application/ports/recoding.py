@@ -44,8 +44,8 @@ class RecodingStorage(Protocol):
     ``new`` says the same as ``old`` is up to the caller. Readers and writers meanwhile see the one or
     the other, whole; a call that failed or was cancelled may be repeated.
 
-    Every method may raise ``PayloadTooLargeError`` for ``new`` (nothing of that record was changed), and what every
-    method of ``SessionStorage`` may raise.
+    Every method may raise ``PayloadTooLargeError`` for ``new`` (nothing of that record was changed), and
+    what every method of ``SessionStorage`` may raise.
     """
 
     async def recode_session(self, session_id: str, *, old: Payload, new: Payload) -> bool:

@@ -17,7 +17,9 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import (
     PayloadTooLargeError,
     StorageUnavailableError,
+    ValidationError,
 )
+from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import CancelAt, ManualClock
 from luminoracore_sdk.testing.builders import session_record
@@ -137,3 +139,8 @@ async def test_a_copy_cancelled_at_any_step_is_completed_by_the_next_one(
         assert all(one.is_equal for one in await copied(target=target))
         assert await contents(target) == await contents(source)
     assert step > 10
+
+
+async def test_what_a_store_keeps_for_itself_is_not_copied(copied: Copy) -> None:
+    with pytest.raises(ValidationError, match="is no user"):
+        await copied(SessionQuery(user_id=STORE_OWNER))

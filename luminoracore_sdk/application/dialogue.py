@@ -92,7 +92,9 @@ class Dialogue:
         history, remembered = await self._history(session), await self._remembered(session)
         return Turn(
             question=question,
-            prompt=build_prompt(session, history, remembered, question, self.tools.tokens),
+            prompt=build_prompt(
+                session, history, remembered, question, self.tools.tokens, self.tools.notations
+            ),
             provider=lambda: self.providers.lease(session),
             timeout_seconds=min(session.config.timeout, session.config.ttl or session.config.timeout),
             parameters=generation_parameters(defaults, temperature, max_tokens, extra),

@@ -34,7 +34,7 @@ class MemoryManager:
 
     Reads of an unknown session or key return nothing (None, an empty list, False). An id may be used
     without being created first. The storage is the truth; a mirror (Core's MemorySystem) gets every
-    change as well, and its failure is logged and changes nothing.
+    change as well, and is read back; its failure is logged and changes nothing.
 
     Args:
         storage: Where they are kept.
@@ -144,7 +144,10 @@ class MemoryManager:
     async def get_memory(self, session_id: str, key: str) -> JSONValue:
         """Return a value, equal to what was stored, or None."""
         entry = await self._find(session_id, key)
-        return None if entry is None else entry.value
+        if entry is None:
+            return None
+        await self._mirror.refresh(session_id, entry)
+        return entry.value
 
     async def get_memory_info(self, session_id: str, key: str) -> JSONObject | None:
         """Return what is known of a memory besides its value, or None.

@@ -7,7 +7,7 @@ from typing import TypeVar
 import attrs
 
 from luminoracore_sdk.application.ports.memory_system import MemorySystem
-from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.json_value import JSONObject, same_json
 from luminoracore_sdk.domain.memory import MemoryEntry
 
 __all__ = ["Mirror"]
@@ -35,16 +35,31 @@ class Mirror:
     async def remember(self, session_id: str, entry: MemoryEntry) -> None:
         """Tell it what was stored."""
         if self.system is not None:
-            await _tell(self.system.remember(session_id, entry.category, entry.key, entry.value))
+            await _tell(self.system.remember(session_id, entry.category.value, entry.key, entry.value))
+
+    async def refresh(self, session_id: str, entry: MemoryEntry) -> None:
+        """Read an entry back, and tell it again where the system has another value or none.
+
+        So it is after a restart, where the system kept nothing, and after a write of another process.
+        """
+        if self.system is not None and await _tell(_holds(self.system, session_id, entry)) is False:
+            await self.remember(session_id, entry)
 
     async def forget(self, session_id: str, entry: MemoryEntry) -> None:
         """Tell it what was deleted."""
         if self.system is not None:
-            await _tell(self.system.forget(session_id, entry.category, entry.key))
+            await _tell(self.system.forget(session_id, entry.category.value, entry.key))
 
     async def stats(self, session_id: str) -> JSONObject | None:
         """Return its own figures; None when it has none."""
         return None if self.system is None else await _tell(self.system.stats(session_id))
+
+
+async def _holds(system: MemorySystem, session_id: str, entry: MemoryEntry) -> bool:
+    try:
+        return same_json(await system.recall(session_id, entry.category.value, entry.key), entry.value)
+    except LookupError:
+        return False
 
 
 async def _tell(call: Awaitable[T]) -> T | None:

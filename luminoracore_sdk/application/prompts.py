@@ -1,21 +1,30 @@
 """What the provider is told: one system message, the window of history, the new message."""
 
-import json
 from collections.abc import Sequence
 
+from luminoracore_sdk.application.ports.notation import Notation
 from luminoracore_sdk.application.ports.token_counter import TokenCounter
+from luminoracore_sdk.application.prompts_json import compact_json
 from luminoracore_sdk.domain.chat import ChatMessage
 from luminoracore_sdk.domain.context import select_window
-from luminoracore_sdk.domain.json_value import JSONValue
-from luminoracore_sdk.domain.memory import MemoryEntry
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
 
-__all__ = ["build_prompt", "render_memory"]
+__all__ = ["build_prompt", "render_data", "render_memory"]
 
 _TOKENS_AROUND_A_MESSAGE = 4
 """Role and separators; the figure of OpenAI's cookbook for its chat format, rounded up."""
+
+_HEADINGS = {
+    MemoryCategory.FACT: "What you remember",
+    MemoryCategory.TOPIC: "Topics you remember",
+    MemoryCategory.PREFERENCE: "Preferences you remember",
+    MemoryCategory.CONTEXT: "Context you remember",
+    MemoryCategory.EMOTION: "Emotions you remember",
+}
 
 
 def build_prompt(
@@ -24,15 +33,15 @@ def build_prompt(
     remembered: Sequence[MemoryEntry],
     question: Message,
     tokens: TokenCounter,
+    notations: Sequence[Notation],
 ) -> list[ChatMessage]:
     """Return the prompt of one turn, in order.
 
     The system message is left out when it would be empty. History is left out, oldest first and in
     whole groups, until everything fits ``context_window_size``; system message and question stay.
     """
-    system = system_prompt(session.personality)
-    if remembered:
-        system = f"{system}\n\n{render_memory(remembered)}".strip()
+    parts = (system_prompt(session.personality), render_memory(remembered, tokens, notations))
+    system = "\n\n".join(filter(None, parts))
     prompt = [ChatMessage("system", system)] if system else []
     new = ChatMessage(question.role.value, question.content, question.metadata)
     taken = sum(_cost(message.content, tokens) for message in (*prompt, new))
@@ -47,15 +56,64 @@ def build_prompt(
     return prompt
 
 
-def render_memory(entries: Sequence[MemoryEntry]) -> str:
-    """Return what is remembered as text for a system message: a line for each entry."""
-    lines = (f"- {entry.key}: {_as_text(entry.value)}" for entry in entries)
-    return "What you remember:\n" + "\n".join(lines)
+def render_memory(entries: Sequence[MemoryEntry], tokens: TokenCounter, notations: Sequence[Notation]) -> str:
+    """Return what is remembered as text for a system message; empty for no entries.
+
+    Each category stands under its own heading, in its own notation; entries whose values are objects may
+    stand under a second one. Importance and times stay out: they decide whether an entry is recalled,
+    not what it says.
+
+    Args:
+        entries: Of one session, so that no two have one key; otherwise their order is kept.
+        tokens: Decides between the notations.
+        notations: The most readable one first.
+    """
+    groups = {
+        category: {entry.key: entry.value for entry in entries if entry.category is category}
+        for category in MemoryCategory
+    }
+    return "\n\n".join(
+        _render_group(group, tokens, notations, _HEADINGS[category])
+        for category, group in groups.items()
+        if group
+    )
 
 
-def _as_text(value: JSONValue) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _render_group(
+    group: JSONObject, tokens: TokenCounter, notations: Sequence[Notation], heading: str
+) -> str:
+    """Return one category, as a whole or with the objects apart: what suits them rarely suits the rest."""
+    whole = render_data(group, tokens, notations, heading=heading)
+    objects = {key: value for key, value in group.items() if isinstance(value, dict)}
+    others = {key: value for key, value in group.items() if key not in objects}
+    if not (objects and others):
+        return whole
+    parts = (render_data(part, tokens, notations, heading=heading) for part in (others, objects))
+    return min(whole, "\n\n".join(parts), key=tokens.count)
+
+
+def render_data(
+    value: JSONValue, tokens: TokenCounter, notations: Sequence[Notation], *, heading: str = ""
+) -> str:
+    """Return structured data as text for a model, in the notation that costs the fewest tokens.
+
+    Args:
+        value: Any JSON value.
+        tokens: Counts what each notation writes, heading included.
+        notations: The first one of equals is taken. Where none can write the value it is JSON.
+        heading: Says in a line of its own what the value is; the notation's name is added.
+    """
+    written = ((notation.name, notation.render(value)) for notation in notations)
+    texts = [_titled(heading, name, text) for name, text in written if text is not None]
+    return min(texts, key=tokens.count, default=_titled(heading, "JSON", compact_json(value)))
+
+
+def _titled(heading: str, name: str, text: str) -> str:
+    if not heading:
+        return text
+    return f"{heading} ({name}):\n{text}" if name else f"{heading}:\n{text}"
 
 
 def _cost(content: JSONValue, tokens: TokenCounter) -> int:
-    return tokens.count(_as_text(content)) + _TOKENS_AROUND_A_MESSAGE
+    text = content if isinstance(content, str) else compact_json(content)
+    return tokens.count(text) + _TOKENS_AROUND_A_MESSAGE

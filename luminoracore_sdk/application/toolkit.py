@@ -1,9 +1,12 @@
 """The ports that every use case needs, besides the storage."""
 
+from collections.abc import Sequence
+
 import attrs
 
 from luminoracore_sdk.application.ports.clock import Clock, IdFactory
 from luminoracore_sdk.application.ports.codec import EntityCodec
+from luminoracore_sdk.application.ports.notation import Notation
 from luminoracore_sdk.application.ports.provider import ProviderRegistry
 from luminoracore_sdk.application.ports.token_counter import TokenCounter
 
@@ -18,7 +21,8 @@ class Toolkit:
         codec: Entities to records and back.
         clock: The time.
         ids: New ids.
-        tokens: Counts tokens for the context window.
+        tokens: Counts tokens: for the context window, and to choose between notations.
+        notations: Write what is remembered for the prompt; the most readable one first.
         providers: Makes model providers.
     """
 
@@ -26,4 +30,5 @@ class Toolkit:
     clock: Clock
     ids: IdFactory
     tokens: TokenCounter
+    notations: Sequence[Notation]
     providers: ProviderRegistry

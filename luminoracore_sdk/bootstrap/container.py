@@ -8,8 +8,9 @@ from dependency_injector import containers, providers
 
 from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
 from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
+from luminoracore_sdk.adapters.notation.choice import default_notations
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
-from luminoracore_sdk.adapters.token_counter import HeuristicTokenCounter
+from luminoracore_sdk.adapters.tokens.choice import default_token_counter
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.toolkit import Toolkit
 from luminoracore_sdk.bootstrap.config import Settings, StorageConfig
@@ -41,10 +42,17 @@ class Container(containers.DeclarativeContainer):
     clock: providers.Provider[Any] = providers.Singleton(SystemClock)
     ids: providers.Provider[Any] = providers.Singleton(UuidFactory)
     codec: providers.Provider[Any] = providers.Singleton(JsonEntityCodec)
-    tokens: providers.Provider[Any] = providers.Singleton(HeuristicTokenCounter)
+    tokens: providers.Provider[Any] = providers.Singleton(default_token_counter)
+    notations: providers.Provider[Any] = providers.Singleton(default_notations)
     provider_registry: providers.Provider[Any] = providers.Singleton(ProviderFactory)
     toolkit: providers.Provider[Toolkit] = providers.Singleton(
-        Toolkit, codec=codec, clock=clock, ids=ids, tokens=tokens, providers=provider_registry
+        Toolkit,
+        codec=codec,
+        clock=clock,
+        ids=ids,
+        tokens=tokens,
+        notations=notations,
+        providers=provider_registry,
     )
     storage: providers.Provider[SessionStorage] = providers.Singleton(
         create_storage, config=settings.provided.storage, clock=clock

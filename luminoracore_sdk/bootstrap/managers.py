@@ -2,12 +2,15 @@
 
 from functools import partial
 
+import attrs
+
 from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
 from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
 from luminoracore_sdk.adapters.core_memory import find_core_memory_system
+from luminoracore_sdk.adapters.notation.choice import default_notations
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
-from luminoracore_sdk.adapters.token_counter import HeuristicTokenCounter
+from luminoracore_sdk.adapters.tokens.choice import default_token_counter
 from luminoracore_sdk.adapters.wrappers.holding import HoldingStorage
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.application import conversations, memories, sessions
@@ -15,6 +18,7 @@ from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.optimizer import Optimizer
 from luminoracore_sdk.application.ports.records import SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.ports.token_counter import TokenCounter
 from luminoracore_sdk.application.toolkit import Toolkit
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
 from luminoracore_sdk.domain.settings import MemoryConfig
@@ -28,7 +32,8 @@ def default_toolkit() -> Toolkit:
         codec=JsonEntityCodec(),
         clock=SystemClock(),
         ids=UuidFactory(),
-        tokens=HeuristicTokenCounter(),
+        tokens=default_token_counter(),
+        notations=default_notations(),
         providers=ProviderFactory(),
     )
 
@@ -113,6 +118,7 @@ class SessionManager(sessions.SessionManager):
         memory_config: Limits and switches of the memory.
         max_history: Newest messages that reads without a range return.
         toolkit: Other ports than the usual ones.
+        token_counter: Another one than the toolkit's; anything with ``count(text)``.
     """
 
     def __init__(
@@ -122,8 +128,11 @@ class SessionManager(sessions.SessionManager):
         memory_config: MemoryConfig | None = None,
         max_history: int = 100,
         toolkit: Toolkit | None = None,
+        token_counter: TokenCounter | None = None,
     ) -> None:
         tools = toolkit or default_toolkit()
+        if token_counter is not None:
+            tools = attrs.evolve(tools, tokens=token_counter)
         held = HoldingStorage(
             _checked(storage) or InMemoryStorage(),
             clock=tools.clock,

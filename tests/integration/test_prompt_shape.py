@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.session import SessionManager
+from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.session import SessionManager, SessionStorage
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.types.session import Message
+from luminoracore_sdk.utils.prompts import HeuristicTokenCounter
 from tests.support.scripted_provider import Script
 
 ADA = {"name": "Ada", "system_prompt": "You are Ada."}
@@ -75,7 +77,45 @@ async def test_what_is_remembered_stands_in_the_one_system_message(
     await manager.send_message(session_id, "Hello")
     [(role, text), question] = script.prompts[0]
     assert (role, question) == ("system", ("user", "Hello"))
-    assert text == 'You are Ada.\n\nWhat you remember:\n- city: Turin\n- pets: ["cat"]'
+    assert text == 'You are Ada.\n\nWhat you remember:\ncity: Turin\npets: ["cat"]'
+
+
+async def test_what_is_remembered_alone_is_the_system_message(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager, {})
+    await manager.memory_manager.store_memory(session_id, "tea", "green", category="preference")
+    await manager.send_message(session_id, "Hello")
+    assert script.prompts == [[("system", "Preferences you remember:\ntea: green"), ("user", "Hello")]]
+
+
+async def test_alike_facts_stand_in_a_table(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    for number in range(3):
+        fact = {"source": "user", "said": f"on day {number}", "confidence": 0.5}
+        await manager.memory_manager.store_memory(session_id, f"fact {number}", fact)
+    await manager.send_message(session_id, "Hello")
+    role, text = script.prompts[0][0]
+    assert role == "system"
+    assert text == (
+        "You are Ada.\n\nWhat you remember (table):\n"
+        'each: {"source":"user","confidence":0.5}\n'
+        "|said\nfact 0|on day 0\nfact 1|on day 1\nfact 2|on day 2"
+    )
+
+
+async def test_the_counter_of_the_manager_chooses_the_notation(
+    storage: SessionStorage, toolkit: Toolkit, script: Script
+) -> None:
+    class Upside:
+        def count(self, text: str) -> int:
+            return -len(text)
+
+    async with SessionManager(storage, toolkit=toolkit, token_counter=Upside()) as manager:
+        session_id = await begin(manager)
+        await manager.memory_manager.store_memory(session_id, "city", "Turin")
+        await manager.send_message(session_id, "Hello")
+    assert script.prompts[0][0] == ("system", 'You are Ada.\n\nWhat you remember (JSON):\n{"city":"Turin"}')
 
 
 @pytest.mark.parametrize("config", [{"include_context_in_prompt": False}, {"memory_enabled": False}])
@@ -123,15 +163,29 @@ async def test_the_window_is_limited_in_messages(
     [(1, []), (32, []), (33, ["c"]), (46, ["c"]), (47, ["b", "c"]), (61, ["a", "b", "c"]), (60, ["b", "c"])],
 )
 async def test_the_window_is_limited_in_tokens_and_never_cuts_system_or_question(
-    manager: SessionManager, script: Script, tokens: int, seen: list[str]
+    storage: SessionStorage, toolkit: Toolkit, script: Script, tokens: int, seen: list[str]
 ) -> None:
     # 4 bytes are a token, and a message costs 4 more: 7 for the system message, 12 for the
     # question, 14 for each message of the history.
-    session_id = await begin(manager, context_window_size=tokens)
-    await fill(manager, session_id, [("user", letter * 40) for letter in "abc"])
     question = "q" * 32
-    await manager.send_message(session_id, question)
+    async with SessionManager(storage, toolkit=toolkit, token_counter=HeuristicTokenCounter()) as manager:
+        session_id = await begin(manager, context_window_size=tokens)
+        await fill(manager, session_id, [("user", letter * 40) for letter in "abc"])
+        await manager.send_message(session_id, question)
     assert script.prompts == [[SYSTEM, *(("user", letter * 40) for letter in seen), ("user", question)]]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "seen"), [(22, []), (23, ["c " * 5]), (32, ["c " * 5]), (33, ["b " * 5, "c " * 5])]
+)
+async def test_the_default_counter_counts_the_window_exactly(
+    manager: SessionManager, script: Script, tokens: int, seen: list[str]
+) -> None:
+    # "You are Ada." is 4 tokens and "Hello" is 1, "c c c c c " is 6; 4 more for each message.
+    session_id = await begin(manager, context_window_size=tokens)
+    await fill(manager, session_id, [("user", f"{letter} " * 5) for letter in "abc"])
+    await manager.send_message(session_id, "Hello")
+    assert script.prompts[0][1:-1] == [("user", text) for text in seen]
 
 
 @pytest.mark.parametrize("length", range(7))

@@ -87,7 +87,7 @@ def test_without_anything_it_is_made_of_the_environment(monkeypatch: pytest.Monk
     [
         ("oracle://x", UnsupportedStorageTypeError),
         ({"no_such": 1}, ValidationError),
-        ({"storage": {"encryption_enabled": True}}, ConfigurationError),
+        ({"storage": {"encryption_required": True}}, ConfigurationError),
         (5, ValidationError),
     ],
 )
@@ -120,7 +120,7 @@ def test_the_settings_reach_every_manager() -> None:
     assert sessions.storage is conversations.storage is memories.storage is container.storage()
 
 
-@pytest.mark.parametrize("name", ["codec", "clock", "ids", "tokens", "provider_registry"])
+@pytest.mark.parametrize("name", ["codec", "clock", "ids", "tokens", "notations", "provider_registry"])
 def test_every_port_can_be_replaced_and_comes_back(name: str) -> None:
     container = make_container("memory://")
     fake = object()

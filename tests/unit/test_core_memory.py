@@ -1,81 +1,207 @@
-"""Core's MemorySystem as a mirror, against a stand-in with Core's signatures."""
+"""Core's MemorySystem as a mirror: written to, read back, and never able to lose anything."""
 
+import importlib
 import logging
-import sys
-from types import ModuleType
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
+import attrs
 import pytest
 
-from luminoracore_sdk.session import MemoryManager
+from luminoracore_sdk.adapters.core_memory import CoreMemorySystem, FactNotKeptError, find_core_memory_system
+from luminoracore_sdk.session import InMemoryStorage, MemoryManager
+from luminoracore_sdk.types.session import MemoryConfig
+from tests.support.core import core_installed
+
+REFUSED = "Core MemorySystem refused a call: {}"
 
 
-class CoreStorage:
-    def __init__(self) -> None:
-        self.facts: dict[tuple[str, str, str], Any] = {}
+@attrs.define
+class Core:
+    """Core as it is installed: the class of its storage, and every storage that was made.
 
-    async def save_fact(self, user_id: str, category: str, key: str, value: Any, **_: Any) -> bool:
-        if value == "refuse":
-            raise RuntimeError("Core is out of order")
-        self.facts[user_id, category, key] = value
-        return True
+    Attributes:
+        storages: In order.
+    """
 
-    async def delete_fact(self, user_id: str, category: str, key: str) -> bool:
-        return self.facts.pop((user_id, category, key), None) is not None
+    kind: Any
+    storages: list[Any] = attrs.field(factory=list)
 
-
-class CoreSystem:
-    made: ClassVar["list[CoreSystem]"] = []
-
-    def __init__(self, storage: CoreStorage) -> None:
-        self.storage = storage
-        self.made.append(self)
-
-    async def get_memory_stats(self, user_id: str) -> dict[str, Any]:
-        return {"facts": sum(1 for owner, _, _ in self.storage.facts if owner == user_id)}
+    async def facts(self, session_id: str = "s", *, of: int = -1) -> dict[tuple[str, str], Any]:
+        facts = await self.storages[of].get_facts(session_id)
+        return {(fact["category"], fact["key"]): fact["value"] for fact in facts}
 
 
 @pytest.fixture
-def core(monkeypatch: pytest.MonkeyPatch) -> type[CoreSystem]:
-    for name in ("luminoracore", "luminoracore.core", "luminoracore.storage"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    system = ModuleType("luminoracore.core.memory_system")
-    system.MemorySystem = CoreSystem  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "luminoracore.core.memory_system", system)
-    storage = ModuleType("luminoracore.storage.in_memory_storage")
-    storage.InMemoryStorage = CoreStorage  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "luminoracore.storage.in_memory_storage", storage)
-    CoreSystem.made = []
-    return CoreSystem
+def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[Core]:
+    with core_installed():
+        module = importlib.import_module("luminoracore.storage.in_memory_storage")
+        installed = Core(module.InMemoryStorage)
+
+        def make() -> Any:
+            installed.storages.append(installed.kind())
+            return installed.storages[-1]
+
+        monkeypatch.setattr(module, "InMemoryStorage", make)
+        yield installed
 
 
-async def test_a_stored_memory_reaches_core(core: type[CoreSystem]) -> None:
+def failing(error: Exception) -> Any:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
+def answering(value: Any) -> Any:
+    async def answer(*_: Any, **__: Any) -> Any:
+        return value
+
+    return answer
+
+
+async def test_a_stored_memory_reaches_core_and_reads_back(core: Core) -> None:
     memory = MemoryManager()
-    assert await memory.store_memory("s", "name", "Ann") is True
-    assert core.made[0].storage.facts == {("s", "fact", "name"): "Ann"}
+    value = {"k": [1, None, "ü"], "user_id": "x"}
+    assert await memory.store_memory("s", "name", value) is True
+    assert await core.facts() == {("fact", "name"): value}
+    assert await memory.get_memory("s", "name") == value
     stats = await memory.get_memory_stats("s")
     assert stats is not None
-    assert (stats["using_core"], stats["core_stats"]) == (True, {"facts": 1})
+    assert (stats["using_core"], stats["core_stats"]["fact_count"]) == (True, 1)
+    assert stats["core_stats"]["memory_types"]["facts"] == 1
 
 
-async def test_a_forgotten_memory_is_forgotten_by_core(core: type[CoreSystem]) -> None:
+async def test_cores_own_search_finds_what_was_stored(core: Core) -> None:
+    memory = MemoryManager()
+    await memory.store_memory("s", "city", "Turin")
+    system = importlib.import_module("luminoracore.core.memory_system").MemorySystem(core.storages[0])
+    assert [fact["value"] for fact in await system.search_memories("s", "turin", ["facts"])] == ["Turin"]
+
+
+async def test_a_forgotten_memory_is_forgotten_by_core(core: Core) -> None:
     memory = MemoryManager()
     await memory.store_memory("s", "a", 1)
     await memory.store_memory("s", "b", 2, category="topic")
     assert await memory.delete_memory("s", "a") is True
-    assert core.made[0].storage.facts == {("s", "topic", "b"): 2}
+    assert await core.facts() == {("topic", "b"): 2}
     assert await memory.clear_memory("s") is True
-    assert core.made[0].storage.facts == {}
+    assert await core.facts() == {}
     assert await memory.delete_memory("s", "a") is False
 
 
+async def test_a_key_that_changes_its_category_is_there_once(core: Core) -> None:
+    memory = MemoryManager()
+    await memory.store_memory("s", "tea", "green")
+    await memory.store_memory("s", "tea", "black", category="preference")
+    await memory.store_memory("s", "milk", "no")
+    assert await core.facts() == {("preference", "tea"): "black", ("fact", "milk"): "no"}
+
+
+async def test_what_a_caller_holds_is_not_cores_own_object(core: Core) -> None:
+    memory = MemoryManager()
+    pets = ["cat"]
+    await memory.store_memory("s", "pets", pets)
+    pets.append("dog")
+    (await memory.get_memory("s", "pets")).append("bird")  # type: ignore[union-attr]
+    recalled = await CoreMemorySystem(None, core.storages[0]).recall("s", "fact", "pets")
+    assert isinstance(recalled, list)
+    recalled.append("fish")
+    assert await core.facts() == {("fact", "pets"): ["cat"]}
+
+
+async def test_after_a_restart_the_store_answers_and_core_is_told_again(core: Core) -> None:
+    storage = InMemoryStorage()
+    await MemoryManager(storage=storage).store_memory("s", "city", "Turin")
+    again = MemoryManager(storage=storage)
+    assert await core.facts() == {}
+    assert await again.get_memory("s", "city") == "Turin"
+    assert await core.facts() == {("fact", "city"): "Turin"}
+
+
+async def test_what_another_manager_wrote_since_is_the_answer(core: Core) -> None:
+    storage = InMemoryStorage()
+    one, other = MemoryManager(storage=storage), MemoryManager(storage=storage)
+    await one.store_memory("s", "city", "Turin")
+    await other.store_memory("s", "city", "Rome")
+    assert await core.facts(of=0) == {("fact", "city"): "Turin"}
+    assert await one.get_memory("s", "city") == "Rome"
+    assert await core.facts(of=0) == {("fact", "city"): "Rome"}
+
+
+async def test_what_only_core_holds_is_not_remembered(core: Core) -> None:
+    memory = MemoryManager(MemoryConfig(max_entries=1))
+    await memory.store_memory("s", "old", 1, importance=0.1)
+    await memory.store_memory("s", "new", 2)
+    assert ("fact", "old") in await core.facts()
+    assert await memory.get_memory("s", "old") is None
+
+
+@pytest.mark.parametrize("method", ["save_fact", "get_facts"])
 async def test_a_failure_of_core_loses_nothing_and_is_logged_without_the_value(
-    core: type[CoreSystem], caplog: pytest.LogCaptureFixture
+    core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     memory = MemoryManager()
-    assert await memory.store_memory("s", "k", "refuse") is True
-    assert await memory.get_memory("s", "k") == "refuse"
-    assert caplog.messages[-1] == "Core MemorySystem refused a call: RuntimeError"
+    monkeypatch.setattr(core.storages[0], method, failing(OSError("secret is out of order")))
+    assert await memory.store_memory("s", "k", "secret") is True
+    assert caplog.messages == [REFUSED.format("OSError")]
+    assert await memory.get_memory("s", "k") == "secret"
+    assert await memory.list_memories("s") == ["k"]
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("save_fact", False),
+        ("save_fact", True),
+        ("get_facts", [{"category": "fact", "key": "k", "value": 1}]),
+        ("get_facts", [{"category": "topic", "key": "k", "value": 1.0}]),
+    ],
+    ids=["says no", "keeps nothing", "another value", "another category"],
+)
+async def test_that_core_does_not_keep_a_fact_is_noticed(
+    core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str, answer: Any
+) -> None:
+    memory = MemoryManager()
+    monkeypatch.setattr(core.storages[0], method, answering(answer))
+    assert await memory.store_memory("s", "k", 1.0) is True
+    assert caplog.messages == [REFUSED.format(FactNotKeptError.__name__)]
+
+
+async def test_that_core_says_no_is_noticed_though_it_has_the_same_fact_from_before(
+    core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = MemoryManager()
+    await memory.store_memory("s", "k", 1)
+    monkeypatch.setattr(core.storages[0], "save_fact", answering(False))
+    await memory.store_memory("s", "k", 1)
+    assert caplog.messages == [REFUSED.format(FactNotKeptError.__name__)]
+
+
+async def test_a_core_that_cannot_forget_or_count_is_only_logged(
+    core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = MemoryManager()
+    await memory.store_memory("s", "k", 1)
+    for method in ("delete_fact", "get_user_stats"):
+        monkeypatch.setattr(core.storages[0], method, failing(KeyError(method)))
+    stats = await memory.get_memory_stats("s")
+    assert stats is not None
+    assert (stats["using_core"], stats["core_stats"]) == (True, None)
+    assert await memory.delete_memory("s", "k") is True
+    assert await memory.get_memory("s", "k") is None
+    assert caplog.messages == [REFUSED.format("KeyError")] * 2
+
+
+def test_a_core_that_cannot_be_used_is_a_warning(
+    core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "kind", lambda: 1 / 0)
+    assert find_core_memory_system() is None
+    assert caplog.messages == [
+        "Core MemorySystem cannot be used (ZeroDivisionError); using the SDK's own memory"
+    ]
 
 
 def test_without_core_the_reason_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,24 @@
+"""What goes to the model, and what it costs: token counters, and text for prompts."""
+
+from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter
+from luminoracore_sdk.adapters.tokens.choice import encoding_of, token_counter
+from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
+from luminoracore_sdk.application.ports.notation import Notation
+from luminoracore_sdk.application.ports.token_counter import TokenCounter
+from luminoracore_sdk.application.prompts_figures import PromptTokens
+from luminoracore_sdk.application.prompts_transcript import render_transcript
+from luminoracore_sdk.bootstrap.rendering import prompt_tokens, render_data, render_memory
+
+__all__ = [
+    "BpeTokenCounter",
+    "HeuristicTokenCounter",
+    "Notation",
+    "PromptTokens",
+    "TokenCounter",
+    "encoding_of",
+    "prompt_tokens",
+    "render_data",
+    "render_memory",
+    "render_transcript",
+    "token_counter",
+]

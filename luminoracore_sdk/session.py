@@ -1,11 +1,13 @@
 """The documented import: managers, storages and the factory."""
 
+from luminoracore_sdk.adapters.encryption.keyring import Keyring
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
+from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -21,8 +23,10 @@ PersonalitySession = SessionManager
 __all__ = [
     "Conversation",
     "ConversationManager",
+    "EncryptedStorageWrapper",
     "InMemoryStorage",
     "JSONFileStorage",
+    "Keyring",
     "MemoryEntry",
     "MemoryManager",
     "Message",

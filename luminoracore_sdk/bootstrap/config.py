@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import unquote
 
 import attrs
 
+from luminoracore_sdk.bootstrap.paths import expanded, path_of
 from luminoracore_sdk.domain.errors import ConfigurationError, UnsupportedStorageTypeError
 from luminoracore_sdk.domain.settings import MemoryConfig
 
@@ -89,13 +89,15 @@ class StorageConfig:
             store, for sqlite the file. The servers need it.
         table_name: Prefix of every table, or collection of MongoDB; None: no prefix.
         auto_create_tables: False: refuse a store without tables, or with old ones, instead of making them.
-        encryption_enabled: Not in this release: True is refused.
+        encryption_enabled: Put an ``EncryptedStorageWrapper`` before the backend. The keys are never here:
+            ``create_storage`` takes them, or the environment holds them.
         compression_enabled: Put the package's own optimizer before the backend.
         redis_db: Number of the Redis database, when it is not 0 and the URL does not say it.
         redis_prefix: Of every key in Redis.
         file_path: Folder (json) or file (sqlite), when there is no connection_string.
         file_format: json is the only one.
         retry_attempts: Above 1: put a ``RetryingStorage`` before everything, which asks so many times.
+        encryption_required: Refuse records that are not encrypted.
     Raises:
         ConfigurationError: Or one below it, when it is made.
     """
@@ -111,11 +113,12 @@ class StorageConfig:
     file_path: str | None = attrs.field(default=None, converter=_to_path, validator=_text)
     file_format: str = attrs.field(default="json")
     retry_attempts: int = attrs.field(default=1, validator=_whole_number(1), kw_only=True)
+    encryption_required: bool = attrs.field(default=False, validator=_flag, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what would otherwise be ignored."""
-        if self.encryption_enabled:
-            raise ConfigurationError("encryption_enabled is not in this release; nothing would be encrypted")
+        if self.encryption_required and not self.encryption_enabled:
+            raise ConfigurationError("encryption_required has no meaning without encryption_enabled")
         if self.file_format != "json":
             raise ConfigurationError(
                 f"file_format {self.file_format!r} is not supported; there is only 'json'"
@@ -161,42 +164,14 @@ class StorageConfig:
             ConfigurationError: Neither connection_string nor file_path says it.
         """
         if self.connection_string is not None:
-            return _expanded(_path_of(self.connection_string, self.storage_type))
+            return expanded(path_of(self.connection_string, self.storage_type))
         if self.file_path is not None:
-            return _expanded(self.file_path)
+            return expanded(self.file_path)
         what = "folder" if self.storage_type is StorageType.JSON else "file"
         raise ConfigurationError(
             f"storage type {self.storage_type!s} needs connection_string or file_path: "
             f"the {what} of the store"
         )
-
-
-def _expanded(path: str) -> Path:
-    if "\0" in path:
-        raise ConfigurationError("a path must not hold a NUL character")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as exc:  # ~somebody, and there is no such user
-        raise ConfigurationError(f"{path!a}: {exc}") from exc
-
-
-def _path_of(connection_string: str, kind: StorageType) -> str:
-    scheme, separator, rest = connection_string.partition("://")
-    if not separator:
-        return connection_string
-    if "?" in rest or "#" in rest:
-        raise ConfigurationError(
-            f"a {scheme}:// URL takes no query; a path with '?' or '#' in it goes into file_path"
-        )
-    if scheme == "sqlite" and kind is StorageType.SQLITE:
-        path = rest.removeprefix("/")  # as SQLAlchemy has it: three slashes relative, four absolute
-    elif scheme in ("file", "json") and kind is StorageType.JSON:
-        path = unquote(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest)
-    else:
-        raise ConfigurationError(f"a {scheme}:// URL does not name a store of type {kind!s}")
-    if not path.strip("/"):
-        raise ConfigurationError(f"the URL {scheme}:// names no path")
-    return "/" + path.lstrip("/") if path.startswith("/") else path
 
 
 _SHOWN_URLS = (

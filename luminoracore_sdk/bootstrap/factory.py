@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource
 from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
 from luminoracore_sdk.application.ports.clock import Clock
@@ -76,19 +78,25 @@ def create_storage(
     config: StorageConfig | str | None = None,
     optimizer: Optimizer | None = None,
     *,
+    keys: KeySource | None = None,
     clock: Clock | None = None,
 ) -> SessionStorage:
     """Make a storage. Nothing is opened or created before its first use.
+
+    What stands over the backend, outermost first: retry, optimize, encrypt.
 
     Args:
         config: A StorageConfig or a URL (``sqlite:///file``, ``postgresql://host/database`` …; see
             ``storage_config_from_url``); None: memory.
         optimizer: With one, an ``OptimizedStorageWrapper`` stands over the backend.
+        keys: A ``Keyring``, or a callable that returns one when the storage is opened. With keys an
+            ``EncryptedStorageWrapper`` stands over the backend. None: with ``encryption_enabled`` they are
+            those of ``Keyring.from_environment``, read now; without it nothing is encrypted.
         clock: Tells the time; the computer's own when None.
     Raises:
         UnsupportedStorageTypeError: Storage type not supported; lists the valid ones.
         MissingDependencyError: The backend's driver is not installed; says what to install.
-        ConfigurationError: The configuration cannot work.
+        ConfigurationError: The configuration cannot work, or there are no keys.
     """
     if config is None:
         config = StorageConfig()
@@ -99,6 +107,10 @@ def create_storage(
             f"create_storage takes a StorageConfig or a URL, not {type(config).__name__}"
         )
     storage = _BUILDERS[config.storage_type](config, clock)
+    if keys is None and config.encryption_enabled:
+        keys = Keyring.from_environment()
+    if keys is not None:
+        storage = EncryptedStorageWrapper(storage, keys, required=config.encryption_required)
     if optimizer is None and config.compression_enabled:
         optimizer = OwnOptimizer()
     if optimizer is not None:

@@ -4,7 +4,17 @@ from typing import Annotated
 
 import luminoracore_sdk
 import luminoracore_sdk.cli.extra
-from luminoracore_sdk.cli import chat, copying, doctor, exchange, migrate, sessions
+from luminoracore_sdk.cli import (
+    chat,
+    copying,
+    doctor,
+    exchange,
+    migrate,
+    report,
+    rewriting,
+    sessions,
+    training,
+)
 from luminoracore_sdk.cli.command import JsonOption, StoreOption, VerboseOption, command
 from luminoracore_sdk.cli.desk import Options
 from luminoracore_sdk.cli.extra import typer
@@ -21,11 +31,16 @@ app = typer.Typer(
 )
 _sessions = typer.Typer(no_args_is_help=True, help="List, show, delete, export and import sessions.")
 app.add_typer(_sessions, name="sessions")
+_optimize = typer.Typer(no_args_is_help=True, help="Make a store smaller, and see how small it is.")
+app.add_typer(_optimize, name="optimize")
 
 command(app, "chat", opens=False)(chat.chat)
 command(app, "copy", opens=False)(copying.copy)
 command(app, "doctor", opens=False)(doctor.doctor)
 command(app, "migrate", opens=False)(migrate.migrate)
+command(_optimize, "report", opens=False)(report.report)
+command(_optimize, "rewrite", opens=False)(rewriting.rewrite)
+command(_optimize, "train", opens=False)(training.train_dictionary)
 command(_sessions, "list", opens=False)(sessions.list_sessions)
 command(_sessions, "show")(sessions.show)
 command(_sessions, "delete")(sessions.delete)

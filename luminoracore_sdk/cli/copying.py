@@ -10,6 +10,7 @@ import typer
 
 from luminoracore_sdk.adapters.clock import SystemClock
 from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.adapters.encryption.keyring import KEYS_VARIABLE
 from luminoracore_sdk.application.copying import Copied, Outcome, StoreCopy
 from luminoracore_sdk.application.listing import headers
 from luminoracore_sdk.application.ports.records import SessionQuery
@@ -39,11 +40,23 @@ def copy(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Compare, say what would be done, write nothing.")
     ] = False,
+    decrypt: Annotated[
+        bool, typer.Option("--decrypt", help=f"FROM is encrypted; its keys are in {KEYS_VARIABLE}.")
+    ] = False,
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help=f"TO is encrypted, with the keys in {KEYS_VARIABLE}.")
+    ] = False,
+    compress: Annotated[bool, typer.Option("--compress", help="Compress what is written to TO.")] = False,
 ) -> None:
     """Copy a whole store into another one, and prove that they are equal; can be stopped and run again."""
     if desk.options.store is not None:
         raise typer.BadParameter("--store has no meaning here: FROM and TO name the stores")
-    stores = storage_config_from_url(source), storage_config_from_url(target)
+    stores = (
+        attrs.evolve(storage_config_from_url(source), encryption_enabled=decrypt),
+        attrs.evolve(
+            storage_config_from_url(target), encryption_enabled=encrypt, compression_enabled=compress
+        ),
+    )
     if is_same_store(*stores):
         raise typer.BadParameter(f"FROM and TO are the same store: {store_name(stores[0])}")
     work = _Work(

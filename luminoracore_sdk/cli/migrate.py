@@ -6,7 +6,7 @@ import attrs
 
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
 from luminoracore_sdk.cli.desk import Desk
-from luminoracore_sdk.cli.stores import NoStoreError, missing_path, untouched
+from luminoracore_sdk.cli.stores import NoStoreError, missing_path, untouched, without_wrappers
 from luminoracore_sdk.domain.errors import SchemaVersionError
 
 __all__ = ["migrate"]
@@ -26,7 +26,7 @@ class Migrating(Protocol):
 def migrate(desk: Desk) -> None:
     """Make the tables of a store, or bring old ones up to date."""
     # without wrappers, which know of no migration
-    storage = attrs.evolve(desk.container.settings().storage, compression_enabled=False, retry_attempts=1)
+    storage = without_wrappers(desk.container.settings().storage)
     path = missing_path(storage)
     if path is not None and storage.storage_type not in _SQL:
         raise NoStoreError(path)

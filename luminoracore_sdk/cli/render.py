@@ -14,7 +14,7 @@ from rich.text import Text
 
 from luminoracore_sdk.application.exchange import json_text
 
-__all__ = ["amount", "display", "moment", "print_table", "printable", "progress_bar", "public_url"]
+__all__ = ["amount", "display", "moment", "print_table", "printable", "progress_bar", "public_url", "share"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -57,6 +57,11 @@ def amount(number: int, what: str) -> str:
     if number != 1:
         what = f"{what.removesuffix('y')}ies" if what.endswith("y") else f"{what}s"
     return f"{number} {what}"
+
+
+def share(part: int, whole: int) -> str:
+    """Return an amount and its share of the whole: "1,234 (56%)"."""
+    return f"{part:,} ({part / whole:.0%})" if whole else f"{part:,}"
 
 
 def print_table(

@@ -12,12 +12,14 @@ from luminoracore_sdk.domain.errors import StorageError
 
 __all__ = [
     "NoStoreError",
+    "compressing",
     "existing",
     "is_same_store",
     "is_server",
     "missing_path",
     "store_name",
     "untouched",
+    "without_wrappers",
 ]
 
 _FILES = (StorageType.JSON, StorageType.SQLITE)
@@ -53,6 +55,26 @@ def existing(storage: StorageConfig) -> StorageConfig:
     if (path := missing_path(storage)) is not None:
         raise NoStoreError(path)
     return untouched(storage)
+
+
+def compressing(storage: StorageConfig, *, is_plain: bool = False) -> StorageConfig:
+    """Return the configuration that opens a store that is there with compression, or without.
+
+    Raises:
+        NoStoreError: There is no file or folder.
+    """
+    return attrs.evolve(existing(storage), compression_enabled=not is_plain, retry_attempts=1)
+
+
+def without_wrappers(storage: StorageConfig) -> StorageConfig:
+    """Return the configuration of the backend alone."""
+    return attrs.evolve(
+        storage,
+        compression_enabled=False,
+        encryption_enabled=False,
+        encryption_required=False,
+        retry_attempts=1,
+    )
 
 
 def untouched(storage: StorageConfig) -> StorageConfig:

@@ -1,4 +1,4 @@
-"""Every backend, the optimizing wrapper over every backend, and the holding wrapper keep the contract."""
+"""Every backend, and every wrapper over every backend, keep the contract."""
 
 import os
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from tests.support.backends import (
     REDIS_CLUSTER,
     SQLITE,
     Backend,
+    encrypted,
     held,
     optimized,
     retrying,
@@ -124,6 +125,72 @@ class TestOptimizedRedis(BackendContract):
 @unmeasured
 class TestOptimizedMongoDB(BackendContract):
     backend = optimized(MONGODB)
+
+
+class TestEncryptedMemory(BackendContract):
+    backend = encrypted(MEMORY)
+    persistent = False
+    shares_between_instances = False
+
+
+class TestEncryptedFiles(BackendContract):
+    backend = encrypted(FILES)
+    listing_size = 1000
+
+
+class TestEncryptedSQLite(BackendContract):
+    backend = encrypted(SQLITE)
+
+
+@of_the_long_run
+@unmeasured
+class TestEncryptedPostgres(BackendContract):
+    backend = encrypted(POSTGRES)
+
+
+@of_the_long_run
+@unmeasured
+class TestEncryptedRedis(BackendContract):
+    backend = encrypted(REDIS)
+
+
+@of_the_long_run
+@unmeasured
+class TestEncryptedMongoDB(BackendContract):
+    backend = encrypted(MONGODB)
+
+
+class TestOptimizedEncryptedMemory(BackendContract):
+    backend = optimized(encrypted(MEMORY))
+    persistent = False
+    shares_between_instances = False
+
+
+class TestOptimizedEncryptedFiles(BackendContract):
+    backend = optimized(encrypted(FILES))
+    listing_size = 1000
+
+
+class TestOptimizedEncryptedSQLite(BackendContract):
+    backend = optimized(encrypted(SQLITE))
+
+
+@of_the_long_run
+@unmeasured
+class TestOptimizedEncryptedPostgres(BackendContract):
+    backend = optimized(encrypted(POSTGRES))
+
+
+@of_the_long_run
+@unmeasured
+class TestOptimizedEncryptedRedis(BackendContract):
+    backend = optimized(encrypted(REDIS))
+
+
+@of_the_long_run
+@unmeasured
+class TestOptimizedEncryptedMongoDB(BackendContract):
+    backend = optimized(encrypted(MONGODB))
 
 
 @unmeasured

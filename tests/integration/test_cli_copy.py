@@ -65,6 +65,24 @@ def exported(url: str) -> str:
     return luminora_over(url)("sessions", "export").stdout
 
 
+def test_a_copy_may_be_encrypted_and_compressed_and_comes_back_plain(
+    luminora: Luminora, source: str, tmp_path: Path
+) -> None:
+    long, back = "a word that is nowhere to be found " * 9, f"sqlite:///{tmp_path}/back.db"
+    luminora_over(source)("chat", long, "--session", "a", "--remember", "hidden-key=hidden-value")
+    keys = {"LUMINORA_ENCRYPTION_KEYS": f"2026:{'ab' * 32}"}
+    done = luminora("copy", source, f"file://{tmp_path}/secret", "--encrypt", "--compress", "--json", **keys)
+    assert (done.exit_code, json.loads(done.stdout)["problems"]) == (0, [])
+    raw = b"".join(file.read_bytes() for file in (tmp_path / "secret").rglob("*") if file.is_file())
+    assert b"json+zstd:g1+aes256gcm:2026" in raw
+    assert [word for word in (b"nowhere", b"hidden-key", b"hidden-value") if word in raw] == []
+    assert luminora("copy", f"file://{tmp_path}/secret", back, **keys).exit_code == 1
+    without = luminora("copy", f"file://{tmp_path}/secret", back, "--decrypt")
+    assert (without.exit_code, "LUMINORA_ENCRYPTION_KEYS" in without.stderr) == (1, True)
+    assert luminora("copy", f"file://{tmp_path}/secret", back, "--decrypt", **keys).exit_code == 0
+    assert exported(back) == exported(source)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_copy_is_told_and_equal_and_a_second_one_finds_it_there(
     luminora: Luminora, source: str, tmp_path: Path, kind: str

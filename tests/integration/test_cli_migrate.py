@@ -69,7 +69,11 @@ def test_a_storage_with_a_migration_of_its_own_is_told_to_migrate(
 
     monkeypatch.setattr(SQLiteStorage, "migrate", migrate, raising=False)
     done = luminora_over(f"sqlite:///{tmp_path / 's.db'}")(
-        "migrate", LUMINORA_STORAGE_COMPRESSION_ENABLED="1", LUMINORA_STORAGE_RETRY_ATTEMPTS="3"
+        "migrate",
+        LUMINORA_STORAGE_COMPRESSION_ENABLED="1",
+        LUMINORA_STORAGE_ENCRYPTION_ENABLED="1",
+        LUMINORA_STORAGE_ENCRYPTION_REQUIRED="1",
+        LUMINORA_STORAGE_RETRY_ATTEMPTS="3",
     )
     assert done.stderr == "schema version: no tables before, 42 now\n"
 

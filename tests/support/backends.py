@@ -3,6 +3,7 @@
 A new backend is one entry here and one class in tests/contract/test_storage_contract.py.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import attrs
 
+from luminoracore_sdk.adapters.encryption.keyring import Keyring
 from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
@@ -17,6 +19,7 @@ from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
+from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.holding import HoldingStorage
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
@@ -54,6 +57,7 @@ __all__ = [
     "SERVERS",
     "SQLITE",
     "Backend",
+    "encrypted",
     "held",
     "optimized",
     "retrying",
@@ -96,6 +100,19 @@ def optimized(backend: Backend) -> Backend:
         return lambda clock: OptimizedStorageWrapper(make(clock), Optimizer())
 
     return Backend(f"optimized {backend.name}", at, backend.persistent, backend.clear)
+
+
+_KEYS = Keyring({"2026": bytes(range(32)), "2025": bytes(range(32, 64))})
+
+
+def encrypted(backend: Backend) -> Backend:
+    """Return a backend that sees nothing but ids, positions, roles and times."""
+
+    def at(path: Path) -> StorageFactory:
+        make = backend.at(path)
+        return lambda clock: EncryptedStorageWrapper(make(clock), _KEYS)
+
+    return Backend(f"encrypted {backend.name}", at, backend.persistent, backend.clear)
 
 
 def retrying(backend: Backend) -> Backend:
@@ -193,5 +210,11 @@ MONGODB_REPLICA_SET = Backend(
 
 EMBEDDED = (MEMORY, FILES, SQLITE)
 SERVERS = (POSTGRES, REDIS, REDIS_CLUSTER, MONGODB, MONGODB_PYMONGO, MONGODB_REPLICA_SET)
-BACKENDS = (*EMBEDDED, *SERVERS, *(optimized(backend) for backend in (*EMBEDDED, POSTGRES, REDIS, MONGODB)))
-"""Every backend, and the optimizing wrapper over every backend, keep the contract."""
+_OF_THE_LONG_RUN = (POSTGRES, REDIS, MONGODB) if "LUMINORA_ALL_WRAPPERS" in os.environ else ()
+BACKENDS = (
+    *EMBEDDED,
+    *SERVERS,
+    *(optimized(backend) for backend in (*EMBEDDED, POSTGRES, REDIS, MONGODB)),
+    *(optimized(encrypted(backend)) for backend in (*EMBEDDED, *_OF_THE_LONG_RUN)),
+)
+"""Every backend, and the optimizing and the encrypting wrapper over every backend, keep the contract."""

@@ -6,6 +6,7 @@ failed, or that the backend lacks the ability.
 
 import re
 from collections import defaultdict
+from string import ascii_lowercase, ascii_uppercase
 
 import pytest
 
@@ -31,7 +32,7 @@ def table(cells: Cells) -> list[str]:
     """Return the lines: the backends' letters and names, then the cases by name, then the sums."""
     backends = sorted({backend for _, backend in cells})
     cases = sorted({case for case, _ in cells})
-    letters = {backend: chr(ord("A") + place) for place, backend in enumerate(backends)}
+    letters = dict(zip(backends, ascii_uppercase + ascii_lowercase, strict=False))
     width = max((len(case) for case in cases), default=0)
     heading = _row("", [letters[backend] for backend in backends], width)
     lines = [*_legend(letters), "", heading]

@@ -1,6 +1,7 @@
 """Records picked from a store: all of a small one, evenly from a large one."""
 
 from luminoracore_sdk.application.sampling import sample_payloads
+from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing.builders import (
     json_payload,
@@ -22,7 +23,7 @@ async def filled(sessions: int, messages: int) -> InMemoryStorage:
 
 async def test_of_a_small_store_everything_is_picked() -> None:
     storage = await filled(2, 2)
-    expected = [
+    expected: list[JSONValue] = [
         *({"text": f"header {number}"} for number in range(2)),
         *({"content": f"text of {number}-{message}"} for number in range(2) for message in (1, 2)),
         *(f"memory {number}" for number in range(2)),

@@ -30,7 +30,11 @@ def test_an_unknown_storage_type_is_refused_with_the_valid_ones(given: Any) -> N
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"encryption_enabled": True}, "encryption_enabled is not in this release"),
+        ({"encryption_required": True}, "encryption_required has no meaning without encryption_enabled"),
+        (
+            {"encryption_enabled": True, "encryption_required": 1},
+            "encryption_required must be True or False, not 1",
+        ),
         ({"encryption_enabled": 1}, "encryption_enabled must be True or False, not 1"),
         ({"compression_enabled": "yes"}, "compression_enabled must be True or False"),
         ({"storage_type": "sqlite", "file_path": "x", "auto_create_tables": None}, "auto_create_tables must"),

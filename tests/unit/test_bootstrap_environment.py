@@ -88,7 +88,7 @@ def test_flags_can_be_switched_off_in_several_ways(text: str) -> None:
         ({"LUMINORA_MEMORY_TTL": "soon"}, "LUMINORA_MEMORY_TTL must be a number, not 'soon'"),
         ({"LUMINORA_MAX_HISTORY": "x"}, "LUMINORA_MAX_HISTORY must be a whole number, not 'x'"),
         ({"LUMINORA_STORE": "file://"}, "names no path"),
-        ({"LUMINORA_STORAGE_ENCRYPTION_ENABLED": "yes"}, "encryption_enabled is not in this release"),
+        ({"LUMINORA_STORAGE_ENCRYPTION_REQUIRED": "yes"}, "has no meaning without encryption_enabled"),
         ({"LUMINORA_STORE": "memory://", "LUMINORA_STORAGE_TABLE_NAME": "t"}, "table_name has no meaning"),
     ],
 )

@@ -13,7 +13,13 @@ from luminoracore_sdk.domain.errors import CorruptRecordError, UnreadablePayload
 from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.optimization import Optimizer
-from luminoracore_sdk.session import InMemoryStorage, OptimizedStorageWrapper, SessionStorage
+from luminoracore_sdk.session import (
+    EncryptedStorageWrapper,
+    InMemoryStorage,
+    Keyring,
+    OptimizedStorageWrapper,
+    SessionStorage,
+)
 from luminoracore_sdk.testing.builders import json_payload, memory_record, message_record, session_record
 from luminoracore_sdk.types.session import SessionConfig
 
@@ -54,6 +60,21 @@ async def memory(storage: SessionStorage) -> Payload | None:
 
 async def listed_memory(storage: SessionStorage) -> Payload | None:
     return (await storage.list_memories(MemoryScope("session", "s")))[0].payload
+
+
+@pytest.mark.parametrize("read", [session, message, memory, listed_memory])
+async def test_a_dictionary_inside_an_encrypted_store_is_found_without_the_optimizer(
+    read: "Read", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, keys = InMemoryStorage(), Keyring({"k": bytes(32)})
+    await filled(EncryptedStorageWrapper(base, keys))
+    own = await base.list_memories(STORE)
+    assert TEXT.encode() not in b"".join(record.payload.data for record in own)
+    forget(monkeypatch)
+    found = await read(EncryptedStorageWrapper(base, keys))
+    assert found is not None
+    assert found.tag == f"json{STEP}"
+    assert TEXT.encode() in known.expanded(found, backend="memory", key="x").data
 
 
 READS = {one.__name__: one for one in (session, message, memory, listed_memory)}

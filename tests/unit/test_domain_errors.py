@@ -6,8 +6,11 @@ from luminoracore_sdk.domain import errors
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     CorruptRecordError,
+    DecryptionError,
     InvalidIdError,
     InvalidJSONError,
+    KeyMismatchError,
+    KeyNotFoundError,
     LuminoraCoreSDKError,
     MissingDependencyError,
     PayloadTooLargeError,
@@ -17,6 +20,7 @@ from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
     StorageBusyError,
     StorageClosedError,
+    UnencryptedRecordError,
     UnreadablePayloadError,
     UnsupportedStorageTypeError,
     WrongEventLoopError,
@@ -56,6 +60,35 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
     (
         UnreadablePayloadError(backend="json", key="k", reason="it is tagged 'x'"),
         "json storage: k is damaged: it is tagged 'x'",
+    ),
+    (
+        DecryptionError(backend="json", key="session 's'", reason="it is cut short"),
+        "json storage: session 's' is damaged: it is cut short",
+    ),
+    (
+        UnencryptedRecordError(backend="json", key="session 's'"),
+        "json storage: session 's' is damaged: it is not encrypted, and encryption is required",
+    ),
+    (
+        KeyNotFoundError(backend="json", key="session 's'", key_id="2025"),
+        (
+            "json storage: session 's' is damaged: "
+            "it was encrypted with the key '2025', which is not in the keyring"
+        ),
+    ),
+    (
+        KeyMismatchError(backend="json", key_id="2025"),
+        (
+            "json storage: the key '2025' is another than the one the store was written with; "
+            "nothing was read or changed"
+        ),
+    ),
+    (
+        KeyMismatchError(backend="json", key_id=None),
+        (
+            "json storage: the index key (by default made of the last key of the ring) is another than the "
+            "one the store was written with; nothing was read or changed"
+        ),
     ),
     (
         SchemaVersionError(backend="sqlite", found=9, supported=1, hint="upgrade"),

@@ -13,6 +13,7 @@ import threading
 from functools import cache
 from importlib.resources import files
 
+import attrs
 import zstandard
 
 __all__ = [
@@ -80,14 +81,12 @@ class Dictionary:
             size = zstandard.get_frame_parameters(frame, format=_MAGICLESS).content_size
             if size > limit:  # one that tells no size counts as endless
                 raise DictionaryError("it would be larger than a record may be")
-            return self._decompressor().decompress(frame, allow_extra_data=False)
+            return self._contexts().decompressor.decompress(frame, allow_extra_data=False)
         except zstandard.ZstdError as exc:
             raise DictionaryError("not a frame of its dictionary") from exc
 
     def _compressor(self, level: int) -> zstandard.ZstdCompressor:
-        made: dict[int, zstandard.ZstdCompressor] | None = getattr(self._local, "compressors", None)
-        if made is None:
-            made = self._local.compressors = {}
+        made = self._contexts().compressors
         if level not in made:
             prepared = zstandard.ZstdCompressionDict(self.data)
             prepared.precompute_compress(level=level)
@@ -97,13 +96,23 @@ class Dictionary:
             made[level] = zstandard.ZstdCompressor(dict_data=prepared, compression_params=parameters)
         return made[level]
 
-    def _decompressor(self) -> zstandard.ZstdDecompressor:
-        if not hasattr(self._local, "decompressor"):
-            self._local.decompressor = zstandard.ZstdDecompressor(
-                dict_data=zstandard.ZstdCompressionDict(self.data), format=_MAGICLESS
+    def _contexts(self) -> "_Contexts":
+        """Return what zstandard needs of this thread's own."""
+        try:
+            made: _Contexts = self._local.contexts
+        except AttributeError:
+            made = self._local.contexts = _Contexts(
+                zstandard.ZstdDecompressor(
+                    dict_data=zstandard.ZstdCompressionDict(self.data), format=_MAGICLESS
+                )
             )
-        made: zstandard.ZstdDecompressor = self._local.decompressor
         return made
+
+
+@attrs.define
+class _Contexts:
+    decompressor: zstandard.ZstdDecompressor
+    compressors: dict[int, zstandard.ZstdCompressor] = attrs.field(factory=dict)
 
 
 @cache

@@ -4,6 +4,8 @@ A dictionary that was trained on a store lies in the store itself and is loaded 
 first needs it. What is known is shared by every storage of the process: an id belongs to the bytes.
 """
 
+from functools import lru_cache
+
 from luminoracore_sdk.adapters.compression.dictionary import (
     MAX_CONTENT_BYTES,
     Dictionary,
@@ -31,8 +33,14 @@ def find_known(dictionary_id: str) -> Dictionary | None:
 
 def needed_dictionary(tag: str) -> str | None:
     """Return the id of the dictionary that the last step of a tag needs; None: it needs none."""
-    _, step, dictionary_id = tag.rpartition(_STEP)
-    return dictionary_id if step and "+" not in dictionary_id else None
+    return _steps(tag)[1]
+
+
+@lru_cache(maxsize=256)  # a store has few different tags
+def _steps(tag: str) -> tuple[str, str | None]:
+    """Return what a tag was before its last step, and the dictionary of that step if it is ours."""
+    inner, step, dictionary_id = tag.rpartition(_STEP)
+    return (inner, dictionary_id) if step and "+" not in dictionary_id else (tag, None)
 
 
 def compressed(payload: Payload, dictionary: Dictionary, level: int) -> Payload:
@@ -53,7 +61,7 @@ def expanded(payload: Payload, *, backend: str, key: str) -> Payload:
         UnreadablePayloadError: Its dictionary is not in this store.
         CorruptRecordError: The bytes are damaged.
     """
-    dictionary_id = needed_dictionary(payload.tag)
+    inner_tag, dictionary_id = _steps(payload.tag)
     if dictionary_id is None:
         return payload
     dictionary = find_known(dictionary_id)
@@ -67,4 +75,4 @@ def expanded(payload: Payload, *, backend: str, key: str) -> Payload:
         data = dictionary.expand(payload.data)
     except DictionaryError as exc:
         raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc
-    return Payload(payload.tag.removesuffix(_STEP + dictionary_id), data)
+    return Payload(inner_tag, data)

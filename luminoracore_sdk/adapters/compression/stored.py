@@ -10,12 +10,25 @@ from collections.abc import Iterable
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import Dictionary, general_dictionary
 from luminoracore_sdk.adapters.compression.known import find_known, needed_dictionary, remember
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    Payload,
+    SessionRecord,
+)
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.values import STORE_OWNER
 
-__all__ = ["STORE_SCOPE", "choose_dictionary", "chosen_dictionary", "load_dictionaries", "save_dictionary"]
+__all__ = [
+    "STORE_SCOPE",
+    "choose_dictionary",
+    "chosen_dictionary",
+    "load_dictionaries",
+    "save_dictionary",
+    "tags_of",
+]
 
 STORE_SCOPE = MemoryScope("user", STORE_OWNER)
 _TAG = "zdict"
@@ -72,6 +85,11 @@ async def load_dictionaries(storage: SessionStorage, tags: Iterable[str]) -> Non
     for dictionary_id in {needed_dictionary(tag) for tag in tags}:
         if dictionary_id is not None:
             await _load(storage, dictionary_id)
+
+
+def tags_of(records: Iterable[SessionRecord | MessageRecord | MemoryRecord]) -> set[str]:
+    """Return the tags of the payloads that records have."""
+    return {record.payload.tag for record in records if record.payload is not None}
 
 
 async def _load(storage: SessionStorage, dictionary_id: str) -> None:

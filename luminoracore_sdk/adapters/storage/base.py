@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from luminoracore_sdk.adapters.compression.stored import load_dictionaries
+from luminoracore_sdk.adapters.compression.stored import load_dictionaries, tags_of
 from luminoracore_sdk.adapters.storage.life import StorageLife
 from luminoracore_sdk.adapters.storage.rules import (
     MAX_BATCH,
@@ -133,8 +133,7 @@ class BaseStorage(StorageLife):
         """Return a header with its payload, or None."""
         check_id(session_id)
         record = await self._find_session(session_id, await self._ready())
-        if record is not None and record.payload is not None:
-            await load_dictionaries(self, [record.payload.tag])
+        await load_dictionaries(self, tags_of([record] if record else []))
         return record
 
     async def delete_session(self, session_id: str) -> bool:
@@ -183,7 +182,7 @@ class BaseStorage(StorageLife):
         if span.limit is not None and span.limit < 0:
             raise ValidationError(f"a limit is 0 or more, not {span.limit}")
         messages = await self._read_messages(session_id, span, await self._ready())
-        await load_dictionaries(self, {message.payload.tag for message in messages})
+        await load_dictionaries(self, tags_of(messages))
         return messages
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
@@ -212,15 +211,14 @@ class BaseStorage(StorageLife):
         _check_scope(scope)
         check_id(key, "memory key")
         record = await self._find_memory(scope, key, await self._ready())
-        if record is not None:
-            await load_dictionaries(self, [record.payload.tag])
+        await load_dictionaries(self, tags_of([record] if record else []))
         return record
 
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
         """Return the memories of a scope, by time of creation, then key."""
         _check_scope(scope)
         memories = await self._list_memories(scope, await self._ready())
-        await load_dictionaries(self, {memory.payload.tag for memory in memories})
+        await load_dictionaries(self, tags_of(memories))
         return memories
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:

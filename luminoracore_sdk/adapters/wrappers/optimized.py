@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import attrs
 
 from luminoracore_sdk.adapters.compression.dictionary import Dictionary
-from luminoracore_sdk.adapters.compression.stored import chosen_dictionary
+from luminoracore_sdk.adapters.compression.stored import STORE_SCOPE, chosen_dictionary
 from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.record_compression import (
     DictionaryCompression,
     NotationCompression,
     RecordCompression,
+    RecordWriter,
     read_optimized,
 )
 from luminoracore_sdk.application.ports.optimizer import Optimizer
@@ -75,11 +76,11 @@ class OptimizedStorageWrapper(StorageWrapper):
 
     # -- the way in ------------------------------------------------------------------------------
 
-    async def small(self, payload: Payload) -> Payload:
-        """Return a payload as this wrapper stores it now."""
+    async def writer(self) -> RecordWriter:
+        """Return what makes of a plain payload the one that this wrapper stores now."""
         if self._dictionary is None:
             self._dictionary = await chosen_dictionary(self.base)
-        return self._compression.small(payload, self._dictionary)
+        return RecordWriter(self._compression, self._dictionary)
 
     async def put_session(
         self, record: SessionRecord, *, expected_version: int | None = None
@@ -87,7 +88,7 @@ class OptimizedStorageWrapper(StorageWrapper):
         """Compress, then put; see ``SessionStorage.put_session``."""
         if record.payload is None:
             return await self.base.put_session(record, expected_version=expected_version)
-        small = attrs.evolve(record, payload=await self.small(record.payload))
+        small = attrs.evolve(record, payload=(await self.writer()).small(record.payload))
         stored = await self.base.put_session(small, expected_version=expected_version)
         return attrs.evolve(stored, payload=record.payload)
 
@@ -99,12 +100,15 @@ class OptimizedStorageWrapper(StorageWrapper):
         expected_last: int | None = None,
     ) -> AppendReceipt:
         """Compress, then append; see ``SessionStorage.append_messages``."""
-        small = [attrs.evolve(message, payload=await self.small(message.payload)) for message in messages]
+        writer = await self.writer()
+        small = [attrs.evolve(message, payload=writer.small(message.payload)) for message in messages]
         return await self.base.append_messages(session_id, small, expected_last=expected_last)
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Compress, then put; see ``SessionStorage.put_memory``."""
-        small = attrs.evolve(record, payload=await self.small(record.payload))
+        """Compress, then put, but what the store keeps for itself; see ``SessionStorage.put_memory``."""
+        if record.scope == STORE_SCOPE:
+            return await self.base.put_memory(record, max_entries=max_entries)
+        small = attrs.evolve(record, payload=(await self.writer()).small(record.payload))
         stored = await self.base.put_memory(small, max_entries=max_entries)
         return attrs.evolve(stored, payload=record.payload)
 

@@ -3,6 +3,8 @@
 import logging
 from typing import Protocol
 
+import attrs
+
 from luminoracore_sdk.adapters.codec.values import JSON, JSON_WIDE, JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import Dictionary
 from luminoracore_sdk.adapters.compression.known import compressed, expanded
@@ -12,7 +14,13 @@ from luminoracore_sdk.application.ports.optimizer import Optimizer
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError, UnreadablePayloadError
 
-__all__ = ["DictionaryCompression", "NotationCompression", "RecordCompression", "read_optimized"]
+__all__ = [
+    "DictionaryCompression",
+    "NotationCompression",
+    "RecordCompression",
+    "RecordWriter",
+    "read_optimized",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +42,27 @@ class RecordCompression(Protocol):
         """Return a smaller payload that is read back the same, or the payload itself."""
         ...
 
+    def name(self, dictionary: Dictionary) -> str:
+        """Return what tells this way to write records from every other one."""
+        ...
+
+
+@attrs.frozen
+class RecordWriter:
+    """A way to write records, with the dictionary that it uses now."""
+
+    compression: RecordCompression
+    dictionary: Dictionary
+
+    def small(self, payload: Payload) -> Payload:
+        """Return the payload that is stored for a plain one."""
+        return self.compression.small(payload, self.dictionary)
+
+    @property
+    def name(self) -> str:
+        """What tells this writer from others."""
+        return self.compression.name(self.dictionary)
+
 
 class DictionaryCompression:
     """Compresses the bytes of a record with zstandard and a dictionary.
@@ -49,6 +78,10 @@ class DictionaryCompression:
     def small(self, payload: Payload, dictionary: Dictionary) -> Payload:
         """Compress what is plain JSON; see ``RecordCompression``."""
         return compressed(payload, dictionary, self._level) if payload.tag in _PLAIN_TAGS else payload
+
+    def name(self, dictionary: Dictionary) -> str:
+        """Return the id of the dictionary and the level."""
+        return f"zstd:{dictionary.id} level {self._level}"
 
 
 class NotationCompression:
@@ -85,6 +118,10 @@ class NotationCompression:
             return payload
         return Payload(smaller.tag + self._suffix, smaller.data)
 
+    def name(self, dictionary: Dictionary) -> str:  # noqa: ARG002  # it has no use for one
+        """Return the mark and the optimizer's class."""
+        return f"{self._suffix} {type(self._optimizer).__name__}"
+
     def _report(self, reason: str) -> None:
         self.stored_plain += 1
         if not self._reported:
@@ -109,6 +146,8 @@ def read_optimized(payload: Payload, optimizer: Optimizer, *, backend: str, key:
         CorruptRecordError: The optimizer cannot expand it.
     """
     payload = expanded(payload, backend=backend, key=key)
+    if payload.tag in _PLAIN_TAGS:
+        return payload
     plain_tag, plus, step = payload.tag.rpartition("+")
     if plain_tag not in _PLAIN_TAGS or plus + step not in (_OWN, _FOREIGN):
         return payload

@@ -25,7 +25,11 @@
     │   ├── WrongEventLoopError              used on another event loop than it was opened on
     │   ├── ConflictError                    somebody else wrote first; carries expected and actual
     │   ├── CorruptRecordError               a record that cannot be read; carries backend and key
+    │   │   ├── DecryptionError              an encrypted record that was damaged, moved or exchanged
+    │   │   ├── UnencryptedRecordError       a plain record where every record has to be encrypted
     │   │   └── UnreadablePayloadError       written through a wrapper that is not switched on here
+    │   │       └── KeyNotFoundError         encrypted with a key that the keyring does not have
+    │   ├── KeyMismatchError                 another key than the one the store was written with
     │   └── SchemaVersionError               the store is newer or older than this package
     ├── NetworkError
     ├── AuthenticationError
@@ -70,6 +74,9 @@ from luminoracore_sdk.domain.errors.provider import (
 from luminoracore_sdk.domain.errors.storage import (
     ConflictError,
     CorruptRecordError,
+    DecryptionError,
+    KeyMismatchError,
+    KeyNotFoundError,
     SchemaVersionError,
     StorageAccessError,
     StorageBusyError,
@@ -79,6 +86,7 @@ from luminoracore_sdk.domain.errors.storage import (
     StorageReadOnlyError,
     StorageTimeoutError,
     StorageUnavailableError,
+    UnencryptedRecordError,
     UnreadablePayloadError,
     WrongEventLoopError,
 )
@@ -88,8 +96,11 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "CorruptRecordError",
+    "DecryptionError",
     "InvalidIdError",
     "InvalidJSONError",
+    "KeyMismatchError",
+    "KeyNotFoundError",
     "LuminoraCoreSDKError",
     "MissingDependencyError",
     "NetworkError",
@@ -115,6 +126,7 @@ __all__ = [
     "StorageReadOnlyError",
     "StorageTimeoutError",
     "StorageUnavailableError",
+    "UnencryptedRecordError",
     "UnreadablePayloadError",
     "UnsupportedStorageTypeError",
     "ValidationError",

@@ -1,10 +1,13 @@
 """What a store cannot do."""
 
-from luminoracore_sdk.domain.errors.base import LuminoraCoreSDKError
+from luminoracore_sdk.domain.errors.base import LuminoraCoreSDKError, shown
 
 __all__ = [
     "ConflictError",
     "CorruptRecordError",
+    "DecryptionError",
+    "KeyMismatchError",
+    "KeyNotFoundError",
     "SchemaVersionError",
     "StorageAccessError",
     "StorageBusyError",
@@ -14,6 +17,7 @@ __all__ = [
     "StorageReadOnlyError",
     "StorageTimeoutError",
     "StorageUnavailableError",
+    "UnencryptedRecordError",
     "UnreadablePayloadError",
     "WrongEventLoopError",
 ]
@@ -112,6 +116,49 @@ class CorruptRecordError(StorageError):
 
 class UnreadablePayloadError(CorruptRecordError):
     """The record was written through a wrapper (optimizer, encryption) that is not switched on here."""
+
+
+class DecryptionError(CorruptRecordError):
+    """An encrypted record is not what was written at this place: damaged, moved, or under another key."""
+
+
+class UnencryptedRecordError(CorruptRecordError):
+    """A record is plain in a store where every record has to be encrypted."""
+
+    def __init__(self, *, backend: str, key: str) -> None:
+        super().__init__(backend=backend, key=key, reason="it is not encrypted, and encryption is required")
+
+
+class KeyNotFoundError(UnreadablePayloadError):
+    """A record was encrypted with a key that the keyring does not have."""
+
+    def __init__(self, *, backend: str, key: str, key_id: str) -> None:
+        super().__init__(
+            backend=backend,
+            key=key,
+            reason=f"it was encrypted with the key {shown(key_id)}, which is not in the keyring",
+        )
+        self.key_id = key_id
+
+
+class KeyMismatchError(StorageError):
+    """A key has the id, or the purpose, of another one that the store was written with.
+
+    Attributes:
+        backend: Which one.
+        key_id: Of the key; None: it is the index key, under which names are encrypted.
+    """
+
+    def __init__(self, *, backend: str, key_id: str | None) -> None:
+        index_key = "index key (by default made of the last key of the ring)"
+        what = index_key if key_id is None else f"key {shown(key_id)}"
+        super().__init__(
+            f"{backend} storage: the {what} is another than the one the store was written with; "
+            "nothing was read or changed",
+            details={"backend": backend, "key_id": key_id},
+        )
+        self.backend = backend
+        self.key_id = key_id
 
 
 class SchemaVersionError(StorageError):

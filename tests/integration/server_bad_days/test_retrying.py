@@ -56,7 +56,7 @@ async def _until_one_is_stored(storage: SessionStorage) -> None:
 
 
 async def _until_one_failed(caplog: pytest.LogCaptureFixture) -> None:
-    while "append_messages, attempt 2" not in caplog.text:
+    while "append_messages, attempt 2" not in caplog.text:  # noqa: ASYNC110  # a log does not call back
         await asyncio.sleep(0.01)
 
 

@@ -1,0 +1,161 @@
+"""``luminora optimize rewrite``: every record of a store in the form that is written now."""
+
+import time
+from contextlib import aclosing, suppress
+from typing import Annotated
+
+import attrs
+import typer
+from rich.progress import Progress
+
+from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.adapters.record_forms import backend_of, current_forms
+from luminoracore_sdk.application.listing import headers
+from luminoracore_sdk.application.ports.records import SessionQuery
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.recoding import Cursor, Recoded, StoreRecoding
+from luminoracore_sdk.application.recoding_mark import RecodingMark
+from luminoracore_sdk.bootstrap.config import StorageConfig
+from luminoracore_sdk.cli.command import FAILED
+from luminoracore_sdk.cli.desk import Desk
+from luminoracore_sdk.cli.render import amount, print_table, progress_bar, share
+from luminoracore_sdk.cli.stores import compressing
+
+__all__ = ["rewrite"]
+
+_SECONDS_BETWEEN_MARKS = 2.0
+_FIGURES = ("records", "changed", "left", "unreadable", "bytes_before", "bytes_after")
+
+
+def rewrite(
+    desk: Desk,
+    *,
+    plain: Annotated[bool, typer.Option("--plain", help="Undo compression.")] = False,
+    user: Annotated[
+        list[str] | None,
+        typer.Option(help="A user without a session, about whom something is remembered; repeatable."),
+    ] = None,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Begin anew, wherever the last run was stopped.")
+    ] = False,
+) -> None:
+    """Bring every record into the form that is written now; others may go on writing meanwhile.
+
+    Can be stopped, and goes on where it was.
+    """
+    work = _Rewrite(desk, users=tuple(user or ()), from_start=from_start)
+    try:
+        desk.run(work.run(compressing(desk.container.settings().storage, is_plain=plain)))
+    finally:  # an error, or Ctrl-C, leaves what was done before it
+        work.tell()
+    if work.tally.unreadable:
+        raise typer.Exit(FAILED)
+
+
+@attrs.define
+class _Tally:
+    """What a rewriting did."""
+
+    sessions: int = 0
+    records: int = 0
+    changed: int = 0
+    left: int = 0
+    unreadable: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+
+    def count(self, done: Recoded) -> None:
+        """Add what was done for one owner."""
+        self.sessions += done.kind == "session"
+        for name in _FIGURES:
+            setattr(self, name, getattr(self, name) + getattr(done, name))
+
+
+@attrs.define
+class _Rewrite:
+    """One run."""
+
+    desk: Desk
+    users: tuple[str, ...]
+    from_start: bool
+    tally: _Tally = attrs.field(factory=_Tally)
+    form: str | None = None
+    is_whole: bool = False
+
+    async def run(self, store: StorageConfig) -> None:
+        """Open the store, rewrite it, close it."""
+        from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
+
+        async with create_storage(store) as storage:
+            forms = await current_forms(storage)
+            mark = RecodingMark(storage, JsonCodec(), forms.name)
+            begin = None if self.from_start else await mark.find()
+            if begin is not None:
+                self.desk.say(f"going on behind session {begin[1]!a}; --from-start begins anew")
+            self.form = forms.name
+            with progress_bar(self.desk.err, quiet=False) as bar:
+                await self._rewrite(storage, StoreRecoding(backend_of(storage), forms), mark, begin, bar)
+            await mark.clear()
+            self.is_whole = True
+
+    async def _rewrite(
+        self,
+        storage: SessionStorage,
+        recoding: StoreRecoding,
+        mark: RecodingMark,
+        last: Cursor | None,
+        bar: Progress,
+    ) -> None:
+        total = await _number(storage, last) if self.desk.err.is_terminal else None
+        task, marked = bar.add_task("rewriting", total=total), time.monotonic()
+        try:
+            async with aclosing(recoding.run(SessionQuery(cursor=last), users=self.users)) as results:
+                async for done in results:
+                    self._count(done)
+                    bar.update(task, advance=done.kind == "session")
+                    last = done.cursor or last
+                    if last is not None and time.monotonic() - marked > _SECONDS_BETWEEN_MARKS:
+                        await mark.set(last)
+                        marked = time.monotonic()
+        except BaseException:
+            with suppress(Exception):  # what stopped it is told; without the mark some are looked at again
+                if last is not None:
+                    await mark.set(last)
+            raise
+
+    def _count(self, done: Recoded) -> None:
+        self.tally.count(done)
+        if done.reason is not None:
+            self.desk.say(f"{done.kind} {done.owner_id!a}: {done.reason}")
+
+    def tell(self) -> None:
+        """Report it, however it ended."""
+        if self.form is None:  # it has not begun
+            return
+        tally = self.tally
+        if self.desk.options.as_json:
+            self.desk.write_json({"form": self.form, "complete": self.is_whole, **attrs.asdict(tally)})
+        else:
+            columns = ("sessions", "records", "changed", "bytes before", "bytes now")
+            after = share(tally.bytes_after, tally.bytes_before)
+            row = [tally.sessions, tally.records, tally.changed, f"{tally.bytes_before:,}", after]
+            print_table(self.desk.out, columns, [row])
+        self.desk.say("; ".join(self._notes(self.form)))
+
+    def _notes(self, form: str) -> list[str]:
+        if not self.is_whole:
+            return ["not finished; the same command goes on from here"]
+        notes = []
+        if self.tally.left:
+            meanwhile = f"{amount(self.tally.left, 'record')} written by others meanwhile"
+            notes.append(f"{meanwhile}: the same command looks at them again")
+        if self.tally.unreadable:
+            notes.append(f"{amount(self.tally.unreadable, 'record')} not readable, left as they were")
+        return notes or [f"every record has the form {form}"]
+
+
+async def _number(storage: SessionStorage, behind: Cursor | None) -> int:
+    count = 0
+    async for record in headers(storage, SessionQuery()):
+        count += behind is None or (record.created_at_us, record.session_id) > behind
+    return count

@@ -1,0 +1,225 @@
+"""``luminora optimize rewrite``: the records of a live store into the form that is written now, and back."""
+
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from luminoracore_sdk.adapters.compression.dictionary import general_dictionary
+from tests.support.command import Luminora, luminora_over, process, process_environment
+from tests.support.optimizing import exported, fill, json_of, payloads, tags
+from tests.support.servers import postgres_url
+from tests.support.servers.places import clear_postgres, place_name
+
+HEADS = "sessions\trecords\tchanged\tbytes before\tbytes now"
+GENERAL = general_dictionary().id
+COMPRESSED = f"json+zstd:{GENERAL}"
+
+
+@pytest.fixture(params=["sqlite", "files", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty place for a store."""
+    if request.param != "postgres":
+        yield f"sqlite:///{tmp_path}/s.db" if request.param == "sqlite" else f"file://{tmp_path}/s"
+        return
+    server, name = postgres_url(), place_name(tmp_path)
+    yield f"{server}{'&' if '?' in server else '?'}schema={name}"
+    clear_postgres(server, name)
+
+
+@pytest.fixture
+def luminora(url: str) -> Luminora:
+    command = luminora_over(url)
+    fill(command, 3, turns=2)
+    command("chat", "hi", "--session", "a", "--create", "--remember", "likes=" + "hedgehogs and " * 10)
+    return command
+
+
+def test_every_record_is_compressed_and_says_the_same_and_back(url: str, luminora: Luminora) -> None:
+    before, said = payloads(url), exported(luminora)
+    done = luminora("optimize", "rewrite")
+    heads, figures = done.stdout.splitlines()
+    sessions, records, changed, old, new = figures.split("\t")
+    after = payloads(url)
+    assert (done.exit_code, heads, sessions, records) == (0, HEADS, "4", "19")
+    assert done.stderr == f"every record has the form zstd:{GENERAL} level 3\n"
+    assert int(changed) == sum(after[place] != before[place] for place in before) > 12
+    assert old == f"{sum(len(data) for _, data in before.values()):,}"
+    assert new.split(" ")[0] == f"{sum(len(data) for _, data in after.values()):,}"
+    assert {tag for tag, _ in after.values()} <= {COMPRESSED, "json"}
+    assert exported(luminora) == said
+    undone = json_of(luminora, "rewrite", "--plain")
+    assert (undone["form"], undone["changed"], undone["complete"]) == ("plain", int(changed), True)
+    assert payloads(url) == before
+
+
+def test_a_second_run_changes_nothing(url: str, luminora: Luminora) -> None:
+    first = json_of(luminora, "rewrite")
+    assert json_of(luminora, "rewrite") == {
+        **first,
+        "changed": 0,
+        "bytes_before": first["bytes_after"],
+    }
+
+
+def test_what_was_trained_is_used_for_what_is_there(url: str, luminora: Luminora) -> None:
+    luminora("optimize", "rewrite")
+    fill(luminora, 50)
+    trained = json_of(luminora, "train")["dictionary"]
+    said = exported(luminora)
+    assert json_of(luminora, "rewrite")["form"] == f"zstd:{trained} level 3"
+    assert f"json+zstd:{trained}" in tags(url) <= {f"json+zstd:{trained}", "json"}
+    assert exported(luminora) == said
+
+
+# -- meanwhile -----------------------------------------------------------------------------------
+
+APPENDING = """
+import asyncio, sys
+from luminoracore_sdk.session import SessionManager, create_storage
+
+async def main():
+    async with create_storage(sys.argv[1]) as storage:
+        manager = SessionManager(storage)
+        for number in range(60):
+            await manager.send_message("a", f"question {number} about hedgehogs in winter")
+            await manager.memory_manager.store_memory("a", "count", f"{number} " + "hedgehogs " * 9)
+            print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_nothing_is_lost_of_what_another_process_writes_meanwhile(
+    url: str, luminora: Luminora, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", APPENDING, url],
+        env=process_environment(tmp_path),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "0\n"
+        rounds = 0
+        while other.poll() is None or rounds < 2:
+            done = luminora("optimize", "rewrite", *(["--plain"] if rounds % 2 else []), "--json")
+            assert (done.exit_code, json.loads(done.stdout)["unreadable"]) == (0, 0)
+            rounds += 1
+        assert other.stdout.read().split() == [str(number) for number in range(1, 60)]
+    assert other.returncode == 0
+    shown = json.loads(luminora("sessions", "show", "a", "--json").stdout)
+    asked = [one["content"] for one in shown["messages"] if one["role"] == "user"]
+    assert asked == ["hi", *(f"question {number} about hedgehogs in winter" for number in range(60))]
+    assert [one["position"] for one in shown["messages"]] == list(range(1, 123))
+    assert {one["key"]: one["value"] for one in shown["memories"]}["count"] == "59 " + "hedgehogs " * 9
+    assert json_of(luminora, "rewrite")["left"] == 0
+    assert tags(url) <= {COMPRESSED, "json"}
+
+
+# -- stopped, damaged ----------------------------------------------------------------------------
+
+STOPPING = """
+import os, signal
+from luminoracore_sdk.adapters.storage.recoding import RecodingBase as Storage
+from luminoracore_sdk.cli import rewriting
+signal.signal(signal.SIGINT, signal.default_int_handler)
+rewriting._SECONDS_BETWEEN_MARKS = -1
+recode = Storage.recode_messages
+count = 0
+async def stopping(self, *arguments, **options):
+    global count
+    count += 1
+    if count == 4:
+        os.kill(os.getpid(), signal.{name})
+    return await recode(self, *arguments, **options)
+Storage.recode_messages = stopping
+"""
+
+
+def with_names(tmp_path: Path) -> tuple[str, Luminora]:
+    """Return a store of six sessions whose order is known."""
+    url = f"sqlite:///{tmp_path}/s.db"
+    luminora = luminora_over(url)
+    for session_id in "abcdef":
+        luminora("chat", "What do hedgehogs eat in winter?", "--session", session_id, "--create")
+    return url, luminora
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGKILL", -signal.SIGKILL), ("SIGINT", 130)])
+def test_a_run_that_is_stopped_goes_on_behind_its_mark_to_the_same_end(
+    tmp_path: Path, name: str, code: int
+) -> None:
+    url, luminora = with_names(tmp_path)
+    shutil.copy(tmp_path / "s.db", tmp_path / "whole.db")
+    whole = luminora_over(f"sqlite:///{tmp_path}/whole.db")
+    in_one_go = json_of(whole, "rewrite")
+    stopped = process(
+        tmp_path, "optimize", "rewrite", "--json", LUMINORA_STORE=url, code=STOPPING.format(name=name)
+    )
+    assert stopped.returncode == code
+    if name == "SIGINT":
+        report = json.loads(stopped.stdout)
+        assert (report["complete"], report["sessions"]) == (False, 3)
+        assert stopped.stderr == "not finished; the same command goes on from here\n\nstopped\n"
+    half = payloads(url)
+    assert [session for session in "abcdef" if half[session, 1][0] == COMPRESSED][:3] == ["a", "b", "c"]
+    assert half["f", 1][0] == "json"
+    done = luminora("optimize", "rewrite", "--json")
+    rest = json.loads(done.stdout)
+    assert done.stderr.splitlines()[0] == "going on behind session 'c'; --from-start begins anew"
+    assert (rest["sessions"], rest["complete"]) == (3, True)
+    assert payloads(url) == payloads(f"sqlite:///{tmp_path}/whole.db")
+    assert json_of(luminora, "rewrite") == {  # the mark is gone: all of it is looked at
+        **in_one_go,
+        "changed": 0,
+        "bytes_before": in_one_go["bytes_after"],
+    }
+
+
+def test_a_mark_counts_for_its_own_aim_alone_and_may_be_passed_over(tmp_path: Path) -> None:
+    url, luminora = with_names(tmp_path)
+    process(tmp_path, "optimize", "rewrite", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT"))
+    anew = luminora("optimize", "rewrite", "--from-start", "--json")
+    assert (json.loads(anew.stdout)["sessions"], "going on" in anew.stderr) == (6, False)
+    process(
+        tmp_path, "optimize", "rewrite", "--plain", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT")
+    )
+    other = luminora("optimize", "rewrite", "--json")
+    assert (json.loads(other.stdout)["sessions"], "going on" in other.stderr) == (6, False)
+    assert tags(url) == {COMPRESSED}
+
+
+@pytest.mark.parametrize(
+    ("checksum", "stays"), [("checksum = NULL", {("b", 2)}), ("checksum = 1", {("b", 1), ("b", 2)})]
+)
+def test_a_damaged_record_is_named_and_stays_and_the_rest_is_done(
+    tmp_path: Path, checksum: str, stays: set[tuple[str, int]]
+) -> None:
+    url, luminora = with_names(tmp_path)
+    damage = f"SET tag = ?, payload = x'00ff', {checksum} WHERE session_id = 'b' AND position = 2"
+    with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
+        assert connection.execute(f"UPDATE messages {damage}", (COMPRESSED,)).rowcount == 1  # noqa: S608
+    done = luminora("optimize", "rewrite", "--json")
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["unreadable"], report["complete"]) == (1, 1, True)
+    named, last = done.stderr.splitlines()
+    assert named.startswith("session 'b': sqlite storage: ")
+    assert last == "1 record not readable, left as they were"
+    with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
+        found = connection.execute("SELECT session_id, position, tag, payload FROM messages").fetchall()
+    assert {(row[0], row[1]) for row in found if row[2] == "json" or row[3] == b"\x00\xff"} == stays
+    assert len(found) == 12
+
+
+def test_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
+    _, luminora = with_names(tmp_path)
+    done = luminora("optimize", "rewrite", FORCE_COLOR="1")
+    assert (done.exit_code, "rewriting" in done.stderr, "6/6" in done.stderr) == (0, True, True)

@@ -1,0 +1,151 @@
+"""What a rewriting makes of each record: compressed, plain again, encrypted, under another key."""
+
+import os
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+
+from luminoracore_sdk.adapters.compression import known
+from luminoracore_sdk.adapters.compression.dictionary import Dictionary
+from luminoracore_sdk.adapters.compression.stored import choose_dictionary, save_dictionary
+from luminoracore_sdk.adapters.record_forms import backend_of, current_forms
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
+from luminoracore_sdk.application.recoding import StoreRecoding
+from luminoracore_sdk.domain.values import STORE_OWNER
+from luminoracore_sdk.optimization import OptimizationConfig, Optimizer
+from luminoracore_sdk.session import (
+    EncryptedStorageWrapper,
+    InMemoryStorage,
+    Keyring,
+    OptimizedStorageWrapper,
+    SessionStorage,
+)
+from luminoracore_sdk.testing.builders import memory_record, message_record, session_record
+
+TEXT = "what the weather is like, and what I should do about it, if it is like that again " * 3
+OLD, NEW = os.urandom(32), os.urandom(32)
+NOTATION = Optimizer(OptimizationConfig(record_compression=False))
+
+MAKES: dict[str, tuple[Callable[[SessionStorage], SessionStorage], str]] = {
+    "plain": (lambda base: base, "json"),
+    "compressed": (lambda base: OptimizedStorageWrapper(base, Optimizer()), "json+zstd:g1"),
+    "encrypted": (lambda base: EncryptedStorageWrapper(base, Keyring({"old": OLD})), "json+aes256gcm:old"),
+    "both": (
+        lambda base: OptimizedStorageWrapper(
+            EncryptedStorageWrapper(base, Keyring({"new": NEW, "old": OLD})), Optimizer()
+        ),
+        "json+zstd:g1+aes256gcm:new",
+    ),
+}
+
+
+async def fill(storage: SessionStorage) -> None:
+    await storage.put_session(session_record(text=TEXT, tags=("t",)))
+    await storage.append_messages("s", [message_record("m", text=TEXT)])
+    await storage.put_memory(memory_record("k", value=TEXT))
+    await storage.put_memory(memory_record("k", value=TEXT, kind="user", owner="u"))
+
+
+async def tags(backend: SessionStorage) -> set[str]:
+    header = await backend.find_session("s")
+    assert header is not None
+    assert header.payload is not None
+    messages = await backend.read_messages("s", MessageRange())
+    scopes = (MemoryScope("session", "s"), MemoryScope("user", "u"))
+    memories = [memory for scope in scopes for memory in await backend.list_memories(scope)]
+    assert (len(messages), len(memories)) == (1, 2)
+    payloads = [*(message.payload for message in messages), *(memory.payload for memory in memories)]
+    return {header.payload.tag, *(payload.tag for payload in payloads)}
+
+
+async def contents(storage: SessionStorage) -> list[object]:
+    return [
+        await storage.load_session("s"),
+        *[message.payload for message in await storage.read_messages("s", MessageRange())],
+        *[memory.payload for memory in await storage.list_memories(MemoryScope("session", "s"))],
+        *[memory.payload for memory in await storage.list_memories(MemoryScope("user", "u"))],
+    ]
+
+
+async def rewrite(storage: SessionStorage) -> tuple[int, int]:
+    """Rewrite a store to what a storage writes now; returns how many records were changed and unreadable."""
+    recoding = StoreRecoding(backend_of(storage), await current_forms(storage))
+    done = [one async for one in recoding.run(users=["u"])]
+    return sum(one.changed for one in done), sum(one.unreadable for one in done)
+
+
+READABLE = [
+    (before, after)
+    for before, after in product(MAKES, MAKES)
+    if before != "both" or after == "both"
+    if before != "encrypted" or after in ("encrypted", "both")
+]
+
+
+@pytest.mark.parametrize(("before", "after"), READABLE)
+async def test_every_record_gets_the_form_that_is_written_now_and_reads_as_before(
+    before: str, after: str
+) -> None:
+    base = InMemoryStorage()
+    await fill(MAKES[before][0](base))
+    make, tag = MAKES[after]
+    assert await rewrite(make(base)) == (0 if before == after else 4, 0)
+    assert await tags(base) == {tag}
+    plain = InMemoryStorage()
+    await fill(plain)
+    assert await contents(make(base)) == await contents(plain)
+    assert await rewrite(make(base)) == (0, 0)
+
+
+async def test_without_its_key_nothing_is_rewritten() -> None:
+    base = InMemoryStorage()
+    await fill(MAKES["encrypted"][0](base))
+    assert await rewrite(MAKES["compressed"][0](base)) == (0, 0)
+    assert await tags(base) == {"json+aes256gcm:old"}
+
+
+@pytest.mark.parametrize("make", ["compressed", "both"])
+async def test_what_a_trained_dictionary_wrote_is_rewritten_by_a_process_that_has_not_seen_it(
+    make: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, trained = InMemoryStorage(), Dictionary(TEXT.encode())
+    storage = MAKES[make][0](base)
+    await save_dictionary(storage, trained)
+    await choose_dictionary(storage, trained.id)
+    await fill(MAKES[make][0](base))
+    tag = MAKES[make][1]
+    assert await tags(base) == {tag.replace("g1", trained.id)}
+    await choose_dictionary(storage, "g1")
+    monkeypatch.setattr(known, "_trained", {})
+    assert await rewrite(MAKES[make][0](base)) == (4, 0)
+    assert await tags(base) == {tag}
+
+
+async def test_forms_have_a_name_that_tells_them_apart() -> None:
+    names = [
+        (await current_forms(storage)).name
+        for storage in (
+            *(make(InMemoryStorage()) for make, _ in MAKES.values()),
+            OptimizedStorageWrapper(InMemoryStorage(), NOTATION),
+            OptimizedStorageWrapper(InMemoryStorage(), Optimizer(OptimizationConfig(compression_level=9))),
+        )
+    ]
+    assert names == [
+        "plain",
+        "zstd:g1 level 3",
+        "plain, key old",
+        "zstd:g1 level 3, key new",
+        "+opt1 Optimizer",
+        "zstd:g1 level 9",
+    ]
+
+
+async def test_what_leads_to_a_dictionary_is_encrypted_and_never_compressed() -> None:
+    base, trained = InMemoryStorage(), Dictionary(b'"id":"dictionary","keys","index"' + TEXT.encode())
+    await save_dictionary(base, trained)
+    await choose_dictionary(base, trained.id)
+    await fill(MAKES["both"][0](base))
+    await rewrite(MAKES["both"][0](base))
+    own = await base.list_memories(MemoryScope("user", STORE_OWNER))
+    assert {memory.payload.tag for memory in own} == {"json", "json+aes256gcm:new", "zdict+aes256gcm:new"}

@@ -13,7 +13,7 @@ from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
 from scripts.corpora import INSPECT_EVALS, lines_of_json
 
-__all__ = ["customers", "key_values", "told"]
+__all__ = ["customers", "key_values", "nine_fields", "told"]
 
 _AT = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 _SUBJECT = re.compile(r"^(The )?[Uu]ser('s)? (is |has |was |will )?(a |an |the |their )?")
@@ -36,6 +36,33 @@ def key_values() -> list[list[MemoryEntry]]:
     ]
     found = [{re.sub(r"\W+", "_", said[1].lower()): said[2] for said in person if said} for person in people]
     return [_entries({**facts}) for facts in found if len(facts) > 1]
+
+
+def nine_fields() -> list[list[MemoryEntry]]:
+    """Return people with what is known of them as facts of nine fields, as an extractor's table has them.
+
+    Sentence and key are those of ``told``; the seven others are made up, evenly over their values.
+    """
+    categories, confidences = cycle(("preference", "personal", "work", "health")), cycle((0.9, 0.75, 1.0))
+    return [
+        _entries(
+            {
+                f"fact_{number}": {
+                    "category": next(categories),
+                    "key": _key(fact),
+                    "value": fact,
+                    "confidence": next(confidences),
+                    "source": "conversation",
+                    "first_mentioned": f"2026-02-{1 + number % 28:02}",
+                    "last_mentioned": f"2026-03-{1 + number % 28:02}",
+                    "times_mentioned": 1 + number % 4,
+                    "is_active": True,
+                }
+                for number, fact in enumerate(facts)
+            }
+        )
+        for facts in _memories()
+    ]
 
 
 def customers() -> list[list[MemoryEntry]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import cycle, zip_longest
 
-from benchmarks.optimizer_parts.facts import customers, key_values, told
+from benchmarks.optimizer_parts.facts import customers, key_values, nine_fields, told
 from benchmarks.optimizer_parts.tables import percent, table
 from benchmarks.optimizer_parts.talks import Talk
 from luminoracore_sdk.adapters.notation.choice import default_notations
@@ -31,6 +31,7 @@ def token_table(talks: Sequence[Talk]) -> str:
     kinds = {
         "facts: key and value": key_values(),
         "facts: whole sentences": told(),
+        "facts: sentences with eight more fields": nine_fields(),
         "facts: fields of a customer's record": customers(),
     }
     rows = [_row(name, [_figures((), entries) for entries in people]) for name, people in kinds.items()]

@@ -129,7 +129,7 @@ class Transfer:
         try:
             if found is None and self._writes:
                 with in_target():
-                    await self._target.put_session(record, expected_version=0)
+                    await self._target.put_session(self._source_lines.plain(record), expected_version=0)
             digest = await self._carry(original, have=found.last_position if found else 0)
             await self._check_source(original, digest)
             await self._put(original.memories, missing)
@@ -174,10 +174,9 @@ class Transfer:
             digest.add(lines)
             there = await self._same(session_id, lines, position) if position < have else 0
             if self._writes and there < len(chunk):
+                lacking = [self._source_lines.plain(message) for message in chunk[there:]]
                 with in_target():
-                    await self._target.append_messages(
-                        session_id, chunk[there:], expected_last=position + there
-                    )
+                    await self._target.append_messages(session_id, lacking, expected_last=position + there)
             position += len(chunk)
         return digest
 
@@ -282,7 +281,7 @@ class Transfer:
         chosen = [memories[key][0] for key in keys] if self._writes else []
         for memory in sorted(chosen, key=lambda memory: (memory.updated_at_us, memory.key)):
             with in_target():
-                await self._target.put_memory(memory)
+                await self._target.put_memory(self._source_lines.plain(memory))
 
     def _proved(self, digest: Digest, ours: Memories, written: Digest, theirs: Memories) -> str:
         now_us = to_microseconds(self._clock.now())

@@ -9,6 +9,9 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
+from typing import TypeVar
+
+import attrs
 
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
@@ -21,6 +24,8 @@ from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 
 __all__ = ["Digest", "RecordLines", "line"]
+
+AnyRecord = TypeVar("AnyRecord", SessionRecord, MessageRecord, MemoryRecord)
 
 
 class RecordLines:
@@ -63,6 +68,13 @@ class RecordLines:
         retention = record.retention + 0.0  # a float, and no minus zero, which not every store tells from 0
         rank = retention if math.isfinite(retention) else str(retention)  # JSON has no infinity
         return line("memory", record.key, record.expires_at_us, rank, record.created_at_us, value)
+
+    def plain(self, record: AnyRecord) -> AnyRecord:
+        """Return a record as every store can read it: one of this store may need a dictionary of its own."""
+        payload = record.payload
+        if payload is None or "+" not in payload.tag:
+            return record
+        return attrs.evolve(record, payload=self._values.encode(self._value(payload, "a record")))
 
     def _value(self, payload: Payload, key: str) -> JSONValue:
         return self._values.decode(payload, backend=self._backend, key=key)

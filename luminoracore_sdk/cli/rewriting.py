@@ -150,7 +150,7 @@ class _Rewrite:
             meanwhile = f"{amount(self.tally.left, 'record')} written by others meanwhile"
             notes.append(f"{meanwhile}: the same command looks at them again")
         if self.tally.unreadable:
-            notes.append(f"{amount(self.tally.unreadable, 'record')} not readable, left as they were")
+            notes.append(f"{amount(self.tally.unreadable, 'record')} not readable, and left as found")
         return notes or [f"every record has the form {form}"]
 
 

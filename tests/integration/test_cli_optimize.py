@@ -3,15 +3,20 @@
 import json
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from luminoracore_sdk.adapters.compression.dictionary import general_dictionary
 from tests.support.command import Luminora, luminora_over
 from tests.support.optimizing import exported, fill, json_of, payloads, tags
+from tests.support.servers import mongodb_url, postgres_url, redis_url
+from tests.support.servers.places import clear_mongodb, clear_postgres, clear_redis, place_name
 
 COMPRESSED = {"LUMINORA_STORAGE_COMPRESSION_ENABLED": "true"}
 KEYS = {
@@ -82,7 +87,9 @@ def test_a_dictionary_that_is_no_better_changes_nothing(url: str, luminora: Lumi
         0,
         f"the dictionary {first['dictionary']} is as good: nothing was changed\n",
     )
-    assert json_of(luminora, "train")["is_used"] is False
+    worse = json_of(luminora, "train", "--size", "1024")
+    assert (worse["is_used"], worse["dictionary_bytes"] <= 1024) == (False, True)
+    assert json_of(luminora, "train")["before"] == first["dictionary"] != worse["dictionary"]
 
 
 def test_too_little_to_learn_from_is_one_line(luminora: Luminora) -> None:
@@ -98,6 +105,37 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, kind: str, comman
     done = luminora_over(kind.format(tmp_path))("optimize", command)
     assert (done.exit_code, done.stdout, "no store at " in done.stderr) == (3, "", True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(params=["files", "postgres", "redis", "mongodb"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Luminora]:
+    """The command over an empty store of each other kind."""
+    name = place_name(tmp_path)
+    if request.param == "postgres":
+        server = postgres_url()
+        yield luminora_over(f"{server}{'&' if '?' in server else '?'}schema={name}")
+        clear_postgres(server, name)
+    elif request.param == "redis":
+        yield partial(luminora_over(redis_url()), LUMINORA_STORAGE_REDIS_PREFIX=name)
+        clear_redis(redis_url(), name)
+    elif request.param == "mongodb":
+        yield luminora_over(urlsplit(mongodb_url())._replace(path=f"/{name}").geturl())
+        clear_mongodb(mongodb_url(), name)
+    else:
+        yield luminora_over(f"file://{tmp_path}/s")
+
+
+def test_every_kind_of_store_is_trained_on_rewritten_and_measured(anywhere: Luminora) -> None:
+    fill(anywhere, 30)
+    before, said = json_of(anywhere, "report"), exported(anywhere)
+    trained = json_of(anywhere, "train")
+    rewritten = json_of(anywhere, "rewrite")
+    after = json_of(anywhere, "report")
+    assert (trained["is_used"], rewritten["form"]) == (True, f"zstd:{trained['dictionary']} level 3")
+    assert after["total"]["json_bytes"] == before["total"]["json_bytes"]
+    assert after["total"]["stored_bytes"] - after["own_bytes"] < 0.4 * before["total"]["stored_bytes"]
+    assert after["total"]["tokens"] == before["total"]["tokens"]
+    assert exported(anywhere) == said
 
 
 # -- report --------------------------------------------------------------------------------------

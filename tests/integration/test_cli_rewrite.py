@@ -203,16 +203,16 @@ def test_a_mark_counts_for_its_own_aim_alone_and_may_be_passed_over(tmp_path: Pa
 def test_a_damaged_record_is_named_and_stays_and_the_rest_is_done(
     tmp_path: Path, checksum: str, stays: set[tuple[str, int]]
 ) -> None:
-    url, luminora = with_names(tmp_path)
+    _, luminora = with_names(tmp_path)
     damage = f"SET tag = ?, payload = x'00ff', {checksum} WHERE session_id = 'b' AND position = 2"
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
-        assert connection.execute(f"UPDATE messages {damage}", (COMPRESSED,)).rowcount == 1  # noqa: S608
+        assert connection.execute(f"UPDATE messages {damage}", (COMPRESSED,)).rowcount == 1
     done = luminora("optimize", "rewrite", "--json")
     report = json.loads(done.stdout)
     assert (done.exit_code, report["unreadable"], report["complete"]) == (1, 1, True)
     named, last = done.stderr.splitlines()
     assert named.startswith("session 'b': sqlite storage: ")
-    assert last == "1 record not readable, left as they were"
+    assert last == "1 record not readable, and left as found"
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
         found = connection.execute("SELECT session_id, position, tag, payload FROM messages").fetchall()
     assert {(row[0], row[1]) for row in found if row[2] == "json" or row[3] == b"\x00\xff"} == stays

@@ -33,7 +33,10 @@ _WORDS = (
 def talks(number: int, *, turns: int = 3) -> str:
     """Return so many conversations about hedgehogs as OpenAI chat files have them, a line each."""
     random = Random(number)  # noqa: S311 - words, no secret
-    said = lambda: " ".join(random.choices(_WORDS, k=12))  # noqa: E731
+
+    def said() -> str:
+        return " ".join(random.choices(_WORDS, k=12))
+
     return "".join(
         json.dumps(
             {

@@ -1,12 +1,12 @@
 """Sessions that are written only when they are told to be (``auto_save=False``)."""
 
 from collections.abc import Callable
-from heapq import merge
 
 import attrs
 
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.adapters.wrappers.pages import merged_page
 from luminoracore_sdk.application.locks import SessionLocks
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.drafts import DraftStorage
@@ -210,19 +210,8 @@ class HoldingStorage(StorageWrapper, DraftStorage):
         if not self._held:
             return below
         here = await self._staging.query_sessions(query)
-        others = [record for record in below.sessions if record.session_id not in self._held]
-        merged = list(merge(here.sessions, others, key=_place_in_time, reverse=query.newest_first))
-        # Beyond the end of a page that has a successor there may be sessions that nobody has seen yet.
-        ends = [page.next_cursor for page in (here, below) if page.next_cursor is not None]
-        if ends:
-            end = max(ends) if query.newest_first else min(ends)
-            merged = [record for record in merged if not _is_beyond(record, end, query.newest_first)]
-        else:
-            end = None
-        if len(merged) > query.limit:
-            merged = merged[: query.limit]
-            end = _place_in_time(merged[-1])
-        return Page(sessions=tuple(merged), next_cursor=end)
+        others = tuple(record for record in below.sessions if record.session_id not in self._held)
+        return merged_page((attrs.evolve(below, sessions=others), here), query)
 
     # -- messages and memory ---------------------------------------------------------------------
 
@@ -263,12 +252,3 @@ class HoldingStorage(StorageWrapper, DraftStorage):
         below = await self.base.purge_expired()
         here = await self._staging.purge_expired()
         return Purged(sessions=below.sessions + here.sessions, memories=below.memories + here.memories)
-
-
-def _place_in_time(record: SessionRecord) -> tuple[int, str]:
-    return record.created_at_us, record.session_id
-
-
-def _is_beyond(record: SessionRecord, end: tuple[int, str], newest_first: bool) -> bool:  # noqa: FBT001
-    place = _place_in_time(record)
-    return place < end if newest_first else place > end

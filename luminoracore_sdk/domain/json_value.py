@@ -41,8 +41,6 @@ def check_json(value: object, *, where: str = "value") -> None:
         found = (child for node, path in level for child in _children(node, path))
         # each object once: a list that holds itself twice would double the level at every step
         level = list({id(child[0]): child for child in found}.values())
-        if not level:
-            return
     for node, path in level:
         if type(node) in (dict, list):
             raise InvalidJSONError(where, f"nested deeper than {MAX_JSON_DEPTH} levels")
@@ -52,7 +50,7 @@ def check_json(value: object, *, where: str = "value") -> None:
 def _is_json(value: Any) -> bool:
     """Tell whether a value is JSON, in a third of the time that it takes to say where it is not."""
     level = [value]
-    for _ in range(MAX_JSON_DEPTH + 1):
+    for _ in range(MAX_JSON_DEPTH):
         inner: list[Any] = []
         for node in level:
             kind = type(node)

@@ -1,3 +1,4 @@
+import os
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -38,6 +39,14 @@ def servers(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             if variable in path.read_text():
                 monkeypatch.setenv(variable, places.enter_context(place(path)))
         yield
+
+
+@pytest.fixture(autouse=True)
+def variables_of_the_page_go_with_it() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)

@@ -77,7 +77,7 @@ def test_a_copy_may_be_encrypted_and_compressed_and_comes_back_plain(
     assert b"json+zstd:g1+aes256gcm:2026" in raw
     assert [word for word in (b"nowhere", b"hidden-key", b"hidden-value") if word in raw] == []
     assert luminora("copy", f"file://{tmp_path}/secret", back, **keys).exit_code == 1
-    without = luminora("copy", f"file://{tmp_path}/secret", back, "--decrypt")
+    without = luminora("copy", f"file://{tmp_path}/secret", back, "--decrypt", LUMINORA_ENCRYPTION_KEYS="")
     assert (without.exit_code, "LUMINORA_ENCRYPTION_KEYS" in without.stderr) == (1, True)
     assert luminora("copy", f"file://{tmp_path}/secret", back, "--decrypt", **keys).exit_code == 0
     assert exported(back) == exported(source)

@@ -67,7 +67,7 @@ imports: $(READY) ## Dependencies point inwards
 
 check: $(READY) ## All tests, measuring coverage
 	$(call step,pytest)
-	@$(PY) -m pytest --numprocesses 2 --cov --cov-report= | tee $(LOG)
+	@$(PY) -m pytest --numprocesses 2 --dist worksteal --cov --cov-report= | tee $(LOG)
 
 coverage: check ## The core whole, everything to 95 %
 	$(call step,coverage)

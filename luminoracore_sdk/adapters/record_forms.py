@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from luminoracore_sdk.adapters.codec.values import JSON, JSON_WIDE
 from luminoracore_sdk.adapters.compression.stored import STORE_SCOPE, load_dictionaries
 from luminoracore_sdk.adapters.encryption.cipher import MARK
 from luminoracore_sdk.adapters.encryption.rotation import Rotation
@@ -15,6 +16,7 @@ from luminoracore_sdk.adapters.wrappers.record_compression import RecordWriter, 
 from luminoracore_sdk.application.ports.optimizer import Optimizer
 from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, Payload, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import UnreadablePayloadError
 
 __all__ = ["CurrentForms", "backend_of", "current_forms"]
 
@@ -81,7 +83,11 @@ class CurrentForms:
         Raises:
             CorruptRecordError: It cannot be read.
         """
-        plain = read_optimized(payload, self.optimizer, backend=self.storage.backend, key="a record")
+        backend = self.storage.backend
+        plain = read_optimized(payload, self.optimizer, backend=backend, key="a record")
+        if plain.tag not in (JSON, JSON_WIDE):
+            reason = f"it is tagged {plain.tag!a}; switch on the wrapper that wrote it"
+            raise UnreadablePayloadError(backend=backend, key="a record", reason=reason)
         new = plain if self.writer is None else self.writer.small(plain)
         return payload if new == payload else new
 

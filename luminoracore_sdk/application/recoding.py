@@ -1,6 +1,8 @@
 """The use case that brings every record of a live store into its present form."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from functools import partial
+from typing import Protocol
 
 import attrs
 
@@ -16,7 +18,12 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError, SessionNotFoundError
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    CorruptRecordError,
+    PayloadTooLargeError,
+    SessionNotFoundError,
+)
 from luminoracore_sdk.domain.values import STORE_OWNER
 
 __all__ = ["CHUNK", "Cursor", "Recoded", "StoreRecoding"]
@@ -26,6 +33,14 @@ Cursor = tuple[int, str]
 
 CHUNK = 200
 """Messages that are read, changed and written together."""
+
+
+class Replace(Protocol):
+    """Replaces one payload, or tells that it has changed."""
+
+    async def __call__(self, *, old: Payload, new: Payload) -> bool:
+        """Return whether it was replaced."""
+        ...
 
 
 @attrs.define(kw_only=True)
@@ -40,6 +55,7 @@ class Recoded:
         changed: How many were replaced.
         left: How many should have been, and were written by somebody else meanwhile.
         unreadable: How many are damaged, or need a key or an optimizer that is not there. They stay.
+        too_large: How many would be larger in their new form than the backend takes. They stay.
         reason: Of the first of those.
         bytes_before: Of all readable payloads, as they were found.
         bytes_after: As they are now.
@@ -52,6 +68,7 @@ class Recoded:
     changed: int = 0
     left: int = 0
     unreadable: int = 0
+    too_large: int = 0
     reason: str | None = None
     bytes_before: int = 0
     bytes_after: int = 0
@@ -65,16 +82,18 @@ class Recoded:
             self.refuse(exc)
             return stored
 
-    def refuse(self, error: CorruptRecordError) -> None:
-        """Count what cannot be read."""
-        self.unreadable += 1
+    def refuse(self, error: CorruptRecordError | PayloadTooLargeError) -> None:
+        """Count a record that cannot be read, or not be replaced."""
+        if isinstance(error, CorruptRecordError):
+            self.unreadable += 1
+        else:
+            self.too_large += 1
         self.reason = self.reason or str(error)
 
     def count(self, forms: Sequence[tuple[Payload, Payload]], changed: int) -> None:
         """Count what was done to records with their stored and their wanted payloads."""
         wanted = sum(new is not old for old, new in forms)
         self.changed += changed
-        self.left += wanted - changed
         self.bytes_before += sum(len(old.data) for old, _ in forms)
         # of a batch in which somebody else was quicker it is not known which ones
         self.bytes_after += sum(len(new.data if changed == wanted else old.data) for old, new in forms)
@@ -103,22 +122,23 @@ class StoreRecoding:
     async def run(
         self, query: SessionQuery | None = None, *, users: Sequence[str] = ()
     ) -> AsyncGenerator[Recoded, None]:
-        """Yield what was done, an owner at a time: what the store keeps for itself, sessions, their users.
+        """Yield what was done, an owner at a time: what the store keeps for itself, users, their sessions.
+
+        A user comes before the first session, so that behind a session's cursor nothing is forgotten.
 
         Args:
             query: Which sessions, from which cursor; None: all.
             users: Users without a session, about whom something is remembered.
         """
-        yield await self._owner(STORE_OWNER)
         seen: set[str] = set()
+        for user in (STORE_OWNER, *users):
+            seen.add(user)
+            yield await self._owner(user)
         async for record in self._headers(query or SessionQuery()):
-            yield await self._session(record)
             if record.user_id is not None and record.user_id not in seen:
                 seen.add(record.user_id)
                 yield await self._owner(record.user_id)
-        for user in users:
-            if user not in seen:
-                yield await self._owner(user)
+            yield await self._session(record)
 
     async def _headers(self, query: SessionQuery) -> AsyncIterator[SessionRecord]:
         query = attrs.evolve(query, limit=MAX_PAGE)
@@ -133,19 +153,26 @@ class StoreRecoding:
     async def _session(self, listed: SessionRecord) -> Recoded:
         session_id = listed.session_id
         done = Recoded(kind="session", owner_id=session_id, cursor=(listed.created_at_us, session_id))
-        try:
-            await self._header(session_id, done)
-            await self._messages(session_id, done)
-            await self._memories(MemoryScope("session", session_id), done)
-        except SessionNotFoundError:  # deleted meanwhile
-            return done
-        except CorruptRecordError as exc:  # of the session as a whole: a gap, a torn file
-            done.refuse(exc)
+        parts = (
+            partial(self._header, session_id),
+            partial(self._messages, listed),
+            partial(self._memories, MemoryScope("session", session_id)),
+        )
+        for part in parts:  # one that cannot be read keeps nobody from the others
+            try:
+                await part(done)
+            except SessionNotFoundError:  # deleted meanwhile
+                return done
+            except CorruptRecordError as exc:
+                done.refuse(exc)
         return done
 
     async def _owner(self, user: str) -> Recoded:
         done = Recoded(kind="user", owner_id=user)
-        await self._memories(MemoryScope("user", user), done)
+        try:
+            await self._memories(MemoryScope("user", user), done)
+        except CorruptRecordError as exc:
+            done.refuse(exc)
         return done
 
     async def _header(self, session_id: str, done: Recoded) -> None:
@@ -154,31 +181,74 @@ class StoreRecoding:
             raise SessionNotFoundError(session_id, backend=self._backend.backend)
         old = record.payload
         new = await done.form(old, self._forms.session(record))
-        changed = new is not old and await self._recoder.recode_session(session_id, old=old, new=new)
+        await self._replace(old, new, partial(self._recoder.recode_session, session_id), done)
+
+    async def _memories(self, scope: MemoryScope, done: Recoded) -> None:
+        for record in await self._backend.list_memories(scope):
+            old = record.payload
+            new = await done.form(old, self._forms.memory(record))
+            await self._replace(old, new, partial(self._recoder.recode_memory, scope, record.key), done)
+
+    async def _replace(self, old: Payload, new: Payload, replace: Replace, done: Recoded) -> None:
+        changed = False
+        if new is not old:
+            try:
+                changed = await replace(old=old, new=new)
+                done.left += not changed
+            except PayloadTooLargeError as exc:
+                done.refuse(exc)
         done.count([(old, new)], int(changed))
 
-    async def _messages(self, session_id: str, done: Recoded) -> None:
-        after = 0
-        while chunk := await self._backend.read_messages(session_id, MessageRange(after=after, limit=CHUNK)):
+    # -- messages --------------------------------------------------------------------------------
+
+    async def _messages(self, listed: SessionRecord, done: Recoded) -> None:
+        session_id, after = listed.session_id, 0
+        while True:
+            chunk, end = await self._chunk(listed, after, done)
+            if end == after:
+                return
             forms = [await self._message(session_id, message, done) for message in chunk]
             changes = [
                 PayloadChange(position=message.position, message_id=message.message_id, old=old, new=new)
                 for message, (old, new) in zip(chunk, forms, strict=True)
                 if new is not old
             ]
-            changed = await self._recoder.recode_messages(session_id, changes) if changes else 0
-            done.count(forms, changed)
-            after = chunk[-1].position
+            done.count(forms, await self._recode(session_id, changes, done))
+            after = end
+
+    async def _chunk(
+        self, listed: SessionRecord, after: int, done: Recoded
+    ) -> tuple[list[MessageRecord], int]:
+        """Return the next messages, or those of them that can be read, and the position where they end."""
+        session_id, found = listed.session_id, []
+        try:
+            found = await self._backend.read_messages(session_id, MessageRange(after=after, limit=CHUNK))
+        except CorruptRecordError:
+            end = min(after + CHUNK, listed.last_position)
+            for position in range(after + 1, end + 1):
+                span = MessageRange(after=position - 1, before=position + 1)
+                try:
+                    found += await self._backend.read_messages(session_id, span)
+                except CorruptRecordError as exc:
+                    done.refuse(exc)
+            return found, end
+        return found, found[-1].position if found else after
 
     async def _message(
         self, session_id: str, message: MessageRecord, done: Recoded
     ) -> tuple[Payload, Payload]:
         return message.payload, await done.form(message.payload, self._forms.message(session_id, message))
 
-    async def _memories(self, scope: MemoryScope, done: Recoded) -> None:
-        for record in await self._backend.list_memories(scope):
-            old, new = record.payload, await done.form(record.payload, self._forms.memory(record))
-            changed = new is not old and await self._recoder.recode_memory(
-                scope, record.key, old=old, new=new
-            )
-            done.count([(old, new)], int(changed))
+    async def _recode(self, session_id: str, changes: Sequence[PayloadChange], done: Recoded) -> int:
+        """Replace payloads together, or one by one where some are too large; returns how many were."""
+        if not changes:
+            return 0
+        try:
+            changed = await self._recoder.recode_messages(session_id, changes)
+        except PayloadTooLargeError as exc:
+            if len(changes) > 1:
+                return sum([await self._recode(session_id, [change], done) for change in changes])
+            done.refuse(exc)
+            return 0
+        done.left += len(changes) - changed
+        return changed

@@ -112,8 +112,13 @@ def _target(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         yield sys.stdout
         return
+    output = output.resolve()  # a link stays one
     if not output.parent.is_dir():
         raise ValidationError(f"{output.parent}: there is no such folder")
+    if output.exists() and not (output.is_file() or output.is_dir()):  # a pipe, or /dev/null: not to be replaced
+        with output.open("w", encoding="utf-8", newline="\n") as target:
+            yield target
+        return
     with NamedTemporaryFile(
         "w", encoding="utf-8", newline="\n", dir=output.parent, prefix=f".{output.name}.", delete=False
     ) as file:

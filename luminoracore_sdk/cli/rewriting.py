@@ -24,7 +24,8 @@ from luminoracore_sdk.cli.stores import compressing
 __all__ = ["rewrite"]
 
 _SECONDS_BETWEEN_MARKS = 2.0
-_FIGURES = ("records", "changed", "left", "unreadable", "bytes_before", "bytes_after")
+_USERS_NOTE = "(what is remembered about a user without a session is not found; --user NAME rewrites it)"
+_FIGURES = ("records", "changed", "left", "unreadable", "too_large", "bytes_before", "bytes_after")
 
 
 def rewrite(
@@ -48,7 +49,7 @@ def rewrite(
         desk.run(work.run(compressing(desk.container.settings().storage, is_plain=plain)))
     finally:  # an error, or Ctrl-C, leaves what was done before it
         work.tell()
-    if work.tally.unreadable:
+    if work.tally.unreadable or work.tally.too_large:
         raise typer.Exit(FAILED)
 
 
@@ -61,8 +62,14 @@ class _Tally:
     changed: int = 0
     left: int = 0
     unreadable: int = 0
+    too_large: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
+
+    @property
+    def misses(self) -> int:
+        """How many records have not the form that they should have."""
+        return self.left + self.unreadable + self.too_large
 
     def count(self, done: Recoded) -> None:
         """Add what was done for one owner."""
@@ -80,6 +87,7 @@ class _Rewrite:
     from_start: bool
     tally: _Tally = attrs.field(factory=_Tally)
     form: str | None = None
+    begin: Cursor | None = None
     is_whole: bool = False
 
     async def run(self, store: StorageConfig) -> None:
@@ -89,12 +97,12 @@ class _Rewrite:
         async with create_storage(store) as storage:
             forms = await current_forms(storage)
             mark = RecodingMark(storage, JsonCodec(), forms.name)
-            begin = None if self.from_start else await mark.find()
-            if begin is not None:
-                self.desk.say(f"going on behind session {begin[1]!a}; --from-start begins anew")
+            self.begin = None if self.from_start else await mark.find()
+            if self.begin is not None:
+                self.desk.say(f"going on behind session {self.begin[1]!a}; --from-start begins anew")
             self.form = forms.name
             with progress_bar(self.desk.err, quiet=False) as bar:
-                await self._rewrite(storage, StoreRecoding(backend_of(storage), forms), mark, begin, bar)
+                await self._rewrite(storage, StoreRecoding(backend_of(storage), forms), mark, bar)
             await mark.clear()
             self.is_whole = True
 
@@ -103,17 +111,17 @@ class _Rewrite:
         storage: SessionStorage,
         recoding: StoreRecoding,
         mark: RecodingMark,
-        last: Cursor | None,
         bar: Progress,
     ) -> None:
-        total = await _number(storage, last) if self.desk.err.is_terminal else None
-        task, marked = bar.add_task("rewriting", total=total), time.monotonic()
+        total = await _number(storage, self.begin) if self.desk.err.is_terminal else None
+        task, marked, last = bar.add_task("rewriting", total=total), time.monotonic(), self.begin
         try:
             async with aclosing(recoding.run(SessionQuery(cursor=last), users=self.users)) as results:
                 async for done in results:
                     self._count(done)
                     bar.update(task, advance=done.kind == "session")
-                    last = done.cursor or last
+                    if not self.tally.misses:  # else a later run has to look again from here
+                        last = done.cursor or last
                     if last is not None and time.monotonic() - marked > _SECONDS_BETWEEN_MARKS:
                         await mark.set(last)
                         marked = time.monotonic()
@@ -141,6 +149,8 @@ class _Rewrite:
             row = [tally.sessions, tally.records, tally.changed, f"{tally.bytes_before:,}", after]
             print_table(self.desk.out, columns, [row])
         self.desk.say("; ".join(self._notes(self.form)))
+        if self.is_whole and not self.users:
+            self.desk.say(_USERS_NOTE)
 
     def _notes(self, form: str) -> list[str]:
         if not self.is_whole:
@@ -151,7 +161,12 @@ class _Rewrite:
             notes.append(f"{meanwhile}: the same command looks at them again")
         if self.tally.unreadable:
             notes.append(f"{amount(self.tally.unreadable, 'record')} not readable, and left as found")
-        return notes or [f"every record has the form {form}"]
+        if self.tally.too_large:
+            notes.append(f"{amount(self.tally.too_large, 'record')} too large for that, and left as found")
+        if not notes:
+            where = "" if self.begin is None else f" behind session {self.begin[1]!a}"
+            notes.append(f"every record{where} has the form {form}")
+        return notes
 
 
 async def _number(storage: SessionStorage, behind: Cursor | None) -> int:

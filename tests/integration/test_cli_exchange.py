@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +171,25 @@ def test_a_file_that_cannot_be_read_is_named(luminora: Luminora, tmp_path: Path)
     for place, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
         done = luminora("sessions", "import", place)
         assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, f"luminora: {place}: {reason}")
+
+
+def test_an_export_into_a_pipe_is_written_there_and_the_pipe_stays(
+    luminora: Luminora, tmp_path: Path
+) -> None:
+    luminora("chat", "hi", "--session", "a", "--create")
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    assert luminora("sessions", "export", "--output", pipe).exit_code == 0
+    reader.join(20)
+    assert read == [luminora("sessions", "export").stdout]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_an_export_through_a_link_leaves_the_link(luminora: Luminora, tmp_path: Path) -> None:
+    luminora("chat", "hi", "--session", "a", "--create")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert luminora("sessions", "export", "--output", tmp_path / "link").exit_code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == luminora("sessions", "export").stdout

@@ -19,6 +19,7 @@ from tests.support.servers import postgres_url
 from tests.support.servers.places import clear_postgres, place_name
 
 HEADS = "sessions\trecords\tchanged\tbytes before\tbytes now"
+USERS_NOTE = "(what is remembered about a user without a session is not found; --user NAME rewrites it)"
 GENERAL = general_dictionary().id
 COMPRESSED = f"json+zstd:{GENERAL}"
 
@@ -49,7 +50,7 @@ def test_every_record_is_compressed_and_says_the_same_and_back(url: str, luminor
     sessions, records, changed, old, new = figures.split("\t")
     after = payloads(url)
     assert (done.exit_code, heads, sessions, records) == (0, HEADS, "4", "19")
-    assert done.stderr == f"every record has the form zstd:{GENERAL} level 3\n"
+    assert done.stderr == f"every record has the form zstd:{GENERAL} level 3\n{USERS_NOTE}\n"
     assert int(changed) == sum(after[place] != before[place] for place in before) > 12
     assert old == f"{sum(len(data) for _, data in before.values()):,}"
     assert new.split(" ")[0] == f"{sum(len(data) for _, data in after.values()):,}"
@@ -198,7 +199,7 @@ def test_a_mark_counts_for_its_own_aim_alone_and_may_be_passed_over(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("checksum", "stays"), [("checksum = NULL", {("b", 2)}), ("checksum = 1", {("b", 1), ("b", 2)})]
+    ("checksum", "stays"), [("checksum = NULL", {("b", 2)}), ("checksum = 1", {("b", 2)})]
 )
 def test_a_damaged_record_is_named_and_stays_and_the_rest_is_done(
     tmp_path: Path, checksum: str, stays: set[tuple[str, int]]
@@ -210,7 +211,7 @@ def test_a_damaged_record_is_named_and_stays_and_the_rest_is_done(
     done = luminora("optimize", "rewrite", "--json")
     report = json.loads(done.stdout)
     assert (done.exit_code, report["unreadable"], report["complete"]) == (1, 1, True)
-    named, last = done.stderr.splitlines()
+    named, last, _ = done.stderr.splitlines()
     assert named.startswith("session 'b': sqlite storage: ")
     assert last == "1 record not readable, and left as found"
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
@@ -223,3 +224,34 @@ def test_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
     _, luminora = with_names(tmp_path)
     done = luminora("optimize", "rewrite", FORCE_COLOR="1")
     assert (done.exit_code, "rewriting" in done.stderr, "6/6" in done.stderr) == (0, True, True)
+
+
+def test_without_the_keys_of_an_encrypted_store_nothing_is_called_done(tmp_path: Path) -> None:
+    url, luminora = with_names(tmp_path)
+    keys = {
+        "LUMINORA_STORAGE_ENCRYPTION_ENABLED": "yes",
+        "LUMINORA_ENCRYPTION_KEYS": f"new:{'ab' * 32}",
+    }
+    assert luminora("optimize", "rewrite", **keys).exit_code == 0
+    before = tags(url)
+    done = luminora("optimize", "rewrite", "--json")
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["changed"], report["unreadable"]) == (1, 0, report["records"] - 1)
+    assert tags(url) == before
+
+
+def test_a_run_that_goes_on_says_from_where_it_speaks(tmp_path: Path) -> None:
+    url, luminora = with_names(tmp_path)
+    process(tmp_path, "optimize", "rewrite", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT"))
+    going_on, last, _ = luminora("optimize", "rewrite").stderr.splitlines()
+    behind = going_on.removeprefix("going on behind session ").partition(";")[0]
+    assert last == f"every record behind session {behind} has the form zstd:{GENERAL} level 3"
+
+
+def test_a_run_that_missed_something_and_was_stopped_looks_at_it_again(tmp_path: Path) -> None:
+    url, luminora = with_names(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
+        connection.execute("UPDATE messages SET tag = 'x' WHERE session_id = 'a'")
+    process(tmp_path, "optimize", "rewrite", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT"))
+    done = luminora("optimize", "rewrite", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["unreadable"] > 0) == (1, True)

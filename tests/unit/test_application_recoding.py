@@ -1,12 +1,13 @@
 """Every record of a live store into its present form: what changes, what stays, what others did meanwhile."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
 import pytest
 
 from luminoracore_sdk.application import recoding
+from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
     MemoryScope,
@@ -17,7 +18,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.recoding import CHUNK, Recoded, StoreRecoding
-from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
+from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError, PayloadTooLargeError
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.optimization import Optimizer
 from luminoracore_sdk.session import InMemoryStorage, OptimizedStorageWrapper
@@ -98,33 +99,28 @@ async def test_every_record_gets_its_form_and_nothing_else_changes(
 ) -> None:
     before = await contents(store)
     clock.advance(100)
-    done = await run(store, Upper(), users=["u", "v"])
+    done = await run(store, Upper(), users=["v"])
     assert [counts(one) for one in done] == [
         ("user", STORE_OWNER, 1, 1, 0, 0),
-        ("session", "s", LONG + 2, LONG + 2, 0, 0),
-        ("user", "u", 1, 1, 0, 0),
-        ("session", "t", 1, 1, 0, 0),
         ("user", "v", 1, 1, 0, 0),
+        ("user", "u", 1, 1, 0, 0),
+        ("session", "s", LONG + 2, LONG + 2, 0, 0),
+        ("session", "t", 1, 1, 0, 0),
     ]
     assert await contents(store) == [upper(record) for record in before]
 
 
 async def test_a_second_run_reads_and_changes_nothing(store: InMemoryStorage) -> None:
     await run(store, Upper())
-    done = await run(store, Upper())
-    assert [counts(one)[2:] for one in done] == [
-        (1, 0, 0, 0),
-        (LONG + 2, 0, 0, 0),
-        (1, 0, 0, 0),
-        (1, 0, 0, 0),
-    ]
+    found = [counts(one)[2:] for one in await run(store, Upper())]
+    assert found == [(1, 0, 0, 0), (1, 0, 0, 0), (LONG + 2, 0, 0, 0), (1, 0, 0, 0)]
 
 
 async def test_a_run_goes_on_behind_a_cursor_and_within_a_query(store: InMemoryStorage) -> None:
-    _, first, *_ = await run(store, Upper(), query=SessionQuery(user_id="u"))
+    _, _, first, _ = await run(store, Upper(), query=SessionQuery(user_id="u"))
     assert first.cursor == ((await store.query_sessions(SessionQuery(limit=1))).next_cursor)
     rest = await run(store, Upper(), query=SessionQuery(cursor=first.cursor))
-    assert [one.owner_id for one in rest] == [STORE_OWNER, "t", "u"]
+    assert [one.owner_id for one in rest] == [STORE_OWNER, "u", "t"]
     assert [one.owner_id for one in await run(store, Upper(), query=SessionQuery(user_id="x"))] == [
         STORE_OWNER
     ]
@@ -134,7 +130,7 @@ async def test_a_store_of_several_pages_is_rewritten_whole(
     store: InMemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recoding, "MAX_PAGE", 1)
-    assert [one.owner_id for one in await run(store, Upper())] == [STORE_OWNER, "s", "u", "t"]
+    assert [one.owner_id for one in await run(store, Upper())] == [STORE_OWNER, "u", "s", "t"]
 
 
 async def test_bytes_are_counted_before_and_after(store: InMemoryStorage) -> None:
@@ -159,16 +155,72 @@ async def test_what_cannot_be_read_stays_and_the_rest_goes_on(store: InMemorySto
     assert await store.find_session("s") == before
 
 
-async def test_a_session_that_is_damaged_as_a_whole_does_not_keep_the_others_from_it(
-    store: InMemoryStorage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("damaged", [1, CHUNK + 3, LONG])
+async def test_a_message_that_cannot_be_read_keeps_nobody_from_the_others(
+    store: InMemoryStorage, monkeypatch: pytest.MonkeyPatch, damaged: int
 ) -> None:
-    async def torn(*_: object) -> list[MessageRecord]:
-        raise CorruptRecordError(backend="memory", key="session 's'", reason="a gap")
+    read = store.read_messages
+
+    async def torn(session_id: str, span: MessageRange) -> list[MessageRecord]:
+        messages = await read(session_id, span)
+        if any(message.position == damaged for message in messages):
+            raise CorruptRecordError(backend="memory", key=f"message {damaged}", reason="a bit")
+        return messages
 
     monkeypatch.setattr(store, "read_messages", torn)
+    before = await store.find_session("s")
+    done = {one.owner_id: one for one in await run(store, Upper())}
+    assert counts(done["s"])[2:] == (LONG + 1, LONG + 1, 0, 1)
+    assert done["s"].reason == f"memory storage: message {damaged} is damaged: a bit"
+    monkeypatch.undo()
+    texts = [message.payload.data for message in await store.read_messages("s", MessageRange())]
+    assert [text.isupper() for text in texts].count(False) == 1
+    assert await store.find_session("s") == upper(before)
+
+
+@pytest.mark.parametrize("call", ["find_session", "list_memories"])
+async def test_a_part_that_cannot_be_read_keeps_nobody_from_the_others(
+    store: InMemoryStorage, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    async def torn(*_: object) -> None:
+        raise CorruptRecordError(backend="memory", key="all of it", reason="a bit")
+
+    monkeypatch.setattr(store, call, torn)
     done = await run(store, Upper())
-    assert [counts(one)[2:] for one in done] == [(1, 1, 0, 0), (1, 1, 0, 1), (1, 1, 0, 0), (1, 1, 0, 1)]
-    assert done[1].reason == "memory storage: session 's' is damaged: a gap"
+    assert [one.unreadable for one in done] == ([0, 0, 1, 1] if call == "find_session" else [1, 1, 1, 1])
+    assert [one.changed for one in done if one.owner_id == "s"] == [LONG + 1]
+
+
+class Limited(InMemoryStorage):
+    """Takes no payload with these words, and no batch that has one."""
+
+    def _refuse(self, new: Payload) -> None:
+        if b"TEXT OF M7" in new.data or b"A VALUE" in new.data:
+            raise PayloadTooLargeError(backend="memory", key="a record", size_bytes=2, limit_bytes=1)
+
+    async def recode_messages(self, session_id: str, changes: Sequence[PayloadChange]) -> int:
+        for change in changes:
+            self._refuse(change.new)
+        return await super().recode_messages(session_id, changes)
+
+    async def recode_memory(self, scope: MemoryScope, key: str, *, old: Payload, new: Payload) -> bool:
+        self._refuse(new)
+        return await super().recode_memory(scope, key, old=old, new=new)
+
+
+async def test_what_would_be_too_large_stays_and_the_rest_goes_on() -> None:
+    store = Limited()
+    await store.put_session(session_record("s"))
+    await store.append_messages("s", message_records(9))
+    await store.put_memory(memory_record("k"))
+    await store.put_memory(memory_record("l", value="short"))
+    _, done = await run(store, Upper())
+    assert (done.records, done.changed, done.left, done.too_large) == (12, 10, 0, 2)
+    assert done.reason == "a record is 2 bytes; memory keeps at most 1 in one record"
+    messages = await store.read_messages("s", MessageRange())
+    assert [message.payload.data.isupper() for message in messages] == [
+        number != 7 for number in range(1, 10)
+    ]
 
 
 async def test_what_somebody_else_writes_meanwhile_is_theirs(store: InMemoryStorage) -> None:
@@ -177,10 +229,11 @@ async def test_what_somebody_else_writes_meanwhile_is_theirs(store: InMemoryStor
     async def write() -> None:
         await store.put_session(session_record("t", text="theirs"))
 
-    store_owner = StoreRecoding(store, forms).run(SessionQuery(cursor=(await created(store, "s"), "s")))
-    await anext(store_owner)
+    running = StoreRecoding(store, forms).run(SessionQuery(cursor=(await created(store, "s"), "s")))
+    await anext(running)
+    await anext(running)
     forms.before = write
-    done = await anext(store_owner)
+    done = await anext(running)
     assert counts(done) == ("session", "t", 1, 0, 1, 0)
     assert done.bytes_before == done.bytes_after
     assert await store.load_session("t") == {"text": "theirs"}
@@ -197,7 +250,8 @@ async def test_a_session_deleted_after_it_was_listed_has_no_records(store: InMem
     await anext(running)
     await anext(running)
     await store.delete_session("t")
-    assert [counts(one)[:3] async for one in running] == [("user", "u", 1), ("session", "t", 0)]
+    found = [counts(one)[:3] async for one in running]
+    assert found == [("session", "s", LONG + 2), ("session", "t", 0)]
 
 
 def test_a_storage_that_cannot_replace_payloads_is_refused() -> None:

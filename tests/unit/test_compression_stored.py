@@ -1,5 +1,6 @@
 """Dictionaries that a store has of its own: who reads with them, who writes with them, what damage says."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import attrs
@@ -9,7 +10,13 @@ from luminoracore_sdk.adapters.compression import known
 from luminoracore_sdk.adapters.compression.dictionary import MAX_CONTENT_BYTES, Dictionary
 from luminoracore_sdk.adapters.compression.stored import choose_dictionary, save_dictionary
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRange, Payload
-from luminoracore_sdk.domain.errors import CorruptRecordError, UnreadablePayloadError, ValidationError
+from luminoracore_sdk.domain.errors import (
+    CorruptRecordError,
+    StorageClosedError,
+    StorageUnavailableError,
+    UnreadablePayloadError,
+    ValidationError,
+)
 from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.optimization import Optimizer
@@ -122,8 +129,55 @@ async def test_a_dictionary_that_is_gone_is_told_by_the_record_that_needs_it(
     forget(monkeypatch)
     with pytest.raises(UnreadablePayloadError, match=rf"session 's' .*dictionary '{TRAINED.id}'"):
         await base.load_session("s")
-    with pytest.raises(CorruptRecordError, match=f"there is no dictionary '{TRAINED.id}'"):
+    async with OptimizedStorageWrapper(base, Optimizer()) as wrapper:
+        with pytest.raises(CorruptRecordError, match=f"there is no dictionary '{TRAINED.id}'"):
+            await wrapper.save_session("t", {})
+        assert await wrapper.list_sessions() == ["s"]
+
+
+async def test_a_dictionary_that_the_store_has_lost_is_put_back_by_who_writes_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = InMemoryStorage()
+    await filled(base)
+    wrapper = OptimizedStorageWrapper(base, Optimizer())
+    await wrapper.put_session(session_record(text=TEXT))
+    await base.clear_memories(STORE)
+    await wrapper.put_session(session_record(text=TEXT))
+    assert await base.list_memories(STORE) == []
+    monkeypatch.setattr(OptimizedStorageWrapper, "seconds_between_looks", -1.0)
+    await wrapper.put_session(session_record(text=TEXT))
+    forget(monkeypatch)
+    assert await base.load_session("s") == {"text": TEXT}
+    general = InMemoryStorage()
+    await OptimizedStorageWrapper(general, Optimizer()).save_session("s", {"text": TEXT})
+    assert await general.list_memories(STORE) == []
+
+
+@pytest.mark.parametrize("needs", ["deadbeef", "cafe"])
+async def test_a_dictionary_that_needs_itself_or_another_is_damage(needs: str) -> None:
+    base = InMemoryStorage()
+    for name in ("deadbeef", "cafe"):
+        payload = Payload(f"zdict+zstd:{needs if name == 'deadbeef' else 'deadbeef'}", b"x")
+        await base.put_memory(MemoryRecord(scope=STORE, key=f"dictionary:{name}", payload=payload))
+    await base.put_session(attrs.evolve(session_record(), payload=Payload("json+zstd:deadbeef", b"x")))
+    with pytest.raises(CorruptRecordError, match="not the dictionary that it was"):
+        await base.load_session("s")
+
+
+@pytest.mark.parametrize("error", [StorageUnavailableError("memory", "away"), asyncio.CancelledError()])
+async def test_an_opening_that_fails_leaves_nothing_open(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    base = InMemoryStorage()
+    monkeypatch.setattr(base, "find_memory", fail)
+    with pytest.raises(type(error)):
         await OptimizedStorageWrapper(base, Optimizer()).open()
+    with pytest.raises(StorageClosedError):
+        await base.list_sessions()
 
 
 @pytest.mark.parametrize("name", ["x" * 600, "a b", "G1", ""], ids=len)

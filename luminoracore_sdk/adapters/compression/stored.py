@@ -8,7 +8,11 @@ import re
 from collections.abc import Iterable
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.adapters.compression.dictionary import Dictionary, general_dictionary
+from luminoracore_sdk.adapters.compression.dictionary import (
+    Dictionary,
+    general_dictionary,
+    packaged_dictionaries,
+)
 from luminoracore_sdk.adapters.compression.known import find_known, needed_dictionary, remember
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
@@ -45,6 +49,14 @@ async def save_dictionary(storage: SessionStorage, dictionary: Dictionary) -> No
     payload = Payload(_TAG, dictionary.data)
     await storage.put_memory(MemoryRecord(scope=STORE_SCOPE, key=_key(dictionary.id), payload=payload))
     remember(dictionary)
+
+
+async def keep_dictionary(storage: SessionStorage, dictionary: Dictionary) -> None:
+    """Put a trained dictionary back into a store that has lost it, by eviction or a restored backup."""
+    if dictionary.id in packaged_dictionaries():
+        return
+    if await storage.find_memory(STORE_SCOPE, _key(dictionary.id)) is None:
+        await save_dictionary(storage, dictionary)
 
 
 async def choose_dictionary(storage: SessionStorage, dictionary_id: str) -> None:
@@ -88,8 +100,13 @@ async def load_dictionaries(storage: SessionStorage, tags: Iterable[str]) -> Non
 
 
 def tags_of(records: Iterable[SessionRecord | MessageRecord | MemoryRecord]) -> set[str]:
-    """Return the tags of the payloads that records have."""
-    return {record.payload.tag for record in records if record.payload is not None}
+    """Return the tags of the payloads that records have, but for those that lead to dictionaries."""
+    return {
+        record.payload.tag
+        for record in records
+        if record.payload is not None
+        if not (isinstance(record, MemoryRecord) and record.scope == STORE_SCOPE)
+    }
 
 
 async def _load(storage: SessionStorage, dictionary_id: str) -> None:

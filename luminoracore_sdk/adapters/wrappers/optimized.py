@@ -1,11 +1,18 @@
 """Compression between the use cases and a backend."""
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import ClassVar
 
 import attrs
 
 from luminoracore_sdk.adapters.compression.dictionary import Dictionary
-from luminoracore_sdk.adapters.compression.stored import STORE_SCOPE, chosen_dictionary
+from luminoracore_sdk.adapters.compression.stored import (
+    STORE_SCOPE,
+    chosen_dictionary,
+    keep_dictionary,
+)
 from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.record_compression import (
@@ -26,7 +33,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import ValidationError
+from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
 
 __all__ = ["OptimizedStorageWrapper"]
 
@@ -52,12 +59,16 @@ class OptimizedStorageWrapper(StorageWrapper):
         optimizer: As it was given.
     """
 
+    seconds_between_looks: ClassVar[float] = 60.0
+    """After so long a write makes sure that the store still has the dictionary that is written with."""
+
     def __init__(self, base: SessionStorage, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ValidationError("an optimizer has the methods compress(data) and expand(data)")
         super().__init__(base)
         self.optimizer = optimizer
-        self._dictionary: Dictionary | None = None
+        self._writer: RecordWriter | None = None
+        self._looked_at = 0.0
         self._compression: RecordCompression = (
             DictionaryCompression(optimizer.config.compression_level)
             if type(optimizer) is OwnOptimizer and optimizer.config.record_compression
@@ -70,17 +81,37 @@ class OptimizedStorageWrapper(StorageWrapper):
         return self._compression.stored_plain
 
     async def open(self) -> None:
-        """Open the storage below, and look which dictionary it has chosen."""
+        """Open the storage below, and look which dictionary it has chosen.
+
+        A choice that is damaged is told by the first write: whatever is there can be read without it.
+        """
         await super().open()
-        self._dictionary = await chosen_dictionary(self.base)
+        try:
+            with suppress(CorruptRecordError):
+                self._use(await chosen_dictionary(self.base))
+        except BaseException:
+            await super().close()
+            raise
+
+    def _use(self, dictionary: Dictionary) -> RecordWriter:
+        self._writer = RecordWriter(self._compression, dictionary)
+        self._looked_at = time.monotonic()
+        return self._writer
 
     # -- the way in ------------------------------------------------------------------------------
 
     async def writer(self) -> RecordWriter:
-        """Return what makes of a plain payload the one that this wrapper stores now."""
-        if self._dictionary is None:
-            self._dictionary = await chosen_dictionary(self.base)
-        return RecordWriter(self._compression, self._dictionary)
+        """Return what makes of a plain payload the one that this wrapper stores now.
+
+        Raises:
+            CorruptRecordError: The store's choice of a dictionary is damaged.
+        """
+        if self._writer is None:
+            return self._use(await chosen_dictionary(self.base))
+        if time.monotonic() - self._looked_at > self.seconds_between_looks:
+            self._looked_at = time.monotonic()
+            await keep_dictionary(self.base, self._writer.dictionary)
+        return self._writer
 
     async def put_session(
         self, record: SessionRecord, *, expected_version: int | None = None

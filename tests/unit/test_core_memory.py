@@ -1,18 +1,24 @@
 """Core's MemorySystem as a mirror: written to, read back, and never able to lose anything."""
 
+import asyncio
 import importlib
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import pytest
 
 from luminoracore_sdk.adapters.core_memory import CoreMemorySystem, FactNotKeptError, find_core_memory_system
+from luminoracore_sdk.application.mirror import Mirror
+from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.session import InMemoryStorage, MemoryManager
 from luminoracore_sdk.types.session import MemoryConfig
 from tests.support.core import core_installed
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ENTRY = MemoryEntry(key="k", value=1, created_at=NOW, updated_at=NOW)
 REFUSED = "Core MemorySystem refused a call: {}"
 
 
@@ -46,11 +52,18 @@ def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[Core]:
         yield installed
 
 
-def failing(error: Exception) -> Any:
+def failing(error: BaseException) -> Any:
     async def fail(*_: Any, **__: Any) -> None:
         raise error
 
     return fail
+
+
+def hanging() -> Any:
+    async def hang(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    return hang
 
 
 def answering(value: Any) -> Any:
@@ -148,6 +161,60 @@ async def test_a_failure_of_core_loses_nothing_and_is_logged_without_the_value(
     assert await memory.get_memory("s", "k") == "secret"
     assert await memory.list_memories("s") == ["k"]
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("method", ["save_fact", "get_facts"])
+async def test_a_core_that_says_it_was_cancelled_loses_nothing(
+    core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    memory = MemoryManager()
+    monkeypatch.setattr(core.storages[0], method, failing(asyncio.CancelledError()))
+    assert await memory.store_memory("s", "k", 1) is True
+    assert caplog.messages == [REFUSED.format("CancelledError")]
+    assert await memory.get_memory("s", "k") == 1
+
+
+@pytest.mark.parametrize("method", ["save_fact", "get_facts"])
+async def test_a_core_that_hangs_is_waited_for_no_longer_than_the_limit(
+    core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(core.storages[0] if core.storages else core.kind, method, hanging())
+    mirror = Mirror(find_core_memory_system(), seconds=0.001)
+    await mirror.remember("s", ENTRY)
+    await mirror.refresh("s", ENTRY)
+    assert set(caplog.messages) == {REFUSED.format("TimeoutError")}
+
+
+async def test_a_core_that_hangs_holds_up_no_memory(
+    core: Core, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("luminoracore_sdk.application.mirror.SECONDS", 0.001)
+    memory = MemoryManager()
+    monkeypatch.setattr(core.storages[0], "save_fact", hanging())
+    async with asyncio.timeout(60):
+        assert await memory.store_memory("s", "k", 1) is True
+        assert await memory.get_memory("s", "k") == 1
+    assert caplog.messages == [REFUSED.format("TimeoutError")] * 2
+
+
+async def test_who_cancels_a_call_that_waits_for_core_is_heard(
+    core: Core, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = MemoryManager()
+    reached = asyncio.Event()
+
+    async def hang(*_: Any, **__: Any) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(core.storages[0], "save_fact", hang)
+    task = asyncio.create_task(memory.store_memory("s", "k", 1))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert caplog.messages == []
+    assert await memory.list_memories("s") == ["k"]
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,20 @@ from typing import Any
 
 import pytest
 
+from luminoracore_sdk.application.ports.records import Payload, SessionRecord
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
     UnreadablePayloadError,
     ValidationError,
 )
 from luminoracore_sdk.optimization import OptimizationConfig, Optimizer
-from luminoracore_sdk.session import InMemoryStorage, OptimizedStorageWrapper, create_storage
+from luminoracore_sdk.session import (
+    EncryptedStorageWrapper,
+    InMemoryStorage,
+    Keyring,
+    OptimizedStorageWrapper,
+    create_storage,
+)
 from luminoracore_sdk.types.session import StorageConfig
 
 DOCUMENT = {"content": "hello", "metadata": {}, "provider_config": {"name": "echo"}, "k": 1}
@@ -115,6 +122,53 @@ async def test_a_foreign_optimizer_is_needed_to_read_what_it_wrote() -> None:
         await base.load_session("s")
     with pytest.raises(UnreadablePayloadError, match="another optimizer"):
         await OptimizedStorageWrapper(base, Optimizer()).load_session("s")
+
+
+class Abbreviating:
+    """A foreign optimizer with a setting: two of them read each other without an error, and wrongly."""
+
+    def __init__(self, long_word: str) -> None:
+        self.long_word = long_word
+
+    def compress(self, data: Any) -> Any:
+        return {"~" if key == self.long_word else key: value for key, value in data.items()}
+
+    def expand(self, data: Any) -> Any:
+        return {self.long_word if key == "~" else key: value for key, value in data.items()}
+
+
+LONG_WORDS = ["an_exceptionally_long_name_for_a_field", "another_exceptionally_long_name_for_one"]
+
+
+@pytest.mark.parametrize("extra", [{}, {"big": 2**70, "half": "\ud800"}], ids=["json", "json-wide"])
+async def test_a_foreign_optimizer_with_other_settings_reads_no_other_value(extra: dict[str, Any]) -> None:
+    base = InMemoryStorage()
+    one, other = (OptimizedStorageWrapper(base, Abbreviating(word)) for word in LONG_WORDS)
+    document = {"provider_config": {"name": "echo"}, LONG_WORDS[0]: 1.5} | extra
+    await one.save_session("s", document)
+    assert (await stored_tag(base)).endswith("+opt0")
+    assert await one.load_session("s") == document
+    with pytest.raises(UnreadablePayloadError, match="with other settings, or another one"):
+        await other.load_session("s")
+
+
+async def test_what_a_foreign_optimizer_wrote_says_nothing_of_its_text_in_clear_when_it_is_encrypted() -> None:
+    base = InMemoryStorage()
+    ring = Keyring({"k": bytes(range(32))})
+    wrapper = OptimizedStorageWrapper(EncryptedStorageWrapper(base, ring), Abbreviating(LONG_WORDS[0]))
+    for session_id, pin in (("a", 1234), ("b", 5678)):
+        await wrapper.save_session(session_id, {"provider_config": {"name": "echo"}, LONG_WORDS[0]: pin})
+    records = [await base.find_session(session_id) for session_id in "ab"]
+    tags = {record.payload.tag for record in records if record is not None and record.payload is not None}
+    assert tags == {"json+opt0+aes256gcm:k"}
+
+
+@pytest.mark.parametrize("data", [b"1", b"{}", b'["00000000"]', b"[1, {}]"])
+async def test_what_no_optimizer_wrote_under_this_tag_is_damaged(data: bytes) -> None:
+    base = InMemoryStorage()
+    await base.put_session(SessionRecord(session_id="s", payload=Payload("json+opt0", data)))
+    with pytest.raises(CorruptRecordError, match=r"not valid json\+opt0"):
+        await OptimizedStorageWrapper(base, Foreign()).find_session("s")
 
 
 async def test_a_foreign_optimizer_that_fails_on_the_way_out_is_loud() -> None:

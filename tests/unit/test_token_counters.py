@@ -18,7 +18,7 @@ from luminoracore_sdk.adapters.tokens.choice import (
     token_counter,
 )
 from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
-from luminoracore_sdk.domain.errors import ConfigurationError, MissingDependencyError
+from luminoracore_sdk.domain.errors import ConfigurationError, MissingDependencyError, ValidationError
 
 COUNTERS = [BpeTokenCounter(), HeuristicTokenCounter()]
 
@@ -87,6 +87,13 @@ def test_an_unknown_name_is_refused_with_the_names_that_are_known(name: str) -> 
     with pytest.raises(ConfigurationError) as caught:
         token_counter(name)
     assert all(known in str(caught.value) for known in ("o200k_base", "cl100k_base", *MODEL_ENCODINGS))
+
+
+@pytest.mark.parametrize("name", [None, b"gpt-4o", 4, ["gpt-4o"]])
+def test_what_is_no_name_is_refused_with_what_is_expected(name: Any) -> None:
+    for choose in (token_counter, encoding_of):
+        with pytest.raises(ValidationError, match=f"a model, a str, not {type(name).__name__}$"):
+            choose(name)
 
 
 def test_an_encoding_that_is_not_there_is_refused() -> None:

@@ -3,12 +3,21 @@
 import json
 import re
 
+from luminoracore_sdk.application.unseen import HIDDEN, JOINERS, SELECTORS
 from luminoracore_sdk.domain.json_value import JSONValue
 
 __all__ = ["UNSEEN", "compact_json"]
 
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Line ends of every kind, what cannot be seen, and what cannot be encoded: never written as it is."""
+UNSEEN = re.compile(
+    f"[\x00-\x1f\x7f-\x9f\ud800-\udfff{HIDDEN}]"
+    rf"|(?<![^\s\"{JOINERS}{SELECTORS}])[{SELECTORS}]"
+    rf"|(?<![^\s\"{JOINERS}])[{JOINERS}]"
+)
+"""Line ends of every kind, what cannot be seen, and what cannot be encoded: never written as it is.
+
+A joiner or a selector is at home behind a character that is seen. At a beginning or one behind the other
+they join nothing, and may spell a text that only a model reads.
+"""
 
 
 def compact_json(value: JSONValue) -> str:
@@ -18,4 +27,4 @@ def compact_json(value: JSONValue) -> str:
     escaped (``\u2028``).
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return UNSEEN.sub(lambda found: json.dumps(found.group())[1:-1], text)

@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from luminoracore_sdk.application.exchange import json_text
+from luminoracore_sdk.application.unseen import HIDDEN
 
 __all__ = ["amount", "display", "moment", "print_table", "printable", "progress_bar", "public_url", "share"]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{HIDDEN}]")
 
 _FOLDED = 16
 """Characters of a column that may be broken, below which it is not."""
@@ -24,7 +25,11 @@ _GAP = 2
 
 
 def printable(text: str) -> str:
-    r"""Return text that cannot steer a terminal: ``\x1b`` becomes four characters."""
+    r"""Return text that cannot steer a terminal: ``\x1b`` becomes four characters.
+
+    So does what cannot be seen, and what turns the direction of writing (``\u202e``). What holds emoji
+    together is left.
+    """
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

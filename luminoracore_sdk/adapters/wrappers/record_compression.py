@@ -106,8 +106,11 @@ class NotationCompression:
             return payload
         try:
             value = self._codec.decode(payload, backend=self._backend, key="a record")
+            checksum = None if self._suffix == _OWN else _checksum(value)
             smaller = self._codec.encode(self._optimizer.compress(value), where="optimizer.compress()")
             restored = self._codec.decode(smaller, backend=self._backend, key="optimizer.compress()")
+            if checksum is not None:
+                smaller = self._codec.encode([checksum, restored])
             if self._codec.encode(self._optimizer.expand(restored)) != payload:
                 self._report("it does not restore what it was given")
                 return payload
@@ -151,13 +154,8 @@ def read_optimized(payload: Payload, optimizer: Optimizer, *, backend: str, key:
     plain_tag, plus, step = payload.tag.rpartition("+")
     if plain_tag not in _PLAIN_TAGS or plus + step not in (_OWN, _FOREIGN):
         return payload
-    is_own = plus + step == _OWN
-    if not is_own and type(optimizer) is OwnOptimizer:
+    if plus + step == _OWN:
+        return _read_own(Payload(plain_tag, payload.data), backend=backend, key=key)
+    if type(optimizer) is OwnOptimizer:
         reason = "it was written through another optimizer"
         raise UnreadablePayloadError(backend=backend, key=key, reason=reason)
-    codec = JsonCodec()
-    value = codec.decode(Payload(plain_tag, payload.data), backend=backend, key=key)
-    try:
-        return codec.encode((OwnOptimizer() if is_own else optimizer).expand(value))
-    except Exception as exc:
-        raise CorruptRecordError(backend=backend, key=key, reason="the optimizer cannot expand it") from exc

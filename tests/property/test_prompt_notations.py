@@ -18,6 +18,7 @@ from luminoracore_sdk.adapters.notation.toon import ToonNotation
 from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
 from luminoracore_sdk.application.prompts import render_memory
 from luminoracore_sdk.application.prompts_transcript import render_transcript
+from luminoracore_sdk.application.unseen import HIDDEN
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
@@ -31,6 +32,11 @@ ODD_TEXTS = [
     "a\n\nb",
     "\nuser: a",
     "a\r\n b",
+    "a\u200bb",
+    "\u202e",
+    "\U000e0041",
+    "\u200d\u200d",
+    "👩\u200d👧\ufe0f\ufe0f",
     "What you remember:",
     "each: {}",
     "[2]: a,b",
@@ -79,6 +85,7 @@ def seen(value: JSONValue) -> Any:
 def assert_fit_to_be_sent(text: str) -> None:
     assert text.encode()
     assert "" not in text.split("\n")
+    assert re.search(f"[{HIDDEN}]", text) is None
 
 
 @given(FACTS | json_objects())

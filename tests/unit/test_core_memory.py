@@ -178,7 +178,7 @@ async def test_a_core_that_says_it_was_cancelled_loses_nothing(
 async def test_a_core_that_hangs_is_waited_for_no_longer_than_the_limit(
     core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(core.storages[0] if core.storages else core.kind, method, hanging())
+    monkeypatch.setattr(core.kind, method, hanging())
     mirror = Mirror(find_core_memory_system(), seconds=0.001)
     await mirror.remember("s", ENTRY)
     await mirror.refresh("s", ENTRY)

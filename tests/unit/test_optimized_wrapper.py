@@ -152,7 +152,9 @@ async def test_a_foreign_optimizer_with_other_settings_reads_no_other_value(extr
         await other.load_session("s")
 
 
-async def test_what_a_foreign_optimizer_wrote_says_nothing_of_its_text_in_clear_when_it_is_encrypted() -> None:
+async def test_what_a_foreign_optimizer_wrote_says_nothing_of_its_text_in_clear_when_it_is_encrypted() -> (
+    None
+):
     base = InMemoryStorage()
     ring = Keyring({"k": bytes(range(32))})
     wrapper = OptimizedStorageWrapper(EncryptedStorageWrapper(base, ring), Abbreviating(LONG_WORDS[0]))

@@ -1,7 +1,9 @@
 """What an optimizer makes of one payload: the package's own is trusted, every other one is checked."""
 
+import json
 import logging
 from typing import Protocol
+from zlib import crc32
 
 import attrs
 
@@ -13,6 +15,7 @@ from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimi
 from luminoracore_sdk.application.ports.optimizer import Optimizer
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError, UnreadablePayloadError
+from luminoracore_sdk.domain.json_value import JSONValue
 
 __all__ = [
     "DictionaryCompression",
@@ -106,11 +109,10 @@ class NotationCompression:
             return payload
         try:
             value = self._codec.decode(payload, backend=self._backend, key="a record")
-            checksum = None if self._suffix == _OWN else _checksum(value)
             smaller = self._codec.encode(self._optimizer.compress(value), where="optimizer.compress()")
             restored = self._codec.decode(smaller, backend=self._backend, key="optimizer.compress()")
-            if checksum is not None:
-                smaller = self._codec.encode([checksum, restored])
+            if self._suffix == _FOREIGN:
+                smaller = self._codec.encode([_checksum(payload), restored])
             if self._codec.encode(self._optimizer.expand(restored)) != payload:
                 self._report("it does not restore what it was given")
                 return payload
@@ -145,7 +147,8 @@ def read_optimized(payload: Payload, optimizer: Optimizer, *, backend: str, key:
         backend: Named in errors.
         key: Named in errors.
     Raises:
-        UnreadablePayloadError: It needs a foreign optimizer that is not there, or a dictionary that is not.
+        UnreadablePayloadError: It needs a foreign optimizer that is not there, or one with other settings,
+            or a dictionary that is not there.
         CorruptRecordError: The optimizer cannot expand it.
     """
     payload = expanded(payload, backend=backend, key=key)
@@ -154,8 +157,39 @@ def read_optimized(payload: Payload, optimizer: Optimizer, *, backend: str, key:
     plain_tag, plus, step = payload.tag.rpartition("+")
     if plain_tag not in _PLAIN_TAGS or plus + step not in (_OWN, _FOREIGN):
         return payload
+    inner = Payload(plain_tag, payload.data)
     if plus + step == _OWN:
-        return _read_own(Payload(plain_tag, payload.data), backend=backend, key=key)
+        value = JsonCodec().decode(inner, backend=backend, key=key)
+        return _expanded(value, OwnOptimizer(), backend=backend, key=key)
     if type(optimizer) is OwnOptimizer:
         reason = "it was written through another optimizer"
         raise UnreadablePayloadError(backend=backend, key=key, reason=reason)
+    return _read_foreign(inner, optimizer, backend=backend, key=key)
+
+
+def _read_foreign(payload: Payload, optimizer: Optimizer, *, backend: str, key: str) -> Payload:
+    stored = JsonCodec().decode(payload, backend=backend, key=key)
+    if not isinstance(stored, list) or len(stored) != 2 or not isinstance(stored[0], str):
+        raise CorruptRecordError(backend=backend, key=key, reason=f"not valid {payload.tag}{_FOREIGN}")
+    plain = _expanded(stored[1], optimizer, backend=backend, key=key)
+    if _checksum(plain) != stored[0]:
+        reason = "it was written by this optimizer with other settings, or another one"
+        raise UnreadablePayloadError(backend=backend, key=key, reason=reason)
+    return plain
+
+
+def _expanded(small: JSONValue, optimizer: Optimizer, *, backend: str, key: str) -> Payload:
+    try:
+        return JsonCodec().encode(optimizer.expand(small))
+    except Exception as exc:
+        raise CorruptRecordError(backend=backend, key=key, reason="the optimizer cannot expand it") from exc
+
+
+def _checksum(plain: Payload) -> str:
+    """Return what tells a plain payload from the one that an optimizer with other settings reads.
+
+    It lies in the payload, not in the tag: tags are not encrypted, and a checksum gives a short text away.
+    It is of the JSON that the standard library writes, which no new version of the encoder changes.
+    """
+    value = JsonCodec().decode(plain, backend="", key="")
+    return f"{crc32(json.dumps(value, separators=(',', ':')).encode()):08x}"

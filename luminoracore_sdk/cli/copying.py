@@ -10,6 +10,7 @@ import typer
 
 from luminoracore_sdk.adapters.clock import SystemClock
 from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.adapters.encryption.check import CHECK_KEY, STORE_SCOPE
 from luminoracore_sdk.adapters.encryption.keyring import KEYS_VARIABLE
 from luminoracore_sdk.application.copying import Copied, Outcome, StoreCopy
 from luminoracore_sdk.application.listing import headers
@@ -20,6 +21,7 @@ from luminoracore_sdk.cli.command import FAILED
 from luminoracore_sdk.cli.desk import Desk
 from luminoracore_sdk.cli.render import amount, print_table, progress_bar
 from luminoracore_sdk.cli.stores import existing, is_same_store, missing_path, store_name, untouched
+from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["copy"]
@@ -80,6 +82,11 @@ def copy(
 def _empty_if_missing(store: StorageConfig) -> StorageConfig:
     """Return what a dry run looks into, so that it makes no store."""
     return StorageConfig() if missing_path(store) is not None else untouched(store)
+
+
+async def _has_keys(storage: SessionStorage) -> bool:
+    """Tell whether a store was written with encryption switched on."""
+    return await storage.find_memory(STORE_SCOPE, CHECK_KEY) is not None
 
 
 @attrs.define
@@ -169,12 +176,21 @@ class _Work:
     tally: _Tally = attrs.field(factory=_Tally)
 
     async def run(self) -> None:
-        """Open both stores, copy, close them."""
+        """Open both stores, copy, close them.
+
+        Raises:
+            ConfigurationError: One is encrypted, and the option that says so is missing.
+        """
         from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
 
         async with AsyncExitStack() as opened:
             source = await opened.enter_async_context(create_storage(self.source))
             target = await opened.enter_async_context(create_storage(self.target))
+            if not self.target.encryption_enabled and await _has_keys(target):
+                what = "is encrypted, and what is copied would be plain: add --encrypt"
+                raise ConfigurationError(f"TO ({store_name(self.target)}) {what}")
+            if not self.source.encryption_enabled and await _has_keys(source):
+                raise ConfigurationError(f"FROM ({store_name(self.source)}) is encrypted: add --decrypt")
             self.tally.has_begun = True
             await self._copy(source, target)
 

@@ -115,7 +115,7 @@ def _target(output: Path | None) -> Iterator[IO[str]]:
     output = output.resolve()  # a link stays one
     if not output.parent.is_dir():
         raise ValidationError(f"{output.parent}: there is no such folder")
-    if output.exists() and not (output.is_file() or output.is_dir()):  # a pipe, or /dev/null: not to be replaced
+    if output.exists() and not (output.is_file() or output.is_dir()):  # a pipe, /dev/null: never replaced
         with output.open("w", encoding="utf-8", newline="\n") as target:
             yield target
         return

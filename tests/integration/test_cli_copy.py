@@ -76,7 +76,6 @@ def test_a_copy_may_be_encrypted_and_compressed_and_comes_back_plain(
     raw = b"".join(file.read_bytes() for file in (tmp_path / "secret").rglob("*") if file.is_file())
     assert b"json+zstd:g1+aes256gcm:2026" in raw
     assert [word for word in (b"nowhere", b"hidden-key", b"hidden-value") if word in raw] == []
-    assert luminora("copy", f"file://{tmp_path}/secret", back, **keys).exit_code == 1
     without = luminora("copy", f"file://{tmp_path}/secret", back, "--decrypt", LUMINORA_ENCRYPTION_KEYS="")
     assert (without.exit_code, "LUMINORA_ENCRYPTION_KEYS" in without.stderr) == (1, True)
     assert luminora("copy", f"file://{tmp_path}/secret", back, "--decrypt", **keys).exit_code == 0
@@ -243,6 +242,31 @@ def test_a_source_that_is_not_there_is_not_made(luminora: Luminora, tmp_path: Pa
         done = luminora("copy", kind.format(tmp_path, "none"), kind.format(tmp_path, "target"))
         assert (done.exit_code, "no store at " in done.stderr) == (3, True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encrypted_store_is_copied_from_and_to_only_as_one(
+    luminora: Luminora, source: str, tmp_path: Path
+) -> None:
+    keys = {"LUMINORA_ENCRYPTION_KEYS": f"2026:{'ab' * 32}"}
+    secret, back = f"sqlite:///{tmp_path}/secret.db", f"sqlite:///{tmp_path}/back.db"
+    assert luminora("copy", source, secret, "--encrypt", **keys).exit_code == 0
+    before = exported(source)
+    luminora_over(source)("chat", "later", "--session", "c", "--create")
+    for options in ((), ("--dry-run",), ("--compress",), ("--overwrite",)):
+        done = luminora("copy", source, secret, *options, **keys)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr.splitlines()[0] == (
+            f"luminora: TO (sqlite: {tmp_path}/secret.db) is encrypted, and what is copied would be plain: "
+            "add --encrypt"
+        )
+    assert luminora("copy", source, secret, "--encrypt", "--dry-run", **keys).exit_code == 0
+    done = luminora("copy", secret, back, **keys)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[0] == (
+        f"luminora: FROM (sqlite: {tmp_path}/secret.db) is encrypted: add --decrypt"
+    )
+    assert luminora("copy", secret, back, "--decrypt", **keys).exit_code == 0
+    assert exported(back) == before
 
 
 def test_the_option_for_one_store_is_refused(luminora: Luminora, source: str, tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ from luminoracore_sdk.adapters.wrappers.positions import PositionedAppends
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord, SessionRecord
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
 from luminoracore_sdk.testing.builders import message_record, message_records, session_record
-from luminoracore_sdk.utils.exceptions import ConflictError, StorageBusyError, StorageUnavailableError
+from luminoracore_sdk.utils.exceptions import (
+    ConflictError,
+    StorageBusyError,
+    StorageUnavailableError,
+    ValidationError,
+)
 from tests.support.encryption import ALL, keyring
 
 Act = Callable[[], Awaitable[object]]
@@ -196,3 +201,12 @@ async def test_the_positions_of_10_000_sessions_are_remembered(monkeypatch: pyte
         await base.put_session(session_record(name))
         await appends.append(name, message_records(1), None)
     assert appends._last == {"b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("position", ["1", 1.0, b"1"], ids=["text", "float", "bytes"])
+async def test_a_position_that_is_no_whole_number_is_refused(
+    storage: EncryptedStorageWrapper, crowded: Crowded, position: object
+) -> None:
+    with pytest.raises(ValidationError, match=f"expected_last is a whole number, not {position!r}"):
+        await storage.append_messages("s", message_records(1), expected_last=position)  # type: ignore[arg-type]
+    assert crowded.calls == []

@@ -150,6 +150,7 @@ async def test_of_a_memory_that_was_half_moved_the_new_one_counts(
 async def test_a_memory_that_moves_while_it_is_looked_for_is_found(
     base: InMemoryStorage, storage: EncryptedStorageWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await storage.open()
     find = base.find_memory
 
     async def find_late(scope: object, key: str) -> object:
@@ -159,7 +160,6 @@ async def test_a_memory_that_moves_while_it_is_looked_for_is_found(
         return await find(SCOPE, key)
 
     monkeypatch.setattr(base, "find_memory", find_late)
-    await storage.open()
     found = await storage.find_memory(SCOPE, "k1")
     assert found is not None
     assert found.payload == json_payload("moved")

@@ -9,7 +9,7 @@ import pytest
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
 from luminoracore_sdk.testing import memory_record, message_record, session_record
-from luminoracore_sdk.utils.exceptions import DecryptionError, KeyNotFoundError
+from luminoracore_sdk.utils.exceptions import DecryptionError, KeyNotFoundError, UnencryptedRecordError
 from tests.support.encryption import ALL, SCOPE, Raw, keyring, small_store
 
 Change = Callable[[Payload], Payload]
@@ -169,7 +169,7 @@ async def test_a_changed_label_is_refused_by_listings_too(storage: EncryptedStor
     header = await raw.header()
     for label in ("aes-siv:AAAA", "aes-siv:not base64!", header.tags[0][:-4] + "AAAA", "aes-siv:é"):
         await raw.replace(header=attrs.evolve(header, tags=(label,)))
-        with pytest.raises(DecryptionError, match="a label is damaged"):
+        with pytest.raises(DecryptionError, match="session 's' is damaged"):
             await storage.list_sessions()
 
 
@@ -195,15 +195,17 @@ async def test_a_memory_of_another_scope_is_noticed(storage: EncryptedStorageWra
         await storage.list_memories(SCOPE)
 
 
-async def test_a_key_of_a_memory_that_was_changed_with_its_payload_plain_is_noticed(
-    storage: EncryptedStorageWrapper, raw: Raw
+@pytest.mark.parametrize("key", ["aes-siv:AAAA", "hmac-sha256:AAAA"])
+async def test_a_planted_plain_memory_is_plain_whatever_its_key_and_refused_where_that_is_required(
+    storage: EncryptedStorageWrapper, raw: Raw, key: str
 ) -> None:
-    plain = memory_record("k1", value="planted")
+    plain = memory_record(key, value="planted")
     (first, _) = await raw.memories()
-    for key in ("aes-siv:AAAA", "hmac-sha256:AAAA"):
-        await raw.replace(memories=[attrs.evolve(plain, key=key, created_at_us=first.created_at_us)])
-        with pytest.raises(DecryptionError):
-            await storage.list_memories(SCOPE)
+    await raw.replace(memories=[attrs.evolve(plain, created_at_us=first.created_at_us)])
+    assert [one.key for one in await storage.list_memories(SCOPE)] == [key]
+    strict = EncryptedStorageWrapper(raw.base, keyring(), required=True)
+    with pytest.raises(UnencryptedRecordError):
+        await strict.list_memories(SCOPE)
 
 
 def rolled(messages: list[MessageRecord]) -> list[MessageRecord]:

@@ -7,13 +7,20 @@ then a wrong key is noticed by the first record that it does not open.
 
 import hmac
 
+import attrs
+
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.encryption.cipher import derived
 from luminoracore_sdk.adapters.encryption.keyring import Keyring
 from luminoracore_sdk.adapters.encryption.names import index_key_of
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload, SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import CorruptRecordError, KeyMismatchError, StorageReadOnlyError
+from luminoracore_sdk.domain.errors import (
+    CorruptRecordError,
+    KeyMismatchError,
+    StorageBusyError,
+    StorageReadOnlyError,
+)
 from luminoracore_sdk.domain.values import STORE_OWNER
 
 __all__ = ["CHECK_KEY", "STORE_SCOPE", "check_keys", "is_check"]
@@ -22,6 +29,7 @@ STORE_SCOPE = MemoryScope("user", STORE_OWNER)
 CHECK_KEY = "encryption"
 
 _CODEC = JsonCodec()
+_ATTEMPTS = 5
 _NAME = f"memory {CHECK_KEY!a} of user {STORE_OWNER!a}"
 
 
@@ -30,35 +38,42 @@ def is_check(scope: MemoryScope, key: str) -> bool:
     return key == CHECK_KEY and scope == STORE_SCOPE
 
 
-async def check_keys(base: SessionStorage, ring: Keyring) -> None:
+async def check_keys(base: SessionStorage, ring: Keyring) -> bool:
     """Compare the keys with those that the store was written with; write down those it does not know yet.
 
     A store that cannot be written is only compared.
 
+    Returns:
+        Whether encryption was on before the first session, so that no name in the store is plain.
     Raises:
         KeyMismatchError: The index key, or a key of the same id, is another.
         CorruptRecordError: The check record cannot be read.
     """
-    known = await _known(base)
-    given = {key_id: _value(ring.key(key_id)) for key_id in ring.ids}
-    index = _value(index_key_of(ring))
-    if known is not None:
-        _compare(base.backend, known, given, index)
-        if given.keys() <= known[1].keys():
-            return
-        given = {**known[1], **given}
-    payload = _CODEC.encode({"v": 1, "index": index, "keys": given})
-    try:
-        await base.put_memory(MemoryRecord(scope=STORE_SCOPE, key=CHECK_KEY, payload=payload))
-    except StorageReadOnlyError:  # then nothing can be written under a wrong key either
-        return
+    given = _Known(
+        index=_value(index_key_of(ring)), keys={key_id: _value(ring.key(key_id)) for key_id in ring.ids}
+    )
+    for _ in range(_ATTEMPTS):  # another process may write its own at the same time; the last one stays
+        known = await _known(base)
+        if known is not None:
+            _compare(base.backend, known, given)
+            if given.keys.keys() <= known.keys.keys():
+                return known.is_pure
+            wanted = attrs.evolve(known, keys={**known.keys, **given.keys})
+        else:
+            page = await base.query_sessions(SessionQuery(limit=1))
+            wanted = attrs.evolve(given, is_pure=not page.sessions)
+        try:
+            await base.put_memory(MemoryRecord(scope=STORE_SCOPE, key=CHECK_KEY, payload=wanted.payload()))
+        except StorageReadOnlyError:  # then nothing can be written under a wrong key either
+            return wanted.is_pure
+    raise StorageBusyError(base.backend, "other processes went on writing down their keys")
 
 
-def _compare(backend: str, known: tuple[str, dict[str, str]], given: dict[str, str], index: str) -> None:
-    if not hmac.compare_digest(known[0], index):
+def _compare(backend: str, known: "_Known", given: "_Known") -> None:
+    if not hmac.compare_digest(known.index, given.index):
         raise KeyMismatchError(backend=backend, key_id=None)
-    for key_id, value in given.items():
-        if not hmac.compare_digest(known[1].get(key_id, value), value):
+    for key_id, value in given.keys.items():
+        if not hmac.compare_digest(known.keys.get(key_id, value), value):
             raise KeyMismatchError(backend=backend, key_id=key_id)
 
 
@@ -66,18 +81,29 @@ def _value(key: bytes) -> str:
     return derived(key, "key check 1", size_bytes=16).hex()
 
 
-async def _known(base: SessionStorage) -> tuple[str, dict[str, str]] | None:
-    """Return the values of the index key and, by id, of the keys that the store was written with."""
+@attrs.frozen
+class _Known:
+    """What the record says: values of the index key and, by id, of the keys; whether no name is plain."""
+
+    index: str
+    keys: dict[str, str]
+    is_pure: bool = False
+
+    def payload(self) -> Payload:
+        """Return it as it is stored."""
+        return _CODEC.encode({"v": 1, "index": self.index, "keys": self.keys, "pure": self.is_pure})
+
+
+async def _known(base: SessionStorage) -> _Known | None:
     record = await base.find_memory(STORE_SCOPE, CHECK_KEY)
     return None if record is None else _read(record.payload, base.backend)
 
 
-def _read(payload: Payload, backend: str) -> tuple[str, dict[str, str]]:
+def _read(payload: Payload, backend: str) -> _Known:
     document = _CODEC.decode(payload, backend=backend, key=_NAME)
-    if isinstance(document, dict) and document.get("v") == 1:
-        index, keys = document.get("index"), document.get("keys")
-        if isinstance(index, str) and index.isascii() and isinstance(keys, dict):
+    match document:
+        case {"v": 1, "index": str(index), "keys": dict(keys), "pure": bool(is_pure)}:
             values = {key_id: value for key_id, value in keys.items() if isinstance(value, str)}
-            if len(values) == len(keys) and all(map(str.isascii, values.values())):
-                return index, values
+            if index.isascii() and len(values) == len(keys) and all(map(str.isascii, values.values())):
+                return _Known(index, values, is_pure)
     raise CorruptRecordError(backend=backend, key=_NAME, reason="it is no record of keys")

@@ -5,9 +5,16 @@ kind of record is the first.
 """
 
 from luminoracore_sdk.adapters.encryption.cipher import packed
-from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    SessionRecord,
+)
+from luminoracore_sdk.domain.values import check_id
 
 __all__ = [
+    "check_place",
     "memory_name",
     "memory_place",
     "message_name",
@@ -34,6 +41,12 @@ def message_place(session_id: str, message: MessageRecord, position: int) -> byt
         message.role.encode(),
         b"%d" % message.created_at_us,
     )
+
+
+def check_place(scope: MemoryScope, key: str) -> None:
+    """Refuse ids that no memory has, before they are encrypted."""
+    check_id(scope.owner_id, f"{scope.kind} id")
+    check_id(key, "memory key")
 
 
 def memory_place(stored: MemoryRecord) -> bytes:

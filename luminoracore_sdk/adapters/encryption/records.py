@@ -49,9 +49,14 @@ class EncryptedRecords:
         ring: The keys.
         backend: Named in errors.
         required: Refuse records that are not encrypted.
+        is_pure: Encryption was on before the first session: no name in the store is plain.
+
+    Attributes:
+        is_pure: As it was given.
     """
 
-    def __init__(self, ring: Keyring, *, backend: str, required: bool = False) -> None:
+    def __init__(self, ring: Keyring, *, backend: str, required: bool = False, is_pure: bool = False) -> None:
+        self.is_pure = is_pure
         self._cipher = PayloadCipher(ring, backend=backend)
         self._names = NameCipher(ring, backend=backend)
         self._backend = backend
@@ -73,8 +78,14 @@ class EncryptedRecords:
         extra = packed(packed(*(name.encode() for name in names))) if names else b""
         return self._cipher.seal(payload, place, extra=extra)
 
-    def opened(self, stored: Payload, place: bytes, *, key: str, has_names: bool = False) -> Opened:
+    def opened(self, stored: Payload, place: bytes, *, key: str, hashed: Sequence[str] = ()) -> Opened:
         """Return what is inside a stored payload; one that is not encrypted is returned as it is.
+
+        Args:
+            stored: As it lies in the store.
+            place: Where it was found.
+            key: Names the record in errors.
+            hashed: Those of the record's names that look like hashes; of a plain payload they only look so.
 
         Raises:
             DecryptionError: Or ``KeyNotFoundError``: see ``PayloadCipher.open``.
@@ -83,9 +94,9 @@ class EncryptedRecords:
         if key_id_of(stored.tag) is None:
             if self._required:
                 raise UnencryptedRecordError(backend=self._backend, key=key)
-            return Opened(stored)
+            return Opened(stored, tuple(hashed))
         payload = self._cipher.open(stored, place, key=key)
-        if not has_names:
+        if not hashed:
             return Opened(payload)
         names, data = _first(payload.data)
         return Opened(Payload(payload.tag, data), tuple(name.decode() for name in _parts(names)))
@@ -96,13 +107,13 @@ class EncryptedRecords:
             payload,
             session_place(stored),
             key=session_name(stored.session_id),
-            has_names=any(map(is_hashed, stored.tags)),
+            hashed=[label for label in stored.tags if is_hashed(label)],
         )
 
     def opened_memory(self, stored: MemoryRecord) -> Opened:
         """Return what is inside the payload of a stored memory."""
-        place, has_name = memory_place(stored), is_hashed(stored.key)
-        return self.opened(stored.payload, place, key=memory_name(stored), has_names=has_name)
+        hashed = [stored.key] if is_hashed(stored.key) else []
+        return self.opened(stored.payload, memory_place(stored), key=memory_name(stored), hashed=hashed)
 
     # -- sessions --------------------------------------------------------------------------------
 
@@ -127,24 +138,27 @@ class EncryptedRecords:
         return attrs.evolve(stored, payload=found.payload, tags=self._labels(stored, found.names))
 
     def listed(self, stored: SessionRecord) -> SessionRecord | None:
-        """Return the header of a listed form; None: its labels are inside its payload.
-
-        Raises:
-            DecryptionError: A label was changed.
-        """
-        if any(map(is_hashed, stored.tags)):
+        """Return the header of a listed form; None: its labels cannot be told without its payload."""
+        if any(map(is_hashed, stored.tags)) or (self._required and any(map(is_plain, stored.tags))):
+            return None  # a plain label is refused with its payload, or allowed by it
+        try:
+            labels = [label if is_plain(label) else self._names.true_label(label) for label in stored.tags]
+        except DecryptionError:  # changed, or plain and looks encrypted: the payload knows
             return None
-        return attrs.evolve(stored, tags=self._labels(stored, ()))
+        return attrs.evolve(stored, tags=tuple(labels))
 
     def _labels(self, stored: SessionRecord, names: tuple[str, ...]) -> tuple[str, ...]:
-        hashed = {self._names.label(name): name for name in names}
+        """Return the labels of a header whose payload, which is bound to the stored ones, was opened."""
+        hashed = {name if name in stored.tags else self._names.label(name): name for name in names}
         if hashed.keys() != set(filter(is_hashed, stored.tags)):
             raise self._other_names(session_name(stored.session_id))
-        labels = []
-        for label in stored.tags:
-            plain = label if is_plain(label) else hashed.get(label)
-            labels.append(self._names.true_label(label) if plain is None else plain)
-        return tuple(labels)
+        return tuple(hashed.get(label) or self._label(label) for label in stored.tags)
+
+    def _label(self, stored: str) -> str:
+        try:
+            return stored if is_plain(stored) else self._names.true_label(stored)
+        except DecryptionError:  # the payload is bound to it as it is: a plain one that looks encrypted
+            return stored
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -196,14 +210,24 @@ class EncryptedRecords:
         found = self.opened_memory(stored)
         return attrs.evolve(stored, payload=found.payload, key=self._key(stored, found.names))
 
+    def has_plain_key(self, stored: MemoryRecord) -> bool:
+        """Tell whether the key of a stored memory is one from before encryption, whatever it looks like."""
+        if is_plain(stored.key) or key_id_of(stored.payload.tag) is None:
+            return True
+        return self.memory(stored).key == stored.key
+
     def _key(self, stored: MemoryRecord, names: tuple[str, ...]) -> str:
-        if is_plain(stored.key):
+        """Return the key of a memory whose payload, which is bound to the stored one, was opened."""
+        if is_hashed(stored.key):
+            if names != (stored.key,) and [self._names.key(stored.scope, name) for name in names] != [
+                stored.key
+            ]:
+                raise self._other_names(memory_name(stored))
+            return names[0]
+        try:
+            return stored.key if is_plain(stored.key) else self._names.true_key(stored.scope, stored.key)
+        except DecryptionError:  # a plain one that looks encrypted
             return stored.key
-        if not is_hashed(stored.key):
-            return self._names.true_key(stored.scope, stored.key)
-        if [self._names.key(stored.scope, name) for name in names] != [stored.key]:
-            raise self._other_names(memory_name(stored))
-        return names[0]
 
     def _other_names(self, key: str) -> DecryptionError:
         return DecryptionError(

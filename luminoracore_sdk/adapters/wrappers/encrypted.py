@@ -8,6 +8,7 @@ from luminoracore_sdk.adapters.compression.stored import load_dictionaries, tags
 from luminoracore_sdk.adapters.encryption.check import STORE_SCOPE, check_keys, is_check
 from luminoracore_sdk.adapters.encryption.cipher import cryptography
 from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource, load_keyring
+from luminoracore_sdk.adapters.encryption.places import check_place
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
 from luminoracore_sdk.adapters.encryption.rotation import Rotation
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
@@ -42,16 +43,15 @@ class EncryptedStorageWrapper(StorageWrapper):
     lies elsewhere, is refused with ``DecryptionError``. Labels and keys of memories are encrypted so that
     they can be looked up (AES-SIV). Each record is 28 bytes longer.
 
-    What a store can do all the same: leave out records, or give back an older form of a header or memory.
+    A store can still leave out records, or give back an older form of a header or memory. One key may protect
+    2**32 records (see ``PayloadCipher``): put a new one in front of the ring before that.
 
     A message is bound to its position, so an append has to know it: it assumes the one it remembers of the
     session, and looks it up when another process was first. In a process the appends to a session take turns.
 
-    One key may protect 2**32 records (see ``PayloadCipher``): put a new one in front of the ring before that.
-
-    Records from before encryption was switched on are read as they are, and their names found; a memory that
-    is put again moves to its encrypted name. Once the store was rewritten, let ``required`` refuse them: else
-    whoever can write to the store could put plain records of their own into it.
+    Records from before encryption are read, and their names found; a memory that is put again moves to its
+    encrypted name. Once the store was rewritten, let ``required`` refuse plain ones: else whoever can write to the
+    store could put some of their own into it.
 
     Args:
         base: The storage below.
@@ -102,11 +102,11 @@ class EncryptedStorageWrapper(StorageWrapper):
     async def _open(self, ring: Keyring) -> "_Opened":
         await self.base.open()
         try:
-            await check_keys(self.base, ring)
-        except Exception:
+            is_pure = await check_keys(self.base, ring)
+        except BaseException:
             await self.base.close()
             raise
-        records = EncryptedRecords(ring, backend=self.backend, required=self._required)
+        records = EncryptedRecords(ring, backend=self.backend, required=self._required, is_pure=is_pure)
         appends = PositionedAppends(self.base, records.stored_messages, time_limit=self._time_limit)
         return _Opened(ring, records, appends)
 
@@ -123,10 +123,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         return self._opened
 
     async def rotation(self, *, change: Callable[[Payload], Payload] | None = None) -> Rotation:
-        """Return what makes the payloads of a rewrite of the storage below; see ``Rotation``.
-
-        With ``required`` it refuses plain records too: they would come out as if we had written them.
-        """
+        """Return what makes the payloads of a rewrite of the storage below; see ``Rotation``."""
         return Rotation((await self._ready()).records, change=change)
 
     # -- sessions --------------------------------------------------------------------------------
@@ -173,15 +170,19 @@ class EncryptedStorageWrapper(StorageWrapper):
         records = (await self._ready()).records
         page = await self._stored_page(records, query)
         listed = [await self._listed(records, stored) for stored in page.sessions]
-        return attrs.evolve(page, sessions=tuple(record for record in listed if record))
+        found = (record for record in listed if record and (query.tag is None or query.tag in record.tags))
+        return attrs.evolve(page, sessions=tuple(found))
 
     async def _stored_page(self, records: EncryptedRecords, query: SessionQuery) -> Page:
         if query.tag is None:
             return await self.base.query_sessions(query)
         check_id(query.tag, "tag")
+        encrypted_query = attrs.evolve(query, tag=records.label(query.tag))
+        if records.is_pure:  # then a plain label is nobody's, and does not leave the process
+            return await self.base.query_sessions(encrypted_query)
         # plain labels first: a session that is put meanwhile has its encrypted ones by the second query
         plain = await self.base.query_sessions(query)
-        encrypted = await self.base.query_sessions(attrs.evolve(query, tag=records.label(query.tag)))
+        encrypted = await self.base.query_sessions(encrypted_query)
         return merged_page((plain, encrypted), query)
 
     async def _listed(self, records: EncryptedRecords, stored: SessionRecord) -> SessionRecord | None:
@@ -225,8 +226,8 @@ class EncryptedStorageWrapper(StorageWrapper):
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Encrypt, then put; see ``SessionStorage.put_memory``."""
         records = (await self._ready()).records
-        _check_place(record.scope, record.key)
-        plain = await self._plain_twin(record.scope, record.key)
+        check_place(record.scope, record.key)
+        plain = await self._plain_twin(records, record.scope, record.key)
         if plain is not None and (max_entries is None or max_entries > 0):
             # the new one is there before the old one goes, and nothing else goes for the two of them
             moved = records.stored_memory(attrs.evolve(record, created_at_us=plain.created_at_us))
@@ -235,18 +236,23 @@ class EncryptedStorageWrapper(StorageWrapper):
         stored = await self.base.put_memory(records.stored_memory(record), max_entries=max_entries)
         return attrs.evolve(stored, payload=record.payload, key=record.key)
 
-    async def _plain_twin(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
+    async def _plain_twin(
+        self, records: EncryptedRecords, scope: MemoryScope, key: str
+    ) -> MemoryRecord | None:
         """Return the stored memory of that key from before encryption."""
-        return None if is_check(scope, key) else await self.base.find_memory(scope, key)
+        if is_check(scope, key) or (records.is_pure and scope != STORE_SCOPE):
+            return None  # the key does not leave the process
+        found = await self.base.find_memory(scope, key)
+        return found if found is not None and records.has_plain_key(found) else None
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Find, then decrypt; see ``SessionStorage.find_memory``."""
         records = (await self._ready()).records
-        _check_place(scope, key)
+        check_place(scope, key)
         stored_key = records.key(scope, key)
         stored = await self.base.find_memory(scope, stored_key)
         if stored is None:
-            stored = await self._plain_twin(scope, key)
+            stored = await self._plain_twin(records, scope, key)
         if stored is None:  # a plain one that was put again between the two calls has moved
             stored = await self.base.find_memory(scope, stored_key)
         found = None if stored is None else records.memory(stored)
@@ -269,8 +275,9 @@ class EncryptedStorageWrapper(StorageWrapper):
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete; see ``SessionStorage.delete_memory``."""
         records = (await self._ready()).records
-        _check_place(scope, key)
-        plain = not is_check(scope, key) and await self.base.delete_memory(scope, key)
+        check_place(scope, key)
+        twin = await self._plain_twin(records, scope, key)
+        plain = twin is not None and await self.base.delete_memory(scope, key)
         return await self.base.delete_memory(scope, records.key(scope, key)) or plain
 
     async def clear_memories(self, scope: MemoryScope) -> int:
@@ -290,8 +297,3 @@ class _Opened:
     ring: Keyring
     records: EncryptedRecords
     appends: PositionedAppends
-
-
-def _check_place(scope: MemoryScope, key: str) -> None:
-    check_id(scope.owner_id, f"{scope.kind} id")
-    check_id(key, "memory key")

@@ -7,7 +7,7 @@ from random import SystemRandom
 from luminoracore_sdk.application.locks import SessionLocks
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import ConflictError, StorageBusyError
+from luminoracore_sdk.domain.errors import ConflictError, StorageBusyError, ValidationError
 
 __all__ = ["PositionedAppends"]
 
@@ -54,7 +54,10 @@ class PositionedAppends:
         Raises:
             StorageBusyError: Others wrote before each attempt for longer than the time limit; nothing was
                 changed.
+            ValidationError: ``expected_last`` is no whole number.
         """
+        if not isinstance(expected_last, int | None):
+            raise ValidationError(f"expected_last is a whole number, not {expected_last!a:.40}")
         async with self._locks.of(session_id):
             if expected_last is not None:
                 return await self._attempt(session_id, messages, expected_last)

@@ -120,8 +120,8 @@ async def test_processes_that_open_an_empty_store_at_once_with_keys_of_their_own
     rings = [Keyring({f"k{number}": bytes([number]) * 32}, index_key=index) for number in range(3)]
     await asyncio.gather(*(EncryptedStorageWrapper(Process(base), ring).open() for ring in rings))
     for number in range(3):
+        wrong = Keyring({f"k{number}": bytes([9]) * 32}, index_key=index)
         with pytest.raises(KeyMismatchError, match=f"k{number}"):
-            wrong = Keyring({f"k{number}": bytes([9]) * 32}, index_key=index)
             await EncryptedStorageWrapper(Process(base), wrong).open()
 
 

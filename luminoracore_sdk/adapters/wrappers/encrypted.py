@@ -50,8 +50,8 @@ class EncryptedStorageWrapper(StorageWrapper):
     session, and looks it up when another process was first. In a process the appends to a session take turns.
 
     Records from before encryption are read, and their names found; a memory that is put again moves to its
-    encrypted name. Once the store was rewritten, let ``required`` refuse plain ones: else whoever can write to the
-    store could put some of their own into it.
+    encrypted name. Once the store was rewritten, let ``required`` refuse plain ones: else whoever can write
+    to the store could put some of their own into it.
 
     Args:
         base: The storage below.

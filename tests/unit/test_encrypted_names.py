@@ -2,15 +2,22 @@
 
 import asyncio
 
+import attrs
 import pytest
 
+from luminoracore_sdk.adapters.encryption.check import STORE_SCOPE
 from luminoracore_sdk.adapters.record_forms import current_forms
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Page, SessionQuery
 from luminoracore_sdk.application.recoding import StoreRecoding
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage, Keyring
 from luminoracore_sdk.testing.builders import json_payload, memory_record, session_record
-from luminoracore_sdk.utils.exceptions import KeyMismatchError, StorageBusyError, StorageClosedError
+from luminoracore_sdk.utils.exceptions import (
+    DecryptionError,
+    KeyMismatchError,
+    StorageBusyError,
+    StorageClosedError,
+)
 from tests.support.encryption import SCOPE, keyring
 
 LOOKALIKES = ("aes-siv:hello", "hmac-sha256:abc", "aes-siv:AAAA")
@@ -63,25 +70,40 @@ async def test_the_stored_form_of_a_label_finds_no_session() -> None:
     assert len((await storage.query_sessions(SessionQuery(tag="secret"))).sessions) == 1
 
 
-async def test_of_a_store_that_was_encrypted_from_the_beginning_no_name_leaves_the_process() -> None:
-    class Overheard(InMemoryStorage):
-        heard: list[object] = []  # noqa: RUF012
+class Overheard(StorageWrapper):
+    """A storage on a wire.
 
-        async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
-            self.heard.append(key)
-            return await super().find_memory(scope, key)
+    Attributes:
+        heard: The names that went over it.
+    """
 
-        async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
-            self.heard.append(key)
-            return await super().delete_memory(scope, key)
+    def __init__(self, base: InMemoryStorage) -> None:
+        super().__init__(base)
+        self.heard: list[object] = []
 
-        async def query_sessions(self, query: SessionQuery) -> Page:
-            self.heard.append(query.tag)
-            return await super().query_sessions(query)
+    async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
+        self.heard.append(key)
+        return await super().find_memory(scope, key)
 
-    base = Overheard()
+    async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
+        self.heard.append(key)
+        return await super().delete_memory(scope, key)
+
+    async def query_sessions(self, query: SessionQuery) -> Page:
+        self.heard.append(query.tag)
+        return await super().query_sessions(query)
+
+
+@pytest.mark.parametrize("was_plain", [False, True])
+async def test_from_an_encrypted_store_or_where_that_is_required_no_name_leaves_the_process(
+    *, was_plain: bool
+) -> None:
+    store = InMemoryStorage()
+    if was_plain:
+        await store.put_session(session_record("from before"))
+    base = Overheard(store)
     for _ in range(2):  # and after it was closed and opened again
-        storage = EncryptedStorageWrapper(base, keyring())
+        storage = EncryptedStorageWrapper(base, keyring(), required=was_plain)
         await storage.put_session(session_record(tags=("label",)))
         await storage.put_memory(memory_record("key"))
         await storage.find_memory(SCOPE, "missing")
@@ -89,6 +111,32 @@ async def test_of_a_store_that_was_encrypted_from_the_beginning_no_name_leaves_t
         await storage.delete_memory(SCOPE, "key")
     assert set(base.heard) & {"label", "key", "missing"} == set()
     assert len(base.heard) > 10
+
+
+async def test_what_a_store_keeps_for_itself_is_found_by_its_plain_name_where_encryption_is_required() -> None:
+    base = InMemoryStorage()
+    await base.put_session(session_record())
+    await base.put_memory(memory_record("dictionary", kind="user", owner=STORE_SCOPE.owner_id, value="d"))
+    storage = EncryptedStorageWrapper(base, keyring())
+    recoding = StoreRecoding(base, await current_forms(storage))
+    assert sum([done.changed async for done in recoding.run()]) == 2
+    found = await EncryptedStorageWrapper(base, keyring(), required=True).find_memory(
+        STORE_SCOPE, "dictionary"
+    )
+    assert found is not None
+    assert found.payload == json_payload("d")
+
+
+async def test_a_label_that_was_forged_is_not_listed_where_encryption_is_required() -> None:
+    base = InMemoryStorage()
+    storage = EncryptedStorageWrapper(base, keyring(), required=True)
+    await storage.put_session(session_record(tags=("true",)))
+    stored = await base.find_session("s")
+    assert stored is not None
+    base.adopt(attrs.evolve(stored, tags=(*stored.tags, "forged")), [], [])
+    with pytest.raises(DecryptionError, match="session 's'"):
+        await storage.query_sessions(SessionQuery())
+    assert (await storage.query_sessions(SessionQuery(tag="forged"))).sessions == ()
 
 
 class Process(StorageWrapper):

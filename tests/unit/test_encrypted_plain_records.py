@@ -176,8 +176,9 @@ async def test_where_encryption_is_required_plain_records_are_refused(base: InMe
         await strict.find_session("s")
     with pytest.raises(UnencryptedRecordError, match="message 1 of session 's'"):
         await strict.read_messages("s", ALL)
-    with pytest.raises(UnencryptedRecordError, match="memory 'k1' of session 's'"):
-        await strict.find_memory(SCOPE, "k1")
+    assert await strict.find_memory(SCOPE, "k1") is None  # it is not asked for by its plain name
+    assert await strict.delete_memory(SCOPE, "k1") is False
+    assert (await strict.query_sessions(SessionQuery(tag="red"))).sessions == ()
     with pytest.raises(UnencryptedRecordError, match="memory 'k1' of session 's'"):
         await strict.list_memories(SCOPE)
     with pytest.raises(UnencryptedRecordError):  # a rewrite would make planted records look like ours

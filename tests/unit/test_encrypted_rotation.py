@@ -59,8 +59,19 @@ async def test_a_plain_store_is_rewritten_and_reads_the_same_where_encryption_is
     assert await rewrite(raw, await storage.rotation()) == 5
     assert {payload.tag for payload in await raw.payloads()} == {"json+aes256gcm:old"}
     assert [payload for payload in await raw.payloads() if b"plain" in payload.data] == []
-    assert await everything(EncryptedStorageWrapper(base, keyring(), required=True)) == before
+    assert await everything(storage) == before
     assert await rewrite(raw, await storage.rotation()) == 0
+    strict = EncryptedStorageWrapper(base, keyring(), required=True)
+    assert [
+        await strict.find_session("s"),
+        await strict.read_messages("s", ALL),
+        await strict.list_memories(SCOPE),
+    ] == before[:3]
+    assert await strict.find_memory(SCOPE, "k1") is None  # until its name is encrypted, too
+    for memory in await storage.list_memories(SCOPE):
+        await storage.put_memory(memory)
+    assert [memory.key for memory in await strict.list_memories(SCOPE)] == ["k1", "k2"]
+    assert await strict.find_memory(SCOPE, "k1") is not None
 
 
 @pytest.mark.parametrize("scope", [MemoryScope("user", "s"), MemoryScope("session", "t")])

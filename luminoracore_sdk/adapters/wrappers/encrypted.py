@@ -12,9 +12,9 @@ from luminoracore_sdk.adapters.encryption.places import check_place
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
 from luminoracore_sdk.adapters.encryption.rotation import Rotation
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.adapters.wrappers.opening import Opening
 from luminoracore_sdk.adapters.wrappers.pages import merged_page
 from luminoracore_sdk.adapters.wrappers.positions import PositionedAppends
-from luminoracore_sdk.application.locks import SessionLocks
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -27,7 +27,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError, StorageClosedError
+from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
 from luminoracore_sdk.domain.values import check_id
 
 __all__ = ["EncryptedStorageWrapper"]
@@ -56,7 +56,7 @@ class EncryptedStorageWrapper(StorageWrapper):
     Args:
         base: The storage below.
         keys: A keyring, or what returns one at each opening; it may be async. It is let go of by ``close``.
-        required: Refuse plain records with ``UnencryptedRecordError``.
+        required: Refuse plain records with ``UnencryptedRecordError``, and look no plain name up.
         time_limit: Seconds for which an append goes on when other processes are always first; then it is a
             ``StorageBusyError``.
     Raises:
@@ -79,9 +79,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         self._keys = keys
         self._required = required
         self._time_limit = time_limit
-        self._opening = SessionLocks()
-        self._opened: _Opened | None = None
-        self._is_closed = False
+        self._opening = Opening(base, self._open)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -90,37 +88,25 @@ class EncryptedStorageWrapper(StorageWrapper):
 
         Raises:
             KeyMismatchError: A key is another than the one of its id; the storage below is closed again.
-            ConfigurationError: The keys cannot be used.
+            ConfigurationError: The keys cannot be used, or fetching them uses this storage.
+            StorageClosedError: It was closed before it was open.
         """
-        async with self._opening.of("open"):
-            if self._opened is None:
-                self._opened = await self._open(await load_keyring(self._keys))
-            else:
-                await self.base.open()
-            self._is_closed = False
+        await self._opening.open()
 
-    async def _open(self, ring: Keyring) -> "_Opened":
+    async def _open(self) -> "_Opened":
+        ring = await load_keyring(self._keys)
         await self.base.open()
-        try:
-            is_pure = await check_keys(self.base, ring)
-        except BaseException:
-            await self.base.close()
-            raise
+        is_pure = await check_keys(self.base, ring)
         records = EncryptedRecords(ring, backend=self.backend, required=self._required, is_pure=is_pure)
         appends = PositionedAppends(self.base, records.stored_messages, time_limit=self._time_limit)
         return _Opened(ring, records, appends)
 
     async def close(self) -> None:
         """Let go of the keys and close the storage below."""
-        self._opened, self._is_closed = None, True
-        await self.base.close()
+        await self._opening.close()
 
     async def _ready(self) -> "_Opened":
-        while self._opened is None:
-            if self._is_closed:
-                raise StorageClosedError(self.backend)
-            await self.open()
-        return self._opened
+        return await self._opening.ready()
 
     async def rotation(self, *, change: Callable[[Payload], Payload] | None = None) -> Rotation:
         """Return what makes the payloads of a rewrite of the storage below; see ``Rotation``."""
@@ -178,7 +164,7 @@ class EncryptedStorageWrapper(StorageWrapper):
             return await self.base.query_sessions(query)
         check_id(query.tag, "tag")
         encrypted_query = attrs.evolve(query, tag=records.label(query.tag))
-        if records.is_pure:  # then a plain label is nobody's, and does not leave the process
+        if self._required or records.is_pure:  # then a plain label does not leave the process
             return await self.base.query_sessions(encrypted_query)
         # plain labels first: a session that is put meanwhile has its encrypted ones by the second query
         plain = await self.base.query_sessions(query)
@@ -240,7 +226,9 @@ class EncryptedStorageWrapper(StorageWrapper):
         self, records: EncryptedRecords, scope: MemoryScope, key: str
     ) -> MemoryRecord | None:
         """Return the stored memory of that key from before encryption."""
-        if is_check(scope, key) or (records.is_pure and scope != STORE_SCOPE):
+        if is_check(scope, key):
+            return None
+        if (self._required or records.is_pure) and scope != STORE_SCOPE:
             return None  # the key does not leave the process
         found = await self.base.find_memory(scope, key)
         return found if found is not None and records.has_plain_key(found) else None

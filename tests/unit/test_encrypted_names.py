@@ -94,16 +94,12 @@ class Overheard(StorageWrapper):
         return await super().query_sessions(query)
 
 
-@pytest.mark.parametrize("was_plain", [False, True])
-async def test_from_an_encrypted_store_or_where_that_is_required_no_name_leaves_the_process(
-    *, was_plain: bool
-) -> None:
+async def test_where_encryption_is_required_no_name_leaves_the_process() -> None:
     store = InMemoryStorage()
-    if was_plain:
-        await store.put_session(session_record("from before"))
+    await store.put_session(session_record("from before"))
     base = Overheard(store)
     for _ in range(2):  # and after it was closed and opened again
-        storage = EncryptedStorageWrapper(base, keyring(), required=was_plain)
+        storage = EncryptedStorageWrapper(base, keyring(), required=True)
         await storage.put_session(session_record(tags=("label",)))
         await storage.put_memory(memory_record("key"))
         await storage.find_memory(SCOPE, "missing")
@@ -113,7 +109,30 @@ async def test_from_an_encrypted_store_or_where_that_is_required_no_name_leaves_
     assert len(base.heard) > 10
 
 
-async def test_what_a_store_keeps_for_itself_is_found_by_its_plain_name_where_encryption_is_required() -> None:
+async def test_plain_memories_of_a_user_without_a_session_are_found_and_deleted() -> None:
+    base, scope = InMemoryStorage(), MemoryScope("user", "u")
+    await base.put_memory(memory_record("name", kind="user", owner="u", value="Ada"))
+    storage = EncryptedStorageWrapper(base, keyring())
+    found = await storage.find_memory(scope, "name")
+    assert found is not None
+    assert found.payload == json_payload("Ada")
+    await storage.put_memory(memory_record("name", kind="user", owner="u", value="Bob"))
+    assert await storage.delete_memory(scope, "name") is True
+    assert await storage.list_memories(scope) == []
+
+
+async def test_what_a_process_without_keys_writes_after_the_first_opening_is_found() -> None:
+    base = InMemoryStorage()
+    await EncryptedStorageWrapper(base, keyring()).open()
+    await base.open()
+    await base.put_session(session_record(tags=("red",)))
+    await base.put_memory(memory_record("k"))
+    storage = EncryptedStorageWrapper(base, keyring())
+    assert len((await storage.query_sessions(SessionQuery(tag="red"))).sessions) == 1
+    assert await storage.find_memory(SCOPE, "k") is not None
+
+
+async def test_what_a_store_keeps_for_itself_is_found_where_encryption_is_required() -> None:
     base = InMemoryStorage()
     await base.put_session(session_record())
     await base.put_memory(memory_record("dictionary", kind="user", owner=STORE_SCOPE.owner_id, value="d"))
@@ -144,9 +163,10 @@ class Process(StorageWrapper):
 
     async def close(self) -> None: ...
 
-    async def query_sessions(self, query: SessionQuery) -> Page:
+    async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
+        found = await super().find_memory(scope, key)
         await asyncio.sleep(0)  # nobody has written yet when the others look
-        return await super().query_sessions(query)
+        return found
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         stored = await super().put_memory(record, max_entries=max_entries)

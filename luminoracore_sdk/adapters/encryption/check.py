@@ -13,7 +13,7 @@ from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.encryption.cipher import derived
 from luminoracore_sdk.adapters.encryption.keyring import Keyring
 from luminoracore_sdk.adapters.encryption.names import index_key_of
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload, SessionQuery
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
@@ -38,13 +38,11 @@ def is_check(scope: MemoryScope, key: str) -> bool:
     return key == CHECK_KEY and scope == STORE_SCOPE
 
 
-async def check_keys(base: SessionStorage, ring: Keyring) -> bool:
+async def check_keys(base: SessionStorage, ring: Keyring) -> None:
     """Compare the keys with those that the store was written with; write down those it does not know yet.
 
     A store that cannot be written is only compared.
 
-    Returns:
-        Whether encryption was on before the first session, so that no name in the store is plain.
     Raises:
         KeyMismatchError: The index key, or a key of the same id, is another.
         CorruptRecordError: The check record cannot be read.
@@ -57,15 +55,14 @@ async def check_keys(base: SessionStorage, ring: Keyring) -> bool:
         if known is not None:
             _compare(base.backend, known, given)
             if given.keys.keys() <= known.keys.keys():
-                return known.is_pure
+                return
             wanted = attrs.evolve(known, keys={**known.keys, **given.keys})
         else:
-            page = await base.query_sessions(SessionQuery(limit=1))
-            wanted = attrs.evolve(given, is_pure=not page.sessions)
+            wanted = given
         try:
             await base.put_memory(MemoryRecord(scope=STORE_SCOPE, key=CHECK_KEY, payload=wanted.payload()))
         except StorageReadOnlyError:  # then nothing can be written under a wrong key either
-            return wanted.is_pure
+            return
     raise StorageBusyError(base.backend, "other processes went on writing down their keys")
 
 
@@ -83,15 +80,14 @@ def _value(key: bytes) -> str:
 
 @attrs.frozen
 class _Known:
-    """What the record says: values of the index key and, by id, of the keys; whether no name is plain."""
+    """What the record says: values of the index key and, by id, of the keys."""
 
     index: str
     keys: dict[str, str]
-    is_pure: bool = False
 
     def payload(self) -> Payload:
         """Return it as it is stored."""
-        return _CODEC.encode({"v": 1, "index": self.index, "keys": self.keys, "pure": self.is_pure})
+        return _CODEC.encode({"v": 1, "index": self.index, "keys": self.keys})
 
 
 async def _known(base: SessionStorage) -> _Known | None:
@@ -102,8 +98,8 @@ async def _known(base: SessionStorage) -> _Known | None:
 def _read(payload: Payload, backend: str) -> _Known:
     document = _CODEC.decode(payload, backend=backend, key=_NAME)
     match document:
-        case {"v": 1, "index": str(index), "keys": dict(keys), "pure": bool(is_pure)}:
+        case {"v": 1, "index": str(index), "keys": dict(keys)}:
             values = {key_id: value for key_id, value in keys.items() if isinstance(value, str)}
             if index.isascii() and len(values) == len(keys) and all(map(str.isascii, values.values())):
-                return _Known(index, values, is_pure)
+                return _Known(index, values)
     raise CorruptRecordError(backend=backend, key=_NAME, reason="it is no record of keys")

@@ -49,14 +49,9 @@ class EncryptedRecords:
         ring: The keys.
         backend: Named in errors.
         required: Refuse records that are not encrypted.
-        is_pure: Encryption was on before the first session: no name in the store is plain.
-
-    Attributes:
-        is_pure: As it was given.
     """
 
-    def __init__(self, ring: Keyring, *, backend: str, required: bool = False, is_pure: bool = False) -> None:
-        self.is_pure = is_pure
+    def __init__(self, ring: Keyring, *, backend: str, required: bool = False) -> None:
         self._cipher = PayloadCipher(ring, backend=backend)
         self._names = NameCipher(ring, backend=backend)
         self._backend = backend

@@ -96,8 +96,8 @@ class EncryptedStorageWrapper(StorageWrapper):
     async def _open(self) -> "_Opened":
         ring = await load_keyring(self._keys)
         await self.base.open()
-        is_pure = await check_keys(self.base, ring)
-        records = EncryptedRecords(ring, backend=self.backend, required=self._required, is_pure=is_pure)
+        await check_keys(self.base, ring)
+        records = EncryptedRecords(ring, backend=self.backend, required=self._required)
         appends = PositionedAppends(self.base, records.stored_messages, time_limit=self._time_limit)
         return _Opened(ring, records, appends)
 
@@ -164,7 +164,7 @@ class EncryptedStorageWrapper(StorageWrapper):
             return await self.base.query_sessions(query)
         check_id(query.tag, "tag")
         encrypted_query = attrs.evolve(query, tag=records.label(query.tag))
-        if self._required or records.is_pure:  # then a plain label does not leave the process
+        if self._required:  # then a plain label does not leave the process
             return await self.base.query_sessions(encrypted_query)
         # plain labels first: a session that is put meanwhile has its encrypted ones by the second query
         plain = await self.base.query_sessions(query)
@@ -228,7 +228,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         """Return the stored memory of that key from before encryption."""
         if is_check(scope, key):
             return None
-        if (self._required or records.is_pure) and scope != STORE_SCOPE:
+        if self._required and scope != STORE_SCOPE:
             return None  # the key does not leave the process
         found = await self.base.find_memory(scope, key)
         return found if found is not None and records.has_plain_key(found) else None

@@ -83,13 +83,14 @@ class OptimizedStorageWrapper(StorageWrapper):
     async def open(self) -> None:
         """Open the storage below, and look which dictionary it has chosen.
 
-        A choice that is damaged is told by the first write: whatever is there can be read without it.
+        A choice that is damaged is told by the first write: whatever is there can be read without it. After
+        any other error the storage below is closed again; after a cancelled opening it may be open.
         """
         await super().open()
         try:
             with suppress(CorruptRecordError):
                 self._use(await chosen_dictionary(self.base))
-        except BaseException:
+        except Exception:
             await super().close()
             raise
 

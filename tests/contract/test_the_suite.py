@@ -81,6 +81,7 @@ def test_the_contract_finds_every_fault_and_none_where_there_is_none() -> None:
         "pytest",
         "-q",
         "--tb=no",
+        "--assert=plain",  # nobody reads why they fail; with CI set, pytest would compare megabytes for it
         "-rf",
         "-p",
         "no:cacheprovider",

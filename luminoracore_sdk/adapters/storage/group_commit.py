@@ -1,0 +1,224 @@
+"""Group commit: appends that wait at the same time are written together.
+
+A backend whose writes are round trips owns one ``GroupCommit`` and gives it two ways to write: one append
+alone, and several in one request. A lone writer never waits: its append is written alone, at once, in the
+caller's own task. Who comes while as many requests are under way as there may be, waits for one of them to
+end, and is written together with all who waited.
+"""
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import attrs
+
+from luminoracore_sdk.adapters.storage.waiting_appends import Append, Waiting, WaitingAppends
+from luminoracore_sdk.application.ports.records import AppendReceipt
+from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, StorageBusyError, StorageUnavailableError
+
+__all__ = ["Append", "GroupCommit"]
+
+_SLOW = 0.1
+"""Seconds after which a request is slow: others need not wait for it any longer."""
+_PATIENCE = 1.0
+"""Seconds for which a cancelled caller waits for the request that its append is part of."""
+
+Alone = Callable[[Append], Awaitable[AppendReceipt]]
+Together = Callable[[Sequence[Append]], Awaitable[Sequence[AppendReceipt | None]]]
+
+
+@attrs.define(eq=False)
+class _UnderWay:
+    since: float
+    slow: bool = False
+
+
+class GroupCommit:
+    """Decides which appends are written together; belongs to one event loop.
+
+    The appends to one session are written in the order in which they were asked for: none is sent while
+    another of its session is under way. Sessions take turns, so that one with many waiting appends does not
+    keep the others waiting. What waits takes no memory but the callers' own records; what is sent at once is
+    limited, see ``WaitingAppends.take``.
+
+    Args:
+        backend: Its name, for errors.
+        alone: Writes one append.
+        together: Writes several, for each session one conditional append or any number of unconditional
+            ones, in order. Returns their receipts; None: nothing was written of it, it is to be tried alone.
+            If it raises, then either a ``StorageUnavailableError``, which goes to each caller, or another of
+            the package's errors, and nothing was written: each append is tried alone.
+        most_requests: How many may be under way before others wait, slow ones not counted.
+        timeout: Seconds that an append may wait.
+    """
+
+    def __init__(
+        self, backend: str, *, alone: Alone, together: Together, most_requests: int, timeout: float
+    ) -> None:
+        self._backend = backend
+        self._alone = alone
+        self._together = together
+        self._most_requests = most_requests
+        self._timeout = timeout
+        self._waiting = WaitingAppends()
+        self._busy: set[str] = set()  # sessions of which an append is under way
+        self._requests: set[_UnderWay] = set()
+        self._counted = 0  # of the requests, those that are not slow
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._starting = False
+        self._idle: asyncio.Future[None] | None = None
+
+    async def append(self, append: Append) -> AppendReceipt:
+        """Write one append, alone or with others, and return when it is committed.
+
+        When a caller is cancelled whose append still waits, it is not written; if its request is under way,
+        that goes on, and is waited for up to a second.
+
+        Raises:
+            StorageBusyError: It waited for ``timeout``; nothing was written.
+        """
+        if self._waiting or self._counted >= self._most_requests or append.session_id in self._busy:
+            return await self._queued(append)
+        request = self._begun((append.session_id,))
+        try:
+            return await self._alone(append)
+        finally:
+            self._ended(request, (append.session_id,))
+
+    async def drain(self) -> None:
+        """Wait until no append waits or is under way."""
+        while self._waiting or self._busy:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    async def _queued(self, append: Append) -> AppendReceipt:
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(append, loop.time(), loop.create_future())
+        self._waiting.put(waiting)
+        self._start_soon()
+        self._timer = self._timer or loop.call_later(_SLOW, self._look_after)
+        try:
+            return await waiting.receipt
+        except asyncio.CancelledError:
+            if waiting.request is not None:
+                await asyncio.wait([waiting.request], timeout=_PATIENCE)
+            raise
+
+    def _look_after(self) -> None:
+        """Wait no longer for slow requests, and let nobody wait longer than the time limit."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for request in self._requests:
+            if not request.slow and request.since <= now - _SLOW:
+                request.slow = True
+                self._counted -= 1
+        for late in self._waiting.remove(lambda waiting: waiting.since <= now - self._timeout):
+            reason = f"other appends took longer than {self._timeout:g} seconds"
+            late.fail(StorageBusyError(self._backend, reason))
+        self._start()
+        self._timer = loop.call_later(_SLOW, self._look_after) if self._waiting else None
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def _begun(self, session_ids: Iterable[str]) -> _UnderWay:
+        request = _UnderWay(asyncio.get_running_loop().time())
+        self._requests.add(request)
+        self._counted += 1
+        self._busy.update(session_ids)
+        return request
+
+    def _ended(self, request: _UnderWay, session_ids: Iterable[str]) -> None:
+        self._requests.discard(request)
+        self._counted -= not request.slow
+        self._free(session_ids)
+
+    def _free(self, session_ids: Iterable[str]) -> None:
+        self._busy.difference_update(session_ids)
+        self._start_soon()
+        self._tell_if_idle()
+
+    def _start_soon(self) -> None:
+        """Begin the next request once those who were told just now had the time to come again."""
+        if self._waiting and not self._starting and self._counted < self._most_requests:
+            self._starting = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    def _start(self) -> None:
+        self._starting = False
+        while self._counted < self._most_requests and (group := self._waiting.take(self._busy)):
+            names = {waiting.append.session_id for waiting in group}
+            task = asyncio.get_running_loop().create_task(self._write(group, self._begun(names), names))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            for waiting in group:
+                waiting.request = task
+        self._tell_if_idle()
+
+    async def _write(self, group: Sequence[Waiting], request: _UnderWay, names: set[str]) -> None:
+        left = dict[str, list[Waiting]]()
+        try:
+            if len(group) == 1:
+                await self._write_alone(group)
+                return
+            for waiting in await self._write_together(group):
+                left.setdefault(waiting.append.session_id, []).append(waiting)
+        finally:
+            self._ended(request, names - left.keys())
+        # these may have to wait for writers elsewhere: nobody waits for them meanwhile
+        await asyncio.gather(*(self._write_rest(name, some) for name, some in left.items()))
+
+    async def _write_together(self, group: Sequence[Waiting]) -> Sequence[Waiting]:
+        """Write a group in one request; returns those that are to be tried alone."""
+        try:
+            receipts = await self._together([waiting.append for waiting in group])
+        except StorageUnavailableError as exc:
+            for waiting in group:
+                waiting.fail(_copy(exc))
+            return ()
+        except LuminoraCoreSDKError:  # somebody's: each will see whether it is his own
+            receipts = [None] * len(group)
+        except BaseException as exc:
+            for waiting in group:
+                waiting.fail(exc)
+            raise
+        left = list[Waiting]()
+        for waiting, receipt in zip(group, receipts, strict=True):
+            if receipt is not None:
+                waiting.succeed(receipt)
+            elif not waiting.receipt.done():
+                left.append(waiting)
+        return left
+
+    async def _write_rest(self, session_id: str, some: Sequence[Waiting]) -> None:
+        try:
+            await self._write_alone(some)
+        finally:
+            self._free((session_id,))
+
+    async def _write_alone(self, some: Sequence[Waiting]) -> None:
+        """Write appends one after the other."""
+        try:
+            for waiting in some:
+                try:
+                    waiting.succeed(await self._alone(waiting.append))
+                except LuminoraCoreSDKError as exc:
+                    waiting.fail(exc)
+        except BaseException as exc:
+            for waiting in some:
+                waiting.fail(exc)
+            raise
+
+    def _tell_if_idle(self) -> None:
+        if self._idle is not None and not self._waiting and not self._busy:
+            self._idle.set_result(None)
+            self._idle = None
+
+
+def _copy(error: StorageUnavailableError) -> StorageUnavailableError:
+    """Return an error of his own for one of several callers, with the same cause."""
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -38,6 +38,10 @@ class Writer:
     doubtful: list[str] = attrs.field(factory=list)
     refused: list[str] = attrs.field(factory=list)
 
+    @property
+    def failures(self) -> list[str]:
+        return [*self.doubtful, *self.refused]
+
     async def write(self, storage: SessionStorage, under_fire: asyncio.Event) -> None:
         """Append until three batches are there that were appended after the fire."""
         left = 3
@@ -65,16 +69,15 @@ class Writer:
         assert [name for name in self.acknowledged if name not in batches] == []
         assert len(set(batches)) == len(batches)
         assert [name for name in self.refused if name in batches] == []
-        failures = [*self.doubtful, *self.refused]
-        for name in failures:
+        for name in self.failures:
             receipt = await storage.append_messages(self.session_id, _batch(name))
             assert receipt.replayed == (name in batches)
         stored = await stored_ids(storage, self.session_id)
-        assert len(stored) == 3 * (len(self.acknowledged) + len(failures))
+        assert len(stored) == 3 * (len(self.acknowledged) + len(self.failures))
 
 
 @asynccontextmanager
-async def _writing(storage: SessionStorage) -> AsyncIterator[None]:
+async def _writing(storage: SessionStorage) -> AsyncIterator[Sequence[Writer]]:
     """Let several write while the block does harm, and until they have recovered; then check all of it."""
     writers = [Writer(f"w{number}") for number in range(_WRITERS)]
     for writer in writers:
@@ -84,18 +87,24 @@ async def _writing(storage: SessionStorage) -> AsyncIterator[None]:
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         for writer in writers:
             group.create_task(writer.write(storage, under_fire))
-        await asyncio.sleep(0.1)
-        yield
+        await _until(lambda: all(writer.acknowledged for writer in writers))
+        yield writers
         under_fire.clear()
-    assert sum(len(writer.doubtful) + len(writer.refused) for writer in writers) > 0
+    assert sum(len(writer.failures) for writer in writers) > 0
     for writer in writers:
         await writer.check(storage)
 
 
+async def _until(is_so: Callable[[], bool]) -> None:
+    while not is_so():  # noqa: ASYNC110  # writers do not call back
+        await asyncio.sleep(0.01)
+
+
 async def test_a_server_killed_in_mid_append_has_what_it_acknowledged(place: Place) -> None:
     storage = await place.begun(ports=place.rig.reachable_ports)
-    async with _writing(storage):
+    async with _writing(storage) as writers:
         await asyncio.to_thread(place.rig.kill)
+        await _until(lambda: any(writer.failures for writer in writers))
         await asyncio.to_thread(place.rig.start)
     await assert_whole(storage, 4)
 

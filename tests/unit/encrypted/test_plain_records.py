@@ -8,25 +8,9 @@ from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
 from luminoracore_sdk.testing.builders import json_payload, memory_record, message_records, session_record
 from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.utils.exceptions import UnencryptedRecordError, ValidationError
-from tests.support.encryption import ALL, SCOPE, everything, keyring, plain_store
+from tests.support.encryption import ALL, SCOPE, everything, keyring
 
 LONG = "l" * 400
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def base(clock: ManualClock) -> InMemoryStorage:
-    """A store that was filled before encryption was switched on."""
-    return await plain_store(clock)
-
-
-@pytest.fixture
-def storage(base: InMemoryStorage) -> EncryptedStorageWrapper:
-    return EncryptedStorageWrapper(base, keyring())
 
 
 async def test_every_old_record_still_reads(base: InMemoryStorage, storage: EncryptedStorageWrapper) -> None:

@@ -2,6 +2,7 @@
 
 from luminoracore_sdk.testing.contract_append import AppendContract
 from luminoracore_sdk.testing.contract_append_races import AppendRaceContract
+from luminoracore_sdk.testing.contract_appends_at_once import AppendsAtOnceContract
 from luminoracore_sdk.testing.contract_base import StorageFactory
 from luminoracore_sdk.testing.contract_documents import DocumentContract, IdContract
 from luminoracore_sdk.testing.contract_expiry import ExpiryContract
@@ -30,6 +31,7 @@ class StorageContract(
     MeanwhileContract,
     AppendContract,
     AppendRaceContract,
+    AppendsAtOnceContract,
     MemoryContract,
     SessionRaceContract,
     MemoryRaceContract,

@@ -7,6 +7,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
     MemoryScope,
     MessageRange,
     SessionQuery,
@@ -207,6 +208,27 @@ class ResumeContract(ContractBase):
         assert (await resumed.put_session(session_record("a"), expected_version=2)).version == 3
         clock.advance(10**6)
         assert await resumed.list_sessions() == ["a"]
+
+    @pytest.mark.parametrize("steps", [0, 2, 8])
+    async def test_closing_lets_appends_under_way_end_or_refuses_them(
+        self, another: Callable[[], SessionStorage], *, steps: int
+    ) -> None:
+        self.need("persistent")
+        storage = another()
+        names = [f"s{number}" for number in range(30)]
+        for name in names:
+            await self.begin(storage, session_id=name)
+        tasks = [asyncio.create_task(storage.append_messages(name, message_records(2))) for name in names]
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await storage.close()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        after = another()
+        lengths = [len(await self.ids(after, name)) for name in names]
+        assert {*zip(map(type, outcomes), lengths, strict=True)} <= {
+            (AppendReceipt, 2),
+            (StorageClosedError, 0),
+        }
 
     async def test_two_open_storages_see_each_others_writes(
         self, storage: SessionStorage, another: Callable[[], SessionStorage], clock: ManualClock

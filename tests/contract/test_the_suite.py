@@ -16,12 +16,14 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.testing import StorageContract, StorageFactory, run_storage_state_machine
 from luminoracore_sdk.testing import contract as contract_module
 from luminoracore_sdk.testing.contract_append_races import AppendRaceContract
+from luminoracore_sdk.testing.contract_appends_at_once import AppendsAtOnceContract
 from luminoracore_sdk.testing.contract_meanwhile import MeanwhileContract
 from luminoracore_sdk.testing.contract_pages import PageContract
 from luminoracore_sdk.testing.contract_places import PlaceContract
 from luminoracore_sdk.testing.contract_races import MemoryRaceContract, SessionRaceContract
 from luminoracore_sdk.testing.contract_recoding_races import RecodingRaceContract
 from tests.support.faulty_appends import FAULTY_APPENDS, Faulty
+from tests.support.faulty_groups import FAULTY_GROUPS
 from tests.support.faulty_memory import FAULTY
 from tests.support.faulty_races import FAULTY_RACES
 from tests.support.faulty_recoding import FAULTY_RECODING
@@ -31,6 +33,7 @@ PARTS = [part for part in StorageContract.__mro__ if part.__module__.startswith(
 
 RACES = (
     AppendRaceContract,
+    AppendsAtOnceContract,
     MeanwhileContract,
     MemoryRaceContract,
     PageContract,
@@ -38,7 +41,7 @@ RACES = (
     RecodingRaceContract,
     SessionRaceContract,
 )
-FAULTS = (*FAULTY_APPENDS, *FAULTY_RACES, *FAULTY_RECODING, *FAULTY_TENANTS)
+FAULTS = (*FAULTY_APPENDS, *FAULTY_GROUPS, *FAULTY_RACES, *FAULTY_RECODING, *FAULTY_TENANTS)
 
 
 def test_no_two_parts_have_a_test_or_a_helper_of_the_same_name() -> None:

@@ -1,0 +1,132 @@
+"""Memory storages that go wrong when they write several appends together; see ``Faulty``."""
+
+import asyncio
+from collections.abc import Sequence
+
+from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
+from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
+from luminoracore_sdk.domain.errors import (
+    ConflictError,
+    LuminoraCoreSDKError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+)
+from tests.support.faulty_appends import Faulty, pause
+
+__all__ = ["FAULTY_GROUPS", "Grouping"]
+
+
+class Grouping(Faulty):
+    """Writes together what waits at the same time; without a fault itself."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self._groups = GroupCommit(
+            "memory", alone=self._alone, together=self._together, most_requests=1, timeout=30
+        )
+
+    async def _append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
+    ) -> AppendReceipt:
+        return await self._groups.append(Append(session_id, messages, expected_last, now_us))
+
+    async def _alone(self, append: Append) -> AppendReceipt:
+        await pause()
+        return await super()._append_messages(
+            append.session_id, append.messages, append.expected_last, append.now_us
+        )
+
+    async def _together(self, appends: Sequence[Append]) -> Sequence[AppendReceipt | None]:
+        await pause()
+        return [await self._or_none(append) for append in appends]
+
+    async def _or_none(self, append: Append) -> AppendReceipt | None:
+        try:
+            return await self._alone(append)
+        except (ConflictError, SessionNotFoundError):
+            return None
+
+    async def _close(self) -> None:
+        await self._groups.drain()
+        await super()._close()
+
+
+class SwapsReceipts(Grouping):
+    found_by = ("each_of_many_appends_at_once_gets_the_receipt_of_its_own",)
+
+    async def _together(self, appends: Sequence[Append]) -> Sequence[AppendReceipt | None]:
+        return list(await super()._together(appends))[::-1]
+
+
+class FailsAllForOne(Grouping):
+    found_by = ("of_many_appends_at_once_those_that_cannot_be_done_fail_alone",)
+
+    async def _together(self, appends: Sequence[Append]) -> Sequence[AppendReceipt | None]:
+        try:
+            return [await self._alone(append) for append in appends]
+        except LuminoraCoreSDKError as exc:
+            raise StorageUnavailableError("memory", "one of them failed") from exc
+
+
+class WritesTheNewestFirst(Grouping):
+    found_by = ("appends_to_one_session_are_written_in_the_order_in_which_they_were_asked_for",)
+
+    async def _together(self, appends: Sequence[Append]) -> Sequence[AppendReceipt | None]:
+        return list(await super()._together(appends[::-1]))[::-1]
+
+
+class IsStoppedByOneWhoGoes(Grouping):
+    """The callers of a group wait for one task, and none protects it."""
+
+    found_by = ("callers_that_go_take_nobody_along",)
+
+    def __init__(self, *, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self._next: tuple[list[Append], asyncio.Task[list[AppendReceipt]]] | None = None
+
+    async def _append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
+    ) -> AppendReceipt:
+        if self._next is None:
+            appends = list[Append]()
+            self._next = (appends, asyncio.create_task(self._all(appends)))
+        appends, task = self._next
+        number = len(appends)
+        appends.append(Append(session_id, messages, expected_last, now_us))
+        return (await task)[number]
+
+    async def _all(self, appends: Sequence[Append]) -> list[AppendReceipt]:
+        await pause()
+        self._next = None
+        return [await self._alone(append) for append in appends]
+
+
+class AcknowledgesFirst(Grouping):
+    """Gives receipts for what it writes a moment later."""
+
+    found_by = ("an_append_at_once_with_others_can_be_read_as_soon_as_it_is_acknowledged",)
+
+    def __init__(self, *, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self._later = set[asyncio.Task[AppendReceipt]]()
+
+    async def _append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
+    ) -> AppendReceipt:
+        stored = self._existing(session_id, now_us).messages
+        append = Append(session_id, messages, expected_last, now_us)
+        task = asyncio.create_task(self._alone(append))
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+        return AppendReceipt(first_position=len(stored) + 1, last_position=len(stored) + len(messages))
+
+
+FAULTY_GROUPS: tuple[type[Faulty], ...] = (
+    Grouping,
+    SwapsReceipts,
+    FailsAllForOne,
+    WritesTheNewestFirst,
+    IsStoppedByOneWhoGoes,
+    AcknowledgesFirst,
+)

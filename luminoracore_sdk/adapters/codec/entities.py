@@ -103,7 +103,7 @@ class JsonEntityCodec:
             document["metadata"] = message.metadata
         return MessageRecord(
             message_id=message.id,
-            role=message.role.value,
+            role=str(message.role),  # its text; ``.value`` is a Python call in 3.11
             created_at_us=to_microseconds(message.timestamp),
             payload=self._values.encode(document, where="message"),
         )

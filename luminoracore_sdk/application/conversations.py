@@ -3,18 +3,16 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, overload
 
-import attrs
-
 from luminoracore_sdk.application.headers import begin_session
 from luminoracore_sdk.application.incoming import ABSENT, check_count, to_message
-from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, SessionRecord
+from luminoracore_sdk.application.ports.records import MessageRange, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.statistics import conversation_stats, conversation_summary
 from luminoracore_sdk.application.toolkit import Toolkit
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.message import Message, MessageRole, message_text
+from luminoracore_sdk.domain.message import Message, MessageRole, at_position, message_text, stamped
 from luminoracore_sdk.domain.values import from_microseconds
 
 __all__ = ["ConversationManager"]
@@ -107,23 +105,24 @@ class ConversationManager:
             SessionNotFoundError: No such session.
             ConflictError: ``expected_last`` is not the newest position.
         """
-        stamped = [self._stamped(message) for message in messages]
-        records = [self._tools.codec.message_record(message) for message in stamped]
+        ready = [self._stamped(message) for message in messages]
+        records = [self._tools.codec.message_record(message) for message in ready]
         receipt = await self.storage.append_messages(session_id, records, expected_last=expected_last)
         if receipt.replayed:  # what is stored may differ from what was handed in under its id
             span = MessageRange(after=receipt.first_position - 1, limit=len(records))
             return await self._read(session_id, span)
         return [
-            attrs.evolve(message, position=position)
-            for position, message in enumerate(stamped, start=receipt.first_position)
+            at_position(message, position)
+            for position, message in enumerate(ready, start=receipt.first_position)
         ]
 
     def _stamped(self, message: Message) -> Message:
-        return attrs.evolve(
+        if message.id is not None and message.timestamp is not None and message.position is None:
+            return message
+        return stamped(
             message,
             id=message.id or self._tools.ids.new_id(),
             timestamp=message.timestamp or self._tools.clock.now(),
-            position=None,
         )
 
     async def clear_conversation(self, session_id: str) -> bool:
@@ -200,8 +199,9 @@ class ConversationManager:
         Raises:
             SessionNotFoundError: No such session.
         """
+        decode, backend = self._tools.codec.message, self.storage.backend
         async for record in self.storage.stream_messages(session_id, after=after, before=before):
-            yield self._message(session_id, record)
+            yield decode(record, backend=backend, session_id=session_id)
 
     async def get_last_message(self, session_id: str) -> Message | None:
         """Return the newest message, or None."""
@@ -272,15 +272,13 @@ class ConversationManager:
     def _visible(self, record: SessionRecord) -> AsyncIterator[Message]:
         return self.stream_messages(record.session_id, after=self._first_visible(record))
 
-    def _message(self, session_id: str, record: MessageRecord) -> Message:
-        return self._tools.codec.message(record, backend=self.storage.backend, session_id=session_id)
-
     async def _read(self, session_id: str, span: MessageRange) -> list[Message]:
         try:
             records = await self.storage.read_messages(session_id, span)
         except SessionNotFoundError:
             return []
-        return [self._message(session_id, record) for record in records]
+        decode, backend = self._tools.codec.message, self.storage.backend
+        return [decode(record, backend=backend, session_id=session_id) for record in records]
 
     async def _newest(self, session_id: str, limit: int | None, wanted: Any) -> list[Message]:
         """Walk back from the newest message, a chunk at a time, until ``limit`` are found."""

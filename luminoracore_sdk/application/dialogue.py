@@ -18,7 +18,7 @@ from luminoracore_sdk.application.turns import Answer, Turn, answer_message
 from luminoracore_sdk.domain.chat import ChatResponse
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.memory import MemoryEntry
-from luminoracore_sdk.domain.message import Message, MessageRole
+from luminoracore_sdk.domain.message import Message, MessageRole, stamped
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionType
 
@@ -108,7 +108,7 @@ class Dialogue:
                 await self.sessions.storage.put_session(record, expected_version=session.version)
 
     def _stamped(self, message: Message) -> Message:
-        return attrs.evolve(
+        return stamped(
             message,
             id=message.id or self.tools.ids.new_id(),
             timestamp=message.timestamp or self.tools.clock.now(),

@@ -13,6 +13,9 @@ ABSENT: Any = object()
 """Stands for an argument that was not given."""
 
 
+_ROLES = frozenset(MessageRole)
+
+
 def to_message(role: Any, content: Any, metadata: JSONObject | None) -> Message:
     """Return the message that ``add_message`` was given in one of its forms.
 
@@ -27,7 +30,7 @@ def to_message(role: Any, content: Any, metadata: JSONObject | None) -> Message:
         return Message.from_dict(role)
     if not isinstance(role, str):
         raise ValidationError(f"a message is a Message, a dict or a text, not {type(role).__name__}")
-    if role in set(MessageRole):
+    if role in _ROLES:
         raise ValidationError(f"a message of role {str(role)!r} needs a content")
     return Message(role=MessageRole.USER, content=role)
 

@@ -47,7 +47,7 @@ def build_prompt(
     taken = sum(_cost(message.content, tokens) for message in (*prompt, new))
     window = select_window(
         history,
-        [_cost(message.content, tokens) for message in history],
+        lambda index: _cost(history[index].content, tokens),
         max_messages=session.config.max_history_length,
         max_tokens=session.config.context_window_size - taken,
     )

@@ -1,6 +1,6 @@
 """Which part of a history fits into a model's context window."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from luminoracore_sdk.domain.message import Message, MessageRole
@@ -9,7 +9,7 @@ __all__ = ["select_window"]
 
 
 def select_window(
-    history: Sequence[Message], costs: Sequence[int], *, max_messages: int, max_tokens: int
+    history: Sequence[Message], cost: Callable[[int], int], *, max_messages: int, max_tokens: int
 ) -> list[Message]:
     """Return the newest messages that fit, in order, never splitting a tool call from its results.
 
@@ -19,7 +19,8 @@ def select_window(
 
     Args:
         history: Oldest first.
-        costs: Tokens of each message of ``history``.
+        cost: Tokens of the message at an index of ``history``. Asked from the newest group back, and not
+            of what lies before the first group that does not fit: counting is most of a prompt's work.
         max_messages: Upper bound on the number of messages.
         max_tokens: Upper bound on the sum of their costs.
     """
@@ -27,8 +28,10 @@ def select_window(
     groups = list(pairwise([*starts, len(history)]))
     first, tokens = len(history), 0
     for start, end in reversed(groups):
-        tokens += sum(costs[start:end])
-        if tokens > max_tokens or len(history) - start > max_messages:
+        if len(history) - start > max_messages:
+            break
+        tokens += sum(map(cost, range(start, end)))
+        if tokens > max_tokens:
             break
         first = start
     return list(history[first:])

@@ -10,7 +10,7 @@ from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.values import NamedValue, check_id, parse_time, to_utc
 
-__all__ = ["Message", "MessageRole", "message_text"]
+__all__ = ["Message", "MessageRole", "at_position", "message_text", "stamped", "stored_message"]
 
 
 class MessageRole(NamedValue):
@@ -107,6 +107,77 @@ class Message:
             id=data.get("id"),
             position=data.get("position"),
         )
+
+
+def stamped(message: Message, *, id: str, timestamp: datetime) -> Message:  # noqa: A002  # as the field
+    """Return a message with an id and a time, and without a position; all else is as it was.
+
+    Raises:
+        ValidationError: The id or the time is wrong.
+    """
+    return _with_facts(message, check_id(id, "message id"), to_utc(timestamp), None)
+
+
+def at_position(message: Message, position: int) -> Message:
+    """Return a message with the position that the store gave it; all else is as it was."""
+    return _with_facts(message, message.id, message.timestamp, position)
+
+
+def _with_facts(
+    message: Message, message_id: str | None, timestamp: datetime | None, position: int | None
+) -> Message:
+    if type(message) is not Message:  # a subclass may have fields of its own
+        return attrs.evolve(message, id=message_id, timestamp=timestamp, position=position)
+    return _made(message.role, message.content, timestamp, message.metadata, message_id, position)
+
+
+def stored_message(
+    role: str, content: JSONValue, timestamp: datetime, metadata: JSONObject, message_id: str, position: int
+) -> Message:
+    """Return a message as it was stored.
+
+    What a damaged record can get wrong is checked as by ``Message`` itself.
+
+    Args:
+        role: Its text.
+        content: Any JSON value.
+        timestamp: In UTC already.
+        metadata: A JSON object.
+        message_id: Its id.
+        position: Its position.
+    Raises:
+        ValidationError: An unknown role, metadata that is no object, an impossible id.
+    """
+    _check_metadata(None, None, metadata)
+    return _made(_to_role(role), content, timestamp, metadata, check_id(message_id, "message id"), position)
+
+
+_new = object.__new__
+_set_role, _set_content, _set_timestamp, _set_metadata, _set_id, _set_position = (
+    getattr(Message, field.name).__set__ for field in attrs.fields(Message)
+)
+
+
+def _made(
+    role: MessageRole,
+    content: JSONValue,
+    timestamp: datetime | None,
+    metadata: JSONObject,
+    message_id: str | None,
+    position: int | None,
+) -> Message:
+    """Make a message of what is checked already: 0.7 µs, of the 2.0 of ``Message()`` and 3.8 of ``evolve``.
+
+    A message that is added passes here twice, one that is read once.
+    """
+    message = _new(Message)
+    _set_role(message, role)
+    _set_content(message, content)
+    _set_timestamp(message, timestamp)
+    _set_metadata(message, metadata)
+    _set_id(message, message_id)
+    _set_position(message, position)
+    return message
 
 
 def message_text(message: Message) -> str:

@@ -78,6 +78,8 @@ def to_utc(value: Any) -> datetime:
     Raises:
         ValidationError: Not a datetime, or a naive one (guessing its zone would be wrong).
     """
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value  # what astimezone would return, in a fifth of the time
     if not isinstance(value, datetime):
         raise ValidationError(f"a time must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None or value.utcoffset() is None:
@@ -110,4 +112,4 @@ def to_microseconds(value: datetime) -> int:
 
 def from_microseconds(value: int) -> datetime:
     """Return the aware UTC datetime of so many microseconds since 1970-01-01 UTC."""
-    return _EPOCH + timedelta(microseconds=value)
+    return _EPOCH + timedelta(0, 0, value)  # by position: 0.7 µs, by name 1.0

@@ -20,14 +20,14 @@ def test_the_window_is_the_end_of_the_history(
     pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]
 ) -> None:
     history, costs = made_of(pairs)
-    window = select_window(history, costs, max_messages=limits[0], max_tokens=limits[1])
+    window = select_window(history, costs.__getitem__, max_messages=limits[0], max_tokens=limits[1])
     assert window == history[len(history) - len(window) :]
 
 
 @given(costed, bounds)
 def test_the_window_keeps_both_bounds(pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]) -> None:
     history, costs = made_of(pairs)
-    window = select_window(history, costs, max_messages=limits[0], max_tokens=limits[1])
+    window = select_window(history, costs.__getitem__, max_messages=limits[0], max_tokens=limits[1])
     assert len(window) <= limits[0]
     assert sum(costs[len(costs) - len(window) :]) <= limits[1]
 
@@ -37,7 +37,7 @@ def test_no_tool_result_is_without_what_it_answers(
     pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]
 ) -> None:
     history, costs = made_of(pairs)
-    window = select_window(history, costs, max_messages=limits[0], max_tokens=limits[1])
+    window = select_window(history, costs.__getitem__, max_messages=limits[0], max_tokens=limits[1])
     assert [message.role for message in window[:1]] != [MessageRole.TOOL]
 
 
@@ -46,7 +46,7 @@ def test_one_more_group_would_break_a_bound(
     pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]
 ) -> None:
     history, costs = made_of(pairs)
-    window = select_window(history, costs, max_messages=limits[0], max_tokens=limits[1])
+    window = select_window(history, costs.__getitem__, max_messages=limits[0], max_tokens=limits[1])
     start = len(history) - len(window)
     older = [place for place in range(start) if history[place].role is not MessageRole.TOOL]
     if older:
@@ -59,4 +59,4 @@ def test_without_tight_bounds_only_orphaned_tool_results_stay_out(
 ) -> None:
     history, costs = made_of(pairs)
     orphans = next((n for n, (role, _) in enumerate(pairs) if role is not MessageRole.TOOL), len(pairs))
-    assert select_window(history, costs, max_messages=99, max_tokens=999) == history[orphans:]
+    assert select_window(history, costs.__getitem__, max_messages=99, max_tokens=999) == history[orphans:]

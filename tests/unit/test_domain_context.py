@@ -9,7 +9,8 @@ ROLES = {"u": "user", "a": "assistant", "t": "tool", "s": "system"}
 def window(pattern: str, *, costs: list[int] | None = None, messages: int = 99, tokens: int = 99) -> str:
     """Select from a history given by initials; returns the numbers of what is left."""
     history = [Message(ROLES[initial], str(number)) for number, initial in enumerate(pattern)]
-    chosen = select_window(history, costs or [1] * len(history), max_messages=messages, max_tokens=tokens)
+    each = costs or [1] * len(history)
+    chosen = select_window(history, each.__getitem__, max_messages=messages, max_tokens=tokens)
     return "".join(str(message.content) for message in chosen)
 
 
@@ -45,3 +46,17 @@ def test_a_tool_result_without_its_call_is_left_out() -> None:
 
 def test_costs_of_free_messages_do_not_end_the_walk() -> None:
     assert window("uau", costs=[0, 0, 0], tokens=0) == "012"
+
+
+def test_messages_before_the_first_group_that_does_not_fit_are_not_counted() -> None:
+    history = [Message("user", str(number)) for number in range(9)]
+    asked: list[int] = []
+
+    def cost(index: int) -> int:
+        asked.append(index)
+        return 10
+
+    assert select_window(history, cost, max_messages=9, max_tokens=25) == history[7:]
+    assert asked == [8, 7, 6]
+    assert select_window(history, cost, max_messages=1, max_tokens=25) == history[8:]
+    assert asked == [8, 7, 6, 8]

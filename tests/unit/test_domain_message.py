@@ -1,10 +1,18 @@
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import attrs
 import pytest
 
 from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
-from luminoracore_sdk.domain.message import Message, MessageRole, message_text
+from luminoracore_sdk.domain.message import (
+    Message,
+    MessageRole,
+    at_position,
+    message_text,
+    stamped,
+    stored_message,
+)
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 
@@ -23,9 +31,9 @@ def test_an_unknown_role_is_refused_and_the_known_ones_are_named(role: Any) -> N
 def test_a_timestamp_is_kept_in_utc_to_the_microsecond() -> None:
     assert Message("user", "hi").timestamp is None
     elsewhere = NOON.astimezone(timezone(timedelta(hours=-7)))
-    stamped = Message("user", "hi", elsewhere).timestamp
-    assert stamped is not None
-    assert (stamped, stamped.tzinfo) == (NOON, UTC)
+    kept = Message("user", "hi", elsewhere).timestamp
+    assert kept is not None
+    assert (kept, kept.tzinfo) == (NOON, UTC)
 
 
 @pytest.mark.parametrize(
@@ -95,3 +103,49 @@ def test_a_dictionary_that_is_no_message_is_refused(data: Any, reason: str) -> N
 )
 def test_the_text_of_a_message_is_its_content_or_its_text_parts(content: Any, text: str) -> None:
     assert message_text(Message("user", content)) == text
+
+
+WHOLE = Message("assistant", ["hi"], NOON, {"k": 1}, id="m1", position=3)
+
+
+def test_a_stamped_message_differs_in_id_and_time_and_has_no_position() -> None:
+    later = NOON + timedelta(hours=1)
+    expected = Message("assistant", ["hi"], later, {"k": 1}, id="m2")
+    assert stamped(WHOLE, id="m2", timestamp=later.astimezone(timezone(timedelta(hours=-7)))) == expected
+    assert Message("assistant", ["hi"], NOON, {"k": 1}, id="m1", position=3) == WHOLE
+
+
+@pytest.mark.parametrize("facts", [{"id": ""}, {"timestamp": datetime(2026, 1, 1)}])  # noqa: DTZ001
+def test_a_wrong_stamp_is_refused(facts: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        stamped(WHOLE, **{"id": "m2", "timestamp": NOON, **facts})
+
+
+def test_a_message_at_a_position_differs_in_nothing_else() -> None:
+    assert at_position(WHOLE, 8) == Message("assistant", ["hi"], NOON, {"k": 1}, id="m1", position=8)
+    assert at_position(Message("user", "hi"), 1) == Message("user", "hi", position=1)
+
+
+@attrs.frozen
+class Rated(Message):
+    stars: int = attrs.field(default=0, kw_only=True)
+
+
+def test_a_message_of_a_subclass_keeps_its_own_fields() -> None:
+    rated = Rated("user", "hi", stars=5)
+    assert at_position(rated, 2) == Rated("user", "hi", stars=5, position=2)
+    assert stamped(rated, id="m", timestamp=NOON) == Rated("user", "hi", NOON, id="m", stars=5)
+
+
+def test_a_stored_message_is_the_message_that_was_stored() -> None:
+    read = stored_message("assistant", ["hi"], NOON, {"k": 1}, "m1", 3)
+    assert read == WHOLE
+    assert read.role is MessageRole.ASSISTANT
+
+
+@pytest.mark.parametrize(
+    ("role", "metadata", "message_id"), [("robot", {}, "m"), ("user", [1], "m"), ("user", {}, "")]
+)
+def test_a_stored_message_with_a_wrong_field_is_refused(role: str, metadata: Any, message_id: str) -> None:
+    with pytest.raises(ValidationError):
+        stored_message(role, "hi", NOON, metadata, message_id, 1)

@@ -5,7 +5,8 @@ Deviations from cattrs' defaults: unknown keys are refused, numbers and flags ar
 """
 
 from collections.abc import Mapping
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import attrs
 import cattrs
@@ -59,7 +60,7 @@ def settings_from_mapping(kind: type[T], data: object) -> T:
     name = kind.__name__
     if not isinstance(data, Mapping):
         raise ValidationError(f"{name} must be a {name} or a dict, not {type(data).__name__}")
-    known = [field.name for field in attrs.fields(kind)]  # type: ignore[arg-type]  # an attrs class
+    known = _names(kind)  # type: ignore[arg-type]  # a class is hashable
     if unknown := sorted(str(key) for key in data if key not in known):
         raise ValidationError(f"{name} has no field {unknown[0]!a}; it knows: {', '.join(known)}")
     try:
@@ -68,6 +69,11 @@ def settings_from_mapping(kind: type[T], data: object) -> T:
         raise
     except Exception as exc:
         raise ValidationError(f"{name} cannot be read: {exc}") from exc
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(kind))
 
 
 def settings_to_mapping(settings: SessionConfig) -> JSONObject:

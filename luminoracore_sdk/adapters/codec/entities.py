@@ -22,7 +22,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.domain.errors import CorruptRecordError, LuminoraCoreSDKError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.memory import MemoryEntry, retention
-from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.message import Message, stored_message
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
 from luminoracore_sdk.domain.values import from_microseconds, to_microseconds
@@ -30,6 +30,9 @@ from luminoracore_sdk.domain.values import from_microseconds, to_microseconds
 __all__ = ["JsonEntityCodec"]
 
 T = TypeVar("T")
+
+_UNFIT = (KeyError, TypeError, ValueError, OverflowError, LuminoraCoreSDKError)
+"""What building an entity raises when the document is not one of its kind."""
 
 
 class JsonEntityCodec:
@@ -100,26 +103,27 @@ class JsonEntityCodec:
             document["metadata"] = message.metadata
         return MessageRecord(
             message_id=message.id,
-            role=message.role.value,
+            role=str(message.role),  # its text; ``.value`` is a Python call in 3.11
             created_at_us=to_microseconds(message.timestamp),
             payload=self._values.encode(document, where="message"),
         )
 
     def message(self, record: MessageRecord, *, backend: str, session_id: str) -> Message:
         """Return the message of a record; see ``EntityCodec``."""
-
-        def build(document: JSONObject) -> Message:
-            return Message(
-                role=record.role,
-                content=document["content"],
-                timestamp=from_microseconds(record.created_at_us),
-                metadata=document.get("metadata", {}),
-                id=record.message_id,
-                position=record.position,
-            )
-
         key = f"message {record.position} of session {session_id!a}"
-        return self._read(record.payload, message_document, build, backend=backend, key=key)
+        document = self._values.decode(record.payload, backend=backend, key=key)
+        try:  # as in _read, without a closure for each of a thousand messages
+            current = message_document(document)
+            return stored_message(
+                record.role,
+                current["content"],
+                from_microseconds(record.created_at_us),
+                current.get("metadata", {}),
+                record.message_id,
+                record.position,
+            )
+        except _UNFIT as exc:
+            raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc
 
     def memory_record(self, scope: MemoryScope, entry: MemoryEntry, *, decay_factor: float) -> MemoryRecord:
         """Return the record of a memory entry; see ``EntityCodec``."""
@@ -167,5 +171,5 @@ class JsonEntityCodec:
         document = self._values.decode(payload, backend=backend, key=key)
         try:
             return build(upcast(document))
-        except (KeyError, TypeError, ValueError, OverflowError, LuminoraCoreSDKError) as exc:
+        except _UNFIT as exc:
             raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc

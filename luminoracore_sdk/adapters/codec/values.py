@@ -50,8 +50,10 @@ class JsonCodec:
 
     def decode(self, payload: Payload, *, backend: str, key: str) -> JSONValue:
         """Return the value; see ``ValueCodec.decode``."""
-        payload = expanded(payload, backend=backend, key=key)
         reader = _READERS.get(payload.tag)
+        if reader is None:  # compressed, or nothing we know
+            payload = expanded(payload, backend=backend, key=key)
+            reader = _READERS.get(payload.tag)
         if reader is None:
             raise UnreadablePayloadError(
                 backend=backend,

@@ -1,0 +1,26 @@
+"""The real clock and the real ids."""
+
+from datetime import UTC, datetime
+from uuid import RFC_4122, UUID
+
+from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
+
+
+def test_an_id_is_a_random_uuid_in_hexadecimal_digits() -> None:
+    ids = [UuidFactory().new_id() for _ in range(500)]
+    read = [UUID(hex=new) for new in ids]
+    assert [uuid.hex for uuid in read] == ids
+    assert {(uuid.version, uuid.variant) for uuid in read} == {(4, RFC_4122)}
+    assert len(set(ids)) == 500
+
+
+def test_every_digit_that_the_standard_leaves_free_is_random() -> None:
+    ids = [UuidFactory().new_id() for _ in range(500)]
+    seen = [len({new[place] for new in ids}) for place in range(32)]
+    assert seen == [1 if place == 12 else 4 if place == 16 else 16 for place in range(32)]
+
+
+def test_the_present_is_in_utc() -> None:
+    before, now, after = datetime.now(UTC), SystemClock().now(), datetime.now(UTC)
+    assert before <= now <= after
+    assert now.tzinfo is UTC

@@ -9,13 +9,13 @@ import attrs
 from luminoracore_sdk.adapters.storage.base import replay_receipt
 from luminoracore_sdk.adapters.storage.sqlite_errors import is_duplicate
 from luminoracore_sdk.adapters.storage.sqlite_file import transaction, under_lock
+from luminoracore_sdk.adapters.storage.sqlite_messages import message_records
 from luminoracore_sdk.adapters.storage.sqlite_recoding import SQLiteRecoding
 from luminoracore_sdk.adapters.storage.sqlite_rows import (
     append_values,
     clamped,
     memory_record,
     memory_values,
-    message_record,
     query_values,
     session_record,
     session_values,
@@ -214,7 +214,7 @@ class SQLiteStorage(SQLiteRecoding):
             if not rows:
                 raise self._not_found(session_id)
             # a session with nothing in the range is one row without a message
-            found = [message_record(session_id, row) for row in rows[: span.limit] if row[0] is not None]
+            found = message_records(session_id, [row for row in rows[: span.limit] if row[0] is not None])
             if read is self._sql.read_newest:
                 found.reverse()
             return without_gaps(session_id, found)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,10 +70,13 @@ def counted_wake_ups(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     loop = asyncio.get_running_loop()
     calls: list[object] = []
     wake_up = loop.call_soon_threadsafe
+
+    def counted(callback: Callable[..., object], *given: Any) -> asyncio.Handle:
+        calls.append(callback)
+        return wake_up(callback, *given)
+
     with monkeypatch.context() as patched:
-        patched.setattr(
-            loop, "call_soon_threadsafe", lambda *given: (calls.append(given), wake_up(*given))[1]
-        )
+        patched.setattr(loop, "call_soon_threadsafe", counted)
         yield calls
 
 
@@ -287,10 +291,8 @@ async def test_an_io_error_in_the_log_fails_every_caller_and_writes_nothing(path
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{path}-wal").stat().st_size + 5000, hard))
         try:
-            results = await all_at_once(
-                storage,
-                *(storage.append_messages("s", [message_record(f"new{n}", text="x" * 4000)]) for n in range(4)),
-            )
+            turns = [[message_record(f"new{n}", text="x" * 4000)] for n in range(4)]
+            results = await all_at_once(storage, *(storage.append_messages("s", turn) for turn in turns))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert [isinstance(error, StorageUnavailableError) for error in results] == [True] * 4

@@ -41,7 +41,7 @@ class Group:
         self._is_open = True
 
     def join(self, future: asyncio.Future[T], work: Work[T], messages: int, size_bytes: int) -> bool:
-        """Add a function that writes with one statement at most; False: it is too late, or there is no room."""
+        """Add a function that writes with one statement at most; False: too late, or no room."""
         with self._lock:
             self._messages += messages
             self._size_bytes += size_bytes

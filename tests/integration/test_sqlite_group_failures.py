@@ -1,4 +1,4 @@
-"""A group of appends that cannot be committed: each caller has an error of his own, and nothing is written."""
+"""A group of appends that cannot be committed: each caller has an error of his own, nothing is written."""
 
 # ruff: noqa: ASYNC240 - the files are small, and nothing else runs on the loop
 

@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 import pytest
 
+from luminoracore_sdk.adapters.storage.sqlite_messages import message_records
 from luminoracore_sdk.adapters.storage.sqlite_rows import (
     append_values,
     clamped,
@@ -45,6 +46,29 @@ def test_a_whole_row_is_the_record_that_was_written() -> None:
     assert memory_record(MemoryScope("session", "s"), memory_row()).expires_at_us == 7
 
 
+def test_messages_made_in_one_loop_are_equal_to_those_made_one_by_one() -> None:
+    written = [
+        attrs.evolve(record, position=number)
+        for number, record in enumerate(
+            [builders.message_record("é", text="ü"), *builders.message_records(2)]
+        )
+    ]
+    given = append_values("ß", written)
+    rows: list[Row] = [
+        [
+            *(number, written[number].message_id.encode(), b"user", given[f"time_{number}"]),
+            *(given[f"crc_{number}"], b"json", written[number].payload.data),
+        ]
+        for number in range(3)
+    ]
+    rows[1][4] = None  # not checked
+    made = message_records("ß", rows)
+    assert made == written
+    assert made == [message_record("ß", row) for row in rows]
+    assert [hash(record) for record in made] == [hash(record) for record in written]
+    assert [repr(record) for record in made] == [repr(record) for record in written]
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [
@@ -52,8 +76,11 @@ def test_a_whole_row_is_the_record_that_was_written() -> None:
         (1, b"\xff"),
         (1, None),
         (2, b"system"),
+        (2, 7),
         (3, 0),
+        (3, float(message_row()[3])),
         (5, b"jsom"),
+        (5, None),
         (6, b'{"content":"x"}'),
         (6, 7),
     ],
@@ -63,6 +90,8 @@ def test_a_changed_column_of_a_message_is_damage_with_a_name(column: int, value:
     row[column] = value
     with pytest.raises(CorruptRecordError, match="message 5 of session 's' is damaged"):
         message_record("s", row)
+    with pytest.raises(CorruptRecordError, match="message 5 of session 's' is damaged"):
+        message_records("s", [message_row(), row])
 
 
 @pytest.mark.parametrize(

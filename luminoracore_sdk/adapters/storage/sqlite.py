@@ -8,14 +8,14 @@ import attrs
 
 from luminoracore_sdk.adapters.storage.base import replay_receipt
 from luminoracore_sdk.adapters.storage.sqlite_errors import is_duplicate
-from luminoracore_sdk.adapters.storage.sqlite_file import transaction
+from luminoracore_sdk.adapters.storage.sqlite_file import transaction, under_lock
+from luminoracore_sdk.adapters.storage.sqlite_messages import message_records
 from luminoracore_sdk.adapters.storage.sqlite_recoding import SQLiteRecoding
 from luminoracore_sdk.adapters.storage.sqlite_rows import (
     append_values,
     clamped,
     memory_record,
     memory_values,
-    message_record,
     query_values,
     session_record,
     session_values,
@@ -166,13 +166,14 @@ class SQLiteStorage(SQLiteRecoding):
                     raise
                 positions = []
             if not positions:
-                with transaction(connection):  # under the lock, the reason cannot go away
+                with under_lock(connection):  # where the reason cannot go away
                     if receipt := self._refused(connection, session_id, messages, expected_last, now_us):
                         return receipt
                     positions = [row[0] for row in append.rows(connection, **given)]
             return AppendReceipt(first_position=min(positions), last_position=max(positions))
 
-        return await self._write(work)
+        size_bytes = sum(len(message.payload.data) for message in messages)
+        return await self._write_with_others(work, messages=len(messages), size_bytes=size_bytes)
 
     def _refused(
         self,
@@ -213,7 +214,7 @@ class SQLiteStorage(SQLiteRecoding):
             if not rows:
                 raise self._not_found(session_id)
             # a session with nothing in the range is one row without a message
-            found = [message_record(session_id, row) for row in rows[: span.limit] if row[0] is not None]
+            found = message_records(session_id, [row for row in rows[: span.limit] if row[0] is not None])
             if read is self._sql.read_newest:
                 found.reverse()
             return without_gaps(session_id, found)

@@ -111,6 +111,15 @@ class SQLiteBase(RecodingBase):
         """Run a function that writes; the functions of all callers run one after the other."""
         return await self._run(self._writer, work)
 
+    async def _write_with_others(
+        self, work: Callable[[sqlite3.Connection], T], *, messages: int, size_bytes: int
+    ) -> T:
+        """Run a function that writes with one statement; see ``SQLiteConnection.run_with_others``."""
+        if self._writer is None:
+            raise StorageClosedError(self.backend_name)
+        with translated(self._file.path):
+            return await self._writer.run_with_others(work, messages=messages, size_bytes=size_bytes)
+
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function that reads, beside the one that writes."""
         return await self._run(self._reader, work)

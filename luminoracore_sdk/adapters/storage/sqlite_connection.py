@@ -9,15 +9,16 @@ with a traceback. SQLAlchemy's dialect reaches for the same attributes, ``_tx`` 
 # ruff: noqa: SLF001 - as said above
 
 import asyncio
-import contextlib
 import sqlite3
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import aiosqlite
 
 from luminoracore_sdk.adapters.storage.sqlite_errors import BACKEND
+from luminoracore_sdk.adapters.storage.sqlite_group import Group, Work, hand_over, outcome_of
 from luminoracore_sdk.domain.errors import StorageClosedError
 
 __all__ = ["SQLiteConnection"]
@@ -34,6 +35,7 @@ class SQLiteConnection:
         self._owner = aiosqlite.Connection(connect, _ROWS_AT_A_TIME)
         self._owner._thread.daemon = True  # an unclosed storage must not keep the interpreter from ending
         self._stopped = False
+        self._group: Group | None = None  # the last in the queue, if it is one
 
     @classmethod
     async def open(cls, connect: Callable[[], sqlite3.Connection]) -> Self:
@@ -52,7 +54,7 @@ class SQLiteConnection:
             raise
         return made
 
-    def run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+    def run(self, work: Work[T]) -> asyncio.Future[T]:
         """Queue a function for the thread.
 
         It runs even if the future is cancelled meanwhile, unless its turn has not come yet by then.
@@ -64,6 +66,23 @@ class SQLiteConnection:
         """
         owner = self._owner
         return self._queue(lambda: work(owner._conn))
+
+    def run_with_others(self, work: Work[T], *, messages: int, size_bytes: int) -> asyncio.Future[T]:
+        """Queue a function that writes with one statement at most: it may share its transaction.
+
+        As ``run``; those that are queued one behind the other are committed together.
+
+        Args:
+            work: May be run again, after its transaction was undone.
+            messages: How many it writes.
+            size_bytes: What they take.
+        """
+        future: asyncio.Future[T] = self._running_loop().create_future()
+        if self._group is None or not self._group.join(future, work, messages, size_bytes):
+            self._group = Group()
+            self._group.join(future, work, messages, size_bytes)
+            self._owner._tx.put_nowait((None, partial(_run_group, [(self._group, self._owner)])))
+        return future
 
     def close(self) -> asyncio.Future[None]:
         """Queue the end of the connection and its thread behind the work that is queued already."""
@@ -85,35 +104,29 @@ class SQLiteConnection:
             warnings.warn("a SQLiteStorage was dropped without close()", ResourceWarning, stacklevel=2)
 
     def _queue(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        if self._stopped:
-            raise StorageClosedError(BACKEND)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        pending = [(work, future)]
-
-        def job() -> None:
-            work, future = pending.pop()  # the thread keeps its last job, which must not keep these
-            if future.cancelled():
-                return
-            try:
-                result = work()
-            except BaseException as exc:  # noqa: BLE001 - it goes to the caller
-                _hand_over(loop, future, future.set_exception, exc)
-            else:
-                del work  # before the caller goes on, who may drop the storage that it belongs to
-                _hand_over(loop, future, future.set_result, result)
-
-        self._owner._tx.put_nowait((None, job))
+        future: asyncio.Future[T] = self._running_loop().create_future()
+        self._group = None  # what comes later does not overtake this
+        self._owner._tx.put_nowait((None, partial(_run_alone, [(work, future)])))
         return future
 
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._stopped:
+            raise StorageClosedError(BACKEND)
+        return asyncio.get_running_loop()
 
-def _hand_over(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], settle: Callable[[Any], None], value: object
-) -> None:
-    def set_unless_done() -> None:
-        if not future.done():
-            settle(value)
 
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-        loop.call_soon_threadsafe(set_unless_done)
+# The thread keeps its last job, which must not keep what it did: it may be all that keeps the storage.
+
+
+def _run_alone(pending: list[tuple[Callable[[], Any], asyncio.Future[Any]]]) -> None:
+    work, future = pending.pop()
+    if future.cancelled():
+        return
+    outcome = outcome_of(work)
+    del work  # before the caller goes on, who may drop the storage that it belongs to
+    hand_over([future], [outcome])
+
+
+def _run_group(pending: list[tuple[Group, aiosqlite.Connection]]) -> None:
+    group, owner = pending.pop()
+    group.run(owner._conn)

@@ -16,7 +16,7 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 
-__all__ = ["BACKEND", "is_busy", "is_duplicate", "translated"]
+__all__ = ["BACKEND", "is_busy", "is_duplicate", "is_full", "translated"]
 
 BACKEND = "sqlite"
 
@@ -48,6 +48,11 @@ def _code(exc: sqlite3.Error) -> int:
 def is_busy(exc: sqlite3.Error) -> bool:
     """Tell whether another connection held a lock."""
     return _code(exc) & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+
+
+def is_full(exc: sqlite3.Error) -> bool:
+    """Tell whether there was no room."""
+    return _code(exc) & _PRIMARY_CODE == sqlite3.SQLITE_FULL
 
 
 def is_duplicate(exc: sqlite3.IntegrityError) -> bool:

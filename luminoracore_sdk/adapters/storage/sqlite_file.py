@@ -14,7 +14,7 @@ import attrs
 from luminoracore_sdk.adapters.storage.sqlite_errors import BACKEND, is_busy
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageUnavailableError
 
-__all__ = ["SQLiteFile", "transaction"]
+__all__ = ["SQLiteFile", "transaction", "under_lock"]
 
 _WAL_RETRY_SECONDS = 0.01
 
@@ -110,3 +110,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:  # SQLite has rolled back already on a full disk
             connection.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def under_lock(connection: sqlite3.Connection) -> Iterator[None]:
+    """Run a block under the write lock; with what was done before, if a transaction is under way."""
+    if connection.in_transaction:
+        yield
+    else:
+        with transaction(connection):
+            yield

@@ -1,10 +1,11 @@
-"""One measurement, its arithmetic, and the file of all of them: what benchmarks.speed and benchmarks.peers share."""
+"""One measurement, its arithmetic, and the file of all of them; benchmarks.peers adds its own."""
 
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import attrs
 
@@ -140,7 +141,7 @@ def summary(results: Iterable[Result]) -> list[tuple[Result, float | None]]:
     for found in runs.values():
         pairs = [(one, floors.get((one.backend, one.work, one.run))) for one in found]
         ratios = [ratio(one, floor) for one, floor in pairs if floor is not None]
-        medians = {name: _median(getattr(one, name) for one in found) for name in _FIGURES}
+        medians: dict[str, Any] = {name: _median(getattr(one, name) for one in found) for name in _FIGURES}
         rows.append((attrs.evolve(found[0], run=0, **medians), _median(ratios)))
     return rows
 

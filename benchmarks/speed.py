@@ -21,7 +21,7 @@ from benchmarks.speed_parts.backends import BACKENDS
 from benchmarks.speed_parts.measure import Sizes, measure
 from benchmarks.speed_parts.pictures import write_pictures
 from benchmarks.speed_parts.report import PARTS, described_machine
-from benchmarks.speed_parts.results import Result, read_results, summary, write_results
+from benchmarks.speed_parts.results import Result, joined, read_results, summary, write_results
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
 
@@ -74,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.files:
         kept = [read_results(path) for path in arguments.files]
-        results, machine = [one for found, _ in kept for one in found], kept[0][1]
+        results, machine = joined(found for found, _ in kept), kept[0][1]
     else:
         machine = described_machine()
         results = run_all(arguments.only, arguments.runs, Sizes(messages=arguments.messages))

@@ -14,6 +14,7 @@ __all__ = [
     "OURS",
     "Result",
     "growth_of",
+    "joined",
     "percentile",
     "ratio",
     "read_results",
@@ -44,7 +45,7 @@ class Result:
             session of its own), ``shared-8`` (eight on one session), ``cost`` (appends that only the four
             last fields are taken of). A peer leaves out what it cannot do.
         n: Calls that were measured.
-        run: 1, 2, 3 …; figures of the same run are compared with each other.
+        run: 1, 2, 3 …; a ratio is to the floor of the same run, so every file has floors of its own.
         p50_ms: Median of a call.
         p99_ms: 99th percentile.
         ops_per_s: Calls a second, of all writers together.
@@ -156,6 +157,15 @@ def write_results(path: Path, results: Iterable[Result], machine: Mapping[str, s
     rows = [attrs.asdict(result) for result in results]
     document = {"format": _FORMAT, "machine": dict(machine), "results": rows}
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def joined(files: Iterable[Sequence[Result]]) -> list[Result]:
+    """Return the results of several files as one; runs of different files stay different runs."""
+    found: list[Result] = []
+    for results in files:
+        runs_before = max((one.run for one in found), default=0)
+        found += [attrs.evolve(one, run=runs_before + one.run) for one in results]
+    return found
 
 
 def read_results(path: Path) -> tuple[list[Result], dict[str, str]]:

@@ -111,7 +111,8 @@ class Postgres(ServerBackend):
 
     def count_calls(self, *, on: bool) -> None:
         # the wheel has no pg_stat_statements; the server's log has every statement too
-        self._ask(f"ALTER SYSTEM SET log_statement = {'all' if on else 'none'}")
+        wanted = "ALL" if on else "NONE"
+        self._ask(f"ALTER SYSTEM SET log_statement = '{wanted}'")
         self._ask("SELECT pg_reload_conf()")
         time.sleep(0.5)  # until every process of the server has read it
 

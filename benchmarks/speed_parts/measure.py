@@ -34,13 +34,17 @@ class Sizes:
         reads: Of the newest messages.
         sessions: Created and deleted.
         costs: Appends whose calls, bytes and CPU time are counted.
-        rounds: Of many writers at once, of 320 to 640 appends each.
+        writers: How many at once, each on a session of its own.
+        burst: Appends of all of them in a round; eight writers on one session make half of it.
+        rounds: So many bursts.
     """
 
     messages: int = 10_000
     reads: int = 200
     sessions: int = 50
     costs: int = 1000
+    writers: tuple[int, ...] = (64, 256)
+    burst: int = 640
     rounds: int = 3
 
     @property
@@ -83,9 +87,8 @@ class _Bench:
             *await self._newest(),
             *await self._all(),
             *await self._pages(),
-            *await self._writers(64, 10),
-            *await self._writers(256, 2),
-            *await self._writers(8, 40, shared=True),
+            *await self._writers(),
+            *await self._shared(8),
             *await self._sessions(),
         ]
 
@@ -178,7 +181,7 @@ class _Bench:
             assert len(found) == size
 
         await in_turns(self._readers_do(read), 5)  # what is slower at the first time is not growth
-        seconds = await in_turns(self._readers_do(read), 100, block=1)
+        seconds = await in_turns(self._readers_do(read), self._sizes.messages // size, block=1)
         results = self._results("page", seconds)
         return [
             attrs.evolve(result, growth=growth_of(times))
@@ -188,13 +191,22 @@ class _Bench:
     def _readers_do(self, do: Callable[[Contender, int], Awaitable[None]]) -> dict[Contender, Call]:
         return {side: partial(do, side) for side in self._readers}
 
-    async def _writers(self, count: int, each: int, *, shared: bool = False) -> list[Result]:
-        work = f"shared-{count}" if shared else f"writers-{count}"
-        names = [work] * count if shared else [f"{work}-{number}" for number in range(count)]
+    async def _writers(self) -> list[Result]:
+        found = []
+        for count in self._sizes.writers:
+            names = [f"writers-{count}-{number}" for number in range(count)]
+            found += await self._rush(f"writers-{count}", names, self._sizes.burst // count)
+        return found
+
+    async def _shared(self, count: int) -> list[Result]:
+        return await self._rush(f"shared-{count}", ["shared"] * count, self._sizes.burst // 2 // count)
+
+    async def _rush(self, work: str, names: Sequence[str], each: int) -> list[Result]:
         for side in self._readers:
             for name in dict.fromkeys(names):
                 await side.begin(f"{name}-{side.layer}")
-        found = await rushes(self._readers, names, self._texts[:each], rounds=self._sizes.rounds)
+        texts = self._texts[: max(each, 1)]
+        found = await rushes(self._readers, names, texts, rounds=self._sizes.rounds)
         return [
             result_of(self._made(side, work), found[side.layer].seconds, found[side.layer].wall)
             for side in self._readers

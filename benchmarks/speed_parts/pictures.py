@@ -16,7 +16,7 @@ _COLORS = {"raw driver": "#9e9e9e", "storage port": "#3f51b5", "ConversationMana
 
 
 def write_pictures(rows: Rows, folder: Path) -> None:
-    """Write ``performance-append.svg`` and ``performance-writers.svg``, always the same for the same figures."""
+    """Write ``performance-append.svg`` and ``performance-writers.svg``: the same for the same figures."""
     # text stays text: small files, and the font of whoever looks
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "luminora", "font.family": "sans-serif"}):
         append = _bars(rows, "append", "ms, median", lambda row: row.p50_ms)

@@ -53,6 +53,9 @@ class Backend(ABC):
     def bytes_used(self, of: str) -> int:
         """Return the bytes on disk of the floor (``of="floor"``) or of the storages (``"ours"``)."""
 
+    def settle(self) -> None:  # noqa: B027
+        """Have the server do at once the tidying that it does in time."""
+
     def count_calls(self, *, on: bool) -> None:  # noqa: B027
         """Begin or end to count."""
 

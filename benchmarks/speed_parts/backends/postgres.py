@@ -109,6 +109,9 @@ class Postgres(ServerBackend):
             )
         )
 
+    def settle(self) -> None:
+        self._ask("VACUUM")
+
     def count_calls(self, *, on: bool) -> None:
         # the wheel has no pg_stat_statements; the server's log has every statement too
         wanted = "ALL" if on else "NONE"

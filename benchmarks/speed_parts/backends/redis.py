@@ -13,6 +13,7 @@ from redis.asyncio import Redis as Client
 from benchmarks.speed_parts.backends.server import ServerBackend
 from benchmarks.speed_parts.contender import Contender
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
+from tests.support.servers.process import wait_until
 from tests.support.servers.valkey import ValkeyServer
 
 __all__ = ["Redis"]
@@ -83,6 +84,15 @@ class Redis(ServerBackend):
     def bytes_used(self, of: str) -> int:  # noqa: ARG002  # both sides share it
         """Return the length of the append-only file."""
         return int(self.server.command("INFO", "persistence")["aof_current_size"])
+
+    def settle(self) -> None:
+        """Rewrite the append-only file: as shipped, a server does when it has doubled."""
+        self.server.command("BGREWRITEAOF")
+        wait_until(self._is_rewritten, "a rewritten append-only file")
+
+    def _is_rewritten(self) -> bool:
+        said = self.server.command("INFO", "persistence")
+        return not said["aof_rewrite_in_progress"] and not said["aof_rewrite_scheduled"]
 
     def count_calls(self, *, on: bool) -> None:
         if on:

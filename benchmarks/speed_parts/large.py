@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,7 @@ from time import perf_counter
 from benchmarks.speed_parts.contender import BATCH
 from benchmarks.speed_parts.measure import random_texts
 from benchmarks.speed_parts.ours import records
+from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
 from luminoracore_sdk.application.ports.records import MessageRange, Payload, SessionQuery, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 
@@ -102,22 +104,30 @@ async def _walk(storage: SessionStorage) -> float:
 
 
 async def room(storage: SessionStorage, sessions: int) -> Figures:
-    """Fill a store turn by turn; returns the bytes of the payloads that it was given."""
+    """Fill a store turn by turn.
+
+    Returns:
+        The bytes of the payloads that it was given, and of the whole messages as JSON.
+    """
     texts = random_texts(_MESSAGES_EACH)
-    given = 0
+    codec = JsonEntityCodec()
+    payload = whole = 0
 
     async def fill(number: int) -> None:
-        nonlocal given
+        nonlocal payload, whole
         session = f"session-{number}"
         await storage.put_session(SessionRecord(session_id=session, payload=_HEADER))
         for first in range(0, _MESSAGES_EACH, 2):
             # another text in each session: what repeats itself would compress
             turn = records([f"{number:06}{text[6:]}" for text in texts[first : first + 2]])
-            given += sum(len(record.payload.data) for record in turn)
+            for record in turn:
+                message = codec.message(record, backend=storage.backend, session_id=session)
+                payload += len(record.payload.data)
+                whole += len(json.dumps(message.to_dict(), separators=(",", ":")))
             await storage.append_messages(session, turn)
 
     await _at_once(fill, sessions)
-    return {"payload": given + sessions * len(_HEADER.data), "messages": sessions * _MESSAGES_EACH}
+    return {"payload": payload, "whole": whole, "messages": sessions * _MESSAGES_EACH}
 
 
 JOBS: dict[str, Callable[[SessionStorage, int], Awaitable[Figures]]] = {

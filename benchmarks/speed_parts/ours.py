@@ -29,7 +29,7 @@ def records(texts: Sequence[str]) -> list[MessageRecord]:
             message_id=uuid4().hex,
             role="user",
             created_at_us=_SAID_AT_US,
-            payload=_VALUES.encode({"content": text}),
+            payload=_VALUES.encode({"v": 2, "content": text}),  # as ConversationManager writes it
         )
         for text in texts
     ]

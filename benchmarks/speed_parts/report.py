@@ -33,7 +33,9 @@ def who(row: Result) -> str:
 
 
 def _described(rows: Rows, where: Mapping[str, str]) -> str:
-    lines = [f"{where['machine']}, kernel {where['kernel']}.", ""]
+    runs = [row.run for row, _ in rows if row.system == OURS]
+    counted = f"{min(runs, default=0)} runs" if min(runs, default=0) != 1 else "one run"
+    lines = [f"{where['machine']}, kernel {where['kernel']}. Medians of {counted}.", ""]
     for name, backend in BACKENDS.items():
         versions = {row.versions for row, _ in rows if row.backend == name and row.system in (FLOOR, OURS)}
         lines += [f"- {'; '.join(sorted(versions))}: {backend.durability}." for _ in versions][:1]

@@ -128,7 +128,10 @@ def ratio(result: Result, floor: Result) -> float | None:
 
 
 def summary(results: Iterable[Result]) -> list[tuple[Result, float | None]]:
-    """Return the median of all runs of each measurement, and of its ratios to the floor of the same run."""
+    """Return the medians of each measurement, and of its ratios to the floor of the same run.
+
+    ``run`` is then how many runs there were.
+    """
     runs: dict[tuple[str, str, str, str], list[Result]] = {}
     for result in results:
         runs.setdefault(result.key, []).append(result)
@@ -143,7 +146,7 @@ def summary(results: Iterable[Result]) -> list[tuple[Result, float | None]]:
         pairs = [(one, floors.get((one.backend, one.work, one.run))) for one in found]
         ratios = [ratio(one, floor) for one, floor in pairs if floor is not None]
         medians: dict[str, Any] = {name: _median(getattr(one, name) for one in found) for name in _FIGURES}
-        rows.append((attrs.evolve(found[0], run=0, **medians), _median(ratios)))
+        rows.append((attrs.evolve(found[0], run=len(found), **medians), _median(ratios)))
     return rows
 
 

@@ -60,7 +60,7 @@ def test_a_ratio_is_of_medians_and_of_many_writers_of_throughputs() -> None:
     assert ratio(attrs.evolve(port, p50_ms=1500, work="shared-8"), attrs.evolve(floor, work="shared-8")) == 2
 
 
-def test_a_summary_has_medians_of_the_runs_and_of_the_ratios_within_each() -> None:
+def test_a_summary_has_medians_of_the_runs_and_of_the_ratios_within_each_and_counts_them() -> None:
     floors, ports = (10.0, 1.0, 4.0), (30.0, 2.0, 4.0)  # ratios 3, 2 and 1
     results = [
         *(attrs.evolve(FLOOR, run=run, p50_ms=value) for run, value in enumerate(floors)),
@@ -68,8 +68,8 @@ def test_a_summary_has_medians_of_the_runs_and_of_the_ratios_within_each() -> No
     ]
 
     assert summary(results) == [
-        (attrs.evolve(FLOOR, run=0, p50_ms=4), 1),
-        (attrs.evolve(PORT, run=0, p50_ms=4, growth=4), 2),
+        (attrs.evolve(FLOOR, run=3, p50_ms=4), 1),
+        (attrs.evolve(PORT, run=3, p50_ms=4, growth=4), 2),
     ]
 
 
@@ -80,7 +80,7 @@ def test_without_a_floor_in_its_run_a_result_has_no_ratio() -> None:
 
 
 def test_what_no_run_has_measured_stays_unknown() -> None:
-    assert summary([PORT]) == [(attrs.evolve(PORT, run=0), None)]
+    assert summary([PORT]) == [(PORT, None)]
 
 
 def test_runs_of_different_files_stay_different() -> None:

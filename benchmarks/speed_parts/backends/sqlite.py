@@ -1,0 +1,92 @@
+"""SQLite, and aiosqlite alone."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from benchmarks.speed_parts.backends.base import Backend
+from benchmarks.speed_parts.contender import Contender
+from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
+
+__all__ = ["SQLite"]
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS m (
+    session TEXT, position INTEGER, role TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (session, position)
+) WITHOUT ROWID
+"""
+_APPEND = """
+INSERT INTO m SELECT ?1, coalesce(max(position), 0) + 1, ?2, ?3 FROM m WHERE session = ?1
+"""
+_NEWEST = "SELECT text FROM m WHERE session = ? ORDER BY position DESC LIMIT ?"
+_PAGE = "SELECT text FROM m WHERE session = ? AND position > ? ORDER BY position LIMIT ?"
+
+
+class Floor(Contender):
+    system = layer = "floor"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def open(self) -> None:
+        # no transaction of Python's: each INSERT commits itself, in one trip to aiosqlite's thread
+        self._connection = await aiosqlite.connect(self._path, isolation_level=None)
+        await self._connection.execute("PRAGMA journal_mode = WAL")
+        await self._connection.execute("PRAGMA synchronous = FULL")
+        await self._connection.execute(_TABLE)
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def begin(self, session: str) -> None:
+        """Do nothing: a session is there with its first message."""
+
+    async def append(self, session: str, text: str) -> None:
+        await self._connection.execute(_APPEND, (session, "user", json.dumps(text)))
+
+    async def fill(self, session: str, texts: Sequence[str]) -> None:
+        rows = [(session, position, "user", json.dumps(text)) for position, text in enumerate(texts, 1)]
+        await self._connection.execute("BEGIN")
+        await self._connection.executemany("INSERT INTO m VALUES (?, ?, ?, ?)", rows)
+        await self._connection.commit()
+
+    async def newest(self, session: str, count: int) -> list[Any]:
+        rows = await self._connection.execute_fetchall(_NEWEST, (session, count))
+        return [json.loads(row[0]) for row in rows]
+
+    async def page(self, session: str, after: int, count: int) -> list[Any]:
+        rows = await self._connection.execute_fetchall(_PAGE, (session, after, count))
+        return [json.loads(row[0]) for row in rows]
+
+
+class SQLite(Backend):
+    name = "sqlite"
+    title = "SQLite"
+    durability = "write-ahead log, synchronous FULL"
+
+    @property
+    def place(self) -> str:
+        return str(self.folder / "ours.db")
+
+    @staticmethod
+    def storage_at(place: str) -> SQLiteStorage:
+        return SQLiteStorage(place)
+
+    def floor(self) -> Floor:
+        return Floor(self.folder / "floor.db")
+
+    def versions(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version}, aiosqlite {version('aiosqlite')}"
+
+    def bytes_used(self, of: str) -> int:
+        """Return the length of the file after a checkpoint."""
+        path = self.folder / f"{of}.db"
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+        return path.stat().st_size

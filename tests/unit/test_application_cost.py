@@ -155,7 +155,7 @@ async def _steps(work: Callable[[], Awaitable[object]]) -> int:
 
 async def test_a_message_is_added_in_few_steps() -> None:
     conversations = ConversationManager(storage=Instant(InMemoryStorage()))
-    assert await _steps(lambda: conversations.add_message("s", "user", TEXT)) <= 47
+    assert await _steps(lambda: conversations.add_message("s", "user", TEXT)) <= 51
 
 
 async def test_each_message_of_a_read_takes_few_steps() -> None:

@@ -21,7 +21,6 @@ MAX_JSON_DEPTH = 200
 """Deepest nesting kept. orjson 3.13 writes at most 254 levels, and a record adds a few of its own."""
 
 _SCALARS = frozenset({str, int, bool, type(None)})
-_KEYS = frozenset({str})
 _MANY = 64
 
 
@@ -35,7 +34,7 @@ def check_json(value: object, *, where: str = "value") -> None:
         InvalidJSONError: NaN, an infinity, a type JSON does not have (subclasses included),
             a key that is not ``str``, or more than 200 levels; names the place inside the value.
     """
-    if (type(value) is dict and _is_flat(value)) or _is_json(value):
+    if _is_json(value):
         return
     level: list[tuple[object, str]] = [(value, where)]
     for _ in range(MAX_JSON_DEPTH):
@@ -70,11 +69,6 @@ def _is_json(value: Any) -> bool:
         # each object once, as in check_json: here only where it can matter
         level = inner if len(inner) < _MANY else list({id(item): item for item in inner}.values())
     return False
-
-
-def _is_flat(value: dict[Any, Any]) -> bool:
-    """Tell at once of most messages that they are JSON: two loops in C, 0.4 µs for 0.7 of the walk."""
-    return _KEYS.issuperset(map(type, value)) and _SCALARS.issuperset(map(type, value.values()))
 
 
 def _children(node: object, path: str) -> Iterator[tuple[object, str]]:

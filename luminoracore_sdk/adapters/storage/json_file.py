@@ -32,8 +32,7 @@ from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundEr
 
 __all__ = ["JSONFileStorage"]
 
-_THREADS = 8
-_WRITERS = 8
+_THREADS = 16
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,7 +84,7 @@ class JSONFileStorage(RecodingBase):
             raise
         self._pool = pool
         self._appends = AppendQueue(
-            pool, workers=_WRITERS, timeout=self._lock_timeout, write=self._store.append
+            pool, workers=_THREADS, timeout=self._lock_timeout, write=self._store.append
         )
 
     async def _close(self) -> None:

@@ -12,6 +12,7 @@ import attrs
 
 from luminoracore_sdk.adapters.storage.json_file_index import MessageIndex
 from luminoracore_sdk.adapters.storage.json_file_io import FileIO, corrupt
+from luminoracore_sdk.adapters.storage.json_file_messages import decode_messages
 from luminoracore_sdk.adapters.storage.json_file_record import Batch, DamagedError, decode_text, is_sealed
 from luminoracore_sdk.application.ports.records import MessageRecord
 from luminoracore_sdk.domain.errors import CorruptRecordError
@@ -129,13 +130,16 @@ class LogReader:
     def _collect(self, first: int, last: int) -> list[MessageRecord]:
         found: list[MessageRecord] = []
         position = first
-        for line in self._lines(self._place(first)):
-            messages = self._messages(line)
-            skipped = position - line.batch.first
+        for start, text in self._texts(self._place(first)):
+            try:
+                messages = decode_messages(text)
+            except DamagedError as exc:
+                raise self._damaged(start, str(exc)) from exc
+            skipped = position - messages[0].position
             if not 0 <= skipped < len(messages):
                 raise self._misled(position)
             if skipped or messages[-1].position > last:
-                messages = messages[skipped : last + 1 - line.batch.first]
+                messages = messages[skipped : last + 1 - messages[0].position]
             found += messages
             position += len(messages)
             if position > last:
@@ -240,27 +244,30 @@ class LogReader:
     def _lines(self, start: int, *, after: int | None = None) -> Iterator[LogLine]:
         """Yield the lines from an offset on; stops before a torn one.
 
-        Reads a little at first and then more and more, in parts of up to 1 MB: a few lines cost one read
-        of a few kilobytes, and many lines one read for each MB.
-
         Args:
             start: The offset, of a line's beginning.
             after: Position of the newest message before it, if that is known.
+        """
+        for place, text in self._texts(start):
+            line = self._decoded(text, place)
+            if after is not None and line.batch.first != after + 1:
+                raise self._damaged(place, f"it begins at position {line.batch.first}, not {after + 1}")
+            yield line
+            if after is not None:
+                after = line.batch.last
+
+    def _texts(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """Yield offset and text, without its newline, of the lines from an offset on.
+
+        Reads 16 kB and then more and more, up to 1 MB: few lines cost one small read, many one for each MB.
         """
         rest, place, amount = b"", start, _LINE_BYTES
         while place < self._size and (part := os.pread(self._fd, amount, place)):
             place += len(part)
             *texts, rest = (rest + part).split(b"\n")
             for text in texts:
-                line = self._decoded(text, start)
-                if after is not None:
-                    if line.batch.first != after + 1:
-                        raise self._damaged(
-                            start, f"it begins at position {line.batch.first}, not {after + 1}"
-                        )
-                    after = line.batch.last
-                yield line
-                start = line.end
+                yield start, text
+                start += len(text) + 1
             amount = max(min(4 * amount, _CHUNK_BYTES), len(rest))  # at least doubles a long line
 
     def _decoded(self, text: bytes, start: int) -> LogLine:

@@ -88,21 +88,34 @@ class AppendQueue:
 
     def _work(self) -> None:
         """Write until no session is ready."""
-        while True:
-            with self._lock:
-                if not self._ready:
-                    self._idle += 1
-                    return
-                session_id = self._ready.popleft()
-                group = _taken(self._queues[session_id])
-            late = self._written(session_id, group) if group else ()
+        try:
+            while self._write_next():
+                pass
+        except BaseException:  # a defect, or no memory, which its callers were told: on with the others
+            self._work()
+            raise
+
+    def _write_next(self) -> bool:
+        """Write what waits for the session that is ready longest; False: none is, and this thread is free."""
+        with self._lock:
+            if not self._ready:
+                self._idle += 1
+                return False
+            session_id = self._ready.popleft()
+            group = _taken(self._queues[session_id])
+        patient: Sequence[_Waiting] = ()
+        try:
+            if group:
+                patient = self._written(session_id, group)
+        finally:
             with self._lock:
                 queue = self._queues[session_id]
-                queue.extendleft(reversed(late))
+                queue.extendleft(reversed(patient))
                 if queue:
                     self._ready.append(session_id)
                 else:
                     del self._queues[session_id]
+        return True
 
     def _written(self, session_id: str, group: Sequence[_Waiting]) -> Sequence[_Waiting]:
         """Write some and tell their callers; returns those who may still wait for the session's lock."""
@@ -117,8 +130,9 @@ class AppendQueue:
             outcomes = [_copy(exc) for _ in group]
         except LuminoraCoreSDKError as exc:
             outcomes = [_copy(exc) for _ in group]
-        except BaseException as exc:  # a defect, or no memory: it is the callers' to see
-            outcomes = [exc] * len(group)
+        except BaseException as exc:
+            self._tell((waiting, exc) for waiting in group)
+            raise
         self._tell(zip(group, outcomes, strict=True))
         return patient
 

@@ -9,10 +9,11 @@ from typing import ParamSpec, TypeVar
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import replay_receipt
 from luminoracore_sdk.adapters.storage.json_file_io import BACKEND
+from luminoracore_sdk.adapters.storage.json_file_queue import AppendQueue
 from luminoracore_sdk.adapters.storage.json_file_store import FileStore
 from luminoracore_sdk.adapters.storage.recoding import RecodingBase
+from luminoracore_sdk.adapters.storage.waiting_appends import Append
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import (
@@ -31,7 +32,7 @@ from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundEr
 
 __all__ = ["JSONFileStorage"]
 
-_THREADS = 8
+_THREADS = 16
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,7 +69,9 @@ class JSONFileStorage(RecodingBase):
     ) -> None:
         super().__init__(clock=clock)
         self._store = FileStore(directory, lock_timeout=lock_timeout, fsync=fsync)
+        self._lock_timeout = lock_timeout
         self._pool: ThreadPoolExecutor | None = None
+        self._appends: AppendQueue | None = None
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -80,11 +83,18 @@ class JSONFileStorage(RecodingBase):
             pool.shutdown(wait=False)
             raise
         self._pool = pool
+        self._appends = AppendQueue(
+            pool, workers=_THREADS, timeout=self._lock_timeout, write=self._store.append
+        )
 
     async def _close(self) -> None:
         pool, self._pool = self._pool, None
+        appends, self._appends = self._appends, None
+        if appends is not None:
+            appends.close()
         if pool is not None:
             await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)
+        self._store.close()
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do file work on a thread; once begun it ends, whether or not the caller still waits."""
@@ -129,8 +139,12 @@ class JSONFileStorage(RecodingBase):
         return await self._run(self._find, session_id, now_us)
 
     def _find(self, session_id: str, now_us: int) -> SessionRecord | None:
-        with self._store.session(session_id, "read", writing=False) as folder:
-            return folder.current(now_us)
+        try:
+            with self._store.messages(session_id, "read", now_us, writing=False) as (header, _, log):
+                updated_at_us = max(header.updated_at_us, log.at_us)
+                return attrs.evolve(header, updated_at_us=updated_at_us, last_position=log.last)
+        except SessionNotFoundError:
+            return None
 
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
         return await self._run(self._delete, session_id, now_us)
@@ -167,20 +181,9 @@ class JSONFileStorage(RecodingBase):
         expected_last: int | None,
         now_us: int,
     ) -> AppendReceipt:
-        return await self._run(self._append, session_id, tuple(messages), expected_last, now_us)
-
-    def _append(
-        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
-    ) -> AppendReceipt:
-        with self._store.messages(session_id, "append to", now_us, writing=True) as (_, _, log):
-            known = log.find([message.message_id for message in messages])
-            if receipt := replay_receipt(BACKEND, messages, known):
-                return receipt
-            if expected_last is not None and expected_last != log.last:
-                raise self._position_conflict(session_id, expected_last, log.last)
-            first = log.last + 1
-            log.append(messages, now_us)
-            return AppendReceipt(first_position=first, last_position=log.last)
+        if self._appends is None:  # closed since this call began
+            raise StorageClosedError(BACKEND)
+        return await self._appends.put(Append(session_id, tuple(messages), expected_last, now_us))
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         return await self._run(self._read, session_id, span, now_us)

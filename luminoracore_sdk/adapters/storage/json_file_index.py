@@ -1,11 +1,14 @@
 """The sidecar of a log: where each message lies, and under which id."""
 
+import errno
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+
+from luminoracore_sdk.adapters.storage.json_file_seen import SeenDigests
 
 __all__ = ["MessageIndex"]
 
@@ -35,6 +38,8 @@ class MessageIndex:
         self._path = path
         self._fd: int | None = None
         self._rows: bytes | None = None
+        self._seen: SeenDigests | None = None
+        self._was_searched = False
         self.count = 0
         with suppress(OSError):
             self._fd = self._opened(os.O_RDWR)
@@ -52,6 +57,11 @@ class MessageIndex:
             os.close(self._fd)
             self._fd = None
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether the file holds all rows, as far as is known, and memory none."""
+        return self._rows is None and (self._fd is not None or not self.count)
+
     def offset(self, position: int) -> int:
         """Return where the line of a message begins."""
         return int.from_bytes(self._read(position, position)[_DIGEST_BYTES:])
@@ -62,10 +72,24 @@ class MessageIndex:
 
     def find(self, message_ids: Collection[str]) -> dict[str, int]:
         """Return the positions of those ids that have a row."""
-        rows = self._read(1, self.count)
         digests = {_digest(message_id): message_id for message_id in message_ids}
+        if self._seen_one_of(digests):
+            return self._search(digests)
+        return {}
+
+    def _seen_one_of(self, digests: Iterable[bytes]) -> bool:
+        """Tell whether a search may find something; from the second time on, mostly without one."""
+        if self._seen is None or self._seen.is_full:
+            if not self._was_searched:  # an index that is used once is not worth the making of a filter
+                self._was_searched = True
+                return True
+            self._seen = SeenDigests(self._read(1, self.count))
+        return any(map(self._seen.may_hold, digests))
+
+    def _search(self, digests: Mapping[bytes, str]) -> dict[str, int]:
+        rows = self._read(1, self.count)
         if len(digests) <= _FEW:
-            places = {message_id: _search(rows, digest) for digest, message_id in digests.items()}
+            places = {message_id: _find(rows, digest) for digest, message_id in digests.items()}
             return {message_id: place for message_id, place in places.items() if place}
         positions: dict[str, int] = {}
         for position, start in enumerate(range(0, len(rows), _ROW_BYTES), start=1):
@@ -74,15 +98,26 @@ class MessageIndex:
                 positions.setdefault(message_id, position)
         return positions
 
-    def add(self, message_ids: Iterable[str], offset: int) -> None:
-        """Add the rows of a line, if the file lets us."""
-        rows = b"".join(_digest(message_id) + offset.to_bytes(8) for message_id in message_ids)
+    def add(self, lines: Iterable[tuple[Iterable[str], int]]) -> None:
+        """Add the rows of lines, if the file lets us.
+
+        Args:
+            lines: The message ids and the offset of each line.
+        """
+        rows = bytearray()
+        for message_ids, offset in lines:
+            place = offset.to_bytes(8)
+            for digest in map(_digest, message_ids):
+                rows += digest
+                rows += place
+                if self._seen is not None:
+                    self._seen.add(digest)
         if self._rows is not None:
             self._rows += rows
         try:
             if self._fd is None:
                 self._fd = self._opened(os.O_RDWR | os.O_CREAT)
-            os.pwrite(self._fd, rows, self.count * _ROW_BYTES)
+            _pwrite(self._fd, rows, self.count * _ROW_BYTES)
         except OSError:  # no matter: the next one makes the rows that are missing
             self.remove()
         self.count += len(rows) // _ROW_BYTES
@@ -118,12 +153,13 @@ class MessageIndex:
             Path(self._path).unlink(missing_ok=True)
 
     def _replace(self, rows: bytes) -> None:
-        self._rows, self.count = rows, len(rows) // _ROW_BYTES
+        self._rows, self.count, self._seen = rows, len(rows) // _ROW_BYTES, None
         try:
             if self._fd is None:
                 self._fd = self._opened(os.O_RDWR | os.O_CREAT)
             os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, rows, 0)
+            _pwrite(self._fd, rows, 0)
+            self._rows = None
         except OSError:  # a read-only store, say: the rows in memory serve this call
             self.close()
 
@@ -146,7 +182,12 @@ def _digest(message_id: str) -> bytes:
     return blake2b(message_id.encode(), digest_size=_DIGEST_BYTES).digest()
 
 
-def _search(rows: bytes, digest: bytes) -> int:
+def _pwrite(fd: int, rows: bytes | bytearray, place: int) -> None:
+    if os.pwrite(fd, rows, place) < len(rows):  # it would leave a hole in front of the next row
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _find(rows: bytes, digest: bytes) -> int:
     place = rows.find(digest)
     while place % _ROW_BYTES and place >= 0:  # across two rows: chance, not a digest
         place = rows.find(digest, place + 1)

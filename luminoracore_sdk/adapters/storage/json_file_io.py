@@ -19,11 +19,15 @@ from luminoracore_sdk.domain.errors import (
 __all__ = [
     "BACKEND",
     "FileIO",
+    "UnsyncedError",
     "corrupt",
     "os_errors",
+    "translated",
 ]
 
 BACKEND = "json"
+
+_READ_BYTES = 1 << 16
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -51,10 +55,11 @@ def os_errors(doing: str, *, writing: bool) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise _translated(exc, doing, writing=writing) from exc
+        raise translated(exc, doing, writing=writing) from exc
 
 
-def _translated(exc: OSError, doing: str, *, writing: bool) -> StorageError:
+def translated(exc: OSError, doing: str, *, writing: bool) -> StorageError:
+    """Return the error for what the operating system refused; see ``os_errors``."""
     if exc.errno in _WRONG_KIND:
         return corrupt(exc.filename or "a file", f"cannot {doing}: {exc.strerror}")
     place = f" ({exc.filename})" if exc.filename else ""
@@ -64,6 +69,10 @@ def _translated(exc: OSError, doing: str, *, writing: bool) -> StorageError:
     if exc.errno in _READ_ONLY and writing:
         return StorageReadOnlyError(BACKEND, reason)
     return StorageUnavailableError(BACKEND, reason)
+
+
+class UnsyncedError(OSError):
+    """What was written may not be on the disk, and does not count."""
 
 
 class FileIO:
@@ -81,10 +90,11 @@ class FileIO:
         """Return a file's content."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            size = os.fstat(fd).st_size
-            data = os.read(fd, size)
-            while len(data) < size and (more := os.read(fd, size - len(data))):
-                data += more
+            data = os.read(fd, _READ_BYTES)
+            if len(data) == _READ_BYTES:  # maybe not all of it
+                size = os.fstat(fd).st_size
+                while len(data) < size and (more := os.read(fd, size - len(data))):
+                    data += more
         except IsADirectoryError as exc:  # reading gives it without a name
             raise IsADirectoryError(exc.errno, exc.strerror, os.fspath(path)) from None
         finally:
@@ -123,12 +133,13 @@ class FileIO:
         """Write at the end of a file that is so long, all or nothing.
 
         Raises:
-            OSError: The file is as long as it was.
+            UnsyncedError: It could be written, but the disk failed; the file is as long as it was.
+            OSError: It could not be written; the file is as long as it was.
         """
         try:
             _write(fd, data)
             if self._fsync:
-                os.fsync(fd)
+                _sync(fd)
         except BaseException:
             os.ftruncate(fd, size)
             raise
@@ -173,6 +184,13 @@ class FileIO:
         self.sync_folder(path.parent)
         shutil.rmtree(doomed, ignore_errors=True)
         return True
+
+
+def _sync(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as exc:
+        raise UnsyncedError(exc.errno, exc.strerror) from exc
 
 
 def _write(fd: int, data: bytes) -> None:

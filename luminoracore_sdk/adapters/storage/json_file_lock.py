@@ -44,18 +44,21 @@ class StripeLocks:
         self._threads = {f"{number:02x}": Lock() for number in range(256)}
 
     @contextmanager
-    def hold(self, stripe: str, *, writing: bool) -> Iterator[None]:
+    def hold(self, stripe: str, *, writing: bool, deadline: float | None = None) -> Iterator[None]:
         """Hold one lock; a thread holds one at a time.
 
         Args:
             stripe: Its name: two hexadecimal digits.
             writing: False: in a store that cannot be written, and so by nobody, go on without.
+            deadline: Until when to wait, by ``time.monotonic``; None: as long as may be from now on.
         Raises:
             StorageBusyError: Not given within the time limit.
         """
-        deadline = time.monotonic() + self._timeout
+        now = time.monotonic()
+        if deadline is None:
+            deadline = now + self._timeout
         thread_lock = self._threads[stripe]
-        if not thread_lock.acquire(timeout=self._timeout):
+        if not thread_lock.acquire(timeout=max(0.0, deadline - now)):
             raise self._busy(stripe)
         try:
             fd = self._open(f"{self._folder}/{stripe}.lock", writing=writing)

@@ -16,14 +16,27 @@ __all__ = ["LOG_NAME", "MessageLog"]
 class MessageLog(LogReader):
     """An open log that can be written; see ``LogReader``. After ``truncate`` or ``recode`` it is used up."""
 
-    def append(self, messages: Sequence[MessageRecord], at_us: int) -> None:
-        """Add one line, all or nothing."""
-        at_us = max(at_us, self.at_us)  # who waited for the lock comes with an older time
-        line = encode_batch(self.last + 1, at_us, messages)
-        self._io.append(self._fd, line, self._end)
-        self._index.add([message.message_id for message in messages], self._end)
-        self.last, self.at_us = self.last + len(messages), at_us
-        self._end = self._size = self._end + len(line)
+    def append(self, batches: Iterable[tuple[Sequence[MessageRecord], int]]) -> None:
+        """Add a line for each batch, all of them or nothing: in one write that waits for the disk once.
+
+        Args:
+            batches: The messages, and when they were appended.
+        Raises:
+            UnsyncedError: They were written, but the disk did not say that it has them; they were removed.
+            OSError: They could not be written.
+        """
+        last, at_us, end = self.last, self.at_us, self._end
+        lines: list[bytes] = []
+        rows: list[tuple[list[str], int]] = []
+        for messages, asked_us in batches:
+            at_us = max(asked_us, at_us)  # who waited for the lock comes with an older time
+            line = encode_batch(last + 1, at_us, messages)
+            lines.append(line)
+            rows.append(([message.message_id for message in messages], end))
+            last, end = last + len(messages), end + len(line)
+        self._io.append(self._fd, b"".join(lines), self._end)
+        self._index.add(rows)
+        self.last, self.at_us, self._end, self._size = last, at_us, end, end
 
     def truncate(self, after: int) -> int:
         """Remove what is above a position, all or nothing.
@@ -34,6 +47,7 @@ class MessageLog(LogReader):
         if after >= self.last:
             return 0
         offset, part = self._by_index(lambda: self._split(after + 1))
+        self._size = -1  # used up
         self._index.remove()  # first: one that knows more than the log is a sign of damage
         self._io.replace(self._path, chain(self._bytes(0, offset), (part,)))
         return self.last - after
@@ -50,6 +64,7 @@ class MessageLog(LogReader):
         recoded = self._by_index(lambda: self._recoded(wanted))
         replaced = sum(count for _, _, count in recoded)
         if replaced:
+            self._size = -1  # used up
             self._index.remove()  # its offsets hold no more
             self._io.replace(self._path, self._with(recoded))
         return replaced

@@ -11,6 +11,7 @@ is base64 in quotes.
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -32,6 +33,7 @@ __all__ = [
     "decode_batch",
     "decode_memory",
     "decode_session",
+    "decode_text",
     "encode_batch",
     "encode_memory",
     "encode_session",
@@ -50,7 +52,7 @@ class DamagedError(ValueError):
     """The bytes are not what was written; says in which way, not in which file."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(eq=False)  # not frozen: 0.3 µs to make one and not 0.9 µs, for each line that is read
 class Batch:
     """One line of a log: messages that were appended together, their payloads still unparsed.
 
@@ -59,14 +61,16 @@ class Batch:
         at_us: When they were appended; never before the line above it.
         ids: Of each message, in order.
         fields: Of each message: role, created_at_us, tag, size of its part of the body.
-        body: ``[payload,payload,…]``.
+        line: The line, without its newline.
+        body_start: Where in it ``[payload,payload,…]`` begins.
     """
 
     first: int
     at_us: int
     ids: Sequence[str]
     fields: Sequence[Mapping[str, Any]]
-    body: bytes
+    line: bytes
+    body_start: int
 
     @property
     def last(self) -> int:
@@ -80,23 +84,23 @@ class Batch:
             DamagedError: They are not as the line says.
         """
         found: list[MessageRecord] = []
-        start = 1
+        line, start, position = self.line, self.body_start + 1, self.first
         try:
-            for position, fields in enumerate(self.fields, start=self.first):
+            for fields in self.fields:
                 end = start + fields["size"]
                 found.append(
                     MessageRecord(
                         message_id=fields["id"],
                         role=fields["role"],
                         created_at_us=fields["created_at_us"],
-                        payload=_payload(fields, self.body[start:end]),
+                        payload=_payload(fields, line[start:end]),
                         position=position,
                     )
                 )
-                start = end + 1
+                start, position = end + 1, position + 1
         except _ODD as exc:
             raise DamagedError("a field is missing, or not of its kind") from exc
-        if start != len(self.body):
+        if start != len(line) - 1:  # the brace that closes the record
             raise DamagedError("its payloads are not as long as it says")
         return found
 
@@ -106,34 +110,42 @@ class Batch:
 
 def encode_batch(first: int, at_us: int, messages: Sequence[MessageRecord]) -> bytes:
     """Return the log line of messages that are appended together."""
-    bodies = [_body(message.payload) for message in messages]
-    fields = [
-        {
-            "id": message.message_id,
-            "role": message.role,
-            "created_at_us": message.created_at_us,
-            "size": len(body),
-            **_make(message.payload),
-        }
-        for message, body in zip(messages, bodies, strict=True)
-    ]
-    return _seal({"first": first, "at_us": at_us, "messages": fields}, b"[" + b",".join(bodies) + b"]")
+    bodies: list[bytes] = []
+    fields: list[dict[str, object]] = []
+    for message in messages:
+        make, body = _written(message.payload)
+        bodies.append(body)
+        fields.append(
+            {
+                "id": message.message_id,
+                "role": message.role,
+                "created_at_us": message.created_at_us,
+                "size": len(body),
+                **make,
+            }
+        )
+    return _seal({"first": first, "at_us": at_us, "messages": fields}, b"[%b]" % b",".join(bodies))
 
 
 def decode_batch(line: bytes) -> Batch:
-    """Read a log line.
+    """Read a log line, given with its newline; see ``decode_text``."""
+    return decode_text(_cut(line))
+
+
+def decode_text(text: bytes) -> Batch:
+    """Read a log line, given without its newline.
 
     Raises:
         DamagedError: It is not what was written.
     """
-    fields, body = _unseal(line)
+    fields, body_start = _unseal(text)
     try:
         messages = fields["messages"]
         ids = [message["id"] for message in messages]
-        batch = Batch(first=fields["first"], at_us=fields["at_us"], ids=ids, fields=messages, body=body)
+        batch = Batch(fields["first"], fields["at_us"], ids, messages, text, body_start)
     except _ODD as exc:
         raise DamagedError("a field is missing, or not of its kind") from exc
-    if not batch.fields:
+    if not ids:
         raise DamagedError("it holds no message")
     return batch
 
@@ -152,7 +164,8 @@ def encode_session(record: SessionRecord) -> bytes:
         "updated_at_us": record.updated_at_us,
         "version": record.version,
     }
-    return _seal(fields | _make(payload), _body(payload))
+    make, body = _written(payload)
+    return _seal(fields | make, body)
 
 
 def decode_session(line: bytes) -> SessionRecord:
@@ -161,7 +174,8 @@ def decode_session(line: bytes) -> SessionRecord:
     Raises:
         DamagedError: It is not what was written.
     """
-    fields, body = _unseal(line)
+    text = _cut(line)
+    fields, body_start = _unseal(text)
     try:
         return SessionRecord(
             session_id=fields["id"],
@@ -171,7 +185,7 @@ def decode_session(line: bytes) -> SessionRecord:
             created_at_us=fields["created_at_us"],
             updated_at_us=fields["updated_at_us"],
             version=fields["version"],
-            payload=_payload(fields, body),
+            payload=_payload(fields, text[body_start:-1]),
         )
     except _ODD as exc:
         raise DamagedError("a field is missing, or not of its kind") from exc
@@ -188,7 +202,8 @@ def encode_memory(record: MemoryRecord) -> bytes:
         "created_at_us": record.created_at_us,
         "updated_at_us": record.updated_at_us,
     }
-    return _seal(fields | _make(record.payload), _body(record.payload))
+    make, body = _written(record.payload)
+    return _seal(fields | make, body)
 
 
 def decode_memory(line: bytes) -> MemoryRecord:
@@ -197,7 +212,8 @@ def decode_memory(line: bytes) -> MemoryRecord:
     Raises:
         DamagedError: It is not what was written.
     """
-    fields, body = _unseal(line)
+    text = _cut(line)
+    fields, body_start = _unseal(text)
     try:
         return MemoryRecord(
             scope=MemoryScope(fields["scope"], fields["owner_id"]),
@@ -206,7 +222,7 @@ def decode_memory(line: bytes) -> MemoryRecord:
             retention=float(fields["retention"]),
             created_at_us=fields["created_at_us"],
             updated_at_us=fields["updated_at_us"],
-            payload=_payload(fields, body),
+            payload=_payload(fields, text[body_start:-1]),
         )
     except _ODD as exc:
         raise DamagedError("a field is missing, or not of its kind") from exc
@@ -215,45 +231,55 @@ def decode_memory(line: bytes) -> MemoryRecord:
 # -- seal ----------------------------------------------------------------------------------------
 
 
-def is_sealed(line: bytes | memoryview) -> bool:
+def is_sealed(text: bytes) -> bool:
     """Tell whether a line, given without its newline, is whole and unchanged."""
-    head = _HEAD.match(line)
-    return head is not None and head[1] == b"%08x" % crc32(memoryview(line)[_SEALED_FROM:])
+    head = _HEAD.match(text)
+    return head is not None and _sum(text) == int(head[1], 16)
+
+
+def _sum(text: bytes) -> int:
+    return crc32(memoryview(text)[_SEALED_FROM:])
 
 
 def _seal(fields: Mapping[str, object], body: bytes) -> bytes:
-    sealed = b"".join((b'"size":%d,' % len(body), orjson.dumps(fields)[1:-1], b',"body":', body, b"}"))
-    return b"".join((b'{"crc":"%08x",' % crc32(sealed), sealed, b"\n"))
+    sealed = b'"size":%d,%b,"body":%b}' % (len(body), orjson.dumps(fields)[1:-1], body)
+    return b'{"crc":"%08x",%b\n' % (crc32(sealed), sealed)
 
 
-def _unseal(line: bytes) -> tuple[dict[str, Any], bytes]:
+def _cut(line: bytes) -> bytes:
+    """Return a line without its newline."""
     if not line.endswith(b"\n"):
         raise DamagedError("it does not end where it should")
-    head = _HEAD.match(line)
+    return line[:-1]
+
+
+def _unseal(text: bytes) -> tuple[dict[str, Any], int]:
+    """Return the fields of a record, and where its body begins, which reaches to the last byte but one."""
+    head = _HEAD.match(text)
     if head is None:
         raise DamagedError("it does not begin as a record does")
-    if not is_sealed(memoryview(line)[:-1]):
+    checksum, size = head.groups()
+    if _sum(text) != int(checksum, 16):
         raise DamagedError("its checksum is wrong")
-    body_start = len(line) - len(b"}\n") - int(head[2])
+    body_start = len(text) - 1 - int(size)
     try:
-        fields: dict[str, Any] = orjson.loads(line[: max(0, body_start)] + b"null}")
+        fields: dict[str, Any] = orjson.loads(text[: max(0, body_start)] + b"null}")
     except orjson.JSONDecodeError as exc:
         raise DamagedError("it is not JSON") from exc
-    return fields, line[body_start:-2]
+    return fields, body_start
 
 
-def _make(payload: Payload) -> dict[str, object]:
-    if _is_line(payload):
-        return {"tag": payload.tag}
-    return {"tag": payload.tag, "as": "base64"}
+def _written(payload: Payload) -> tuple[dict[str, object], bytes]:
+    """Return the fields that say how a payload lies there, and the payload as it does."""
+    data = payload.data
+    if _is_text(payload.tag) and b"\n" not in data:
+        return {"tag": payload.tag}, data
+    return {"tag": payload.tag, "as": "base64"}, b'"%b"' % b64encode(data)
 
 
-def _is_line(payload: Payload) -> bool:
-    return payload.is_text and b"\n" not in payload.data
-
-
-def _body(payload: Payload) -> bytes:
-    return payload.data if _is_line(payload) else b'"' + b64encode(payload.data) + b'"'
+@lru_cache(maxsize=256)
+def _is_text(tag: str) -> bool:
+    return Payload(tag, b"").is_text
 
 
 def _payload(fields: Mapping[str, Any], body: bytes) -> Payload:

@@ -1,19 +1,22 @@
 """Locked access to the sessions and memories of one store, and what walks over all of them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from heapq import nlargest, nsmallest
 from pathlib import Path
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.json_file_append import Outcome, append_together
 from luminoracore_sdk.adapters.storage.json_file_io import BACKEND, FileIO, os_errors
-from luminoracore_sdk.adapters.storage.json_file_layout import StoreLayout, stripe_of
+from luminoracore_sdk.adapters.storage.json_file_layout import StoreLayout, hashed, stripe_of
 from luminoracore_sdk.adapters.storage.json_file_lock import StripeLocks
 from luminoracore_sdk.adapters.storage.json_file_log import MessageLog
 from luminoracore_sdk.adapters.storage.json_file_memory import MemoryFolder
+from luminoracore_sdk.adapters.storage.json_file_open import OpenSessions
 from luminoracore_sdk.adapters.storage.json_file_session import SessionFolder, live, matches, sort_key
+from luminoracore_sdk.adapters.storage.waiting_appends import Append
 from luminoracore_sdk.application.ports.records import (
     MemoryScope,
     Page,
@@ -41,6 +44,7 @@ class FileStore:
         self.io = FileIO(fsync=fsync)
         self.layout = StoreLayout(Path(directory).absolute(), self.io)
         self._locks = StripeLocks(self.layout.locks, lock_timeout)
+        self._open = OpenSessions()
 
     def prepare(self) -> None:
         """Check or make the folder; see ``StoreLayout.prepare``."""
@@ -64,8 +68,24 @@ class FileStore:
             writing: Whether the block writes.
         """
         path = self.layout.session(session_id)
-        with self._locked(path, f"{doing} session {session_id!a}", writing=writing):
+        with self._locked(stripe_of(path), f"{doing} session {session_id!a}", writing=writing):
             yield SessionFolder(path, self.io)
+
+    @contextmanager
+    def _opened(
+        self, session_id: str, doing: str, *, writing: bool, deadline: float | None = None
+    ) -> Iterator[tuple[SessionRecord, SessionFolder, MessageLog] | None]:
+        """Hold the lock of a session, with its log open, and keep that open; None: no session is there."""
+        name = hashed(session_id)
+        with self._locked(name[:2], f"{doing} session {session_id!a}", writing=writing, deadline=deadline):
+            folder = self._open.take(name) or SessionFolder(self.layout.session(session_id), self.io)
+            try:
+                header = folder.header()
+                yield (header, folder, folder.open_log(writing=writing)) if header else None
+            except BaseException:
+                folder.close()
+                raise
+            self._open.keep(folder)
 
     @contextmanager
     def messages(
@@ -78,14 +98,27 @@ class FileStore:
         Raises:
             SessionNotFoundError: It is not there, or has expired.
         """
-        with self.session(session_id, doing, writing=writing) as folder:
-            header = folder.header()
-            if header is not None:
-                with folder.log(writing=writing) as log:
-                    if live(header, log, now_us):
-                        yield header, folder, log
-                        return
+        with self._opened(session_id, doing, writing=writing) as opened:
+            if opened is not None:
+                header, folder, log = opened
+                if live(header, log, now_us):
+                    yield header, folder, log
+                    return
         raise SessionNotFoundError(session_id, backend=BACKEND)
+
+    def append(self, session_id: str, appends: Sequence[Append], deadline: float) -> Sequence[Outcome]:
+        """Write appends to one session together; see ``append_together``.
+
+        Args:
+            session_id: Of each of them.
+            appends: What.
+            deadline: Until when to wait for the session's lock, by ``time.monotonic``.
+        """
+        with self._opened(session_id, "append to", writing=True, deadline=deadline) as opened:
+            if opened is not None:
+                header, _, log = opened
+                return append_together(header, log, appends)
+        return [SessionNotFoundError(session_id, backend=BACKEND) for _ in appends]
 
     @contextmanager
     def memories(
@@ -93,17 +126,24 @@ class FileStore:
     ) -> Iterator[MemoryFolder | None]:
         """Hold the lock of a scope; None: its session is not there."""
         path = self.layout.owner(scope)
-        with self._locked(path, f"{doing} {scope.kind} {scope.owner_id!a}", writing=writing):
+        with self._locked(stripe_of(path), f"{doing} {scope.kind} {scope.owner_id!a}", writing=writing):
             is_there = scope.kind == "user" or SessionFolder(path, self.io).current(now_us) is not None
             yield MemoryFolder(path, self.io) if is_there else None
 
     def discard(self, folder: Path) -> bool:
         """Remove a folder whose lock is held; False: there is none."""
+        self._open.drop(folder.name)
         return self.io.discard(folder, self.layout.trash)
 
+    def close(self) -> None:
+        """Close what stayed open from one call to the next."""
+        self._open.close()
+
     @contextmanager
-    def _locked(self, path: Path, doing: str, *, writing: bool) -> Iterator[None]:
-        with os_errors(doing, writing=writing), self._locks.hold(stripe_of(path), writing=writing):
+    def _locked(
+        self, stripe: str, doing: str, *, writing: bool, deadline: float | None = None
+    ) -> Iterator[None]:
+        with os_errors(doing, writing=writing), self._locks.hold(stripe, writing=writing, deadline=deadline):
             yield
 
     # -- all of them -----------------------------------------------------------------------------
@@ -125,14 +165,14 @@ class FileStore:
         sessions = memories = 0
         with os_errors("purge the store", writing=True):
             for path in self.layout.sessions():
-                with self._locked(path, "purge the store", writing=True):
+                with self._locked(stripe_of(path), "purge the store", writing=True):
                     folder = SessionFolder(path, self.io)
                     if folder.current(now_us) is not None:
                         memories += MemoryFolder(path, self.io).purge(now_us)
                     elif self.discard(path):
                         sessions += 1
             for path in self.layout.users():
-                with self._locked(path, "purge the store", writing=True):
+                with self._locked(stripe_of(path), "purge the store", writing=True):
                     memories += MemoryFolder(path, self.io).purge(now_us)
         return Purged(sessions=sessions, memories=memories)
 
@@ -150,7 +190,7 @@ class FileStore:
         try:
             return folder.header()  # without the lock: a header is replaced as a whole
         except CorruptRecordError:  # or it was deleted and made again in between
-            with self._locked(path, "list sessions", writing=False):
+            with self._locked(stripe_of(path), "list sessions", writing=False):
                 return folder.header()
 
     def _listed(self, key: tuple[int, str], now_us: int) -> SessionRecord | None:

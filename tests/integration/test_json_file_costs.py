@@ -1,0 +1,145 @@
+"""What calls of the file store cost: system calls, fsyncs, bytes and open files."""
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
+from luminoracore_sdk.domain.errors import SessionNotFoundError
+from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+
+ALL = MessageRange()
+
+
+async def started(root: Path) -> JSONFileStorage:
+    storage = JSONFileStorage(root)
+    await storage.put_session(session_record())
+    await storage.append_messages("s", [message_record("m1")])
+    return storage
+
+
+async def append(
+    storage: JSONFileStorage, message_id: str, expected_last: int | None = None, *, text: str = "text"
+) -> AppendReceipt:
+    messages = [message_record(message_id, text=text)]
+    return await storage.append_messages("s", messages, expected_last=expected_last)
+
+
+def found(root: Path, pattern: str) -> list[Path]:
+    return list(root.rglob(pattern))
+
+
+async def ids(storage: JSONFileStorage) -> list[str]:
+    return [message.message_id for message in await storage.read_messages("s", ALL)]
+
+
+def cost(name: str) -> int:
+    """Return a count of this process: its system calls that read or write, or their bytes."""
+    return int(Path("/proc/self/io").read_text("ascii").split(f"{name}:")[1].split()[0])
+
+
+async def test_a_lone_append_is_one_line_one_row_and_one_fsync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = await started(tmp_path)
+    opened: list[str] = []
+    open_file = os.open
+
+    def recorded(path: str, flags: int, mode: int = 0o777) -> int:
+        opened.append(Path(path).name)
+        return open_file(path, flags, mode)
+
+    fsync, synced = os.fsync, []
+
+    def counted(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        fsync(fd)
+
+    message = message_record("0" * 32, text="x" * 200)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", recorded)
+        patch.setattr(os, "fsync", counted)
+        before, writes = cost("wchar"), cost("syscw")
+        await storage.append_messages("s", [message])
+        written, writes = cost("wchar") - before, cost("syscw") - writes
+    assert synced == ["messages.jsonl"]
+    assert writes <= 4  # the line, its row, and what wakes the event loop
+    (log,) = found(tmp_path, "messages.jsonl")
+    (line,) = log.read_bytes().splitlines(keepends=True)[1:]
+    assert [name for name in opened if not name.endswith(".lock")] == ["session.json"]
+    assert len(opened) == 2
+    payload = len(message.payload.data)
+    assert len(line) - payload == 201
+    assert written <= len(line) + 24 + 2
+    await storage.close()
+
+
+async def test_the_newest_20_of_10000_messages_are_a_few_small_reads(tmp_path: Path) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as storage:
+        await storage.put_session(session_record())
+        for first in range(0, 10_000, 1000):
+            await asyncio.gather(
+                *(append(storage, f"{number:05}", text="x" * 200) for number in range(first, first + 1000))
+            )
+        newest = MessageRange(limit=20, newest=True)
+        costs = set[tuple[int, int]]()
+        for _ in range(2):
+            bytes_before, reads_before = cost("rchar"), cost("syscr")
+            read = await storage.read_messages("s", newest)
+            costs.add((cost("rchar") - bytes_before < 14_000, cost("syscr") - reads_before < 12))
+            assert [message.message_id for message in read] == [
+                f"{number:05}" for number in range(9980, 10_000)
+            ]
+    assert costs == {(True, True)}
+
+
+def open_logs() -> list[str]:
+    found: list[str] = []
+    for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208 - a link may vanish while it is listed
+        with suppress(OSError):
+            found.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+    return [name for name in found if name.startswith("messages.jsonl")]
+
+
+async def test_a_session_keeps_its_log_open_and_a_deleted_one_does_not(tmp_path: Path) -> None:
+    storage = await started(tmp_path)
+    assert open_logs() == ["messages.jsonl"]
+    await storage.truncate_messages("s", after=0)
+    assert open_logs() == []
+    await storage.append_messages("s", message_records(2, prefix="n"))
+    assert open_logs() == ["messages.jsonl"]
+    await storage.delete_session("s")
+    assert open_logs() == []
+    await storage.put_session(session_record())
+    await storage.append_messages("s", message_records(2, prefix="n"))
+    await storage.close()
+    assert open_logs() == []
+
+
+async def test_no_more_than_128_logs_stay_open(tmp_path: Path) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as storage:
+        for number in range(140):
+            await storage.put_session(session_record(f"s{number}"))
+            await storage.append_messages(f"s{number}", [message_record("m1")])
+        assert len(open_logs()) == 128
+        receipts = [await storage.append_messages(f"s{n}", [message_record("m2")]) for n in (0, 139)]
+    assert [receipt.first_position for receipt in receipts] == [2, 2]
+
+
+async def test_what_another_process_changes_is_seen_although_the_log_is_open(tmp_path: Path) -> None:
+    async with await started(tmp_path) as ours, JSONFileStorage(tmp_path) as others:
+        await others.append_messages("s", [message_record("m2")])
+        assert (await append(ours, "m2")).replayed is True
+        assert (await append(ours, "m3", 2)).first_position == 3
+        await others.truncate_messages("s", after=1)
+        assert await ids(ours) == ["m1"]
+        assert (await append(ours, "m2")).first_position == 2
+        await others.delete_session("s")
+        with pytest.raises(SessionNotFoundError):
+            await append(ours, "m3")
+        await others.put_session(session_record())
+        assert (await append(ours, "m1")).replayed is False

@@ -47,12 +47,15 @@ class RedisAppends(RedisRecoding):
         expected_last: int | None,
         now_us: int,
     ) -> AppendReceipt:
+        append = Append(session_id, messages, expected_last, now_us)
+        if not self._link.has_places:
+            return await self._commit("").append(append)
         # the order in which a session's appends were asked for is kept by its group; when its slot moves
         # to another node, what still waits goes first
         home, count = self._homes.get(session_id) or (self._place(session_id), 0)
         self._homes[session_id] = home, count + 1
         try:
-            return await self._commit(home).append(Append(session_id, messages, expected_last, now_us))
+            return await self._commit(home).append(append)
         finally:
             home, count = self._homes.pop(session_id)
             if count > 1:
@@ -91,7 +94,7 @@ class RedisAppends(RedisRecoding):
 
     def _append_call(self, appends: Sequence[Append]) -> Any:
         """Return the call of the script for appends to one session."""
-        given = [b"%d" % max(append.now_us for append in appends), b"%d" % self.grace_ms]
+        given = [b"%d" % appends[-1].now_us, b"%d" % self.grace_ms]
         for append in appends:
             given += (number_or_none(append.expected_last), b"%d" % len(append.messages))
             for message in append.messages:

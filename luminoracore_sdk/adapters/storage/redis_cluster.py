@@ -38,6 +38,8 @@ class ClusterLink(Link):
         owned: Whether the client is closed with the link.
     """
 
+    has_places = True
+
     def __init__(self, limits: Limits, client: RedisCluster, *, owned: bool) -> None:
         super().__init__(limits)
         self._client = client

@@ -103,6 +103,8 @@ class RedisAppends(RedisRecoding):
 
     def _outcomes(self, appends: Sequence[Append], reply: Any) -> list[Outcome]:
         """Return what became of appends to one session, of which a call of the script told this."""
+        if isinstance(reply, int):  # as nearly always
+            return [self._receipt(appends[0], reply)]
         if reply is None:
             return [None] * len(appends)
         if isinstance(reply, LuminoraCoreSDKError):

@@ -17,7 +17,7 @@ __all__ = ["RedisAppends"]
 _MOST_REQUESTS = 2
 """Requests under way, on each node: while the server works on one, the other is made or its answers are told.
 
-With 64 writers on two cores, 1, 2 and 4 measured the same within the noise (15 to 17 thousand appends a second).
+With 64 writers on two cores, 1, 2 and 4 measured the same (15 to 17 thousand appends a second).
 """
 
 _OF_ALL = (b"absent", b"damaged")

@@ -9,6 +9,7 @@ end, and is written together with all who waited.
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 import attrs
 
@@ -16,7 +17,7 @@ from luminoracore_sdk.adapters.storage.waiting_appends import Append, Waiting, W
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, StorageBusyError, StorageUnavailableError
 
-__all__ = ["Append", "GroupCommit"]
+__all__ = ["Append", "GroupCommit", "own_copy"]
 
 _SLOW = 0.1
 """Seconds after which a request is slow: others need not wait for it any longer."""
@@ -24,7 +25,10 @@ _PATIENCE = 1.0
 """Seconds for which a cancelled caller waits for the request that its append is part of."""
 
 Alone = Callable[[Append], Awaitable[AppendReceipt]]
-Together = Callable[[Sequence[Append]], Awaitable[Sequence[AppendReceipt | None]]]
+Together = Callable[[Sequence[Append]], Awaitable[Sequence[AppendReceipt | LuminoraCoreSDKError | None]]]
+
+
+Error = TypeVar("Error", bound=BaseException)
 
 
 @attrs.define(eq=False)
@@ -45,7 +49,8 @@ class GroupCommit:
         backend: Its name, for errors.
         alone: Writes one append.
         together: Writes several, for each session one conditional append or any number of unconditional
-            ones, in order. Returns their receipts; None: nothing was written of it, it is to be tried alone.
+            ones, in order. Returns their receipts; an error: that goes to its caller; None: nothing was
+            written of it, it is to be tried alone.
             If it raises, then either a ``StorageUnavailableError``, which goes to each caller, or another of
             the package's errors, and nothing was written: each append is tried alone.
         most_requests: How many may be under way before others wait, slow ones not counted.
@@ -172,11 +177,12 @@ class GroupCommit:
 
     async def _write_together(self, group: Sequence[Waiting]) -> Sequence[Waiting]:
         """Write a group in one request; returns those that are to be tried alone."""
+        receipts: Sequence[AppendReceipt | LuminoraCoreSDKError | None]
         try:
             receipts = await self._together([waiting.append for waiting in group])
         except StorageUnavailableError as exc:
             for waiting in group:
-                waiting.fail(_copy(exc))
+                waiting.fail(own_copy(exc))
             return ()
         except LuminoraCoreSDKError:  # somebody's: each will see whether it is his own
             receipts = [None] * len(group)
@@ -186,7 +192,9 @@ class GroupCommit:
             raise
         left = list[Waiting]()
         for waiting, receipt in zip(group, receipts, strict=True):
-            if receipt is not None:
+            if isinstance(receipt, LuminoraCoreSDKError):
+                waiting.fail(receipt)
+            elif receipt is not None:
                 waiting.succeed(receipt)
             elif not waiting.receipt.done():
                 left.append(waiting)
@@ -217,7 +225,7 @@ class GroupCommit:
             self._idle = None
 
 
-def _copy(error: StorageUnavailableError) -> StorageUnavailableError:
+def own_copy(error: Error) -> Error:
     """Return an error of his own for one of several callers, with the same cause."""
     copied = copy.copy(error)
     copied.__cause__ = error.__cause__

@@ -6,23 +6,21 @@ from typing import Any
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import is_live, replay_receipt
+from luminoracore_sdk.adapters.storage.base import is_live
+from luminoracore_sdk.adapters.storage.redis_appends import RedisAppends
 from luminoracore_sdk.adapters.storage.redis_keys import bounds, memory_entry, stamp, unstamp
 from luminoracore_sdk.adapters.storage.redis_listing import IndexRange, entries, grown
 from luminoracore_sdk.adapters.storage.redis_memories import place
-from luminoracore_sdk.adapters.storage.redis_recoding import RedisRecoding
 from luminoracore_sdk.adapters.storage.redis_records import (
     HEADER,
     HEADER_WITH_PAYLOAD,
     damaged,
     label,
-    message_element,
     message_record,
     number_or_none,
     session_record,
 )
 from luminoracore_sdk.application.ports.records import (
-    AppendReceipt,
     MessageRange,
     MessageRecord,
     Page,
@@ -40,7 +38,7 @@ _ATTEMPTS = 3  # to read a long history in parts while others cut it
 _PURGED_AT_ONCE = 1000  # of all buckets together, or ten of each
 
 
-class RedisStorage(RedisRecoding):
+class RedisStorage(RedisAppends):
     """Keeps everything on a Redis server, a Redis Cluster, or a master that sentinels watch.
 
     Every write is one call of one script: all or nothing, also on a cluster, at the same cost whatever
@@ -147,27 +145,6 @@ class RedisStorage(RedisRecoding):
                         yield header
 
     # -- messages --------------------------------------------------------------------------------
-
-    async def _append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt:
-        given = [b"%d" % now_us, b"%d" % self.grace_ms, number_or_none(expected_last)]
-        for message in messages:
-            given += (message.message_id.encode(), message_element(message))
-        reply = await self._run("append", self._keys.session(session_id)[:5], *given)
-        if reply[0] == b"known":
-            pairs = zip(messages, reply[1:], strict=True)
-            stored = {message.message_id: position for message, position in pairs if position}
-            if receipt := replay_receipt(self.backend_name, messages, stored):
-                return receipt
-        if reply[0] == b"moved":
-            raise self._position_conflict(session_id, expected_last or 0, reply[1])
-        _, first, last = self._done(session_id, reply)
-        return AppendReceipt(first_position=first, last_position=last)
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         for _ in range(_ATTEMPTS):

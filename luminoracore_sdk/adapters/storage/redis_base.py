@@ -1,5 +1,6 @@
 """The life of the Redis backend: options, opening, and the calls of scripts."""
 
+import asyncio
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -67,11 +68,11 @@ class RedisBase(BaseStorage):
             if not (math.isfinite(seconds) and seconds > 0):
                 raise ConfigurationError(f"{name} is a number of seconds above 0, not {seconds!r}")
         import_extra("redis.asyncio", needed_by="RedisStorage", extra="redis")
-        from luminoracore_sdk.adapters.storage import redis_clients, redis_link  # noqa: PLC0415 - the driver
+        from luminoracore_sdk.adapters.storage import redis_clients, redis_link, redis_wire  # noqa: PLC0415 - the driver
 
         self._clients = redis_clients
-        self._call = redis_link.ScriptCall
-        self._request = redis_link.Request
+        self._call = redis_wire.ScriptCall
+        self._request = redis_wire.Request
         self._limits: Limits = redis_link.Limits(
             requests=max_connections, connect_seconds=connect_timeout, seconds=timeout
         )
@@ -139,9 +140,18 @@ class RedisBase(BaseStorage):
         return Keyspace(self._prefix, int(kept))
 
     async def _close(self) -> None:
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened[0].close()
+        link = self._link
+        try:
+            await self._drain()
+        except asyncio.CancelledError:
+            link.drop()
+            raise
+        finally:
+            self._opened = None
+        await link.close()
+
+    async def _drain(self) -> None:
+        """Wait until nothing is left that will be sent."""
 
     def _abandon(self) -> None:
         opened, self._opened = self._opened, None

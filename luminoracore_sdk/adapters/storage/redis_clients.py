@@ -29,7 +29,8 @@ def link_to(address: RedisAddress, limits: Limits, *, db: int | None) -> Link:
     if address.kind == "cluster":
         return ClusterLink(limits, _cluster(address, limits), owned=True)
     options = _options(address, limits)
-    options.update(db=db or 0, max_connections=limits.requests)
+    # without a time limit of redis-py's: the link has them, and a second one takes 20 µs a request
+    options.update(db=db or 0, max_connections=limits.requests, socket_timeout=None)
     if address.kind == "sentinel":
         return _by_sentinels(address, limits, options)
     if address.path is not None:

@@ -10,8 +10,9 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, MovedError, RedisClusterException, TryAgainError
 
 from luminoracore_sdk.adapters.storage.redis_errors import connecting
-from luminoracore_sdk.adapters.storage.redis_link import Limits, Link, Reply, Request, talk
+from luminoracore_sdk.adapters.storage.redis_link import Limits, Link
 from luminoracore_sdk.adapters.storage.redis_records import BACKEND
+from luminoracore_sdk.adapters.storage.redis_wire import Reply, Request, ready, talk
 from luminoracore_sdk.domain.errors import StorageUnavailableError
 
 __all__ = ["ClusterLink"]
@@ -37,18 +38,27 @@ class ClusterLink(Link):
         owned: Whether the client is closed with the link.
     """
 
+    has_places = True
+
     def __init__(self, limits: Limits, client: RedisCluster, *, owned: bool) -> None:
         super().__init__(limits)
         self._client = client
         self._owned = owned
         self._is_stale = True
 
-    async def _send(self, requests: Sequence[Request], *, writes: bool) -> list[Reply]:
+    def place(self, key: bytes) -> str:
+        """Return the name of the node that has a key's slot, as far as is known."""
+        try:
+            return str(self._client.nodes_manager.get_node_from_slot(self._client.keyslot(key)).name)
+        except (KeyError, RedisClusterException):
+            return ""
+
+    async def _send(self, requests: Sequence[Request], *, writes: bool, follow: bool = True) -> list[Reply]:
         replies: list[Reply] = [None] * len(requests)
         todo: Mapping[int, tuple[str, int] | None] = dict.fromkeys(range(len(requests)))
         end = asyncio.get_running_loop().time() + self._limits.seconds
         for attempt in count():
-            groups = await self._groups(requests, todo)
+            groups = await self._groups(requests, todo, replies)
             if len(groups) == 1:
                 answers = [await self._ask(*groups[0], requests, writes=writes)]
             else:
@@ -56,28 +66,48 @@ class ClusterLink(Link):
             for place, reply in chain.from_iterable(answers):
                 replies[place] = reply
             todo = self._redirected(replies, todo)
-            if not todo or asyncio.get_running_loop().time() > end:
+            if not (todo and follow) or asyncio.get_running_loop().time() > end:
                 break
             if attempt:
                 await asyncio.sleep(_PAUSE_SECONDS)
         return replies
 
     async def _groups(
-        self, requests: Sequence[Request], todo: Mapping[int, tuple[str, int] | None]
+        self,
+        requests: Sequence[Request],
+        todo: Mapping[int, tuple[str, int] | None],
+        replies: list[Reply],
     ) -> list[tuple[ClusterNode, bool, list[int]]]:
-        """Return which requests go to which node, and whether they ask for what is just arriving there."""
+        """Return which requests go to which node, and whether they ask for what is just arriving there.
+
+        A request for which no node is found gets the error for an answer.
+        """
         groups: dict[tuple[str, bool], tuple[ClusterNode, bool, list[int]]] = {}
+        try:
+            if self._is_stale:
+                await self._within(self._refresh())
+        except StorageUnavailableError as exc:
+            for place in todo:
+                replies[place] = exc
+            return []
+        for place, asked in todo.items():
+            try:
+                if asked is None:
+                    node = self._holder(requests[place].key)
+                else:
+                    node = await self._within(self._node(*asked))
+            except StorageUnavailableError as exc:
+                replies[place] = exc
+                continue
+            asking = asked is not None
+            groups.setdefault((node.name, asking), (node, asking, []))[2].append(place)
+        return list(groups.values())
+
+    async def _within(self, asking: Coroutine[Any, Any, T]) -> T:
+        """Await what asks the cluster about its nodes, as long as connecting may take."""
         with connecting(self._limits.connect_seconds):
             async with asyncio.timeout(self._limits.connect_seconds):
-                await self._refresh()
-                for place, asked in todo.items():
-                    if asked is None:
-                        node = self._holder(requests[place].key)
-                    else:
-                        node = await self._node(*asked)
-                    asking = asked is not None
-                    groups.setdefault((node.name, asking), (node, asking, []))[2].append(place)
-        return list(groups.values())
+                return await asking
 
     def _holder(self, key: bytes) -> ClusterNode:
         try:
@@ -119,19 +149,21 @@ class ClusterLink(Link):
         *,
         writes: bool,
     ) -> list[tuple[int, Reply]]:
+        before = (_ASKING,) if asking else ()
+        sent = [request for place in places for request in (*before, requests[place])]
         try:
             with connecting(self._limits.connect_seconds):
                 connection = node.acquire_connection()
             try:
-                before = (_ASKING,) if asking else ()
-                sent = [request for place in places for request in (*before, requests[place])]
                 answers = await self._talk(connection, sent, writes=writes)
             finally:
                 node.release(connection)
-        except StorageUnavailableError:
+        except StorageUnavailableError as exc:
+            answers = [exc] * len(sent)
+        answers = answers[len(before) :: len(before) + 1]
+        if any(isinstance(answer, StorageUnavailableError) for answer in answers):
             self._is_stale = True  # the node may be gone, and another in its place
-            raise
-        return list(zip(places, answers[len(before) :: len(before) + 1], strict=True))
+        return list(zip(places, answers, strict=True))
 
     async def _talk(
         self, connection: AbstractConnection, sent: Sequence[Request], *, writes: bool
@@ -140,9 +172,7 @@ class ClusterLink(Link):
         if self._owned:  # redis-py's own limits are for questions about the slots
             connection.socket_connect_timeout = connection.socket_timeout = None
         try:
-            with connecting(self._limits.connect_seconds):
-                async with asyncio.timeout(self._limits.connect_seconds):
-                    await _ready(connection)
+            await ready(connection, self._limits.connect_seconds)
             return await talk(connection, sent, self._limits.seconds, writes=writes)
         finally:
             connection.socket_connect_timeout, connection.socket_timeout = limits
@@ -190,13 +220,3 @@ async def _all_of(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
             raise outcome
         results.append(outcome)
     return results
-
-
-async def _ready(connection: AbstractConnection) -> None:
-    """Connect, and connect again if the server has closed the connection meanwhile."""
-    marked = getattr(connection, "should_reconnect", bool)  # redis-py 7.1 and newer
-    can_read = getattr(connection, "can_read", None) or connection.can_read_destructive  # before 8
-    if connection.is_connected and (marked() or await can_read()):
-        await connection.disconnect(nowait=True)
-    if not connection.is_connected:
-        await connection.connect()  # type: ignore[no-untyped-call]

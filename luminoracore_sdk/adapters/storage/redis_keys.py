@@ -79,14 +79,14 @@ class Keyspace:
     def session(self, session_id: str) -> SessionKeys:
         """Return the keys of a session."""
         name = session_id.encode()
-        bucket = crc32(name) % self.buckets
+        bucket = self._bucket(name)
         return SessionKeys(
-            session=self._key(bucket, "session", name),
-            messages=self._key(bucket, "messages", name),
-            ids=self._key(bucket, "ids", name),
-            memories=self._key(bucket, "memories", name),
-            retention=self._key(bucket, "retention", name),
-            bucket_index=self.index(bucket),
+            session=bucket + b"session:" + name,
+            messages=bucket + b"messages:" + name,
+            ids=bucket + b"ids:" + name,
+            memories=bucket + b"memories:" + name,
+            retention=bucket + b"retention:" + name,
+            bucket_index=bucket + b"index",
         )
 
     def memories(self, scope: MemoryScope) -> tuple[bytes, ...]:
@@ -94,12 +94,12 @@ class Keyspace:
         if scope.kind == "session":
             return self.session(scope.owner_id)
         name = scope.owner_id.encode()
-        bucket = crc32(name) % self.buckets
-        kinds = ("user-memories", "user-retention")
-        return (*(self._key(bucket, kind, name) for kind in kinds), self.index(bucket))
+        bucket = self._bucket(name)
+        return bucket + b"user-memories:" + name, bucket + b"user-retention:" + name, bucket + b"index"
 
-    def _key(self, bucket: int, kind: str, name: bytes) -> bytes:
-        return f"{self.prefix}{{{bucket}}}:{kind}:".encode() + name
+    def _bucket(self, name: bytes) -> bytes:
+        """Return how all keys of one bucket begin."""
+        return f"{self.prefix}{{{crc32(name) % self.buckets}}}:".encode()
 
 
 def bounds(beginning: bytes) -> tuple[bytes, bytes]:

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
-from luminoracore_sdk.adapters.storage.redis_link import _discard
+from luminoracore_sdk.adapters.storage.redis_wire import discard
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import (
     StorageBusyError,
@@ -124,7 +124,7 @@ def test_a_client_whose_connections_are_of_a_closed_event_loop_is_told(server: V
         asyncio.run(fill(storage))
     for connection, writer in zip(connections, writers, strict=True):  # what redis-py leaves open
         connection._writer = writer
-        _discard(connection)
+        discard(connection)
 
 
 @pytest.mark.parametrize("decode", [False, True])

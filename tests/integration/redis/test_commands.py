@@ -144,6 +144,8 @@ async def test_an_append_runs_the_same_commands_whatever_the_history_holds(
     expiry = {"pexpire": 5} if ttl_us else {}
     same = {"evalsha": 1, "hmget": 2, "llen": 1, "rpush": 1, "hset": 2, **expiry}
     assert seen == [same] * 4
+    await storage.append_messages("s", [message_record("one")])
+    assert calls(server) == {"evalsha": 1, "hmget": 1, "llen": 1, "hget": 1, "rpush": 1, "hset": 2, **expiry}
 
 
 async def test_reading_a_session_is_one_round_trip_of_one_command(

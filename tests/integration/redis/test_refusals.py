@@ -40,11 +40,9 @@ async def storage(server: ValkeyServer) -> AsyncIterator[RedisStorage]:
 
 async def test_more_calls_than_connections_wait_for_each_other(server: ValkeyServer) -> None:
     async with RedisStorage(server.url, max_connections=3) as storage:
-        await storage.put_session(session_record())
-        await asyncio.gather(
-            *(storage.append_messages("s", [message_record(f"m{number}")]) for number in range(50))
-        )
-        assert len(await storage.read_messages("s", ALL)) == 50
+        names = [f"s{number}" for number in range(50)]
+        await asyncio.gather(*(storage.put_session(session_record(name)) for name in names))
+        assert len(await storage.list_sessions()) == 50
         assert connections(storage) == 3
 
 
@@ -61,7 +59,7 @@ async def test_no_free_connection_within_the_limit_is_busy(
         await asyncio.gather(fill(storage), storage.ping())
         frozen()
         outcomes = await asyncio.gather(
-            *(storage.append_messages("s", [message_record(f"x{number}")]) for number in range(5)),
+            *(storage.put_session(session_record(f"x{number}")) for number in range(5)),
             return_exceptions=True,
         )
         kinds = {type(outcome).__name__ for outcome in outcomes}

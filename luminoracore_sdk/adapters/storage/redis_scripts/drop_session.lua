@@ -1,7 +1,7 @@
 -- ARGV: id, now, which: any, or expired (what is live stays).
 -- Returns live or gone, as the session was, and 1 if anything was removed.
 local id = ARGV[1]
-local found = header(KEYS[1])
+local found = header(KEYS[1], 'created', 'user', 'tags')
 local standing = state(found, ARGV[2])
 local live = standing == 'live' or standing == 'damaged'
 if live and ARGV[3] == 'expired' then return {'live', 0} end

@@ -3,7 +3,7 @@
 -- Returns ok, version, created, updated, last position; or conflict, version; or damaged.
 local id, now, grace_ms, expected = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local user, tags, ttl, created = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-local before = header(KEYS[1])
+local before = header(KEYS[1], 'created', 'user', 'tags')
 local standing = state(before, now)
 if standing == 'damaged' then return {standing} end
 local live = standing == 'live'

@@ -52,6 +52,14 @@ def make_environments(cases: Sequence[Case]) -> None:
             print(f"{peer}: {exc}", file=sys.stderr, flush=True)
 
 
+def write(content: str) -> None:
+    """Put the tables into the documentation, or end with the reason why not; they were printed already."""
+    try:
+        DOCUMENT.write_text(placed(DOCUMENT.read_text("utf-8"), content), "utf-8")
+    except (FileNotFoundError, ValueError) as exc:
+        sys.exit(f"{DOCUMENT.name} is as it was: {exc}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the peers beside the raw drivers")
     names = sorted({name for case in CASES for name in (case.peer, case.store, case.backend)})
@@ -77,7 +85,7 @@ def main() -> None:
     content = report(outcomes, sizes.messages, machine())
     print(content)
     if arguments.write:
-        DOCUMENT.write_text(placed(DOCUMENT.read_text("utf-8"), content), "utf-8")
+        write(content)
 
 
 if __name__ == "__main__":

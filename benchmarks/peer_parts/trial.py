@@ -47,7 +47,7 @@ class Sizes:
     newest: int = 50
     everything: int = 20
     each: int = 20
-    seconds: float = 30.0
+    seconds: float = 20.0
 
 
 @attrs.define

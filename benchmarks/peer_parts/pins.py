@@ -1,0 +1,23 @@
+"""The versions that a peer's requirements name."""
+
+import re
+
+from benchmarks.peer_parts.environments import REQUIREMENTS
+
+__all__ = ["system_of", "versions_of"]
+
+_PIN = re.compile(r"^([\w.-]+)(?:\[[^]]*\])?==(\S+)$", re.MULTILINE)
+
+
+def _pins(peer: str) -> dict[str, str]:
+    return dict(_PIN.findall((REQUIREMENTS / f"{peer}.txt").read_text("utf-8")))
+
+
+def system_of(peer: str) -> str:
+    """Return the peer with its version."""
+    return f"{peer} {_pins(peer)[peer]}"
+
+
+def versions_of(peer: str) -> str:
+    """Return the peer and what it stands on."""
+    return ", ".join(f"{name} {version}" for name, version in _pins(peer).items())

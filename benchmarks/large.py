@@ -74,8 +74,13 @@ def list_row(backend: Backend, _: int, sessions: int) -> list[str]:
     ]
 
 
+def filled(sessions: int) -> int:
+    """Return how many sessions are filled with messages."""
+    return max(sessions // 100, 1)
+
+
 def room_row(backend: Backend, _: int, sessions: int) -> list[str]:
-    found = child(backend, "room", max(sessions // 100, 1))
+    found = child(backend, "room", filled(sessions))
     backend.settle()
     used = backend.bytes_used("ours")
     return [
@@ -112,7 +117,9 @@ def measured(part: str, names: Sequence[str], messages: int, sessions: int) -> s
             finally:
                 backend.stop()
         print(f"{part}: {' | '.join(lines[-1])}", file=sys.stderr, flush=True)
-    return table(heads, lines)
+    told = {"stream": f"{messages:,} messages", "list": f"{sessions:,} sessions"}
+    size = told.get(part, f"{filled(sessions):,} sessions of 100 messages")
+    return f"{size}:\n\n{table(heads, lines)}"
 
 
 def main() -> None:

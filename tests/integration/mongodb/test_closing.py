@@ -249,7 +249,7 @@ async def test_a_closer_comes_through_while_others_append_all_the_time(
     is_over = False
 
     async def append_on(number: int, writer: MongoDBStorage) -> list[str]:
-        appended = []
+        appended = list[str]()
         while not is_over:
             message_id = f"{number}-{len(appended)}"
             await writer.append_messages("s", [message_record(message_id)])

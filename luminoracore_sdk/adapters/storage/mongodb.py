@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from luminoracore_sdk.adapters.storage.group_commit import Append
 from luminoracore_sdk.adapters.storage.mongodb_base import MongoDBBase
 from luminoracore_sdk.adapters.storage.recoding import RecodingBase
 from luminoracore_sdk.application.ports.recoding import PayloadChange
@@ -98,7 +99,7 @@ class MongoDBStorage(MongoDBBase, RecodingBase):
                 size_bytes=size,
                 limit_bytes=self.max_payload_bytes,
             )
-        return await self._write(self._store.appends.append(session_id, messages, expected_last, now_us))
+        return await self._append(Append(session_id, messages, expected_last, now_us))
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         return await self._read(self._store.messages.read(session_id, span, now_us))

@@ -3,12 +3,14 @@
 import asyncio
 import math
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.base import BaseStorage
+from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
 from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     SchemaVersionError,
@@ -29,6 +31,7 @@ T = TypeVar("T")
 
 _DRIVERS = ("motor", "pymongo")
 _DEFAULT_DATABASE = "luminoracore"
+_MOST_REQUESTS = 2
 _GRACE = 1.0
 """Seconds that a cancelled call is given to come to its end."""
 
@@ -76,6 +79,7 @@ class MongoDBBase(BaseStorage):
         self._options = _client_options(max_pool_size, connect_timeout, timeout)
         self._connection: Connection | None = None
         self._opened: Store | None = None
+        self._appends: GroupCommit | None = None
         self._running: set[asyncio.Task[Any]] = set()
 
     def _load(self, *, needs_motor: bool) -> None:
@@ -103,8 +107,17 @@ class MongoDBBase(BaseStorage):
             await connection.close()
             raise
         self._connection, self._opened = connection, store
+        self._appends = GroupCommit(
+            self.backend_name,
+            alone=self._append_alone,
+            together=self._append_together,
+            most_requests=_MOST_REQUESTS,
+            timeout=self._timeout,
+        )
 
     async def _close(self) -> None:
+        if self._appends is not None:
+            await self._appends.drain()
         connection, self._connection, self._opened = self._connection, None, None
         if self._running:
             await asyncio.wait(self._running, timeout=self._limit)
@@ -113,6 +126,7 @@ class MongoDBBase(BaseStorage):
 
     def _abandon(self) -> None:
         connection, self._connection, self._opened = self._connection, None, None
+        self._appends = None
         self._running.clear()
         if connection is not None:
             connection.abandon()
@@ -124,9 +138,26 @@ class MongoDBBase(BaseStorage):
         version = await self._read(self._store.version())
         if version is None:
             raise SchemaVersionError(
-                backend=self.backend_name, found=None, supported=1, hint="the collection meta has lost it"
+                backend=self.backend_name,
+                found=None,
+                supported=self._make_store.layout,
+                hint="the collection meta has lost it",
             )
         return version
+
+    # -- appends ---------------------------------------------------------------------------------
+
+    async def _append(self, append: Append) -> AppendReceipt:
+        """Append alone, or together with others who wait."""
+        if self._appends is None:
+            raise StorageClosedError(self.backend_name)
+        return await self._appends.append(append)
+
+    async def _append_alone(self, append: Append) -> AppendReceipt:
+        return await self._write(self._store.appends.alone(append))
+
+    async def _append_together(self, appends: Sequence[Append]) -> list[AppendReceipt | None]:
+        return await self._write(self._store.appends.together(appends))
 
     # -- calls -----------------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ __all__ = [
     "Segment",
     "batch_document",
     "batch_records",
+    "closing_document",
+    "cut",
     "damaged",
     "live",
     "memory_record",
@@ -34,6 +36,10 @@ __all__ = [
     "stored",
     "stored_payload",
 ]
+
+
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
+_NOT_AS_IT_SHOULD = "a field is missing or does not hold what it should"
 
 
 @attrs.frozen
@@ -62,12 +68,14 @@ class Header:
         inc: Its incarnation.
         segments: What its messages are made of, oldest first; the last one is the open history.
         session: The record. A session that has expired has one too.
+        is_closed: The open history is closed, and the header not yet changed; see ``mongodb_closing``.
     """
 
     inc: ObjectId
     segments: tuple[Segment, ...]
     session: SessionRecord
     expires_at_us: int | None
+    is_closed: bool
     _bounds: dict[ObjectId, int] = attrs.field(
         init=False,
         repr=False,
@@ -80,14 +88,14 @@ class Header:
         with readable(f"session {document['_id']!a}"):
             segments = list(_segments(document))
             last = segments[-1].last
-            appended_at_us = document["newest"][0]["at"] if document["newest"] else document["updated"]
+            newest = document["newest"][0] if document["newest"] else {"at": document["updated"]}
             session = SessionRecord(
                 session_id=document["_id"],
                 user_id=document["user"],
                 tags=tuple(document["tags"]),
                 ttl_us=document["ttl"],
                 created_at_us=document["created"],
-                updated_at_us=max(document["updated"], appended_at_us),
+                updated_at_us=max(document["updated"], newest.get("closed", newest["at"])),
                 version=document["version"],
                 last_position=last,
                 payload=stored_payload(document) if "payload" in document else None,
@@ -97,6 +105,7 @@ class Header:
                 segments=tuple(segments),
                 session=session,
                 expires_at_us=document.get("expires"),
+                is_closed="closed" in newest,
             )
 
     @property
@@ -140,8 +149,33 @@ def _segments(document: Document) -> Iterator[Segment]:
     yield Segment(document["open"], last + 1, newest[0]["last"] if newest else last)
 
 
-def batch_document(session_id: str, end: "End", messages: Sequence[MessageRecord], now_us: int) -> Document:
-    """Return the document of one append."""
+def cut(segments: Sequence[Segment], after: int) -> list[Segment]:
+    """Return what is left of segments up to a position; empty ones are left out."""
+    left = (Segment(segment.history, segment.first, min(segment.last, after)) for segment in segments)
+    return [segment for segment in left if segment.first <= segment.last]
+
+
+def closing_document(session_id: str, end: End, updated_at_us: int, now_us: int) -> Document:
+    """Return the document that closes a history behind its end; see ``mongodb_closing``."""
+    document_id = ObjectId()
+    return {
+        "_id": document_id,
+        "inc": end.inc,
+        "h": end.history,
+        "s": session_id,
+        "first": end.last + 1,
+        "last": end.last,  # so that the history still ends there
+        "at": now_us,
+        "closed": updated_at_us,
+        "ids": [document_id],  # nobody's message id
+        "items": [],
+    }
+
+
+def batch_document(
+    session_id: str, end: End, messages: Sequence[MessageRecord], now_us: int, writer: ObjectId
+) -> Document:
+    """Return the document of one append, or of several that are written together."""
     first = end.last + 1
     return {
         "_id": ObjectId(),
@@ -151,6 +185,7 @@ def batch_document(session_id: str, end: "End", messages: Sequence[MessageRecord
         "first": first,
         "last": first + len(messages) - 1,
         "at": now_us,
+        "w": writer,
         "ids": [message.message_id for message in messages],
         "items": [
             {"role": message.role, "created": message.created_at_us, **stored(message.payload)}
@@ -159,23 +194,27 @@ def batch_document(session_id: str, end: "End", messages: Sequence[MessageRecord
     }
 
 
-def batch_records(session_id: str, batch: Document) -> list[MessageRecord]:
-    """Return the messages of a batch; none of one that a truncation has emptied."""
-    if batch.get("items") == []:
-        return []
-    with readable(f"messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"):
-        return [
-            MessageRecord(
-                position=position,
-                message_id=message_id,
-                role=item["role"],
-                created_at_us=item["created"],
-                payload=stored_payload(item),
-            )
+def batch_records(session_id: str, *batches: Document) -> list[MessageRecord]:
+    """Return the messages of batches; none of one that a truncation has emptied."""
+    found = list[MessageRecord]()
+    batch: Document = {}
+    try:  # around the loop, as most batches hold one message
+        for batch in batches:
             for position, (message_id, item) in enumerate(
-                zip(batch["ids"], batch["items"], strict=True), start=batch["first"]
-            )
-        ]
+                zip(batch["ids"], batch["items"], strict=True) if batch["items"] else (), int(batch["first"])
+            ):
+                record = MessageRecord(
+                    position=position,
+                    message_id=message_id,
+                    role=item["role"],
+                    created_at_us=int(item["created"]),  # it may be a bson.Int64
+                    payload=stored_payload(item),
+                )
+                found.append(record)
+    except _UNREADABLE as exc:
+        key = f"messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"
+        raise damaged(key, _NOT_AS_IT_SHOULD) from exc
+    return found
 
 
 def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
@@ -228,5 +267,5 @@ def readable(key: str) -> Iterator[None]:
     """Raise what reading a document of another shape raises as ``CorruptRecordError``."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError) as exc:
-        raise damaged(key, "a field is missing or does not hold what it should") from exc
+    except _UNREADABLE as exc:
+        raise damaged(key, _NOT_AS_IT_SHOULD) from exc

@@ -1,13 +1,16 @@
 """Reading and truncating messages."""
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+import attrs
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage.mongodb_documents import Header, Segment, batch_records, damaged
+from luminoracore_sdk.adapters.storage.mongodb_closing import begun, close
+from luminoracore_sdk.adapters.storage.mongodb_documents import Header, Segment, batch_records, cut, damaged
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
-from luminoracore_sdk.adapters.storage.mongodb_errors import after_write
+from luminoracore_sdk.adapters.storage.mongodb_hints import Hint, Hints
 from luminoracore_sdk.adapters.storage.mongodb_schema import IN_ORDER, NEWEST_FIRST, Collections
 from luminoracore_sdk.adapters.storage.mongodb_sessions import Sessions, moved
 from luminoracore_sdk.adapters.storage.mongodb_sweep import release
@@ -19,6 +22,8 @@ __all__ = ["Messages"]
 _SEGMENTS = 100
 """Histories in one query."""
 
+_READ: Document = {"_id": 0, "first": 1, "last": 1, "ids": 1, "items": 1}
+
 
 class Messages:
     """The messages of one store, but appending; see ``SessionStorage`` for what the calls do."""
@@ -26,17 +31,56 @@ class Messages:
     def __init__(self, store: Collections, sessions: Sessions) -> None:
         self._store = store
         self._sessions = sessions
+        self._hints = Hints()
 
     async def read(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
-        """Return a range, oldest first.
+        """Return a range, oldest first."""
+        if span.after <= 0 and span.before is None and (span.limit is None or span.newest):
+            found = await self._read_at_hint(session_id, span.limit, now_us)
+            if found is not None:
+                return found
+        return await self._read_by_header(session_id, span, now_us)
 
-        Positions have no gap, so the header tells which ones the range holds.
+    async def _read_at_hint(
+        self, session_id: str, limit: int | None, now_us: int
+    ) -> list[MessageRecord] | None:
+        """Return the newest messages of the history that was open when somebody looked, without a look.
+
+        It saves one of two commands. What closes a history lies behind its batches, and stays there for
+        longer than a hint is good for (see ``mongodb_closing``): a history whose newest document is a batch
+        is open.
+
+        Returns:
+            None: there is no hint, the history may be closed, or others belong to the range.
         """
+        hint = self._hints.take(session_id, now_us) if limit != 0 else None
+        if hint is None:
+            return None
+        since, place = time.monotonic(), {"inc": hint.end.inc, "h": hint.end.history}
+        batches = await self._store.messages.find(
+            place, _READ, order=NEWEST_FIRST, limit=limit or 0, as_they_are=True
+        )
+        if not batches or batches[0].get("items") == [] or not hint.is_fresh:
+            return None
+        batches.reverse()
+        found = batch_records(session_id, *batches)
+        first, last = found[0].position, found[-1].position
+        wanted = last if limit is None else min(limit, last)
+        if last - first + 1 != len(found) or len(found) < wanted:
+            return None  # truncated meanwhile, or in more than one history
+        self._hints.put(session_id, attrs.evolve(hint, since=since, since_us=now_us))
+        return found[len(found) - wanted :]
+
+    async def _read_by_header(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
+        """Return a range; positions have no gap, so the header tells which ones it holds."""
         while True:
+            since = time.monotonic()
             header = await self._sessions.existing(session_id, now_us)
             start, end = _bounds(span, header.last)
             found = await self._read(session_id, header, start, end) if start <= end else []
             if [message.position for message in found] == list(range(start, end + 1)):
+                if header.session.ttl_us is None and not header.is_closed:
+                    self._hints.put(session_id, Hint(header.end, None, since, now_us))
                 return found
             after = await self._sessions.existing(session_id, now_us)
             if (after.open, after.segments[:-1]) == (header.open, header.segments[:-1]):
@@ -74,7 +118,7 @@ class Messages:
         return batch["first"] if batch else position
 
     async def truncate(self, session_id: str, after: int, now_us: int) -> int:
-        """Remove what is above a position: one change of the header, which seals the open history."""
+        """Remove what is above a position: one change of the header, before which its history is closed."""
         while True:
             header = await self._sessions.existing(session_id, now_us)
             where: Document = {"_id": session_id, "inc": header.inc, "open": header.open}
@@ -83,34 +127,24 @@ class Messages:
                 if await self._store.sessions.update(where, change):
                     return 0
                 continue
-            kept = _cut(header.segments, after)
-            sealed = [{"h": segment.history, "upto": segment.last} for segment in kept]
-            begun: Document = {"open": ObjectId(), "sealed": {"$literal": sealed}}
-            if await self._store.sessions.update(where, [{"$set": begun}, *change]):
-                return await self._clear(header, kept, after, now_us)
+            kept = cut(header.segments, after)
+            if await close(self._store, header, now_us) and await self._store.sessions.update(
+                where, [begun(kept), *change]
+            ):
+                await self._clear(header, kept, now_us)
+                return header.last - after
 
-    async def _clear(self, header: Header, kept: Sequence[Segment], after: int, now_us: int) -> int:
-        """Take out what a truncation has hidden; returns how many messages that are.
+    async def _clear(self, header: Header, kept: Sequence[Segment], now_us: int) -> None:
+        """Take out what a truncation has hidden.
 
         What cannot be taken out now is, by who needs its ids, or by ``purge_expired``.
         """
-        with after_write():
-            newest = await self._store.messages.find_one(
-                {"inc": header.inc, "h": header.open}, {"_id": 0, "last": 1}, order=NEWEST_FIRST
-            )
         bounds = {segment.history: segment.last for segment in kept}
         with suppress(StorageUnavailableError):
             for segment in header.segments:
                 bound = bounds.get(segment.history, 0)
                 if bound < segment.last or segment.history == header.open:
                     await release(self._store, header.inc, segment.history, after=bound, now_us=now_us)
-        return (newest["last"] if newest else header.last) - after
-
-
-def _cut(segments: Sequence[Segment], after: int) -> list[Segment]:
-    """Return what is left of segments up to a position; empty ones are left out."""
-    cut = (Segment(segment.history, segment.first, min(segment.last, after)) for segment in segments)
-    return [segment for segment in cut if segment.first <= segment.last]
 
 
 def _bounds(span: MessageRange, last: int) -> tuple[int, int]:

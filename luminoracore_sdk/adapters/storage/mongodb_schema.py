@@ -7,6 +7,9 @@
   seen only through a header: up to ``upto`` of a sealed history, all of the open one. Two unique indexes
   decide who appends: (``inc``, ``h``, ``first``) gives a position away once, (``inc``, ``ids``) takes an id
   once. Both begin with ``inc``, and every command names it, so that the collection can be sharded by it.
+  ``w`` is who appended the batch: one storage, from its opening to its end. A document with ``closed``,
+  behind the last batch, has no messages: it closes the history, and says when the session had been changed
+  last; see ``mongodb_closing``.
 - ``memories``: one document a memory; ``owner`` is a user's id (text) or a session's ``inc`` (ObjectId).
 - ``meta``: the version.
 
@@ -26,7 +29,8 @@ from luminoracore_sdk.domain.errors import SchemaVersionError
 
 __all__ = ["IN_ORDER", "NEWEST_FIRST", "VERSION", "Collections", "collections", "prepare", "stored_version"]
 
-VERSION = 1
+VERSION = 2
+"""In version 1 no history was closed before its header changed: nobody may write so any more."""
 
 IN_ORDER = (("inc", 1), ("h", 1), ("first", 1))
 """Of batches: also says which of the two indexes to take."""
@@ -91,6 +95,9 @@ async def prepare(store: Collections) -> None:
         )
         with suppress(DuplicateKey):  # another process was faster, perhaps a newer one
             await store.meta.update(_THIS, {"$setOnInsert": {"version": VERSION}}, upsert=True)
+        version = await stored_version(store)
+    if version == 1:
+        await store.meta.update({**_THIS, "version": 1}, {"$set": {"version": VERSION}})
         version = await stored_version(store)
     if version != VERSION:
         raise _other_version(version)

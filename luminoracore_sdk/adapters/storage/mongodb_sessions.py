@@ -1,18 +1,19 @@
 """Headers of sessions: put, find, delete, list."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import attrs
 from bson import ObjectId
 
+from luminoracore_sdk.adapters.storage.mongodb_closing import begun, close, close_damaged
 from luminoracore_sdk.adapters.storage.mongodb_documents import Header, live, stored
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, DuplicateKey
 from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb_sweep import sweep_session
 from luminoracore_sdk.application.ports.records import Page, Payload, SessionQuery, SessionRecord
-from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
+from luminoracore_sdk.domain.errors import ConflictError, CorruptRecordError, SessionNotFoundError
 
 __all__ = ["Sessions", "clamped", "moved"]
 
@@ -49,7 +50,7 @@ class Sessions:
                     {"$match": {"$expr": {"$eq": ["$h", "$$open"]}}},
                     {"$sort": {"inc": -1, "h": -1, "first": -1}},
                     {"$limit": 1},
-                    {"$project": {"_id": 0, "last": 1, "at": 1}},
+                    {"$project": {"_id": 0, "last": 1, "at": 1, "closed": 1}},
                 ],
                 "as": "newest",
             }
@@ -62,6 +63,12 @@ class Sessions:
             stages.append(_WITHOUT_PAYLOAD)
         found = await self._store.sessions.aggregate(*stages, self._newest)
         return Header.of(found[0]) if found else None
+
+    async def headers(self, session_ids: Collection[str]) -> dict[str, Header]:
+        """Return the headers of sessions, expired or not; those that are not there are left out."""
+        wanted: Document = {"$match": {"_id": {"$in": sorted(session_ids)}}}
+        found = await self._store.sessions.aggregate(wanted, _WITHOUT_PAYLOAD, self._newest)
+        return {document["_id"]: Header.of(document) for document in found}
 
     async def existing(self, session_id: str, now_us: int) -> Header:
         """Return a live session's header; SessionNotFoundError when there is none."""
@@ -88,15 +95,30 @@ class Sessions:
     async def _replace(
         self, header: Header, record: SessionRecord, expected_version: int | None, now_us: int
     ) -> SessionRecord | None:
-        """Replace what the caller says of a live session; None: it is another one by now."""
+        """Replace what the caller says of a live session; None: it is another one by now.
+
+        Who appends without a look at the header relies on it that the session cannot expire; so before it is
+        given a time to live, the history is closed.
+        """
         where: Document = {"_id": record.session_id, "inc": header.inc}
+        closing = record.ttl_us is not None and header.session.ttl_us is None
+        if closing:
+            where["open"] = header.open
+            if not await close(self._store, header, now_us):
+                return None
+        elif record.ttl_us is not None:
+            where["ttl"] = {"$ne": None}
         if expected_version is not None:
             where["version"] = expected_version
         change: Document = {name: {"$literal": value} for name, value in _given(record).items()}
         change["version"] = {"$add": ["$version", 1]}
         changed = await self._store.sessions.find_and_update(
             where,
-            [{"$set": change}, *moved(max(now_us, header.session.updated_at_us))],
+            [
+                {"$set": change},
+                *([begun(header.segments)] if closing else []),
+                *moved(max(now_us, header.session.updated_at_us)),
+            ],
             {"created": 1, "updated": 1, "version": 1},
         )
         if changed is None:
@@ -135,7 +157,7 @@ class Sessions:
             where = {"_id": record.session_id, "inc": expired.inc, "expires": {"$lte": now_us}}
             if not await self._store.sessions.replace(where, document):
                 return None
-            await sweep_session(self._store, expired.inc)
+            await sweep_session(self._store, expired.inc, now_us)
         return attrs.evolve(
             record, created_at_us=created_at_us, updated_at_us=now_us, version=1, last_position=0
         )
@@ -147,12 +169,27 @@ class Sessions:
 
     async def delete(self, session_id: str, now_us: int) -> bool:
         """Delete a session: with its header it is gone, the rest is tidied up behind it."""
-        where = {"_id": session_id, **live(now_us)}
-        gone = await self._store.sessions.find_and_delete(where, {"inc": 1})
-        if gone is None:
-            return False
-        await sweep_session(self._store, gone["inc"])
-        return True
+        while True:
+            where: Document = {"_id": session_id, **live(now_us)}
+            found = await self._store.sessions.aggregate({"$match": where}, _WITHOUT_PAYLOAD, self._newest)
+            if not found:
+                return False
+            try:
+                if not await close(self._store, Header.of(found[0]), now_us):
+                    continue
+            except CorruptRecordError:
+                await close_damaged(self._store, found[0], now_us)
+            where |= {name: found[0].get(name) for name in ("inc", "open")}
+            if await self._store.sessions.delete(where):
+                await sweep_session(self._store, where["inc"], now_us)
+                return True
+
+    async def reopen(self, header: Header) -> None:
+        """Begin a new history behind one that was closed by somebody who went no further."""
+        where: Document = {"_id": header.session.session_id, "inc": header.inc, "open": header.open}
+        await self._store.sessions.update(
+            where, [begun(header.segments), *moved(header.session.updated_at_us)]
+        )
 
     async def query(self, query: SessionQuery, now_us: int) -> Page:
         """Return one page; each header's newest batch is looked up by its index."""

@@ -7,7 +7,7 @@ from luminoracore_sdk.adapters.storage.mongodb_driver import Connection
 from luminoracore_sdk.adapters.storage.mongodb_memories import Memories
 from luminoracore_sdk.adapters.storage.mongodb_messages import Messages
 from luminoracore_sdk.adapters.storage.mongodb_recoding import Recoding
-from luminoracore_sdk.adapters.storage.mongodb_schema import collections, prepare, stored_version
+from luminoracore_sdk.adapters.storage.mongodb_schema import VERSION, collections, prepare, stored_version
 from luminoracore_sdk.adapters.storage.mongodb_sessions import Sessions
 from luminoracore_sdk.adapters.storage.mongodb_sweep import purge
 from luminoracore_sdk.application.ports.records import Purged
@@ -24,6 +24,8 @@ class Store:
         prefix: Begins the names of the collections.
         patience: Seconds that an append may wait for others.
     """
+
+    layout = VERSION
 
     def __init__(self, connection: Connection, database: str, prefix: str, *, patience: float) -> None:
         self._connection = connection

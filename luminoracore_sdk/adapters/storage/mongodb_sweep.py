@@ -3,9 +3,10 @@
 A session is deleted with its header, in one command; batches and memories of it are removed afterwards. What
 is left when that fails, when the client is killed in between, or when an append comes late, is invisible,
 since a history or an incarnation that is in no header never comes back, and is removed by the next sweep.
+So is what has to keep a position taken, a day later; see ``mongodb_closing``.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 
@@ -16,30 +17,55 @@ from luminoracore_sdk.adapters.storage.mongodb_schema import IN_ORDER, NEWEST_FI
 from luminoracore_sdk.application.ports.records import Purged
 from luminoracore_sdk.domain.errors import StorageUnavailableError
 
-__all__ = ["purge", "release", "sweep_session"]
+__all__ = ["EMPTIED", "purge", "release", "sweep_session"]
 
 _AT_A_TIME = 200
 _CLAUSES = 100
 """Conditions in one query."""
 
-SETTLED_US = 3600 * 1_000_000
-"""Microseconds for which a sealed history keeps its hidden batches' positions taken; see ``release``."""
+SETTLED_US = 24 * 3600 * 1_000_000
+"""Microseconds for which positions that no header leads to stay taken; see ``mongodb_closing``."""
+
+EMPTIED: Document = {"ids": ["$_id"], "items": []}
+"""What is left of a batch that only keeps its position; an ObjectId is nobody's message id."""
 
 
-async def sweep_session(store: Collections, inc: ObjectId) -> None:
-    """Remove what a deleted session held; what cannot be removed now is left to ``purge``."""
+async def sweep_session(store: Collections, inc: ObjectId, now_us: int) -> None:
+    """Remove what a deleted session held, and leave what keeps a position taken that hints may lead to.
+
+    What cannot be removed now is left to ``purge``.
+    """
     with suppress(StorageUnavailableError):
-        await store.messages.delete({"inc": inc})
+        ends = await store.messages.aggregate(
+            {"$match": {"inc": inc, "items": {"$ne": []}}},
+            {"$group": {"_id": {"h": "$h", "w": "$w"}, "last": {"$max": "$last"}}},
+            {"$project": {"_id": 0, "h": "$_id.h", "first": {"$add": ["$last", 1]}}},
+        )
+        taken: list[Document] = [{"items": []}, *_behind(ends)]
+        await store.messages.delete(
+            {"inc": inc, "$or": [{"at": {"$lte": now_us - SETTLED_US}}, {"$nor": taken}]}
+        )
+        if len(taken) > 1:
+            emptied = {**EMPTIED, "at": now_us}
+            await store.messages.update_all({"inc": inc, "items": {"$ne": []}}, [{"$set": emptied}])
         await store.memories.delete({"owner": inc})
+
+
+def _behind(ends: Sequence[Document]) -> list[Document]:
+    """Return where the batches of writers end whom others have followed: they may not know."""
+    newest = dict[ObjectId, int]()
+    for end in ends:
+        newest[end["h"]] = max(end["first"], newest.get(end["h"], 0))
+    return [end for end in ends if end["first"] < newest[end["h"]]]
 
 
 async def release(store: Collections, inc: ObjectId, history: ObjectId, *, after: int, now_us: int) -> None:
     """Take the messages above a position out of a history that was sealed there; their ids are free again.
 
-    Their positions stay taken for an hour. An append that read the header before the history was sealed
-    may still be on its way: if a position that was given once were free again, it could be given twice.
+    Their positions stay taken for a day. An append that does not know yet that the history was sealed may
+    be on its way: if a position that was given once were free again, it could be given twice.
     """
-    emptied: Document = {"ids": ["$_id"], "items": [], "at": now_us}  # an ObjectId is nobody's message id
+    emptied: Document = {**EMPTIED, "at": now_us}
     place: Document = {"inc": inc, "h": history}
     await store.messages.update_all({**place, "first": {"$gt": after}}, [{"$set": emptied}])
     where: Document = {**place, "first": {"$lte": after}}
@@ -74,7 +100,7 @@ async def _purge_sessions(store: Collections, now_us: int) -> AsyncIterator[int]
             # it may have been prolonged, or put again, meanwhile
             if await store.sessions.delete({"_id": header["_id"], "inc": header["inc"], **expired}):
                 count += 1
-                await sweep_session(store, header["inc"])
+                await sweep_session(store, header["inc"], now_us)
         yield count
 
 

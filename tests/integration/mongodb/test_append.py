@@ -167,7 +167,7 @@ async def test_appends_that_race_a_deletion_are_gone_or_in_the_new_session(
                 assert present.index(batch[0].message_id) + 1 == outcome.first_position
         receipts = [await storage.append_messages("s", [message_record(f"{number}")]) for storage in storages]
         assert [receipt.replayed for receipt in receipts] == [False, True, True, True]
-    place.clock.advance(3600)
+    place.clock.advance(24 * 3600)
     await storages[0].purge_expired()
     (header,) = place.database["sessions"].find({})
     assert place.database["messages"].distinct("h") == [header["open"]]

@@ -1,13 +1,12 @@
 """Calls that others overtake between two commands, and truncations that were killed there."""
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.storage import mongodb_messages
+from luminoracore_sdk.adapters.storage import mongodb_hints, mongodb_messages
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_documents import End, Header
+from luminoracore_sdk.adapters.storage.mongodb_documents import Header
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.application.ports.records import AppendReceipt, MemoryScope
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
@@ -23,34 +22,32 @@ from tests.support.mongodb import ids
         (5, ["late1", "late2", "other1"]),
     ],
 )
-@pytest.mark.parametrize("ttl_us", [None, 1_000_000])
+@pytest.mark.parametrize("why", ["no hint", "hint too old when the answer came", "time to live"])
 async def test_a_batch_that_a_truncation_came_upon_before_its_writer_looked_is_no_gap(
-    storages: list[MongoDBStorage],
-    monkeypatch: pytest.MonkeyPatch,
-    after: int,
-    kept: list[str],
-    ttl_us: int | None,
+    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, after: int, kept: list[str], why: str
 ) -> None:
     """The batch is inserted; others append behind it and truncate; only then comes the look."""
     late, other, *_ = storages
-    await late.put_session(session_record(ttl_us=ttl_us))
+    await late.put_session(session_record(ttl_us=1_000_000 if why == "time to live" else None))
     await late.append_messages("s", message_records(2))
-    assert late._opened is not None
-    appends = late._opened.appends
-    look = appends._look
+    if why == "no hint":
+        late._store.appends.forget("s")
+    messages = late._store.appends._store.messages
+    insert = messages.insert
 
-    async def overtaken(session_id: str, end: End, now_us: int) -> Document | None:
-        while len(await ids(other)) < 4:  # noqa: ASYNC110  # the writer has not looked yet
-            await asyncio.sleep(0)
+    async def overtaken(document: Document) -> None:
+        monkeypatch.setattr(messages, "insert", insert)
+        await insert(document)
         await other.append_messages("s", message_records(2, prefix="other"))
         await other.truncate_messages("s", after=after)
-        return await look(session_id, end, now_us)
+        if why == "hint too old when the answer came":
+            monkeypatch.setattr(mongodb_hints, "_SECONDS", 0)
 
-    monkeypatch.setattr(appends, "_look", overtaken)
+    monkeypatch.setattr(messages, "insert", overtaken)
     receipt = await late.append_messages("s", message_records(2, prefix="late"))
     assert receipt == AppendReceipt(first_position=3, last_position=4)
-    assert await ids(other) == ["m1", "m2", *kept]
     monkeypatch.undo()
+    assert await ids(other) == ["m1", "m2", *kept]
     assert (await late.append_messages("s", [message_record("next")])).first_position == 3 + len(kept)
 
 

@@ -117,7 +117,7 @@ async def test_messages_that_changed_since_they_were_read_are_looked_at_again(
     if left:
         assert [message.payload.data for message in await other.read_messages("s", _ALL)] == left
     else:
-        assert place.database["messages"].count_documents({}) == 0
+        assert place.database["messages"].count_documents({"items": {"$ne": []}}) == 0
 
 
 async def test_a_session_put_since_it_was_read_is_not_undone(
@@ -203,7 +203,7 @@ async def test_a_hidden_message_is_not_the_one_that_took_its_place_and_its_id(
         assert await other.truncate_messages("s", after=2) == 2
     await other.append_messages("s", message_records(2, prefix="new"))
     assert await recoder.recode_messages("s", changes) == 2
-    first, second = place.database["messages"].find({}, sort=[("_id", 1)])
+    first, second = place.database["messages"].find({"closed": {"$exists": False}}, sort=[("_id", 1)])
     assert [item["tag"] for item in first["items"]] == ["json+zstd:1", "json+zstd:1", "json", "json"]
     assert [item["tag"] for item in second["items"]] == ["json", "json"]
     assert await ids(other) == ["m1", "m2", "new1", "new2"]

@@ -29,9 +29,10 @@ async def test_what_truncations_hid_is_removed_and_what_counts_stays(
             await storage.truncate_messages(session_id, after=after)
             await storage.append_messages(session_id, message_records(1, prefix="c"))
             left[session_id] = 1 + (after + 1) // 2  # batches, one of them cut
-    hidden = place.database["messages"].count_documents({"items": []})
+    hidden = place.database["messages"].count_documents({"items": [], "closed": {"$exists": False}})
     assert hidden == 50 * 2 - (sum(left.values()) - 50)
-    place.clock.advance(3600)
+    assert place.database["messages"].count_documents({"closed": {"$exists": True}}) == 50
+    place.clock.advance(24 * 3600)
     await storage.purge_expired()
     assert place.database["messages"].count_documents({"items": []}) == 0
     stored = {name: place.database["messages"].count_documents({"s": name}) for name in left}

@@ -1,0 +1,392 @@
+"""What changes a session closes its history first; who remembers where it went on comes too late then."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.adapters.storage import mongodb_append
+from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
+from luminoracore_sdk.adapters.storage.mongodb_closing import close
+from luminoracore_sdk.adapters.storage.mongodb_driver import Document
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
+from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from tests.support.mongodb import MongoPlace, ids
+
+_TAIL = MessageRange(limit=2, newest=True)
+
+
+async def give_ttl(storage: MongoDBStorage) -> None:
+    await storage.put_session(session_record(ttl_us=3_000_000))
+
+
+async def put_again(storage: MongoDBStorage) -> None:
+    await storage.delete_session("s")
+    await storage.put_session(session_record())
+
+
+CHANGES: dict[str, tuple[Callable[[MongoDBStorage], Awaitable[object]], list[str] | None]] = {
+    "truncated": (lambda storage: storage.truncate_messages("s", after=2), ["m1", "m2"]),
+    "emptied": (lambda storage: storage.truncate_messages("s", after=0), []),
+    "deleted": (lambda storage: storage.delete_session("s"), None),
+    "put again": (put_again, []),
+    "given a time to live": (give_ttl, ["m1", "m2", "m3"]),
+}
+
+
+async def hinted(*storages: MongoDBStorage) -> None:
+    """Make a session of three messages; each storage remembers where it went on behind one of its own."""
+    await storages[0].put_session(session_record())
+    for number, storage in enumerate(storages, start=1):
+        await storage.append_messages("s", message_records(3, prefix="m" if number == 1 else f"{number}-"))
+
+
+def just_before_the_insert(
+    monkeypatch: pytest.MonkeyPatch, storage: MongoDBStorage, change: Callable[[], Awaitable[object]]
+) -> None:
+    messages = storage._store.appends._store.messages
+    insert = messages.insert
+
+    async def late(document: Document) -> None:
+        monkeypatch.setattr(messages, "insert", insert)
+        await change()
+        await insert(document)
+
+    monkeypatch.setattr(messages, "insert", late)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_an_append_whose_insert_comes_after_a_change_counts_in_what_the_change_has_left(
+    place: MongoPlace, storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    writer, other, *_ = storages
+    make, left = CHANGES[change]
+    await hinted(writer)
+    just_before_the_insert(monkeypatch, writer, lambda: make(other))
+    if left is None:
+        with pytest.raises(SessionNotFoundError):
+            await writer.append_messages("s", [message_record("late")])
+        assert place.database["messages"].count_documents({"items": {"$ne": []}}) == 0
+        return
+    receipt = await writer.append_messages("s", [message_record("late")])
+    assert receipt == AppendReceipt(first_position=len(left) + 1, last_position=len(left) + 1)
+    assert await ids(other) == [*left, "late"]
+    assert await ids(writer) == [*left, "late"]
+
+
+@pytest.mark.parametrize("change", ["deleted", "put again"])
+@pytest.mark.parametrize("cut", [None, 5, 4, 2])
+async def test_a_writer_whom_others_followed_finds_its_place_taken_when_all_is_deleted(
+    place: MongoPlace, storages: list[MongoDBStorage], change: str, cut: int | None
+) -> None:
+    first, second, third, _ = storages
+    make, left = CHANGES[change]
+    await hinted(first, second, third)
+    if cut is not None:
+        await third.truncate_messages("s", after=cut)
+    await make(third)
+    place.clock.advance(30)
+    for number, writer in enumerate((first, second)):
+        message = [message_record(f"late{number}")]
+        if left is None:
+            with pytest.raises(SessionNotFoundError):
+                await writer.append_messages("s", message)
+            assert place.database["messages"].count_documents({"items": {"$ne": []}}) == 0
+        else:
+            receipt = await writer.append_messages("s", message)
+            assert receipt == AppendReceipt(first_position=number + 1, last_position=number + 1)
+    place.clock.advance(24 * 3600)
+    await third.purge_expired()
+    assert place.database["messages"].count_documents({}) == (0 if left is None else 2)
+
+
+async def test_a_session_that_was_given_a_time_to_live_is_prolonged_by_those_who_do_not_know(
+    place: MongoPlace, storages: list[MongoDBStorage]
+) -> None:
+    writer, other, reader, _ = storages
+    await hinted(writer)
+    await reader.read_messages("s", _TAIL)
+    await give_ttl(other)
+    place.clock.advance(2)
+    await writer.append_messages("s", [message_record("m4")])
+    place.clock.advance(2)
+    assert len(await ids(reader)) == 4
+    place.clock.advance(2)
+    for storage in (writer, reader):
+        with pytest.raises(SessionNotFoundError):
+            await storage.read_messages("s", _TAIL)
+        with pytest.raises(SessionNotFoundError):
+            await storage.append_messages("s", [message_record("m5")])
+    await other.purge_expired()
+    with pytest.raises(SessionNotFoundError):
+        await writer.append_messages("s", [message_record("m5")])
+
+
+async def test_a_time_to_live_taken_away_and_given_again_is_kept_by_all(
+    place: MongoPlace, storages: list[MongoDBStorage]
+) -> None:
+    writer, other, *_ = storages
+    await hinted(writer)
+    for number in range(4):
+        await other.put_session(session_record(ttl_us=None if number % 2 else 3_000_000))
+        await writer.append_messages("s", [message_record(f"{number}a")])
+        await writer.append_messages("s", [message_record(f"{number}b")])
+    await give_ttl(other)
+    place.clock.advance(4)
+    with pytest.raises(SessionNotFoundError):
+        await writer.append_messages("s", [message_record("late")])
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_reader_who_remembers_the_history_sees_every_change(
+    storages: list[MongoDBStorage], change: str
+) -> None:
+    reader, other, *_ = storages
+    make, left = CHANGES[change]
+    await hinted(other)
+    for span in (MessageRange(), _TAIL):
+        await reader.read_messages("s", span)
+    await make(other)
+    if left is None:
+        with pytest.raises(SessionNotFoundError):
+            await reader.read_messages("s", _TAIL)
+    else:
+        tail = await reader.read_messages("s", _TAIL)
+        assert [message.message_id for message in tail] == left[-2:]
+        assert await ids(reader) == left
+
+
+async def closed_by_one_who_died(storage: MongoDBStorage, place: MongoPlace) -> None:
+    place.clock.advance(5)
+    header = await storage._store.sessions.header("s")
+    assert header is not None
+    now_us = int(place.clock.now().timestamp() * 1_000_000)
+    assert await close(storage._store.appends._store, header, now_us) is True
+
+
+@pytest.mark.parametrize("messages", [0, 3])
+async def test_a_history_that_somebody_closed_and_died_is_as_it_was_and_goes_on(
+    place: MongoPlace, storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, messages: int
+) -> None:
+    writer, other, reader, _ = storages
+    monkeypatch.setattr(mongodb_append, "_CLOSING_SECONDS", 0.01)
+    await writer.put_session(session_record())
+    if messages:
+        await writer.append_messages("s", message_records(messages))
+    before = await reader.find_session("s")
+    await closed_by_one_who_died(other, place)
+    assert await reader.find_session("s") == before
+    present = [f"m{number}" for number in range(1, messages + 1)]
+    assert await ids(reader) == present
+    receipt = await writer.append_messages("s", [message_record("next")], expected_last=messages)
+    assert receipt == AppendReceipt(first_position=messages + 1, last_position=messages + 1)
+    await other.append_messages("s", [message_record("after")])
+    assert await ids(reader) == [*present, "next", "after"]
+    place.clock.advance(24 * 3600)
+    await other.purge_expired()
+    assert await ids(reader) == [*present, "next", "after"]
+    assert place.database["messages"].count_documents({"items": []}) == 0
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_history_that_somebody_closed_and_died_takes_every_change(
+    place: MongoPlace, storages: list[MongoDBStorage], change: str
+) -> None:
+    writer, other, *_ = storages
+    make, left = CHANGES[change]
+    await hinted(writer)
+    await closed_by_one_who_died(other, place)
+    await make(writer)
+    if left is None:
+        assert await other.find_session("s") is None
+    else:
+        await other.append_messages("s", [message_record("next")])
+        assert await ids(writer) == [*left, "next"]
+
+
+async def test_a_closer_that_was_given_up_and_went_on_all_the_same_begins_again(
+    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history is closed; others wait for long, begin a new one and append; only then comes the change."""
+    closer, other, *_ = storages
+    monkeypatch.setattr(mongodb_append, "_CLOSING_SECONDS", 0)
+    await hinted(other)
+    sessions = closer._store.messages._store.sessions
+    update = sessions.update
+
+    async def late(*args: Any, **options: Any) -> bool:
+        monkeypatch.setattr(sessions, "update", update)
+        await other.append_messages("s", [message_record("m4")])
+        return await update(*args, **options)
+
+    monkeypatch.setattr(sessions, "update", late)
+    assert await closer.truncate_messages("s", after=1) == 3
+    assert await ids(other) == ["m1"]
+
+
+async def test_a_hint_that_is_a_minute_old_is_not_used(
+    place: MongoPlace, storages: list[MongoDBStorage]
+) -> None:
+    """A day later nothing keeps the positions of a deleted session taken any more."""
+    writer, other, *_ = storages
+    await hinted(writer)
+    await other.delete_session("s")
+    place.clock.advance(24 * 3600)
+    await other.purge_expired()
+    assert place.database["messages"].count_documents({}) == 0
+    with pytest.raises(SessionNotFoundError):
+        await writer.append_messages("s", [message_record("late")])
+    assert place.database["messages"].count_documents({}) == 0
+
+
+async def test_a_closer_comes_through_while_others_append_all_the_time(
+    storages: list[MongoDBStorage],
+) -> None:
+    closer, *writers = storages
+    await hinted(*writers)
+    is_over = False
+
+    async def append_on(number: int, writer: MongoDBStorage) -> list[str]:
+        appended = list[str]()
+        while not is_over:
+            message_id = f"{number}-{len(appended)}"
+            await writer.append_messages("s", [message_record(message_id)])
+            appended.append(message_id)
+        return appended
+
+    appending = [asyncio.ensure_future(append_on(*numbered)) for numbered in enumerate(writers)]
+    try:
+        for after in (5, 3, 4, 2):
+            await closer.truncate_messages("s", after=after)
+            while len(await ids(closer)) < 10:  # noqa: ASYNC110  # all have to come in again
+                await asyncio.sleep(0)
+    finally:
+        is_over = True
+        appended = await asyncio.gather(*appending)
+    present = await ids(closer)
+    for mine in appended:
+        assert mine[-1] in present
+        assert [one for one in present if one in set(mine)] == [one for one in mine if one in set(present)]
+
+
+async def test_a_store_of_the_version_before_is_opened_and_gets_this_one(
+    place: MongoPlace, storages: list[MongoDBStorage]
+) -> None:
+    await hinted(storages[0])
+    place.database["messages"].update_many({}, {"$unset": {"w": 1}})
+    place.database["meta"].update_one({"_id": "schema"}, {"$set": {"version": 1}})
+    async with place.storage() as storage:
+        assert await storage.schema_version() == 2
+        await storage.append_messages("s", [message_record("m4")])
+        assert await ids(storage) == ["m1", "m2", "m3", "m4"]
+        assert await storage.delete_session("s") is True
+
+
+# -- several at once -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("driver", [0, 1], ids=["motor", "pymongo"])
+async def test_of_appends_that_are_written_together_each_has_its_own_outcome(
+    storages: list[MongoDBStorage], driver: int
+) -> None:
+    storage, elsewhere = storages[driver], storages[2 + driver]
+    names = [f"{number}" for number in range(12)]
+    for name in names:
+        await storage.put_session(session_record(name, ttl_us=10**9 if name == "7" else None))
+        await storage.append_messages(name, [message_record("m1")])
+    await elsewhere.append_messages("1", [message_record("theirs")])
+    await elsewhere.truncate_messages("2", after=0)
+    await elsewhere.delete_session("3")
+    outcomes = await asyncio.gather(
+        *(storage.append_messages(name, [message_record("new")]) for name in names[:4]),
+        storage.append_messages("4", [message_record("new")], expected_last=7),
+        storage.append_messages("5", [message_record("m1")]),
+        storage.append_messages("6", message_records(2, prefix="m")),
+        storage.append_messages("7", [message_record("new")]),
+        storage.append_messages("none", [message_record("new")]),
+        storage.append_messages("8", [message_record("new")], expected_last=1),
+        *(storage.append_messages("9", message_records(2, prefix=prefix)) for prefix in "abc"),
+        *(storage.append_messages("10", [message_record("twice")]) for _ in range(2)),
+        return_exceptions=True,
+    )
+    at = [AppendReceipt(first_position=place, last_position=place) for place in range(4)]
+    assert outcomes[:3] == [at[2], at[3], at[1]]
+    assert isinstance(outcomes[3], SessionNotFoundError)
+    assert isinstance(outcomes[4], ConflictError)
+    assert outcomes[5] == AppendReceipt(first_position=1, last_position=1, replayed=True)
+    assert isinstance(outcomes[6], ConflictError)  # m1 is stored, m2 is not
+    assert outcomes[7] == at[2]
+    assert isinstance(outcomes[8], SessionNotFoundError)
+    assert outcomes[9] == at[2]
+    assert [receipt.first_position for receipt in outcomes[10:13] if isinstance(receipt, AppendReceipt)] == [
+        2,
+        4,
+        6,
+    ]
+    assert outcomes[13:] == [at[2], AppendReceipt(first_position=2, last_position=2, replayed=True)]
+    nine = [message.message_id for message in await elsewhere.read_messages("9", MessageRange())]
+    assert nine == ["m1", "a1", "a2", "b1", "b2", "c1", "c2"]
+
+
+async def test_a_repeated_append_that_was_written_with_others_is_recognised(
+    storages: list[MongoDBStorage],
+) -> None:
+    storage, other, *_ = storages
+    await storage.put_session(session_record())
+    batches = [message_records(2, prefix=prefix) for prefix in "abcd"]
+    receipts = await asyncio.gather(*(storage.append_messages("s", batch) for batch in batches))
+    for batch, receipt in zip(batches, receipts, strict=True):
+        again = await other.append_messages("s", batch)
+        assert (again.first_position, again.last_position, again.replayed) == (
+            receipt.first_position,
+            receipt.last_position,
+            True,
+        )
+    assert await other.truncate_messages("s", after=5) == 3
+    assert await ids(storage) == ["a1", "a2", "b1", "b2", "c1"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_group_whose_insert_comes_after_a_change_counts_in_what_the_change_has_left(
+    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    writer, other, *_ = storages
+    make, left = CHANGES[change]
+    await hinted(writer)
+    for name in ("x", "y", "z"):
+        await writer.put_session(session_record(name))
+    messages = writer._store.appends._store.messages
+    insert_all = messages.insert_all
+
+    async def late(documents: list[Document]) -> set[int]:
+        monkeypatch.setattr(messages, "insert_all", insert_all)
+        await make(other)
+        return await insert_all(documents)
+
+    monkeypatch.setattr(messages, "insert_all", late)
+    outcomes = await asyncio.gather(
+        *(writer.append_messages(name, [message_record("late")]) for name in ("x", "y", "z", "s")),
+        return_exceptions=True,
+    )
+    assert outcomes[:3] == [AppendReceipt(first_position=1, last_position=1)] * 3
+    if left is None:
+        assert isinstance(outcomes[3], SessionNotFoundError)
+    else:
+        assert outcomes[3] == AppendReceipt(first_position=len(left) + 1, last_position=len(left) + 1)
+        assert await ids(other) == [*left, "late"]
+
+
+async def test_closing_waits_for_all_that_were_asked_for(place: MongoPlace) -> None:
+    storage = place.storage("pymongo")
+    names = [f"{number}" for number in range(30)]
+    for name in names:
+        await storage.put_session(session_record(name))
+    asked = [asyncio.ensure_future(storage.append_messages(name, [message_record("m1")])) for name in names]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await storage.close()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    kept = place.database["messages"].count_documents({})
+    assert kept == sum(isinstance(outcome, AppendReceipt) for outcome in outcomes) == 30

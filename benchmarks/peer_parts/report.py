@@ -18,7 +18,7 @@ Figures = dict[tuple[str, str, str, str], tuple[Result, float | None]]
 _BEGIN, _END = "<!-- peers -->", "<!-- /peers -->"
 _NONE = "–"
 _HOW = (
-    "A ratio is to the raw driver that worked in turns with that store; the raw driver's own row is the median "
+    "A ratio is to the raw driver that worked in turns with that store; the raw driver's row is the median "
     "beside all stores of that backend."
 )
 

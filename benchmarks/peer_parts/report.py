@@ -17,6 +17,10 @@ Figures = dict[tuple[str, str, str, str], tuple[Result, float | None]]
 
 _BEGIN, _END = "<!-- peers -->", "<!-- /peers -->"
 _NONE = "–"
+_HOW = (
+    "A ratio is to the raw driver that worked in turns with that store; the raw driver's row is the median "
+    "beside all stores of that backend."
+)
 
 
 def report(outcomes: Mapping[str, Outcome], lengths: Sequence[int], machine: str) -> str:
@@ -29,6 +33,7 @@ def report(outcomes: Mapping[str, Outcome], lengths: Sequence[int], machine: str
         heads += [f"newest {NEWEST}, ms", "÷ floor", f"all {length:,}, ms", "÷ floor"]
         heads += [f"{WRITERS} writers, 1/s", "÷ floor"] if length == min(lengths) else []
         parts.append(table(heads, _rows(shown, outcomes, figures, length, width=len(heads))))
+    parts.append(_HOW)
     return "\n\n".join([*parts, _notes(shown, outcomes), f"{machine}; {_versions(shown, outcomes)}."])
 
 

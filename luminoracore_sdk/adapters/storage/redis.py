@@ -33,7 +33,7 @@ from luminoracore_sdk.application.ports.records import (
 __all__ = ["RedisStorage"]
 
 _FAR = 2**52  # a position beyond every position, which Lua's numbers still hold exactly
-_PART_BYTES = 2**20  # of messages in one answer, exceeded by the last sixteen of them
+_PART_BYTES = 2**20  # of messages in one answer, exceeded by the last 128 of them at most
 _ATTEMPTS = 3  # to read a long history in parts while others cut it
 _PURGED_AT_ONCE = 1000  # of all buckets together, or ten of each
 

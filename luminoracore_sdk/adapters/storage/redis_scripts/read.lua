@@ -17,13 +17,16 @@ if ARGV[4] ~= '' then
   end
 end
 
-local elements, size, bytes, at = {}, 0, tonumber(ARGV[6]), first
+-- Each LRANGE seeks from an end of the list, 0.2 ms in the middle of 1,000,000 messages: so it asks for more
+-- each time, but for no more than fit if they are as large as those before.
+local elements, size, bytes, at, step = {}, 0, tonumber(ARGV[6]), first, 16
 while at <= stop and size < bytes do
-  local upto = math.min(at + 15, stop)
+  local upto = math.min(at + step - 1, stop)
   for _, element in ipairs(redis.call('LRANGE', KEYS[2], at - 1, upto - 1)) do
     elements[#elements + 1] = element
     size = size + #element
   end
   at = upto + 1
+  step = math.max(16, math.min(2 * step, 128, math.ceil((bytes - size) * #elements / size)))
 end
 return {'ok', redis.call('HGET', KEYS[1], 'history') or '', first, stop, elements}

@@ -20,7 +20,8 @@ from luminoracore_sdk.domain.errors import ConfigurationError, StorageClosedErro
 
 if TYPE_CHECKING:
     from luminoracore_sdk.adapters.storage.postgres_call import Call
-    from luminoracore_sdk.adapters.storage.postgres_driver import Pool
+    from luminoracore_sdk.adapters.storage.postgres_compiled import Statement
+    from luminoracore_sdk.adapters.storage.postgres_driver import Pool, Row
     from luminoracore_sdk.adapters.storage.postgres_pool import PostgresPool
 
 __all__ = ["PostgreSQLBase"]
@@ -158,11 +159,17 @@ class PostgreSQLBase(RecodingBase):
         if pool is not None:
             pool.abandon()
 
-    async def _run(self, work: "Callable[[Call], Awaitable[T]]") -> T:
+    async def _run(self, work: "Callable[[Call], Awaitable[T]]", deadline: float | None = None) -> T:
         """Do a piece of work on a connection; see ``PostgresPool.run``."""
         if self._pool is None:
             raise StorageClosedError(self.backend_name)
-        return await self._pool.run(work)
+        return await self._pool.run(work, deadline=deadline)
+
+    async def _rows(self, statement: "Statement", deadline: float | None = None, **given: Any) -> "list[Row]":
+        """Run one statement; see ``PostgresPool.rows``."""
+        if self._pool is None:
+            raise StorageClosedError(self.backend_name)
+        return await self._pool.rows(statement, deadline, **given)
 
 
 def _place(address: Address | None, schema: str | None, table_prefix: str) -> Place:

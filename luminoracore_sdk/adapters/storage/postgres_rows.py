@@ -15,11 +15,11 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
     SessionRecord,
 )
-from luminoracore_sdk.domain.errors import CorruptRecordError, PayloadTooLargeError
+from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = [
     "MAX_BATCH_BYTES",
-    "append_values",
+    "Row",
     "clamped",
     "memory_record",
     "memory_values",
@@ -30,6 +30,7 @@ __all__ = [
     "session_record",
     "session_values",
     "span_values",
+    "stored",
 ]
 
 Row = Sequence[Any]
@@ -51,30 +52,6 @@ def session_values(record: SessionRecord) -> dict[str, Any]:
         "labels": list(record.tags),
         "ttl": record.ttl_us,
         **_payload_values(cast("Payload", record.payload)),
-    }
-
-
-def append_values(session_id: str, messages: Sequence[MessageRecord]) -> dict[str, Any]:
-    """Return the parameters of ``MessageStatements.append`` but the time and the condition.
-
-    Raises:
-        PayloadTooLargeError: Together they do not fit one message of PostgreSQL's protocol.
-    """
-    size = sum(len(message.payload.data) for message in messages)
-    if size > MAX_BATCH_BYTES:
-        raise PayloadTooLargeError(
-            backend=BACKEND, key="the batch", size_bytes=size, limit_bytes=MAX_BATCH_BYTES
-        )
-    stored = [_stored(message.payload) for message in messages]
-    return {
-        "session": session_id,
-        "size": len(messages),
-        "ids": [message.message_id for message in messages],
-        "roles": [message.role for message in messages],
-        "times": [message.created_at_us for message in messages],
-        "makes": [message.payload.tag for message in messages],
-        "data": [text for text, _ in stored],
-        "bytes": [blob for _, blob in stored],
     }
 
 
@@ -102,8 +79,8 @@ def recode_batches(changes: Sequence[PayloadChange]) -> Iterator[dict[str, Any]]
 
 
 def _recode_lists(changes: Sequence[PayloadChange]) -> dict[str, Any]:
-    old = [_stored(change.old) for change in changes]
-    new = [_stored(change.new) for change in changes]
+    old = [stored(change.old) for change in changes]
+    new = [stored(change.new) for change in changes]
     return {
         "places": [clamped(change.position) for change in changes],
         "ids": [change.message_id for change in changes],
@@ -220,11 +197,11 @@ def _payload(row: Row, place: int, key: str) -> Payload:
 
 
 def _payload_values(payload: Payload) -> dict[str, Any]:
-    text, data = _stored(payload)
+    text, data = stored(payload)
     return {"make": payload.tag, "data": text, "bytes": data}
 
 
-def _stored(payload: Payload) -> tuple[str | None, bytes | None]:
+def stored(payload: Payload) -> tuple[str | None, bytes | None]:
     """Return what goes into the text column and what into the bytes column; one of them is None."""
     if not payload.is_text or b"\0" in payload.data:
         return None, payload.data

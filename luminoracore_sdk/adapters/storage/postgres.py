@@ -68,7 +68,7 @@ class PostgreSQLStorage(PostgreSQLAppends):
     """
 
     async def _ping(self) -> None:
-        await self._rows(self._sql.ping)
+        await self._rows(self._sql.ping, {})
 
     async def _schema_version(self) -> int:
         return await self._run(lambda call: self._layout.stored_version(call, self._sql)) or 0
@@ -116,7 +116,7 @@ class PostgreSQLStorage(PostgreSQLAppends):
             await call.rows(self._sql.messages.drop, sids=[sid])
 
     async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
-        rows = await self._rows(self._sql.header, session=session_id, now=now_us)
+        rows = await self._rows(self._sql.header, {"session": session_id, "now": now_us})
         return session_record(rows[0]) if rows else None
 
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
@@ -134,7 +134,7 @@ class PostgreSQLStorage(PostgreSQLAppends):
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         listing = self._sql.listing(query)
-        rows = await self._rows(listing, now=now_us, count=query.limit + 1, **query_values(query))
+        rows = await self._rows(listing, {"now": now_us, "count": query.limit + 1, **query_values(query)})
         found = [session_record(row, with_payload=False) for row in rows[: query.limit]]
         more = len(rows) > query.limit
         cursor = (found[-1].created_at_us, found[-1].session_id) if more else None
@@ -152,7 +152,7 @@ class PostgreSQLStorage(PostgreSQLAppends):
             if span.newest and span.limit is not None
             else self._sql.messages.read_oldest
         )
-        rows = await self._rows(read, session=session_id, now=now_us, **span_values(span))
+        rows = await self._rows(read, {"session": session_id, "now": now_us, **span_values(span)})
         if not rows:
             raise self._not_found(session_id)
         return message_records(session_id, rows, span)

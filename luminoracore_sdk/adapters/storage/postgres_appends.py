@@ -75,7 +75,7 @@ class PostgreSQLAppends(PostgreSQLMemory):
         statement = statements.one if size == 1 else statements.batch
         given = one_values(append) if size == 1 else batch_values(append)
         try:
-            rows = await self._rows(statement, append.deadline, **given)
+            rows = await self._rows(statement, given, append.deadline)
         except TakenError:
             rows = []
 
@@ -122,7 +122,7 @@ class PostgreSQLAppends(PostgreSQLMemory):
     async def _together(self, appends: Sequence[Append]) -> Sequence[AppendReceipt | None]:
         deadline = max(append.deadline for append in appends)  # who came late has his time
         try:
-            rows = await self._rows(self._sql.messages.append.groups, deadline, **group_values(appends))
+            rows = await self._rows(self._sql.messages.append.groups, group_values(appends), deadline)
         except TakenError:  # somebody's message is stored already: alone, each finds out whether it is his
             return [None] * len(appends)
         return group_receipts(appends, rows)

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from luminoracore_sdk.adapters.optional import import_extra
@@ -165,11 +165,13 @@ class PostgreSQLBase(RecodingBase):
             raise StorageClosedError(self.backend_name)
         return await self._pool.run(work, deadline=deadline)
 
-    async def _rows(self, statement: "Statement", deadline: float | None = None, **given: Any) -> "list[Row]":
+    async def _rows(
+        self, statement: "Statement", given: Mapping[str, Any], deadline: float | None = None
+    ) -> "list[Row]":
         """Run one statement; see ``PostgresPool.rows``."""
         if self._pool is None:
             raise StorageClosedError(self.backend_name)
-        return await self._pool.rows(statement, deadline, **given)
+        return await self._pool.rows(statement, given, deadline)
 
 
 def _place(address: Address | None, schema: str | None, table_prefix: str) -> Place:

@@ -3,6 +3,7 @@
 Names of parameters never equal names of columns, as SQLAlchemy reserves those in INSERT and UPDATE.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -74,7 +75,7 @@ class Statement:
             writes=any(isinstance(part, UpdateBase) for part in parts),
         )
 
-    def arguments(self, given: dict[str, Any]) -> list[Any]:
+    def arguments(self, given: Mapping[str, Any]) -> list[Any]:
         """Return the values of the parameters in the order of their numbers."""
         return [given[name] for name in self.names]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -117,7 +117,9 @@ class PostgresPool:
             reason = "the server gave a number that is taken; set the sequence of the table beyond it"
             raise CorruptRecordError(backend=BACKEND, key=f"key {exc.constraint!a}", reason=reason) from exc
 
-    async def rows(self, statement: Statement, deadline: float | None = None, **given: Any) -> list[Row]:
+    async def rows(
+        self, statement: Statement, given: Mapping[str, Any], deadline: float | None = None
+    ) -> list[Row]:
         """Run one statement: as ``run`` does, but asyncpg's timer, which it sets anyway, is the only one.
 
         Raises:
@@ -131,12 +133,12 @@ class PostgresPool:
             call = Call(connection, seconds=seconds)
             self._begin()
             try:
-                return await self._held(call, call.rows(statement, **given))
+                return await self._held(call, call.fetch(statement, given))
             except ContendedError:
                 pass
             finally:
                 self._end()
-        return await self._repeated(lambda call: call.rows(statement, **given), None, deadline)
+        return await self._repeated(lambda call: call.fetch(statement, given), None, deadline)
 
     async def _repeated(
         self, work: Callable[[Call], Awaitable[T]], seconds: float | None, deadline: float | None

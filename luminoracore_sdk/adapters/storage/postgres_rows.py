@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 from luminoracore_sdk.adapters.storage.postgres_errors import BACKEND
@@ -179,12 +180,16 @@ def memory_record(scope: MemoryScope, row: Row) -> MemoryRecord:
 
 
 def _message_record(session_id: str, row: Row) -> MessageRecord:
+    # _payload is written out here, as 1,000 calls of it take a fifth of reading 1,000 messages
+    _, position, message_id, role, created_at_us, tag, text, data = row
+    if tag is None or (text is None) == (data is None):
+        raise _without_payload(f"message {position} of session {session_id!a}")
     return MessageRecord(
-        position=row[1],
-        message_id=row[2],
-        role=row[3],
-        created_at_us=row[4],
-        payload=_payload(row, 5, f"message {row[1]} of session {session_id!a}"),
+        position=position,
+        message_id=message_id,
+        role=role,
+        created_at_us=created_at_us,
+        payload=Payload(tag, text.encode() if data is None else data),
     )
 
 
@@ -192,7 +197,7 @@ def _payload(row: Row, place: int, key: str) -> Payload:
     """Return the payload whose tag, text and bytes begin at a place of a row."""
     tag, text, data = row[place], row[place + 1], row[place + 2]
     if tag is None or (text is None) == (data is None):
-        raise _damaged(key, "it has no payload, or two")
+        raise _without_payload(key)
     return Payload(tag, text.encode() if data is None else data)
 
 
@@ -203,12 +208,21 @@ def _payload_values(payload: Payload) -> dict[str, Any]:
 
 def stored(payload: Payload) -> tuple[str | None, bytes | None]:
     """Return what goes into the text column and what into the bytes column; one of them is None."""
-    if not payload.is_text or b"\0" in payload.data:
+    if not _is_text(payload.tag) or b"\0" in payload.data:
         return None, payload.data
     try:
         return payload.data.decode(), None
     except UnicodeDecodeError:  # the tag promises too much; the bytes are kept all the same
         return None, payload.data
+
+
+@lru_cache(maxsize=256)
+def _is_text(tag: str) -> bool:
+    return Payload(tag, b"").is_text
+
+
+def _without_payload(key: str) -> CorruptRecordError:
+    return _damaged(key, "it has no payload, or two")
 
 
 def _damaged(key: str, reason: str) -> CorruptRecordError:

@@ -161,7 +161,7 @@ async def test_append_reading_the_newest_and_recoding_cost_the_same_whatever_the
     given |= {"id": "x", "role": "user", "time": 1, "make": "json"}
     statements = (sql.append.one, sql.append.batch, sql.append.groups, sql.read_newest, sql.recode)
     for statement in statements:
-        lists = {"places": [20]} if statement is sql.recode else {"places": [1]}
+        lists: dict[str, Any] = {"places": [20]} if statement is sql.recode else {"places": [1]}
         if statement is sql.append.one:
             lists = {"data": "1", "bytes": None}
         if statement is sql.append.groups:

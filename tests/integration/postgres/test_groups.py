@@ -237,3 +237,12 @@ async def turns(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not holds():  # noqa: ASYNC110 - asyncpg does not call back
             await asyncio.sleep(0)
+
+
+async def test_no_connection_is_kept_from_who_waits_for_one(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres_kept._KEPT_SECONDS", 1000)
+    async with schema.storage(pool_size=1) as storage, asyncio.timeout(10):
+        await storage.put_session(session_record())
+        await asyncio.gather(*(storage.find_session("s") for _ in range(5)))

@@ -40,7 +40,8 @@ class PostgreSQLStorage(PostgreSQLAppends):
 
     An acknowledged write is as durable as the server's ``synchronous_commit`` makes it. An append is one
     statement, one round trip, and costs the same whatever the history holds; appends to one session wait
-    for each other, those to different ones do not.
+    for each other. Those that come while two requests are under way are written together in one statement:
+    each is answered for itself, and none waits for a session that somebody else holds.
 
     Works through PgBouncer in transaction mode with ``prepared_statements=false`` in the URL, at the price
     of a second round trip a statement.

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["PostgreSQLAppends"]
 
 _MOST_REQUESTS = 2
-"""More are no quicker: with 64 writers, 1, 2, 3 and 4 came to 3.8-4.6, 3.2-5.5, 4.1 and 3.3-4.3 times the rate
-of the bare driver (PostgreSQL 18, two shared cores). With one, a second writer would always have to wait."""
+"""More are no quicker: 64 writers with 1, 2, 3 and 4 came to 3.8-4.6, 3.2-5.5, 4.1 and 3.3-4.3 times the rate
+of the bare driver (PostgreSQL 18, two shared cores). With 1, a second writer always has to wait."""
 
 
 class PostgreSQLAppends(PostgreSQLMemory):

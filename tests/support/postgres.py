@@ -68,4 +68,4 @@ def unused(storage: PostgreSQLStorage) -> bool:
     """Tell whether no connection is checked out."""
     assert storage._pool is not None
     pool: Any = storage._pool._pool
-    return bool(pool.get_idle_size() == pool.get_size())
+    return bool(pool.get_idle_size() + len(storage._pool._kept) == pool.get_size())

@@ -3,10 +3,15 @@
 import attrs
 import pytest
 
-from luminoracore_sdk.adapters.storage import postgres_rows
+from luminoracore_sdk.adapters.storage import postgres_append_rows, postgres_rows
+from luminoracore_sdk.adapters.storage.group_commit import Append
+from luminoracore_sdk.adapters.storage.postgres_append_rows import (
+    batch_values,
+    group_receipts,
+    group_values,
+)
 from luminoracore_sdk.adapters.storage.postgres_errors import error_of
 from luminoracore_sdk.adapters.storage.postgres_rows import (
-    append_values,
     message_records,
     recode_batches,
     span_values,
@@ -68,12 +73,12 @@ def test_bounds_beyond_64_bits_mean_the_same() -> None:
 
 
 def test_a_batch_beyond_one_message_of_the_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_rows, "MAX_BATCH_BYTES", 5)
+    monkeypatch.setattr(postgres_append_rows, "MAX_BATCH_BYTES", 5)
     payload = Payload("json", b"123")
     batch: list[MessageRecord] = [attrs.evolve(message_record(name), payload=payload) for name in "ab"]
-    assert append_values("s", batch[:1])["data"] == ["123"]
+    assert batch_values(Append("s", batch[:1], None, 0))["data"] == ("123",)
     with pytest.raises(PayloadTooLargeError):
-        append_values("s", batch)
+        batch_values(Append("s", batch, None, 0))
 
 
 def test_changes_that_fit_one_message_of_the_protocol_go_out_as_one_and_others_in_several(
@@ -135,3 +140,30 @@ def test_a_lost_connection_leaves_a_write_in_doubt(sqlstate: str) -> None:
         error = error_of(sqlstate, "lost", in_doubt=in_doubt)
         assert isinstance(error, StorageUnavailableError)
         assert error.in_doubt is in_doubt
+
+
+def test_a_group_is_an_item_for_each_session_and_a_receipt_for_each_append() -> None:
+    def append(session_id: str, *ids: str, expected_last: int | None = None, now_us: int = 1) -> Append:
+        return Append(session_id, [message_record(name) for name in ids], expected_last, now_us)
+
+    appends = [
+        append("a", "a1", "a2"),
+        append("b", "b1", expected_last=2**80, now_us=9),
+        append("c", "c1"),
+        append("a", "a3", now_us=3),
+    ]
+    given = group_values(appends)
+    assert given["now"] == 9
+    assert given["sessions"] == ["a", "b", "c"]
+    assert given["expected"] == [None, 2**63 - 1, None]
+    assert given["sizes"] == [3, 1, 1]
+    assert given["ids"] == ("a1", "a2", "b1", "c1", "a3")
+    assert given["owners"] == [1, 1, 2, 3, 1]
+    assert given["places"] == [1, 2, 1, 1, 3]
+    receipts = group_receipts(appends, [(3, 1), (1, 10)])
+    assert [receipt and (receipt.first_position, receipt.last_position) for receipt in receipts] == [
+        (8, 9),
+        None,
+        (1, 1),
+        (10, 10),
+    ]

@@ -172,7 +172,7 @@ class BaseStorage(StorageLife):
                 raise ValidationError(f"role {message.role!a} is not one of: {', '.join(sorted(ROLES))}")
             self._check_size(message.payload, "the message")
             check_times(message.created_at_us)
-        if len({message.message_id for message in messages}) < len(messages):
+        if len(messages) > 1 and len({message.message_id for message in messages}) < len(messages):
             raise ValidationError("a message id occurs twice in one append")
         return await self._append_messages(session_id, messages, expected_last, await self._ready())
 

@@ -97,7 +97,7 @@ class StorageLife(DocumentCalls):
         """Open at first use, refuse use after close; returns the present in microseconds."""
         if self._is_closed:
             raise StorageClosedError(self.backend_name)
-        if not self._is_open or self.loop_bound:
+        if not self._is_open or (self.loop_bound and self._loop is not asyncio.get_running_loop()):
             await self.open()
         return to_microseconds(self._clock.now())
 

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import replay_receipt
-from luminoracore_sdk.adapters.storage.postgres_errors import BACKEND, ContendedError, TakenError
-from luminoracore_sdk.adapters.storage.postgres_memory import PURGED_AT_ONCE, PostgreSQLMemory
+from luminoracore_sdk.adapters.storage.postgres_appends import PostgreSQLAppends
+from luminoracore_sdk.adapters.storage.postgres_errors import ContendedError
+from luminoracore_sdk.adapters.storage.postgres_memory import PURGED_AT_ONCE
 from luminoracore_sdk.adapters.storage.postgres_rows import (
-    append_values,
     clamped,
     message_records,
     query_values,
@@ -21,7 +20,6 @@ from luminoracore_sdk.adapters.storage.postgres_rows import (
 )
 from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import (
-    AppendReceipt,
     MessageRange,
     MessageRecord,
     Page,
@@ -30,22 +28,20 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
     SessionRecord,
 )
-from luminoracore_sdk.domain.errors import CorruptRecordError
 
 if TYPE_CHECKING:
     from luminoracore_sdk.adapters.storage.postgres_call import Call
-    from luminoracore_sdk.adapters.storage.postgres_compiled import Statement
-    from luminoracore_sdk.adapters.storage.postgres_driver import Row
 
 __all__ = ["PostgreSQLStorage"]
 
 
-class PostgreSQLStorage(PostgreSQLMemory):
+class PostgreSQLStorage(PostgreSQLAppends):
     """Keeps everything in a PostgreSQL database, for any number of processes.
 
     An acknowledged write is as durable as the server's ``synchronous_commit`` makes it. An append is one
     statement, one round trip, and costs the same whatever the history holds; appends to one session wait
-    for each other, those to different ones do not.
+    for each other. Those that come while two requests are under way are written together in one statement:
+    each is answered for itself, and none waits for a session that somebody else holds.
 
     Works through PgBouncer in transaction mode with ``prepared_statements=false`` in the URL, at the price
     of a second round trip a statement.
@@ -73,7 +69,7 @@ class PostgreSQLStorage(PostgreSQLMemory):
     """
 
     async def _ping(self) -> None:
-        await self._run(lambda call: call.rows(self._sql.ping))
+        await self._rows(self._sql.ping, {})
 
     async def _schema_version(self) -> int:
         return await self._run(lambda call: self._layout.stored_version(call, self._sql)) or 0
@@ -121,8 +117,8 @@ class PostgreSQLStorage(PostgreSQLMemory):
             await call.rows(self._sql.messages.drop, sids=[sid])
 
     async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
-        row = await self._run(lambda call: call.row(self._sql.header, session=session_id, now=now_us))
-        return session_record(row) if row else None
+        rows = await self._rows(self._sql.header, {"session": session_id, "now": now_us})
+        return session_record(rows[0]) if rows else None
 
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
         async def work(call: "Call") -> bool:
@@ -139,8 +135,7 @@ class PostgreSQLStorage(PostgreSQLMemory):
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         listing = self._sql.listing(query)
-        given = query_values(query)
-        rows = await self._run(lambda call: call.rows(listing, now=now_us, count=query.limit + 1, **given))
+        rows = await self._rows(listing, {"now": now_us, "count": query.limit + 1, **query_values(query)})
         found = [session_record(row, with_payload=False) for row in rows[: query.limit]]
         more = len(rows) > query.limit
         cursor = (found[-1].created_at_us, found[-1].session_id) if more else None
@@ -152,76 +147,13 @@ class PostgreSQLStorage(PostgreSQLMemory):
 
     # -- messages --------------------------------------------------------------------------------
 
-    async def _append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt:
-        append = self._sql.messages.append if expected_last is None else self._sql.messages.append_at
-        given = append_values(session_id, messages)
-        given.update(now=now_us, expected=None if expected_last is None else clamped(expected_last))
-
-        async def work(call: "Call") -> AppendReceipt:
-            try:
-                row = await call.row(append, **given)
-            except TakenError:
-                row = None
-            if row is None:
-                async with call.transaction():  # under the lock, the reason cannot go away
-                    if receipt := await self._refused(call, session_id, messages, expected_last, now_us):
-                        return receipt
-                    row = await self._append_again(call, append, session_id, given)
-            return AppendReceipt(first_position=row[0] - len(messages) + 1, last_position=row[0])
-
-        return await self._run(work)
-
-    async def _refused(
-        self,
-        call: "Call",
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt | None:
-        """Find out why an append wrote nothing; None: the reason is gone.
-
-        Returns:
-            The first receipt, if it was a repetition.
-        """
-        standing = await call.row(self._sql.lock, session=session_id, now=now_us)
-        sid, _, last, is_live = standing or (None, 0, 0, False)
-        if not is_live:
-            raise self._not_found(session_id)
-        ids = [message.message_id for message in messages]
-        stored = {row[0]: row[1] for row in await call.rows(self._sql.messages.known, sid_=sid, ids=ids)}
-        if receipt := replay_receipt(self.backend_name, messages, stored):
-            return receipt
-        if expected_last not in (None, last):
-            raise self._position_conflict(session_id, expected_last or 0, last)
-        return None
-
-    async def _append_again(
-        self, call: "Call", append: "Statement", session_id: str, given: dict[str, Any]
-    ) -> "Row":
-        try:
-            row = await call.row(append, **given)
-        except TakenError as exc:  # no id of the batch is stored, so it is a position
-            reason = "there are messages above its last position"
-            raise CorruptRecordError(backend=BACKEND, key=f"session {session_id!a}", reason=reason) from exc
-        if row is None:
-            raise ContendedError
-        return row
-
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         read = (
             self._sql.messages.read_newest
             if span.newest and span.limit is not None
             else self._sql.messages.read_oldest
         )
-        given = span_values(span)
-        rows = await self._run(lambda call: call.rows(read, session=session_id, now=now_us, **given))
+        rows = await self._rows(read, {"session": session_id, "now": now_us, **span_values(span)})
         if not rows:
             raise self._not_found(session_id)
         return message_records(session_id, rows, span)

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from luminoracore_sdk.adapters.optional import import_extra
@@ -20,7 +20,8 @@ from luminoracore_sdk.domain.errors import ConfigurationError, StorageClosedErro
 
 if TYPE_CHECKING:
     from luminoracore_sdk.adapters.storage.postgres_call import Call
-    from luminoracore_sdk.adapters.storage.postgres_driver import Pool
+    from luminoracore_sdk.adapters.storage.postgres_compiled import Statement
+    from luminoracore_sdk.adapters.storage.postgres_driver import Pool, Row
     from luminoracore_sdk.adapters.storage.postgres_pool import PostgresPool
 
 __all__ = ["PostgreSQLBase"]
@@ -158,11 +159,19 @@ class PostgreSQLBase(RecodingBase):
         if pool is not None:
             pool.abandon()
 
-    async def _run(self, work: "Callable[[Call], Awaitable[T]]") -> T:
+    async def _run(self, work: "Callable[[Call], Awaitable[T]]", deadline: float | None = None) -> T:
         """Do a piece of work on a connection; see ``PostgresPool.run``."""
         if self._pool is None:
             raise StorageClosedError(self.backend_name)
-        return await self._pool.run(work)
+        return await self._pool.run(work, deadline=deadline)
+
+    async def _rows(
+        self, statement: "Statement", given: Mapping[str, Any], deadline: float | None = None
+    ) -> "list[Row]":
+        """Run one statement; see ``PostgresPool.rows``."""
+        if self._pool is None:
+            raise StorageClosedError(self.backend_name)
+        return await self._pool.rows(statement, given, deadline)
 
 
 def _place(address: Address | None, schema: str | None, table_prefix: str) -> Place:

@@ -1,6 +1,6 @@
 """What one call does with its connection."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -45,6 +45,10 @@ class Call:
         Raises:
             TakenError: A unique key is there already.
         """
+        return await self.fetch(statement, given)
+
+    async def fetch(self, statement: Statement, given: Mapping[str, Any]) -> list[Row]:
+        """Do the same with the parameters in a dictionary."""
         self.in_doubt = statement.writes and not self._in_transaction
         try:
             arguments = statement.arguments(given)

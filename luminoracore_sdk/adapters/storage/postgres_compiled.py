@@ -3,6 +3,7 @@
 Names of parameters never equal names of columns, as SQLAlchemy reserves those in INSERT and UPDATE.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -17,10 +18,14 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    column,
+    func,
     literal_column,
 )
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.selectable import TableValuedAlias
+from sqlalchemy.types import TypeEngine
 
 __all__ = [
     "DIALECT",
@@ -36,6 +41,7 @@ __all__ = [
     "real",
     "text",
     "texts",
+    "unnested",
 ]
 
 DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
@@ -69,7 +75,7 @@ class Statement:
             writes=any(isinstance(part, UpdateBase) for part in parts),
         )
 
-    def arguments(self, given: dict[str, Any]) -> list[Any]:
+    def arguments(self, given: Mapping[str, Any]) -> list[Any]:
         """Return the values of the parameters in the order of their numbers."""
         return [given[name] for name in self.names]
 
@@ -121,3 +127,10 @@ def blob(name: str) -> ColumnElement[bytes]:
 def blobs(name: str) -> ColumnElement[Any]:
     """Return a parameter that is a list of bytes."""
     return bindparam(name, type_=ARRAY(LargeBinary()))
+
+
+def unnested(name: str, *lists: tuple[str, type[TypeEngine[Any]], ColumnElement[Any]]) -> TableValuedAlias:
+    """Return lists as a table: name, kind and parameter of each column; then ``number``, from 1 on."""
+    columns = (column(part, kind) for part, kind, _ in lists)
+    table = func.unnest(*(given for *_, given in lists)).table_valued(*columns, with_ordinality="number")
+    return table.render_derived(name)

@@ -1,7 +1,5 @@
 """The statements of the PostgreSQL backend on messages, as SQLAlchemy constructs, each compiled once."""
 
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -10,17 +8,14 @@ from sqlalchemy import (
     Text,
     and_,
     any_,
-    column,
     delete,
     func,
-    insert,
     select,
     true,
     update,
 )
-from sqlalchemy.sql.selectable import TableValuedAlias
-from sqlalchemy.types import TypeEngine
 
+from luminoracore_sdk.adapters.storage.postgres_append_statements import AppendStatements
 from luminoracore_sdk.adapters.storage.postgres_compiled import (
     ONE,
     Statement,
@@ -28,6 +23,7 @@ from luminoracore_sdk.adapters.storage.postgres_compiled import (
     number,
     numbers,
     texts,
+    unnested,
 )
 
 __all__ = ["MessageStatements"]
@@ -50,8 +46,7 @@ class MessageStatements:
         self._sessions = sessions
         self._this = this
         self._is_live = is_live
-        self.append = self._append(conditional=False)
-        self.append_at = self._append(conditional=True)
+        self.append = AppendStatements(messages, sessions, this=this, is_live=is_live)
         self.known = Statement.of(
             select(messages.c.message_id, messages.c.position).where(
                 messages.c.sid == number("sid_"), messages.c.message_id == any_(texts("ids"))
@@ -73,38 +68,6 @@ class MessageStatements:
         self.drop_above = Statement.of(select(func.count()).select_from(gone))
         self.drop = Statement.of(delete(messages).where(messages.c.sid == any_(numbers("sids"))))
 
-    def _append(self, *, conditional: bool) -> Statement:
-        """Return an append: one statement for a batch of any size, which returns the new last position.
-
-        Taking the positions locks the row of the session until the end of the statement, so that appends
-        to one session follow each other. Its parameters are ``session``, ``now``, ``size``, with a
-        condition ``expected``, and the lists ``ids``, ``roles``, ``times``, ``makes``, ``data``, ``bytes``.
-        """
-        messages, sessions = self._messages, self._sessions
-        taken = {
-            "last_position": sessions.c.last_position + number("size"),
-            "updated_at_us": func.greatest(number("now"), sessions.c.updated_at_us),
-        }
-        take = update(sessions).where(self._this, self._is_live).values(taken)
-        if conditional:
-            take = take.where(sessions.c.last_position == number("expected"))
-        head = take.returning(sessions.c.sid, sessions.c.last_position).cte("head")
-        batch = _unnested(
-            ("message_id", Text, texts("ids")),
-            ("role", Text, texts("roles")),
-            ("created_at_us", BigInteger, numbers("times")),
-            ("tag", Text, texts("makes")),
-            ("payload", Text, texts("data")),
-            ("blob", LargeBinary, blobs("bytes")),
-        )
-        names = [part.name for part in batch.c if part is not batch.c.number]
-        first = head.c.last_position - number("size")
-        rows = select(head.c.sid, first + batch.c.number, *(batch.c[name] for name in names))
-        put = insert(messages).from_select(
-            ["sid", "position", *names], rows.select_from(head.join(batch, true()))
-        )
-        return Statement.of(select(head.c.last_position).add_cte(put.cte("put")))
-
     def _recode(self) -> Statement:
         """Return what replaces payloads: one statement for a batch of any size, which returns how many.
 
@@ -115,7 +78,8 @@ class MessageStatements:
         messages, sessions = self._messages, self._sessions
         locked = select(sessions.c.sid).where(self._this, self._is_live).with_for_update(key_share=True)
         head = locked.cte("head")
-        batch = _unnested(
+        batch = unnested(
+            "batch",
             ("position", BigInteger, numbers("places")),
             ("message_id", Text, texts("ids")),
             ("old_tag", Text, texts("old_makes")),
@@ -165,12 +129,3 @@ class MessageStatements:
         )
         read = select(sessions.c.last_position, *found.c).select_from(sessions.outerjoin(found, true()))
         return Statement.of(read.where(self._this, self._is_live).order_by(found.c.position))
-
-
-def _unnested(*lists: tuple[str, type[TypeEngine[Any]], ColumnElement[Any]]) -> TableValuedAlias:
-    """Return lists as the table ``batch``: name, kind and parameter of each column; then ``number``."""
-    columns = (column(name, kind) for name, kind, _ in lists)
-    table = func.unnest(*(given for *_, given in lists)).table_valued(
-        *columns, with_ordinality="number", name="batch"
-    )
-    return table.render_derived()

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import attrs
 
 from luminoracore_sdk.adapters.storage.postgres_call import Call
+from luminoracore_sdk.adapters.storage.postgres_compiled import Statement
 from luminoracore_sdk.adapters.storage.postgres_driver import (
     DRIVER_ERRORS,
     Connection,
@@ -15,6 +16,7 @@ from luminoracore_sdk.adapters.storage.postgres_driver import (
     InterfaceError,
     Pool,
     PostgresError,
+    Row,
     make_pool,
 )
 from luminoracore_sdk.adapters.storage.postgres_errors import (
@@ -24,6 +26,7 @@ from luminoracore_sdk.adapters.storage.postgres_errors import (
     error_of,
     is_contended,
 )
+from luminoracore_sdk.adapters.storage.postgres_kept import KeptConnections
 from luminoracore_sdk.adapters.storage.postgres_url import Address
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
@@ -76,6 +79,7 @@ class PostgresPool:
         self._under_way = 0
         self._at_rest = asyncio.Event()
         self._at_rest.set()
+        self._kept = KeptConnections(self._release if owned else None)
 
     @classmethod
     async def make(cls, address: Address, limits: Limits) -> "PostgresPool":
@@ -88,7 +92,13 @@ class PostgresPool:
         )
         return cls(pool, limits, shown=address.shown, owned=True)
 
-    async def run(self, work: Callable[[Call], Awaitable[T]], *, seconds: float | None = None) -> T:
+    async def run(
+        self,
+        work: Callable[[Call], Awaitable[T]],
+        *,
+        seconds: float | None = None,
+        deadline: float | None = None,
+    ) -> T:
         """Do a piece of work on a connection.
 
         It is done again when another transaction was in its way, so it must not have an effect outside of
@@ -97,12 +107,48 @@ class PostgresPool:
         Args:
             work: Gets the connection; what it does without a transaction is one statement.
             seconds: For the whole of it; None: as for every call.
+            deadline: When the time of the call ends that it is part of; None: it is a call of its own.
         Raises:
             LuminoraCoreSDKError: What the port documents, whatever the driver raised.
         """
-        deadline = asyncio.get_running_loop().time() + (seconds or self._limits.call_seconds)
-        self._under_way += 1
-        self._at_rest.clear()
+        try:
+            return await self._repeated(work, seconds, deadline)
+        except TakenError as exc:  # no statement lets it come about but by a number that the server gave
+            reason = "the server gave a number that is taken; set the sequence of the table beyond it"
+            raise CorruptRecordError(backend=BACKEND, key=f"key {exc.constraint!a}", reason=reason) from exc
+
+    async def rows(
+        self, statement: Statement, given: Mapping[str, Any], deadline: float | None = None
+    ) -> list[Row]:
+        """Run one statement: as ``run`` does, but asyncpg's timer, which it sets anyway, is the only one.
+
+        Raises:
+            TakenError: A unique key is there already.
+            LuminoraCoreSDKError: What the port documents, whatever the driver raised.
+        """
+        seconds = self._limits.call_seconds
+        if deadline is not None:
+            seconds = deadline - asyncio.get_running_loop().time()
+        if seconds > 0 and (connection := self._kept.take()) is not None:
+            call = Call(connection, seconds=seconds)
+            self._begin()
+            try:
+                return await self._held(call, call.fetch(statement, given))
+            except ContendedError:
+                pass
+            finally:
+                self._end()
+        return await self._repeated(lambda call: call.fetch(statement, given), None, deadline)
+
+    async def _repeated(
+        self, work: Callable[[Call], Awaitable[T]], seconds: float | None, deadline: float | None
+    ) -> T:
+        now = asyncio.get_running_loop().time()
+        if deadline is None:
+            deadline = now + (seconds or self._limits.call_seconds)
+        if deadline <= now:
+            raise StorageBusyError(BACKEND, f"others took {self._limits.call_seconds:g} seconds before it")
+        self._begin()
         try:
             for _ in range(_ATTEMPTS - 1):
                 with contextlib.suppress(ContendedError):
@@ -112,23 +158,26 @@ class PostgresPool:
             reason = f"other transactions were in the way {_ATTEMPTS} times"
             raise StorageBusyError(BACKEND, reason) from exc.__cause__
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._at_rest.set()
+            self._end()
 
     async def close(self) -> None:
         """Wait for the calls under way; close the pool if it is ours. Cancelled, it drops the connections."""
         try:
             await self._at_rest.wait()
         except asyncio.CancelledError:
-            if self._owned:
-                self._pool.terminate()
+            self.terminate()
             raise
         if not self._owned:
             return
         with contextlib.suppress(*DRIVER_ERRORS):
             async with asyncio.timeout(_GRACE_SECONDS):  # if it ends early, asyncpg drops the connections
+                self._kept.clear()
                 await self._pool.close()
+
+    def terminate(self) -> None:
+        """Drop the connections of a pool that is ours."""
+        if self._owned:
+            self._pool.terminate()
 
     def abandon(self) -> None:
         """Drop the connections of an event loop that is closed."""
@@ -141,24 +190,43 @@ class PostgresPool:
                 connection.terminate()
             _finish(transport)
 
+    def _begin(self) -> None:
+        self._under_way += 1
+        self._at_rest.clear()
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._at_rest.set()
+
     async def _once(self, work: Callable[[Call], Awaitable[T]], deadline: float, seconds: float | None) -> T:
-        connection = await self._acquire(deadline)
-        call = Call(connection, seconds=seconds)
-        try:
+        call = Call(self._kept.take() or await self._acquire(deadline), seconds=seconds)
+
+        async def limited() -> T:
             async with asyncio.timeout_at(deadline):
                 return await work(call)
+
+        return await self._held(call, limited())
+
+    async def _held(self, call: Call, result: Awaitable[T]) -> T:
+        """Wait for what a call does on its connection; then let go of that."""
+        is_clean = False
+        try:
+            found = await result
+            is_clean = True
         except DRIVER_ERRORS as exc:
             if isinstance(exc, LuminoraCoreSDKError):  # ours may mean a built-in one as well
                 raise
             raise self._during(exc, in_doubt=call.in_doubt) from exc
-        except TakenError as exc:  # no statement lets it come about but by a number that the server gave
-            reason = "the server gave a number that is taken; set the sequence of the table beyond it"
-            raise CorruptRecordError(backend=BACKEND, key=f"key {exc.constraint!a}", reason=reason) from exc
+        else:
+            return found
         finally:
-            await self._release(connection)
+            if not (is_clean and self._kept.keep(call.connection)):
+                await self._release(call.connection)
 
     async def _acquire(self, deadline: float) -> Connection:
         limit = asyncio.timeout_at(deadline)
+        self._kept.wanted += 1
         try:
             async with limit:
                 connection: Connection = await self._pool.acquire()
@@ -177,6 +245,8 @@ class PostgresPool:
             raise ConfigurationError("asyncpg cannot read the PostgreSQL URL") from None
         except DRIVER_ERRORS as exc:
             raise StorageUnavailableError(BACKEND, f"cannot connect to {self._shown}: {_text(exc)}") from exc
+        finally:
+            self._kept.wanted -= 1
 
     async def _release(self, connection: Connection) -> None:
         # asyncpg waits here for the server to confirm a cancelled statement; when that does not happen it

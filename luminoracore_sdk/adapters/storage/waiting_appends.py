@@ -1,6 +1,7 @@
 """Appends that wait to be written, and in which order they are."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
@@ -23,12 +24,14 @@ class Append:
         messages: What.
         expected_last: Only if the newest position is this one; None: in any case.
         now_us: When it was asked for.
+        deadline: Until when it may take, by the event loop's clock, for backends that limit their calls.
     """
 
     session_id: str
     messages: Sequence[MessageRecord]
     expected_last: int | None
     now_us: int
+    deadline: float = math.inf
 
     @property
     def size_bytes(self) -> int:

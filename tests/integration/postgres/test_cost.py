@@ -1,5 +1,6 @@
 """What calls cost: statements, rows touched, plans, updates within a page."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ TURNS = 500
 async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
     async with schema.storage(pool_size=1) as opened:
         await opened.put_session(session_record("warm"))
-        await opened.append_messages("warm", message_records(1))
+        await opened.append_messages("warm", message_records(2))
         await opened.delete_session("warm")  # asyncpg asks once a connection what an array is
         await opened.put_session(session_record())
         yield opened
@@ -40,6 +41,18 @@ async def watched(storage: PostgreSQLStorage, call: Callable[[], Any]) -> list[s
     # asyncpg calls loggers in the next turn of the loop; one more round trip is long enough
     await storage.ping()
     return seen
+
+
+async def test_64_appends_that_wait_are_one_statement(storage: PostgreSQLStorage) -> None:
+    names = [f"w{number}" for number in range(66)]
+    for name in names:
+        await storage.put_session(session_record(name))
+
+    async def write() -> None:
+        await asyncio.gather(*(storage.append_messages(name, message_records(1)) for name in names))
+
+    seen = await watched(storage, write)
+    assert ["unnest" in query for query in seen] == [False, False, True], "two alone, then all who waited"
 
 
 @pytest.mark.parametrize(("size", "expected_last"), [(1, None), (2, 0), (1000, None)])
@@ -143,9 +156,20 @@ async def test_append_reading_the_newest_and_recoding_cost_the_same_whatever_the
         "data": ["1"],
         "bytes": [None],
     }
-    given |= {"places": [20], "old_makes": ["json"], "old_data": ["{}"], "old_bytes": [None]}
-    for statement in (sql.append, sql.read_newest, sql.recode):
-        touched = [await buffers(schema, statement, session=name, **given) for name in (long, short)]
+    given |= {"old_makes": ["json"], "old_data": ["{}"], "old_bytes": [None]}
+    given |= {"expected": None, "sizes": [1], "owners": [1]}
+    given |= {"id": "x", "role": "user", "time": 1, "make": "json"}
+    statements = (sql.append.one, sql.append.batch, sql.append.groups, sql.read_newest, sql.recode)
+    for statement in statements:
+        lists: dict[str, Any] = {"places": [20]} if statement is sql.recode else {"places": [1]}
+        if statement is sql.append.one:
+            lists = {"data": "1", "bytes": None}
+        if statement is sql.append.groups:
+            lists["expected"] = [None]
+        touched = [
+            await buffers(schema, statement, session=name, **given | {"sessions": [name]} | lists)
+            for name in (long, short)
+        ]
         assert touched[0] <= touched[1] + 12  # a B-tree is a page or two higher, and has more entries a page
 
 

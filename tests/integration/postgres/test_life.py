@@ -39,7 +39,7 @@ async def test_a_pool_in_use_is_an_error_in_time_and_serves_again_afterwards(sch
         await other.execute("SELECT 1 FROM sessions FOR UPDATE")
         begin = time.monotonic()
         outcomes = await asyncio.gather(
-            *(storage.append_messages("s", message_records(1, prefix=f"{task}-")) for task in range(4)),
+            *(storage.put_session(session_record()) for _ in range(4)),
             return_exceptions=True,
         )
         assert time.monotonic() - begin < 3

@@ -12,7 +12,7 @@ from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.domain.errors import ConfigurationError, LuminoraCoreSDKError
 from luminoracore_sdk.testing import CancelAt
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.builders import memory_record, message_records, session_record
 from tests.support.pgbouncer import PgBouncer, binary
 from tests.support.postgres import Schema
 from tests.support.servers import postgres_url
@@ -107,7 +107,7 @@ async def test_without_the_option_the_error_names_it(schema: Schema, pooler: PgB
         await storage.put_session(session_record())
     async with schema.storage(url=pooler.url, pool_size=20) as unaware:
         outcomes = await asyncio.gather(
-            *(unaware.append_messages("s", [message_record(f"m{task}")]) for task in range(50)),
+            *(unaware.find_session(f"s{task}") for task in range(50)),
             return_exceptions=True,
         )
     refused = [outcome for outcome in outcomes if isinstance(outcome, LuminoraCoreSDKError)]

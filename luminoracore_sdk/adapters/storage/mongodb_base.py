@@ -182,15 +182,20 @@ class MongoDBBase(BaseStorage):
         was sent takes effect after the caller went on. (PyMongo 4.20 also leaves a socket to the garbage
         collector when it is cancelled while it connects.)
         """
-        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        task = loop.create_task(_telling(over, work))
         self._running.add(task)
         task.add_done_callback(self._ended)
+        timer = loop.call_later(self._limit, _tell, over)
         try:
-            await asyncio.wait([task], timeout=self._limit)
+            await over  # asyncio.wait would take 12 µs more: its turn comes after the task's callbacks
         except asyncio.CancelledError:
             await asyncio.wait([task], timeout=_GRACE)
             task.cancel()
             raise
+        finally:
+            timer.cancel()
         if not task.done():
             task.cancel()
             reason = f"no answer within {self._limit:g} seconds"
@@ -201,6 +206,19 @@ class MongoDBBase(BaseStorage):
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # nobody may be left to ask for it
+
+
+async def _telling(over: "asyncio.Future[None]", work: Coroutine[Any, Any, T]) -> T:
+    """Do some work and tell that it is over; the task is done when who waits for that goes on."""
+    try:
+        return await work
+    finally:
+        _tell(over)
+
+
+def _tell(over: "asyncio.Future[None]") -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 def _check_options(driver: str, max_pool_size: int, collection_prefix: str) -> None:

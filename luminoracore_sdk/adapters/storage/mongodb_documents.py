@@ -39,6 +39,7 @@ __all__ = [
 
 
 _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
+_NO_PAYLOAD = "a payload is text or bytes"
 _NOT_AS_IT_SHOULD = "a field is missing or does not hold what it should"
 
 
@@ -195,22 +196,34 @@ def batch_document(
 
 
 def batch_records(session_id: str, *batches: Document) -> list[MessageRecord]:
-    """Return the messages of batches; none of one that a truncation has emptied."""
+    """Return the messages of batches; none of one that a truncation has emptied.
+
+    It is what a long read takes time for besides the driver, so it makes no detours: with a function and a
+    context manager for each batch and payload, 1,000 messages took a third longer.
+    """
     found = list[MessageRecord]()
     batch: Document = {}
-    try:  # around the loop, as most batches hold one message
+    try:
         for batch in batches:
-            for position, (message_id, item) in enumerate(
-                zip(batch["ids"], batch["items"], strict=True) if batch["items"] else (), int(batch["first"])
-            ):
-                record = MessageRecord(
-                    position=position,
-                    message_id=message_id,
-                    role=item["role"],
-                    created_at_us=int(item["created"]),  # it may be a bson.Int64
-                    payload=stored_payload(item),
+            items, position = batch["items"], int(batch["first"])  # it may be a bson.Int64
+            if not items:
+                continue
+            for message_id, item in zip(batch["ids"], items, strict=True):
+                data = item["payload"]
+                if type(data) is str:
+                    data = data.encode()
+                elif type(data) is not bytes:
+                    raise TypeError(_NO_PAYLOAD)
+                found.append(
+                    MessageRecord(
+                        position=position,
+                        message_id=message_id,
+                        role=item["role"],
+                        created_at_us=int(item["created"]),
+                        payload=Payload(item["tag"], data),
+                    )
                 )
-                found.append(record)
+                position += 1
     except _UNREADABLE as exc:
         key = f"messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"
         raise damaged(key, _NOT_AS_IT_SHOULD) from exc
@@ -253,7 +266,7 @@ def stored_payload(document: Document) -> Payload:
     if isinstance(data, str):
         data = data.encode()
     if not isinstance(data, bytes):
-        raise TypeError("a payload is text or bytes")
+        raise TypeError(_NO_PAYLOAD)
     return Payload(document["tag"], data)
 
 

@@ -24,6 +24,7 @@ from pymongo.uri_parser import parse_uri
 
 from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, Refused, translated
+from luminoracore_sdk.adapters.storage.mongodb_leave import LEAVE_SECONDS, close_client, drop_transports
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageUnavailableError
 
 __all__ = ["Collection", "Connection", "Document", "Driver", "Order", "check_client", "check_url", "connect"]
@@ -31,9 +32,6 @@ __all__ = ["Collection", "Connection", "Document", "Driver", "Order", "check_cli
 Document = dict[str, Any]
 Order = Sequence[tuple[str, int]]
 Driver = Literal["motor", "pymongo"]
-
-_LEAVE = 1.0
-"""Seconds for each step of closing a client that waits for a server."""
 
 
 class _PlainNumber(TypeDecoder):
@@ -218,65 +216,19 @@ class Connection:
             return
         with suppress(PyMongoError):  # it takes leave of the server, which may be gone
             if isinstance(self._client, AsyncMongoClient):
-                await _close(self._client)
+                await close_client(self._client)
             else:  # its thread goes on when the time is over
                 closing = asyncio.ensure_future(asyncio.to_thread(self._client.close))
-                await asyncio.wait([closing], timeout=_LEAVE)
+                await asyncio.wait([closing], timeout=LEAVE_SECONDS)
 
     def abandon(self) -> None:
         """Let go of a client of ours whose event loop is closed."""
         if not self._owned:
             return
         if isinstance(self._client, AsyncMongoClient):
-            _drop_transports(self._client)
+            drop_transports(self._client)
         else:  # it may wait for the server
             Thread(target=self._client.close, name="mongodb-close", daemon=True).start()
-
-
-async def _close(client: "AsyncMongoClient[Document]") -> None:
-    await _stop_connecting(client)
-    try:
-        async with asyncio.timeout(_LEAVE):
-            await client.close()
-    except TimeoutError:
-        await client.close()  # it does not take leave twice
-
-
-async def _stop_connecting(client: Any) -> None:
-    """Let monitors that are connecting end their attempt, and begin no other.
-
-    ``close`` would cancel them, and PyMongo 4.20 leaves the socket to the garbage collector then.
-    """
-    # ruff: disable[SLF001]
-    for server in client._topology._servers.values():
-        for monitor in (server._monitor, server._monitor._rtt_monitor):
-            if monitor._pool._pending:
-                monitor._executor._stopped = True
-                await asyncio.wait([monitor._executor._task], timeout=_LEAVE)
-    # ruff: enable[SLF001]
-
-
-def _drop_transports(client: Any) -> None:
-    """Close the sockets of a client whose event loop is closed.
-
-    Its own ``close`` is a coroutine that needs that loop, and asyncio closes a socket in a callback on
-    it; so what the two would do is done here. Written against PyMongo 4.20 and Python 3.11 to 3.13.
-    """
-    # ruff: disable[SLF001]
-    for server in client._topology._servers.values():
-        monitor = server._monitor
-        for pool in (server._pool, monitor._pool, monitor._rtt_monitor._pool):
-            for connection in pool.conns:
-                transport = connection.conn.conn[0]
-                with suppress(RuntimeError):  # it cannot schedule the callback
-                    transport.abort()
-                over_tls = getattr(transport, "_ssl_protocol", None)
-                beneath = over_tls._transport if over_tls else transport
-                with suppress(RuntimeError):
-                    beneath._call_connection_lost(None)
-            pool.conns.clear()
-    client._closed = True
-    # ruff: enable[SLF001]
 
 
 def check_client(client: object) -> "Connection":

@@ -135,6 +135,19 @@ async def test_a_store_of_a_newer_version_is_left_alone(place: MongoPlace) -> No
     await storage.close()
 
 
+async def test_a_store_of_the_version_before_is_opened_and_gets_this_one(place: MongoPlace) -> None:
+    async with place.storage() as storage:
+        await storage.put_session(session_record())
+        await storage.append_messages("s", message_records(3))
+    place.database["messages"].update_many({}, {"$unset": {"w": 1}})
+    place.database["meta"].update_one({"_id": "schema"}, {"$set": {"version": 1}})
+    async with place.storage() as storage:
+        assert await storage.schema_version() == 2
+        assert (await storage.append_messages("s", message_records(1, prefix="n"))).first_position == 4
+        assert [message.position for message in await storage.read_messages("s", _ALL)] == [1, 2, 3, 4]
+        assert await storage.delete_session("s") is True
+
+
 @pytest.mark.parametrize("version", ["x", None, 1.5])
 async def test_a_version_that_is_none_is_told_as_it_is(place: MongoPlace, version: object) -> None:
     place.database["meta"].insert_one({"_id": "schema", "version": version})

@@ -104,6 +104,7 @@ bench-large: $(READY) ## A million messages, a hundred thousand sessions; takes 
 figures: $(READY) ## Measure anew, and write the figures into the documentation
 	@$(PY) -m benchmarks.optimizer --write
 	@$(PY) -m benchmarks.speed --write
+	@$(PY) -m benchmarks.peers --write
 	@$(PY) -m benchmarks.large --write
 
 clean: ## Remove all that make made

@@ -1,6 +1,8 @@
-"""The stores of other projects that are measured, and what a reader of their figures must know."""
+"""The stores that are measured, ours among them, and what a reader of their figures must know."""
 
 import attrs
+
+from benchmarks.peer_parts.environments import OURS
 
 __all__ = ["CASES", "Case"]
 
@@ -35,7 +37,19 @@ class Case:
 _WHOLE = "has no partial read"
 _SNAPSHOT = "writes the whole history with each message"
 
+_OURS = {
+    "postgres": "PostgreSQLStorage",
+    "redis": "RedisStorage",
+    "mongodb": "MongoDBStorage",
+    "sqlite": "SQLiteStorage",
+    "files": "JSONFileStorage",
+}
+
 CASES = (
+    *(
+        Case(peer=OURS, store=store, backend=backend, note="this package, through ConversationManager")
+        for backend, store in _OURS.items()
+    ),
     Case(peer="openai-agents", store="SQLAlchemySession", backend="postgres"),
     Case(peer="google-adk", store="DatabaseSessionService", backend="postgres"),
     Case(peer="agno", store="AsyncPostgresDb", backend="postgres", note="a run a message"),

@@ -7,7 +7,10 @@ import sys
 import venv
 from pathlib import Path
 
-__all__ = ["CACHE", "REQUIREMENTS", "PeerUnavailableError", "python_of"]
+__all__ = ["CACHE", "OURS", "REQUIREMENTS", "PeerUnavailableError", "python_of"]
+
+OURS = "luminoracore-sdk"
+"""Is measured like the others, from where it runs."""
 
 CACHE = Path(__file__).parents[2] / "build" / "peers"
 """Ignored by git; ``make clean`` removes it."""
@@ -28,6 +31,8 @@ def python_of(peer: str) -> Path:
     Raises:
         PeerUnavailableError: The registry does not give what the requirements name.
     """
+    if peer == OURS:
+        return Path(sys.executable)
     requirements = REQUIREMENTS / f"{peer}.txt"
     wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     folder = CACHE / peer

@@ -2,7 +2,8 @@
 
 import re
 
-from benchmarks.peer_parts.environments import REQUIREMENTS
+from benchmarks.peer_parts.environments import OURS, REQUIREMENTS
+from luminoracore_sdk import __version__
 
 __all__ = ["system_of", "versions_of"]
 
@@ -10,6 +11,8 @@ _PIN = re.compile(r"^([\w.-]+)(?:\[[^]]*\])?==(\S+)$", re.MULTILINE)
 
 
 def _pins(peer: str) -> dict[str, str]:
+    if peer == OURS:
+        return {OURS: __version__}
     return dict(_PIN.findall((REQUIREMENTS / f"{peer}.txt").read_text("utf-8")))
 
 

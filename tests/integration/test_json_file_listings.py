@@ -124,6 +124,27 @@ async def test_a_new_session_costs_its_own_header_and_no_other(
         assert await listed(ours) == [*ids, "new"]
 
 
+async def test_a_page_looks_only_into_the_folders_that_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as storage:
+        await fill(storage, 100)
+        age(tmp_path)
+        await listed(storage)
+        await storage.put_session(session_record("new"))
+        looked: list[str] = []
+        list_folder = os.listdir
+
+        def recorded(path: str) -> list[str]:
+            looked.append(Path(path).name)
+            return list_folder(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", recorded)
+            assert len(await listed(storage)) == 101
+        assert looked == ["sessions", hashed("new")[:2]]
+
+
 async def test_a_page_for_a_user_or_tag_stops_when_it_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from luminoracore_sdk.adapters.storage.json_file_io import BACKEND, FileIO, corr
 from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.domain.errors import ConfigurationError, SchemaVersionError
 
-__all__ = ["FORMAT", "MARKER_NAME", "SCHEMA_VERSION", "StoreLayout", "hashed", "stripe_of"]
+__all__ = ["FORMAT", "MARKER_NAME", "SCHEMA_VERSION", "StoreLayout", "hashed", "is_hashed", "stripe_of"]
 
 FORMAT = "luminoracore-json-files"
 SCHEMA_VERSION = 1
@@ -37,6 +37,11 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 def hashed(value: str) -> str:
     """Return the name that stands for an id or key."""
     return sha256(value.encode()).hexdigest()[:32]
+
+
+def is_hashed(name: str) -> bool:
+    """Tell whether a name is one that ``hashed`` returns; others are what a crash left."""
+    return _NAME.fullmatch(name) is not None
 
 
 def stripe_of(path: Path) -> str:
@@ -137,7 +142,7 @@ class StoreLayout:
     def _folders(self, kind: str) -> Iterator[Path]:
         for shard in _listed(self.root / kind):
             for folder in _listed(shard):
-                if _NAME.fullmatch(folder.name):
+                if is_hashed(folder.name):
                     yield folder
 
 

@@ -13,7 +13,7 @@ from luminoracore_sdk.adapters.storage.json_file_log import LOG_NAME, MessageLog
 from luminoracore_sdk.adapters.storage.json_file_record import DamagedError, decode_session, encode_session
 from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
 
-__all__ = ["SessionFolder", "live", "matches", "sort_key"]
+__all__ = ["HEADER_NAME", "SessionFolder", "live", "matches", "sort_key"]
 
 HEADER_NAME = "session.json"
 _KNOWN_BYTES = 1 << 14
@@ -126,14 +126,5 @@ def sort_key(header: SessionRecord) -> tuple[int, str]:
 
 
 def matches(header: SessionRecord, query: SessionQuery) -> bool:
-    """Tell whether a query asks for a session, as far as its header knows."""
-    key = sort_key(header)
-    after, before = (None, query.cursor) if query.newest_first else (query.cursor, None)
-    return (
-        query.user_id in (None, header.user_id)
-        and (query.tag is None or query.tag in header.tags)
-        and (query.created_after_us is None or query.created_after_us <= header.created_at_us)
-        and (query.created_before_us is None or header.created_at_us < query.created_before_us)
-        and (after is None or after < key)
-        and (before is None or key < before)
-    )
+    """Tell whether a session is of the user and has the tag that a query asks for."""
+    return query.user_id in (None, header.user_id) and (query.tag is None or query.tag in header.tags)

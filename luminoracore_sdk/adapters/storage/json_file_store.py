@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from heapq import nlargest, nsmallest
 from pathlib import Path
 
 import attrs
@@ -15,6 +14,7 @@ from luminoracore_sdk.adapters.storage.json_file_lock import StripeLocks
 from luminoracore_sdk.adapters.storage.json_file_log import MessageLog
 from luminoracore_sdk.adapters.storage.json_file_memory import MemoryFolder
 from luminoracore_sdk.adapters.storage.json_file_open import OpenSessions
+from luminoracore_sdk.adapters.storage.json_file_order import SessionOrder
 from luminoracore_sdk.adapters.storage.json_file_session import SessionFolder, live, matches, sort_key
 from luminoracore_sdk.adapters.storage.waiting_appends import Append
 from luminoracore_sdk.application.ports.records import (
@@ -45,6 +45,7 @@ class FileStore:
         self.layout = StoreLayout(Path(directory).absolute(), self.io)
         self._locks = StripeLocks(self.layout.locks, lock_timeout)
         self._open = OpenSessions()
+        self._order = SessionOrder(self.layout.root / "sessions")
 
     def prepare(self) -> None:
         """Check or make the folder; see ``StoreLayout.prepare``."""
@@ -136,8 +137,9 @@ class FileStore:
         return self.io.discard(folder, self.layout.trash)
 
     def close(self) -> None:
-        """Close what stayed open from one call to the next."""
+        """Close what stayed open from one call to the next, and forget the order of the sessions."""
         self._open.close()
+        self._order.clear()
 
     @contextmanager
     def _locked(
@@ -149,15 +151,19 @@ class FileStore:
     # -- all of them -----------------------------------------------------------------------------
 
     def query(self, query: SessionQuery, now_us: int) -> Page:
-        """Return one page of headers; reads the header of every session."""
-        pick = nlargest if query.newest_first else nsmallest
+        """Return one page of headers; reads those that may be on it, and what is new since the last page."""
+        picked: list[SessionRecord] = []
         with os_errors("list sessions", writing=False):
-            chosen = pick(query.limit + 1, self._matching(query, now_us))
-        listed = chosen[: query.limit]
-        found = (self._listed(key, now_us) for key in listed)
+            for key in self._order.keys(query, self._header):
+                record = self._listed(key, query, now_us)
+                if record is not None:
+                    picked.append(record)
+                if len(picked) > query.limit:
+                    break
+        listed = picked[: query.limit]
         return Page(
-            sessions=tuple(record for record in found if record is not None),
-            next_cursor=listed[-1] if len(chosen) > query.limit else None,
+            sessions=tuple(listed),
+            next_cursor=sort_key(listed[-1]) if len(picked) > query.limit else None,
         )
 
     def purge(self, now_us: int) -> Purged:
@@ -176,15 +182,6 @@ class FileStore:
                     memories += MemoryFolder(path, self.io).purge(now_us)
         return Purged(sessions=sessions, memories=memories)
 
-    def _matching(self, query: SessionQuery, now_us: int) -> Iterator[tuple[int, str]]:
-        for path in self.layout.sessions():
-            header = self._header(path)
-            if header is None or not matches(header, query):
-                continue
-            key = sort_key(header)
-            if header.ttl_us is None or self._listed(key, now_us) is not None:
-                yield key
-
     def _header(self, path: Path) -> SessionRecord | None:
         folder = SessionFolder(path, self.io)
         try:
@@ -193,10 +190,14 @@ class FileStore:
             with self._locked(stripe_of(path), "list sessions", writing=False):
                 return folder.header()
 
-    def _listed(self, key: tuple[int, str], now_us: int) -> SessionRecord | None:
+    def _listed(self, key: tuple[int, str], query: SessionQuery, now_us: int) -> SessionRecord | None:
         created_at_us, session_id = key
+        if query.user_id is not None or query.tag is not None:  # most will not match: no lock, no log
+            header = self._header(self.layout.session(session_id))
+            if header is None or not matches(header, query):
+                return None
         with self.session(session_id, "list", writing=False) as folder:
             current = folder.current(now_us)
-        if current is None or current.created_at_us != created_at_us:
-            return None  # gone since its header was read; one made anew has another place
+        if current is None or current.created_at_us != created_at_us or not matches(current, query):
+            return None  # expired, or gone since; one made anew has another place
         return attrs.evolve(current, payload=None)

@@ -1,0 +1,260 @@
+"""What a page of a listing costs, and that it sees what others do to the folder."""
+
+import os
+import stat as stat_module
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
+from luminoracore_sdk.adapters.storage.json_file_layout import hashed
+from luminoracore_sdk.application.ports.records import SessionQuery
+from luminoracore_sdk.domain.errors import CorruptRecordError
+from luminoracore_sdk.testing.builders import session_record
+from luminoracore_sdk.testing.clock import ManualClock
+
+EVERYTHING = SessionQuery(limit=1000)
+
+
+async def fill(storage: JSONFileStorage, count: int) -> list[str]:
+    ids = [f"s{number:03}" for number in range(count)]
+    for number, session_id in enumerate(ids):
+        record = session_record(session_id, user_id=f"u{number % 2}", tags=(f"t{number % 4}",))
+        await storage.put_session(record)
+    return ids
+
+
+def age(root: Path) -> None:
+    """Make everything look as if it had been written a minute ago."""
+    then = time.time() - 60
+    for path in (root / "sessions").rglob("*"):
+        os.utime(path, (then, then))
+
+
+async def listed(storage: JSONFileStorage, query: SessionQuery = EVERYTHING) -> list[str]:
+    return [record.session_id for record in (await storage.query_sessions(query)).sessions]
+
+
+async def headers_read(
+    storage: JSONFileStorage, monkeypatch: pytest.MonkeyPatch, query: SessionQuery
+) -> tuple[list[str], int]:
+    """Return the ids on a page, and how many headers were opened for it."""
+    opened: list[str] = []
+    open_file = os.open
+
+    def recorded(path: str, flags: int, mode: int = 0o777) -> int:
+        opened.append(Path(path).name)
+        return open_file(path, flags, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", recorded)
+        ids = await listed(storage, query)
+    return ids, opened.count("session.json")
+
+
+def make_file_times_coarse(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show file times as FAT keeps them: of 2 s; and give a file's number anew as soon as it is free."""
+    stat = os.stat
+
+    def coarse(path: int | str | os.PathLike[str], **options: Any) -> os.stat_result:
+        info = stat(path, **options)
+        if not str(path).startswith(f"{root}/sessions/"):
+            return info
+        values = [7 if place == stat_module.ST_INO else value for place, value in enumerate(info)]
+        times = {f"{name}_ns": getattr(info, name) // 2 * 2_000_000_000 for name in ("st_mtime", "st_ctime")}
+        return os.stat_result(values, {name: int(value) for name, value in times.items()})
+
+    monkeypatch.setattr(os, "stat", coarse)
+
+
+def header_of(root: Path, session_id: str) -> Path:
+    return root / "sessions" / hashed(session_id)[:2] / hashed(session_id) / "session.json"
+
+
+# -- cost ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_a_page_reads_the_headers_on_it_and_one_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newest_first: bool
+) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as storage:
+        ids = await fill(storage, 100)
+        in_order = ids[::-1] if newest_first else ids
+        age(tmp_path)
+        first = SessionQuery(limit=10, newest_first=newest_first)
+        assert await headers_read(storage, monkeypatch, first) == (in_order[:10], 100 + 11)
+        assert await headers_read(storage, monkeypatch, first) == (in_order[:10], 11)
+        cursor = (await storage.query_sessions(first)).next_cursor
+        second = SessionQuery(limit=10, newest_first=newest_first, cursor=cursor)
+        assert await headers_read(storage, monkeypatch, second) == (in_order[10:20], 11)
+
+
+async def test_a_page_of_the_times_between_two_reads_nothing_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    async with JSONFileStorage(tmp_path, clock=clock, fsync=False) as storage:
+        for number in range(50):
+            clock.advance(seconds=1)
+            await storage.put_session(session_record(f"s{number:03}"))
+        age(tmp_path)
+        records = (await storage.query_sessions(EVERYTHING)).sessions
+        between = SessionQuery(
+            created_after_us=records[20].created_at_us, created_before_us=records[25].created_at_us
+        )
+        expected = [f"s{number:03}" for number in range(20, 25)]
+        assert await headers_read(storage, monkeypatch, between) == (expected, 5)
+
+
+async def test_a_new_session_costs_its_own_header_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as others:
+        ids = await fill(others, 100)
+        age(tmp_path)
+        await listed(ours)
+        await others.put_session(session_record("new"))
+        await others.delete_session("s050")
+        newest = SessionQuery(limit=1, newest_first=True)
+        assert await headers_read(ours, monkeypatch, newest) == (["new"], 1 + 2)
+        ids.remove("s050")
+        assert await listed(ours) == [*ids, "new"]
+
+
+async def test_a_page_looks_only_into_the_folders_that_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as storage:
+        await fill(storage, 100)
+        age(tmp_path)
+        await listed(storage)
+        await storage.put_session(session_record("new"))
+        looked: list[str] = []
+        list_folder = os.listdir
+
+        def recorded(path: str) -> list[str]:
+            looked.append(Path(path).name)
+            return list_folder(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", recorded)
+            assert len(await listed(storage)) == 101
+        assert looked == ["sessions", hashed("new")[:2]]
+
+
+async def test_a_page_for_a_user_or_tag_stops_when_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as storage:
+        await fill(storage, 100)
+        age(tmp_path)
+        await listed(storage)
+        for query, expected, reads in (
+            (SessionQuery(limit=3, user_id="u1"), ["s001", "s003", "s005"], 8 + 4),
+            (SessionQuery(limit=2, tag="t2"), ["s002", "s006"], 11 + 3),
+        ):
+            assert await headers_read(storage, monkeypatch, query) == (expected, reads)
+
+
+# -- others ----------------------------------------------------------------------------------------
+
+
+async def test_another_storage_s_sessions_come_and_go_in_the_next_page(tmp_path: Path) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as others:
+        assert await listed(ours) == []
+        ids = await fill(others, 20)
+        for _ in range(2):
+            assert await listed(ours) == ids
+            age(tmp_path)
+        await others.delete_session(ids.pop(7))
+        assert await listed(ours) == ids
+        await ours.delete_session(ids.pop(3))
+        assert await listed(others) == ids
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+async def test_a_session_that_was_made_anew_is_listed_in_its_new_place(tmp_path: Path, is_old: bool) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as others:
+        await fill(others, 3)
+        for session_id in ("s000", "s001", "s002") * 5:
+            if is_old:
+                age(tmp_path)
+            before = await listed(ours)
+            await others.delete_session(session_id)
+            await others.put_session(session_record(session_id))
+            before.remove(session_id)
+            assert await listed(ours) == [*before, session_id]
+
+
+async def test_an_expired_session_that_another_storage_replaces_is_listed_once(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with (
+        JSONFileStorage(tmp_path, clock=clock, fsync=False) as ours,
+        JSONFileStorage(tmp_path, clock=clock, fsync=False) as others,
+    ):
+        await others.put_session(session_record("short", ttl_us=1_000_000))
+        clock.advance(seconds=0.5)
+        await others.put_session(session_record("long"))
+        age(tmp_path)
+        assert await listed(ours) == ["short", "long"]
+        clock.advance(seconds=2)
+        assert await listed(ours) == ["long"]
+        await others.put_session(session_record("short"))
+        assert await listed(ours) == ["long", "short"]
+
+
+async def test_what_changes_within_one_tick_of_the_file_times_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_file_times_coarse(tmp_path, monkeypatch)
+    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as others:
+        expected: list[str] = []
+        for number in range(600):  # more than stripes, so that one has several
+            expected.append(f"s{number:03}")
+            await others.put_session(session_record(expected[-1]))
+            if number % 50 == 49:
+                assert await listed(ours) == expected
+        for session_id in ("s000", "s599", "s300"):
+            await others.delete_session(session_id)
+            await others.put_session(session_record(session_id))
+            expected.remove(session_id)
+            expected.append(session_id)
+            assert await listed(ours) == expected
+
+
+# -- damage ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("was_listed", [False, True])
+async def test_a_damaged_header_is_told_at_every_page_it_belongs_to(tmp_path: Path, was_listed: bool) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as storage:
+        ids = await fill(storage, 10)
+        if was_listed:
+            age(tmp_path)
+            assert await listed(storage) == ids
+        header = header_of(tmp_path, "s004")
+        whole = header.read_bytes()
+        header.write_bytes(whole[:-9])
+        for _ in range(2):
+            with pytest.raises(CorruptRecordError, match=r"session\.json"):
+                await listed(storage)
+        header.write_bytes(whole)
+        assert await listed(storage) == ids
+        header.write_bytes(whole[:-9])
+        await storage.delete_session("s004")
+        ids.remove("s004")
+        assert await listed(storage) == ids
+
+
+async def test_a_reopened_storage_lists_what_came_while_it_was_closed(tmp_path: Path) -> None:
+    storage = JSONFileStorage(tmp_path, fsync=False)
+    async with storage:
+        await storage.put_session(session_record("a"))
+        assert await listed(storage) == ["a"]
+    async with JSONFileStorage(tmp_path, fsync=False) as others:
+        await others.put_session(session_record("b"))
+    async with JSONFileStorage(tmp_path, fsync=False) as storage:
+        assert await listed(storage) == ["a", "b"]

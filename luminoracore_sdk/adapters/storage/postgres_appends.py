@@ -88,9 +88,7 @@ class PostgreSQLAppends(PostgreSQLMemory):
         last: int = rows[0][0]
         return AppendReceipt(first_position=last - size + 1, last_position=last)
 
-    async def _again(
-        self, append: Append, statement: "Statement", given: Mapping[str, Any]
-    ) -> AppendReceipt:
+    async def _again(self, append: Append, statement: "Statement", given: Mapping[str, Any]) -> AppendReceipt:
         """Find out why an append wrote nothing; if the reason is gone, write it."""
 
         async def again(call: "Call") -> AppendReceipt:

@@ -4,6 +4,9 @@ from datetime import UTC, datetime
 from uuid import RFC_4122, UUID
 
 from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
+from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.domain.values import to_microseconds
+from luminoracore_sdk.testing.builders import session_record
 
 
 def test_an_id_is_a_random_uuid_in_hexadecimal_digits() -> None:
@@ -18,3 +21,11 @@ def test_the_present_is_in_utc() -> None:
     before, now, after = datetime.now(UTC), SystemClock().now(), datetime.now(UTC)
     assert before <= now <= after
     assert now.tzinfo is UTC
+
+
+async def test_a_storage_without_a_clock_stamps_the_present_of_the_computer() -> None:
+    async with InMemoryStorage() as storage:
+        before = to_microseconds(SystemClock().now())
+        stored = await storage.put_session(session_record())
+        after = to_microseconds(SystemClock().now())
+    assert before <= stored.updated_at_us <= after

@@ -1,6 +1,7 @@
 """How a backend opens and closes, and what it refuses when it is not open."""
 
 import asyncio
+import time
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -99,6 +100,8 @@ class StorageLife(DocumentCalls):
             raise StorageClosedError(self.backend_name)
         if not self._is_open or (self.loop_bound and self._loop is not asyncio.get_running_loop()):
             await self.open()
+        if type(self._clock) is SystemClock:  # the same number: 0.1 µs for 0.6, 11 with cold caches
+            return time.time_ns() // 1000
         return to_microseconds(self._clock.now())
 
     async def ping(self) -> None:

@@ -1,8 +1,8 @@
 """The appends of the PostgreSQL backend: one at once, or those that wait together in one statement."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from luminoracore_sdk.adapters.storage.base import replay_receipt
 from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
@@ -19,6 +19,7 @@ from luminoracore_sdk.domain.errors import CorruptRecordError, StorageClosedErro
 
 if TYPE_CHECKING:
     from luminoracore_sdk.adapters.storage.postgres_call import Call
+    from luminoracore_sdk.adapters.storage.postgres_compiled import Statement
 
 __all__ = ["PostgreSQLAppends"]
 
@@ -72,16 +73,25 @@ class PostgreSQLAppends(PostgreSQLMemory):
     # -- one -------------------------------------------------------------------------------------
 
     async def _alone(self, append: Append) -> AppendReceipt:
+        if self._pool is None:
+            raise StorageClosedError(self.backend_name)
         size = len(append.messages)
         statements = self._sql.messages.append
         statement = statements.one if size == 1 else statements.batch
         given = one_values(append) if size == 1 else batch_values(append)
         try:
-            rows = await self._rows(statement, given, append.deadline)
+            rows = await self._pool.rows(statement, given, append.deadline)
         except TakenError:
             rows = []
+        if not rows:
+            return await self._again(append, statement, given)
+        last: int = rows[0][0]
+        return AppendReceipt(first_position=last - size + 1, last_position=last)
 
-        async def again(call: "Call") -> AppendReceipt | int:
+    async def _again(self, append: Append, statement: "Statement", given: Mapping[str, Any]) -> AppendReceipt:
+        """Find out why an append wrote nothing; if the reason is gone, write it."""
+
+        async def again(call: "Call") -> AppendReceipt:
             async with call.transaction():  # under the lock, the reason cannot go away
                 if receipt := await self._refused(call, append):
                     return receipt
@@ -93,12 +103,9 @@ class PostgreSQLAppends(PostgreSQLMemory):
                     raise CorruptRecordError(backend=BACKEND, key=key, reason=reason) from exc
             if row is None:
                 raise ContendedError
-            return int(row[0])
+            return AppendReceipt(first_position=row[0] - len(append.messages) + 1, last_position=row[0])
 
-        last = rows[0][0] if rows else await self._run(again, append.deadline)
-        if isinstance(last, AppendReceipt):
-            return last
-        return AppendReceipt(first_position=last - size + 1, last_position=last)
+        return await self._run(again, append.deadline)
 
     async def _refused(self, call: "Call", append: Append) -> AppendReceipt | None:
         """Find out why an append wrote nothing; None: the reason is gone.

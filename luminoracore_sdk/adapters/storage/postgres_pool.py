@@ -78,7 +78,6 @@ class PostgresPool:
         self._owned = owned
         self._under_way = 0
         self._at_rest = asyncio.Event()
-        self._at_rest.set()
         self._kept = KeptConnections(self._release if owned else None)
 
     @classmethod
@@ -131,7 +130,7 @@ class PostgresPool:
             seconds = deadline - asyncio.get_running_loop().time()
         if seconds > 0 and (connection := self._kept.take()) is not None:
             call = Call(connection, seconds=seconds)
-            self._begin()
+            self._under_way += 1
             try:
                 return await self._held(call, call.fetch(statement, given))
             except ContendedError:
@@ -148,7 +147,7 @@ class PostgresPool:
             deadline = now + (seconds or self._limits.call_seconds)
         if deadline <= now:
             raise StorageBusyError(BACKEND, f"others took {self._limits.call_seconds:g} seconds before it")
-        self._begin()
+        self._under_way += 1
         try:
             for _ in range(_ATTEMPTS - 1):
                 with contextlib.suppress(ContendedError):
@@ -163,7 +162,9 @@ class PostgresPool:
     async def close(self) -> None:
         """Wait for the calls under way; close the pool if it is ours. Cancelled, it drops the connections."""
         try:
-            await self._at_rest.wait()
+            if self._under_way:
+                self._at_rest.clear()
+                await self._at_rest.wait()
         except asyncio.CancelledError:
             self.terminate()
             raise
@@ -189,10 +190,6 @@ class PostgresPool:
             with contextlib.suppress(RuntimeError):  # it wants to tell its event loop
                 connection.terminate()
             _finish(transport)
-
-    def _begin(self) -> None:
-        self._under_way += 1
-        self._at_rest.clear()
 
     def _end(self) -> None:
         self._under_way -= 1

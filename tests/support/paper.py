@@ -57,6 +57,8 @@ class Paper:
             raise ConflictError(backend=BACKEND, key="session", expected=expected, actual=actual)
         if append.messages[0].message_id == "bad":
             raise ValidationError("a bad message")
+        if append.messages[0].message_id == "defect":
+            raise TypeError("a defect")
         first = len(kept) + 1
         kept += [message.message_id for message in append.messages]
         return AppendReceipt(first_position=first, last_position=len(kept))

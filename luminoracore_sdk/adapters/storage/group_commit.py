@@ -8,7 +8,8 @@ end, and is written together with all who waited.
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from luminoracore_sdk.adapters.storage.waiting_appends import Append, Waiting, WaitingAppends
@@ -25,15 +26,17 @@ _PATIENCE = 1.0
 Alone = Callable[[Append], Awaitable[AppendReceipt]]
 Together = Callable[[Sequence[Append]], Awaitable[Sequence[AppendReceipt | LuminoraCoreSDKError | None]]]
 
-
 Error = TypeVar("Error", bound=BaseException)
 
 
-class _UnderWay:
-    __slots__ = ("since", "slow")
+class _Request:
+    """What is under way: since when, and the sessions that are busy because of it."""
 
-    def __init__(self, since: float) -> None:
+    __slots__ = ("names", "since", "slow")
+
+    def __init__(self, since: float, names: set[str]) -> None:
         self.since = since
+        self.names = names
         self.slow = False
 
 
@@ -51,8 +54,8 @@ class GroupCommit:
         together: Writes several, for each session one conditional append or any number of unconditional
             ones, in order. Returns their receipts; an error: that goes to its caller; None: nothing was
             written of it, it is to be tried alone.
-            If it raises, then either a ``StorageUnavailableError``, which goes to each caller, or another of
-            the package's errors, and nothing was written: each append is tried alone.
+            A ``StorageUnavailableError`` that it raises goes to each caller. After any other error each is
+            tried alone: what was written all the same is recognised by its ids.
         most_requests: How many may be under way before others wait, slow ones not counted.
         timeout: Seconds that an append may wait.
     """
@@ -60,6 +63,7 @@ class GroupCommit:
     def __init__(
         self, backend: str, *, alone: Alone, together: Together, most_requests: int, timeout: float
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._backend = backend
         self._alone = alone
         self._together = together
@@ -67,7 +71,7 @@ class GroupCommit:
         self._timeout = timeout
         self._waiting = WaitingAppends()
         self._busy: set[str] = set()  # sessions of which an append is under way
-        self._requests: set[_UnderWay] = set()
+        self._requests: set[_Request] = set()
         self._counted = 0  # of the requests, those that are not slow
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -85,34 +89,26 @@ class GroupCommit:
         """
         if self._waiting or self._counted >= self._most_requests or append.session_id in self._busy:
             return await self._queued(append)
-        request = _UnderWay(asyncio.get_running_loop().time())  # as _begun and _ended, with fewer calls
-        self._requests.add(request)
-        self._counted += 1
-        self._busy.add(append.session_id)
+        request = _Request(self._loop.time(), {append.session_id})
+        self._begin(request)
         try:
             return await self._alone(append)
         finally:
-            self._requests.discard(request)
-            self._counted -= not request.slow
-            self._busy.discard(append.session_id)
-            if self._waiting or self._idle is not None:
-                self._start_soon()
-                self._tell_if_idle()
+            self._end(request)
 
     async def drain(self) -> None:
         """Wait until no append waits or is under way."""
         while self._waiting or self._busy:
-            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            self._idle = self._idle or self._loop.create_future()
             await asyncio.shield(self._idle)
 
     # -- waiting ---------------------------------------------------------------------------------
 
     async def _queued(self, append: Append) -> AppendReceipt:
-        loop = asyncio.get_running_loop()
-        waiting = Waiting(append, loop.time(), loop.create_future())
+        waiting = Waiting(append, self._loop.time(), self._loop.create_future())
         self._waiting.put(waiting)
         self._start_soon()
-        self._timer = self._timer or loop.call_later(_SLOW, self._look_after)
+        self._timer = self._timer or self._loop.call_later(_SLOW, self._look_after)
         try:
             return await waiting.receipt
         except asyncio.CancelledError:
@@ -122,8 +118,7 @@ class GroupCommit:
 
     def _look_after(self) -> None:
         """Wait no longer for slow requests, and let nobody wait longer than the time limit."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         for request in self._requests:
             if not request.slow and request.since <= now - _SLOW:
                 request.slow = True
@@ -132,56 +127,76 @@ class GroupCommit:
             reason = f"other appends took longer than {self._timeout:g} seconds"
             late.fail(StorageBusyError(self._backend, reason))
         self._start()
-        self._timer = loop.call_later(_SLOW, self._look_after) if self._waiting else None
+        self._timer = self._loop.call_later(_SLOW, self._look_after) if self._waiting else None
 
     # -- requests --------------------------------------------------------------------------------
 
-    def _begun(self, session_ids: Iterable[str]) -> _UnderWay:
-        request = _UnderWay(asyncio.get_running_loop().time())
+    def _begin(self, request: _Request) -> None:
         self._requests.add(request)
         self._counted += 1
-        self._busy.update(session_ids)
-        return request
+        self._busy |= request.names
 
-    def _ended(self, request: _UnderWay, session_ids: Iterable[str]) -> None:
-        self._requests.discard(request)
-        self._counted -= not request.slow
-        self._free(session_ids)
+    def _end(self, request: _Request) -> None:
+        self._uncount(request)
+        self._free(request, request.names)
 
-    def _free(self, session_ids: Iterable[str]) -> None:
-        self._busy.difference_update(session_ids)
-        self._start_soon()
-        self._tell_if_idle()
+    def _uncount(self, request: _Request) -> None:
+        if request in self._requests:
+            self._requests.discard(request)
+            self._counted -= not request.slow
+
+    def _free(self, request: _Request, names: set[str]) -> None:
+        """Let the appends come next that wait for sessions of a request."""
+        self._busy -= names
+        request.names = request.names - names
+        if self._waiting or self._idle is not None:
+            self._start_soon()
+            self._tell_if_idle()
 
     def _start_soon(self) -> None:
         """Begin the next request once those who were told just now had the time to come again."""
         if self._waiting and not self._starting and self._counted < self._most_requests:
+            if self._loop.is_closed():  # the caller is what the collector of garbage found
+                return
             self._starting = True
-            asyncio.get_running_loop().call_soon(self._start)
+            self._loop.call_soon(self._start)
 
     def _start(self) -> None:
         self._starting = False
         while self._counted < self._most_requests and (group := self._waiting.take(self._busy)):
-            names = {waiting.append.session_id for waiting in group}
-            task = asyncio.get_running_loop().create_task(self._write(group, self._begun(names), names))
+            request = _Request(self._loop.time(), {waiting.append.session_id for waiting in group})
+            self._begin(request)
+            task = self._loop.create_task(self._write(group, request))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._done, group, request))
             for waiting in group:
                 waiting.request = task
         self._tell_if_idle()
 
-    async def _write(self, group: Sequence[Waiting], request: _UnderWay, names: set[str]) -> None:
+    def _done(self, group: Sequence[Waiting], request: _Request, task: asyncio.Task[None]) -> None:
+        """Let nobody wait for a task that has ended, not even for one that was cancelled before it began."""
+        self._tasks.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            for waiting in group:
+                waiting.fail(error)
+        self._end(request)
+
+    async def _write(self, group: Sequence[Waiting], request: _Request) -> None:
+        if len(group) == 1:
+            await self._write_alone(group)
+            return
         left = dict[str, list[Waiting]]()
-        try:
-            if len(group) == 1:
-                await self._write_alone(group)
-                return
-            for waiting in await self._write_together(group):
-                left.setdefault(waiting.append.session_id, []).append(waiting)
-        finally:
-            self._ended(request, names - left.keys())
-        # these may have to wait for writers elsewhere: nobody waits for them meanwhile
-        await asyncio.gather(*(self._write_rest(name, some) for name, some in left.items()))
+        for waiting in await self._write_together(group):
+            left.setdefault(waiting.append.session_id, []).append(waiting)
+        # those left may have to wait for writers elsewhere: nobody waits for them meanwhile
+        self._uncount(request)
+        self._free(request, request.names - left.keys())
+        await asyncio.gather(*(self._write_rest(request, name, some) for name, some in left.items()))
+
+    async def _write_rest(self, request: _Request, name: str, some: Sequence[Waiting]) -> None:
+        await self._write_alone(some)
+        self._free(request, {name})
 
     async def _write_together(self, group: Sequence[Waiting]) -> Sequence[Waiting]:
         """Write a group in one request; returns those that are to be tried alone."""
@@ -192,12 +207,8 @@ class GroupCommit:
             for waiting in group:
                 waiting.fail(own_copy(exc))
             return ()
-        except LuminoraCoreSDKError:  # somebody's: each will see whether it is his own
+        except Exception:  # noqa: BLE001 - somebody's: each will see whether it is his own
             receipts = [None] * len(group)
-        except BaseException as exc:
-            for waiting in group:
-                waiting.fail(exc)
-            raise
         left = list[Waiting]()
         for waiting, receipt in zip(group, receipts, strict=True):
             if isinstance(receipt, LuminoraCoreSDKError):
@@ -208,24 +219,13 @@ class GroupCommit:
                 left.append(waiting)
         return left
 
-    async def _write_rest(self, session_id: str, some: Sequence[Waiting]) -> None:
-        try:
-            await self._write_alone(some)
-        finally:
-            self._free((session_id,))
-
     async def _write_alone(self, some: Sequence[Waiting]) -> None:
         """Write appends one after the other."""
-        try:
-            for waiting in some:
-                try:
-                    waiting.succeed(await self._alone(waiting.append))
-                except LuminoraCoreSDKError as exc:
-                    waiting.fail(exc)
-        except BaseException as exc:
-            for waiting in some:
+        for waiting in some:
+            try:
+                waiting.succeed(await self._alone(waiting.append))
+            except Exception as exc:  # noqa: BLE001 - it goes to the caller
                 waiting.fail(exc)
-            raise
 
     def _tell_if_idle(self) -> None:
         if self._idle is not None and not self._waiting and not self._busy:

@@ -90,19 +90,23 @@ async def test_a_lost_answer_reaches_the_others_when_one_has_gone(paper: Paper, 
     await asyncio.gather(second, return_exceptions=True)
 
 
-async def test_a_foreign_error_reaches_every_caller_and_the_next_append_works(
-    paper: Paper, group: GroupCommit
-) -> None:
+async def test_after_a_foreign_error_each_is_tried_alone(paper: Paper, group: GroupCommit) -> None:
     paper.gate.clear()
-    paper.errors = [TypeError("a defect")]
-    seen: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context["exception"]))
-    first, *others = await waiting(group, [an_append(name) for name in "abc"])
+    paper.errors = [TypeError("of one of them")]
+    tasks = await waiting(group, [an_append(name) for name in "abc"])
     paper.gate.set()
-    await first
-    results = await asyncio.gather(*others, return_exceptions=True)
-    assert [str(result) for result in results] == ["a defect"] * 2
-    assert (await group.append(an_append("a", "b"))).first_position == 2
+    await asyncio.gather(*tasks)
+    assert paper.requests == [["a:a"], ["b:a", "c:a"], ["b:a"], ["c:a"]]
+
+
+async def test_a_foreign_error_of_one_append_is_his_alone(paper: Paper, group: GroupCommit) -> None:
+    paper.gate.clear()
+    wanted = [an_append("a"), an_append("s", "defect"), an_append("s", "good"), an_append("t")]
+    tasks = await waiting(group, wanted)
+    paper.gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [AppendReceipt, TypeError, AppendReceipt, AppendReceipt]
+    assert paper.sessions["s"] == ["good"]
 
 
 async def test_who_waits_too_long_is_told_that_nothing_was_written(paper: Paper) -> None:

@@ -1,11 +1,13 @@
 """Callers that go, and the end of the storage."""
 
 import asyncio
+import gc
 
 import pytest
 
-from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
-from tests.support.paper import Paper, an_append, settle, two_of_which_the_second_hangs, waiting
+from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
+from luminoracore_sdk.application.ports.records import AppendReceipt
+from tests.support.paper import BACKEND, Paper, an_append, settle, two_of_which_the_second_hangs, waiting
 
 
 async def test_a_caller_who_goes_while_waiting_is_not_written(paper: Paper, group: GroupCommit) -> None:
@@ -117,3 +119,46 @@ async def test_what_waits_only_for_a_cancelled_caller_does_not_hold_up_draining(
     paper.gate.set()
     await asyncio.gather(first, drained)
     assert paper.requests == [["a:a"]]
+
+
+async def test_a_request_cancelled_before_its_first_step_leaves_nobody_waiting(
+    paper: Paper, group: GroupCommit
+) -> None:
+    paper.gate.clear()
+    first, second, third = await waiting(group, [an_append("a"), an_append("b"), an_append("c")])
+    paper.gate.set()
+    while not group._tasks:  # noqa: ASYNC110  # the group commit does not call back
+        await asyncio.sleep(0)
+    [request] = group._tasks
+    request.cancel()  # as asyncio.run does with every task at its end
+    drained = asyncio.create_task(group.drain())
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(first, second, third, return_exceptions=True)
+        await drained
+    assert paper.requests == [["a:a"]], "it had not begun"
+    assert [type(result) for result in results[1:]] == [asyncio.CancelledError] * 2
+    assert (await group.append(an_append("b"))).first_position == 1
+    assert group._counted == 0
+
+
+async def test_what_the_collector_finds_of_a_closed_loop_starts_nothing(paper: Paper) -> None:
+    async def abandoned() -> tuple[GroupCommit, list[asyncio.Task[AppendReceipt]]]:
+        group = GroupCommit(BACKEND, alone=never, together=paper.together, most_requests=1, timeout=30)
+        return group, await waiting(group, [an_append("a"), an_append("b")])
+
+    async def never(_: Append) -> AppendReceipt:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def run() -> GroupCommit:
+        loop = asyncio.new_event_loop()
+        group, tasks = loop.run_until_complete(abandoned())
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # that is what is tried
+        loop.close()
+        return group
+
+    group = await asyncio.to_thread(run)
+    gc.collect()
+    assert group._counted == 0
+    assert (paper.requests, group._starting) == ([], False)

@@ -147,3 +147,21 @@ class AppendsAtOnceContract(ContractBase):
             version=1,
             last_position=(_SESSIONS - 1) % 7 + 3,
         )
+
+    async def test_what_a_caller_does_to_his_list_while_he_waits_changes_nothing(
+        self, writers: list[SessionStorage]
+    ) -> None:
+        names = await self.begin_many(writers[0])
+        batches = [message_records(2, prefix="new") for _ in names]
+        tasks = [
+            asyncio.create_task(writers[0].append_messages(name, batch))
+            for name, batch in zip(names, batches, strict=True)
+        ]
+        await asyncio.sleep(0)
+        for batch in batches:
+            batch.clear()
+        receipts = await asyncio.gather(*tasks)
+        assert [receipt.first_position for receipt in receipts] == [
+            number % 7 + 1 for number in range(_SESSIONS)
+        ]
+        assert [(await self.ids(writers[0], name))[-2:] for name in names] == [["new1", "new2"]] * _SESSIONS

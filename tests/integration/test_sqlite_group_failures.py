@@ -127,3 +127,28 @@ async def test_a_lock_that_is_not_given_is_busy_for_every_caller_after_one_wait(
         assert len({id(error) for error in results}) == 4
         assert seen == ["BEGIN"]
         assert await ids_in(storage) == []
+
+
+async def test_where_memory_runs_out_and_undoes_the_group_each_is_tried_alone(path: Path) -> None:
+    """SQLite rolls back and Python raises MemoryError, which is no sqlite3.Error."""
+    failures = [MemoryError("in the group"), MemoryError("alone")]
+
+    def short_of_memory(connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise failures.pop(0)
+
+    def insert(connection: sqlite3.Connection) -> int:
+        return connection.execute("INSERT INTO t VALUES (1)").rowcount
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        group = Group()
+        futures = [asyncio.get_running_loop().create_future() for _ in range(3)]
+        for future, work in zip(futures, (insert, short_of_memory, insert), strict=True):
+            assert group.join(future, work, 1, 1)
+        group.run(connection)
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*futures, return_exceptions=True)
+        assert [str(result) for result in results] == ["1", "alone", "1"]
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (2,)

@@ -122,6 +122,16 @@ class AcknowledgesFirst(Grouping):
         return AppendReceipt(first_position=len(stored) + 1, last_position=len(stored) + len(messages))
 
 
+class KeepsTheCallersList(Grouping):
+    found_by = ("what_a_caller_does_to_his_list_while_he_waits_changes_nothing",)
+
+    async def append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+    ) -> AppendReceipt:
+        await pause()
+        return await super().append_messages(session_id, messages, expected_last=expected_last)
+
+
 FAULTY_GROUPS: tuple[type[Faulty], ...] = (
     Grouping,
     SwapsReceipts,
@@ -129,4 +139,5 @@ FAULTY_GROUPS: tuple[type[Faulty], ...] = (
     WritesTheNewestFirst,
     IsStoppedByOneWhoGoes,
     AcknowledgesFirst,
+    KeepsTheCallersList,
 )

@@ -164,6 +164,7 @@ class BaseStorage(StorageLife):
     ) -> AppendReceipt:
         """Append all or none; see ``SessionStorage.append_messages``."""
         check_id(session_id)
+        messages = tuple(messages)  # the caller may change his list while this waits
         if not 1 <= len(messages) <= MAX_BATCH:
             raise ValidationError(f"an append takes 1 to {MAX_BATCH} messages, not {len(messages)}")
         for message in messages:

@@ -183,7 +183,7 @@ class JSONFileStorage(RecodingBase):
     ) -> AppendReceipt:
         if self._appends is None:  # closed since this call began
             raise StorageClosedError(BACKEND)
-        return await self._appends.put(Append(session_id, tuple(messages), expected_last, now_us))
+        return await self._appends.put(Append(session_id, messages, expected_last, now_us))
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         return await self._run(self._read, session_id, span, now_us)

@@ -67,8 +67,8 @@ def _outcomes(connection: sqlite3.Connection, group: Sequence[Work[Any]]) -> lis
     """Run functions and commit once.
 
     An error of one is its own: SQLite undoes its statement alone. If the transaction fails, nothing of the
-    group is written and each has that error; only where there was no room, each is tried alone, as there may
-    be room for some.
+    group is written and each has that error; only where there was no room or no memory, each is tried alone,
+    as there may be enough for some.
     """
     if len(group) < 2:
         return [outcome_of(work, connection) for work in group]
@@ -78,9 +78,9 @@ def _outcomes(connection: sqlite3.Connection, group: Sequence[Work[Any]]) -> lis
             for work in group:
                 outcomes.append(outcome := outcome_of(work, connection))
                 if outcome[1] is not None and not connection.in_transaction:
-                    raise outcome[1]  # SQLite has undone the others too
-    except sqlite3.Error as exc:
-        if is_full(exc):
+                    raise outcome[1]  # noqa: TRY301 - SQLite has undone the others too
+    except BaseException as exc:  # noqa: BLE001 - it goes to the callers
+        if isinstance(exc, MemoryError) or (isinstance(exc, sqlite3.Error) and is_full(exc)):
             return [outcome_of(work, connection) for work in group]
         return [(None, copy.copy(exc)) for _ in group]
     return outcomes

@@ -188,6 +188,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         expected_last: int | None = None,
     ) -> AppendReceipt:
         """Encrypt, then append; see ``SessionStorage.append_messages`` and this class."""
+        messages = tuple(messages)  # the caller may change his list meanwhile
         appends = (await self._ready()).appends
         check_id(session_id)
         for message in messages:

@@ -132,8 +132,9 @@ class OptimizedStorageWrapper(StorageWrapper):
         expected_last: int | None = None,
     ) -> AppendReceipt:
         """Compress, then append; see ``SessionStorage.append_messages``."""
+        given = tuple(messages)  # the caller may change his list meanwhile
         writer = await self.writer()
-        small = [attrs.evolve(message, payload=writer.small(message.payload)) for message in messages]
+        small = [attrs.evolve(message, payload=writer.small(message.payload)) for message in given]
         return await self.base.append_messages(session_id, small, expected_last=expected_last)
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:

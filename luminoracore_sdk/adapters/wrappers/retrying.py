@@ -173,7 +173,8 @@ class RetryingStorage(StorageWrapper):
         expected_last: int | None = None,
     ) -> AppendReceipt:
         """Append, again if need be, exactly once; see ``SessionStorage.append_messages``."""
-        append = partial(self.base.append_messages, session_id, messages, expected_last=expected_last)
+        given = tuple(messages)  # the caller may change his list between two attempts
+        append = partial(self.base.append_messages, session_id, given, expected_last=expected_last)
         return await self._again("append_messages", append)
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:

@@ -30,7 +30,7 @@ unmeasured = pytest.mark.no_cover
 """Coverage is taken elsewhere: measuring all cases on every server would make the run half as long again."""
 
 of_the_long_run = pytest.mark.skipif(
-    "LUMINORA_ALL_WRAPPERS" not in os.environ, reason="a wrapper on a server: make contract and make nightly"
+    "LUMINORA_ALL_WRAPPERS" not in os.environ, reason="of the long run: make contract and make nightly"
 )
 
 
@@ -100,11 +100,13 @@ class TestOptimizedMemory(BackendContract):
     shares_between_instances = False
 
 
+@unmeasured
 class TestOptimizedFiles(BackendContract):
     backend = optimized(FILES)
     listing_size = 1000
 
 
+@unmeasured
 class TestOptimizedSQLite(BackendContract):
     backend = optimized(SQLITE)
 
@@ -133,6 +135,7 @@ class TestEncryptedMemory(BackendContract):
     shares_between_instances = False
 
 
+@unmeasured
 class TestEncryptedFiles(BackendContract):
     backend = encrypted(FILES)
     listing_size = 1000
@@ -160,17 +163,21 @@ class TestEncryptedMongoDB(BackendContract):
     backend = encrypted(MONGODB)
 
 
+@unmeasured
 class TestOptimizedEncryptedMemory(BackendContract):
     backend = optimized(encrypted(MEMORY))
     persistent = False
     shares_between_instances = False
 
 
+@of_the_long_run
+@unmeasured
 class TestOptimizedEncryptedFiles(BackendContract):
     backend = optimized(encrypted(FILES))
     listing_size = 1000
 
 
+@unmeasured
 class TestOptimizedEncryptedSQLite(BackendContract):
     backend = optimized(encrypted(SQLITE))
 

@@ -79,8 +79,8 @@ async def test_appends_outlive_cut_connections(place: Place, caplog: pytest.LogC
     async with asyncio.TaskGroup() as group:
         for writer in range(_WRITERS):
             group.create_task(_write(storage, writer, 0.005))
-        for _ in range(8):
-            await asyncio.sleep(0.04)
+        for _ in range(40):  # often, as an append takes no longer than a millisecond or two
+            await asyncio.sleep(0.008)
             place.rig.each_proxy(FaultProxy.cut)
     assert "append_messages, attempt 2 of 200" in caplog.text
     await _check(storage)

@@ -1,6 +1,5 @@
 """The layers of this package, each with its defaults."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -67,7 +66,7 @@ class Ours(Contender):
 
 
 class Port(Ours):
-    """The storage port; reads decode each payload, as the floor does."""
+    """The storage port; reads decode each payload, as the floor does, here by the package's own codec."""
 
     layer = "port"
 
@@ -86,7 +85,7 @@ class Port(Ours):
 
     async def _read(self, session: str, span: MessageRange) -> list[Any]:
         found = await self.storage.read_messages(session, span)
-        return [json.loads(record.payload.data) for record in found]
+        return [_VALUES.decode(record.payload, backend=self.storage.backend, key=session) for record in found]
 
 
 class Conversations(Ours):

@@ -1,0 +1,44 @@
+"""Syncs of several files at the same time: the disk commits them together."""
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["Syncs"]
+
+_THREADS = 8
+
+
+class Syncs:
+    """Threads that do nothing but wait for the disk; used by any number of threads at the same time."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS - 1, thread_name_prefix="luminora-fsync")
+
+    def run(self, fds: Sequence[int]) -> list[BaseException | None]:
+        """Sync files; returns what each of them raised. A lone one is synced here."""
+        errors: list[BaseException | None] = [None] * len(fds)
+        left = deque(enumerate(fds))
+
+        def work() -> None:
+            while left:
+                try:
+                    number, fd = left.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                try:
+                    os.fsync(fd)
+                except BaseException as exc:  # noqa: BLE001 - goes to whose file it is
+                    errors[number] = exc
+
+        helpers = [self._pool.submit(work) for _ in range(min(len(fds), _THREADS) - 1)]
+        work()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+        return errors
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()

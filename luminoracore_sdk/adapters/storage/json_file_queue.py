@@ -41,15 +41,18 @@ class AppendQueue:
     """Hands appends to worker threads; used by any number of event loops at the same time.
 
     A lone append goes to a thread at once. Those of a session that come while it is being written wait, and
-    are written together by the thread that wrote the ones before. Sessions take turns. What waits takes no
-    memory but the callers' own records.
+    are written together by the thread that wrote the ones before. Sessions take turns. A thread takes up to
+    64 that are ready, writes the lines of all and then syncs their logs at the same time: the disk commits
+    them together, and threads do not wait for each other 20 times in an append. That takes half of the
+    processor time of a thread for each. What waits takes no memory but the callers' own records.
 
     Args:
         pool: Its threads.
         workers: How many of them may write appends.
         timeout: Longest wait in seconds for other writers of the session.
         write: Writes appends to one session, given the time (``time.monotonic``) until when it may wait for
-            its lock. Returns an outcome for each; raises what is each one's error.
+            its lock, and keeps that until its end. Returns an outcome for each; raises what is each one's
+            error.
     """
 
     def __init__(self, pool: ThreadPoolExecutor, *, workers: int, timeout: float, write: Write) -> None:
@@ -121,7 +124,9 @@ class AppendQueue:
 
     def _start(self) -> None:
         """Let another thread begin, if there is work for it and none is about to."""
-        if self._idle and not self._is_starting and (self._ready or self._held):
+        if self._is_closed or self._is_starting or not self._idle:
+            return
+        if self._ready or self._held:
             self._idle -= 1
             self._is_starting = True
             self._pool.submit(self._work)
@@ -241,7 +246,8 @@ class _Writing:
         """Undo what was not synced, and let all fail who were not told."""
         self.fd = None
         if self.work is not None:
-            self.work.close()
+            with suppress(OSError, LuminoraCoreSDKError):  # what cannot be undone either
+                self.work.close()
         if not self.outcomes:
             self.outcomes, self.patient = [(waiting, error) for waiting in self.group], ()
 

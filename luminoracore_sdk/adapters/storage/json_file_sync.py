@@ -3,7 +3,8 @@
 import os
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 __all__ = ["Syncs"]
 
@@ -32,7 +33,10 @@ class Syncs:
                 except BaseException as exc:  # noqa: BLE001 - goes to whose file it is
                     errors[number] = exc
 
-        helpers = [self._pool.submit(work) for _ in range(min(len(fds), _THREADS) - 1)]
+        helpers: list[Future[None]] = []
+        with suppress(RuntimeError):  # no more threads to be had: it takes longer
+            for _ in range(min(len(fds), _THREADS) - 1):
+                helpers.append(self._pool.submit(work))  # noqa: PERF401 - if one fails, those before count
         work()
         for helper in helpers:
             if not helper.cancel():

@@ -29,8 +29,8 @@ def test_the_time_of_a_log_never_runs_backwards(tmp_path: Path) -> None:
     (tmp_path / "messages.jsonl").touch()
     io = FileIO(fsync=False)
     with MessageLog.opened(tmp_path, io, writing=True) as log:
-        log.append([([message_record("m1")], 200)])
-        log.append([([message_record("m2")], 100)])
+        list(log.append([([message_record("m1")], 200)]))
+        list(log.append([([message_record("m2")], 100)]))
         assert log.at_us == 200
     with MessageLog.opened(tmp_path, io) as log:
         assert (log.last, log.at_us) == (2, 200)
@@ -41,7 +41,7 @@ def test_a_read_takes_from_the_log_what_it_needs_and_no_more(tmp_path: Path) -> 
     io = FileIO(fsync=False)
     with MessageLog.opened(tmp_path, io, writing=True) as log:
         for message in message_records(5000):
-            log.append([([message], 1)])
+            list(log.append([([message], 1)]))
 
     def bytes_read() -> int:
         return int(Path("/proc/self/io").read_text("ascii").split("rchar:")[1].split()[0])

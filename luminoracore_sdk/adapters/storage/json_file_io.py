@@ -3,9 +3,10 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 from luminoracore_sdk.domain.errors import (
@@ -19,6 +20,7 @@ from luminoracore_sdk.domain.errors import (
 __all__ = [
     "BACKEND",
     "FileIO",
+    "Syncing",
     "UnsyncedError",
     "corrupt",
     "os_errors",
@@ -32,6 +34,14 @@ _READ_BYTES = 1 << 16
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _WRONG_KIND = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
+
+T = TypeVar("T")
+
+Syncing = Generator[int, None, T]
+"""Work that yields each descriptor that is to be synced, and goes on once it is.
+
+What ``os.fsync`` raises is thrown into it. So who runs it may sync several files at the same time.
+"""
 
 
 def corrupt(path: os.PathLike[str] | str, reason: str) -> CorruptRecordError:
@@ -129,7 +139,7 @@ class FileIO:
         source.replace(target)
         self.sync_folder(target.parent)
 
-    def append(self, fd: int, data: bytes, size: int) -> None:
+    def append(self, fd: int, data: bytes, size: int) -> Syncing[None]:
         """Write at the end of a file that is so long, all or nothing.
 
         Raises:
@@ -139,7 +149,10 @@ class FileIO:
         try:
             _write(fd, data)
             if self._fsync:
-                _sync(fd)
+                try:
+                    yield fd
+                except OSError as exc:
+                    raise UnsyncedError(exc.errno, exc.strerror) from exc
         except BaseException:
             os.ftruncate(fd, size)
             raise
@@ -184,13 +197,6 @@ class FileIO:
         self.sync_folder(path.parent)
         shutil.rmtree(doomed, ignore_errors=True)
         return True
-
-
-def _sync(fd: int) -> None:
-    try:
-        os.fsync(fd)
-    except OSError as exc:
-        raise UnsyncedError(exc.errno, exc.strerror) from exc
 
 
 def _write(fd: int, data: bytes) -> None:

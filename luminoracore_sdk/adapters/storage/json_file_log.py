@@ -5,6 +5,7 @@ from itertools import chain
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.json_file_io import Syncing
 from luminoracore_sdk.adapters.storage.json_file_log_reader import LOG_NAME, LogLine, LogReader
 from luminoracore_sdk.adapters.storage.json_file_record import encode_batch
 from luminoracore_sdk.application.ports.recoding import PayloadChange
@@ -16,7 +17,7 @@ __all__ = ["LOG_NAME", "MessageLog"]
 class MessageLog(LogReader):
     """An open log that can be written; see ``LogReader``. After ``truncate`` or ``recode`` it is used up."""
 
-    def append(self, batches: Iterable[tuple[Sequence[MessageRecord], int]]) -> None:
+    def append(self, batches: Iterable[tuple[Sequence[MessageRecord], int]]) -> Syncing[None]:
         """Add a line for each batch, all of them or nothing: in one write that waits for the disk once.
 
         Args:
@@ -34,7 +35,7 @@ class MessageLog(LogReader):
             lines.append(line)
             rows.append(([message.message_id for message in messages], end))
             last, end = last + len(messages), end + len(line)
-        self._io.append(self._fd, b"".join(lines), self._end)
+        yield from self._io.append(self._fd, b"".join(lines), self._end)
         self._index.add(rows)
         self.last, self.at_us, self._end, self._size = last, at_us, end, end
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
+from luminoracore_sdk.adapters.storage.json_file_descriptors import open_file
 from luminoracore_sdk.adapters.storage.json_file_io import corrupt
 from luminoracore_sdk.adapters.storage.json_file_seen import SeenDigests
 
@@ -198,7 +199,7 @@ class MessageIndex:
         return b"" if self._fd is None else os.pread(self._fd, stop - start, start)
 
     def _opened(self, flags: int) -> int:
-        return os.open(self._path, flags | os.O_CLOEXEC, 0o600)
+        return open_file(self._path, flags, 0o600)
 
 
 def _goes_on(rows: bytes, end: int) -> bool:

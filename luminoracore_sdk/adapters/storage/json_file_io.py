@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+from luminoracore_sdk.adapters.storage.json_file_descriptors import open_file
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
     StorageError,
@@ -98,7 +99,7 @@ class FileIO:
 
     def read(self, path: str | Path) -> bytes:
         """Return a file's content."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_file(path, os.O_RDONLY)
         try:
             data = os.read(fd, _READ_BYTES)
             if len(data) == _READ_BYTES:  # maybe not all of it
@@ -113,7 +114,7 @@ class FileIO:
 
     def create(self, path: Path, chunks: Iterable[bytes]) -> None:
         """Write a new file that nobody looks for yet; a leftover of the same name goes."""
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             for chunk in chunks:
                 _write(fd, chunk)
@@ -174,7 +175,7 @@ class FileIO:
         """Make names that were added to or removed from a folder last."""
         if not self._fsync:
             return
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = open_file(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(fd)
         finally:

@@ -10,6 +10,7 @@ from threading import RLock
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.json_file_descriptors import open_file
 from luminoracore_sdk.adapters.storage.json_file_io import BACKEND
 from luminoracore_sdk.domain.errors import MissingDependencyError, StorageBusyError
 
@@ -120,15 +121,15 @@ class StripeLocks:
     def _open(self, path: str, *, writing: bool) -> int | None:
         try:
             try:
-                return os.open(path, os.O_RDWR | os.O_CLOEXEC)  # making it if need be costs 2 µs more
+                return open_file(path, os.O_RDWR)  # making it if need be costs 2 µs more
             except FileNotFoundError:
                 self._folder.mkdir(mode=0o700, exist_ok=True)
-                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                return open_file(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as exc:
             if writing or exc.errno not in _READ_ONLY:
                 raise
         try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return open_file(path, os.O_RDONLY)
         except OSError:
             return None
 

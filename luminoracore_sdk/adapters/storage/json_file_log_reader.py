@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.json_file_descriptors import open_file
 from luminoracore_sdk.adapters.storage.json_file_index import MessageIndex
 from luminoracore_sdk.adapters.storage.json_file_io import FileIO, corrupt
 from luminoracore_sdk.adapters.storage.json_file_messages import decode_messages
@@ -67,9 +68,8 @@ class LogReader:
         self._writing = writing
         self._left: Identity | None = None
         self.last = self.at_us = self._end = self._size = 0
-        flags = os.O_RDWR | os.O_APPEND if writing else os.O_RDONLY
         try:
-            self._fd = os.open(self._path, flags | os.O_CLOEXEC)
+            self._fd = open_file(self._path, os.O_RDWR | os.O_APPEND if writing else os.O_RDONLY)
         except FileNotFoundError as exc:
             raise corrupt(self._path, "it is missing") from exc
         self._index = MessageIndex(f"{folder}/{_INDEX_NAME}")

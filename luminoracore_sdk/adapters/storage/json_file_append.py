@@ -37,7 +37,7 @@ def append_together(
         yield from log.append(group.batches)
     except OSError as exc:
         errors = [_error(exc, append) for append in appends]
-        alone = len(group.batches) > 1 and not isinstance(exc, UnsyncedError)
+        alone = len(group.batches) > 1 and not isinstance(exc, UnsyncedError) and log.is_whole()
         for number in range(group.decided_before, len(appends)):
             if alone:
                 (outcomes[number],) = yield from append_together(header, log, [appends[number]])

@@ -144,8 +144,8 @@ class FileIO:
         """Write at the end of a file that is so long, all or nothing.
 
         Raises:
-            UnsyncedError: It could be written, but the disk failed; the file is as long as it was.
-            OSError: It could not be written; the file is as long as it was.
+            UnsyncedError: It could be written, but the disk failed; it was cut off, if it could be.
+            OSError: It could not be written; the same.
         """
         try:
             _write(fd, data)
@@ -154,8 +154,13 @@ class FileIO:
                     yield fd
                 except OSError as exc:
                     raise UnsyncedError(exc.errno, exc.strerror) from exc
-        except BaseException:
-            os.ftruncate(fd, size)
+        except BaseException as exc:
+            try:
+                os.ftruncate(fd, size)
+            except OSError:
+                if isinstance(exc, UnsyncedError):  # lines that lie there must not be written again
+                    raise exc from None
+                raise
             raise
 
     def make_folders(self, path: Path, root: Path) -> None:

@@ -1,5 +1,6 @@
 """The log of a session: one line for each append, the truth about its messages."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
@@ -38,6 +39,13 @@ class MessageLog(LogReader):
         yield from self._io.append(self._fd, b"".join(lines), self._end)
         self._index.add(rows)
         self.last, self.at_us, self._end, self._size = last, at_us, end, end
+
+    def is_whole(self) -> bool:
+        """Tell whether the log ends where this object left it, so that more can be written."""
+        try:
+            return os.fstat(self._fd).st_size == self._end
+        except OSError:
+            return False
 
     def truncate(self, after: int) -> int:
         """Remove what is above a position, all or nothing.

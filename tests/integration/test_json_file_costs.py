@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
+from luminoracore_sdk.adapters.storage.json_file_log_reader import identity
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing.builders import message_record, message_records, session_record
@@ -172,6 +173,26 @@ async def test_where_no_more_files_can_be_opened_kept_logs_make_room(tmp_path: P
                     os.close(fd)
     assert {receipt.first_position for receipt in receipts} == {2}
     assert {(repeat.first_position, repeat.replayed) for repeat in repeats} == {(1, True)}
+
+
+async def test_a_log_of_the_same_size_is_another_one_when_another_process_wrote_it(tmp_path: Path) -> None:
+    async with await started(tmp_path) as ours, JSONFileStorage(tmp_path) as others:
+        await append(ours, "m2")
+        (log,) = found(tmp_path, "messages.jsonl")
+        size = log.stat().st_size
+        await others.truncate_messages("s", after=1)
+        await append(others, "n2")
+        assert log.stat().st_size == size
+        assert await ids(ours) == ["m1", "n2"]
+        assert (await append(ours, "m2")).first_position == 3
+
+
+def test_what_is_known_of_a_file_is_its_number_its_size_and_both_of_its_times(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    info = path.stat()
+    fields = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+    assert identity(info) == tuple(getattr(info, name) for name in fields)
 
 
 async def test_what_another_process_changes_is_seen_although_the_log_is_open(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
-from contextlib import suppress
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
+from luminoracore_sdk.adapters.storage.json_file_log_reader import identity
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing.builders import message_record, message_records, session_record
@@ -120,14 +123,76 @@ async def test_a_session_keeps_its_log_open_and_a_deleted_one_does_not(tmp_path:
     assert open_logs() == []
 
 
-async def test_no_more_than_128_logs_stay_open(tmp_path: Path) -> None:
-    async with JSONFileStorage(tmp_path, fsync=False) as storage:
-        for number in range(140):
+@contextmanager
+def files_allowed(soft: int) -> Iterator[None]:
+    """Let this process have so many open files."""
+    old, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (old, hard))
+
+
+@pytest.mark.parametrize(("soft", "most"), [(4096, 128), (512, 32)])
+async def test_no_more_than_128_logs_stay_open_and_fewer_where_few_files_may_be(
+    tmp_path: Path, soft: int, most: int
+) -> None:
+    with files_allowed(soft):
+        one = JSONFileStorage(tmp_path / "one", fsync=False)
+        two = JSONFileStorage(tmp_path / "two", fsync=False)
+    for number in range(70):
+        for storage in (one, two):
             await storage.put_session(session_record(f"s{number}"))
             await storage.append_messages(f"s{number}", [message_record("m1")])
-        assert len(open_logs()) == 128
-        receipts = [await storage.append_messages(f"s{n}", [message_record("m2")]) for n in (0, 139)]
+    assert len(open_logs()) == most
+    receipts = [await one.append_messages(f"s{n}", [message_record("m2")]) for n in (0, 69)]
     assert [receipt.first_position for receipt in receipts] == [2, 2]
+    await one.close()
+    assert 0 < len(open_logs()) < most
+    await two.close()
+    assert open_logs() == []
+
+
+async def test_where_no_more_files_can_be_opened_kept_logs_make_room(tmp_path: Path) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as storage:
+        for number in range(12):
+            await storage.put_session(session_record(f"s{number}"))
+            await storage.append_messages(f"s{number}", [message_record("m1")])
+        used: list[int] = []
+        with files_allowed(256):
+            try:
+                with suppress(OSError):
+                    while True:
+                        used.append(os.dup(2))
+                names = [f"s{number}" for number in range(12)]
+                receipts = [await storage.append_messages(name, [message_record("m2")]) for name in names]
+                repeats = [await storage.append_messages(name, [message_record("m1")]) for name in names]
+            finally:
+                for fd in used:
+                    os.close(fd)
+    assert {receipt.first_position for receipt in receipts} == {2}
+    assert {(repeat.first_position, repeat.replayed) for repeat in repeats} == {(1, True)}
+
+
+async def test_a_log_of_the_same_size_is_another_one_when_another_process_wrote_it(tmp_path: Path) -> None:
+    async with await started(tmp_path) as ours, JSONFileStorage(tmp_path) as others:
+        await append(ours, "m2")
+        (log,) = found(tmp_path, "messages.jsonl")
+        size = log.stat().st_size
+        await others.truncate_messages("s", after=1)
+        await append(others, "n2")
+        assert log.stat().st_size == size
+        assert await ids(ours) == ["m1", "n2"]
+        assert (await append(ours, "m2")).first_position == 3
+
+
+def test_what_is_known_of_a_file_is_its_number_its_size_and_both_of_its_times(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    info = path.stat()
+    fields = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+    assert identity(info) == tuple(getattr(info, name) for name in fields)
 
 
 async def test_what_another_process_changes_is_seen_although_the_log_is_open(tmp_path: Path) -> None:

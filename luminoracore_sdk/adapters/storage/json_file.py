@@ -94,6 +94,8 @@ class JSONFileStorage(RecodingBase):
             appends.close()
         if pool is not None:
             await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)
+        if appends is not None:
+            appends.end()
         self._store.close()
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

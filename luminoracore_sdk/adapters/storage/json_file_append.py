@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import attrs
 
 from luminoracore_sdk.adapters.storage.base import is_live, replay_receipt
-from luminoracore_sdk.adapters.storage.json_file_io import BACKEND, UnsyncedError, translated
+from luminoracore_sdk.adapters.storage.json_file_io import BACKEND, Syncing, UnsyncedError, translated
 from luminoracore_sdk.adapters.storage.json_file_log import MessageLog
 from luminoracore_sdk.adapters.storage.waiting_appends import Append
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord, SessionRecord
@@ -17,7 +17,9 @@ Outcome = AppendReceipt | LuminoraCoreSDKError
 """What a caller is told: a receipt, or the error that is raised for him."""
 
 
-def append_together(header: SessionRecord, log: MessageLog, appends: Sequence[Append]) -> list[Outcome]:
+def append_together(
+    header: SessionRecord, log: MessageLog, appends: Sequence[Append]
+) -> Syncing[list[Outcome]]:
     """Write appends to one session, whose lock is held, as if one came after the other.
 
     Each is a line of its own, with a receipt, conflict or repeat of its own. If the lines cannot be written,
@@ -32,13 +34,15 @@ def append_together(header: SessionRecord, log: MessageLog, appends: Sequence[Ap
     if not group.batches:
         return outcomes
     try:
-        log.append(group.batches)
+        yield from log.append(group.batches)
     except OSError as exc:
         errors = [_error(exc, append) for append in appends]
-        alone = len(group.batches) > 1 and not isinstance(exc, UnsyncedError)
+        alone = len(group.batches) > 1 and not isinstance(exc, UnsyncedError) and log.is_whole()
         for number in range(group.decided_before, len(appends)):
-            append = appends[number]
-            outcomes[number] = append_together(header, log, [append])[0] if alone else errors[number]
+            if alone:
+                (outcomes[number],) = yield from append_together(header, log, [appends[number]])
+            else:
+                outcomes[number] = errors[number]
     return outcomes
 
 

@@ -8,6 +8,8 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
+from luminoracore_sdk.adapters.storage.json_file_descriptors import open_file
+from luminoracore_sdk.adapters.storage.json_file_io import corrupt
 from luminoracore_sdk.adapters.storage.json_file_seen import SeenDigests
 
 __all__ = ["MessageIndex"]
@@ -27,6 +29,9 @@ class MessageIndex:
     each row it is sent by with the line there. Only a digest that was damaged on the disk goes unnoticed:
     the message would then be taken for a new one if it were appended again.
 
+    Once a write has failed, this object does not write again: a row behind those that are missing would
+    leave a hole. Until ``rebuild`` it then finds nothing, and says so: ``CorruptRecordError``.
+
     Args:
         path: Of the file, which need not be there.
 
@@ -39,7 +44,7 @@ class MessageIndex:
         self._fd: int | None = None
         self._rows: bytes | None = None
         self._seen: SeenDigests | None = None
-        self._was_searched = False
+        self._was_searched = self._has_failed = False
         self.count = 0
         with suppress(OSError):
             self._fd = self._opened(os.O_RDWR)
@@ -60,7 +65,7 @@ class MessageIndex:
     @property
     def is_usable(self) -> bool:
         """Whether the file holds all rows, as far as is known, and memory none."""
-        return self._rows is None and (self._fd is not None or not self.count)
+        return self._rows is None and not self._has_failed and (self._fd is not None or not self.count)
 
     def offset(self, position: int) -> int:
         """Return where the line of a message begins."""
@@ -83,11 +88,11 @@ class MessageIndex:
             if not self._was_searched:  # an index that is used once is not worth the making of a filter
                 self._was_searched = True
                 return True
-            self._seen = SeenDigests(self._read(1, self.count))
+            self._seen = SeenDigests(self._read_all())
         return any(map(self._seen.may_hold, digests))
 
     def _search(self, digests: Mapping[bytes, str]) -> dict[str, int]:
-        rows = self._read(1, self.count)
+        rows = self._read_all()
         if len(digests) <= _FEW:
             places = {message_id: _find(rows, digest) for digest, message_id in digests.items()}
             return {message_id: place for message_id, place in places.items() if place}
@@ -114,12 +119,12 @@ class MessageIndex:
                     self._seen.add(digest)
         if self._rows is not None:
             self._rows += rows
-        try:
-            if self._fd is None:
-                self._fd = self._opened(os.O_RDWR | os.O_CREAT)
-            _pwrite(self._fd, rows, self.count * _ROW_BYTES)
-        except OSError:  # no matter: the next one makes the rows that are missing
-            self.remove()
+        if not self._has_failed:
+            try:
+                _pwrite(self._writable(), rows, self.count * _ROW_BYTES)
+            except OSError:  # no matter: the next one makes the rows that are missing
+                self._has_failed, self._seen = True, None
+                self.remove()
         self.count += len(rows) // _ROW_BYTES
 
     def rebuild(self, lines: Iterable[tuple[Iterable[str], int]], end: Callable[[], int]) -> int:
@@ -140,7 +145,7 @@ class MessageIndex:
             for message_id in message_ids:
                 rows += _digest(message_id)
                 rows += place
-        known = self._read(1, self.count) if self.count else b""
+        known = self._part(1, self.count) if self.count else b""
         if known.startswith(rows) and _goes_on(known[len(rows) :], end()):
             return self.count
         self._replace(bytes(rows))
@@ -154,23 +159,47 @@ class MessageIndex:
 
     def _replace(self, rows: bytes) -> None:
         self._rows, self.count, self._seen = rows, len(rows) // _ROW_BYTES, None
+        if self._has_failed:
+            return
         try:
-            if self._fd is None:
-                self._fd = self._opened(os.O_RDWR | os.O_CREAT)
-            os.ftruncate(self._fd, 0)
-            _pwrite(self._fd, rows, 0)
+            fd = self._opened(os.O_RDWR | os.O_CREAT) if self._fd is None else self._fd
+            self._fd = fd
+            os.ftruncate(fd, 0)
+            _pwrite(fd, rows, 0)
             self._rows = None
         except OSError:  # a read-only store, say: the rows in memory serve this call
+            self._has_failed = True
             self.close()
 
+    def _writable(self) -> int:
+        if self._fd is None:
+            if self.count:  # a new file would lack the rows before
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
+            self._fd = self._opened(os.O_RDWR | os.O_CREAT)
+        return self._fd
+
+    def _read_all(self) -> bytes:
+        """Return all rows, the first times after a look for a hole: 48 µs for 10,000 rows."""
+        rows = self._read(1, self.count)
+        if self._seen is None and _find(rows, bytes(_DIGEST_BYTES)):
+            raise corrupt(self._path, "it has a hole")
+        return rows
+
     def _read(self, first: int, last: int) -> bytes:
+        rows = self._part(first, last)
+        if len(rows) != (last - first + 1) * _ROW_BYTES:
+            raise corrupt(self._path, "it lacks rows")
+        return rows
+
+    def _part(self, first: int, last: int) -> bytes:
+        """Return as many of the rows as are there."""
         start, stop = (first - 1) * _ROW_BYTES, last * _ROW_BYTES
         if self._rows is not None:
             return self._rows[start:stop]
         return b"" if self._fd is None else os.pread(self._fd, stop - start, start)
 
     def _opened(self, flags: int) -> int:
-        return os.open(self._path, flags | os.O_CLOEXEC, 0o600)
+        return open_file(self._path, flags, 0o600)
 
 
 def _goes_on(rows: bytes, end: int) -> bool:

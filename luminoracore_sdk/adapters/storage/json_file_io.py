@@ -3,11 +3,13 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
+from luminoracore_sdk.adapters.storage.json_file_descriptors import open_file
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
     StorageError,
@@ -19,6 +21,7 @@ from luminoracore_sdk.domain.errors import (
 __all__ = [
     "BACKEND",
     "FileIO",
+    "Syncing",
     "UnsyncedError",
     "corrupt",
     "os_errors",
@@ -32,6 +35,14 @@ _READ_BYTES = 1 << 16
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _WRONG_KIND = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
+
+T = TypeVar("T")
+
+Syncing = Generator[int, None, T]
+"""Work that yields each descriptor that is to be synced, and goes on once it is.
+
+What ``os.fsync`` raises is thrown into it. So who runs it may sync several files at the same time.
+"""
 
 
 def corrupt(path: os.PathLike[str] | str, reason: str) -> CorruptRecordError:
@@ -88,7 +99,7 @@ class FileIO:
 
     def read(self, path: str | Path) -> bytes:
         """Return a file's content."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_file(path, os.O_RDONLY)
         try:
             data = os.read(fd, _READ_BYTES)
             if len(data) == _READ_BYTES:  # maybe not all of it
@@ -103,7 +114,7 @@ class FileIO:
 
     def create(self, path: Path, chunks: Iterable[bytes]) -> None:
         """Write a new file that nobody looks for yet; a leftover of the same name goes."""
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             for chunk in chunks:
                 _write(fd, chunk)
@@ -129,19 +140,27 @@ class FileIO:
         source.replace(target)
         self.sync_folder(target.parent)
 
-    def append(self, fd: int, data: bytes, size: int) -> None:
+    def append(self, fd: int, data: bytes, size: int) -> Syncing[None]:
         """Write at the end of a file that is so long, all or nothing.
 
         Raises:
-            UnsyncedError: It could be written, but the disk failed; the file is as long as it was.
-            OSError: It could not be written; the file is as long as it was.
+            UnsyncedError: It could be written, but the disk failed; it was cut off, if it could be.
+            OSError: It could not be written; the same.
         """
         try:
             _write(fd, data)
             if self._fsync:
-                _sync(fd)
-        except BaseException:
-            os.ftruncate(fd, size)
+                try:
+                    yield fd
+                except OSError as exc:
+                    raise UnsyncedError(exc.errno, exc.strerror) from exc
+        except BaseException as exc:
+            try:
+                os.ftruncate(fd, size)
+            except OSError:
+                if isinstance(exc, UnsyncedError):  # lines that lie there must not be written again
+                    raise exc from None
+                raise
             raise
 
     def make_folders(self, path: Path, root: Path) -> None:
@@ -161,7 +180,7 @@ class FileIO:
         """Make names that were added to or removed from a folder last."""
         if not self._fsync:
             return
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = open_file(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(fd)
         finally:
@@ -184,13 +203,6 @@ class FileIO:
         self.sync_folder(path.parent)
         shutil.rmtree(doomed, ignore_errors=True)
         return True
-
-
-def _sync(fd: int) -> None:
-    try:
-        os.fsync(fd)
-    except OSError as exc:
-        raise UnsyncedError(exc.errno, exc.strerror) from exc
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -1,10 +1,12 @@
 """The log of a session: one line for each append, the truth about its messages."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.json_file_io import Syncing
 from luminoracore_sdk.adapters.storage.json_file_log_reader import LOG_NAME, LogLine, LogReader
 from luminoracore_sdk.adapters.storage.json_file_record import encode_batch
 from luminoracore_sdk.application.ports.recoding import PayloadChange
@@ -16,7 +18,7 @@ __all__ = ["LOG_NAME", "MessageLog"]
 class MessageLog(LogReader):
     """An open log that can be written; see ``LogReader``. After ``truncate`` or ``recode`` it is used up."""
 
-    def append(self, batches: Iterable[tuple[Sequence[MessageRecord], int]]) -> None:
+    def append(self, batches: Iterable[tuple[Sequence[MessageRecord], int]]) -> Syncing[None]:
         """Add a line for each batch, all of them or nothing: in one write that waits for the disk once.
 
         Args:
@@ -34,9 +36,16 @@ class MessageLog(LogReader):
             lines.append(line)
             rows.append(([message.message_id for message in messages], end))
             last, end = last + len(messages), end + len(line)
-        self._io.append(self._fd, b"".join(lines), self._end)
+        yield from self._io.append(self._fd, b"".join(lines), self._end)
         self._index.add(rows)
         self.last, self.at_us, self._end, self._size = last, at_us, end, end
+
+    def is_whole(self) -> bool:
+        """Tell whether the log ends where this object left it, so that more can be written."""
+        try:
+            return os.fstat(self._fd).st_size == self._end
+        except OSError:
+            return False
 
     def truncate(self, after: int) -> int:
         """Remove what is above a position, all or nothing.

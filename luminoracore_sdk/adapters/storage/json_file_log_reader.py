@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.json_file_descriptors import open_file
 from luminoracore_sdk.adapters.storage.json_file_index import MessageIndex
 from luminoracore_sdk.adapters.storage.json_file_io import FileIO, corrupt
 from luminoracore_sdk.adapters.storage.json_file_messages import decode_messages
@@ -17,7 +18,7 @@ from luminoracore_sdk.adapters.storage.json_file_record import Batch, DamagedErr
 from luminoracore_sdk.application.ports.records import MessageRecord
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
-__all__ = ["LOG_NAME", "LogLine", "LogReader"]
+__all__ = ["LOG_NAME", "Identity", "LogLine", "LogReader", "identity"]
 
 LOG_NAME = "messages.jsonl"
 _INDEX_NAME = "messages.idx"
@@ -26,7 +27,7 @@ _LINE_BYTES = 1 << 14
 
 T = TypeVar("T")
 
-_Identity = tuple[int, int, int, int, int]
+Identity = tuple[int, int, int, int, int]
 
 _logger = logging.getLogger("luminoracore_sdk.storage.json")
 
@@ -65,11 +66,10 @@ class LogReader:
         self._path = f"{folder}/{LOG_NAME}"
         self._io = io
         self._writing = writing
-        self._left: _Identity | None = None
+        self._left: Identity | None = None
         self.last = self.at_us = self._end = self._size = 0
-        flags = os.O_RDWR | os.O_APPEND if writing else os.O_RDONLY
         try:
-            self._fd = os.open(self._path, flags | os.O_CLOEXEC)
+            self._fd = open_file(self._path, os.O_RDWR | os.O_APPEND if writing else os.O_RDONLY)
         except FileNotFoundError as exc:
             raise corrupt(self._path, "it is missing") from exc
         self._index = MessageIndex(f"{folder}/{_INDEX_NAME}")
@@ -94,7 +94,7 @@ class LogReader:
         if self._left is None or (writing and not self._writing):
             return False
         try:
-            return self._left == _identity(os.stat(self._path))  # noqa: PTH116 - a Path costs 5 µs more
+            return self._left == identity(os.stat(self._path))  # noqa: PTH116 - a Path costs 5 µs more
         except OSError:
             return False
 
@@ -102,7 +102,7 @@ class LogReader:
         """Note how the file is at the end of a call; False: it is not worth keeping open."""
         is_known = self._end == self._size and self._index.is_usable
         info = os.fstat(self._fd) if is_known else None
-        self._left = _identity(info) if info is not None and info.st_size == self._end else None
+        self._left = identity(info) if info is not None and info.st_size == self._end else None
         return self._left is not None
 
     def close(self) -> None:
@@ -295,5 +295,6 @@ class LogReader:
             self._size = self._end
 
 
-def _identity(info: os.stat_result) -> _Identity:
+def identity(info: os.stat_result) -> Identity:
+    """Return what is another when a file was replaced or changed."""
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns

@@ -12,7 +12,8 @@ from threading import Lock
 import attrs
 
 from luminoracore_sdk.adapters.storage.json_file_append import Outcome
-from luminoracore_sdk.adapters.storage.json_file_io import BACKEND
+from luminoracore_sdk.adapters.storage.json_file_io import BACKEND, Syncing
+from luminoracore_sdk.adapters.storage.json_file_sync import Syncs
 from luminoracore_sdk.adapters.storage.waiting_appends import Append
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, StorageBusyError, StorageClosedError
@@ -21,8 +22,9 @@ __all__ = ["AppendQueue"]
 
 _MOST_MESSAGES = 1000
 _MOST_BYTES = 4 * 1024 * 1024
+_MOST_SESSIONS = 64
 
-Write = Callable[[str, Sequence[Append], float], Sequence[Outcome]]
+Write = Callable[[str, Sequence[Append], float], Syncing[Sequence[Outcome]]]
 
 
 @attrs.define(eq=False)
@@ -39,15 +41,18 @@ class AppendQueue:
     """Hands appends to worker threads; used by any number of event loops at the same time.
 
     A lone append goes to a thread at once. Those of a session that come while it is being written wait, and
-    are written together by the thread that wrote the ones before. Sessions take turns. What waits takes no
-    memory but the callers' own records.
+    are written together by the thread that wrote the ones before. Sessions take turns. A thread takes up to
+    64 that are ready, writes the lines of all and then syncs their logs at the same time: the disk commits
+    them together, and threads do not wait for each other 20 times in an append. That takes half of the
+    processor time of a thread for each. What waits takes no memory but the callers' own records.
 
     Args:
         pool: Its threads.
         workers: How many of them may write appends.
         timeout: Longest wait in seconds for other writers of the session.
         write: Writes appends to one session, given the time (``time.monotonic``) until when it may wait for
-            its lock. Returns an outcome for each; raises what is each one's error.
+            its lock, and keeps that until its end. Returns an outcome for each; raises what is each one's
+            error.
     """
 
     def __init__(self, pool: ThreadPoolExecutor, *, workers: int, timeout: float, write: Write) -> None:
@@ -55,9 +60,12 @@ class AppendQueue:
         self._idle = workers
         self._timeout = timeout
         self._write = write
+        self._syncs = Syncs()
         self._lock = Lock()  # of all below
         self._queues: dict[str, deque[_Waiting]] = {}  # of the sessions that are ready or being written
         self._ready = deque[str]()
+        self._held = deque[str]()  # ready too, but others have their locks
+        self._is_starting = False  # a thread that will take what is ready
         self._outcomes: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Outcome | BaseException]]] = {}
         self._is_closed = False
 
@@ -74,9 +82,7 @@ class AppendQueue:
             else:
                 self._queues[append.session_id] = deque((waiting,))
                 self._ready.append(append.session_id)
-                if self._idle:
-                    self._idle -= 1
-                    self._pool.submit(self._work)
+                self._start()
         return await waiting.receipt
 
     def close(self) -> None:
@@ -84,57 +90,85 @@ class AppendQueue:
         with self._lock:
             self._is_closed = True
 
+    def end(self) -> None:
+        """End the threads that sync, once those of the pool have ended."""
+        self._syncs.close()
+
     # -- on a thread -----------------------------------------------------------------------------
 
     def _work(self) -> None:
         """Write until no session is ready."""
         try:
-            while self._write_next():
-                pass
+            while writings := self._taken():
+                self._write_together(writings)
         except BaseException:  # a defect, or no memory, which its callers were told: on with the others
             self._work()
             raise
 
-    def _write_next(self) -> bool:
-        """Write what waits for the session that is ready longest; False: none is, and this thread is free."""
+    def _taken(self) -> list["_Writing"]:
+        """Take what is ready longest, or one session whose lock others have; none: this thread is free."""
         with self._lock:
-            if not self._ready:
+            self._is_starting = False
+            if self._held:
+                taken = [_Writing(self._held.popleft())]
+            else:
+                count = min(len(self._ready), _MOST_SESSIONS)
+                taken = [_Writing(self._ready.popleft()) for _ in range(count)]
+            for writing in taken:
+                writing.group = _group(self._queues[writing.session_id])
+            if taken:
+                self._start()
+            else:
                 self._idle += 1
-                return False
-            session_id = self._ready.popleft()
-            group = _taken(self._queues[session_id])
-        patient: Sequence[_Waiting] = ()
-        try:
-            if group:
-                patient = self._written(session_id, group)
-        finally:
-            with self._lock:
-                queue = self._queues[session_id]
-                queue.extendleft(reversed(patient))
-                if queue:
-                    self._ready.append(session_id)
-                else:
-                    del self._queues[session_id]
-        return True
+        return taken
 
-    def _written(self, session_id: str, group: Sequence[_Waiting]) -> Sequence[_Waiting]:
-        """Write some and tell their callers; returns those who may still wait for the session's lock."""
-        patient: Sequence[_Waiting] = ()
-        outcomes: Iterable[Outcome | BaseException]
+    def _start(self) -> None:
+        """Let another thread begin, if there is work for it and none is about to."""
+        if self._is_closed or self._is_starting or not self._idle:
+            return
+        if self._ready or self._held:
+            self._idle -= 1
+            self._is_starting = True
+            self._pool.submit(self._work)
+
+    def _write_together(self, writings: Sequence["_Writing"]) -> None:
+        """Write to some sessions, sync their files at the same time, and tell all callers.
+
+        For a lone session's lock this thread waits. Of several it takes those that are free: it has others
+        then, and whoever waits while he has one can wait for ever.
+        """
+        alone = len(writings) == 1
         try:
-            outcomes = self._write(session_id, [waiting.append for waiting in group], group[0].deadline)
-        except StorageBusyError as exc:
-            now = time.monotonic()
-            patient = [waiting for waiting in group if waiting.deadline > now]
-            group = [waiting for waiting in group if waiting.deadline <= now]
-            outcomes = [_copy(exc) for _ in group]
-        except LuminoraCoreSDKError as exc:
-            outcomes = [_copy(exc) for _ in group]
+            for writing in writings:
+                if writing.group:
+                    appends = [waiting.append for waiting in writing.group]
+                    deadline = writing.group[0].deadline if alone else 0.0
+                    writing.work = self._write(writing.session_id, appends, deadline)
+                    writing.go_on(None)
+            while unsynced := [writing for writing in writings if writing.fd is not None]:
+                errors = self._syncs.run([writing.fd for writing in unsynced if writing.fd is not None])
+                for writing, error in zip(unsynced, errors, strict=True):
+                    writing.go_on(error)
         except BaseException as exc:
-            self._tell((waiting, exc) for waiting in group)
+            for writing in writings:
+                writing.give_up(exc)
             raise
-        self._tell(zip(group, outcomes, strict=True))
-        return patient
+        finally:
+            self._put_back(writings)
+            self._tell(outcome for writing in writings for outcome in writing.outcomes)
+
+    def _put_back(self, writings: Sequence["_Writing"]) -> None:
+        """Have the sessions written again for which somebody waits."""
+        with self._lock:
+            for writing in writings:
+                queue = self._queues[writing.session_id]
+                queue.extendleft(reversed(writing.patient))
+                if not queue:
+                    del self._queues[writing.session_id]
+                elif writing.patient:
+                    self._held.append(writing.session_id)
+                else:
+                    self._ready.append(writing.session_id)
 
     def _tell(self, outcomes: Iterable[tuple[_Waiting, Outcome | BaseException]]) -> None:
         """Wake the callers: each event loop once for all that it was not told yet."""
@@ -167,7 +201,61 @@ class AppendQueue:
                 waiting.receipt.set_result(outcome)
 
 
-def _taken(queue: deque[_Waiting]) -> list[_Waiting]:
+@attrs.define(eq=False)
+class _Writing:
+    """The appends to one session, on their way.
+
+    Attributes:
+        group: Who waits for them.
+        work: Does it.
+        fd: What is to be synced before it can go on; None: it has ended.
+        outcomes: What is to be told to whom, at its end.
+        patient: Who may still wait for the session's lock.
+    """
+
+    session_id: str
+    group: list[_Waiting] = attrs.field(factory=list)
+    work: Syncing[Sequence[Outcome]] | None = None
+    fd: int | None = None
+    outcomes: Sequence[tuple[_Waiting, Outcome | BaseException]] = ()
+    patient: Sequence[_Waiting] = ()
+
+    def go_on(self, error: BaseException | None) -> None:
+        """Write until there is something to sync, or the end.
+
+        Args:
+            error: What the sync before it raised.
+        """
+        if self.work is None:
+            return
+        self.fd = None
+        try:
+            self.fd = next(self.work) if error is None else self.work.throw(error)
+        except StopIteration as end:
+            self.outcomes = list(zip(self.group, end.value, strict=True))
+        except StorageBusyError as exc:
+            now = time.monotonic()
+            self.patient = [waiting for waiting in self.group if waiting.deadline > now]
+            self._fail(exc, [waiting for waiting in self.group if waiting.deadline <= now])
+        except LuminoraCoreSDKError as exc:
+            self._fail(exc, self.group)
+        except BaseException as exc:  # noqa: BLE001 - a defect, or no memory: not that of the other sessions
+            self.give_up(exc)
+
+    def give_up(self, error: BaseException) -> None:
+        """Undo what was not synced, and let all fail who were not told."""
+        self.fd = None
+        if self.work is not None:
+            with suppress(OSError, LuminoraCoreSDKError):  # what cannot be undone either
+                self.work.close()
+        if not self.outcomes:
+            self.outcomes, self.patient = [(waiting, error) for waiting in self.group], ()
+
+    def _fail(self, error: LuminoraCoreSDKError, group: Sequence[_Waiting]) -> None:
+        self.outcomes = [(waiting, _copy(error)) for waiting in group]
+
+
+def _group(queue: deque[_Waiting]) -> list[_Waiting]:
     """Take from a queue what is written together: up to 1,000 messages and 4 MB, but at least one append."""
     group: list[_Waiting] = []
     messages = size = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from luminoracore_sdk.adapters.storage.json_file_append import Outcome, append_together
-from luminoracore_sdk.adapters.storage.json_file_io import BACKEND, FileIO, os_errors
+from luminoracore_sdk.adapters.storage.json_file_io import BACKEND, FileIO, Syncing, os_errors, translated
 from luminoracore_sdk.adapters.storage.json_file_layout import StoreLayout, hashed, stripe_of
 from luminoracore_sdk.adapters.storage.json_file_lock import StripeLocks
 from luminoracore_sdk.adapters.storage.json_file_log import MessageLog
@@ -74,14 +74,14 @@ class FileStore:
 
     @contextmanager
     def _opened(
-        self, session_id: str, doing: str, *, writing: bool, deadline: float | None = None
+        self, session_id: str, doing: str, *, writing: bool
     ) -> Iterator[tuple[SessionRecord, SessionFolder, MessageLog] | None]:
         """Hold the lock of a session, with its log open, and keep that open; None: no session is there."""
         name = hashed(session_id)
-        with self._locked(name[:2], f"{doing} session {session_id!a}", writing=writing, deadline=deadline):
+        with self._locked(name[:2], f"{doing} session {session_id!a}", writing=writing):
             folder = self._open.take(name) or SessionFolder(self.layout.session(session_id), self.io)
             try:
-                header = folder.header()
+                header = folder.known_header()
                 yield (header, folder, folder.open_log(writing=writing)) if header else None
             except BaseException:
                 folder.close()
@@ -107,19 +107,40 @@ class FileStore:
                     return
         raise SessionNotFoundError(session_id, backend=BACKEND)
 
-    def append(self, session_id: str, appends: Sequence[Append], deadline: float) -> Sequence[Outcome]:
+    def append(
+        self, session_id: str, appends: Sequence[Append], deadline: float
+    ) -> Syncing[Sequence[Outcome]]:
         """Write appends to one session together; see ``append_together``.
+
+        The same as in ``_opened``, without ``with``, which took 10 of 50 µs.
 
         Args:
             session_id: Of each of them.
             appends: What.
             deadline: Until when to wait for the session's lock, by ``time.monotonic``.
         """
-        with self._opened(session_id, "append to", writing=True, deadline=deadline) as opened:
-            if opened is not None:
-                header, _, log = opened
-                return append_together(header, log, appends)
-        return [SessionNotFoundError(session_id, backend=BACKEND) for _ in appends]
+        name = hashed(session_id)
+        stripe = name[:2]
+        try:
+            self._locks.take(stripe, writing=True, deadline=deadline)
+            try:
+                folder = self._open.take(name) or SessionFolder(self.layout.session(session_id), self.io)
+                try:
+                    header = folder.known_header()
+                    outcomes: Sequence[Outcome]
+                    if header is None:
+                        outcomes = [SessionNotFoundError(session_id, backend=BACKEND) for _ in appends]
+                    else:
+                        outcomes = yield from append_together(header, folder.open_log(writing=True), appends)
+                except BaseException:
+                    folder.close()
+                    raise
+                self._open.keep(folder)
+            finally:
+                self._locks.give_back(stripe)
+        except OSError as exc:
+            raise translated(exc, f"append to session {session_id!a}", writing=True) from exc
+        return outcomes
 
     @contextmanager
     def memories(
@@ -142,10 +163,8 @@ class FileStore:
         self._order.clear()
 
     @contextmanager
-    def _locked(
-        self, stripe: str, doing: str, *, writing: bool, deadline: float | None = None
-    ) -> Iterator[None]:
-        with os_errors(doing, writing=writing), self._locks.hold(stripe, writing=writing, deadline=deadline):
+    def _locked(self, stripe: str, doing: str, *, writing: bool) -> Iterator[None]:
+        with os_errors(doing, writing=writing), self._locks.hold(stripe, writing=writing):
             yield
 
     # -- all of them -----------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage.mongodb_documents import End, live
+from luminoracore_sdk.adapters.storage.mongodb_closing import begun, close
+from luminoracore_sdk.adapters.storage.mongodb_documents import End, Header, cut, live
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND
 from luminoracore_sdk.adapters.storage.mongodb_hints import Hint, Hints
@@ -95,24 +96,47 @@ class Appended:
 
         A truncation may have come after it, and have kept it or its first messages: then it was appended,
         and others may follow it. Otherwise it lies in a history that nobody sees, where it keeps its
-        position, or in a session that has expired, and is taken away.
+        position, or in a session that has expired, and is taken out.
         """
         inc, history, first = batch["inc"], batch["h"], batch["first"]
-        header = await self._sessions.header(batch["s"])
-        within = header is not None and header.inc == inc and header.shows(history, first)
-        if header is not None and within and header.is_live(now_us):
-            if header.session.ttl_us is not None:
-                prolonged = {"_id": batch["s"], "inc": inc}
-                if not await self._store.sessions.update(prolonged, moved(now_us)):
-                    raise SessionNotFoundError(batch["s"], backend=BACKEND)  # deleted meanwhile
-            return receipt_of(batch)
-        place: Document = {"inc": inc, "_id": batch["_id"]}
-        with suppress(StorageUnavailableError):
-            if header is None or not within:
-                await self._store.messages.update(place, [{"$set": {**EMPTIED, "at": now_us}}])
-            elif header.last == batch["last"]:  # nothing follows it
-                await self._store.messages.delete(place)
-        return None
+        while True:
+            header = await self._sessions.header(batch["s"])
+            if header is None or header.inc != inc or not header.shows(history, first):
+                with suppress(StorageUnavailableError):
+                    emptied: Document = {**EMPTIED, "at": now_us}
+                    await self._store.messages.update({"inc": inc, "_id": batch["_id"]}, [{"$set": emptied}])
+                return None
+            if header.is_live(now_us):
+                if header.session.ttl_us is not None:
+                    prolonged = {"_id": batch["s"], "inc": inc}
+                    if not await self._store.sessions.update(prolonged, moved(now_us)):
+                        raise SessionNotFoundError(batch["s"], backend=BACKEND)  # deleted meanwhile
+                return receipt_of(batch)
+            if await self._taken_out(header, batch, now_us):
+                return None
+
+    async def _taken_out(self, header: Header, batch: Document, now_us: int) -> bool:
+        """Take a batch out of a session that has expired; False: look again.
+
+        By another's clock the session may be there yet: he sees the batch, and may append behind it, which
+        prolongs the session. So it is done as a truncation is, and only if nothing follows.
+
+        Raises:
+            StorageUnavailableError: In doubt: others follow, and have not prolonged the session so far.
+        """
+        if header.open != batch["h"] or header.last != batch["last"]:
+            raise StorageUnavailableError(BACKEND, "the session was about to expire", in_doubt=True)
+        if not await close(self._store, header, now_us):
+            return False
+        before = batch["first"] - 1
+        where: Document = {"_id": batch["s"], "inc": header.inc, "open": header.open}
+        expired: Document = {"expires": {"$lte": now_us}}
+        if not await self._store.sessions.update({**where, **expired}, [begun(cut(header.segments, before))]):
+            await self._sessions.reopen(header)  # prolonged, perhaps; nobody else need wait for it
+            return False
+        with suppress(StorageUnavailableError):  # it is not seen any more
+            await release(self._store, header.inc, header.open, after=before, now_us=now_us)
+        return True
 
     async def before(self, append: Append, inc: ObjectId) -> AppendReceipt | None:
         """Return the first receipt of a batch that is stored already; see ``replay_receipt``.

@@ -144,6 +144,9 @@ class Appended:
         Ids that are found above the end of a sealed history were truncated, and are set free. The header
         is read after them: a history was in it before its first batch was there, so one that is not in it
         now is gone for good.
+
+        Who repeats an append may do so since the first one was not confirmed by enough members. So before it
+        is acknowledged, a write that changes nothing waits until all that was written so far is.
         """
         asked = {message.message_id for message in append.messages}
         where: Document = {"inc": inc, "ids": {"$in": list(asked)}}
@@ -162,6 +165,8 @@ class Appended:
         if receipt is None:
             for history in hidden:
                 await release(self._store, inc, history, after=header.bound(history), now_us=append.now_us)
+        else:
+            await self._store.messages.update(where, {"$set": {"s": append.session_id}})
         return receipt
 
 

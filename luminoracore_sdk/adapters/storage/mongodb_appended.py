@@ -18,7 +18,7 @@ from luminoracore_sdk.adapters.storage.mongodb_sweep import EMPTIED, release
 from luminoracore_sdk.adapters.storage.rules import replay_receipt
 from luminoracore_sdk.adapters.storage.waiting_appends import Append
 from luminoracore_sdk.application.ports.records import AppendReceipt
-from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
+from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError, StorageUnavailableError
 
 __all__ = ["Appended", "receipt_of"]
 
@@ -69,7 +69,14 @@ class Appended:
         return receipt_of(batch)
 
     async def look_after_all(self, batches: Sequence[Document], now_us: int) -> set[str]:
-        """Look after batches of several sessions that had no time to live; returns whose do not count."""
+        """Look after batches of several sessions that had no time to live.
+
+        Returns:
+            The sessions whose batches do not count, or whose headers are damaged: each is to be tried alone,
+            which recognises a batch that is there.
+        Raises:
+            StorageUnavailableError: Some could not be looked after; all are in doubt.
+        """
         if not batches:
             return set()
         since = time.monotonic()
@@ -83,13 +90,16 @@ class Appended:
                 self.remember(batch, None, since)
             else:
                 doubtful.append(batch)
-        receipts = await asyncio.gather(*(self._overtaken_or_gone(batch, now_us) for batch in doubtful))
-        return {batch["s"] for batch, receipt in zip(doubtful, receipts, strict=True) if receipt is None}
-
-    async def _overtaken_or_gone(self, batch: Document, now_us: int) -> AppendReceipt | None:
-        with suppress(SessionNotFoundError):
-            return await self._overtaken(batch, now_us)
-        return None
+        outcomes = await asyncio.gather(
+            *(self._overtaken(batch, now_us) for batch in doubtful), return_exceptions=True
+        )
+        not_counting = set[str]()
+        for batch, outcome in zip(doubtful, outcomes, strict=True):
+            if outcome is None or isinstance(outcome, SessionNotFoundError | CorruptRecordError):
+                not_counting.add(batch["s"])
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        return not_counting
 
     async def _overtaken(self, batch: Document, now_us: int) -> AppendReceipt | None:
         """Find out whether a batch counts whose history was not seen open.

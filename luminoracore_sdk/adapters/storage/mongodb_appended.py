@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage.mongodb_documents import End, live
+from luminoracore_sdk.adapters.storage.mongodb_closing import begun, close
+from luminoracore_sdk.adapters.storage.mongodb_documents import End, Header, cut, live
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND
 from luminoracore_sdk.adapters.storage.mongodb_hints import Hint, Hints
@@ -17,7 +18,7 @@ from luminoracore_sdk.adapters.storage.mongodb_sweep import EMPTIED, release
 from luminoracore_sdk.adapters.storage.rules import replay_receipt
 from luminoracore_sdk.adapters.storage.waiting_appends import Append
 from luminoracore_sdk.application.ports.records import AppendReceipt
-from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
+from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError, StorageUnavailableError
 
 __all__ = ["Appended", "receipt_of"]
 
@@ -68,7 +69,14 @@ class Appended:
         return receipt_of(batch)
 
     async def look_after_all(self, batches: Sequence[Document], now_us: int) -> set[str]:
-        """Look after batches of several sessions that had no time to live; returns whose do not count."""
+        """Look after batches of several sessions that had no time to live.
+
+        Returns:
+            The sessions whose batches do not count, or whose headers are damaged: each is to be tried alone,
+            which recognises a batch that is there.
+        Raises:
+            StorageUnavailableError: Some could not be looked after; all are in doubt.
+        """
         if not batches:
             return set()
         since = time.monotonic()
@@ -82,37 +90,63 @@ class Appended:
                 self.remember(batch, None, since)
             else:
                 doubtful.append(batch)
-        receipts = await asyncio.gather(*(self._overtaken_or_gone(batch, now_us) for batch in doubtful))
-        return {batch["s"] for batch, receipt in zip(doubtful, receipts, strict=True) if receipt is None}
-
-    async def _overtaken_or_gone(self, batch: Document, now_us: int) -> AppendReceipt | None:
-        with suppress(SessionNotFoundError):
-            return await self._overtaken(batch, now_us)
-        return None
+        outcomes = await asyncio.gather(
+            *(self._overtaken(batch, now_us) for batch in doubtful), return_exceptions=True
+        )
+        not_counting = set[str]()
+        for batch, outcome in zip(doubtful, outcomes, strict=True):
+            if outcome is None or isinstance(outcome, SessionNotFoundError | CorruptRecordError):
+                not_counting.add(batch["s"])
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        return not_counting
 
     async def _overtaken(self, batch: Document, now_us: int) -> AppendReceipt | None:
         """Find out whether a batch counts whose history was not seen open.
 
         A truncation may have come after it, and have kept it or its first messages: then it was appended,
         and others may follow it. Otherwise it lies in a history that nobody sees, where it keeps its
-        position, or in a session that has expired, and is taken away.
+        position, or in a session that has expired, and is taken out.
         """
         inc, history, first = batch["inc"], batch["h"], batch["first"]
-        header = await self._sessions.header(batch["s"])
-        within = header is not None and header.inc == inc and header.shows(history, first)
-        if header is not None and within and header.is_live(now_us):
-            if header.session.ttl_us is not None:
-                prolonged = {"_id": batch["s"], "inc": inc}
-                if not await self._store.sessions.update(prolonged, moved(now_us)):
-                    raise SessionNotFoundError(batch["s"], backend=BACKEND)  # deleted meanwhile
-            return receipt_of(batch)
-        place: Document = {"inc": inc, "_id": batch["_id"]}
-        with suppress(StorageUnavailableError):
-            if header is None or not within:
-                await self._store.messages.update(place, [{"$set": {**EMPTIED, "at": now_us}}])
-            elif header.last == batch["last"]:  # nothing follows it
-                await self._store.messages.delete(place)
-        return None
+        while True:
+            header = await self._sessions.header(batch["s"])
+            if header is None or header.inc != inc or not header.shows(history, first):
+                with suppress(StorageUnavailableError):
+                    emptied: Document = {**EMPTIED, "at": now_us}
+                    await self._store.messages.update({"inc": inc, "_id": batch["_id"]}, [{"$set": emptied}])
+                return None
+            if header.is_live(now_us):
+                if header.session.ttl_us is not None:
+                    prolonged = {"_id": batch["s"], "inc": inc}
+                    if not await self._store.sessions.update(prolonged, moved(now_us)):
+                        raise SessionNotFoundError(batch["s"], backend=BACKEND)  # deleted meanwhile
+                return receipt_of(batch)
+            if await self._taken_out(header, batch, now_us):
+                return None
+
+    async def _taken_out(self, header: Header, batch: Document, now_us: int) -> bool:
+        """Take a batch out of a session that has expired; False: look again.
+
+        By another's clock the session may be there yet: he sees the batch, and may append behind it, which
+        prolongs the session. So it is done as a truncation is, and only if nothing follows.
+
+        Raises:
+            StorageUnavailableError: In doubt: others follow, and have not prolonged the session so far.
+        """
+        if header.open != batch["h"] or header.last != batch["last"]:
+            raise StorageUnavailableError(BACKEND, "the session was about to expire", in_doubt=True)
+        if not await close(self._store, header, now_us):
+            return False
+        before = batch["first"] - 1
+        where: Document = {"_id": batch["s"], "inc": header.inc, "open": header.open}
+        expired: Document = {"expires": {"$lte": now_us}}
+        if not await self._store.sessions.update({**where, **expired}, [begun(cut(header.segments, before))]):
+            await self._sessions.reopen(header)  # prolonged, perhaps; nobody else need wait for it
+            return False
+        with suppress(StorageUnavailableError):  # it is not seen any more
+            await release(self._store, header.inc, header.open, after=before, now_us=now_us)
+        return True
 
     async def before(self, append: Append, inc: ObjectId) -> AppendReceipt | None:
         """Return the first receipt of a batch that is stored already; see ``replay_receipt``.
@@ -120,6 +154,9 @@ class Appended:
         Ids that are found above the end of a sealed history were truncated, and are set free. The header
         is read after them: a history was in it before its first batch was there, so one that is not in it
         now is gone for good.
+
+        Who repeats an append may do so since the first one was not confirmed by enough members. So before it
+        is acknowledged, a write that changes nothing waits until all that was written so far is.
         """
         asked = {message.message_id for message in append.messages}
         where: Document = {"inc": inc, "ids": {"$in": list(asked)}}
@@ -138,6 +175,8 @@ class Appended:
         if receipt is None:
             for history in hidden:
                 await release(self._store, inc, history, after=header.bound(history), now_us=append.now_us)
+        else:
+            await self._store.messages.update(where, {"$set": {"s": append.session_id}})
         return receipt
 
 

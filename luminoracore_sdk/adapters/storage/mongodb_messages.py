@@ -79,7 +79,8 @@ class Messages:
             start, end = _bounds(span, header.last)
             found = await self._read(session_id, header, start, end) if start <= end else []
             if [message.position for message in found] == list(range(start, end + 1)):
-                if header.session.ttl_us is None and not header.is_closed:
+                alone = start >= header.segments[-1].first  # the open history: a hint leads to no other
+                if alone and header.session.ttl_us is None and not header.is_closed:
                     self._hints.put(session_id, Hint(header.end, None, since, now_us))
                 return found
             after = await self._sessions.existing(session_id, now_us)

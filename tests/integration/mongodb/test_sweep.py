@@ -10,7 +10,8 @@ from luminoracore_sdk.adapters.storage import mongodb_sweep
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
-from luminoracore_sdk.testing.builders import message_records, session_record
+from luminoracore_sdk.domain.errors import StorageTimeoutError
+from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace, ids
 
 
@@ -53,7 +54,7 @@ async def test_a_history_that_begins_during_a_purge_stays_whatever_its_writers_c
         found = await headers(store, sessions)
         monkeypatch.undo()
         now = place.clock.now()
-        place.clock.set(now - timedelta(hours=2))
+        place.clock.set(now - timedelta(hours=25))
         await other.truncate_messages("s", after=2)
         await other.append_messages("s", message_records(2, prefix="new"))
         place.clock.set(now)
@@ -62,3 +63,81 @@ async def test_a_history_that_begins_during_a_purge_stays_whatever_its_writers_c
     monkeypatch.setattr(mongodb_sweep, "_headers", overtaken)
     await purging.purge_expired()
     assert await ids(other) == ["m1", "m2", "new1", "new2"]
+
+
+async def followed_by_each_other(storage: MongoDBStorage, writers: int) -> None:
+    """Make a session of one message each of so many writers, none of whom knows who followed."""
+    await storage.put_session(session_record())
+    for number in range(writers):
+        storage._store.appends._writer = ObjectId()
+        await storage.append_messages("s", [message_record(f"m{number}")])
+
+
+@pytest.mark.parametrize(
+    ("writers", "hours", "clauses", "left"), [(20, 25, 1, 1), (20, 1, 20, 20), (120, 1, 0, 121)]
+)
+async def test_a_deletion_asks_the_server_little_whoever_has_appended(
+    place: MongoPlace,
+    storages: list[MongoDBStorage],
+    monkeypatch: pytest.MonkeyPatch,
+    writers: int,
+    hours: int,
+    clauses: int,
+    left: int,
+) -> None:
+    """One position after each writer's batch stays taken, not of yesterday's; or all, if many."""
+    storage, *_ = storages
+    await followed_by_each_other(storage, writers)
+    place.clock.advance(hours * 3600)
+    messages = storage._store.messages._store.messages
+    delete, asked = messages.delete, list[Document]()
+
+    async def seen(where: Document) -> int:
+        asked.append(where)
+        return await delete(where)
+
+    monkeypatch.setattr(messages, "delete", seen)
+    assert await storage.delete_session("s") is True
+    monkeypatch.undo()
+    (where,) = asked
+    assert [len(part.get("$nor", ())) for part in where["$or"]] == [0, *([clauses] if clauses else [])]
+    database = place.database["messages"]
+    assert database.count_documents({"items": {"$ne": []}}) == 0
+    assert database.count_documents({}) == left
+
+
+async def test_a_deletion_that_cannot_take_the_messages_out_takes_the_memories(
+    place: MongoPlace, storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, *_ = storages
+    await storage.put_session(session_record())
+    await storage.put_memory(memory_record("k"))
+    assert place.database["memories"].count_documents({}) == 1
+
+    async def too_slow(*_: Document) -> list[Document]:
+        raise StorageTimeoutError("mongodb", "too slow")
+
+    monkeypatch.setattr(storage._store.messages._store.messages, "aggregate", too_slow)
+    assert await storage.delete_session("s") is True
+    assert place.database["memories"].count_documents({}) == 0
+
+
+async def test_what_was_closed_or_emptied_less_than_a_day_ago_stays(
+    place: MongoPlace, storages: list[MongoDBStorage]
+) -> None:
+    storage, *_ = storages
+    for name in ("s", "gone"):
+        await storage.put_session(session_record(name))
+        await storage.append_messages(name, message_records(2))
+        await storage.append_messages(name, message_records(2, prefix="b"))
+        await storage.truncate_messages(name, after=2)
+    await storage.delete_session("gone")
+    left = place.database["messages"].count_documents({"items": []})
+    assert left >= 4
+    for _ in range(2):
+        place.clock.advance(12 * 3600 - 1)
+        await storage.purge_expired()
+        assert place.database["messages"].count_documents({"items": []}) == left
+    place.clock.advance(2)
+    await storage.purge_expired()
+    assert place.database["messages"].count_documents({"items": []}) == 0

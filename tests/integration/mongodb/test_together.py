@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
+from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
-from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
+from luminoracore_sdk.domain.errors import ConflictError, CorruptRecordError, SessionNotFoundError
 from luminoracore_sdk.testing.builders import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace, ids
 
@@ -84,3 +85,26 @@ async def test_closing_waits_for_all_that_were_asked_for(place: MongoPlace) -> N
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     kept = place.database["messages"].count_documents({})
     assert kept == sum(isinstance(outcome, AppendReceipt) for outcome in outcomes) == 30
+
+
+async def test_a_header_that_is_damaged_after_the_insert_is_that_callers_error_alone(
+    place: MongoPlace, storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, *_ = storages
+    names = [f"{number}" for number in range(6)]
+    for name in names:
+        await storage.put_session(session_record(name))
+    messages = storage._store.appends._store.messages
+    insert_all = messages.insert_all
+
+    async def late(documents: list[Document]) -> set[int]:
+        refused = await insert_all(documents)
+        place.database["sessions"].update_one({"_id": "4"}, {"$set": {"sealed": "rubbish", "open": 1}})
+        return refused
+
+    monkeypatch.setattr(messages, "insert_all", late)
+    outcomes = await asyncio.gather(
+        *(storage.append_messages(name, [message_record("new")]) for name in names), return_exceptions=True
+    )
+    assert isinstance(outcomes.pop(4), CorruptRecordError)
+    assert outcomes == [AppendReceipt(first_position=1, last_position=1)] * 5

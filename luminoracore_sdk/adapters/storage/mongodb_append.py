@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from bson import ObjectId
@@ -23,6 +24,8 @@ __all__ = ["Appends"]
 _LONGEST_PAUSE = 0.05  # seconds
 _CLOSING_SECONDS = 1.0
 """For how long somebody who closed a history is expected to go on."""
+_MOST_CLOSED = 1_000
+"""Closed histories whose closers are waited for."""
 _POSITION = ("inc", "h", "first")
 
 
@@ -44,6 +47,7 @@ class Appends:
         self._hints = self._appended.hints
         self._patience = patience
         self._writer = ObjectId()
+        self._closed: OrderedDict[ObjectId, float] = OrderedDict()  # histories, and when that was seen first
 
     def forget(self, session_id: str) -> None:
         """Forget where a session goes on: this process has deleted or truncated it."""
@@ -83,11 +87,11 @@ class Appends:
     async def _at_end(self, append: Append) -> AppendReceipt:
         """Look where the session ends and append there, until nobody else is faster."""
         loop = asyncio.get_running_loop()
-        end, pause, closed = loop.time() + self._patience, 0.001, dict[ObjectId, float]()
+        end, pause = loop.time() + self._patience, 0.001
         while loop.time() < end:
             header = await self._sessions.existing(append.session_id, append.now_us)
             if header.is_closed:
-                if loop.time() - closed.setdefault(header.open, loop.time()) >= _CLOSING_SECONDS:
+                if self._is_long_closed(header.open):
                     await self._sessions.reopen(header)
             elif receipt := await self._behind(header, append):
                 return receipt
@@ -95,6 +99,14 @@ class Appends:
             pause = min(2 * pause, _LONGEST_PAUSE)
         reason = f"other appends to the session took longer than {self._patience:g} seconds"
         raise StorageBusyError(BACKEND, reason)
+
+    def _is_long_closed(self, history: ObjectId) -> bool:
+        """Tell whether who closed a history had his time; appends that wait for less than that share it."""
+        now = time.monotonic()
+        since = self._closed.setdefault(history, now)
+        if len(self._closed) > _MOST_CLOSED:
+            self._closed.popitem(last=False)
+        return now - since >= _CLOSING_SECONDS
 
     async def _behind(self, header: Header, append: Append) -> AppendReceipt | None:
         """Append behind the end that was read; None: somebody else was faster."""

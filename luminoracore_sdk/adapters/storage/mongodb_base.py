@@ -4,6 +4,7 @@ import asyncio
 import math
 import re
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from luminoracore_sdk.adapters.optional import import_extra
@@ -182,7 +183,8 @@ class MongoDBBase(BaseStorage):
 
         When the caller is cancelled, the call is given a moment to come to its end, so that nothing that
         was sent takes effect after the caller went on. (PyMongo 4.20 also leaves a socket to the garbage
-        collector when it is cancelled while it connects.)
+        collector when it is cancelled while it connects.) Then it is cancelled, and waited for again: who
+        goes on meets no call of his own that is under way.
         """
         loop = asyncio.get_running_loop()
         over = loop.create_future()
@@ -193,8 +195,9 @@ class MongoDBBase(BaseStorage):
         try:
             await over  # asyncio.wait would take 12 µs more: its turn comes after the task's callbacks
         except asyncio.CancelledError:
-            await asyncio.wait([task], timeout=_GRACE)
-            task.cancel()
+            await _wait_for(task)
+            if task.cancel():
+                await _wait_for(task)
             raise
         finally:
             timer.cancel()
@@ -216,6 +219,15 @@ async def _telling(over: "asyncio.Future[None]", work: Coroutine[Any, Any, T]) -
         return await work
     finally:
         _tell(over)
+
+
+async def _wait_for(task: "asyncio.Task[Any]") -> None:
+    """Wait up to a second for a task, also when who waits is cancelled again, as AnyIO does all the time."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _GRACE
+    while not task.done() and (left := end - loop.time()) > 0:
+        with suppress(asyncio.CancelledError):  # the caller raises the one that it has caught
+            await asyncio.wait([task], timeout=left)
 
 
 def _tell(over: "asyncio.Future[None]") -> None:

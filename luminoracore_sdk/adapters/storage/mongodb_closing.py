@@ -7,7 +7,9 @@ is that in the meantime nothing is changed that it should have seen:
 1. Before a header is changed so that such an append would be wrong (truncated, deleted, given a time to
    live), its open history is **closed**: a closing document is inserted where the next batch would go. The
    unique index of positions decides: whoever inserts there later meets a duplicate key, and reads the
-   header; whoever was there before was appended before, and is what the closer met; the closer looks again.
+   header; whoever was there before was appended before, and is what the closer met. Then the closer lets the
+   server look where the history ends, and insert there, in one command: writers that are nearer the server
+   than the closer could always be faster than a look and an insert. And the closer looks again.
 2. The change of the header requires the closed history to be its open one, and begins a new one.
 3. **A position that a hint may lead to stays taken for a day**, also when the session is gone. A writer's
    hint leads behind the last batch that it (``w``) has appended. What is there is a closing document, a
@@ -39,15 +41,25 @@ from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
 
 __all__ = ["begun", "close", "close_damaged"]
 
+_TRIES = 20
+"""Commands after which the closer looks at the header again; a few are enough against one writer."""
+
 
 async def close(store: Collections, header: Header, now_us: int) -> bool:
-    """Close the open history of a session; False: it does not end any more where the header says."""
+    """Close the open history of a session; False: it does not end any more where the header says.
+
+    Then it is closed all the same, most probably, and the next look at the header says so.
+    """
     if header.is_closed:
         return True
     session = header.session
-    return await _insert(
-        store, closing_document(session.session_id, header.end, session.updated_at_us, now_us)
-    )
+    closing = closing_document(session.session_id, header.end, session.updated_at_us, now_us)
+    if await _insert(store, closing):
+        return True
+    for _ in range(_TRIES):
+        if await _insert_behind(store, closing):
+            break
+    return False
 
 
 async def close_damaged(store: Collections, document: Document, now_us: int) -> None:
@@ -62,6 +74,8 @@ async def close_damaged(store: Collections, document: Document, now_us: int) -> 
         if newest is None or "closed" in newest:
             return
         last = newest.get("last")
+        if type(last) is int and type(newest.get("first")) is int:
+            last = max(last, newest["first"])  # a batch that says less would be met for ever
 
 
 def begun(segments: Sequence[Segment]) -> Document:
@@ -73,6 +87,30 @@ def begun(segments: Sequence[Segment]) -> Document:
 async def _insert(store: Collections, closing: Document) -> bool:
     try:
         await store.messages.insert(closing)
+    except DuplicateKey:
+        return False
+    return True
+
+
+async def _insert_behind(store: Collections, closing: Document) -> bool:
+    """Insert a closing document where its history ends now; False: somebody was faster.
+
+    One that is closed already, or not there, is left as it is.
+    """
+    fixed = {name: {"$literal": value} for name, value in closing.items()}
+    moving: Document = {
+        "first": {"$add": [{"$max": ["$first", "$last"]}, 1]},  # a damaged batch may say less than it holds
+        "last": "$last",
+        "closed": {"$max": ["$at", fixed["closed"]]},
+    }
+    try:
+        await store.messages.insert_found(
+            {"$match": {"inc": closing["inc"], "h": closing["h"]}},
+            {"$sort": {"inc": -1, "h": -1, "first": -1}},
+            {"$limit": 1},
+            {"$match": {"closed": {"$exists": False}}},
+            {"$replaceWith": {**fixed, **moving}},
+        )
     except DuplicateKey:
         return False
     return True

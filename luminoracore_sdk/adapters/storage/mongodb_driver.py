@@ -20,6 +20,7 @@ from bson.int64 import Int64
 from pymongo import AsyncMongoClient, ReadPreference, ReturnDocument
 from pymongo.errors import PyMongoError
 from pymongo.operations import IndexModel
+from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
 from luminoracore_sdk.adapters.optional import import_extra
@@ -121,6 +122,15 @@ class Collection:
         """Insert one document; DuplicateKey when it cannot."""
         with translated(write=True):
             await self._raw.insert_one(document)
+
+    async def insert_found(self, *stages: Document) -> None:
+        """Insert what a pipeline over this collection gives; DuplicateKey when it cannot."""
+        into: Document = {"$merge": {"into": self.name, "whenMatched": "fail"}}
+        with translated(write=True):
+            cursor = self._raw.with_options(read_concern=ReadConcern("local")).aggregate([*stages, into])
+            if inspect.isawaitable(cursor):
+                cursor = await cursor
+            await cursor.to_list(None)
 
     async def replace(self, where: Document, document: Document) -> bool:
         """Replace one document; False: there is none."""

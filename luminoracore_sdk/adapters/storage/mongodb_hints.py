@@ -1,5 +1,6 @@
 """What a writer remembers of the sessions that it appends to; see ``mongodb_closing``."""
 
+import asyncio
 import time
 from collections import OrderedDict
 
@@ -50,7 +51,12 @@ class Hints:
         return hint
 
     def put(self, session_id: str, hint: Hint) -> None:
-        """Remember a hint."""
+        """Remember a hint; not one from a call that was given up, nor one that an append has gone beyond."""
+        task, known = asyncio.current_task(), self._hints.get(session_id)
+        if task is not None and task.cancelling():
+            return
+        if known is not None and known.end.history == hint.end.history and known.end.last > hint.end.last:
+            return
         self._hints[session_id] = hint
         if len(self._hints) > _MOST:
             self._hints.popitem(last=False)

@@ -89,6 +89,7 @@ class TestMongoDBPyMongo(BackendContract):
     backend = MONGODB_PYMONGO
 
 
+@of_the_long_run
 @unmeasured
 class TestMongoDBReplicaSet(BackendContract):
     backend = MONGODB_REPLICA_SET

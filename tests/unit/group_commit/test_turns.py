@@ -74,7 +74,8 @@ async def test_who_comes_again_waits_behind_those_who_wait(paper: Paper, group: 
 
 async def test_nothing_overtakes_what_is_tried_again(paper: Paper, group: GroupCommit) -> None:
     paper.gate.clear()
-    paper.errors, paper.shuts_after_an_error = [ValidationError("something in it")], True
+    paper.errors = [ValidationError("something in it")]
+    paper.shuts_after_an_error = True
     first, *others = await waiting(group, [an_append("a"), an_append("s", "m1"), an_append("t")])
     paper.gate.set()
     await first

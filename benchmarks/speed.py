@@ -4,12 +4,15 @@
     python -m benchmarks.speed --from FILE [FILE …] --write
 
 Real servers with durable settings, started for this in a temporary folder, which must be on a disk. All
-sides work in turns in one process. ``--write`` puts tables and pictures into the documentation; ``--from``
-makes them of results that were kept, also those of benchmarks.peers, instead of measuring.
+sides work in turns in one process. What is imported by then is kept from the garbage collector: to look
+through it takes longer than most calls, and has nothing to do with them. ``--write`` puts tables and pictures
+into the documentation; ``--from`` makes them of results that were kept, also those of benchmarks.peers,
+instead of measuring.
 """
 
 import argparse
 import asyncio
+import gc
 import sys
 import tempfile
 import time
@@ -42,6 +45,8 @@ def run_one(name: str, sizes: Sizes, run: int) -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="luminora-speed-") as folder:
         backend = BACKENDS[name](Path(folder))
         backend.start()
+        gc.collect()
+        gc.freeze()
         try:
             return asyncio.run(measure(backend, sizes, run))
         finally:

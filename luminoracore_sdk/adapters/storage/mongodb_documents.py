@@ -18,6 +18,7 @@ from luminoracore_sdk.application.ports.records import (
     MessageRecord,
     Payload,
     SessionRecord,
+    stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
@@ -214,15 +215,8 @@ def batch_records(session_id: str, *batches: Document) -> list[MessageRecord]:
                     data = data.encode()
                 elif type(data) is not bytes:
                     raise TypeError(_NO_PAYLOAD)
-                found.append(
-                    MessageRecord(
-                        position=position,
-                        message_id=message_id,
-                        role=item["role"],
-                        created_at_us=int(item["created"]),
-                        payload=Payload(item["tag"], data),
-                    )
-                )
+                made_at_us = int(item["created"])
+                found.append(stored_record(position, message_id, item["role"], made_at_us, item["tag"], data))
                 position += 1
     except _UNREADABLE as exc:
         key = f"messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 
 import attrs
 from bson import ObjectId
@@ -22,7 +24,7 @@ __all__ = ["Messages"]
 _SEGMENTS = 100
 """Histories in one query."""
 
-_READ: Document = {"_id": 0, "first": 1, "last": 1, "ids": 1, "items": 1}
+_READ: Document = {"_id": 0, "h": 1, "first": 1, "last": 1, "ids": 1, "items": 1}
 
 
 class Messages:
@@ -90,27 +92,29 @@ class Messages:
     async def _read(self, session_id: str, header: Header, start: int, end: int) -> list[MessageRecord]:
         """Return what is found between two positions, cutting the batches at both ends."""
         wanted = [segment for segment in header.segments if segment.first <= end and segment.last >= start]
-        begin = start
+        begin, fields = start, _READ
         if wanted and start > wanted[0].first:  # not where a batch begins for certain
             begin = await self._begin(header.inc, wanted[0].history, start)
+            fields = _READ if begin == start else _cut_to(start, end)
         found: list[MessageRecord] = []
         for place in range(0, len(wanted), _SEGMENTS):
+            part = wanted[place : place + _SEGMENTS]
             ranges: list[Document] = [
                 {
                     "inc": header.inc,
                     "h": segment.history,
                     "first": {"$gte": max(segment.first, begin), "$lte": min(segment.last, end)},
                 }
-                for segment in wanted[place : place + _SEGMENTS]
+                for segment in part
             ]
             where = ranges[0] if len(ranges) == 1 else {"$or": ranges}
-            for batch in await self._store.messages.find(where, order=IN_ORDER):
-                found += [
-                    message
-                    for message in batch_records(session_id, batch)
-                    if start <= message.position <= end and header.shows(batch["h"], message.position)
-                ]
-        return sorted(found, key=lambda message: message.position)
+            batches = await self._store.messages.find(where, fields, order=IN_ORDER, as_they_are=True)
+            of = {history: tuple(some) for history, some in groupby(batches, itemgetter("h"))}
+            for segment in part:
+                first, last = max(segment.first, start), min(segment.last, end)
+                messages = batch_records(session_id, *of.get(segment.history, ()))
+                found += [message for message in messages if first <= message.position <= last]
+        return found
 
     async def _begin(self, inc: ObjectId, history: ObjectId, position: int) -> int:
         """Return where the batch begins that holds a position."""
@@ -146,6 +150,22 @@ class Messages:
                 bound = bounds.get(segment.history, 0)
                 if bound < segment.last or segment.history == header.open:
                     await release(self._store, header.inc, segment.history, after=bound, now_us=now_us)
+
+
+def _cut_to(start: int, end: int) -> Document:
+    """Return the fields of a read, each batch without what lies before a position, and no longer than wanted.
+
+    A page of 100 out of a batch of 1,000 takes 0.8 ms so, whole 1.4 ms; of messages that were appended one by
+    one 1.2 ms, without the cut 0.9 ms.
+    """
+    first: Document = {"$max": [start, "$first"]}
+    skipped, count = {"$subtract": [first, "$first"]}, {"$subtract": [end + 1, first]}
+    return {
+        **_READ,
+        "first": first,
+        "ids": {"$slice": ["$ids", skipped, count]},
+        "items": {"$slice": ["$items", skipped, count]},
+    }
 
 
 def _bounds(span: MessageRange, last: int) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionQuery,
     SessionRecord,
+    stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
@@ -184,13 +185,8 @@ def _message_record(session_id: str, row: Row) -> MessageRecord:
     _, position, message_id, role, created_at_us, tag, text, data = row
     if tag is None or (text is None) == (data is None):
         raise _without_payload(f"message {position} of session {session_id!a}")
-    return MessageRecord(
-        position=position,
-        message_id=message_id,
-        role=role,
-        created_at_us=created_at_us,
-        payload=Payload(tag, text.encode() if data is None else data),
-    )
+    made = text.encode() if data is None else data
+    return stored_record(position, message_id, role, created_at_us, tag, made)
 
 
 def _payload(row: Row, place: int, key: str) -> Payload:

@@ -13,6 +13,7 @@ from luminoracore_sdk.application.ports.records import (
     MessageRecord,
     Payload,
     SessionRecord,
+    stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
 
@@ -110,13 +111,8 @@ def message_record(session_id: str, position: int, element: bytes) -> MessageRec
     """
     try:
         message_id, role, created_at_us, tag, data = element.split(b"\0", 4)
-        return MessageRecord(
-            position=position,
-            message_id=message_id.decode(),
-            role=role.decode(),
-            created_at_us=int(created_at_us),
-            payload=Payload(tag.decode(), data),
-        )
+        made_at_us = int(created_at_us)
+        return stored_record(position, message_id.decode(), role.decode(), made_at_us, tag.decode(), data)
     except ValueError as exc:
         key = f"message {position} of session {session_id!a}"
         raise damaged(key, "the element does not hold id, role, time, tag and payload") from exc

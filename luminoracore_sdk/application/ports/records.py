@@ -24,6 +24,7 @@ __all__ = [
     "Purged",
     "SessionQuery",
     "SessionRecord",
+    "stored_record",
 ]
 
 
@@ -105,6 +106,32 @@ class MessageRecord:
     created_at_us: int
     payload: Payload
     position: int = 0
+
+
+_new = object.__new__
+_set_tag, _set_data = (getattr(Payload, field.name).__set__ for field in attrs.fields(Payload))
+_set_id, _set_role, _set_created_at_us, _set_payload, _set_position = (
+    getattr(MessageRecord, field.name).__set__ for field in attrs.fields(MessageRecord)
+)
+
+
+def stored_record(
+    position: int, message_id: str, role: str, created_at_us: int, tag: str, data: bytes
+) -> MessageRecord:
+    """Return a message as a backend read it, in half the time that ``MessageRecord(…)`` takes.
+
+    Every message of a long read passes here, and nothing of it is converted or checked.
+    """
+    payload = _new(Payload)
+    _set_tag(payload, tag)
+    _set_data(payload, data)
+    record = _new(MessageRecord)
+    _set_id(record, message_id)
+    _set_role(record, role)
+    _set_created_at_us(record, created_at_us)
+    _set_payload(record, payload)
+    _set_position(record, position)
+    return record
 
 
 @attrs.frozen(kw_only=True)

@@ -1,90 +1,70 @@
 """Which commands the frequent calls send."""
 
 import asyncio
-from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
-from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.testing.builders import message_record, message_records, session_record
-from tests.integration.mongodb.test_plans import Recorder
 from tests.support.mongodb import MongoPlace
 
 
 async def test_the_common_append_is_one_insert(place: MongoPlace) -> None:
-    recorder = Recorder()
-    async with (
-        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
-        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
-    ):
+    async with place.recorded() as (storage, commands):
         await storage.put_session(session_record())
         await storage.append_messages("s", message_records(2, prefix="a"))
         await storage.truncate_messages("s", after=1)
         await storage.append_messages("s", message_records(2, prefix="again"))
-        recorder.commands.clear()
+        commands.clear()
         await storage.append_messages("s", message_records(2, prefix="b"))
-    assert [next(iter(command)) for command in recorder.commands] == ["insert"]
+    assert [next(iter(command)) for command in commands] == ["insert"]
 
 
 async def test_an_append_to_a_session_with_a_time_to_live_is_one_insert_and_one_change_by_id(
     place: MongoPlace,
 ) -> None:
-    recorder = Recorder()
-    async with (
-        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
-        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
-    ):
+    async with place.recorded() as (storage, commands):
         await storage.put_session(session_record(ttl_us=10**9))
         await storage.append_messages("s", message_records(2, prefix="a"))
-        recorder.commands.clear()
+        commands.clear()
         await storage.append_messages("s", message_records(2, prefix="b"))
-        sent = {next(iter(command)): command for command in recorder.commands}
+        sent = {next(iter(command)): command for command in commands}
     assert list(sent) == ["insert", "findAndModify"]
     examined = place.explain(sent["findAndModify"])["executionStats"]
     assert (examined["totalKeysExamined"], examined["totalDocsExamined"]) == (1, 1)
 
 
 async def test_appends_to_64_sessions_at_once_are_few_inserts_and_no_look(place: MongoPlace) -> None:
-    recorder = Recorder()
     names = [f"{number}" for number in range(64)]
     first = list[str]()
-    async with (
-        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
-        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
-    ):
+    async with place.recorded() as (storage, commands):
         for name in names:
             await storage.put_session(session_record(name))
         for prefix in ("a", "b", "c"):
-            recorder.commands.clear()
+            commands.clear()
             await asyncio.gather(
                 *(storage.append_messages(name, message_records(2, prefix=prefix)) for name in names)
             )
             if prefix == "a":
-                first = [next(iter(command)) for command in recorder.commands]
+                first = [next(iter(command)) for command in commands]
     assert len(first) <= 9  # for each who went alone, and for the others, three
-    sent = [next(iter(command)) for command in recorder.commands]
+    sent = [next(iter(command)) for command in commands]
     assert set(sent) == {"insert"}
     assert len(sent) <= 3
-    assert sum(len(command["documents"]) for command in recorder.commands) == 64
+    assert sum(len(command["documents"]) for command in commands) == 64
 
 
 @pytest.mark.parametrize("limit", [20, None])
 async def test_the_newest_messages_are_read_with_one_command(place: MongoPlace, limit: int | None) -> None:
-    recorder = Recorder()
-    async with (
-        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
-        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
-    ):
+    async with place.recorded() as (storage, commands):
         await storage.put_session(session_record())
         for number in range(300):
             await storage.append_messages("s", [message_record(f"{number}")])
         span = MessageRange(limit=limit, newest=True)
         await storage.read_messages("s", span)
-        recorder.commands.clear()
+        commands.clear()
         read = await storage.read_messages("s", span)
     assert [message.position for message in read] == list(range(301 - (limit or 300), 301))
-    assert [next(iter(command)) for command in recorder.commands] == ["find"]
-    examined = place.explain(recorder.commands[0])["executionStats"]
+    assert [next(iter(command)) for command in commands] == ["find"]
+    examined = place.explain(commands[0])["executionStats"]
     assert examined["totalDocsExamined"] == (limit or 300)

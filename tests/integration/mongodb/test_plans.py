@@ -6,39 +6,12 @@ from typing import Any
 
 import attrs
 import pytest
-from pymongo import AsyncMongoClient
-from pymongo.monitoring import (
-    CommandFailedEvent,
-    CommandListener,
-    CommandStartedEvent,
-    CommandSucceededEvent,
-)
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
 from tests.support.recoding import NEW, to_new
-
-_EXPLAINED = ("find", "aggregate", "update", "delete", "findAndModify")
-_SESSION_FIELDS = ("lsid", "$db", "$clusterTime", "txnNumber", "writeConcern", "$readPreference")
-
-
-class Recorder(CommandListener):
-    """Keeps the commands that a client sends."""
-
-    def __init__(self) -> None:
-        self.commands: list[dict[str, Any]] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name in (*_EXPLAINED, "insert"):
-            self.commands.append(
-                {name: value for name, value in event.command.items() if name not in _SESSION_FIELDS}
-            )
-
-    def succeeded(self, event: CommandSucceededEvent) -> None: ...
-
-    def failed(self, event: CommandFailedEvent) -> None: ...
 
 
 def stages(plan: object) -> Iterator[dict[str, Any]]:
@@ -102,19 +75,21 @@ async def use_everything(storage: MongoDBStorage, place: MongoPlace) -> None:
 
 
 async def test_no_command_looks_at_a_whole_collection(place: MongoPlace) -> None:
-    recorder = Recorder()
-    async with (
-        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
-        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
-    ):
+    async with place.recorded() as (storage, commands):
         for number in range(20):
             await storage.put_session(session_record(f"other{number}", user_id="u", tags=("t",)))
             await storage.append_messages(f"other{number}", message_records(3))
         await storage.put_memory(memory_record("k", owner="other1"))
-        recorder.commands.clear()
+        commands.clear()
         await use_everything(storage, place)
-    explained = [command for command in recorder.commands if "insert" not in command]
-    assert {next(iter(command)) for command in explained} == set(_EXPLAINED)
+    explained = [command for command in commands if "insert" not in command]
+    assert {next(iter(command)) for command in explained} == {
+        "find",
+        "aggregate",
+        "update",
+        "delete",
+        "findAndModify",
+    }
     assert len(explained) > 80
     for command in explained:
         found = list(stages(place.explain(command)))
@@ -134,20 +109,16 @@ async def test_no_command_looks_at_a_whole_collection(place: MongoPlace) -> None
 async def test_a_listing_reads_the_sessions_that_it_returns_and_no_others(
     place: MongoPlace, query: SessionQuery, newest_first: bool
 ) -> None:
-    recorder = Recorder()
-    async with (
-        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
-        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
-    ):
+    async with place.recorded() as (storage, commands):
         for number in range(100):
             name = "rare" if number % 10 == 0 else "usual"
             await storage.put_session(session_record(f"{number:02}", user_id=name, tags=(name,)))
             place.clock.advance(1)
-        recorder.commands.clear()
+        commands.clear()
         first = await storage.query_sessions(attrs.evolve(query, limit=5, newest_first=newest_first))
         cursor = first.next_cursor
         await storage.query_sessions(attrs.evolve(query, limit=5, newest_first=newest_first, cursor=cursor))
-    for command in recorder.commands:
+    for command in commands:
         listed = next(stage["$cursor"] for stage in place.explain(command)["stages"] if "$cursor" in stage)
         assert listed["executionStats"]["totalKeysExamined"] <= 7
 
@@ -164,42 +135,34 @@ async def test_a_listing_reads_the_sessions_that_it_returns_and_no_others(
 async def test_a_small_range_of_a_long_history_reads_a_few_batches(
     place: MongoPlace, span: MessageRange, most: int
 ) -> None:
-    recorder = Recorder()
-    async with (
-        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
-        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
-    ):
+    async with place.recorded() as (storage, commands):
         await storage.put_session(session_record())
         for number in range(1000):
             await storage.append_messages("s", message_records(2, prefix=f"{number}-"))
-        recorder.commands.clear()
+        commands.clear()
         assert len(await storage.read_messages("s", span)) == 4
     examined = [
         place.explain(command)["executionStats"]["totalDocsExamined"]
-        for command in recorder.commands
+        for command in commands
         if "find" in command
     ]
-    assert len(recorder.commands) <= 3
+    assert len(commands) <= 3
     assert sum(examined) <= most + 1
 
 
 async def test_an_append_costs_the_same_whatever_the_history_holds(place: MongoPlace, tmp_path: Path) -> None:
     costs = []
-    recorder = Recorder()
-    async with (
-        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
-        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
-    ):
+    async with place.recorded() as (storage, commands):
         await storage.put_session(session_record(ttl_us=10**9))  # without, there is nothing but the insert
         for number in range(500):
             await storage.append_messages("s", [message_record(f"{number}")])
             if number in (5, 499):
-                recorder.commands.clear()
+                commands.clear()
                 await storage.append_messages("s", [message_record(f"counted {number}")])
                 costs.append(
                     [
                         place.explain(command)["executionStats"]["totalKeysExamined"]
-                        for command in recorder.commands
+                        for command in commands
                         if "insert" not in command
                     ]
                 )
@@ -209,11 +172,7 @@ async def test_an_append_costs_the_same_whatever_the_history_holds(place: MongoP
 async def test_where_a_session_ends_and_which_ids_it_holds_is_found_without_reading_its_history(
     place: MongoPlace,
 ) -> None:
-    recorder = Recorder()
-    async with (
-        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
-        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
-    ):
+    async with place.recorded() as (storage, commands):
         for session_id in ("s", "other"):
             await storage.put_session(session_record(session_id))
             for number in range(300):
@@ -221,12 +180,12 @@ async def test_where_a_session_ends_and_which_ids_it_holds_is_found_without_read
         await storage.truncate_messages("s", after=290)
         for number in range(290, 300):
             await storage.append_messages("s", [message_record(f"{number}")])
-        recorder.commands.clear()
+        commands.clear()
         await storage.query_sessions(SessionQuery())
         replayed = await storage.append_messages("s", [message_record("7")])
         assert (replayed.first_position, replayed.replayed) == (8, True)
     looked, asked = [], []
-    for command in recorder.commands:
+    for command in commands:
         plan = place.explain(command) if "insert" not in command else {}
         looked += [
             (stage["totalKeysExamined"], stage["totalDocsExamined"], stage["indexesUsed"])

@@ -8,6 +8,7 @@ from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.testing.builders import message_records, session_record
+from tests.support.mongodb import MongoPlace
 
 
 @pytest.mark.parametrize("limit", [None, 4, 2])
@@ -34,3 +35,20 @@ async def test_a_session_that_was_truncated_is_read_once_each_time(
             -(limit or 5) :
         ]
         assert count == reads
+
+
+@pytest.mark.parametrize(("after", "limit"), [(500, 100), (1, 1), (899, 101), (999, 300), (1100, 900)])
+async def test_a_page_out_of_a_large_batch_brings_no_more_than_the_page(
+    place: MongoPlace, after: int, limit: int
+) -> None:
+    async with place.recorded() as (storage, commands):
+        await storage.put_session(session_record())
+        for prefix in ("a", "b"):
+            await storage.append_messages("s", message_records(1000, prefix=prefix))
+        commands.clear()
+        read = await storage.read_messages("s", MessageRange(after=after, limit=limit))
+        brought = place.database.command(commands[-1])["cursor"]["firstBatch"]
+    assert [message.position for message in read] == list(range(after + 1, after + 1 + limit))
+    names = [f"{'a' if position <= 1000 else 'b'}{(position - 1) % 1000 + 1}" for position in range(1, 2001)]
+    assert [message.message_id for message in read] == names[after : after + limit]
+    assert sum(len(batch["items"]) for batch in brought) == limit

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import attrs
 import pytest
-from pymongo import AsyncMongoClient
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.recoding import PayloadChange
@@ -16,7 +15,6 @@ from luminoracore_sdk.domain.errors import (
     StorageFullError,
 )
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
-from tests.integration.mongodb.test_plans import Recorder
 from tests.support.mongodb import MongoPlace
 from tests.support.recoding import NEW, to_new
 
@@ -128,18 +126,14 @@ async def test_a_damaged_record_is_named_and_left(place: MongoPlace, storages: l
 
 
 async def test_recoding_is_one_look_and_one_update_for_each_batch(place: MongoPlace) -> None:
-    recorder = Recorder()
-    async with (
-        AsyncMongoClient[dict[str, Any]](place.url, event_listeners=[recorder]) as client,
-        MongoDBStorage(client=client, database=place.name, clock=place.clock) as storage,
-    ):
+    async with place.recorded() as (storage, commands):
         await storage.put_session(session_record())
         for number in range(30):
             await storage.append_messages("s", message_records(10, prefix=f"{number}-"))
         changes = to_new(await storage.read_messages("s", MessageRange(after=95, before=206)))
-        recorder.commands.clear()
+        commands.clear()
         assert await storage.recode_messages("s", changes[::-1]) == 110
-        sent = [next(iter(command)) for command in recorder.commands]
-        plans = [place.explain(command)["executionStats"] for command in recorder.commands[1:]]
+        sent = [next(iter(command)) for command in commands]
+        plans = [place.explain(command)["executionStats"] for command in commands[1:]]
     assert sent == ["aggregate", "aggregate", *["update"] * 12]  # positions 96 to 100, …, 201 to 205
     assert [plan["totalDocsExamined"] for plan in plans] == [12, *[1] * 12]

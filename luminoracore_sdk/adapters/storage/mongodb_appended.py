@@ -8,7 +8,7 @@ from contextlib import suppress
 from bson import ObjectId
 
 from luminoracore_sdk.adapters.storage.mongodb_closing import begun, close
-from luminoracore_sdk.adapters.storage.mongodb_documents import End, Header, cut, live
+from luminoracore_sdk.adapters.storage.mongodb_documents import End, Header, batch_ids, cut, live
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND
 from luminoracore_sdk.adapters.storage.mongodb_hints import Hint, Hints
@@ -166,7 +166,7 @@ class Appended:
             return None
         stored, hidden = dict[str, int](), set[ObjectId]()
         for batch in batches:
-            for position, message_id in enumerate(batch["ids"], start=batch["first"]):
+            for position, message_id in enumerate(batch_ids(batch), start=batch["first"]):
                 if message_id in asked and header.shows(batch["h"], position):
                     stored[message_id] = position
                 elif message_id in asked:

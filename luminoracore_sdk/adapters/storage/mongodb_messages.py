@@ -24,7 +24,14 @@ __all__ = ["Messages"]
 _SEGMENTS = 100
 """Histories in one query."""
 
-_READ: Document = {"_id": 0, "h": 1, "first": 1, "last": 1, "ids": 1, "items": 1}
+_BACKWARDS = 500
+"""Messages for which it is quicker to read from the newest on than to look at the header before: 1.5 µs more
+each, which saves 0.7 ms."""
+
+_READ: Document = {
+    "_id": 0,
+    **dict.fromkeys(("first", "last", "ids", "items", "role", "created", "tag", "payload"), 1),
+}
 
 
 class Messages:
@@ -37,16 +44,16 @@ class Messages:
 
     async def read(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         """Return a range, oldest first."""
-        if span.after <= 0 and span.before is None and (span.limit is None or span.newest):
-            found = await self._read_at_hint(session_id, span.limit, now_us)
+        if span.after <= 0 and span.before is None and span.limit != 0:
+            found = await self._read_at_hint(session_id, span, now_us)
             if found is not None:
                 return found
         return await self._read_by_header(session_id, span, now_us)
 
     async def _read_at_hint(
-        self, session_id: str, limit: int | None, now_us: int
+        self, session_id: str, span: MessageRange, now_us: int
     ) -> list[MessageRecord] | None:
-        """Return the newest messages of the history that was open when somebody looked, without a look.
+        """Return the newest messages or all, of the history that was open at some look, without another.
 
         It saves one of two commands. What closes a history lies behind its batches, and stays there for
         longer than a hint is good for (see ``mongodb_closing``): a history whose newest document is a batch
@@ -55,8 +62,13 @@ class Messages:
         Returns:
             None: there is no hint, the history may be closed, or others belong to the range.
         """
-        hint = self._hints.take(session_id, now_us) if limit != 0 else None
+        hint = self._hints.take(session_id, now_us)
         if hint is None:
+            return None
+        limit = span.limit if span.newest else None
+        count = hint.end.last if limit is None else limit
+        if count > _BACKWARDS or (limit is None and span.limit is not None and span.limit < count):
+            self._hints.put(session_id, hint)  # of no use, as it wants too many, or not the newest
             return None
         since, place = time.monotonic(), {"inc": hint.end.inc, "h": hint.end.history}
         batches = await self._store.messages.find(
@@ -71,7 +83,7 @@ class Messages:
         if last - first + 1 != len(found) or len(found) < wanted:
             return None  # truncated meanwhile, or in more than one history
         self._hints.put(session_id, attrs.evolve(hint, since=since, since_us=now_us))
-        return found[len(found) - wanted :]
+        return found[: span.limit] if limit is None else found[len(found) - wanted :]
 
     async def _read_by_header(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         """Return a range; positions have no gap, so the header tells which ones it holds."""
@@ -108,7 +120,9 @@ class Messages:
                 for segment in part
             ]
             where = ranges[0] if len(ranges) == 1 else {"$or": ranges}
-            batches = await self._store.messages.find(where, fields, order=IN_ORDER, as_they_are=True)
+            batches = await self._store.messages.find(
+                where, {**fields, "h": 1}, order=IN_ORDER, as_they_are=True
+            )
             of = {history: tuple(some) for history, some in groupby(batches, itemgetter("h"))}
             for segment in part:
                 first, last = max(segment.first, start), min(segment.last, end)
@@ -163,9 +177,13 @@ def _cut_to(start: int, end: int) -> Document:
     return {
         **_READ,
         "first": first,
-        "ids": {"$slice": ["$ids", skipped, count]},
-        "items": {"$slice": ["$items", skipped, count]},
+        "ids": _if_many({"$slice": ["$ids", skipped, count]}, "$ids"),
+        "items": _if_many({"$slice": ["$items", skipped, count]}, "$$REMOVE"),
     }
+
+
+def _if_many(several: Document, one: str) -> Document:
+    return {"$cond": [{"$isArray": "$items"}, several, one]}
 
 
 def _bounds(span: MessageRange, last: int) -> tuple[int, int]:

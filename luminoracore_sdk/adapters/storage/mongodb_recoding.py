@@ -113,8 +113,9 @@ class Recoding:
         A truncation takes ids and items out together. What it has hidden, and not yet taken out, may get
         another payload here: nobody sees it any more.
         """
+        many = "items" in batch
         change: Document = {
-            f"items.{one.position - batch['first']}.{name}": value
+            f"items.{one.position - batch['first']}.{name}" if many else name: value
             for one in due
             for name, value in stored(one.new).items()
         }

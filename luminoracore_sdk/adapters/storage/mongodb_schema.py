@@ -3,13 +3,14 @@
 - ``sessions``: one header a session, under its id. ``inc`` names this incarnation of the session (a new one
   begins with each put that finds none), ``open`` the history that takes appends, ``sealed`` the older ones
   with the position up to which they count, in order. All three are found in no other header, ever.
-- ``messages``: one document an appended batch: history ``h``, positions ``first`` to ``last``. A batch is
-  seen only through a header: up to ``upto`` of a sealed history, all of the open one. Two unique indexes
-  decide who appends: (``inc``, ``h``, ``first``) gives a position away once, (``inc``, ``ids``) takes an id
-  once. Both begin with ``inc``, and every command names it, so that the collection can be sharded by it.
-  ``w`` is who appended the batch: one storage, from its opening to its end. A document with ``closed``,
-  behind the last batch, has no messages: it closes the history, and says when the session had been changed
-  last; see ``mongodb_closing``.
+- ``messages``: one document an appended batch: history ``h``, positions ``first`` to ``last``, the ids of
+  its messages and, in ``items``, the rest of them; of a single message ``ids`` is its id, and what would be
+  its item lies in the document itself. A batch is seen only through a header: up to ``upto`` of a sealed
+  history, all of the open one. Two unique indexes decide who appends: (``inc``, ``h``, ``first``) gives a
+  position away once, (``inc``, ``ids``) takes an id once. Both begin with ``inc``, and every command names
+  it, so that the collection can be sharded by it. ``w`` is who appended the batch: one storage, from its
+  opening to its end. A document with ``closed``, behind the last batch, has no messages: it closes the
+  history, and says when the session had been changed last; see ``mongodb_closing``.
 - ``memories``: one document a memory; ``owner`` is a user's id (text) or a session's ``inc`` (ObjectId).
 - ``meta``: the version.
 

@@ -26,7 +26,11 @@ _CLAUSES = 100
 SETTLED_US = 24 * 3600 * 1_000_000
 """Microseconds for which positions that no header leads to stay taken; see ``mongodb_closing``."""
 
-EMPTIED: Document = {"ids": ["$_id"], "items": []}
+EMPTIED: Document = {
+    **dict.fromkeys(("role", "created", "tag", "payload"), "$$REMOVE"),
+    "ids": ["$_id"],
+    "items": [],
+}
 """What is left of a batch that only keeps its position; an ObjectId is nobody's message id."""
 
 

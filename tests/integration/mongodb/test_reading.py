@@ -52,3 +52,16 @@ async def test_a_page_out_of_a_large_batch_brings_no_more_than_the_page(
     names = [f"{'a' if position <= 1000 else 'b'}{(position - 1) % 1000 + 1}" for position in range(1, 2001)]
     assert [message.message_id for message in read] == names[after : after + limit]
     assert sum(len(batch["items"]) for batch in brought) == limit
+
+
+async def test_a_range_that_begins_within_a_batch_goes_on_through_single_messages(place: MongoPlace) -> None:
+    async with place.storage() as storage:
+        await storage.put_session(session_record())
+        for number, size in enumerate((3, 1, 1, 2, 1)):
+            await storage.append_messages("s", message_records(size, prefix=f"{number}-"))
+        names = ["0-1", "0-2", "0-3", "1-1", "2-1", "3-1", "3-2", "4-1"]
+        for after in range(9):
+            for limit in range(9):
+                read = await storage.read_messages("s", MessageRange(after=after, limit=limit))
+                assert [message.message_id for message in read] == names[after : after + limit]
+                assert [message.position for message in read] == list(range(after + 1, after + 1 + len(read)))

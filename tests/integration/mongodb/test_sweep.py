@@ -10,6 +10,7 @@ from luminoracore_sdk.adapters.storage import mongodb_sweep
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
+from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.domain.errors import StorageTimeoutError
 from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace, ids
@@ -141,3 +142,24 @@ async def test_what_was_closed_or_emptied_less_than_a_day_ago_stays(
     place.clock.advance(2)
     await storage.purge_expired()
     assert place.database["messages"].count_documents({"items": []}) == 0
+
+
+async def test_a_single_message_that_was_truncated_keeps_its_position_and_nothing_else(
+    place: MongoPlace,
+) -> None:
+    async with place.storage() as storage:
+        await storage.put_session(session_record())
+        await storage.append_messages("s", [message_record("m1", text="secret")])
+        (whole,) = place.database["messages"].find()
+        await storage.truncate_messages("s", after=0)
+        left = place.database["messages"].find_one({"_id": whole["_id"]})
+        await storage.append_messages("s", [message_record("m1", text="another")])
+        (read,) = await storage.read_messages("s", MessageRange())
+    assert "secret" in whole["payload"]
+    assert left == {
+        **{name: whole[name] for name in ("_id", "inc", "h", "s", "first", "last", "w")},
+        "at": whole["at"],
+        "ids": [whole["_id"]],
+        "items": [],
+    }
+    assert (read.position, b"another" in read.payload.data) == (1, True)

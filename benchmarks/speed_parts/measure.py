@@ -45,7 +45,7 @@ class Sizes:
     costs: int = 1000
     writers: tuple[int, ...] = (64, 256)
     burst: int = 640
-    rounds: int = 2
+    rounds: int = 6
 
     @property
     def appends(self) -> int:

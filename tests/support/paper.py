@@ -7,7 +7,15 @@ from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord, Payload
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 
-__all__ = ["BACKEND", "Paper", "an_append", "settle", "two_of_which_the_second_hangs", "waiting"]
+__all__ = [
+    "BACKEND",
+    "Paper",
+    "an_append",
+    "others_under_way",
+    "settle",
+    "two_of_which_the_second_hangs",
+    "waiting",
+]
 
 BACKEND = "paper"
 
@@ -84,6 +92,19 @@ async def settle() -> None:
 
 async def waiting(group: GroupCommit, appends: Sequence[Append]) -> list[asyncio.Task[AppendReceipt]]:
     tasks = [asyncio.create_task(group.append(append)) for append in appends]
+    await settle()
+    return tasks
+
+
+async def others_under_way(
+    paper: Paper, group: GroupCommit, appends: Sequence[Append]
+) -> list[asyncio.Task[AppendReceipt]]:
+    """Begin appends of which the first is written and the request of the others hangs at the gate."""
+    paper.gate.clear()
+    tasks = await waiting(group, appends)
+    paper.gate.set()
+    await tasks[0]
+    paper.gate.clear()
     await settle()
     return tasks
 

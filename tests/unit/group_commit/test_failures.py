@@ -13,7 +13,7 @@ from luminoracore_sdk.domain.errors import (
     StorageTimeoutError,
     ValidationError,
 )
-from tests.support.paper import BACKEND, Paper, an_append, settle, waiting
+from tests.support.paper import BACKEND, Paper, an_append, others_under_way, settle, waiting
 
 
 async def test_a_conflict_fails_its_caller_alone(paper: Paper, group: GroupCommit) -> None:
@@ -75,13 +75,8 @@ async def test_a_lost_answer_goes_to_each_caller_as_an_error_of_his_own(
 
 
 async def test_a_lost_answer_reaches_the_others_when_one_has_gone(paper: Paper, group: GroupCommit) -> None:
-    paper.gate.clear()
     paper.errors = [StorageTimeoutError(BACKEND, "no answer", in_doubt=True)]
-    first, second, third = await waiting(group, [an_append("a"), an_append("b"), an_append("c")])
-    paper.gate.set()
-    await first
-    paper.gate.clear()
-    await settle()
+    _, second, third = await others_under_way(paper, group, [an_append("a"), an_append("b"), an_append("c")])
     second.cancel()
     await settle()
     paper.gate.set()

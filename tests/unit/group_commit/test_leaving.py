@@ -7,7 +7,15 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
 from luminoracore_sdk.application.ports.records import AppendReceipt
-from tests.support.paper import BACKEND, Paper, an_append, settle, two_of_which_the_second_hangs, waiting
+from tests.support.paper import (
+    BACKEND,
+    Paper,
+    an_append,
+    others_under_way,
+    settle,
+    two_of_which_the_second_hangs,
+    waiting,
+)
 
 
 async def test_a_caller_who_goes_while_waiting_is_not_written(paper: Paper, group: GroupCommit) -> None:
@@ -24,12 +32,7 @@ async def test_a_caller_who_goes_while_waiting_is_not_written(paper: Paper, grou
 async def test_a_caller_who_goes_under_way_waits_for_the_end_and_takes_nobody_along(
     paper: Paper, group: GroupCommit
 ) -> None:
-    paper.gate.clear()
-    first, second, third = await waiting(group, [an_append("a"), an_append("b"), an_append("c")])
-    paper.gate.set()
-    await first
-    paper.gate.clear()
-    await settle()
+    _, second, third = await others_under_way(paper, group, [an_append("a"), an_append("b"), an_append("c")])
     second.cancel()
     await settle()
     assert not second.done(), "its request is under way"
@@ -56,12 +59,9 @@ async def test_who_is_cancelled_does_not_wait_for_a_dead_server(paper: Paper, gr
 async def test_what_a_group_could_not_write_is_not_tried_again_for_one_who_has_gone(
     paper: Paper, group: GroupCommit
 ) -> None:
-    paper.gate.clear()
-    first, second, third = await waiting(group, [an_append("a"), an_append("b", expected=7), an_append("c")])
-    paper.gate.set()
-    await first
-    paper.gate.clear()
-    await settle()
+    _, second, third = await others_under_way(
+        paper, group, [an_append("a"), an_append("b", expected=7), an_append("c")]
+    )
     second.cancel()
     await settle()
     paper.gate.set()

@@ -183,7 +183,7 @@ class BaseStorage(StorageLife):
         if span.limit is not None and span.limit < 0:
             raise ValidationError(f"a limit is 0 or more, not {span.limit}")
         messages = await self._read_messages(session_id, span, await self._ready())
-        await load_dictionaries(self, tags_of(messages))
+        await load_dictionaries(self, {message.payload.tag for message in messages})
         return messages
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:

@@ -24,7 +24,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, Refused, translated
+from luminoracore_sdk.adapters.storage.mongodb_errors import BACKEND, refused, translated
 from luminoracore_sdk.adapters.storage.mongodb_leave import LEAVE_SECONDS, close_client, drop_transports
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageUnavailableError
 
@@ -146,13 +146,18 @@ class Collection:
             return bool((await self._raw.update_one(where, change, upsert=upsert)).matched_count)
 
     async def insert_all(self, documents: Sequence[Document]) -> set[int]:
-        """Insert documents in one command; returns which of them could not be, whatever the reason."""
-        try:
-            with translated(write=True):
-                await self._as_they_are.insert_many(documents, ordered=False)
-        except Refused as exc:
-            return set(exc.places)
-        return set()
+        """Insert documents in one command; returns which of them could not be, whatever the reason.
+
+        The driver's own way to insert several takes 5 of 15 µs more for each.
+
+        Args:
+            documents: With an ``_id`` each; 16 MB together at most.
+        """
+        command: Document = {"insert": self.name, "documents": list(documents), "ordered": False}
+        if concern := self._raw.write_concern.document:
+            command["writeConcern"] = concern
+        with translated(write=True):
+            return refused(await self._raw.database.command(command))
 
     async def update_all(self, where: Document, change: Document | Sequence[Document]) -> None:
         """Change every document."""

@@ -1,12 +1,11 @@
 """The drivers' errors in the words of the storage port."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from bson.errors import BSONError, InvalidBSON
 from pymongo.errors import (
-    BulkWriteError,
     ConnectionFailure,
     DocumentTooLarge,
     DuplicateKeyError,
@@ -36,7 +35,7 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 
-__all__ = ["BACKEND", "MAX_DOCUMENT_BYTES", "DuplicateKey", "Refused", "after_write", "translated"]
+__all__ = ["BACKEND", "MAX_DOCUMENT_BYTES", "DuplicateKey", "after_write", "refused", "translated"]
 
 BACKEND = "mongodb"
 
@@ -77,18 +76,6 @@ class DuplicateKey(Exception):  # noqa: N818  # not an error: it tells the inser
         self.fields = fields
 
 
-class Refused(Exception):  # noqa: N818  # not an error: each of them is tried alone
-    """Some of several documents could not be inserted; the others were.
-
-    Attributes:
-        places: Of those that were not, in the command.
-    """
-
-    def __init__(self, places: Sequence[int]) -> None:
-        super().__init__(f"{len(places)} documents were not inserted")
-        self.places = places
-
-
 @contextmanager
 def translated(*, write: bool) -> Iterator[None]:
     """Raise what one command raises as the error that the port documents.
@@ -97,15 +84,12 @@ def translated(*, write: bool) -> Iterator[None]:
         write: Whether the command writes, so that a missing answer leaves it in doubt.
     Raises:
         DuplicateKey: A unique key is taken.
-        Refused: Some of several inserts were refused.
     """
     try:
         yield
     except DuplicateKeyError as exc:
         pattern = (exc.details or {}).get("keyPattern") or {}
         raise DuplicateKey(tuple(pattern)) from _without_bodies(exc)
-    except BulkWriteError as exc:
-        raise _from_bulk(exc) from _without_bodies(exc)
     except DocumentTooLarge as exc:  # the driver's own measurement; a subclass of BSONError
         raise _too_large() from exc
     except PyMongoError as exc:
@@ -128,13 +112,16 @@ def after_write() -> Iterator[None]:
         raise type(exc)(exc.backend, exc.reason, in_doubt=True) from exc
 
 
-def _from_bulk(exc: BulkWriteError) -> Refused | StorageUnavailableError:
-    """Tell which documents were refused, unless those that were not may not be kept."""
-    details = exc.details
-    for concern in details.get("writeConcernErrors") or ():
+def refused(answer: Mapping[str, Any]) -> set[int]:
+    """Return which documents of an insert were refused, by their places.
+
+    Raises:
+        StorageUnavailableError: In doubt: those that were not refused may not be kept.
+    """
+    if concern := answer.get("writeConcernError"):
         reason = str(concern.get("errmsg"))[:_REASON_LENGTH]
-        return StorageUnavailableError(BACKEND, reason, in_doubt=True)
-    return Refused([error["index"] for error in details["writeErrors"]])
+        raise StorageUnavailableError(BACKEND, reason, in_doubt=True)
+    return {error["index"] for error in answer.get("writeErrors") or ()}
 
 
 def _from_driver(exc: PyMongoError, *, write: bool) -> LuminoraCoreSDKError:

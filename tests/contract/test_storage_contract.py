@@ -57,7 +57,6 @@ class TestMemory(BackendContract):
 
 class TestFiles(BackendContract):
     backend = FILES
-    listing_size = 1000  # a page reads every header
 
 
 class TestSQLite(BackendContract):
@@ -101,10 +100,10 @@ class TestOptimizedMemory(BackendContract):
     shares_between_instances = False
 
 
+@of_the_long_run
 @unmeasured
 class TestOptimizedFiles(BackendContract):
     backend = optimized(FILES)
-    listing_size = 1000
 
 
 @unmeasured
@@ -136,10 +135,10 @@ class TestEncryptedMemory(BackendContract):
     shares_between_instances = False
 
 
+@of_the_long_run
 @unmeasured
 class TestEncryptedFiles(BackendContract):
     backend = encrypted(FILES)
-    listing_size = 1000
 
 
 class TestEncryptedSQLite(BackendContract):
@@ -175,7 +174,6 @@ class TestOptimizedEncryptedMemory(BackendContract):
 @unmeasured
 class TestOptimizedEncryptedFiles(BackendContract):
     backend = optimized(encrypted(FILES))
-    listing_size = 1000
 
 
 @unmeasured
@@ -218,6 +216,5 @@ class TestNothingHeld(BackendContract):
 
 class TestEverythingHeld(BackendContract):
     backend = held(FILES)
-    listing_size = 1000
     persistent = False
     shares_between_instances = False

@@ -54,17 +54,39 @@ async def test_appends_to_64_sessions_at_once_are_few_inserts_and_no_look(place:
     assert sum(len(command["documents"]) for command in commands) == 64
 
 
-@pytest.mark.parametrize("limit", [20, None])
-async def test_the_newest_messages_are_read_with_one_command(place: MongoPlace, limit: int | None) -> None:
+@pytest.mark.parametrize(
+    ("span", "first"),
+    [
+        (MessageRange(limit=20, newest=True), 281),
+        (MessageRange(newest=True), 1),
+        (MessageRange(), 1),
+        (MessageRange(limit=300), 1),
+        (MessageRange(limit=1000), 1),
+    ],
+)
+async def test_the_newest_messages_and_all_are_read_with_one_command(
+    place: MongoPlace, span: MessageRange, first: int
+) -> None:
     async with place.recorded() as (storage, commands):
         await storage.put_session(session_record())
         for number in range(300):
             await storage.append_messages("s", [message_record(f"{number}")])
-        span = MessageRange(limit=limit, newest=True)
         await storage.read_messages("s", span)
         commands.clear()
         read = await storage.read_messages("s", span)
-    assert [message.position for message in read] == list(range(301 - (limit or 300), 301))
+    assert [message.position for message in read] == list(range(first, 301))
     assert [next(iter(command)) for command in commands] == ["find"]
     examined = place.explain(commands[0])["executionStats"]
-    assert examined["totalDocsExamined"] == (limit or 300)
+    assert examined["totalDocsExamined"] == 301 - first
+
+
+async def test_a_beginning_is_read_as_such_and_the_hint_is_kept(place: MongoPlace) -> None:
+    async with place.recorded() as (storage, commands):
+        await storage.put_session(session_record())
+        for number in range(5):
+            await storage.append_messages("s", [message_record(f"{number}")])
+        read = await storage.read_messages("s", MessageRange(limit=4))
+        commands.clear()
+        await storage.append_messages("s", [message_record("5")])
+    assert [message.message_id for message in read] == ["0", "1", "2", "3"]
+    assert [next(iter(command)) for command in commands] == ["insert"]

@@ -52,7 +52,9 @@ async def test_a_damaged_header_is_told_and_nothing_is_written(
     assert server.command("HKEYS", "luminoracore:{0}:ids:a") == ["m"]
 
 
-async def test_a_message_is_compared_with_what_is_there_and_with_what_was_expected(storage: RedisStorage) -> None:
+async def test_a_message_is_compared_with_what_is_there_and_with_what_was_expected(
+    storage: RedisStorage,
+) -> None:
     await storage.put_session(session_record("a"))
     first = await storage.append_messages("a", [message_record("m")], expected_last=0)
     second = await storage.append_messages("a", [message_record("n")], expected_last=1)

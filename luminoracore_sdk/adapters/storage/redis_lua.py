@@ -36,8 +36,9 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """Return a script by the name of its file."""
+    first = ("append_one",) if name == "append" else ()
     shared = () if name in _SHORT else ("common",)
-    parts = ("session", *shared, *(("memory",) if name in _ON_MEMORIES else ()), name)
+    parts = (*first, "session", *shared, *(("memory",) if name in _ON_MEMORIES else ()), name)
     folder = resources.files("luminoracore_sdk.adapters.storage") / "redis_scripts"
     source = b"\n".join((folder / f"{part}.lua").read_bytes() for part in parts)
     digest = sha1(source, usedforsecurity=False).hexdigest().encode()  # EVALSHA knows no other

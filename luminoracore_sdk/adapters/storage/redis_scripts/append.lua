@@ -1,9 +1,10 @@
+-- Goes on with the values that append_one, which stands before, has read, where that did not answer.
 -- ARGV: now, grace_ms; then of each append the last position that it expects or '', how many messages it
 -- has, and of each message its id and its element. One that is refused leaves the others to be done.
 -- Returns of one append its last position; or known, the position of each message or 0; or moved, last
 -- position. Of several, a list of these. Or absent; or damaged.
 local now = ARGV[1]
-local found = header(KEYS[1])
+local found = header_of(KEYS[1], values)
 local standing = state(found, now)
 if standing ~= 'live' then return {standing == 'damaged' and standing or 'absent'} end
 local before = tonumber(found.last)

@@ -3,14 +3,18 @@
 -- to the year 2255 only. Stamps (16 hexadecimal digits) are compared as text.
 local NUL = '\0'
 
--- What decides whether a session is live, and what else is named: created, user, tags, in this order.
-local function header(key, ...)
-  local found = redis.call('HMGET', key, 'version', 'updated_at_us', 'ttl_us', 'last_position', ...)
+-- A header of its values: what decides whether a session is live, and what else was asked for.
+local function header_of(key, found)
   if not found[1] and redis.call('EXISTS', key) == 0 then return nil end
   return {
     version = found[1], updated = found[2], ttl = found[3], last = found[4],
     created = found[5] or '', user = found[6] or '', tags = found[7] or '',
   }
+end
+
+-- The header; of created, user, tags what is named, in this order.
+local function header(key, ...)
+  return header_of(key, redis.call('HMGET', key, 'version', 'updated_at_us', 'ttl_us', 'last_position', ...))
 end
 
 -- A number of up to 64 bits as two that a double holds exactly: thousand millions, and the rest.

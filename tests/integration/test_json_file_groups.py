@@ -230,3 +230,24 @@ async def test_writers_of_two_processes_killed_in_mid_write_lose_nothing_they_we
     assert {position: stored[position - 1] for position in told} == told
     assert len(set(stored)) == len(stored)
     assert receipt.first_position == len(stored) + 1
+
+
+async def test_beside_a_slow_write_another_thread_writes_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = await started(tmp_path)
+    for name in ("t", "u"):
+        await storage.put_session(session_record(name))
+    with first_fsync_held(monkeypatch) as calls:
+        first = append(storage, "first")
+        await under_way(calls)
+        early = asyncio.create_task(storage.append_messages("t", [message_record("t1")]))
+        await asyncio.sleep(0.2)
+        late = storage.append_messages("u", [message_record("u1")])
+        receipts = await asyncio.wait_for(asyncio.gather(early, late), 20)
+        assert not first.done()
+        calls[1].set()
+        await first
+    assert [receipt.first_position for receipt in receipts] == [1, 1]
+    assert await ids(storage) == ["m1", "first"]
+    await storage.close()

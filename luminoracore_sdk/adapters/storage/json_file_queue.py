@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from threading import Lock
+from threading import Lock, get_ident
 
 import attrs
 
@@ -23,6 +23,8 @@ __all__ = ["AppendQueue"]
 _MOST_MESSAGES = 1000
 _MOST_BYTES = 4 * 1024 * 1024
 _MOST_SESSIONS = 64
+_SLOW = 0.1
+"""Seconds after which another thread may write beside one that does."""
 
 Write = Callable[[str, Sequence[Append], float], Syncing[Sequence[Outcome]]]
 
@@ -40,15 +42,15 @@ class _Waiting:
 class AppendQueue:
     """Hands appends to worker threads; used by any number of event loops at the same time.
 
-    A lone append goes to a thread at once. Those of a session that come while it is being written wait, and
-    are written together by the thread that wrote the ones before. Sessions take turns. A thread takes up to
-    64 that are ready, writes the lines of all and then syncs their logs at the same time: the disk commits
-    them together, and threads do not wait for each other 20 times in an append. That takes half of the
-    processor time of a thread for each. What waits takes no memory but the callers' own records.
+    A lone append goes to a thread at once. What comes while that writes waits, and is taken by the same
+    thread next: of each session all that wait, of up to 64 sessions, which take turns. It writes the lines of
+    all and then syncs their logs at the same time, so that the disk commits them together. Another thread
+    writes only beside one that is slow: threads of Python wait for each other at every system call, and with
+    16 of them 64 writers got half as far. A lock that others have is waited for by a thread of its own.
 
     Args:
         pool: Its threads.
-        workers: How many of them may write appends.
+        workers: How many of them may be busy with appends.
         timeout: Longest wait in seconds for other writers of the session.
         write: Writes appends to one session, given the time (``time.monotonic``) until when it may wait for
             its lock, and keeps that until its end. Returns an outcome for each; raises what is each one's
@@ -58,6 +60,7 @@ class AppendQueue:
     def __init__(self, pool: ThreadPoolExecutor, *, workers: int, timeout: float, write: Write) -> None:
         self._pool = pool
         self._idle = workers
+        self._most_waiting = max(workers - 2, 1)  # the others are left to write
         self._timeout = timeout
         self._write = write
         self._syncs = Syncs()
@@ -65,7 +68,9 @@ class AppendQueue:
         self._queues: dict[str, deque[_Waiting]] = {}  # of the sessions that are ready or being written
         self._ready = deque[str]()
         self._held = deque[str]()  # ready too, but others have their locks
-        self._is_starting = False  # a thread that will take what is ready
+        self._waiting: set[int] = set()  # threads that wait for locks
+        self._writing: dict[int, float] = {}  # since when threads write what was ready
+        self._is_starting = False  # a thread that will take what is ready or held
         self._outcomes: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Outcome | BaseException]]] = {}
         self._is_closed = False
 
@@ -107,13 +112,19 @@ class AppendQueue:
 
     def _taken(self) -> list["_Writing"]:
         """Take what is ready longest, or one session whose lock others have; none: this thread is free."""
+        thread = get_ident()
         with self._lock:
             self._is_starting = False
-            if self._held:
+            self._writing.pop(thread, None)
+            self._waiting.discard(thread)
+            taken: list[_Writing] = []
+            if self._may_wait():
                 taken = [_Writing(self._held.popleft())]
-            else:
+                self._waiting.add(thread)
+            elif self._may_write():
                 count = min(len(self._ready), _MOST_SESSIONS)
                 taken = [_Writing(self._ready.popleft()) for _ in range(count)]
+                self._writing[thread] = time.monotonic()
             for writing in taken:
                 writing.group = _group(self._queues[writing.session_id])
             if taken:
@@ -122,11 +133,22 @@ class AppendQueue:
                 self._idle += 1
         return taken
 
+    def _may_wait(self) -> bool:
+        """Tell whether a thread should wait for a lock that others have."""
+        return bool(self._held) and len(self._waiting) < self._most_waiting
+
+    def _may_write(self) -> bool:
+        """Tell whether a thread should write what is ready."""
+        if not self._ready:
+            return False
+        since = time.monotonic() - _SLOW
+        return all(began < since for began in self._writing.values())
+
     def _start(self) -> None:
         """Let another thread begin, if there is work for it and none is about to."""
         if self._is_closed or self._is_starting or not self._idle:
             return
-        if self._ready or self._held:
+        if self._may_wait() or self._may_write():
             self._idle -= 1
             self._is_starting = True
             self._pool.submit(self._work)
@@ -134,10 +156,10 @@ class AppendQueue:
     def _write_together(self, writings: Sequence["_Writing"]) -> None:
         """Write to some sessions, sync their files at the same time, and tell all callers.
 
-        For a lone session's lock this thread waits. Of several it takes those that are free: it has others
-        then, and whoever waits while he has one can wait for ever.
+        Of what was ready it takes the sessions whose locks are free: it may have others, and whoever waits
+        while he has one can wait for ever. For the lock of one that was held this thread waits.
         """
-        alone = len(writings) == 1
+        alone = get_ident() in self._waiting
         try:
             for writing in writings:
                 if writing.group:

@@ -1,31 +1,34 @@
 """Appends that wait for a thread: those of one session are handed to it together."""
 
 import asyncio
-import copy
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from threading import Lock, get_ident
+from threading import Lock
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.group_commit import own_copy
 from luminoracore_sdk.adapters.storage.json_file_append import Outcome
 from luminoracore_sdk.adapters.storage.json_file_io import BACKEND, Syncing
 from luminoracore_sdk.adapters.storage.json_file_sync import Syncs
+from luminoracore_sdk.adapters.storage.json_file_workers import SLOW, Workers
 from luminoracore_sdk.adapters.storage.waiting_appends import Append
 from luminoracore_sdk.application.ports.records import AppendReceipt
-from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, StorageBusyError, StorageClosedError
+from luminoracore_sdk.domain.errors import (
+    LuminoraCoreSDKError,
+    StorageBusyError,
+    StorageClosedError,
+    StorageUnavailableError,
+)
 
 __all__ = ["AppendQueue"]
 
 _MOST_MESSAGES = 1000
 _MOST_BYTES = 4 * 1024 * 1024
 _MOST_SESSIONS = 64
-_SLOW = 0.1
-"""Seconds after which another thread may write beside one that does."""
-
 Write = Callable[[str, Sequence[Append], float], Syncing[Sequence[Outcome]]]
 
 
@@ -58,9 +61,6 @@ class AppendQueue:
     """
 
     def __init__(self, pool: ThreadPoolExecutor, *, workers: int, timeout: float, write: Write) -> None:
-        self._pool = pool
-        self._idle = workers
-        self._most_waiting = max(workers - 2, 1)  # the others are left to write
         self._timeout = timeout
         self._write = write
         self._syncs = Syncs()
@@ -68,9 +68,8 @@ class AppendQueue:
         self._queues: dict[str, deque[_Waiting]] = {}  # of the sessions that are ready or being written
         self._ready = deque[str]()
         self._held = deque[str]()  # ready too, but others have their locks
-        self._waiting: set[int] = set()  # threads that wait for locks
-        self._writing: dict[int, float] = {}  # since when threads write what was ready
-        self._is_starting = False  # a thread that will take what is ready or held
+        self._workers = Workers(pool, workers, self._lock, self._work)
+        self._looking: set[asyncio.AbstractEventLoop] = set()  # those that look after what is ready
         self._outcomes: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Outcome | BaseException]]] = {}
         self._is_closed = False
 
@@ -85,10 +84,33 @@ class AppendQueue:
             if queue is not None:
                 queue.append(waiting)
             else:
-                self._queues[append.session_id] = deque((waiting,))
-                self._ready.append(append.session_id)
-                self._start()
+                self._begin(waiting)
         return await waiting.receipt
+
+    def _begin(self, waiting: _Waiting) -> None:
+        """Have the first append of a session written by a thread that begins now, or by one that goes on."""
+        session_id = waiting.append.session_id
+        self._queues[session_id] = deque((waiting,))
+        self._ready.append(session_id)
+        try:
+            self._start()
+        except StorageUnavailableError:
+            self._ready.pop()
+            del self._queues[session_id]
+            raise
+        if not self._workers.is_starting and waiting.loop not in self._looking:
+            self._looking = {loop for loop in self._looking if not loop.is_closed()} | {waiting.loop}
+            waiting.loop.call_later(SLOW, self._look, waiting.loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let another thread begin beside one that is slow; on an event loop."""
+        with self._lock:
+            with suppress(StorageUnavailableError):  # no thread yet
+                self._start()
+            if self._ready:
+                loop.call_later(SLOW, self._look, loop)
+            else:
+                self._looking.discard(loop)
 
     def close(self) -> None:
         """Take no more; what waits is written before the pool is shut down."""
@@ -112,46 +134,29 @@ class AppendQueue:
 
     def _taken(self) -> list["_Writing"]:
         """Take what is ready longest, or one session whose lock others have; none: this thread is free."""
-        thread = get_ident()
         with self._lock:
-            self._is_starting = False
-            self._writing.pop(thread, None)
-            self._waiting.discard(thread)
+            self._workers.looks()
             taken: list[_Writing] = []
-            if self._may_wait():
-                taken = [_Writing(self._held.popleft())]
-                self._waiting.add(thread)
-            elif self._may_write():
+            if self._ready and self._workers.may_write():
                 count = min(len(self._ready), _MOST_SESSIONS)
                 taken = [_Writing(self._ready.popleft()) for _ in range(count)]
-                self._writing[thread] = time.monotonic()
+                self._workers.writes()
+            elif self._held and self._workers.may_wait():
+                taken = [_Writing(self._held.popleft())]
+                self._workers.waits()
             for writing in taken:
                 writing.group = _group(self._queues[writing.session_id])
             if taken:
                 self._start()
             else:
-                self._idle += 1
+                self._workers.rest()
         return taken
 
-    def _may_wait(self) -> bool:
-        """Tell whether a thread should wait for a lock that others have."""
-        return bool(self._held) and len(self._waiting) < self._most_waiting
-
-    def _may_write(self) -> bool:
-        """Tell whether a thread should write what is ready."""
-        if not self._ready:
-            return False
-        since = time.monotonic() - _SLOW
-        return all(began < since for began in self._writing.values())
-
     def _start(self) -> None:
-        """Let another thread begin, if there is work for it and none is about to."""
-        if self._is_closed or self._is_starting or not self._idle:
-            return
-        if self._may_wait() or self._may_write():
-            self._idle -= 1
-            self._is_starting = True
-            self._pool.submit(self._work)
+        """Let another thread begin, if there is work for it."""
+        workers = self._workers
+        if (self._ready and workers.may_write()) or (self._held and workers.may_wait()):
+            workers.start()
 
     def _write_together(self, writings: Sequence["_Writing"]) -> None:
         """Write to some sessions, sync their files at the same time, and tell all callers.
@@ -159,7 +164,7 @@ class AppendQueue:
         Of what was ready it takes the sessions whose locks are free: it may have others, and whoever waits
         while he has one can wait for ever. For the lock of one that was held this thread waits.
         """
-        alone = get_ident() in self._waiting
+        alone = self._workers.is_waiting
         try:
             for writing in writings:
                 if writing.group:
@@ -274,7 +279,7 @@ class _Writing:
             self.outcomes, self.patient = [(waiting, error) for waiting in self.group], ()
 
     def _fail(self, error: LuminoraCoreSDKError, group: Sequence[_Waiting]) -> None:
-        self.outcomes = [(waiting, _copy(error)) for waiting in group]
+        self.outcomes = [(waiting, own_copy(error)) for waiting in group]
 
 
 def _group(queue: deque[_Waiting]) -> list[_Waiting]:
@@ -291,10 +296,3 @@ def _group(queue: deque[_Waiting]) -> list[_Waiting]:
         if not waiting.receipt.cancelled():
             group.append(waiting)
     return group
-
-
-def _copy(error: LuminoraCoreSDKError) -> LuminoraCoreSDKError:
-    """Return an error of his own for one of several callers, with the same cause."""
-    copied = copy.copy(error)
-    copied.__cause__ = error.__cause__
-    return copied

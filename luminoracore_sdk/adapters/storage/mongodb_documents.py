@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 _NO_PAYLOAD = "a payload is text or bytes"
 _NOT_AS_IT_SHOULD = "a field is missing or does not hold what it should"
 

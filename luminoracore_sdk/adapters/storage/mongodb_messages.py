@@ -44,14 +44,15 @@ class Messages:
 
     async def read(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         """Return a range, oldest first."""
-        if span.after <= 0 and span.before is None and span.limit != 0:
-            found = await self._read_at_hint(session_id, span, now_us)
+        all_or_newest = span.limit is None or (span.newest and span.limit > 0)
+        if all_or_newest and span.after <= 0 and span.before is None:
+            found = await self._read_at_hint(session_id, span.limit, now_us)
             if found is not None:
                 return found
         return await self._read_by_header(session_id, span, now_us)
 
     async def _read_at_hint(
-        self, session_id: str, span: MessageRange, now_us: int
+        self, session_id: str, limit: int | None, now_us: int
     ) -> list[MessageRecord] | None:
         """Return the newest messages or all, of the history that was open at some look, without another.
 
@@ -65,10 +66,8 @@ class Messages:
         hint = self._hints.take(session_id, now_us)
         if hint is None:
             return None
-        limit = span.limit if span.newest else None
-        count = hint.end.last if limit is None else limit
-        if count > _BACKWARDS or (limit is None and span.limit is not None and span.limit < count):
-            self._hints.put(session_id, hint)  # of no use, as it wants too many, or not the newest
+        if (hint.end.last if limit is None else limit) > _BACKWARDS:
+            self._hints.put(session_id, hint)
             return None
         since, place = time.monotonic(), {"inc": hint.end.inc, "h": hint.end.history}
         batches = await self._store.messages.find(
@@ -82,8 +81,9 @@ class Messages:
         wanted = last if limit is None else min(limit, last)
         if last - first + 1 != len(found) or len(found) < wanted:
             return None  # truncated meanwhile, or in more than one history
-        self._hints.put(session_id, attrs.evolve(hint, since=since, since_us=now_us))
-        return found[: span.limit] if limit is None else found[len(found) - wanted :]
+        end = attrs.evolve(hint.end, last=last)
+        self._hints.put(session_id, attrs.evolve(hint, end=end, since=since, since_us=now_us))
+        return found[len(found) - wanted :]
 
     async def _read_by_header(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         """Return a range; positions have no gap, so the header tells which ones it holds."""
@@ -174,16 +174,21 @@ def _cut_to(start: int, end: int) -> Document:
     """
     first: Document = {"$max": [start, "$first"]}
     skipped, count = {"$subtract": [first, "$first"]}, {"$subtract": [end + 1, first]}
-    return {
-        **_READ,
-        "first": first,
-        "ids": _if_many({"$slice": ["$ids", skipped, count]}, "$ids"),
-        "items": _if_many({"$slice": ["$items", skipped, count]}, "$$REMOVE"),
-    }
+
+    def part(name: str) -> Document:
+        return {"$cond": [_IS_WHOLE, {"$slice": [name, skipped, count]}, name]}
+
+    return {**_READ, "first": first, "ids": part("$ids"), "items": part("$items")}
 
 
-def _if_many(several: Document, one: str) -> Document:
-    return {"$cond": [{"$isArray": "$items"}, several, one]}
+_IS_WHOLE: Document = {
+    "$cond": [
+        {"$and": [{"$isArray": "$ids"}, {"$isArray": "$items"}]},
+        {"$eq": [{"$size": "$ids"}, {"$size": "$items"}]},
+        False,
+    ]
+}
+"""Of a batch of several messages; what is damaged is left as it is, and noticed here."""
 
 
 def _bounds(span: MessageRange, last: int) -> tuple[int, int]:

@@ -7,7 +7,8 @@ import pytest
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.mongodb_driver import Document
 from luminoracore_sdk.application.ports.records import MessageRange
-from luminoracore_sdk.testing.builders import message_records, session_record
+from luminoracore_sdk.domain.errors import CorruptRecordError
+from luminoracore_sdk.testing.builders import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
 
 
@@ -65,3 +66,27 @@ async def test_a_range_that_begins_within_a_batch_goes_on_through_single_message
                 read = await storage.read_messages("s", MessageRange(after=after, limit=limit))
                 assert [message.message_id for message in read] == names[after : after + limit]
                 assert [message.position for message in read] == list(range(after + 1, after + 1 + len(read)))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"ids": "text"},
+        {"ids": ["one"]},
+        {"items": "text"},
+        {"items": [{"role": "user"}]},
+        {"items.5.created": float("inf")},
+        {"items.5.payload": 7},
+    ],
+)
+@pytest.mark.parametrize("after", [0, 3])
+async def test_a_damaged_batch_is_told_as_such_wherever_a_range_begins(
+    place: MongoPlace, damage: dict[str, Any], after: int
+) -> None:
+    async with place.storage() as storage:
+        await storage.put_session(session_record())
+        await storage.append_messages("s", message_records(9))
+        await storage.append_messages("s", [message_record("last")])
+        place.database["messages"].update_one({"first": 1}, {"$set": damage})
+        with pytest.raises(CorruptRecordError, match="session 's' is damaged"):
+            await storage.read_messages("s", MessageRange(after=after, limit=6))

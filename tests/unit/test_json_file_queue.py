@@ -20,7 +20,7 @@ _NAME = "appends"
 
 
 class Log:
-    """Takes appends; those to ``stuck`` and ``held`` when ``go`` is set, and ``held`` has a lock meanwhile."""
+    """Takes appends; to ``stuck`` and ``held`` when ``go`` is set; others have the lock of ``held``."""
 
     def __init__(self) -> None:
         self.written: list[str] = []

@@ -1,4 +1,4 @@
-"""What issue 5 asks for, as ratios to the raw driver."""
+"""What was aimed at, as ratios to the raw driver."""
 
 from collections.abc import Sequence
 

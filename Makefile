@@ -51,7 +51,8 @@ format: $(READY) ## Repair style and formatting where a tool can
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 
-types: mypy pyright ## mypy --strict and pyright, on package and tests
+types: $(READY) ## mypy --strict and pyright, on package and tests, at the same time
+	@$(MAKE) --jobs=2 mypy pyright
 
 mypy: $(READY)
 	$(call step,mypy)

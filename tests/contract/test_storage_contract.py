@@ -200,6 +200,14 @@ class TestOptimizedEncryptedMongoDB(BackendContract):
 
 
 @unmeasured
+class TestRetryingMemory(BackendContract):
+    backend = retrying(MEMORY)
+    persistent = False
+    shares_between_instances = False
+
+
+@of_the_long_run
+@unmeasured
 class TestRetryingSQLite(BackendContract):
     backend = retrying(SQLITE)
 

@@ -77,4 +77,4 @@ class MachineBase(RuleBasedStateMachine):
 
     def everything_is_equal(self) -> None:
         """Compare all that is stored."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must say what it compares")

@@ -24,6 +24,7 @@ from luminoracore_sdk.adapters.storage.waiting_appends import Append
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
 from luminoracore_sdk.testing.builders import message_record, session_record
+from tests.support.file_groups import files_opened
 
 
 async def ids(storage: JSONFileStorage, session_id: str) -> list[str]:
@@ -159,15 +160,7 @@ async def test_a_header_that_is_known_is_read_again_when_another_process_replace
     async with JSONFileStorage(tmp_path) as ours, JSONFileStorage(tmp_path) as others:
         await ours.put_session(session_record())
         await ours.append_messages("s", [message_record("m1")])
-        opened: list[str] = []
-        open_file = os.open
-
-        def recorded(path: str, flags: int, mode: int = 0o777) -> int:
-            opened.append(Path(path).name)
-            return open_file(path, flags, mode)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "open", recorded)
+        with files_opened(monkeypatch) as opened:
             await ours.append_messages("s", [message_record("m2")])
             assert opened == [f"{hashed('s')[:2]}.lock"]
             record = await others.put_session(session_record())

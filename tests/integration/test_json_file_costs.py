@@ -14,6 +14,7 @@ from luminoracore_sdk.adapters.storage.json_file_log_reader import identity
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from tests.support.file_groups import files_opened
 
 ALL = MessageRange()
 
@@ -49,13 +50,6 @@ async def test_a_lone_append_is_one_line_one_row_and_one_fsync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = await started(tmp_path)
-    opened: list[str] = []
-    open_file = os.open
-
-    def recorded(path: str, flags: int, mode: int = 0o777) -> int:
-        opened.append(Path(path).name)
-        return open_file(path, flags, mode)
-
     fsync, synced = os.fsync, []
 
     def counted(fd: int) -> None:
@@ -63,8 +57,7 @@ async def test_a_lone_append_is_one_line_one_row_and_one_fsync(
         fsync(fd)
 
     message = message_record("0" * 32, text="x" * 200)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", recorded)
+    with files_opened(monkeypatch) as opened, monkeypatch.context() as patch:
         patch.setattr(os, "fsync", counted)
         before, writes = cost("wchar"), cost("syscw")
         await storage.append_messages("s", [message])

@@ -14,6 +14,7 @@ from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.testing.builders import session_record
 from luminoracore_sdk.testing.clock import ManualClock
+from tests.support.file_groups import files_opened
 
 EVERYTHING = SessionQuery(limit=1000)
 
@@ -41,15 +42,7 @@ async def headers_read(
     storage: JSONFileStorage, monkeypatch: pytest.MonkeyPatch, query: SessionQuery
 ) -> tuple[list[str], int]:
     """Return the ids on a page, and how many headers were opened for it."""
-    opened: list[str] = []
-    open_file = os.open
-
-    def recorded(path: str, flags: int, mode: int = 0o777) -> int:
-        opened.append(Path(path).name)
-        return open_file(path, flags, mode)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", recorded)
+    with files_opened(monkeypatch) as opened:
         ids = await listed(storage, query)
     return ids, opened.count("session.json")
 

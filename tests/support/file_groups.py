@@ -1,4 +1,4 @@
-"""Appends to the JSON file store while a log's first fsync is held, so that others wait behind it."""
+"""Looks at the JSON file store at work: while a log's first fsync is held, and which files it opens."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.testing.builders import message_record, session_record
 
-__all__ = ["ALL", "append", "first_fsync_held", "ids", "started", "under_way"]
+__all__ = ["ALL", "append", "files_opened", "first_fsync_held", "ids", "started", "under_way"]
 
 ALL = MessageRange()
 
@@ -66,3 +66,18 @@ def first_fsync_held(monkeypatch: pytest.MonkeyPatch, *, number: int = 0) -> Ite
 async def under_way(calls: list[threading.Event]) -> None:
     assert await asyncio.to_thread(calls[0].wait, 20)
     await asyncio.sleep(0)
+
+
+@contextmanager
+def files_opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Give the names of the files that are opened in the block, in order."""
+    opened: list[str] = []
+    open_file = os.open
+
+    def recorded(path: str, flags: int, mode: int = 0o777) -> int:
+        opened.append(Path(path).name)
+        return open_file(path, flags, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", recorded)
+        yield opened

@@ -34,12 +34,7 @@ async def test_an_append_whose_scope_is_cancelled_again_and_again_does_not_go_on
         await answer.wait()
 
     monkeypatch.setattr(messages, "insert", slow)
-    with anyio.CancelScope() as scope:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(writer.append_messages, "s", [message_record("m4")])
-            await inserted.wait()
-            scope.cancel()
-    assert not writer._running
+    await append_and_give_up(writer, "m4", inserted)
     await writer.append_messages("s", [message_record("m5")])
     answer.set()
     await asyncio.sleep(0)
@@ -64,16 +59,21 @@ async def test_an_append_that_looks_when_its_scope_is_cancelled_writes_nothing_l
         return await existing(session_id, now_us)
 
     monkeypatch.setattr(sessions, "existing", slow)
-    with anyio.CancelScope() as scope:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(writer.append_messages, "s", [message_record("late")])
-            await looking.wait()
-            scope.cancel()
-    assert not writer._running
+    await append_and_give_up(writer, "late", looking)
     answer.set()
     monkeypatch.setattr(sessions, "existing", existing)
     await writer.append_messages("s", [message_record("m1")])
     assert await ids(writer) == ["m1"]
+
+
+async def append_and_give_up(storage: MongoDBStorage, message_id: str, when: asyncio.Event) -> None:
+    """Append in a scope that is cancelled when something has happened; nothing of it is under way then."""
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(storage.append_messages, "s", [message_record(message_id)])
+            await when.wait()
+            scope.cancel()
+    assert not storage._running
 
 
 def hint(last: int, *, history: str = "a") -> Hint:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from luminoracore_sdk.adapters.storage import mongodb_messages
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.testing.builders import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
@@ -91,3 +92,20 @@ async def test_of_a_history_that_has_grown_since_no_more_is_read_than_is_wanted(
     assert [message.message_id for message in read] == ["0", "1"]
     examined = [place.explain(command)["executionStats"]["totalDocsExamined"] for command in finds]
     assert sum(examined) == 2
+
+
+async def test_a_history_that_has_become_long_is_read_forwards(
+    place: MongoPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongodb_messages, "_BACKWARDS", 5)
+    orders = list[int]()
+    async with place.recorded() as (storage, commands):
+        await storage.put_session(session_record())
+        for size in (3, 5, 1):
+            await storage.append_messages("s", message_records(size, prefix=f"{size}-"))
+            commands.clear()
+            await storage.read_messages("s", MessageRange())
+            await storage.read_messages("s", MessageRange())
+            orders += [command["sort"]["first"] for command in commands if "sort" in command]
+    # by the header, then by what that told; by that again, then it is known to be long
+    assert orders == [1, -1, -1, 1, 1, 1]

@@ -78,6 +78,7 @@ async def test_a_payload_of_64_megabytes_comes_back_whole(storage: PostgreSQLSto
         ("DELETE FROM messages WHERE position = 2", r"3 messages \(1 to 4\)"),
         ("DELETE FROM messages WHERE position = 4", r"3 messages \(1 to 3\)"),
         ("UPDATE sessions SET last_position = 3", r"4 messages \(1 to 4\)"),
+        ("UPDATE messages SET position = position + 10", r"4 messages \(11 to 14\)"),
         ("DELETE FROM messages", r"0 messages \(none\)"),
         ("UPDATE messages SET payload = NULL WHERE position = 3", "message 3"),
     ],

@@ -124,9 +124,7 @@ def measured(part: str, names: Sequence[str], messages: int, sessions: int) -> s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What size does")
-    parser.add_argument(
-        "--only", nargs="+", choices=list(BACKENDS), default=list(BACKENDS), metavar="BACKEND"
-    )
+    parser.add_argument("--only", nargs="+", choices=list(BACKENDS), default=list(BACKENDS), metavar="BACKEND")
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--messages", type=int, default=1_000_000, help="of the session that is streamed")
     parser.add_argument("--sessions", type=int, default=100_000, help="listed; a hundredth of them is filled")

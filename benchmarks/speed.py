@@ -69,9 +69,7 @@ def report(results: Sequence[Result], machine: dict[str, str], *, write: bool) -
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed beside the raw drivers")
     parser.add_argument("--runs", type=int, default=3, help="the figures are medians of so many")
-    parser.add_argument(
-        "--only", nargs="+", choices=list(BACKENDS), default=list(BACKENDS), metavar="BACKEND"
-    )
+    parser.add_argument("--only", nargs="+", choices=list(BACKENDS), default=list(BACKENDS), metavar="BACKEND")
     parser.add_argument("--messages", type=int, default=10_000, help="in the long session")
     parser.add_argument("--json", type=Path, help="where to keep the raw results")
     parser.add_argument("--from", dest="files", type=Path, nargs="+", help="results that were kept")

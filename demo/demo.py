@@ -14,18 +14,18 @@ import tempfile
 from pathlib import Path
 
 import attrs
-from parts.corpus import Talk, spread_over_languages, version
+from parts.corpus import ChatRepl, spread_over_languages, version
 from parts.figures import folder_table, sqlite_table
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.application.exchange import SessionExchange
-from luminoracore_sdk.application.exchange_fields import read_json
-from luminoracore_sdk.application.exchange_formats import DraftReader
+from luminoracore_sdk.application.exchange.export_import import SessionExchange
+from luminoracore_sdk.application.exchange.fields import read_json
+from luminoracore_sdk.application.exchange.formats import SessionParser
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.bootstrap.managers import default_toolkit
+from luminoracore_sdk.bootstrap.managers import default_services
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.session import Message, SessionManager, create_storage
 
@@ -58,10 +58,10 @@ def step(title: str) -> None:
     out.print(f"\n[bold cyan]{title}[/]")
 
 
-async def import_corpus(storage: SessionStorage, talks: list[Talk]) -> dict[str, Talk]:
+async def import_corpus(storage: SessionStorage, talks: list[ChatRepl]) -> dict[str, ChatRepl]:
     """Make a session of every conversation; returns them by session id."""
     manager = SessionManager(storage)
-    imported: dict[str, Talk] = {}
+    imported: dict[str, ChatRepl] = {}
     for talk in track(talks, description="  importing", console=out):
         session_id = await manager.create_session(
             personality={"name": f"ChatterBot ({talk.language})"},
@@ -75,7 +75,7 @@ async def import_corpus(storage: SessionStorage, talks: list[Talk]) -> dict[str,
     return imported
 
 
-async def holds_corpus(storage: SessionStorage, imported: dict[str, Talk]) -> bool:
+async def holds_corpus(storage: SessionStorage, imported: dict[str, ChatRepl]) -> bool:
     """Read everything back and compare it, letter by letter."""
     manager = SessionManager(storage)
     for session_id, talk in imported.items():
@@ -129,7 +129,7 @@ async def recall(storage: SessionStorage, session_id: str) -> JSONObject:
 
 def exchange_over(storage: SessionStorage) -> SessionExchange:
     """Return export and import over a store."""
-    return SessionExchange(storage=storage, toolkit=default_toolkit(), values=JsonCodec())
+    return SessionExchange(storage=storage, services=default_services(), values=JsonCodec())
 
 
 async def exported(storage: SessionStorage, session_id: str) -> str:
@@ -139,18 +139,18 @@ async def exported(storage: SessionStorage, session_id: str) -> str:
 
 async def copy_session(line: str, session_id: str, folder: Path) -> str:
     """Import a line into a store of JSON files; returns what that store exports again."""
-    reader = DraftReader(toolkit=default_toolkit(), values=JsonCodec(), provider=ECHO)
+    reader = SessionParser(services=default_services(), values=JsonCodec(), provider=ECHO)
     async with create_storage(f"file://{folder}") as files:
         await exchange_over(files).import_session(reader.read_line(read_json(line)))
         return await exported(files, session_id)
 
 
-def _fitness(talk: Talk) -> tuple[bool, int]:
+def _fitness(talk: ChatRepl) -> tuple[bool, int]:
     """Rank a conversation: best is a long one that ends with an answer, so that the user is next."""
     return len(talk.lines) % 2 == 0, len(talk.lines)
 
 
-async def begin(store: str, talks: list[Talk], claims: Claims) -> tuple[str, int]:
+async def begin(store: str, talks: list[ChatRepl], claims: Claims) -> tuple[str, int]:
     """Import, and store some facts of one session; returns its id and its length."""
     languages = len({talk.language for talk in talks})
     step(f"1. Import {len(talks):,} conversations of {version()}, in {languages} languages, into SQLite")
@@ -172,9 +172,7 @@ async def resume(store: str, session_id: str, before: int, claims: Claims) -> st
     async with create_storage(store) as storage:
         messages = await show_conversation(storage, session_id)
         contents = [message.content for message in messages]
-        claims.check(
-            "nothing of the killed turn is there, neither question nor answer", holds=LOST not in contents
-        )
+        claims.check("nothing of the killed turn is there, neither question nor answer", holds=LOST not in contents)
         whole = contents[before:] == [KEPT, f"You said: {KEPT}"]
         claims.check(f"all {before} messages from before, then one whole turn", holds=whole)
         positions = [message.position for message in messages]
@@ -209,9 +207,7 @@ def run(folder: Path, sessions: int) -> int:
     out.print(folder_table(folder / "files"))
     digest = hashlib.sha256(line.encode()).hexdigest()[:16]
     claims.check(f"both stores export the same line, SHA-256 {digest}…", holds=copy == line)
-    out.print(
-        f"\n[red]{claims.failed} claims failed[/]" if claims.failed else "\n[green]Every claim holds.[/]"
-    )
+    out.print(f"\n[red]{claims.failed} claims failed[/]" if claims.failed else "\n[green]Every claim holds.[/]")
     return 1 if claims.failed else 0
 
 

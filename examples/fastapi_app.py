@@ -113,9 +113,7 @@ async def server_sent_events(manager: SessionManager, session_id: str, content: 
 
 
 @app.get("/sessions/{session_id}/messages")
-async def history(
-    session_id: str, manager: Manager, limit: int = 50, offset: int = 0
-) -> list[dict[str, Any]]:
+async def history(session_id: str, manager: Manager, limit: int = 50, offset: int = 0) -> list[dict[str, Any]]:
     """Return messages, oldest first."""
     if await manager.get_session(session_id) is None:
         raise SessionNotFoundError(session_id)

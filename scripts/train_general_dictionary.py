@@ -78,9 +78,7 @@ def _messages(talk: list[Turn]) -> Iterator[bytes]:
     for number, turn in enumerate(talk):
         message = _answer(turn, number) if turn.role == "assistant" and number % 4 else None
         message = message or Message(role=turn.role, content=turn.text)
-        dated = Message(
-            role=message.role, content=message.content, metadata=message.metadata, id="m", timestamp=_BEGAN
-        )
+        dated = Message(role=message.role, content=message.content, metadata=message.metadata, id="m", timestamp=_BEGAN)
         yield _CODEC.message_record(dated).payload.data
 
 
@@ -147,9 +145,7 @@ def _sessions(number_of: int) -> Iterator[bytes]:
 def _memories(facts: list[str]) -> Iterator[bytes]:
     scope = MemoryScope("user", "u")
     for number, (fact, category) in enumerate(zip(facts, cycle(MemoryCategory), strict=False)):
-        value: JSONValue = (
-            fact if number % 3 else {"fact": fact, "category": category.value, "source": "chat"}
-        )
+        value: JSONValue = fact if number % 3 else {"fact": fact, "category": category.value, "source": "chat"}
         entry = MemoryEntry(
             key="k",
             value=value,
@@ -189,9 +185,7 @@ def _documents(talks: list[list[Turn]]) -> Iterator[bytes]:
 
 
 def _licences() -> str:
-    rows = "".join(
-        f"- {source.name} {source.version} ({source.licence}): {source.credit}\n" for source in SOURCES
-    )
+    rows = "".join(f"- {source.name} {source.version} ({source.licence}): {source.credit}\n" for source in SOURCES)
     (mit,) = CHITCHAT.texts("LICENSE")
     (apache,) = LLAMA_FACTORY.texts("LICENSE")
     return (

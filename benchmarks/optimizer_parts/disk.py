@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 
 from benchmarks.optimizer_parts.tables import percent, table
-from benchmarks.optimizer_parts.talks import Talk
+from benchmarks.optimizer_parts.talks import ChatRepl
 from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
 from luminoracore_sdk.optimization import Optimizer
 from luminoracore_sdk.session import create_storage
@@ -30,21 +30,19 @@ Fill = Callable[[str], Awaitable[None]]
 """Fills the store at a URL."""
 
 
-async def disk_table(talks: Sequence[Talk]) -> str:
+async def disk_table(talks: Sequence[ChatRepl]) -> str:
     """Return a table of what every backend says of a store without and with the optimizer."""
     rows: list[list[str]] = []
     for measure in (_files, _sqlite, _postgres, _mongodb, _valkey):
         name, off = await _measured(measure, talks, None)
         name, on = await _measured(measure, talks, Optimizer())
-        rows += [
-            [name, what, f"{off[what]:,}", f"{on[what]:,}", percent(on[what], off[what])] for what in off
-        ]
+        rows += [[name, what, f"{off[what]:,}", f"{on[what]:,}", percent(on[what], off[what])] for what in off]
     return table(["backend", "what it reports", "bytes, off", "bytes, on", "smaller"], rows, texts=2)
 
 
 async def _measured(
     measure: Callable[[Path, Fill], Awaitable[tuple[str, Measured]]],
-    talks: Sequence[Talk],
+    talks: Sequence[ChatRepl],
     optimizer: Optimizer | None,
 ) -> tuple[str, Measured]:
     async def fill(url: str) -> None:

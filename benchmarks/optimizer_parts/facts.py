@@ -18,9 +18,7 @@ __all__ = ["customers", "key_values", "nine_fields", "told"]
 _AT = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 _SUBJECT = re.compile(r"^(The )?[Uu]ser('s)? (is |has |was |will )?(a |an |the |their )?")
 _KEY_VALUE = re.compile(r"(?:The )?[Uu]ser's ([\w ]{3,40}?) (?:is|are|was) (?:an? |the )?(.{2,60}?)\.?")
-_DOES = re.compile(
-    r"(?:The )?[Uu]ser (works as|lives in|prefers|enjoys|likes|plays|speaks|owns) (.{2,60}?)\.?"
-)
+_DOES = re.compile(r"(?:The )?[Uu]ser (works as|lives in|prefers|enjoys|likes|plays|speaks|owns) (.{2,60}?)\.?")
 _SAMPLES = ("beneficial_samples", "cross_domain")
 
 
@@ -31,9 +29,7 @@ def told() -> list[list[MemoryEntry]]:
 
 def key_values() -> list[list[MemoryEntry]]:
     """Return people with what the plainest of these sentences say as key and value: favorite_color, pink."""
-    people = [
-        [_KEY_VALUE.fullmatch(fact) or _DOES.fullmatch(fact) for fact in facts] for facts in _memories()
-    ]
+    people = [[_KEY_VALUE.fullmatch(fact) or _DOES.fullmatch(fact) for fact in facts] for facts in _memories()]
     found = [{re.sub(r"\W+", "_", said[1].lower()): said[2] for said in person if said} for person in people]
     return [_entries({**facts}) for facts in found if len(facts) > 1]
 
@@ -70,9 +66,7 @@ def customers() -> list[list[MemoryEntry]]:
     with zipfile.ZipFile(INSPECT_EVALS.path()) as archive:
         data = archive.read("inspect_evals/tau2/data/domains/airline/db.json.gz")
     users: dict[str, dict[str, Any]] = orjson.loads(gzip.decompress(data))["users"]
-    return [
-        _entries({**user, "payment_methods": [*user["payment_methods"].values()]}) for user in users.values()
-    ]
+    return [_entries({**user, "payment_methods": [*user["payment_methods"].values()]}) for user in users.values()]
 
 
 def _memories() -> list[list[str]]:

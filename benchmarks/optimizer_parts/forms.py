@@ -12,7 +12,7 @@ import zstandard
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import LEVEL, general_dictionary
-from luminoracore_sdk.adapters.compression.known import compressed, expanded
+from luminoracore_sdk.adapters.compression.dictionary_registry import compressed, expanded
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.optimization import OptimizationConfig, Optimizer
 
@@ -94,7 +94,7 @@ def _ours() -> Form:
 
 def payload_bytes(payload: Payload) -> int:
     """Return the bytes of a payload, with those that its tag has more than that of plain JSON."""
-    return len(payload.data) + len(payload.tag) - len("json")
+    return len(payload.data) + len(payload.encoding) - len("json")
 
 
 FORMS = (_plain(), _abbreviated(), _msgpack(), _zlib(), _zstd(), _ours())

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.optimizer_parts.forms import FORMS, OURS, PLAIN, Form, payload_bytes
 from benchmarks.optimizer_parts.tables import percent, table
-from benchmarks.optimizer_parts.talks import Talk
+from benchmarks.optimizer_parts.talks import ChatRepl
 from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
@@ -23,16 +23,14 @@ _ROUNDS = 9
 _STANDARD = "json.dumps + json.loads"
 
 
-def message_documents(talks: Sequence[Talk], *roles: MessageRole) -> list[Any]:
+def message_documents(talks: Sequence[ChatRepl], *roles: MessageRole) -> list[Any]:
     """Return what is stored for each message."""
     codec = JsonEntityCodec()
-    records = (
-        codec.message_record(message) for talk in talks for message in talk.messages if message.role in roles
-    )
+    records = (codec.message_record(message) for talk in talks for message in talk.messages if message.role in roles)
     return [json.loads(record.payload.data) for record in records]
 
 
-async def size_table(talks: Sequence[Talk]) -> str:
+async def size_table(talks: Sequence[ChatRepl]) -> str:
     """Return a table of bytes against compact JSON, in total and of the median record."""
     kinds = {
         "whole sessions": [talk.document() for talk in talks],
@@ -65,7 +63,7 @@ def _cell(name: str, column: dict[str, list[int]]) -> str:
     return f"{percent(sum(sizes), sum(plain))}; median {percent(middle, 1)}"
 
 
-async def _stored_bytes(talks: Sequence[Talk]) -> tuple[int, int]:
+async def _stored_bytes(talks: Sequence[ChatRepl]) -> tuple[int, int]:
     """Return what a store below the wrapper holds: of sessions saved whole, of messages appended singly."""
     codec, base = JsonEntityCodec(), InMemoryStorage()
     whole = single = 0
@@ -84,16 +82,14 @@ async def _stored_bytes(talks: Sequence[Talk]) -> tuple[int, int]:
     return whole, single
 
 
-def time_table(talks: Sequence[Talk]) -> str:
+def time_table(talks: Sequence[ChatRepl]) -> str:
     """Return a table of the time to write and read one value, against ``json.dumps`` + ``json.loads``."""
     kinds = {
         "a session": [talk.document() for talk in talks][::3],
         "a message": message_documents(talks, *MessageRole)[::10],
     }
     columns = [_times(values) for values in kinds.values()]
-    rows = [
-        [name, *(cell for column in columns for cell in _time_cells(column, name))] for name in columns[0]
-    ]
+    rows = [[name, *(cell for column in columns for cell in _time_cells(column, name))] for name in columns[0]]
     heads = [head for kind in kinds for head in (f"{kind}, median", "ratio, median", "ratio, of all")]
     return table(["", *heads], rows)
 

@@ -19,7 +19,7 @@ from luminoracore_sdk.domain.settings import SessionConfig
 from scripts.corpora import SHAREGPT
 from scripts.training_text import conversations, told_facts
 
-__all__ = ["Found", "Talk", "find_talks"]
+__all__ = ["ChatRepl", "Found", "find_talks"]
 
 SHARED_WORDS = 13
 """A talk that has so many words in a row in common with the training text is left out (as GPT-3's authors
@@ -35,7 +35,7 @@ _MODELS = (
 
 
 @attrs.frozen
-class Talk:
+class ChatRepl:
     """A session with its messages, as a SessionManager would have stored them."""
 
     session: Session
@@ -50,7 +50,7 @@ class Talk:
 class Found:
     """The talks of the benchmark, and what was left out of the corpus."""
 
-    talks: tuple[Talk, ...]
+    talks: tuple[ChatRepl, ...]
     suitable: int
     shared: int
 
@@ -99,7 +99,7 @@ def _is_suitable(said: list[tuple[str, str]]) -> bool:
     return 10 <= len(said) <= 60 and 150 <= median(len(text) for _, text in said) <= 600
 
 
-def _talk(number: int, said: list[tuple[str, str]]) -> Talk:
+def _talk(number: int, said: list[tuple[str, str]]) -> ChatRepl:
     provider, model = _MODELS[number % len(_MODELS)]
     began = _BEGAN + timedelta(minutes=137 * number)
     messages = tuple(
@@ -120,7 +120,7 @@ def _talk(number: int, said: list[tuple[str, str]]) -> Talk:
         message_count=len(messages),
         metadata={"locale": "en"},
     )
-    return Talk(session, messages)
+    return ChatRepl(session, messages)
 
 
 def _message(number: int, place: int, role: str, text: str, model: str, at: datetime) -> Message:

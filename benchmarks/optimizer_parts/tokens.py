@@ -5,11 +5,11 @@ from itertools import cycle, zip_longest
 
 from benchmarks.optimizer_parts.facts import customers, key_values, nine_fields, told
 from benchmarks.optimizer_parts.tables import percent, table
-from benchmarks.optimizer_parts.talks import Talk
+from benchmarks.optimizer_parts.talks import ChatRepl
 from luminoracore_sdk.adapters.notation.choice import default_notations
 from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter
-from luminoracore_sdk.application.prompts_figures import prompt_tokens
-from luminoracore_sdk.application.prompts_json import compact_json
+from luminoracore_sdk.application.prompt_tokens import prompt_tokens
+from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message
 
@@ -22,7 +22,7 @@ _TOKENS = BpeTokenCounter()
 _NOTATIONS = default_notations()
 
 
-def token_table(talks: Sequence[Talk]) -> str:
+def token_table(talks: Sequence[ChatRepl]) -> str:
     """Return a table of tokens against compact JSON, written in two ways.
 
     As said: of facts key and value (and category), of messages role and content. As records: what
@@ -36,9 +36,7 @@ def token_table(talks: Sequence[Talk]) -> str:
     }
     rows = [_row(name, [_figures((), entries) for entries in people]) for name, people in kinds.items()]
     remembered = cycle(zip_longest(*kinds.values()))
-    people = [
-        next(entries for entries in found if entries) for found, _ in zip(remembered, talks, strict=False)
-    ]
+    people = [next(entries for entries in found if entries) for found, _ in zip(remembered, talks, strict=False)]
     figures = [_figures(talk.messages, entries) for talk, entries in zip(talks, people, strict=True)]
     rows.append(_row("context of a session: messages and facts", figures))
     heads = ["", "JSON, as records", "JSON, as said", "the SDK's", "against records", "against what is said"]

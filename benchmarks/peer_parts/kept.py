@@ -35,9 +35,7 @@ def merged(old: Mapping[str, Outcome], new: Mapping[str, Outcome]) -> dict[str, 
 
 def results_of(outcomes: Iterable[Outcome]) -> list[Result]:
     """Return all rows; those of one store and of its floor have a run of their own."""
-    return [
-        attrs.evolve(result, run=run) for run, outcome in enumerate(outcomes, 1) for result in outcome.results
-    ]
+    return [attrs.evolve(result, run=run) for run, outcome in enumerate(outcomes, 1) for result in outcome.results]
 
 
 def write_outcomes(path: Path, outcomes: Mapping[str, Outcome], machine: str) -> None:

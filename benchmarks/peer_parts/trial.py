@@ -20,7 +20,7 @@ from benchmarks.speed_parts.contender import Contender
 from benchmarks.speed_parts.measure import random_texts
 from benchmarks.speed_parts.results import FLOOR, Result, growth_of, result_of
 from benchmarks.speed_parts.timing import rushes
-from luminoracore_sdk.adapters.storage.postgres_url import DEFAULT_POOL_SIZE
+from luminoracore_sdk.adapters.storage.postgres.url import DEFAULT_POOL_SIZE
 
 __all__ = ["NEWEST", "WRITERS", "Sizes", "try_case"]
 
@@ -142,14 +142,11 @@ class _Trial:
         for _ in range(_TURNS):
             for _ in range(max(times // _TURNS, 1)):
                 found.floor.append(await _timed(partial(self._floor_read, session, length, newest)))
-            answer = await self._link.order(
-                do="read", session=session, newest=newest, times=max(times // _TURNS, 1)
-            )
+            answer = await self._link.order(do="read", session=session, newest=newest, times=max(times // _TURNS, 1))
             found.peer += answer["seconds"]
             if answer["texts"] != expected:
                 raise PeerUnavailableError(
-                    f"of {length} messages it returns {len(answer['texts'])} that are not the "
-                    f"{len(expected)} asked for"
+                    f"of {length} messages it returns {len(answer['texts'])} that are not the {len(expected)} asked for"
                 )
             if sum(found.peer) > self._sizes.seconds:
                 break

@@ -42,9 +42,7 @@ async def write(storage: SessionStorage, messages: int) -> Figures:
 
 async def stream(storage: SessionStorage, messages: int) -> Figures:
     """Read the session that ``write`` left, as one stream."""
-    await storage.read_messages(
-        "large", MessageRange(limit=1, newest=True)
-    )  # connections are made, code is loaded
+    await storage.read_messages("large", MessageRange(limit=1, newest=True))  # connections are made, code is loaded
     grown = _Growth()
     began, expected = perf_counter(), count(1)
     async for message in storage.stream_messages("large"):

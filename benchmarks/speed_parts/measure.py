@@ -149,9 +149,7 @@ class _Bench:
             await side.append(f"{name}-{side.layer}", self._texts[number])
 
         # a side is quicker when it follows on itself: so none comes twice in a row
-        calls = {
-            (side, name): partial(append, side, name) for name in ("short", "long") for side in self._sides
-        }
+        calls = {(side, name): partial(append, side, name) for name in ("short", "long") for side in self._sides}
         slow = {key: _SELDOM for key in calls if isinstance(key[0], Sessions)}
         seconds = await in_turns(calls, count, steps=slow)
         found = []

@@ -135,12 +135,7 @@ def summary(results: Iterable[Result]) -> list[tuple[Result, float | None]]:
     runs: dict[tuple[str, str, str, str], list[Result]] = {}
     for result in results:
         runs.setdefault(result.key, []).append(result)
-    floors = {
-        (one.backend, one.work, one.run): one
-        for found in runs.values()
-        for one in found
-        if one.system == FLOOR
-    }
+    floors = {(one.backend, one.work, one.run): one for found in runs.values() for one in found if one.system == FLOOR}
     rows = []
     for found in runs.values():
         pairs = [(one, floors.get((one.backend, one.work, one.run))) for one in found]

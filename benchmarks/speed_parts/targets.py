@@ -64,9 +64,6 @@ def target_table(rows: Sequence[tuple[Result, float | None]]) -> str:
     for name, backend in BACKENDS.items():
         cells = [found.get((name, target.layer, target.work)) for target in TARGETS]
         if any(cells):
-            texts = [
-                "–" if cell is None else target.cell(*cell)
-                for target, cell in zip(TARGETS, cells, strict=True)
-            ]
+            texts = ["–" if cell is None else target.cell(*cell) for target, cell in zip(TARGETS, cells, strict=True)]
             lines.append([backend.title, *texts])
     return table(["", *(target.title for target in TARGETS)], lines)

@@ -77,9 +77,7 @@ async def rushes(
         for side in order:
             rush = found[side.layer]
             began = perf_counter()
-            await asyncio.gather(
-                *(_write(side, f"{name}-{side.layer}", texts, rush.seconds) for name in writers)
-            )
+            await asyncio.gather(*(_write(side, f"{name}-{side.layer}", texts, rush.seconds) for name in writers))
             rush.wall += perf_counter() - began
         order.rotate(-1)
     return found

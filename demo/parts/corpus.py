@@ -7,13 +7,13 @@ from itertools import chain, islice, zip_longest
 import attrs
 import yaml
 
-__all__ = ["Talk", "spread_over_languages", "version"]
+__all__ = ["ChatRepl", "spread_over_languages", "version"]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C reads all 2 MB in 0.2 s
 
 
 @attrs.frozen
-class Talk:
+class ChatRepl:
     """One conversation: who begins is the user, and turns alternate."""
 
     language: str
@@ -26,7 +26,7 @@ def version() -> str:
     return f"chatterbot-corpus {metadata.version('chatterbot-corpus')}"
 
 
-def spread_over_languages(count: int) -> list[Talk]:
+def spread_over_languages(count: int) -> list[ChatRepl]:
     """Return so many conversations (or all there are), taken from each language in turn."""
     data = resources.files("chatterbot_corpus") / "data"
     languages = sorted(folder.name for folder in data.iterdir() if folder.is_dir())
@@ -34,7 +34,7 @@ def spread_over_languages(count: int) -> list[Talk]:
     return list(islice((talk for talk in chain.from_iterable(turns) if talk is not None), count))
 
 
-def _talks(language: str) -> Iterator[Talk]:
+def _talks(language: str) -> Iterator[ChatRepl]:
     folder = resources.files("chatterbot_corpus") / "data" / language
     # Small talk comes first: the other files are mostly single questions with their answers.
     for file in sorted(folder.iterdir(), key=lambda file: (file.name != "conversations.yml", file.name)):
@@ -45,4 +45,4 @@ def _talks(language: str) -> Iterator[Talk]:
         for lines in content["conversations"]:
             # A handful of entries are one text instead of a list of them: no conversation.
             if isinstance(lines, list) and len(lines) > 1 and all(isinstance(line, str) for line in lines):
-                yield Talk(language, category, tuple(lines))
+                yield ChatRepl(language, category, tuple(lines))

@@ -95,7 +95,5 @@ def find_core_memory_system() -> MemorySystem | None:
     except ImportError:
         logger.info("Core MemorySystem not available; using the SDK's own memory")
     except Exception as exc:  # noqa: BLE001  # whatever is wrong with Core: a memory works without it
-        logger.warning(
-            "Core MemorySystem cannot be used (%s); using the SDK's own memory", type(exc).__name__
-        )
+        logger.warning("Core MemorySystem cannot be used (%s); using the SDK's own memory", type(exc).__name__)
     return None

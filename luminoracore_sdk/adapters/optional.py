@@ -15,6 +15,7 @@ def import_extra(module: str, *, needed_by: str, extra: str) -> ModuleType:
         module: Its full name.
         needed_by: The class or command that cannot do without, for the text.
         extra: Our extra that installs it.
+
     Raises:
         MissingDependencyError: It is not installed.
         ImportError: It is installed but cannot be imported, for example because a package that it needs

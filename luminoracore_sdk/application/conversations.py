@@ -1,26 +1,67 @@
-"""The use cases of a conversation: add to it, read it, clear it."""
+"""The use cases of a conversation: add, read, search, clear, and statistics."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, overload
 
-from luminoracore_sdk.application.headers import begin_session
-from luminoracore_sdk.application.incoming import ABSENT, check_count, to_message
 from luminoracore_sdk.application.ports.records import MessageRange, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.application.statistics import conversation_stats, conversation_summary
-from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.application.session_access import begin_session
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole, at_position, message_text, stamped
 from luminoracore_sdk.domain.values import from_microseconds
 
-__all__ = ["ConversationManager"]
+__all__ = [
+    "ABSENT",
+    "Conversations",
+    "check_count",
+    "conversation_stats",
+    "conversation_summary",
+    "memory_stats",
+    "to_message",
+]
+
 
 _CHUNK = 500
 
 
-class ConversationManager:
+ABSENT: Any = object()
+"""Stands for an argument that was not given."""
+
+
+_ROLES = frozenset(MessageRole)
+
+
+def to_message(role: Any, content: Any, metadata: JSONObject | None) -> Message:
+    """Return the message that ``add_message`` was given in one of its forms.
+
+    Raises:
+        ValidationError: None of them.
+    """
+    if content is not ABSENT:
+        return Message(role=role, content=content, metadata={} if metadata is None else metadata)
+    if isinstance(role, Message):
+        return role
+    if isinstance(role, Mapping):
+        return Message.from_dict(role)
+    if not isinstance(role, str):
+        raise ValidationError(f"a message is a Message, a dict or a text, not {type(role).__name__}")
+    if role in _ROLES:
+        raise ValidationError(f"a message of role {str(role)!r} needs a content")
+    return Message(role=MessageRole.USER, content=role)
+
+
+def check_count(value: int | None, name: str) -> None:
+    """Refuse what is not None or a whole number of at least 0."""
+    if value is not None and (type(value) is not int or value < 0):
+        raise ValidationError(f"{name} must be a whole number of at least 0, not {value!r}")
+
+
+class Conversations:
     """Keeps conversations.
 
     Every read of an unknown session returns nothing (None, an empty list, 0, False); only a
@@ -29,19 +70,17 @@ class ConversationManager:
 
     Args:
         storage: Where they are kept.
-        toolkit: The other ports.
+        services: The other ports.
         max_history: Newest messages that reads without a range return.
         whole_history: Whether ranges reach the messages before those.
     """
 
-    def __init__(
-        self, *, storage: SessionStorage, toolkit: Toolkit, max_history: int, whole_history: bool
-    ) -> None:
+    def __init__(self, *, storage: SessionStorage, services: Services, max_history: int, whole_history: bool) -> None:
         if type(max_history) is not int or max_history < 1:
             raise ValidationError(f"max_history must be a whole number of at least 1, not {max_history!r}")
         self.storage = storage
         self.max_history = max_history
-        self._tools = toolkit
+        self._tools = services
         self._whole = whole_history
 
     # -- writing ---------------------------------------------------------------------------------
@@ -81,9 +120,11 @@ class ConversationManager:
                 user's message).
             content: Any JSON value.
             metadata: A JSON object.
+
         Returns:
             The message as stored: with id, time and position. Under an id that is stored already
             nothing is added.
+
         Raises:
             ValidationError: A wrong role, NaN, a value that is not JSON; nothing was stored.
         """
@@ -101,6 +142,7 @@ class ConversationManager:
 
         Returns:
             The messages as stored, with ids, times and positions.
+
         Raises:
             SessionNotFoundError: No such session.
             ConflictError: ``expected_last`` is not the newest position.
@@ -111,10 +153,7 @@ class ConversationManager:
         if receipt.replayed:  # what is stored may differ from what was handed in under its id
             span = MessageRange(after=receipt.first_position - 1, limit=len(records))
             return await self._read(session_id, span)
-        return [
-            at_position(message, position)
-            for position, message in enumerate(ready, start=receipt.first_position)
-        ]
+        return [at_position(message, position) for position, message in enumerate(ready, start=receipt.first_position)]
 
     def _stamped(self, message: Message) -> Message:
         if message.id is not None and message.timestamp is not None and message.position is None:
@@ -136,7 +175,7 @@ class ConversationManager:
     async def delete_conversation(self, session_id: str) -> bool:
         """Remove a conversation; False: there was none.
 
-        A session that a SessionManager made stays, without its messages: it is the manager's to delete.
+        A session that a Sessions made stays, without its messages: it is the manager's to delete.
         """
         record = await self.storage.find_session(session_id)
         if record is None:
@@ -220,15 +259,14 @@ class ConversationManager:
             session_id: Any id.
             query: Not empty.
             limit: The newest so many; None: all.
+
         Returns:
             Oldest first.
         """
         if not isinstance(query, str) or not query:
             raise ValidationError("a search needs a text that is not empty")
         folded = query.casefold()
-        return await self._newest(
-            session_id, limit, lambda message: folded in message_text(message).casefold()
-        )
+        return await self._newest(session_id, limit, lambda message: folded in message_text(message).casefold())
 
     async def get_messages_by_role(
         self, session_id: str, role: MessageRole | str, limit: int | None = None
@@ -296,3 +334,57 @@ class ConversationManager:
                 break
             before = chunk[0].position
         return found[:limit][::-1]
+
+
+async def conversation_summary(record: SessionRecord, messages: AsyncIterator[Message]) -> JSONObject:
+    """Return what ``get_conversation_summary`` documents."""
+    roles: Counter[str] = Counter()
+    first: Message | None = None
+    last: Message | None = None
+    async for message in messages:
+        roles[message.role.value] += 1
+        first = first or message
+        last = message
+    return {
+        "session_id": record.session_id,
+        "total_messages": roles.total(),
+        "user_messages": roles["user"],
+        "assistant_messages": roles["assistant"],
+        "created_at": from_microseconds(record.created_at_us),
+        "updated_at": from_microseconds(record.updated_at_us),
+        "first_message": first,
+        "last_message": last,
+    }
+
+
+async def conversation_stats(record: SessionRecord, messages: AsyncIterator[Message]) -> JSONObject:
+    """Return what ``get_conversation_stats`` documents."""
+    roles: Counter[str] = Counter()
+    characters = 0
+    async for message in messages:
+        roles[message.role.value] += 1
+        characters += len(message_text(message))
+    total = roles.total()
+    created, updated = from_microseconds(record.created_at_us), from_microseconds(record.updated_at_us)
+    return {
+        "total_messages": total,
+        **{f"{role.value}_messages": roles[role.value] for role in MessageRole},
+        "total_characters": characters,
+        "average_message_length": characters / total if total else 0,
+        "created_at": created,
+        "updated_at": updated,
+        "duration": (updated - created).total_seconds(),
+    }
+
+
+def memory_stats(entries: Sequence[MemoryEntry], active: int) -> JSONObject:
+    """Return what ``get_memory_stats`` documents, but for Core's part."""
+    categories = Counter(entry.category.value for entry in entries)
+    times = [entry.created_at for entry in entries]
+    return {
+        "total_memories": len(entries),
+        "active_memories": active,
+        "categories": dict(sorted(categories.items())),
+        "oldest_memory": min(times, default=None),
+        "newest_memory": max(times, default=None),
+    }

@@ -1,19 +1,20 @@
-"""The use cases of a memory: store, recall, forget, hand on."""
+"""The use cases of memory: store, recall, delete, export and import."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 import attrs
 
-from luminoracore_sdk.application.headers import begin_session
-from luminoracore_sdk.application.memory_exchange import imported_entries
-from luminoracore_sdk.application.mirror import Mirror
+from luminoracore_sdk.application.conversations import memory_stats
+from luminoracore_sdk.application.core_mirror import Mirror
 from luminoracore_sdk.application.ports.memory_system import MemorySystem
 from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.application.statistics import memory_stats
-from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.application.session_access import begin_session
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import (
@@ -24,12 +25,52 @@ from luminoracore_sdk.domain.memory import (
     searchable_text,
 )
 from luminoracore_sdk.domain.settings import MemoryConfig
-from luminoracore_sdk.domain.values import to_microseconds
+from luminoracore_sdk.domain.values import parse_time, to_microseconds
 
-__all__ = ["MemoryManager"]
+__all__ = [
+    "Memories",
+    "imported_entries",
+]
 
 
-class MemoryManager:
+def imported_entries(blob: JSONObject | str | bytes) -> list[MemoryEntry]:
+    """Return the entries of an export, or of its JSON text.
+
+    Raises:
+        ValidationError: Not an export.
+    """
+    return [_imported(key, data) for key, data in _memories_of(blob).items()]
+
+
+def _memories_of(blob: JSONObject | str | bytes) -> Mapping[str, Any]:
+    if isinstance(blob, str | bytes):
+        try:
+            blob = json.loads(blob)
+        except ValueError as exc:
+            raise ValidationError("an export of memories is a JSON object") from exc
+    memories = blob.get("memories") if isinstance(blob, Mapping) else None
+    if not isinstance(memories, Mapping):
+        raise ValidationError("an export of memories has an object 'memories'")
+    return memories
+
+
+def _imported(key: str, data: Any) -> MemoryEntry:
+    if not isinstance(data, Mapping) or not {"value", "created_at"} <= data.keys():
+        raise ValidationError(f"exported memory {key[:40]!a} needs 'value' and 'created_at'")
+    created = parse_time(data["created_at"])
+    expires = data.get("expires_at")
+    return MemoryEntry(
+        key=key,
+        value=data["value"],
+        created_at=created,
+        updated_at=parse_time(data.get("updated_at") or created),
+        expires_at=None if expires is None else parse_time(expires),
+        importance=data.get("importance", 1.0),
+        category=data.get("category", "fact"),
+    )
+
+
+class Memories:
     """Remembers values by key, for each session.
 
     Reads of an unknown session or key return nothing (None, an empty list, False). An id may be used
@@ -38,7 +79,7 @@ class MemoryManager:
 
     Args:
         storage: Where they are kept.
-        toolkit: The other ports.
+        services: The other ports.
         config: Limits and switches.
         mirror: A second memory that is told of every change, or None.
     """
@@ -47,13 +88,13 @@ class MemoryManager:
         self,
         *,
         storage: SessionStorage,
-        toolkit: Toolkit,
+        services: Services,
         config: MemoryConfig,
         mirror: MemorySystem | None,
     ) -> None:
         self.storage = storage
         self.config = config
-        self._tools = toolkit
+        self._tools = services
         self._mirror = Mirror(mirror)
 
     # -- writing ---------------------------------------------------------------------------------
@@ -77,8 +118,10 @@ class MemoryManager:
             ttl: Seconds it lives; None: ``config.ttl``.
             importance: 0..1; it fades, see ``MemoryConfig.decay_factor``.
             category: fact, topic, preference, context or emotion.
+
         Returns:
             True: it is stored. False: memory is switched off, for this category or altogether.
+
         Raises:
             ValidationError: A value that is not JSON, a ttl of 0 or below; nothing was stored.
         """
@@ -88,9 +131,7 @@ class MemoryManager:
         await self._put(session_id, entry)
         return True
 
-    def _entry(
-        self, key: str, value: JSONValue, ttl: float | None, importance: float, category: str
-    ) -> MemoryEntry:
+    def _entry(self, key: str, value: JSONValue, ttl: float | None, importance: float, category: str) -> MemoryEntry:
         now = self._tools.clock.now()
         seconds = self.config.ttl if ttl is None else ttl
         return MemoryEntry(
@@ -188,14 +229,10 @@ class MemoryManager:
         """
         now, threshold = self._tools.clock.now(), self.config.importance_threshold
         return [
-            entry
-            for entry in await self.list_entries(session_id)
-            if self._left(entry, now, decay_factor) >= threshold
+            entry for entry in await self.list_entries(session_id) if self._left(entry, now, decay_factor) >= threshold
         ]
 
-    async def search_memories(
-        self, session_id: str, query: str, limit: int | None = None
-    ) -> list[JSONObject]:
+    async def search_memories(self, session_id: str, query: str, limit: int | None = None) -> list[JSONObject]:
         """Return the memories whose key or value contains ``query``, without regard to case.
 
         Returns:
@@ -258,6 +295,7 @@ class MemoryManager:
 
         Returns:
             True; False when memory is switched off.
+
         Raises:
             ValidationError: Not such an export; nothing was stored.
         """

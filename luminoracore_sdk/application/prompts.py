@@ -1,10 +1,11 @@
-"""What the provider is told: one system message, the window of history, the new message."""
+"""The prompt: one system message, the window of history, the new message; and values as text in it."""
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable, Sequence
 
-from luminoracore_sdk.application.ports.notation import Notation
-from luminoracore_sdk.application.ports.token_counter import TokenCounter
-from luminoracore_sdk.application.prompts_json import compact_json
+from luminoracore_sdk.application.invisible_characters import HIDDEN, JOINERS, SELECTORS
+from luminoracore_sdk.application.ports.prompting import Notation, TokenCounter
 from luminoracore_sdk.domain.chat import ChatMessage
 from luminoracore_sdk.domain.context import select_window
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
@@ -13,7 +14,58 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
 
-__all__ = ["build_prompt", "render_data", "render_memory"]
+__all__ = [
+    "UNSEEN",
+    "build_prompt",
+    "compact_json",
+    "render_data",
+    "render_memory",
+    "render_transcript",
+]
+
+
+UNSEEN = re.compile(
+    f"[\x00-\x1f\x7f-\x9f\ud800-\udfff{HIDDEN}]"
+    rf"|(?<![^\s\"{JOINERS}{SELECTORS}])[{SELECTORS}]"
+    rf"|(?<![^\s\"{JOINERS}])[{JOINERS}]"
+)
+"""Line ends of every kind, what cannot be seen, and what cannot be encoded: never written as it is.
+
+A joiner or a selector is at home behind a character that is seen. At a beginning or one behind the other
+they join nothing, and may spell a text that only a model reads.
+"""
+
+
+def compact_json(value: JSONValue) -> str:
+    r"""Return a value as JSON, on one line, without spaces.
+
+    Characters stand for themselves, which costs fewer tokens than escapes; those of ``UNSEEN`` are
+    escaped (``\u2028``).
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return UNSEEN.sub(lambda found: json.dumps(found.group())[1:-1], text)
+
+
+_LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def render_transcript(messages: Iterable[Message]) -> str:
+    """Return role and content of each message, oldest first as they come: ``user: Hello``.
+
+    Further lines of a message are indented by one space, so that no message can pass for two. Content
+    that is not a text, or that cannot be encoded in UTF-8, is written as JSON and says so:
+    ``user (JSON): [...]``. Times and metadata stay out.
+    """
+    return "\n".join(map(_said, messages))
+
+
+def _said(message: Message) -> str:
+    role, content = message.role.value, message.content
+    if not isinstance(content, str) or _SURROGATE.search(content):
+        return f"{role} (JSON): {compact_json(content)}"
+    return f"{role}: {_LINE_END.sub(lambda end: f'{end.group()} ', content)}"
+
 
 _TOKENS_AROUND_A_MESSAGE = 4
 """Role and separators; the figure of OpenAI's cookbook for its chat format, rounded up."""
@@ -73,15 +125,11 @@ def render_memory(entries: Sequence[MemoryEntry], tokens: TokenCounter, notation
         for category in MemoryCategory
     }
     return "\n\n".join(
-        _render_group(group, tokens, notations, _HEADINGS[category])
-        for category, group in groups.items()
-        if group
+        _render_group(group, tokens, notations, _HEADINGS[category]) for category, group in groups.items() if group
     )
 
 
-def _render_group(
-    group: JSONObject, tokens: TokenCounter, notations: Sequence[Notation], heading: str
-) -> str:
+def _render_group(group: JSONObject, tokens: TokenCounter, notations: Sequence[Notation], heading: str) -> str:
     """Return one category, as a whole or with the objects apart: what suits them rarely suits the rest."""
     whole = render_data(group, tokens, notations, heading=heading)
     objects = {key: value for key, value in group.items() if isinstance(value, dict)}
@@ -92,9 +140,7 @@ def _render_group(
     return min(whole, "\n\n".join(parts), key=tokens.count)
 
 
-def render_data(
-    value: JSONValue, tokens: TokenCounter, notations: Sequence[Notation], *, heading: str = ""
-) -> str:
+def render_data(value: JSONValue, tokens: TokenCounter, notations: Sequence[Notation], *, heading: str = "") -> str:
     """Return structured data as text for a model, in the notation that costs the fewest tokens.
 
     Args:

@@ -8,16 +8,15 @@ from typing import Any, Self
 
 import attrs
 
-from luminoracore_sdk.application.conversations import ConversationManager
-from luminoracore_sdk.application.dialogue import Dialogue
-from luminoracore_sdk.application.held import HeldSessions
-from luminoracore_sdk.application.listing import headers
-from luminoracore_sdk.application.memories import MemoryManager
-from luminoracore_sdk.application.ports.drafts import DraftStorage
+from luminoracore_sdk.application.conversations import Conversations
+from luminoracore_sdk.application.memories import Memories
+from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.application.session_providers import SessionProviders
-from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.application.provider_pool import SessionProviders
+from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.application.session_access import HeldSessions, headers
+from luminoracore_sdk.application.turns import Dialogue
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.json_value import JSONObject
@@ -26,54 +25,54 @@ from luminoracore_sdk.domain.personality import check_personality, merge_persona
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
 
-__all__ = ["SessionManager"]
+__all__ = ["Sessions"]
 
 logger = logging.getLogger(__name__)
 
 
-class SessionManager:
+class Sessions:
     """Creates sessions of AI personalities, resumes them, and talks to their providers.
 
-    Composed of a ConversationManager, a MemoryManager and a storage, which may also be used alone. A
+    Composed of a Conversations, a Memories and a storage, which may also be used alone. A
     session lives in the storage: another manager over the same storage, in this process or another,
     goes on with it. API keys are never stored: for a resumed session the key comes from the environment
     or from ``load_session(id, provider_config=...)``.
 
     Args:
         storage: Where sessions live; holds back those with ``auto_save=False``.
-        toolkit: The other ports.
+        services: The other ports.
         conversations: Keeps the messages, over the same storage.
         memories: Keeps what is remembered, over the same storage.
         owns_storage: Whether ``close`` closes the storage.
 
     Attributes:
         storage: The storage as it was given.
-        conversation_manager: Its ConversationManager.
-        memory_manager: Its MemoryManager.
+        conversation_manager: Its Conversations.
+        memory_manager: Its Memories.
     """
 
     def __init__(
         self,
         *,
-        storage: DraftStorage,
-        toolkit: Toolkit,
-        conversations: ConversationManager,
-        memories: MemoryManager,
+        storage: DeferredWriteStorage,
+        services: Services,
+        conversations: Conversations,
+        memories: Memories,
         owns_storage: bool,
     ) -> None:
         self.conversation_manager = conversations
         self.memory_manager = memories
         self._drafts = storage
-        self._tools = toolkit
+        self._tools = services
         self._owns_storage = owns_storage
-        self._providers = SessionProviders(toolkit.providers)
-        self._sessions = HeldSessions(storage, toolkit.codec)
+        self._providers = SessionProviders(services.providers)
+        self._sessions = HeldSessions(storage, services.codec)
         self._dialogue = Dialogue(
             sessions=self._sessions,
             conversations=conversations,
             memories=memories,
             providers=self._providers,
-            tools=toolkit,
+            tools=services,
         )
 
     @property
@@ -120,6 +119,7 @@ class SessionManager:
             personality: A JSON object; ``system_prompt`` or the fields that make one up.
             provider_config: name, and optionally api_key, model, base_url, extra.
             session_config: Settings; its ``session_id``, when given, becomes the id.
+
         Raises:
             ProviderError: A provider_config that cannot work; nothing is left behind.
             SessionExistsError: The id is taken.
@@ -157,6 +157,7 @@ class SessionManager:
             session_id: Any id.
             provider_config: Pass the api_key again for a resumed session; it must name the session's
                 provider. It is used by this manager from now on and not stored.
+
         Raises:
             ProviderError: ``provider_config`` is wrong or of another provider.
         """
@@ -197,9 +198,7 @@ class SessionManager:
 
         return await self._sessions.change(session_id, changed)
 
-    async def update_provider(
-        self, session_id: str, provider_config: Mapping[str, Any] | ProviderConfig
-    ) -> bool:
+    async def update_provider(self, session_id: str, provider_config: Mapping[str, Any] | ProviderConfig) -> bool:
         """Let another provider, or another model, answer from now on; False: no such session.
 
         Stored like that of ``create_session``: without the key.
@@ -236,6 +235,7 @@ class SessionManager:
             temperature: For the provider; the default gives way to ``generation_params``.
             max_tokens: Upper bound of the answer; None: ``generation_params``, else the provider's own.
             **kwargs: Handed to the provider.
+
         Raises:
             SessionNotFoundError: No such session.
             ProviderError: No answer; nothing of the turn is kept.

@@ -1,26 +1,84 @@
-"""Whole turns: a question and its answer are asked for, then kept together or not at all."""
+"""Turns: a question and its answer are stored together or not at all, one turn at a time in a session."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, TypeVar
 
 import attrs
 
+from luminoracore_sdk.application.conversations import ABSENT, Conversations, to_message
+from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.ports.provider import BaseProvider
+from luminoracore_sdk.application.prompts import build_prompt
+from luminoracore_sdk.application.provider_pool import SessionProviders
+from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.application.session_access import HeldSessions
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse
 from luminoracore_sdk.domain.errors import (
+    ConflictError,
     InvalidJSONError,
     LuminoraCoreSDKError,
     ProviderError,
     ProviderResponseError,
     ProviderStreamError,
     ProviderTimeoutError,
+    SessionNotFoundError,
+    ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject, check_json, copy_json
-from luminoracore_sdk.domain.message import Message, MessageRole
+from luminoracore_sdk.domain.memory import MemoryEntry
+from luminoracore_sdk.domain.message import Message, MessageRole, stamped
+from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.settings import SessionType
 
-__all__ = ["Answer", "Turn"]
+__all__ = [
+    "DEFAULT_TEMPERATURE",
+    "Answer",
+    "Dialogue",
+    "Turn",
+    "generation_parameters",
+]
+
+
+DEFAULT_TEMPERATURE = 0.7
+
+MAX_TEMPERATURE = 100
+"""No provider takes more than 2; a bound keeps out NaN, infinities and typing errors."""
+
+
+def generation_parameters(
+    defaults: Mapping[str, Any], temperature: float, max_tokens: int | None, extra: Mapping[str, Any]
+) -> JSONObject:
+    """Return what is passed to the provider: what the call names, over the session's defaults.
+
+    A temperature of 0.7 counts as not named, as it is the signature's default.
+
+    Raises:
+        ValidationError: A temperature that is not a number from 0 to 100, or a max_tokens that is not a
+            whole number of at least 1.
+    """
+    if temperature == DEFAULT_TEMPERATURE:
+        temperature = defaults.get("temperature", DEFAULT_TEMPERATURE)
+    if max_tokens is None:
+        max_tokens = defaults.get("max_tokens")
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float):
+        raise ValidationError(f"temperature must be a number, not {type(temperature).__name__}")
+    if not 0 <= temperature <= MAX_TEMPERATURE:
+        raise ValidationError(f"temperature must be from 0 to {MAX_TEMPERATURE}")
+    if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
+        raise ValidationError(f"max_tokens must be a whole number of at least 1, not {max_tokens!r}")
+    return {**defaults, **extra, "temperature": temperature, "max_tokens": max_tokens}
+
+
+def _to_question(message: Any) -> Message:
+    if isinstance(message, str):
+        return Message(role=MessageRole.USER, content=message)
+    question = to_message(message, ABSENT, None)
+    if question.role not in (MessageRole.USER, MessageRole.TOOL):
+        raise ValidationError(f"a message of role {question.role.value!r} is not one to send")
+    return question
+
 
 T = TypeVar("T")
 
@@ -62,9 +120,7 @@ class Turn:
 
     def _told(self) -> list[ChatMessage]:
         """Return the prompt as the provider's own: whatever it does with it, ours stays."""
-        return [
-            ChatMessage(told.role, copy_json(told.content), copy_json(told.metadata)) for told in self.prompt
-        ]
+        return [ChatMessage(told.role, copy_json(told.content), copy_json(told.metadata)) for told in self.prompt]
 
     async def stream(self) -> AsyncGenerator[ChatResponse, None]:
         """Yield the provider's deltas; the time that the reader takes does not count.
@@ -152,9 +208,7 @@ def _generator(deltas: Any) -> AsyncGenerator[Any, None]:
     if isinstance(deltas, AsyncGenerator):
         return deltas
     if not isinstance(deltas, AsyncIterator):
-        raise ProviderResponseError(
-            f"the provider's stream_chat gave {type(deltas).__name__}, not an async generator"
-        )
+        raise ProviderResponseError(f"the provider's stream_chat gave {type(deltas).__name__}, not an async generator")
     return _as_generator(deltas)
 
 
@@ -175,3 +229,107 @@ async def _in_time(call: Callable[[], Awaitable[T]], seconds: float, whole: floa
         raise ProviderTimeoutError(f"the provider did not answer {reason}") from exc
     except Exception as exc:
         raise ProviderError(f"the provider failed with {type(exc).__name__}") from exc
+
+
+@attrs.frozen(kw_only=True)
+class Dialogue:
+    """Asks a session's provider, and keeps question and answer together or not at all."""
+
+    sessions: HeldSessions
+    conversations: Conversations
+    memories: Memories
+    providers: SessionProviders
+    tools: Services
+
+    async def send(
+        self,
+        session_id: str,
+        message: Any,
+        temperature: float,
+        max_tokens: int | None,
+        extra: Mapping[str, Any],
+    ) -> ChatResponse:
+        """Take one turn; see ``Sessions.send_message``."""
+        async with self.sessions.lock(session_id):
+            turn = await self._turn(session_id, message, temperature, max_tokens, extra)
+            response = await turn.ask()
+            await self._keep(session_id, turn, response)
+            return response
+
+    async def stream(
+        self,
+        session_id: str,
+        message: Any,
+        temperature: float,
+        max_tokens: int | None,
+        extra: Mapping[str, Any],
+    ) -> AsyncGenerator[ChatResponse, None]:
+        """Take one turn, in deltas; see ``Sessions.stream_message``."""
+        async with self.sessions.lock(session_id):
+            turn = await self._turn(session_id, message, temperature, max_tokens, extra)
+            answer = Answer()
+            last: list[ChatResponse] = []
+            async with aclosing(turn.stream()) as deltas:
+                async for delta in deltas:
+                    answer.add(delta)
+                    if last or delta.finish_reason is not None:
+                        last.append(delta)
+                    else:
+                        yield delta
+            await self._keep(session_id, turn, answer.whole())
+        for delta in last:  # the session is free again: what comes now is kept already
+            yield delta
+
+    async def _turn(
+        self,
+        session_id: str,
+        message: Any,
+        temperature: float,
+        max_tokens: int | None,
+        extra: Mapping[str, Any],
+    ) -> Turn:
+        question = self._stamped(_to_question(message))
+        self.tools.codec.message_record(question)  # refused before the provider is paid for it
+        session = await self.sessions.take(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
+        await self._prolong(session)
+        defaults = session.config.generation_params
+        history, remembered = await self._history(session), await self._remembered(session)
+        return Turn(
+            question=question,
+            prompt=build_prompt(session, history, remembered, question, self.tools.tokens, self.tools.notations),
+            provider=lambda: self.providers.lease(session),
+            timeout_seconds=min(session.config.timeout, session.config.ttl or session.config.timeout),
+            parameters=generation_parameters(defaults, temperature, max_tokens, extra),
+        )
+
+    async def _prolong(self, session: Session) -> None:
+        """Count the question as activity, so that the session does not expire before its answer."""
+        if session.config.ttl is not None:
+            record = self.tools.codec.session_record(session)
+            with suppress(ConflictError):  # then somebody else has just prolonged it
+                await self.sessions.storage.put_session(record, expected_version=session.version)
+
+    def _stamped(self, message: Message) -> Message:
+        return stamped(
+            message,
+            id=message.id or self.tools.ids.new_id(),
+            timestamp=message.timestamp or self.tools.clock.now(),
+        )
+
+    async def _history(self, session: Session) -> list[Message]:
+        config = session.config
+        if config.session_type is SessionType.STATELESS:
+            return []
+        count = min(config.max_history_length, config.max_history)
+        return await self.conversations.get_recent_messages(session.session_id, count)
+
+    async def _remembered(self, session: Session) -> list[MemoryEntry]:
+        if not (session.config.include_context_in_prompt and session.config.memory_enabled):
+            return []
+        decay = session.config.memory_decay_factor
+        return await self.memories.recall(session.session_id, decay_factor=decay)
+
+    async def _keep(self, session_id: str, turn: Turn, response: ChatResponse) -> None:
+        await self.conversations.append(session_id, [turn.question, answer_message(response)])

@@ -48,9 +48,7 @@ def _flag(_: object, attribute: Any, value: object) -> None:
 def _whole_number(minimum: int) -> Any:
     def check(_: object, attribute: Any, value: object) -> None:
         if type(value) is not int or value < minimum:
-            raise ConfigurationError(
-                f"{attribute.name} must be a whole number of at least {minimum}, not {value!r}"
-            )
+            raise ConfigurationError(f"{attribute.name} must be a whole number of at least {minimum}, not {value!r}")
 
     return check
 
@@ -98,6 +96,7 @@ class StorageConfig:
         file_format: json is the only one.
         retry_attempts: Above 1: put a ``RetryingStorage`` before everything, which asks so many times.
         encryption_required: Refuse records that are not encrypted.
+
     Raises:
         ConfigurationError: Or one below it, when it is made.
     """
@@ -120,9 +119,7 @@ class StorageConfig:
         if self.encryption_required and not self.encryption_enabled:
             raise ConfigurationError("encryption_required has no meaning without encryption_enabled")
         if self.file_format != "json":
-            raise ConfigurationError(
-                f"file_format {self.file_format!r} is not supported; there is only 'json'"
-            )
+            raise ConfigurationError(f"file_format {self.file_format!r} is not supported; there is only 'json'")
         for field in attrs.fields(type(self)):
             types = _USED_BY.get(field.name)
             if types is not None and self.storage_type not in types:
@@ -151,8 +148,7 @@ class StorageConfig:
         if not separator or _SCHEMES.get(scheme) is not self.storage_type:
             fitting = [f"{name}://" for name, kind in _SCHEMES.items() if kind is self.storage_type]
             raise ConfigurationError(
-                f"connection_string of storage type {self.storage_type!s} begins with one of: "
-                f"{', '.join(fitting)}"
+                f"connection_string of storage type {self.storage_type!s} begins with one of: {', '.join(fitting)}"
             )
         return self.connection_string
 
@@ -169,8 +165,7 @@ class StorageConfig:
             return expanded(self.file_path)
         what = "folder" if self.storage_type is StorageType.JSON else "file"
         raise ConfigurationError(
-            f"storage type {self.storage_type!s} needs connection_string or file_path: "
-            f"the {what} of the store"
+            f"storage type {self.storage_type!s} needs connection_string or file_path: the {what} of the store"
         )
 
 
@@ -180,9 +175,7 @@ _SHOWN_URLS = (
     *("redis+sentinel://host:port/name/0", "mongodb://host/database"),
 )
 _REDIS_SCHEMES = [
-    f"{base}{kind}"
-    for base in ("redis", "rediss", "valkey", "valkeys")
-    for kind in ("", "+cluster", "+sentinel")
+    f"{base}{kind}" for base in ("redis", "rediss", "valkey", "valkeys") for kind in ("", "+cluster", "+sentinel")
 ]
 _SCHEMES = {
     "memory": StorageType.MEMORY,

@@ -12,7 +12,7 @@ from luminoracore_sdk.adapters.notation.choice import default_notations
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
 from luminoracore_sdk.adapters.tokens.choice import default_token_counter
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.bootstrap.config import Settings, StorageConfig
 from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManager, SessionManager
@@ -45,8 +45,8 @@ class Container(containers.DeclarativeContainer):
     tokens: providers.Provider[Any] = providers.Singleton(default_token_counter)
     notations: providers.Provider[Any] = providers.Singleton(default_notations)
     provider_registry: providers.Provider[Any] = providers.Singleton(ProviderFactory)
-    toolkit: providers.Provider[Toolkit] = providers.Singleton(
-        Toolkit,
+    services: providers.Provider[Services] = providers.Singleton(
+        Services,
         codec=codec,
         clock=clock,
         ids=ids,
@@ -61,17 +61,17 @@ class Container(containers.DeclarativeContainer):
         ConversationManager,
         max_history=settings.provided.max_history,
         storage=storage,
-        toolkit=toolkit,
+        services=services,
     )
     memories: providers.Provider[MemoryManager] = providers.Singleton(
-        MemoryManager, config=settings.provided.memory, storage=storage, toolkit=toolkit
+        MemoryManager, config=settings.provided.memory, storage=storage, services=services
     )
     sessions: providers.Provider[SessionManager] = providers.Singleton(
         SessionManager,
         storage=storage,
         memory_config=settings.provided.memory,
         max_history=settings.provided.max_history,
-        toolkit=toolkit,
+        services=services,
     )
     lifecycle: providers.Provider[Any] = providers.Resource(_run, storage=storage, sessions=sessions)
 
@@ -84,6 +84,7 @@ def make_container(
     Args:
         settings: Settings, a StorageConfig, a mapping (storage, memory, max_history), a store's URL, or
             None for the environment.
+
     Raises:
         ConfigurationError: Or ValidationError: it cannot work.
     """

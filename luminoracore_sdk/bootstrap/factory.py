@@ -93,6 +93,7 @@ def create_storage(
             ``EncryptedStorageWrapper`` stands over the backend. None: with ``encryption_enabled`` they are
             those of ``Keyring.from_environment``, read now; without it nothing is encrypted.
         clock: Tells the time; the computer's own when None.
+
     Raises:
         UnsupportedStorageTypeError: Storage type not supported; lists the valid ones.
         MissingDependencyError: The backend's driver is not installed; says what to install.
@@ -103,9 +104,7 @@ def create_storage(
     elif isinstance(config, str):
         config = storage_config_from_url(config)
     elif not isinstance(config, StorageConfig):
-        raise ConfigurationError(
-            f"create_storage takes a StorageConfig or a URL, not {type(config).__name__}"
-        )
+        raise ConfigurationError(f"create_storage takes a StorageConfig or a URL, not {type(config).__name__}")
     storage = _BUILDERS[config.storage_type](config, clock)
     if keys is None and config.encryption_enabled:
         keys = Keyring.from_environment()

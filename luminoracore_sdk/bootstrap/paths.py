@@ -28,6 +28,7 @@ def path_of(connection_string: str, kind: str) -> str:
     Args:
         connection_string: Of a store in files.
         kind: json or sqlite.
+
     Raises:
         ConfigurationError: It is a URL of another kind of store, or names no path.
     """
@@ -35,9 +36,7 @@ def path_of(connection_string: str, kind: str) -> str:
     if not separator:
         return connection_string
     if "?" in rest or "#" in rest:
-        raise ConfigurationError(
-            f"a {scheme}:// URL takes no query; a path with '?' or '#' in it goes into file_path"
-        )
+        raise ConfigurationError(f"a {scheme}:// URL takes no query; a path with '?' or '#' in it goes into file_path")
     if scheme == "sqlite" and kind == "sqlite":
         path = rest.removeprefix("/")  # as SQLAlchemy has it: three slashes relative, four absolute
     elif scheme in ("file", "json") and kind == "json":

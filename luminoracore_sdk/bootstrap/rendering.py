@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from luminoracore_sdk.adapters.notation.choice import default_notations
 from luminoracore_sdk.adapters.tokens.choice import default_token_counter
-from luminoracore_sdk.application import prompts, prompts_figures
-from luminoracore_sdk.application.ports.notation import Notation
-from luminoracore_sdk.application.ports.token_counter import TokenCounter
-from luminoracore_sdk.application.prompts_figures import PromptTokens
+from luminoracore_sdk.application import prompt_tokens as prompt_tokens_module
+from luminoracore_sdk.application import prompts
+from luminoracore_sdk.application.ports.prompting import Notation, TokenCounter
+from luminoracore_sdk.application.prompt_tokens import PromptTokens
 from luminoracore_sdk.domain.json_value import JSONValue, check_json
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message
@@ -29,6 +29,7 @@ def render_data(
         heading: Says in a line of its own what the value is; the notation's name is added.
         token_counter: In place of the default one; anything with ``count(text)``.
         notations: In place of the default ones, the most readable one first.
+
     Raises:
         InvalidJSONError: ``value`` is not JSON.
     """
@@ -67,7 +68,7 @@ def prompt_tokens(
         token_counter: In place of the default one; anything with ``count(text)``.
         notations: In place of the default ones, the most readable one first.
     """
-    return prompts_figures.prompt_tokens(messages, entries, *_tools(token_counter, notations))
+    return prompt_tokens_module.prompt_tokens(messages, entries, *_tools(token_counter, notations))
 
 
 def _tools(

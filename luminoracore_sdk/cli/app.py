@@ -1,25 +1,24 @@
-"""The ``luminora`` command: its groups and its global options."""
+"""The ``luminora`` command: its groups, its global options and its entry point."""
 
 from typing import Annotated
 
+import typer
+
 import luminoracore_sdk
-import luminoracore_sdk.cli.extra
 from luminoracore_sdk.cli import (
     chat,
-    copying,
+    copy,
     doctor,
-    exchange,
+    export_import,
     migrate,
+    optimize,
     report,
-    rewriting,
     sessions,
-    training,
 )
-from luminoracore_sdk.cli.command import JsonOption, StoreOption, VerboseOption, command
-from luminoracore_sdk.cli.desk import Options
-from luminoracore_sdk.cli.extra import typer
+from luminoracore_sdk.cli.context import JsonOption, Options, StoreOption, VerboseOption, command
 
 __all__ = ["app"]
+
 
 app = typer.Typer(
     name="luminora",
@@ -35,17 +34,17 @@ _optimize = typer.Typer(no_args_is_help=True, help="Make a store smaller, and se
 app.add_typer(_optimize, name="optimize")
 
 command(app, "chat", opens=False)(chat.chat)
-command(app, "copy", opens=False)(copying.copy)
+command(app, "copy", opens=False)(copy.copy)
 command(app, "doctor", opens=False)(doctor.doctor)
 command(app, "migrate", opens=False)(migrate.migrate)
 command(_optimize, "report", opens=False)(report.report)
-command(_optimize, "rewrite", opens=False)(rewriting.rewrite)
-command(_optimize, "train", opens=False)(training.train_dictionary)
+command(_optimize, "rewrite", opens=False)(optimize.rewrite)
+command(_optimize, "train", opens=False)(optimize.train_dictionary)
 command(_sessions, "list", opens=False)(sessions.list_sessions)
 command(_sessions, "show")(sessions.show)
 command(_sessions, "delete")(sessions.delete)
-command(_sessions, "export")(exchange.export_sessions)
-command(_sessions, "import", makes=True)(exchange.import_sessions)
+command(_sessions, "export")(export_import.export_sessions)
+command(_sessions, "import", makes=True)(export_import.import_sessions)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001  # as typer calls it

@@ -17,9 +17,8 @@ import luminoracore_sdk
 from luminoracore_sdk.adapters.core_memory import find_core_memory_system
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
 from luminoracore_sdk.application.ports.records import SessionQuery
-from luminoracore_sdk.cli.command import FAILED, NOT_FOUND, error_line
-from luminoracore_sdk.cli.desk import Desk
-from luminoracore_sdk.cli.render import amount, print_table, printable
+from luminoracore_sdk.cli.context import FAILED, NOT_FOUND, CommandContext, error_line
+from luminoracore_sdk.cli.output import amount, print_table, printable
 from luminoracore_sdk.cli.sessions import headers
 from luminoracore_sdk.cli.stores import NoStoreError
 from luminoracore_sdk.domain.errors import (
@@ -64,20 +63,20 @@ class Check:
 
 
 def doctor(
-    desk: Desk,
+    context: CommandContext,
     *,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Do not write, read and delete a session of its own.")
     ] = False,
 ) -> None:
     """Check this machine and the store."""
-    checks, code = _check_store(desk, writes=not read_only)
+    checks, code = _check_store(context, writes=not read_only)
     ok = code == 0
-    if desk.options.as_json:
+    if context.options.as_json:
         report = {"ok": ok, **_machine(), "checks": [attrs.asdict(check) for check in checks]}
-        desk.write_json({**report, "packages": _packages(), "providers": _providers()})
+        context.write_json({**report, "packages": _packages(), "providers": _providers()})
     else:
-        _print_report(desk, checks)
+        _print_report(context, checks)
     if not ok:
         raise typer.Exit(code)
 
@@ -108,9 +107,9 @@ def _provider(name: str) -> JSONObject:
     }
 
 
-def _check_store(desk: Desk, *, writes: bool) -> tuple[list[Check], int]:
+def _check_store(context: CommandContext, *, writes: bool) -> tuple[list[Check], int]:
     """Try the store step by step, up to the first step that fails; returns the exit code as well."""
-    steps: dict[str, Callable[[Desk], Awaitable[str]]] = {
+    steps: dict[str, Callable[[CommandContext], Awaitable[str]]] = {
         "answers": _ping,
         "schema version": _schema,
         **({"writes, reads, deletes": _probe} if writes else {}),
@@ -118,21 +117,21 @@ def _check_store(desk: Desk, *, writes: bool) -> tuple[list[Check], int]:
     }
     checks: list[Check] = []
     try:
-        checks.append(Check("store", ok=True, detail=desk.store_name))
-        desk.open(makes=False)
-        checks.append(Check("opens", ok=True, detail=desk.storage.backend))
+        checks.append(Check("store", ok=True, detail=context.store_name))
+        context.open(makes=False)
+        checks.append(Check("opens", ok=True, detail=context.storage.backend))
         for name, step in steps.items():
-            checks.append(Check(name, ok=True, detail=desk.run(_awaited(step(desk)))))
+            checks.append(Check(name, ok=True, detail=context.run(_awaited(step(context)))))
     except (LuminoraCoreSDKError, OSError) as exc:
         failed = ["store", "opens", *steps][len(checks)]
-        checks.append(Check(failed, ok=False, detail=_with_advice(desk, exc)))
+        checks.append(Check(failed, ok=False, detail=_with_advice(context, exc)))
         return checks, NOT_FOUND if isinstance(exc, NoStoreError) else FAILED
     return checks, 0
 
 
-def _with_advice(desk: Desk, error: Exception) -> str:
+def _with_advice(context: CommandContext, error: Exception) -> str:
     """Return an error on one line, with what to do about a server."""
-    if isinstance(error, StorageUnavailableError) and desk.is_server:
+    if isinstance(error, StorageUnavailableError) and context.is_server:
         advice = next(text for kind, text in _ADVICE if isinstance(error, kind))
         return f"{error_line(error).rstrip('.')}; {advice}"
     return error_line(error)
@@ -142,34 +141,34 @@ async def _awaited(step: Awaitable[str]) -> str:
     return await step
 
 
-async def _ping(desk: Desk) -> str:
+async def _ping(context: CommandContext) -> str:
     """Return the median of a few round trips, the first of which may have been spent on connecting."""
     seconds = []
     for _ in range(_PINGS):
         begun = perf_counter()
-        await desk.storage.ping()
+        await context.storage.ping()
         seconds.append(perf_counter() - begun)
     return f"in {median(seconds) * 1000:.1f} ms"
 
 
-async def _schema(desk: Desk) -> str:
-    return str(await desk.storage.schema_version())
+async def _schema(context: CommandContext) -> str:
+    return str(await context.storage.schema_version())
 
 
-async def _probe(desk: Desk) -> str:
+async def _probe(context: CommandContext) -> str:
     session_id, document = f"luminora-doctor-{uuid4().hex}", {"probe": "✓"}
     try:
-        await desk.storage.save_session(session_id, document)
-        if await desk.storage.load_session(session_id) != document:
+        await context.storage.save_session(session_id, document)
+        if await context.storage.load_session(session_id) != document:
             raise StorageError("what was written did not come back equal")
     finally:
-        await desk.storage.delete_session(session_id)
+        await context.storage.delete_session(session_id)
     return "yes"
 
 
-async def _count(desk: Desk) -> str:
+async def _count(context: CommandContext) -> str:
     sessions = messages = 0
-    async for header in headers(desk.storage, SessionQuery(limit=1000)):
+    async for header in headers(context.storage, SessionQuery(limit=1000)):
         if sessions == _COUNTED:
             return f"more than {amount(sessions, 'session')}"
         sessions += 1
@@ -177,16 +176,16 @@ async def _count(desk: Desk) -> str:
     return f"{amount(sessions, 'session')}, {amount(messages, 'message')}"
 
 
-def _print_report(desk: Desk, checks: list[Check]) -> None:
+def _print_report(context: CommandContext, checks: list[Check]) -> None:
     for name, value in _machine().items():
-        desk.out.print(Text(f"{name} {value}"))
+        context.out.print(Text(f"{name} {value}"))
     for check in checks:
         mark = ("✓ ", "green") if check.ok else ("✗ ", "red")
-        desk.out.print(Text.assemble(mark, printable(f"{check.name}: {check.detail}")), soft_wrap=True)
+        context.out.print(Text.assemble(mark, printable(f"{check.name}: {check.detail}")), soft_wrap=True)
     missing = [name for name, there in _packages().items() if not there]
-    desk.out.print(Text(f"packages not installed: {', '.join(missing) or 'none'}"))
+    context.out.print(Text(f"packages not installed: {', '.join(missing) or 'none'}"))
     rows = ((one["name"], "yes" if one["installed"] else "no", _key_state(one)) for one in _providers())
-    print_table(desk.out, ("provider", "installed", "key"), rows)
+    print_table(context.out, ("provider", "installed", "key"), rows)
 
 
 def _key_state(provider: JSONObject) -> str:

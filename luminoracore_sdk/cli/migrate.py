@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 import attrs
 
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
-from luminoracore_sdk.cli.desk import Desk
+from luminoracore_sdk.cli.context import CommandContext
 from luminoracore_sdk.cli.stores import NoStoreError, missing_path, untouched, without_wrappers
 from luminoracore_sdk.domain.errors import SchemaVersionError
 
@@ -23,23 +23,23 @@ class Migrating(Protocol):
         ...
 
 
-def migrate(desk: Desk) -> None:
+def migrate(context: CommandContext) -> None:
     """Make the tables of a store, or bring old ones up to date."""
     # without wrappers, which know of no migration
-    storage = without_wrappers(desk.container.settings().storage)
+    storage = without_wrappers(context.container.settings().storage)
     path = missing_path(storage)
     if path is not None and storage.storage_type not in _SQL:
         raise NoStoreError(path)
-    before = "no tables" if path is not None else desk.run(_found(untouched(storage)))
-    after = desk.run(_migrated(storage))
-    if desk.options.as_json:
-        desk.write_json({"store": desk.store_name, "before": before, "after": after})
+    before = "no tables" if path is not None else context.run(_found(untouched(storage)))
+    after = context.run(_migrated(storage))
+    if context.options.as_json:
+        context.write_json({"store": context.store_name, "before": before, "after": after})
     elif storage.storage_type not in _SQL:
-        desk.say(f"a {storage.storage_type!s} store has no tables to bring up to date: layout {after}")
+        context.say(f"a {storage.storage_type!s} store has no tables to bring up to date: layout {after}")
     elif before == after:
-        desk.say(f"schema version {after} already: nothing was changed")
+        context.say(f"schema version {after} already: nothing was changed")
     else:
-        desk.say(f"schema version: {before} before, {after} now")
+        context.say(f"schema version: {before} before, {after} now")
 
 
 async def _found(config: StorageConfig) -> object:

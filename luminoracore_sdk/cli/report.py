@@ -9,18 +9,17 @@ import attrs
 import typer
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.adapters.record_forms import backend_of
-from luminoracore_sdk.application.listing import headers
+from luminoracore_sdk.adapters.wrappers.current_forms import backend_of
+from luminoracore_sdk.application.maintenance.measure import SessionFigures, StoreFigures
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.application.prompts_figures import PromptTokens
-from luminoracore_sdk.application.store_figures import SessionFigures, StoreFigures
-from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.application.prompt_tokens import PromptTokens
+from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.bootstrap.config import StorageConfig
-from luminoracore_sdk.cli.command import FAILED
-from luminoracore_sdk.cli.desk import Desk
-from luminoracore_sdk.cli.picture import ENDINGS, Bar, Panel, Picture
-from luminoracore_sdk.cli.render import amount, print_table, progress_bar, share
+from luminoracore_sdk.cli.context import FAILED, CommandContext
+from luminoracore_sdk.cli.output import amount, print_table, progress_bar, share
+from luminoracore_sdk.cli.report_chart import ENDINGS, Bar, Panel, Picture
 from luminoracore_sdk.cli.stores import compressing
 from luminoracore_sdk.domain.json_value import JSONObject
 
@@ -39,7 +38,7 @@ def _picture(value: Path | None) -> Path | None:
 
 
 def report(
-    desk: Desk,
+    context: CommandContext,
     *,
     limit: Annotated[
         int | None,
@@ -50,29 +49,27 @@ def report(
     no_tokens: Annotated[bool, typer.Option("--no-tokens", help="Count bytes alone.")] = False,
     picture: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw it too: FILE.svg or FILE.png.", show_default=False, callback=_picture
-        ),
+        typer.Option(metavar="FILE", help="Draw it too: FILE.svg or FILE.png.", show_default=False, callback=_picture),
     ] = None,
 ) -> None:
     """Show what sessions take: bytes as JSON and as stored, tokens as JSON and in the prompt."""
-    store = compressing(desk.container.settings().storage)
+    store = compressing(context.container.settings().storage)
     drawing = None if picture is None else Picture(picture)
-    tools = None if no_tokens else desk.toolkit
-    kept = limit or (None if desk.options.as_json else _SHOWN)
+    tools = None if no_tokens else context.services
+    kept = limit or (None if context.options.as_json else _SHOWN)
     measured = _Measured(kept=None if kept is None else max(kept, _DRAWN))
-    desk.run(_measure(desk, store, tools, SessionQuery(user_id=user, tag=tag), measured))
+    context.run(_measure(context, store, tools, SessionQuery(user_id=user, tag=tag), measured))
     largest = measured.largest
-    if desk.options.as_json:
-        desk.write_json(_as_json(measured, largest[:kept], tools))
+    if context.options.as_json:
+        context.write_json(_as_json(measured, largest[:kept], tools))
     elif measured.sessions:
-        _print(desk, measured, largest[:kept], has_tokens=tools is not None)
+        _print(context, measured, largest[:kept], has_tokens=tools is not None)
     for note in _notes(measured, len(largest[:kept]), tools):
-        desk.say(note)
+        context.say(note)
     if drawing is not None and largest:
-        heading = f"{amount(measured.sessions, 'session')} of {desk.store_name}"
+        heading = f"{amount(measured.sessions, 'session')} of {context.store_name}"
         drawing.draw(heading, _panels(measured, largest[: min(_DRAWN, kept or _DRAWN)], tools))
-        desk.say(f"drawn: {picture}")
+        context.say(f"drawn: {picture}")
     if measured.unreadable:
         raise typer.Exit(FAILED)
 
@@ -136,20 +133,24 @@ def _sum(one: PromptTokens | None, other: PromptTokens | None) -> PromptTokens |
 
 
 async def _measure(
-    desk: Desk, store: StorageConfig, tools: Toolkit | None, query: SessionQuery, measured: _Measured
+    context: CommandContext,
+    store: StorageConfig,
+    tools: Services | None,
+    query: SessionQuery,
+    measured: _Measured,
 ) -> None:
     from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
 
     async with create_storage(store) as storage:
         figures = StoreFigures(storage, backend_of(storage), values=JsonCodec(), tools=tools)
-        with progress_bar(desk.err, quiet=False) as bar:
-            total = await _number(storage, query) if desk.err.is_terminal else None
+        with progress_bar(context.err, quiet=False) as bar:
+            total = await _number(storage, query) if context.err.is_terminal else None
             task = bar.add_task("measuring", total=total)
             async with aclosing(figures.run(query)) as results:
                 async for one in results:
                     measured.count(one)
                     if one.reason is not None:
-                        desk.say(f"session {one.session_id!a}: {one.reason}")
+                        context.say(f"session {one.session_id!a}: {one.reason}")
                     bar.update(task, advance=1)
         if query == SessionQuery():
             measured.own_bytes = await figures.own_bytes()
@@ -165,7 +166,7 @@ async def _number(storage: SessionStorage, query: SessionQuery) -> int:
 # -- telling -------------------------------------------------------------------------------------
 
 
-def _as_json(measured: _Measured, shown: Sequence[SessionFigures], tools: Toolkit | None) -> JSONObject:
+def _as_json(measured: _Measured, shown: Sequence[SessionFigures], tools: Services | None) -> JSONObject:
     names = ("sessions", "messages", "memories", "json_bytes", "stored_bytes")
     tokens = measured.tokens and attrs.asdict(measured.tokens)
     unasked = attrs.filters.exclude("reason")
@@ -178,17 +179,15 @@ def _as_json(measured: _Measured, shown: Sequence[SessionFigures], tools: Toolki
     }
 
 
-def _print(desk: Desk, measured: _Measured, shown: Sequence[SessionFigures], *, has_tokens: bool) -> None:
+def _print(context: CommandContext, measured: _Measured, shown: Sequence[SessionFigures], *, has_tokens: bool) -> None:
     columns = ["session", "msgs", "bytes as JSON", "bytes stored"]
     rows = [[one.session_id, *_cells(one, has_tokens=has_tokens)] for one in shown]
     if measured.own_bytes:
         rows.append([_OWN, "", "", f"{measured.own_bytes:,}", *[""] * (2 * has_tokens)])
-    rows.append(
-        [f"in total: {amount(measured.sessions, 'session')}", *_cells(measured, has_tokens=has_tokens)]
-    )
+    rows.append([f"in total: {amount(measured.sessions, 'session')}", *_cells(measured, has_tokens=has_tokens)])
     if has_tokens:
         columns += ["tokens as JSON", "tokens in the prompt"]
-    print_table(desk.out, columns, rows, whole=columns, spare=_SPARE)
+    print_table(context.out, columns, rows, whole=columns, spare=_SPARE)
 
 
 def _cells(one: SessionFigures | _Measured, *, has_tokens: bool) -> list[str]:
@@ -201,7 +200,7 @@ def _cells(one: SessionFigures | _Measured, *, has_tokens: bool) -> list[str]:
     return [*bytes_, f"{as_json:,}", share(one.tokens.context, as_json)]
 
 
-def _notes(measured: _Measured, shown: int, tools: Toolkit | None) -> list[str]:
+def _notes(measured: _Measured, shown: int, tools: Services | None) -> list[str]:
     notes = []
     if not (measured.sessions or measured.unreadable):
         return ["no sessions"]
@@ -214,13 +213,13 @@ def _notes(measured: _Measured, shown: int, tools: Toolkit | None) -> list[str]:
     return notes
 
 
-def _counter(tools: Toolkit) -> str:
+def _counter(tools: Services) -> str:
     """Return whose tokens are counted."""
     encoding: Any = getattr(tools.tokens, "encoding", None)
     return encoding if isinstance(encoding, str) else "estimated; the extra tokens counts them"
 
 
-def _panels(measured: _Measured, shown: Sequence[SessionFigures], tools: Toolkit | None) -> list[Panel]:
+def _panels(measured: _Measured, shown: Sequence[SessionFigures], tools: Services | None) -> list[Panel]:
     what = "in total"
     many = f"the {len(shown)} largest of {amount(measured.sessions, 'session')}"
     caption = "by session" if len(shown) == measured.sessions else many

@@ -11,9 +11,8 @@ from rich.text import Text
 
 from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.cli.command import FAILED, USAGE
-from luminoracore_sdk.cli.desk import Desk
-from luminoracore_sdk.cli.render import amount, display, moment, print_table
+from luminoracore_sdk.cli.context import FAILED, USAGE, CommandContext
+from luminoracore_sdk.cli.output import amount, display, moment, print_table
 from luminoracore_sdk.cli.stores import NoStoreError
 from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
@@ -47,62 +46,60 @@ async def headers(storage: SessionStorage, query: SessionQuery) -> AsyncGenerato
 
 
 def list_sessions(
-    desk: Desk,
+    context: CommandContext,
     *,
     user: Annotated[str | None, typer.Option(help="Only this user's.", show_default=False)] = None,
     tag: Annotated[str | None, typer.Option(help="Only those with this label.", show_default=False)] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
 ) -> None:
     """List sessions, the newest first."""
-    rows = _listed(desk, user, tag, limit + 1)
+    rows = _listed(context, user, tag, limit + 1)
     shown = rows[:limit]
     damaged = sum(row["damaged"] for row in shown)
-    if desk.options.as_json:
-        desk.write_json(shown)
+    if context.options.as_json:
+        context.write_json(shown)
     elif shown:
         cells = (_cells(row) for row in shown)
-        print_table(
-            desk.out, _COLUMNS, cells, whole=("msgs", _CREATED, _ACTIVE), spare=("provider", _CREATED)
-        )
+        print_table(context.out, _COLUMNS, cells, whole=("msgs", _CREATED, _ACTIVE), spare=("provider", _CREATED))
     else:
-        desk.say("no sessions")
+        context.say("no sessions")
     if len(rows) > limit:
-        desk.say(f"there are more than {limit}; see --limit")
+        context.say(f"there are more than {limit}; see --limit")
     if damaged:
-        desk.say(f"{amount(damaged, 'session')} of these cannot be read: sessions show ID says why")
+        context.say(f"{amount(damaged, 'session')} of these cannot be read: sessions show ID says why")
         raise typer.Exit(FAILED)
 
 
-def _listed(desk: Desk, user: str | None, tag: str | None, count: int) -> list[JSONObject]:
+def _listed(context: CommandContext, user: str | None, tag: str | None, count: int) -> list[JSONObject]:
     """Return the rows; before the first session there is no default store, and that is no mistake."""
     try:
-        desk.open(makes=False)
+        context.open(makes=False)
     except NoStoreError:
-        if not desk.is_default_store:
+        if not context.is_default_store:
             raise
         return []
     query = SessionQuery(user_id=user, tag=tag, newest_first=True, limit=min(count, _PAGE))
-    return desk.run(_rows(desk, query, count))
+    return context.run(_rows(context, query, count))
 
 
-async def _rows(desk: Desk, query: SessionQuery, count: int) -> list[JSONObject]:
+async def _rows(context: CommandContext, query: SessionQuery, count: int) -> list[JSONObject]:
     rows: list[JSONObject] = []
-    async with aclosing(headers(desk.storage, query)) as found:
+    async with aclosing(headers(context.storage, query)) as found:
         async for header in found:
-            rows.append(await _row(desk, header))  # an await a row
+            rows.append(await _row(context, header))  # an await a row
             if len(rows) == count:
                 break
     return rows
 
 
-async def _row(desk: Desk, header: SessionRecord) -> JSONObject:
+async def _row(context: CommandContext, header: SessionRecord) -> JSONObject:
     """Return what is listed; of a document that is no session's, or damaged, what its header says."""
     damaged = False
     try:
-        session = await desk.manager.get_session(header.session_id)
+        session = await context.manager.get_session(header.session_id)
         info = session.info() if session else {}
     except CorruptRecordError:
-        damaged = not await _is_own_document(desk, header.session_id)
+        damaged = not await _is_own_document(context, header.session_id)
         info = {"personality": None if damaged else "(not readable)"}
     return {
         "session_id": header.session_id,
@@ -118,10 +115,10 @@ async def _row(desk: Desk, header: SessionRecord) -> JSONObject:
     }
 
 
-async def _is_own_document(desk: Desk, session_id: str) -> bool:
+async def _is_own_document(context: CommandContext, session_id: str) -> bool:
     """Tell whether a document that is no session is whole: ``save_session`` of a storage keeps any."""
     try:
-        document = await desk.storage.load_session(session_id)
+        document = await context.storage.load_session(session_id)
     except CorruptRecordError:
         return False
     return document is not None and "v" not in document
@@ -143,7 +140,7 @@ def _cells(row: JSONObject) -> list[str]:
 
 
 def show(
-    desk: Desk,
+    context: CommandContext,
     session_id: SessionId,
     *,
     last: Annotated[
@@ -151,18 +148,18 @@ def show(
     ] = None,
 ) -> None:
     """Show a session: its header, its conversation, its memory."""
-    session = desk.run(desk.manager.get_session(session_id))
+    session = context.run(context.manager.get_session(session_id))
     if session is None:
-        raise SessionNotFoundError(session_id, backend=desk.storage.backend)
+        raise SessionNotFoundError(session_id, backend=context.storage.backend)
     after = 0 if last is None else max(0, session.message_count - last)
-    entries = desk.run(desk.manager.memory_manager.list_entries(session_id))
-    if desk.options.as_json:
-        desk.run(_write_json(desk, session, after, entries))
+    entries = context.run(context.manager.memory_manager.list_entries(session_id))
+    if context.options.as_json:
+        context.run(_write_json(context, session, after, entries))
         return
     for line in _header_lines(session):
-        desk.out.print(line, soft_wrap=True)
-    desk.run(_print_messages(desk, session, after))
-    print_memory(desk, entries)
+        context.out.print(line, soft_wrap=True)
+    context.run(_print_messages(context, session, after))
+    print_memory(context, entries)
 
 
 def _header_lines(session: Session) -> list[Text]:
@@ -180,10 +177,10 @@ def _header_lines(session: Session) -> list[Text]:
     return [Text.assemble((f"{name}: ", "bold"), display(value)) for name, value in facts.items() if value]
 
 
-async def _print_messages(desk: Desk, session: Session, after: int) -> None:
-    messages = desk.manager.conversation_manager.stream_messages(session.session_id, after=after)
+async def _print_messages(context: CommandContext, session: Session, after: int) -> None:
+    messages = context.manager.conversation_manager.stream_messages(session.session_id, after=after)
     async for message in messages:
-        desk.out.print(message_text_of(message), soft_wrap=True)
+        context.out.print(message_text_of(message), soft_wrap=True)
 
 
 def message_text_of(message: Message) -> Text:
@@ -193,54 +190,54 @@ def message_text_of(message: Message) -> Text:
     return Text.assemble((head, "bold cyan"), display(message.content))
 
 
-def print_memory(desk: Desk, entries: list[MemoryEntry]) -> None:
+def print_memory(context: CommandContext, entries: list[MemoryEntry]) -> None:
     """Show what is remembered, as a table."""
     rows = ((entry.key, display(entry.value), moment(entry.updated_at)) for entry in entries)
     if entries:
-        print_table(desk.out, ("remembers", "value", _SINCE), rows, whole=(_SINCE,))
+        print_table(context.out, ("remembers", "value", _SINCE), rows, whole=(_SINCE,))
 
 
-async def _write_json(desk: Desk, session: Session, after: int, entries: list[MemoryEntry]) -> None:
-    messages = desk.manager.conversation_manager.stream_messages(session.session_id, after=after)
+async def _write_json(context: CommandContext, session: Session, after: int, entries: list[MemoryEntry]) -> None:
+    messages = context.manager.conversation_manager.stream_messages(session.session_id, after=after)
     said = [message.to_dict() async for message in messages]
     memories = [entry.to_dict() for entry in entries]
-    desk.write_json({**session.to_dict(), "messages": said, "memories": memories})
+    context.write_json({**session.to_dict(), "messages": said, "memories": memories})
 
 
 # -- delete --------------------------------------------------------------------------------------
 
 
 def delete(
-    desk: Desk,
+    context: CommandContext,
     session_id: SessionId,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)] = False,
 ) -> None:
     """Delete a session with its messages and its memory."""
-    held = _what_it_holds(desk, session_id)
+    held = _what_it_holds(context, session_id)
     if not yes:
-        _confirm(desk, f"Delete session {session_id}, {held}?")
-    if not desk.run(desk.manager.delete_session(session_id)):
-        raise SessionNotFoundError(session_id, backend=desk.storage.backend)
-    if desk.options.as_json:
-        desk.write_json({"deleted": session_id})
-    desk.say(f"deleted session {session_id}, {held}")
+        _confirm(context, f"Delete session {session_id}, {held}?")
+    if not context.run(context.manager.delete_session(session_id)):
+        raise SessionNotFoundError(session_id, backend=context.storage.backend)
+    if context.options.as_json:
+        context.write_json({"deleted": session_id})
+    context.say(f"deleted session {session_id}, {held}")
 
 
-def _what_it_holds(desk: Desk, session_id: str) -> str:
+def _what_it_holds(context: CommandContext, session_id: str) -> str:
     try:
-        record = desk.run(desk.storage.find_session(session_id))
+        record = context.run(context.storage.find_session(session_id))
     except CorruptRecordError:  # deleting is the way to be rid of it
         return "damaged"
     if record is None:
-        raise SessionNotFoundError(session_id, backend=desk.storage.backend)
+        raise SessionNotFoundError(session_id, backend=context.storage.backend)
     return amount(record.last_position, "message")
 
 
-def _confirm(desk: Desk, question: str) -> None:
-    if not desk.is_at_keyboard:
-        desk.say("not asked: give --yes")
+def _confirm(context: CommandContext, question: str) -> None:
+    if not context.is_at_keyboard:
+        context.say("not asked: give --yes")
         raise typer.Exit(USAGE)
-    if not desk.ask(question):
-        desk.say("nothing was deleted")
+    if not context.ask(question):
+        context.say("nothing was deleted")
         raise typer.Exit(FAILED)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import attrs
 
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
-from luminoracore_sdk.cli.render import public_url
+from luminoracore_sdk.cli.output import public_url
 from luminoracore_sdk.domain.errors import StorageError
 
 __all__ = [

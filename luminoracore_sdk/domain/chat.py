@@ -26,9 +26,7 @@ def _check_name(_: object, __: object, value: Any) -> None:
 
 def _check_text(_: object, attribute: Any, value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
-        raise ProviderError(
-            f"provider_config: {attribute.name!r} must be a non-empty text, not {type(value).__name__}"
-        )
+        raise ProviderError(f"provider_config: {attribute.name!r} must be a non-empty text, not {type(value).__name__}")
 
 
 def _check_url(_: object, __: object, value: str | None) -> None:
@@ -37,9 +35,7 @@ def _check_url(_: object, __: object, value: str | None) -> None:
     if not value.startswith(("http://", "https://")):
         raise ProviderError("provider_config: 'base_url' must begin with http:// or https://")
     if _CREDENTIALS_IN_URL.match(value):
-        raise ProviderError(
-            "provider_config: 'base_url' holds credentials; it is stored, so pass them as 'api_key'"
-        )
+        raise ProviderError("provider_config: 'base_url' holds credentials; it is stored, so pass them as 'api_key'")
     if "?" in value or "#" in value:
         raise ProviderError(
             "provider_config: 'base_url' must not have a query; it is stored, and a query may hold a key"
@@ -63,6 +59,7 @@ class ProviderConfig:
         base_url: Of a compatible server; None: the provider's own.
         extra: Settings of the provider class, a JSON object. Entries whose name says that they are
             secret (api_key, authorization, token …) are treated like ``api_key``.
+
     Raises:
         ProviderError: A field is wrong; the text never holds the key.
     """
@@ -86,9 +83,7 @@ class ProviderConfig:
             raise ProviderError(f"provider_config must be a dict, not {type(data).__name__}")
         known = [field.name for field in attrs.fields(cls)]
         if unknown := sorted(str(key) for key in data if key not in known):
-            raise ProviderError(
-                f"provider_config has an unknown key {unknown[0]!a}; it knows: {', '.join(known)}"
-            )
+            raise ProviderError(f"provider_config has an unknown key {unknown[0]!a}; it knows: {', '.join(known)}")
         if data.get("name") is None:
             raise ProviderError("provider_config needs a 'name'")
         extra = data.get("extra")
@@ -133,9 +128,7 @@ def _without_secrets(value: JSONValue) -> Any:
 
 def _secret_texts(value: JSONValue) -> list[str]:
     if isinstance(value, dict):
-        own = [
-            item for key, item in value.items() if _SECRET_NAME.search(key) and isinstance(item, str) and item
-        ]
+        own = [item for key, item in value.items() if _SECRET_NAME.search(key) and isinstance(item, str) and item]
         return own + [text for item in value.values() for text in _secret_texts(item)]
     if isinstance(value, list):
         return [text for item in value for text in _secret_texts(item)]

@@ -30,6 +30,7 @@ def check_json(value: object, *, where: str = "value") -> None:
     Args:
         value: Anything.
         where: How the error names the value.
+
     Raises:
         InvalidJSONError: NaN, an infinity, a type JSON does not have (subclasses included),
             a key that is not ``str``, or more than 200 levels; names the place inside the value.

@@ -123,9 +123,7 @@ def at_position(message: Message, position: int) -> Message:
     return _with_facts(message, message.id, message.timestamp, position)
 
 
-def _with_facts(
-    message: Message, message_id: str | None, timestamp: datetime | None, position: int | None
-) -> Message:
+def _with_facts(message: Message, message_id: str | None, timestamp: datetime | None, position: int | None) -> Message:
     if type(message) is not Message:  # a subclass may have fields of its own
         return attrs.evolve(message, id=message_id, timestamp=timestamp, position=position)
     return _made(message.role, message.content, timestamp, message.metadata, message_id, position)
@@ -145,6 +143,7 @@ def stored_message(
         metadata: A JSON object.
         message_id: Its id.
         position: Its position.
+
     Raises:
         ValidationError: An unknown role, metadata that is no object, an impossible id.
     """

@@ -25,9 +25,7 @@ class SessionType(NamedValue):
 def _whole_number(minimum: int) -> Any:
     def check(_: object, attribute: Any, value: Any) -> None:
         if type(value) is not int or value < minimum:
-            raise ValidationError(
-                f"{attribute.name} must be a whole number of at least {minimum}, not {value!r}"
-            )
+            raise ValidationError(f"{attribute.name} must be a whole number of at least {minimum}, not {value!r}")
 
     return check
 

@@ -13,32 +13,19 @@ except ImportError as exc:
     raise MissingDependencyError("luminoracore_sdk.testing", "testing") from exc
 
 # The assertions of the suite explain themselves like those of any test module.
-pytest.register_assert_rewrite(
-    *(
-        f"luminoracore_sdk.testing.contract_{part}"
-        for part in (
-            *("append", "append_races", "base", "documents", "expiry", "life", "listing", "meanwhile"),
-            *("memory", "messages", "pages", "places", "races", "recoding"),
-            *("recoding_base", "recoding_races", "recoding_refusals", "sessions"),
-        )
-    ),
-    "luminoracore_sdk.testing.machine",
-    "luminoracore_sdk.testing.machine_base",
-)
+pytest.register_assert_rewrite("luminoracore_sdk.testing.contract", "luminoracore_sdk.testing.stateful")
 
-from luminoracore_sdk.testing.builders import (  # noqa: E402
+from luminoracore_sdk.testing.cancellation import CancelAt  # noqa: E402
+from luminoracore_sdk.testing.clock import ManualClock  # noqa: E402
+from luminoracore_sdk.testing.contract import StorageContract, StorageFactory  # noqa: E402
+from luminoracore_sdk.testing.crash import CrashReport, crash_trial, server_crash_trial  # noqa: E402
+from luminoracore_sdk.testing.model import StorageModel  # noqa: E402
+from luminoracore_sdk.testing.records import (  # noqa: E402
     json_payload,
     memory_record,
     message_record,
     session_record,
 )
-from luminoracore_sdk.testing.cancelling import CancelAt  # noqa: E402
-from luminoracore_sdk.testing.clock import ManualClock  # noqa: E402
-from luminoracore_sdk.testing.contract import StorageContract, StorageFactory  # noqa: E402
-from luminoracore_sdk.testing.crash import crash_trial  # noqa: E402
-from luminoracore_sdk.testing.crash_check import CrashReport  # noqa: E402
-from luminoracore_sdk.testing.model import StorageModel  # noqa: E402
-from luminoracore_sdk.testing.server_crash import server_crash_trial  # noqa: E402
 from luminoracore_sdk.testing.stateful import (  # noqa: E402
     Place,
     run_storage_state_machine,

@@ -15,8 +15,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import MessageRole
 from luminoracore_sdk.domain.values import MAX_ID_LENGTH
-from luminoracore_sdk.testing.builders import json_payload
-from luminoracore_sdk.testing.samples import INVALID_IDS, ODD_KEYS, VALID_IDS
+from luminoracore_sdk.testing.records import INVALID_IDS, ODD_KEYS, VALID_IDS, json_payload
 
 __all__ = [
     "ids",

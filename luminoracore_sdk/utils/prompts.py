@@ -3,10 +3,9 @@
 from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter
 from luminoracore_sdk.adapters.tokens.choice import encoding_of, token_counter
 from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
-from luminoracore_sdk.application.ports.notation import Notation
-from luminoracore_sdk.application.ports.token_counter import TokenCounter
-from luminoracore_sdk.application.prompts_figures import PromptTokens
-from luminoracore_sdk.application.prompts_transcript import render_transcript
+from luminoracore_sdk.application.ports.prompting import Notation, TokenCounter
+from luminoracore_sdk.application.prompt_tokens import PromptTokens
+from luminoracore_sdk.application.prompts import render_transcript
 from luminoracore_sdk.bootstrap.rendering import prompt_tokens, render_data, render_memory
 
 __all__ = [

@@ -15,18 +15,17 @@ from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.testing import StorageContract, StorageFactory, run_storage_state_machine
 from luminoracore_sdk.testing import contract as contract_module
-from luminoracore_sdk.testing.contract_append_races import AppendRaceContract
-from luminoracore_sdk.testing.contract_appends_at_once import AppendsAtOnceContract
-from luminoracore_sdk.testing.contract_meanwhile import MeanwhileContract
-from luminoracore_sdk.testing.contract_pages import PageContract
-from luminoracore_sdk.testing.contract_places import PlaceContract
-from luminoracore_sdk.testing.contract_races import MemoryRaceContract, SessionRaceContract
-from luminoracore_sdk.testing.contract_recoding_races import RecodingRaceContract
+from luminoracore_sdk.testing.contract.append import AppendRaceContract, AppendsAtOnceContract
+from luminoracore_sdk.testing.contract.listing import PageContract
+from luminoracore_sdk.testing.contract.messages import MeanwhileContract
+from luminoracore_sdk.testing.contract.races import MemoryRaceContract, SessionRaceContract
+from luminoracore_sdk.testing.contract.rewriting import RewriteRaceContract
+from luminoracore_sdk.testing.contract.tenants import TenantContract
 from tests.support.faulty_appends import FAULTY_APPENDS, Faulty
 from tests.support.faulty_groups import FAULTY_GROUPS
 from tests.support.faulty_memory import FAULTY
 from tests.support.faulty_races import FAULTY_RACES
-from tests.support.faulty_recoding import FAULTY_RECODING
+from tests.support.faulty_rewriting import FAULTY_REWRITING
 from tests.support.faulty_tenants import FAULTY_TENANTS
 
 PARTS = [part for part in StorageContract.__mro__ if part.__module__.startswith("luminoracore_sdk.testing")]
@@ -37,11 +36,11 @@ RACES = (
     MeanwhileContract,
     MemoryRaceContract,
     PageContract,
-    PlaceContract,
-    RecodingRaceContract,
+    TenantContract,
+    RewriteRaceContract,
     SessionRaceContract,
 )
-FAULTS = (*FAULTY_APPENDS, *FAULTY_GROUPS, *FAULTY_RACES, *FAULTY_RECODING, *FAULTY_TENANTS)
+FAULTS = (*FAULTY_APPENDS, *FAULTY_GROUPS, *FAULTY_RACES, *FAULTY_REWRITING, *FAULTY_TENANTS)
 
 
 def test_no_two_parts_have_a_test_or_a_helper_of_the_same_name() -> None:
@@ -57,7 +56,7 @@ def test_every_test_is_a_coroutine_so_that_strict_mode_runs_it() -> None:
 
 def test_every_method_of_the_port_is_called_by_the_suite() -> None:
     folder = Path(contract_module.__file__).parent
-    sources = "".join(path.read_text() for path in folder.glob("contract_*.py"))
+    sources = "".join(path.read_text() for path in folder.glob("*.py"))
     methods = [name for name in vars(SessionStorage) if not name.startswith("_")]
     assert [name for name in methods if f".{name}" not in sources] == []
 
@@ -67,9 +66,7 @@ def test_the_state_machine_finds_a_fault(faulty: type[InMemoryStorage]) -> None:
     def place() -> AbstractContextManager[StorageFactory]:
         return nullcontext(lambda clock: faulty(clock=clock))
 
-    search = settings(
-        max_examples=400, derandomize=True, database=None, phases=[Phase.generate], print_blob=False
-    )
+    search = settings(max_examples=400, derandomize=True, database=None, phases=[Phase.generate], print_blob=False)
     with pytest.raises(AssertionError):
         run_storage_state_machine(place, persistent=False, settings=search)
 

@@ -37,7 +37,7 @@ COMMAND_SECONDS = 60
 _OUTPUT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 _LUMINORA = re.compile(r"(?:^|(?<=[\s|;&]))(?:\.venv/bin/)?luminora\b")
 _SHIM = """#!{python}
-from luminoracore_sdk.cli.main import run
+from luminoracore_sdk.cli import run
 run()
 """
 

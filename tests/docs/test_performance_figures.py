@@ -13,9 +13,7 @@ from benchmarks.speed_parts.report import PARTS
 
 def written(part: str) -> str:
     """Return what a benchmark wrote into the page."""
-    found = re.search(
-        rf"<!-- benchmark:{part} -->\n(.*?)<!-- end -->", DOCUMENT.read_text("utf-8"), re.DOTALL
-    )
+    found = re.search(rf"<!-- benchmark:{part} -->\n(.*?)<!-- end -->", DOCUMENT.read_text("utf-8"), re.DOTALL)
     assert found is not None, f"the page has no place for {part}"
     return found.group(1)
 

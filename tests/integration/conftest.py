@@ -6,8 +6,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from luminoracore_sdk.application.toolkit import Toolkit
-from luminoracore_sdk.bootstrap.managers import default_toolkit
+from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.bootstrap.managers import default_services
 from luminoracore_sdk.session import SessionManager, SessionStorage
 from luminoracore_sdk.testing import ManualClock
 from tests.support.backends import FILES, MEMORY, SQLITE, Backend
@@ -20,8 +20,8 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def toolkit(clock: ManualClock) -> Toolkit:
-    return attrs.evolve(default_toolkit(), clock=clock)
+def services(clock: ManualClock) -> Services:
+    return attrs.evolve(default_services(), clock=clock)
 
 
 @pytest.fixture(params=(MEMORY, FILES, SQLITE), ids=lambda backend: backend.name)
@@ -43,8 +43,8 @@ async def storage(open_storage: Callable[[], SessionStorage]) -> AsyncIterator[S
 
 
 @pytest.fixture
-async def manager(storage: SessionStorage, toolkit: Toolkit) -> AsyncIterator[SessionManager]:
-    async with SessionManager(storage, toolkit=toolkit) as made:
+async def manager(storage: SessionStorage, services: Services) -> AsyncIterator[SessionManager]:
+    async with SessionManager(storage, services=services) as made:
         yield made
 
 

@@ -41,9 +41,7 @@ async def session_id(manager: SessionManager) -> str:
 
 
 async def said(storage: SessionStorage, session_id: str = "s") -> list[Any]:
-    return [
-        message.content for message in await ConversationManager(storage=storage).get_messages(session_id)
-    ]
+    return [message.content for message in await ConversationManager(storage=storage).get_messages(session_id)]
 
 
 @on_disk
@@ -95,9 +93,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.parametrize("scheme", ["file://", "sqlite:///"])
-async def test_two_processes_on_one_session_lose_nothing_and_agree_on_the_order(
-    tmp_path: Path, scheme: str
-) -> None:
+async def test_two_processes_on_one_session_lose_nothing_and_agree_on_the_order(tmp_path: Path, scheme: str) -> None:
     url = f"{scheme}{tmp_path}/store"
     async with create_storage(url) as storage, SessionManager(storage) as manager:
         await manager.create_session(ADA, ECHO, {"session_id": "s"})

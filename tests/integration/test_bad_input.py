@@ -24,9 +24,7 @@ async def session_id(manager: SessionManager) -> str:
 
 
 async def said(storage: SessionStorage, session_id: str = "s") -> list[Any]:
-    return [
-        message.content for message in await ConversationManager(storage=storage).get_messages(session_id)
-    ]
+    return [message.content for message in await ConversationManager(storage=storage).get_messages(session_id)]
 
 
 NOT_JSON = [float("nan"), float("inf"), -float("inf"), b"bytes", {1: "x"}, ("a",), {"x": {2j}}, object()]

@@ -47,9 +47,7 @@ def test_resuming_a_session_that_is_not_there_ends_with_3_and_makes_none(luminor
 
 def test_create_begins_a_session_under_an_id_of_ones_own(luminora: Luminora) -> None:
     assert luminora("chat", "hi", "--session", "a b", "--create").stderr == "new session a b\n"
-    assert (
-        luminora("chat", "hi", "--session", "a b", "--create").stderr == "resumed session a b, 2 messages\n"
-    )
+    assert luminora("chat", "hi", "--session", "a b", "--create").stderr == "resumed session a b, 2 messages\n"
 
 
 def test_json_gives_one_object_a_turn(luminora: Luminora) -> None:
@@ -142,9 +140,7 @@ def test_another_provider_is_stored_and_told(luminora: Luminora) -> None:
     other = ["--provider", "openai", "--model", "m2", "--base-url", DEAD]
     done = luminora("chat", "hi", "--session", "s", *other, **KEY)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[1] == (
-        f"from now on answered by openai m2 {DEAD}, in every later chat as well"
-    )
+    assert done.stderr.splitlines()[1] == (f"from now on answered by openai m2 {DEAD}, in every later chat as well")
     stored = provider_of(luminora, "s")
     assert (stored["name"], stored["model"], stored["base_url"]) == ("openai", "m2", DEAD)
     assert "sk-no" not in json.dumps(stored)
@@ -164,9 +160,7 @@ def test_the_provider_that_is_stored_already_changes_nothing(luminora: Luminora)
     assert provider_of(luminora, "s")["model"] == "m"
 
 
-def test_a_provider_that_cannot_work_is_not_stored(
-    luminora: Luminora, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_provider_that_cannot_work_is_not_stored(luminora: Luminora, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     luminora("chat", "hi", "--session", "s", "--create")
     assert luminora("chat", "hi", "--session", "s", "--provider", "openai").exit_code == 1

@@ -16,7 +16,7 @@ from luminoracore_sdk.application.ports.records import MAX_BATCH
 from luminoracore_sdk.bootstrap.config import storage_config_from_url
 from luminoracore_sdk.cli.stores import is_same_store
 from luminoracore_sdk.session import SessionStorage, create_storage
-from luminoracore_sdk.testing.builders import memory_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_records, session_record
 from tests.support.command import Luminora, luminora_over, process
 
 T = TypeVar("T")
@@ -91,9 +91,7 @@ def test_a_copy_is_told_and_equal_and_a_second_one_finds_it_there(
     done = luminora("copy", source, target)
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [HEADINGS, "copied\t2\t6\t1\t1\t1"]
-    told = re.fullmatch(
-        rf"equal in both: 2 sessions; SHA-256 ([0-9a-f]{{64}})\n{re.escape(USERS_NOTE)}\n", done.stderr
-    )
+    told = re.fullmatch(rf"equal in both: 2 sessions; SHA-256 ([0-9a-f]{{64}})\n{re.escape(USERS_NOTE)}\n", done.stderr)
     assert told is not None
     assert exported(target) == exported(source)
     name = "sqlite" if kind.startswith("sqlite") else "json"
@@ -175,9 +173,7 @@ def test_one_users_sessions_and_memory_can_be_copied_and_those_with_a_label(
     assert within(target, lambda storage: storage.list_sessions()) == ["a"]
 
 
-def test_a_damaged_session_is_named_and_the_others_go_over(
-    luminora: Luminora, source: str, tmp_path: Path
-) -> None:
+def test_a_damaged_session_is_named_and_the_others_go_over(luminora: Luminora, source: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "source.db") as damaged:
         damaged.execute("UPDATE messages SET payload = replace(payload, 'said: 2', 'said: 9')")
     damaged.close()
@@ -244,9 +240,7 @@ def test_a_source_that_is_not_there_is_not_made(luminora: Luminora, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_encrypted_store_is_copied_from_and_to_only_as_one(
-    luminora: Luminora, source: str, tmp_path: Path
-) -> None:
+def test_an_encrypted_store_is_copied_from_and_to_only_as_one(luminora: Luminora, source: str, tmp_path: Path) -> None:
     keys = {"LUMINORA_ENCRYPTION_KEYS": f"2026:{'ab' * 32}"}
     secret, back = f"sqlite:///{tmp_path}/secret.db", f"sqlite:///{tmp_path}/back.db"
     assert luminora("copy", source, secret, "--encrypt", **keys).exit_code == 0
@@ -262,9 +256,7 @@ def test_an_encrypted_store_is_copied_from_and_to_only_as_one(
     assert luminora("copy", source, secret, "--encrypt", "--dry-run", **keys).exit_code == 0
     done = luminora("copy", secret, back, **keys)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[0] == (
-        f"luminora: FROM (sqlite: {tmp_path}/secret.db) is encrypted: add --decrypt"
-    )
+    assert done.stderr.splitlines()[0] == (f"luminora: FROM (sqlite: {tmp_path}/secret.db) is encrypted: add --decrypt")
     assert luminora("copy", secret, back, "--decrypt", **keys).exit_code == 0
     assert exported(back) == before
 

@@ -8,7 +8,7 @@ import pytest
 
 from luminoracore_sdk.bootstrap import factory
 from luminoracore_sdk.cli import doctor
-from luminoracore_sdk.cli.render import public_url
+from luminoracore_sdk.cli.output import public_url
 from luminoracore_sdk.domain.errors import (
     StorageAccessError,
     StorageBusyError,
@@ -72,9 +72,7 @@ SERVERS = {
 
 
 @pytest.mark.parametrize(("url", "shown"), SERVERS.items())
-def test_a_server_that_is_away_is_one_line_that_says_what_to_do_without_the_password(
-    url: str, shown: str
-) -> None:
+def test_a_server_that_is_away_is_one_line_that_says_what_to_do_without_the_password(url: str, shown: str) -> None:
     done = luminora_over(url)("doctor")
     assert done.exit_code == 1
     assert f"✓ store: {shown}\n" in done.stdout

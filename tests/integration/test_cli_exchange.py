@@ -22,9 +22,7 @@ def luminora(tmp_path: Path) -> Luminora:
 
 
 def lines(file: Path, *values: Any) -> Path:
-    file.write_text(
-        "".join(f"{value if isinstance(value, str) else json.dumps(value)}\n" for value in values)
-    )
+    file.write_text("".join(f"{value if isinstance(value, str) else json.dumps(value)}\n" for value in values))
     return file
 
 
@@ -38,9 +36,7 @@ def ids(luminora: Luminora) -> list[str]:
 
 
 @pytest.mark.parametrize("target", ["file://{}/files", "sqlite:///{}/other.db"])
-def test_an_export_imported_elsewhere_is_the_same_export(
-    luminora: Luminora, tmp_path: Path, target: str
-) -> None:
+def test_an_export_imported_elsewhere_is_the_same_export(luminora: Luminora, tmp_path: Path, target: str) -> None:
     luminora("chat", "--session", "a/../b", "--create", "--remember", "k=नमस्ते", stdin="one\ntwo\n")
     luminora("chat", "hi", "--session", "c", "--create", "--user", "u")
     file = tmp_path / "all.jsonl"
@@ -61,9 +57,7 @@ def test_named_sessions_are_exported_in_the_order_they_are_named(luminora: Lumin
     assert [json.loads(line)["session_id"] for line in exported] == ["c", "a"]
 
 
-def test_an_export_file_is_for_its_owner_alone_and_counted_for_scripts(
-    luminora: Luminora, tmp_path: Path
-) -> None:
+def test_an_export_file_is_for_its_owner_alone_and_counted_for_scripts(luminora: Luminora, tmp_path: Path) -> None:
     luminora("chat", "hi")
     file = tmp_path / "out.jsonl"
     done = luminora("sessions", "export", "-o", file, "--json")
@@ -85,15 +79,11 @@ def test_a_folder_that_is_not_there_is_named(luminora: Luminora, tmp_path: Path)
     assert (done.exit_code, done.stderr) == (1, f"luminora: {tmp_path / 'no'}: there is no such folder\n")
 
 
-def test_a_chat_file_of_openai_becomes_new_sessions_that_can_go_on(
-    luminora: Luminora, tmp_path: Path
-) -> None:
+def test_a_chat_file_of_openai_becomes_new_sessions_that_can_go_on(luminora: Luminora, tmp_path: Path) -> None:
     file = lines(tmp_path / "chat.jsonl", CHAT, "", CHAT)
     told = luminora("sessions", "import", file).stderr.splitlines()
     assert told[0] == "imported 2 sessions, 2 messages, 0 memories"
-    assert told[1].startswith(
-        "2 sessions named no provider: echo answers, which only repeats; chat --session"
-    )
+    assert told[1].startswith("2 sessions named no provider: echo answers, which only repeats; chat --session")
     first, second = ids(luminora)
     assert second == f"{first}-2"
     assert counted(luminora, file, "--skip-existing")[1]["skipped"] == [first, second]
@@ -117,12 +107,8 @@ def test_stdin_is_read_too(luminora: Luminora) -> None:
     assert (done.exit_code, done.stderr.splitlines()[0]) == (0, "imported 1 session, 1 message, 0 memories")
 
 
-@pytest.mark.parametrize(
-    "bad", ["{", "[]", '{"format": "luminora-session", "version": 1}', "{'messages': 1}"]
-)
-def test_a_bad_line_is_named_and_what_came_before_it_stays(
-    luminora: Luminora, tmp_path: Path, bad: str
-) -> None:
+@pytest.mark.parametrize("bad", ["{", "[]", '{"format": "luminora-session", "version": 1}', "{'messages': 1}"])
+def test_a_bad_line_is_named_and_what_came_before_it_stays(luminora: Luminora, tmp_path: Path, bad: str) -> None:
     file = lines(tmp_path / "mixed.jsonl", good_line(), "", bad, CHAT)
     done = luminora("sessions", "import", file)
     summary, error = done.stderr.splitlines()
@@ -173,9 +159,7 @@ def test_a_file_that_cannot_be_read_is_named(luminora: Luminora, tmp_path: Path)
         assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, f"luminora: {place}: {reason}")
 
 
-def test_an_export_into_a_pipe_is_written_there_and_the_pipe_stays(
-    luminora: Luminora, tmp_path: Path
-) -> None:
+def test_an_export_into_a_pipe_is_written_there_and_the_pipe_stays(luminora: Luminora, tmp_path: Path) -> None:
     luminora("chat", "hi", "--session", "a", "--create")
     pipe, read = tmp_path / "pipe", []
     os.mkfifo(pipe)

@@ -26,9 +26,7 @@ def shown(luminora: Luminora, session_id: str) -> Any:
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_the_single_file_is_imported_however_it_is_laid_out(
-    luminora: Luminora, file: Path, indent: int | None
-) -> None:
+def test_the_single_file_is_imported_however_it_is_laid_out(luminora: Luminora, file: Path, indent: int | None) -> None:
     entry = {"conversation": {"messages": [SAID]}, "personality": {"name": "Ada"}}
     file.write_text(json.dumps({"s1": entry, "s2": entry}, indent=indent))
     done = luminora("sessions", "import", file)

@@ -59,9 +59,7 @@ def test_a_trained_dictionary_is_stored_and_the_next_writer_uses_it(url: str, lu
     assert (figures[0], own < 0.8 * general < 0.8 * plain) == ("84", True)  # a fifth of 60 * (1 + 6)
     assert re.fullmatch(rf"the dictionary {trained} of [\d,]+ bytes is stored, and used by .*\n", done.stderr)
     luminora("chat", "The user of the hedgehog says: frost", "--session", "new", "--create", **COMPRESSED)
-    assert {tag for (session, _), (tag, _) in payloads(url).items() if session == "new"} == {
-        f"json+zstd:{trained}"
-    }
+    assert {tag for (session, _), (tag, _) in payloads(url).items() if session == "new"} == {f"json+zstd:{trained}"}
     shown = luminora("sessions", "show", "new", "--json").stdout  # read without compression, and it is there
     assert json.loads(shown)["messages"][0]["content"] == "The user of the hedgehog says: frost"
 
@@ -70,9 +68,7 @@ def test_a_dry_run_measures_and_stores_nothing(url: str, luminora: Luminora) -> 
     fill(luminora, 60)
     first = json_of(luminora, "train", "--dry-run")
     assert (first["is_used"], first["before"]) == (False, general_dictionary().id)
-    assert luminora("optimize", "train", "--dry-run").stderr.endswith(
-        "would be used; dry run: nothing was stored\n"
-    )
+    assert luminora("optimize", "train", "--dry-run").stderr.endswith("would be used; dry run: nothing was stored\n")
     second = json_of(luminora, "train")
     assert second == {**first, "is_used": True}
     assert second["records"] + second["held_out"] == 60 * 7
@@ -142,9 +138,7 @@ def test_every_kind_of_store_is_trained_on_rewritten_and_measured(anywhere: Lumi
 
 
 def sizes(url: str, session_id: str) -> int:
-    return sum(
-        len(tag) + len(data) for (session, _), (tag, data) in payloads(url).items() if session == session_id
-    )
+    return sum(len(tag) + len(data) for (session, _), (tag, data) in payloads(url).items() if session == session_id)
 
 
 def test_the_largest_sessions_come_first_and_the_total_last(url: str, luminora: Luminora) -> None:

@@ -90,9 +90,7 @@ def test_without_the_extra_it_says_what_to_install(
 
 def test_a_user_s_own_matplotlibrc_and_display_do_not_matter(luminora: Luminora, tmp_path: Path) -> None:
     luminora("optimize", "report", "--picture", tmp_path / "one.svg")
-    (tmp_path / "matplotlibrc").write_text(
-        "backend: tkagg\nfont.size: 30\naxes.facecolor: black\nsvg.hashsalt: mine\n"
-    )
+    (tmp_path / "matplotlibrc").write_text("backend: tkagg\nfont.size: 30\naxes.facecolor: black\nsvg.hashsalt: mine\n")
     done = process(
         tmp_path,
         *("optimize", "report", "--picture", str(tmp_path / "other.svg")),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from luminoracore_sdk import __version__
-from luminoracore_sdk.cli.main import run
+from luminoracore_sdk.cli import run
 from tests.support.command import process, process_environment
 
 
@@ -27,9 +27,7 @@ def test_a_new_process_goes_on_where_the_one_before_ended(tmp_path: Path) -> Non
     assert (tmp_path / ".local/share/luminora/sessions.db").exists()
 
 
-def test_the_entry_point_runs_the_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_entry_point_runs_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["luminora", "--version"])
     with pytest.raises(SystemExit) as ended:
         run()
@@ -58,7 +56,7 @@ def test_lone_surrogates_do_not_stop_the_output(tmp_path: Path) -> None:
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     process(tmp_path, "chat", "hi")
-    source = "from luminoracore_sdk.cli.main import run; run()"
+    source = "from luminoracore_sdk.cli import run; run()"
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "w") as closed:
@@ -78,7 +76,7 @@ def start_at_keyboard(home: Path, *arguments: str) -> tuple["subprocess.Popen[by
     keyboard, terminal = pty.openpty()
     # who runs the tests in the background passes on an ignored SIGINT
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    source = f"{heed}; from luminoracore_sdk.cli.main import run; run()"
+    source = f"{heed}; from luminoracore_sdk.cli import run; run()"
     started = subprocess.Popen(
         [sys.executable, "-c", source, *arguments],
         stdin=terminal,
@@ -178,9 +176,7 @@ def test_at_the_keyboard_deleting_asks_first(tmp_path: Path, answer: bytes, code
     assert process(tmp_path, "sessions", "show", "s").returncode == left
 
 
-def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(
-    tmp_path: Path, silent_server: socket.socket
-) -> None:
+def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(tmp_path: Path, silent_server: socket.socket) -> None:
     begun = ("chat", "--session", "s", "--create", *asking(silent_server))
     with at_keyboard(tmp_path, *begun) as (started, keyboard):
         read_until(keyboard, "you> ")

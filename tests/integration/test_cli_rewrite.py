@@ -98,9 +98,7 @@ asyncio.run(main())
 """
 
 
-def test_nothing_is_lost_of_what_another_process_writes_meanwhile(
-    url: str, luminora: Luminora, tmp_path: Path
-) -> None:
+def test_nothing_is_lost_of_what_another_process_writes_meanwhile(url: str, luminora: Luminora, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", APPENDING, url],
         env=process_environment(tmp_path),
@@ -129,19 +127,19 @@ def test_nothing_is_lost_of_what_another_process_writes_meanwhile(
 
 STOPPING = """
 import os, signal
-from luminoracore_sdk.adapters.storage.recoding import RecodingBase as Storage
-from luminoracore_sdk.cli import rewriting
+from luminoracore_sdk.adapters.storage.base import BaseStorage as Storage
+from luminoracore_sdk.cli import optimize
 signal.signal(signal.SIGINT, signal.default_int_handler)
-rewriting._SECONDS_BETWEEN_MARKS = -1
-recode = Storage.recode_messages
+optimize._SECONDS_BETWEEN_MARKS = -1
+rewrite = Storage.rewrite_messages
 count = 0
 async def stopping(self, *arguments, **options):
     global count
     count += 1
     if count == 4:
         os.kill(os.getpid(), signal.{name})
-    return await recode(self, *arguments, **options)
-Storage.recode_messages = stopping
+    return await rewrite(self, *arguments, **options)
+Storage.rewrite_messages = stopping
 """
 
 
@@ -155,16 +153,12 @@ def with_names(tmp_path: Path) -> tuple[str, Luminora]:
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGKILL", -signal.SIGKILL), ("SIGINT", 130)])
-def test_a_run_that_is_stopped_goes_on_behind_its_mark_to_the_same_end(
-    tmp_path: Path, name: str, code: int
-) -> None:
+def test_a_run_that_is_stopped_goes_on_behind_its_mark_to_the_same_end(tmp_path: Path, name: str, code: int) -> None:
     url, luminora = with_names(tmp_path)
     shutil.copy(tmp_path / "s.db", tmp_path / "whole.db")
     whole = luminora_over(f"sqlite:///{tmp_path}/whole.db")
     in_one_go = json_of(whole, "rewrite")
-    stopped = process(
-        tmp_path, "optimize", "rewrite", "--json", LUMINORA_STORE=url, code=STOPPING.format(name=name)
-    )
+    stopped = process(tmp_path, "optimize", "rewrite", "--json", LUMINORA_STORE=url, code=STOPPING.format(name=name))
     assert stopped.returncode == code
     if name == "SIGINT":
         report = json.loads(stopped.stdout)
@@ -190,17 +184,13 @@ def test_a_mark_counts_for_its_own_aim_alone_and_may_be_passed_over(tmp_path: Pa
     process(tmp_path, "optimize", "rewrite", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT"))
     anew = luminora("optimize", "rewrite", "--from-start", "--json")
     assert (json.loads(anew.stdout)["sessions"], "going on" in anew.stderr) == (6, False)
-    process(
-        tmp_path, "optimize", "rewrite", "--plain", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT")
-    )
+    process(tmp_path, "optimize", "rewrite", "--plain", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT"))
     other = luminora("optimize", "rewrite", "--json")
     assert (json.loads(other.stdout)["sessions"], "going on" in other.stderr) == (6, False)
     assert tags(url) == {COMPRESSED}
 
 
-@pytest.mark.parametrize(
-    ("checksum", "stays"), [("checksum = NULL", {("b", 2)}), ("checksum = 1", {("b", 2)})]
-)
+@pytest.mark.parametrize(("checksum", "stays"), [("checksum = NULL", {("b", 2)}), ("checksum = 1", {("b", 2)})])
 def test_a_damaged_record_is_named_and_stays_and_the_rest_is_done(
     tmp_path: Path, checksum: str, stays: set[tuple[str, int]]
 ) -> None:

@@ -53,9 +53,7 @@ def summary(luminora: Luminora, *arguments: str) -> tuple[dict[str, int], str]:
     return report["sessions"], report["digest"]
 
 
-def test_a_copy_through_every_server_and_back_is_equal(
-    servers: dict[str, str], source: str, tmp_path: Path
-) -> None:
+def test_a_copy_through_every_server_and_back_is_equal(servers: dict[str, str], source: str, tmp_path: Path) -> None:
     luminora = luminora_over("memory://")
     ring = [source, *servers.values(), f"file://{tmp_path}/files"]
     digests = set()

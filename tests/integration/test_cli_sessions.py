@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import luminoracore_sdk
-from luminoracore_sdk.cli.render import moment, public_url
+from luminoracore_sdk.cli.output import moment, public_url
 from luminoracore_sdk.session import Message, SessionManager, create_storage
 from tests.support.command import Luminora, luminora_over
 
@@ -62,9 +62,7 @@ def test_the_table_shows_names_as_they_are(luminora: Luminora) -> None:
     ("options", "ids"),
     [(["--user", "u1"], ["s1"]), (["--tag", "even"], ["s2", "s0"]), (["--tag", "none"], [])],
 )
-def test_a_listing_is_narrowed_by_user_and_tag(
-    luminora: Luminora, options: list[str], ids: list[str]
-) -> None:
+def test_a_listing_is_narrowed_by_user_and_tag(luminora: Luminora, options: list[str], ids: list[str]) -> None:
     listed = json.loads(luminora("sessions", "list", "--json", *options).stdout)
     assert [one["session_id"] for one in listed] == ids
 
@@ -96,9 +94,7 @@ def test_an_empty_store_has_no_sessions(store: str) -> None:
 
 def test_a_session_is_shown_with_conversation_and_memory(luminora: Luminora) -> None:
     shown = luminora("sessions", "show", "s0", "--last", "2").stdout
-    assert shown.startswith(
-        "session: s0\npersonality: [red]Ada\nprovider: echo echo-1\nuser: u0\ntags: even\n"
-    )
+    assert shown.startswith("session: s0\npersonality: [red]Ada\nprovider: echo echo-1\nuser: u0\ntags: even\n")
     assert "system prompt: Be short.\n" in shown
     assert "message 3" not in shown
     assert shown.index("[4] ") < shown.index("message 4") < shown.index("message 5") < shown.index("likes")
@@ -140,9 +136,7 @@ def test_the_version_is_that_of_the_package(luminora: Luminora) -> None:
 def test_an_unknown_store_is_refused_with_the_valid_ones(luminora: Luminora) -> None:
     done = luminora("sessions", "list", "--store", "foo://x")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith(
-        "luminora: Storage type not supported: 'foo'. Valid types: memory://, file://"
-    )
+    assert done.stderr.startswith("luminora: Storage type not supported: 'foo'. Valid types: memory://, file://")
     assert done.stderr.count("\n") == 1
 
 

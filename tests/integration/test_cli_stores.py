@@ -18,9 +18,7 @@ LOOKING = [
 
 @pytest.mark.parametrize("arguments", LOOKING, ids=" ".join)
 @pytest.mark.parametrize("url", ["sqlite:///{}", "file://{}"])
-def test_a_mistyped_store_is_neither_made_nor_read_as_empty(
-    tmp_path: Path, url: str, arguments: list[str]
-) -> None:
+def test_a_mistyped_store_is_neither_made_nor_read_as_empty(tmp_path: Path, url: str, arguments: list[str]) -> None:
     place = tmp_path / "typo"
     done = luminora_over(url.format(place))(*arguments)
     assert (done.exit_code, done.stdout) == (3, "")
@@ -66,9 +64,7 @@ def test_a_retry_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_a_field_that_the_named_store_has_no_use_for_is_refused(tmp_path: Path) -> None:
     luminora = luminora_over("")
-    done = luminora(
-        "sessions", "list", "--store", f"sqlite:///{tmp_path}/s.db", LUMINORA_STORAGE_REDIS_DB="1"
-    )
+    done = luminora("sessions", "list", "--store", f"sqlite:///{tmp_path}/s.db", LUMINORA_STORAGE_REDIS_DB="1")
     assert done.exit_code == 1
     assert "redis_db has no meaning for storage type sqlite" in done.stderr
 
@@ -89,8 +85,5 @@ def test_before_the_first_chat_the_default_store_has_no_sessions(tmp_path: Path)
 
 def test_import_makes_a_store(tmp_path: Path) -> None:
     luminora = luminora_over(f"file://{tmp_path / 'new'}")
-    assert (
-        luminora("sessions", "import", "-", stdin='{"messages":[{"role":"user","content":"x"}]}').exit_code
-        == 0
-    )
+    assert luminora("sessions", "import", "-", stdin='{"messages":[{"role":"user","content":"x"}]}').exit_code == 0
     assert (tmp_path / "new" / "luminora.json").exists()

@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from luminoracore_sdk.cli.render import amount, print_table
+from luminoracore_sdk.cli.output import amount, print_table
 
 NAMES = ("session", "personality", "provider", "msgs", "created (UTC)", "last activity (UTC)", "tags")
 ROW = ("0123456789abcdef0123456789abcdef", "Ada", "echo", "12", "2026-01-02 03:04", "2026-01-02 03:05", "")

@@ -6,12 +6,18 @@ from itertools import pairwise
 import attrs
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.application.copying import Copied, Outcome, StoreCopy
+from luminoracore_sdk.application.maintenance.copy import Copied, Outcome, StoreCopy
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import json_payload, memory_record, message_record, session_record
-from luminoracore_sdk.testing.samples import DOCUMENTS, VALID_IDS
+from luminoracore_sdk.testing.records import (
+    DOCUMENTS,
+    VALID_IDS,
+    json_payload,
+    memory_record,
+    message_record,
+    session_record,
+)
 from tests.support.backends import BACKENDS, MEMORY
 
 RETENTIONS = (0.0, -0.0, 5e-324, -1e300, 0.1)

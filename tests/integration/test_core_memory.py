@@ -40,9 +40,7 @@ def optimizer() -> Iterator[Any]:
     """Core's own optimizer, by the documented import."""
     with core_installed():
         core = importlib.import_module("luminoracore.optimization")
-        yield core.Optimizer(
-            core.OptimizationConfig(key_abbreviation=True, compact_format=True, minify_json=True)
-        )
+        yield core.Optimizer(core.OptimizationConfig(key_abbreviation=True, compact_format=True, minify_json=True))
 
 
 def wrapped(optimizer: Any) -> SessionStorage:

@@ -52,9 +52,7 @@ async def fill(url: str) -> None:
             session_id = await manager.create_session(
                 {"name": talk.language}, {"name": "echo"}, session_config={"tags": [talk.category]}
             )
-            said = [
-                Message(("user", "assistant")[number % 2], line) for number, line in enumerate(talk.lines)
-            ]
+            said = [Message(("user", "assistant")[number % 2], line) for number, line in enumerate(talk.lines)]
             await manager.conversation_manager.append(session_id, said)
             await manager.memory_manager.store_memory(session_id, "language", talk.language)
 

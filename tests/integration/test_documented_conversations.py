@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.session import ConversationManager, SessionManager, SessionStorage
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.types.session import Conversation, Message, MessageRole
@@ -14,8 +14,8 @@ from luminoracore_sdk.utils.exceptions import ValidationError
 
 
 @pytest.fixture
-async def conversations(storage: SessionStorage, toolkit: Toolkit) -> ConversationManager:
-    return ConversationManager(100, storage=storage, toolkit=toolkit)
+async def conversations(storage: SessionStorage, services: Services) -> ConversationManager:
+    return ConversationManager(100, storage=storage, services=services)
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def texts(messages: list[Message] | Conversation) -> list[Any]:
     return [message.content for message in messages]
 
 
-async def test_alone_it_works_in_memory_and_keeps_the_newest(toolkit: Toolkit) -> None:
-    conversations = ConversationManager(max_history=3, toolkit=toolkit)
+async def test_alone_it_works_in_memory_and_keeps_the_newest(services: Services) -> None:
+    conversations = ConversationManager(max_history=3, services=services)
     for number in range(5):
         await conversations.add_message("s", "user", str(number))
     assert texts(await conversations.get_messages("s")) == ["2", "3", "4"]
@@ -124,9 +124,7 @@ async def test_a_naive_time_is_refused(conversations: ConversationManager) -> No
     with pytest.raises(ValidationError, match="naive datetime"):
         Message("user", "Hello", datetime(2024, 1, 1))  # noqa: DTZ001  # the point of the test
     with pytest.raises(ValidationError, match="naive datetime"):
-        await conversations.add_message(
-            "s", {"role": "user", "content": "x", "timestamp": "2024-01-01T00:00:00"}
-        )
+        await conversations.add_message("s", {"role": "user", "content": "x", "timestamp": "2024-01-01T00:00:00"})
     assert await conversations.list_conversations() == []
 
 
@@ -171,9 +169,7 @@ async def test_a_count_that_is_no_whole_number_is_refused(
             await call
 
 
-async def test_searches_ignore_case_and_keep_the_newest(
-    conversations: ConversationManager, filled: str
-) -> None:
+async def test_searches_ignore_case_and_keep_the_newest(conversations: ConversationManager, filled: str) -> None:
     assert texts(await conversations.search_messages(filled, "LOO")) == ["What is a LOOM?", "And a loop?"]
     assert texts(await conversations.search_messages(filled, "loo", limit=1)) == ["And a loop?"]
     assert await conversations.search_messages(filled, "no such text") == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.optimization import Optimizer
 from luminoracore_sdk.session import MemoryManager, SessionStorage
 from luminoracore_sdk.testing import ManualClock
@@ -17,9 +17,9 @@ Make = Callable[..., MemoryManager]
 
 
 @pytest.fixture
-def make(storage: SessionStorage, toolkit: Toolkit) -> Make:
+def make(storage: SessionStorage, services: Services) -> Make:
     """Makes a manager over the test's storage and clock; keywords are fields of MemoryConfig."""
-    return lambda **config: MemoryManager(MemoryConfig(**config), storage=storage, toolkit=toolkit)
+    return lambda **config: MemoryManager(MemoryConfig(**config), storage=storage, services=services)
 
 
 @pytest.fixture
@@ -34,9 +34,7 @@ async def test_alone_it_works_in_memory() -> None:
     assert (memory.config, memory.optimizer) == (MemoryConfig(), None)
 
 
-async def test_config_optimizer_and_ttl_may_be_positional(
-    storage: SessionStorage, clock: ManualClock
-) -> None:
+async def test_config_optimizer_and_ttl_may_be_positional(storage: SessionStorage, clock: ManualClock) -> None:
     optimizer = Optimizer()
     memory = MemoryManager(MemoryConfig(), optimizer, storage=storage)
     assert await memory.store_memory("s", "k", {"content": "c"}, 3600) is True
@@ -100,9 +98,7 @@ async def test_a_memory_is_gone_when_its_time_is_over(memory: MemoryManager, clo
     assert await memory.list_memories("s") == ["long"]
 
 
-async def test_cleaning_up_removes_what_has_expired_and_counts_it(
-    memory: MemoryManager, clock: ManualClock
-) -> None:
+async def test_cleaning_up_removes_what_has_expired_and_counts_it(memory: MemoryManager, clock: ManualClock) -> None:
     for key, ttl in (("a", 1), ("b", 2), ("c", None)):
         await memory.store_memory("s", key, 1, ttl)
     clock.advance(2)
@@ -212,9 +208,7 @@ async def test_stats_count_by_category(memory: MemoryManager, clock: ManualClock
     assert await memory.get_stats() == {"total_sessions": 2, "total_memories": 3, "using_core": False}
 
 
-async def test_an_export_comes_back_equal_as_object_and_as_text(
-    memory: MemoryManager, clock: ManualClock
-) -> None:
+async def test_an_export_comes_back_equal_as_object_and_as_text(memory: MemoryManager, clock: ManualClock) -> None:
     value = {"k": [2**70, "\x00\ud800", -0.0, {}], "$set": {"a.b": None}}
     await memory.store_memory("s", "odd", value, ttl=60, importance=0.25, category="context")
     await memory.store_memory("s", "short", 1, ttl=1)

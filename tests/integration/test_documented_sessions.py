@@ -40,9 +40,7 @@ async def test_a_manager_without_a_storage_keeps_sessions_in_memory() -> None:
         assert await manager.storage.list_sessions() == [session_id]
 
 
-async def test_a_manager_is_composed_of_the_two_other_ones(
-    manager: SessionManager, storage: SessionStorage
-) -> None:
+async def test_a_manager_is_composed_of_the_two_other_ones(manager: SessionManager, storage: SessionStorage) -> None:
     session_id = await manager.create_session(ADA, ECHO)
     assert isinstance(manager.conversation_manager, ConversationManager)
     assert isinstance(manager.memory_manager, MemoryManager)
@@ -61,9 +59,7 @@ def test_a_storage_must_be_one() -> None:
     "session_config",
     [{"session_id": "../mine", "timeout": 5}, SessionConfig(session_id="../mine", timeout=5)],
 )
-async def test_create_session_takes_the_id_of_its_configuration(
-    manager: SessionManager, session_config: Any
-) -> None:
+async def test_create_session_takes_the_id_of_its_configuration(manager: SessionManager, session_config: Any) -> None:
     assert await manager.create_session(ADA, ECHO, session_config) == "../mine"
     session = await manager.get_session("../mine")
     assert session is not None
@@ -119,9 +115,7 @@ async def test_a_bad_provider_configuration_leaves_nothing_behind(
     "session_config",
     [{"no_such": 1}, {"max_history": 0}, {"session_id": ""}, {"auto_save": 1}, {"storage": {}}, 5],
 )
-async def test_a_bad_session_configuration_leaves_nothing_behind(
-    manager: SessionManager, session_config: Any
-) -> None:
+async def test_a_bad_session_configuration_leaves_nothing_behind(manager: SessionManager, session_config: Any) -> None:
     with pytest.raises(ValidationError):
         await manager.create_session(ADA, ECHO, session_config)
     assert await manager.list_sessions() == []
@@ -152,9 +146,7 @@ async def test_unknown_ids_give_what_is_documented(manager: SessionManager) -> N
     assert await manager.list_sessions() == []
 
 
-async def test_send_message_takes_temperature_and_max_tokens_in_order(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_send_message_takes_temperature_and_max_tokens_in_order(manager: SessionManager, script: Script) -> None:
     session_id = await manager.create_session(ADA, {"name": "scripted"})
     response = await manager.send_message(session_id, "Hello", 0.1, 7, seed=3)
     assert isinstance(response, ChatResponse)
@@ -179,9 +171,7 @@ async def test_a_sessions_generation_params_stand_under_what_the_call_names(
     ]
 
 
-async def test_stream_message_yields_responses_that_make_up_the_answer(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_stream_message_yields_responses_that_make_up_the_answer(manager: SessionManager, script: Script) -> None:
     script.answers = ["One two three"]
     session_id = await manager.create_session(ADA, {"name": "scripted"})
     deltas = [delta async for delta in manager.stream_message(session_id, "Count", 0.3, 8, seed=1)]
@@ -220,9 +210,7 @@ async def test_update_personality_replaces_fields_and_keeps_the_others(
     assert (held.personality["system_prompt"], held.version, changed.version) == ("You are Ada.", 1, 2)
 
 
-async def test_delete_session_takes_everything_with_it(
-    manager: SessionManager, storage: SessionStorage
-) -> None:
+async def test_delete_session_takes_everything_with_it(manager: SessionManager, storage: SessionStorage) -> None:
     session_id = await manager.create_session(ADA, ECHO)
     await manager.send_message(session_id, "Hello")
     await manager.memory_manager.store_memory(session_id, "k", "v")

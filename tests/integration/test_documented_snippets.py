@@ -41,7 +41,7 @@ value = await memory.get_memory(session_id, "key")
 
 STORAGE = """
 storage = create_storage(StorageConfig(storage_type=StorageType.MEMORY))                       # a plain backend
-"""  # noqa: E501  # as the document has it
+"""  # as the document has it
 
 OPTIMIZED = """
 storage = create_storage(StorageConfig(storage_type=StorageType.MEMORY), optimizer=optimizer)  # an OptimizedStorageWrapper
@@ -117,7 +117,7 @@ async def test_with_an_optimizer_the_result_is_the_wrapper(reader: Reader) -> No
     document = {"messages": [{"content": "twice", "timestamp": "t", "k": 1}] * 2, "content": "c"}
     assert await reader.storage.save_session("s", document) is True
     assert await reader.storage.load_session("s") == document
-    assert (await reader.storage.base.find_session("s")).payload.tag == "json+zstd:g1"
+    assert (await reader.storage.base.find_session("s")).payload.encoding == "json+zstd:g1"
     await reader.storage.close()
 
 

@@ -5,10 +5,10 @@ import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
-from luminoracore_sdk.application.ports.recoding import PayloadChange, RecodingStorage
 from luminoracore_sdk.application.ports.records import MessageRange
+from luminoracore_sdk.application.ports.rewriting import PayloadRewrite, RewritingStorage
 from luminoracore_sdk.session import EncryptedStorageWrapper, SQLiteStorage
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 from tests.support.encryption import ALL, keyring
 
 MESSAGES = 60
@@ -46,16 +46,16 @@ async def test_four_processes_write_one_session_and_lose_nothing(tmp_path: Path)
         assert own == [f"{name}{number}" for number in range(MESSAGES)]
 
 
-async def rotate(base: RecodingStorage, storage: EncryptedStorageWrapper, last: int) -> int:
+async def rotate(base: RewritingStorage, storage: EncryptedStorageWrapper, last: int) -> int:
     """Bring the messages up to a position under the current key; returns how many were replaced."""
     rotation = await storage.rotation()
     found = await storage.base.read_messages("s", MessageRange(before=last + 1))
     changes = [
-        PayloadChange(position=stored.position, message_id=stored.message_id, old=stored.payload, new=new)
+        PayloadRewrite(position=stored.position, message_id=stored.message_id, old=stored.payload, new=new)
         for stored in found
         if (new := rotation.message("s", stored))
     ]
-    return await base.recode_messages("s", changes)
+    return await base.rewrite_messages("s", changes)
 
 
 async def test_keys_change_while_others_write_and_read(tmp_path: Path) -> None:
@@ -76,5 +76,5 @@ async def test_keys_change_while_others_write_and_read(tmp_path: Path) -> None:
         replaced, _ = await asyncio.gather(rotate(base, both, 200), go_on())
         assert replaced == 200
         stored = await base.read_messages("s", ALL)
-        assert {message.payload.tag for message in stored} == {"json+aes256gcm:new"}
+        assert {message.payload.encoding for message in stored} == {"json+aes256gcm:new"}
         assert [message.position for message in await both.read_messages("s", ALL)] == list(range(1, 301))

@@ -67,9 +67,7 @@ def dump_mongodb(path: Path) -> bytes:
     with MongoClient[dict[str, object]](mongodb_url()) as client:
         database = client[place_name(path)]
         return b"\n".join(
-            bson.encode(document)
-            for name in database.list_collection_names()
-            for document in database[name].find()
+            bson.encode(document) for name in database.list_collection_names() for document in database[name].find()
         )
 
 
@@ -120,9 +118,7 @@ async def test_a_plain_store_shows_every_word(store: tuple[Backend, Callable[[],
     assert [word for word in (*WORDS, LONG_WORD) if word.encode() not in found] == []
 
 
-@pytest.mark.parametrize(
-    "wrap", [encrypted, lambda backend: optimized(encrypted(backend))], ids=["alone", "both"]
-)
+@pytest.mark.parametrize("wrap", [encrypted, lambda backend: optimized(encrypted(backend))], ids=["alone", "both"])
 async def test_an_encrypted_store_shows_ids_and_none_of_the_words(
     store: tuple[Backend, Callable[[], bytes]], wrap: Callable[[Backend], Backend]
 ) -> None:

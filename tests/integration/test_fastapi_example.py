@@ -137,9 +137,7 @@ def test_what_utf8_cannot_hold_does_not_spoil_a_session(tmp_path: Path) -> None:
         assert said(client, session_id) == ["a\ud800", "You said: a\ud800"] * 2
         wrong = client.post(path, content=rb'{"content": ["\ud800"]}')
         assert wrong.status_code == 422
-        assert wrong.json()["detail"] == [
-            {"where": ["body", "content"], "problem": "Input should be a valid string"}
-        ]
+        assert wrong.json()["detail"] == [{"where": ["body", "content"], "problem": "Input should be a valid string"}]
 
 
 def test_what_is_the_services_own_affair_is_logged_and_not_sent(tmp_path: Path) -> None:

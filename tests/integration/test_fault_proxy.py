@@ -97,9 +97,7 @@ async def test_a_refusing_proxy_is_as_good_as_none(proxy: FaultProxy, client: Cl
     again.close()
 
 
-async def test_it_cuts_in_the_middle_of_a_request(
-    echo: tuple[Echo, int], proxy: FaultProxy, client: Client
-) -> None:
+async def test_it_cuts_in_the_middle_of_a_request(echo: tuple[Echo, int], proxy: FaultProxy, client: Client) -> None:
     proxy.cut_after(3)
     assert await client.ask(b"12345\n") == b""
     await echo[0].ended.wait()

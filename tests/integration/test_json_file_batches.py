@@ -13,17 +13,18 @@ from pathlib import Path
 import attrs
 import pytest
 
-from luminoracore_sdk.adapters.storage import json_file_queue, json_file_session
+from luminoracore_sdk.adapters.storage.group_commit import Append
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
-from luminoracore_sdk.adapters.storage.json_file_append import Outcome
-from luminoracore_sdk.adapters.storage.json_file_io import Syncing
-from luminoracore_sdk.adapters.storage.json_file_layout import hashed
-from luminoracore_sdk.adapters.storage.json_file_queue import AppendQueue
-from luminoracore_sdk.adapters.storage.json_file_sync import Syncs
-from luminoracore_sdk.adapters.storage.waiting_appends import Append
+from luminoracore_sdk.adapters.storage.json_file import queue as json_file_queue
+from luminoracore_sdk.adapters.storage.json_file import session as json_file_session
+from luminoracore_sdk.adapters.storage.json_file.append import Outcome
+from luminoracore_sdk.adapters.storage.json_file.io import Syncing
+from luminoracore_sdk.adapters.storage.json_file.layout import hashed
+from luminoracore_sdk.adapters.storage.json_file.queue import AppendQueue
+from luminoracore_sdk.adapters.storage.json_file.sync import Syncs
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 from tests.support.file_groups import files_opened
 
 
@@ -60,9 +61,7 @@ def batches(monkeypatch: pytest.MonkeyPatch, *broken: str) -> Iterator[list[set[
         yield names
 
 
-async def sessions(
-    root: Path, count: int, *, lock_timeout: float = 30.0
-) -> tuple[JSONFileStorage, list[str]]:
+async def sessions(root: Path, count: int, *, lock_timeout: float = 30.0) -> tuple[JSONFileStorage, list[str]]:
     storage = JSONFileStorage(root, lock_timeout=lock_timeout)
     names = [f"s{number}" for number in range(count)]
     for name in names:
@@ -70,9 +69,7 @@ async def sessions(
     return storage, names
 
 
-async def append_to_each(
-    storage: JSONFileStorage, names: Sequence[str]
-) -> list[AppendReceipt | BaseException]:
+async def append_to_each(storage: JSONFileStorage, names: Sequence[str]) -> list[AppendReceipt | BaseException]:
     calls = (storage.append_messages(name, [message_record("m1")]) for name in names)
     return await asyncio.gather(*calls, return_exceptions=True)
 
@@ -94,9 +91,7 @@ async def test_a_failing_fsync_undoes_the_lines_of_its_own_session_only(
     await storage.close()
 
 
-async def test_sessions_that_share_a_lock_are_written_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sessions_that_share_a_lock_are_written_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, names = await sessions(tmp_path, 100)
     stripes = Counter(hashed(name)[:2] for name in names)
     shared = [name for name in names if stripes[hashed(name)[:2]] > 1]

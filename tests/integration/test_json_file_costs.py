@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
-from luminoracore_sdk.adapters.storage.json_file_log_reader import identity
+from luminoracore_sdk.adapters.storage.json_file.log_reader import identity
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.file_groups import files_opened
 
 ALL = MessageRange()
@@ -46,9 +46,7 @@ def cost(name: str) -> int:
     return int(Path("/proc/self/io").read_text("ascii").split(f"{name}:")[1].split()[0])
 
 
-async def test_a_lone_append_is_one_line_one_row_and_one_fsync(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lone_append_is_one_line_one_row_and_one_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = await started(tmp_path)
     fsync, synced = os.fsync, []
 
@@ -87,9 +85,7 @@ async def test_the_newest_20_of_10000_messages_are_a_few_small_reads(tmp_path: P
             bytes_before, reads_before = cost("rchar"), cost("syscr")
             read = await storage.read_messages("s", newest)
             costs.add((cost("rchar") - bytes_before < 14_000, cost("syscr") - reads_before < 12))
-            assert [message.message_id for message in read] == [
-                f"{number:05}" for number in range(9980, 10_000)
-            ]
+            assert [message.message_id for message in read] == [f"{number:05}" for number in range(9980, 10_000)]
     assert costs == {(True, True)}
 
 

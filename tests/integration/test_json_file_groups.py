@@ -20,7 +20,7 @@ from luminoracore_sdk.domain.errors import (
     StorageFullError,
     StorageUnavailableError,
 )
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 from tests.support.file_groups import append, first_fsync_held, ids, started, under_way
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 WRITERS = """
 import asyncio, sys
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
-from luminoracore_sdk.testing.builders import message_record
+from luminoracore_sdk.testing.records import message_record
 
 async def write(storage, name):
     for number in range(100_000):
@@ -135,9 +135,7 @@ async def test_a_failing_fsync_fails_all_whose_lines_it_covered_and_none_stays(
         assert await ids(again) == ["m1", "first", "b"]
 
 
-async def test_a_record_that_does_not_fit_fails_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_record_that_does_not_fit_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = await started(tmp_path)
     write = os.write
 
@@ -187,9 +185,7 @@ async def test_each_waits_for_a_lock_as_long_as_the_limit_and_not_as_long_as_tho
     await storage.close()
 
 
-async def test_what_waits_when_the_storage_closes_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_waits_when_the_storage_closes_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = await started(tmp_path)
     with first_fsync_held(monkeypatch) as calls:
         first = append(storage, "first")

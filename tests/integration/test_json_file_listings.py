@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
-from luminoracore_sdk.adapters.storage.json_file_layout import hashed
+from luminoracore_sdk.adapters.storage.json_file.layout import hashed
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.domain.errors import CorruptRecordError
-from luminoracore_sdk.testing.builders import session_record
 from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.testing.records import session_record
 from tests.support.file_groups import files_opened
 
 EVERYTHING = SessionQuery(limit=1000)
@@ -95,16 +95,12 @@ async def test_a_page_of_the_times_between_two_reads_nothing_outside(
             await storage.put_session(session_record(f"s{number:03}"))
         age(tmp_path)
         records = (await storage.query_sessions(EVERYTHING)).sessions
-        between = SessionQuery(
-            created_after_us=records[20].created_at_us, created_before_us=records[25].created_at_us
-        )
+        between = SessionQuery(created_after_us=records[20].created_at_us, created_before_us=records[25].created_at_us)
         expected = [f"s{number:03}" for number in range(20, 25)]
         assert await headers_read(storage, monkeypatch, between) == (expected, 5)
 
 
-async def test_a_new_session_costs_its_own_header_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_new_session_costs_its_own_header_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as others:
         ids = await fill(others, 100)
         age(tmp_path)
@@ -117,9 +113,7 @@ async def test_a_new_session_costs_its_own_header_and_no_other(
         assert await listed(ours) == [*ids, "new"]
 
 
-async def test_a_page_looks_only_into_the_folders_that_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_page_looks_only_into_the_folders_that_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with JSONFileStorage(tmp_path, fsync=False) as storage:
         await fill(storage, 100)
         age(tmp_path)
@@ -138,9 +132,7 @@ async def test_a_page_looks_only_into_the_folders_that_changed(
         assert looked == ["sessions", hashed("new")[:2]]
 
 
-async def test_a_page_for_a_user_or_tag_stops_when_it_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_page_for_a_user_or_tag_stops_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with JSONFileStorage(tmp_path, fsync=False) as storage:
         await fill(storage, 100)
         age(tmp_path)

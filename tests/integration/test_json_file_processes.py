@@ -8,7 +8,7 @@ from pathlib import Path
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.application.ports.records import MessageRange
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 
 ROOT = Path(__file__).parents[2]
 ALL = MessageRange()
@@ -17,7 +17,7 @@ PRELUDE = """
 import asyncio, resource, sys
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.domain.errors import StorageError
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 """
 
 WRITER = """

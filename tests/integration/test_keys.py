@@ -21,9 +21,7 @@ KEY = "sk-first-41c7a90be2d5"
 HEADER = "tok-second-7f6e5d4c3b2a"
 SECRETS = (KEY, HEADER)
 
-pytestmark = pytest.mark.parametrize(
-    "backend", [FILES, SQLITE], ids=lambda backend: backend.name, indirect=True
-)
+pytestmark = pytest.mark.parametrize("backend", [FILES, SQLITE], ids=lambda backend: backend.name, indirect=True)
 
 
 @pytest.fixture
@@ -88,9 +86,7 @@ async def test_a_key_in_the_session_configuration_is_stored_no_more_than_elsewhe
     manager: SessionManager, script: Script, tmp_path: Path
 ) -> None:
     provider = {"name": "scripted", "api_key": KEY, "extra": {"deep": [{"password": HEADER}]}}
-    session_id = await manager.create_session(
-        {"name": "Ada"}, session_config=SessionConfig(provider_config=provider)
-    )
+    session_id = await manager.create_session({"name": "Ada"}, session_config=SessionConfig(provider_config=provider))
     await manager.send_message(session_id, "Hello")
     assert script.calls[0].config.secrets() == (KEY, HEADER)
     assert files_with_secrets(tmp_path) == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.session import SessionManager, SessionStorage
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.types.session import Message
@@ -53,9 +53,7 @@ async def test_the_next_prompt_holds_the_history_in_order(manager: SessionManage
 async def test_a_personality_without_a_system_prompt_is_composed_of_its_fields(
     manager: SessionManager, script: Script
 ) -> None:
-    session_id = await begin(
-        manager, {"name": "Ada", "description": "Dry.", "core_traits": ["calm", "exact"]}
-    )
+    session_id = await begin(manager, {"name": "Ada", "description": "Dry.", "core_traits": ["calm", "exact"]})
     await manager.send_message(session_id, "Hello")
     assert script.prompts[0][0] == ("system", "You are Ada.\nDry.\nTraits: calm; exact")
 
@@ -80,9 +78,7 @@ async def test_what_is_remembered_stands_in_the_one_system_message(
     assert text == 'You are Ada.\n\nWhat you remember:\ncity: Turin\npets: ["cat"]'
 
 
-async def test_what_is_remembered_alone_is_the_system_message(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_what_is_remembered_alone_is_the_system_message(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager, {})
     await manager.memory_manager.store_memory(session_id, "tea", "green", category="preference")
     await manager.send_message(session_id, "Hello")
@@ -105,13 +101,13 @@ async def test_alike_facts_stand_in_a_table(manager: SessionManager, script: Scr
 
 
 async def test_the_counter_of_the_manager_chooses_the_notation(
-    storage: SessionStorage, toolkit: Toolkit, script: Script
+    storage: SessionStorage, services: Services, script: Script
 ) -> None:
     class Upside:
         def count(self, text: str) -> int:
             return -len(text)
 
-    async with SessionManager(storage, toolkit=toolkit, token_counter=Upside()) as manager:
+    async with SessionManager(storage, services=services, token_counter=Upside()) as manager:
         session_id = await begin(manager)
         await manager.memory_manager.store_memory(session_id, "city", "Turin")
         await manager.send_message(session_id, "Hello")
@@ -163,21 +159,19 @@ async def test_the_window_is_limited_in_messages(
     [(1, []), (32, []), (33, ["c"]), (46, ["c"]), (47, ["b", "c"]), (61, ["a", "b", "c"]), (60, ["b", "c"])],
 )
 async def test_the_window_is_limited_in_tokens_and_never_cuts_system_or_question(
-    storage: SessionStorage, toolkit: Toolkit, script: Script, tokens: int, seen: list[str]
+    storage: SessionStorage, services: Services, script: Script, tokens: int, seen: list[str]
 ) -> None:
     # 4 bytes are a token, and a message costs 4 more: 7 for the system message, 12 for the
     # question, 14 for each message of the history.
     question = "q" * 32
-    async with SessionManager(storage, toolkit=toolkit, token_counter=HeuristicTokenCounter()) as manager:
+    async with SessionManager(storage, services=services, token_counter=HeuristicTokenCounter()) as manager:
         session_id = await begin(manager, context_window_size=tokens)
         await fill(manager, session_id, [("user", letter * 40) for letter in "abc"])
         await manager.send_message(session_id, question)
     assert script.prompts == [[SYSTEM, *(("user", letter * 40) for letter in seen), ("user", question)]]
 
 
-@pytest.mark.parametrize(
-    ("tokens", "seen"), [(22, []), (23, ["c " * 5]), (32, ["c " * 5]), (33, ["b " * 5, "c " * 5])]
-)
+@pytest.mark.parametrize(("tokens", "seen"), [(22, []), (23, ["c " * 5]), (32, ["c " * 5]), (33, ["b " * 5, "c " * 5])])
 async def test_the_default_counter_counts_the_window_exactly(
     manager: SessionManager, script: Script, tokens: int, seen: list[str]
 ) -> None:

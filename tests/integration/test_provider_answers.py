@@ -171,10 +171,7 @@ async def test_openai_gets_and_gives_tool_calls() -> None:
 async def test_openai_tool_calls_in_pieces_are_whole_in_the_last_delta() -> None:
     first = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": ""}}
     more = [{"index": 0, "function": {"arguments": piece}} for piece in ('{"at": ', '"sky"}')]
-    frames = [
-        event({"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
-        for call in (first, *more)
-    ]
+    frames = [event({"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}) for call in (first, *more)]
     frames.append(event({"id": "a", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}))
     async with ModelServer(stream(*frames)) as server, provider_on(server, "openai") as provider:
         (last,) = [delta async for delta in provider.stream_chat(PROMPT)]
@@ -183,10 +180,7 @@ async def test_openai_tool_calls_in_pieces_are_whole_in_the_last_delta() -> None
 
 
 async def test_openai_refusal_in_pieces_is_whole_in_the_last_delta() -> None:
-    frames = [
-        event({"id": "a", "choices": [{"index": 0, "delta": {"refusal": piece}}]})
-        for piece in ("I ", "won't")
-    ]
+    frames = [event({"id": "a", "choices": [{"index": 0, "delta": {"refusal": piece}}]}) for piece in ("I ", "won't")]
     frames.append(event({"id": "a", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
     async with ModelServer(stream(*frames)) as server, provider_on(server, "openai") as provider:
         (last,) = [delta async for delta in provider.stream_chat(PROMPT)]

@@ -123,9 +123,7 @@ async def test_a_rate_limit_that_stays_tells_how_long_to_wait(wire: str) -> None
     ("said", "seconds"),
     [("7", 7.0), ("0.5", 0.5), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("inf", None)],
 )
-async def test_the_wait_of_a_rate_limit_is_read_in_seconds(
-    wire: str, said: str, seconds: float | None
-) -> None:
+async def test_the_wait_of_a_rate_limit_is_read_in_seconds(wire: str, said: str, seconds: float | None) -> None:
     async with ModelServer(fail(429, retry_after=said)) as server, provider_on(server, wire) as provider:
         error = await failure(provider, streaming=False)
     assert isinstance(error, ProviderRateLimitError)
@@ -183,14 +181,10 @@ async def test_silence_in_mid_answer_is_a_timeout_error(wire: str) -> None:
     ("answer", "expected"),
     [
         pytest.param(begin(), ProviderStreamError, id="no finish reason"),
-        pytest.param(
-            begin("Hi", b'data: {"choices": [{"del', ending=Ending.CUT), ProviderStreamError, id="cut"
-        ),
+        pytest.param(begin("Hi", b'data: {"choices": [{"del', ending=Ending.CUT), ProviderStreamError, id="cut"),
         pytest.param(begin("Hi", b'data: {"choices": [{"del'), ProviderStreamError, id="ends in mid-event"),
         pytest.param(stream(), ProviderStreamError, id="no event at all"),
-        pytest.param(
-            begin("Hi", b"event: message_delta\ndata: {no\n\n"), ProviderResponseError, id="bad event"
-        ),
+        pytest.param(begin("Hi", b"event: message_delta\ndata: {no\n\n"), ProviderResponseError, id="bad event"),
         pytest.param(begin("Hi", b"event: x\ndata: \xff\xfe\n\n"), ProviderResponseError, id="not UTF-8"),
         pytest.param(raw(HTML, "text/html"), ProviderResponseError, id="a web page"),
         pytest.param(raw(b'{"object": "list"}'), ProviderResponseError, id="a body instead of events"),
@@ -238,9 +232,7 @@ async def test_an_error_event_names_its_code_and_not_its_prose(wire: str) -> Non
         pytest.param(b'{"choices": "none", "content": "none"}', id="choices of the wrong type"),
         pytest.param(b'{"choices": [7], "content": [7]}', id="numbers for choices"),
         pytest.param(b'{"choices": [{"message": null}], "content": 7}', id="no message"),
-        pytest.param(
-            b'{"choices": [{"message": {"content": "x"}}], "content": [], "usage": {"a": NaN}}', id="NaN"
-        ),
+        pytest.param(b'{"choices": [{"message": {"content": "x"}}], "content": [], "usage": {"a": NaN}}', id="NaN"),
     ],
 )
 async def test_a_body_that_is_no_answer_is_a_response_error(wire: str, body: bytes) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.records import SessionRecord
-from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.session import (
     ConversationManager,
     MemoryManager,
@@ -69,9 +69,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 def run(source: str, url: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", source, url], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", source, url], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -151,12 +149,12 @@ async def test_after_a_save_the_next_turns_wait_again(
 
 
 async def test_a_resumed_session_without_auto_save_is_held_back_too(
-    storage: SessionStorage, toolkit: Toolkit, manager: SessionManager, script: Script
+    storage: SessionStorage, services: Services, manager: SessionManager, script: Script
 ) -> None:
     session_id = await unsaved(manager)
     await manager.send_message(session_id, "First")
     await manager.save_session(session_id)
-    resumed = SessionManager(storage, toolkit=toolkit)
+    resumed = SessionManager(storage, services=services)
     await resumed.send_message(session_id, "Second")
     assert await ConversationManager(storage=storage).get_message_count(session_id) == 2
     assert script.prompts[-1][1:] == [("user", "First"), ("assistant", "An answer."), ("user", "Second")]
@@ -180,11 +178,11 @@ class Uneven(StorageWrapper):
 
 
 async def test_calls_at_once_on_a_resumed_session_without_auto_save_all_count(
-    storage: SessionStorage, toolkit: Toolkit, manager: SessionManager, script: Script
+    storage: SessionStorage, services: Services, manager: SessionManager, script: Script
 ) -> None:
     session_id = await unsaved(manager)
     await manager.save_session(session_id)
-    resumed = SessionManager(Uneven(storage), toolkit=toolkit)
+    resumed = SessionManager(Uneven(storage), services=services)
     await asyncio.gather(
         *(resumed.update_personality(session_id, {f"field {number}": number}) for number in range(10)),
         *(resumed.send_message(session_id, "Now") for _ in range(10)),
@@ -212,9 +210,7 @@ async def test_a_held_session_can_be_cleared_and_deleted_before_it_is_saved(
     assert await storage.list_sessions() == []
 
 
-async def test_an_id_that_is_stored_is_refused_without_auto_save_too(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_an_id_that_is_stored_is_refused_without_auto_save_too(manager: SessionManager, script: Script) -> None:
     await manager.create_session(ADA, ECHO, {"session_id": "s"})
     with pytest.raises(SessionExistsError):
         await unsaved(manager, session_id="s")

@@ -20,9 +20,7 @@ from tests.support.servers.process import ServerProcess
 from tests.support.servers.valkey import ValkeyServer
 
 
-@pytest.mark.parametrize(
-    "url", [postgres_url, redis_url, redis_cluster_url, mongodb_url, mongodb_replica_set_url]
-)
+@pytest.mark.parametrize("url", [postgres_url, redis_url, redis_cluster_url, mongodb_url, mongodb_replica_set_url])
 def test_a_shared_server_is_started_once(url: Callable[[], str]) -> None:
     assert url() == url()
 

@@ -105,9 +105,7 @@ _SERVERS = {
     "valkey-cluster": Killed(lambda folder: ValkeyCluster(folder, durable=True), server_factories.redis),
     "mongodb": Killed(MongoServer, server_factories.mongodb),
     "mongodb-pymongo": Killed(MongoServer, server_factories.mongodb_pymongo),
-    "mongodb-replica-set": Killed(
-        lambda folder: MongoServer(folder, replica_set="luminora"), server_factories.mongodb
-    ),
+    "mongodb-replica-set": Killed(lambda folder: MongoServer(folder, replica_set="luminora"), server_factories.mongodb),
 }
 
 
@@ -133,9 +131,7 @@ def test_kills_of_the_server_lose_nothing_and_its_clients_go_on(killed: Killed) 
     ("fault", "problem"), [("TornTurns", "is not whole"), ("LostTurns", "was acknowledged and is lost")]
 )
 def test_a_storage_that_loses_something_is_found_out(tmp_path: Path, fault: str, problem: str) -> None:
-    reports = [
-        crash_trial(f"tests.support.faulty:{fault}", tmp_path / "store", seed=seed) for seed in (3, 4, 5)
-    ]
+    reports = [crash_trial(f"tests.support.faulty:{fault}", tmp_path / "store", seed=seed) for seed in (3, 4, 5)]
     assert any(problem in found for report in reports for found in report.problems)
 
 
@@ -150,8 +146,7 @@ def test_a_server_that_loses_something_is_found_out(kind: type[Server]) -> None:
 def test_a_server_that_loses_nothing_is_not_suspected() -> None:
     server = Server()
     reports = [
-        server_crash_trial(server.client, kill=server.kill, start=server.start, seed=seed)
-        for seed in range(1, 6)
+        server_crash_trial(server.client, kill=server.kill, start=server.start, seed=seed) for seed in range(1, 6)
     ]
     lost_nothing(reports)
     assert min(report.refused for report in reports) > 0

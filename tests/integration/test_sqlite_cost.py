@@ -10,9 +10,9 @@ from statistics import median
 import pytest
 
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
-from luminoracore_sdk.adapters.storage.sqlite_statements import statements
+from luminoracore_sdk.adapters.storage.sqlite.statements import statements
 from luminoracore_sdk.application.ports.records import MessageRange, SessionQuery
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 
 SQL = statements("")
 
@@ -25,9 +25,7 @@ async def storage(tmp_path: Path) -> AsyncIterator[SQLiteStorage]:
 
 
 @pytest.mark.parametrize(("size", "expected_last"), [(1, None), (2, 0), (40, None)])
-async def test_an_append_is_one_statement(
-    storage: SQLiteStorage, size: int, expected_last: int | None
-) -> None:
+async def test_an_append_is_one_statement(storage: SQLiteStorage, size: int, expected_last: int | None) -> None:
     seen: list[str] = []
     await storage._write(lambda connection: connection.set_trace_callback(seen.append))
     await storage.append_messages("s", message_records(size), expected_last=expected_last)
@@ -64,9 +62,7 @@ async def test_a_hot_statement_searches_by_index_and_sorts_nothing(storage: SQLi
     statement = PLANNED[name]
     plan = await _plan(storage, statement.sql, len(statement.names))
     of_tables = [
-        step
-        for step in plan
-        if any(table in step for table in ("sessions", "messages", "last", "any_message"))
+        step for step in plan if any(table in step for table in ("sessions", "messages", "last", "any_message"))
     ]
     assert [step for step in of_tables if "USING" not in step] == []
     assert [step for step in plan if "TEMP B-TREE" in step] == []
@@ -79,9 +75,7 @@ async def test_a_hot_statement_searches_by_index_and_sorts_nothing(storage: SQLi
         (SessionQuery(user_id="u", created_after_us=1), "sessions_user (user_id=? AND created_at_us>?)"),
     ],
 )
-async def test_a_listing_goes_on_in_the_index(
-    storage: SQLiteStorage, query: SessionQuery, index: str
-) -> None:
+async def test_a_listing_goes_on_in_the_index(storage: SQLiteStorage, query: SessionQuery, index: str) -> None:
     listing = SQL.listing(query)
     plan = await _plan(storage, listing.sql, len(listing.names))
     assert plan[0] == f"SEARCH sessions USING INDEX {index}"

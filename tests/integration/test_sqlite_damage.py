@@ -22,7 +22,7 @@ from luminoracore_sdk.domain.errors import (
     StorageReadOnlyError,
     ValidationError,
 )
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 
 
 @pytest.fixture
@@ -68,9 +68,7 @@ def _noise(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [_flip_header, _truncate, _cut_to_100, _text, _noise])
-async def test_a_damaged_file_is_named_and_left_as_it_is(
-    path: Path, damage: Callable[[bytes], bytes]
-) -> None:
+async def test_a_damaged_file_is_named_and_left_as_it_is(path: Path, damage: Callable[[bytes], bytes]) -> None:
     await filled(path)
     path.write_bytes(damage(path.read_bytes()))
     before = path.read_bytes()
@@ -90,9 +88,7 @@ async def test_a_flipped_bit_in_any_byte_of_a_message_is_noticed(path: Path) -> 
         async with SQLiteStorage(path) as storage:
             with pytest.raises(CorruptRecordError, match="message 2 of session 's'"):
                 await storage.read_messages("s", MessageRange())
-            assert [
-                found.message_id for found in await storage.read_messages("s", MessageRange(after=2))
-            ] == ["m3"]
+            assert [found.message_id for found in await storage.read_messages("s", MessageRange(after=2))] == ["m3"]
 
 
 async def test_damage_in_a_page_is_an_error_and_not_an_empty_session(path: Path) -> None:
@@ -129,18 +125,14 @@ async def test_a_full_disk_loses_nothing_and_leaves_no_part_of_a_batch(path: Pat
     await filled(path, messages=3)
     async with SQLiteStorage(path) as storage:
         pages = await storage._write(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
-        await storage._write(
-            lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 3}").fetchall()
-        )
+        await storage._write(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 3}").fetchall())
         with pytest.raises(StorageFullError):
             await storage.append_messages("s", [message_record(f"big{n}", text="x" * 9000) for n in range(9)])
         with pytest.raises(StorageFullError):
             await storage.put_memory(memory_record("big", value="x" * 90_000), max_entries=1)
         assert await ids_in(storage) == ["m1", "m2", "m3"]
         assert [memory.key for memory in await storage.list_memories(MemoryScope("session", "s"))] == ["k"]
-        await storage._write(
-            lambda connection: connection.execute("PRAGMA max_page_count = 100000").fetchall()
-        )
+        await storage._write(lambda connection: connection.execute("PRAGMA max_page_count = 100000").fetchall())
         assert (await storage.append_messages("s", [message_record("m4")])).first_position == 4
 
 
@@ -196,9 +188,7 @@ async def test_an_edited_row_is_read_again_once_its_checksum_is_null(path: Path)
     assert message.payload.data == b'{"v":2,"content":"edited"}'
 
 
-async def test_an_append_whose_reason_to_fail_is_gone_goes_through(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_append_whose_reason_to_fail_is_gone_goes_through(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process truncates between the statement and the look for the reason."""
     await filled(path, messages=3)
     async with SQLiteStorage(path) as storage:

@@ -20,7 +20,7 @@ from luminoracore_sdk.domain.errors import (
     StorageUnavailableError,
 )
 from luminoracore_sdk.testing import crash_trial
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.sqlite_groups import all_at_once, ids_in, outcomes, trace
 
 
@@ -162,9 +162,7 @@ async def test_an_append_whose_caller_is_gone_is_left_out_of_its_group(path: Pat
         gate = threading.Event()
         held_up = asyncio.ensure_future(storage._write(lambda _: gate.wait(30)))
         await asyncio.sleep(0)
-        tasks = [
-            asyncio.ensure_future(storage.append_messages("s", [message_record(f"m{n}")])) for n in range(5)
-        ]
+        tasks = [asyncio.ensure_future(storage.append_messages("s", [message_record(f"m{n}")])) for n in range(5)]
         await asyncio.sleep(0)
         tasks[0].cancel()
         tasks[3].cancel()

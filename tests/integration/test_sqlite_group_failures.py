@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
-from luminoracore_sdk.adapters.storage.sqlite_group import Group
+from luminoracore_sdk.adapters.storage.sqlite.group import Group
 from luminoracore_sdk.domain.errors import StorageBusyError, StorageFullError, StorageUnavailableError
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 from tests.support.sqlite_groups import all_at_once, ids_in, outcomes, trace
 
 
@@ -28,9 +28,7 @@ async def test_a_disk_that_is_too_full_for_one_takes_the_others(path: Path) -> N
         await storage.put_session(session_record())
         await storage.append_messages("s", [message_record("m1")])
         pages = await storage._write(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
-        await storage._write(
-            lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 3}").fetchall()
-        )
+        await storage._write(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 3}").fetchall())
         seen = await trace(storage)
         results = await all_at_once(
             storage,

@@ -17,7 +17,7 @@ from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.domain.errors import StorageClosedError, WrongEventLoopError
 from luminoracore_sdk.testing import CancelAt
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 
 
 @pytest.fixture
@@ -174,32 +174,6 @@ def test_a_second_event_loop_is_refused_while_the_first_one_lives(path: Path) ->
         first.run_until_complete(storage.close())
 
 
-def test_a_loop_closed_with_a_write_under_way_harms_nothing(path: Path) -> None:
-    storage = SQLiteStorage(path)
-    gate = threading.Event()
-
-    async def leave_a_write_under_way() -> None:
-        await storage.put_session(session_record())
-        await storage.append_messages("s", message_records(1))
-        task = asyncio.ensure_future(storage._write(lambda _: gate.wait()))
-        await asyncio.sleep(0)
-        del task
-
-    async def go_on() -> list[str]:
-        found = await ids_in(storage)
-        await storage.close()
-        return found
-
-    def runs() -> list[str]:
-        asyncio.run(leave_a_write_under_way())
-        gate.set()
-        return asyncio.run(go_on())
-
-    with closing(asyncio.new_event_loop()) as loop:
-        assert loop.run_until_complete(asyncio.to_thread(runs)) == ["m1"]
-        loop.run_until_complete(loop.shutdown_default_executor())
-
-
 def test_an_unclosed_storage_does_not_keep_the_process_from_ending(path: Path) -> None:
     code = (
         "import asyncio\n"
@@ -207,9 +181,7 @@ def test_an_unclosed_storage_does_not_keep_the_process_from_ending(path: Path) -
         f"storage = SQLiteStorage({str(path)!r})\n"
         "asyncio.run(storage.save_session('s', {'kept': True}))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
     async def load() -> object:

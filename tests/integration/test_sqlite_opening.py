@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from luminoracore_sdk.adapters.storage import sqlite_file
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
+from luminoracore_sdk.adapters.storage.sqlite import file as sqlite_file
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     CorruptRecordError,
@@ -19,7 +19,7 @@ from luminoracore_sdk.domain.errors import (
     StorageBusyError,
     StorageUnavailableError,
 )
-from luminoracore_sdk.testing.builders import session_record
+from luminoracore_sdk.testing.records import session_record
 
 
 @pytest.fixture
@@ -70,14 +70,12 @@ async def test_the_switch_to_the_write_ahead_log_waits_for_another_connection(
         other.execute("BEGIN IMMEDIATE")
         monkeypatch.setattr(time, "sleep", lambda _: other.execute("ROLLBACK"))
         async with SQLiteStorage(path) as storage:
-            assert await storage._write(
-                lambda connection: connection.execute("PRAGMA journal_mode").fetchone()
-            ) == (b"wal",)
+            assert await storage._write(lambda connection: connection.execute("PRAGMA journal_mode").fetchone()) == (
+                b"wal",
+            )
 
 
-async def test_an_open_that_fails_half_way_leaves_no_thread(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_open_that_fails_half_way_leaves_no_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: sqlite_file.SQLiteFile) -> sqlite3.Connection:
         raise sqlite3.OperationalError("no reader today")
 
@@ -93,9 +91,7 @@ async def test_an_open_that_fails_half_way_leaves_no_thread(
 async def test_a_newer_schema_is_refused_and_left_as_it_is(path: Path) -> None:
     await filled(path)
     run(path, "UPDATE meta SET schema_version = 2")
-    with pytest.raises(
-        SchemaVersionError, match="schema version 2; this package works with schema version 1"
-    ):
+    with pytest.raises(SchemaVersionError, match="schema version 2; this package works with schema version 1"):
         await SQLiteStorage(path).open()
     assert run(path, "SELECT count(*) FROM sessions") == [(1,)]
 

@@ -10,7 +10,7 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
 from luminoracore_sdk.application.ports.records import MessageRange
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 
 MESSAGES = 200
 OPENERS = 20
@@ -23,8 +23,8 @@ def processes() -> ForkServerContext:
     context.set_forkserver_preload(
         [
             "aiosqlite",
-            "luminoracore_sdk.testing.builders",
-            "luminoracore_sdk.adapters.storage.sqlite_layout",
+            "luminoracore_sdk.testing.records",
+            "luminoracore_sdk.adapters.storage.sqlite.layout",
             "pytest",
         ]
     )
@@ -64,9 +64,7 @@ async def all_at_once(processes: ForkServerContext, work: Work, path: Path, name
     assert [child.exitcode for child in children] == [0] * len(names)
 
 
-async def test_two_processes_write_one_session_and_lose_nothing(
-    tmp_path: Path, processes: ForkServerContext
-) -> None:
+async def test_two_processes_write_one_session_and_lose_nothing(tmp_path: Path, processes: ForkServerContext) -> None:
     path = tmp_path / "store"
     async with SQLiteStorage(path) as storage:
         await storage.put_session(session_record())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.application.toolkit import Toolkit
+from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.session import SessionManager, SessionStorage
 from luminoracore_sdk.testing import CancelAt
 from luminoracore_sdk.types.provider import ChatResponse
@@ -86,9 +86,7 @@ async def test_an_answer_without_text_is_refused_and_leaves_nothing(
     assert await said(manager, session_id) == []
 
 
-async def test_facts_about_an_answer_that_are_not_json_are_refused(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_facts_about_an_answer_that_are_not_json_are_refused(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.answers = [ChatResponse("text", usage={"tokens": float("nan")})]
     with pytest.raises(ProviderResponseError, match="is not JSON"):
@@ -96,9 +94,7 @@ async def test_facts_about_an_answer_that_are_not_json_are_refused(
     assert await said(manager, session_id) == []
 
 
-async def test_a_provider_that_hangs_is_cut_off_after_the_timeout(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_a_provider_that_hangs_is_cut_off_after_the_timeout(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager, timeout=0.02)
     script.turns = 10**9
     with pytest.raises(ProviderTimeoutError, match=r"did not answer within 0\.02 s"):
@@ -153,9 +149,7 @@ async def test_a_loop_that_is_left_with_break_leaves_nothing_and_frees_the_sessi
     assert await said(manager, session_id) == ["Kept", "One two three"]
 
 
-async def test_a_turn_is_kept_before_the_last_delta_is_handed_out(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_a_turn_is_kept_before_the_last_delta_is_handed_out(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.answers = ["One two"]
     async with aclosing(manager.stream_message(session_id, "Hello")) as deltas:
@@ -199,9 +193,7 @@ async def test_different_sessions_talk_at_the_same_time(manager: SessionManager,
     assert [await said(manager, name) for name in names] == [["Hello", "An answer."]] * 5
 
 
-async def test_a_waiting_send_can_be_cancelled_and_the_others_go_on(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_a_waiting_send_can_be_cancelled_and_the_others_go_on(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.may_answer.clear()
     sends = [asyncio.ensure_future(manager.send_message(session_id, f"q{n}")) for n in range(3)]
@@ -213,9 +205,7 @@ async def test_a_waiting_send_can_be_cancelled_and_the_others_go_on(
     assert await said(manager, session_id) == ["q0", "An answer.", "q2", "An answer."]
 
 
-async def test_a_question_is_refused_before_the_provider_is_asked(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_a_question_is_refused_before_the_provider_is_asked(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     for content in (float("nan"), object(), ("tuple",)):
         with pytest.raises(ValueError, match="is not JSON"):
@@ -236,9 +226,9 @@ async def test_what_is_no_question_is_refused_before_the_provider_is_asked(
 
 
 async def test_a_store_that_fails_after_the_answer_leaves_no_half_turn(
-    storage: SessionStorage, toolkit: Toolkit, script: Script, monkeypatch: pytest.MonkeyPatch
+    storage: SessionStorage, services: Services, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = SessionManager(storage, toolkit=toolkit)
+    manager = SessionManager(storage, services=services)
     session_id = await begin(manager)
 
     async def refuse(*_: Any, **__: Any) -> None:
@@ -255,10 +245,10 @@ async def test_a_store_that_fails_after_the_answer_leaves_no_half_turn(
 
 @pytest.fixture
 async def other(
-    backend: Backend, open_storage: Callable[[], SessionStorage], toolkit: Toolkit
+    backend: Backend, open_storage: Callable[[], SessionStorage], services: Services
 ) -> AsyncIterator[SessionManager]:
     """A manager over a second storage on the same place, as another process has it."""
-    async with open_storage() as opened, SessionManager(opened, toolkit=toolkit) as made:
+    async with open_storage() as opened, SessionManager(opened, services=services) as made:
         yield made
 
 

@@ -39,7 +39,7 @@ def test_the_use_cases_import_attrs_and_the_standard_library_alone(graph: grimp.
 
 def owner(module: str) -> str | None:
     """The backend that a storage module belongs to; None: it is shared by all."""
-    return next((name for name in backends() if module == name or module.startswith(f"{name}_")), None)
+    return next((name for name in backends() if module == name or module.startswith(f"{name}.")), None)
 
 
 @cache

@@ -121,7 +121,7 @@ def test_the_wheel_installs_the_command(wheel: Path, names: list[str]) -> None:
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(entry_points).decode()
-    assert text.split() == ["[console_scripts]", "luminora", "=", "luminoracore_sdk.cli.main:run"]
+    assert text.split() == ["[console_scripts]", "luminora", "=", "luminoracore_sdk.cli:run"]
 
 
 def test_the_public_import_works_with_no_extra_and_loads_no_driver(bare_site: Path) -> None:

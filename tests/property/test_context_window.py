@@ -16,9 +16,7 @@ def made_of(pairs: list[tuple[MessageRole, int]]) -> tuple[list[Message], list[i
 
 
 @given(costed, bounds)
-def test_the_window_is_the_end_of_the_history(
-    pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]
-) -> None:
+def test_the_window_is_the_end_of_the_history(pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]) -> None:
     history, costs = made_of(pairs)
     window = select_window(history, costs.__getitem__, max_messages=limits[0], max_tokens=limits[1])
     assert window == history[len(history) - len(window) :]
@@ -42,9 +40,7 @@ def test_no_tool_result_is_without_what_it_answers(
 
 
 @given(costed, bounds)
-def test_one_more_group_would_break_a_bound(
-    pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]
-) -> None:
+def test_one_more_group_would_break_a_bound(pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]) -> None:
     history, costs = made_of(pairs)
     window = select_window(history, costs.__getitem__, max_messages=limits[0], max_tokens=limits[1])
     start = len(history) - len(window)

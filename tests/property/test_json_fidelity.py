@@ -24,7 +24,7 @@ from luminoracore_sdk.testing import (
     memory_record,
     session_record,
 )
-from luminoracore_sdk.testing.builders import message_records as numbered_messages
+from luminoracore_sdk.testing.records import message_records as numbered_messages
 from tests.support.backends import BACKENDS, Backend
 
 CODEC = JsonCodec()
@@ -44,7 +44,7 @@ def test_the_codec_gives_back_what_it_was_given(value: JSONValue) -> None:
 @given(json_values())
 def test_an_encoded_value_is_one_line_of_utf_8_that_any_json_reader_reads(value: JSONValue) -> None:
     payload = CODEC.encode(value)
-    assert payload.tag in {JSON, JSON_WIDE}
+    assert payload.encoding in {JSON, JSON_WIDE}
     assert payload.is_text
     assert b"\n" not in payload.data
     assert same_json(json.loads(payload.data.decode("utf-8")), value)

@@ -50,6 +50,4 @@ def test_of_equal_importance_the_one_stored_a_second_earlier_goes_first(
     importance: float, moment: datetime, decay: float
 ) -> None:
     later = moment + timedelta(seconds=1)
-    assert retention(importance, moment, decay_factor=decay) < retention(
-        importance, later, decay_factor=decay
-    )
+    assert retention(importance, moment, decay_factor=decay) < retention(importance, later, decay_factor=decay)

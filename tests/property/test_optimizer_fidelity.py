@@ -35,9 +35,7 @@ OPTIMIZERS = [
 ]
 READER = Optimizer(OptimizationConfig(**dict.fromkeys(SWITCHES, False)))
 
-_KEYS = st.sampled_from(
-    [*CODES, *CODES.values(), TABLE, REPEAT, MARK, "=", "==", "=k", "=key", "", "a.b", "$set"]
-)
+_KEYS = st.sampled_from([*CODES, *CODES.values(), TABLE, REPEAT, MARK, "=", "==", "=k", "=key", "", "a.b", "$set"])
 
 
 def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[JSONValue]:
@@ -48,9 +46,7 @@ def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[JSONValue]:
 def _tables(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> JSONValue:
     """Return a list of objects that have the same keys, in the same order or not, some of them repeated."""
     keys = draw(st.lists(_KEYS, unique=True, min_size=1, max_size=3))
-    rows = [
-        {key: draw(values) for key in (keys if draw(st.booleans()) else reversed(keys))} for _ in range(2)
-    ]
+    rows = [{key: draw(values) for key in (keys if draw(st.booleans()) else reversed(keys))} for _ in range(2)]
     return [rows[index] for index in draw(st.lists(st.integers(0, 1), max_size=4))]
 
 

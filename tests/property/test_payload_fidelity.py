@@ -85,8 +85,8 @@ def decoded(payload: Payload) -> JSONValue:
 
 def test_there_are_2000_values_of_every_kind() -> None:
     assert len({value.text for value in values()}) == len(values()) == COUNT
-    assert {value.text.tag for value in values()} == {JSON, JSON_WIDE}
-    assert {value.binary.tag for value in values()} == set(TAGS)
+    assert {value.text.encoding for value in values()} == {JSON, JSON_WIDE}
+    assert {value.binary.encoding for value in values()} == set(TAGS)
     kinds = {type(value.json) for value in values()}
     assert kinds == {type(None), bool, int, float, str, list, dict}
     texts = b"".join(value.text.data for value in values())
@@ -123,8 +123,7 @@ def test_2000_messages_of_each_make_come_back_equal(backend: Backend) -> None:
         for make, sent in payloads.items():
             await storage.put_session(session_record(make))
             messages = [
-                attrs.evolve(message_record(f"m{place}"), payload=payload)
-                for place, payload in enumerate(sent)
+                attrs.evolve(message_record(f"m{place}"), payload=payload) for place, payload in enumerate(sent)
             ]
             for start in range(0, COUNT, MAX_BATCH):
                 await storage.append_messages(make, messages[start : start + MAX_BATCH])

@@ -16,9 +16,8 @@ from luminoracore_sdk.adapters.notation.lines import LinesNotation, read_lines
 from luminoracore_sdk.adapters.notation.table import TableNotation, read_table
 from luminoracore_sdk.adapters.notation.toon import ToonNotation
 from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
-from luminoracore_sdk.application.prompts import render_memory
-from luminoracore_sdk.application.prompts_transcript import render_transcript
-from luminoracore_sdk.application.unseen import HIDDEN
+from luminoracore_sdk.application.invisible_characters import HIDDEN
+from luminoracore_sdk.application.prompts import render_memory, render_transcript
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
@@ -159,9 +158,7 @@ class CheapJson:
     ),
     st.sampled_from([CheapJson(), HeuristicTokenCounter()]),
 )
-def test_what_is_remembered_reads_back(
-    facts: list[tuple[str, JSONValue, MemoryCategory]], tokens: Any
-) -> None:
+def test_what_is_remembered_reads_back(facts: list[tuple[str, JSONValue, MemoryCategory]], tokens: Any) -> None:
     entries = [
         MemoryEntry(key=key, value=value, created_at=NOW, updated_at=NOW, category=category)
         for key, value, category in facts

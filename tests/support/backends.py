@@ -19,8 +19,8 @@ from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
+from luminoracore_sdk.adapters.wrappers.deferred_writes import DeferredWriteWrapper
 from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
-from luminoracore_sdk.adapters.wrappers.holding import HoldingStorage
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
 from luminoracore_sdk.application.ports.records import SessionRecord
@@ -125,12 +125,10 @@ def retrying(backend: Backend) -> Backend:
     return Backend(f"retrying {backend.name}", at, backend.persistent, backend.clear)
 
 
-class HoldsEverything(HoldingStorage):
+class HoldsEverything(DeferredWriteWrapper):
     """Keeps every session back."""
 
-    async def put_session(
-        self, record: SessionRecord, *, expected_version: int | None = None
-    ) -> SessionRecord:
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         check_id(record.session_id)
         await self.hold(record.session_id)
         return await super().put_session(record, expected_version=expected_version)
@@ -151,7 +149,7 @@ def with_nothing_held(backend: Backend) -> Backend:
 
     def at(path: Path) -> StorageFactory:
         make = backend.at(path)
-        return lambda clock: HoldingStorage(make(clock), clock=clock)
+        return lambda clock: DeferredWriteWrapper(make(clock), clock=clock)
 
     return Backend(f"{backend.name}, nothing held", at, backend.persistent, backend.clear)
 

@@ -39,7 +39,7 @@ def process(
     home: Path, *arguments: str, stdin: str = "", code: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own; ``code`` runs before it."""
-    source = f"{code}\nfrom luminoracore_sdk.cli.main import run\nrun()"
+    source = f"{code}\nfrom luminoracore_sdk.cli import run\nrun()"
     return subprocess.run(
         [sys.executable, "-c", source, *arguments],
         input=stdin,

@@ -6,12 +6,11 @@ from typing import Any
 import attrs
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.application.copying import Copied, Outcome, StoreCopy
-from luminoracore_sdk.application.copying_steps import CHUNK
+from luminoracore_sdk.application.maintenance.copy import CHUNK, Copied, Outcome, StoreCopy
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Payload, SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import memory_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_records, session_record
 
 __all__ = [
     "DAMAGED",

@@ -20,9 +20,7 @@ STAND_IN = Path(__file__).parent / "core_stand_in"
 def core_folder() -> Path:
     """The folder to put on the path."""
     folder = Path(os.environ.get(VARIABLE) or STAND_IN).absolute()
-    found = [
-        place for place in (folder, folder / "luminoracore") if (place / "luminoracore" / "core").is_dir()
-    ]
+    found = [place for place in (folder, folder / "luminoracore") if (place / "luminoracore" / "core").is_dir()]
     assert found, f"{VARIABLE} names {folder}, where there is no package luminoracore with a folder core"
     return found[0]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from luminoracore_sdk.adapters.encryption.check import CHECK_KEY, STORE_SCOPE
+from luminoracore_sdk.adapters.encryption.key_check import CHECK_KEY, STORE_SCOPE
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
     MemoryScope,
@@ -15,8 +15,8 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage, Keyring
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
 from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 
 __all__ = ["ALL", "NEW", "OLD", "SCOPE", "Raw", "everything", "keyring", "plain_store", "small_store"]
 

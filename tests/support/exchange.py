@@ -3,20 +3,20 @@
 import attrs
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.application.exchange_formats import DraftReader
-from luminoracore_sdk.bootstrap.managers import default_toolkit
+from luminoracore_sdk.application.exchange.formats import SessionParser
+from luminoracore_sdk.bootstrap.managers import default_services
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.testing import ManualClock
 
 __all__ = ["ECHO", "TOOLS", "good_line", "reader"]
 
 ECHO: JSONObject = {"name": "echo", "model": "echo-1", "base_url": None, "extra": {}}
-TOOLS = attrs.evolve(default_toolkit(), clock=ManualClock())
+TOOLS = attrs.evolve(default_services(), clock=ManualClock())
 
 
-def reader() -> DraftReader:
+def reader() -> SessionParser:
     """Return a reader under which chats are answered by echo."""
-    return DraftReader(toolkit=TOOLS, values=JsonCodec(), provider=ECHO)
+    return SessionParser(services=TOOLS, values=JsonCodec(), provider=ECHO)
 
 
 def good_line() -> JSONObject:
@@ -27,8 +27,6 @@ def good_line() -> JSONObject:
         "session_id": "s",
         "created_at": "2026-01-02T03:04:05.000006+00:00",
         "document": {"anything": 1},
-        "messages": [
-            {"id": "m1", "role": "user", "content": "hi", "timestamp": "2026-01-02T03:04:05Z", "position": 1}
-        ],
+        "messages": [{"id": "m1", "role": "user", "content": "hi", "timestamp": "2026-01-02T03:04:05Z", "position": 1}],
         "memories": [{"key": "k", "value": 1, "created_at": "2026-01-02T03:04:05Z"}],
     }

@@ -17,9 +17,7 @@ class TornTurns(SQLiteStorage):
         for message in messages:
             receipts.append(await super().append_messages(session_id, [message]))
             await asyncio.sleep(0.005)  # so that nearly every kill comes between
-        return AppendReceipt(
-            first_position=receipts[0].first_position, last_position=receipts[-1].last_position
-        )
+        return AppendReceipt(first_position=receipts[0].first_position, last_position=receipts[-1].last_position)
 
 
 class LostTurns(SQLiteStorage):

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.base import replay_receipt
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
-from luminoracore_sdk.adapters.storage.rules import replay_receipt
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, MessageRecord
 
@@ -65,9 +65,7 @@ class WritesMessageByMessage(Faulty):
         for message in messages:
             receipts.append(await super()._append_messages(session_id, [message], None, now_us))
             await pause()
-        return AppendReceipt(
-            first_position=receipts[0].first_position, last_position=receipts[-1].last_position
-        )
+        return AppendReceipt(first_position=receipts[0].first_position, last_position=receipts[-1].last_position)
 
 
 class ShowsHalfOfABatch(WritesMessageByMessage):
@@ -144,9 +142,7 @@ class LooksForTheIdsFirst(Faulty):
         self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
     ) -> AppendReceipt:
         stored = self._existing(session_id, now_us)
-        known = {
-            m.message_id: stored.positions[m.message_id] for m in messages if m.message_id in stored.positions
-        }
+        known = {m.message_id: stored.positions[m.message_id] for m in messages if m.message_id in stored.positions}
         if receipt := replay_receipt(self.backend_name, messages, known):
             return receipt
         await pause()

@@ -8,7 +8,7 @@ from luminoracore_sdk.testing import StorageContract, StorageFactory
 from tests.support.faulty_appends import FAULTY_APPENDS, Faulty
 from tests.support.faulty_groups import FAULTY_GROUPS
 from tests.support.faulty_races import FAULTY_RACES
-from tests.support.faulty_recoding import FAULTY_RECODING
+from tests.support.faulty_rewriting import FAULTY_REWRITING
 from tests.support.faulty_tenants import FAULTY_TENANTS
 
 
@@ -29,6 +29,6 @@ class TestFaulty(StorageContract):
         return lambda clock: self.faulty(clock=clock)
 
 
-for _faulty in (*FAULTY_APPENDS, *FAULTY_GROUPS, *FAULTY_RACES, *FAULTY_RECODING, *FAULTY_TENANTS):
+for _faulty in (*FAULTY_APPENDS, *FAULTY_GROUPS, *FAULTY_RACES, *FAULTY_REWRITING, *FAULTY_TENANTS):
     _name = f"Test{_faulty.__name__}"
     globals()[_name] = type(_name, (TestFaulty,), {"faulty": _faulty})

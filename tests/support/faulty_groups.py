@@ -22,9 +22,7 @@ class Grouping(Faulty):
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
-        self._groups = GroupCommit(
-            "memory", alone=self._alone, together=self._together, most_requests=1, timeout=30
-        )
+        self._groups = GroupCommit("memory", alone=self._alone, together=self._together, most_requests=1, timeout=30)
 
     async def _append_messages(
         self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
@@ -33,9 +31,7 @@ class Grouping(Faulty):
 
     async def _alone(self, append: Append) -> AppendReceipt:
         await pause()
-        return await super()._append_messages(
-            append.session_id, append.messages, append.expected_last, append.now_us
-        )
+        return await super()._append_messages(append.session_id, append.messages, append.expected_last, append.now_us)
 
     async def _together(self, appends: Sequence[Append]) -> Sequence[AppendReceipt | None]:
         await pause()

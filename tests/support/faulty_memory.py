@@ -60,9 +60,7 @@ class ListsTheLastOfAPageAgain(InMemoryStorage):
 
 
 class IgnoresTheExpectedVersion(InMemoryStorage):
-    async def _put_session(
-        self, record: SessionRecord, expected_version: int | None, now_us: int
-    ) -> SessionRecord:
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         return await super()._put_session(record, None if expected_version else expected_version, now_us)
 
 

@@ -27,9 +27,7 @@ class LooksForTheSessionFirst(Faulty):
         "of_20_puts_at_once_over_one_version_one_wins",
     )
 
-    async def _put_session(
-        self, record: SessionRecord, expected_version: int | None, now_us: int
-    ) -> SessionRecord:
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         stored = self._live(record.session_id, now_us)
         version = stored.header.version if stored else 0
         if expected_version not in (None, version):
@@ -41,9 +39,7 @@ class LooksForTheSessionFirst(Faulty):
 class GivesAVersionTwice(Faulty):
     found_by = ("20_puts_at_once_get_20_versions_and_the_last_one_stays",)
 
-    async def _put_session(
-        self, record: SessionRecord, expected_version: int | None, now_us: int
-    ) -> SessionRecord:
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         before = self._live(record.session_id, now_us)
         version = before.header.version if before else 0
         await pause()
@@ -54,9 +50,7 @@ class GivesAVersionTwice(Faulty):
 class PutsBackTheOldPosition(Faulty):
     found_by = ("puts_and_appends_at_once_do_not_undo_each_other",)
 
-    async def _put_session(
-        self, record: SessionRecord, expected_version: int | None, now_us: int
-    ) -> SessionRecord:
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         before = self._live(record.session_id, now_us)
         last = before.header.last_position if before else 0
         await pause()
@@ -73,9 +67,7 @@ class ListsUnderFormerUsers(Faulty):
         super().__init__(clock=clock)
         self._users: dict[str, set[str]] = {}
 
-    async def _put_session(
-        self, record: SessionRecord, expected_version: int | None, now_us: int
-    ) -> SessionRecord:
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         if record.user_id is not None:
             self._users.setdefault(record.user_id, set()).add(record.session_id)
         return await super()._put_session(record, expected_version, now_us)
@@ -83,9 +75,7 @@ class ListsUnderFormerUsers(Faulty):
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         page = await super()._query_sessions(attrs.evolve(query, user_id=None), now_us)
         known = self._users.get(query.user_id or "", set())
-        found = tuple(
-            header for header in page.sessions if query.user_id is None or header.session_id in known
-        )
+        found = tuple(header for header in page.sessions if query.user_id is None or header.session_id in known)
         return attrs.evolve(page, sessions=found)
 
 
@@ -141,9 +131,7 @@ class AppendsToADeletedSession(Faulty):
             return AppendReceipt(first_position=1, last_position=len(messages))
         return await super()._append_messages(session_id, messages, expected_last, now_us)
 
-    async def _put_session(
-        self, record: SessionRecord, expected_version: int | None, now_us: int
-    ) -> SessionRecord:
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         header = await super()._put_session(record, expected_version, now_us)
         if orphans := self._orphans.pop(record.session_id, None):
             await super()._append_messages(record.session_id, orphans, None, now_us)

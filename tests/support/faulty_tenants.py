@@ -18,9 +18,7 @@ class LetsTheComputersClockDecide(Faulty):
 
     found_by = ("the_storages_clock_decides_and_not_the_computers",)
 
-    async def _put_session(
-        self, record: SessionRecord, expected_version: int | None, now_us: int
-    ) -> SessionRecord:
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         header = await super()._put_session(record, expected_version, now_us)
         if header.ttl_us is not None and header.updated_at_us + header.ttl_us < time_ns() // 1000:
             self._remove(record.session_id)
@@ -30,9 +28,7 @@ class LetsTheComputersClockDecide(Faulty):
 class KeepsTheFirstTimeToLive(Faulty):
     found_by = ("a_put_replaces_the_time_to_live",)
 
-    async def _put_session(
-        self, record: SessionRecord, expected_version: int | None, now_us: int
-    ) -> SessionRecord:
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         before = self._live(record.session_id, now_us)
         kept = attrs.evolve(record, ttl_us=before.header.ttl_us) if before else record
         return await super()._put_session(kept, expected_version, now_us)

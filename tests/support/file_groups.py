@@ -11,7 +11,7 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 
 __all__ = ["ALL", "append", "files_opened", "first_fsync_held", "ids", "started", "under_way"]
 

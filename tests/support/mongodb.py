@@ -40,9 +40,7 @@ class _Recorder(CommandListener):
 
     def started(self, event: CommandStartedEvent) -> None:
         if event.command_name in _RECORDED:
-            self.commands.append(
-                {name: value for name, value in event.command.items() if name not in _SESSION_FIELDS}
-            )
+            self.commands.append({name: value for name, value in event.command.items() if name not in _SESSION_FIELDS})
 
     def succeeded(self, event: CommandSucceededEvent) -> None: ...
 

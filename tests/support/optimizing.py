@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, TypeVar
 
-from luminoracore_sdk.adapters.record_forms import backend_of
+from luminoracore_sdk.adapters.wrappers.current_forms import backend_of
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.session import SessionStorage, create_storage
 from tests.support.command import Luminora
@@ -92,11 +92,11 @@ def payloads(url: str) -> dict[tuple[str, object], tuple[str, bytes]]:
             header = await backend.find_session(session_id)
             assert header is not None
             assert header.payload is not None
-            found[session_id, "header"] = header.payload.tag, header.payload.data
+            found[session_id, "header"] = header.payload.encoding, header.payload.data
             for message in await backend.read_messages(session_id, MessageRange()):
-                found[session_id, message.position] = message.payload.tag, message.payload.data
+                found[session_id, message.position] = message.payload.encoding, message.payload.data
             for memory in await backend.list_memories(MemoryScope("session", session_id)):
-                found[session_id, memory.key] = memory.payload.tag, memory.payload.data
+                found[session_id, memory.key] = memory.payload.encoding, memory.payload.data
         return found
 
     return within(url, read)

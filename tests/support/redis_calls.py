@@ -7,14 +7,14 @@ import attrs
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     json_payload,
     memory_record,
     message_record,
     message_records,
     session_record,
 )
-from tests.support.recoding import NEW, to_new
+from tests.support.rewriting import NEW, to_new
 
 __all__ = ["ALL", "CALLS", "READS", "SCOPE", "WRITES", "Call", "connections", "fill", "in_use"]
 
@@ -39,11 +39,9 @@ WRITES: dict[str, Call] = {
     "append": lambda storage: storage.append_messages("s", [message_record("next")]),
     "truncate": lambda storage: storage.truncate_messages("s", after=1),
     "put memory": lambda storage: storage.put_memory(memory_record("k")),
-    "recode": lambda storage: storage.recode_session("s", old=_TEXT, new=NEW),
-    "recode messages": lambda storage: storage.recode_messages("s", to_new([_FIRST])),
-    "recode memory": lambda storage: storage.recode_memory(
-        SCOPE, "k", old=memory_record("k").payload, new=NEW
-    ),
+    "rewrite": lambda storage: storage.rewrite_session("s", old=_TEXT, new=NEW),
+    "rewrite messages": lambda storage: storage.rewrite_messages("s", to_new([_FIRST])),
+    "rewrite memory": lambda storage: storage.rewrite_memory(SCOPE, "k", old=memory_record("k").payload, new=NEW),
     "delete memory": lambda storage: storage.delete_memory(SCOPE, "k"),
     "clear": lambda storage: storage.clear_memories(SCOPE),
     "delete": lambda storage: storage.delete_session("s"),

@@ -17,9 +17,7 @@ async def ids_in(storage: SQLiteStorage, session_id: str = "s") -> list[str]:
 async def trace(storage: SQLiteStorage) -> list[str]:
     """Return a list to which the first word of every statement that writes will be added."""
     seen: list[str] = []
-    await storage._write(
-        lambda connection: connection.set_trace_callback(lambda sql: seen.append(sql.split()[0]))
-    )
+    await storage._write(lambda connection: connection.set_trace_callback(lambda sql: seen.append(sql.split()[0])))
     return seen
 
 

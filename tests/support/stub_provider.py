@@ -26,9 +26,7 @@ class StubProvider(BaseProvider):
     async def answer(self, messages: list[ChatMessage], parameters: dict[str, Any]) -> ChatResponse:
         return ChatResponse("An answer.", finish_reason="stop")
 
-    async def deltas(
-        self, messages: list[ChatMessage], parameters: dict[str, Any]
-    ) -> AsyncIterator[ChatResponse]:
+    async def deltas(self, messages: list[ChatMessage], parameters: dict[str, Any]) -> AsyncIterator[ChatResponse]:
         yield await self.answer(messages, parameters)
 
     async def chat(

@@ -15,7 +15,7 @@ from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import StorageUnavailableError
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 
 __all__ = [
     "CALLS",
@@ -41,6 +41,7 @@ READS: dict[str, Call] = {
     "read_messages": lambda storage: storage.read_messages("s", MessageRange()),
     "find_memory": lambda storage: storage.find_memory(_SCOPE, "k"),
     "list_memories": lambda storage: storage.list_memories(_SCOPE),
+    "list_memory_owners": lambda storage: storage.list_memory_owners(),
 }
 WRITES: dict[str, Call] = {
     "open": lambda storage: storage.open(),

@@ -11,8 +11,8 @@ import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
-from luminoracore_sdk.application.exchange import OnExisting, SessionExchange, json_text
-from luminoracore_sdk.application.exchange_fields import read_json
+from luminoracore_sdk.application.exchange.export_import import OnExisting, SessionExchange, json_text
+from luminoracore_sdk.application.exchange.fields import read_json
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -32,7 +32,7 @@ from tests.support.exchange import TOOLS, good_line, reader
 
 
 def exchange(storage: InMemoryStorage) -> SessionExchange:
-    return SessionExchange(storage=storage, toolkit=TOOLS, values=JsonCodec())
+    return SessionExchange(storage=storage, services=TOOLS, values=JsonCodec())
 
 
 async def export(storage: InMemoryStorage, session_id: str) -> str:
@@ -51,7 +51,7 @@ async def storage() -> AsyncIterator[InMemoryStorage]:
 
 async def filled(storage: InMemoryStorage) -> str:
     """Make a session with everything in it that is hard to keep."""
-    manager = SessionManager(storage, toolkit=TOOLS)
+    manager = SessionManager(storage, services=TOOLS)
     session_id = await manager.create_session(
         {"name": "Ada", "k": {"$set": -0.0}},
         {"name": "echo", "extra": {"delay": 0}},
@@ -119,9 +119,7 @@ async def test_an_unknown_session_cannot_be_exported(storage: InMemoryStorage) -
 
 async def test_more_messages_than_one_append_takes_are_imported_in_order(storage: InMemoryStorage) -> None:
     line = good_line()
-    line["messages"] = [
-        {**line["messages"][0], "id": f"m{number}", "position": number} for number in range(1, 2003)
-    ]
+    line["messages"] = [{**line["messages"][0], "id": f"m{number}", "position": number} for number in range(1, 2003)]
     await import_line(storage, json.dumps(line))
     kept = await storage.read_messages("s", MessageRange())
     assert [message.message_id for message in kept] == [f"m{number}" for number in range(1, 2003)]

@@ -8,10 +8,10 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.application import locks
-from luminoracore_sdk.application.mirror import Mirror
+from luminoracore_sdk.application import session_access
+from luminoracore_sdk.application.core_mirror import Mirror
 from luminoracore_sdk.application.ports.records import MessageRange, SessionRecord
-from luminoracore_sdk.bootstrap.managers import default_toolkit
+from luminoracore_sdk.bootstrap.managers import default_services
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     ProviderError,
@@ -32,9 +32,7 @@ from tests.support.stub_provider import StubProvider
 class Vanishing(StorageWrapper):
     """Another process deletes every session as soon as it is there."""
 
-    async def put_session(
-        self, record: SessionRecord, *, expected_version: int | None = None
-    ) -> SessionRecord:
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         stored = await super().put_session(record, expected_version=expected_version)
         await self.delete_session(record.session_id)
         return stored
@@ -51,8 +49,7 @@ async def test_the_newest_of_a_role_are_found_across_many_chunks() -> None:
     await conversations.create_conversation("s")
     for start in (0, 700):
         messages = [
-            Message("system" if index % 600 == 0 else "user", str(index))
-            for index in range(start, start + 700)
+            Message("system" if index % 600 == 0 else "user", str(index)) for index in range(start, start + 700)
         ]
         await conversations.append("s", messages)
     found = await conversations.get_messages_by_role("s", "system")
@@ -123,7 +120,7 @@ async def test_a_provider_without_a_default_model_takes_the_model_that_is_given(
 async def test_a_session_of_an_expired_held_ones_id_is_written_at_once() -> None:
     clock = ManualClock()
     storage = InMemoryStorage(clock=clock)
-    async with SessionManager(storage, toolkit=attrs.evolve(default_toolkit(), clock=clock)) as manager:
+    async with SessionManager(storage, services=attrs.evolve(default_services(), clock=clock)) as manager:
         await manager.create_session({}, {"name": "echo"}, {"session_id": "s", "auto_save": False, "ttl": 10})
         clock.advance(11)
         await manager.create_session({}, {"name": "echo"}, {"session_id": "s"})
@@ -153,7 +150,7 @@ async def test_an_id_that_somebody_else_took_is_not_held_back_afterwards() -> No
 async def test_a_held_session_that_expired_below_is_saved_whole() -> None:
     clock = ManualClock()
     storage = InMemoryStorage(clock=clock)
-    async with SessionManager(storage, toolkit=attrs.evolve(default_toolkit(), clock=clock)) as manager:
+    async with SessionManager(storage, services=attrs.evolve(default_services(), clock=clock)) as manager:
         config = {"session_id": "s", "auto_save": False, "ttl": 10}
         await manager.create_session({}, {"name": "echo"}, config)
         await manager.send_message("s", "one")
@@ -185,7 +182,7 @@ async def test_a_header_that_another_writer_changed_is_not_overwritten_by_a_save
 async def test_sending_from_within_an_open_stream_is_an_error_and_no_hang(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(locks, "GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(session_access, "GRACE_SECONDS", 0.01)
     async with SessionManager() as manager:
         session_id = await manager.create_session({}, {"name": "echo"})
         async with aclosing(manager.stream_message(session_id, "a b c")) as deltas:
@@ -220,9 +217,9 @@ async def test_a_session_does_not_expire_between_a_question_and_its_answer() -> 
             return ChatResponse("At last.")
 
     ProviderFactory.register_provider("slow", Slow)
-    tools = attrs.evolve(default_toolkit(), clock=clock)
+    tools = attrs.evolve(default_services(), clock=clock)
     try:
-        async with SessionManager(InMemoryStorage(clock=clock), toolkit=tools) as manager:
+        async with SessionManager(InMemoryStorage(clock=clock), services=tools) as manager:
             session_id = await manager.create_session({}, {"name": "slow"}, {"ttl": 10})
             clock.advance(9)
             assert (await manager.send_message(session_id, "hi")).content == "At last."
@@ -237,9 +234,7 @@ async def test_a_change_is_made_again_on_what_another_writer_left() -> None:
     class Raced(StorageWrapper):
         raced = False
 
-        async def put_session(
-            self, record: SessionRecord, *, expected_version: int | None = None
-        ) -> SessionRecord:
+        async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
             if expected_version and not self.raced:
                 self.raced = True
                 async with SessionManager(storage) as other:

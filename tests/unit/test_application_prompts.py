@@ -9,7 +9,7 @@ from luminoracore_sdk.adapters.notation.lines import LinesNotation
 from luminoracore_sdk.adapters.notation.table import TableNotation
 from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter
 from luminoracore_sdk.application import prompts
-from luminoracore_sdk.application.prompts_figures import PromptTokens
+from luminoracore_sdk.application.prompt_tokens import PromptTokens
 from luminoracore_sdk.domain.errors import InvalidJSONError
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message
@@ -63,9 +63,7 @@ def test_the_heading_counts_and_names_the_notation() -> None:
 
 
 def test_where_no_notation_can_write_a_value_it_is_json() -> None:
-    assert (
-        prompts.render_data({"a": "ü"}, Length(), [Fixed("x", None)], heading="H") == 'H (JSON):\n{"a":"ü"}'
-    )
+    assert prompts.render_data({"a": "ü"}, Length(), [Fixed("x", None)], heading="H") == 'H (JSON):\n{"a":"ü"}'
     assert prompts.render_data([1], Length(), []) == "[1]"
 
 
@@ -93,8 +91,7 @@ def test_nothing_remembered_is_no_text() -> None:
 
 def test_objects_among_other_values_may_stand_in_a_table_of_their_own() -> None:
     people = [
-        entry(f"person {n}", {"name": f"P{n}", "role": "a friend from school", "born": 1980 + n})
-        for n in range(4)
+        entry(f"person {n}", {"name": f"P{n}", "role": "a friend from school", "born": 1980 + n}) for n in range(4)
     ]
     text = render_memory([entry("city", "Turin"), *people, entry("pets", ["cat"])])
     assert text == (
@@ -153,8 +150,7 @@ def test_content_that_is_no_text_says_so() -> None:
         Message("user", None),
     ]
     assert render_transcript(said) == (
-        'user (JSON): [{"type":"text","text":"ü"}]\n'
-        'user: [{"type"}]\nuser (JSON): "\\ud800"\nuser (JSON): null'
+        'user (JSON): [{"type":"text","text":"ü"}]\nuser: [{"type"}]\nuser (JSON): "\\ud800"\nuser (JSON): null'
     )
 
 

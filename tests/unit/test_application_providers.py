@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.application.locks import SessionLocks, TurnLock, locks_of
-from luminoracore_sdk.application.parameters import generation_parameters
 from luminoracore_sdk.application.ports.provider import BaseProvider
-from luminoracore_sdk.application.provider_pool import ProviderPool
-from luminoracore_sdk.application.session_providers import SessionProviders
+from luminoracore_sdk.application.provider_pool import ProviderPool, SessionProviders
+from luminoracore_sdk.application.session_access import SessionLocks, TurnLock, locks_of
+from luminoracore_sdk.application.turns import generation_parameters
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderError, ValidationError
 from luminoracore_sdk.domain.session import Session
@@ -66,9 +65,7 @@ async def test_sessions_of_one_configuration_share_a_provider(registry: Registry
     ],
     ids=["name", "key", "model", "url", "extra", "type of extra", "shape of extra"],
 )
-async def test_another_configuration_has_a_provider_of_its_own(
-    registry: Registry, other: ProviderConfig
-) -> None:
+async def test_another_configuration_has_a_provider_of_its_own(registry: Registry, other: ProviderConfig) -> None:
     pool = ProviderPool(registry)
     for config in (ProviderConfig("a"), ProviderConfig("a", extra={"x": 1.0}), other):
         async with pool.lease(config):

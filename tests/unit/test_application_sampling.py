@@ -1,9 +1,9 @@
 """Records picked from a store: all of a small one, evenly from a large one."""
 
-from luminoracore_sdk.application.sampling import sample_payloads
+from luminoracore_sdk.application.maintenance.sample import sample_payloads
 from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.session import InMemoryStorage
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     json_payload,
     memory_record,
     message_record,
@@ -28,9 +28,7 @@ async def test_of_a_small_store_everything_is_picked() -> None:
         *({"content": f"text of {number}-{message}"} for number in range(2) for message in (1, 2)),
         *(f"memory {number}" for number in range(2)),
     ]
-    assert sorted(await sample_payloads(storage, 100)) == sorted(
-        json_payload(value).data for value in expected
-    )
+    assert sorted(await sample_payloads(storage, 100)) == sorted(json_payload(value).data for value in expected)
 
 
 async def test_of_a_large_store_so_many_are_picked_from_all_of_it_and_always_the_same() -> None:

@@ -6,16 +6,16 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.application.maintenance.measure import SessionFigures, StoreFigures
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload, SessionQuery
-from luminoracore_sdk.application.prompts_figures import prompt_tokens
-from luminoracore_sdk.application.store_figures import SessionFigures, StoreFigures
-from luminoracore_sdk.application.toolkit import Toolkit
-from luminoracore_sdk.bootstrap.managers import default_toolkit
+from luminoracore_sdk.application.prompt_tokens import prompt_tokens
+from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.bootstrap.managers import default_services
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.optimization import Optimizer
 from luminoracore_sdk.session import InMemoryStorage, OptimizedStorageWrapper, SessionManager, SessionStorage
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import memory_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_records, session_record
 
 PROVIDER = {"name": "echo"}
 ID = "s"
@@ -29,8 +29,8 @@ class Length:
 
 
 @pytest.fixture
-def toolkit() -> Toolkit:
-    return attrs.evolve(default_toolkit(), clock=ManualClock(), tokens=Length())
+def services() -> Services:
+    return attrs.evolve(default_services(), clock=ManualClock(), tokens=Length())
 
 
 @pytest.fixture
@@ -41,16 +41,16 @@ def backend() -> InMemoryStorage:
 async def run(
     storage: SessionStorage,
     backend: SessionStorage | None = None,
-    tools: Toolkit | None = None,
+    tools: Services | None = None,
     query: SessionQuery | None = None,
 ) -> list[SessionFigures]:
     figures = StoreFigures(storage, backend or storage, values=JsonCodec(), tools=tools)
     return [one async for one in figures.run(query)]
 
 
-async def talk(storage: SessionStorage, toolkit: Toolkit, turns: int = 2, **config: Any) -> SessionManager:
+async def talk(storage: SessionStorage, services: Services, turns: int = 2, **config: Any) -> SessionManager:
     """Let a session of a manager say something, and remember something."""
-    manager = SessionManager(storage, toolkit=toolkit)
+    manager = SessionManager(storage, services=services)
     await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": ID, **config})
     for number in range(turns):
         await manager.send_message(ID, f"Question {number}")
@@ -68,10 +68,10 @@ async def payloads(storage: SessionStorage, session_id: str = ID) -> list[Payloa
 
 
 async def test_every_payload_of_a_session_counts_as_json_and_as_stored(
-    backend: InMemoryStorage, toolkit: Toolkit
+    backend: InMemoryStorage, services: Services
 ) -> None:
     storage = OptimizedStorageWrapper(backend, Optimizer())
-    await talk(storage, toolkit)
+    await talk(storage, services)
     plain, stored = await payloads(storage), await payloads(backend)
     (figures,) = await run(storage, backend)
     assert figures == SessionFigures(
@@ -79,7 +79,7 @@ async def test_every_payload_of_a_session_counts_as_json_and_as_stored(
         messages=4,
         memories=1,
         json_bytes=sum(len(payload.data) for payload in plain),
-        stored_bytes=sum(len(payload.data) + len(payload.tag) for payload in stored),
+        stored_bytes=sum(len(payload.data) + len(payload.encoding) for payload in stored),
     )
     assert figures.stored_bytes < figures.json_bytes
 
@@ -102,10 +102,10 @@ async def test_the_store_s_own_records_are_no_session_s(backend: InMemoryStorage
 # -- tokens --------------------------------------------------------------------------------------
 
 
-async def expected_tokens(manager: SessionManager, toolkit: Toolkit, messages: int, *, told: bool) -> Any:
+async def expected_tokens(manager: SessionManager, services: Services, messages: int, *, told: bool) -> Any:
     said = await manager.conversation_manager.get_recent_messages(ID, messages) if messages else []
     entries = await manager.memory_manager.list_entries(ID) if told else []
-    return prompt_tokens(said, entries, toolkit.tokens, toolkit.notations)
+    return prompt_tokens(said, entries, services.tokens, services.notations)
 
 
 @pytest.mark.parametrize(
@@ -122,25 +122,25 @@ async def expected_tokens(manager: SessionManager, toolkit: Toolkit, messages: i
     ],
 )
 async def test_tokens_are_those_of_what_goes_to_the_model(
-    backend: InMemoryStorage, toolkit: Toolkit, config: dict[str, Any], messages: int, told: bool
+    backend: InMemoryStorage, services: Services, config: dict[str, Any], messages: int, told: bool
 ) -> None:
-    manager = await talk(backend, toolkit, turns=3, **config)
-    (figures,) = await run(backend, tools=toolkit)
-    assert figures.tokens == await expected_tokens(manager, toolkit, messages, told=told)
+    manager = await talk(backend, services, turns=3, **config)
+    (figures,) = await run(backend, tools=services)
+    assert figures.tokens == await expected_tokens(manager, services, messages, told=told)
     assert figures.messages == 6
 
 
 async def test_a_document_that_is_no_manager_s_session_has_bytes_and_no_tokens(
-    backend: InMemoryStorage, toolkit: Toolkit
+    backend: InMemoryStorage, services: Services
 ) -> None:
     await backend.save_session("mine", {"v1": True})
     await backend.append_messages("mine", message_records(1))
-    (figures,) = await run(backend, tools=toolkit)
+    (figures,) = await run(backend, tools=services)
     assert (figures.json_bytes, figures.tokens) == (len('{"v1":true}{"content":"text of m1"}'), None)
 
 
-async def test_without_a_toolkit_no_tokens_are_counted(backend: InMemoryStorage, toolkit: Toolkit) -> None:
-    await talk(backend, toolkit)
+async def test_without_a_toolkit_no_tokens_are_counted(backend: InMemoryStorage, services: Services) -> None:
+    await talk(backend, services)
     assert [one.tokens for one in await run(backend)] == [None]
 
 
@@ -164,12 +164,12 @@ async def damage_message(storage: InMemoryStorage, payload: Payload) -> None:
 @pytest.mark.parametrize("place", [damage_header, damage_memory, damage_message])
 @pytest.mark.parametrize("payload", [Payload("json", b"{"), Payload("json+aes256gcm:k", b"\xff")])
 async def test_a_session_that_cannot_be_read_is_named_and_the_others_are_counted(
-    backend: InMemoryStorage, toolkit: Toolkit, place: Any, payload: Payload
+    backend: InMemoryStorage, services: Services, place: Any, payload: Payload
 ) -> None:
-    await talk(backend, toolkit)
+    await talk(backend, services)
     await backend.put_session(session_record("z"))
     await place(backend, payload)
-    reason = "not valid json" if payload.tag == "json" else "it is tagged 'json+aes256gcm:k'"
+    reason = "not valid json" if payload.encoding == "json" else "it is tagged 'json+aes256gcm:k'"
     bad, good = await run(backend)
     assert attrs.evolve(bad, reason=None) == SessionFigures(session_id=ID)
     assert (bad.reason or "").partition(" is damaged: ")[2].startswith(reason)
@@ -177,11 +177,11 @@ async def test_a_session_that_cannot_be_read_is_named_and_the_others_are_counted
 
 
 async def test_a_session_of_a_manager_with_another_content_cannot_be_counted_in_tokens(
-    backend: InMemoryStorage, toolkit: Toolkit
+    backend: InMemoryStorage, services: Services
 ) -> None:
-    await talk(backend, toolkit)
+    await talk(backend, services)
     await damage_header(backend, Payload("json", b'{"v":1}'))
-    (figures,) = await run(backend, tools=toolkit)
+    (figures,) = await run(backend, tools=services)
     assert figures.reason == "memory storage: session 's' is damaged: its document has no 'personality'"
 
 
@@ -203,7 +203,7 @@ async def test_a_session_deleted_after_it_was_listed_is_passed_over() -> None:
     assert [one.session_id for one in await run(storage)] == ["b"]
 
 
-async def test_messages_and_memories_written_meanwhile_wait_for_the_next_report(toolkit: Toolkit) -> None:
+async def test_messages_and_memories_written_meanwhile_wait_for_the_next_report(services: Services) -> None:
     class Busy(InMemoryStorage):
         """Somebody appends just after the header was read."""
 

@@ -39,9 +39,7 @@ def test_every_store_has_a_worker_and_requirements_that_pin_each_version_and_nam
             continue
         lines = (REQUIREMENTS / f"{case.peer}.txt").read_text("utf-8").splitlines()
         assert all(re.fullmatch(r"[\w.-]+(\[[\w,]+\])?==[\w.]+", line) for line in lines)
-        worker = (
-            Path(sys.modules[Worker.__module__].__file__ or "").parent / f"{case.peer.replace('-', '_')}.py"
-        )
+        worker = Path(sys.modules[Worker.__module__].__file__ or "").parent / f"{case.peer.replace('-', '_')}.py"
         assert f"class {case.store}(" in worker.read_text("utf-8")
 
 

@@ -28,11 +28,7 @@ def test_the_targets_stand_beside_what_was_measured() -> None:
 
 
 def test_both_drivers_of_mongodb_have_the_same_targets() -> None:
-    results = [
-        attrs.evolve(one, backend=backend)
-        for backend in ("mongodb", "mongodb-motor")
-        for one in (FLOOR, PORT)
-    ]
+    results = [attrs.evolve(one, backend=backend) for backend in ("mongodb", "mongodb-motor") for one in (FLOOR, PORT)]
 
     rows = target_table(summary(results)).splitlines()[2:]
 

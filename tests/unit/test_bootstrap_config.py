@@ -50,9 +50,7 @@ def test_a_wrong_value_is_refused_by_name(fields: dict[str, Any], reason: str) -
         StorageConfig(**fields)
 
 
-@pytest.mark.parametrize(
-    "fields", [{"redis_db": "0"}, {"redis_db": True}, {"redis_db": -1}, {"file_path": 5}]
-)
+@pytest.mark.parametrize("fields", [{"redis_db": "0"}, {"redis_db": True}, {"redis_db": -1}, {"file_path": 5}])
 def test_a_value_of_another_type_is_a_configuration_error_too(fields: dict[str, Any]) -> None:
     kind = StorageType.REDIS if "redis_db" in fields else StorageType.JSON
     with pytest.raises(ConfigurationError, match=next(iter(fields))):

@@ -126,12 +126,12 @@ def test_every_port_can_be_replaced_and_comes_back(name: str) -> None:
     fake = object()
     field = {"provider_registry": "providers"}.get(name, name)
     with getattr(container, name).override(providers.Object(fake)):
-        assert getattr(container.toolkit(), field) is fake
+        assert getattr(container.services(), field) is fake
     container.reset_singletons()
-    assert getattr(container.toolkit(), field) is not fake
+    assert getattr(container.services(), field) is not fake
 
 
-@pytest.mark.parametrize("name", ["settings", "toolkit", "storage", "conversations", "memories", "sessions"])
+@pytest.mark.parametrize("name", ["settings", "services", "storage", "conversations", "memories", "sessions"])
 def test_every_part_can_be_replaced(name: str) -> None:
     container = make_container("memory://")
     fake = object()

@@ -37,9 +37,7 @@ def test_every_part_can_be_set() -> None:
         }
     )
     assert settings == Settings(
-        storage=StorageConfig(
-            StorageType.SQLITE, "sqlite:///x.db", table_name="chat", auto_create_tables=False
-        ),
+        storage=StorageConfig(StorageType.SQLITE, "sqlite:///x.db", table_name="chat", auto_create_tables=False),
         memory=MemoryConfig(enabled=False, max_entries=7, ttl=1.5, decay_factor=0.25),
         max_history=9,
     )

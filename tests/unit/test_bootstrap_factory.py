@@ -113,9 +113,7 @@ def test_a_client_in_the_place_of_the_url_is_told_where_it_belongs(kind: Any) ->
 
 
 def test_retries_stand_before_the_optimizer() -> None:
-    config = StorageConfig(
-        StorageType.POSTGRES, "postgresql://host/db", compression_enabled=True, retry_attempts=3
-    )
+    config = StorageConfig(StorageType.POSTGRES, "postgresql://host/db", compression_enabled=True, retry_attempts=3)
     storage = create_storage(config)
     assert isinstance(storage, RetryingStorage)
     assert isinstance(storage.base, OptimizedStorageWrapper)
@@ -150,17 +148,13 @@ try:
 except ImportError as error:
     print(type(error).__name__, error.extra, str(error).partition(": ")[2])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout == f'MissingDependencyError {extra} pip install "luminoracore-sdk[{extra}]"\n'
 
 
 @pytest.mark.parametrize("scheme", ["memory://", "file://store", "sqlite:///store.db"])
-async def test_the_clock_reaches_the_backend(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> None:
+async def test_the_clock_reaches_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     monkeypatch.chdir(tmp_path)
     clock = ManualClock()
     async with create_storage(scheme, clock=clock) as storage:

@@ -6,7 +6,7 @@ from uuid import RFC_4122, UUID
 from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.domain.values import to_microseconds
-from luminoracore_sdk.testing.builders import session_record
+from luminoracore_sdk.testing.records import session_record
 
 
 def test_an_id_is_a_random_uuid_in_hexadecimal_digits() -> None:

@@ -13,7 +13,7 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
 from luminoracore_sdk.domain.values import to_microseconds
-from luminoracore_sdk.testing.builders import json_payload
+from luminoracore_sdk.testing.records import json_payload
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 LATER = datetime(2026, 1, 1, 13, 0, 0, 7, tzinfo=UTC)

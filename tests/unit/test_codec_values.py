@@ -4,7 +4,7 @@ from luminoracore_sdk.adapters.codec.values import JSON, JSON_WIDE, JsonCodec
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError, InvalidJSONError, UnreadablePayloadError
 from luminoracore_sdk.domain.json_value import same_json
-from luminoracore_sdk.testing.samples import DOCUMENTS, NOT_DOCUMENTS
+from luminoracore_sdk.testing.records import DOCUMENTS, NOT_DOCUMENTS
 
 CODEC = JsonCodec()
 

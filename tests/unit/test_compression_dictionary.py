@@ -69,9 +69,7 @@ def test_threads_share_a_dictionary_and_not_its_contexts() -> None:
     results: dict[int, bool] = {}
 
     def work(number: int) -> None:
-        results[number] = all(
-            WORDS.expand(WORDS.compress(texts[number])) == texts[number] for _ in range(200)
-        )
+        results[number] = all(WORDS.expand(WORDS.compress(texts[number])) == texts[number] for _ in range(200))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:

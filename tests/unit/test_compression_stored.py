@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 import attrs
 import pytest
 
-from luminoracore_sdk.adapters.compression import known
+from luminoracore_sdk.adapters.compression import dictionary_registry as known
 from luminoracore_sdk.adapters.compression.dictionary import MAX_CONTENT_BYTES, Dictionary
-from luminoracore_sdk.adapters.compression.stored import choose_dictionary, save_dictionary
+from luminoracore_sdk.adapters.compression.dictionary_store import choose_dictionary, save_dictionary
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRange, Payload
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
@@ -26,7 +26,7 @@ from luminoracore_sdk.session import (
     OptimizedStorageWrapper,
     SessionStorage,
 )
-from luminoracore_sdk.testing.builders import json_payload, memory_record, message_record, session_record
+from luminoracore_sdk.testing.records import json_payload, memory_record, message_record, session_record
 from luminoracore_sdk.types.session import SessionConfig
 
 TEXT = "what the weather is like, and what I should do about it " * 3
@@ -79,7 +79,7 @@ async def test_a_dictionary_inside_an_encrypted_store_is_found_without_the_optim
     forget(monkeypatch)
     found = await read(EncryptedStorageWrapper(base, keys))
     assert found is not None
-    assert found.tag == f"json{STEP}"
+    assert found.encoding == f"json{STEP}"
     assert TEXT.encode() in known.expanded(found, backend="memory", key="x").data
 
 
@@ -95,11 +95,11 @@ async def test_another_process_reads_with_and_without_the_wrapper_and_then_from_
     await filled(base)
     raw = await read(base)
     assert raw is not None
-    assert raw.tag.removesuffix(STEP) == "json"
+    assert raw.encoding.removesuffix(STEP) == "json"
     forget(monkeypatch)
     plain = await read(OptimizedStorageWrapper(base, Optimizer()))
     assert plain is not None
-    assert (plain.tag, TEXT.encode() in plain.data) == ("json", True)
+    assert (plain.encoding, TEXT.encode() in plain.data) == ("json", True)
     forget(monkeypatch)
     await read(base)
     assert known.expanded(raw, backend="memory", key="x") == plain
@@ -109,14 +109,14 @@ async def test_a_storage_writes_with_what_was_chosen_when_it_was_opened() -> Non
     base = InMemoryStorage()
     wrapper = OptimizedStorageWrapper(base, Optimizer())
     await wrapper.put_session(session_record(text=TEXT))
-    assert (await session(base) or Payload("", b"")).tag == "json+zstd:g1"
+    assert (await session(base) or Payload("", b"")).encoding == "json+zstd:g1"
     await save_dictionary(base, TRAINED)
     await choose_dictionary(base, TRAINED.id)
     await wrapper.put_session(session_record(text=TEXT))
-    assert (await session(base) or Payload("", b"")).tag == "json+zstd:g1"
+    assert (await session(base) or Payload("", b"")).encoding == "json+zstd:g1"
     await wrapper.open()
     await wrapper.put_session(session_record(text=TEXT))
-    assert (await session(base) or Payload("", b"")).tag == f"json{STEP}"
+    assert (await session(base) or Payload("", b"")).encoding == f"json{STEP}"
 
 
 async def test_a_dictionary_that_is_gone_is_told_by_the_record_that_needs_it(
@@ -188,9 +188,7 @@ async def test_a_name_that_no_dictionary_has_is_told_by_the_record_too(name: str
 
 
 @pytest.mark.parametrize("payload", [Payload("zdict", b"other"), Payload("json", TRAINED.data)])
-async def test_a_dictionary_that_was_changed_is_not_used(
-    payload: Payload, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_dictionary_that_was_changed_is_not_used(payload: Payload, monkeypatch: pytest.MonkeyPatch) -> None:
     base = InMemoryStorage()
     await filled(base)
     await base.put_memory(MemoryRecord(scope=STORE, key=f"dictionary:{TRAINED.id}", payload=payload))
@@ -213,7 +211,7 @@ async def test_bytes_that_were_changed_are_damage() -> None:
     record = await base.find_session("s")
     assert record is not None
     assert record.payload is not None
-    broken = Payload(record.payload.tag, record.payload.data[:-1])
+    broken = Payload(record.payload.encoding, record.payload.data[:-1])
     await base.put_session(attrs.evolve(record, payload=broken))
     with pytest.raises(CorruptRecordError, match="session 's' is damaged: not a frame of its dictionary"):
         await base.load_session("s")
@@ -223,7 +221,7 @@ def test_what_could_not_be_read_again_is_not_compressed(monkeypatch: pytest.Monk
     monkeypatch.setattr(known, "MAX_CONTENT_BYTES", 999)
     large, largest = Payload("json", b"0" * 1000), Payload("json", b"0" * 999)
     assert known.compressed(large, TRAINED, 3) is large
-    assert known.compressed(largest, TRAINED, 3).tag == f"json{STEP}"
+    assert known.compressed(largest, TRAINED, 3).encoding == f"json{STEP}"
     assert InMemoryStorage.max_payload_bytes == MAX_CONTENT_BYTES
 
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 def run(code: str, *paths: Path) -> str:
     inside = f"import sys; sys.path[:0] = {[str(path) for path in paths]!r}\n{code}"
-    done = subprocess.run(
-        [sys.executable, "-c", inside], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", inside], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.strip()
 
 
@@ -36,11 +34,7 @@ def test_an_installed_core_wins(tmp_path: Path) -> None:
     core.mkdir(parents=True)
     (tmp_path / "luminoracore" / "__init__.py").write_text("")
     (core / "__init__.py").write_text("class Optimizer:\n    pass\n")
-    code = (
-        "import luminoracore_sdk\n"
-        "from luminoracore.optimization import Optimizer\n"
-        "print(Optimizer.__module__)"
-    )
+    code = "import luminoracore_sdk\nfrom luminoracore.optimization import Optimizer\nprint(Optimizer.__module__)"
     assert run(code, tmp_path) == "luminoracore.optimization"
 
 

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.core_memory import CoreMemorySystem, FactNotKeptError, find_core_memory_system
-from luminoracore_sdk.application.mirror import Mirror
+from luminoracore_sdk.application.core_mirror import Mirror
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.session import InMemoryStorage, MemoryManager
 from luminoracore_sdk.types.session import MemoryConfig
@@ -188,7 +188,7 @@ async def test_a_core_that_hangs_is_waited_for_no_longer_than_the_limit(
 async def test_a_core_that_hangs_holds_up_no_memory(
     core: Core, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("luminoracore_sdk.application.mirror.SECONDS", 0.001)
+    monkeypatch.setattr("luminoracore_sdk.application.core_mirror.SECONDS", 0.001)
     memory = MemoryManager()
     monkeypatch.setattr(core.storages[0], "save_fact", hanging())
     async with asyncio.timeout(60):
@@ -266,9 +266,7 @@ def test_a_core_that_cannot_be_used_is_a_warning(
 ) -> None:
     monkeypatch.setattr(core, "kind", lambda: 1 / 0)
     assert find_core_memory_system() is None
-    assert caplog.messages == [
-        "Core MemorySystem cannot be used (ZeroDivisionError); using the SDK's own memory"
-    ]
+    assert caplog.messages == ["Core MemorySystem cannot be used (ZeroDivisionError); using the SDK's own memory"]
 
 
 def test_without_core_the_reason_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -33,9 +33,7 @@ SECRET = "sk-very-secret"
         ({"name": "echo", "extra": [1]}, "'extra' must be a dict, not list"),
     ],
 )
-def test_a_wrong_provider_config_is_refused_with_the_reason_and_without_the_secret(
-    data: Any, reason: str
-) -> None:
+def test_a_wrong_provider_config_is_refused_with_the_reason_and_without_the_secret(data: Any, reason: str) -> None:
     with pytest.raises(ProviderError, match=reason) as caught:
         ProviderConfig.from_dict(data)
     assert SECRET not in str(caught.value)

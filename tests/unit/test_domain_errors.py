@@ -71,10 +71,7 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
     ),
     (
         KeyNotFoundError(backend="json", key="session 's'", key_id="2025"),
-        (
-            "json storage: session 's' is damaged: "
-            "it was encrypted with the key '2025', which is not in the keyring"
-        ),
+        ("json storage: session 's' is damaged: it was encrypted with the key '2025', which is not in the keyring"),
     ),
     (
         KeyMismatchError(backend="json", key_id="2025"),

@@ -4,7 +4,7 @@ import pytest
 
 from luminoracore_sdk.domain.errors import InvalidJSONError
 from luminoracore_sdk.domain.json_value import MAX_JSON_DEPTH, check_json, copy_json, same_json
-from luminoracore_sdk.testing.samples import DOCUMENTS
+from luminoracore_sdk.testing.records import DOCUMENTS
 
 
 class Text(str):

@@ -143,9 +143,7 @@ def test_a_stored_message_is_the_message_that_was_stored() -> None:
     assert read.role is MessageRole.ASSISTANT
 
 
-@pytest.mark.parametrize(
-    ("role", "metadata", "message_id"), [("robot", {}, "m"), ("user", [1], "m"), ("user", {}, "")]
-)
+@pytest.mark.parametrize(("role", "metadata", "message_id"), [("robot", {}, "m"), ("user", [1], "m"), ("user", {}, "")])
 def test_a_stored_message_with_a_wrong_field_is_refused(role: str, metadata: Any, message_id: str) -> None:
     with pytest.raises(ValidationError):
         stored_message(role, "hi", NOON, metadata, message_id, 1)

@@ -74,8 +74,7 @@ def test_a_prompt_is_composed_of_the_known_fields_in_order() -> None:
         "favourite_colour": "blue",
     }
     assert system_prompt(personality) == (
-        "You are Ada.\nA mathematician.\nBackground: 1815\nStyle: sentence length: short\n"
-        "Rules: Be kind; Be brief"
+        "You are Ada.\nA mathematician.\nBackground: 1815\nStyle: sentence length: short\nRules: Be kind; Be brief"
     )
 
 

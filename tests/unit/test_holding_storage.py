@@ -1,4 +1,4 @@
-"""HoldingStorage: a held session is written by flush and by nothing else."""
+"""DeferredWriteWrapper: a held session is written by flush and by nothing else."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.adapters.wrappers.holding import HoldingStorage
+from luminoracore_sdk.adapters.wrappers.deferred_writes import DeferredWriteWrapper
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -52,16 +52,16 @@ async def base(clock: ManualClock) -> AsyncIterator[InMemoryStorage]:
 
 
 @pytest.fixture
-def held(base: InMemoryStorage, clock: ManualClock) -> HoldingStorage:
-    return HoldingStorage(base, clock=clock)
+def held(base: InMemoryStorage, clock: ManualClock) -> DeferredWriteWrapper:
+    return DeferredWriteWrapper(base, clock=clock)
 
 
-async def ids(storage: InMemoryStorage | HoldingStorage, session_id: str = "s") -> list[str]:
+async def ids(storage: InMemoryStorage | DeferredWriteWrapper, session_id: str = "s") -> list[str]:
     return [found.message_id for found in await storage.read_messages(session_id, MessageRange())]
 
 
 async def test_nothing_of_a_new_held_session_reaches_the_store_before_flush(
-    base: InMemoryStorage, held: HoldingStorage
+    base: InMemoryStorage, held: DeferredWriteWrapper
 ) -> None:
     await held.hold("s")
     await held.put_session(header())
@@ -75,7 +75,7 @@ async def test_nothing_of_a_new_held_session_reaches_the_store_before_flush(
 
 
 async def test_a_stored_session_is_held_from_what_the_store_has(
-    base: InMemoryStorage, held: HoldingStorage, clock: ManualClock
+    base: InMemoryStorage, held: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
     await base.put_session(header())
     await base.append_messages("s", [message(f"m{index}") for index in range(1000)])
@@ -98,7 +98,7 @@ async def test_a_stored_session_is_held_from_what_the_store_has(
 
 
 async def test_more_messages_than_one_append_takes_are_flushed(
-    base: InMemoryStorage, held: HoldingStorage
+    base: InMemoryStorage, held: DeferredWriteWrapper
 ) -> None:
     await held.hold("s")
     await held.put_session(header())
@@ -108,7 +108,7 @@ async def test_more_messages_than_one_append_takes_are_flushed(
     assert await ids(base) == [f"m{index}" for index in range(2100)]
 
 
-async def test_a_truncation_is_held_too(base: InMemoryStorage, held: HoldingStorage) -> None:
+async def test_a_truncation_is_held_too(base: InMemoryStorage, held: DeferredWriteWrapper) -> None:
     await base.put_session(header())
     await base.append_messages("s", [message("a"), message("b"), message("c")])
     await held.hold("s")
@@ -120,7 +120,7 @@ async def test_a_truncation_is_held_too(base: InMemoryStorage, held: HoldingStor
 
 
 async def test_a_truncation_does_not_remove_what_another_writer_added(
-    base: InMemoryStorage, held: HoldingStorage
+    base: InMemoryStorage, held: DeferredWriteWrapper
 ) -> None:
     await base.put_session(header())
     await base.append_messages("s", [message("a"), message("b")])
@@ -132,7 +132,7 @@ async def test_a_truncation_does_not_remove_what_another_writer_added(
     assert await ids(base) == ["a", "b", "other"]
 
 
-async def test_a_conflict_leaves_what_was_held_in_place(base: InMemoryStorage, held: HoldingStorage) -> None:
+async def test_a_conflict_leaves_what_was_held_in_place(base: InMemoryStorage, held: DeferredWriteWrapper) -> None:
     await base.put_session(header())
     await held.hold("s")
     await held.append_messages("s", [message("mine")])
@@ -144,7 +144,7 @@ async def test_a_conflict_leaves_what_was_held_in_place(base: InMemoryStorage, h
 
 
 async def test_deleting_a_held_session_deletes_it_here_and_below(
-    base: InMemoryStorage, held: HoldingStorage
+    base: InMemoryStorage, held: DeferredWriteWrapper
 ) -> None:
     await base.put_session(header())
     await held.hold("s")
@@ -157,7 +157,7 @@ async def test_deleting_a_held_session_deletes_it_here_and_below(
 
 
 async def test_flushing_what_is_not_held_or_expired_does_nothing(
-    base: InMemoryStorage, held: HoldingStorage, clock: ManualClock
+    base: InMemoryStorage, held: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
     await held.flush("unknown")
     await held.hold("s")
@@ -170,7 +170,7 @@ async def test_flushing_what_is_not_held_or_expired_does_nothing(
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 async def test_pages_list_held_and_stored_sessions_once_and_in_order(
-    base: InMemoryStorage, held: HoldingStorage, clock: ManualClock, newest_first: bool, limit: int
+    base: InMemoryStorage, held: DeferredWriteWrapper, clock: ManualClock, newest_first: bool, limit: int
 ) -> None:
     for index in range(7):
         clock.advance(1)
@@ -195,7 +195,7 @@ async def test_pages_list_held_and_stored_sessions_once_and_in_order(
     assert seen == (expected[::-1] if newest_first else expected)
 
 
-async def test_purging_reaches_both(base: InMemoryStorage, held: HoldingStorage, clock: ManualClock) -> None:
+async def test_purging_reaches_both(base: InMemoryStorage, held: DeferredWriteWrapper, clock: ManualClock) -> None:
     await base.put_session(header("below", ttl_us=1))
     await held.hold("here")
     await held.put_session(header("here", ttl_us=1))
@@ -204,7 +204,7 @@ async def test_purging_reaches_both(base: InMemoryStorage, held: HoldingStorage,
 
 
 async def test_unsaved_are_those_with_something_to_write(
-    base: InMemoryStorage, held: HoldingStorage, clock: ManualClock
+    base: InMemoryStorage, held: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
     for name in ("new", "changed", "expired", "saved", "empty"):
         await held.hold(name)
@@ -228,7 +228,7 @@ async def test_a_manager_says_in_the_log_what_was_not_saved(caplog: pytest.LogCa
     assert caplog.messages == ["1 sessions were closed without save_session"]
 
 
-async def test_a_users_memory_is_never_held(base: InMemoryStorage, held: HoldingStorage) -> None:
+async def test_a_users_memory_is_never_held(base: InMemoryStorage, held: DeferredWriteWrapper) -> None:
     scope = MemoryScope("user", "s")
     await held.hold("s")
     await held.put_memory(MemoryRecord(scope=scope, key="k", payload=PAYLOAD))
@@ -239,9 +239,7 @@ async def test_a_users_memory_is_never_held(base: InMemoryStorage, held: Holding
     assert (await held.schema_version(), held.backend) == (1, "memory")
 
 
-async def test_a_truncation_during_a_flush_is_not_forgotten(
-    base: InMemoryStorage, clock: ManualClock
-) -> None:
+async def test_a_truncation_during_a_flush_is_not_forgotten(base: InMemoryStorage, clock: ManualClock) -> None:
     class Slow(StorageWrapper):
         appending = asyncio.Event()
         go_on = asyncio.Event()
@@ -254,7 +252,7 @@ async def test_a_truncation_during_a_flush_is_not_forgotten(
             return await super().append_messages(session_id, messages, expected_last=expected_last)
 
     slow = Slow(base)
-    held = HoldingStorage(slow, clock=clock)
+    held = DeferredWriteWrapper(slow, clock=clock)
     await held.hold("s")
     await held.put_session(header())
     await held.append_messages("s", [message("a"), message("b")])

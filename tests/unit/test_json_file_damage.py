@@ -8,7 +8,7 @@ import pytest
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.domain.errors import CorruptRecordError
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 
 ALL = MessageRange()
 
@@ -115,9 +115,7 @@ async def test_damage_names_the_line_and_touches_nothing(tmp_path: Path) -> None
     damaged = lines[0] + lines[1].replace(b"text", b"tExt") + lines[2]
     log.write_bytes(damaged)
     async with JSONFileStorage(tmp_path) as storage:
-        with pytest.raises(
-            CorruptRecordError, match=rf"line 2 \(byte {len(lines[0])}\): its checksum is wrong"
-        ):
+        with pytest.raises(CorruptRecordError, match=rf"line 2 \(byte {len(lines[0])}\): its checksum is wrong"):
             await storage.read_messages("s", ALL)
         newest = await storage.read_messages("s", MessageRange(limit=1, newest=True))
     assert [message.message_id for message in newest] == ["m3"]

@@ -22,8 +22,8 @@ from luminoracore_sdk.domain.errors import (
     StorageReadOnlyError,
     StorageUnavailableError,
 )
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
-from luminoracore_sdk.testing.cancelling import CancelAt
+from luminoracore_sdk.testing.cancellation import CancelAt
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 
 ALL = MessageRange()
 
@@ -116,9 +116,7 @@ async def test_a_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.Mo
     await storage.close()
 
 
-async def test_a_failed_header_or_memory_keeps_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_header_or_memory_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = await started(tmp_path)
     await storage.put_memory(memory_record("key", value="old"))
     before = await storage.find_session("s")
@@ -136,9 +134,7 @@ async def test_a_failed_header_or_memory_keeps_the_old_one(
     await storage.close()
 
 
-async def test_a_failed_truncation_keeps_every_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_truncation_keeps_every_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = await started(tmp_path)
     await storage.append_messages("s", message_records(3, prefix="n"))
     with failing_writes(monkeypatch, "messages.jsonl", errno.ENOSPC, 10), pytest.raises(StorageFullError):
@@ -148,9 +144,7 @@ async def test_a_failed_truncation_keeps_every_message(
     await storage.close()
 
 
-async def test_a_sidecar_that_cannot_be_written_does_no_harm(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_sidecar_that_cannot_be_written_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = await started(tmp_path)
 
     def refused(fd: int, data: bytes, offset: int) -> int:
@@ -229,9 +223,7 @@ async def _cancelled(storage: JSONFileStorage) -> None:
     await CancelAt(storage.append_messages("s", message_records(5, prefix="n")), 0)
 
 
-async def test_without_the_lock_library_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_the_lock_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "filelock", None)
     with pytest.raises(MissingDependencyError, match=r"luminoracore-sdk\[files\]"):
         JSONFileStorage(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.application.ports.records import MessageRange, Payload
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError, SchemaVersionError
-from luminoracore_sdk.testing.builders import memory_record, message_record, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, session_record
 
 SHARD = sha256(b"s").hexdigest()[:2]
 HOSTILE_IDS = ["../x", "/etc/passwd", "a/b", "CON", "line\nbreak", ".", "x" * 512, "ключ", "a:b|c"]
@@ -175,7 +175,5 @@ async def test_a_marker_removed_while_open_is_noticed(tmp_path: Path) -> None:
 def test_importing_the_module_loads_no_lock_library() -> None:
     code = "import sys, luminoracore_sdk.adapters.storage.json_file; print('filelock' in sys.modules)"
     root = Path(__file__).parents[2]
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"

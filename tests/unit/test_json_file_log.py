@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from luminoracore_sdk.adapters.storage.json_file_index import MessageIndex
-from luminoracore_sdk.adapters.storage.json_file_io import FileIO
-from luminoracore_sdk.adapters.storage.json_file_log import MessageLog
-from luminoracore_sdk.testing.builders import message_record, message_records
+from luminoracore_sdk.adapters.storage.json_file.index import MessageIndex
+from luminoracore_sdk.adapters.storage.json_file.io import FileIO
+from luminoracore_sdk.adapters.storage.json_file.log import MessageLog
+from luminoracore_sdk.testing.records import message_record, message_records
 
 
 def test_an_id_is_found_by_its_row_and_not_by_bytes_across_two_rows(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.storage.json_file_append import Outcome
-from luminoracore_sdk.adapters.storage.json_file_io import Syncing
-from luminoracore_sdk.adapters.storage.json_file_queue import AppendQueue
-from luminoracore_sdk.adapters.storage.waiting_appends import Append
+from luminoracore_sdk.adapters.storage.group_commit import Append
+from luminoracore_sdk.adapters.storage.json_file.append import Outcome
+from luminoracore_sdk.adapters.storage.json_file.io import Syncing
+from luminoracore_sdk.adapters.storage.json_file.queue import AppendQueue
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import StorageBusyError, StorageUnavailableError
-from luminoracore_sdk.testing.builders import message_record
+from luminoracore_sdk.testing.records import message_record
 
 _NAME = "appends"
 
@@ -33,9 +33,7 @@ class Log:
         self.go = threading.Event()
         self.waited_for: list[str] = []
 
-    def write(
-        self, session_id: str, appends: Sequence[Append], deadline: float
-    ) -> Syncing[Sequence[Outcome]]:
+    def write(self, session_id: str, appends: Sequence[Append], deadline: float) -> Syncing[Sequence[Outcome]]:
         yield from ()
         if deadline:
             self.waited_for.append(session_id)
@@ -100,9 +98,7 @@ async def test_without_a_thread_an_append_is_refused_and_the_next_ones_are_writt
     log = Log()
     async with a_queue(log) as queue:
         no_thread_for(monkeypatch, 1)
-        with pytest.raises(
-            StorageUnavailableError, match="no thread for an append: can't start new"
-        ) as error:
+        with pytest.raises(StorageUnavailableError, match="no thread for an append: can't start new") as error:
             await put(queue, "refused")
         assert not error.value.in_doubt
         for _ in range(20):

@@ -5,7 +5,7 @@ from zlib import crc32
 
 import pytest
 
-from luminoracore_sdk.adapters.storage.json_file_record import (
+from luminoracore_sdk.adapters.storage.json_file.record import (
     DamagedError,
     decode_batch,
     decode_memory,
@@ -16,7 +16,7 @@ from luminoracore_sdk.adapters.storage.json_file_record import (
 )
 from luminoracore_sdk.application.ports.records import MemoryRecord, SessionRecord
 from luminoracore_sdk.domain.errors import ValidationError
-from luminoracore_sdk.testing.builders import memory_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_records, session_record
 
 
 def sealed(text: bytes) -> bytes:
@@ -35,9 +35,7 @@ def sealed(text: bytes) -> bytes:
         (b"", "does not end"),
     ],
 )
-def test_a_line_of_another_make_is_damage(
-    decode: Callable[[bytes], object], line: bytes, reason: str
-) -> None:
+def test_a_line_of_another_make_is_damage(decode: Callable[[bytes], object], line: bytes, reason: str) -> None:
     with pytest.raises(DamagedError, match=reason):
         decode(line)
 

@@ -24,7 +24,7 @@ from pymongo.errors import (
 )
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_errors import DuplicateKey, after_write, translated
+from luminoracore_sdk.adapters.storage.mongodb.errors import DuplicateKey, after_write, translated
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     PayloadTooLargeError,
@@ -63,9 +63,7 @@ _URL = "mongodb://127.0.0.1:1/"
         ({"client": object()}, "AsyncMongoClient, not builtins.object"),
     ],
 )
-def test_what_cannot_work_is_refused_without_a_password_in_the_text(
-    arguments: dict[str, Any], text: str
-) -> None:
+def test_what_cannot_work_is_refused_without_a_password_in_the_text(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         MongoDBStorage(**arguments)
     assert text in str(caught.value)
@@ -81,9 +79,7 @@ def test_the_blocking_client_is_refused() -> None:
         MongoDBStorage(client=client)  # type: ignore[arg-type]
 
 
-def _answer(
-    code: int, text: str = "not authorized to execute command { insert: 's3cret' }"
-) -> OperationFailure:
+def _answer(code: int, text: str = "not authorized to execute command { insert: 's3cret' }") -> OperationFailure:
     return OperationFailure(text, code, {"errmsg": text, "codeName": "Name", "errInfo": {"body": "s3cret"}})
 
 

@@ -11,7 +11,7 @@ from luminoracore_sdk.adapters.notation.lines import LinesNotation, read_lines
 from luminoracore_sdk.adapters.notation.plain import is_plain, read_value
 from luminoracore_sdk.adapters.notation.table import TableNotation, read_table
 from luminoracore_sdk.adapters.notation.toon import ToonNotation
-from luminoracore_sdk.application.ports.notation import Notation
+from luminoracore_sdk.application.ports.prompting import Notation
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ async def stored_tag(base: InMemoryStorage) -> str:
     record = await base.find_session("s")
     assert record is not None
     assert record.payload is not None
-    return record.payload.tag
+    return record.payload.encoding
 
 
 @pytest.mark.parametrize(("optimizer", "step"), OURS)
@@ -152,16 +152,14 @@ async def test_a_foreign_optimizer_with_other_settings_reads_no_other_value(extr
         await other.load_session("s")
 
 
-async def test_what_a_foreign_optimizer_wrote_says_nothing_of_its_text_in_clear_when_it_is_encrypted() -> (
-    None
-):
+async def test_what_a_foreign_optimizer_wrote_says_nothing_of_its_text_in_clear_when_it_is_encrypted() -> None:
     base = InMemoryStorage()
     ring = Keyring({"k": bytes(range(32))})
     wrapper = OptimizedStorageWrapper(EncryptedStorageWrapper(base, ring), Abbreviating(LONG_WORDS[0]))
     for session_id, pin in (("a", 1234), ("b", 5678)):
         await wrapper.save_session(session_id, {"provider_config": {"name": "echo"}, LONG_WORDS[0]: pin})
     records = [await base.find_session(session_id) for session_id in "ab"]
-    tags = {record.payload.tag for record in records if record is not None and record.payload is not None}
+    tags = {record.payload.encoding for record in records if record is not None and record.payload is not None}
     assert tags == {"json+opt0+aes256gcm:k"}
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.adapters.storage.postgres_errors import SCHEMA_VERSION
-from luminoracore_sdk.adapters.storage.postgres_layout import LAYOUT_LOCK, lock_number, migration_sql
-from luminoracore_sdk.adapters.storage.postgres_schema import Tables
-from luminoracore_sdk.adapters.storage.postgres_statements import statements
-from luminoracore_sdk.adapters.storage.postgres_url import Place
+from luminoracore_sdk.adapters.storage.postgres.errors import SCHEMA_VERSION
+from luminoracore_sdk.adapters.storage.postgres.layout import LAYOUT_LOCK, lock_number, migration_sql
+from luminoracore_sdk.adapters.storage.postgres.schema import Tables
+from luminoracore_sdk.adapters.storage.postgres.statements import statements
+from luminoracore_sdk.adapters.storage.postgres.url import Place
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageTimeoutError, StorageUnavailableError
 from tests.support.servers.proxy import unanswering_port
 
@@ -88,9 +88,7 @@ def test_the_migrations_end_at_the_version_that_the_package_works_with() -> None
 
 def test_each_user_of_each_place_has_a_lock_of_their_own() -> None:
     places = [Place(), Place("a"), Place("b"), Place(None, "a"), Place("a", "b")]
-    numbers = {
-        lock_number(purpose, statements(place)) for place in places for purpose in ("user u", "user v")
-    }
+    numbers = {lock_number(purpose, statements(place)) for place in places for purpose in ("user u", "user v")}
     assert len(numbers | {LAYOUT_LOCK}) == 2 * len(places) + 1
     assert all(-(2**63) <= number < 2**63 for number in numbers)
 

@@ -3,21 +3,22 @@
 import attrs
 import pytest
 
-from luminoracore_sdk.adapters.storage import postgres_append_rows, postgres_rows
 from luminoracore_sdk.adapters.storage.group_commit import Append
-from luminoracore_sdk.adapters.storage.postgres_append_rows import (
+from luminoracore_sdk.adapters.storage.postgres import append_rows as postgres_append_rows
+from luminoracore_sdk.adapters.storage.postgres import rows as postgres_rows
+from luminoracore_sdk.adapters.storage.postgres.append_rows import (
     batch_values,
     group_receipts,
     group_values,
 )
-from luminoracore_sdk.adapters.storage.postgres_errors import error_of
-from luminoracore_sdk.adapters.storage.postgres_rows import (
+from luminoracore_sdk.adapters.storage.postgres.errors import error_of
+from luminoracore_sdk.adapters.storage.postgres.rows import (
     message_records,
-    recode_batches,
+    rewrite_batches,
     span_values,
 )
-from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Payload
+from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
     PayloadTooLargeError,
@@ -30,7 +31,7 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 from luminoracore_sdk.testing import model
-from luminoracore_sdk.testing.builders import message_record
+from luminoracore_sdk.testing.records import message_record
 
 
 def rows(last: int, *positions: int) -> list[tuple[object, ...]]:
@@ -60,9 +61,7 @@ def test_a_range_is_what_a_list_gives_whatever_its_bounds() -> None:
         ((1, 2, 3, 4), MessageRange()),
     ],
 )
-def test_other_positions_than_there_must_be_are_damage(
-    positions: tuple[int, ...], span: MessageRange
-) -> None:
+def test_other_positions_than_there_must_be_are_damage(positions: tuple[int, ...], span: MessageRange) -> None:
     with pytest.raises(CorruptRecordError, match="where there must be"):
         message_records("s", rows(3, *positions), span)
 
@@ -85,18 +84,16 @@ def test_changes_that_fit_one_message_of_the_protocol_go_out_as_one_and_others_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     changes = [
-        PayloadChange(
-            position=place, message_id="m", old=Payload("json", b"12"), new=Payload("b", b"\xff" * 3)
-        )
+        PayloadRewrite(position=place, message_id="m", old=Payload("json", b"12"), new=Payload("b", b"\xff" * 3))
         for place in (3, 1, 2**70)
     ]
     sizes = {15: [3], 14: [2, 1], 10: [2, 1], 9: [1, 1, 1], 1: [1, 1, 1]}
     for limit, expected in sizes.items():
         monkeypatch.setattr(postgres_rows, "MAX_BATCH_BYTES", limit)
-        batches = list(recode_batches(changes))
+        batches = list(rewrite_batches(changes))
         assert [len(batch["places"]) for batch in batches] == expected
         assert [place for batch in batches for place in batch["places"]] == [3, 1, 2**63 - 1]
-    (row,) = recode_batches(changes[:1])
+    (row,) = rewrite_batches(changes[:1])
     assert row == {
         "places": [3],
         "ids": ["m"],

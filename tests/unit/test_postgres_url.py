@@ -2,7 +2,7 @@
 
 import pytest
 
-from luminoracore_sdk.adapters.storage.postgres_url import Address, Place, checked_place
+from luminoracore_sdk.adapters.storage.postgres.url import Address, Place, checked_place
 from luminoracore_sdk.domain.errors import ConfigurationError
 
 
@@ -96,7 +96,4 @@ def test_names_that_postgresql_takes_stay_as_they_are() -> None:
 
 def test_an_address_names_the_place_that_is_not_the_usual_one() -> None:
     assert Place().address("postgresql://h/d") == "postgresql://h/d"
-    assert (
-        Place("a&b", "t_").address("postgresql://h/d?x=1")
-        == "postgresql://h/d?x=1&schema=a%26b&table_prefix=t_"
-    )
+    assert Place("a&b", "t_").address("postgresql://h/d?x=1") == "postgresql://h/d?x=1&schema=a%26b&table_prefix=t_"

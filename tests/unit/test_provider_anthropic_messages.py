@@ -91,15 +91,11 @@ def test_the_caller_s_lists_are_not_changed() -> None:
             "message 1 has a tool call that is not in OpenAI's form",
         ),
         (
-            ChatMessage(
-                "assistant", "x", {"tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{"}}]}
-            ),
+            ChatMessage("assistant", "x", {"tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{"}}]}),
             "message 1 has a tool call that is not in OpenAI's form",
         ),
         (
-            ChatMessage(
-                "assistant", "x", {"tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "[1]"}}]}
-            ),
+            ChatMessage("assistant", "x", {"tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "[1]"}}]}),
             "message 1 has a tool call that is not in OpenAI's form",
         ),
     ],

@@ -13,9 +13,7 @@ def echo(**extra: object) -> EchoProvider:
     return EchoProvider(ProviderConfig(name="echo", extra=dict(extra)))
 
 
-async def deltas(
-    provider: EchoProvider, *said: ChatMessage, max_tokens: int | None = None
-) -> list[ChatResponse]:
+async def deltas(provider: EchoProvider, *said: ChatMessage, max_tokens: int | None = None) -> list[ChatResponse]:
     return [delta async for delta in provider.stream_chat(list(said), max_tokens=max_tokens)]
 
 
@@ -37,9 +35,7 @@ async def test_it_streams_a_word_at_a_time_and_ends_with_reason_and_usage() -> N
     assert got[-1].usage == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
 
 
-@pytest.mark.parametrize(
-    "text", [" x ", "NUL \x00 and \ud800", "line\n\nline", "\u00a0tail\u00a0", "word " * 50]
-)
+@pytest.mark.parametrize("text", [" x ", "NUL \x00 and \ud800", "line\n\nline", "\u00a0tail\u00a0", "word " * 50])
 async def test_whole_and_streamed_answer_are_the_same_text(text: str) -> None:
     said = ChatMessage("user", text)
     assert (await echo().chat([said])).content == f"You said: {text}"

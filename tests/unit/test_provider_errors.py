@@ -76,9 +76,7 @@ def test_an_error_that_the_caller_was_handling_is_no_reason() -> None:
         ({}, "acme could not be reached at https://acme.test/v1 in time"),
     ],
 )
-def test_a_connection_that_takes_too_long_names_its_own_limit(
-    limits: dict[str, float | None], text: str
-) -> None:
+def test_a_connection_that_takes_too_long_names_its_own_limit(limits: dict[str, float | None], text: str) -> None:
     request = httpx2.Request("POST", PEER.base_url, extensions={"timeout": limits})
     error = translated(httpx2.ConnectTimeout("", request=request))
     assert type(error) is ProviderTimeoutError

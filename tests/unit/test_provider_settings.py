@@ -24,9 +24,7 @@ def made(name: str, extra: dict[str, Any]) -> BaseProvider:
 def test_an_unknown_setting_is_refused_with_the_known_ones(name: str, known: str) -> None:
     with pytest.raises(ProviderError) as caught:
         made(name, {"tiemout": SECRET})
-    assert str(caught.value) == (
-        f"provider_config: 'extra' has an unknown key 'tiemout'; {name} knows: {known}"
-    )
+    assert str(caught.value) == (f"provider_config: 'extra' has an unknown key 'tiemout'; {name} knows: {known}")
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic"])

@@ -6,12 +6,12 @@ from itertools import product
 
 import pytest
 
-from luminoracore_sdk.adapters.compression import known
+from luminoracore_sdk.adapters.compression import dictionary_registry as known
 from luminoracore_sdk.adapters.compression.dictionary import Dictionary
-from luminoracore_sdk.adapters.compression.stored import choose_dictionary, save_dictionary
-from luminoracore_sdk.adapters.record_forms import backend_of, current_forms
+from luminoracore_sdk.adapters.compression.dictionary_store import choose_dictionary, save_dictionary
+from luminoracore_sdk.adapters.wrappers.current_forms import backend_of, current_forms
+from luminoracore_sdk.application.maintenance.rewrite import StoreRewrite
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
-from luminoracore_sdk.application.recoding import StoreRecoding
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.optimization import OptimizationConfig, Optimizer
 from luminoracore_sdk.session import (
@@ -21,7 +21,7 @@ from luminoracore_sdk.session import (
     OptimizedStorageWrapper,
     SessionStorage,
 )
-from luminoracore_sdk.testing.builders import memory_record, message_record, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, session_record
 
 TEXT = "what the weather is like, and what I should do about it, if it is like that again " * 3
 OLD, NEW = os.urandom(32), os.urandom(32)
@@ -56,7 +56,7 @@ async def tags(backend: SessionStorage) -> set[str]:
     memories = [memory for scope in scopes for memory in await backend.list_memories(scope)]
     assert (len(messages), len(memories)) == (1, 2)
     payloads = [*(message.payload for message in messages), *(memory.payload for memory in memories)]
-    return {header.payload.tag, *(payload.tag for payload in payloads)}
+    return {header.payload.encoding, *(payload.encoding for payload in payloads)}
 
 
 async def contents(storage: SessionStorage) -> list[object]:
@@ -70,8 +70,8 @@ async def contents(storage: SessionStorage) -> list[object]:
 
 async def rewrite(storage: SessionStorage) -> tuple[int, int]:
     """Rewrite a store to what a storage writes now; returns how many records were changed and unreadable."""
-    recoding = StoreRecoding(backend_of(storage), await current_forms(storage))
-    done = [one async for one in recoding.run(users=["u"])]
+    rewriting = StoreRewrite(backend_of(storage), await current_forms(storage))
+    done = [one async for one in rewriting.run(users=["u"])]
     return sum(one.changed for one in done), sum(one.unreadable for one in done)
 
 
@@ -84,9 +84,7 @@ READABLE = [
 
 
 @pytest.mark.parametrize(("before", "after"), READABLE)
-async def test_every_record_gets_the_form_that_is_written_now_and_reads_as_before(
-    before: str, after: str
-) -> None:
+async def test_every_record_gets_the_form_that_is_written_now_and_reads_as_before(before: str, after: str) -> None:
     base = InMemoryStorage()
     await fill(MAKES[before][0](base))
     make, tag = MAKES[after]
@@ -149,4 +147,8 @@ async def test_what_leads_to_a_dictionary_is_encrypted_and_never_compressed() ->
     await fill(MAKES["both"][0](base))
     await rewrite(MAKES["both"][0](base))
     own = await base.list_memories(MemoryScope("user", STORE_OWNER))
-    assert {memory.payload.tag for memory in own} == {"json", "json+aes256gcm:new", "zdict+aes256gcm:new"}
+    assert {memory.payload.encoding for memory in own} == {
+        "json",
+        "json+aes256gcm:new",
+        "zdict+aes256gcm:new",
+    }

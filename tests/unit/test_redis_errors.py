@@ -5,7 +5,7 @@ from redis import exceptions as driver
 from redis._parsers import _AsyncRESP2Parser
 from redis.asyncio.sentinel import MasterNotFoundError
 
-from luminoracore_sdk.adapters.storage.redis_errors import connecting, from_reply, talking
+from luminoracore_sdk.adapters.storage.redis.errors import connecting, from_reply, talking
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
     LuminoraCoreSDKError,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luminoracore_sdk.adapters.storage.redis_keys import (
+from luminoracore_sdk.adapters.storage.redis.keys import (
     IndexEntry,
     Keyspace,
     bounds,
@@ -13,7 +13,7 @@ from luminoracore_sdk.adapters.storage.redis_keys import (
     unstamp,
 )
 from luminoracore_sdk.application.ports.records import MemoryScope
-from luminoracore_sdk.testing.samples import VALID_IDS
+from luminoracore_sdk.testing.records import VALID_IDS
 
 _TIMES = st.integers(-(2**62), 2**62)
 

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luminoracore_sdk.adapters.storage.redis_keys import IndexEntry, Keyspace, stamp
-from luminoracore_sdk.adapters.storage.redis_listing import IndexRange, entries
+from luminoracore_sdk.adapters.storage.redis.keys import IndexEntry, Keyspace, stamp
+from luminoracore_sdk.adapters.storage.redis.listing import IndexRange, entries
 from luminoracore_sdk.application.ports.records import SessionQuery
 
 
@@ -53,9 +53,7 @@ async def listed(
     return [(int(one.created, 16) - 2**63, one.session_id.decode()) for one in found], server
 
 
-_SESSIONS = st.lists(
-    st.tuples(st.integers(-3, 3), st.text("abcé\U0001f600", min_size=1)), unique_by=lambda s: s[1]
-)
+_SESSIONS = st.lists(st.tuples(st.integers(-3, 3), st.text("abcé\U0001f600", min_size=1)), unique_by=lambda s: s[1])
 
 
 @given(

@@ -11,7 +11,7 @@ import redis.asyncio
 from redis.asyncio.connection import SSLConnection
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
-from luminoracore_sdk.adapters.storage.redis_lua import script
+from luminoracore_sdk.adapters.storage.redis.lua import script
 from luminoracore_sdk.domain.errors import ConfigurationError
 
 _URL = "redis://127.0.0.1:1/0"
@@ -60,8 +60,7 @@ def test_without_its_package_the_constructor_names_the_extra() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert run.stderr.strip().endswith(
-        "MissingDependencyError: RedisStorage needs the 'redis' extra: "
-        'pip install "luminoracore-sdk[redis]"'
+        "MissingDependencyError: RedisStorage needs the 'redis' extra: pip install \"luminoracore-sdk[redis]\""
     )
 
 
@@ -86,6 +85,4 @@ def test_with_tls_every_connection_is_encrypted(tls: bool) -> None:
     classes = [pool.connection_class for pool in pools]
     classes += [node.connection_class for node in cluster._client.nodes_manager.startup_nodes.values()]
     assert [issubclass(kind, SSLConnection) for kind in classes] == [tls] * 5
-    assert [pool.connection_kwargs.get("ssl_check_hostname") for pool in pools] == [
-        False if tls else None
-    ] * 3
+    assert [pool.connection_kwargs.get("ssl_check_hostname") for pool in pools] == [False if tls else None] * 3

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luminoracore_sdk.adapters.storage.redis_keys import stamp
-from luminoracore_sdk.adapters.storage.redis_records import (
+from luminoracore_sdk.adapters.storage.redis.keys import stamp
+from luminoracore_sdk.adapters.storage.redis.records import (
     memory_record,
     memory_value,
     message_element,
@@ -16,7 +16,7 @@ from luminoracore_sdk.adapters.storage.redis_records import (
 )
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRecord, Payload, SessionRecord
 from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
-from luminoracore_sdk.testing import builders
+from luminoracore_sdk.testing import records as builders
 
 _HEADER = (stamp(1), b"2", b"", b"3", b"4", b"", b"", b"json", b"{}")
 _SCOPE = MemoryScope("user", "u")
@@ -29,9 +29,7 @@ _MEMORY = b"\0".join((stamp(1), stamp(2), b"", b"0.5", b"json", b"a\0b"))
     time=st.integers(-(2**62), 2**62),
 )
 def test_a_message_comes_back_equal(data: bytes, message_id: str, time: int) -> None:
-    message = MessageRecord(
-        message_id=message_id, role="user", created_at_us=time, payload=Payload("json+x", data)
-    )
+    message = MessageRecord(message_id=message_id, role="user", created_at_us=time, payload=Payload("json+x", data))
     found = message_record("s", 7, message_element(message))
     assert found == attrs.evolve(message, position=7)
 
@@ -77,9 +75,7 @@ def test_a_damaged_header_is_named(place: int, value: bytes | None) -> None:
     assert caught.value.key == "session 's'"
 
 
-@pytest.mark.parametrize(
-    "element", [b"", b"a\0user\0x\0json\0{}", b"a\0user\0005\0json", b"\xff\0user\0005\0j\0"]
-)
+@pytest.mark.parametrize("element", [b"", b"a\0user\0x\0json\0{}", b"a\0user\0005\0json", b"\xff\0user\0005\0j\0"])
 def test_a_damaged_message_is_named(element: bytes) -> None:
     with pytest.raises(CorruptRecordError) as caught:
         message_record("s", 3, element)

@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from luminoracore_sdk.adapters.storage.redis_url import RedisAddress, parse_address
+from luminoracore_sdk.adapters.storage.redis.url import RedisAddress, parse_address
 from luminoracore_sdk.domain.errors import ConfigurationError
 
 

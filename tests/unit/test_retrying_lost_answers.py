@@ -10,7 +10,7 @@ from luminoracore_sdk.domain.errors import (
     StorageTimeoutError,
 )
 from luminoracore_sdk.session import InMemoryStorage
-from luminoracore_sdk.testing.builders import message_records, session_record
+from luminoracore_sdk.testing.records import message_records, session_record
 from tests.support.unreliable import CALLS, Fault, Unreliable, lost, retrying, small_store, unsent
 
 SCOPE = MemoryScope("session", "s")
@@ -77,9 +77,7 @@ async def test_a_conditional_put_that_another_writer_followed_on_is_a_conflict()
 async def test_a_conditional_put_whose_session_is_gone_is_a_conflict() -> None:
     gone = Fault(lost(), done=True, meanwhile=lambda below: below.delete_session("s"))
     with pytest.raises(ConflictError):
-        await retrying(Unreliable(await small_store(), gone)).put_session(
-            session_record(), expected_version=1
-        )
+        await retrying(Unreliable(await small_store(), gone)).put_session(session_record(), expected_version=1)
 
 
 async def test_a_conflict_without_a_doubt_is_not_looked_into() -> None:

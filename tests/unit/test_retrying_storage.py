@@ -27,7 +27,7 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import CancelAt
-from luminoracore_sdk.testing.builders import message_record
+from luminoracore_sdk.testing.records import message_record
 from tests.support.unreliable import (
     CALLS,
     READS,

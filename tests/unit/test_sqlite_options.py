@@ -58,10 +58,7 @@ def test_a_missing_driver_is_named_with_the_command_that_helps(driver: str, tmp_
         "except ImportError as exc:\n"
         "    print(type(exc).__name__, exc)\n"
     )
-    assert (
-        _output(code)
-        == f"{MissingDependencyError.__name__} {MissingDependencyError('SQLiteStorage', 'sqlite')}"
-    )
+    assert _output(code) == f"{MissingDependencyError.__name__} {MissingDependencyError('SQLiteStorage', 'sqlite')}"
 
 
 def test_an_old_sqlite_is_refused_by_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,12 +67,10 @@ def test_an_old_sqlite_is_refused_by_its_version(tmp_path: Path, monkeypatch: py
         SQLiteStorage(tmp_path / "store")
 
 
-def test_a_defect_of_a_driver_is_not_called_a_missing_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_defect_of_a_driver_is_not_called_a_missing_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = "luminoracore_sdk.adapters.storage"
-    monkeypatch.delattr(f"{package}.sqlite_layout", raising=False)
-    monkeypatch.setitem(sys.modules, f"{package}.sqlite_layout", None)
+    monkeypatch.delattr(f"{package}.sqlite.layout", raising=False)
+    monkeypatch.setitem(sys.modules, f"{package}.sqlite.layout", None)
     with pytest.raises(ImportError) as caught:
         SQLiteStorage(tmp_path / "store")
     assert not isinstance(caught.value, MissingDependencyError)

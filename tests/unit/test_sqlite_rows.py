@@ -5,8 +5,8 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.adapters.storage.sqlite_messages import message_records
-from luminoracore_sdk.adapters.storage.sqlite_rows import (
+from luminoracore_sdk.adapters.storage.sqlite.messages import message_records
+from luminoracore_sdk.adapters.storage.sqlite.rows import (
     append_values,
     clamped,
     memory_record,
@@ -17,7 +17,7 @@ from luminoracore_sdk.adapters.storage.sqlite_rows import (
 )
 from luminoracore_sdk.application.ports.records import MemoryScope, Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError
-from luminoracore_sdk.testing import builders
+from luminoracore_sdk.testing import records as builders
 
 Row = list[Any]
 
@@ -49,9 +49,7 @@ def test_a_whole_row_is_the_record_that_was_written() -> None:
 def test_messages_made_in_one_loop_are_equal_to_those_made_one_by_one() -> None:
     written = [
         attrs.evolve(record, position=number)
-        for number, record in enumerate(
-            [builders.message_record("é", text="ü"), *builders.message_records(2)]
-        )
+        for number, record in enumerate([builders.message_record("é", text="ü"), *builders.message_records(2)])
     ]
     given = append_values("ß", written)
     rows: list[Row] = [

@@ -29,9 +29,7 @@ class DatabaseSessionService(Peer):
         self._service = sessions.DatabaseSessionService(db_url=url, **pool)
 
     async def begin(self, session: str) -> None:
-        self._sessions[session] = await self._service.create_session(
-            app_name=APP, user_id=USER, session_id=session
-        )
+        self._sessions[session] = await self._service.create_session(app_name=APP, user_id=USER, session_id=session)
 
     async def append(self, session: str, text: str) -> None:
         content = types.Content(role="user", parts=[types.Part(text=text)])

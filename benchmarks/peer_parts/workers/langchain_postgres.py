@@ -33,9 +33,7 @@ class PostgresChatMessageHistory(Peer):
 
     async def begin(self, session: str) -> None:
         name = str(uuid.uuid5(uuid.NAMESPACE_OID, session))  # it must be a UUID
-        self._histories[session] = histories.PostgresChatMessageHistory(
-            TABLE, name, async_connection=next(self._next)
-        )
+        self._histories[session] = histories.PostgresChatMessageHistory(TABLE, name, async_connection=next(self._next))
 
     async def append(self, session: str, text: str) -> None:
         await self._histories[session].aadd_messages([messages.HumanMessage(content=text)])

@@ -44,9 +44,7 @@ class SaverPeer(Peer):
             "updated_channels": ["messages"],
         }
         metadata = {"source": "loop", "step": number, "parents": {}}
-        thread.config = await self._saver.aput(
-            thread.config, checkpoint, metadata, {"messages": thread.version}
-        )
+        thread.config = await self._saver.aput(thread.config, checkpoint, metadata, {"messages": thread.version})
 
     async def newest(self, session: str, count: int) -> Sequence[str]:
         return (await self.everything(session))[-count:]
@@ -67,9 +65,7 @@ class AsyncPostgresSaver(SaverPeer):
         rows: Any = import_module("psycopg.rows")
         # the settings of a connection are those that from_conn_string has and a pool of one's own needs
         options = {"autocommit": True, "prepare_threshold": 0, "row_factory": rows.dict_row}
-        pool = pools.AsyncConnectionPool(
-            self.place, min_size=1, max_size=self.pool_size, open=False, kwargs=options
-        )
+        pool = pools.AsyncConnectionPool(self.place, min_size=1, max_size=self.pool_size, open=False, kwargs=options)
         self._saver = saver.AsyncPostgresSaver(await self._stack.enter_async_context(pool))
         await self._saver.setup()
 

@@ -25,9 +25,7 @@ class OurPeer(Peer):
         await self._conversations.add_message(session, "user", text)
 
     async def newest(self, session: str, count: int) -> Sequence[str]:
-        return [
-            str(message.content) for message in await self._conversations.get_recent_messages(session, count)
-        ]
+        return [str(message.content) for message in await self._conversations.get_recent_messages(session, count)]
 
     async def everything(self, session: str) -> Sequence[str]:
         return [str(message.content) async for message in self._conversations.stream_messages(session)]

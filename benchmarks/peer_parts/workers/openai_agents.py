@@ -85,6 +85,4 @@ class AsyncSQLiteSession(AgentsPeer):
 
 
 if __name__ == "__main__":
-    serve(
-        {one.__name__: one for one in (SQLAlchemySession, RedisSession, MongoDBSession, AsyncSQLiteSession)}
-    )
+    serve({one.__name__: one for one in (SQLAlchemySession, RedisSession, MongoDBSession, AsyncSQLiteSession)})

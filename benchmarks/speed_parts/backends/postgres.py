@@ -14,7 +14,7 @@ import asyncpg  # type: ignore[import-untyped]
 from benchmarks.speed_parts.backends.server import ServerBackend
 from benchmarks.speed_parts.contender import Contender
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.adapters.storage.postgres_url import DEFAULT_POOL_SIZE
+from luminoracore_sdk.adapters.storage.postgres.url import DEFAULT_POOL_SIZE
 from tests.support.servers.postgres import PostgresServer
 
 __all__ = ["Postgres"]

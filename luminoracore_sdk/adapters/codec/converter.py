@@ -22,9 +22,7 @@ T = TypeVar("T")
 
 
 def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter(
-        forbid_extra_keys=True, prefer_attrib_converters=True, detailed_validation=False
-    )
+    converter = cattrs.Converter(forbid_extra_keys=True, prefer_attrib_converters=True, detailed_validation=False)
     for plain in (bool, int, float, str):
         converter.register_structure_hook(plain, lambda value, _: value)
     converter.register_structure_hook(SessionType, lambda value, _: value)

@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from luminoracore_sdk.adapters.compression.known import expanded
+from luminoracore_sdk.adapters.compression.dictionary_registry import expanded
 from luminoracore_sdk.adapters.optimizer.notation import MARK, expand
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import (
@@ -50,20 +50,20 @@ class JsonCodec:
 
     def decode(self, payload: Payload, *, backend: str, key: str) -> JSONValue:
         """Return the value; see ``ValueCodec.decode``."""
-        reader = _READERS.get(payload.tag)
+        reader = _READERS.get(payload.encoding)
         if reader is None:  # compressed, or nothing we know
             payload = expanded(payload, backend=backend, key=key)
-            reader = _READERS.get(payload.tag)
+            reader = _READERS.get(payload.encoding)
         if reader is None:
             raise UnreadablePayloadError(
                 backend=backend,
                 key=key,
-                reason=f"it is tagged {payload.tag!r}; switch on the wrapper that wrote it",
+                reason=f"it is tagged {payload.encoding!r}; switch on the wrapper that wrote it",
             )
         try:
             value: JSONValue = reader(payload.data)
         except (ValueError, LookupError, TypeError, RecursionError) as exc:
-            raise CorruptRecordError(backend=backend, key=key, reason=f"not valid {payload.tag}") from exc
+            raise CorruptRecordError(backend=backend, key=key, reason=f"not valid {payload.encoding}") from exc
         return value
 
 

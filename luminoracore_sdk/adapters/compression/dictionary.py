@@ -102,9 +102,7 @@ class Dictionary:
             made: _Contexts = self._local.contexts
         except AttributeError:
             made = self._local.contexts = _Contexts(
-                zstandard.ZstdDecompressor(
-                    dict_data=zstandard.ZstdCompressionDict(self.data), format=_MAGICLESS
-                )
+                zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(self.data), format=_MAGICLESS)
             )
         return made
 

@@ -56,6 +56,7 @@ def train(
         present: The dictionary in use so far.
         size_bytes: Most that the dictionary may take; of little text a smaller one is made.
         level: Of zstandard, that records are written with.
+
     Raises:
         ValidationError: There is too little to learn from.
     """

@@ -77,10 +77,11 @@ class PayloadCipher:
             payload: Of any tag.
             place: See ``places``.
             extra: Bytes that are encrypted in front of it.
+
         Raises:
             PayloadTooLargeError: Above 2 GiB.
         """
-        tag = f"{payload.tag}+{MARK}:{self.current}"
+        tag = f"{payload.encoding}+{MARK}:{self.current}"
         plain = extra + payload.data if extra else payload.data
         if len(plain) > _LARGEST_BYTES:
             raise PayloadTooLargeError(
@@ -97,11 +98,12 @@ class PayloadCipher:
             payload: With a tag that ``key_id_of`` knows.
             place: Where it was found.
             key: Names the record in errors.
+
         Raises:
             KeyNotFoundError: Its key is not in the ring.
             DecryptionError: It is not what was written at this place under this key.
         """
-        inner, _, step = payload.tag.rpartition("+")
+        inner, _, step = payload.encoding.rpartition("+")
         key_id = step.partition(":")[2]
         cipher = self._ciphers.get(key_id)
         if cipher is None:
@@ -110,7 +112,7 @@ class PayloadCipher:
         if len(sealed) < _TAG_BYTES:
             raise DecryptionError(backend=self._backend, key=key, reason="it is cut short")
         try:
-            plain: bytes = cipher.decrypt(nonce, sealed, packed(payload.tag.encode(), place))
+            plain: bytes = cipher.decrypt(nonce, sealed, packed(payload.encoding.encode(), place))
         except self._refused as exc:
             raise DecryptionError(
                 backend=self._backend,

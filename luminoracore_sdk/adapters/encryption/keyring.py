@@ -35,15 +35,14 @@ class Keyring:
         keys: 32 random bytes each (``os.urandom(32)``), by an id of 1..32 letters, digits, ``_.-``.
         current: Id of the key for new records; None: the first.
         index_key: 32 bytes for names; None: derived from the last key.
+
     Raises:
         ConfigurationError: No key, a wrong id, or a key that is not 32 bytes.
     """
 
     __slots__ = ("_index_key", "_keys", "current")
 
-    def __init__(
-        self, keys: Mapping[str, bytes], current: str | None = None, index_key: bytes | None = None
-    ) -> None:
+    def __init__(self, keys: Mapping[str, bytes], current: str | None = None, index_key: bytes | None = None) -> None:
         if not isinstance(keys, Mapping) or not keys:
             raise ConfigurationError("a keyring takes a mapping of key ids to keys, with at least one key")
         for key_id, key in keys.items():
@@ -68,6 +67,7 @@ class Keyring:
 
         Args:
             environ: None: of this process.
+
         Raises:
             ConfigurationError: The variable is missing or wrong; says which, and never what is in it.
         """
@@ -131,9 +131,7 @@ async def load_keyring(source: KeySource) -> Keyring:
     if isinstance(found, Keyring):
         return found
     if not isinstance(found, Mapping):
-        raise ConfigurationError(
-            f"keys() must return a Keyring or a mapping of keys, not {type(found).__name__}"
-        )
+        raise ConfigurationError(f"keys() must return a Keyring or a mapping of keys, not {type(found).__name__}")
     return Keyring(found)
 
 

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from luminoracore_sdk.adapters.encryption.cipher import PayloadCipher, key_id_of, packed
-from luminoracore_sdk.adapters.encryption.keyring import Keyring
-from luminoracore_sdk.adapters.encryption.names import NameCipher, is_hashed, is_plain
-from luminoracore_sdk.adapters.encryption.places import (
+from luminoracore_sdk.adapters.encryption.associated_data import (
     memory_name,
     memory_place,
     message_name,
@@ -15,6 +12,9 @@ from luminoracore_sdk.adapters.encryption.places import (
     session_name,
     session_place,
 )
+from luminoracore_sdk.adapters.encryption.cipher import PayloadCipher, key_id_of, packed
+from luminoracore_sdk.adapters.encryption.deterministic_names import NameCipher, is_hashed, is_plain
+from luminoracore_sdk.adapters.encryption.keyring import Keyring
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
     MemoryScope,
@@ -66,7 +66,7 @@ class EncryptedRecords:
 
     def is_current(self, payload: Payload) -> bool:
         """Tell whether a stored payload is encrypted under the current key."""
-        return key_id_of(payload.tag) == self._cipher.current
+        return key_id_of(payload.encoding) == self._cipher.current
 
     def sealed(self, payload: Payload, place: bytes, names: Sequence[str] = ()) -> Payload:
         """Return the stored form of a payload; names go inside it when the record has hashed ones."""
@@ -86,7 +86,7 @@ class EncryptedRecords:
             DecryptionError: Or ``KeyNotFoundError``: see ``PayloadCipher.open``.
             UnencryptedRecordError: It is not encrypted, and that is required.
         """
-        if key_id_of(stored.tag) is None:
+        if key_id_of(stored.encoding) is None:
             if self._required:
                 raise UnencryptedRecordError(backend=self._backend, key=key)
             return Opened(stored, tuple(hashed))
@@ -94,7 +94,7 @@ class EncryptedRecords:
         if not hashed:
             return Opened(payload)
         names, data = _first(payload.data)
-        return Opened(Payload(payload.tag, data), tuple(name.decode() for name in _parts(names)))
+        return Opened(Payload(payload.encoding, data), tuple(name.decode() for name in _parts(names)))
 
     def opened_session(self, stored: SessionRecord, payload: Payload) -> Opened:
         """Return what is inside the payload of a stored header."""
@@ -157,14 +157,10 @@ class EncryptedRecords:
 
     # -- messages --------------------------------------------------------------------------------
 
-    def stored_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], last: int
-    ) -> list[MessageRecord]:
+    def stored_messages(self, session_id: str, messages: Sequence[MessageRecord], last: int) -> list[MessageRecord]:
         """Return the stored forms of messages that come to lie behind a position."""
         return [
-            attrs.evolve(
-                message, payload=self.sealed(message.payload, message_place(session_id, message, position))
-            )
+            attrs.evolve(message, payload=self.sealed(message.payload, message_place(session_id, message, position)))
             for position, message in enumerate(messages, start=last + 1)
         ]
 
@@ -207,16 +203,14 @@ class EncryptedRecords:
 
     def has_plain_key(self, stored: MemoryRecord) -> bool:
         """Tell whether the key of a stored memory is one from before encryption, whatever it looks like."""
-        if is_plain(stored.key) or key_id_of(stored.payload.tag) is None:
+        if is_plain(stored.key) or key_id_of(stored.payload.encoding) is None:
             return True
         return self.memory(stored).key == stored.key
 
     def _key(self, stored: MemoryRecord, names: tuple[str, ...]) -> str:
         """Return the key of a memory whose payload, which is bound to the stored one, was opened."""
         if is_hashed(stored.key):
-            if names != (stored.key,) and [self._names.key(stored.scope, name) for name in names] != [
-                stored.key
-            ]:
+            if names != (stored.key,) and [self._names.key(stored.scope, name) for name in names] != [stored.key]:
                 raise self._other_names(memory_name(stored))
             return names[0]
         try:
@@ -225,9 +219,7 @@ class EncryptedRecords:
             return stored.key
 
     def _other_names(self, key: str) -> DecryptionError:
-        return DecryptionError(
-            backend=self._backend, key=key, reason="its names are not those inside its payload"
-        )
+        return DecryptionError(backend=self._backend, key=key, reason="its names are not those inside its payload")
 
 
 def _first(data: bytes) -> tuple[bytes, bytes]:

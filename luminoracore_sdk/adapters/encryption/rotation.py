@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from luminoracore_sdk.adapters.encryption.check import is_check
-from luminoracore_sdk.adapters.encryption.names import is_plain
-from luminoracore_sdk.adapters.encryption.places import memory_place, message_place, session_place
+from luminoracore_sdk.adapters.encryption.associated_data import memory_place, message_place, session_place
+from luminoracore_sdk.adapters.encryption.deterministic_names import is_plain
+from luminoracore_sdk.adapters.encryption.key_check import is_check
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords, Opened
 from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, Payload, SessionRecord
 
@@ -15,20 +15,19 @@ class Rotation:
     """Makes of a record as the *backend* has it the payload that it shall have: under the current key.
 
     Works on records under any key of the ring and on plain ones, so that it rotates keys and switches
-    encryption on over a store that was plain. Only the payload changes, as ``RecodingStorage`` replaces it;
+    encryption on over a store that was plain. Only the payload changes, as ``RewritingStorage`` replaces it;
     the names of records from before encryption (see ``has_plain_names``) stay as they are until the record is
     put again. Switch encryption on in every process before plain records are rewritten.
 
     Args:
         records: If they require encryption, plain records are refused and not rewritten.
         change: Makes another form of what is inside, recompressed for example; None: it stays as it is.
+
     Raises:
         CorruptRecordError: By each method: the record cannot be read; see ``EncryptedRecords.opened``.
     """
 
-    def __init__(
-        self, records: EncryptedRecords, *, change: Callable[[Payload], Payload] | None = None
-    ) -> None:
+    def __init__(self, records: EncryptedRecords, *, change: Callable[[Payload], Payload] | None = None) -> None:
         self._records = records
         self._change = change
 

@@ -6,7 +6,7 @@ from luminoracore_sdk.adapters.notation.compact_json import CompactJsonNotation
 from luminoracore_sdk.adapters.notation.lines import LinesNotation
 from luminoracore_sdk.adapters.notation.table import TableNotation
 from luminoracore_sdk.adapters.notation.toon import ToonNotation
-from luminoracore_sdk.application.ports.notation import Notation
+from luminoracore_sdk.application.ports.prompting import Notation
 
 __all__ = ["default_notations"]
 

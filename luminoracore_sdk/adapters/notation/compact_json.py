@@ -1,6 +1,6 @@
 """Compact JSON: it can write everything, and everything can read it."""
 
-from luminoracore_sdk.application.prompts_json import compact_json
+from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.domain.json_value import JSONValue
 
 __all__ = ["CompactJsonNotation"]

@@ -3,7 +3,7 @@
 import json
 
 from luminoracore_sdk.adapters.notation.plain import is_plain, plain_value, read_value
-from luminoracore_sdk.application.prompts_json import compact_json
+from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 
 __all__ = ["LinesNotation", "read_lines"]

@@ -2,7 +2,7 @@
 
 import json
 
-from luminoracore_sdk.application.prompts_json import UNSEEN, compact_json
+from luminoracore_sdk.application.prompts import UNSEEN, compact_json
 from luminoracore_sdk.domain.json_value import JSONValue
 
 __all__ = ["is_plain", "plain_value", "read_value"]

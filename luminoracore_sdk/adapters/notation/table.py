@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from luminoracore_sdk.adapters.notation.plain import plain_value, read_value
-from luminoracore_sdk.application.prompts_json import compact_json
+from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, same_json
 
 __all__ = ["TableNotation", "read_table"]

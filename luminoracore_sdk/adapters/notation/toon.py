@@ -6,7 +6,7 @@ https://github.com/toon-format/spec; toon-format 1.2 writes version 4.4.
 from typing import Any
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.application.prompts_json import UNSEEN
+from luminoracore_sdk.application.prompts import UNSEEN
 from luminoracore_sdk.domain.json_value import JSONValue
 
 __all__ = ["ToonNotation"]
@@ -17,6 +17,7 @@ class ToonNotation:
 
     Attributes:
         name: What a heading calls it.
+
     Raises:
         MissingDependencyError: The extra ``tokens`` is not installed.
     """

@@ -89,7 +89,4 @@ def _read_table(table: list[Any]) -> list[Any]:
 
 
 def _read_list(items: list[Any]) -> list[Any]:
-    return [
-        expand(items[item[REPEAT]] if type(item) is dict and list(item) == [REPEAT] else item)
-        for item in items
-    ]
+    return [expand(items[item[REPEAT]] if type(item) is dict and list(item) == [REPEAT] else item) for item in items]

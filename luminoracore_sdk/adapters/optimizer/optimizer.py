@@ -10,8 +10,8 @@ from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import LEVEL, general_dictionary
 from luminoracore_sdk.adapters.optimizer.notation import MARK, REPEAT, TABLE, expand, write_key
 from luminoracore_sdk.adapters.optimizer.statistics import OptimizationStatistics
+from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.application.ports.records import Payload
-from luminoracore_sdk.application.ports.token_counter import TokenCounter
 from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.domain.json_value import check_json, copy_json
 
@@ -116,6 +116,7 @@ class Optimizer:
         Args:
             data: Any JSON value.
             tokens: Counts tokens; None: they are not counted.
+
         Raises:
             InvalidJSONError: ``data`` is not a JSON value.
         """

@@ -99,9 +99,7 @@ class _EventReading(StreamReading):
             case "content_block_start":
                 block = object_or_empty(event.get("content_block"))
                 if block.get("type") == "tool_use":
-                    self._calls[event.get("index")] = tool_call(block.get("id"), block.get("name"), "") | {
-                        "pieces": []
-                    }
+                    self._calls[event.get("index")] = tool_call(block.get("id"), block.get("name"), "") | {"pieces": []}
                 return self._delta(block)
             case "content_block_delta":
                 delta = object_or_empty(event.get("delta"))
@@ -109,9 +107,7 @@ class _EventReading(StreamReading):
                     self._calls[event.get("index")]["pieces"].append(piece)
                 return self._delta(delta)
             case "message_delta":
-                self._stop_reason = (
-                    object_or_empty(event.get("delta")).get("stop_reason") or self._stop_reason
-                )
+                self._stop_reason = object_or_empty(event.get("delta")).get("stop_reason") or self._stop_reason
                 self._usage |= object_or_empty(event.get("usage"))
             case "message_stop":
                 self._ended = True
@@ -128,8 +124,7 @@ class _EventReading(StreamReading):
 
     def _end(self) -> ChatResponse:
         calls = [
-            tool_call(call["id"], call["function"]["name"], "".join(call["pieces"]))
-            for call in self._calls.values()
+            tool_call(call["id"], call["function"]["name"], "".join(call["pieces"])) for call in self._calls.values()
         ]
         return ChatResponse(
             content="",

@@ -35,8 +35,7 @@ def checked_key(config: ProviderConfig, preset: Preset) -> str | None:
     if config.api_key is None:
         if preset.needs_key(config):
             raise ProviderAuthenticationError(
-                f"{config.name} needs a key: set {api_key_variable(config.name)}, "
-                "or pass 'api_key' in provider_config"
+                f"{config.name} needs a key: set {api_key_variable(config.name)}, or pass 'api_key' in provider_config"
             )
         return None
     if not _VISIBLE_ASCII.fullmatch(config.api_key):

@@ -74,9 +74,7 @@ class Peer:
 
 
 @contextmanager
-def translated_errors(
-    driver: ModuleType, peer: Peer, secrets: Secrets, *, streaming: bool = False
-) -> Iterator[None]:
+def translated_errors(driver: ModuleType, peer: Peer, secrets: Secrets, *, streaming: bool = False) -> Iterator[None]:
     """Raise ours ``from`` theirs, both without secrets; our own errors and cancellation pass.
 
     Args:

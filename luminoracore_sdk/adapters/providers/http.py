@@ -35,6 +35,7 @@ class HttpProvider(BaseProvider):
     Args:
         config: How to reach it; without a key it takes ``<NAME>_API_KEY``.
         settings: What its class read from ``extra``.
+
     Raises:
         ProviderAuthenticationError: A key is needed and there is none.
         MissingDependencyError: The client package is not installed.

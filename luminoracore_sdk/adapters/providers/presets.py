@@ -43,9 +43,7 @@ class Preset:
         return self.key is KeyRule.ALWAYS
 
 
-_GEMINI = Preset(
-    base_url="https://generativelanguage.googleapis.com/v1beta/openai/", model="gemini-3.6-flash"
-)
+_GEMINI = Preset(base_url="https://generativelanguage.googleapis.com/v1beta/openai/", model="gemini-3.6-flash")
 
 OPENAI_COMPATIBLE = MappingProxyType(
     {
@@ -65,9 +63,7 @@ OPENAI_COMPATIBLE = MappingProxyType(
         ),  # it counts without being asked
         "ollama": Preset(base_url="http://localhost:11434/v1", model="llama3.2", key=KeyRule.NEVER),
         "openrouter": Preset(base_url="https://openrouter.ai/api/v1", model="openrouter/auto"),
-        "vllm": Preset(
-            base_url="http://localhost:8000/v1", key=KeyRule.NEVER
-        ),  # serves what it was started with
+        "vllm": Preset(base_url="http://localhost:8000/v1", key=KeyRule.NEVER),  # serves what it was started with
     }
 )
 """Servers that speak OpenAI's chat completions, by registered name."""

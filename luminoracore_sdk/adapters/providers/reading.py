@@ -32,6 +32,7 @@ class StreamReading(ABC):
 
         Args:
             response: The HTTP response that the events came in.
+
         Raises:
             ProviderStreamError: The stream ended before the answer did.
             ProviderResponseError: It was no stream of events, or holds what no store could keep.

@@ -106,9 +106,7 @@ class ProviderFactory:
             raise
         except Exception as exc:
             scrub_error(exc, Secrets(config))
-            raise ProviderError(
-                f"{config.name}: {found.__name__} cannot be made: {type(exc).__name__}"
-            ) from exc
+            raise ProviderError(f"{config.name}: {found.__name__} cannot be made: {type(exc).__name__}") from exc
 
     @classmethod
     def create_provider_from_dict(cls, data: object) -> BaseProvider:
@@ -132,6 +130,7 @@ class ProviderFactory:
         Returns:
             ``name``, ``class``, ``api_key_variable``; of the built-in HTTP providers also ``package``,
             ``base_url``, ``default_model`` and ``api_key`` (when a key is needed).
+
         Raises:
             ProviderError: Unknown name.
         """

@@ -119,7 +119,6 @@ def read_settings(cls: type[S], config: ProviderConfig) -> S:
     known = [field.name for field in attrs.fields(cls)]  # type: ignore[arg-type]
     if unknown := sorted(key for key in config.extra if key not in known):
         raise ProviderError(
-            f"provider_config: 'extra' has an unknown key {unknown[0][:40]!a}; "
-            f"{config.name} knows: {', '.join(known)}"
+            f"provider_config: 'extra' has an unknown key {unknown[0][:40]!a}; {config.name} knows: {', '.join(known)}"
         )
     return cls(**config.extra)

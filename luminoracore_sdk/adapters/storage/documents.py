@@ -1,7 +1,7 @@
-"""The documented document-level calls and the message stream, written once, on the primitives.
+"""The document-level calls and the message stream, implemented once on the storage primitives.
 
-``BaseStorage`` (every backend) and ``StorageWrapper`` (every wrapper) both build on this, so that a
-document saved through a wrapper goes through the wrapper's own primitives.
+``BaseStorage`` and ``StorageWrapper`` both delegate to these functions, so a document saved through a wrapper
+passes through the wrapper's own primitives.
 """
 
 from collections.abc import AsyncIterator
@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator
 import attrs
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.application.listing import headers
-from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
@@ -18,6 +16,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     CorruptRecordError,
@@ -26,62 +25,56 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.json_value import JSONObject
 
-__all__ = ["DocumentCalls"]
+__all__ = ["list_sessions", "load_session", "save_session", "stream_messages"]
+
+_CODEC = JsonCodec()
 
 
-class DocumentCalls(SessionStorage):
-    """``save_session``, ``load_session``, ``list_sessions``, ``session_exists``, ``stream_messages``."""
+async def save_session(storage: SessionStorage, session_id: str, data: JSONObject) -> bool:
+    """Store a JSON object as a session's document; see ``SessionStorage.save_session``."""
+    if type(data) is not dict:
+        raise InvalidJSONError("session document", f"type {type(data).__name__} is not a JSON object")
+    payload = _CODEC.encode(data, where="session document")
+    while True:
+        found = await storage.find_session(session_id)
+        record = found or SessionRecord(session_id=session_id, payload=None)
+        try:
+            await storage.put_session(attrs.evolve(record, payload=payload), expected_version=record.version)
+        except ConflictError:  # a concurrent put changed the header; its owner and tags must be kept
+            continue
+        return True
 
-    _documents: ValueCodec = JsonCodec()
 
-    async def save_session(self, session_id: str, data: JSONObject) -> bool:
-        """Store a JSON object as the session's own document; see ``SessionStorage.save_session``."""
-        if type(data) is not dict:
-            raise InvalidJSONError("session document", f"type {type(data).__name__} is not a JSON object")
-        payload = self._documents.encode(data, where="session document")
-        while True:
-            found = await self.find_session(session_id)
-            record = found or SessionRecord(session_id=session_id, payload=None)
-            try:
-                await self.put_session(attrs.evolve(record, payload=payload), expected_version=record.version)
-            except ConflictError:  # another writer came between: its owner and tags must stay
-                continue
-            return True
+async def load_session(storage: SessionStorage, session_id: str) -> JSONObject | None:
+    """Return a session's document, or None; see ``SessionStorage.load_session``."""
+    record = await storage.find_session(session_id)
+    if record is None:
+        return None
+    key = f"session {session_id!a}"
+    if record.payload is None:
+        raise CorruptRecordError(backend=storage.backend, key=key, reason="it has no payload")
+    document = _CODEC.decode(record.payload, backend=storage.backend, key=key)
+    if type(document) is not dict:
+        raise CorruptRecordError(backend=storage.backend, key=key, reason="its document is not a JSON object")
+    return document
 
-    async def load_session(self, session_id: str) -> JSONObject | None:
-        """Return the session's own document; see ``SessionStorage.load_session``."""
-        record = await self.find_session(session_id)
-        if record is None:
-            return None
-        key = f"session {session_id!a}"
-        if record.payload is None:
-            raise CorruptRecordError(backend=self.backend, key=key, reason="it has no payload")
-        document = self._documents.decode(record.payload, backend=self.backend, key=key)
-        if type(document) is not dict:
-            raise CorruptRecordError(
-                backend=self.backend, key=key, reason="its document is not a JSON object"
-            )
-        return document
 
-    async def list_sessions(self) -> list[str]:
-        """Return every id, by time of creation; see ``SessionStorage.list_sessions``."""
-        return [record.session_id async for record in headers(self, SessionQuery())]
+async def list_sessions(storage: SessionStorage) -> list[str]:
+    """Return every session id by time of creation; see ``SessionStorage.list_sessions``."""
+    return [record.session_id async for record in headers(storage, SessionQuery())]
 
-    async def session_exists(self, session_id: str) -> bool:
-        """Tell whether there is such a session."""
-        return await self.find_session(session_id) is not None
 
-    async def stream_messages(
-        self, session_id: str, *, after: int = 0, before: int | None = None, chunk: int = 500
-    ) -> AsyncIterator[MessageRecord]:
-        """Yield a range in constant memory; see ``SessionStorage.stream_messages``."""
-        if chunk < 1:
-            raise ValidationError(f"a chunk holds at least 1 message, not {chunk}")
-        while True:
-            span = MessageRange(after=after, before=before, limit=chunk)
-            messages = await self.read_messages(session_id, span)
-            for message in messages:
-                yield message
-            if len(messages) < chunk:
-                return
-            after = messages[-1].position
+async def stream_messages(
+    storage: SessionStorage, session_id: str, *, after: int, before: int | None, chunk: int
+) -> AsyncIterator[MessageRecord]:
+    """Yield a range of messages in constant memory; see ``SessionStorage.stream_messages``."""
+    if chunk < 1:
+        raise ValidationError(f"a chunk holds at least 1 message, not {chunk}")
+    while True:
+        span = MessageRange(after=after, before=before, limit=chunk)
+        messages = await storage.read_messages(session_id, span)
+        for message in messages:
+            yield message
+        if len(messages) < chunk:
+            return
+        after = messages[-1].position

@@ -1,13 +1,13 @@
-"""The memory backend: the reference for the contract, and what tests use."""
+"""The in-memory backend: the reference for the contract."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
+from threading import RLock
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import is_live, replay_receipt
-from luminoracore_sdk.adapters.storage.memory_base import MemoryBase, StoredSession, is_gone
-from luminoracore_sdk.application.ports.recoding import PayloadChange
+from luminoracore_sdk.adapters.storage.base import BaseStorage, is_live, replay_receipt
+from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -20,21 +20,59 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
     SessionRecord,
 )
+from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 
 __all__ = ["InMemoryStorage"]
 
 
-class InMemoryStorage(MemoryBase):
-    """Keeps everything in this process; gone with it.
+@attrs.define
+class _StoredSession:
+    """A session; ``positions`` finds a message by its id."""
 
-    Records are immutable and payloads are bytes, so nothing that a caller holds is the store's own.
-    Works on any event loop, and on several: every call is one step under a lock.
+    header: SessionRecord
+    messages: list[MessageRecord] = attrs.field(factory=list)
+    positions: dict[str, int] = attrs.field(factory=dict)
+
+
+def _is_gone(entry: MemoryRecord, now_us: int) -> bool:
+    """Tell whether a memory counts as absent."""
+    return entry.expires_at_us is not None and entry.expires_at_us <= now_us
+
+
+class InMemoryStorage(BaseStorage):
+    """Keep everything in this process; lost when it ends.
+
+    Records are immutable and payloads are bytes, so a caller never holds the store's own objects.
+    Usable from several event loops and threads: every call is one step under a lock.
 
     Args:
-        clock: Tells the time; the computer's own when None.
+        clock: Tells the time; the system clock when None.
     """
 
     backend_name = "memory"
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        super().__init__(clock=clock)
+        self._lock = RLock()
+        self._sessions: dict[str, _StoredSession] = {}
+        self._order: list[tuple[int, str]] = []
+        self._memories: dict[MemoryScope, dict[str, MemoryRecord]] = {}
+
+    def adopt(
+        self,
+        header: SessionRecord,
+        messages: Iterable[MessageRecord],
+        memories: Iterable[MemoryRecord],
+    ) -> None:
+        """Take over a session of another storage with all it holds, stamps and version unchanged."""
+        with self._lock:
+            self._remove(header.session_id)
+            kept = list(messages)
+            positions = {message.message_id: message.position for message in kept}
+            self._sessions[header.session_id] = _StoredSession(header, kept, positions)
+            insort(self._order, (header.created_at_us, header.session_id))
+            scope = MemoryScope("session", header.session_id)
+            self._memories[scope] = {memory.key: memory for memory in memories}
 
     async def _ping(self) -> None:
         return None
@@ -44,9 +82,7 @@ class InMemoryStorage(MemoryBase):
 
     # -- sessions --------------------------------------------------------------------------------
 
-    async def _put_session(
-        self, record: SessionRecord, expected_version: int | None, now_us: int
-    ) -> SessionRecord:
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         with self._lock:
             stored = self._live(record.session_id, now_us)
             version = stored.header.version if stored else 0
@@ -63,7 +99,7 @@ class InMemoryStorage(MemoryBase):
                 stored.header = header
             else:
                 self._remove(record.session_id)  # what an expired one left
-                self._sessions[record.session_id] = StoredSession(header)
+                self._sessions[record.session_id] = _StoredSession(header)
                 insort(self._order, (header.created_at_us, record.session_id))
             return header
 
@@ -112,7 +148,7 @@ class InMemoryStorage(MemoryBase):
         places = range(end - 1, start - 1, -1) if query.newest_first else range(start, end)
         return (self._order[place][1] for place in places)
 
-    async def _recode_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+    async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         with self._lock:
             stored = self._live(session_id, now_us)
             if stored is None or stored.header.payload != old:
@@ -148,7 +184,7 @@ class InMemoryStorage(MemoryBase):
             return AppendReceipt(first_position=last + 1, last_position=last + len(messages))
 
     @staticmethod
-    def _touch(stored: StoredSession, now_us: int) -> None:
+    def _touch(stored: _StoredSession, now_us: int) -> None:
         stored.header = attrs.evolve(
             stored.header,
             updated_at_us=max(stored.header.updated_at_us, now_us),
@@ -176,7 +212,7 @@ class InMemoryStorage(MemoryBase):
             self._touch(stored, now_us)
             return len(removed)
 
-    async def _recode_messages(self, session_id: str, changes: Sequence[PayloadChange], now_us: int) -> int:
+    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
         with self._lock:
             stored = self._live(session_id, now_us)
             if stored is None:
@@ -221,6 +257,15 @@ class InMemoryStorage(MemoryBase):
             entries = self._entries(scope, now_us).values()
             return sorted(entries, key=lambda entry: (entry.created_at_us, entry.key))
 
+    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
+        with self._lock:
+            users = sorted(
+                scope.owner_id
+                for scope, entries in self._memories.items()
+                if scope.kind == "user" and any(not _is_gone(entry, now_us) for entry in entries.values())
+            )
+            return users[0 if after is None else bisect_right(users, after) :][:limit]
+
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
         with self._lock:
             if key not in self._entries(scope, now_us):
@@ -234,9 +279,7 @@ class InMemoryStorage(MemoryBase):
             self._memories.pop(scope, None)
             return count
 
-    async def _recode_memory(
-        self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int
-    ) -> bool:
+    async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
         with self._lock:
             memory = self._entries(scope, now_us).get(key)
             if memory is None or memory.payload != old:
@@ -251,8 +294,36 @@ class InMemoryStorage(MemoryBase):
                 self._remove(session_id)
             memories = 0
             for entries in self._memories.values():
-                gone = [key for key, entry in entries.items() if is_gone(entry, now_us)]
+                gone = [key for key, entry in entries.items() if _is_gone(entry, now_us)]
                 memories += len(gone)
                 for key in gone:
                     del entries[key]
             return Purged(sessions=len(expired), memories=memories)
+
+    # -- helpers, called under the lock --------------------------------------------------------------
+
+    def _live(self, session_id: str, now_us: int) -> _StoredSession | None:
+        stored = self._sessions.get(session_id)
+        if stored is None or not is_live(stored.header.updated_at_us, stored.header.ttl_us, now_us):
+            return None
+        return stored
+
+    def _existing(self, session_id: str, now_us: int) -> _StoredSession:
+        stored = self._live(session_id, now_us)
+        if stored is None:
+            raise self._not_found(session_id)
+        return stored
+
+    def _remove(self, session_id: str) -> None:
+        stored = self._sessions.pop(session_id, None)
+        if stored is None:
+            return
+        place = bisect_left(self._order, (stored.header.created_at_us, session_id))
+        del self._order[place]
+        self._memories.pop(MemoryScope("session", session_id), None)
+
+    def _entries(self, scope: MemoryScope, now_us: int) -> dict[str, MemoryRecord]:
+        if scope.kind == "session" and self._live(scope.owner_id, now_us) is None:
+            return {}
+        entries = self._memories.get(scope, {})
+        return {key: entry for key, entry in entries.items() if not _is_gone(entry, now_us)}

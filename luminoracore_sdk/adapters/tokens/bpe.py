@@ -31,6 +31,7 @@ class BpeTokenCounter:
 
     Args:
         encoding: o200k_base (GPT-4o and later) or cl100k_base (GPT-4, GPT-3.5); see ``encoding_of``.
+
     Raises:
         ConfigurationError: Another encoding.
         MissingDependencyError: The extra ``tokens`` is not installed.

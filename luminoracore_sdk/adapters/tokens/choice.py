@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from luminoracore_sdk.adapters.tokens.bpe import CL100K, ENCODINGS, O200K, BpeTokenCounter
 from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
-from luminoracore_sdk.application.ports.token_counter import TokenCounter
+from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.domain.errors import ConfigurationError, ValidationError
 
 __all__ = ["MODEL_ENCODINGS", "default_token_counter", "encoding_of", "token_counter"]
@@ -38,14 +38,13 @@ def encoding_of(model: str) -> str:
 
     Args:
         model: As in ``provider_config``; dated (``gpt-4o-2024-08-06``) and fine-tuned names (``ft:…``) too.
+
     Raises:
         ConfigurationError: Not in ``MODEL_ENCODINGS``; other makers do not publish theirs.
         ValidationError: Not a text.
     """
     if not isinstance(model, str):
-        raise ValidationError(
-            f"a token counter is named by an encoding or a model, a str, not {type(model).__name__}"
-        )
+        raise ValidationError(f"a token counter is named by an encoding or a model, a str, not {type(model).__name__}")
     name = model.removeprefix("ft:")
     for known in sorted(MODEL_ENCODINGS, key=len, reverse=True):
         if name == known or name.startswith((f"{known}-", f"{known}.", f"{known}:")):
@@ -62,6 +61,7 @@ def token_counter(name: str) -> BpeTokenCounter:
     Args:
         name: o200k_base, cl100k_base, or the name of a model; see ``MODEL_ENCODINGS``. There is no name
             that is used when none is given: None is refused.
+
     Raises:
         ConfigurationError: Neither.
         ValidationError: Not a text.

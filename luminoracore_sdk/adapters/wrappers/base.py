@@ -1,8 +1,8 @@
 """The base of every wrapper: a storage over a storage that hands every call on."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
-from luminoracore_sdk.adapters.storage.documents import DocumentCalls
+from luminoracore_sdk.adapters.storage import documents
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -15,11 +15,12 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["StorageWrapper"]
 
 
-class StorageWrapper(DocumentCalls):
+class StorageWrapper(SessionStorage):
     """Hands every primitive on to the storage below; a wrapper overrides those it changes.
 
     The document calls and the stream are built on the wrapper's own primitives, so that they pass
@@ -64,9 +65,7 @@ class StorageWrapper(DocumentCalls):
         """Ask the storage below."""
         return await self.base.schema_version()
 
-    async def put_session(
-        self, record: SessionRecord, *, expected_version: int | None = None
-    ) -> SessionRecord:
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         """Hand on; see ``SessionStorage.put_session``."""
         return await self._target(record.session_id).put_session(record, expected_version=expected_version)
 
@@ -113,6 +112,10 @@ class StorageWrapper(DocumentCalls):
         """Hand on; see ``SessionStorage.list_memories``."""
         return await self._memory_target(scope).list_memories(scope)
 
+    async def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
+        """Ask the storage below."""
+        return await self.base.list_memory_owners(after=after, limit=limit)
+
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Hand on; see ``SessionStorage.delete_memory``."""
         return await self._memory_target(scope).delete_memory(scope, key)
@@ -124,3 +127,27 @@ class StorageWrapper(DocumentCalls):
     async def purge_expired(self) -> Purged:
         """Hand on; see ``SessionStorage.purge_expired``."""
         return await self.base.purge_expired()
+
+    # -- documents -------------------------------------------------------------------------------
+
+    async def save_session(self, session_id: str, data: JSONObject) -> bool:
+        """Store a JSON object as the session's document; see ``SessionStorage.save_session``."""
+        return await documents.save_session(self, session_id, data)
+
+    async def load_session(self, session_id: str) -> JSONObject | None:
+        """Return the session's document; see ``SessionStorage.load_session``."""
+        return await documents.load_session(self, session_id)
+
+    async def list_sessions(self) -> list[str]:
+        """Return every id by time of creation; see ``SessionStorage.list_sessions``."""
+        return await documents.list_sessions(self)
+
+    async def session_exists(self, session_id: str) -> bool:
+        """Tell whether the session exists."""
+        return await self.find_session(session_id) is not None
+
+    def stream_messages(
+        self, session_id: str, *, after: int = 0, before: int | None = None, chunk: int = 500
+    ) -> AsyncIterator[MessageRecord]:
+        """Yield a range in constant memory; see ``SessionStorage.stream_messages``."""
+        return documents.stream_messages(self, session_id, after=after, before=before, chunk=chunk)

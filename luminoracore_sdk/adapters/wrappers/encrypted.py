@@ -4,17 +4,17 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from luminoracore_sdk.adapters.compression.stored import load_dictionaries, tags_of
-from luminoracore_sdk.adapters.encryption.check import STORE_SCOPE, check_keys, is_check
+from luminoracore_sdk.adapters.compression.dictionary_store import load_dictionaries, tags_of
+from luminoracore_sdk.adapters.encryption.associated_data import check_place
 from luminoracore_sdk.adapters.encryption.cipher import cryptography
+from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE, check_keys, is_check
 from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource, load_keyring
-from luminoracore_sdk.adapters.encryption.places import check_place
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
 from luminoracore_sdk.adapters.encryption.rotation import Rotation
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.opening import Opening
 from luminoracore_sdk.adapters.wrappers.pages import merged_page
-from luminoracore_sdk.adapters.wrappers.positions import PositionedAppends
+from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -59,6 +59,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         required: Refuse plain records with ``UnencryptedRecordError``, and look no plain name up.
         time_limit: Seconds for which an append goes on when other processes are always first; then it is a
             ``StorageBusyError``.
+
     Raises:
         ConfigurationError: ``keys`` is neither; or, when it is opened, what it returned cannot be used.
         MissingDependencyError: The ``encryption`` extra is not installed.
@@ -114,9 +115,7 @@ class EncryptedStorageWrapper(StorageWrapper):
 
     # -- sessions --------------------------------------------------------------------------------
 
-    async def put_session(
-        self, record: SessionRecord, *, expected_version: int | None = None
-    ) -> SessionRecord:
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         """Encrypt, then put; see ``SessionStorage.put_session``."""
         records = (await self._ready()).records
         check_id(record.session_id)
@@ -223,9 +222,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         stored = await self.base.put_memory(records.stored_memory(record), max_entries=max_entries)
         return attrs.evolve(stored, payload=record.payload, key=record.key)
 
-    async def _plain_twin(
-        self, records: EncryptedRecords, scope: MemoryScope, key: str
-    ) -> MemoryRecord | None:
+    async def _plain_twin(self, records: EncryptedRecords, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Return the stored memory of that key from before encryption."""
         if is_check(scope, key):
             return None

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from luminoracore_sdk.application.locks import SessionLocks
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.session_access import SessionLocks
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageClosedError
 
 __all__ = ["Opening"]

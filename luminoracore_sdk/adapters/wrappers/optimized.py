@@ -8,7 +8,7 @@ from typing import ClassVar
 import attrs
 
 from luminoracore_sdk.adapters.compression.dictionary import Dictionary
-from luminoracore_sdk.adapters.compression.stored import (
+from luminoracore_sdk.adapters.compression.dictionary_store import (
     STORE_SCOPE,
     chosen_dictionary,
     keep_dictionary,
@@ -114,9 +114,7 @@ class OptimizedStorageWrapper(StorageWrapper):
             await keep_dictionary(self.base, self._writer.dictionary)
         return self._writer
 
-    async def put_session(
-        self, record: SessionRecord, *, expected_version: int | None = None
-    ) -> SessionRecord:
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         """Compress, then put; see ``SessionStorage.put_session``."""
         if record.payload is None:
             return await self.base.put_session(record, expected_version=expected_version)

@@ -9,7 +9,7 @@ import attrs
 
 from luminoracore_sdk.adapters.codec.values import JSON, JSON_WIDE, JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import Dictionary
-from luminoracore_sdk.adapters.compression.known import compressed, expanded
+from luminoracore_sdk.adapters.compression.dictionary_registry import compressed, expanded
 from luminoracore_sdk.adapters.optimizer.notation import MARK
 from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.application.ports.optimizer import Optimizer
@@ -80,7 +80,7 @@ class DictionaryCompression:
 
     def small(self, payload: Payload, dictionary: Dictionary) -> Payload:
         """Compress what is plain JSON; see ``RecordCompression``."""
-        return compressed(payload, dictionary, self._level) if payload.tag in _PLAIN_TAGS else payload
+        return compressed(payload, dictionary, self._level) if payload.encoding in _PLAIN_TAGS else payload
 
     def name(self, dictionary: Dictionary) -> str:
         """Return the id of the dictionary and the level."""
@@ -105,7 +105,7 @@ class NotationCompression:
 
     def small(self, payload: Payload, dictionary: Dictionary) -> Payload:  # noqa: ARG002  # it has no use for one
         """Compress and check; see ``RecordCompression``."""
-        if payload.tag not in _PLAIN_TAGS:
+        if payload.encoding not in _PLAIN_TAGS:
             return payload
         try:
             value = self._codec.decode(payload, backend=self._backend, key="a record")
@@ -121,7 +121,7 @@ class NotationCompression:
             return payload
         if len(smaller.data) + len(self._suffix) >= len(payload.data):
             return payload
-        return Payload(smaller.tag + self._suffix, smaller.data)
+        return Payload(smaller.encoding + self._suffix, smaller.data)
 
     def name(self, dictionary: Dictionary) -> str:  # noqa: ARG002  # it has no use for one
         """Return the mark and the optimizer's class."""
@@ -146,15 +146,16 @@ def read_optimized(payload: Payload, optimizer: Optimizer, *, backend: str, key:
         optimizer: Reads what a foreign optimizer wrote, if it is one.
         backend: Named in errors.
         key: Named in errors.
+
     Raises:
         UnreadablePayloadError: It needs a foreign optimizer that is not there, or one with other settings,
             or a dictionary that is not there.
         CorruptRecordError: The optimizer cannot expand it.
     """
     payload = expanded(payload, backend=backend, key=key)
-    if payload.tag in _PLAIN_TAGS:
+    if payload.encoding in _PLAIN_TAGS:
         return payload
-    plain_tag, plus, step = payload.tag.rpartition("+")
+    plain_tag, plus, step = payload.encoding.rpartition("+")
     if plain_tag not in _PLAIN_TAGS or plus + step not in (_OWN, _FOREIGN):
         return payload
     inner = Payload(plain_tag, payload.data)
@@ -170,7 +171,7 @@ def read_optimized(payload: Payload, optimizer: Optimizer, *, backend: str, key:
 def _read_foreign(payload: Payload, optimizer: Optimizer, *, backend: str, key: str) -> Payload:
     stored = JsonCodec().decode(payload, backend=backend, key=key)
     if not isinstance(stored, list) or len(stored) != 2 or not isinstance(stored[0], str):
-        raise CorruptRecordError(backend=backend, key=key, reason=f"not valid {payload.tag}{_FOREIGN}")
+        raise CorruptRecordError(backend=backend, key=key, reason=f"not valid {payload.encoding}{_FOREIGN}")
     plain = _expanded(stored[1], optimizer, backend=backend, key=key)
     if _checksum(plain) != stored[0]:
         reason = "it was written by this optimizer with other settings, or another one"

@@ -67,6 +67,7 @@ class RetryingStorage(StorageWrapper):
             is added at random, so that clients that failed together do not come back together.
         longest_wait: Upper bound of a wait, in seconds.
         time_limit: Seconds after which no further wait begins.
+
     Raises:
         ConfigurationError: An option that cannot work.
         MissingDependencyError: The extra is not installed.
@@ -130,9 +131,7 @@ class RetryingStorage(StorageWrapper):
 
     # -- sessions --------------------------------------------------------------------------------
 
-    async def put_session(
-        self, record: SessionRecord, *, expected_version: int | None = None
-    ) -> SessionRecord:
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         """Put, again if need be; see ``SessionStorage.put_session`` and this class."""
         doubt = _Doubt()
 
@@ -199,6 +198,11 @@ class RetryingStorage(StorageWrapper):
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
         """List, again if need be; see ``SessionStorage.list_memories``."""
         return await self._again("list_memories", partial(self.base.list_memories, scope))
+
+    async def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
+        """List, with retries; see ``SessionStorage.list_memory_owners``."""
+        call = partial(self.base.list_memory_owners, after=after, limit=limit)
+        return await self._again("list_memory_owners", call)
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete, again if need be; see ``SessionStorage.delete_memory`` and this class."""

@@ -39,6 +39,7 @@ class BaseProvider(ABC):
             temperature: 0..2, as the provider reads it.
             max_tokens: Upper bound of the answer; None: the provider's own.
             **kwargs: Handed to the provider's API as they are.
+
         Raises:
             ProviderError: Or one below it; nothing is kept of the turn.
         """

@@ -40,19 +40,19 @@ class Payload:
     """Opaque bytes that say how to read themselves.
 
     Attributes:
-        tag: ``json``, ``json-wide``, ``json+opt1`` …: the encoding, then each transformation in the
+        encoding: ``json``, ``json-wide``, ``json+opt1`` …: the encoding, then each transformation in the
             order it was applied. Tags that begin with ``json`` and hold no other transformation than
             text ones are UTF-8 text without a raw newline; see ``is_text``.
         data: The bytes.
     """
 
-    tag: str
+    encoding: str
     data: bytes
 
     @property
     def is_text(self) -> bool:
         """Whether the bytes are UTF-8 text on one line, which a backend may keep readable."""
-        return all(step in _TEXT_STEPS for step in self.tag.split("+"))
+        return all(step in _TEXT_STEPS for step in self.encoding.split("+"))
 
 
 def _sorted(tags: Iterable[str]) -> tuple[str, ...]:
@@ -109,21 +109,21 @@ class MessageRecord:
 
 
 _new = object.__new__
-_set_tag, _set_data = (getattr(Payload, field.name).__set__ for field in attrs.fields(Payload))
+_set_encoding, _set_data = (getattr(Payload, field.name).__set__ for field in attrs.fields(Payload))
 _set_id, _set_role, _set_created_at_us, _set_payload, _set_position = (
     getattr(MessageRecord, field.name).__set__ for field in attrs.fields(MessageRecord)
 )
 
 
 def stored_record(
-    position: int, message_id: str, role: str, created_at_us: int, tag: str, data: bytes
+    position: int, message_id: str, role: str, created_at_us: int, encoding: str, data: bytes
 ) -> MessageRecord:
     """Return a message as a backend read it, in half the time that ``MessageRecord(…)`` takes.
 
     Every message of a long read passes here, and nothing of it is converted or checked.
     """
     payload = _new(Payload)
-    _set_tag(payload, tag)
+    _set_encoding(payload, encoding)
     _set_data(payload, data)
     record = _new(MessageRecord)
     _set_id(record, message_id)

@@ -82,16 +82,16 @@ class SessionStorage(ABC):
     # -- sessions ------------------------------------------------------------------------------
 
     @abstractmethod
-    async def put_session(
-        self, record: SessionRecord, *, expected_version: int | None = None
-    ) -> SessionRecord:
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         """Create or replace a session's header; its messages and memory stay.
 
         Args:
             record: With a payload. The store gives times, version and last position.
             expected_version: Only if the stored version is this one; 0: only if there is none.
+
         Returns:
             The header as stored, with the fields the store gave.
+
         Raises:
             ConflictError: Another version is stored; nothing was changed.
         """
@@ -130,6 +130,7 @@ class SessionStorage(ABC):
             messages: Their ids are distinct. If all of them are stored already, in this order, the
                 first receipt is returned again and nothing is written, whatever ``expected_last`` is.
             expected_last: Only if the newest position is this one.
+
         Raises:
             SessionNotFoundError: No such session.
             ConflictError: The newest position is another, or some but not all of the ids are there;
@@ -166,6 +167,7 @@ class SessionStorage(ABC):
 
         Returns:
             How many were removed.
+
         Raises:
             SessionNotFoundError: No such session.
         """
@@ -181,8 +183,10 @@ class SessionStorage(ABC):
             max_entries: Afterwards the scope holds at most so many: those with the lowest retention
                 went first, never the one just put. A call that was killed may leave one more, until
                 the next put.
+
         Returns:
             The record as stored.
+
         Raises:
             SessionNotFoundError: The scope is a session that is not there.
         """
@@ -194,6 +198,21 @@ class SessionStorage(ABC):
     @abstractmethod
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
         """Return the memories of a scope, by time of creation, then key; none for an unknown scope."""
+
+    @abstractmethod
+    async def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
+        """Return the ids of users that have memories, in a fixed order of the backend's own.
+
+        A user that has a memory throughout is listed exactly once over all pages, whatever is put and
+        deleted meanwhile. Sessions are listed by ``query_sessions``.
+
+        Args:
+            after: The last id of the page before; None: from the beginning.
+            limit: Most ids in a page, 1..1000.
+
+        Returns:
+            0..limit ids; none: the end.
+        """
 
     @abstractmethod
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
@@ -215,6 +234,7 @@ class SessionStorage(ABC):
 
         Returns:
             True; every failure is an error.
+
         Raises:
             InvalidJSONError: Not a JSON object; nothing was written.
         """

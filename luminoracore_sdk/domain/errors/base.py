@@ -37,9 +37,7 @@ class LuminoraCoreSDKError(Exception):
         details: Facts for logs; never secrets or message bodies.
     """
 
-    def __init__(
-        self, message: str, error_code: str | None = None, details: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, message: str, error_code: str | None = None, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.error_code = error_code or type(self).__name__
@@ -142,8 +140,7 @@ class SessionBusyError(SessionError):
 
     def __init__(self, session_id: str) -> None:
         super().__init__(
-            f"a stream of this task on session {shown(session_id)} is still open; "
-            "read it to its end, or aclose() it"
+            f"a stream of this task on session {shown(session_id)} is still open; read it to its end, or aclose() it"
         )
         self.session_id = session_id
 

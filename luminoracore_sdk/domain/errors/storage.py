@@ -39,9 +39,7 @@ class StorageUnavailableError(StorageError):
 
     def __init__(self, backend: str, reason: str, *, in_doubt: bool = False) -> None:
         doubt = "; whether it was done is not known" if in_doubt else ""
-        super().__init__(
-            f"{backend} storage: {reason}{doubt}", details={"backend": backend, "in_doubt": in_doubt}
-        )
+        super().__init__(f"{backend} storage: {reason}{doubt}", details={"backend": backend, "in_doubt": in_doubt})
         self.backend = backend
         self.reason = reason
         self.in_doubt = in_doubt

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.storage import mongodb_append
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_closing import close
-from luminoracore_sdk.adapters.storage.mongodb_driver import Document
+from luminoracore_sdk.adapters.storage.mongodb import append as mongodb_append
+from luminoracore_sdk.adapters.storage.mongodb.closing import close
+from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace, ids
 
 _TAIL = MessageRange(limit=2, newest=True)
@@ -225,9 +225,7 @@ async def test_a_closer_that_was_given_up_and_went_on_all_the_same_begins_again(
     assert await ids(other) == ["m1"]
 
 
-async def test_a_hint_that_is_a_minute_old_is_not_used(
-    place: MongoPlace, storages: list[MongoDBStorage]
-) -> None:
+async def test_a_hint_that_is_a_minute_old_is_not_used(place: MongoPlace, storages: list[MongoDBStorage]) -> None:
     """A day later nothing keeps the positions of a deleted session taken any more."""
     writer, other, *_ = storages
     await hinted(writer)

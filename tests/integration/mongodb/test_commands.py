@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from luminoracore_sdk.adapters.storage import mongodb_messages
+from luminoracore_sdk.adapters.storage.mongodb import messages as mongodb_messages
 from luminoracore_sdk.application.ports.records import MessageRange
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
 
 
@@ -43,9 +43,7 @@ async def test_appends_to_64_sessions_at_once_are_few_inserts_and_no_look(place:
             await storage.put_session(session_record(name))
         for prefix in ("a", "b", "c"):
             commands.clear()
-            await asyncio.gather(
-                *(storage.append_messages(name, message_records(2, prefix=prefix)) for name in names)
-            )
+            await asyncio.gather(*(storage.append_messages(name, message_records(2, prefix=prefix)) for name in names))
             if prefix == "a":
                 first = [next(iter(command)) for command in commands]
     assert len(first) <= 9  # for each who went alone, and for the others, three

@@ -8,7 +8,7 @@ import pytest
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import StorageUnavailableError
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 from tests.support.mongodb import MongoPlace
 from tests.support.servers import mongodb_replica_set_url
 

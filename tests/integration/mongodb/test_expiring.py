@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_documents import Header
+from luminoracore_sdk.adapters.storage.mongodb.documents import Header
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
 from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace, ids
 
 

@@ -6,12 +6,12 @@ import anyio
 import pytest
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage import mongodb_base
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_documents import End, Header
-from luminoracore_sdk.adapters.storage.mongodb_driver import Document
-from luminoracore_sdk.adapters.storage.mongodb_hints import Hint, Hints
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.adapters.storage.mongodb import base as mongodb_base
+from luminoracore_sdk.adapters.storage.mongodb.documents import End, Header
+from luminoracore_sdk.adapters.storage.mongodb.driver import Document
+from luminoracore_sdk.adapters.storage.mongodb.hints import Hint, Hints
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import ids
 
 

@@ -8,7 +8,7 @@ import pytest
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.domain.errors import ValidationError
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
 
 _FAR = 2**62

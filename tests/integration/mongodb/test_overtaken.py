@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.storage import mongodb_hints, mongodb_messages
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_documents import Header
-from luminoracore_sdk.adapters.storage.mongodb_driver import Document
+from luminoracore_sdk.adapters.storage.mongodb import hints as mongodb_hints
+from luminoracore_sdk.adapters.storage.mongodb import messages as mongodb_messages
+from luminoracore_sdk.adapters.storage.mongodb.documents import Header
+from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.application.ports.records import AppendReceipt, MemoryScope
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 from tests.support.mongodb import ids
 
 

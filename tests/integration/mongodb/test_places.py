@@ -19,12 +19,12 @@ from luminoracore_sdk.domain.errors import (
     StorageClosedError,
     StorageReadOnlyError,
 )
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.crash import crash_trial
+from luminoracore_sdk.testing.records import (
     memory_record,
     message_records,
     session_record,
 )
-from luminoracore_sdk.testing.crash import crash_trial
 from tests.support.mongodb import MongoPlace, with_database
 from tests.support.servers import mongodb_replica_set_url
 from tests.support.servers.mongo import MongoServer

@@ -9,9 +9,9 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
-from tests.support.recoding import NEW, to_new
+from tests.support.rewriting import NEW, to_new
 
 
 def stages(plan: object) -> Iterator[dict[str, Any]]:
@@ -27,14 +27,14 @@ def stages(plan: object) -> Iterator[dict[str, Any]]:
             yield from stages(value)
 
 
-async def recode(storage: MongoDBStorage, session_id: str) -> None:
+async def rewrite(storage: MongoDBStorage, session_id: str) -> None:
     """Replace the payloads of a session and of all its messages."""
     header = await storage.find_session(session_id)
     assert header is not None
     assert header.payload is not None
-    assert await storage.recode_session(session_id, old=header.payload, new=NEW) is True
+    assert await storage.rewrite_session(session_id, old=header.payload, new=NEW) is True
     changes = to_new(await storage.read_messages(session_id, MessageRange()))
-    assert await storage.recode_messages(session_id, changes) == len(changes)
+    assert await storage.rewrite_messages(session_id, changes) == len(changes)
 
 
 async def use_everything(storage: MongoDBStorage, place: MongoPlace) -> None:
@@ -49,7 +49,7 @@ async def use_everything(storage: MongoDBStorage, place: MongoPlace) -> None:
     await storage.append_messages("s", message_records(5, prefix="late"))
     for span in (MessageRange(), MessageRange(after=4, limit=3), MessageRange(limit=2, newest=True)):
         await storage.read_messages("s", span)
-    await recode(storage, "s")
+    await rewrite(storage, "s")
     for query in (SessionQuery(), SessionQuery(newest_first=True, cursor=(place.clock.now_us, "z"))):
         for user_id in (None, "u"):
             for tag in (None, "t"):
@@ -60,7 +60,7 @@ async def use_everything(storage: MongoDBStorage, place: MongoPlace) -> None:
         await storage.put_memory(memory_record("k2", kind=scope.kind, owner=scope.owner_id), max_entries=1)
         found = await storage.find_memory(scope, "k2")
         assert found is not None
-        assert await storage.recode_memory(scope, "k2", old=found.payload, new=NEW) is True
+        assert await storage.rewrite_memory(scope, "k2", old=found.payload, new=NEW) is True
         await storage.list_memories(scope)
         await storage.delete_memory(scope, "k")
         await storage.clear_memories(scope)
@@ -95,9 +95,7 @@ async def test_no_command_looks_at_a_whole_collection(place: MongoPlace) -> None
         found = list(stages(place.explain(command)))
         names = {stage.get("stage") for stage in found}
         assert names & {"COLLSCAN"} == set(), command
-        assert [
-            stage["collectionScans"] for stage in found if "$lookup" in stage if "collectionScans" in stage
-        ] in (
+        assert [stage["collectionScans"] for stage in found if "$lookup" in stage if "collectionScans" in stage] in (
             [],
             [0],
         ), command
@@ -142,9 +140,7 @@ async def test_a_small_range_of_a_long_history_reads_a_few_batches(
         commands.clear()
         assert len(await storage.read_messages("s", span)) == 4
     examined = [
-        place.explain(command)["executionStats"]["totalDocsExamined"]
-        for command in commands
-        if "find" in command
+        place.explain(command)["executionStats"]["totalDocsExamined"] for command in commands if "find" in command
     ]
     assert len(commands) <= 3
     assert sum(examined) <= most + 1

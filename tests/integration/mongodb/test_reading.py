@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_driver import Document
+from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.domain.errors import CorruptRecordError
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
 
 
@@ -32,9 +32,7 @@ async def test_a_session_that_was_truncated_is_read_once_each_time(
     monkeypatch.setattr(messages, "find", counted)
     for reads in (1, 2, 3):
         found = await storage.read_messages("s", MessageRange(limit=limit, newest=limit is not None))
-        assert [message.message_id for message in found] == ["m1", "m2", "m3", "new1", "new2"][
-            -(limit or 5) :
-        ]
+        assert [message.message_id for message in found] == ["m1", "m2", "m3", "new1", "new2"][-(limit or 5) :]
         assert count == reads
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.recoding import RecodingStorage
+from luminoracore_sdk.application.ports.rewriting import RewritingStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import StorageAccessError
-from luminoracore_sdk.testing.builders import json_payload, memory_record, message_record, session_record
+from luminoracore_sdk.testing.records import json_payload, memory_record, message_record, session_record
 from tests.support.bad_days import Place, failure, running_rig
 
 _BODY = "told-in-confidence"
@@ -19,8 +19,8 @@ _TEXT = json_payload({"text": "a session"})
 _SECRET = json_payload({"text": _BODY})
 
 
-def recoding(storage: SessionStorage) -> RecodingStorage:
-    assert isinstance(storage, RecodingStorage)
+def rewriting(storage: SessionStorage) -> RewritingStorage:
+    assert isinstance(storage, RewritingStorage)
     return storage
 
 
@@ -28,7 +28,7 @@ _WRITES: dict[str, Callable[[SessionStorage], Awaitable[object]]] = {
     "put a new session": lambda storage: storage.put_session(session_record("new", text=_BODY)),
     "put a session": lambda storage: storage.put_session(session_record(text=_BODY)),
     "append": lambda storage: storage.append_messages("s", [message_record("m1", text=_BODY)]),
-    "recode a session": lambda storage: recoding(storage).recode_session("s", old=_TEXT, new=_SECRET),
+    "rewrite a session": lambda storage: rewriting(storage).rewrite_session("s", old=_TEXT, new=_SECRET),
     "put a memory": lambda storage: storage.put_memory(memory_record("k", value=_BODY)),
 }
 

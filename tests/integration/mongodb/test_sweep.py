@@ -6,13 +6,13 @@ from datetime import timedelta
 import pytest
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage import mongodb_sweep
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_driver import Document
-from luminoracore_sdk.adapters.storage.mongodb_schema import Collections
+from luminoracore_sdk.adapters.storage.mongodb import sweep as mongodb_sweep
+from luminoracore_sdk.adapters.storage.mongodb.driver import Document
+from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.domain.errors import StorageTimeoutError
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace, ids
 
 
@@ -74,9 +74,7 @@ async def followed_by_each_other(storage: MongoDBStorage, writers: int) -> None:
         await storage.append_messages("s", [message_record(f"m{number}")])
 
 
-@pytest.mark.parametrize(
-    ("writers", "hours", "clauses", "left"), [(20, 25, 1, 1), (20, 1, 20, 20), (120, 1, 0, 121)]
-)
+@pytest.mark.parametrize(("writers", "hours", "clauses", "left"), [(20, 25, 1, 1), (20, 1, 20, 20), (120, 1, 0, 121)])
 async def test_a_deletion_asks_the_server_little_whoever_has_appended(
     place: MongoPlace,
     storages: list[MongoDBStorage],

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_driver import Document
+from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import ConflictError, CorruptRecordError, SessionNotFoundError
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace, ids
 
 

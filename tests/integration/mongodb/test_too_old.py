@@ -7,23 +7,19 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage import mongodb_hints
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb_documents import End
-from luminoracore_sdk.adapters.storage.mongodb_driver import Document
-from luminoracore_sdk.adapters.storage.mongodb_hints import Hint, Hints
+from luminoracore_sdk.adapters.storage.mongodb import hints as mongodb_hints
+from luminoracore_sdk.adapters.storage.mongodb.documents import End
+from luminoracore_sdk.adapters.storage.mongodb.driver import Document
+from luminoracore_sdk.adapters.storage.mongodb.hints import Hint, Hints
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
 
 
-@pytest.mark.parametrize(
-    ("seconds", "storage_seconds", "is_good"), [(0, 59, True), (61, 0, False), (0, 60, False)]
-)
-async def test_a_hint_is_good_for_a_minute_by_both_clocks(
-    seconds: int, storage_seconds: int, *, is_good: bool
-) -> None:
+@pytest.mark.parametrize(("seconds", "storage_seconds", "is_good"), [(0, 59, True), (61, 0, False), (0, 60, False)])
+async def test_a_hint_is_good_for_a_minute_by_both_clocks(seconds: int, storage_seconds: int, *, is_good: bool) -> None:
     hints, end = Hints(), End(ObjectId(), ObjectId(), 3)
     hints.put("s", Hint(end, None, time.monotonic() - seconds, 0))
     assert (hints.take("s", storage_seconds * 1_000_000) is not None) is is_good

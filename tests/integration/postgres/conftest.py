@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.testing.builders import session_record
+from luminoracore_sdk.testing.records import session_record
 from tests.support.postgres import Schema
 from tests.support.servers import postgres_url
 from tests.support.servers.places import clear_postgres, place_name

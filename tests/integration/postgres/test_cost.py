@@ -8,9 +8,9 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.application.ports.recoding import PayloadChange
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Payload, SessionQuery
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 from tests.support.postgres import Schema
 
 TURNS = 500
@@ -56,9 +56,7 @@ async def test_64_appends_that_wait_are_one_statement(storage: PostgreSQLStorage
 
 
 @pytest.mark.parametrize(("size", "expected_last"), [(1, None), (2, 0), (1000, None)])
-async def test_an_append_is_one_statement(
-    storage: PostgreSQLStorage, size: int, expected_last: int | None
-) -> None:
+async def test_an_append_is_one_statement(storage: PostgreSQLStorage, size: int, expected_last: int | None) -> None:
     seen = await watched(
         storage, lambda: storage.append_messages("s", message_records(size), expected_last=expected_last)
     )
@@ -71,19 +69,13 @@ async def test_an_append_is_one_statement(
     [
         pytest.param(lambda storage: storage.ping(), 1, id="ping"),
         pytest.param(lambda storage: storage.put_session(session_record()), 1, id="put"),
-        pytest.param(
-            lambda storage: storage.put_session(session_record("t"), expected_version=0), 1, id="put new"
-        ),
-        pytest.param(
-            lambda storage: storage.put_session(session_record(), expected_version=1), 1, id="put existing"
-        ),
+        pytest.param(lambda storage: storage.put_session(session_record("t"), expected_version=0), 1, id="put new"),
+        pytest.param(lambda storage: storage.put_session(session_record(), expected_version=1), 1, id="put existing"),
         pytest.param(lambda storage: storage.find_session("s"), 1, id="find"),
         pytest.param(lambda storage: storage.read_messages("s", MessageRange()), 1, id="read"),
         pytest.param(lambda storage: storage.query_sessions(SessionQuery()), 1, id="list"),
         pytest.param(lambda storage: storage.put_memory(memory_record("k")), 1, id="put memory"),
-        pytest.param(
-            lambda storage: storage.put_memory(memory_record("k"), max_entries=2), 4, id="put and evict"
-        ),
+        pytest.param(lambda storage: storage.put_memory(memory_record("k"), max_entries=2), 4, id="put and evict"),
         pytest.param(lambda storage: storage.truncate_messages("s", after=1), 4, id="truncate"),
         pytest.param(lambda storage: storage.delete_session("s"), 4, id="delete"),
     ],
@@ -95,24 +87,24 @@ async def test_calls_take_few_statements(
 
 
 @pytest.mark.parametrize("size", [1, 1000])
-async def test_recoding_is_one_statement(storage: PostgreSQLStorage, size: int) -> None:
+async def test_rewriting_is_one_statement(storage: PostgreSQLStorage, size: int) -> None:
     await storage.append_messages("s", message_records(size))
     messages = await storage.read_messages("s", MessageRange())
     new = Payload("json+aes256gcm:k", b"\xff\0")
-    seen = await watched(storage, lambda: storage.recode_messages("s", recoded(messages, new)))
+    seen = await watched(storage, lambda: storage.rewrite_messages("s", rewritten(messages, new)))
     assert len(seen) == 1
     assert [message.payload for message in await storage.read_messages("s", MessageRange())] == [new] * size
     old = session_record().payload
     assert old is not None
-    assert len(await watched(storage, lambda: storage.recode_session("s", old=old, new=new))) == 1
+    assert len(await watched(storage, lambda: storage.rewrite_session("s", old=old, new=new))) == 1
     memory = await storage.put_memory(memory_record("k"))
     given = {"old": memory.payload, "new": new}
-    assert len(await watched(storage, lambda: storage.recode_memory(memory.scope, "k", **given))) == 1
+    assert len(await watched(storage, lambda: storage.rewrite_memory(memory.scope, "k", **given))) == 1
 
 
-def recoded(messages: list[MessageRecord], new: Payload) -> list[PayloadChange]:
+def rewritten(messages: list[MessageRecord], new: Payload) -> list[PayloadRewrite]:
     return [
-        PayloadChange(position=message.position, message_id=message.message_id, old=message.payload, new=new)
+        PayloadRewrite(position=message.position, message_id=message.message_id, old=message.payload, new=new)
         for message in messages
     ]
 
@@ -136,7 +128,7 @@ async def buffers(schema: Schema, statement: Any, **given: object) -> int:
     return int(root["Plan"]["Shared Hit Blocks"]) + int(root["Plan"]["Shared Read Blocks"])
 
 
-async def test_append_reading_the_newest_and_recoding_cost_the_same_whatever_the_history_holds(
+async def test_append_reading_the_newest_and_rewriting_cost_the_same_whatever_the_history_holds(
     schema: Schema, storage: PostgreSQLStorage
 ) -> None:
     long, short = "long", "short"
@@ -159,9 +151,9 @@ async def test_append_reading_the_newest_and_recoding_cost_the_same_whatever_the
     given |= {"old_makes": ["json"], "old_data": ["{}"], "old_bytes": [None]}
     given |= {"expected": None, "sizes": [1], "owners": [1]}
     given |= {"id": "x", "role": "user", "time": 1, "make": "json"}
-    statements = (sql.append.one, sql.append.batch, sql.append.groups, sql.read_newest, sql.recode)
+    statements = (sql.append.one, sql.append.batch, sql.append.groups, sql.read_newest, sql.rewrite)
     for statement in statements:
-        lists: dict[str, Any] = {"places": [20]} if statement is sql.recode else {"places": [1]}
+        lists: dict[str, Any] = {"places": [20]} if statement is sql.rewrite else {"places": [1]}
         if statement is sql.append.one:
             lists = {"data": "1", "bytes": None}
         if statement is sql.append.groups:
@@ -173,9 +165,7 @@ async def test_append_reading_the_newest_and_recoding_cost_the_same_whatever_the
         assert touched[0] <= touched[1] + 12  # a B-tree is a page or two higher, and has more entries a page
 
 
-async def test_a_page_of_a_listing_does_not_read_the_whole_table(
-    schema: Schema, storage: PostgreSQLStorage
-) -> None:
+async def test_a_page_of_a_listing_does_not_read_the_whole_table(schema: Schema, storage: PostgreSQLStorage) -> None:
     async with schema.connection() as connection:
         await connection.execute(
             """INSERT INTO sessions
@@ -192,9 +182,7 @@ async def test_a_page_of_a_listing_does_not_read_the_whole_table(
         "of a user": SessionQuery(cursor=(9000, "n9000"), user_id="u1"),
         "with a tag": SessionQuery(tag="t1", cursor=(9000, "n9000")),
     }
-    pages = {
-        name: await buffers(schema, storage._sql.listing(query), **given) for name, query in queries.items()
-    }
+    pages = {name: await buffers(schema, storage._sql.listing(query), **given) for name, query in queries.items()}
     ((whole,),) = await schema.rows("SELECT pg_relation_size('sessions') / 8192")
     assert {name: touched for name, touched in pages.items() if touched >= whole} == {}, whole
     assert max(pages["all"], pages["all, newest first"]) < whole / 10

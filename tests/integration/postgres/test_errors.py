@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.adapters.storage.postgres_call import Call
+from luminoracore_sdk.adapters.storage.postgres.call import Call
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     ConflictError,
@@ -22,7 +22,7 @@ from luminoracore_sdk.domain.errors import (
     StorageUnavailableError,
     ValidationError,
 )
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     json_payload,
     memory_record,
     message_records,
@@ -65,9 +65,7 @@ async def test_what_the_server_refuses_is_the_finer_error_and_nothing_is_in_doub
         pytest.param(("/postgres", "/nowhere"), StorageAccessError, id="unknown database"),
         pytest.param(("/postgres", "/postgres?no_such_setting=1"), ConfigurationError, id="unknown setting"),
         pytest.param(("/postgres", "/postgres?sslmode=perhaps"), ConfigurationError, id="unknown sslmode"),
-        pytest.param(
-            ("/postgres", "/postgres?target_session_attrs=standby"), StorageUnavailableError, id="no standby"
-        ),
+        pytest.param(("/postgres", "/postgres?target_session_attrs=standby"), StorageUnavailableError, id="no standby"),
         pytest.param(("127.0.0.1", "no-such-host.invalid"), StorageUnavailableError, id="unknown host"),
     ],
 )
@@ -82,9 +80,7 @@ async def test_a_connection_that_is_refused_is_a_typed_error_with_its_cause(
     assert "s3cret" not in str(caught.value)
 
 
-async def test_tables_that_are_dropped_under_a_storage_are_named(
-    schema: Schema, storage: PostgreSQLStorage
-) -> None:
+async def test_tables_that_are_dropped_under_a_storage_are_named(schema: Schema, storage: PostgreSQLStorage) -> None:
     await schema.rows("DROP TABLE messages")
     with pytest.raises(SchemaVersionError, match="messages"):
         await storage.append_messages("s", message_records(1))
@@ -97,9 +93,7 @@ async def test_a_number_that_no_column_takes_is_refused(storage: PostgreSQLStora
         await storage.put_session(session_record(), expected_version=2**80)
     with pytest.raises(ConflictError):
         await storage.append_messages("s", message_records(1), expected_last=2**80)
-    assert (
-        json_payload({"text": "a session"}) == (await storage.find_session("s") or session_record()).payload
-    )
+    assert json_payload({"text": "a session"}) == (await storage.find_session("s") or session_record()).payload
     assert unused(storage)
 
 
@@ -147,9 +141,7 @@ def proxied(schema: Schema) -> Iterator[tuple[FaultProxy, str]]:
         yield proxy, parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}").geturl()
 
 
-async def test_a_commit_whose_answer_is_lost_is_in_doubt(
-    schema: Schema, proxied: tuple[FaultProxy, str]
-) -> None:
+async def test_a_commit_whose_answer_is_lost_is_in_doubt(schema: Schema, proxied: tuple[FaultProxy, str]) -> None:
     proxy, url = proxied
     async with schema.storage(url=url) as storage:
         await storage.put_session(session_record())

@@ -16,7 +16,7 @@ from luminoracore_sdk.domain.errors import (
     StorageUnavailableError,
 )
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.postgres import ALL, Schema, unused
 
 NAMES = [f"s{number}" for number in range(8)]
@@ -159,9 +159,9 @@ async def test_a_group_whose_connection_is_lost_is_in_doubt_and_works_again(
             await group
         await block.rollback()
     assert caught.value.in_doubt is True
-    assert await storage._together(appends("m", NAMES)) == [
-        AppendReceipt(first_position=1, last_position=1)
-    ] * len(NAMES)
+    assert await storage._together(appends("m", NAMES)) == [AppendReceipt(first_position=1, last_position=1)] * len(
+        NAMES
+    )
 
 
 @pytest.mark.parametrize("prepared", ["true", "false"])
@@ -204,15 +204,12 @@ async def test_closing_waits_for_appends_that_wait(storage: PostgreSQLStorage, s
         assert [len(await ids(again, name)) for name in NAMES] == [4] * len(NAMES)
 
 
-async def test_a_kept_connection_that_was_lost_is_not_used(
-    storage: PostgreSQLStorage, schema: Schema
-) -> None:
+async def test_a_kept_connection_that_was_lost_is_not_used(storage: PostgreSQLStorage, schema: Schema) -> None:
     assert storage._pool is not None
     pool: Any = storage._pool
     assert len(pool._kept) == 1
     await schema.rows(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE pid <> pg_backend_pid() AND query LIKE $1",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE $1",
         f"%{schema.name}%",
     )
     await turns(lambda: pool._pool.get_size() == 0)
@@ -239,10 +236,8 @@ async def turns(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_no_connection_is_kept_from_who_waits_for_one(
-    schema: Schema, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres_kept._KEPT_SECONDS", 1000)
+async def test_no_connection_is_kept_from_who_waits_for_one(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres.kept._KEPT_SECONDS", 1000)
     async with schema.storage(pool_size=1) as storage, asyncio.timeout(10):
         await storage.put_session(session_record())
         await asyncio.gather(*(storage.find_session("s") for _ in range(5)))

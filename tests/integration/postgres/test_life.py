@@ -20,7 +20,7 @@ from luminoracore_sdk.domain.errors import (
     WrongEventLoopError,
 )
 from luminoracore_sdk.testing import CancelAt
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     memory_record,
     message_records,
     session_record,
@@ -45,9 +45,7 @@ async def test_a_pool_in_use_is_an_error_in_time_and_serves_again_afterwards(sch
         assert time.monotonic() - begin < 3
         kinds = sorted(type(outcome).__name__ for outcome in outcomes)
         assert kinds == ["StorageBusyError"] * 2 + ["StorageTimeoutError"] * 2
-        assert {outcome.in_doubt for outcome in outcomes if isinstance(outcome, StorageTimeoutError)} == {
-            True
-        }
+        assert {outcome.in_doubt for outcome in outcomes if isinstance(outcome, StorageTimeoutError)} == {True}
         busy = next(outcome for outcome in outcomes if isinstance(outcome, StorageBusyError))
         assert (busy.in_doubt, "all 2 connections" in str(busy)) == (False, True)
         await block.rollback()
@@ -168,9 +166,7 @@ async def _messages(storage: PostgreSQLStorage) -> list[int]:
         return []
 
 
-async def test_a_cancelled_wait_for_a_lock_ends_on_the_server_too(
-    schema: Schema, storage: PostgreSQLStorage
-) -> None:
+async def test_a_cancelled_wait_for_a_lock_ends_on_the_server_too(schema: Schema, storage: PostgreSQLStorage) -> None:
     async with schema.connection() as other:
         block = other.transaction()
         await block.start()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.adapters.storage.postgres_layout import LAYOUT_LOCK
+from luminoracore_sdk.adapters.storage.postgres.layout import LAYOUT_LOCK
 from luminoracore_sdk.domain.errors import SchemaVersionError, StorageTimeoutError
 from tests.support.postgres import Schema
 
@@ -50,6 +50,4 @@ async def test_an_unknown_older_version_is_told_and_left(schema: Schema) -> None
     await schema.rows("UPDATE luminora_version SET version_num = '0000'")
     with pytest.raises(SchemaVersionError, match=r"has schema version 0; .*no migration leads from there"):
         await storage.migrate()
-    assert [tuple(row) for row in await schema.rows("SELECT version_num FROM luminora_version")] == [
-        ("0000",)
-    ]
+    assert [tuple(row) for row in await schema.rows("SELECT version_num FROM luminora_version")] == [("0000",)]

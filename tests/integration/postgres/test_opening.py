@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable, DropSchema
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.adapters.storage.postgres_compiled import DIALECT
-from luminoracore_sdk.adapters.storage.postgres_schema import Tables
-from luminoracore_sdk.adapters.storage.postgres_url import Place
+from luminoracore_sdk.adapters.storage.postgres.compiled import DIALECT
+from luminoracore_sdk.adapters.storage.postgres.schema import Tables
+from luminoracore_sdk.adapters.storage.postgres.url import Place
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
@@ -20,7 +20,7 @@ from luminoracore_sdk.domain.errors import (
     SchemaVersionError,
     StorageAccessError,
 )
-from luminoracore_sdk.testing.builders import memory_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_records, session_record
 from tests.support.postgres import Schema
 from tests.support.servers.places import clear_postgres
 
@@ -54,13 +54,9 @@ def open_and_put(schema: Schema, number: int, start: Callable[[], object]) -> No
 
 async def test_20_processes_open_an_empty_database_at_once(schema: Schema) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["tests.support.postgres", "luminoracore_sdk.testing.builders", "alembic.script"]
-    )
+    context.set_forkserver_preload(["tests.support.postgres", "luminoracore_sdk.testing.records", "alembic.script"])
     barrier = context.Barrier(OPENERS, timeout=60)
-    children = [
-        context.Process(target=open_and_put, args=(schema, number, barrier.wait)) for number in range(OPENERS)
-    ]
+    children = [context.Process(target=open_and_put, args=(schema, number, barrier.wait)) for number in range(OPENERS)]
     for child in children:
         child.start()
     for child in children:
@@ -74,9 +70,7 @@ async def test_20_processes_open_an_empty_database_at_once(schema: Schema) -> No
 async def test_without_auto_create_an_empty_database_is_refused_with_the_command_that_helps(
     schema: Schema,
 ) -> None:
-    storage = schema.storage(
-        url=schema.url.replace("@", ":s3cret@", 1), auto_create=False, table_prefix="app_"
-    )
+    storage = schema.storage(url=schema.url.replace("@", ":s3cret@", 1), auto_create=False, table_prefix="app_")
     with pytest.raises(SchemaVersionError) as caught:
         await storage.open()
     command = f"run: luminora migrate --store '{schema.url}?schema={schema.name}&table_prefix=app_'"
@@ -114,9 +108,7 @@ async def test_tables_of_an_older_package_are_refused_without_auto_create(schema
     assert caught.value.found == 0
 
 
-@pytest.mark.parametrize(
-    "damage", ["DELETE FROM luminora_version", "UPDATE luminora_version SET version_num = 'x'"]
-)
+@pytest.mark.parametrize("damage", ["DELETE FROM luminora_version", "UPDATE luminora_version SET version_num = 'x'"])
 async def test_a_version_table_without_one_number_is_damage(schema: Schema, damage: str) -> None:
     async with schema.storage():
         pass
@@ -143,9 +135,7 @@ async def test_prefixes_and_schemas_keep_stores_apart(schema: Schema) -> None:
             async with place.storage(table_prefix=prefix) as storage:
                 await storage.put_session(session_record("s", text=f"{place.name}{prefix}"))
                 await storage.append_messages("s", message_records(2, prefix=prefix or "m"))
-                await storage.put_memory(
-                    memory_record("k", owner="u", kind="user", value=prefix), max_entries=1
-                )
+                await storage.put_memory(memory_record("k", owner="u", kind="user", value=prefix), max_entries=1)
         for place, prefix in places:
             async with place.storage(table_prefix=prefix, auto_create=False) as storage:
                 assert await storage.load_session("s") == {"text": f"{place.name}{prefix}"}

@@ -12,7 +12,7 @@ from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.domain.errors import ConfigurationError, LuminoraCoreSDKError
 from luminoracore_sdk.testing import CancelAt
-from luminoracore_sdk.testing.builders import memory_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_records, session_record
 from tests.support.pgbouncer import PgBouncer, binary
 from tests.support.postgres import Schema
 from tests.support.servers import postgres_url
@@ -80,17 +80,13 @@ async def test_every_kind_of_call_works_while_others_use_the_same_connections(
 
 
 async def test_50_writers_of_one_session_lose_nothing(storage: PostgreSQLStorage) -> None:
-    await asyncio.gather(
-        *(storage.append_messages("s", message_records(2, prefix=f"{task}-")) for task in range(50))
-    )
+    await asyncio.gather(*(storage.append_messages("s", message_records(2, prefix=f"{task}-")) for task in range(50)))
     found = await storage.read_messages("s", _ALL)
     assert [message.position for message in found] == list(range(1, 101))
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_an_append_cancelled_at_any_step_is_whole_or_not_there(
-    storage: PostgreSQLStorage, *, late: bool
-) -> None:
+async def test_an_append_cancelled_at_any_step_is_whole_or_not_there(storage: PostgreSQLStorage, *, late: bool) -> None:
     for step in range(_ENOUGH_STEPS):
         batch = message_records(3, prefix=f"step{step}-")
         call = CancelAt(storage.append_messages("s", batch), step, late=late)

@@ -12,7 +12,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
 )
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     memory_record,
     message_record,
     message_records,
@@ -42,9 +42,7 @@ async def test_text_payloads_lie_readable_in_the_table_whatever_they_hold(
     [Payload("json", b"\xff\0"), Payload("json", b'"\0"'), Payload("json+zstd", b"{}")],
     ids=["no UTF-8", "a raw NUL", "not said to be text"],
 )
-async def test_what_is_no_text_lies_in_bytes(
-    schema: Schema, storage: PostgreSQLStorage, payload: Payload
-) -> None:
+async def test_what_is_no_text_lies_in_bytes(schema: Schema, storage: PostgreSQLStorage, payload: Payload) -> None:
     await storage.append_messages("s", [attrs.evolve(message_record("m1"), payload=payload)])
     (message,) = await storage.read_messages("s", ALL)
     assert message.payload == payload

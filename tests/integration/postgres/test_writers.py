@@ -14,7 +14,7 @@ from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
 )
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     memory_record,
     message_record,
     message_records,
@@ -77,8 +77,8 @@ async def test_two_that_purge_at_once_count_each_session_once(schema: Schema) ->
 
 
 async def test_a_purge_takes_more_than_one_step(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres.PURGED_AT_ONCE", 4)
-    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres_memory.PURGED_AT_ONCE", 4)
+    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres.storage.PURGED_AT_ONCE", 4)
+    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres.memory.PURGED_AT_ONCE", 4)
     clock = ManualClock()
     async with schema.storage(clock) as storage:
         for number in range(10):
@@ -97,9 +97,7 @@ async def test_an_append_waits_for_a_transaction_that_is_making_its_condition_tr
         async with other.transaction():
             await other.execute("UPDATE sessions SET last_position = 1")
             await other.execute("DELETE FROM messages WHERE position > 1")
-            append = asyncio.create_task(
-                storage.append_messages("s", message_records(1, prefix="n"), expected_last=1)
-            )
+            append = asyncio.create_task(storage.append_messages("s", message_records(1, prefix="n"), expected_last=1))
             query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
             await schema.until(query, lambda waiting: waiting > 0)
         assert (await append).last_position == 2
@@ -136,9 +134,6 @@ async def test_a_stricter_isolation_level_of_the_role_loses_nothing(schema: Sche
         await storage.put_session(session_record())
         for _ in range(4):  # more at once would only repeat each other's retries
             await asyncio.gather(
-                *(
-                    storage.append_messages("s", [message_record(f"{time.monotonic_ns()}{n}")])
-                    for n in range(4)
-                )
+                *(storage.append_messages("s", [message_record(f"{time.monotonic_ns()}{n}")]) for n in range(4))
             )
         assert await positions(storage) == list(range(1, 17))

@@ -8,7 +8,7 @@ from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.domain.errors import ConflictError, CorruptRecordError
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 from tests.support.servers.valkey import ValkeyServer
 
 _HEADER = "luminoracore:{0}:session:a"

@@ -13,7 +13,7 @@ from luminoracore_sdk.domain.errors import (
     StorageTimeoutError,
     StorageUnavailableError,
 )
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     message_record,
     session_record,
 )
@@ -63,9 +63,7 @@ async def test_a_server_that_comes_later_is_used_then(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_server_killed_between_two_calls_is_noticed_and_nothing_is_in_doubt(
-    tmp_path: Path, name: str
-) -> None:
+async def test_a_server_killed_between_two_calls_is_noticed_and_nothing_is_in_doubt(tmp_path: Path, name: str) -> None:
     with ValkeyServer(tmp_path, durable=True) as server:
         async with RedisStorage(server.url, connect_timeout=1, timeout=1) as storage:
             await fill(storage)
@@ -112,9 +110,7 @@ async def test_a_server_killed_under_many_writers_loses_nothing_that_it_acknowle
         await storage.close()
 
 
-async def test_connections_that_the_server_cuts_are_made_again(
-    storage: RedisStorage, server: ValkeyServer
-) -> None:
+async def test_connections_that_the_server_cuts_are_made_again(storage: RedisStorage, server: ValkeyServer) -> None:
     await fill(storage)
     for _ in range(3):
         server.command("CLIENT", "KILL", "TYPE", "normal")

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
-from luminoracore_sdk.adapters.storage.redis_wire import discard
+from luminoracore_sdk.adapters.storage.redis.wire import discard
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import (
     StorageBusyError,
@@ -18,8 +18,8 @@ from luminoracore_sdk.domain.errors import (
     StorageUnavailableError,
     WrongEventLoopError,
 )
-from luminoracore_sdk.testing.builders import memory_record, message_record, session_record
-from luminoracore_sdk.testing.cancelling import CancelAt
+from luminoracore_sdk.testing.cancellation import CancelAt
+from luminoracore_sdk.testing.records import memory_record, message_record, session_record
 from tests.support.redis_calls import ALL, CALLS, SCOPE, fill, in_use
 from tests.support.servers.valkey import ValkeyServer
 
@@ -32,9 +32,7 @@ async def storage(server: ValkeyServer) -> AsyncIterator[RedisStorage]:
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_call_cancelled_at_any_step_keeps_no_connection(
-    storage: RedisStorage, name: str, late: bool
-) -> None:
+async def test_a_call_cancelled_at_any_step_keeps_no_connection(storage: RedisStorage, name: str, late: bool) -> None:
     for step in range(200):
         await fill(storage)
         call: CancelAt[Any] = CancelAt(CALLS[name](storage), step, late=late)
@@ -48,9 +46,7 @@ async def test_a_call_cancelled_at_any_step_keeps_no_connection(
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_first_call_cancelled_at_any_step_leaves_nothing_open(
-    server: ValkeyServer, late: bool
-) -> None:
+async def test_a_first_call_cancelled_at_any_step_leaves_nothing_open(server: ValkeyServer, late: bool) -> None:
     for step in range(200):
         storage = RedisStorage(server.url)
         call: CancelAt[Any] = CancelAt(storage.find_session("s"), step, late=late)
@@ -81,8 +77,7 @@ async def test_closing_waits_for_what_is_under_way(server: ValkeyServer) -> None
     storage = RedisStorage(server.url)
     await storage.put_session(session_record())
     tasks = [
-        asyncio.ensure_future(storage.append_messages("s", [message_record(f"m{number}")]))
-        for number in range(30)
+        asyncio.ensure_future(storage.append_messages("s", [message_record(f"m{number}")])) for number in range(30)
     ]
     await asyncio.sleep(0)
     await storage.close()

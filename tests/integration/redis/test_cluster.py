@@ -9,17 +9,17 @@ from redis.asyncio import RedisCluster
 from redis.crc import key_slot
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
-from luminoracore_sdk.adapters.storage.redis_keys import Keyspace
+from luminoracore_sdk.adapters.storage.redis.keys import Keyspace
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.domain.errors import StorageBusyError, StorageUnavailableError
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.cancellation import CancelAt
+from luminoracore_sdk.testing.records import (
+    VALID_IDS,
     memory_record,
     message_record,
     message_records,
     session_record,
 )
-from luminoracore_sdk.testing.cancelling import CancelAt
-from luminoracore_sdk.testing.samples import VALID_IDS
 from tests.support.redis_calls import in_use
 from tests.support.servers.process import wait_until
 from tests.support.servers.valkey import ValkeyCluster, ValkeyServer
@@ -51,9 +51,7 @@ def keys(cluster: ValkeyCluster) -> list[str]:
     return sorted(key for node in cluster.nodes for key in node.command("KEYS", "*"))
 
 
-async def test_sessions_and_users_are_spread_over_all_nodes(
-    storage: RedisStorage, cluster: ValkeyCluster
-) -> None:
+async def test_sessions_and_users_are_spread_over_all_nodes(storage: RedisStorage, cluster: ValkeyCluster) -> None:
     for number in range(100):
         await storage.put_session(session_record(f"s{number}", user_id="u"))
         await storage.put_memory(memory_record("k", owner=f"u{number}", kind="user"))
@@ -80,9 +78,7 @@ async def test_hostile_ids_lie_in_their_own_bucket(storage: RedisStorage, cluste
     assert [key for key in keys(cluster) if ":user-" not in key] == ["luminoracore:meta"]
 
 
-async def test_a_listing_asks_no_node_for_more_than_it_needs(
-    storage: RedisStorage, cluster: ValkeyCluster
-) -> None:
+async def test_a_listing_asks_no_node_for_more_than_it_needs(storage: RedisStorage, cluster: ValkeyCluster) -> None:
     for number in range(300):
         await storage.put_session(session_record(f"s{number:03}", user_id=f"u{number % 2}"))
     for node in cluster.nodes:
@@ -213,9 +209,7 @@ async def test_a_node_that_is_away_leaves_the_others_to_work(
                 await storage.put_session(session_record(name))
             cluster.nodes[2].kill()
             await asyncio.sleep(0.05)
-            outcomes = [
-                await _outcome(storage.append_messages(name, [message_record("m")])) for name in names
-            ]
+            outcomes = [await _outcome(storage.append_messages(name, [message_record("m")])) for name in names]
             failed = [name for name, outcome in zip(names, outcomes, strict=True) if outcome]
             assert 0 < len(failed) < len(names)
             assert [outcome.in_doubt for outcome in outcomes if outcome] == [False] * len(failed)

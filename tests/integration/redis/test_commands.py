@@ -14,14 +14,14 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
 )
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     json_payload,
     memory_record,
     message_record,
     message_records,
     session_record,
 )
-from tests.support.recoding import NEW, to_new
+from tests.support.rewriting import NEW, to_new
 from tests.support.servers.valkey import ValkeyServer
 
 _KINDS = ("session", "messages", "ids", "memories", "retention")
@@ -36,7 +36,7 @@ def calls(server: ValkeyServer) -> dict[str, int]:
     return {name: count for name, count in counted.items() if name not in own}
 
 
-async def recode(storage: RedisStorage, name: str) -> None:
+async def rewrite(storage: RedisStorage, name: str) -> None:
     """Replace the payloads of a session, of its messages and of the memory ``l``."""
     header = await storage.find_session(name)
     memory = await storage.find_memory(MemoryScope("session", name), "l")
@@ -44,9 +44,9 @@ async def recode(storage: RedisStorage, name: str) -> None:
     assert header.payload is not None
     assert memory is not None
     changes = to_new(await storage.read_messages(name, MessageRange()))
-    assert await storage.recode_session(name, old=header.payload, new=NEW) is True
-    assert await storage.recode_messages(name, changes) == len(changes)
-    assert await storage.recode_memory(memory.scope, "l", old=memory.payload, new=NEW) is True
+    assert await storage.rewrite_session(name, old=header.payload, new=NEW) is True
+    assert await storage.rewrite_messages(name, changes) == len(changes)
+    assert await storage.rewrite_memory(memory.scope, "l", old=memory.payload, new=NEW) is True
 
 
 async def every_call(storage: RedisStorage, clock: ManualClock) -> None:
@@ -60,7 +60,7 @@ async def every_call(storage: RedisStorage, clock: ManualClock) -> None:
         await storage.put_memory(memory_record("l", owner=name), max_entries=1)
         await storage.find_memory(MemoryScope("session", name), "l")
         await storage.list_memories(MemoryScope("session", name))
-        await recode(storage, name)
+        await rewrite(storage, name)
         await storage.delete_memory(MemoryScope("session", name), "l")
         await storage.clear_memories(MemoryScope("session", name))
         await storage.find_session(name)
@@ -101,19 +101,16 @@ async def test_every_write_is_one_call_of_a_script(
     record = session_record(user_id="u", tags=("t",), ttl_us=10**12)
     session_payload = json_payload({"text": "a session"})
     changes = to_new(
-        [
-            attrs.evolve(message, position=position)
-            for position, message in enumerate(message_records(5), start=1)
-        ]
+        [attrs.evolve(message, position=position) for position, message in enumerate(message_records(5), start=1)]
     )
     writes: dict[str, Callable[[], Awaitable[object]]] = {
         "put": lambda: storage.put_session(record),
         "append": lambda: storage.append_messages("s", message_records(5)),
-        "recode messages": lambda: storage.recode_messages("s", changes),
+        "rewrite messages": lambda: storage.rewrite_messages("s", changes),
         "truncate": lambda: storage.truncate_messages("s", after=1),
         "put memory": lambda: storage.put_memory(memory_record("k", expires_at_us=10**17), max_entries=1),
-        "recode": lambda: storage.recode_session("s", old=session_payload, new=NEW),
-        "recode memory": lambda: storage.recode_memory(scope, "k", old=memory_record("k").payload, new=NEW),
+        "rewrite": lambda: storage.rewrite_session("s", old=session_payload, new=NEW),
+        "rewrite memory": lambda: storage.rewrite_memory(scope, "k", old=memory_record("k").payload, new=NEW),
         "delete memory": lambda: storage.delete_memory(scope, "k"),
         "clear": lambda: storage.clear_memories(scope),
         "delete": lambda: storage.delete_session("s"),
@@ -148,9 +145,7 @@ async def test_an_append_runs_the_same_commands_whatever_the_history_holds(
     assert calls(server) == {"evalsha": 1, "hmget": 1, "llen": 1, "hget": 1, "rpush": 1, "hset": 2, **expiry}
 
 
-async def test_reading_a_session_is_one_round_trip_of_one_command(
-    storage: RedisStorage, server: ValkeyServer
-) -> None:
+async def test_reading_a_session_is_one_round_trip_of_one_command(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record())
     await storage.append_messages("s", message_records(5))
     await storage.read_messages("s", MessageRange())
@@ -161,13 +156,10 @@ async def test_reading_a_session_is_one_round_trip_of_one_command(
     assert calls(server) == {"evalsha": 1, "hmget": 1, "llen": 1, "lrange": 1, "hget": 1}
 
 
-async def test_a_long_read_comes_in_answers_of_bounded_size(
-    storage: RedisStorage, server: ValkeyServer
-) -> None:
+async def test_a_long_read_comes_in_answers_of_bounded_size(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record())
     batch = [
-        attrs.evolve(message, payload=Payload("json", b'"' + b"x" * 10_000 + b'"'))
-        for message in message_records(1000)
+        attrs.evolve(message, payload=Payload("json", b'"' + b"x" * 10_000 + b'"')) for message in message_records(1000)
     ]
     await storage.append_messages("s", batch)
     await storage.read_messages("s", MessageRange(limit=1))
@@ -178,9 +170,7 @@ async def test_a_long_read_comes_in_answers_of_bounded_size(
     assert calls(server)["evalsha"] == 8  # 8 MB, about 1 MB each
 
 
-async def test_a_long_history_cut_off_leaves_no_id_behind(
-    storage: RedisStorage, server: ValkeyServer
-) -> None:
+async def test_a_long_history_cut_off_leaves_no_id_behind(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record())
     for number in range(3):
         await storage.append_messages("s", message_records(800, prefix=f"part {number} "))
@@ -190,9 +180,7 @@ async def test_a_long_history_cut_off_leaves_no_id_behind(
     assert (receipt.first_position, receipt.replayed) == (2, False)
 
 
-async def test_scripts_that_the_server_forgot_are_sent_again(
-    storage: RedisStorage, server: ValkeyServer
-) -> None:
+async def test_scripts_that_the_server_forgot_are_sent_again(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record())
     await storage.append_messages("s", message_records(1))
     server.command("SCRIPT", "FLUSH")
@@ -216,9 +204,7 @@ async def test_a_purge_sends_forgotten_scripts_again_too(
     assert stored_keys(server) == ["luminoracore:meta"]
 
 
-async def test_a_full_scope_of_memories_does_not_read_them_all(
-    storage: RedisStorage, server: ValkeyServer
-) -> None:
+async def test_a_full_scope_of_memories_does_not_read_them_all(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record())
     for number in range(50):
         await storage.put_memory(memory_record(f"k{number}", retention=float(number)), max_entries=50)

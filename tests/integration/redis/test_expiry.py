@@ -14,7 +14,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
 )
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     memory_record,
     message_record,
     message_records,
@@ -63,9 +63,7 @@ async def test_all_keys_of_a_session_end_at_one_moment(
     await check(7)
 
 
-async def test_a_session_whose_ttl_is_taken_away_stays_for_good(
-    storage: RedisStorage, server: ValkeyServer
-) -> None:
+async def test_a_session_whose_ttl_is_taken_away_stays_for_good(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record(ttl_us=100_000_000))
     await storage.append_messages("s", message_records(2))
     await storage.put_memory(memory_record("k"))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.storage import redis_wire
 from luminoracore_sdk.adapters.storage.group_commit import Append
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
-from luminoracore_sdk.adapters.storage.redis_lua import script
+from luminoracore_sdk.adapters.storage.redis import wire as redis_wire
+from luminoracore_sdk.adapters.storage.redis.lua import script
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import (
     ConflictError,
@@ -19,7 +19,7 @@ from luminoracore_sdk.domain.errors import (
     StorageClosedError,
     StorageUnavailableError,
 )
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.redis_calls import in_use
 from tests.support.servers.process import wait_until
 from tests.support.servers.valkey import ValkeyCluster, ValkeyServer
@@ -206,9 +206,7 @@ async def test_a_server_killed_amid_groups_leaves_in_doubt_what_it_did_not_answe
         await asyncio.gather(*writing)
         assert (len(in_doubt), in_use(storage)) == (64, 0)
         server.start()
-        stored = {
-            message.message_id for name in _NAMES for message in await storage.read_messages(name, _ALL)
-        }
+        stored = {message.message_id for name in _NAMES for message in await storage.read_messages(name, _ALL)}
         assert acknowledged - stored == set()
         assert stored - acknowledged <= {message for message, doubt in in_doubt.items() if doubt}
         await storage.close()
@@ -222,9 +220,7 @@ async def test_what_was_answered_before_the_connection_was_cut_is_not_in_doubt(
         await storage.append_messages(name, [message_record("m1")])
     link: Any = storage._link
     appends = [Append(name, [message_record("m2")], None, 1) for name in _NAMES]
-    requests = [
-        storage._append_call([append]).request(b"EVALSHA", script("append").digest) for append in appends
-    ]
+    requests = [storage._append_call([append]).request(b"EVALSHA", script("append").digest) for append in appends]
     requests[10] = redis_wire.Request(b"", (b"QUIT",))  # upon which the server hears no more
     replies = await link._send(requests, writes=True)
     assert replies[:11] == [2] * 10 + [b"OK"]
@@ -246,8 +242,7 @@ async def test_a_silent_node_keeps_only_its_own_sessions_waiting(other: ValkeyCl
         other.nodes[1].freeze()
         try:
             calls = {
-                name: asyncio.ensure_future(storage.append_messages(name, [message_record("m2")]))
-                for name in _NAMES
+                name: asyncio.ensure_future(storage.append_messages(name, [message_record("m2")])) for name in _NAMES
             }
             await asyncio.gather(*(calls[name] for name in _NAMES if name not in silent))
             assert {name for name, call in calls.items() if not call.done()} == silent

@@ -9,11 +9,11 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
-from luminoracore_sdk.adapters.storage.redis_keys import stamp
+from luminoracore_sdk.adapters.storage.redis.keys import stamp
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Purged
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import memory_record, message_record, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, session_record
 from tests.support.servers.valkey import ValkeyServer
 
 

@@ -15,7 +15,7 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     memory_record,
     message_record,
     message_records,
@@ -47,9 +47,7 @@ def long_messages(prefix: str) -> list[MessageRecord]:
 
 
 @pytest.mark.parametrize("rewrites", [0, 1, 2, 5])
-async def test_a_read_in_several_answers_never_mixes_two_histories(
-    server: ValkeyServer, rewrites: int
-) -> None:
+async def test_a_read_in_several_answers_never_mixes_two_histories(server: ValkeyServer, rewrites: int) -> None:
     async with Overtaken(server.url) as storage:
         await storage.put_session(session_record())
         await storage.append_messages("s", long_messages("old-"))
@@ -135,9 +133,7 @@ async def test_damage_is_told_and_not_read_as_less(
         assert await storage.delete_session("s") is True
 
 
-async def test_a_damaged_header_and_a_damaged_memory_are_told(
-    storage: RedisStorage, server: ValkeyServer
-) -> None:
+async def test_a_damaged_header_and_a_damaged_memory_are_told(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record())
     await storage.put_memory(memory_record("k"))
     server.command("HSET", "luminoracore:{0}:memories:s", "k", "nonsense")

@@ -18,7 +18,7 @@ from luminoracore_sdk.domain.errors import (
     StorageReadOnlyError,
     StorageUnavailableError,
 )
-from luminoracore_sdk.testing.builders import (
+from luminoracore_sdk.testing.records import (
     memory_record,
     message_record,
     message_records,
@@ -52,9 +52,7 @@ def frozen(server: ValkeyServer) -> Iterator[Callable[[], None]]:
     server.thaw()
 
 
-async def test_no_free_connection_within_the_limit_is_busy(
-    server: ValkeyServer, frozen: Callable[[], None]
-) -> None:
+async def test_no_free_connection_within_the_limit_is_busy(server: ValkeyServer, frozen: Callable[[], None]) -> None:
     async with RedisStorage(server.url, max_connections=2, connect_timeout=5, timeout=0.3) as storage:
         await asyncio.gather(fill(storage), storage.ping())
         frozen()

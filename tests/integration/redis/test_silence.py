@@ -11,10 +11,10 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
-from luminoracore_sdk.adapters.storage.redis_cluster import ClusterLink
+from luminoracore_sdk.adapters.storage.redis.cluster import ClusterLink
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.domain.errors import StorageUnavailableError
-from luminoracore_sdk.testing.builders import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, session_record
 from tests.support.redis_calls import in_use
 from tests.support.servers.process import free_port, wait_until
 from tests.support.servers.valkey import ValkeyCluster, ValkeyServer
@@ -40,9 +40,7 @@ def cluster(shared: ValkeyCluster) -> ValkeyCluster:
 
 
 @pytest.mark.parametrize("number", range(3))
-async def test_a_silent_node_does_not_keep_a_new_storage_from_the_others(
-    cluster: ValkeyCluster, number: int
-) -> None:
+async def test_a_silent_node_does_not_keep_a_new_storage_from_the_others(cluster: ValkeyCluster, number: int) -> None:
     cluster.nodes[number].freeze()
     try:
         for _ in range(4):  # redis-py asks the nodes in any order
@@ -92,9 +90,7 @@ async def test_a_slot_that_nobody_has_is_told_and_found_when_somebody_has_it(clu
             node.command("CLUSTER", "DELSLOTS", key_slot(key))
     async with RedisStorage(cluster.url) as storage:
         try:
-            with pytest.raises(
-                StorageUnavailableError, match="no node of the cluster has the slot"
-            ) as caught:
+            with pytest.raises(StorageUnavailableError, match="no node of the cluster has the slot") as caught:
                 await storage.put_session(session_record())
             assert caught.value.in_doubt is False
         finally:

@@ -43,9 +43,7 @@ class MongoServer(ServerProcess):
 
     def client(self) -> MongoClient[dict[str, Any]]:
         """Return a plain client of this server alone; the caller closes it."""
-        return MongoClient(
-            "127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=500, timeoutMS=5000
-        )
+        return MongoClient("127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=500, timeoutMS=5000)
 
     def _prepare(self) -> None:
         (self.folder / "data").mkdir(exist_ok=True)
@@ -75,6 +73,4 @@ class MongoServer(ServerProcess):
         if client.admin.command("hello").get("setName") is None:
             member = {"_id": 0, "host": f"127.0.0.1:{self.port}"}
             client.admin.command("replSetInitiate", {"_id": self._replica_set, "members": [member]})
-        wait_until(
-            lambda: bool(client.admin.command("hello")["isWritablePrimary"]), "a primary of the replica set"
-        )
+        wait_until(lambda: bool(client.admin.command("hello")["isWritablePrimary"]), "a primary of the replica set")

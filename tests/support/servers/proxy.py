@@ -160,9 +160,7 @@ class FaultProxy:
             ends.callback(server[1].transport.abort)
             server[1].transport.set_write_buffer_limits(0)  # drain() then waits until all is sent
             link = _Link(client, server)
-            pumps = [
-                asyncio.create_task(_till_the_end(pump(link))) for pump in (self._requests, self._answers)
-            ]
+            pumps = [asyncio.create_task(_till_the_end(pump(link))) for pump in (self._requests, self._answers)]
             ends.push_async_callback(asyncio.wait, pumps)
             for pump in pumps:
                 ends.callback(pump.cancel)

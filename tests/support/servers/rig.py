@@ -65,9 +65,7 @@ class Rig(ABC):
     # -- for kinds -------------------------------------------------------------------------------
 
     @abstractmethod
-    def storage_at(
-        self, ports: Sequence[int], account: Account, *, pool: int, seconds: float
-    ) -> SessionStorage:
+    def storage_at(self, ports: Sequence[int], account: Account, *, pool: int, seconds: float) -> SessionStorage:
         """Return a storage that is not open, with so many connections and these time limits."""
 
     def prepare(self) -> None:  # noqa: B027  # not every kind needs it
@@ -151,6 +149,4 @@ class Rig(ABC):
 
     def wait_until_unused(self) -> None:
         """Wait until no connection is open through the proxies; fails when one stays."""
-        wait_until(
-            lambda: not any(proxy.open_links for proxy in self.proxies), "the end of every connection", 5
-        )
+        wait_until(lambda: not any(proxy.open_links for proxy in self.proxies), "the end of every connection", 5)

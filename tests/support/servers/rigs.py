@@ -39,9 +39,7 @@ class PostgresRig(Rig):
         command = [psql, "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-c", statement, self.server.url]
         subprocess.run(command, check=True, capture_output=True, timeout=30)
 
-    def storage_at(
-        self, ports: Sequence[int], account: Account, *, pool: int, seconds: float
-    ) -> SessionStorage:
+    def storage_at(self, ports: Sequence[int], account: Account, *, pool: int, seconds: float) -> SessionStorage:
         from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 
         return PostgreSQLStorage(
@@ -79,9 +77,7 @@ class ValkeyRig(Rig):
             limit = server.command("INFO", "memory")["used_memory"] + room
             server.command("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", limit)
 
-    def storage_at(
-        self, ports: Sequence[int], account: Account, *, pool: int, seconds: float
-    ) -> SessionStorage:
+    def storage_at(self, ports: Sequence[int], account: Account, *, pool: int, seconds: float) -> SessionStorage:
         from luminoracore_sdk.adapters.storage.redis import RedisStorage
 
         return RedisStorage(
@@ -148,9 +144,7 @@ class MongoRig(Rig):
         """Return a client that may do everything; the caller closes it."""
         return MongoClient(HOST, self.server.port, username="guarded", password=PASSWORD, timeoutMS=5000)
 
-    def storage_at(
-        self, ports: Sequence[int], account: Account, *, pool: int, seconds: float
-    ) -> SessionStorage:
+    def storage_at(self, ports: Sequence[int], account: Account, *, pool: int, seconds: float) -> SessionStorage:
         from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 
         source = account.database or "admin"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.application.copying import Copied
+from luminoracore_sdk.application.maintenance.copy import Copied
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import ManualClock

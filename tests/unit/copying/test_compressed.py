@@ -2,14 +2,14 @@
 
 import pytest
 
-from luminoracore_sdk.adapters.compression import known
+from luminoracore_sdk.adapters.compression import dictionary_registry as known
 from luminoracore_sdk.adapters.compression.dictionary import Dictionary
-from luminoracore_sdk.adapters.compression.stored import choose_dictionary, save_dictionary
-from luminoracore_sdk.application.copying import Outcome
+from luminoracore_sdk.adapters.compression.dictionary_store import choose_dictionary, save_dictionary
+from luminoracore_sdk.application.maintenance.copy import Outcome
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Payload
 from luminoracore_sdk.optimization import Optimizer
 from luminoracore_sdk.session import InMemoryStorage, OptimizedStorageWrapper
-from luminoracore_sdk.testing.builders import memory_record, message_record, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, session_record
 from tests.support.copying import Copy
 
 
@@ -27,7 +27,7 @@ async def test_what_needs_a_dictionary_of_the_source_is_plain_in_the_target(
     assert {one.outcome for one in await copied()} == {Outcome.COPIED}
     monkeypatch.setattr(known, "_trained", {})  # as in another process
     written = await payloads(target, "long")
-    assert {payload.tag for payload in written} == {"json"}
+    assert {payload.encoding for payload in written} == {"json"}
     assert await target.load_session("long") == {"text": long}
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.application.copying import Outcome
-from luminoracore_sdk.application.copying_steps import CHUNK
+from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
 from luminoracore_sdk.application.ports.records import (
     SessionQuery,
     SessionRecord,
@@ -22,7 +21,7 @@ from luminoracore_sdk.domain.errors import (
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import CancelAt, ManualClock
-from luminoracore_sdk.testing.builders import session_record
+from luminoracore_sdk.testing.records import session_record
 from tests.support.copying import (
     DAMAGED,
     LONG,
@@ -90,14 +89,10 @@ async def test_a_header_without_a_document_is_damage(source: InMemoryStorage, co
         async def query_sessions(self, query: SessionQuery) -> Any:
             return await source.query_sessions(query)
 
-    assert (await copied(source=Hollow()))[1].reason == (
-        "memory storage: session 's' is damaged: it has no payload"
-    )
+    assert (await copied(source=Hollow()))[1].reason == ("memory storage: session 's' is damaged: it has no payload")
 
 
-async def test_a_session_that_the_target_refuses_is_not_left_by_half(
-    target: InMemoryStorage, copied: Copy
-) -> None:
+async def test_a_session_that_the_target_refuses_is_not_left_by_half(target: InMemoryStorage, copied: Copy) -> None:
     error = PayloadTooLargeError(backend="m", key="the message", size_bytes=2, limit_bytes=1)
     small = Unreliable(target, *[None] * 10, Fault(error))
     assert summary(await copied(target=small))[1] == ("session", "s", "failed", 0, 0)

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.application.copying import Outcome
-from luminoracore_sdk.application.copying_steps import CHUNK
+from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
 from luminoracore_sdk.application.ports.records import (
     Purged,
 )
@@ -16,7 +15,7 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 from tests.support.copying import (
     LONG,
     OF_S,
@@ -75,16 +74,12 @@ async def test_a_session_deleted_from_the_source_meanwhile_is_taken_back(
     assert await target.list_sessions() == []
 
 
-async def test_a_session_that_is_gone_when_its_turn_comes_is_passed_over(
-    source: InMemoryStorage, copied: Copy
-) -> None:
+async def test_a_session_that_is_gone_when_its_turn_comes_is_passed_over(source: InMemoryStorage, copied: Copy) -> None:
     meddled = Meddled(source, "find_session", 1, delete)
     assert [one.outcome for one in await copied(source=meddled)] == [Outcome.COPIED, Outcome.GONE]
 
 
-async def test_a_session_shortened_in_the_source_meanwhile_is_no_copy(
-    source: InMemoryStorage, copied: Copy
-) -> None:
+async def test_a_session_shortened_in_the_source_meanwhile_is_no_copy(source: InMemoryStorage, copied: Copy) -> None:
     meddled = Meddled(source, "read_messages", 3, lambda storage: storage.truncate_messages("s", after=CHUNK))
     assert (await copied(source=meddled))[1].reason == "is shortened in the source by somebody else"
 
@@ -122,9 +117,7 @@ async def test_a_store_is_not_copied_over_itself(source: InMemoryStorage, copied
     with pytest.raises(ConfigurationError, match="the same store"):
         await copied(target=source, overwrite=True)
     assert [one.outcome for one in await copied(target=source)] == [Outcome.PRESENT] * 2
-    assert [one.outcome for one in await copied(target=source, overwrite=True, dry_run=True)] == [
-        Outcome.PRESENT
-    ] * 2
+    assert [one.outcome for one in await copied(target=source, overwrite=True, dry_run=True)] == [Outcome.PRESENT] * 2
 
 
 async def test_what_looks_for_the_same_store_leaves_nothing(

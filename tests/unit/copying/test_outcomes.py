@@ -8,8 +8,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.application.copying import Outcome
-from luminoracore_sdk.application.copying_steps import CHUNK
+from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
     Payload,
@@ -18,7 +17,7 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.builders import memory_record, message_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 from tests.support.copying import (
     DAMAGED,
     LONG,
@@ -64,9 +63,7 @@ async def test_memories_keep_the_order_of_their_updates(target: InMemoryStorage,
     assert keys == ["name", "c", "a", "b"]
 
 
-async def test_a_user_is_copied_once_and_sessions_without_a_user_as_well(
-    source: InMemoryStorage, copied: Copy
-) -> None:
+async def test_a_user_is_copied_once_and_sessions_without_a_user_as_well(source: InMemoryStorage, copied: Copy) -> None:
     await source.put_session(session_record("t", user_id="u"))
     await source.put_session(session_record("nobody's"))
     assert [(one.kind, one.owner_id) for one in await copied()] == [
@@ -77,9 +74,7 @@ async def test_a_user_is_copied_once_and_sessions_without_a_user_as_well(
     ]
 
 
-async def test_a_query_chooses_sessions_and_finds_a_user_without_any(
-    source: InMemoryStorage, copied: Copy
-) -> None:
+async def test_a_query_chooses_sessions_and_finds_a_user_without_any(source: InMemoryStorage, copied: Copy) -> None:
     await source.put_session(session_record("t", tags=("x",)))
     await source.put_memory(memory_record("k", kind="user", owner="v"))
     assert summary(await copied(SessionQuery(user_id="v"))) == [("user", "v", "copied", 0, 1)]
@@ -87,9 +82,7 @@ async def test_a_query_chooses_sessions_and_finds_a_user_without_any(
     assert summary(await copied(SessionQuery(user_id="u"))) == whole(Outcome.COPIED)
 
 
-async def test_a_dry_run_writes_nothing_and_says_what_would_be_done(
-    target: InMemoryStorage, copied: Copy
-) -> None:
+async def test_a_dry_run_writes_nothing_and_says_what_would_be_done(target: InMemoryStorage, copied: Copy) -> None:
     dry = await copied(dry_run=True)
     assert summary(dry) == whole(Outcome.COPIED)
     assert (await target.list_sessions(), await target.list_memories(OF_U)) == ([], [])
@@ -237,9 +230,7 @@ async def test_digests_are_as_documented_and_stay_as_they_are(clock: ManualClock
     assert one.digest == hashlib.sha256(lines.encode()).hexdigest()
 
 
-@pytest.mark.parametrize(
-    ("retention", "written"), [(math.inf, '"inf"'), (-math.inf, '"-inf"'), (-0.0, "0.0")]
-)
+@pytest.mark.parametrize(("retention", "written"), [(math.inf, '"inf"'), (-math.inf, '"-inf"'), (-0.0, "0.0")])
 async def test_a_retention_that_json_has_no_number_for_is_digested(
     clock: ManualClock, copied: Copy, retention: float, written: str
 ) -> None:

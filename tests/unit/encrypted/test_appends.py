@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.adapters.wrappers.positions import PositionedAppends
+from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord, SessionRecord
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
-from luminoracore_sdk.testing.builders import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from luminoracore_sdk.utils.exceptions import (
     ConflictError,
     StorageBusyError,
@@ -194,7 +194,7 @@ async def test_after_an_append_in_doubt_the_position_is_looked_up(
 
 
 async def test_the_positions_of_10_000_sessions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luminoracore_sdk.adapters.wrappers.positions._REMEMBERED", 2)
+    monkeypatch.setattr("luminoracore_sdk.adapters.wrappers.positioned_appends._REMEMBERED", 2)
     base = InMemoryStorage()
     appends = PositionedAppends(base, lambda _, messages, __: messages, time_limit=1)
     for name in ("a", "b", "c"):

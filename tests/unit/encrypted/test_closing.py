@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from luminoracore_sdk.adapters.encryption.check import CHECK_KEY
+from luminoracore_sdk.adapters.encryption.key_check import CHECK_KEY
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage, Keyring
-from luminoracore_sdk.testing.builders import session_record
+from luminoracore_sdk.testing.records import session_record
 from luminoracore_sdk.utils.exceptions import ConfigurationError, StorageClosedError
 from tests.support.encryption import keyring
 
@@ -107,7 +107,5 @@ async def test_keys_that_are_fetched_from_the_storage_itself_are_a_mistake_that_
 
     storage = EncryptedStorageWrapper(base, fetch)
     async with asyncio.timeout(1):
-        with pytest.raises(
-            ConfigurationError, match=r"keys\(\) uses the storage that it fetches the keys of"
-        ):
+        with pytest.raises(ConfigurationError, match=r"keys\(\) uses the storage that it fetches the keys of"):
             await storage.open()

@@ -50,9 +50,7 @@ def test_both_alphabets_of_base64_are_read() -> None:
 
 
 def test_the_environment_holds_several_keys_and_an_index_key() -> None:
-    ring = Keyring.from_environment(
-        environment(KEYS=f"2026-11:{B.hex()}, 2025-01:{TEXT_A} ", INDEX_KEY=INDEX.hex())
-    )
+    ring = Keyring.from_environment(environment(KEYS=f"2026-11:{B.hex()}, 2025-01:{TEXT_A} ", INDEX_KEY=INDEX.hex()))
     assert (ring.ids, ring.current) == (("2026-11", "2025-01"), "2026-11")
     assert ring.index_secret == (INDEX, True)
 
@@ -134,8 +132,6 @@ async def test_keys_are_fetched_by_a_callable_of_either_kind() -> None:
 
 async def test_a_callable_that_returns_something_else_is_refused() -> None:
     wrong: Any = A.hex
-    with pytest.raises(
-        ConfigurationError, match=r"must return a Keyring or a mapping of keys, not str"
-    ) as caught:
+    with pytest.raises(ConfigurationError, match=r"must return a Keyring or a mapping of keys, not str") as caught:
         await load_keyring(wrong)
     assert A.hex() not in str(caught.value)

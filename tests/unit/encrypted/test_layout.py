@@ -29,7 +29,7 @@ def by_hand(payload: Payload, *place: bytes) -> bytes:
     def parts(*each: bytes) -> bytes:
         return b"".join(len(part).to_bytes(4, "big") + part for part in each)
 
-    data = parts(payload.tag.encode(), parts(*place))
+    data = parts(payload.encoding.encode(), parts(*place))
     return AESGCM(KEY).decrypt(payload.data[:12], payload.data[12:], data)
 
 
@@ -41,9 +41,7 @@ def test_names_keep_their_stored_forms() -> None:
 
 def test_a_stored_message_of_this_version_is_read_by_every_later_one() -> None:
     data = bytes.fromhex("9f7ff3cc074c5ea9fb9ff7d4c64f6e54ef60ce90d6b3545f151345360b06589e")
-    stored = MessageRecord(
-        message_id="m1", role="user", created_at_us=-5, payload=Payload(TAG, data), position=42
-    )
+    stored = MessageRecord(message_id="m1", role="user", created_at_us=-5, payload=Payload(TAG, data), position=42)
     read = RECORDS.message("s", stored)
     assert read == attrs.evolve(stored, payload=Payload("json", b'"hi"'))
     assert by_hand(stored.payload, b"message", b"s", b"42", b"m1", b"user", b"-5") == b'"hi"'

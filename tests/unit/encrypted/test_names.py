@@ -5,13 +5,13 @@ import asyncio
 import attrs
 import pytest
 
-from luminoracore_sdk.adapters.encryption.check import STORE_SCOPE
-from luminoracore_sdk.adapters.record_forms import current_forms
+from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.adapters.wrappers.current_forms import current_forms
+from luminoracore_sdk.application.maintenance.rewrite import StoreRewrite
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Page, SessionQuery
-from luminoracore_sdk.application.recoding import StoreRecoding
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage, Keyring
-from luminoracore_sdk.testing.builders import json_payload, memory_record, session_record
+from luminoracore_sdk.testing.records import json_payload, memory_record, session_record
 from luminoracore_sdk.utils.exceptions import (
     DecryptionError,
     KeyMismatchError,
@@ -31,8 +31,8 @@ async def test_plain_names_that_look_encrypted_are_names_like_others(name: str, 
     await base.put_memory(memory_record(name, value="theirs"))
     storage = EncryptedStorageWrapper(base, keyring())
     if is_rewritten:
-        recoding = StoreRecoding(base, await current_forms(storage))
-        assert sum([done.changed async for done in recoding.run()]) == 2
+        rewriting = StoreRewrite(base, await current_forms(storage))
+        assert sum([done.changed async for done in rewriting.run()]) == 2
     assert (await storage.query_sessions(SessionQuery())).sessions[0].tags == tuple(sorted((name, "other")))
     assert [one.key for one in await storage.list_memories(SCOPE)] == [name]
     found = await storage.find_memory(SCOPE, name)
@@ -137,11 +137,9 @@ async def test_what_a_store_keeps_for_itself_is_found_where_encryption_is_requir
     await base.put_session(session_record())
     await base.put_memory(memory_record("dictionary", kind="user", owner=STORE_SCOPE.owner_id, value="d"))
     storage = EncryptedStorageWrapper(base, keyring())
-    recoding = StoreRecoding(base, await current_forms(storage))
-    assert sum([done.changed async for done in recoding.run()]) == 2
-    found = await EncryptedStorageWrapper(base, keyring(), required=True).find_memory(
-        STORE_SCOPE, "dictionary"
-    )
+    rewriting = StoreRewrite(base, await current_forms(storage))
+    assert sum([done.changed async for done in rewriting.run()]) == 2
+    found = await EncryptedStorageWrapper(base, keyring(), required=True).find_memory(STORE_SCOPE, "dictionary")
     assert found is not None
     assert found.payload == json_payload("d")
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from luminoracore_sdk.adapters.encryption.check import CHECK_KEY, STORE_SCOPE
+from luminoracore_sdk.adapters.encryption.key_check import CHECK_KEY, STORE_SCOPE
 from luminoracore_sdk.application.ports.records import Payload, SessionRecord
 from luminoracore_sdk.session import (
     EncryptedStorageWrapper,
     InMemoryStorage,
     Keyring,
 )
-from luminoracore_sdk.testing.builders import memory_record, session_record
 from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.testing.records import memory_record, session_record
 from luminoracore_sdk.utils.exceptions import (
     ConfigurationError,
     CorruptRecordError,
@@ -209,9 +209,7 @@ def test_without_the_extra_the_error_says_what_to_install(
         EncryptedStorageWrapper(base, keyring())
 
 
-async def test_a_header_without_a_payload_is_damage(
-    base: InMemoryStorage, storage: EncryptedStorageWrapper
-) -> None:
+async def test_a_header_without_a_payload_is_damage(base: InMemoryStorage, storage: EncryptedStorageWrapper) -> None:
     base.adopt(SessionRecord(session_id="s", payload=None, updated_at_us=1, version=1), [], [])
     with pytest.raises(CorruptRecordError, match="it has no payload"):
         await storage.find_session("s")

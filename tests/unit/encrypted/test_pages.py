@@ -8,9 +8,7 @@ from luminoracore_sdk.application.ports.records import Page, SessionQuery, Sessi
 
 def page(*created: int, end: int | None = None) -> Page:
     """Return a page of sessions that are called after the time when they were created."""
-    sessions = tuple(
-        SessionRecord(session_id=f"s{time}", payload=None, created_at_us=time) for time in created
-    )
+    sessions = tuple(SessionRecord(session_id=f"s{time}", payload=None, created_at_us=time) for time in created)
     return Page(sessions=sessions, next_cursor=None if end is None else (end, f"s{end}"))
 
 
@@ -31,9 +29,7 @@ def times(merged: Page) -> list[int]:
         (page(end=3), page(4), [], 3),
     ],
 )
-def test_two_pages_become_one(
-    first: Page, second: Page, listed: list[int], end: int | None, *, turned: bool
-) -> None:
+def test_two_pages_become_one(first: Page, second: Page, listed: list[int], end: int | None, *, turned: bool) -> None:
     merged = merged_page((second, first) if turned else (first, second), SessionQuery(limit=3))
     assert times(merged) == listed
     assert merged.next_cursor == (None if end is None else (end, f"s{end}"))

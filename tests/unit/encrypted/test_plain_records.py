@@ -5,8 +5,8 @@ import pytest
 
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
-from luminoracore_sdk.testing.builders import json_payload, memory_record, message_records, session_record
 from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.testing.records import json_payload, memory_record, message_records, session_record
 from luminoracore_sdk.utils.exceptions import UnencryptedRecordError, ValidationError
 from tests.support.encryption import ALL, SCOPE, everything, keyring
 
@@ -18,9 +18,7 @@ async def test_every_old_record_still_reads(base: InMemoryStorage, storage: Encr
     assert await everything(storage) == before
 
 
-async def test_messages_go_on_behind_the_plain_ones(
-    base: InMemoryStorage, storage: EncryptedStorageWrapper
-) -> None:
+async def test_messages_go_on_behind_the_plain_ones(base: InMemoryStorage, storage: EncryptedStorageWrapper) -> None:
     await storage.append_messages("s", message_records(1, prefix="new"))
     found = await storage.read_messages("s", ALL)
     assert [(message.position, message.message_id) for message in found] == [
@@ -29,12 +27,10 @@ async def test_messages_go_on_behind_the_plain_ones(
         (3, "new1"),
     ]
     stored = await base.read_messages("s", ALL)
-    assert [message.payload.tag for message in stored] == ["json", "json", "json+aes256gcm:old"]
+    assert [message.payload.encoding for message in stored] == ["json", "json", "json+aes256gcm:old"]
 
 
-async def test_a_put_encrypts_labels_and_payload(
-    base: InMemoryStorage, storage: EncryptedStorageWrapper
-) -> None:
+async def test_a_put_encrypts_labels_and_payload(base: InMemoryStorage, storage: EncryptedStorageWrapper) -> None:
     header = await storage.find_session("s")
     assert header is not None
     await storage.put_session(header, expected_version=1)
@@ -78,9 +74,7 @@ async def test_a_session_that_is_in_both_listings_is_listed_once(
     stored = await base.find_session("s")
     assert stored is not None
     await base.put_session(attrs.evolve(stored, tags=("red", *stored.tags)))
-    assert [
-        record.session_id for record in (await storage.query_sessions(SessionQuery(tag="red"))).sessions
-    ] == ["s"]
+    assert [record.session_id for record in (await storage.query_sessions(SessionQuery(tag="red"))).sessions] == ["s"]
 
 
 async def test_a_memory_that_is_put_again_moves_to_its_encrypted_key(
@@ -98,9 +92,7 @@ async def test_a_memory_that_is_put_again_moves_to_its_encrypted_key(
     ]
 
 
-async def test_a_put_that_is_refused_moves_nothing(
-    base: InMemoryStorage, storage: EncryptedStorageWrapper
-) -> None:
+async def test_a_put_that_is_refused_moves_nothing(base: InMemoryStorage, storage: EncryptedStorageWrapper) -> None:
     before = await base.list_memories(SCOPE)
     with pytest.raises(ValidationError, match="max_entries"):
         await storage.put_memory(memory_record("k1", value="new"), max_entries=0)

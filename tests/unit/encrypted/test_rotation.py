@@ -3,12 +3,12 @@
 import attrs
 import pytest
 
-from luminoracore_sdk.adapters.encryption.check import STORE_SCOPE
+from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE
 from luminoracore_sdk.adapters.encryption.rotation import Rotation
 from luminoracore_sdk.application.ports.records import MemoryScope, Payload, SessionRecord
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
-from luminoracore_sdk.testing.builders import json_payload, memory_record, session_record
 from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.testing.records import json_payload, memory_record, session_record
 from luminoracore_sdk.utils.exceptions import DecryptionError
 from tests.support.encryption import ALL, SCOPE, Raw, everything, keyring, small_store
 
@@ -16,7 +16,7 @@ LONG = "l" * 400
 
 
 async def rewrite(raw: Raw, rotation: Rotation) -> int:
-    """Replace every payload as a recoding backend does; returns how many were replaced."""
+    """Replace every payload as a rewriting backend does; returns how many were replaced."""
     header = await raw.header()
     new = rotation.session(header)
     messages = {message.position: rotation.message("s", message) for message in await raw.messages()}
@@ -28,8 +28,7 @@ async def rewrite(raw: Raw, rotation: Rotation) -> int:
             for message in await raw.messages()
         ],
         memories=[
-            attrs.evolve(memory, payload=memories[memory.key] or memory.payload)
-            for memory in await raw.memories()
+            attrs.evolve(memory, payload=memories[memory.key] or memory.payload) for memory in await raw.memories()
         ],
     )
     return sum(payload is not None for payload in (new, *messages.values(), *memories.values()))
@@ -41,7 +40,7 @@ async def test_a_plain_store_is_rewritten_and_reads_the_same_where_encryption_is
     before = await everything(base)
     raw = Raw(base)
     assert await rewrite(raw, await storage.rotation()) == 5
-    assert {payload.tag for payload in await raw.payloads()} == {"json+aes256gcm:old"}
+    assert {payload.encoding for payload in await raw.payloads()} == {"json+aes256gcm:old"}
     assert [payload for payload in await raw.payloads() if b"plain" in payload.data] == []
     assert await everything(storage) == before
     assert await rewrite(raw, await storage.rotation()) == 0
@@ -84,7 +83,7 @@ async def test_a_rewrite_leaves_no_record_under_the_old_key(
     assert await everything(both) == before
     assert (await both.rotation()).key_id == "new"
     assert await rewrite(raw, await both.rotation()) == 6
-    assert {payload.tag for payload in await raw.payloads()} == {"json+aes256gcm:new"}
+    assert {payload.encoding for payload in await raw.payloads()} == {"json+aes256gcm:new"}
     assert await everything(both) == before
     assert await rewrite(raw, await both.rotation()) == 0
 

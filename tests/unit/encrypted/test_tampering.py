@@ -35,7 +35,7 @@ def flipped(place: int) -> Change:
 
 
 def tagged(tag: str) -> Change:
-    return lambda payload: attrs.evolve(payload, tag=tag)
+    return lambda payload: attrs.evolve(payload, encoding=tag)
 
 
 DAMAGE = {
@@ -51,9 +51,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-async def test_a_changed_payload_is_refused(
-    storage: EncryptedStorageWrapper, raw: Raw, damage: Change
-) -> None:
+async def test_a_changed_payload_is_refused(storage: EncryptedStorageWrapper, raw: Raw, damage: Change) -> None:
     header, messages, memories = await raw.header(), await raw.messages(), await raw.memories()
     assert header.payload is not None
     await raw.replace(
@@ -72,9 +70,7 @@ async def test_a_changed_payload_is_refused(
 async def test_a_key_that_is_not_in_the_ring_is_named(storage: EncryptedStorageWrapper, raw: Raw) -> None:
     header = await raw.header()
     assert header.payload is not None
-    await raw.replace(
-        header=attrs.evolve(header, payload=attrs.evolve(header.payload, tag="json+aes256gcm:1999"))
-    )
+    await raw.replace(header=attrs.evolve(header, payload=attrs.evolve(header.payload, encoding="json+aes256gcm:1999")))
     with pytest.raises(KeyNotFoundError, match="encrypted with the key '1999', which is not in the keyring"):
         await storage.find_session("s")
 

@@ -14,8 +14,8 @@ from luminoracore_sdk.session import (
     RetryingStorage,
     create_storage,
 )
-from luminoracore_sdk.testing.builders import json_payload, memory_record, message_records, session_record
 from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.testing.records import json_payload, memory_record, message_records, session_record
 from luminoracore_sdk.types.session import StorageConfig
 from luminoracore_sdk.utils.exceptions import (
     ConfigurationError,
@@ -51,8 +51,8 @@ async def test_payloads_are_tagged_and_28_bytes_longer(storage: EncryptedStorage
     assert found.payload == plain
     sealed = (await raw.header()).payload
     assert sealed is not None
-    assert (sealed.tag, len(sealed.data)) == ("json+aes256gcm:old", len(plain.data) + 28)
-    assert {payload.tag for payload in await raw.payloads()} == {"json+aes256gcm:old"}
+    assert (sealed.encoding, len(sealed.data)) == ("json+aes256gcm:old", len(plain.data) + 28)
+    assert {payload.encoding for payload in await raw.payloads()} == {"json+aes256gcm:old"}
     assert [payload for payload in await raw.payloads() if b"secret" in payload.data] == []
 
 
@@ -90,9 +90,7 @@ async def test_names_are_the_same_at_each_write_and_differ_between_scopes(
     labels = {tag for record in (await base.query_sessions(SessionQuery())).sessions for tag in record.tags}
     assert len(labels) == 1
     assert "red" not in labels.pop()
-    keys = [
-        memory.key for name in ("s", "t") for memory in await base.list_memories(MemoryScope("session", name))
-    ]
+    keys = [memory.key for name in ("s", "t") for memory in await base.list_memories(MemoryScope("session", name))]
     assert len(keys) == len(set(keys)) == 2
 
 
@@ -160,9 +158,7 @@ async def test_a_long_name_that_does_not_fit_its_hash_is_refused(
 
 def test_the_factory_puts_it_next_to_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUMINORA_ENCRYPTION_KEYS", f"old:{OLD.hex()}")
-    config = StorageConfig(
-        "json", file_path="x", encryption_enabled=True, compression_enabled=True, retry_attempts=2
-    )
+    config = StorageConfig("json", file_path="x", encryption_enabled=True, compression_enabled=True, retry_attempts=2)
     kinds, storage = [], create_storage(config)
     while isinstance(storage, RetryingStorage | OptimizedStorageWrapper | EncryptedStorageWrapper):
         kinds.append(type(storage))
@@ -174,10 +170,7 @@ def test_the_factory_needs_keys_from_somewhere(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("LUMINORA_ENCRYPTION_KEYS", raising=False)
     with pytest.raises(ConfigurationError, match="LUMINORA_ENCRYPTION_KEYS"):
         create_storage(StorageConfig(encryption_enabled=True))
-    assert (
-        type(create_storage(StorageConfig(encryption_enabled=True), keys=keyring()))
-        is EncryptedStorageWrapper
-    )
+    assert type(create_storage(StorageConfig(encryption_enabled=True), keys=keyring())) is EncryptedStorageWrapper
     assert type(create_storage("memory://", keys=keyring)) is EncryptedStorageWrapper
     assert type(create_storage("memory://")) is InMemoryStorage
 

@@ -31,9 +31,7 @@ async def test_a_conflict_fails_its_caller_alone(paper: Paper, group: GroupCommi
     assert paper.sessions == {"a": ["a"], "b": [], "c": ["a"]}
 
 
-async def test_after_an_error_of_the_whole_request_each_is_tried_alone(
-    paper: Paper, group: GroupCommit
-) -> None:
+async def test_after_an_error_of_the_whole_request_each_is_tried_alone(paper: Paper, group: GroupCommit) -> None:
     paper.gate.clear()
     paper.errors = [ValidationError("something in it")]
     tasks = await waiting(group, [an_append(name) for name in "abc"])
@@ -43,9 +41,7 @@ async def test_after_an_error_of_the_whole_request_each_is_tried_alone(
     assert paper.sessions == {"a": ["a"], "b": ["a"], "c": ["a"]}
 
 
-async def test_a_bad_append_does_not_keep_back_the_next_of_its_session(
-    paper: Paper, group: GroupCommit
-) -> None:
+async def test_a_bad_append_does_not_keep_back_the_next_of_its_session(paper: Paper, group: GroupCommit) -> None:
     paper.gate.clear()
     wanted = [an_append("a"), an_append("s", "bad"), an_append("s", "good")]
     tasks = await waiting(group, wanted)
@@ -56,9 +52,7 @@ async def test_a_bad_append_does_not_keep_back_the_next_of_its_session(
     assert paper.sessions["s"] == ["good"]
 
 
-async def test_a_lost_answer_goes_to_each_caller_as_an_error_of_his_own(
-    paper: Paper, group: GroupCommit
-) -> None:
+async def test_a_lost_answer_goes_to_each_caller_as_an_error_of_his_own(paper: Paper, group: GroupCommit) -> None:
     paper.gate.clear()
     lost = StorageTimeoutError(BACKEND, "no answer", in_doubt=True)
     lost.__cause__ = cause = OSError("cut")

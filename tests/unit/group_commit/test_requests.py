@@ -51,9 +51,7 @@ async def test_a_request_holds_4_megabytes(paper: Paper, group: GroupCommit) -> 
     assert paper.requests == [["x:a"], ["a:a", "b:a"], ["c:a"], ["large:a"]]
 
 
-async def test_a_full_request_leaves_the_rest_for_the_next_and_turns_go_on(
-    paper: Paper, group: GroupCommit
-) -> None:
+async def test_a_full_request_leaves_the_rest_for_the_next_and_turns_go_on(paper: Paper, group: GroupCommit) -> None:
     paper.gate.clear()
     wanted = [an_append(name, f"m{number}", count=400) for name in "ab" for number in range(2)]
     tasks = await waiting(group, [an_append("x"), *wanted, an_append("c")])
@@ -90,9 +88,7 @@ async def test_after_a_slow_request_there_are_no_more_requests_at_once_than_befo
     await asyncio.gather(*tasks)
 
 
-async def test_what_is_left_over_waits_without_holding_up_the_others(
-    paper: Paper, group: GroupCommit
-) -> None:
+async def test_what_is_left_over_waits_without_holding_up_the_others(paper: Paper, group: GroupCommit) -> None:
     paper.gate.clear()
     tasks = await waiting(group, [an_append(name) for name in "abc"])
     paper.stuck = {"b"}

@@ -38,9 +38,7 @@ async def test_a_conditional_append_is_the_only_one_of_its_session_in_a_request(
     assert paper.requests == [["x:a"], ["s:m1", "t:a"], ["s:m2"], ["s:m3"]]
 
 
-async def test_a_session_with_many_appends_lets_the_others_have_their_turn(
-    paper: Paper, group: GroupCommit
-) -> None:
+async def test_a_session_with_many_appends_lets_the_others_have_their_turn(paper: Paper, group: GroupCommit) -> None:
     paper.gate.clear()
     many = [an_append("s", f"m{number}", count=300) for number in range(6)]
     tasks = await waiting(group, [an_append("x"), *many, an_append("t")])

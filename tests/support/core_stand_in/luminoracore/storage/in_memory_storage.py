@@ -7,9 +7,7 @@ class InMemoryStorage:
     def __init__(self) -> None:
         self.data: dict[str, dict[str, Any]] = {"facts": {}, "episodes": {}, "affinities": {}}
 
-    async def save_fact(
-        self, user_id: str, category: str, key: str, value: Any, confidence: float = 0.8
-    ) -> bool:
+    async def save_fact(self, user_id: str, category: str, key: str, value: Any, confidence: float = 0.8) -> bool:
         fact = {
             "user_id": user_id,
             "category": category,
@@ -24,9 +22,7 @@ class InMemoryStorage:
         facts = self.data["facts"].get(user_id, {}).values()
         return [fact for fact in facts if category is None or fact["category"] == category]
 
-    async def update_fact(
-        self, user_id: str, category: str, key: str, value: Any, confidence: float = 0.8
-    ) -> bool:
+    async def update_fact(self, user_id: str, category: str, key: str, value: Any, confidence: float = 0.8) -> bool:
         return await self.save_fact(user_id, category, key, value, confidence)
 
     async def delete_fact(self, user_id: str, category: str, key: str) -> bool:

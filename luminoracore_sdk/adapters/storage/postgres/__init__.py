@@ -1,0 +1,5 @@
+"""The PostgreSQL backend."""
+
+from luminoracore_sdk.adapters.storage.postgres.storage import PostgreSQLStorage
+
+__all__ = ["PostgreSQLStorage"]

@@ -1,0 +1,129 @@
+"""Listings over the buckets of a Redis store: many sorted indexes merged into one."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import attrs
+
+from luminoracore_sdk.adapters.storage.redis.keys import IndexEntry, Keyspace, bounds, stamp
+from luminoracore_sdk.application.ports.records import SessionQuery
+
+__all__ = ["IndexRange", "entries", "grown"]
+
+_MOST_AT_ONCE = 1000
+
+Read = Callable[..., Awaitable[list[Any]]]
+"""Sends commands together: each as its key, its name and its further words."""
+
+
+@attrs.frozen
+class IndexRange:
+    """Which members of an index a listing walks.
+
+    Attributes:
+        low: Lower bound, as ZRANGE takes it.
+        high: Upper bound.
+        beginning: Which all members begin with.
+        newest_first: Direction.
+    """
+
+    low: bytes
+    high: bytes
+    beginning: bytes
+    newest_first: bool
+
+    @classmethod
+    def of(cls, query: SessionQuery) -> "IndexRange":
+        """Return the range that holds what a query looks for, and the fewest others."""
+        if query.user_id is not None:
+            beginning = b"u\0" + query.user_id.encode() + b"\0"
+        elif query.tag is not None:
+            beginning = b"t\0" + query.tag.encode() + b"\0"
+        else:
+            beginning = b"a\0"
+        low, high = bounds(beginning)
+        if query.created_after_us is not None:
+            low = b"[" + beginning + stamp(query.created_after_us)
+        if query.created_before_us is not None:
+            high = b"(" + beginning + stamp(query.created_before_us)
+        if query.cursor is not None:
+            created_us, session_id = query.cursor
+            place = b"(" + beginning + stamp(created_us) + b"\0" + session_id.encode()
+            if query.newest_first:
+                high = min(high, place, key=_text)
+            else:
+                low = max(low, place, key=_text)
+        return cls(low, high, beginning, query.newest_first)
+
+    def behind(self, entry: IndexEntry) -> "IndexRange":
+        """Return what is left of the range after an entry."""
+        place = b"(" + self.beginning + b"\0".join(entry)
+        return attrs.evolve(self, high=place) if self.newest_first else attrs.evolve(self, low=place)
+
+    def command(self, index: bytes, count: int) -> tuple[bytes, ...]:
+        """Return the command for the first members of the range."""
+        limit = (b"LIMIT", b"0", b"%d" % count)
+        if self.newest_first:
+            return (index, b"ZRANGE", self.high, self.low, b"BYLEX", b"REV", *limit)
+        return (index, b"ZRANGE", self.low, self.high, b"BYLEX", *limit)
+
+
+def _text(bound: bytes) -> bytes:
+    return bound[1:]
+
+
+@attrs.define
+class _Bucket:
+    index: bytes
+    left: IndexRange
+    waiting: list[IndexEntry] = attrs.field(factory=list)
+    ended: bool = False
+
+
+async def entries(
+    read: Read, keyspace: Keyspace, wanted: IndexRange, count: int
+) -> AsyncIterator[Sequence[IndexEntry]]:
+    """Yield the entries of all buckets in one order, in portions.
+
+    Args:
+        read: Sends commands.
+        keyspace: Which buckets there are.
+        wanted: Which entries.
+        count: How many the caller probably needs, which tells how many to ask each bucket for at first.
+    """
+    buckets = [_Bucket(keyspace.index(number), wanted) for number in range(keyspace.buckets)]
+    portion = count if len(buckets) == 1 else 2 * count // len(buckets) + 4
+    while True:
+        hungry = [bucket for bucket in buckets if not bucket.waiting and not bucket.ended]
+        if hungry:
+            replies = await read(*(bucket.left.command(bucket.index, portion) for bucket in hungry))
+            for bucket, members in zip(hungry, replies, strict=True):
+                bucket.waiting = [IndexEntry.of(member) for member in members]
+                bucket.ended = len(members) < portion
+                if members:
+                    bucket.left = bucket.left.behind(bucket.waiting[-1])
+            portion = grown(portion)
+        if merged := _merged(buckets, newest_first=wanted.newest_first):
+            yield merged
+        elif all(bucket.ended for bucket in buckets):
+            return
+
+
+def grown(count: int) -> int:
+    """Return how many to ask for next, after so many did not suffice: many may be of sessions long gone."""
+    return max(count, min(2 * count, _MOST_AT_ONCE))
+
+
+def _merged(buckets: Sequence[_Bucket], *, newest_first: bool) -> list[IndexEntry]:
+    """Take out, in order, the entries that no bucket can have anything before."""
+    ends = [bucket.waiting[-1] for bucket in buckets if bucket.waiting and not bucket.ended]
+    horizon = (max(ends) if newest_first else min(ends)) if ends else None
+    merged: list[IndexEntry] = []
+    for bucket in buckets:
+        kept: list[IndexEntry] = []
+        for entry in bucket.waiting:
+            is_safe = horizon is None or (entry >= horizon if newest_first else entry <= horizon)
+            (merged if is_safe else kept).append(entry)
+        bucket.waiting = kept
+    merged.sort(reverse=newest_first)
+    return merged

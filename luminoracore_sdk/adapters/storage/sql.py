@@ -1,0 +1,90 @@
+"""Named statements of a SQL backend, loaded from its ``queries.sql``.
+
+A statement begins at a line ``-- name: find_session`` and ends at the next one. The file can be pasted into
+psql or sqlite3: tables have their default names, which begin with ``luminora_``, and parameters are written
+``:name``. Loading replaces the table names by the configured ones and, for PostgreSQL, the parameters by
+``$1``, ``$2`` ….
+"""
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+__all__ = ["DEFAULT_PREFIX", "Statement", "Statements", "load_statements"]
+
+DEFAULT_PREFIX = "luminora_"
+"""Beginning of the table names in ``queries.sql``, and of the tables unless configured."""
+
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^\s*--.*\n?", re.MULTILINE)
+_STRING = re.compile(r"'[^']*'")
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z][a-z0-9_]*)")
+_TABLE = re.compile(rf"\b{DEFAULT_PREFIX}(\w+)\b")
+_WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE)\b")
+
+
+@attrs.frozen
+class Statement:
+    """One statement.
+
+    Attributes:
+        name: As in ``queries.sql``.
+        sql: The text for the driver.
+        parameters: Names of the parameters; with ``numbered``, in the order of their numbers.
+        writes: Whether it changes anything.
+    """
+
+    name: str
+    sql: str
+    parameters: tuple[str, ...]
+    writes: bool
+
+    def arguments(self, given: Mapping[str, Any]) -> list[Any]:
+        """Return the values of the parameters in the order of their numbers."""
+        return [given[name] for name in self.parameters]
+
+
+class Statements:
+    """The statements of one ``queries.sql``, each an attribute under its name."""
+
+    def __init__(self, statements: Mapping[str, Statement]) -> None:
+        self._statements = MappingProxyType(dict(statements))
+
+    def __getattr__(self, name: str) -> Statement:
+        try:
+            return self._statements[name]
+        except KeyError:
+            raise AttributeError(f"queries.sql has no statement {name!r}") from None
+
+    def names(self) -> list[str]:
+        """Return the names of all statements, in the order of the file."""
+        return list(self._statements)
+
+
+def load_statements(package: str, *, tables: Mapping[str, str], numbered: bool) -> Statements:
+    """Read the ``queries.sql`` of a backend.
+
+    Args:
+        package: The backend's package.
+        tables: What replaces each table name of the file, quoted as SQL has it; keys are the names
+            without ``luminora_``.
+        numbered: Whether to write parameters as ``$1``, ``$2`` … instead of ``:name``.
+
+    Raises:
+        KeyError: The file names a table that ``tables`` does not have.
+    """
+    text = resources.files(package).joinpath("queries.sql").read_text("utf-8")
+    parts = _NAME.split(text)[1:]
+    statements = {}
+    for name, body in zip(parts[::2], parts[1::2], strict=True):
+        sql = _TABLE.sub(lambda match: tables[match.group(1)], _COMMENT.sub("", body)).strip().removesuffix(";")
+        parameters = tuple(dict.fromkeys(_PARAMETER.findall(_STRING.sub("''", sql))))
+        if numbered:
+            for number, parameter in enumerate(parameters, 1):
+                sql = re.sub(rf"(?<![:\w]):{parameter}\b", f"${number}", sql)
+        statements[name] = Statement(name, sql, parameters, writes=_WRITES.search(sql) is not None)
+    return Statements(statements)

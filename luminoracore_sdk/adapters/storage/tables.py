@@ -1,0 +1,170 @@
+"""The tables of both SQL backends, defined once with SQLAlchemy Core.
+
+``sessions`` is narrow and has no index on what an append changes, so that such an update stays within its
+page in PostgreSQL (HOT) and touches no index; the document of a session, which may be large, is in
+``documents``. Ids compare by code points.
+
+``messages`` has no foreign key: checking it costs an append of 1,000 messages 35 to 60 % (PostgreSQL 18).
+Whoever removes a session holds the lock on its row instead, which every append takes first.
+
+A payload that is text is in the text column ``payload``, readable with psql and sqlite3 (not in ``jsonb``,
+which refuses NUL and rewrites numbers); any other is in ``blob``. One of the two is NULL.
+
+The memories of users are keyed by SHA-256: two ids of 512 characters do not fit one entry of a B-tree.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql import quoted_name
+
+from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
+
+__all__ = ["Tables", "define_tables"]
+
+_SQLITE = "sqlite"
+_POSTGRESQL = "postgresql"
+
+
+@attrs.frozen
+class Tables:
+    """The tables under one name prefix, for one dialect."""
+
+    metadata: MetaData
+    dialect: Dialect
+    prefix: str
+
+    def names(self) -> dict[str, str]:
+        """Return the quoted name of each table, by its name without the prefix."""
+        preparer = self.dialect.identifier_preparer
+        return {
+            table.name.removeprefix(self.prefix): preparer.format_table(table) for table in self.metadata.sorted_tables
+        }
+
+    def ddl(self) -> Iterator[str]:
+        """Yield the statements that create the tables and their indexes, in order."""
+        for table in self.metadata.sorted_tables:
+            yield str(CreateTable(table).compile(dialect=self.dialect)).strip()
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                yield str(CreateIndex(index).compile(dialect=self.dialect)).strip()
+
+
+def define_tables(dialect: Dialect, *, prefix: str = DEFAULT_PREFIX, schema: str | None = None) -> Tables:
+    """Return the tables whose names begin with a prefix.
+
+    Args:
+        dialect: Of PostgreSQL or SQLite.
+        prefix: Beginning of every name.
+        schema: The PostgreSQL schema; None: where the ``search_path`` leads.
+    """
+    # quoted in any case, so that a name is what it is
+    metadata = MetaData(schema=None if schema is None else quoted_name(schema, quote=True))
+    Table(f"{prefix}version", metadata, Column("version_num", String(32), primary_key=True))
+    sessions = _sessions(metadata, prefix, dialect.name)
+    Table(f"{prefix}documents", metadata, _session_key(sessions), *_payload(dialect.name), sqlite_with_rowid=True)
+    _messages(metadata, prefix, dialect.name)
+    _memories(metadata, f"{prefix}session_memories", [_session_key(sessions)], dialect.name)
+    _memories(
+        metadata,
+        f"{prefix}user_memories",
+        [Column("user_digest", LargeBinary, primary_key=True), Column("user_id", _id(), nullable=False)],
+        dialect.name,
+    )
+    return Tables(metadata, dialect, prefix)
+
+
+def _id() -> Text:
+    return Text().with_variant(Text(collation="C"), _POSTGRESQL)
+
+
+def _number() -> BigInteger:
+    return BigInteger().with_variant(Integer(), _SQLITE)
+
+
+def _payload(dialect: str) -> list[Column[Any]]:
+    # SQLite has no checksums of its own pages: a CRC-32 over the row; NULL means "not checked"
+    checksum: list[Column[Any]] = [Column("checksum", Integer)] if dialect == _SQLITE else []
+    return [*checksum, Column("encoding", Text, nullable=False), Column("payload", Text), Column("blob", LargeBinary)]
+
+
+def _session_key(sessions: Table) -> Column[int]:
+    return Column("sid", ForeignKey(sessions.c.sid, ondelete="CASCADE"), primary_key=True)
+
+
+def _sessions(metadata: MetaData, prefix: str, dialect: str) -> Table:
+    name = f"{prefix}sessions"
+    tags = ARRAY(Text(collation="C")) if dialect == _POSTGRESQL else Text()
+    ttl_us: Column[int] = Column("ttl_us", _number())
+    table = Table(
+        name,
+        metadata,
+        Column("sid", _number(), Identity(always=True), primary_key=True),
+        Column("session_id", _id(), nullable=False),
+        Column("user_id", _id()),
+        Column("tags", tags, nullable=False),
+        ttl_us,
+        Column("created_at_us", _number(), nullable=False),
+        Column("updated_at_us", _number(), nullable=False),
+        Column("version", _number(), nullable=False),
+        Column("last_position", _number(), nullable=False),
+        Index(f"{name}_id", "session_id", unique=True),
+        Index(f"{name}_created", "created_at_us", "session_id"),
+        Index(f"{name}_user", "user_id", "created_at_us"),
+        Index(f"{name}_ttl", "ttl_us", postgresql_where=ttl_us.is_not(None), sqlite_where=ttl_us.is_not(None)),
+        postgresql_with={"fillfactor": 80},
+    )
+    if dialect == _POSTGRESQL:
+        table.append_constraint(Index(f"{name}_tags", "tags", postgresql_using="gin"))
+    return table
+
+
+def _messages(metadata: MetaData, prefix: str, dialect: str) -> None:
+    name = f"{prefix}messages"
+    Table(
+        name,
+        metadata,
+        Column("sid", _number(), primary_key=True, autoincrement=False),
+        Column("position", _number(), primary_key=True, autoincrement=False),
+        Column("message_id", _id(), nullable=False),
+        Column("role", Text, nullable=False),
+        Column("created_at_us", _number(), nullable=False),
+        *_payload(dialect),
+        Index(f"{name}_id", "sid", "message_id", unique=True),
+        sqlite_with_rowid=False,
+    )
+
+
+def _memories(metadata: MetaData, name: str, owner: list[Column[Any]], dialect: str) -> None:
+    expires_at_us: Column[int] = Column("expires_at_us", _number())
+    ends = expires_at_us.is_not(None)
+    Table(
+        name,
+        metadata,
+        *owner,
+        Column("key", _id(), primary_key=True),
+        expires_at_us,
+        Column("retention", Float(53), nullable=False),
+        Column("created_at_us", _number(), nullable=False),
+        Column("updated_at_us", _number(), nullable=False),
+        *_payload(dialect),
+        Index(f"{name}_expiry", "expires_at_us", postgresql_where=ends, sqlite_where=ends),
+        sqlite_with_rowid=False,
+    )

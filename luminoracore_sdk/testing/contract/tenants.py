@@ -1,0 +1,124 @@
+"""The contract: two tenants on one server, or two files, never see each other."""
+
+import asyncio
+
+import pytest
+
+from luminoracore_sdk.application.ports.records import (
+    MemoryScope,
+    MessageRange,
+    Purged,
+    SessionQuery,
+)
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import SessionNotFoundError
+from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.testing.contract.base import ContractBase
+from luminoracore_sdk.testing.records import (
+    json_payload,
+    memory_record,
+    message_record,
+    message_records,
+    session_record,
+)
+
+__all__ = ["TenantContract"]
+
+_ALL = MessageRange()
+_SESSION = MemoryScope("session", "s")
+_USER = MemoryScope("user", "u")
+
+
+class TenantContract(ContractBase):
+    """What ``storage_factory`` and ``other_storage_factory`` make has nothing in common."""
+
+    async def fill_place(self, storage: SessionStorage, text: str) -> None:
+        """Store something of every kind; the text says where."""
+        await storage.put_session(
+            session_record(text=text, user_id="u", tags=("t",), ttl_us=10_000_000), expected_version=0
+        )
+        batch = [message_record("m1", text=text), message_record("m2", text=text)]
+        receipt = await storage.append_messages("s", batch)
+        assert (receipt.first_position, receipt.replayed) == (1, False)
+        await storage.put_memory(memory_record("k", value=text))
+        await storage.put_memory(memory_record("k", kind="user", owner="u", value=text), max_entries=1)
+
+    async def texts(self, storage: SessionStorage) -> list[object]:
+        """Return what ``fill_place`` stored, from every way to it."""
+        header = await storage.find_session("s")
+        listed = await storage.query_sessions(SessionQuery(user_id="u", tag="t"))
+        memories = [memory for scope in (_SESSION, _USER) for memory in await storage.list_memories(scope)]
+        return [
+            header and header.payload,
+            [found.session_id for found in listed.sessions],
+            [message.payload for message in await storage.read_messages("s", _ALL)] if header else None,
+            [memory.payload for memory in memories],
+        ]
+
+    def filled(self, text: str) -> list[object]:
+        """Return what ``texts`` finds after ``fill_place``."""
+        content = json_payload({"content": text})
+        return [json_payload({"text": text}), ["s"], [content] * 2, [json_payload(text)] * 2]
+
+    async def test_what_one_place_holds_is_absent_from_the_other(
+        self, storage: SessionStorage, elsewhere: SessionStorage, clock: ManualClock
+    ) -> None:
+        await self.fill_place(storage, "here")
+        assert await self.texts(elsewhere) == [None, [], None, []]
+        assert await elsewhere.list_sessions() == []
+        assert await elsewhere.delete_session("s") is False
+        assert await elsewhere.delete_memory(_USER, "k") is False
+        assert await elsewhere.clear_memories(_USER) == 0
+        with pytest.raises(SessionNotFoundError):
+            await elsewhere.append_messages("s", message_records(1))
+        with pytest.raises(SessionNotFoundError):
+            await elsewhere.put_memory(memory_record("k"))
+        clock.advance(9)
+        assert await self.texts(storage) == self.filled("here")
+
+    async def test_the_same_ids_in_two_places_are_two_sessions(
+        self, storage: SessionStorage, elsewhere: SessionStorage
+    ) -> None:
+        await self.fill_place(storage, "here")
+        await self.fill_place(elsewhere, "there")
+        assert await self.texts(storage) == self.filled("here")
+        assert await self.texts(elsewhere) == self.filled("there")
+        await elsewhere.truncate_messages("s", after=1)
+        assert await elsewhere.clear_memories(_USER) == 1
+        assert await elsewhere.delete_session("s") is True
+        assert await self.texts(storage) == self.filled("here")
+        assert (await storage.append_messages("s", message_records(2))).replayed is True
+
+    async def test_a_purge_of_one_place_leaves_the_other(
+        self, storage: SessionStorage, elsewhere: SessionStorage, clock: ManualClock
+    ) -> None:
+        for place in (storage, elsewhere):
+            await place.put_session(session_record(ttl_us=10_000_000))
+            await place.put_memory(memory_record("k", kind="user", expires_at_us=clock.now_us + 5))
+        clock.advance(10)
+        assert await elsewhere.purge_expired() == Purged(sessions=1, memories=1)
+        assert await storage.purge_expired() == Purged(sessions=1, memories=1)
+
+    async def test_writers_of_two_places_at_once_do_not_meet(
+        self, storage: SessionStorage, elsewhere: SessionStorage
+    ) -> None:
+        for place in (storage, elsewhere):
+            await self.begin(place)
+        receipts = await asyncio.gather(
+            *(
+                place.append_messages("s", message_records(2, prefix=f"{number}-"))
+                for number in range(10)
+                for place in (storage, elsewhere)
+            )
+        )
+        assert {receipt.replayed for receipt in receipts} == {False}
+        for place in (storage, elsewhere):
+            assert len(await self.ids(place)) == 20
+
+    async def test_closing_one_place_leaves_the_other_open(
+        self, storage: SessionStorage, elsewhere: SessionStorage
+    ) -> None:
+        await self.fill_place(storage, "here")
+        await elsewhere.ping()
+        await elsewhere.close()
+        assert await self.texts(storage) == self.filled("here")

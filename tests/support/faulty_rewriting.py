@@ -1,0 +1,158 @@
+"""Memory storages that go wrong when they replace payloads; see ``Faulty``."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from luminoracore_sdk.application.ports.records import MemoryScope, Payload
+from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
+from tests.support.faulty_appends import Faulty, pause
+
+__all__ = ["FAULTY_REWRITING"]
+
+
+class RewritingIsAWrite(Faulty):
+    """Stamps the session, as an append does."""
+
+    found_by = (
+        "a_messages_payload_is_replaced_and_nothing_else_of_it",
+        "rewriting_does_not_slide_the_expiry",
+    )
+
+    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
+        replaced = await super()._rewrite_messages(session_id, changes, now_us)
+        if stored := self._live(session_id, now_us):
+            self._touch(stored, now_us)
+        return replaced
+
+
+class RewritingIsAPut(Faulty):
+    """Gives the session a new version, the memory a new time and no expiry."""
+
+    found_by = (
+        "a_sessions_payload_is_replaced_and_nothing_else_of_it",
+        "a_memorys_payload_is_replaced_and_nothing_else_of_it",
+    )
+
+    async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        header = await self._find_session(session_id, now_us)
+        if header is None or header.payload != old:
+            return False
+        await self._put_session(attrs.evolve(header, payload=new), None, now_us)
+        return True
+
+    async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
+        memory = await self._find_memory(scope, key, now_us)
+        if memory is None or memory.payload != old:
+            return False
+        await self._put_memory(attrs.evolve(memory, payload=new, expires_at_us=None), None, now_us)
+        return True
+
+
+class DoesNotCompare(Faulty):
+    """Replaces whatever is there."""
+
+    found_by = (
+        "a_payload_that_is_not_the_old_one_is_left",
+        "truncated_messages_are_not_counted_nor_those_in_their_place",
+        "of_1000_changes_in_a_long_history_each_counts_by_itself",
+        "there_and_back_again_is_what_it_was",
+        "of_rewriters_at_once_one_replaces_each_message",
+    )
+
+    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
+        stored = self._live(session_id, now_us)
+        there = {message.position: message for message in stored.messages} if stored else {}
+        fitting = [
+            attrs.evolve(change, message_id=there[change.position].message_id, old=there[change.position].payload)
+            for change in changes
+            if change.position in there
+        ]
+        return await super()._rewrite_messages(session_id, fitting, now_us)
+
+
+class LooksAtThePositionOnly(Faulty):
+    found_by = (
+        "a_change_for_another_message_or_position_is_left_out",
+        "truncated_messages_are_not_counted_nor_those_in_their_place",
+    )
+
+    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
+        stored = self._live(session_id, now_us)
+        ids = {message.position: message.message_id for message in stored.messages} if stored else {}
+        fitting = [attrs.evolve(change, message_id=ids.get(change.position, change.message_id)) for change in changes]
+        return await super()._rewrite_messages(session_id, fitting, now_us)
+
+
+class RewritesWhatHasExpired(Faulty):
+    found_by = ("what_is_not_there_or_has_expired_is_not_replaced",)
+
+    async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        stored = self._sessions.get(session_id)
+        return stored is not None and stored.header.payload == old
+
+
+class WritesTheLogBack(Faulty):
+    """Reads all messages, changes them, and puts them back a moment later."""
+
+    found_by = ("rewriting_during_50_appends_loses_nothing_and_replaces_each",)
+
+    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
+        replaced = await super()._rewrite_messages(session_id, changes, now_us)
+        stored = self._existing(session_id, now_us)
+        messages = list(stored.messages)
+        await pause()
+        stored.messages = messages
+        return replaced
+
+
+class ComparesFirst(Faulty):
+    """Compares, and replaces a moment later what may have changed since."""
+
+    found_by = (
+        "of_rewriters_of_a_session_and_a_memory_at_once_one_replaces_each",
+        "a_put_at_the_same_time_is_not_undone",
+    )
+
+    async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        stored = self._live(session_id, now_us)
+        if stored is None or stored.header.payload != old:
+            return False
+        header = stored.header
+        await pause()
+        stored.header = attrs.evolve(header, payload=new)
+        return True
+
+    async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
+        memory = await self._find_memory(scope, key, now_us)
+        if memory is None or memory.payload != old:
+            return False
+        await pause()
+        self._memories[scope][key] = attrs.evolve(memory, payload=new)
+        return True
+
+
+class WritesThePayloadInTwoSteps(Faulty):
+    """The tag, and a moment later the bytes."""
+
+    found_by = ("a_reader_sees_the_one_form_or_the_other_whole",)
+
+    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
+        half = [attrs.evolve(change, new=Payload(change.new.encoding, change.old.data)) for change in changes]
+        replaced = await super()._rewrite_messages(session_id, half, now_us)
+        await pause()
+        rest = [attrs.evolve(change, old=first.new) for change, first in zip(changes, half, strict=True)]
+        await super()._rewrite_messages(session_id, rest, now_us)
+        return replaced
+
+
+FAULTY_REWRITING: tuple[type[Faulty], ...] = (
+    RewritingIsAWrite,
+    RewritingIsAPut,
+    DoesNotCompare,
+    LooksAtThePositionOnly,
+    RewritesWhatHasExpired,
+    WritesTheLogBack,
+    ComparesFirst,
+    WritesThePayloadInTwoSteps,
+)

@@ -37,7 +37,7 @@ STORE = MemoryScope("user", STORE_OWNER)
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be another process, which has seen no trained dictionary yet."""
-    monkeypatch.setattr(known, "_trained", {})
+    monkeypatch.setattr(known, "TRAINED", {})
 
 
 async def filled(base: SessionStorage) -> None:

@@ -116,7 +116,7 @@ async def test_what_a_trained_dictionary_wrote_is_rewritten_by_a_process_that_ha
     tag = MAKES[make][1]
     assert await tags(base) == {tag.replace("g1", trained.id)}
     await choose_dictionary(storage, "g1")
-    monkeypatch.setattr(known, "_trained", {})
+    monkeypatch.setattr(known, "TRAINED", {})
     assert await rewrite(MAKES[make][0](base)) == (4, 0)
     assert await tags(base) == {tag}
 

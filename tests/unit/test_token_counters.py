@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.tokens import bpe, choice
-from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter
-from luminoracore_sdk.adapters.tokens.choice import (
+from luminoracore_sdk.adapters.tokens import (
     MODEL_ENCODINGS,
+    BpeTokenCounter,
+    HeuristicTokenCounter,
+    bpe,
+    choice,
     default_token_counter,
     encoding_of,
     token_counter,
 )
-from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
 from luminoracore_sdk.domain.errors import ConfigurationError, MissingDependencyError, ValidationError
 
 COUNTERS = [BpeTokenCounter(), HeuristicTokenCounter()]
@@ -142,7 +143,7 @@ def watch(event, args):
 sys.addaudithook(watch)
 import luminoracore_sdk.session
 assert not any(name.startswith(("bpe_openai", "toon_format")) for name in sys.modules), "imported"
-from luminoracore_sdk.adapters.tokens.choice import default_token_counter
+from luminoracore_sdk.adapters.tokens import default_token_counter
 counter = default_token_counter()
 assert "bpe_openai._bindings" not in sys.modules
 print(counter.count("Hello, world!"), "bpe_openai" in sys.modules, seen)
@@ -167,7 +168,7 @@ def test_counting_reaches_for_nothing_outside_and_loads_nothing_before() -> None
 def test_it_is_no_matter_who_imports_the_package_first() -> None:
     code = (
         "import bpe_openai\n"
-        "from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter\n"
+        "from luminoracore_sdk.adapters.tokens import BpeTokenCounter\n"
         "print(BpeTokenCounter('cl100k_base').count('Hello, world!'))"
     )
     done = subprocess.run(

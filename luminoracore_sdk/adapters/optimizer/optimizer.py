@@ -9,13 +9,12 @@ import attrs
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import LEVEL, general_dictionary
 from luminoracore_sdk.adapters.optimizer.notation import MARK, REPEAT, TABLE, expand, write_key
-from luminoracore_sdk.adapters.optimizer.statistics import OptimizationStatistics
 from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.domain.json_value import check_json, copy_json
 
-__all__ = ["OptimizationConfig", "Optimizer"]
+__all__ = ["OptimizationConfig", "OptimizationStatistics", "Optimizer"]
 
 _LARGEST_CACHED = 64 * 1024
 """Bytes of JSON above which a value is not worth the memory of a cache entry."""
@@ -63,6 +62,42 @@ class OptimizationConfig:
     cache_size: int = attrs.field(default=128, validator=_size)
     record_compression: bool = attrs.field(default=True, validator=_flag)
     compression_level: int = attrs.field(default=LEVEL, validator=_level)
+
+
+@attrs.frozen(kw_only=True)
+class OptimizationStatistics:
+    """Sizes of one value.
+
+    Attributes:
+        json_bytes: As compact JSON, in UTF-8.
+        text_bytes: As ``compress_text`` writes it, in UTF-8.
+        record_bytes: As a record of a store, with the package's own dictionary; never above ``json_bytes``.
+        json_tokens: Of the compact JSON; None: no counter was given.
+        text_tokens: Of ``compress_text``; None: no counter was given.
+    """
+
+    json_bytes: int
+    text_bytes: int
+    record_bytes: int
+    json_tokens: int | None = None
+    text_tokens: int | None = None
+
+    @property
+    def text_saving(self) -> float:
+        """The share of the bytes that the text saves, 0.25 for a quarter; negative: it is longer."""
+        return 1 - self.text_bytes / self.json_bytes
+
+    @property
+    def record_saving(self) -> float:
+        """The share of the bytes that a record saves, 0 to 1."""
+        return 1 - self.record_bytes / self.json_bytes
+
+    @property
+    def token_saving(self) -> float | None:
+        """The share of the tokens that the text saves; None: no counter was given."""
+        if self.json_tokens is None or self.text_tokens is None:
+            return None
+        return 1 - self.text_tokens / self.json_tokens
 
 
 class Optimizer:

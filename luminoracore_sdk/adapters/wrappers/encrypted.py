@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from luminoracore_sdk.adapters.compression.dictionary_store import load_dictionaries, tags_of
+from luminoracore_sdk.adapters.compression.dictionary_store import encodings_of, load_dictionaries
 from luminoracore_sdk.adapters.encryption.associated_data import check_place
 from luminoracore_sdk.adapters.encryption.cipher import cryptography
 from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE, check_keys, is_check
@@ -139,7 +139,7 @@ class EncryptedStorageWrapper(StorageWrapper):
             key = f"session {stored.session_id!a}"
             raise CorruptRecordError(backend=self.backend, key=key, reason="it has no payload")
         found = records.session(stored, stored.payload)
-        await load_dictionaries(self, tags_of([found]))
+        await load_dictionaries(self, encodings_of([found]))
         return found
 
     async def delete_session(self, session_id: str) -> bool:
@@ -199,7 +199,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         records = (await self._ready()).records
         stored = await self.base.read_messages(session_id, span)
         found = [records.message(session_id, message) for message in stored]
-        await load_dictionaries(self, tags_of(found))
+        await load_dictionaries(self, encodings_of(found))
         return found
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
@@ -242,7 +242,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         if stored is None:  # a plain one that was put again between the two calls has moved
             stored = await self.base.find_memory(scope, stored_key)
         found = None if stored is None else records.memory(stored)
-        await load_dictionaries(self, tags_of([found] if found else []))
+        await load_dictionaries(self, encodings_of([found] if found else []))
         return found
 
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
@@ -255,7 +255,7 @@ class EncryptedStorageWrapper(StorageWrapper):
             memory = records.memory(stored)
             if memory.key not in found or stored.key != memory.key:  # encrypted, it is the newer of two
                 found[memory.key] = memory
-        await load_dictionaries(self, tags_of(found.values()))
+        await load_dictionaries(self, encodings_of(found.values()))
         return sorted(found.values(), key=lambda memory: (memory.created_at_us, memory.key))
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:

@@ -11,7 +11,7 @@ from luminoracore_sdk.adapters.compression.dictionary import Dictionary
 from luminoracore_sdk.adapters.compression.dictionary_store import (
     STORE_SCOPE,
     chosen_dictionary,
-    keep_dictionary,
+    ensure_dictionary,
 )
 from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
@@ -111,7 +111,7 @@ class OptimizedStorageWrapper(StorageWrapper):
             return self._use(await chosen_dictionary(self.base))
         if time.monotonic() - self._looked_at > self.seconds_between_looks:
             self._looked_at = time.monotonic()
-            await keep_dictionary(self.base, self._writer.dictionary)
+            await ensure_dictionary(self.base, self._writer.dictionary)
         return self._writer
 
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:

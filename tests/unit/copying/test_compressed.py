@@ -25,7 +25,7 @@ async def test_what_needs_a_dictionary_of_the_source_is_plain_in_the_target(
     await writer.put_memory(memory_record("k", owner="long", value=long))
     await writer.put_memory(memory_record("k", kind="user", owner="u", value=long))
     assert {one.outcome for one in await copied()} == {Outcome.COPIED}
-    monkeypatch.setattr(known, "_trained", {})  # as in another process
+    monkeypatch.setattr(known, "TRAINED", {})  # as in another process
     written = await payloads(target, "long")
     assert {payload.encoding for payload in written} == {"json"}
     assert await target.load_session("long") == {"text": long}

@@ -1,6 +1,7 @@
 """The system clock and the id factory."""
 
 from datetime import UTC, datetime
+from uuid import uuid4
 
 __all__ = ["SystemClock", "UuidFactory"]
 
@@ -18,6 +19,4 @@ class UuidFactory:
 
     def new_id(self) -> str:
         """Return a new id."""
-        from uuid import uuid4  # noqa: PLC0415  # imported at the first id
-
         return uuid4().hex

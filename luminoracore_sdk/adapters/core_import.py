@@ -16,7 +16,7 @@ __all__ = ["CoreStandIn", "install"]
 
 _PACKAGE = "luminoracore"
 _MODULE = "luminoracore.optimization"
-_OURS = "luminoracore_sdk.adapters.optimizer.optimizer"
+_OURS = "luminoracore_sdk.adapters.optimizer"
 
 
 class CoreStandIn:

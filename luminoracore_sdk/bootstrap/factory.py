@@ -95,7 +95,7 @@ def _encrypted(storage: SessionStorage, keys: "KeySource | None", *, required: b
 
 
 def _compressed(storage: SessionStorage, optimizer: Optimizer | None) -> SessionStorage:
-    from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer  # noqa: PLC0415
+    from luminoracore_sdk.adapters.optimizer import Optimizer as OwnOptimizer  # noqa: PLC0415
     from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper  # noqa: PLC0415
 
     return OptimizedStorageWrapper(storage, OwnOptimizer() if optimizer is None else optimizer)

@@ -7,10 +7,7 @@ import attrs
 from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
 from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
 from luminoracore_sdk.adapters.core_memory import find_core_memory_system
-from luminoracore_sdk.adapters.notation import default_notations
-from luminoracore_sdk.adapters.providers.registry import ProviderFactory
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
-from luminoracore_sdk.adapters.tokens import default_token_counter
 from luminoracore_sdk.adapters.wrappers.deferred_writes import DeferredWriteWrapper
 from luminoracore_sdk.application import conversations, memories, sessions
 from luminoracore_sdk.application.ports.codec import EntityCodec
@@ -26,7 +23,11 @@ __all__ = ["ConversationManager", "MemoryManager", "SessionManager", "default_se
 
 
 def default_services() -> Services:
-    """Return the default ports."""
+    """Return the default ports; their modules are imported when the first manager needs them."""
+    from luminoracore_sdk.adapters.notation import default_notations  # noqa: PLC0415
+    from luminoracore_sdk.adapters.providers.registry import ProviderFactory  # noqa: PLC0415
+    from luminoracore_sdk.adapters.tokens import default_token_counter  # noqa: PLC0415
+
     return Services(
         codec=JsonEntityCodec(),
         clock=SystemClock(),

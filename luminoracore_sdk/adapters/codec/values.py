@@ -9,7 +9,7 @@ is written by ``json``, and the tag says who must read it:
 ``json-wide``
     Read by ``json`` only: it holds wide integers or escaped lone surrogates.
 ``…+opt1``
-    In the package's own ``opt1`` notation (``adapters.optimizer.notation``); read here too, so that
+    In the package's own ``opt1`` notation (``adapters.codec.opt1``); read here too, so that
     switching the optimizer off leaves every record readable.
 ``…+zstd:<id>``
     Compressed with a dictionary (``adapters.compression``); read here too, for the same reason.
@@ -21,8 +21,8 @@ from typing import Any
 
 import orjson
 
+from luminoracore_sdk.adapters.codec.opt1 import MARK, expand
 from luminoracore_sdk.adapters.compression.dictionary_registry import expanded
-from luminoracore_sdk.adapters.optimizer.notation import MARK, expand
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,

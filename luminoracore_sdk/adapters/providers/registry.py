@@ -1,9 +1,14 @@
 """Creation of model providers by name: built-in and registered ones."""
 
 import inspect
+from types import MappingProxyType
 from typing import Any, ClassVar
 
+from luminoracore_sdk.adapters.providers.anthropic import AnthropicProvider
 from luminoracore_sdk.adapters.providers.credentials import api_key_variable, with_environment_key
+from luminoracore_sdk.adapters.providers.echo import EchoProvider
+from luminoracore_sdk.adapters.providers.http import HttpProvider
+from luminoracore_sdk.adapters.providers.openai_compatible import OpenAIProvider
 from luminoracore_sdk.adapters.providers.presets import OPENAI_COMPATIBLE, provider_key
 from luminoracore_sdk.adapters.providers.redaction import Secrets, scrub_error
 from luminoracore_sdk.application.ports.provider import BaseProvider
@@ -14,24 +19,13 @@ from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["ProviderFactory"]
 
-_BUILT_IN = frozenset({"echo", "anthropic", *OPENAI_COMPATIBLE})
-
-
-def _built_in(key: str) -> type[BaseProvider] | None:
-    """Return the built-in class of a name, which is imported at its first use."""
-    if key == "echo":
-        from luminoracore_sdk.adapters.providers.echo import EchoProvider  # noqa: PLC0415
-
-        return EchoProvider
-    if key == "anthropic":
-        from luminoracore_sdk.adapters.providers.anthropic import AnthropicProvider  # noqa: PLC0415
-
-        return AnthropicProvider
-    if key in OPENAI_COMPATIBLE:
-        from luminoracore_sdk.adapters.providers.openai_compatible import OpenAIProvider  # noqa: PLC0415
-
-        return OpenAIProvider
-    return None
+_BUILT_IN: MappingProxyType[str, type[BaseProvider]] = MappingProxyType(
+    {
+        "echo": EchoProvider,
+        "anthropic": AnthropicProvider,
+        **dict.fromkeys(OPENAI_COMPATIBLE, OpenAIProvider),
+    }
+)
 
 
 class ProviderFactory:
@@ -71,7 +65,7 @@ class ProviderFactory:
     @classmethod
     def get_available_providers(cls) -> list[str]:
         """Return all names, sorted."""
-        return sorted(_BUILT_IN | cls._registered.keys())
+        return sorted({**_BUILT_IN, **cls._registered})
 
     @classmethod
     def is_provider_available(cls, name: str) -> bool:
@@ -86,7 +80,7 @@ class ProviderFactory:
             ProviderError: The name is unknown; the error lists the available ones.
         """
         key = provider_key(name)
-        found = cls._registered.get(key) or _built_in(key)
+        found = cls._registered.get(key) or _BUILT_IN.get(key)
         if found is None:
             names = ", ".join(cls.get_available_providers())
             raise ProviderError(f"no provider {shown(name)}; available: {names}")
@@ -140,8 +134,6 @@ class ProviderFactory:
         Raises:
             ProviderError: The name is unknown.
         """
-        from luminoracore_sdk.adapters.providers.http import HttpProvider  # noqa: PLC0415
-
         found = cls.get_provider_class(name)
         info: JSONObject = {
             "name": provider_key(name),

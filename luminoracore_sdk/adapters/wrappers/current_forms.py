@@ -8,7 +8,7 @@ from luminoracore_sdk.adapters.codec.values import JSON, JSON_WIDE
 from luminoracore_sdk.adapters.compression.dictionary_store import STORE_SCOPE, load_dictionaries
 from luminoracore_sdk.adapters.encryption.cipher import MARK
 from luminoracore_sdk.adapters.encryption.rotation import Rotation
-from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
+from luminoracore_sdk.adapters.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper

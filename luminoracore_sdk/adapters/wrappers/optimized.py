@@ -13,7 +13,7 @@ from luminoracore_sdk.adapters.compression.dictionary_store import (
     chosen_dictionary,
     ensure_dictionary,
 )
-from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
+from luminoracore_sdk.adapters.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.record_compression import (
     DictionaryCompression,

@@ -7,11 +7,11 @@ from zlib import crc32
 
 import attrs
 
+from luminoracore_sdk.adapters.codec.opt1 import MARK
 from luminoracore_sdk.adapters.codec.values import JSON, JSON_WIDE, JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import Dictionary
 from luminoracore_sdk.adapters.compression.dictionary_registry import compressed, expanded
-from luminoracore_sdk.adapters.optimizer.notation import MARK
-from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
+from luminoracore_sdk.adapters.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.application.ports.optimizer import Optimizer
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError, UnreadablePayloadError

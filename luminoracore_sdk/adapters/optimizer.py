@@ -6,9 +6,9 @@ from typing import Any
 
 import attrs
 
+from luminoracore_sdk.adapters.codec.opt1 import MARK, REPEAT, TABLE, expand, write_key
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import LEVEL, general_dictionary
-from luminoracore_sdk.adapters.optimizer.notation import MARK, REPEAT, TABLE, expand, write_key
 from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import ConfigurationError

@@ -190,7 +190,7 @@ async def test_openai_refusal_in_pieces_is_whole_in_the_last_delta() -> None:
 async def test_openai_tool_call_of_no_known_form_is_a_response_error() -> None:
     frame = event({"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0}]}}]})
     async with ModelServer(stream(frame)) as server, provider_on(server, "openai") as provider:
-        with pytest.raises(ProviderResponseError, match="openai sent a tool call that is none"):
+        with pytest.raises(ProviderResponseError, match="openai sent a malformed tool call"):
             await anext(aiter(provider.stream_chat(PROMPT)))
 
 

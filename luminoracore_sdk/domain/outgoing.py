@@ -180,6 +180,8 @@ def _reasoning(message: Message, has_calls: bool, rules: VendorRules, provider: 
             return {"reasoning_content": kept.get("reasoning_content", "")}
         case ReasoningForm.DETAILS if isinstance(kept.get("reasoning_details"), list):
             return {"reasoning_details": kept["reasoning_details"]}
+        case ReasoningForm.SIGNATURES if isinstance(kept.get("extra_content"), dict):
+            return {"extra_content": kept["extra_content"]}
         case ReasoningForm.BLOCKS if isinstance(kept.get("thinking_blocks"), list):
             return {"thinking_blocks": kept["thinking_blocks"]}
     return {}

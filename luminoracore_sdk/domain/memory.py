@@ -11,15 +11,7 @@ from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.values import check_id, to_microseconds, to_utc
 
-__all__ = [
-    "DECAY_PERIOD",
-    "MemoryCategory",
-    "MemoryEntry",
-    "importance_at",
-    "lifetime",
-    "retention",
-    "searchable_text",
-]
+__all__ = ["DECAY_PERIOD", "MemoryCategory", "MemoryEntry", "importance_at", "lifetime", "retention", "searchable_text"]
 
 DECAY_PERIOD = timedelta(days=30)
 """``decay_factor`` is the share of its importance that an entry loses in this time."""

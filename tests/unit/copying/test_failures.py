@@ -8,16 +8,9 @@ import attrs
 import pytest
 
 from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
-from luminoracore_sdk.application.ports.records import (
-    SessionQuery,
-    SessionRecord,
-)
+from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import (
-    PayloadTooLargeError,
-    StorageUnavailableError,
-    ValidationError,
-)
+from luminoracore_sdk.domain.errors import PayloadTooLargeError, StorageUnavailableError, ValidationError
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import CancelAt, ManualClock
@@ -137,5 +130,5 @@ async def test_a_copy_cancelled_at_any_step_is_completed_by_the_next_one(
 
 
 async def test_what_a_store_keeps_for_itself_is_not_copied(copied: Copy) -> None:
-    with pytest.raises(ValidationError, match="is no user"):
+    with pytest.raises(ValidationError, match="is not a user"):
         await copied(SessionQuery(user_id=STORE_OWNER))

@@ -6,25 +6,13 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
-from luminoracore_sdk.application.ports.records import (
-    Purged,
-)
+from luminoracore_sdk.application.ports.records import Purged
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import (
-    ConfigurationError,
-)
+from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
-from tests.support.copying import (
-    LONG,
-    OF_S,
-    Copy,
-    change_header,
-    contents,
-    summary,
-    whole,
-)
+from tests.support.copying import LONG, OF_S, Copy, change_header, contents, summary, whole
 from tests.support.unreliable import Unreliable
 
 Change = Callable[[SessionStorage], Awaitable[object]]
@@ -81,7 +69,7 @@ async def test_a_session_that_is_gone_when_its_turn_comes_is_passed_over(source:
 
 async def test_a_session_shortened_in_the_source_meanwhile_is_no_copy(source: InMemoryStorage, copied: Copy) -> None:
     meddled = Meddled(source, "read_messages", 3, lambda storage: storage.truncate_messages("s", after=CHUNK))
-    assert (await copied(source=meddled))[1].reason == "is shortened in the source by somebody else"
+    assert (await copied(source=meddled))[1].reason == "was truncated in the source during the copy"
 
 
 async def begin_anew(storage: SessionStorage) -> None:
@@ -108,7 +96,7 @@ async def test_a_session_changed_in_the_source_meanwhile_is_no_copy_and_is_taken
     meddled = Meddled(source, "read_messages", 2, change)
     _, one = await copied(source=meddled)
     assert (one.outcome, one.digest) == (Outcome.DIFFERENT, None)
-    assert one.reason == "is changed in the source by somebody else"
+    assert one.reason == "was changed in the source during the copy"
     assert await target.list_sessions() == []
     assert (await copied())[1].outcome is Outcome.COPIED
 
@@ -133,7 +121,7 @@ OTHERS: dict[str, tuple[str, int, Change, str]] = {
         "put_session",
         1,
         lambda storage: storage.put_session(session_record()),
-        "is written by somebody else in the target: memory storage: session 's': expected no such session",
+        "was changed by another writer in the target: memory storage: session 's': expected no such session",
     ),
     "append to it": (
         "append_messages",
@@ -152,19 +140,19 @@ OTHERS: dict[str, tuple[str, int, Change, str]] = {
         "find_session",
         2,
         append_one,
-        "did not come back equal",
+        "was not equal when it was read back",
     ),
     "forget": (
         "find_session",
         2,
         lambda storage: storage.clear_memories(OF_S),
-        "did not come back equal",
+        "was not equal when it was read back",
     ),
     "remember": (
         "find_session",
         2,
         lambda storage: storage.put_memory(memory_record("a", value="x")),
-        "did not come back equal",
+        "was not equal when it was read back",
     ),
 }
 

@@ -9,12 +9,7 @@ import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
-from luminoracore_sdk.application.ports.records import (
-    MemoryRecord,
-    Payload,
-    SessionQuery,
-    SessionRecord,
-)
+from luminoracore_sdk.application.ports.records import MemoryRecord, Payload, SessionQuery, SessionRecord
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
@@ -138,23 +133,23 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "more memories": (
         lambda storage: storage.put_memory(memory_record("d")),
-        "differs in what is remembered as 'd'",
+        "differs in memory 'd'",
     ),
     "memory": (
         lambda storage: change_memory(storage, OF_S, "a", payload=Payload("json", b"2")),
-        "differs in what is remembered as 'a'",
+        "differs in memory 'a'",
     ),
     "expiry": (
         lambda storage: change_memory(storage, OF_S, "a", expires_at_us=None),
-        "differs in what is remembered as 'a'",
+        "differs in memory 'a'",
     ),
     "retention": (
         lambda storage: change_memory(storage, OF_S, "a", retention=0.5),
-        "differs in what is remembered as 'a'",
+        "differs in memory 'a'",
     ),
     "memory's creation": (
         lambda storage: change_memory(storage, OF_S, "a", created_at_us=7),
-        "differs in what is remembered as 'a'",
+        "differs in memory 'a'",
     ),
     "damaged header": (
         lambda storage: change_header(storage, payload=DAMAGED),
@@ -204,7 +199,7 @@ async def test_what_is_remembered_about_a_user_is_completed_or_differs_too(
     user, session = await copied()
     assert (user.outcome, user.reason) == (
         Outcome.DIFFERENT,
-        "differs in what is remembered as 'drink'",
+        "differs in memory 'drink'",
     )
     assert session.outcome is Outcome.PRESENT
     assert summary(await copied(overwrite=True))[0] == ("user", "u", "replaced", 0, 2)

@@ -87,7 +87,7 @@ async def test_more_sessions_than_a_page_holds_are_listed() -> None:
 
 
 def test_one_text_is_no_list_of_tags() -> None:
-    with pytest.raises(ValidationError, match="a list of texts"):
+    with pytest.raises(ValidationError, match="a list of strings"):
         SessionConfig(tags="vip")
 
 

@@ -213,7 +213,7 @@ async def test_a_payload_that_is_too_large_is_left_alone() -> None:
     await store.put_memory(memory_record("l", value="short"))
     _, done = await run(store, Upper())
     assert (done.records, done.changed, done.left, done.too_large) == (12, 10, 0, 2)
-    assert done.reason == "a record is 2 bytes; memory keeps at most 1 in one record"
+    assert done.reason == "a record is 2 bytes; memory stores at most 1 in one record"
     messages = await store.read_messages("s", MessageRange())
     assert [message.payload.data.isupper() for message in messages] == [number != 7 for number in range(1, 10)]
 

@@ -63,9 +63,7 @@ OPENAI_COMPATIBLE = MappingProxyType(
         ),  # counts without being asked
         "ollama": Preset(base_url="http://localhost:11434/v1", model="llama3.2", key=KeyRule.NEVER),
         "openrouter": Preset(base_url="https://openrouter.ai/api/v1", model="openrouter/auto"),
-        "vllm": Preset(
-            base_url="http://localhost:8000/v1", key=KeyRule.NEVER
-        ),  # no default model
+        "vllm": Preset(base_url="http://localhost:8000/v1", key=KeyRule.NEVER),  # no default model
     }
 )
 """Servers of OpenAI's chat completions protocol, by name."""

@@ -92,10 +92,10 @@ async def test_a_rewrite_may_change_what_is_inside(storage: EncryptedStorageWrap
     raw = await small_store(EncryptedStorageWrapper(InMemoryStorage(), keyring()))
     storage = EncryptedStorageWrapper(raw.base, keyring())
 
-    def change(payload: Payload) -> Payload:
+    def changed(payload: Payload) -> Payload:
         return Payload("json", b'"changed"') if b"one" in payload.data else payload
 
-    rotation = await storage.rotation(rewrite=rewrite)
+    rotation = await storage.rotation(rewrite=changed)
     assert await rewrite(raw, rotation) == 1
     found = await storage.read_messages("s", ALL)
     assert found[0].payload == json_payload("changed")

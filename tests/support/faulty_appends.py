@@ -32,7 +32,7 @@ class Faulty(InMemoryStorage):
 
 
 class ReadsThePositionFirst(Faulty):
-    found_by = ("50_writers_of_one_session_lose_nothing_and_mix_no_batches",)
+    found_by = ("batches_of_50_writers_are_all_kept_and_contiguous",)
 
     async def _append_messages(
         self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
@@ -44,7 +44,7 @@ class ReadsThePositionFirst(Faulty):
 
 
 class OverwritesWhatOthersAppended(Faulty):
-    found_by = ("50_writers_of_one_session_lose_nothing_and_mix_no_batches",)
+    found_by = ("batches_of_50_writers_are_all_kept_and_contiguous",)
 
     async def _append_messages(
         self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
@@ -56,7 +56,7 @@ class OverwritesWhatOthersAppended(Faulty):
 
 
 class WritesMessageByMessage(Faulty):
-    found_by = ("large_batches_at_once_are_not_taken_apart",)
+    found_by = ("concurrent_large_batches_stay_contiguous",)
 
     async def _append_messages(
         self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
@@ -71,7 +71,7 @@ class WritesMessageByMessage(Faulty):
 class ShowsHalfOfABatch(WritesMessageByMessage):
     """Writers wait for each other; readers do not wait for them."""
 
-    found_by = ("a_reader_sees_whole_batches_only",)
+    found_by = ("readers_see_whole_batches_only",)
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -85,7 +85,7 @@ class ShowsHalfOfABatch(WritesMessageByMessage):
 
 
 class KnowsMessageIdsOfEverySession(Faulty):
-    found_by = ("50_writers_of_50_sessions_may_use_the_same_message_ids",)
+    found_by = ("50_sessions_may_have_the_same_message_ids",)
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -104,8 +104,8 @@ class KnowsMessageIdsOfEverySession(Faulty):
 
 class ChecksTheConditionFirst(Faulty):
     found_by = (
-        "of_50_conditional_appends_at_once_one_wins_and_the_others_learn_the_position",
-        "writers_that_read_again_after_a_conflict_all_come_through",
+        "one_of_50_conditional_appends_wins",
+        "writers_that_retry_after_conflicts_all_succeed",
     )
 
     async def _append_messages(
@@ -119,7 +119,7 @@ class ChecksTheConditionFirst(Faulty):
 
 
 class TellsOfAConflictWhatItExpected(Faulty):
-    found_by = ("of_50_conditional_appends_at_once_one_wins_and_the_others_learn_the_position",)
+    found_by = ("one_of_50_conditional_appends_wins",)
 
     async def _append_messages(
         self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
@@ -133,9 +133,9 @@ class LooksForTheIdsFirst(Faulty):
     """Finds no such id, and appends a moment later without looking again."""
 
     found_by = (
-        "a_batch_sent_20_times_at_once_is_stored_once_and_all_get_its_positions",
-        "of_batches_at_once_that_share_a_message_one_kind_is_stored",
-        "retries_at_once_after_a_lost_acknowledgement_get_the_first_receipt",
+        "a_batch_sent_20_times_at_once_is_stored_once",
+        "concurrent_batches_that_overlap_conflict",
+        "concurrent_retries_get_the_first_receipt",
     )
 
     async def _append_messages(
@@ -154,7 +154,7 @@ class LooksForTheIdsFirst(Faulty):
 class RefusesTheRetryOfAnAppendUnderWay(Faulty):
     """A batch that another task stores between the look for its ids and the condition is a conflict to it."""
 
-    found_by = ("a_batch_sent_20_times_at_once_is_stored_once_and_all_get_its_positions",)
+    found_by = ("a_batch_sent_20_times_at_once_is_stored_once",)
 
     async def _append_messages(
         self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
@@ -185,7 +185,7 @@ class ReplaysOnlyTheNewest(Faulty):
 
 
 class CountsBeforeItReadsTheNewest(Faulty):
-    found_by = ("the_newest_messages_are_the_end_of_whole_batches",)
+    found_by = ("newest_messages_end_with_a_whole_batch",)
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         if span.newest and span.limit is not None and span.before is None:
@@ -197,8 +197,8 @@ class CountsBeforeItReadsTheNewest(Faulty):
 
 class PagesByDistanceFromTheEnd(Faulty):
     found_by = (
-        "pages_backwards_are_complete",
-        "a_span_between_two_positions_stays_the_same",
+        "backward_pages_during_appends_are_complete",
+        "a_bounded_range_does_not_change_during_appends",
     )
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
@@ -213,7 +213,7 @@ class PagesByDistanceFromTheEnd(Faulty):
 class RemembersWhereASessionEnded(Faulty):
     """Keeps the position of the newest message from the first read, for ever."""
 
-    found_by = ("pages_forwards_reach_every_message_once",)
+    found_by = ("forward_pages_during_appends_are_complete",)
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -226,7 +226,7 @@ class RemembersWhereASessionEnded(Faulty):
 
 
 class ReadsNoFurtherThanTheFirstChunk(Faulty):
-    found_by = ("a_stream_is_gapless_while_others_append",)
+    found_by = ("a_stream_during_appends_has_no_gap",)
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         if span.after and span.limit == 30:

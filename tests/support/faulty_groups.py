@@ -49,14 +49,14 @@ class Grouping(Faulty):
 
 
 class SwapsReceipts(Grouping):
-    found_by = ("each_of_many_appends_at_once_gets_the_receipt_of_its_own",)
+    found_by = ("each_concurrent_append_gets_its_own_receipt",)
 
     async def _together(self, appends: Sequence[Append]) -> Sequence[AppendReceipt | None]:
         return list(await super()._together(appends))[::-1]
 
 
 class FailsAllForOne(Grouping):
-    found_by = ("of_many_appends_at_once_those_that_cannot_be_done_fail_alone",)
+    found_by = ("a_failing_append_does_not_affect_concurrent_ones",)
 
     async def _together(self, appends: Sequence[Append]) -> Sequence[AppendReceipt | None]:
         try:
@@ -66,7 +66,7 @@ class FailsAllForOne(Grouping):
 
 
 class WritesTheNewestFirst(Grouping):
-    found_by = ("appends_to_one_session_are_written_in_the_order_in_which_they_were_asked_for",)
+    found_by = ("concurrent_appends_of_one_task_keep_their_order",)
 
     async def _together(self, appends: Sequence[Append]) -> Sequence[AppendReceipt | None]:
         return list(await super()._together(appends[::-1]))[::-1]
@@ -75,7 +75,7 @@ class WritesTheNewestFirst(Grouping):
 class IsStoppedByOneWhoGoes(Grouping):
     """The callers of a group wait for one task, and none protects it."""
 
-    found_by = ("callers_that_go_take_nobody_along",)
+    found_by = ("cancelled_appends_do_not_affect_concurrent_ones",)
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -101,7 +101,7 @@ class IsStoppedByOneWhoGoes(Grouping):
 class AcknowledgesFirst(Grouping):
     """Gives receipts for what it writes a moment later."""
 
-    found_by = ("an_append_at_once_with_others_can_be_read_as_soon_as_it_is_acknowledged",)
+    found_by = ("an_acknowledged_append_can_be_read_at_once",)
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -119,7 +119,7 @@ class AcknowledgesFirst(Grouping):
 
 
 class KeepsTheCallersList(Grouping):
-    found_by = ("what_a_caller_does_to_his_list_while_he_waits_changes_nothing",)
+    found_by = ("changing_a_batch_during_its_append_has_no_effect",)
 
     async def append_messages(
         self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None

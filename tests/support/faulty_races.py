@@ -23,8 +23,8 @@ __all__ = ["FAULTY_RACES"]
 
 class LooksForTheSessionFirst(Faulty):
     found_by = (
-        "of_20_creators_at_once_one_wins",
-        "of_20_puts_at_once_over_one_version_one_wins",
+        "one_of_20_concurrent_creators_wins",
+        "one_of_20_puts_over_one_version_wins",
     )
 
     async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
@@ -37,7 +37,7 @@ class LooksForTheSessionFirst(Faulty):
 
 
 class GivesAVersionTwice(Faulty):
-    found_by = ("20_puts_at_once_get_20_versions_and_the_last_one_stays",)
+    found_by = ("20_concurrent_puts_get_20_versions",)
 
     async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         before = self._live(record.session_id, now_us)
@@ -48,7 +48,7 @@ class GivesAVersionTwice(Faulty):
 
 
 class PutsBackTheOldPosition(Faulty):
-    found_by = ("puts_and_appends_at_once_do_not_undo_each_other",)
+    found_by = ("concurrent_puts_and_appends_are_all_kept",)
 
     async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         before = self._live(record.session_id, now_us)
@@ -61,7 +61,7 @@ class PutsBackTheOldPosition(Faulty):
 
 
 class ListsUnderFormerUsers(Faulty):
-    found_by = ("after_puts_at_once_a_session_is_listed_under_its_own_user_and_tag_only",)
+    found_by = ("after_concurrent_puts_only_the_last_is_listed",)
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -82,7 +82,7 @@ class ListsUnderFormerUsers(Faulty):
 class PagesByNumber(Faulty):
     """A cursor says how many sessions came before it."""
 
-    found_by = ("a_users_sessions_are_listed_once_each_in_pages_while_others_come_and_go",)
+    found_by = ("a_long_listing_is_complete_while_others_change",)
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         skipped = query.cursor[0] if query.cursor else 0
@@ -94,7 +94,7 @@ class PagesByNumber(Faulty):
 
 
 class CursorsForgetTheId(Faulty):
-    found_by = ("a_users_sessions_are_listed_once_each_in_pages_while_others_come_and_go",)
+    found_by = ("a_long_listing_is_complete_while_others_change",)
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         if query.cursor is not None:
@@ -103,7 +103,7 @@ class CursorsForgetTheId(Faulty):
 
 
 class SaysThatEveryoneDeletedIt(Faulty):
-    found_by = ("of_10_deletes_at_once_one_did_it",)
+    found_by = ("one_of_10_concurrent_deletes_is_true",)
 
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
         found = self._live(session_id, now_us) is not None
@@ -115,7 +115,7 @@ class SaysThatEveryoneDeletedIt(Faulty):
 class AppendsToADeletedSession(Faulty):
     """What is appended while the session is deleted waits for the next one of its name."""
 
-    found_by = ("a_delete_among_writes_leaves_nothing_for_a_session_of_that_name",)
+    found_by = ("a_delete_among_writes_leaves_nothing_behind",)
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -139,7 +139,7 @@ class AppendsToADeletedSession(Faulty):
 
 
 class LeavesMemoriesOfADeletedSession(Faulty):
-    found_by = ("a_delete_among_writes_leaves_nothing_for_a_session_of_that_name",)
+    found_by = ("a_delete_among_writes_leaves_nothing_behind",)
 
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
         scope = MemoryScope("session", session_id)
@@ -150,7 +150,7 @@ class LeavesMemoriesOfADeletedSession(Faulty):
 
 
 class CountsWhatItMeantToTruncate(Faulty):
-    found_by = ("truncations_at_once_count_each_message_once",)
+    found_by = ("concurrent_truncations_count_each_message_once",)
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
         count = max(0, len(self._existing(session_id, now_us).messages) - after)
@@ -162,7 +162,7 @@ class CountsWhatItMeantToTruncate(Faulty):
 class ForgetsIdsBeforeItTruncates(Faulty):
     """Ids of messages that come in between are known, and the messages are gone."""
 
-    found_by = ("truncations_among_appends_leave_no_gap_and_no_half_known_ids",)
+    found_by = ("truncations_among_appends_leave_no_gap",)
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
         stored = self._existing(session_id, now_us)
@@ -176,7 +176,7 @@ class ForgetsIdsBeforeItTruncates(Faulty):
 
 
 class LetsOneMemoryGoAPut(Faulty):
-    found_by = ("after_50_puts_at_once_and_one_more_a_scope_holds_no_more_than_its_limit",)
+    found_by = ("a_scope_keeps_its_limit_under_concurrent_puts",)
 
     async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
         count = len(self._entries(record.scope, now_us))
@@ -192,8 +192,8 @@ class LosesMemoriesPutAtOnce(Faulty):
     """Reads the whole scope and writes it back."""
 
     found_by = (
-        "50_memories_at_once_are_all_kept",
-        "memory_and_messages_at_once_do_not_hinder_each_other",
+        "50_concurrent_memories_are_all_kept",
+        "concurrent_memories_and_messages_are_all_kept",
     )
 
     async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
@@ -206,7 +206,7 @@ class LosesMemoriesPutAtOnce(Faulty):
 class AnswersWithTheMemoryOfAnother(Faulty):
     """Says of a memory that another one replaced at once that it is stored, with a time it never had."""
 
-    found_by = ("20_puts_at_once_of_one_memory_make_one",)
+    found_by = ("20_concurrent_puts_of_one_memory_store_one",)
 
     async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
         kept = await super()._put_memory(record, max_entries, now_us)
@@ -216,7 +216,7 @@ class AnswersWithTheMemoryOfAnother(Faulty):
 class SaveForgetsWhoseItIs(Faulty):
     """Puts a document over the header that it read, whatever was put since."""
 
-    found_by = ("documents_saved_at_once_are_all_taken_and_keep_owner_and_tags",)
+    found_by = ("concurrent_saves_succeed_and_keep_user_and_tags",)
 
     async def save_session(self, session_id: str, data: JSONObject) -> bool:
         await self.put_session(SessionRecord(session_id=session_id, payload=json_payload(data)))
@@ -224,7 +224,7 @@ class SaveForgetsWhoseItIs(Faulty):
 
 
 class SaysThatEveryoneForgotIt(Faulty):
-    found_by = ("of_10_who_delete_one_memory_one_did_it",)
+    found_by = ("one_of_10_deletes_of_a_memory_is_true",)
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
         found = key in self._entries(scope, now_us)

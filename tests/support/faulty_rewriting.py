@@ -15,8 +15,8 @@ class RewritingIsAWrite(Faulty):
     """Stamps the session, as an append does."""
 
     found_by = (
-        "a_messages_payload_is_replaced_and_nothing_else_of_it",
-        "rewriting_does_not_slide_the_expiry",
+        "rewriting_a_message_changes_its_payload_only",
+        "rewriting_does_not_extend_the_lifetime",
     )
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
@@ -30,8 +30,8 @@ class RewritingIsAPut(Faulty):
     """Gives the session a new version, the memory a new time and no expiry."""
 
     found_by = (
-        "a_sessions_payload_is_replaced_and_nothing_else_of_it",
-        "a_memorys_payload_is_replaced_and_nothing_else_of_it",
+        "rewriting_a_session_changes_its_payload_only",
+        "rewriting_a_memory_changes_its_payload_only",
     )
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
@@ -53,11 +53,11 @@ class DoesNotCompare(Faulty):
     """Replaces whatever is there."""
 
     found_by = (
-        "a_payload_that_is_not_the_old_one_is_left",
-        "truncated_messages_are_not_counted_nor_those_in_their_place",
-        "of_1000_changes_in_a_long_history_each_counts_by_itself",
-        "there_and_back_again_is_what_it_was",
-        "of_rewriters_at_once_one_replaces_each_message",
+        "a_payload_other_than_the_old_one_is_kept",
+        "truncated_messages_are_not_rewritten",
+        "1000_changes_of_a_long_history_are_independent",
+        "rewriting_back_restores_the_messages",
+        "one_of_several_rewriters_replaces_each_message",
     )
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
@@ -73,8 +73,8 @@ class DoesNotCompare(Faulty):
 
 class LooksAtThePositionOnly(Faulty):
     found_by = (
-        "a_change_for_another_message_or_position_is_left_out",
-        "truncated_messages_are_not_counted_nor_those_in_their_place",
+        "a_change_for_another_message_is_skipped",
+        "truncated_messages_are_not_rewritten",
     )
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
@@ -85,7 +85,7 @@ class LooksAtThePositionOnly(Faulty):
 
 
 class RewritesWhatHasExpired(Faulty):
-    found_by = ("what_is_not_there_or_has_expired_is_not_replaced",)
+    found_by = ("absent_and_expired_records_are_not_rewritten",)
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         stored = self._sessions.get(session_id)
@@ -95,7 +95,7 @@ class RewritesWhatHasExpired(Faulty):
 class WritesTheLogBack(Faulty):
     """Reads all messages, changes them, and puts them back a moment later."""
 
-    found_by = ("rewriting_during_50_appends_loses_nothing_and_replaces_each",)
+    found_by = ("rewriting_during_50_appends_loses_nothing",)
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
         replaced = await super()._rewrite_messages(session_id, changes, now_us)
@@ -110,8 +110,8 @@ class ComparesFirst(Faulty):
     """Compares, and replaces a moment later what may have changed since."""
 
     found_by = (
-        "of_rewriters_of_a_session_and_a_memory_at_once_one_replaces_each",
-        "a_put_at_the_same_time_is_not_undone",
+        "one_of_several_rewriters_replaces_each_record",
+        "a_concurrent_put_is_not_overwritten",
     )
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
@@ -135,7 +135,7 @@ class ComparesFirst(Faulty):
 class WritesThePayloadInTwoSteps(Faulty):
     """The tag, and a moment later the bytes."""
 
-    found_by = ("a_reader_sees_the_one_form_or_the_other_whole",)
+    found_by = ("readers_see_whole_payloads_during_rewriting",)
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
         half = [attrs.evolve(change, new=Payload(change.new.encoding, change.old.data)) for change in changes]

@@ -16,7 +16,7 @@ __all__ = ["FAULTY_TENANTS"]
 class LetsTheComputersClockDecide(Faulty):
     """As a server that deletes by itself what has expired by its own clock."""
 
-    found_by = ("the_storages_clock_decides_and_not_the_computers",)
+    found_by = ("expiry_follows_the_clock_of_the_storage",)
 
     async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         header = await super()._put_session(record, expected_version, now_us)
@@ -46,7 +46,7 @@ class PurgesWhatItFoundBefore(Faulty):
 
 
 class CountsWhatOthersPurge(Faulty):
-    found_by = ("purges_at_once_count_each_session_once",)
+    found_by = ("concurrent_purges_count_each_session_once",)
 
     async def _purge_expired(self, now_us: int) -> Purged:
         expired = [name for name in self._sessions if self._live(name, now_us) is None]
@@ -62,8 +62,8 @@ class SharesAllBetweenTenants(Faulty):
     """What two factories make for one test, by its clock, has the same sessions."""
 
     found_by = (
-        "what_one_place_holds_is_absent_from_the_other",
-        "writers_of_two_places_at_once_do_not_meet",
+        "records_of_one_tenant_are_absent_from_the_other",
+        "concurrent_writers_of_two_tenants_do_not_interfere",
     )
 
     def __init__(self, *, clock: Clock) -> None:
@@ -73,7 +73,7 @@ class SharesAllBetweenTenants(Faulty):
 
 
 class SharesMemoryOfUsersBetweenTenants(Faulty):
-    found_by = ("the_same_ids_in_two_places_are_two_sessions",)
+    found_by = ("the_same_id_of_two_tenants_is_two_sessions",)
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -81,7 +81,7 @@ class SharesMemoryOfUsersBetweenTenants(Faulty):
 
 
 class ClosesForAllTenants(Faulty):
-    found_by = ("closing_one_place_leaves_the_other_open",)
+    found_by = ("closing_one_tenants_storage_keeps_the_other_open",)
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -92,7 +92,7 @@ class ClosesForAllTenants(Faulty):
 
 
 class PurgesOtherTenantsToo(Faulty):
-    found_by = ("a_purge_of_one_place_leaves_the_other",)
+    found_by = ("a_purge_does_not_affect_the_other_tenant",)
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)

@@ -46,7 +46,7 @@ class ListingContract(ContractBase):
         page = await storage.query_sessions(SessionQuery())
         assert (page.sessions, page.next_cursor) == ((), None)
 
-    async def test_listings_hold_whole_headers_without_payload(
+    async def test_listings_have_whole_headers_without_payload(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         put = await storage.put_session(session_record("s", user_id="u", tags=("t",), ttl_us=10**12))
@@ -58,15 +58,15 @@ class ListingContract(ContractBase):
         assert (listed.ttl_us, listed.version, listed.last_position) == (10**12, 1, 2)
         assert (listed.created_at_us, listed.updated_at_us) == (put.created_at_us, clock.now_us)
 
-    async def test_order_is_by_creation_in_both_directions(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_listings_are_ordered_by_creation_both_ways(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
         await self.put_at_one_second_each(storage, clock, "c", "a", "b")
         await storage.put_session(session_record("c", text="put again"))
         assert await self.walk(storage) == ["c", "a", "b"]
         assert await self.walk(storage, newest_first=True) == ["b", "a", "c"]
 
-    async def test_sessions_of_one_moment_are_ordered_by_code_points_of_their_ids(
-        self, storage: SessionStorage
-    ) -> None:
+    async def test_sessions_of_one_time_are_ordered_by_code_points(self, storage: SessionStorage) -> None:
         ordered = ["A", "B", "a", "a\n", "aa", "é", "\uffff", "\U0001f600"]
         for session_id in reversed(ordered):
             await storage.put_session(session_record(session_id))
@@ -85,14 +85,14 @@ class ListingContract(ContractBase):
         assert await self.walk(storage, user_id="u", tag="z") == []
         assert await self.walk(storage, user_id="U") == []
 
-    async def test_filters_follow_what_was_put_last(self, storage: SessionStorage) -> None:
+    async def test_filters_use_the_latest_put(self, storage: SessionStorage) -> None:
         await storage.put_session(session_record("1", user_id="u", tags=("x",)))
         await storage.put_session(session_record("1", user_id="v", tags=("y",)))
         assert await self.walk(storage, user_id="u") == []
         assert await self.walk(storage, tag="x") == []
         assert await self.walk(storage, user_id="v", tag="y") == ["1"]
 
-    async def test_a_filter_takes_its_value_as_it_is(self, storage: SessionStorage) -> None:
+    async def test_filter_values_are_literal(self, storage: SessionStorage) -> None:
         await storage.put_session(session_record("1", user_id="abc", tags=("ab",)))
         await storage.put_session(session_record("2", user_id="%", tags=("a", "b")))
         assert await self.walk(storage, user_id="%") == ["2"]
@@ -100,7 +100,7 @@ class ListingContract(ContractBase):
         assert await self.walk(storage, tag="a") == ["2"]
         assert await self.walk(storage, tag='a","b') == []
 
-    async def test_time_filters_include_the_start_and_not_the_end(
+    async def test_time_filters_include_the_start_and_exclude_the_end(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         created = await self.put_at_one_second_each(storage, clock, "1", "2", "3", "4")
@@ -123,12 +123,12 @@ class ListingContract(ContractBase):
         expected = ids[::-1] if newest_first else ids
         assert await self.walk(storage, limit=limit, newest_first=newest_first) == expected
 
-    async def test_a_page_that_holds_everything_is_the_last(self, storage: SessionStorage) -> None:
+    async def test_a_page_with_all_sessions_is_the_last(self, storage: SessionStorage) -> None:
         await storage.put_session(session_record("1"))
         assert (await storage.query_sessions(SessionQuery(limit=2))).next_cursor is None
 
     @pytest.mark.parametrize("newest_first", [False, True])
-    async def test_sessions_that_stay_are_listed_once_while_others_come_and_go(
+    async def test_sessions_are_listed_once_while_others_change(
         self, storage: SessionStorage, clock: ManualClock, *, newest_first: bool
     ) -> None:
         await self.put_at_one_second_each(storage, clock, "1", "2", "3", "4", "5", "6")
@@ -158,7 +158,7 @@ class ListingContract(ContractBase):
             cursor = page.next_cursor
         return found
 
-    async def test_pages_are_filtered_too(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_filters_apply_to_every_page(self, storage: SessionStorage, clock: ManualClock) -> None:
         for number in range(9):
             await storage.put_session(session_record(str(number), tags=("x",) if number % 3 == 0 else ()))
             clock.advance(1)
@@ -170,7 +170,7 @@ class ListingContract(ContractBase):
         with pytest.raises(ValidationError):
             await storage.query_sessions(SessionQuery(limit=limit))
 
-    async def test_list_sessions_names_all_by_creation(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_list_sessions_returns_all_by_creation(self, storage: SessionStorage, clock: ManualClock) -> None:
         assert await storage.list_sessions() == []
         await self.put_at_one_second_each(storage, clock, "z", "y", "x")
         await storage.delete_session("y")
@@ -216,7 +216,7 @@ class PageContract(ContractBase):
             *map(storage.put_session, [*new, *random.sample(residents, 2)]),
         )
 
-    async def test_a_users_sessions_are_listed_once_each_in_pages_while_others_come_and_go(
+    async def test_a_long_listing_is_complete_while_others_change(
         self, storage: SessionStorage, residents: list[SessionRecord]
     ) -> None:
         strangers = [_session(f"x{number}", 10**6 + number, user_id="v") for number in range(100)]

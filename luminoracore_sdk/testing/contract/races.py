@@ -17,7 +17,7 @@ _SCOPE = MemoryScope("session", "s")
 class SessionRaceContract(ContractBase):
     """One wins, all are told, and nothing is left behind; from one storage and from two on one place."""
 
-    async def test_of_20_creators_at_once_one_wins(self, writers: list[SessionStorage]) -> None:
+    async def test_one_of_20_concurrent_creators_wins(self, writers: list[SessionStorage]) -> None:
         created, conflicts = await self.race(
             (
                 writers[number % len(writers)].put_session(session_record(text=f"of {number}"), expected_version=0)
@@ -28,7 +28,7 @@ class SessionRaceContract(ContractBase):
         assert ([header.version for header in created], len(conflicts)) == ([1], 19)
         assert await writers[-1].find_session("s") == created[0]
 
-    async def test_of_20_puts_at_once_over_one_version_one_wins(self, writers: list[SessionStorage]) -> None:
+    async def test_one_of_20_puts_over_one_version_wins(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0], messages=1)
         put, conflicts = await self.race(
             (
@@ -41,7 +41,7 @@ class SessionRaceContract(ContractBase):
         assert await writers[-1].find_session("s") == put[0]
         assert len(await self.ids(writers[0])) == 1
 
-    async def test_20_puts_at_once_get_20_versions_and_the_last_one_stays(self, writers: list[SessionStorage]) -> None:
+    async def test_20_concurrent_puts_get_20_versions(self, writers: list[SessionStorage]) -> None:
         put = await asyncio.gather(
             *(writers[number % len(writers)].put_session(session_record(text=f"of {number}")) for number in range(20))
         )
@@ -50,7 +50,7 @@ class SessionRaceContract(ContractBase):
         assert await writers[-1].find_session("s") == put[-1]
         assert await writers[0].list_sessions() == ["s"]
 
-    async def test_puts_and_appends_at_once_do_not_undo_each_other(self, writers: list[SessionStorage]) -> None:
+    async def test_concurrent_puts_and_appends_are_all_kept(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         appends = [
             writers[number % len(writers)].append_messages("s", message_records(2, prefix=f"{number}-"))
@@ -64,9 +64,7 @@ class SessionRaceContract(ContractBase):
         assert (header.version, header.last_position) == (11, 20)
         assert len(await self.ids(writers[0])) == 20
 
-    async def test_documents_saved_at_once_are_all_taken_and_keep_owner_and_tags(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_concurrent_saves_succeed_and_keep_user_and_tags(self, writers: list[SessionStorage]) -> None:
         await writers[0].put_session(session_record(user_id="u", tags=("t",)))
         saved = await asyncio.gather(
             *(writers[number % len(writers)].save_session("s", {"of": number}) for number in range(5))
@@ -76,9 +74,7 @@ class SessionRaceContract(ContractBase):
         assert header is not None
         assert (header.version, header.user_id, header.tags) == (6, "u", ("t",))
 
-    async def test_after_puts_at_once_a_session_is_listed_under_its_own_user_and_tag_only(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_after_concurrent_puts_only_the_last_is_listed(self, writers: list[SessionStorage]) -> None:
         names = [f"n{number}" for number in range(10)]
         await asyncio.gather(
             *(
@@ -97,14 +93,12 @@ class SessionRaceContract(ContractBase):
             int(name == of) for name in names for of in (header.user_id, *header.tags)
         ]
 
-    async def test_of_10_deletes_at_once_one_did_it(self, writers: list[SessionStorage]) -> None:
+    async def test_one_of_10_concurrent_deletes_is_true(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0], messages=2)
         deleted = await asyncio.gather(*(writers[number % len(writers)].delete_session("s") for number in range(10)))
         assert sorted(deleted) == [False] * 9 + [True]
 
-    async def test_a_delete_among_writes_leaves_nothing_for_a_session_of_that_name(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_a_delete_among_writes_leaves_nothing_behind(self, writers: list[SessionStorage]) -> None:
         for number in range(6):  # appends and memories that come before the delete, of twelve
             header = await writers[0].put_session(session_record(), expected_version=0)
             assert (header.version, header.last_position) == (1, 0)
@@ -132,7 +126,7 @@ class SessionRaceContract(ContractBase):
         outcome = self.race([*calls[:before], deleting, *calls[before:]], SessionNotFoundError)
         assert (await outcome)[0].count(True) == 1
 
-    async def test_truncations_at_once_count_each_message_once(self, writers: list[SessionStorage]) -> None:
+    async def test_concurrent_truncations_count_each_message_once(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0], messages=10)
         removed = await asyncio.gather(
             *(writers[number % len(writers)].truncate_messages("s", after=4) for number in range(10))
@@ -140,9 +134,7 @@ class SessionRaceContract(ContractBase):
         assert sum(removed) == 6
         assert await self.ids(writers[-1]) == ["m1", "m2", "m3", "m4"]
 
-    async def test_truncations_among_appends_leave_no_gap_and_no_half_known_ids(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_truncations_among_appends_leave_no_gap(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0], messages=4)
         batches = [message_records(3, prefix=f"{number}-") for number in range(20)]
 
@@ -167,7 +159,7 @@ class SessionRaceContract(ContractBase):
 class MemoryRaceContract(ContractBase):
     """Memories at the same time."""
 
-    async def test_50_memories_at_once_are_all_kept(self, writers: list[SessionStorage]) -> None:
+    async def test_50_concurrent_memories_are_all_kept(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         keys = [f"k{number:02}" for number in range(50)]
         await asyncio.gather(
@@ -178,9 +170,7 @@ class MemoryRaceContract(ContractBase):
         )
         assert [memory.key for memory in await writers[-1].list_memories(_SCOPE)] == keys
 
-    async def test_after_50_puts_at_once_and_one_more_a_scope_holds_no_more_than_its_limit(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_a_scope_keeps_its_limit_under_concurrent_puts(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         for kind in ("session", "user"):
             await asyncio.gather(
@@ -195,7 +185,7 @@ class MemoryRaceContract(ContractBase):
             left = [memory.key for memory in await writers[-1].list_memories(MemoryScope(kind, "s"))]
             assert (len(left), "last" in left) == (5, True)
 
-    async def test_20_puts_at_once_of_one_memory_make_one(self, writers: list[SessionStorage]) -> None:
+    async def test_20_concurrent_puts_of_one_memory_store_one(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         put = await asyncio.gather(
             *(
@@ -206,7 +196,7 @@ class MemoryRaceContract(ContractBase):
         (left,) = await writers[-1].list_memories(_SCOPE)
         assert left in put
 
-    async def test_of_10_who_delete_one_memory_one_did_it(self, writers: list[SessionStorage]) -> None:
+    async def test_one_of_10_deletes_of_a_memory_is_true(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         await writers[0].put_memory(memory_record("k"))
         deleted = await asyncio.gather(
@@ -214,7 +204,7 @@ class MemoryRaceContract(ContractBase):
         )
         assert sorted(deleted) == [False] * 9 + [True]
 
-    async def test_memory_and_messages_at_once_do_not_hinder_each_other(self, writers: list[SessionStorage]) -> None:
+    async def test_concurrent_memories_and_messages_are_all_kept(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
 
         async def write(number: int) -> None:

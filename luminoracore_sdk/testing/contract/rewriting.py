@@ -117,7 +117,7 @@ class RewriteContract(RewritingCalls):
     """``RewritingStorage``, one call at a time."""
 
     @_ways
-    async def test_a_sessions_payload_is_replaced_and_nothing_else_of_it(
+    async def test_rewriting_a_session_changes_its_payload_only(
         self, storage: SessionStorage, clock: ManualClock, old: Payload, new: Payload
     ) -> None:
         rewriting = self.rewriting(storage)
@@ -138,7 +138,7 @@ class RewriteContract(RewritingCalls):
         assert put.version == before.version + 1
 
     @_ways
-    async def test_a_messages_payload_is_replaced_and_nothing_else_of_it(
+    async def test_rewriting_a_message_changes_its_payload_only(
         self, storage: SessionStorage, clock: ManualClock, old: Payload, new: Payload
     ) -> None:
         rewriting = self.rewriting(storage)
@@ -154,7 +154,7 @@ class RewriteContract(RewritingCalls):
 
     @pytest.mark.parametrize("kind", ["session", "user"])
     @_ways
-    async def test_a_memorys_payload_is_replaced_and_nothing_else_of_it(
+    async def test_rewriting_a_memory_changes_its_payload_only(
         self, storage: SessionStorage, clock: ManualClock, kind: str, old: Payload, new: Payload
     ) -> None:
         rewriting = self.rewriting(storage)
@@ -174,7 +174,7 @@ class RewriteContract(RewritingCalls):
         assert await storage.find_session("s") == header
 
     @_not_it
-    async def test_a_payload_that_is_not_the_old_one_is_left(self, storage: SessionStorage, other: Payload) -> None:
+    async def test_a_payload_other_than_the_old_one_is_kept(self, storage: SessionStorage, other: Payload) -> None:
         rewriting = self.rewriting(storage)
         message = await self.holding(storage, A_TEXT)
         session = await storage.put_session(attrs.evolve(session_record(), payload=A_TEXT))
@@ -188,7 +188,7 @@ class RewriteContract(RewritingCalls):
         assert (await storage.read_messages("s", _ALL))[1] == message
         assert await storage.find_memory(scope, "k") == memory
 
-    async def test_a_change_for_another_message_or_position_is_left_out(self, storage: SessionStorage) -> None:
+    async def test_a_change_for_another_message_is_skipped(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         message = await self.holding(storage, A_TEXT)
         change = PayloadRewrite(position=2, message_id="m2", old=A_TEXT, new=NEW)
@@ -201,7 +201,7 @@ class RewriteContract(RewritingCalls):
             assert await rewriting.rewrite_messages("s", [wrong]) == 0
         assert (await storage.read_messages("s", _ALL))[1] == message
 
-    async def test_what_is_not_there_or_has_expired_is_not_replaced(
+    async def test_absent_and_expired_records_are_not_rewritten(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         rewriting = self.rewriting(storage)
@@ -227,7 +227,7 @@ class RewriteContract(RewritingCalls):
         clock.advance(10)
         assert await attempts() == [0, 0, 0, 0, 0]
 
-    async def test_rewriting_does_not_slide_the_expiry(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_rewriting_does_not_extend_the_lifetime(self, storage: SessionStorage, clock: ManualClock) -> None:
         rewriting = self.rewriting(storage)
         await storage.put_session(session_record(ttl_us=10_000_000))
         await storage.append_messages("s", message_records(2))
@@ -240,7 +240,7 @@ class RewriteContract(RewritingCalls):
         clock.advance_us(1)
         assert await storage.session_exists("s") is False
 
-    async def test_an_append_after_rewriting_is_recognised_and_follows_on_it(self, storage: SessionStorage) -> None:
+    async def test_appends_after_rewriting_work_as_before(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         await self.begin(storage, messages=3)
         messages = await storage.read_messages("s", _ALL)
@@ -254,7 +254,7 @@ class RewriteContract(RewritingCalls):
         new = [change.new for change in changes[1:]]
         assert payloads == [messages[0].payload, *new, message_record("m4").payload]
 
-    async def test_truncated_messages_are_not_counted_nor_those_in_their_place(self, storage: SessionStorage) -> None:
+    async def test_truncated_messages_are_not_rewritten(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         await self.begin(storage, messages=4)
         changes = self.changes(await storage.read_messages("s", _ALL), "new")
@@ -265,7 +265,7 @@ class RewriteContract(RewritingCalls):
         assert (first.payload, second.payload) == (changes[0].new, message_record("m2").payload)
         assert await storage.truncate_messages("s", after=0) == 2
 
-    async def test_a_deleted_session_made_again_is_another_one(self, storage: SessionStorage) -> None:
+    async def test_a_recreated_session_is_not_rewritten(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         await self.begin(storage, messages=2)
         changes = self.changes(await storage.read_messages("s", _ALL), "new")
@@ -276,7 +276,7 @@ class RewriteContract(RewritingCalls):
         assert await rewriting.rewrite_messages("s", back) == 0
         assert (await storage.read_messages("s", _ALL))[0].payload == message_record("m1").payload
 
-    async def test_of_1000_changes_in_a_long_history_each_counts_by_itself(self, storage: SessionStorage) -> None:
+    async def test_1000_changes_of_a_long_history_are_independent(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         await self.begin(storage)
         for start in range(0, _HISTORY, 500):
@@ -296,7 +296,7 @@ class RewriteContract(RewritingCalls):
         ]
         assert await storage.find_session("s") == header
 
-    async def test_there_and_back_again_is_what_it_was(self, storage: SessionStorage) -> None:
+    async def test_rewriting_back_restores_the_messages(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         await self.begin(storage, messages=40)
         messages = await storage.read_messages("s", _ALL)
@@ -314,7 +314,7 @@ class RewriteContract(RewritingCalls):
         assert await rewriting.rewrite_messages("s", [change]) == 1
         assert (await storage.read_messages("s", _ALL))[1] == message
 
-    async def test_rewritten_payloads_are_there_for_a_new_storage(
+    async def test_rewritten_payloads_are_persistent(
         self, storage: SessionStorage, another: Callable[[], SessionStorage]
     ) -> None:
         rewriting = self.rewriting(storage)
@@ -348,9 +348,7 @@ def _form(number: int) -> Payload:
 class RewriteRaceContract(RewritingCalls):
     """Rewriting at the same time as all else, from one storage and from two on the same place."""
 
-    async def test_rewriting_during_50_appends_loses_nothing_and_replaces_each(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_rewriting_during_50_appends_loses_nothing(self, writers: list[SessionStorage]) -> None:
         rewriting = self.rewriting(writers[-1])
         await self.begin(writers[0], messages=200)
         before = await writers[0].read_messages("s", _ALL)
@@ -374,7 +372,7 @@ class RewriteRaceContract(RewritingCalls):
             assert header is not None
             assert (header.last_position, header.version) == (200 + 2 * _WRITERS, 1)
 
-    async def test_of_rewriters_at_once_one_replaces_each_message(self, writers: list[SessionStorage]) -> None:
+    async def test_one_of_several_rewriters_replaces_each_message(self, writers: list[SessionStorage]) -> None:
         rewriters = [self.rewriting(writers[number % len(writers)]) for number in range(_REWRITERS)]
         await self.begin(writers[0], messages=60)
         messages = await writers[0].read_messages("s", _ALL)
@@ -395,9 +393,7 @@ class RewriteRaceContract(RewritingCalls):
             kept = [sum(a.payload == new for a, new in zip(after, news, strict=True)) for news in won]
             assert kept == counts
 
-    async def test_of_rewriters_of_a_session_and_a_memory_at_once_one_replaces_each(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_one_of_several_rewriters_replaces_each_record(self, writers: list[SessionStorage]) -> None:
         rewriters = [self.rewriting(writers[number % len(writers)]) for number in range(_REWRITERS)]
         await self.begin(writers[0])
         session = await writers[0].find_session("s")
@@ -421,7 +417,7 @@ class RewriteRaceContract(RewritingCalls):
             kept = await storage.find_memory(memory.scope, "k")
             assert kept == attrs.evolve(memory, payload=_form(memories.index(True)))
 
-    async def test_a_put_at_the_same_time_is_not_undone(self, writers: list[SessionStorage]) -> None:
+    async def test_a_concurrent_put_is_not_overwritten(self, writers: list[SessionStorage]) -> None:
         rewriting = self.rewriting(writers[-1])
         for number in range(20):
             name = f"s{number}"
@@ -443,7 +439,7 @@ class RewriteRaceContract(RewritingCalls):
                 kept = await storage.find_memory(memory.scope, name)
                 assert kept == attrs.evolve(memory, payload=_PUT)
 
-    async def test_a_reader_sees_the_one_form_or_the_other_whole(self, writers: list[SessionStorage]) -> None:
+    async def test_readers_see_whole_payloads_during_rewriting(self, writers: list[SessionStorage]) -> None:
         rewriting = self.rewriting(writers[-1])
         await self.begin(writers[0], messages=100)
         messages = await writers[0].read_messages("s", _ALL)
@@ -480,7 +476,7 @@ class RewriteRaceContract(RewritingCalls):
 class RewriteRefusalContract(RewritingCalls):
     """What ``RewritingStorage`` refuses."""
 
-    async def test_wrong_batches_are_refused_and_change_nothing(self, storage: SessionStorage) -> None:
+    async def test_invalid_changes_are_refused(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         message = await self.holding(storage, A_TEXT)
         change = PayloadRewrite(position=2, message_id="m2", old=A_TEXT, new=NEW)
@@ -500,7 +496,7 @@ class RewriteRefusalContract(RewritingCalls):
                 await rewriting.rewrite_memory(scope, key, old=A_TEXT, new=NEW)
         assert (await storage.read_messages("s", _ALL))[1] == message
 
-    async def test_a_new_payload_above_the_limit_is_refused_and_changes_nothing(self, storage: SessionStorage) -> None:
+    async def test_a_new_payload_above_the_limit_is_refused(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         message = await self.holding(storage, A_TEXT)
         large = Payload("json+zstd:0", b"x" * (self.max_payload_bytes + 1))

@@ -55,7 +55,7 @@ class TenantContract(ContractBase):
         content = json_payload({"content": text})
         return [json_payload({"text": text}), ["s"], [content] * 2, [json_payload(text)] * 2]
 
-    async def test_what_one_place_holds_is_absent_from_the_other(
+    async def test_records_of_one_tenant_are_absent_from_the_other(
         self, storage: SessionStorage, elsewhere: SessionStorage, clock: ManualClock
     ) -> None:
         await self.fill_place(storage, "here")
@@ -71,7 +71,7 @@ class TenantContract(ContractBase):
         clock.advance(9)
         assert await self.texts(storage) == self.filled("here")
 
-    async def test_the_same_ids_in_two_places_are_two_sessions(
+    async def test_the_same_id_of_two_tenants_is_two_sessions(
         self, storage: SessionStorage, elsewhere: SessionStorage
     ) -> None:
         await self.fill_place(storage, "here")
@@ -84,7 +84,7 @@ class TenantContract(ContractBase):
         assert await self.texts(storage) == self.filled("here")
         assert (await storage.append_messages("s", message_records(2))).replayed is True
 
-    async def test_a_purge_of_one_place_leaves_the_other(
+    async def test_a_purge_does_not_affect_the_other_tenant(
         self, storage: SessionStorage, elsewhere: SessionStorage, clock: ManualClock
     ) -> None:
         for place in (storage, elsewhere):
@@ -94,7 +94,7 @@ class TenantContract(ContractBase):
         assert await elsewhere.purge_expired() == Purged(sessions=1, memories=1)
         assert await storage.purge_expired() == Purged(sessions=1, memories=1)
 
-    async def test_writers_of_two_places_at_once_do_not_meet(
+    async def test_concurrent_writers_of_two_tenants_do_not_interfere(
         self, storage: SessionStorage, elsewhere: SessionStorage
     ) -> None:
         for place in (storage, elsewhere):
@@ -110,7 +110,7 @@ class TenantContract(ContractBase):
         for place in (storage, elsewhere):
             assert len(await self.ids(place)) == 20
 
-    async def test_closing_one_place_leaves_the_other_open(
+    async def test_closing_one_tenants_storage_keeps_the_other_open(
         self, storage: SessionStorage, elsewhere: SessionStorage
     ) -> None:
         await self.fill_place(storage, "here")

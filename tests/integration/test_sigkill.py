@@ -128,7 +128,7 @@ def test_kills_of_the_server_lose_nothing_and_its_clients_go_on(killed: Killed) 
 
 
 @pytest.mark.parametrize(
-    ("fault", "problem"), [("TornTurns", "is not whole"), ("LostTurns", "was acknowledged and is lost")]
+    ("fault", "problem"), [("TornTurns", "is incomplete"), ("LostTurns", "was acknowledged and is lost")]
 )
 def test_a_storage_that_loses_something_is_found_out(tmp_path: Path, fault: str, problem: str) -> None:
     reports = [crash_trial(f"tests.support.faulty:{fault}", tmp_path / "store", seed=seed) for seed in (3, 4, 5)]

@@ -83,7 +83,7 @@ class LosesTheNewest(Server):
 
 
 class TearsATurn(Server):
-    found_as = "is not whole"
+    found_as = "is incomplete"
 
     def kill(self) -> None:
         super().kill()
@@ -97,7 +97,7 @@ class TearsATurn(Server):
 
 
 class StoresRetriesAgain(Server):
-    found_as = "a message is there twice"
+    found_as = "a message is stored twice"
 
     async def append(
         self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int

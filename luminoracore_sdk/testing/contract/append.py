@@ -1,4 +1,4 @@
-"""The contract: appends lose nothing and write nothing twice, alone, concurrent and grouped."""
+"""The contract: appends, alone and concurrent, lose nothing and write nothing twice."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRan
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError, PayloadTooLargeError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.testing.cancellation import CancelAt
-from luminoracore_sdk.testing.contract.base import ContractBase
+from luminoracore_sdk.testing.contract.base import ContractBase, spread
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 
 __all__ = ["AppendContract", "AppendRaceContract", "AppendsAtOnceContract"]
@@ -149,15 +149,15 @@ _WRITERS = 50
 
 
 def _numbers(value: object) -> list[int]:
-    """Return the numbers of a text, such as the position in "last position 3"."""
+    """Return the numbers in a text, such as the position in "last position 3"."""
     return [int(digits) for digits in re.findall(r"\d+", str(value))]
 
 
 class AppendRaceContract(ContractBase):
-    """Concurrent appends, from one storage and from two on the same place."""
+    """Concurrent appends, from one storage and from two on the same store."""
 
     async def append(self, storage: SessionStorage, session_id: str, batch: Sequence[MessageRecord]) -> AppendReceipt:
-        """Append a new batch, and check that it lies where the receipt says."""
+        """Append a new batch, and check that it is stored at the positions of the receipt."""
         receipt = await storage.append_messages(session_id, batch)
         assert (receipt.last_position - receipt.first_position + 1, receipt.replayed) == (len(batch), False)
         span = MessageRange(after=receipt.first_position - 1, before=receipt.last_position + 1)
@@ -191,13 +191,13 @@ class AppendRaceContract(ContractBase):
         await self.begin(writers[0])
         batches = [message_records(size, prefix=f"{size}-") for size in (2, 99, 100, 101, 256, 400)]
         receipts = await asyncio.gather(
-            *(writers[number % len(writers)].append_messages("s", batch) for number, batch in enumerate(batches))
+            *(writer.append_messages("s", batch) for writer, batch in spread(writers, batches))
         )
         ids = await self.ids(writers[0])
         assert len(ids) == sum(map(len, batches))
         for batch, receipt in zip(batches, receipts, strict=True):
-            lying_there = ids[receipt.first_position - 1 : receipt.last_position]
-            assert lying_there == [message.message_id for message in batch]
+            stored = ids[receipt.first_position - 1 : receipt.last_position]
+            assert stored == [message.message_id for message in batch]
 
     async def test_50_sessions_may_have_the_same_message_ids(self, writers: list[SessionStorage]) -> None:
         names = [f"s{number}" for number in range(_WRITERS)]
@@ -219,10 +219,8 @@ class AppendRaceContract(ContractBase):
         await self.begin(writers[0], messages=1)
         receipts, conflicts = await self.race(
             (
-                writers[number % len(writers)].append_messages(
-                    "s", message_records(2, prefix=f"task{number}-"), expected_last=1
-                )
-                for number in range(_WRITERS)
+                writer.append_messages("s", message_records(2, prefix=f"task{number}-"), expected_last=1)
+                for writer, number in spread(writers, range(_WRITERS))
             ),
             ConflictError,
         )
@@ -260,8 +258,8 @@ class AppendRaceContract(ContractBase):
         batch = message_records(3, prefix="again")
         receipts = await asyncio.gather(
             *(
-                writers[number % len(writers)].append_messages("s", batch, expected_last=expected_last)
-                for number in range(20)
+                writer.append_messages("s", batch, expected_last=expected_last)
+                for writer, number in spread(writers, range(20))
             )
         )
         assert {(receipt.first_position, receipt.last_position) for receipt in receipts} == {(3, 5)}
@@ -294,8 +292,8 @@ class AppendRaceContract(ContractBase):
             await asyncio.wait([asyncio.ensure_future(call)])
             receipts = await asyncio.gather(
                 *(
-                    writers[number % len(writers)].append_messages("s", batch, expected_last=len(expected) - 2)
-                    for number in range(10)
+                    writer.append_messages("s", batch, expected_last=len(expected) - 2)
+                    for writer, number in spread(writers, range(10))
                 )
             )
             found = {(receipt.first_position, receipt.last_position) for receipt in receipts}
@@ -310,8 +308,8 @@ class AppendRaceContract(ContractBase):
         await self.begin(writers[0])
         first = await writers[0].append_messages("s", message_records(2))
         others = [
-            writers[number % len(writers)].append_messages("s", message_records(2, prefix=f"{number}-"))
-            for number in range(10)
+            writer.append_messages("s", message_records(2, prefix=f"{number}-"))
+            for writer, number in spread(writers, range(10))
         ]
         retries = [writers[-1].append_messages("s", message_records(2), expected_last=0) for _ in range(5)]
         receipts = await asyncio.gather(*others, *retries)
@@ -324,10 +322,10 @@ _SESSIONS = 30
 
 
 class AppendsAtOnceContract(ContractBase):
-    """Many appends at the same time, of which some fail or are cancelled."""
+    """Concurrent appends to many sessions, some of which fail or are cancelled."""
 
     async def begin_many(self, storage: SessionStorage) -> list[str]:
-        """Put sessions s0, s1, s2 … of which each has as many messages as its number says, up to 6."""
+        """Put sessions s0, s1, s2 … with 0 to 6 messages each."""
         names = [f"s{number}" for number in range(_SESSIONS)]
         for number, name in enumerate(names):
             await self.begin(storage, messages=number % 7, session_id=name)
@@ -391,7 +389,7 @@ class AppendsAtOnceContract(ContractBase):
             *(
                 storage.append_messages(name, [message])
                 for message in wanted
-                for name in ("s", "other")  # between them, so that they may be written together
+                for name in ("s", "other")  # interleaved, so that they may be written together
             )
         )
         assert await self.ids(storage) == [message.message_id for message in wanted]
@@ -403,10 +401,7 @@ class AppendsAtOnceContract(ContractBase):
     ) -> None:
         names = await self.begin_many(writers[0])
         batch = message_records(2, prefix="new")
-        tasks = [
-            asyncio.create_task(writers[number % len(writers)].append_messages(name, batch))
-            for number, name in enumerate(names)
-        ]
+        tasks = [asyncio.create_task(writer.append_messages(name, batch)) for writer, name in spread(writers, names)]
         for _ in range(steps):
             await asyncio.sleep(0)
         for task in tasks[::3]:

@@ -1,4 +1,4 @@
-"""The contract: documents, ids, and that nobody holds the store's own objects."""
+"""The contract: documents, ids, and the isolation of the store from the caller's objects."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -26,7 +26,7 @@ __all__ = ["DocumentContract", "IdContract"]
 
 
 class DocumentContract(ContractBase):
-    """The documented calls: any JSON object in, the same out."""
+    """The document calls: any JSON object is loaded as it was saved."""
 
     @pytest.mark.parametrize("name", DOCUMENTS)
     async def test_a_document_is_loaded_with_types_and_key_order(self, storage: SessionStorage, name: str) -> None:
@@ -104,7 +104,7 @@ class DocumentContract(ContractBase):
 
 
 class IdContract(ContractBase):
-    """Ids are opaque: what looks like a path, a key or a statement is only a name."""
+    """Ids are opaque, even if they look like paths, keys or statements."""
 
     async def test_hostile_ids_work_for_every_kind_of_record(self, storage: SessionStorage) -> None:
         for name in VALID_IDS:
@@ -117,7 +117,7 @@ class IdContract(ContractBase):
         assert unlike == []
 
     async def is_whole(self, storage: SessionStorage, name: str) -> bool:
-        """Tell whether all that was stored under a name is there, and nothing else."""
+        """Return whether exactly the records of a name are stored under it."""
         header = await storage.find_session(name)
         messages = await storage.read_messages(name, MessageRange())
         page = await storage.query_sessions(SessionQuery(user_id=name, tag=name))

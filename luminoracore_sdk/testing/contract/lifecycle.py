@@ -1,4 +1,4 @@
-"""The contract: opening, closing, event loops, and what a second storage sees."""
+"""The contract: opening, closing, event loops, and other storages on the same store."""
 
 import asyncio
 import gc
@@ -28,7 +28,7 @@ _ENOUGH_STEPS = 200
 
 
 class LifeContract(ContractBase):
-    """Open, close, loops."""
+    """Opening, closing, event loops, cancellation."""
 
     async def test_a_storage_opens_at_its_first_use(self, another: Callable[[], SessionStorage]) -> None:
         storage = another()
@@ -120,7 +120,7 @@ class LifeContract(ContractBase):
             return [message.message_id for message in messages]
 
         assert await asyncio.to_thread(two_runs) in (["m1", "m2"], ["refused"])
-        gc.collect()  # connections of the closed loop warn here, not in a later test
+        gc.collect()  # connections of the closed loop warn here instead of in a later test
         if self.persistent:
             storage = storage_factory(clock)
             stored = [message.message_id for message in await storage.read_messages("s", _ALL)]
@@ -158,10 +158,10 @@ class LifeContract(ContractBase):
 
 
 class ResumeContract(ContractBase):
-    """What another storage on the same place sees."""
+    """Persistence, and other storages on the same store."""
 
     async def fill(self, storage: SessionStorage, clock: ManualClock) -> None:
-        """Store something of every kind, and truncate, replace and delete some."""
+        """Store records of every kind; truncate, replace and delete some."""
         for name in ("a", "b", "deleted"):
             await storage.put_session(session_record(name, user_id="u", tags=("t",), ttl_us=10**12))
             await storage.append_messages(name, message_records(5))
@@ -176,7 +176,7 @@ class ResumeContract(ContractBase):
         await storage.delete_session("deleted")
 
     async def everything(self, storage: SessionStorage) -> list[object]:
-        """Return all that ``fill`` left."""
+        """Return everything that ``fill`` left."""
         scopes = [MemoryScope("session", name) for name in ("a", "b", "deleted")]
         return [
             await storage.query_sessions(SessionQuery(user_id="u")),
@@ -243,10 +243,6 @@ class ResumeContract(ContractBase):
         assert (receipt.first_position, receipt.replayed) == (2, False)
         await other.delete_session("a")
         assert await storage.find_session("a") is None
-
-
-async def _discard(call: Awaitable[object]) -> None:
-    await call
 
 
 def _all_calls(storage: SessionStorage) -> list[Callable[[], Awaitable[object]]]:

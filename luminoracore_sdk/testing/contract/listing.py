@@ -1,4 +1,4 @@
-"""The contract: listing sessions, and paging while sessions come and go."""
+"""The contract: listing sessions, also while they change."""
 
 import asyncio
 from random import Random
@@ -20,10 +20,10 @@ _ENOUGH_PAGES = 50
 
 
 class ListingContract(ContractBase):
-    """Filters, order, pages."""
+    """Filters, order and pages."""
 
     async def put_at_one_second_each(self, storage: SessionStorage, clock: ManualClock, *session_ids: str) -> list[int]:
-        """Put sessions a second apart; returns when each was created."""
+        """Put sessions one second apart; return their times of creation."""
         created = []
         for session_id in session_ids:
             created.append((await storage.put_session(session_record(session_id))).created_at_us)
@@ -31,7 +31,7 @@ class ListingContract(ContractBase):
         return created
 
     async def walk(self, storage: SessionStorage, **query: object) -> list[str]:
-        """Follow the cursors to the end."""
+        """Return the ids of all pages."""
         found: list[str] = []
         cursor: tuple[int, str] | None = None
         for _ in range(_ENOUGH_PAGES):
@@ -135,7 +135,7 @@ class ListingContract(ContractBase):
         query = SessionQuery(limit=2, newest_first=newest_first)
         first = await storage.query_sessions(query)
         seen = [record.session_id for record in first.sessions]
-        await storage.delete_session(seen[-1])  # the cursor's own session goes
+        await storage.delete_session(seen[-1])  # the session of the cursor
         await storage.delete_session("4" if newest_first else "3")
         await storage.put_session(session_record("new"))
         await storage.put_session(session_record("5", text="put again"))
@@ -150,7 +150,7 @@ class ListingContract(ContractBase):
     async def rest_of(
         self, storage: SessionStorage, cursor: tuple[int, str] | None, *, newest_first: bool
     ) -> list[str]:
-        """Follow the cursors from one on."""
+        """Return the ids of the pages after a cursor."""
         found: list[str] = []
         while cursor is not None and len(found) < _ENOUGH_PAGES:
             page = await storage.query_sessions(SessionQuery(limit=2, newest_first=newest_first, cursor=cursor))
@@ -188,26 +188,26 @@ def _session(name: str, created_at_us: int, *, user_id: str = "u") -> SessionRec
 
 
 class PageContract(ContractBase):
-    """``listing_size`` sessions; three of each moment, so that cursors end within a moment too."""
+    """Listings of ``listing_size`` sessions, of which three each have the same time of creation."""
 
     @pytest.fixture
     def residents(self) -> list[SessionRecord]:
-        """Return the sessions that are there throughout, in the order of the listing."""
+        """Return the sessions that exist throughout, in the order of the listing."""
         return [_session(f"s{number:06}", 10**6 + number // 3) for number in range(self.listing_size)]
 
     async def put_all(self, storage: SessionStorage, records: list[SessionRecord]) -> None:
-        """Put sessions, many at once, in an order that has nothing to do with their time."""
+        """Put sessions concurrently, in random order."""
         mixed = Random(1).sample(records, len(records))  # noqa: S311  # no secret
         for start in range(0, len(mixed), _AT_ONCE):
             await asyncio.gather(*map(storage.put_session, mixed[start : start + _AT_ONCE]))
 
     def passing(self, residents: list[SessionRecord], visit: int) -> list[SessionRecord]:
-        """Return sessions of the same user that are created all over the listing."""
+        """Return sessions of the same user with times of creation all over the listing."""
         moments = range(10**6, residents[-1].created_at_us + 2, max(1, len(residents) // 3 // _PASSING))
         return [_session(f"s{place:06}-{visit}", moment) for place, moment in enumerate(moments)]
 
     async def come_and_go(self, storage: SessionStorage, residents: list[SessionRecord], visit: int) -> None:
-        """Delete those of the visit before, put those of this one, and some residents again."""
+        """Delete some sessions of the previous visit, put some of this one, and some residents again."""
         random = Random(visit)  # noqa: S311  # no secret
         gone = random.sample(self.passing(residents, visit - 1), 5)
         new = random.sample(self.passing(residents, visit), 5)
@@ -234,7 +234,7 @@ class PageContract(ContractBase):
                 listed += [record.session_id for record in page.sessions]
                 if page.next_cursor is None:
                     break
-                assert 0 < len(page.sessions) <= _LIMIT  # what was deleted meanwhile may be missing
+                assert 0 < len(page.sessions) <= _LIMIT  # sessions deleted meanwhile may be missing
                 query = attrs.evolve(query, cursor=page.next_cursor)
             assert len(set(listed)) == len(listed)
             found = [name for name in listed if len(name) == len(staying[0])]

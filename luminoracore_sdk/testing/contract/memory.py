@@ -1,4 +1,4 @@
-"""The contract: memory."""
+"""The contract: memories."""
 
 import attrs
 import pytest
@@ -17,7 +17,7 @@ _USER = MemoryScope("user", "s")
 
 
 class MemoryContract(ContractBase):
-    """Put, find, list, expiry, eviction, scopes."""
+    """Put, find, list, delete, expiry, eviction, scopes, owners."""
 
     async def keys(self, storage: SessionStorage, scope: MemoryScope = _SCOPE) -> list[str]:
         """Return the keys of a scope in the order of its listing."""

@@ -26,7 +26,7 @@ _LAST_MOMENT_US = 253_402_300_799_999_999
 
 
 class MessageContract(ContractBase):
-    """Ranges, streams, truncation, and that records come back as they were."""
+    """Ranges, streams, truncation, and the fidelity of records."""
 
     async def test_messages_are_read_equal_with_their_positions(self, storage: SessionStorage) -> None:
         await self.begin(storage)
@@ -153,10 +153,10 @@ class MessageContract(ContractBase):
 
     async def test_records_of_several_encodings_coexist(self, storage: SessionStorage) -> None:
         await self.begin(storage)
-        makes = [Payload("json", b"1"), Payload("json+zstd", b"\x28\xb5"), Payload("json-wide", b"2")]
-        said = [attrs.evolve(message_record(f"m{number}"), payload=make) for number, make in enumerate(makes)]
+        payloads = [Payload("json", b"1"), Payload("json+zstd", b"\x28\xb5"), Payload("json-wide", b"2")]
+        said = [attrs.evolve(message_record(f"m{number}"), payload=payload) for number, payload in enumerate(payloads)]
         await storage.append_messages("s", said)
-        assert [message.payload for message in await storage.read_messages("s", _ALL)] == makes
+        assert [message.payload for message in await storage.read_messages("s", _ALL)] == payloads
 
     async def test_a_payload_of_5_megabytes_is_read_whole(self, storage: SessionStorage) -> None:
         size = min(5_000_000, self.max_payload_bytes)
@@ -170,7 +170,7 @@ class MessageContract(ContractBase):
         for message in said:
             await storage.append_messages("s", [message])
         read: list[MessageRecord] = await storage.read_messages("s", _ALL)
-        # Compared outside of assert: a failure would print megabytes.
+        # compared outside of assert, which would print megabytes
         same = [message.payload == sent.payload for message, sent in zip(read, said, strict=True)]
         assert same == [True, True]
         header = await storage.find_session("s")
@@ -203,14 +203,14 @@ _END = _START + _BATCHES * _SIZE
 
 
 class MeanwhileContract(ContractBase):
-    """What a reader sees of batches that arrive: whole ones, at positions that do not move."""
+    """Reads during appends see whole batches, at positions that do not change."""
 
     @asynccontextmanager
     async def appending(self, writers: list[SessionStorage]) -> AsyncIterator[Look]:
         """Append batches of 20 after the first 40 messages.
 
         Yields:
-            What looks again and again while that goes on, at least twice, and once when it is over.
+            A function that calls a read repeatedly during the appends, at least twice, and once after them.
         """
         await self.begin(writers[0], messages=_START)
         looked = asyncio.Event()
@@ -218,9 +218,9 @@ class MeanwhileContract(ContractBase):
         async def write() -> None:
             for number in range(_BATCHES):
                 if number == _BATCHES // 2:
-                    await looked.wait()  # half of the batches come after the first look, at any speed
+                    await looked.wait()  # half of the batches are appended after the first read
                 await writers[-1].append_messages("s", message_records(_SIZE, prefix=f"late{number}-"))
-                await asyncio.sleep(0)  # a storage that never waits gives the reader its turn
+                await asyncio.sleep(0)  # a storage that never suspends lets the reader run
 
         writing = asyncio.ensure_future(write())
 

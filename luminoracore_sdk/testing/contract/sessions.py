@@ -17,7 +17,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError, PayloadTooLargeError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.testing.clock import ManualClock
-from luminoracore_sdk.testing.contract.base import ContractBase
+from luminoracore_sdk.testing.contract.base import ContractBase, spread
 from luminoracore_sdk.testing.records import (
     json_payload,
     memory_record,
@@ -33,7 +33,7 @@ _ALL = MessageRange()
 
 
 class SessionContract(ContractBase):
-    """Put, find, delete."""
+    """Put, find and delete headers."""
 
     async def test_put_returns_the_header_as_stored(self, storage: SessionStorage, clock: ManualClock) -> None:
         record = session_record("s", user_id="u", tags=("b", "a", "b"), ttl_us=10**12)
@@ -173,10 +173,10 @@ class SessionContract(ContractBase):
 
 
 class ExpiryContract(ContractBase):
-    """Sessions with a time to live: gone when it is over, wherever one looks."""
+    """Expired sessions count as absent everywhere."""
 
     async def begin_expiring(self, storage: SessionStorage, clock: ManualClock) -> None:
-        """Put session ``s`` with two messages and a memory, and let its 10 s pass."""
+        """Put session ``s`` with two messages and a memory, and let it expire."""
         await storage.put_session(session_record("s", user_id="u", tags=("t",), ttl_us=10_000_000))
         await storage.append_messages("s", message_records(2))
         await storage.put_memory(memory_record("k"))
@@ -208,7 +208,7 @@ class ExpiryContract(ContractBase):
         await self.begin_expiring(storage, clock)
         assert await storage.delete_memory(MemoryScope("session", "s"), "k") is False
         assert await storage.clear_memories(MemoryScope("session", "s")) == 0
-        for batch in (message_records(1), message_records(1, prefix="new")):  # known ids, and others
+        for batch in (message_records(1), message_records(1, prefix="new")):  # known ids and new ones
             with pytest.raises(SessionNotFoundError):
                 await storage.append_messages("s", batch)
         with pytest.raises(SessionNotFoundError):
@@ -348,7 +348,7 @@ class ExpiryContract(ContractBase):
         for number in range(20):
             await writers[0].put_session(session_record(f"s{number}", ttl_us=5))
         clock.advance_us(5)
-        purged = await asyncio.gather(*(writers[number % len(writers)].purge_expired() for number in range(5)))
+        purged = await asyncio.gather(*(writer.purge_expired() for writer, _ in spread(writers, range(5))))
         assert sum(count.sessions for count in purged) == 20
 
     async def test_sessions_put_again_during_a_purge_stay(

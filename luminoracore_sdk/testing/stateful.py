@@ -72,6 +72,13 @@ def _batches() -> st.SearchStrategy[list[MessageRecord]]:
     return st.builds(said, distinct, _payloads)
 
 
+def _outcome(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except LuminoraCoreSDKError as exc:
+        return exc
+
+
 class StorageMachine(RuleBasedStateMachine):
     """One run: a storage, its clock and its model, on one event loop."""
 
@@ -112,16 +119,11 @@ class StorageMachine(RuleBasedStateMachine):
 
     def agree(self, expected: Callable[[], object], call: Coroutine[Any, Any, object]) -> None:
         """Make the same call to model and storage; both must return the same, or raise the same error."""
-        try:
-            answer = expected()
-        except LuminoraCoreSDKError as exc:
-            refused = type(exc)
-            try:
-                given = self.run(call)
-            except refused:
-                return
-            raise AssertionError(f"expected {refused.__name__}, got {given!r}") from None
-        assert self.run(call) == answer
+        wanted, given = _outcome(expected), _outcome(lambda: self.run(call))
+        if isinstance(wanted, LuminoraCoreSDKError):
+            assert isinstance(given, type(wanted))
+        else:
+            assert given == wanted
 
     # -- sessions ----------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@
     ├── ValidationError (ValueError)         a value of the caller is invalid; nothing was done
     │   ├── InvalidIdError                   an invalid id
     │   ├── InvalidJSONError                 a value that is not JSON, NaN and infinities included
-    │   └── PayloadTooLargeError             above the backend's documented limit
+    │   ├── PayloadTooLargeError             above the backend's documented limit
+    │   └── ContextWindowError               the turn in progress does not fit the context window
     ├── ConfigurationError (ValueError)      the configuration is invalid
     │   ├── UnsupportedStorageTypeError      carries the valid types
     │   └── MissingDependencyError (ImportError)   names the pip command to run
@@ -40,6 +41,7 @@
         ├── ProviderConnectionError (NetworkError)
         │   └── ProviderTimeoutError (TimeoutError)
         ├── ProviderResponseError            an answer that violates its protocol
+        ├── UnsupportedContentError          a content part that the provider does not take
         └── ProviderStreamError (NetworkError)           a stream that ended early
 
 No error carries a message body, a memory value or a secret.
@@ -59,6 +61,7 @@ from luminoracore_sdk.domain.errors.base import (
     UnsupportedStorageTypeError,
     ValidationError,
 )
+from luminoracore_sdk.domain.errors.prompt import ContextWindowError, UnsupportedContentError
 from luminoracore_sdk.domain.errors.provider import (
     AuthenticationError,
     NetworkError,
@@ -95,6 +98,7 @@ __all__ = [
     "AuthenticationError",
     "ConfigurationError",
     "ConflictError",
+    "ContextWindowError",
     "CorruptRecordError",
     "DecryptionError",
     "InvalidIdError",
@@ -128,6 +132,7 @@ __all__ = [
     "StorageUnavailableError",
     "UnencryptedRecordError",
     "UnreadablePayloadError",
+    "UnsupportedContentError",
     "UnsupportedStorageTypeError",
     "ValidationError",
     "WrongEventLoopError",

@@ -63,7 +63,6 @@ _CLIENTS = {
     "redis": Client(f"{_FACTORIES}:redis", redis_url, REDIS),
     "redis-cluster": Client(f"{_FACTORIES}:redis", redis_cluster_url, REDIS_CLUSTER),
     "mongodb": Client(f"{_FACTORIES}:mongodb", mongodb_url, MONGODB),
-    "mongodb-pymongo": Client(f"{_FACTORIES}:mongodb_pymongo", mongodb_url, MONGODB),
 }
 
 
@@ -104,7 +103,6 @@ _SERVERS = {
     "valkey": Killed(lambda folder: ValkeyServer(folder, durable=True), server_factories.redis),
     "valkey-cluster": Killed(lambda folder: ValkeyCluster(folder, durable=True), server_factories.redis),
     "mongodb": Killed(MongoServer, server_factories.mongodb),
-    "mongodb-pymongo": Killed(MongoServer, server_factories.mongodb_pymongo),
     "mongodb-replica-set": Killed(lambda folder: MongoServer(folder, replica_set="luminora"), server_factories.mongodb),
 }
 
@@ -131,7 +129,7 @@ def test_kills_of_the_server_lose_nothing_and_its_clients_go_on(killed: Killed) 
     ("fault", "problem"), [("TornTurns", "is not whole"), ("LostTurns", "was acknowledged and is lost")]
 )
 def test_a_storage_that_loses_something_is_found_out(tmp_path: Path, fault: str, problem: str) -> None:
-    reports = [crash_trial(f"tests.support.faulty:{fault}", tmp_path / "store", seed=seed) for seed in (3, 4, 5)]
+    reports = [crash_trial(f"tests.support.faulty_server:{fault}", tmp_path / "store", seed=seed) for seed in (3, 4, 5)]
     assert any(problem in found for report in reports for found in report.problems)
 
 

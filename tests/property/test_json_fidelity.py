@@ -25,7 +25,7 @@ from luminoracore_sdk.testing import (
     session_record,
 )
 from luminoracore_sdk.testing.records import message_records as numbered_messages
-from tests.support.backends import BACKENDS, Backend
+from tests.support.backends import Backend, each_backend
 
 CODEC = JsonCodec()
 
@@ -110,7 +110,7 @@ def opened(backend: Backend) -> Iterator[tuple[asyncio.Runner, SessionStorage]]:
         runner.run(storage.close())
 
 
-@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+@each_backend()
 def test_documents_come_back_the_same(backend: Backend) -> None:
     with opened(backend) as (runner, storage):
 
@@ -130,7 +130,7 @@ async def _loaded(storage: SessionStorage) -> JSONObject | None:
     return await storage.load_session("s")
 
 
-@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+@each_backend()
 def test_payloads_of_any_value_come_back_the_same(backend: Backend) -> None:
     with opened(backend) as (runner, storage):
 

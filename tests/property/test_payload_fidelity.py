@@ -7,7 +7,6 @@ from functools import cache
 from itertools import cycle
 
 import attrs
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +23,7 @@ from luminoracore_sdk.testing import (
     message_record,
     session_record,
 )
-from tests.support.backends import BACKENDS, Backend
+from tests.support.backends import Backend, each_backend
 
 COUNT = 2000
 SAMPLE = 20
@@ -73,12 +72,6 @@ def values() -> list[Value]:
     ]
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
-
-
 def decoded(payload: Payload) -> JSONValue:
     return CODEC.decode(payload, backend="test", key="value")
 
@@ -116,6 +109,7 @@ def write_and_check(backend: Backend, write: Step, check: Step) -> None:
         asyncio.run(run(make))
 
 
+@each_backend()
 def test_2000_messages_of_each_make_come_back_equal(backend: Backend) -> None:
     payloads = {"text": [value.text for value in values()], "binary": [value.binary for value in values()]}
 
@@ -139,6 +133,7 @@ def test_2000_messages_of_each_make_come_back_equal(backend: Backend) -> None:
     write_and_check(backend, write, check)
 
 
+@each_backend()
 def test_headers_and_memories_hold_the_same_payloads(backend: Backend) -> None:
     payloads = [payload for value in values()[::SAMPLE] for payload in (value.text, value.binary)]
     names = [f"n{number:03}" for number in range(len(payloads))]
@@ -158,6 +153,7 @@ def test_headers_and_memories_hold_the_same_payloads(backend: Backend) -> None:
     write_and_check(backend, write, check)
 
 
+@each_backend()
 def test_documents_are_loaded_as_they_were_saved(backend: Backend) -> None:
     documents: dict[str, JSONObject] = {
         f"n{number}": value.json if type(value.json) is dict else {"value": value.json}

@@ -21,18 +21,18 @@ from tests.support.faulty import FAULTS, STATE_FAULTS
 PARTS = [part for part in StorageContract.__mro__ if part.__module__.startswith("luminoracore_sdk.testing")]
 
 
-def test_no_two_parts_have_a_test_or_a_helper_of_the_same_name() -> None:
+def test_no_part_hides_a_case_or_helper_of_another() -> None:
     names = Counter(name for part in PARTS for name in vars(part) if not name.startswith("_"))
     assert [name for name, count in names.items() if count > 1] == []
     assert len([name for name in names if name.startswith("test_")]) > 150
 
 
-def test_every_test_is_a_coroutine_so_that_strict_mode_runs_it() -> None:
+def test_every_case_is_a_coroutine() -> None:
     tests = {name: value for part in PARTS for name, value in vars(part).items() if name.startswith("test_")}
     assert [name for name, test in tests.items() if not inspect.iscoroutinefunction(test)] == []
 
 
-def test_every_method_of_the_port_is_called_by_the_suite() -> None:
+def test_every_method_of_the_port_is_called() -> None:
     folder = Path(contract_module.__file__).parent
     sources = "".join(path.read_text() for path in folder.glob("*.py"))
     methods = [name for name in vars(SessionStorage) if not name.startswith("_")]
@@ -67,7 +67,7 @@ def test_every_part_of_the_contract_finds_its_fault() -> None:
 
 
 @pytest.mark.parametrize("package", ["hypothesis", "pytest", "pytest_asyncio"])
-def test_without_its_packages_the_import_names_the_extra(package: str) -> None:
+def test_a_missing_package_names_the_extra(package: str) -> None:
     program = f"import sys; sys.modules[{package!r}] = None\nimport luminoracore_sdk.testing"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert run.returncode == 1

@@ -45,7 +45,7 @@ async def said(storage: SessionStorage, session_id: str = "s") -> list[Any]:
 
 
 @on_disk
-async def test_every_call_after_close_says_that_it_is_closed(
+async def test_every_call_after_close_is_refused(
     manager: SessionManager, storage: SessionStorage, session_id: str
 ) -> None:
     await storage.close()
@@ -63,7 +63,7 @@ async def test_every_call_after_close_says_that_it_is_closed(
 
 
 @on_disk
-async def test_a_second_event_loop_works_or_is_told_so(
+async def test_a_second_event_loop_works_or_is_refused(
     manager: SessionManager, storage: SessionStorage, session_id: str
 ) -> None:
     async def elsewhere() -> str:
@@ -93,7 +93,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.parametrize("scheme", ["file://", "sqlite:///"])
-async def test_two_processes_on_one_session_lose_nothing_and_agree_on_the_order(tmp_path: Path, scheme: str) -> None:
+async def test_two_processes_share_one_session(tmp_path: Path, scheme: str) -> None:
     url = f"{scheme}{tmp_path}/store"
     async with create_storage(url) as storage, SessionManager(storage) as manager:
         await manager.create_session(ADA, ECHO, {"session_id": "s"})
@@ -108,7 +108,7 @@ async def test_two_processes_on_one_session_lose_nothing_and_agree_on_the_order(
     assert len(questions) == 50
 
 
-async def test_a_torn_last_line_is_an_append_that_never_was(tmp_path: Path) -> None:
+async def test_a_torn_last_line_is_ignored(tmp_path: Path) -> None:
     async with JSONFileStorage(tmp_path / "store") as storage:
         await ConversationManager(storage=storage).add_message("s", "user", "Safe")
     [log] = (tmp_path / "store").rglob("messages.jsonl")
@@ -123,7 +123,7 @@ async def test_a_torn_last_line_is_an_append_that_never_was(tmp_path: Path) -> N
         assert await said(storage) == ["Safe", "Next"]
 
 
-async def test_a_flipped_bit_in_a_file_is_loud_and_names_it(tmp_path: Path) -> None:
+async def test_a_flipped_bit_in_a_file_is_reported(tmp_path: Path) -> None:
     async with JSONFileStorage(tmp_path / "store") as storage, SessionManager(storage) as manager:
         await manager.create_session(ADA, ECHO, {"session_id": "s"})
         await manager.send_message("s", "Safe")
@@ -149,7 +149,7 @@ async def everything(storage: SessionStorage) -> None:
     assert await manager.memory_manager.get_memory(session_id, "k") == "Safe"
 
 
-async def test_a_flipped_bit_in_a_row_is_loud(tmp_path: Path) -> None:
+async def test_a_flipped_bit_in_a_row_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     async with SQLiteStorage(path) as storage, SessionManager(storage) as manager:
         await manager.create_session(ADA, ECHO, {"session_id": "s"})
@@ -163,7 +163,7 @@ async def test_a_flipped_bit_in_a_row_is_loud(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-async def test_a_file_that_is_no_database_is_refused_and_left(tmp_path: Path, content: bytes) -> None:
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "store.db"
     path.write_bytes(content)
     storage = SQLiteStorage(path)
@@ -173,7 +173,7 @@ async def test_a_file_that_is_no_database_is_refused_and_left(tmp_path: Path, co
     assert path.read_bytes() == content
 
 
-async def test_a_folder_where_a_file_should_be_and_the_other_way_round(tmp_path: Path) -> None:
+async def test_a_folder_is_no_database_and_a_file_no_store(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text('{"sessions": {}}')
     with pytest.raises(ConfigurationError, match="is a folder"):
@@ -211,9 +211,7 @@ asyncio.run(main(*sys.argv[1:]))
 @pytest.mark.parametrize(
     ("scheme", "error"), [("file://", "StorageFullError"), ("sqlite:///", "StorageUnavailableError")]
 )
-def test_a_file_that_may_not_grow_refuses_the_turn_and_keeps_what_it_had(
-    tmp_path: Path, scheme: str, error: str
-) -> None:
+def test_a_full_disk_refuses_the_turn_and_keeps_the_rest(tmp_path: Path, scheme: str, error: str) -> None:
     # The limit on a file's size stands for a full disk, which a test cannot make without a mount. For
     # SQLite it is another error than a full disk: an I/O error, as its code has no name for this limit.
     done = run(_FULL_DISK, f"{scheme}{tmp_path}/store", "200000")

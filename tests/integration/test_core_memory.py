@@ -47,7 +47,7 @@ def wrapped(optimizer: Any) -> SessionStorage:
     return create_storage(StorageConfig(storage_type=StorageType.MEMORY), optimizer=optimizer)
 
 
-def test_that_core_is_missing_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_core_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         MemoryManager()
     [record] = caplog.records
@@ -78,7 +78,7 @@ async def test_managers_work_over_cores_optimizer(optimizer: Any) -> None:
     assert [message.content for message in said] == ["k", "You said: k"]
 
 
-async def test_a_memory_takes_cores_optimizer_and_reaches_cores_memory(optimizer: Any) -> None:
+async def test_a_memory_reaches_cores_memory(optimizer: Any) -> None:
     memory = MemoryManager(optimizer=optimizer)
     await memory.store_memory("s", "k", {"k": "v", "value": None})
     assert await memory.get_memory("s", "k") == {"k": "v", "value": None}
@@ -115,7 +115,7 @@ asyncio.run(main())
 """
 
 
-def test_with_core_installed_every_change_reaches_it_and_nothing_shadows_it() -> None:
+def test_every_change_reaches_an_installed_core() -> None:
     environment = {"PYTHONPATH": os.pathsep.join([str(core_folder()), str(Path(__file__).parents[2])])}
     done = subprocess.run(
         [sys.executable, "-c", _WITH_CORE], env=environment, capture_output=True, text=True, check=False

@@ -57,7 +57,7 @@ async def fill(url: str) -> None:
             await manager.memory_manager.store_memory(session_id, "language", talk.language)
 
 
-def test_the_corpus_goes_round_all_backends_and_comes_back_equal(ring: list[str]) -> None:
+def test_the_corpus_survives_a_copy_through_all_backends(ring: list[str]) -> None:
     asyncio.run(fill(ring[0]))
     luminora = luminora_over("memory://")
     reports = [json.loads(luminora("copy", one, other, "--json").stdout) for one, other in pairwise(ring)]

@@ -128,7 +128,7 @@ async def test_the_documented_optimizer_restores_a_session_whole(reader: Reader)
     assert (config.key_abbreviation, config.compact_format, config.minify_json) == (True, True, True)
 
 
-def test_the_import_of_core_brings_our_optimizer_where_core_is_missing() -> None:
+def test_without_core_its_import_gets_our_optimizer() -> None:
     documented = importlib.import_module("luminoracore.optimization")
     ours = importlib.import_module("luminoracore_sdk.optimization")
     assert documented.Optimizer is ours.Optimizer

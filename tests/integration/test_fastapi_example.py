@@ -93,7 +93,7 @@ def events(client: httpx.Client, session_id: str, content: str) -> list[str]:
         return [line for line in answer.iter_lines() if line]
 
 
-def test_a_conversation_goes_on_after_the_server_was_restarted(store: str) -> None:
+def test_a_conversation_survives_a_server_restart(store: str) -> None:
     with serving(store) as client:
         session_id = create(client, user_id="u1")
         answer = client.post(f"/sessions/{session_id}/messages", json={"content": "First"})
@@ -124,7 +124,7 @@ def test_errors_have_their_status_and_name(tmp_path: Path) -> None:
         assert "nobody" in answers[0].json()["detail"]
 
 
-def test_what_utf8_cannot_hold_does_not_spoil_a_session(tmp_path: Path) -> None:
+def test_a_lone_surrogate_does_not_break_a_session(tmp_path: Path) -> None:
     with serving(f"sqlite:///{tmp_path}/store") as client:
         session_id = create(client)
         path = f"/sessions/{session_id}/messages"
@@ -140,7 +140,7 @@ def test_what_utf8_cannot_hold_does_not_spoil_a_session(tmp_path: Path) -> None:
         assert wrong.json()["detail"] == [{"where": ["body", "content"], "problem": "Input should be a valid string"}]
 
 
-def test_what_is_the_services_own_affair_is_logged_and_not_sent(tmp_path: Path) -> None:
+def test_internal_errors_are_logged_and_not_sent(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/store"
     hidden = r"a request failed: openai could not be reached.*\n"
     with serving(url, logged=hidden * 2, OPENAI_API_KEY="k") as client:
@@ -165,7 +165,7 @@ async def point_to_nowhere(url: str, session_id: str) -> None:
         assert await manager.update_provider(session_id, nowhere) is True
 
 
-def test_a_missing_key_ends_the_start(tmp_path: Path) -> None:
+def test_a_missing_api_key_ends_the_start(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _SERVE],
         env=environment(CHAT_PROVIDER="openai"),
@@ -193,7 +193,7 @@ async def test_without_settings_conversations_are_kept_in_a_file(
         assert len(await storage.list_sessions()) == 1
 
 
-def test_questions_asked_at_once_are_whole_turns(tmp_path: Path) -> None:
+def test_concurrent_questions_are_whole_turns(tmp_path: Path) -> None:
     with serving(f"sqlite:///{tmp_path}/store") as client, ThreadPoolExecutor(8) as threads:
         ids = [create(client) for _ in range(2)]
 

@@ -49,7 +49,7 @@ def rewrite_and_kill(kind: type[SessionStorage], place: Path, random: Random) ->
 
 
 @pytest.mark.parametrize("kind", [JSONFileStorage, SQLiteStorage])
-async def test_kills_while_payloads_are_replaced_leave_every_record_whole(
+async def test_killing_a_rewriter_leaves_every_record_whole(
     tmp_path: Path, kind: type[JSONFileStorage | SQLiteStorage]
 ) -> None:
     place, random = tmp_path / "store", Random(7)  # noqa: S311 - a moment, no secret

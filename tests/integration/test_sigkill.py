@@ -68,7 +68,7 @@ _CLIENTS = {
 
 @pytest.mark.parametrize("first_seed", range(1, _TRIALS + 1, _TRIALS_ON_ONE_STORE))
 @pytest.mark.parametrize("client", _CLIENTS.values(), ids=_CLIENTS)
-def test_kills_at_random_moments_lose_nothing(tmp_path: Path, client: Client, first_seed: int) -> None:
+def test_killing_the_client_loses_nothing(tmp_path: Path, client: Client, first_seed: int) -> None:
     path = tmp_path / "store"
     place = client.place(path)
     seeds = range(first_seed, min(first_seed + _TRIALS_ON_ONE_STORE, _TRIALS + 1))
@@ -108,7 +108,7 @@ _SERVERS = {
 
 
 @pytest.mark.parametrize("killed", _SERVERS.values(), ids=_SERVERS)
-def test_kills_of_the_server_lose_nothing_and_its_clients_go_on(killed: Killed) -> None:
+def test_killing_the_server_loses_nothing(killed: Killed) -> None:
     # Not in tmp_path: any other pytest that starts meanwhile shuts its parents to PostgreSQL's own user.
     with TemporaryDirectory() as folder, killed.server(Path(folder) / "server") as server:
         reports = [
@@ -128,20 +128,20 @@ def test_kills_of_the_server_lose_nothing_and_its_clients_go_on(killed: Killed) 
 @pytest.mark.parametrize(
     ("fault", "problem"), [("TornTurns", "is not whole"), ("LostTurns", "was acknowledged and is lost")]
 )
-def test_a_storage_that_loses_something_is_found_out(tmp_path: Path, fault: str, problem: str) -> None:
+def test_a_trial_finds_a_client_that_loses_turns(tmp_path: Path, fault: str, problem: str) -> None:
     reports = [crash_trial(f"tests.support.faulty_server:{fault}", tmp_path / "store", seed=seed) for seed in (3, 4, 5)]
     assert any(problem in found for report in reports for found in report.problems)
 
 
 @pytest.mark.parametrize("kind", FAULTY_SERVERS, ids=lambda kind: kind.__name__)
-def test_a_server_that_loses_something_is_found_out(kind: type[Server]) -> None:
+def test_a_trial_finds_a_server_that_loses_turns(kind: type[Server]) -> None:
     server = kind()
     # with this seed the server stays away until every client has met that
     report = server_crash_trial(server.client, kill=server.kill, start=server.start, seed=2)
     assert any(kind.found_as in problem for problem in report.problems)
 
 
-def test_a_server_that_loses_nothing_is_not_suspected() -> None:
+def test_a_trial_passes_a_sound_server() -> None:
     server = Server()
     reports = [
         server_crash_trial(server.client, kill=server.kill, start=server.start, seed=seed) for seed in range(1, 6)
@@ -150,7 +150,7 @@ def test_a_server_that_loses_nothing_is_not_suspected() -> None:
     assert min(report.refused for report in reports) > 0
 
 
-def test_clients_that_do_not_come_back_are_found_out() -> None:
+def test_a_trial_finds_clients_that_stay_away() -> None:
     server = Server()
     with pytest.raises(AssertionError, match=r"waited 0\.5 s for turns of every writer after the restart"):
         server_crash_trial(server.client, kill=server.kill, start=lambda: None, seed=1, patience=0.5)

@@ -29,11 +29,11 @@ def outside_imports(graph: grimp.ImportGraph, layer: str) -> set[str]:
     return {name.split(".")[0] for name in imported if not name.startswith(PACKAGE)} - sys.stdlib_module_names
 
 
-def test_the_domain_imports_attrs_and_the_standard_library_alone(graph: grimp.ImportGraph) -> None:
+def test_the_domain_imports_only_attrs_and_the_stdlib(graph: grimp.ImportGraph) -> None:
     assert outside_imports(graph, "domain") <= {"attr", "attrs"}
 
 
-def test_the_use_cases_import_attrs_and_the_standard_library_alone(graph: grimp.ImportGraph) -> None:
+def test_the_application_imports_only_attrs_and_the_stdlib(graph: grimp.ImportGraph) -> None:
     assert outside_imports(graph, "application") <= {"attr", "attrs"}
 
 
@@ -50,7 +50,7 @@ def backends() -> list[str]:
     return [str(module) for module in modules]
 
 
-def test_the_parts_of_a_backend_are_imported_by_that_backend_alone(graph: grimp.ImportGraph) -> None:
+def test_parts_of_a_backend_are_private_to_it(graph: grimp.ImportGraph) -> None:
     crossing = {
         (importer, imported)
         for importer in graph.find_descendants(STORAGE)

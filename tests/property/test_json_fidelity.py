@@ -37,12 +37,12 @@ def decoded(value: JSONValue) -> JSONValue:
 
 
 @given(json_values())
-def test_the_codec_gives_back_what_it_was_given(value: JSONValue) -> None:
+def test_the_codec_restores_every_value(value: JSONValue) -> None:
     assert same_json(decoded(value), value)
 
 
 @given(json_values())
-def test_an_encoded_value_is_one_line_of_utf_8_that_any_json_reader_reads(value: JSONValue) -> None:
+def test_an_encoded_value_is_one_line_of_json(value: JSONValue) -> None:
     payload = CODEC.encode(value)
     assert payload.encoding in {JSON, JSON_WIDE}
     assert payload.is_text
@@ -56,7 +56,7 @@ def test_equal_values_are_encoded_equally(value: JSONValue) -> None:
 
 
 @given(st.binary(max_size=30), st.sampled_from([JSON, JSON_WIDE]))
-def test_arbitrary_bytes_are_read_or_refused_with_a_typed_error(data: bytes, tag: str) -> None:
+def test_arbitrary_bytes_are_decoded_or_refused(data: bytes, tag: str) -> None:
     try:
         check_json(CODEC.decode(Payload(tag, data), backend="test", key="value"))
     except (CorruptRecordError, InvalidJSONError):
@@ -92,7 +92,7 @@ def _change_everything(value: Any) -> None:
 
 
 @given(json_values(), not_json, st.integers(0, 3))
-def test_a_value_with_something_else_inside_is_refused(value: JSONValue, other: object, depth: int) -> None:
+def test_a_value_with_a_non_json_part_is_refused(value: JSONValue, other: object, depth: int) -> None:
     whole: Any = [value, other]
     for level in range(depth):
         whole = {"k": whole} if level % 2 else [whole, value]

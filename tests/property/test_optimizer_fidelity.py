@@ -84,7 +84,7 @@ def lost(value: JSONValue) -> list[OptimizationConfig]:
     return found
 
 
-def test_every_value_comes_back_the_same_under_every_combination_of_settings() -> None:
+def test_values_survive_every_setting() -> None:
     seen = Seen()
     codec = JsonCodec()
     stored: list[RecordCompression] = [DictionaryCompression(3)]

@@ -110,7 +110,7 @@ def write_and_check(backend: Backend, write: Step, check: Step) -> None:
 
 
 @each_backend()
-def test_2000_messages_of_each_make_come_back_equal(backend: Backend) -> None:
+def test_2000_messages_of_each_encoding_come_back_equal(backend: Backend) -> None:
     payloads = {"text": [value.text for value in values()], "binary": [value.binary for value in values()]}
 
     async def write(storage: SessionStorage) -> None:

@@ -158,7 +158,7 @@ class CheapJson:
     ),
     st.sampled_from([CheapJson(), HeuristicTokenCounter()]),
 )
-def test_what_is_remembered_reads_back(facts: list[tuple[str, JSONValue, MemoryCategory]], tokens: Any) -> None:
+def test_memories_read_back(facts: list[tuple[str, JSONValue, MemoryCategory]], tokens: Any) -> None:
     entries = [
         MemoryEntry(key=key, value=value, created_at=NOW, updated_at=NOW, category=category)
         for key, value, category in facts

@@ -28,12 +28,12 @@ async def test_a_wrong_password_is_refused_and_not_shown(place: Place) -> None:
         assert "wr0ng" not in f"{error} {error.details} {error.__cause__!r}"
 
 
-async def test_a_user_that_is_not_there_is_refused(place: Place) -> None:
+async def test_an_unknown_user_is_refused(place: Place) -> None:
     error = await failure(place.storage(attrs.evolve(place.account, user="nobody")).open())
     assert (type(error), error.in_doubt) == (StorageAccessError, False)
 
 
-async def test_a_database_that_is_not_there_is_refused(place: Place) -> None:
+async def test_a_missing_database_is_refused(place: Place) -> None:
     if place.rig.missing_database is None:
         pytest.skip("this server has one database only")
     account = attrs.evolve(place.account, database=place.rig.missing_database)
@@ -47,7 +47,7 @@ async def test_a_user_without_rights_is_refused(place: Place) -> None:
     assert (type(error), error.in_doubt) == (StorageAccessError, False)
 
 
-async def test_a_user_who_may_only_read_can_read(place: Place) -> None:
+async def test_a_read_only_user_can_read(place: Place) -> None:
     owner = await place.begun()
     await owner.append_messages("s", [message_record("m1")])
     place.rig.allow_reading(place.account.place)
@@ -61,7 +61,7 @@ async def test_a_user_who_may_only_read_can_read(place: Place) -> None:
     assert await owner.list_sessions() == ["s"]
 
 
-async def test_a_right_that_is_given_later_is_used(place: Place) -> None:
+async def test_a_right_granted_later_is_used(place: Place) -> None:
     await place.begun()
     reader = place.storage(attrs.evolve(place.account, user="reader"))
     error = await possible_failure(reader.list_sessions())  # Valkey's reader has its right from the start

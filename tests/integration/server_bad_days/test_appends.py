@@ -100,7 +100,7 @@ async def _until(is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_server_killed_in_mid_append_has_what_it_acknowledged(place: Place) -> None:
+async def test_a_killed_server_keeps_acknowledged_appends(place: Place) -> None:
     storage = await place.begun(ports=place.rig.reachable_ports)
     async with _writing(storage) as writers:
         await asyncio.to_thread(place.rig.kill)
@@ -109,7 +109,7 @@ async def test_a_server_killed_in_mid_append_has_what_it_acknowledged(place: Pla
     await assert_whole(storage, 4)
 
 
-async def test_writers_whose_connections_are_cut_again_and_again_lose_nothing(place: Place) -> None:
+async def test_appends_over_cut_connections_lose_nothing(place: Place) -> None:
     storage = await place.begun(pool=2)
     async with _writing(storage):
         for _ in range(8):
@@ -119,7 +119,7 @@ async def test_writers_whose_connections_are_cut_again_and_again_lose_nothing(pl
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_an_append_cancelled_at_any_step_leaves_the_pool_whole(place: Place, late: bool) -> None:
+async def test_a_cancelled_append_leaves_the_pool_whole(place: Place, late: bool) -> None:
     storage = await place.begun(pool=1)
     done = list[str]()
     for step in range(_ENOUGH_STEPS):
@@ -137,7 +137,7 @@ async def test_an_append_cancelled_at_any_step_leaves_the_pool_whole(place: Plac
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_first_use_cancelled_at_any_step_leaves_no_connection(place: Place, late: bool) -> None:
+async def test_a_cancelled_first_use_leaves_no_connection(place: Place, late: bool) -> None:
     owner = await place.begun()
     for step in range(_ENOUGH_STEPS):
         storage = place.storage(pool=1)
@@ -151,7 +151,7 @@ async def test_a_first_use_cancelled_at_any_step_leaves_no_connection(place: Pla
     raise AssertionError(f"a first append still waits after {_ENOUGH_STEPS} steps")
 
 
-async def test_many_cancelled_at_once_leave_the_pool_whole(place: Place) -> None:
+async def test_cancelling_many_appends_leaves_the_pool_whole(place: Place) -> None:
     storage = await place.begun(pool=2)
     place.rig.each_proxy(FaultProxy.hang)
     calls = [asyncio.ensure_future(storage.append_messages("s", _batch(f"b{number}"))) for number in range(8)]

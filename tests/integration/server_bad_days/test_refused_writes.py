@@ -26,7 +26,7 @@ async def _fill(storage: SessionStorage) -> None:
     await storage.append_messages("s", [message_record("m1"), message_record("m2")])
 
 
-async def test_a_replica_is_read_and_not_written_until_it_is_promoted(place: Place, tmp_path: Path) -> None:
+async def test_a_replica_is_written_only_after_promotion(place: Place, tmp_path: Path) -> None:
     if not has_replicas(place.rig):
         pytest.skip("a replica of a cluster's node sends its clients to the primary")
     async with read_only(place.rig, place.account, tmp_path / "replica", _fill) as (storage, promote):
@@ -55,7 +55,7 @@ class TestOfValkey:
         assert isinstance(place.rig, ValkeyRig)
         return place.rig
 
-    async def test_full_memory_refuses_appends_and_not_deletes(self, place: Place, rig: ValkeyRig) -> None:
+    async def test_a_full_server_refuses_appends_and_not_deletes(self, place: Place, rig: ValkeyRig) -> None:
         storage = await place.begun()
         await storage.append_messages("s", [message_record("m1")])
         await storage.put_session(session_record("large"))
@@ -84,7 +84,7 @@ class TestOfValkey:
             stored += ids
         raise AssertionError("the memory was not limited")
 
-    async def test_forgotten_scripts_are_not_noticed(self, place: Place, rig: ValkeyRig) -> None:
+    async def test_flushed_scripts_are_loaded_again(self, place: Place, rig: ValkeyRig) -> None:
         storage = await place.begun(pool=1)
         await storage.append_messages("s", [message_record("m1")])
         for number in range(2, 5):

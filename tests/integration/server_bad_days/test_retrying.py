@@ -60,7 +60,7 @@ async def _until_one_failed(caplog: pytest.LogCaptureFixture) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_appends_outlive_a_killed_server(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_retries_survive_a_killed_server(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     storage = await _begun(place, ports=place.rig.reachable_ports)
     async with asyncio.TaskGroup() as group:
         for writer in range(_WRITERS):
@@ -74,7 +74,7 @@ async def test_appends_outlive_a_killed_server(place: Place, caplog: pytest.LogC
     await assert_whole(storage, 4)
 
 
-async def test_appends_outlive_cut_connections(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_retries_survive_cut_connections(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     storage = await _begun(place, pool=2)
     async with asyncio.TaskGroup() as group:
         for writer in range(_WRITERS):
@@ -87,7 +87,7 @@ async def test_appends_outlive_cut_connections(place: Place, caplog: pytest.LogC
     await assert_whole(storage, 2)
 
 
-async def test_lost_acknowledgements_are_found_again(place: Place) -> None:
+async def test_retries_find_lost_acknowledgements(place: Place) -> None:
     storage = await _begun(place, pool=1)
     strikes = place.rig.strikes
     replayed = []
@@ -104,7 +104,7 @@ async def test_lost_acknowledgements_are_found_again(place: Place) -> None:
     assert await stored_ids(storage, "w0") == [f"lost-{last}" for last in range(6)]
 
 
-async def test_a_conditional_put_whose_acknowledgement_is_lost_counts_once(place: Place) -> None:
+async def test_a_conditional_put_with_a_lost_answer_counts_once(place: Place) -> None:
     storage = await _begun(place, pool=1)
     place.rig.each_proxy(methodcaller("lose_answer", b"to be lost"))
     record = session_record("w0", text="to be lost")
@@ -123,7 +123,7 @@ async def test_opening_waits_for_a_server_that_is_starting(place: Place) -> None
     assert (await storage.put_session(session_record())).version == 1
 
 
-async def test_a_refused_password_is_not_tried_again(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_password_is_not_retried(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     base = place.storage(attrs.evolve(place.account, password="wrong"))
     storage = RetryingStorage(base, attempts=3)
     begin = time.monotonic()

@@ -1,9 +1,9 @@
 """A process that rewrites is killed again and again: every record is there, in the one form or the other."""
 
+import contextlib
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from random import Random
 
@@ -41,7 +41,8 @@ def rewrite_and_kill(kind: type[SessionStorage], place: Path, random: Random) ->
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == b"rewritten\n"
-            time.sleep(random.uniform(0, 0.2))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(random.uniform(0, 0.2))
         finally:
             process.send_signal(signal.SIGKILL)
         said = process.stdout.read()

@@ -8,7 +8,13 @@ import pytest_asyncio
 
 from tests.support.bad_days import Place, running_rig
 
-_KINDS = ("postgres", "valkey", "valkey-cluster", "mongodb-motor", "mongodb-pymongo")
+_KINDS = (
+    "postgres",
+    "valkey",
+    "valkey-cluster",
+    "mongodb-pymongo",
+    pytest.param("mongodb-motor", marks=pytest.mark.nightly),
+)
 
 
 @pytest.fixture(params=_KINDS)

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -13,6 +13,7 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.testing import CancelAt, message_record, session_record
 from tests.support.bad_days import Place, assert_whole, possible_failure, stored_ids
 from tests.support.servers.proxy import FaultProxy
+from tests.support.waiting import until
 
 _WRITERS = 4
 _ENOUGH_STEPS = 100
@@ -58,7 +59,11 @@ class Writer:
             self.acknowledged.append(name)
             return True
         (self.doubtful if error.in_doubt else self.refused).append(name)
-        await asyncio.sleep(0.02)  # a refused connection is an answer that comes at once
+
+        async def answers() -> bool:
+            return await possible_failure(storage.ping()) is None
+
+        await until(answers, "an answer of the server")
         return False
 
     async def check(self, storage: SessionStorage) -> None:
@@ -76,6 +81,10 @@ class Writer:
         assert len(stored) == 3 * (len(self.acknowledged) + len(self.failures))
 
 
+def _acknowledged(writers: Sequence[Writer]) -> int:
+    return sum(len(writer.acknowledged) for writer in writers)
+
+
 @asynccontextmanager
 async def _writing(storage: SessionStorage) -> AsyncIterator[Sequence[Writer]]:
     """Let several write while the block does harm, and until they have recovered; then check all of it."""
@@ -87,7 +96,7 @@ async def _writing(storage: SessionStorage) -> AsyncIterator[Sequence[Writer]]:
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         for writer in writers:
             group.create_task(writer.write(storage, under_fire))
-        await _until(lambda: all(writer.acknowledged for writer in writers))
+        await until(lambda: all(writer.acknowledged for writer in writers), "an append of every writer")
         yield writers
         under_fire.clear()
     assert sum(len(writer.failures) for writer in writers) > 0
@@ -95,25 +104,21 @@ async def _writing(storage: SessionStorage) -> AsyncIterator[Sequence[Writer]]:
         await writer.check(storage)
 
 
-async def _until(is_so: Callable[[], bool]) -> None:
-    while not is_so():  # noqa: ASYNC110  # writers do not call back
-        await asyncio.sleep(0.01)
-
-
 async def test_a_killed_server_keeps_acknowledged_appends(place: Place) -> None:
     storage = await place.begun(ports=place.rig.reachable_ports)
     async with _writing(storage) as writers:
         await asyncio.to_thread(place.rig.kill)
-        await _until(lambda: any(writer.failures for writer in writers))
+        await until(lambda: any(writer.failures for writer in writers), "a failure")
         await asyncio.to_thread(place.rig.start)
     await assert_whole(storage, 4)
 
 
 async def test_appends_over_cut_connections_lose_nothing(place: Place) -> None:
     storage = await place.begun(pool=2)
-    async with _writing(storage):
+    async with _writing(storage) as writers:
         for _ in range(8):
-            await asyncio.sleep(0.04)
+            done = _acknowledged(writers)
+            await until(lambda done=done: _acknowledged(writers) > done, "an append after a cut")
             place.rig.each_proxy(FaultProxy.cut)
     await assert_whole(storage, 2)
 
@@ -155,7 +160,7 @@ async def test_cancelling_many_appends_leaves_the_pool_whole(place: Place) -> No
     storage = await place.begun(pool=2)
     place.rig.each_proxy(FaultProxy.hang)
     calls = [asyncio.ensure_future(storage.append_messages("s", _batch(f"b{number}"))) for number in range(8)]
-    await asyncio.sleep(0.1)
+    assert await asyncio.wait(calls, timeout=0.1) == (set(), set(calls))
     for call in calls:
         call.cancel()
     done, waiting = await asyncio.wait(calls, timeout=5)

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from operator import methodcaller
 from typing import Any
 
@@ -15,27 +17,34 @@ from luminoracore_sdk.domain.errors import StorageAccessError
 from luminoracore_sdk.testing import message_record, session_record
 from tests.support.bad_days import Place, assert_whole, failed, stored_ids
 from tests.support.servers.proxy import FaultProxy
+from tests.support.waiting import until
 
 _WRITERS = 4
-_BATCHES = 15
 
 
 def _retrying(storage: SessionStorage) -> RetryingStorage:
     return RetryingStorage(storage, attempts=200, first_wait=0.02, longest_wait=0.1, time_limit=20)
 
 
-def _names(writer: int) -> list[str]:
-    return [f"w{writer}-{number}-{part}" for number in range(_BATCHES) for part in (1, 2)]
+@attrs.define
+class Writer:
+    """Appends batches to a session, each only where the one before ended."""
 
+    session_id: str
+    stored: list[str] = attrs.field(factory=list)
 
-async def _write(storage: SessionStorage, writer: int, pause: float) -> None:
-    """Append to a session of one's own, batch by batch, each only where the one before ended."""
-    names = _names(writer)
-    for last in range(0, len(names), 2):
-        batch = [message_record(name) for name in names[last : last + 2]]
-        receipt = await storage.append_messages(f"w{writer}", batch, expected_last=last)
-        assert (receipt.first_position, receipt.last_position) == (last + 1, last + 2)
-        await asyncio.sleep(pause)
+    async def write(self, storage: SessionStorage, done: asyncio.Event) -> None:
+        """Append until the trouble is over, and twice more."""
+        more = 2
+        while more:
+            more -= done.is_set()
+            last = len(self.stored)
+            names = [f"{self.session_id}-{last + part}" for part in (1, 2)]
+            receipt = await storage.append_messages(
+                self.session_id, [message_record(name) for name in names], expected_last=last
+            )
+            assert (receipt.first_position, receipt.last_position) == (last + 1, last + 2)
+            self.stored += names
 
 
 async def _begun(place: Place, **options: Any) -> RetryingStorage:
@@ -45,45 +54,38 @@ async def _begun(place: Place, **options: Any) -> RetryingStorage:
     return storage
 
 
-async def _check(storage: SessionStorage) -> None:
-    for writer in range(_WRITERS):
-        assert await stored_ids(storage, f"w{writer}") == _names(writer)
-
-
-async def _until_one_is_stored(storage: SessionStorage) -> None:
-    while not await stored_ids(storage, "w0"):  # noqa: ASYNC110  # the server does not call back
-        await asyncio.sleep(0.01)
-
-
-async def _until_one_failed(caplog: pytest.LogCaptureFixture) -> None:
-    while "append_messages, attempt 2" not in caplog.text:  # noqa: ASYNC110  # a log does not call back
-        await asyncio.sleep(0.01)
+@asynccontextmanager
+async def _writing(storage: SessionStorage) -> AsyncIterator[Sequence[Writer]]:
+    """Write to several sessions while the block runs and a little longer; then check what is stored."""
+    writers = [Writer(f"w{number}") for number in range(_WRITERS)]
+    done = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for writer in writers:
+            group.create_task(writer.write(storage, done))
+        yield writers
+        done.set()
+    for writer in writers:
+        assert await stored_ids(storage, writer.session_id) == writer.stored
 
 
 async def test_retries_survive_a_killed_server(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     storage = await _begun(place, ports=place.rig.reachable_ports)
-    async with asyncio.TaskGroup() as group:
-        for writer in range(_WRITERS):
-            group.create_task(_write(storage, writer, 0.02))
-        await _until_one_is_stored(storage)
+    async with _writing(storage) as writers:
+        await until(lambda: bool(writers[0].stored), "an append")
         await asyncio.to_thread(place.rig.kill)
-        await _until_one_failed(caplog)
+        await until(lambda: "append_messages, attempt 2 of 200" in caplog.text, "a retry")
         await asyncio.to_thread(place.rig.start)
-    assert "append_messages, attempt 2 of 200" in caplog.text
-    await _check(storage)
     await assert_whole(storage, 4)
 
 
 async def test_retries_survive_cut_connections(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     storage = await _begun(place, pool=2)
-    async with asyncio.TaskGroup() as group:
-        for writer in range(_WRITERS):
-            group.create_task(_write(storage, writer, 0.005))
-        for _ in range(40):  # often, as an append takes no longer than a millisecond or two
-            await asyncio.sleep(0.008)
+    async with _writing(storage) as writers:
+        for _ in range(20):
+            count = len(writers[0].stored)
+            await until(lambda count=count: len(writers[0].stored) > count, "an append after a cut")
             place.rig.each_proxy(FaultProxy.cut)
     assert "append_messages, attempt 2 of 200" in caplog.text
-    await _check(storage)
     await assert_whole(storage, 2)
 
 

@@ -23,12 +23,12 @@ OWNER = "LUMINORA_TEST_OWNER"
 _PORTS = range(18_000, 32_000)  # below those that the system lends to clients, which must not take it
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
-# Ends the server, whoever dies first; it has nothing to do with how the server is used.
+# Ends the server when the process that started the tests has ended.
 _WATCH = 'while kill -0 "$1" && kill -0 "$2"; do sleep 1; done 2>/dev/null; kill -9 "$2" 2>/dev/null'
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+    """Return a free port of 127.0.0.1."""
     while True:
         port = random.choice(_PORTS)  # noqa: S311  # a port, no secret
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -37,11 +37,11 @@ def free_port() -> int:
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = _START_SECONDS) -> None:
-    """Wait for a condition, looking fifty times a second."""
+    """Wait for a condition, checking it fifty times a second."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not come about within {seconds} s")
+            raise TimeoutError(f"waited {seconds} s for {what}")
         time.sleep(0.02)
 
 
@@ -82,6 +82,11 @@ class ServerProcess(ABC):
     def log(self) -> Path:
         """What the server printed."""
         return self.folder / "server.log"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and neither stopped nor killed since."""
+        return self._process is not None
 
     @property
     def pid(self) -> int:

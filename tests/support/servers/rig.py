@@ -110,7 +110,7 @@ class Rig(ABC):
     def start(self) -> None:
         """Start the processes that do not run; returns when they answer."""
         for node in self.nodes:
-            if node._process is None:
+            if not node.is_running:
                 node.start()
 
     def kill(self) -> None:

@@ -102,14 +102,14 @@ class ValkeyClusterRig(ValkeyRig):
         Rig.__init__(self, self.servers)
         for server, proxy in zip(self.servers, self.proxies, strict=True):
             announced = ("--cluster-announce-port", str(proxy.port))  # where clients are sent
-            server._settings = (*server._settings, *VALKEY_USERS, *announced)
+            server.settings = (*server.settings, *VALKEY_USERS, *announced)
 
     @property
     def reachable_ports(self) -> list[int]:
         return [proxy.port for proxy in self.proxies]  # where its nodes would send the clients anyway
 
     def start(self) -> None:
-        if any(server._process is None for server in self.servers):
+        if not all(server.is_running for server in self.servers):
             self.kill()
             self._cluster.start()
 

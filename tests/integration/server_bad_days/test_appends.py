@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -85,6 +85,10 @@ def _acknowledged(writers: Sequence[Writer]) -> int:
     return sum(len(writer.acknowledged) for writer in writers)
 
 
+def _have_more_than(writers: Sequence[Writer], count: int) -> Callable[[], bool]:
+    return lambda: _acknowledged(writers) > count
+
+
 @asynccontextmanager
 async def _writing(storage: SessionStorage) -> AsyncIterator[Sequence[Writer]]:
     """Let several write while the block does harm, and until they have recovered; then check all of it."""
@@ -117,8 +121,7 @@ async def test_appends_over_cut_connections_lose_nothing(place: Place) -> None:
     storage = await place.begun(pool=2)
     async with _writing(storage) as writers:
         for _ in range(8):
-            done = _acknowledged(writers)
-            await until(lambda done=done: _acknowledged(writers) > done, "an append after a cut")
+            await until(_have_more_than(writers, _acknowledged(writers)), "an append after a cut")
             place.rig.each_proxy(FaultProxy.cut)
     await assert_whole(storage, 2)
 

@@ -9,7 +9,7 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import StorageFullError, StorageReadOnlyError
 from luminoracore_sdk.testing import memory_record, message_record, session_record
 from tests.support.bad_days import Place, assert_whole, failure, stored_ids
-from tests.support.servers.replica import has_replicas, read_only
+from tests.support.servers.replica import read_only
 from tests.support.servers.rigs import ValkeyRig
 
 _WRITES: list[Callable[[SessionStorage], Awaitable[object]]] = [
@@ -26,9 +26,9 @@ async def _fill(storage: SessionStorage) -> None:
     await storage.append_messages("s", [message_record("m1"), message_record("m2")])
 
 
+# A replica in a cluster redirects its clients to the primary.
+@pytest.mark.parametrize("kind", ["postgres", "valkey", "mongodb-pymongo"])
 async def test_a_replica_is_written_only_after_promotion(place: Place, tmp_path: Path) -> None:
-    if not has_replicas(place.rig):
-        pytest.skip("a replica of a cluster's node sends its clients to the primary")
     async with read_only(place.rig, place.account, tmp_path / "replica", _fill) as (storage, promote):
         assert await stored_ids(storage) == ["m1", "m2"]
         assert await storage.list_sessions() == ["s"]

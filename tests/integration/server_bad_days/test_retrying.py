@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from operator import methodcaller
 from typing import Any
@@ -32,6 +32,10 @@ class Writer:
 
     session_id: str
     stored: list[str] = attrs.field(factory=list)
+
+    def has_more_than(self, count: int) -> Callable[[], bool]:
+        """Return a condition: more messages are stored."""
+        return lambda: len(self.stored) > count
 
     async def write(self, storage: SessionStorage, done: asyncio.Event) -> None:
         """Append until the trouble is over, and twice more."""
@@ -82,8 +86,7 @@ async def test_retries_survive_cut_connections(place: Place, caplog: pytest.LogC
     storage = await _begun(place, pool=2)
     async with _writing(storage) as writers:
         for _ in range(20):
-            count = len(writers[0].stored)
-            await until(lambda count=count: len(writers[0].stored) > count, "an append after a cut")
+            await until(writers[0].has_more_than(len(writers[0].stored)), "an append after a cut")
             place.rig.each_proxy(FaultProxy.cut)
     assert "append_messages, attempt 2 of 200" in caplog.text
     await assert_whole(storage, 2)

@@ -14,18 +14,13 @@ from tests.support.servers.mongo import MongoServer
 from tests.support.servers.postgres import PostgresServer
 from tests.support.servers.process import wait_until
 from tests.support.servers.rig import PASSWORD, Account, Rig
-from tests.support.servers.rigs import VALKEY_USERS, MongoRig, PostgresRig, ValkeyClusterRig, ValkeyRig
+from tests.support.servers.rigs import VALKEY_USERS, MongoRig, PostgresRig, ValkeyRig
 from tests.support.servers.valkey import ValkeyServer
 
-__all__ = ["has_replicas", "read_only"]
+__all__ = ["read_only"]
 
 Fill = Callable[[SessionStorage], Awaitable[None]]
 Promote = Callable[[], object]
-
-
-def has_replicas(rig: Rig) -> bool:
-    """Tell whether there is a way to make a read-only server of a kind here."""
-    return not isinstance(rig, ValkeyClusterRig)
 
 
 @asynccontextmanager

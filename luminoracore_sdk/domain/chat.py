@@ -159,12 +159,21 @@ class ChatResponse:
     """An answer, or one delta of a streamed answer.
 
     Attributes:
-        content: The text; of a delta, only what is new.
+        content: The text; of a delta, only the new part. Never holds half of a character.
         role: assistant.
-        finish_reason: Why the model stopped (stop, length, tool_calls …); None on all deltas but the last.
+        finish_reason: Why the model stopped (stop, length, tool_calls, stopped …); None on all deltas but the
+            last.
         usage: Token counts as the provider gives them, or None.
         model: The model that answered.
-        provider_metadata: Whatever else the provider says: ``id``, ``tool_calls`` …
+        provider_metadata: Whatever else the provider says: ``id``, ``tool_calls``, ``reasoning`` as it is given
+            back, ``prompt`` (what the window left out, its tokens, a digest of its stable prefix), ``dropped``
+            (parameters that the model refuses) …
+        reasoning: The reasoning as text; of a delta, only the new part. None: there is none.
+        refusal: The refusal as text, likewise.
+        tool_calls: The whole tool calls, in OpenAI's form; of a stream, on the last delta.
+        parts: Other parts of the answer, such as images; of a stream, on the last delta.
+        id: Id of the stored message; on the last delta of a stream, None before it is stored.
+        position: Its position.
     """
 
     content: str
@@ -173,6 +182,12 @@ class ChatResponse:
     usage: JSONObject | None = None
     model: str | None = None
     provider_metadata: JSONObject = attrs.field(factory=dict)
+    reasoning: str | None = attrs.field(default=None, kw_only=True)
+    refusal: str | None = attrs.field(default=None, kw_only=True)
+    tool_calls: list[JSONObject] = attrs.field(factory=list, kw_only=True)
+    parts: list[JSONObject] = attrs.field(factory=list, kw_only=True)
+    id: str | None = attrs.field(default=None, kw_only=True)
+    position: int | None = attrs.field(default=None, kw_only=True)
 
     def to_dict(self) -> JSONObject:
         """Return a JSON object."""

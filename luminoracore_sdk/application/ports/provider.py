@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
+from luminoracore_sdk.domain.vendors import VendorRules, rules_of
 
 __all__ = ["BaseProvider", "ProviderRegistry"]
 
@@ -19,6 +20,11 @@ class BaseProvider(ABC):
 
     def __init__(self, config: ProviderConfig) -> None:
         self.config = config
+
+    @property
+    def rules(self) -> VendorRules:
+        """What the provider accepts in a prompt; those of OpenAI unless a class says otherwise."""
+        return rules_of(self.config.name)
 
     @abstractmethod
     def get_default_model(self) -> str:

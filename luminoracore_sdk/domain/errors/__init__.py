@@ -6,7 +6,8 @@
     ├── ValidationError (ValueError)         the caller's value is wrong; nothing was done
     │   ├── InvalidIdError                   an id that no backend could keep
     │   ├── InvalidJSONError                 a value that is not JSON, NaN and infinities included
-    │   └── PayloadTooLargeError             above the backend's documented limit
+    │   ├── PayloadTooLargeError             above the backend's documented limit
+    │   └── ContextWindowError               the turn in progress does not fit the context window
     ├── ConfigurationError (ValueError)      the wiring is wrong
     │   ├── UnsupportedStorageTypeError      carries the valid types
     │   └── MissingDependencyError (ImportError)   carries the pip command that helps
@@ -40,6 +41,7 @@
         ├── ProviderConnectionError (NetworkError)
         │   └── ProviderTimeoutError (TimeoutError)
         ├── ProviderResponseError            an answer that cannot be understood
+        ├── UnsupportedContentError          a content part that the provider does not take
         └── ProviderStreamError (NetworkError)           a stream that ended before its end
 
 No error carries a message body, a memory value or a secret.
@@ -59,6 +61,7 @@ from luminoracore_sdk.domain.errors.base import (
     UnsupportedStorageTypeError,
     ValidationError,
 )
+from luminoracore_sdk.domain.errors.prompt import ContextWindowError, UnsupportedContentError
 from luminoracore_sdk.domain.errors.provider import (
     AuthenticationError,
     NetworkError,
@@ -95,6 +98,7 @@ __all__ = [
     "AuthenticationError",
     "ConfigurationError",
     "ConflictError",
+    "ContextWindowError",
     "CorruptRecordError",
     "DecryptionError",
     "InvalidIdError",
@@ -128,6 +132,7 @@ __all__ = [
     "StorageUnavailableError",
     "UnencryptedRecordError",
     "UnreadablePayloadError",
+    "UnsupportedContentError",
     "UnsupportedStorageTypeError",
     "ValidationError",
     "WrongEventLoopError",

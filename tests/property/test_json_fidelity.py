@@ -1,31 +1,20 @@
-"""Any JSON value comes back the same: through the helpers, the codec, and every backend."""
+"""Any JSON value comes back the same through the helpers and the codec."""
 
-import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from luminoracore_sdk.adapters.codec.values import JSON, JSON_WIDE, JsonCodec
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Payload
-from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError, InvalidJSONError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json, copy_json, same_json
 from luminoracore_sdk.testing import (
-    ManualClock,
     json_objects,
-    json_payload,
     json_values,
-    memory_record,
-    session_record,
 )
-from luminoracore_sdk.testing.records import message_records as numbered_messages
-from tests.support.backends import Backend, each_backend
 
 CODEC = JsonCodec()
 
@@ -100,59 +89,3 @@ def test_a_value_with_a_non_json_part_is_refused(value: JSONValue, other: object
         check_json(whole)
     with pytest.raises(InvalidJSONError):
         CODEC.encode(whole)
-
-
-@contextmanager
-def opened(backend: Backend) -> Iterator[tuple[asyncio.Runner, SessionStorage]]:
-    with backend.place() as make, asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        storage = make(ManualClock())
-        yield runner, storage
-        runner.run(storage.close())
-
-
-@each_backend()
-def test_documents_come_back_the_same(backend: Backend) -> None:
-    with opened(backend) as (runner, storage):
-
-        @given(json_objects())
-        def check(document: JSONObject) -> None:
-            runner.run(_saved(storage, document))
-            assert same_json(runner.run(_loaded(storage)), document)
-
-        check()
-
-
-async def _saved(storage: SessionStorage, document: JSONObject) -> None:
-    await storage.save_session("s", document)
-
-
-async def _loaded(storage: SessionStorage) -> JSONObject | None:
-    return await storage.load_session("s")
-
-
-@each_backend()
-def test_payloads_of_any_value_come_back_the_same(backend: Backend) -> None:
-    with opened(backend) as (runner, storage):
-
-        @given(st.lists(json_values(), min_size=1, max_size=4))
-        def check(values: list[JSONValue]) -> None:
-            found = runner.run(_through_messages_and_memory(storage, values))
-            for value, expected in zip(found, [*values, values[0]], strict=True):
-                assert same_json(value, expected)
-
-        check()
-
-
-async def _through_messages_and_memory(storage: SessionStorage, values: list[JSONValue]) -> list[JSONValue]:
-    await storage.delete_session("s")
-    await storage.put_session(session_record())
-    batch = numbered_messages(len(values))
-    await storage.append_messages(
-        "s",
-        [attrs.evolve(record, payload=json_payload(v)) for record, v in zip(batch, values, strict=True)],
-    )
-    await storage.put_memory(memory_record("k", value=values[0]))
-    messages = await storage.read_messages("s", MessageRange())
-    (memory,) = await storage.list_memories(MemoryScope("session", "s"))
-    payloads = [*(message.payload for message in messages), memory.payload]
-    return [CODEC.decode(payload, backend=storage.backend, key="k") for payload in payloads]

@@ -1,4 +1,4 @@
-"""The adapter of the how-to is certified as its reader would do it, in pytest-asyncio's strict mode."""
+"""The adapter of the how-to guide passes the contract in pytest-asyncio's strict mode."""
 
 import re
 import subprocess

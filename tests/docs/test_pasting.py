@@ -21,7 +21,7 @@ PAGES = ["README.md", "docs/index.md", "docs/tutorial/first-conversation.md"]
 
 
 def pasted(source: str, folder: Path) -> tuple[str, str]:
-    """Return what was printed, and what went wrong, when the source is fed to the prompt."""
+    """Feed source code to the prompt; return the output and the error messages."""
     done = subprocess.run(
         [sys.executable, "-q", "-X", "utf8", "-m", "asyncio"],
         input=source,

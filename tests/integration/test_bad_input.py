@@ -1,4 +1,4 @@
-"""Bad input: each a typed error, and nothing done."""
+"""Invalid input raises a typed error and changes nothing."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ ECHO = {"name": "echo"}
 
 @pytest.fixture
 async def session_id(manager: SessionManager) -> str:
-    """A session with one turn, which nothing that follows may harm."""
+    """Return a session with one turn, which invalid input must not change."""
     made = await manager.create_session(ADA, ECHO, {"session_id": "s"})
     await manager.send_message(made, "Safe")
     return made

@@ -26,7 +26,7 @@ RETENTIONS = (0.0, -0.0, 5e-324, -1e300, 0.1)
 
 
 async def fill(storage: SessionStorage) -> None:
-    """Store every odd value as a document, a message and a memory, and everything under every odd id."""
+    """Store every unusual value as a document, a message and a memory, under every unusual id."""
     documents = list(DOCUMENTS.values())
     for number, name in enumerate(VALID_IDS):
         payload = json_payload(documents[number % len(documents)])

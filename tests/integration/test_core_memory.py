@@ -1,6 +1,6 @@
 """With Core installed: the stand-in, or the checkout that ``LUMINORA_CORE_PATH`` names.
 
-What is shown here holds for both; how Core fails is in ``tests/unit/test_core_memory.py``.
+These tests hold for both; failures of Core are in ``tests/unit/test_core_memory.py``.
 """
 
 import importlib
@@ -37,7 +37,7 @@ DOCUMENTS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def optimizer() -> Iterator[Any]:
-    """Core's own optimizer, by the documented import."""
+    """Return Core's own optimizer, by the documented import."""
     with core_installed():
         core = importlib.import_module("luminoracore.optimization")
         yield core.Optimizer(core.OptimizationConfig(key_abbreviation=True, compact_format=True, minify_json=True))

@@ -1,4 +1,4 @@
-"""Every documented call of the ConversationManager, over each storage and without one."""
+"""Every documented call of the ConversationManager, with each storage and without one."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -20,7 +20,7 @@ async def conversations(storage: SessionStorage, services: Services) -> Conversa
 
 @pytest.fixture
 async def filled(conversations: ConversationManager, clock: ManualClock) -> str:
-    """A conversation of six messages, a second apart."""
+    """Return a conversation of six messages, a second apart."""
     said = ["Hello Ada", "Hello", "What is a LOOM?", "A machine that weaves.", "And a loop?", "A way back."]
     for number, text in enumerate(said):
         await conversations.add_message("s", ["user", "assistant"][number % 2], text)

@@ -18,7 +18,7 @@ Make = Callable[..., MemoryManager]
 
 @pytest.fixture
 def make(storage: SessionStorage, services: Services) -> Make:
-    """Makes a manager over the test's storage and clock; keywords are fields of MemoryConfig."""
+    """Return a factory of managers; keywords are fields of MemoryConfig."""
     return lambda **config: MemoryManager(MemoryConfig(**config), storage=storage, services=services)
 
 
@@ -128,7 +128,7 @@ async def test_above_max_entries_the_least_important_goes(make: Make, clock: Man
         clock.advance(60)
     assert await memory.list_memories("s") == ["a", "c", "d"]
     await memory.store_memory("s", "e", "e")
-    assert await memory.list_memories("s") == ["c", "d", "e"]  # all alike now, so the oldest
+    assert await memory.list_memories("s") == ["c", "d", "e"]  # all equal now, so the oldest
 
 
 async def test_disabled_memory_stores_and_reads_nothing(

@@ -84,7 +84,7 @@ async def test_two_sessions_have_different_ids(manager: SessionManager) -> None:
     ids = [await manager.create_session(ADA, ECHO) for _ in range(2)]
     assert all(type(session_id) is str for session_id in ids)
     assert len(set(ids)) == 2
-    assert await manager.list_sessions() == sorted(ids)  # made at the same moment, so by id
+    assert await manager.list_sessions() == sorted(ids)  # created at the same time, so by id
 
 
 @pytest.mark.parametrize(

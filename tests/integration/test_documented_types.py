@@ -1,4 +1,4 @@
-"""The documented types: names, order of fields, defaults, and ways to and from dictionaries."""
+"""The documented types: names, order of fields, defaults, conversion to and from dictionaries."""
 
 from datetime import UTC, datetime
 from typing import Any

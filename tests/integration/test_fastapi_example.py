@@ -1,4 +1,4 @@
-"""The FastAPI example, served by uvicorn, asked over real HTTP on the loopback address."""
+"""The FastAPI example, served by uvicorn over HTTP on the loopback address."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "fastapi_app.py"
 GUIDE = ROOT / "docs" / "how-to" / "embed-in-fastapi.md"
 
-# Bound and listening before it says its port, so that no client comes too early.
+# Bound and listening before it prints its port, so that no client connects too early.
 _SERVE = """
 import socket, uvicorn
 from fastapi_app import app
@@ -41,7 +41,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return the variables of a server: nobody's stores and keys but these."""
+    """Return the environment of a server, without stores and keys of the developer."""
     others = ("LUMINORA_", "CHAT_PROVIDER", "OPENAI_")
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(others)},
@@ -52,7 +52,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 @contextmanager
 def serving(store: str, *, logged: str = "", **settings: str) -> Iterator[httpx.Client]:
-    """Run the example as a process of its own; afterwards it has ended in order, having logged this."""
+    """Run the example as a process; assert that it exits cleanly with this log."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error::ResourceWarning", "-c", _SERVE],
         env=environment(LUMINORA_STORE=store, **settings),
@@ -129,7 +129,7 @@ def test_a_lone_surrogate_does_not_break_a_session(tmp_path: Path) -> None:
         session_id = create(client)
         path = f"/sessions/{session_id}/messages"
         client.headers["content-type"] = "application/json"
-        body = rb'{"content": "a\ud800"}'  # httpx would not make this one from a text
+        body = rb'{"content": "a\ud800"}'  # httpx would not encode this string
         answer = client.post(path, content=body)
         assert (answer.status_code, answer.json()["content"]) == (200, "You said: a\ud800")
         streamed = client.post(f"/sessions/{session_id}/stream", content=body)
@@ -154,7 +154,7 @@ def test_internal_errors_are_logged_and_not_sent(tmp_path: Path) -> None:
 
 
 async def point_to_nowhere(url: str, session_id: str) -> None:
-    """Let a server answer that is not there: nothing listens on the port of "discard"."""
+    """Use a server that does not exist: nothing listens on the port of "discard"."""
     nowhere = {
         "name": "openai",
         "api_key": "k",
@@ -175,7 +175,7 @@ def test_a_missing_api_key_ends_the_start(tmp_path: Path) -> None:
         timeout=20,
         check=False,
     )
-    assert done.returncode == 3  # uvicorn's, for a start that failed
+    assert done.returncode == 3  # uvicorn's status for a failed start
     assert "openai needs a key: set OPENAI_API_KEY" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""A key works, and is found in no file, no log and no error."""
+"""An API key works and appears in no file, log or error."""
 
 import logging
 import pickle

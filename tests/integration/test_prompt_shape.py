@@ -1,4 +1,4 @@
-"""What the provider is told: one system message, what is remembered, the window in order, the new message."""
+"""The prompt: one system message with memories, the window in order, the new message."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The real client packages against a server on the loopback: what is sent, and what comes back."""
+"""The real client packages against a local server: requests and parsed answers."""
 
 import json
 from typing import Any

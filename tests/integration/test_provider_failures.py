@@ -1,4 +1,4 @@
-"""Bad days of a model server: what is tried again, and which error comes out."""
+"""Failures of a model server: which are retried, and which error is raised."""
 
 import asyncio
 import re
@@ -193,7 +193,7 @@ async def test_silence_during_an_answer_is_a_timeout_error(wire: str) -> None:
 async def test_a_broken_stream_raises(wire: str, answer: Answer, expected: type[ProviderError]) -> None:
     async with ModelServer(answer, say()) as server, provider_on(server, wire) as provider:
         assert type(await failure(provider, streaming=True)) is expected
-        assert await streamed(provider) == TEXT  # the provider is as good as before
+        assert await streamed(provider) == TEXT  # the provider still works
 
 
 async def test_text_before_a_cut_is_yielded(wire: str) -> None:

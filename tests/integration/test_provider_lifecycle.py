@@ -23,7 +23,7 @@ def made(wire: str, url: str) -> BaseProvider:
 
 
 class ServerThread:
-    """A model server on an event loop of its own, so that loops of the test may come and go."""
+    """Run a model server on an event loop of its own, independent of the loops of the test."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

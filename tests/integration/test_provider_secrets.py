@@ -1,4 +1,4 @@
-"""The key is found in no error, no traceback, no log and no representation."""
+"""The API key appears in no error, traceback, log or representation."""
 
 import json
 import logging
@@ -56,7 +56,7 @@ HOSTILE_STREAMS = {
 
 
 def objects_of(error: BaseException) -> list[Any]:
-    """The error, all that led to it, and what they carry: requests, responses, bodies."""
+    """Return the error, its causes, and their requests, responses and bodies as a string."""
     links: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:

@@ -1,4 +1,4 @@
-"""A session goes on in a new process, and what is not to be written is not written."""
+"""A new process resumes a session; without ``auto_save`` only ``save_session`` writes."""
 
 import asyncio
 import json
@@ -103,7 +103,7 @@ async def test_standalone_managers_use_their_storage(
 
 @pytest.fixture
 def observer(storage: SessionStorage) -> SessionManager:
-    """Another manager over the same store: it sees only what is written."""
+    """Return another manager over the same store, which sees only stored data."""
     return SessionManager(storage)
 
 
@@ -118,8 +118,8 @@ async def test_without_auto_save_only_save_session_writes(
     await manager.send_message(session_id, "Hello")
     await manager.memory_manager.store_memory(session_id, "k", "v")
     assert await storage.list_sessions() == []
-    assert await manager.load_session(session_id) is None  # what is stored
-    assert await manager.get_session(session_id) is not None  # what this manager sees
+    assert await manager.load_session(session_id) is None  # the stored session
+    assert await manager.get_session(session_id) is not None  # the deferred session
     assert await manager.list_sessions() == [session_id]
     assert await manager.memory_manager.get_memory(session_id, "k") == "v"
 
@@ -164,7 +164,7 @@ async def test_a_resumed_session_is_deferred_too(
 
 
 class Uneven(StorageWrapper):
-    """Answers every fifth look at a session late, with what it was when it was asked."""
+    """Return every fifth session late, as it was at the time of the call."""
 
     calls = 0
 

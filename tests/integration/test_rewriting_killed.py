@@ -1,4 +1,4 @@
-"""A process that rewrites is killed again and again: every record is there, in the one form or the other."""
+"""Killing a rewriting process leaves every record whole, in the old or the new encoding."""
 
 import contextlib
 import signal
@@ -24,7 +24,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def long_messages(prefix: str) -> list[MessageRecord]:
-    """Return two messages, long enough that a kill often comes while they are written."""
+    """Return two messages, long enough that a kill often interrupts their write."""
     return [message_record(f"{prefix}{number}", text=prefix * 4000) for number in (1, 2)]
 
 
@@ -68,7 +68,7 @@ async def test_killing_a_rewriter_leaves_every_record_whole(
         async with kind(place) as storage:
             found = await storage.read_messages("s", MessageRange())
             changed = [message.payload.encoding != "json" for message in found]
-            assert len(set(changed)) == 1  # a batch is one step here: the old log, or the new one
+            assert len(set(changed)) == 1  # a batch is one step: the old log or the new one
             assert found == [
                 attrs.evolve(message, payload=other_form(message.payload)) if changed[0] else message
                 for message in messages

@@ -110,8 +110,8 @@ asyncio.run(main(*sys.argv[1:]))
     ("scheme", "error"), [("file://", "StorageFullError"), ("sqlite:///", "StorageUnavailableError")]
 )
 def test_a_full_disk_refuses_the_turn_and_keeps_the_rest(tmp_path: Path, scheme: str, error: str) -> None:
-    # The limit on a file's size stands for a full disk, which a test cannot make without a mount. For
-    # SQLite it is another error than a full disk: an I/O error, as its code has no name for this limit.
+    # A limit on the file size replaces a full disk, which would need a mount. SQLite reports the limit as
+    # an I/O error, not as a full disk.
     done = run(_FULL_DISK, f"{scheme}{tmp_path}/store", "200000")
     assert done == f"{error}\n"
     assert run(_COUNT, f"{scheme}{tmp_path}/store") == "whole turns\n"

@@ -1,4 +1,4 @@
-"""A question and its answer are kept together or not at all, one turn after the other."""
+"""A question and its answer are stored together or not at all, one turn after the other."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -112,7 +112,7 @@ async def test_a_cancelled_send_keeps_the_whole_turn_or_nothing(
     for step in range(_ENOUGH_STEPS):
         call = CancelAt(take_turn(manager, session_id, f"q{step}", streaming=streaming), step, late=late)
         await asyncio.wait([asyncio.ensure_future(call)])
-        # Whoever cancels does not learn how it ended; the next call sees one of the two.
+        # A cancelled call has one of two outcomes, which the next call shows.
         assert script.active == 0
         now = await said(manager, session_id)
         assert now in (kept, [*kept, f"q{step}", "An answer."])
@@ -241,7 +241,7 @@ async def test_a_storage_failure_leaves_no_half_turn(
 async def other(
     backend: Backend, open_storage: Callable[[], SessionStorage], services: Services
 ) -> AsyncIterator[SessionManager]:
-    """A manager over a second storage on the same place, as another process has it."""
+    """Yield a manager over a second storage on the same store, as in another process."""
     async with open_storage() as opened, SessionManager(opened, services=services) as made:
         yield made
 

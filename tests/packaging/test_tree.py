@@ -1,4 +1,4 @@
-"""What the repository must not say: where packages come from, and whose machine it was written on."""
+"""The repository names no package index and no local path."""
 
 import re
 import subprocess

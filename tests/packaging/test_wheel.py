@@ -1,4 +1,4 @@
-"""The wheel as users get it: one import name, typed, and at work with the required dependencies alone."""
+"""The built wheel has one import name, is typed, and works with the required dependencies alone."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def names(wheel: Path) -> list[str]:
 
 
 def required_distributions() -> set[str]:
-    """Names of the required dependencies and of what those require on this Python."""
+    """Return the names of the required dependencies and of their dependencies on this Python."""
     found: set[str] = set()
     wanted = [Requirement(line).name for line in PYPROJECT["project"]["dependencies"]]
     while wanted:
@@ -69,7 +69,7 @@ def required_distributions() -> set[str]:
 
 @pytest.fixture(scope="module")
 def bare_site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and its required dependencies, and no other package."""
+    """Return a folder with the wheel and its required dependencies, and no other package."""
     site = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)

@@ -1,4 +1,4 @@
-"""Whatever the history and the bounds: the window is whole groups, without a hole, within the bounds."""
+"""For any history and bounds, the window consists of whole, contiguous groups within the bounds."""
 
 from hypothesis import given
 from hypothesis import strategies as st

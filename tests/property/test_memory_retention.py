@@ -1,4 +1,4 @@
-"""The constant by which memories are let go orders them as their fading importance does, at all times."""
+"""A memory's retention orders memories as their decayed importance does, at any time."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The same 2,000 values, as text and as bytes, come back equal from every backend and every place in it."""
+"""2,000 values, as text and as bytes, come back equal from every kind of record of every backend."""
 
 import asyncio
 import zlib
@@ -34,7 +34,7 @@ Step = Callable[[SessionStorage], Awaitable[None]]
 
 @attrs.frozen
 class Value:
-    """A JSON value as our codec writes it, and bytes that are no text under a tag that says so."""
+    """A JSON value as the codec encodes it, and binary data under another encoding."""
 
     json: JSONValue
     text: Payload
@@ -57,7 +57,7 @@ def values() -> list[Value]:
             HealthCheck.large_base_example,
         ],
     )
-    # Hypothesis likes to repeat itself: a repetition in a list is refused, one between lists dropped.
+    # Hypothesis repeats values: repetitions in a list are refused, those between lists dropped.
     different = st.lists(json_values(), min_size=40, max_size=40, unique_by=json_payload)
 
     @search
@@ -89,12 +89,12 @@ def test_there_are_2000_values_of_every_kind() -> None:
 
 
 def unlike(sent: list[Payload], found: list[Payload]) -> list[tuple[Payload, Payload]]:
-    """Return the first few pairs that differ; a whole list in a failure would be megabytes."""
+    """Return the first pairs that differ; a failure with all of them would be megabytes long."""
     return [pair for pair in zip(sent, found, strict=True) if pair[0] != pair[1]][:3]
 
 
 def write_and_check(backend: Backend, write: Step, check: Step) -> None:
-    """Do both on a new place; between them the storage is closed and another one made, where that may be."""
+    """Write and check on a new store, through a new storage for the check if the backend is persistent."""
 
     async def run(make: StorageFactory) -> None:
         async with make(ManualClock()) as storage:

@@ -1,4 +1,4 @@
-"""Long random lives of every backend, compared with plain dictionaries."""
+"""Random call sequences on every backend, compared with a model of plain dictionaries."""
 
 from hypothesis import settings
 
@@ -7,7 +7,7 @@ from tests.support.backends import Backend, each_backend
 
 
 def lives(backend: Backend) -> settings:
-    """Return the profile's settings; on a server, where a place and a step cost more, fewer lives."""
+    """Return the profile's settings, with fewer examples on servers, where a step costs more."""
     everywhere = settings()
     if backend.embedded:
         return everywhere

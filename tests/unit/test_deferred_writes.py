@@ -1,4 +1,4 @@
-"""DeferredWriteWrapper: a held session is written by flush and by nothing else."""
+"""DeferredWriteWrapper: only ``flush`` writes a deferred session."""
 
 import asyncio
 import logging

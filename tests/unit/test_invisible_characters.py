@@ -1,4 +1,4 @@
-"""Characters that nobody sees: neither a model nor a terminal is told anything by them."""
+"""Invisible characters are escaped in prompts and in a terminal."""
 
 import unicodedata
 from typing import Any
@@ -111,7 +111,7 @@ def test_invisible_format_characters_are_escaped() -> None:
         ("\x1b[31m\x9b", r"\x1b[31m\x9b"),
         ("a\u2028b", r"a\u2028b"),
         ("a\tb\nc", "a\tb\nc"),
-        ("\u200d👧", "\u200d👧"),  # a part of an answer may begin within an emoji
+        ("\u200d👧", "\u200d👧"),  # a delta may begin within an emoji
         ("\ufe0f", "\ufe0f"),
     ],
 )

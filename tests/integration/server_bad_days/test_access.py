@@ -1,4 +1,4 @@
-"""Servers that refuse: the password, the database, the right, the write, the memory."""
+"""Servers that refuse a password, a database or a permission."""
 
 from collections.abc import Awaitable, Callable
 from types import NoneType
@@ -54,7 +54,7 @@ async def test_a_read_only_user_can_read(place: Place) -> None:
     assert await stored_ids(reader) == ["m1"]
     for write in _WRITES:
         error = await failure(write(reader))
-        # In doubt or not: Valkey refuses a command within a script, and could have done the one before it.
+        # In doubt or not: Valkey refuses one command of a script, after others may have run.
         assert type(error) is StorageAccessError
     assert await stored_ids(owner) == ["m1"]
     assert await owner.list_sessions() == ["s"]
@@ -63,7 +63,7 @@ async def test_a_read_only_user_can_read(place: Place) -> None:
 async def test_a_right_granted_later_is_used(place: Place) -> None:
     await place.begun()
     reader = place.storage(attrs.evolve(place.account, user="reader"))
-    error = await possible_failure(reader.list_sessions())  # Valkey's reader has its right from the start
+    error = await possible_failure(reader.list_sessions())  # Valkey grants the reader its permission from the start
     assert type(error) in {NoneType, StorageAccessError}
     place.rig.allow_reading(place.account.place)
     assert await reader.list_sessions() == ["s"]

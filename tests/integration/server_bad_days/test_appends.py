@@ -1,4 +1,4 @@
-"""Appends under fire: servers killed, connections cut, callers cancelled; nothing is lost or doubled."""
+"""Killed servers, cut connections and cancelled calls neither lose nor duplicate appends."""
 
 import asyncio
 import itertools
@@ -25,13 +25,13 @@ def _batch(name: str) -> list[MessageRecord]:
 
 @attrs.define
 class Writer:
-    """Appends batches of three to a session of its own, and keeps what it was told.
+    """Append batches of three to a session of its own, and record the outcome of each.
 
     Attributes:
         session_id: Its session.
         acknowledged: Batches with a receipt.
-        doubtful: Batches that failed and may be there.
-        refused: Batches that failed and are certainly not there.
+        doubtful: Batches that failed and may be stored.
+        refused: Batches that failed and are not stored.
     """
 
     session_id: str
@@ -44,7 +44,7 @@ class Writer:
         return [*self.doubtful, *self.refused]
 
     async def write(self, storage: SessionStorage, under_fire: asyncio.Event) -> None:
-        """Append until three batches are there that were appended after the fire."""
+        """Append until three batches have been stored after the failures ended."""
         left = 3
         for number in itertools.count():
             peaceful = not under_fire.is_set()
@@ -67,7 +67,7 @@ class Writer:
         return False
 
     async def check(self, storage: SessionStorage) -> None:
-        """Assert that all that was acknowledged is there, once and whole, and nothing that was not done."""
+        """Assert that acknowledged batches are stored once and whole, and refused batches are not."""
         stored = await stored_ids(storage, self.session_id)
         batches = [name.rpartition("-")[0] for name in stored[::3]]
         assert stored == [message.message_id for name in batches for message in _batch(name)]
@@ -91,7 +91,7 @@ def _have_more_than(writers: Sequence[Writer], count: int) -> Callable[[], bool]
 
 @asynccontextmanager
 async def _writing(storage: SessionStorage) -> AsyncIterator[Sequence[Writer]]:
-    """Let several write while the block does harm, and until they have recovered; then check all of it."""
+    """Write to several sessions while the block causes failures, and until the writers recover; then check."""
     writers = [Writer(f"w{number}") for number in range(_WRITERS)]
     for writer in writers:
         await storage.put_session(session_record(writer.session_id))
@@ -136,7 +136,7 @@ async def test_a_cancelled_append_leaves_the_pool_whole(place: Place, late: bool
         await asyncio.wait([asyncio.ensure_future(call)])
         await assert_whole(storage, 1)
         assert len(await stored_ids(storage)) in {len(done), len(done) + 3}
-        await storage.append_messages("s", batch)  # a cancelled one may still be on its way
+        await storage.append_messages("s", batch)  # a cancelled append may still arrive
         done += [message.message_id for message in batch]
         assert await stored_ids(storage) == done
         if not call.reached:

@@ -1,4 +1,4 @@
-"""Connections that are refused, cut, or not to be had."""
+"""Connections that are refused, cut or unavailable."""
 
 import asyncio
 from collections import Counter
@@ -39,7 +39,7 @@ async def test_a_restarted_server_is_found_again(place: Place) -> None:
     assert type(wrote) is type(read) is StorageUnavailableError
     assert read.in_doubt is False
     error = await failure(storage.append_messages("s", [message_record("m2")]))
-    assert (type(error), error.in_doubt) == (StorageUnavailableError, False)  # it knows by now
+    assert (type(error), error.in_doubt) == (StorageUnavailableError, False)  # the storage knows by now
     place.rig.each_proxy(FaultProxy.pass_on)
     receipt = await storage.append_messages("s", [message_record("m2")])
     assert (receipt.first_position, receipt.replayed) == (2, False)
@@ -108,8 +108,8 @@ async def test_waiting_for_a_connection_times_out(place: Place) -> None:
     errors = await asyncio.gather(*(failure(storage.find_session("s")) for _ in range(20)))
     assert {error.in_doubt for error in errors} == {False}
     kinds = Counter(type(error) for error in errors)
-    assert kinds[StorageTimeoutError] >= 2  # those that had the connections
-    assert kinds[StorageBusyError] >= 12  # on a slow machine some get the place of those, and time out too
+    assert kinds[StorageTimeoutError] >= 2  # the calls that had the connections
+    assert kinds[StorageBusyError] >= 12  # on a slow machine, calls that get a connection afterwards time out too
     place.rig.each_proxy(FaultProxy.cut)
     place.rig.each_proxy(FaultProxy.pass_on)
     await possible_failure(storage.ping())

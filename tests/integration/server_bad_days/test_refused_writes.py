@@ -1,4 +1,4 @@
-"""Servers that can be read and not written, or not for now: replicas, full memory, forgotten scripts."""
+"""Servers that refuse writes: replicas, full memory, flushed scripts."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ async def test_a_replica_is_written_only_after_promotion(place: Place, tmp_path:
 
 
 class TestOfValkey:
-    """What only this server can do."""
+    """Valkey's own reasons to refuse."""
 
     @pytest.fixture(params=["valkey", "valkey-cluster"])
     def kind(self, request: pytest.FixtureRequest) -> str:

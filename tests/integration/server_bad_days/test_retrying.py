@@ -1,4 +1,4 @@
-"""The retrying wrapper over real servers: what fails for a while succeeds in the end, exactly once."""
+"""Over real servers, the retrying wrapper completes calls that fail for a while, exactly once."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ class Writer:
         return lambda: len(self.stored) > count
 
     async def write(self, storage: SessionStorage, done: asyncio.Event) -> None:
-        """Append until the trouble is over, and twice more."""
+        """Append until the failures are over, and twice more."""
         more = 2
         while more:
             more -= done.is_set()

@@ -1,4 +1,4 @@
-"""Servers that do not answer: every call ends in time, and what was in doubt is cleared up afterwards."""
+"""Servers that do not answer: every call ends in time, and a repeated call resolves the doubt."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ async def test_a_frozen_server_ends_calls_with_a_timeout(place: Place) -> None:
     assert (type(wrote), wrote.in_doubt) == (StorageTimeoutError, True)
     assert (type(read), read.in_doubt) == (StorageTimeoutError, False)
     place.rig.thaw()
-    await storage.append_messages("s", batch)  # replayed or not: the server may have had it all the time
+    await storage.append_messages("s", batch)  # replayed or not: the server may have stored it
     assert await stored_ids(storage) == ["m1", "m2", "m3"]
     await assert_whole(storage, 2)
 

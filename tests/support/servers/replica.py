@@ -1,4 +1,4 @@
-"""Servers that may be read and not written, until they are promoted."""
+"""Servers that are read-only until they are promoted."""
 
 import shutil
 import subprocess
@@ -27,13 +27,13 @@ Promote = Callable[[], object]
 async def read_only(
     rig: Rig, account: Account, folder: Path, fill: Fill
 ) -> AsyncIterator[tuple[SessionStorage, Promote]]:
-    """Give a storage, not open, on a read-only server of the rig's kind, and what promotes that server.
+    """Yield a storage, not open, on a read-only server of the rig's kind, and a function that promotes it.
 
     Args:
-        rig: Which kind; for all but MongoDB also the primary.
-        account: Whose place.
+        rig: The kind; for all but MongoDB also the primary.
+        account: The account.
         folder: For the data of another server.
-        fill: Writes what the read-only server shall have.
+        fill: Writes the data of the read-only server.
     """
     if isinstance(rig, MongoRig):
         async with _stepped_down(rig, account, folder, fill) as made:
@@ -54,11 +54,11 @@ async def read_only(
 
 
 class PostgresStandby(PostgresServer):
-    """A hot standby that follows a running primary, until it is promoted.
+    """A hot standby of a running primary, until it is promoted.
 
     Args:
         folder: For data and log.
-        primary: Whose data it copies at its first start.
+        primary: The server whose data it copies at its first start.
     """
 
     def __init__(self, folder: Path, primary: PostgresServer) -> None:

@@ -149,7 +149,7 @@ async def test_pictures_of_an_answer_come_back() -> None:
 
 
 async def test_thinking_blocks_come_back_signed() -> None:
-    frames = [
+    frames: list[dict[str, Any]] = [
         {"type": "message_start", "message": {"id": "a", "model": "m", "usage": {"input_tokens": 1}}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Be"}},

@@ -103,8 +103,9 @@ class Files:
         finally:
             os.close(fd)
 
-    def replace(self, path: Path, chunks: Iterable[bytes]) -> None:
+    def replace(self, path: Path | str, chunks: Iterable[bytes]) -> None:
         """Write a file atomically: readers see the old content or the new, even after a crash."""
+        path = Path(path)
         temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
         try:
             self.create(temporary, chunks)

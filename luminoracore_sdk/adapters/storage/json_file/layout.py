@@ -21,15 +21,16 @@ from pathlib import Path
 
 import orjson
 
-from luminoracore_sdk.adapters.storage.json_file.files import BACKEND, Files, corrupt
+from luminoracore_sdk.adapters.storage.json_file.files import BACKEND, Files, FolderLocks, corrupt
+from luminoracore_sdk.adapters.storage.json_file.message_index import KnownIds
 from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.domain.errors import ConfigurationError, SchemaVersionError
 
-__all__ = ["FORMAT", "MARKER_NAME", "SCHEMA_VERSION", "StoreLayout", "hashed", "is_hashed"]
+__all__ = ["Store", "hashed", "is_hashed"]
 
-FORMAT = "luminoracore-json-files"
-SCHEMA_VERSION = 1
-MARKER_NAME = "luminora.json"
+_FORMAT = "luminoracore-json-files"
+_SCHEMA_VERSION = 1
+_MARKER_NAME = "luminora.json"
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 
@@ -44,21 +45,29 @@ def is_hashed(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-class StoreLayout:
-    """The paths of one store, and the check of its folder.
+class Store:
+    """The folder of a store: its paths, and what its sessions and memories share.
 
     Args:
-        root: The store's folder.
+        root: The folder.
+        lock_timeout: Longest wait for a lock, in seconds.
+        fsync: Whether writes wait for the disk.
+
+    Attributes:
+        root: The folder.
         files: How to write in it.
+        locks: Its locks.
+        known_ids: The message ids that are known in memory.
     """
 
-    def __init__(self, root: Path, files: Files) -> None:
+    def __init__(self, root: Path, *, lock_timeout: float, fsync: bool) -> None:
         self.root = root
-        self.files = files
-        self.locks = root / "locks"
+        self.files = Files(fsync=fsync)
+        self.locks = FolderLocks(root / "locks", lock_timeout)
+        self.known_ids = KnownIds()
         self._prefix = str(root)
         self._trash = root / "trash"
-        self._marker = root / MARKER_NAME
+        self._marker = root / _MARKER_NAME
 
     def session(self, session_id: str) -> Path:
         """Return the folder of a session."""
@@ -96,13 +105,13 @@ class StoreLayout:
         except orjson.JSONDecodeError as exc:
             raise corrupt(self._marker, "it is not JSON") from exc
         version = marker.get("schema_version") if isinstance(marker, dict) else None
-        if type(version) is not int or marker.get("format") != FORMAT:
-            raise corrupt(self._marker, f"it does not name the format {FORMAT!r} and a schema version")
-        if version != SCHEMA_VERSION:
+        if type(version) is not int or marker.get("format") != _FORMAT:
+            raise corrupt(self._marker, f"it does not name the format {_FORMAT!r} and a schema version")
+        if version != _SCHEMA_VERSION:
             raise SchemaVersionError(
                 backend=BACKEND,
                 found=version,
-                supported=SCHEMA_VERSION,
+                supported=_SCHEMA_VERSION,
                 hint=f"open {self.root} with the release that wrote it, or a newer one",
             )
         return version
@@ -120,11 +129,11 @@ class StoreLayout:
             )
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._marker.exists():
-            if any(not path.name.startswith(MARKER_NAME) for path in self.root.iterdir()):
+            if any(not path.name.startswith(_MARKER_NAME) for path in self.root.iterdir()):
                 raise ConfigurationError(
-                    f"{self.root} is neither empty nor a store ({MARKER_NAME} is missing); choose another folder"
+                    f"{self.root} is neither empty nor a store ({_MARKER_NAME} is missing); choose another folder"
                 )
-            marker = {"format": FORMAT, "schema_version": SCHEMA_VERSION}
+            marker = {"format": _FORMAT, "schema_version": _SCHEMA_VERSION}
             self.files.replace(self._marker, [orjson.dumps(marker) + b"\n"])
         self.schema_version()
         self._empty_trash()

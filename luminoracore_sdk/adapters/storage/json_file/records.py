@@ -1,14 +1,12 @@
 """The encoding of a record in a file: one line of JSON with a checksum.
 
-    {"crc":"9a3f00c1","size":57,<fields>,"body":<57 bytes>}
+    {"crc":"9a3f00c1",<fields>,"body":<payload>}
 
-``crc`` is the CRC-32 of everything after it up to the newline, ``size`` the length of the body in bytes.
-The body comes last and is copied in and out unparsed, so that a payload is returned byte for byte. A payload of
-JSON text is still JSON to every other program: ``jq .body`` reads it. A payload that is not text is base64 in
-quotes.
+``crc`` is the CRC-32 of everything after it up to the newline. The body comes last and is copied in and out
+unparsed, so that a payload is returned byte for byte. A payload of JSON text is still JSON to every other program:
+``jq .body`` reads it. A payload that is not text is base64 in quotes.
 """
 
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -40,8 +38,8 @@ __all__ = [
     "is_sealed",
 ]
 
-_HEAD = re.compile(rb'\{"crc":"([0-9a-f]{8})","size":([0-9]{1,12}),')
 _SEALED_FROM = len(b'{"crc":"9a3f00c1",')
+_BODY = b',"body":'  # with these quotes, it is nowhere in a string of the fields
 
 _MALFORMED = (KeyError, TypeError, ValueError)
 """What reading the fields of a record raises if its checksum is right and it was not written by this package."""
@@ -226,33 +224,25 @@ def decode_memory(line: bytes) -> MemoryRecord:
 
 def is_sealed(text: bytes) -> bool:
     """Tell whether a line, given without its newline, is complete and unchanged."""
-    head = _HEAD.match(text)
-    return head is not None and _checksum(text) == int(head[1], 16)
-
-
-def _checksum(text: bytes) -> int:
-    return crc32(memoryview(text)[_SEALED_FROM:])
+    return text.startswith(b'{"crc":"%08x",' % crc32(text[_SEALED_FROM:]))
 
 
 def _seal(fields: Mapping[str, object], body: bytes) -> bytes:
-    sealed = b'"size":%d,%b,"body":%b}' % (len(body), orjson.dumps(fields)[1:-1], body)
+    sealed = b"%b%b%b}" % (orjson.dumps(fields)[1:-1], _BODY, body)
     return b'{"crc":"%08x",%b\n' % (crc32(sealed), sealed)
 
 
 def _unseal(text: bytes) -> tuple[dict[str, Any], int]:
     """Return the fields of a line, and where its body begins, which ends before the last byte."""
-    head = _HEAD.match(text)
-    if head is None:
-        raise DamagedError("it does not begin as a record does")
-    checksum, size = head.groups()
-    if _checksum(text) != int(checksum, 16):
-        raise DamagedError("its checksum is wrong")
-    body_start = len(text) - 1 - int(size)
+    if not is_sealed(text):
+        reason = "its checksum is wrong" if text.startswith(b'{"crc":"') else "it does not begin as a record does"
+        raise DamagedError(reason)
+    end = text.find(_BODY)
     try:
-        fields: dict[str, Any] = orjson.loads(text[: max(0, body_start)] + b"null}")
+        fields: dict[str, Any] = orjson.loads(text[:end] + b"}")
     except orjson.JSONDecodeError as exc:
         raise DamagedError("it is not JSON") from exc
-    return fields, body_start
+    return fields, end + len(_BODY)
 
 
 def _unseal_line(line: bytes) -> tuple[dict[str, Any], bytes]:

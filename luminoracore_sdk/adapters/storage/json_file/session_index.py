@@ -10,8 +10,7 @@ from threading import Lock
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.json_file.files import FolderLocks
-from luminoracore_sdk.adapters.storage.json_file.layout import StoreLayout, is_hashed
+from luminoracore_sdk.adapters.storage.json_file.layout import Store, is_hashed
 from luminoracore_sdk.adapters.storage.json_file.sessions import SessionFolder
 from luminoracore_sdk.application.ports.records import Page, SessionQuery, SessionRecord
 from luminoracore_sdk.domain.errors import CorruptRecordError
@@ -46,14 +45,12 @@ class SessionIndex:
     The cache takes about 250 bytes for each session. Threads may share it.
 
     Args:
-        layout: The store.
-        locks: Its locks.
+        store: The store.
     """
 
-    def __init__(self, layout: StoreLayout, locks: FolderLocks) -> None:
-        self._layout = layout
-        self._locks = locks
-        self._folder = str(layout.root / "sessions")
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._folder = str(store.root / "sessions")
         self._shards: dict[str, _Shard] = {}
         self._lock = Lock()
 
@@ -80,12 +77,12 @@ class SessionIndex:
     def _current(self, key: Key, query: SessionQuery, now_us: int) -> SessionRecord | None:
         """Return the header of a session if it belongs on the page."""
         created_at_us, session_id = key
-        session = SessionFolder(self._layout.session(session_id), self._layout)
+        session = SessionFolder(self._store.session(session_id), self._store)
         if query.user_id is not None or query.tag is not None:  # most do not match: no lock and no log for them
             header = self._header(session)
             if header is None or not _matches(header, query):
                 return None
-        with self._locks.hold(session.path, writing=False):
+        with self._store.locks.hold(session.path, writing=False):
             current = session.current(now_us)
         if current is None or current.created_at_us != created_at_us or not _matches(current, query):
             return None  # expired or deleted since; one that was created anew has another key
@@ -111,14 +108,14 @@ class SessionIndex:
             return list(self._shards.values())
 
     def _read(self, path: str) -> list[Key]:
-        sessions = [SessionFolder(Path(path, name), self._layout) for name in _names(path) if is_hashed(name)]
+        sessions = [SessionFolder(Path(path, name), self._store) for name in _names(path) if is_hashed(name)]
         return sorted(_key(header) for header in map(self._header, sessions) if header is not None)
 
     def _header(self, session: SessionFolder) -> SessionRecord | None:
         try:
             return session.header()  # without the lock: a header is replaced atomically
         except CorruptRecordError:  # or the session was deleted and created anew between two reads
-            with self._locks.hold(session.path, writing=False):
+            with self._store.locks.hold(session.path, writing=False):
                 return session.header()
 
 

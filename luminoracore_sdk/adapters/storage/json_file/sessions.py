@@ -8,8 +8,8 @@ from pathlib import Path
 import attrs
 
 from luminoracore_sdk.adapters.storage.base import is_live
-from luminoracore_sdk.adapters.storage.json_file.files import FolderLocks, corrupt
-from luminoracore_sdk.adapters.storage.json_file.layout import StoreLayout, hashed
+from luminoracore_sdk.adapters.storage.json_file.files import corrupt
+from luminoracore_sdk.adapters.storage.json_file.layout import Store, hashed
 from luminoracore_sdk.adapters.storage.json_file.log import LOG_NAME, MessageLog
 from luminoracore_sdk.adapters.storage.json_file.records import (
     DamagedError,
@@ -30,14 +30,14 @@ class SessionFolder:
 
     Args:
         path: The folder, which may be missing.
-        layout: The store.
+        store: The store.
     """
 
-    def __init__(self, path: Path, layout: StoreLayout) -> None:
+    def __init__(self, path: Path, store: Store) -> None:
         self.path = path
         self._header = f"{path}/{_HEADER_NAME}"
-        self._layout = layout
-        self._files = layout.files
+        self._store = store
+        self._files = store.files
 
     def header(self) -> SessionRecord | None:
         """Return the header as it is in its file, without what the log adds; None: no session.
@@ -61,30 +61,31 @@ class SessionFolder:
 
     @contextmanager
     def opened(self, now_us: int, *, writing: bool) -> Iterator[tuple[SessionRecord, MessageLog] | None]:
-        """Open the log; yields it with the complete header, or None: no session, or an expired one."""
+        """Open the log; yields it with the header as in its file, or None: no session, or an expired one."""
         header = self.header()
         if header is None:
             yield None
             return
-        with MessageLog(self.path, self._files, writing=writing) as log:
-            updated_at_us = max(header.updated_at_us, log.at_us)
-            if is_live(updated_at_us, header.ttl_us, now_us):
-                yield attrs.evolve(header, updated_at_us=updated_at_us, last_position=log.last), log
-            else:
-                yield None
+        with MessageLog(str(self.path), self._files, self._store.known_ids, writing=writing) as log:
+            expired = not is_live(max(header.updated_at_us, log.at_us), header.ttl_us, now_us)
+            yield None if expired else (header, log)
 
     def current(self, now_us: int) -> SessionRecord | None:
-        """Return the complete header; None: no session, or an expired one."""
+        """Return the header with what the log adds; None: no session, or an expired one."""
         with self.opened(now_us, writing=False) as opened:
-            return opened[0] if opened else None
+            if opened is None:
+                return None
+            header, log = opened
+            updated_at_us = max(header.updated_at_us, log.at_us)
+            return attrs.evolve(header, updated_at_us=updated_at_us, last_position=log.last)
 
     def write_header(self, record: SessionRecord) -> None:
         """Replace the header."""
-        self._files.replace(Path(self._header), [encode_session(record)])
+        self._files.replace(self._header, [encode_session(record)])
 
     def create(self, record: SessionRecord) -> None:
         """Create the folder with a header and an empty log; it appears complete or not at all."""
-        self._files.make_folders(self.path.parent, self._layout.root)
+        self._files.make_folders(self.path.parent, self._store.root)
         building = self.path.with_name(f"{self.path.name}.new")
         try:
             building.mkdir(mode=0o700)
@@ -98,7 +99,7 @@ class SessionFolder:
 
     def discard(self) -> bool:
         """Remove the session with all it holds; False: there was none."""
-        return self._layout.discard(self.path)
+        return self._store.discard(self.path)
 
     def _is_empty(self) -> bool:
         try:
@@ -112,14 +113,14 @@ class MemoryFolder:
 
     Args:
         path: The folder of the session or user.
-        layout: The store.
+        store: The store.
     """
 
-    def __init__(self, path: Path, layout: StoreLayout) -> None:
+    def __init__(self, path: Path, store: Store) -> None:
         self._owner = path
         self._path = path / "memory"
-        self._layout = layout
-        self._files = layout.files
+        self._store = store
+        self._files = store.files
 
     def owner(self, now_us: int) -> str | None:
         """Return the id of the session or user; None: it has no memory."""
@@ -154,7 +155,7 @@ class MemoryFolder:
             created_at_us=before.created_at_us if before else record.created_at_us or now_us,
             updated_at_us=now_us,
         )
-        self._files.make_folders(self._path, self._layout.root)
+        self._files.make_folders(self._path, self._store.root)
         self._write(stored)
         if max_entries is not None and len(self._paths()) > max_entries:
             self._evict(stored, max_entries, now_us)
@@ -178,7 +179,7 @@ class MemoryFolder:
     def clear(self, now_us: int) -> int:
         """Delete all memories at once; returns how many there were."""
         count = len(self.entries(now_us))
-        self._layout.discard(self._path)
+        self._store.discard(self._path)
         return count
 
     def purge(self, now_us: int) -> int:
@@ -226,18 +227,18 @@ def _is_expired(record: MemoryRecord, now_us: int) -> bool:
     return record.expires_at_us is not None and record.expires_at_us <= now_us
 
 
-def memory_owners(layout: StoreLayout, after: str | None, limit: int, now_us: int) -> list[str]:
+def memory_owners(store: Store, after: str | None, limit: int, now_us: int) -> list[str]:
     """Return the ids of users that have memories, by the names of their folders.
 
     Args:
-        layout: The store.
+        store: The store.
         after: Only users behind this one.
         limit: Most ids.
         now_us: The time, in microseconds.
     """
     found: list[str] = []
-    for path in layout.users(after=hashed(after) if after is not None else ""):
-        owner = MemoryFolder(path, layout).owner(now_us)
+    for path in store.users(after=hashed(after) if after is not None else ""):
+        owner = MemoryFolder(path, store).owner(now_us)
         if owner is not None:
             found.append(owner)
         if len(found) == limit:
@@ -245,17 +246,17 @@ def memory_owners(layout: StoreLayout, after: str | None, limit: int, now_us: in
     return found
 
 
-def purge(layout: StoreLayout, locks: FolderLocks, now_us: int) -> Purged:
+def purge(store: Store, now_us: int) -> Purged:
     """Remove expired sessions and memories from a store."""
     sessions = memories = 0
-    for path in layout.sessions():
-        with locks.hold(path, writing=True):
-            session = SessionFolder(path, layout)
+    for path in store.sessions():
+        with store.locks.hold(path, writing=True):
+            session = SessionFolder(path, store)
             if session.current(now_us) is not None:
-                memories += MemoryFolder(path, layout).purge(now_us)
+                memories += MemoryFolder(path, store).purge(now_us)
             elif session.discard():
                 sessions += 1
-    for path in layout.users():
-        with locks.hold(path, writing=True):
-            memories += MemoryFolder(path, layout).purge(now_us)
+    for path in store.users():
+        with store.locks.hold(path, writing=True):
+            memories += MemoryFolder(path, store).purge(now_us)
     return Purged(sessions=sessions, memories=memories)

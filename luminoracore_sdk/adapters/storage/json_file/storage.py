@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -11,8 +12,9 @@ from weakref import WeakValueDictionary
 import attrs
 
 from luminoracore_sdk.adapters.storage.base import BaseStorage, replay_receipt
-from luminoracore_sdk.adapters.storage.json_file.files import BACKEND, Files, FolderLocks, os_errors
-from luminoracore_sdk.adapters.storage.json_file.layout import StoreLayout
+from luminoracore_sdk.adapters.storage.json_file.files import BACKEND, os_errors
+from luminoracore_sdk.adapters.storage.json_file.layout import Store
+from luminoracore_sdk.adapters.storage.json_file.log import MessageLog
 from luminoracore_sdk.adapters.storage.json_file.session_index import SessionIndex
 from luminoracore_sdk.adapters.storage.json_file.sessions import MemoryFolder, SessionFolder, memory_owners, purge
 from luminoracore_sdk.application.ports.clock import Clock
@@ -29,7 +31,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
-from luminoracore_sdk.domain.errors import CorruptRecordError, StorageClosedError
+from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError, StorageClosedError
 
 __all__ = ["JSONFileStorage"]
 
@@ -69,16 +71,15 @@ class JSONFileStorage(BaseStorage):
         fsync: bool = True,
     ) -> None:
         super().__init__(clock=clock)
-        self._layout = StoreLayout(Path(directory).absolute(), Files(fsync=fsync))
-        self._lock_timeout = lock_timeout
+        self._make_store = partial(Store, Path(directory).absolute(), lock_timeout=lock_timeout, fsync=fsync)
         self._pool: ThreadPoolExecutor | None = None
         self._renew()
 
     def _renew(self) -> None:
-        """Create what a forked process cannot use of its parent: thread locks, whose holders it lacks."""
+        """Create what a forked process cannot use of its parent: threads, and locks that they may have held."""
         self._pid = os.getpid()
-        self._folder_locks = FolderLocks(self._layout.locks, self._lock_timeout)
-        self._index = SessionIndex(self._layout, self._folder_locks)
+        self._store = self._make_store()
+        self._index = SessionIndex(self._store)
         self._turns: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str], asyncio.Lock] = WeakValueDictionary()
         if self._pool is not None:
             self._pool = _new_pool()
@@ -88,7 +89,7 @@ class JSONFileStorage(BaseStorage):
     async def _open(self) -> None:
         self._pool = _new_pool()
         try:
-            await self._run("open the store", self._layout.prepare)
+            await self._run("open the store", self._store.prepare)
         except BaseException:
             self._pool.shutdown(wait=False)
             self._pool = None
@@ -109,7 +110,7 @@ class JSONFileStorage(BaseStorage):
         await self._schema_version()
 
     async def _schema_version(self) -> int:
-        return await self._run("read the store", self._layout.schema_version, writing=False)
+        return await self._run("read the store", self._store.schema_version, writing=False)
 
     # -- work in threads -------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class JSONFileStorage(BaseStorage):
         """
         if self._pid != os.getpid():
             self._renew()
-        locks = self._folder_locks
+        locks = self._store.locks
         deadline = locks.deadline()
 
         def run() -> T:
@@ -154,13 +155,35 @@ class JSONFileStorage(BaseStorage):
         async with turn:
             return await self._run(action, run, writing=writing)
 
+    def _session(self, session_id: str) -> SessionFolder:
+        return SessionFolder(self._store.session(session_id), self._store)
+
     async def _with_session(
         self, session_id: str, verb: str, work: Callable[[SessionFolder], T], *, writing: bool = True
     ) -> T:
         """Run a function on the folder of a session; ``verb`` is what it does, for errors."""
-        session = SessionFolder(self._layout.session(session_id), self._layout)
+        session = self._session(session_id)
         action = f"{verb} session {session_id!a}"
         return await self._run_locked(session.path, action, lambda: work(session), writing=writing)
+
+    async def _with_log(
+        self,
+        session_id: str,
+        verb: str,
+        now_us: int,
+        work: Callable[[SessionRecord, MessageLog], T],
+        *,
+        writing: bool = True,
+    ) -> T:
+        """Run a function on the header and the log of a session that exists."""
+
+        def run(session: SessionFolder) -> T:
+            with session.opened(now_us, writing=writing) as opened:
+                if opened is None:
+                    raise self._not_found(session_id)
+                return work(*opened)
+
+        return await self._with_session(session_id, verb, run, writing=writing)
 
     async def _with_memories(
         self,
@@ -172,12 +195,12 @@ class JSONFileStorage(BaseStorage):
         writing: bool = True,
     ) -> T:
         """Run a function on the memories of a scope, or on None if its session does not exist."""
-        path = self._layout.owner(scope)
+        path = self._store.owner(scope)
 
         def run() -> T:
-            if scope.kind == "session" and SessionFolder(path, self._layout).current(now_us) is None:
+            if scope.kind == "session" and SessionFolder(path, self._store).current(now_us) is None:
                 return work(None)
-            return work(MemoryFolder(path, self._layout))
+            return work(MemoryFolder(path, self._store))
 
         return await self._run_locked(path, f"{verb} {scope.kind} {scope.owner_id!a}", run, writing=writing)
 
@@ -241,57 +264,46 @@ class JSONFileStorage(BaseStorage):
         expected_last: int | None,
         now_us: int,
     ) -> AppendReceipt:
-        def append(session: SessionFolder) -> AppendReceipt:
-            with session.opened(now_us, writing=True) as opened:
-                if opened is None:
-                    raise self._not_found(session_id)
-                _, log = opened
-                stored = log.find([message.message_id for message in messages])
-                if receipt := replay_receipt(BACKEND, messages, stored):
-                    return receipt
-                if expected_last is not None and expected_last != log.last:
-                    raise self._position_conflict(session_id, expected_last, log.last)
-                first = log.last + 1
-                log.append(messages, now_us)
-                return AppendReceipt(first_position=first, last_position=log.last)
+        def append(_: SessionRecord, log: MessageLog) -> AppendReceipt:
+            stored = log.find([message.message_id for message in messages])
+            if receipt := replay_receipt(BACKEND, messages, stored):
+                return receipt
+            if expected_last is not None and expected_last != log.last:
+                raise self._position_conflict(session_id, expected_last, log.last)
+            first = log.last + 1
+            log.append(messages, now_us)
+            return AppendReceipt(first_position=first, last_position=log.last)
 
-        return await self._with_session(session_id, "append to", append)
+        return await self._with_log(session_id, "append to", now_us, append)
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
-        def read(session: SessionFolder) -> list[MessageRecord]:
-            with session.opened(now_us, writing=False) as opened:
-                if opened is None:
-                    raise self._not_found(session_id)
-                _, log = opened
-                first = max(0, span.after) + 1
-                last = log.last if span.before is None else min(log.last, span.before - 1)
-                if span.limit is not None and span.newest:
-                    first = max(first, last - span.limit + 1)
-                elif span.limit is not None:
-                    last = min(last, first + span.limit - 1)
-                return log.read(first, last)
+        def read(_: SessionRecord, log: MessageLog) -> list[MessageRecord]:
+            first = max(0, span.after) + 1
+            last = log.last if span.before is None else min(log.last, span.before - 1)
+            if span.limit is not None and span.newest:
+                first = max(first, last - span.limit + 1)
+            elif span.limit is not None:
+                last = min(last, first + span.limit - 1)
+            return log.read(first, last)
 
-        return await self._with_session(session_id, "read", read, writing=False)
+        return await self._with_log(session_id, "read", now_us, read, writing=False)
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
-        def truncate(session: SessionFolder) -> int:
-            with session.opened(now_us, writing=True) as opened:
-                if opened is None:
-                    raise self._not_found(session_id)
-                header, log = opened
-                session.write_header(attrs.evolve(header, updated_at_us=max(header.updated_at_us, now_us)))
-                return log.truncate(after)
+        folder = self._session(session_id)
 
-        return await self._with_session(session_id, "truncate", truncate)
+        def truncate(header: SessionRecord, log: MessageLog) -> int:
+            updated_at_us = max(header.updated_at_us, log.at_us, now_us)
+            folder.write_header(attrs.evolve(header, updated_at_us=updated_at_us))
+            return log.truncate(after)
+
+        return await self._with_log(session_id, "truncate", now_us, truncate)
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
         changes = tuple(changes)  # the caller may change its list during the await
-
-        def rewrite(session: SessionFolder) -> int:
-            with session.opened(now_us, writing=True) as opened:
-                return opened[1].rewrite(changes) if opened else 0
-
-        return await self._with_session(session_id, "rewrite", rewrite)
+        try:
+            return await self._with_log(session_id, "rewrite", now_us, lambda _, log: log.rewrite(changes))
+        except SessionNotFoundError:
+            return 0
 
     # -- memory ----------------------------------------------------------------------------------
 
@@ -317,7 +329,7 @@ class JSONFileStorage(BaseStorage):
 
     async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
         def owners() -> list[str]:
-            return memory_owners(self._layout, after, limit, now_us)
+            return memory_owners(self._store, after, limit, now_us)
 
         return await self._run("list users", owners, writing=False)
 
@@ -340,7 +352,7 @@ class JSONFileStorage(BaseStorage):
         return await self._with_memories(scope, "rewrite for", now_us, rewrite)
 
     async def _purge_expired(self, now_us: int) -> Purged:
-        return await self._run("purge the store", lambda: purge(self._layout, self._folder_locks, now_us))
+        return await self._run("purge the store", lambda: purge(self._store, now_us))
 
 
 def _new_pool() -> ThreadPoolExecutor:

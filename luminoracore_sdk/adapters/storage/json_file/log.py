@@ -19,7 +19,6 @@ from luminoracore_sdk.adapters.storage.json_file.message_index import (
     digest_of,
 )
 from luminoracore_sdk.adapters.storage.json_file.records import (
-    Batch,
     DamagedError,
     decode_batch,
     encode_batch,
@@ -44,11 +43,20 @@ _logger = logging.getLogger("luminoracore_sdk.storage.json")
 
 @attrs.define(eq=False)
 class _Line:
-    """A line of the log, from ``start`` to ``end`` with its newline."""
+    """A line of the log, from ``start`` to ``end`` with its newline: messages that were appended together."""
 
     start: int
     end: int
-    batch: Batch
+    at_us: int
+    messages: list[MessageRecord]
+
+    @property
+    def first(self) -> int:
+        return self.messages[0].position
+
+    @property
+    def last(self) -> int:
+        return self.messages[-1].position
 
 
 class MessageLog:
@@ -152,9 +160,8 @@ class MessageLog:
     def _split(self, position: int) -> tuple[int, bytes]:
         """Return where the line of a message begins, and a line of the messages before it in that line."""
         line = self._line_of(position)
-        batch = line.batch
-        before = self._messages(line)[: position - batch.first]
-        return line.start, encode_batch(batch.first, batch.at_us, before) if before else b""
+        before = line.messages[: position - line.first]
+        return line.start, encode_batch(line.first, line.at_us, before) if before else b""
 
     def _rewritten(self, wanted: Mapping[int, PayloadRewrite]) -> list[tuple[_Line, bytes, int]]:
         """Return the lines that change, in order: the old line, the new text, how many messages are replaced."""
@@ -164,12 +171,11 @@ class MessageLog:
             if position <= seen:  # in the line before
                 continue
             line = self._line_of(position)
-            seen = line.batch.last
-            messages = self._messages(line)
-            new = [_rewritten(message, wanted.get(message.position)) for message in messages]
-            count = sum(message is not other for message, other in zip(messages, new, strict=True))
+            seen = line.last
+            new = [_rewritten(message, wanted.get(message.position)) for message in line.messages]
+            count = sum(message is not other for message, other in zip(line.messages, new, strict=True))
             if count:
-                found.append((line, encode_batch(line.batch.first, line.batch.at_us, new), count))
+                found.append((line, encode_batch(line.first, line.at_us, new), count))
         return found
 
     def _with(self, rewritten: Iterable[tuple[_Line, bytes, int]]) -> Iterator[bytes]:
@@ -195,12 +201,12 @@ class MessageLog:
         found: list[MessageRecord] = []
         position = first
         for line in self._lines(self._offset(first)):
-            messages = self._messages(line)
-            skipped = position - line.batch.first
+            messages = line.messages
+            skipped = position - messages[0].position
             if not 0 <= skipped < len(messages):
                 raise self._misled(position)
             if skipped or messages[-1].position > last:
-                messages = messages[skipped : last + 1 - line.batch.first]
+                messages = messages[skipped : last + 1 - line.first]
             found += messages
             position += len(messages)
             if position > last:
@@ -211,8 +217,8 @@ class MessageLog:
         found: dict[str, int] = {}
         for message_id, positions in self._index.find(message_ids).items():
             for position in positions:
-                batch = self._line_of(position).batch
-                stored = batch.ids[position - batch.first]
+                line = self._line_of(position)
+                stored = line.messages[position - line.first].message_id
                 if stored == message_id:
                     found[message_id] = position
                 elif digest_of(stored) != digest_of(message_id):
@@ -221,7 +227,7 @@ class MessageLog:
 
     def _line_of(self, position: int) -> _Line:
         line = next(self._lines(self._offset(position)), None)
-        if line is None or not line.batch.first <= position <= line.batch.last:
+        if line is None or not line.first <= position <= line.last:
             raise self._misled(position)
         return line
 
@@ -252,15 +258,9 @@ class MessageLog:
 
     def _decoded(self, text: bytes, start: int) -> _Line:
         try:
-            return _Line(start, start + len(text) + 1, decode_batch(text))
+            return _Line(start, start + len(text) + 1, *decode_batch(text))
         except DamagedError as exc:
             raise self._damaged(start, str(exc)) from exc
-
-    def _messages(self, line: _Line) -> list[MessageRecord]:
-        try:
-            return line.batch.messages()
-        except DamagedError as exc:
-            raise self._damaged(line.start, str(exc)) from exc
 
     def _bytes(self, start: int, end: int) -> Iterator[bytes]:
         while chunk := os.pread(self._fd, min(_CHUNK_BYTES, end - start), start):
@@ -286,7 +286,7 @@ class MessageLog:
             return False
         if not newline or b"\n" in rest:  # a line was written and not its row
             return False
-        if line.batch.last != count or not self._index.ends_with(line.batch.ids[-1]):
+        if line.last != count or not self._index.ends_with(line.messages[-1].message_id):
             return False
         self._reach(line)
         return True
@@ -300,10 +300,10 @@ class MessageLog:
         rows = bytearray()
         self.last = self.at_us = self._end = 0
         for line in self._lines(0):
-            if line.batch.first != self.last + 1:
-                reason = f"it begins at position {line.batch.first}, not {self.last + 1}"
+            if line.first != self.last + 1:
+                reason = f"it begins at position {line.first}, not {self.last + 1}"
                 raise self._damaged(line.start, reason)
-            rows += chained_rows(rows[-ROW_BYTES:], line.batch.ids, line.start)
+            rows += chained_rows(rows[-ROW_BYTES:], [message.message_id for message in line.messages], line.start)
             self._reach(line)
         if self._index.continues(rows, self._end):
             raise corrupt(
@@ -314,7 +314,7 @@ class MessageLog:
         self._index.replace(bytes(rows))
 
     def _reach(self, line: _Line) -> None:
-        self.last, self.at_us, self._end = line.batch.last, line.batch.at_us, line.end
+        self.last, self.at_us, self._end = line.last, line.at_us, line.end
 
     def _skip_torn_line(self, *, cut: bool) -> None:
         torn = os.pread(self._fd, self._size - self._end, self._end)

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
-import attrs
 import orjson
 
 from luminoracore_sdk.application.ports.records import (
@@ -27,7 +26,6 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.domain.errors import ValidationError
 
 __all__ = [
-    "Batch",
     "DamagedError",
     "decode_batch",
     "decode_memory",
@@ -47,58 +45,6 @@ _MALFORMED = (KeyError, TypeError, ValueError)
 
 class DamagedError(ValueError):
     """The bytes are not what was written; the message says in which way, not in which file."""
-
-
-@attrs.define(eq=False)
-class Batch:
-    """One line of a log: messages that were appended together, their payloads still unparsed.
-
-    Attributes:
-        first: The position of the first message.
-        at_us: When they were appended; never before the line above.
-        ids: The id of each message.
-        fields: Of each message: id, role, created_at_us, encoding, size of its part of the body.
-        text: The line, without its newline.
-        body_start: Where in the text ``[payload,payload,…]`` begins.
-    """
-
-    first: int
-    at_us: int
-    ids: Sequence[str]
-    fields: Sequence[Mapping[str, Any]]
-    text: bytes
-    body_start: int
-
-    @property
-    def last(self) -> int:
-        """The position of the last message."""
-        return self.first + len(self.fields) - 1
-
-    def messages(self) -> list[MessageRecord]:
-        """Return the messages, in order.
-
-        Raises:
-            DamagedError: A field is missing, or the payloads are not as long as the line says.
-        """
-        found: list[MessageRecord] = []
-        text, start, position = self.text, self.body_start + 1, self.first
-        try:
-            for fields in self.fields:
-                end = start + fields["size"]
-                data = text[start:end]
-                if "as" in fields:
-                    data = _decode_body(fields, data)
-                found.append(
-                    stored_record(
-                        position, fields["id"], fields["role"], fields["created_at_us"], fields["encoding"], data
-                    )
-                )
-                start, position = end + 1, position + 1
-        except _MALFORMED as exc:
-            raise DamagedError("a field is missing or has the wrong type") from exc
-        if start != len(text) - 1:  # the brace that closes the record
-            raise DamagedError("its payloads are not as long as it says")
-        return found
 
 
 # -- records -------------------------------------------------------------------------------------
@@ -123,22 +69,36 @@ def encode_batch(first: int, at_us: int, messages: Sequence[MessageRecord]) -> b
     return _seal({"first": first, "at_us": at_us, "messages": fields}, b"[%b]" % b",".join(bodies))
 
 
-def decode_batch(text: bytes) -> Batch:
+def decode_batch(text: bytes) -> tuple[int, list[MessageRecord]]:
     """Decode a log line, given without its newline.
+
+    Returns:
+        When the messages were appended, in microseconds, and the messages, in order.
 
     Raises:
         DamagedError: The line is not what was written.
     """
-    fields, body_start = _unseal(text)
+    fields, start = _unseal(text)
+    messages: list[MessageRecord] = []
     try:
-        messages = fields["messages"]
-        ids = [message["id"] for message in messages]
-        batch = Batch(fields["first"], fields["at_us"], ids, messages, text, body_start)
+        at_us, position = fields["at_us"], fields["first"]
+        start += 1  # behind the bracket
+        for message in fields["messages"]:
+            end = start + message["size"]
+            data = text[start:end]
+            if "as" in message:
+                data = _decode_body(message, data)
+            messages.append(
+                stored_record(
+                    position, message["id"], message["role"], message["created_at_us"], message["encoding"], data
+                )
+            )
+            start, position = end + 1, position + 1
     except _MALFORMED as exc:
         raise DamagedError("a field is missing or has the wrong type") from exc
-    if not ids:
-        raise DamagedError("it holds no message")
-    return batch
+    if not messages or start != len(text) - 1:  # the brace that closes the record
+        raise DamagedError("its payloads are not as long as it says")
+    return at_us, messages
 
 
 def encode_session(record: SessionRecord) -> bytes:
@@ -234,7 +194,7 @@ def _seal(fields: Mapping[str, object], body: bytes) -> bytes:
 
 def _unseal(text: bytes) -> tuple[dict[str, Any], int]:
     """Return the fields of a line, and where its body begins, which ends before the last byte."""
-    if not is_sealed(text):
+    if not text.startswith(b'{"crc":"%08x",' % crc32(text[_SEALED_FROM:])):
         reason = "its checksum is wrong" if text.startswith(b'{"crc":"') else "it does not begin as a record does"
         raise DamagedError(reason)
     end = text.find(_BODY)

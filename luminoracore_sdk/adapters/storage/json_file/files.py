@@ -261,7 +261,7 @@ class FolderLocks:
     def _open(self, path: str, *, writing: bool) -> int | None:
         try:
             try:
-                return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+                return os.open(path, os.O_RDWR)
             except FileNotFoundError:
                 self._folder.mkdir(mode=0o700, exist_ok=True)
                 return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -200,13 +200,16 @@ class MessageLog:
     def _collect(self, first: int, last: int) -> list[MessageRecord]:
         found: list[MessageRecord] = []
         position = first
-        for line in self._lines(self._offset(first)):
-            messages = line.messages
+        for start, text in self._texts(self._offset(first)):
+            try:
+                _, messages = decode_batch(text)
+            except DamagedError as exc:
+                raise self._damaged(start, str(exc)) from exc
             skipped = position - messages[0].position
             if not 0 <= skipped < len(messages):
                 raise self._misled(position)
             if skipped or messages[-1].position > last:
-                messages = messages[skipped : last + 1 - line.first]
+                messages = messages[skipped : last + 1 - messages[0].position]
             found += messages
             position += len(messages)
             if position > last:
@@ -226,10 +229,12 @@ class MessageLog:
         return found
 
     def _line_of(self, position: int) -> _Line:
-        line = next(self._lines(self._offset(position)), None)
-        if line is None or not line.first <= position <= line.last:
-            raise self._misled(position)
-        return line
+        for start, text in self._texts(self._offset(position)):
+            line = self._line(start, text)
+            if line.first <= position <= line.last:
+                return line
+            break
+        raise self._misled(position)
 
     def _offset(self, position: int) -> int:
         offset = self._index.offset(position)
@@ -242,8 +247,8 @@ class MessageLog:
 
     # -- reading lines ---------------------------------------------------------------------------
 
-    def _lines(self, start: int) -> Iterator[_Line]:
-        """Yield the lines from an offset on, up to a torn one.
+    def _texts(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """Yield offset and text, without its newline, of the lines from an offset on, up to a torn one.
 
         Reads 16 kB and then more and more, up to 1 MB: few lines cost one small read, many one for each MB.
         """
@@ -252,11 +257,11 @@ class MessageLog:
             place += len(part)
             *texts, rest = (rest + part).split(b"\n")
             for text in texts:
-                yield self._decoded(text, start)
+                yield start, text
                 start += len(text) + 1
             amount = max(min(4 * amount, _CHUNK_BYTES), len(rest))  # a long line at least doubles it
 
-    def _decoded(self, text: bytes, start: int) -> _Line:
+    def _line(self, start: int, text: bytes) -> _Line:
         try:
             return _Line(start, start + len(text) + 1, *decode_batch(text))
         except DamagedError as exc:
@@ -281,7 +286,7 @@ class MessageLog:
         try:
             start = self._offset(count)
             text, newline, rest = os.pread(self._fd, self._size - start, start).partition(b"\n")
-            line = self._decoded(text, start)
+            line = self._line(start, text)
         except CorruptRecordError:
             return False
         if not newline or b"\n" in rest:  # a line was written and not its row
@@ -299,7 +304,8 @@ class MessageLog:
         """
         rows = bytearray()
         self.last = self.at_us = self._end = 0
-        for line in self._lines(0):
+        for start, text in self._texts(0):
+            line = self._line(start, text)
             if line.first != self.last + 1:
                 reason = f"it begins at position {line.first}, not {self.last + 1}"
                 raise self._damaged(line.start, reason)

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.encryption.keyring import Keyring
-from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer
+from luminoracore_sdk.adapters.optimizer import Optimizer
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage

@@ -1,15 +1,15 @@
-"""The ``opt1`` notation: smaller JSON values that say how to read themselves.
+"""The ``opt1`` notation: smaller JSON values that describe themselves.
 
-It never changes: values in this notation lie in stores. A new idea gets a new name.
+It never changes, because stores hold values in it. A new notation gets a new name.
 
-``["opt1", data]``, where in ``data``, read from the outside in:
+``["opt1", data]``, where ``data`` is read from the outside in:
 
-- an object's key that is a code of ``CODES`` stands for the long key; a key that begins with ``=``
-  stands for what follows the ``=``. So a real key that looks like a code, like ``#`` or ``@``, or that
-  begins with ``=`` is written with one more ``=`` in front;
-- ``{"#": [keys, row, row, …]}`` stands for a list of objects with the same keys in the same order; a
-  row that is a number is the row of that index again;
-- ``{"@": n}`` as an item of a list stands for the item of index n of that list again.
+- an object's key that is a code of ``CODES`` stands for the long key; a key that begins with ``=`` stands for the
+  text after the ``=``. A real key that equals a code, ``#`` or ``@``, or begins with ``=``, is written with an
+  additional ``=`` in front;
+- ``{"#": [keys, row, row, …]}`` stands for a list of objects with the same keys in the same order; a row that is a
+  number repeats the row with that index;
+- ``{"@": n}`` as an item of a list repeats the item with index n of that list.
 """
 
 from typing import Any
@@ -58,7 +58,7 @@ _SHORT = {long: short for short, long in CODES.items()}
 
 
 def write_key(key: str, *, abbreviate: bool) -> str:
-    """Return how a key is written."""
+    """Return the written form of a key."""
     if abbreviate and key in _SHORT:
         return _SHORT[key]
     if key in CODES or key in (TABLE, REPEAT) or key.startswith(_ESCAPE):
@@ -67,12 +67,12 @@ def write_key(key: str, *, abbreviate: bool) -> str:
 
 
 def read_key(key: str) -> str:
-    """Return the key that was written."""
+    """Return the key of a written form."""
     return key[1:] if key.startswith(_ESCAPE) else CODES.get(key, key)
 
 
 def expand(data: Any) -> Any:
-    """Return the value that a datum of this notation stands for."""
+    """Return the value that data in this notation stands for."""
     if type(data) is dict:
         if list(data) == [TABLE]:
             return _read_table(data[TABLE])

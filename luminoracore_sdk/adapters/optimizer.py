@@ -1,4 +1,4 @@
-"""The package's own optimizer: ``expand(compress(value))`` is ``value``, for every JSON value."""
+"""The package's own optimizer: ``expand(compress(value))`` equals ``value`` for every JSON value."""
 
 import json
 from collections import OrderedDict
@@ -6,19 +6,18 @@ from typing import Any
 
 import attrs
 
+from luminoracore_sdk.adapters.codec.opt1 import MARK, REPEAT, TABLE, expand, write_key
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import LEVEL, general_dictionary
-from luminoracore_sdk.adapters.optimizer.notation import MARK, REPEAT, TABLE, expand, write_key
-from luminoracore_sdk.adapters.optimizer.statistics import OptimizationStatistics
 from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.domain.json_value import check_json, copy_json
 
-__all__ = ["OptimizationConfig", "Optimizer"]
+__all__ = ["OptimizationConfig", "OptimizationStatistics", "Optimizer"]
 
 _LARGEST_CACHED = 64 * 1024
-"""Bytes of JSON above which a value is not worth the memory of a cache entry."""
+"""Bytes of JSON above which a value is not cached."""
 
 _SMALLEST_REPEAT = len('{"@":10}')
 
@@ -40,19 +39,19 @@ def _level(_: object, attribute: Any, value: Any) -> None:
 
 @attrs.frozen
 class OptimizationConfig:
-    """What an optimizer does. Every combination reads what every other one wrote.
+    """What an optimizer does. Every combination can read what every other one wrote.
 
     Attributes:
         key_abbreviation: Write well-known keys (content, timestamp, metadata …) as one or two letters.
         compact_format: Write a list of objects with the same keys as a table: keys once, then rows.
-        minify_json: ``compress_text`` writes UTF-8 without white space, not ASCII with spaces.
-        deduplicate_memory: Write an item of a list that occurred before in it as a reference.
-        cache_enabled: Keep the newest results of ``compress`` of whole values.
-        cache_size: How many.
-        record_compression: In a storage, compress each record with zstandard and a dictionary, as it is:
-            the notation before it gains nothing (0.1 points on chat) and costs as much time again.
-            False: records are written in the notation, readable where they lie.
-        compression_level: Of zstandard, 1 (fast) to 19 (small).
+        minify_json: ``compress_text`` writes UTF-8 without white space instead of ASCII with spaces.
+        deduplicate_memory: Write a repeated item of a list as a reference.
+        cache_enabled: Cache the latest results of ``compress``.
+        cache_size: Number of cached results.
+        record_compression: In a storage, compress each record with zstandard and a dictionary, without the
+            notation, which would save 0.1 points on chat and double the time. False: records are written in the
+            notation and stay readable in the store.
+        compression_level: zstandard level, 1 (fast) to 19 (small).
     """
 
     key_abbreviation: bool = attrs.field(default=True, validator=_flag)
@@ -65,11 +64,47 @@ class OptimizationConfig:
     compression_level: int = attrs.field(default=LEVEL, validator=_level)
 
 
+@attrs.frozen(kw_only=True)
+class OptimizationStatistics:
+    """Sizes of one value.
+
+    Attributes:
+        json_bytes: As compact JSON in UTF-8.
+        text_bytes: As ``compress_text`` writes it, in UTF-8.
+        record_bytes: As a record of a store, with the package's own dictionary; at most ``json_bytes``.
+        json_tokens: Of the compact JSON; None: not counted.
+        text_tokens: Of ``compress_text``; None: not counted.
+    """
+
+    json_bytes: int
+    text_bytes: int
+    record_bytes: int
+    json_tokens: int | None = None
+    text_tokens: int | None = None
+
+    @property
+    def text_saving(self) -> float:
+        """Share of the bytes that the text saves, 0.25 for a quarter; negative if it is longer."""
+        return 1 - self.text_bytes / self.json_bytes
+
+    @property
+    def record_saving(self) -> float:
+        """Share of the bytes that a record saves, 0 to 1."""
+        return 1 - self.record_bytes / self.json_bytes
+
+    @property
+    def token_saving(self) -> float | None:
+        """Share of the tokens that the text saves, or None if they were not counted."""
+        if self.json_tokens is None or self.text_tokens is None:
+            return None
+        return 1 - self.text_tokens / self.json_tokens
+
+
 class Optimizer:
-    """Makes JSON values smaller, and restores them exactly.
+    """Make JSON values smaller, and restore them exactly.
 
     Args:
-        config: What it does; everything by default.
+        config: What it does; None: the defaults.
     """
 
     def __init__(self, config: OptimizationConfig | None = None) -> None:
@@ -78,7 +113,7 @@ class Optimizer:
         self._cache: OrderedDict[bytes, Any] = OrderedDict()
 
     def compress(self, data: Any) -> Any:
-        """Return a JSON value in the ``opt1`` notation, independent of ``data``.
+        """Return a JSON value in the ``opt1`` notation; it shares nothing with ``data``.
 
         Raises:
             InvalidJSONError: ``data`` is not a JSON value.
@@ -94,20 +129,20 @@ class Optimizer:
         return copy_json(self._cache[key])
 
     def expand(self, data: Any) -> Any:
-        """Return what ``compress`` was given; a value that it did not make is returned as it is."""
+        """Return the value that was compressed; a value that ``compress`` did not return is returned unchanged."""
         if type(data) is list and len(data) == 2 and data[0] == MARK:
             return expand(data[1])
         return data
 
     def compress_text(self, data: Any) -> str:
-        """Return ``compress(data)`` as JSON text: UTF-8 and no white space, or as ``json.dumps`` has it."""
+        """Return ``compress(data)`` as JSON: without white space, or as ``json.dumps`` writes it."""
         small = self.compress(data)
         if self.config.minify_json:
             return self._codec.encode(small).data.decode()
         return json.dumps(small, allow_nan=False)
 
     def expand_text(self, text: str) -> Any:
-        """Return what ``compress_text`` was given."""
+        """Return the value that ``compress_text`` wrote."""
         return self.expand(json.loads(text))
 
     def statistics(self, data: Any, tokens: TokenCounter | None = None) -> OptimizationStatistics:
@@ -115,7 +150,7 @@ class Optimizer:
 
         Args:
             data: Any JSON value.
-            tokens: Counts tokens; None: they are not counted.
+            tokens: Counts tokens; None: not counted.
 
         Raises:
             InvalidJSONError: ``data`` is not a JSON value.

@@ -138,6 +138,9 @@ class Client(ABC):
         return replies
 
     async def _wait_for_slot(self) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()  # does not wait
+            return
         try:
             async with asyncio.timeout(self._limits.seconds):
                 await self._slots.acquire()
@@ -174,15 +177,26 @@ class ServerClient(Client):
 
     async def _exchange(self, requests: Sequence[Request], *, writes: bool) -> list[Reply]:
         try:
-            with connecting(self._limits.connect_seconds):
-                async with asyncio.timeout(self._limits.connect_seconds):
-                    connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            connection = await self._acquire()
         except StorageUnavailableError as exc:
             return [exc] * len(requests)
         try:
             return await _talk(connection, requests, self._limits.seconds, writes=writes)
         finally:
             await self._pool.release(connection)
+
+    async def _acquire(self) -> AbstractConnection:
+        with connecting(self._limits.connect_seconds):
+            if not self._owned:  # other users of the pool may hold all its connections for a moment
+                async with asyncio.timeout(self._limits.connect_seconds):
+                    return await self._pool.get_connection()  # type: ignore[no-any-return, no-untyped-call]
+            connection: AbstractConnection = self._pool.get_available_connection()  # type: ignore[no-untyped-call]
+            try:
+                await _connect(connection, self._limits.connect_seconds)
+            except BaseException:
+                await self._pool.release(connection)
+                raise
+            return connection
 
     async def _disconnect(self) -> None:
         await self._pool.aclose()
@@ -286,8 +300,7 @@ class ClusterClient(Client):
         connection.socket_connect_timeout = connection.socket_timeout = None
         try:
             with connecting(self._limits.connect_seconds):
-                async with asyncio.timeout(self._limits.connect_seconds):
-                    await _connect(connection)
+                await _connect(connection, self._limits.connect_seconds)
             return await _talk(connection, requests, self._limits.seconds, writes=writes)
         finally:
             connection.socket_connect_timeout, connection.socket_timeout = limits
@@ -316,14 +329,15 @@ class ClusterClient(Client):
             await self._cluster.nodes_manager.aclose(kind)
 
 
-async def _connect(connection: AbstractConnection) -> None:
+async def _connect(connection: AbstractConnection, seconds: float) -> None:
     """Connect, and connect anew if the server has closed the connection."""
     should_reconnect = getattr(connection, "should_reconnect", bool)  # redis-py 7.1
     can_read = getattr(connection, "can_read", None) or connection.can_read_destructive  # redis-py 8
     if connection.is_connected and (should_reconnect() or await can_read()):
         await connection.disconnect(nowait=True)
     if not connection.is_connected:
-        await connection.connect()  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(seconds):
+            await connection.connect()  # type: ignore[no-untyped-call]
 
 
 async def _talk(
@@ -377,7 +391,7 @@ def client_factory(
 
 
 def _client_to(address: RedisAddress, limits: RedisLimits) -> Client:
-    common = {"protocol": 2, "retry": Retry(NoBackoff(), 0)}  # version 2 needs no greeting
+    common: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0)}  # version 2 needs no greeting
     if address.kind == "cluster":
         share = limits.connect_seconds / _ASKED_FOR_SLOTS  # leaves time to ask others when a node is silent
         cluster = RedisCluster(

@@ -86,7 +86,7 @@ class RedisStorage(BaseStorage):
         prefix: Begins every key, so that a database may hold several stores: printable, without braces.
         buckets: Number of parts into which a new store is divided; a session's data are in one of them, on one
             node. 1 on one server, 128 on a cluster, when None. Fixed when the store is made.
-        max_connections: Most requests at once, on each node of a cluster.
+        max_connections: Most requests at a time, over one connection each.
         connect_timeout: Seconds for a new connection.
         timeout: Seconds to wait for a free connection, and then for an answer.
         clock: Tells the time; the system clock when None.
@@ -321,10 +321,9 @@ class RedisStorage(BaseStorage):
         return await commit.append(Append(session_id, messages, expected_last, now_us))
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
-        [outcome] = await self._append_group([append])
-        if isinstance(outcome, LuminoraCoreSDKError):
-            raise outcome
-        return outcome
+        [reply] = await self._client.run("append", [self._append_call([append])])
+        [answer] = self._done(append.session_id, _checked(reply))
+        return self._receipt(append, answer)
 
     async def _append_group(self, appends: Sequence[Append]) -> list[AppendReceipt | LuminoraCoreSDKError]:
         """Append in one pipeline, with one call of the script for each session, which keeps their order."""

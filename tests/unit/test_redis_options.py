@@ -102,15 +102,15 @@ async def test_with_tls_a_connection_begins_with_a_handshake(
         await writer.wait_closed()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        address = server.sockets[0].getsockname()
+        host, port = server.sockets[0].getsockname()
 
         async def discover_master(*_: object) -> tuple[str, int]:
-            return address
+            return str(host), int(port)
 
         if knows_master:
             monkeypatch.setattr(Sentinel, "discover_master", discover_master)
         with pytest.raises(StorageUnavailableError):
-            await RedisStorage(url.format(address[1])).open()
+            await RedisStorage(url.format(port)).open()
     assert set(first) == {b"\x16"}
 
 

@@ -35,7 +35,12 @@ from redis.exceptions import (
 from luminoracore_sdk.adapters.storage.redis.errors import connecting, from_reply, talking
 from luminoracore_sdk.adapters.storage.redis.options import RedisAddress, RedisLimits
 from luminoracore_sdk.adapters.storage.redis.records import BACKEND
-from luminoracore_sdk.domain.errors import ConfigurationError, StorageBusyError, StorageUnavailableError
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    StorageBusyError,
+    StorageClosedError,
+    StorageUnavailableError,
+)
 
 __all__ = ["Client", "client_factory", "script"]
 
@@ -96,6 +101,7 @@ class Client(ABC):
         self._limits = limits
         self._owned = owned
         self._slots = asyncio.Semaphore(limits.requests)
+        self._is_closed = False
         self._closing: asyncio.Task[None] | None = None
 
     async def read(self, commands: Sequence[tuple[bytes, ...]]) -> list[Reply]:
@@ -124,9 +130,11 @@ class Client(ABC):
     async def _send(self, requests: Sequence[Request], *, writes: bool, source: bytes = b"") -> list[Reply]:
         await self._wait_for_slot()
         try:
+            if self._is_closed:
+                raise StorageClosedError(BACKEND)
             replies = await self._exchange(requests, writes=writes)
             unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if unknown:
+            if unknown and not self._is_closed:
                 again = [Request(requests[at].key, (b"EVAL", source, *requests[at].words[2:])) for at in unknown]
                 for place, reply in zip(unknown, await self._exchange(again, writes=writes), strict=True):
                     replies[place] = reply
@@ -148,16 +156,18 @@ class Client(ABC):
             reason = f"none of {self._limits.requests} connections was free within {self._limits.seconds:g} s"
             raise StorageBusyError(BACKEND, reason) from exc
 
+    async def wait_until_idle(self) -> None:
+        """Wait until no request is under way; none can be sent afterwards."""
+        for _ in range(self._limits.requests):
+            await self._slots.acquire()
+
     async def close(self) -> None:
-        """Wait for requests under way, then close the connections; if this is cancelled, close them at once."""
-        try:
-            for _ in range(self._limits.requests):
-                await self._slots.acquire()
-        finally:
-            if self._owned:
-                self._closing = asyncio.create_task(self._disconnect())
-                with contextlib.suppress(RedisError, OSError):  # the server may be gone; the sockets are closed
-                    await asyncio.shield(self._closing)
+        """Close the connections at once, those in use too; if this is cancelled, closing continues."""
+        self._is_closed = True
+        if self._owned:
+            self._closing = asyncio.create_task(self._disconnect())
+            with contextlib.suppress(RedisError, OSError):  # the server may be gone; the sockets are closed
+                await asyncio.shield(self._closing)
 
     @abstractmethod
     async def _exchange(self, requests: Sequence[Request], *, writes: bool) -> list[Reply]:
@@ -220,7 +230,7 @@ class ClusterClient(Client):
         loop = asyncio.get_running_loop()
         end = loop.time() + self._limits.seconds
         attempts = 0
-        while todo and (not attempts or loop.time() < end):
+        while todo and not self._is_closed and (not attempts or loop.time() < end):
             if attempts > 1:
                 await asyncio.sleep(_PAUSE_SECONDS)
             attempts += 1

@@ -174,6 +174,7 @@ class RedisStorage(BaseStorage):
         client = self._client
         try:
             await asyncio.gather(*(commit.drain() for commit in self._commits.values()))
+            await client.wait_until_idle()
         finally:
             self._opened, self._commits = None, {}
             await client.close()
@@ -364,22 +365,19 @@ class RedisStorage(BaseStorage):
             return receipt
         raise damaged(f"session {append.session_id!a}", "an id of its messages has no position")
 
-    async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
-        size_bytes = _PART_BYTES
-        for attempt in range(_ATTEMPTS + 1):
-            if attempt == _ATTEMPTS:
-                size_bytes = _MAX_POSITION  # the whole range in one answer
-            history, first, stop, elements = await self._read_part(session_id, span, now_us, size_bytes)
-            while len(elements) <= stop - first:
-                rest = MessageRange(after=first + len(elements) - 1, before=stop + 1)
-                seen, _, _, more = await self._read_part(session_id, rest, now_us, size_bytes)
-                if seen != history:  # cut off, or replaced by another session of this id
-                    break
-                if not more:
-                    raise damaged(f"session {session_id!a}", f"message {first + len(elements)} is missing")
-                elements += more
-            else:
-                break
+    async def _read_messages(
+        self, session_id: str, span: MessageRange, now_us: int, attempts: int = _ATTEMPTS
+    ) -> list[MessageRecord]:
+        size_bytes = _PART_BYTES if attempts else _MAX_POSITION  # in the end, the whole range in one answer
+        history, first, stop, elements = await self._read_part(session_id, span, now_us, size_bytes)
+        while len(elements) <= stop - first:
+            rest = MessageRange(after=first + len(elements) - 1, before=stop + 1)
+            seen, _, _, more = await self._read_part(session_id, rest, now_us, size_bytes)
+            if seen != history:  # cut off, or replaced by another session of this id
+                return await self._read_messages(session_id, span, now_us, attempts - 1)
+            if not more:
+                raise damaged(f"session {session_id!a}", f"message {first + len(elements)} is missing")
+            elements += more
         return [message_record(session_id, first + number, element) for number, element in enumerate(elements)]
 
     async def _read_part(self, session_id: str, span: MessageRange, now_us: int, size_bytes: int) -> Sequence[Any]:
@@ -489,9 +487,8 @@ class RedisStorage(BaseStorage):
         sessions = memories = 0
         async for members in self._members(b"x\0"):
             names = dict.fromkeys(member.split(b"\0", 2)[1] for member in members)
-            keys = [self._keys.session(name.decode()) for name in names]
-            calls = [(one, (name, b"%d" % now_us, b"expired")) for one, name in zip(keys, names, strict=True)]
-            for reply in await self._client.run("drop_session", calls):
+            drops = [(self._keys.session(name.decode()), (name, b"%d" % now_us, b"expired")) for name in names]
+            for reply in await self._client.run("drop_session", drops):
                 _, removed = _checked(reply)
                 sessions += removed
         async for members in self._members(b"m\0"):

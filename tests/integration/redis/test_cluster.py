@@ -186,6 +186,30 @@ async def test_a_write_waits_until_all_its_keys_have_moved(storage: RedisStorage
     await assert_free(storage)
 
 
+async def test_a_moving_slot_delays_only_its_own_sessions(cluster: ValkeyCluster, move: Move) -> None:
+    async with RedisStorage(cluster.url, timeout=10) as storage:
+        names = [f"s{number}" for number in range(30)]
+        for name in ("s", *names):
+            await storage.put_session(session_record(name))
+            await storage.append_messages(name, message_records(2))
+        await asyncio.to_thread(move.begin)
+        await asyncio.to_thread(move.carry, 1)
+        calls = {
+            name: asyncio.ensure_future(storage.append_messages(name, [message_record("m3")]))
+            for name in (*names[:15], "s", *names[15:])
+        }
+        others = [calls[name] for name in names if _slot(name) != move.slot]
+        assert {receipt.last_position for receipt in await asyncio.gather(*others)} == {3}
+        assert calls["s"].done() is False
+        await asyncio.to_thread(move.carry)
+        await asyncio.to_thread(move.end)
+        assert {receipt.last_position for receipt in await asyncio.gather(*calls.values())} == {3}
+
+
+def _slot(name: str) -> int:
+    return key_slot(Keyspace("luminoracore:", 128).session(name).session)
+
+
 async def test_a_write_that_waits_too_long_is_busy_and_not_done(
     cluster: ValkeyCluster, storage: RedisStorage, move: Move
 ) -> None:

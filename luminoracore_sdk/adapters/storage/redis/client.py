@@ -109,7 +109,7 @@ class Client(ABC):
         requests = [Request(key, (name, key, *words)) for key, name, *words in commands]
         return await self._send(requests, writes=False)
 
-    async def run(self, name: str, calls: Sequence[Call], *, writes: bool = True) -> list[Reply]:
+    async def run(self, name: str, calls: Sequence[Call], *, writes: bool = True, follows: bool = True) -> list[Reply]:
         """Call a script with each of several keys and arguments.
 
         Each call is atomic. The calls for one server are one pipeline. A server that does not know the script is sent
@@ -119,24 +119,29 @@ class Client(ABC):
             name: The script.
             calls: The keys and arguments of each call.
             writes: Whether a call without an answer is in doubt.
+            follows: Whether a call is sent again when a cluster redirects it; else its reply is None, and nothing
+                was done.
         """
         called = script(name)
         requests = [
             Request(keys[0], (b"EVALSHA", called.digest, b"%d" % len(keys), *keys, *arguments))
             for keys, arguments in calls
         ]
-        return await self._send(requests, writes=writes, source=called.source)
+        return await self._send(requests, writes=writes, follows=follows, source=called.source)
 
-    async def _send(self, requests: Sequence[Request], *, writes: bool, source: bytes = b"") -> list[Reply]:
+    async def _send(
+        self, requests: Sequence[Request], *, writes: bool, follows: bool = True, source: bytes = b""
+    ) -> list[Reply]:
         await self._wait_for_slot()
         try:
             if self._is_closed:
                 raise StorageClosedError(BACKEND)
-            replies = await self._exchange(requests, writes=writes)
+            replies = await self._exchange(requests, writes=writes, follows=follows)
             unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unknown and not self._is_closed:
                 again = [Request(requests[at].key, (b"EVAL", source, *requests[at].words[2:])) for at in unknown]
-                for place, reply in zip(unknown, await self._exchange(again, writes=writes), strict=True):
+                found = await self._exchange(again, writes=writes, follows=follows)
+                for place, reply in zip(unknown, found, strict=True):
                     replies[place] = reply
         finally:
             self._slots.release()
@@ -156,6 +161,10 @@ class Client(ABC):
             reason = f"none of {self._limits.requests} connections was free within {self._limits.seconds:g} s"
             raise StorageBusyError(BACKEND, reason) from exc
 
+    def node_of(self, key: bytes) -> str:  # noqa: ARG002 - for clusters
+        """Return the name of the node that has a key, as far as is known; empty for a single server."""
+        return ""
+
     async def wait_until_idle(self) -> None:
         """Wait until no request is under way; none can be sent afterwards."""
         for _ in range(self._limits.requests):
@@ -170,7 +179,7 @@ class Client(ABC):
                 await asyncio.shield(self._closing)
 
     @abstractmethod
-    async def _exchange(self, requests: Sequence[Request], *, writes: bool) -> list[Reply]:
+    async def _exchange(self, requests: Sequence[Request], *, writes: bool, follows: bool) -> list[Reply]:
         """Send requests and return the replies; what the server answers as an error is a ``ResponseError``."""
 
     @abstractmethod
@@ -185,7 +194,7 @@ class ServerClient(Client):
         self._pool = pool
         self._sentinels = sentinels
 
-    async def _exchange(self, requests: Sequence[Request], *, writes: bool) -> list[Reply]:
+    async def _exchange(self, requests: Sequence[Request], *, writes: bool, follows: bool) -> list[Reply]:  # noqa: ARG002
         try:
             connection = await self._acquire()
         except StorageUnavailableError as exc:
@@ -224,7 +233,7 @@ class ClusterClient(Client):
         self._cluster = cluster
         self._is_stale = True  # what redis-py knows about the slots
 
-    async def _exchange(self, requests: Sequence[Request], *, writes: bool) -> list[Reply]:
+    async def _exchange(self, requests: Sequence[Request], *, writes: bool, follows: bool) -> list[Reply]:
         replies: list[Reply] = [None] * len(requests)
         todo: dict[int, ClusterNode | None] = dict.fromkeys(range(len(requests)))  # None: the node of the slot
         loop = asyncio.get_running_loop()
@@ -242,6 +251,10 @@ class ClusterClient(Client):
                     for group in groups:
                         tasks.create_task(self._exchange_with(*group, requests, replies, writes=writes))
             todo = self._redirected(todo, replies)
+            if not follows:
+                for place in todo:
+                    replies[place] = None
+                break
         return replies
 
     async def _groups(
@@ -275,11 +288,22 @@ class ClusterClient(Client):
             except BaseException:
                 self._is_stale = True
                 raise
+        node = self._known_node(key)
+        if node is None:
+            self._is_stale = True
+            raise StorageUnavailableError(BACKEND, "no node of the cluster has the slot of a key")
+        return node
+
+    def _known_node(self, key: bytes) -> ClusterNode | None:
         try:
             return self._cluster.nodes_manager.get_node_from_slot(self._cluster.keyslot(key))
-        except (KeyError, RedisClusterException) as exc:  # redis-py raises either
-            self._is_stale = True
-            raise StorageUnavailableError(BACKEND, "no node of the cluster has the slot of a key") from exc
+        except (KeyError, RedisClusterException):  # redis-py raises either
+            return None
+
+    def node_of(self, key: bytes) -> str:
+        """Return the name of the node that has a key, as far as is known."""
+        node = self._known_node(key)
+        return node.name if node else ""
 
     async def _exchange_with(
         self,

@@ -138,7 +138,8 @@ class RedisStorage(BaseStorage):
         self._prefix = prefix
         self._buckets = buckets
         self._opened: tuple[Client, Keyspace] | None = None
-        self._commits: dict[bytes, GroupCommit] = {}  # by bucket on a cluster, else one
+        self._commits: dict[str, GroupCommit] = {}  # by node: a silent one delays only its own sessions
+        self._nodes: dict[bytes, str] = {}  # by bucket, as first found: its appends stay in order if it moves
 
     # -- lifecycle -----------------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class RedisStorage(BaseStorage):
             await asyncio.gather(*(commit.drain() for commit in self._commits.values()))
             await client.wait_until_idle()
         finally:
-            self._opened, self._commits = None, {}
+            self._opened, self._commits, self._nodes = None, {}, {}
             await client.close()
 
     async def _ping(self) -> None:
@@ -308,11 +309,13 @@ class RedisStorage(BaseStorage):
         expected_last: int | None,
         now_us: int,
     ) -> AppendReceipt:
-        # on a cluster, a bucket is on one node: one that is silent delays only its own sessions
-        bucket = self._keys.session(session_id).bucket_index if self._client.is_cluster else b""
-        commit = self._commits.get(bucket)
+        keys = self._keys.session(session_id)
+        node = self._nodes.get(keys.bucket_index)
+        if node is None:
+            node = self._nodes[keys.bucket_index] = self._client.node_of(keys.session)
+        commit = self._commits.get(node)
         if commit is None:
-            commit = self._commits[bucket] = GroupCommit(
+            commit = self._commits[node] = GroupCommit(
                 BACKEND,
                 alone=self._append_alone,
                 together=self._append_group,
@@ -326,22 +329,25 @@ class RedisStorage(BaseStorage):
         [answer] = self._done(append.session_id, _checked(reply))
         return self._receipt(append, answer)
 
-    async def _append_group(self, appends: Sequence[Append]) -> list[AppendReceipt | LuminoraCoreSDKError]:
-        """Append in one pipeline, with one call of the script for each session, which keeps their order."""
+    async def _append_group(self, appends: Sequence[Append]) -> list[AppendReceipt | LuminoraCoreSDKError | None]:
+        """Append in one pipeline, with one call of the script for each session, which keeps their order.
+
+        None stands for an append that a cluster redirects: others do not wait until its keys have moved.
+        """
         by_session: dict[str, list[int]] = {}
         for place, append in enumerate(appends):
             by_session.setdefault(append.session_id, []).append(place)
         calls = [self._append_call([appends[place] for place in places]) for places in by_session.values()]
-        replies = await self._client.run("append", calls)
-        outcomes: dict[int, AppendReceipt | LuminoraCoreSDKError] = {}
+        replies = await self._client.run("append", calls, follows=False)
+        outcomes: list[AppendReceipt | LuminoraCoreSDKError | None] = [None] * len(appends)
         for places, reply in zip(by_session.values(), replies, strict=True):
-            for number, place in enumerate(places):
+            for number, place in enumerate(places if reply is not None else ()):
                 try:
                     answer = self._done(appends[place].session_id, _checked(reply))[number]
                     outcomes[place] = self._receipt(appends[place], answer)
                 except LuminoraCoreSDKError as exc:
                     outcomes[place] = exc
-        return [outcomes[place] for place in range(len(appends))]
+        return outcomes
 
     def _append_call(self, appends: Sequence[Append]) -> tuple[Sequence[bytes], Sequence[bytes]]:
         """Return keys and arguments for appends to one session."""

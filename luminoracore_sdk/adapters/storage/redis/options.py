@@ -1,5 +1,6 @@
-"""The addresses that the Redis backend takes, and the clients that they ask for."""
+"""The options of the Redis backend: its URLs, prefix and limits."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -8,7 +9,7 @@ import attrs
 
 from luminoracore_sdk.domain.errors import ConfigurationError
 
-__all__ = ["RedisAddress", "parse_address"]
+__all__ = ["RedisAddress", "RedisLimits", "check_buckets", "check_prefix", "parse_address"]
 
 Kind = Literal["single", "cluster", "sentinel"]
 
@@ -22,6 +23,44 @@ _OPTIONS = frozenset(
     }
 )
 _FALSE = frozenset({"0", "f", "false", "n", "no"})
+_MAX_BUCKETS = 16_384  # the slots of a cluster
+_MAX_PREFIX = 200
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that cannot begin keys."""
+    if not 1 <= len(prefix) <= _MAX_PREFIX or not prefix.isprintable() or set("{}") & set(prefix):
+        raise ConfigurationError(
+            f"prefix {prefix!a:.80} is refused: 1 to {_MAX_PREFIX} printable characters, no braces"
+        )
+
+
+def check_buckets(buckets: int | None) -> None:
+    """Refuse a number of buckets that a store cannot have."""
+    if buckets is not None and not 1 <= buckets <= _MAX_BUCKETS:
+        raise ConfigurationError(f"buckets is a number from 1 to {_MAX_BUCKETS}, not {buckets!r}")
+
+
+@attrs.frozen(kw_only=True)
+class RedisLimits:
+    """How many requests a storage sends at a time, and how long they may take.
+
+    Attributes:
+        requests: At most so many at a time; ``max_connections`` of the storage.
+        connect_seconds: For a new connection; ``connect_timeout``.
+        seconds: For the wait for a free connection, and then for an answer; ``timeout``.
+    """
+
+    requests: int
+    connect_seconds: float
+    seconds: float
+
+    def __attrs_post_init__(self) -> None:
+        if self.requests < 1:
+            raise ConfigurationError(f"max_connections is at least 1, not {self.requests!r}")
+        for name, seconds in (("connect_timeout", self.connect_seconds), ("timeout", self.seconds)):
+            if not (math.isfinite(seconds) and seconds > 0):
+                raise ConfigurationError(f"{name} is a number of seconds above 0, not {seconds!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -32,10 +71,10 @@ class RedisAddress:
         kind: One server, a cluster, or sentinels that know the master.
         hosts: Host and port of the server, of some nodes or of the sentinels; empty for a socket.
         path: Of a Unix socket.
-        master: The name that the sentinels know it by.
-        db: Number of the database; None: not said.
+        master: The name by which the sentinels know the master.
+        db: Number of the database; None: not given.
         tls: Whether connections are encrypted.
-        options: Names as redis-py knows them: username, password, ssl_….
+        options: By redis-py's names: username, password, ssl_….
         sentinel_options: The same for the sentinels themselves.
     """
 
@@ -48,6 +87,21 @@ class RedisAddress:
     options: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     sentinel_options: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
 
+    def with_db(self, db: int | None) -> "RedisAddress":
+        """Return the address with the database of the storage's own option, if there is one.
+
+        Raises:
+            ConfigurationError: The URL names another one, or there is no such database.
+        """
+        if db is not None and self.db not in (None, db):
+            raise ConfigurationError(f"the URL names database {self.db}, db is {db}")
+        number = self.db if db is None else db
+        if number is not None and number < 0:
+            raise ConfigurationError(f"db is a number from 0, not {number}")
+        if number and self.kind == "cluster":
+            raise ConfigurationError("a Redis Cluster has database 0 only; keep stores apart by prefix")
+        return attrs.evolve(self, db=number)
+
 
 def parse_address(url: str) -> RedisAddress:
     """Read a URL.
@@ -56,7 +110,7 @@ def parse_address(url: str) -> RedisAddress:
     ``sentinel_username``, ``sentinel_password`` and redis-py's ``ssl_…`` options.
 
     Raises:
-        ConfigurationError: It is none of ours; the text does not repeat it, for it may hold a password.
+        ConfigurationError: The URL is not valid; the text does not repeat it, for it may hold a password.
     """
     try:
         parts = urlsplit(url, allow_fragments=False)
@@ -72,68 +126,58 @@ def parse_address(url: str) -> RedisAddress:
         }
         db = _number(options.pop("db", None))
         if parts.scheme == "unix":
-            path = unquote(place + parts.path)
-            return RedisAddress(kind=kind, path=path, db=db, options=options)
+            return RedisAddress(kind=kind, path=unquote(place + parts.path), db=db, options=options)
         segments = [unquote(segment) for segment in parts.path.split("/") if segment]
         master = segments.pop(0) if kind == "sentinel" and segments else None
-        return RedisAddress(
+        address = RedisAddress(
             kind=kind,
             hosts=_hosts(place, _PORTS[kind]),
             master=master,
             db=_number(segments.pop(0)) if segments else db,
             tls=tls,
-            options=_checked(kind, master, segments, options),
+            options=options,
             sentinel_options=sentinel_options,
         )
     except ConfigurationError:
         raise
-    except ValueError:  # whose text may hold part of a password in which a character is not encoded
+    except ValueError:  # the text may hold part of a password in which a character is not encoded
         raise ConfigurationError(
             "the Redis URL has a port or a database that is not a number; "
             "in a name and a password, / ? # and @ are written as %2F %3F %23 and %40"
         ) from None
+    if kind == "sentinel" and not master:
+        raise ConfigurationError("a sentinel URL names the master: redis+sentinel://host:port/mymaster/0")
+    if segments:
+        raise ConfigurationError("a Redis URL ends with the number of a database")
+    return address
 
 
 def _scheme(scheme: str) -> tuple[Kind, bool]:
     base, _, kind = scheme.partition("+")
     kinds: dict[str, Kind] = {"": "single", "cluster": "cluster", "sentinel": "sentinel"}
     if base in ("redis", "valkey", "rediss", "valkeys") and kind in kinds:
-        return kinds[kind], base.endswith("s") and base != "redis"
+        return kinds[kind], base in ("rediss", "valkeys")
     if scheme == "unix":
         return "single", False
     raise ConfigurationError(f"a Redis URL begins with one of {_SCHEMES}; valkey means redis; not {scheme[:20]!a}")
 
 
 def _hosts(place: str, port: int) -> tuple[tuple[str, int], ...]:
-    hosts = []
-    for host in place.split(","):
-        one = urlsplit(f"//{host}")  # knows about brackets around IPv6
-        hosts.append((one.hostname or "localhost", one.port or port))
-    return tuple(hosts)
+    parts = [urlsplit(f"//{host}") for host in place.split(",")]  # which takes off the brackets around IPv6
+    return tuple((one.hostname or "localhost", one.port or port) for one in parts)
 
 
 def _options(query: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, values in parse_qs(query, keep_blank_values=True).items():
         if name not in _OPTIONS:
-            raise ConfigurationError(f"{name[:40]!a} is no option of a Redis URL; there are: {_listed()}")
+            known = ", ".join(sorted(_OPTIONS))
+            raise ConfigurationError(f"{name[:40]!a} is no option of a Redis URL; there are: {known}")
         options[name] = values[0]
     if "ssl_check_hostname" in options:
         options["ssl_check_hostname"] = options["ssl_check_hostname"].lower() not in _FALSE
     return options
 
 
-def _checked(kind: Kind, master: str | None, rest: list[str], options: dict[str, Any]) -> dict[str, Any]:
-    if kind == "sentinel" and not master:
-        raise ConfigurationError("a sentinel URL names the master: redis+sentinel://host:port/mymaster/0")
-    if rest:
-        raise ConfigurationError("a Redis URL ends with the number of a database")
-    return options
-
-
 def _number(text: str | None) -> int | None:
     return None if text is None else int(text)
-
-
-def _listed() -> str:
-    return ", ".join(sorted(_OPTIONS))

@@ -161,16 +161,7 @@ def test_a_run_that_is_stopped_goes_on_behind_its_mark_to_the_same_end(tmp_path:
     shutil.copy(tmp_path / "s.db", tmp_path / "whole.db")
     whole = luminora_over(f"sqlite:///{tmp_path}/whole.db")
     in_one_go = json_of(whole, "rewrite")
-    stopped = process(
-        tmp_path,
-        "optimize",
-        "rewrite",
-        "--save-every",
-        "0",
-        "--json",
-        LUMINORA_STORE=url,
-        code=STOPPING.format(name=name),
-    )
+    stopped = stopped_by(name, tmp_path, url, "--json")
     assert stopped.returncode == code
     if name == "SIGINT":
         report = json.loads(stopped.stdout)
@@ -193,21 +184,10 @@ def test_a_run_that_is_stopped_goes_on_behind_its_mark_to_the_same_end(tmp_path:
 
 def test_a_mark_counts_for_its_own_aim_alone_and_may_be_passed_over(tmp_path: Path) -> None:
     url, luminora = with_names(tmp_path)
-    process(
-        tmp_path, "optimize", "rewrite", "--save-every", "0", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT")
-    )
+    stopped_by("SIGINT", tmp_path, url)
     anew = luminora("optimize", "rewrite", "--from-start", "--json")
     assert (json.loads(anew.stdout)["sessions"], "continuing" in anew.stderr) == (6, False)
-    process(
-        tmp_path,
-        "optimize",
-        "rewrite",
-        "--save-every",
-        "0",
-        "--plain",
-        LUMINORA_STORE=url,
-        code=STOPPING.format(name="SIGINT"),
-    )
+    stopped_by("SIGINT", tmp_path, url, "--plain")
     other = luminora("optimize", "rewrite", "--json")
     assert (json.loads(other.stdout)["sessions"], "continuing" in other.stderr) == (6, False)
     assert tags(url) == {COMPRESSED}
@@ -224,7 +204,7 @@ def test_a_damaged_record_is_named_and_stays_and_the_rest_is_done(
     done = luminora("optimize", "rewrite", "--json")
     report = json.loads(done.stdout)
     assert (done.exit_code, report["unreadable"], report["complete"]) == (1, 1, True)
-    named, last, _ = done.stderr.splitlines()
+    named, last = done.stderr.splitlines()
     assert named.startswith("session 'b': sqlite storage: ")
     assert last == "1 record not readable, left unchanged"
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
@@ -255,10 +235,8 @@ def test_without_the_keys_of_an_encrypted_store_nothing_is_called_done(tmp_path:
 
 def test_a_run_that_goes_on_says_from_where_it_speaks(tmp_path: Path) -> None:
     url, luminora = with_names(tmp_path)
-    process(
-        tmp_path, "optimize", "rewrite", "--save-every", "0", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT")
-    )
-    going_on, last, _ = luminora("optimize", "rewrite").stderr.splitlines()
+    stopped_by("SIGINT", tmp_path, url)
+    going_on, last = luminora("optimize", "rewrite").stderr.splitlines()
     behind = going_on.removeprefix("continuing after session ").partition(";")[0]
     assert last == f"every record after session {behind} has the encoding zstd:{GENERAL} level 3"
 
@@ -267,8 +245,6 @@ def test_a_run_that_missed_something_and_was_stopped_looks_at_it_again(tmp_path:
     url, luminora = with_names(tmp_path)
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
         connection.execute("UPDATE messages SET tag = 'x' WHERE session_id = 'a'")
-    process(
-        tmp_path, "optimize", "rewrite", "--save-every", "0", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT")
-    )
+    stopped_by("SIGINT", tmp_path, url)
     done = luminora("optimize", "rewrite", "--json")
     assert (done.exit_code, json.loads(done.stdout)["unreadable"] > 0) == (1, True)

@@ -11,7 +11,7 @@ from luminoracore_sdk.adapters.storage.postgres.errors import SCHEMA_VERSION
 from luminoracore_sdk.adapters.storage.postgres.layout import LAYOUT_LOCK, lock_number, migration_sql
 from luminoracore_sdk.adapters.storage.postgres.schema import Tables
 from luminoracore_sdk.adapters.storage.postgres.statements import statements
-from luminoracore_sdk.adapters.storage.postgres.url import Place
+from luminoracore_sdk.adapters.storage.postgres.options import Place
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageTimeoutError, StorageUnavailableError
 from tests.support.servers.proxy import unanswering_port
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from luminoracore_sdk.adapters.storage.postgres.url import Address, Place, checked_place
+from luminoracore_sdk.adapters.storage.postgres.options import Address, Place, checked_place
 from luminoracore_sdk.domain.errors import ConfigurationError
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import attrs
 import pytest
 

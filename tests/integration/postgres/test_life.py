@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage

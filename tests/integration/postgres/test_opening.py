@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable, DropSchema
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.postgres.compiled import DIALECT
 from luminoracore_sdk.adapters.storage.postgres.schema import Tables
-from luminoracore_sdk.adapters.storage.postgres.url import Place
+from luminoracore_sdk.adapters.storage.postgres.options import Place
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,

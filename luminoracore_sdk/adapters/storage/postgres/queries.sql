@@ -116,15 +116,15 @@ UPDATE luminora_documents AS d
    AND d.blob IS NOT DISTINCT FROM :old_blob
 RETURNING 1;
 
--- Listings: one statement for each index and direction. A bound that the query does not have is the lowest or
--- highest 64-bit number.
+-- Listings: one statement for each index and direction. There is one lower and one upper bound, as with more on a
+-- side the index scan begins at any of them, not at the narrowest (PostgreSQL 18).
 
 -- name: list_sessions
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
   FROM luminora_sessions
  WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND created_at_us >= :created_after AND created_at_us < :created_before
-   AND (created_at_us, session_id) > (:cursor_time, :cursor_id)
+   AND (created_at_us, session_id) > (:after_time, :after_id)
+   AND (created_at_us, session_id) < (:before_time, :before_id)
  ORDER BY created_at_us, session_id
  LIMIT :count;
 
@@ -132,8 +132,8 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
   FROM luminora_sessions
  WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND created_at_us >= :created_after AND created_at_us < :created_before
-   AND (created_at_us, session_id) < (:cursor_time, :cursor_id)
+   AND (created_at_us, session_id) > (:after_time, :after_id)
+   AND (created_at_us, session_id) < (:before_time, :before_id)
  ORDER BY created_at_us DESC, session_id DESC
  LIMIT :count;
 
@@ -142,8 +142,8 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
   FROM luminora_sessions
  WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND user_id = :user
-   AND created_at_us >= :created_after AND created_at_us < :created_before
-   AND (created_at_us, session_id) > (:cursor_time, :cursor_id)
+   AND (created_at_us, session_id) > (:after_time, :after_id)
+   AND (created_at_us, session_id) < (:before_time, :before_id)
  ORDER BY created_at_us, session_id
  LIMIT :count;
 
@@ -152,8 +152,8 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
   FROM luminora_sessions
  WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND user_id = :user
-   AND created_at_us >= :created_after AND created_at_us < :created_before
-   AND (created_at_us, session_id) < (:cursor_time, :cursor_id)
+   AND (created_at_us, session_id) > (:after_time, :after_id)
+   AND (created_at_us, session_id) < (:before_time, :before_id)
  ORDER BY created_at_us DESC, session_id DESC
  LIMIT :count;
 
@@ -161,9 +161,9 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
   FROM luminora_sessions
  WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND tags @> :tags AND (user_id = :user OR :user IS NULL)
-   AND created_at_us >= :created_after AND created_at_us < :created_before
-   AND (created_at_us, session_id) > (:cursor_time, :cursor_id)
+   AND tags @> :tags
+   AND (created_at_us, session_id) > (:after_time, :after_id)
+   AND (created_at_us, session_id) < (:before_time, :before_id)
  ORDER BY created_at_us, session_id
  LIMIT :count;
 
@@ -171,9 +171,29 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
   FROM luminora_sessions
  WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND tags @> :tags AND (user_id = :user OR :user IS NULL)
-   AND created_at_us >= :created_after AND created_at_us < :created_before
-   AND (created_at_us, session_id) < (:cursor_time, :cursor_id)
+   AND tags @> :tags
+   AND (created_at_us, session_id) > (:after_time, :after_id)
+   AND (created_at_us, session_id) < (:before_time, :before_id)
+ ORDER BY created_at_us DESC, session_id DESC
+ LIMIT :count;
+
+-- name: list_sessions_of_user_with_tag
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+  FROM luminora_sessions
+ WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND user_id = :user AND tags @> :tags
+   AND (created_at_us, session_id) > (:after_time, :after_id)
+   AND (created_at_us, session_id) < (:before_time, :before_id)
+ ORDER BY created_at_us, session_id
+ LIMIT :count;
+
+-- name: list_sessions_of_user_with_tag_newest_first
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+  FROM luminora_sessions
+ WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND user_id = :user AND tags @> :tags
+   AND (created_at_us, session_id) > (:after_time, :after_id)
+   AND (created_at_us, session_id) < (:before_time, :before_id)
  ORDER BY created_at_us DESC, session_id DESC
  LIMIT :count;
 

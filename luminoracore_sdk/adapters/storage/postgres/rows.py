@@ -121,15 +121,19 @@ def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
 
 def query_values(query: SessionQuery) -> dict[str, Any]:
     """Return the parameters of the listings but ``now``."""
-    after, before = query.created_after_us, query.created_before_us
-    cursor = query.cursor or (_MAX if query.newest_first else _MIN, "")
+    # ids are not empty, so every session of a time is above its pair with "", and every earlier one below
+    after = (_MIN if query.created_after_us is None else clamped(query.created_after_us), "")
+    before = (_MAX if query.created_before_us is None else clamped(query.created_before_us), "")
+    if query.cursor is not None:
+        cursor = (clamped(query.cursor[0]), query.cursor[1])
+        after, before = (after, min(before, cursor)) if query.newest_first else (max(after, cursor), before)
     return {
         "user": query.user_id,
         "tags": [query.tag],
-        "created_after": _MIN if after is None else clamped(after),
-        "created_before": _MAX if before is None else clamped(before),
-        "cursor_time": clamped(cursor[0]),
-        "cursor_id": cursor[1],
+        "after_time": after[0],
+        "after_id": after[1],
+        "before_time": before[0],
+        "before_id": before[1],
         "count": query.limit + 1,
     }
 

@@ -264,11 +264,10 @@ class PostgreSQLStorage(BaseStorage):
 
     def _listing(self, query: SessionQuery) -> "Statement":
         name = "list_sessions"
-        if query.tag is not None:
-            name += "_with_tag"
-        elif query.user_id is not None:
-            name += "_of_user"
-        return self._sql[f"{name}_newest_first" if query.newest_first else name]
+        name += "" if query.user_id is None else "_of_user"
+        name += "" if query.tag is None else "_with_tag"
+        name += "_newest_first" if query.newest_first else ""
+        return self._sql[name]
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         values = rewrite_values(old, new)

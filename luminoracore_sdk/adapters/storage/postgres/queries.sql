@@ -116,15 +116,17 @@ UPDATE luminora_documents AS d
    AND d.blob IS NOT DISTINCT FROM :old_blob
 RETURNING 1;
 
--- Listings: one statement for each index and direction. There is one lower and one upper bound, as with more on a
--- side the index scan begins at any of them, not at the narrowest (PostgreSQL 18).
-
 -- name: list_sessions
+-- The storage omits the lines of the conditions that a query does not have, so that each query gets the plan of
+-- its own index, also once the server plans without looking at the values.
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
   FROM luminora_sessions
  WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (created_at_us, session_id) > (:after_time, :after_id)
-   AND (created_at_us, session_id) < (:before_time, :before_id)
+   AND user_id = :user
+   AND tags @> :tags
+   AND created_at_us >= :created_after
+   AND created_at_us < :created_before
+   AND (created_at_us, session_id) > (:cursor_time, :cursor_id)
  ORDER BY created_at_us, session_id
  LIMIT :count;
 
@@ -132,68 +134,11 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
   FROM luminora_sessions
  WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (created_at_us, session_id) > (:after_time, :after_id)
-   AND (created_at_us, session_id) < (:before_time, :before_id)
- ORDER BY created_at_us DESC, session_id DESC
- LIMIT :count;
-
--- name: list_sessions_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
-  FROM luminora_sessions
- WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND user_id = :user
-   AND (created_at_us, session_id) > (:after_time, :after_id)
-   AND (created_at_us, session_id) < (:before_time, :before_id)
- ORDER BY created_at_us, session_id
- LIMIT :count;
-
--- name: list_sessions_of_user_newest_first
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
-  FROM luminora_sessions
- WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND user_id = :user
-   AND (created_at_us, session_id) > (:after_time, :after_id)
-   AND (created_at_us, session_id) < (:before_time, :before_id)
- ORDER BY created_at_us DESC, session_id DESC
- LIMIT :count;
-
--- name: list_sessions_with_tag
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
-  FROM luminora_sessions
- WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND tags @> :tags
-   AND (created_at_us, session_id) > (:after_time, :after_id)
-   AND (created_at_us, session_id) < (:before_time, :before_id)
- ORDER BY created_at_us, session_id
- LIMIT :count;
-
--- name: list_sessions_with_tag_newest_first
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
-  FROM luminora_sessions
- WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND tags @> :tags
-   AND (created_at_us, session_id) > (:after_time, :after_id)
-   AND (created_at_us, session_id) < (:before_time, :before_id)
- ORDER BY created_at_us DESC, session_id DESC
- LIMIT :count;
-
--- name: list_sessions_of_user_with_tag
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
-  FROM luminora_sessions
- WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND user_id = :user AND tags @> :tags
-   AND (created_at_us, session_id) > (:after_time, :after_id)
-   AND (created_at_us, session_id) < (:before_time, :before_id)
- ORDER BY created_at_us, session_id
- LIMIT :count;
-
--- name: list_sessions_of_user_with_tag_newest_first
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
-  FROM luminora_sessions
- WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND user_id = :user AND tags @> :tags
-   AND (created_at_us, session_id) > (:after_time, :after_id)
-   AND (created_at_us, session_id) < (:before_time, :before_id)
+   AND created_at_us >= :created_after
+   AND created_at_us < :created_before
+   AND (created_at_us, session_id) < (:cursor_time, :cursor_id)
  ORDER BY created_at_us DESC, session_id DESC
  LIMIT :count;
 

@@ -1,12 +1,16 @@
 """Conversion of records to the parameters of ``queries.sql``, and of rows to records."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
+import attrs
+
 from luminoracore_sdk.adapters.storage.group_commit import Append
 from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND
+from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -32,6 +36,7 @@ __all__ = [
     "memory_values",
     "message_records",
     "message_values",
+    "narrowed",
     "query_values",
     "rewrite_batches",
     "rewrite_values",
@@ -51,6 +56,7 @@ class Row(Protocol):
 MAX_BATCH_BYTES = 512 * 1024 * 1024
 """Most payload in one statement: the server refuses a protocol message, and any value, of 1 GiB."""
 
+_NUMBER = re.compile(r'"[^"]*"|\$(\d+)')  # of a parameter; a quoted name is skipped
 _MIN, _MAX = -sys.maxsize - 1, sys.maxsize
 
 
@@ -120,22 +126,36 @@ def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
 
 
 def query_values(query: SessionQuery) -> dict[str, Any]:
-    """Return the parameters of the listings but ``now``."""
-    # ids are not empty, so every session of a time is above its pair with "", and every earlier one below
-    after = (_MIN if query.created_after_us is None else clamped(query.created_after_us), "")
-    before = (_MAX if query.created_before_us is None else clamped(query.created_before_us), "")
+    """Return the parameters of the listings but ``now``, as far as the query has them."""
+    given: dict[str, Any] = {"count": query.limit + 1}
+    if query.user_id is not None:
+        given["user"] = query.user_id
+    if query.tag is not None:
+        given["tags"] = [query.tag]
+    if query.created_after_us is not None:
+        given["created_after"] = clamped(query.created_after_us)
+    if query.created_before_us is not None:
+        given["created_before"] = clamped(query.created_before_us)
     if query.cursor is not None:
-        cursor = (clamped(query.cursor[0]), query.cursor[1])
-        after, before = (after, min(before, cursor)) if query.newest_first else (max(after, cursor), before)
-    return {
-        "user": query.user_id,
-        "tags": [query.tag],
-        "after_time": after[0],
-        "after_id": after[1],
-        "before_time": before[0],
-        "before_id": before[1],
-        "count": query.limit + 1,
-    }
+        given["cursor_time"], given["cursor_id"] = clamped(query.cursor[0]), query.cursor[1]
+    return given
+
+
+@lru_cache(maxsize=256)
+def narrowed(statement: Statement, given: frozenset[str]) -> Statement:
+    """Return a statement without the lines that have a parameter which is not given."""
+    lines = [
+        line
+        for line in statement.sql.splitlines()
+        if given.issuperset(statement.parameters[int(number) - 1] for number in _NUMBER.findall(line) if number)
+    ]
+    parameters = tuple(name for name in statement.parameters if name in given)
+
+    def renumber(match: re.Match[str]) -> str:
+        number = match.group(1)
+        return f"${parameters.index(statement.parameters[int(number) - 1]) + 1}" if number else match.group()
+
+    return attrs.evolve(statement, sql=_NUMBER.sub(renumber, "\n".join(lines)), parameters=parameters)
 
 
 def session_record(row: Row, *, with_payload: bool = True) -> SessionRecord:

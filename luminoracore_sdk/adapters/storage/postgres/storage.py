@@ -21,6 +21,7 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     memory_values,
     message_records,
     message_values,
+    narrowed,
     query_values,
     rewrite_batches,
     rewrite_values,
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     import asyncpg
 
     from luminoracore_sdk.adapters.storage.postgres.pool import Call, PostgresPool, Record
-    from luminoracore_sdk.adapters.storage.sql import Statement
 
 __all__ = ["PURGE_SIZE", "PostgreSQLStorage"]
 
@@ -256,18 +256,13 @@ class PostgreSQLStorage(BaseStorage):
         return await self._pool.run(work)
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
-        rows = await self._pool.rows(self._listing(query), now=now_us, **query_values(query))
+        given = {"now": now_us, **query_values(query)}
+        listing = self._sql.list_sessions_newest_first if query.newest_first else self._sql.list_sessions
+        rows = await self._pool.rows(narrowed(listing, frozenset(given)), **given)
         found = [session_record(row, with_payload=False) for row in rows[: query.limit]]
         more = len(rows) > query.limit
         cursor = (found[-1].created_at_us, found[-1].session_id) if more else None
         return Page(sessions=tuple(found), next_cursor=cursor)
-
-    def _listing(self, query: SessionQuery) -> "Statement":
-        name = "list_sessions"
-        name += "" if query.user_id is None else "_of_user"
-        name += "" if query.tag is None else "_with_tag"
-        name += "_newest_first" if query.newest_first else ""
-        return self._sql[name]
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         values = rewrite_values(old, new)

@@ -44,8 +44,8 @@ class Migrator:
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
-        # the base dialect: those of most drivers double a % in names, as their parameters begin with one
-        self._dialect = PGDialect()  # type: ignore[no-untyped-call]
+        # asyncpg's style of parameters: with others, SQLAlchemy doubles a % in names
+        self._dialect = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
         self.tables = define_tables(self._dialect, prefix=namespace.prefix, schema=namespace.schema)
         names = self.tables.names()
         self._version_table = names["version"]

@@ -176,6 +176,7 @@ class PostgresPool:
         Raises:
             WrongEventLoopError: The pool that was passed in was used on another event loop.
         """
+        self._idle = asyncio.Event()  # an event belongs to the event loop on which it was first awaited
         if self._address is not None:
             self._open_pool = await _create_pool(self._address, self._limits)
             return
@@ -235,8 +236,7 @@ class PostgresPool:
         """Run a function on a connection, again when another transaction interfered.
 
         Args:
-            work: Has no effect outside of the database. Without a transaction, it changes something in its last
-                statement only.
+            work: Has no effect outside of the database, as it may run several times.
             deadline: Time limit by the event loop's clock, the wait for a connection included; None: as configured.
             seconds: Time limit of the whole and of each statement, in place of ``deadline``.
 
@@ -255,14 +255,13 @@ class PostgresPool:
             raise StorageBusyError(BACKEND, f"it had waited {self._limits.call_seconds:g} seconds for other appends")
         self._active_calls += 1
         try:
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
+            for _ in range(_ATTEMPTS - 1):
+                with contextlib.suppress(ContendedError):
                     return await self._attempt(pool, work, deadline, seconds)
-                except ContendedError as exc:
-                    if attempt == _ATTEMPTS:
-                        reason = f"other transactions interfered {_ATTEMPTS} times"
-                        raise StorageBusyError(BACKEND, reason) from exc.__cause__
-            raise AssertionError("unreachable")
+            return await self._attempt(pool, work, deadline, seconds)
+        except ContendedError as exc:
+            reason = f"other transactions interfered {_ATTEMPTS} times"
+            raise StorageBusyError(BACKEND, reason) from exc.__cause__
         except DuplicateKeyError as exc:  # the only key that is not checked is one that the server generated
             reason = "the server generated a number that is in use; set the sequence of the table beyond it"
             raise CorruptRecordError(backend=BACKEND, key=f"key {exc.constraint!a}", reason=reason) from exc
@@ -339,8 +338,8 @@ class PostgresPool:
         return None
 
     def _keep(self, pool: "asyncpg.Pool[Any]", connection: "PoolConnectionProxy[Record]") -> bool:
-        """Keep a connection for the next call, unless the pool is shared or a call waits for a connection."""
-        if self._address is None or self._acquiring:
+        """Keep a connection for the next call; False: others may need it, or the pool is closing."""
+        if self._address is None or self._acquiring or pool is not self._open_pool:
             return False
         self._kept.append(connection)
         if self._timer is None:
@@ -348,7 +347,7 @@ class PostgresPool:
         return True
 
     def _stop_keeping(self) -> "list[PoolConnectionProxy[Record]]":
-        """Return what is kept, which is up to the caller from then on."""
+        """Return the kept connections and keep none of them."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

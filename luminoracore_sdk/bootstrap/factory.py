@@ -5,6 +5,7 @@ from collections.abc import Callable
 from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource
 from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
 from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
@@ -35,7 +36,7 @@ def _sqlite(config: StorageConfig, clock: Clock | None) -> SessionStorage:
     return SQLiteStorage(
         config.path,
         clock=clock,
-        table_prefix=f"{config.table_name}_" if config.table_name else "",
+        table_prefix=f"{config.table_name}_" if config.table_name else DEFAULT_PREFIX,
         auto_create=config.auto_create_tables,
     )
 

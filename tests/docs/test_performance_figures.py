@@ -22,7 +22,7 @@ def written(part: str) -> str:
 def test_every_part_of_the_page_tells_of_every_backend(part: str) -> None:
     names = {backend.title for backend in BACKENDS.values()}
     if part == "speed-machine":  # which names servers and drivers
-        names = {"PostgreSQL", "Valkey", "pymongo", "motor", "aiosqlite", "file system"}
+        names = {"PostgreSQL", "Valkey", "pymongo", "motor", "file system"}
 
     text = written(part)
 

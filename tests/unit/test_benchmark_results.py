@@ -91,7 +91,7 @@ def test_runs_of_different_files_stay_different() -> None:
 
 def test_a_file_of_results_comes_back_equal(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    results = [result_of(PORT, [0.1]), attrs.evolve(FLOOR, versions="SQLite 3, aiosqlite 0.22")]
+    results = [result_of(PORT, [0.1]), attrs.evolve(FLOOR, versions="SQLite 3.40")]
 
     write_results(path, results, {"machine": "2 cores"})
 

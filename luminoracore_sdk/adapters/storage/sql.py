@@ -49,7 +49,7 @@ class Statement:
 
 
 class Statements:
-    """The statements of one ``queries.sql``, each an attribute under its name."""
+    """The statements of one ``queries.sql``, each an attribute or item under its name."""
 
     def __init__(self, statements: Mapping[str, Statement]) -> None:
         self._statements = MappingProxyType(dict(statements))
@@ -59,6 +59,9 @@ class Statements:
             return self._statements[name]
         except KeyError:
             raise AttributeError(f"queries.sql has no statement {name!r}") from None
+
+    def __getitem__(self, name: str) -> Statement:
+        return self._statements[name]
 
     def names(self) -> list[str]:
         """Return the names of all statements, in the order of the file."""

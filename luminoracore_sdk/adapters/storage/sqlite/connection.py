@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from luminoracore_sdk.adapters.storage.sql import Statement
@@ -58,17 +59,17 @@ class SQLiteConnection:
         Raises:
             StorageUnavailableError: This process is a fork of the one that opened the connection.
         """
-        return await self._submit(self._call, work)
+        return await self._submit(partial(self._call, work))
 
     async def close(self) -> None:
         """Close the connection and end the thread after the functions that were submitted before."""
         await asyncio.shield(self._end())
 
-    def _submit(self, function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+    def _submit(self, function: Callable[[], T]) -> asyncio.Future[T]:
         if self._process != os.getpid():  # SQLite's locks and the thread stayed in the parent
             reason = "opened before a fork; create a new SQLiteStorage in the child process"
             raise StorageUnavailableError(BACKEND, reason)
-        return asyncio.wrap_future(self._executor.submit(function, *arguments))
+        return asyncio.wrap_future(self._executor.submit(_call_once, [function]))
 
     def _end(self) -> asyncio.Future[None]:
         closed = self._submit(self._close)
@@ -91,6 +92,11 @@ class SQLiteConnection:
     def __del__(self) -> None:
         if self._connection is not None:
             warnings.warn("a SQLiteStorage was dropped without close()", ResourceWarning, stacklevel=2, source=self)
+
+
+def _call_once(functions: list[Callable[[], T]]) -> T:
+    # The executor keeps its arguments until the caller has resumed. They must not keep a dropped storage alive.
+    return functions.pop()()
 
 
 @contextmanager

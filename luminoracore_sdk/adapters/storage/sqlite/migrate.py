@@ -28,6 +28,7 @@ __all__ = ["SCHEMA_VERSION", "Database", "load", "stored_version"]
 
 SCHEMA_VERSION = 1
 
+_PACKAGE = "luminoracore_sdk.adapters.storage.sqlite"
 _TABLES = ("version", "sessions", "documents", "messages", "session_memories", "user_memories")
 _WAL_RETRY_SECONDS = 0.01
 
@@ -37,7 +38,7 @@ _creating = threading.Lock()
 @lru_cache(maxsize=8)
 def load(prefix: str) -> Statements:
     """Return the statements on the tables whose names begin with a prefix."""
-    return load_statements(__package__, tables={name: f'"{prefix}{name}"' for name in _TABLES}, numbered=False)
+    return load_statements(_PACKAGE, tables={name: f'"{prefix}{name}"' for name in _TABLES}, numbered=False)
 
 
 def stored_version(connection: sqlite3.Connection, sql: Statements) -> int:

@@ -10,12 +10,7 @@ import sys
 from importlib import import_module
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.application.ports.records import (
-    MemoryRecord,
-    MemoryScope,
-    MessageRecord,
-    SessionRecord,
-)
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 
 _CODEC = JsonCodec()

@@ -27,13 +27,7 @@ from luminoracore_sdk.domain.errors import (
 from luminoracore_sdk.testing import _crash_writer
 from luminoracore_sdk.testing.records import json_payload
 
-__all__ = [
-    "Acknowledged",
-    "CrashReport",
-    "check_store",
-    "crash_trial",
-    "server_crash_trial",
-]
+__all__ = ["Acknowledged", "CrashReport", "check_store", "crash_trial", "server_crash_trial"]
 
 
 @attrs.frozen(kw_only=True)

@@ -3,13 +3,7 @@
 from typing import Any
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.application.ports.records import (
-    MemoryRecord,
-    MemoryScope,
-    MessageRecord,
-    Payload,
-    SessionRecord,
-)
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload, SessionRecord
 from luminoracore_sdk.domain.json_value import MAX_JSON_DEPTH, JSONObject, JSONValue
 from luminoracore_sdk.domain.values import MAX_ID_LENGTH
 

@@ -8,13 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
@@ -35,13 +29,7 @@ from luminoracore_sdk.testing.model import StorageModel
 from luminoracore_sdk.testing.records import json_payload
 from luminoracore_sdk.testing.strategies import json_objects
 
-__all__ = [
-    "MachineBase",
-    "Place",
-    "StorageMachine",
-    "run_storage_state_machine",
-    "storage_state_machine",
-]
+__all__ = ["MachineBase", "Place", "StorageMachine", "run_storage_state_machine", "storage_state_machine"]
 
 
 Place = Callable[[], AbstractContextManager[StorageFactory]]

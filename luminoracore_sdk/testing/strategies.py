@@ -5,13 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from luminoracore_sdk.application.ports.records import (
-    MemoryRecord,
-    MemoryScope,
-    MessageRecord,
-    Payload,
-    SessionRecord,
-)
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload, SessionRecord
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import MessageRole
 from luminoracore_sdk.domain.values import MAX_ID_LENGTH

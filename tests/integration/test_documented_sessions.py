@@ -95,11 +95,11 @@ async def test_two_sessions_have_different_ids(manager: SessionManager) -> None:
         ({}, "needs a 'name'|must be a dict"),
         (None, "provider_config needs a 'name', for example"),
         ("echo", "must be a dict, not str"),
-        ({"name": "echo", "apikey": "x"}, "unknown key 'apikey'; it knows: name, api_key"),
+        ({"name": "echo", "apikey": "x"}, "unknown key 'apikey'; valid keys: name, api_key"),
         ({"name": "echo", "base_url": "ftp://host"}, "must begin with http"),
         ({"name": "echo", "base_url": "https://me:secret@host"}, "'base_url' holds credentials"),
         ({"name": "echo", "extra": {"no_such": 1}}, "unknown key 'no_such'"),
-        ({"name": "echo", "model": 3}, "'model' must be a non-empty text"),
+        ({"name": "echo", "model": 3}, "'model' must be a non-empty string"),
     ],
 )
 async def test_a_bad_provider_configuration_leaves_nothing_behind(

@@ -20,7 +20,7 @@ TOOL_CALLS = [{"id": "c1", "type": "function", "function": {"name": "look", "arg
 
 
 def metadata(wire: str) -> dict[str, Any]:
-    return {"id": "answer-1"} | ({"stop_reason": "end_turn"} if wire == "anthropic" else {})
+    return {"id": "answer-1"} | ({"stop_reason": "end_turn", "dropped": ["temperature"]} if wire == "anthropic" else {})
 
 
 @on_both_wires
@@ -188,9 +188,9 @@ async def test_openai_refusal_in_pieces_is_whole_in_the_last_delta() -> None:
 
 
 async def test_openai_tool_call_of_no_known_form_is_a_response_error() -> None:
-    frame = event({"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0}]}}]})
+    frame = event({"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": ["look"]}}]})
     async with ModelServer(stream(frame)) as server, provider_on(server, "openai") as provider:
-        with pytest.raises(ProviderResponseError, match="openai sent a tool call that is none"):
+        with pytest.raises(ProviderResponseError, match="openai sent a malformed tool call"):
             await anext(aiter(provider.stream_chat(PROMPT)))
 
 
@@ -201,7 +201,12 @@ async def test_anthropic_tool_calls_come_in_the_form_that_sessions_keep() -> Non
     async with ModelServer(answer) as server, provider_on(server, "anthropic") as provider:
         response = await provider.chat(PROMPT)
     assert (response.content, response.finish_reason) == ("Wait.", "tool_calls")
-    assert response.provider_metadata == {"id": "a", "stop_reason": "tool_use", "tool_calls": TOOL_CALLS}
+    assert response.provider_metadata == {
+        "id": "a",
+        "stop_reason": "tool_use",
+        "tool_calls": TOOL_CALLS,
+        "dropped": ["temperature"],
+    }
 
 
 async def test_anthropic_tool_calls_in_pieces_are_whole_in_the_last_delta() -> None:
@@ -225,7 +230,12 @@ async def test_anthropic_tool_calls_in_pieces_are_whole_in_the_last_delta() -> N
     async with ModelServer(stream(*frames)) as server, provider_on(server, "anthropic") as provider:
         (last,) = [delta async for delta in provider.stream_chat(PROMPT)]
     assert last.finish_reason == "tool_calls"
-    assert last.provider_metadata == {"id": "a", "stop_reason": "tool_use", "tool_calls": TOOL_CALLS}
+    assert last.provider_metadata == {
+        "id": "a",
+        "stop_reason": "tool_use",
+        "tool_calls": TOOL_CALLS,
+        "dropped": ["temperature"],
+    }
 
 
 def _json(body: dict[str, Any]) -> bytes:

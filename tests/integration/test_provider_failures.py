@@ -214,9 +214,9 @@ async def test_an_error_event_names_its_code_and_not_its_prose(wire: str) -> Non
         provider_on(server, wire) as provider,
     ):
         error = await failure(provider, streaming=True)
-    assert type(error) is ProviderError
+    assert type(error) is ProviderConnectionError
     code = {"openai": "server_error", "anthropic": "overloaded_error"}[wire]
-    assert str(error) == f"{wire} reported an error in mid-answer ({code})"
+    assert str(error) == f"{wire} reported an error in its answer ({code})"
 
 
 @pytest.mark.parametrize(

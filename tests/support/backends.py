@@ -130,7 +130,7 @@ class HoldsEverything(DeferredWriteWrapper):
 
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         check_id(record.session_id)
-        await self.hold(record.session_id)
+        await self.defer(record.session_id)
         return await super().put_session(record, expected_version=expected_version)
 
 

@@ -8,11 +8,7 @@ from luminoracore_sdk.testing.contract.listing import ListingContract, PageContr
 from luminoracore_sdk.testing.contract.memory import MemoryContract
 from luminoracore_sdk.testing.contract.messages import MeanwhileContract, MessageContract
 from luminoracore_sdk.testing.contract.races import MemoryRaceContract, SessionRaceContract
-from luminoracore_sdk.testing.contract.rewriting import (
-    RewriteContract,
-    RewriteRaceContract,
-    RewriteRefusalContract,
-)
+from luminoracore_sdk.testing.contract.rewriting import RewriteContract, RewriteRaceContract, RewriteRefusalContract
 from luminoracore_sdk.testing.contract.sessions import ExpiryContract, SessionContract
 from luminoracore_sdk.testing.contract.tenants import TenantContract
 

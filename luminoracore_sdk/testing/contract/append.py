@@ -7,28 +7,14 @@ from collections.abc import Sequence
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import (
-    AppendReceipt,
-    MessageRange,
-    MessageRecord,
-    Payload,
-)
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, MessageRecord, Payload
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import (
-    ConflictError,
-    PayloadTooLargeError,
-    SessionNotFoundError,
-    ValidationError,
-)
+from luminoracore_sdk.domain.errors import ConflictError, PayloadTooLargeError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.testing.cancellation import CancelAt
 from luminoracore_sdk.testing.contract.base import ContractBase
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 
-__all__ = [
-    "AppendContract",
-    "AppendRaceContract",
-    "AppendsAtOnceContract",
-]
+__all__ = ["AppendContract", "AppendRaceContract", "AppendsAtOnceContract"]
 
 
 _ENOUGH_STEPS = 200

@@ -19,12 +19,7 @@ from luminoracore_sdk.domain.errors import StorageClosedError, WrongEventLoopErr
 from luminoracore_sdk.testing.cancellation import CancelAt
 from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.contract.base import ContractBase, StorageFactory
-from luminoracore_sdk.testing.records import (
-    memory_record,
-    message_record,
-    message_records,
-    session_record,
-)
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 
 __all__ = ["LifeContract", "ResumeContract"]
 

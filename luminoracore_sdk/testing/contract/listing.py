@@ -13,10 +13,7 @@ from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.contract.base import ContractBase
 from luminoracore_sdk.testing.records import message_records, session_record
 
-__all__ = [
-    "ListingContract",
-    "PageContract",
-]
+__all__ = ["ListingContract", "PageContract"]
 
 
 _ENOUGH_PAGES = 50

@@ -17,10 +17,7 @@ from luminoracore_sdk.testing.contract.base import ContractBase
 from luminoracore_sdk.testing.model import select_range
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 
-__all__ = [
-    "MeanwhileContract",
-    "MessageContract",
-]
+__all__ = ["MeanwhileContract", "MessageContract"]
 
 
 _ALL = MessageRange()

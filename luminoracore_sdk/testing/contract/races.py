@@ -6,12 +6,7 @@ from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 from luminoracore_sdk.testing.contract.base import ContractBase
-from luminoracore_sdk.testing.records import (
-    memory_record,
-    message_record,
-    message_records,
-    session_record,
-)
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 
 __all__ = ["MemoryRaceContract", "SessionRaceContract"]
 

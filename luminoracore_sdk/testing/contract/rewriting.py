@@ -6,13 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import (
-    MemoryScope,
-    MessageRange,
-    MessageRecord,
-    Payload,
-    SessionQuery,
-)
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, MessageRecord, Payload, SessionQuery
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite, RewritingStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import InvalidIdError, PayloadTooLargeError, ValidationError

@@ -15,12 +15,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import (
-    ConflictError,
-    PayloadTooLargeError,
-    SessionNotFoundError,
-    ValidationError,
-)
+from luminoracore_sdk.domain.errors import ConflictError, PayloadTooLargeError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.contract.base import ContractBase
 from luminoracore_sdk.testing.records import (
@@ -31,10 +26,7 @@ from luminoracore_sdk.testing.records import (
     session_record,
 )
 
-__all__ = [
-    "ExpiryContract",
-    "SessionContract",
-]
+__all__ = ["ExpiryContract", "SessionContract"]
 
 
 _ALL = MessageRange()

@@ -4,12 +4,7 @@ import asyncio
 
 import pytest
 
-from luminoracore_sdk.application.ports.records import (
-    MemoryScope,
-    MessageRange,
-    Purged,
-    SessionQuery,
-)
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Purged, SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing.clock import ManualClock

@@ -174,17 +174,17 @@ def _redis_cluster(path: Path) -> StorageFactory:
 
 def _mongodb(path: Path) -> StorageFactory:
     url = mongodb_url()
-    return lambda clock: MongoDBStorage(url, database=place_name(path), clock=clock)
+    return lambda clock: MongoDBStorage(url, database=place_name(path), driver="motor", clock=clock)
 
 
 def _mongodb_pymongo(path: Path) -> StorageFactory:
     url = mongodb_url()
-    return lambda clock: MongoDBStorage(url, database=place_name(path), driver="pymongo", clock=clock)
+    return lambda clock: MongoDBStorage(url, database=place_name(path), clock=clock)
 
 
 def _mongodb_replica_set(path: Path) -> StorageFactory:
     url = mongodb_replica_set_url()
-    return lambda clock: MongoDBStorage(url, database=place_name(path), driver="pymongo", clock=clock)
+    return lambda clock: MongoDBStorage(url, database=place_name(path), clock=clock)
 
 
 MEMORY = Backend("memory", lambda _: lambda clock: InMemoryStorage(clock=clock), persistent=False)

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+from luminoracore_sdk.adapters.storage.mongodb.closing import close
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb.closing import close
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import StorageBusyError

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from luminoracore_sdk.adapters.storage.mongodb.closing import close
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.mongodb import append as mongodb_append
-from luminoracore_sdk.adapters.storage.mongodb.closing import close
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError

@@ -5,12 +5,12 @@ import asyncio
 import anyio
 import pytest
 from bson import ObjectId
+from luminoracore_sdk.adapters.storage.mongodb.hints import Hint, Hints
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.mongodb import base as mongodb_base
 from luminoracore_sdk.adapters.storage.mongodb.documents import End, Header
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
-from luminoracore_sdk.adapters.storage.mongodb.hints import Hint, Hints
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import ids
 

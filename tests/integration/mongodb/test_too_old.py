@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from luminoracore_sdk.adapters.storage.mongodb.hints import Hint, Hints
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.mongodb import hints as mongodb_hints
 from luminoracore_sdk.adapters.storage.mongodb.documents import End
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
-from luminoracore_sdk.adapters.storage.mongodb.hints import Hint, Hints
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing.records import message_record, message_records, session_record

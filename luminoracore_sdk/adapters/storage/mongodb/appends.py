@@ -123,15 +123,14 @@ class Appends:
 
     async def _verified(self, batch: Document, extent: Extent, now_us: int) -> AppendReceipt | None:
         """Return the receipt of an inserted batch, and prolong its session; None: it was hidden, and is deleted."""
-        where: Document = {"_id": batch["s"], "inc": batch["inc"], "epoch": batch["epoch"]}
-        seen: Document | None = {"ttl": extent.ttl_us}
+        seen: Document | None = {"inc": batch["inc"], "epoch": batch["epoch"], "ttl": extent.ttl_us}
         with after_write():
             if extent.ttl_us is None:
-                seen = await self._store.sessions.find_one(where, _SEEN)
-            if seen is not None and seen["ttl"] is not None:
-                where |= live(now_us)
+                seen = await self._store.sessions.find_by_id(batch["s"], _SEEN)
+            if seen is not None and seen.get("ttl") is not None:
+                where = {"_id": batch["s"], "inc": batch["inc"], "epoch": batch["epoch"], **live(now_us)}
                 seen = await self._store.sessions.find_and_update(where, prolonged(now_us), _SEEN)
-            if seen is None:
+            if seen is None or not _is_open(seen, batch):
                 return await self._overtaken(batch, now_us)
         self._remember(batch, extent, seen)
         return _receipt(batch)
@@ -237,7 +236,7 @@ class Appends:
         rest = list[Document]()
         for batch in batches:
             seen, name = headers.get(batch["s"]), batch["s"]
-            if seen and (seen.get("inc"), seen.get("epoch")) == (batch["inc"], batch["epoch"]) and "ttl" in seen:
+            if seen and _is_open(seen, batch):
                 self._remember(batch, extents[name], seen)
                 outcomes[name] = batch["first"]
             else:
@@ -277,6 +276,11 @@ def _receipts(
             yield AppendReceipt(first_position=first, last_position=first + len(append.messages) - 1)
         else:
             yield None if first is None else own_copy(first)
+
+
+def _is_open(header: Document, batch: Document) -> bool:
+    """Tell whether the epoch of a batch is the open one of its session."""
+    return (header.get("inc"), header.get("epoch")) == (batch["inc"], batch["epoch"]) and "ttl" in header
 
 
 def _receipt(batch: Document) -> AppendReceipt:

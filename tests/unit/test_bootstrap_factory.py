@@ -129,7 +129,6 @@ def test_a_server_needs_an_address_of_its_kind(kind: str) -> None:
     ("url", "driver", "extra"),
     [
         ("file://x", "filelock", "files"),
-        ("sqlite:///x", "aiosqlite", "sqlite"),
         ("postgresql://host/db", "asyncpg", "postgres"),
         ("redis://host", "redis", "redis"),
         ("mongodb://host/db", "motor", "mongodb"),

@@ -1,19 +1,21 @@
-"""The address of a PostgreSQL database, with the options that are ours and not the server's."""
+"""Options of the PostgreSQL backend: the URL, the namespace of the tables, limits."""
 
+import math
 import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
 from luminoracore_sdk.domain.errors import ConfigurationError
 
-__all__ = ["DEFAULT_POOL_SIZE", "MAX_PREFIX_LENGTH", "Address", "Place", "checked_place", "checked_pool_size"]
+__all__ = ["DEFAULT_POOL_SIZE", "MAX_PREFIX_LENGTH", "Address", "Limits", "Namespace"]
 
 DEFAULT_POOL_SIZE = 10
 
 MAX_PREFIX_LENGTH = 32
-"""Longest table prefix: PostgreSQL cuts names at 63 bytes, and the longest of ours has 30."""
+"""Longest table prefix: PostgreSQL cuts names at 63 bytes, and the longest name has 30 after the prefix."""
 
 _SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 _OURS = frozenset({"schema", "table_prefix", "pool_size", "prepared_statements", "pgbouncer"})
@@ -41,9 +43,9 @@ class Address:
     Attributes:
         dsn: What asyncpg takes; holds the password.
         shown: The address without any password.
-        schema: From the URL; None: not said.
-        table_prefix: From the URL; None: not said.
-        pool_size: From the URL; None: not said.
+        schema: From the URL; None: not given.
+        table_prefix: From the URL; None: not given.
+        pool_size: From the URL; None: not given.
         prepared_statements: False: the connections go through a pooler that shares them between clients.
     """
 
@@ -56,10 +58,10 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> "Address":
-        """Take a URL apart.
+        """Parse a URL.
 
         Raises:
-            ConfigurationError: It cannot work; the text shows nothing of it that may be secret.
+            ConfigurationError: It cannot work; the message shows no part that may be secret.
         """
         try:
             parts = urlsplit(url)
@@ -90,41 +92,76 @@ class Address:
 
 
 @attrs.frozen
-class Place:
+class Namespace:
     """Where the tables are.
 
     Attributes:
         schema: None: where the role's ``search_path`` leads.
-        prefix: Of the names of the tables.
+        prefix: Beginning of the table names.
     """
 
     schema: str | None = None
-    prefix: str = ""
+    prefix: str = DEFAULT_PREFIX
+
+    def __attrs_post_init__(self) -> None:
+        schema, prefix = self.schema, self.prefix
+        if schema is not None:
+            too_long = len(schema.encode(errors="replace")) > _NAME_BYTES
+            if not schema or too_long or not schema.isprintable() or schema.startswith("pg_"):
+                raise ConfigurationError(
+                    f"schema {schema[:80]!a} is refused: 1 to {_NAME_BYTES} bytes of printable text, not pg_…"
+                )
+        if not re.fullmatch(rf"[A-Za-z0-9_]{{0,{MAX_PREFIX_LENGTH}}}", prefix):
+            raise ConfigurationError(
+                f"table_prefix {prefix[:80]!a} is refused: up to {MAX_PREFIX_LENGTH} letters, digits and _"
+            )
+
+    @classmethod
+    def of(cls, address: Address | None, schema: str | None, prefix: str) -> "Namespace":
+        """Return the namespace that the URL or the arguments name.
+
+        Raises:
+            ConfigurationError: They contradict each other, or PostgreSQL does not take a name.
+        """
+        if address is not None:
+            schema = _agreed("schema", schema, address.schema)
+            given = None if prefix == DEFAULT_PREFIX else prefix
+            agreed = _agreed("table_prefix", given, address.table_prefix)
+            prefix = DEFAULT_PREFIX if agreed is None else agreed
+        return cls(schema, prefix)
 
     def address(self, shown: str) -> str:
-        """Return an address without password with this place among its parameters."""
-        given = {"schema": self.schema, "table_prefix": self.prefix or None}
+        """Return an address without password with this namespace among its parameters."""
+        given = {"schema": self.schema, "table_prefix": None if self.prefix == DEFAULT_PREFIX else self.prefix}
         ours = urlencode({name: value for name, value in given.items() if value is not None})
         return f"{shown}{'&' if '?' in shown else '?'}{ours}" if ours else shown
 
 
-def checked_place(schema: str | None, prefix: str) -> Place:
-    """Return a place whose names PostgreSQL takes.
+def _agreed(name: str, argument: str | None, of_url: str | None) -> str | None:
+    if argument is not None and of_url is not None and argument != of_url:
+        raise ConfigurationError(f"{name} differs between the URL and the arguments")
+    return of_url if argument is None else argument
 
-    Raises:
-        ConfigurationError: It would not.
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Limits of a storage.
+
+    Attributes:
+        pool_size: Most connections.
+        connect_seconds: To establish one.
+        call_seconds: For one call, the wait for a connection included.
     """
-    if schema is not None:
-        too_long = len(schema.encode(errors="replace")) > _NAME_BYTES
-        if not schema or too_long or not schema.isprintable() or schema.startswith("pg_"):
-            raise ConfigurationError(
-                f"schema {schema[:80]!a} is refused: 1 to {_NAME_BYTES} bytes of printable text, not pg_…"
-            )
-    if not re.fullmatch(rf"[A-Za-z0-9_]{{0,{MAX_PREFIX_LENGTH}}}", prefix):
-        raise ConfigurationError(
-            f"table_prefix {prefix[:80]!a} is refused: up to {MAX_PREFIX_LENGTH} letters, digits and _"
-        )
-    return Place(schema=schema, prefix=prefix)
+
+    pool_size: int
+    connect_seconds: float
+    call_seconds: float
+
+    def __attrs_post_init__(self) -> None:
+        _check_pool_size(self.pool_size)
+        for name, seconds in (("connect_timeout", self.connect_seconds), ("timeout", self.call_seconds)):
+            if not (math.isfinite(seconds) and seconds > 0):
+                raise ConfigurationError(f"{name} is a number of seconds above 0, not {seconds!r}")
 
 
 def _joined(netloc: str, path: str, query: list[tuple[str, str]]) -> str:
@@ -143,14 +180,14 @@ def _pool_size(ours: Mapping[str, str]) -> int | None:
         return None
     if not re.fullmatch(r"[0-9]{1,5}", given):
         raise _refused("pool_size is not a number")
-    return checked_pool_size(int(given))
+    size = int(given)
+    _check_pool_size(size)
+    return size
 
 
-def checked_pool_size(size: int) -> int:
-    """Return a number of connections that a pool can have."""
+def _check_pool_size(size: int) -> None:
     if not 1 <= size <= _MAX_POOL_SIZE:
         raise ConfigurationError(f"pool_size is 1 to {_MAX_POOL_SIZE} connections, not {size!r}")
-    return size
 
 
 def _prepared_statements(ours: Mapping[str, str]) -> bool:

@@ -10,8 +10,10 @@ import pytest
 from tests.support.command import Luminora, luminora_over
 
 DAMAGE = {
-    "its document": "UPDATE sessions SET payload = '{' WHERE session_id = 'b'",
-    "its last message": "UPDATE messages SET payload = '{' WHERE session_id = 'b' AND position = 2",
+    "its document": "UPDATE luminora_documents SET payload = '{' FROM luminora_sessions AS s"
+    " WHERE luminora_documents.sid = s.sid AND s.session_id = 'b'",
+    "its last message": "UPDATE luminora_messages SET payload = '{' FROM luminora_sessions AS s"
+    " WHERE luminora_messages.sid = s.sid AND s.session_id = 'b' AND position = 2",
 }
 
 

@@ -142,7 +142,7 @@ async def _measure(
     from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
 
     async with create_storage(store) as storage:
-        figures = StoreFigures(storage, backend_of(storage), values=JsonCodec(), tools=tools)
+        figures = StoreFigures(storage, backend_of(storage), values=JsonCodec(), services=tools)
         with progress_bar(context.err, quiet=False) as bar:
             total = await _number(storage, query) if context.err.is_terminal else None
             task = bar.add_task("measuring", total=total)

@@ -17,8 +17,11 @@ def made(name: str, extra: dict[str, Any]) -> BaseProvider:
     ("name", "known"),
     [
         ("echo", "delay"),
-        ("openai", "timeout, max_retries, headers, organization, project, stream_usage"),
-        ("anthropic", "timeout, max_retries, headers, api_version"),
+        (
+            "openai",
+            "timeout, max_retries, headers, max_answer_bytes, organization, project, stream_usage, accept_unfinished",
+        ),
+        ("anthropic", "timeout, max_retries, headers, max_answer_bytes, api_version"),
     ],
 )
 def test_an_unknown_setting_is_refused_with_the_known_ones(name: str, known: str) -> None:

@@ -71,7 +71,7 @@ async def contents(storage: SessionStorage) -> list[object]:
 async def rewrite(storage: SessionStorage) -> tuple[int, int]:
     """Rewrite a store to what a storage writes now; returns how many records were changed and unreadable."""
     rewriting = StoreRewrite(backend_of(storage), await current_forms(storage))
-    done = [one async for one in rewriting.run(users=["u"])]
+    done = [one async for one in rewriting.run()]
     return sum(one.changed for one in done), sum(one.unreadable for one in done)
 
 

@@ -59,7 +59,8 @@ def _message_parts(message: ChatMessage, number: int) -> list[JSONObject]:
     calls = message.metadata.get("tool_calls") or []
     if not isinstance(calls, list):
         raise ProviderError(f"message {number} has tool_calls that are not a list")
-    return _parts(message.content) + [_tool_use(call, number) for call in calls]
+    thinking = message.metadata.get("thinking_blocks") or []
+    return [*thinking, *_parts(message.content), *(_tool_use(call, number) for call in calls)]
 
 
 def _parts(content: Any) -> list[JSONObject]:

@@ -41,7 +41,7 @@ from luminoracore_sdk.domain.errors import (
     ProviderTimeoutError,
 )
 
-__all__ = ["Peer", "translated_errors"]
+__all__ = ["Peer", "reported_error", "translated_errors"]
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,63}")
 
@@ -52,6 +52,7 @@ _REASONS: tuple[tuple[type[OSError], str], ...] = (
     (ssl.SSLError, " (TLS failed)"),
     (ConnectionResetError, " (connection reset)"),
 )
+_PROXY = " (the proxy refused the connection; see HTTPS_PROXY, HTTP_PROXY and ALL_PROXY)"
 """What the operating system says, deep in the chain of the client's error; the first that fits counts."""
 
 
@@ -95,8 +96,12 @@ def translated_errors(driver: ModuleType, peer: Peer, secrets: Secrets, *, strea
         raise error from exc
 
 
-def _translate(exc: Exception, driver: ModuleType, peer: Peer, *, streaming: bool) -> ProviderError:
+def _translate(  # noqa: PLR0911 - a table of kinds
+    exc: Exception, driver: ModuleType, peer: Peer, *, streaming: bool
+) -> ProviderError:
     provider = peer.name
+    if isinstance(exc, driver.APIConnectionError) and (own := _own_error(exc)):
+        return own
     if isinstance(exc, (driver.APITimeoutError, *_transport_errors("TimeoutException"))):
         return _timeout_error(exc, peer, streaming=streaming)
     if isinstance(exc, (driver.APIConnectionError, *_transport_errors("RequestError"))):
@@ -107,8 +112,8 @@ def _translate(exc: Exception, driver: ModuleType, peer: Peer, *, streaming: boo
     if isinstance(exc, (driver.APIResponseValidationError, json.JSONDecodeError, UnicodeDecodeError)):
         return ProviderResponseError(f"{provider} sent something that its protocol does not have")
     if isinstance(exc, driver.APIError):
-        return ProviderError(f"{provider} reported an error in mid-answer{_code(exc)}")
-    return ProviderError(f"{provider}: the client package fails with {type(exc).__name__}")
+        return reported_error(exc.body, provider)
+    return ProviderError(f"{provider}: the client package fails with {type(exc).__name__}{_setup_hint(exc)}")
 
 
 def _transport_errors(name: str) -> list[type[Exception]]:
@@ -140,8 +145,10 @@ def _timeout_error(exc: Exception, peer: Peer, *, streaming: bool) -> ProviderTi
 
 def _connection_error(exc: Exception, peer: Peer) -> ProviderConnectionError:
     links = list(_causes(exc))
-    fitting = (text for kind, text in _REASONS if any(isinstance(link, kind) for link in links))
-    return ProviderConnectionError(f"{peer.name} could not be reached at {peer.address}{next(fitting, '')}")
+    fitting = [text for kind, text in _REASONS if any(isinstance(link, kind) for link in links)]
+    if any(isinstance(link, tuple(_transport_errors("ProxyError"))) for link in links):
+        fitting.insert(0, _PROXY)
+    return ProviderConnectionError(f"{peer.name} could not be reached at {peer.address}{next(iter(fitting), '')}")
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
@@ -158,23 +165,79 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
             waiting += [link.__cause__, *link.args, *getattr(link, "exceptions", ())]
 
 
+def _own_error(exc: BaseException) -> ProviderError | None:
+    """Return the error that the bounded body raised while the client was reading it."""
+    return next((link for link in _causes(exc) if isinstance(link, ProviderResponseError)), None)
+
+
+def _setup_hint(exc: BaseException) -> str:
+    """Return what to do about a client that cannot even be made."""
+    for link in _causes(exc):
+        if isinstance(link, ImportError) and "socks" in str(link).lower():
+            return ': a SOCKS proxy is configured and needs the package "socksio": pip install "httpx[socks]"'
+        if isinstance(link, FileNotFoundError):
+            return ": a certificate file is configured that does not exist; see SSL_CERT_FILE and SSL_CERT_DIR"
+    return ""
+
+
 def _from_status(exc: Any, provider: str) -> ProviderError:
     status = exc.status_code
-    text = f"{provider} answered {status}{_code(exc)}"
     if status < 400:  # anthropic reports an error event with the status of the stream, 200
-        return ProviderError(f"{provider} reported an error in mid-answer{_code(exc)}")
+        return reported_error(exc.body, provider)
+    text = f"{provider} answered {status}{_code(exc.body)}"
+    return _of_status(status, text, retry_after=_retry_after(exc.response.headers))
+
+
+def _of_status(status: int, text: str, *, retry_after: float | None = None) -> ProviderError:
     if status in {401, 403}:
         return ProviderAuthenticationError(f"{text}: the key is refused")
     if status == 429:
-        return ProviderRateLimitError(text, retry_after=_retry_after(exc.response.headers))
+        return ProviderRateLimitError(text, retry_after=retry_after)
     if status >= 500:
         return ProviderConnectionError(text)
     return ProviderError(text, details={"status": status})
 
 
-def _code(exc: Any) -> str:
+_STATUS_OF_CODE = {
+    "invalid_api_key": 401,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "insufficient_quota": 429,
+    "resource_exhausted": 429,
+    "server_error": 500,
+    "api_error": 500,
+    "internal_server_error": 500,
+    "overloaded_error": 529,
+    "unavailable": 503,
+}
+"""Statuses of the codes that OpenAI, Anthropic and Google give to errors."""
+
+
+def reported_error(error: Any, provider: str) -> ProviderError:
+    """Return the error that a server reports in the body of an answer with status 200, or in mid-stream.
+
+    Args:
+        error: The reported object, or the body that holds it under ``error``.
+        provider: Named in the text.
+    """
+    inner = error.get("error") if isinstance(error, dict) and isinstance(error.get("error"), dict) else error
+    inner = inner if isinstance(inner, dict) else {}
+    text = f"{provider} reported an error in its answer{_code(inner)}"
+    for name in ("code", "status", "type"):
+        value = inner.get(name)
+        if isinstance(value, str) and value.isdigit():
+            value = int(value)
+        status = value if type(value) is int else _STATUS_OF_CODE.get(str(value).lower())
+        if status is not None and 400 <= status < 600:
+            return _of_status(status, f"{text}, {status}" if type(value) is int else text)
+    return ProviderError(text)
+
+
+def _code(body: Any) -> str:
     """Return the error code in brackets, if it is an identifier and not prose."""
-    body = exc.body if isinstance(exc.body, dict) else {}
+    body = body if isinstance(body, dict) else {}
     inner = body.get("error")
     for source in (inner if isinstance(inner, dict) else {}, body):
         for name in ("code", "type"):

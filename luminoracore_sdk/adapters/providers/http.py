@@ -7,7 +7,10 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, ClassVar
 
+import attrs
+
 from luminoracore_sdk.adapters.optional import import_extra
+from luminoracore_sdk.adapters.providers.bodies import bounded_client
 from luminoracore_sdk.adapters.providers.credentials import checked_key, with_environment_key
 from luminoracore_sdk.adapters.providers.errors import Peer, translated_errors
 from luminoracore_sdk.adapters.providers.presets import Preset
@@ -57,6 +60,7 @@ class HttpProvider(BaseProvider):
         self._base_url = base_url
         self._model = self.config.model or self.get_default_model()
         self._driver = import_extra(self.package, needed_by=type(self).__name__, extra=self.package)
+        self._without_temperature: set[str] = set()
         self._clients: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None]]] = {}
 
     def __repr__(self) -> str:
@@ -113,8 +117,9 @@ class HttpProvider(BaseProvider):
         request = self._request(messages, temperature, max_tokens, **kwargs) | {"stream": False}
         name = self.config.name
         with self._errors():
-            sent = await self._create(await self._client(), request)
-            return storable(self._answer(plain_object(sent, provider=name)), provider=name)
+            sent, dropped = await self._call(request)
+            response = storable(self._answer(plain_object(sent, provider=name)), provider=name)
+        return _with_dropped(response, dropped)
 
     async def stream_chat(
         self,
@@ -129,7 +134,7 @@ class HttpProvider(BaseProvider):
         """
         request = self._request(messages, temperature, max_tokens, **kwargs) | {"stream": True}
         with self._errors():
-            stream = await self._create(await self._client(), request)
+            stream, dropped = await self._call(request)
         reading = self._reading()
         with self._errors(streaming=True):
             async with stream:
@@ -137,7 +142,27 @@ class HttpProvider(BaseProvider):
                     delta = reading.take(event)
                     if delta is not None:
                         yield delta
-                yield reading.last(stream.response)
+                yield _with_dropped(reading.last(stream.response), dropped)
+
+    async def _call(self, request: dict[str, Any]) -> tuple[Any, list[str]]:
+        """Call the API; a model that refuses ``temperature`` is called without it, from then on."""
+        model = str(request.get("model"))
+        if model in self._without_temperature:
+            request.pop("temperature", None)
+        client = await self._client()
+        try:
+            answer = await self._create(client, request)
+        except self._driver.BadRequestError as exc:
+            if "temperature" not in request or not _refuses(exc, "temperature"):
+                raise
+            self._without_temperature.add(model)
+            answer = await self._create(client, {key: item for key, item in request.items() if key != "temperature"})
+            return answer, ["temperature"]
+        return answer, [] if self._sends_temperature(request) else ["temperature"]
+
+    def _sends_temperature(self, request: dict[str, Any]) -> bool:
+        """Whether the temperature is part of a request."""
+        return "temperature" in request
 
     def get_default_model(self) -> str:
         """Return the model used when the configuration names none.
@@ -174,7 +199,13 @@ class HttpProvider(BaseProvider):
             "timeout": timeout,
             "max_retries": self._http_settings.max_retries,
             # a redirect would carry custom headers, keys among them, to another host
-            "http_client": self._driver.DefaultAsyncHttpxClient(timeout=timeout, follow_redirects=False),
+            "http_client": bounded_client(
+                self._driver,
+                max_answer_bytes=self._http_settings.max_answer_bytes,
+                provider=self.config.name,
+                timeout=timeout,
+                follow_redirects=False,
+            ),
         }
 
     def _forget_ended_loops(self) -> None:
@@ -184,6 +215,24 @@ class HttpProvider(BaseProvider):
     def _errors(self, *, streaming: bool = False) -> AbstractContextManager[None]:
         peer = Peer(name=self.config.name, base_url=self._base_url)
         return translated_errors(self._driver, peer, self._secrets, streaming=streaming)
+
+
+def _refuses(exc: Any, parameter: str) -> bool:
+    """Whether a server refuses a request because of one parameter."""
+    body: JSONObject = exc.body if isinstance(exc.body, dict) else {}
+    error = body.get("error")
+    inner: JSONObject = error if isinstance(error, dict) else body
+    if inner.get("param") == parameter:
+        return True
+    message = inner.get("message")
+    return isinstance(message, str) and f"'{parameter}'" in message and "support" in message
+
+
+def _with_dropped(response: ChatResponse, dropped: list[str]) -> ChatResponse:
+    """Return a response that says which parameters its model did not get."""
+    if not dropped:
+        return response
+    return attrs.evolve(response, provider_metadata={**response.provider_metadata, "dropped": dropped})
 
 
 async def _close_at_end(client: Any) -> AsyncGenerator[None]:

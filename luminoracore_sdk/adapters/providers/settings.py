@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from luminoracore_sdk.adapters.providers.bodies import DEFAULT_MAX_ANSWER_BYTES
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderError
 
@@ -38,6 +39,11 @@ def _check_delay(_: object, attribute: Any, value: Any) -> None:
 def _check_retries(_: object, attribute: Any, value: Any) -> None:
     if type(value) is not int or not 0 <= value <= 100:
         raise _wrong(attribute, "must be a whole number, 0..100")
+
+
+def _check_size(_: object, attribute: Any, value: Any) -> None:
+    if type(value) is not int or value < 1:
+        raise _wrong(attribute, "must be a whole number of bytes above 0")
 
 
 def _check_flag(_: object, attribute: Any, value: Any) -> None:
@@ -77,11 +83,13 @@ class HttpSettings:
         timeout: Seconds without a byte from the server until an attempt fails.
         max_retries: Attempts after the first one: for 429, 5xx and failed connections.
         headers: Sent with every request.
+        max_answer_bytes: Largest answer, after decompression; a larger one is refused while it is read.
     """
 
     timeout: float = attrs.field(default=60.0, validator=_check_timeout)
     max_retries: int = attrs.field(default=2, validator=_check_retries)
     headers: dict[str, str] = attrs.field(factory=dict, repr=False, validator=_check_headers)
+    max_answer_bytes: int = attrs.field(default=DEFAULT_MAX_ANSWER_BYTES, validator=_check_size)
 
 
 @attrs.frozen(kw_only=True)
@@ -92,11 +100,13 @@ class OpenAISettings(HttpSettings):
         organization: OpenAI organization id.
         project: OpenAI project id.
         stream_usage: Ask for token counts in a stream; None: where the provider is known to understand.
+        accept_unfinished: Take a stream that ends without a finish reason for a whole answer.
     """
 
     organization: str | None = attrs.field(default=None, validator=_check_text)
     project: str | None = attrs.field(default=None, validator=_check_text)
     stream_usage: bool | None = attrs.field(default=None, validator=_check_flag)
+    accept_unfinished: bool = attrs.field(default=False, validator=_check_flag)
 
 
 @attrs.frozen(kw_only=True)

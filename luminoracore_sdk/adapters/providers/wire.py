@@ -5,11 +5,13 @@ from typing import Any
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse
 from luminoracore_sdk.domain.errors import InvalidJSONError, ProviderResponseError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
+from luminoracore_sdk.domain.surrogates import joined_surrogates
 
 __all__ = [
     "handed_on",
     "joined_text",
     "object_or_empty",
+    "objects_of",
     "plain_object",
     "sendable",
     "storable",
@@ -17,7 +19,7 @@ __all__ = [
     "without_none",
 ]
 
-_HANDED_ON = ("tool_calls", "tool_call_id")
+_HANDED_ON = ("tool_calls", "tool_call_id", "reasoning_content", "reasoning_details", "extra_content")
 
 
 def sendable(value: JSONValue) -> Any:
@@ -27,9 +29,7 @@ def sendable(value: JSONValue) -> Any:
     such texts; a conversation must not become unsendable because of one.
     """
     if isinstance(value, str):
-        if value.isascii():
-            return value
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return joined_surrogates(value, replace=True)
     if isinstance(value, list):
         return [sendable(item) for item in value]
     if isinstance(value, dict):
@@ -79,7 +79,7 @@ def joined_text(content: Any, *, provider: str) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
-        texts = [part.get("text", "") for part in content if part.get("type") == "text"]
+        texts = [part.get("text", "") for part in content if part.get("type") == "text"]  # others are in ``parts``
         if all(isinstance(text, str) for text in texts):
             return "".join(texts)
     raise ProviderResponseError(f"{provider} sent content that is not text")
@@ -93,6 +93,11 @@ def text_or_none(value: Any) -> str | None:
 def object_or_empty(value: Any) -> JSONObject:
     """Return an object as it is, an empty one for anything else."""
     return value if isinstance(value, dict) else {}
+
+
+def objects_of(value: Any) -> list[JSONObject]:
+    """Return the objects in a list, an empty list for anything else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def without_none(facts: JSONObject) -> JSONObject:

@@ -13,7 +13,6 @@ from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
 from luminoracore_sdk.adapters.encryption.rotation import Rotation
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.opening import Opening
-from luminoracore_sdk.adapters.wrappers.pages import merged_page
 from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
@@ -27,6 +26,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.session_access import merged_page
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
 from luminoracore_sdk.domain.values import check_id
 

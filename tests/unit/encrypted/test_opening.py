@@ -100,7 +100,7 @@ async def test_other_bytes_under_a_known_id_are_refused_at_opening(base: InMemor
     first = EncryptedStorageWrapper(base, Keyring({"a": OLD, "b": NEW}, index_key=bytes(32)))
     await first.save_session("s", {"a": 1})
     other = EncryptedStorageWrapper(base, Keyring({"c": OLD, "b": bytes(32)}, index_key=bytes(32)))
-    with pytest.raises(KeyMismatchError, match="the key 'b' is another") as caught:
+    with pytest.raises(KeyMismatchError, match="the key 'b' is not the one") as caught:
         await other.open()
     assert caught.value.key_id == "b"
 
@@ -115,7 +115,7 @@ async def test_a_new_key_in_front_is_written_down_with_the_others(base: InMemory
     assert first.payload != second.payload
     await EncryptedStorageWrapper(base, keyring("old")).open()
     assert await base.find_memory(STORE_SCOPE, CHECK_KEY) == second
-    with pytest.raises(KeyMismatchError, match="the key 'new' is another"):
+    with pytest.raises(KeyMismatchError, match="the key 'new' is not the one"):
         await EncryptedStorageWrapper(base, Keyring({"new": bytes(32), "old": OLD})).open()
     for key in (OLD, NEW):
         assert key.hex().encode() not in second.payload.data
@@ -125,7 +125,7 @@ async def test_a_key_that_left_the_ring_is_still_known(base: InMemoryStorage) ->
     rings = [{"a": OLD, "b": NEW}, {"c": OLD, "b": NEW}, {"a": bytes(32), "b": NEW}]
     for ring in rings[:2]:
         await EncryptedStorageWrapper(base, Keyring(ring)).open()
-    with pytest.raises(KeyMismatchError, match="the key 'a' is another"):
+    with pytest.raises(KeyMismatchError, match="the key 'a' is not the one"):
         await EncryptedStorageWrapper(base, Keyring(rings[2])).open()
 
 

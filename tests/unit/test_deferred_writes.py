@@ -1,4 +1,4 @@
-"""DeferredWriteWrapper: a held session is written by flush and by nothing else."""
+"""DeferredWriteWrapper: only ``flush`` writes a deferred session."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ async def base(clock: ManualClock) -> AsyncIterator[InMemoryStorage]:
 
 
 @pytest.fixture
-def held(base: InMemoryStorage, clock: ManualClock) -> DeferredWriteWrapper:
+def deferring(base: InMemoryStorage, clock: ManualClock) -> DeferredWriteWrapper:
     return DeferredWriteWrapper(base, clock=clock)
 
 
@@ -60,132 +60,128 @@ async def ids(storage: InMemoryStorage | DeferredWriteWrapper, session_id: str =
     return [found.message_id for found in await storage.read_messages(session_id, MessageRange())]
 
 
-async def test_nothing_of_a_new_held_session_reaches_the_store_before_flush(
-    base: InMemoryStorage, held: DeferredWriteWrapper
-) -> None:
-    await held.hold("s")
-    await held.put_session(header())
-    await held.append_messages("s", [message("a"), message("b")])
-    await held.put_memory(memory("k"))
+async def test_a_new_session_is_stored_by_flush_only(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+    await deferring.defer("s")
+    await deferring.put_session(header())
+    await deferring.append_messages("s", [message("a"), message("b")])
+    await deferring.put_memory(memory("k"))
     assert await base.list_sessions() == []
-    assert await held.list_sessions() == ["s"]
-    await held.flush("s")
+    assert await deferring.list_sessions() == ["s"]
+    await deferring.flush("s")
     assert await ids(base) == ["a", "b"]
     assert [entry.key for entry in await base.list_memories(SCOPE)] == ["k"]
 
 
-async def test_a_stored_session_is_held_from_what_the_store_has(
-    base: InMemoryStorage, held: DeferredWriteWrapper, clock: ManualClock
+async def test_a_stored_session_is_deferred_from_its_state(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
     await base.put_session(header())
     await base.append_messages("s", [message(f"m{index}") for index in range(1000)])
     await base.append_messages("s", [message("last")])
     await base.put_memory(memory("old"))
     clock.advance(5)
-    await held.hold("s")
-    await held.hold("s")
-    found = await held.find_session("s")
+    await deferring.defer("s")
+    await deferring.defer("s")
+    found = await deferring.find_session("s")
     assert found is not None
     assert found.created_at_us == (await base.query_sessions(SessionQuery())).sessions[0].created_at_us
-    await held.append_messages("s", [message("new")])
-    await held.delete_memory(SCOPE, "old")
-    await held.put_memory(memory("fresh"))
+    await deferring.append_messages("s", [message("new")])
+    await deferring.delete_memory(SCOPE, "old")
+    await deferring.put_memory(memory("fresh"))
     assert await base.find_memory(SCOPE, "old") is not None
-    await held.flush("s")
-    await held.flush("s")
+    await deferring.flush("s")
+    await deferring.flush("s")
     assert (await ids(base))[-2:] == ["last", "new"]
     assert [entry.key for entry in await base.list_memories(SCOPE)] == ["fresh"]
 
 
-async def test_more_messages_than_one_append_takes_are_flushed(
-    base: InMemoryStorage, held: DeferredWriteWrapper
-) -> None:
-    await held.hold("s")
-    await held.put_session(header())
+async def test_more_messages_than_one_batch_are_flushed(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+    await deferring.defer("s")
+    await deferring.put_session(header())
     for start in range(0, 2100, 700):
-        await held.append_messages("s", [message(f"m{start + index}") for index in range(700)])
-    await held.flush("s")
+        await deferring.append_messages("s", [message(f"m{start + index}") for index in range(700)])
+    await deferring.flush("s")
     assert await ids(base) == [f"m{index}" for index in range(2100)]
 
 
-async def test_a_truncation_is_held_too(base: InMemoryStorage, held: DeferredWriteWrapper) -> None:
+async def test_a_truncation_is_deferred(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
     await base.put_session(header())
     await base.append_messages("s", [message("a"), message("b"), message("c")])
-    await held.hold("s")
-    assert await held.truncate_messages("s", after=1) == 2
-    await held.append_messages("s", [message("d")])
+    await deferring.defer("s")
+    assert await deferring.truncate_messages("s", after=1) == 2
+    await deferring.append_messages("s", [message("d")])
     assert await ids(base) == ["a", "b", "c"]
-    await held.flush("s")
+    await deferring.flush("s")
     assert await ids(base) == ["a", "d"]
 
 
-async def test_a_truncation_does_not_remove_what_another_writer_added(
-    base: InMemoryStorage, held: DeferredWriteWrapper
+async def test_truncation_keeps_messages_of_other_writers(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper
 ) -> None:
     await base.put_session(header())
     await base.append_messages("s", [message("a"), message("b")])
-    await held.hold("s")
-    await held.truncate_messages("s", after=1)
+    await deferring.defer("s")
+    await deferring.truncate_messages("s", after=1)
     await base.append_messages("s", [message("other")])
     with pytest.raises(ConflictError, match="expected last position 2, found last position 3"):
-        await held.flush("s")
+        await deferring.flush("s")
     assert await ids(base) == ["a", "b", "other"]
 
 
-async def test_a_conflict_leaves_what_was_held_in_place(base: InMemoryStorage, held: DeferredWriteWrapper) -> None:
+async def test_a_conflict_keeps_the_deferred_writes(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
     await base.put_session(header())
-    await held.hold("s")
-    await held.append_messages("s", [message("mine")])
+    await deferring.defer("s")
+    await deferring.append_messages("s", [message("mine")])
     await base.append_messages("s", [message("other")])
     with pytest.raises(ConflictError):
-        await held.flush("s")
-    assert await ids(held) == ["mine"]
+        await deferring.flush("s")
+    assert await ids(deferring) == ["mine"]
     assert await ids(base) == ["other"]
 
 
-async def test_deleting_a_held_session_deletes_it_here_and_below(
-    base: InMemoryStorage, held: DeferredWriteWrapper
+async def test_deleting_a_deferred_session_deletes_it_everywhere(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper
 ) -> None:
     await base.put_session(header())
-    await held.hold("s")
-    assert await held.delete_session("s") is True
-    assert (await base.find_session("s"), held.is_held("s")) == (None, False)
-    await held.hold("new")
-    await held.put_session(header("new"))
-    assert await held.delete_session("new") is True
-    assert await held.delete_session("new") is False
+    await deferring.defer("s")
+    assert await deferring.delete_session("s") is True
+    assert (await base.find_session("s"), deferring.is_deferred("s")) == (None, False)
+    await deferring.defer("new")
+    await deferring.put_session(header("new"))
+    assert await deferring.delete_session("new") is True
+    assert await deferring.delete_session("new") is False
 
 
-async def test_flushing_what_is_not_held_or_expired_does_nothing(
-    base: InMemoryStorage, held: DeferredWriteWrapper, clock: ManualClock
+async def test_flushing_an_unknown_or_expired_session_does_nothing(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
-    await held.flush("unknown")
-    await held.hold("s")
-    await held.put_session(header(ttl_us=1_000_000))
+    await deferring.flush("unknown")
+    await deferring.defer("s")
+    await deferring.put_session(header(ttl_us=1_000_000))
     clock.advance(2)
-    await held.flush("s")
+    await deferring.flush("s")
     assert await base.list_sessions() == []
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-async def test_pages_list_held_and_stored_sessions_once_and_in_order(
-    base: InMemoryStorage, held: DeferredWriteWrapper, clock: ManualClock, newest_first: bool, limit: int
+async def test_pages_merge_deferred_and_stored_sessions(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock, newest_first: bool, limit: int
 ) -> None:
     for index in range(7):
         clock.advance(1)
         name = f"s{index}"
         if index in (1, 2, 5):
-            await held.hold(name)
-            await held.put_session(header(name))
+            await deferring.defer(name)
+            await deferring.put_session(header(name))
         else:
             await base.put_session(header(name))
-    await held.hold("s3")
+    await deferring.defer("s3")
     seen: list[str] = []
     cursor = None
     while True:
         query = SessionQuery(limit=limit, newest_first=newest_first, cursor=cursor)
-        page = await held.query_sessions(query)
+        page = await deferring.query_sessions(query)
         assert len(page.sessions) <= limit
         seen += [record.session_id for record in page.sessions]
         cursor = page.next_cursor
@@ -195,31 +191,33 @@ async def test_pages_list_held_and_stored_sessions_once_and_in_order(
     assert seen == (expected[::-1] if newest_first else expected)
 
 
-async def test_purging_reaches_both(base: InMemoryStorage, held: DeferredWriteWrapper, clock: ManualClock) -> None:
+async def test_purging_includes_deferred_sessions(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
+) -> None:
     await base.put_session(header("below", ttl_us=1))
-    await held.hold("here")
-    await held.put_session(header("here", ttl_us=1))
+    await deferring.defer("here")
+    await deferring.put_session(header("here", ttl_us=1))
     clock.advance(1)
-    assert await held.purge_expired() == Purged(sessions=2, memories=0)
+    assert await deferring.purge_expired() == Purged(sessions=2, memories=0)
 
 
-async def test_unsaved_are_those_with_something_to_write(
-    base: InMemoryStorage, held: DeferredWriteWrapper, clock: ManualClock
+async def test_unsaved_lists_sessions_with_deferred_writes(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
     for name in ("new", "changed", "expired", "saved", "empty"):
-        await held.hold(name)
+        await deferring.defer(name)
         if name != "empty":
-            await held.put_session(header(name, ttl_us=1 if name == "expired" else None))
-    await held.flush("changed")
-    await held.append_messages("changed", [message("a")])
-    await held.flush("saved")
+            await deferring.put_session(header(name, ttl_us=1 if name == "expired" else None))
+    await deferring.flush("changed")
+    await deferring.append_messages("changed", [message("a")])
+    await deferring.flush("saved")
     clock.advance(1)
-    assert await held.unsaved() == ["new", "changed"]
-    await held.close()
-    assert await held.unsaved() == []
+    assert await deferring.unsaved() == ["new", "changed"]
+    await deferring.close()
+    assert await deferring.unsaved() == []
 
 
-async def test_a_manager_says_in_the_log_what_was_not_saved(caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_a_manager_logs_unsaved_sessions(caplog: pytest.LogCaptureFixture) -> None:
     async with InMemoryStorage() as storage:
         manager = SessionManager(storage)
         await manager.create_session({}, {"name": "echo"}, {"auto_save": False})
@@ -228,18 +226,18 @@ async def test_a_manager_says_in_the_log_what_was_not_saved(caplog: pytest.LogCa
     assert caplog.messages == ["1 sessions were closed without save_session"]
 
 
-async def test_a_users_memory_is_never_held(base: InMemoryStorage, held: DeferredWriteWrapper) -> None:
+async def test_user_memories_are_never_deferred(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
     scope = MemoryScope("user", "s")
-    await held.hold("s")
-    await held.put_memory(MemoryRecord(scope=scope, key="k", payload=PAYLOAD))
+    await deferring.defer("s")
+    await deferring.put_memory(MemoryRecord(scope=scope, key="k", payload=PAYLOAD))
     assert [entry.key for entry in await base.list_memories(scope)] == ["k"]
-    assert await held.clear_memories(scope) == 1
-    assert await held.find_memory(scope, "k") is None
-    await held.ping()
-    assert (await held.schema_version(), held.backend) == (1, "memory")
+    assert await deferring.clear_memories(scope) == 1
+    assert await deferring.find_memory(scope, "k") is None
+    await deferring.ping()
+    assert (await deferring.schema_version(), deferring.backend) == (1, "memory")
 
 
-async def test_a_truncation_during_a_flush_is_not_forgotten(base: InMemoryStorage, clock: ManualClock) -> None:
+async def test_a_truncation_during_a_flush_is_kept(base: InMemoryStorage, clock: ManualClock) -> None:
     class Slow(StorageWrapper):
         appending = asyncio.Event()
         go_on = asyncio.Event()
@@ -252,16 +250,16 @@ async def test_a_truncation_during_a_flush_is_not_forgotten(base: InMemoryStorag
             return await super().append_messages(session_id, messages, expected_last=expected_last)
 
     slow = Slow(base)
-    held = DeferredWriteWrapper(slow, clock=clock)
-    await held.hold("s")
-    await held.put_session(header())
-    await held.append_messages("s", [message("a"), message("b")])
-    flush = asyncio.ensure_future(held.flush("s"))
+    deferring = DeferredWriteWrapper(slow, clock=clock)
+    await deferring.defer("s")
+    await deferring.put_session(header())
+    await deferring.append_messages("s", [message("a"), message("b")])
+    flush = asyncio.ensure_future(deferring.flush("s"))
     await slow.appending.wait()
-    truncate = asyncio.ensure_future(held.truncate_messages("s", after=0))
+    truncate = asyncio.ensure_future(deferring.truncate_messages("s", after=0))
     await asyncio.wait([truncate], timeout=0.02)
     slow.go_on.set()
     await asyncio.gather(flush, truncate)
-    await held.append_messages("s", [message("c")])
-    await held.flush("s")
-    assert await ids(base) == await ids(held) == ["c"]
+    await deferring.append_messages("s", [message("c")])
+    await deferring.flush("s")
+    assert await ids(base) == await ids(deferring) == ["c"]

@@ -240,7 +240,8 @@ async def test_close_waits_for_queued_appends(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         closing = asyncio.create_task(storage.close())
         await asyncio.sleep(0)
-    await asyncio.gather(*appends, closing)
+    await asyncio.gather(*appends)
+    await closing
     assert await ids(tmp_path) == [f"m{number}" for number in range(5)]
 
 

@@ -196,16 +196,17 @@ class JSONFileStorage(BaseStorage):
         scope: MemoryScope,
         verb: str,
         now_us: int,
-        work: Callable[[MemoryFolder | None], T],
+        work: Callable[[MemoryFolder], T],
         *,
+        absent: T,
         writing: bool = True,
     ) -> T:
-        """Run a function on the memories of a scope, or on None if its session does not exist."""
+        """Run a function on the memories of a scope; return ``absent`` if its session does not exist."""
         path = self._store.owner(scope)
 
         def run() -> T:
             if scope.kind == "session" and SessionFolder(path, self._store).current(now_us) is None:
-                return work(None)
+                return absent
             return work(MemoryFolder(path, self._store))
 
         return await self._run_locked(path, f"{verb} {scope.kind} {scope.owner_id!a}", run, writing=writing)
@@ -314,24 +315,23 @@ class JSONFileStorage(BaseStorage):
     # -- memory ----------------------------------------------------------------------------------
 
     async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        def put(memories: MemoryFolder | None) -> MemoryRecord:
-            if memories is None:
-                raise self._not_found(record.scope.owner_id)
+        def put(memories: MemoryFolder) -> MemoryRecord | None:
             return memories.put(record, max_entries, now_us)
 
-        return await self._with_memories(record.scope, "remember for", now_us, put)
+        stored = await self._with_memories(record.scope, "remember for", now_us, put, absent=None)
+        if stored is None:
+            raise self._not_found(record.scope.owner_id)
+        return stored
 
     async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
-        def find(memories: MemoryFolder | None) -> MemoryRecord | None:
-            return memories.find(key, now_us) if memories else None
-
-        return await self._with_memories(scope, "recall for", now_us, find, writing=False)
+        return await self._with_memories(
+            scope, "recall for", now_us, lambda memories: memories.find(key, now_us), absent=None, writing=False
+        )
 
     async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
-        def entries(memories: MemoryFolder | None) -> list[MemoryRecord]:
-            return memories.entries(now_us) if memories else []
-
-        return await self._with_memories(scope, "recall for", now_us, entries, writing=False)
+        return await self._with_memories(
+            scope, "recall for", now_us, lambda memories: memories.entries(now_us), absent=[], writing=False
+        )
 
     async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
         def owners() -> list[str]:
@@ -340,22 +340,17 @@ class JSONFileStorage(BaseStorage):
         return await self._run("list users", owners, writing=False)
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
-        def delete(memories: MemoryFolder | None) -> bool:
-            return memories.delete(key, now_us) if memories else False
-
-        return await self._with_memories(scope, "forget for", now_us, delete)
+        return await self._with_memories(
+            scope, "forget for", now_us, lambda memories: memories.delete(key, now_us), absent=False
+        )
 
     async def _clear_memories(self, scope: MemoryScope, now_us: int) -> int:
-        def clear(memories: MemoryFolder | None) -> int:
-            return memories.clear(now_us) if memories else 0
-
-        return await self._with_memories(scope, "forget for", now_us, clear)
+        return await self._with_memories(scope, "forget for", now_us, lambda memories: memories.clear(now_us), absent=0)
 
     async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
-        def rewrite(memories: MemoryFolder | None) -> bool:
-            return memories.rewrite(key, old, new, now_us) if memories else False
-
-        return await self._with_memories(scope, "rewrite for", now_us, rewrite)
+        return await self._with_memories(
+            scope, "rewrite for", now_us, lambda memories: memories.rewrite(key, old, new, now_us), absent=False
+        )
 
     async def _purge_expired(self, now_us: int) -> Purged:
         return await self._run("purge the store", lambda: purge(self._store, now_us))

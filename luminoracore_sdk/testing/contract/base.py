@@ -93,10 +93,7 @@ class ContractBase:
 
     @pytest.fixture(params=[1, 2], ids=["one-storage", "two-storages"])
     def writers(
-        self,
-        request: pytest.FixtureRequest,
-        storage: SessionStorage,
-        another: Callable[[], SessionStorage],
+        self, request: pytest.FixtureRequest, storage: SessionStorage, another: Callable[[], SessionStorage]
     ) -> list[SessionStorage]:
         """Return the storages of concurrent calls: one, or two on the same store, the second not open yet."""
         if request.param == 1:

@@ -106,9 +106,7 @@ _ALL = MessageRange()
 _HISTORY = 1500
 
 _ways = pytest.mark.parametrize(
-    ("old", "new"),
-    [(PAYLOADS[old], PAYLOADS[new]) for old, new in WAYS],
-    ids=[f"{old} to {new}" for old, new in WAYS],
+    ("old", "new"), [(PAYLOADS[old], PAYLOADS[new]) for old, new in WAYS], ids=[f"{old} to {new}" for old, new in WAYS]
 )
 _others = pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 
@@ -487,10 +485,7 @@ class RewriteRefusalContract(RewritingCalls):
                 await rewriting.rewrite_messages("s", batch)
         with pytest.raises(InvalidIdError):
             await rewriting.rewrite_messages("s", [change, attrs.evolve(change, position=1, message_id="")])
-        for session_id, scope, key in (
-            ("", MemoryScope("user", "s"), ""),
-            ("\0", MemoryScope("user", ""), "k"),
-        ):
+        for session_id, scope, key in (("", MemoryScope("user", "s"), ""), ("\0", MemoryScope("user", ""), "k")):
             with pytest.raises(InvalidIdError):
                 await rewriting.rewrite_session(session_id, old=A_TEXT, new=NEW)
             with pytest.raises(InvalidIdError):

@@ -1,4 +1,4 @@
-"""A backend of paper for the group commit: it keeps messages by session, and says what it was asked."""
+"""A fake backend for the group commit that records its requests."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ BACKEND = "paper"
 
 
 class Paper:
-    """Keeps messages by session, and a list of its requests; ``gate`` holds them back while it is closed."""
+    """Store messages by session and record requests, which wait while ``gate`` is closed."""
 
     def __init__(self) -> None:
         self.sessions: dict[str, list[str]] = {}
         self.requests: list[list[str]] = []
-        self.sizes: list[int] = []  # of those for several appends
+        self.sizes: list[int] = []  # the requests for several appends
         self.gate = asyncio.Event()
         self.gate.set()
         self.stuck: set[str] = set()

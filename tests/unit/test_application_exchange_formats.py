@@ -265,3 +265,9 @@ def test_a_minimal_older_session_gets_defaults() -> None:
 def test_a_wrong_session_of_the_older_store_is_refused(change: JSONObject, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         reader().read_older("s1", {**older(), **change})
+
+
+@pytest.mark.parametrize(("data", "reason"), [([], "is of type list, not an object"), ({}, "has no 'conversation'")])
+def test_an_entry_that_is_not_an_older_session_is_refused(data: Any, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        reader().read_older("s1", data)

@@ -40,6 +40,9 @@ class ContractBase:
     shares_between_instances: ClassVar[bool] = True
     """Whether two open storages on the same store see each other's writes."""
 
+    rewrites: ClassVar[bool] = True
+    """Whether the storage is a ``RewritingStorage``."""
+
     max_payload_bytes: ClassVar[int] = 256 * 1024 * 1024
     """The documented limit of one record."""
 

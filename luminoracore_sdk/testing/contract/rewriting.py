@@ -1,4 +1,4 @@
-"""The contract: rewriting payloads, also concurrently; skipped for a storage that cannot rewrite."""
+"""The contract: rewriting payloads, also concurrently; skipped if ``rewrites`` is False."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -77,9 +77,9 @@ class RewritingCalls(ContractBase):
     """Helpers of the tests of rewriting."""
 
     def rewriting(self, storage: SessionStorage) -> RewritingStorage:
-        """Return the storage as a ``RewritingStorage``; skip the test if it is not one."""
-        if not isinstance(storage, RewritingStorage):
-            pytest.skip(f"{type(storage).__name__} is not a RewritingStorage")
+        """Return the storage as a ``RewritingStorage``; skip the test if the class states that it is not one."""
+        self.need("rewrites")
+        assert isinstance(storage, RewritingStorage)
         return storage
 
     def changes(self, messages: Sequence[MessageRecord], value: JSONValue) -> list[PayloadRewrite]:

@@ -108,7 +108,7 @@ def test_a_server_is_not_asked_before_the_first_use(url: str, kind: type[Session
 
 @pytest.mark.parametrize("kind", [PostgreSQLStorage, RedisStorage, MongoDBStorage])
 def test_a_client_in_the_place_of_the_url_is_told_where_it_belongs(kind: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"url is a text, not object; give a (pool|client) as "):
+    with pytest.raises(ConfigurationError, match=r"url is a string, not object; pass a (pool|client) as "):
         kind(object())
 
 

@@ -30,10 +30,10 @@ def redis(place: str) -> RedisStorage:
 def mongodb(place: str) -> MongoDBStorage:
     """Return a storage on a database, with motor."""
     url, name = _parts(place)
-    return MongoDBStorage(url, database=name)
+    return MongoDBStorage(url, database=name, driver="motor")
 
 
 def mongodb_pymongo(place: str) -> MongoDBStorage:
     """Return a storage on a database, with PyMongo's own client."""
     url, name = _parts(place)
-    return MongoDBStorage(url, database=name, driver="pymongo")
+    return MongoDBStorage(url, database=name)

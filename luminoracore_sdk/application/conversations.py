@@ -1,78 +1,38 @@
-"""The use cases of a conversation: add, read, search, clear, and statistics."""
+"""The use cases of conversations: add messages, read, search, clear, summarize."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, overload
 
 from luminoracore_sdk.application.ports.records import MessageRange, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.application.session_access import begin_session
+from luminoracore_sdk.application.session_access import ensure_session
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole, at_position, message_text, stamped
-from luminoracore_sdk.domain.values import from_microseconds
+from luminoracore_sdk.domain.values import check_count, folded_query, from_microseconds
 
-__all__ = [
-    "ABSENT",
-    "Conversations",
-    "check_count",
-    "conversation_stats",
-    "conversation_summary",
-    "memory_stats",
-    "to_message",
-]
-
+__all__ = ["ABSENT", "Conversations", "conversation_stats", "conversation_summary", "to_message"]
 
 _CHUNK = 500
 
-
 ABSENT: Any = object()
-"""Stands for an argument that was not given."""
-
-
-_ROLES = frozenset(MessageRole)
-
-
-def to_message(role: Any, content: Any, metadata: JSONObject | None) -> Message:
-    """Return the message that ``add_message`` was given in one of its forms.
-
-    Raises:
-        ValidationError: None of them.
-    """
-    if content is not ABSENT:
-        return Message(role=role, content=content, metadata={} if metadata is None else metadata)
-    if isinstance(role, Message):
-        return role
-    if isinstance(role, Mapping):
-        return Message.from_dict(role)
-    if not isinstance(role, str):
-        raise ValidationError(f"a message is a Message, a dict or a text, not {type(role).__name__}")
-    if role in _ROLES:
-        raise ValidationError(f"a message of role {str(role)!r} needs a content")
-    return Message(role=MessageRole.USER, content=role)
-
-
-def check_count(value: int | None, name: str) -> None:
-    """Refuse what is not None or a whole number of at least 0."""
-    if value is not None and (type(value) is not int or value < 0):
-        raise ValidationError(f"{name} must be a whole number of at least 0, not {value!r}")
+"""Marks an argument that was not given."""
 
 
 class Conversations:
-    """Keeps conversations.
+    """Stores the messages of conversations and reads them.
 
-    Every read of an unknown session returns nothing (None, an empty list, 0, False); only a
-    backend's failure raises. An id may be used without being created first: the first message
-    begins its conversation.
+    Every read of an unknown session returns nothing (None, an empty list, 0, False); only a failure of the
+    backend raises an error. An id need not be created first: the first message creates its conversation.
 
     Args:
-        storage: Where they are kept.
+        storage: The storage that holds them.
         services: The other ports.
-        max_history: Newest messages that reads without a range return.
-        whole_history: Whether ranges reach the messages before those.
+        max_history: How many of the newest messages are returned by reads without a range.
+        whole_history: Whether older messages can be read by range.
     """
 
     def __init__(self, *, storage: SessionStorage, services: Services, max_history: int, whole_history: bool) -> None:
@@ -80,16 +40,16 @@ class Conversations:
             raise ValidationError(f"max_history must be a whole number of at least 1, not {max_history!r}")
         self.storage = storage
         self.max_history = max_history
-        self._tools = services
+        self._services = services
         self._whole = whole_history
 
-    # -- writing ---------------------------------------------------------------------------------
+    # -- write -----------------------------------------------------------------------------------
 
     async def create_conversation(self, session_id: str) -> Conversation:
-        """Begin a conversation, or return the one that is there."""
-        await begin_session(session_id, self.storage, self._tools)
+        """Create a conversation, or return the existing one."""
+        await ensure_session(session_id, self.storage, self._services)
         found = await self.get_conversation(session_id)
-        if found is None:  # deleted in between by somebody else
+        if found is None:  # deleted meanwhile
             raise SessionNotFoundError(session_id, backend=self.storage.backend)
         return found
 
@@ -112,45 +72,50 @@ class Conversations:
         content: Any = ABSENT,
         metadata: JSONObject | None = None,
     ) -> Message:
-        """Add one message, at the next position.
+        """Add one message at the next position.
 
         Args:
-            session_id: Any id; an unknown one begins a conversation.
-            role: A role, with ``content``; or, alone, a ``Message``, its dictionary, or a text (a
-                user's message).
+            session_id: Any id; an unknown one creates a conversation.
+            role: A role, with ``content``; or, alone, a ``Message``, its dictionary, or a string (the
+                message of a user).
             content: Any JSON value.
             metadata: A JSON object.
 
         Returns:
-            The message as stored: with id, time and position. Under an id that is stored already
-            nothing is added.
+            The stored message, with id, time and position. If its id is stored already, nothing is added
+            and the message of that id is returned.
 
         Raises:
-            ValidationError: A wrong role, NaN, a value that is not JSON; nothing was stored.
+            ValidationError: An unknown role, or a value that is not JSON, such as NaN; nothing was stored.
         """
         message = to_message(role, content, metadata)
         try:
             return (await self.append(session_id, [message]))[0]
         except SessionNotFoundError:
-            await begin_session(session_id, self.storage, self._tools)
+            await ensure_session(session_id, self.storage, self._services)
             return (await self.append(session_id, [message]))[0]
 
     async def append(
         self, session_id: str, messages: Sequence[Message], *, expected_last: int | None = None
     ) -> list[Message]:
-        """Add several messages to an existing conversation, all or none; see the storage port.
+        """Add several messages to an existing conversation, all or none.
+
+        Args:
+            session_id: An existing session.
+            messages: The messages, oldest first.
+            expected_last: Append only if this is the newest position.
 
         Returns:
-            The messages as stored, with ids, times and positions.
+            The stored messages, with ids, times and positions.
 
         Raises:
             SessionNotFoundError: No such session.
             ConflictError: ``expected_last`` is not the newest position.
         """
         ready = [self._stamped(message) for message in messages]
-        records = [self._tools.codec.message_record(message) for message in ready]
+        records = [self._services.codec.message_record(message) for message in ready]
         receipt = await self.storage.append_messages(session_id, records, expected_last=expected_last)
-        if receipt.replayed:  # what is stored may differ from what was handed in under its id
+        if receipt.replayed:  # the stored messages may differ from those passed in under the same ids
             span = MessageRange(after=receipt.first_position - 1, limit=len(records))
             return await self._read(session_id, span)
         return [at_position(message, position) for position, message in enumerate(ready, start=receipt.first_position)]
@@ -160,12 +125,12 @@ class Conversations:
             return message
         return stamped(
             message,
-            id=message.id or self._tools.ids.new_id(),
-            timestamp=message.timestamp or self._tools.clock.now(),
+            id=message.id or self._services.ids.new_id(),
+            timestamp=message.timestamp or self._services.clock.now(),
         )
 
     async def clear_conversation(self, session_id: str) -> bool:
-        """Remove every message; False: no such session."""
+        """Remove every message; return False if there is no such session."""
         try:
             await self.storage.truncate_messages(session_id, after=0)
         except SessionNotFoundError:
@@ -173,19 +138,19 @@ class Conversations:
         return True
 
     async def delete_conversation(self, session_id: str) -> bool:
-        """Remove a conversation; False: there was none.
+        """Remove a conversation; return False if there is none.
 
-        A session that a Sessions made stays, without its messages: it is the manager's to delete.
+        A session that was created by a SessionManager remains, without messages.
         """
         record = await self.storage.find_session(session_id)
         if record is None:
             return False
-        session = self._tools.codec.session(record, backend=self.storage.backend)
+        session = self._services.codec.session(record, backend=self.storage.backend)
         if session.provider is not None:
             return await self.clear_conversation(session_id)
         return await self.storage.delete_session(session_id)
 
-    # -- reading ---------------------------------------------------------------------------------
+    # -- read ------------------------------------------------------------------------------------
 
     async def get_conversation(self, session_id: str, *, limit: int | None = None) -> Conversation | None:
         """Return a snapshot with the newest ``limit`` (``max_history`` when None) messages, or None."""
@@ -202,15 +167,14 @@ class Conversations:
     async def get_messages(self, session_id: str, limit: int | None = None, offset: int = 0) -> list[Message]:
         """Return messages, oldest first.
 
-        Without a storage of its own a manager counts from the oldest of the newest ``max_history``
-        messages; with one, from the oldest that is stored, so that ``limit`` and ``offset`` page
-        through everything.
+        A manager without a storage counts from the oldest of the newest ``max_history`` messages; one with
+        a storage from the oldest stored message, so that ``limit`` and ``offset`` page through all of them.
 
         Args:
             session_id: Any id.
-            limit: At most so many, the first ones behind ``offset``; None: the newest ``max_history``
-                behind ``offset``.
-            offset: Leave out so many of the oldest.
+            limit: Return at most so many, the first ones after ``offset``; None: the newest
+                ``max_history`` after ``offset``.
+            offset: Skip so many of the oldest messages.
         """
         check_count(limit, "limit")
         check_count(offset, "offset")
@@ -225,7 +189,7 @@ class Conversations:
         return await self._read(session_id, MessageRange(after=after, limit=limit))
 
     async def get_recent_messages(self, session_id: str, count: int) -> list[Message]:
-        """Return the newest ``count`` messages, oldest first; none for 0."""
+        """Return the newest ``count`` messages, oldest first."""
         check_count(count, "count")
         count = count if self._whole else min(count, self.max_history)
         return await self._read(session_id, MessageRange(limit=count, newest=True))
@@ -233,12 +197,12 @@ class Conversations:
     async def stream_messages(
         self, session_id: str, *, after: int = 0, before: int | None = None
     ) -> AsyncIterator[Message]:
-        """Yield the messages with positions between the two, oldest first, in constant memory.
+        """Yield the messages with positions between ``after`` and ``before``, oldest first, in constant memory.
 
         Raises:
             SessionNotFoundError: No such session.
         """
-        decode, backend = self._tools.codec.message, self.storage.backend
+        decode, backend = self._services.codec.message, self.storage.backend
         async for record in self.storage.stream_messages(session_id, after=after, before=before):
             yield decode(record, backend=backend, session_id=session_id)
 
@@ -257,21 +221,19 @@ class Conversations:
 
         Args:
             session_id: Any id.
-            query: Not empty.
-            limit: The newest so many; None: all.
+            query: A non-empty string.
+            limit: Return only so many of the newest ones; None: all.
 
         Returns:
             Oldest first.
         """
-        if not isinstance(query, str) or not query:
-            raise ValidationError("a search needs a text that is not empty")
-        folded = query.casefold()
+        folded = folded_query(query)
         return await self._newest(session_id, limit, lambda message: folded in message_text(message).casefold())
 
     async def get_messages_by_role(
         self, session_id: str, role: MessageRole | str, limit: int | None = None
     ) -> list[Message]:
-        """Return the messages of one role, oldest first; ``limit`` keeps the newest so many."""
+        """Return the messages of one role, oldest first; only the newest ``limit`` of them if given."""
         wanted = Message(role=role, content="").role
         return await self._newest(session_id, limit, lambda message: message.role is wanted)
 
@@ -302,7 +264,7 @@ class Conversations:
             return None
         return await conversation_stats(record, self._visible(record))
 
-    # -- parts -----------------------------------------------------------------------------------
+    # -- helpers ---------------------------------------------------------------------------------
 
     def _first_visible(self, record: SessionRecord) -> int:
         return 0 if self._whole else max(0, record.last_position - self.max_history)
@@ -315,11 +277,11 @@ class Conversations:
             records = await self.storage.read_messages(session_id, span)
         except SessionNotFoundError:
             return []
-        decode, backend = self._tools.codec.message, self.storage.backend
+        decode, backend = self._services.codec.message, self.storage.backend
         return [decode(record, backend=backend, session_id=session_id) for record in records]
 
-    async def _newest(self, session_id: str, limit: int | None, wanted: Any) -> list[Message]:
-        """Walk back from the newest message, a chunk at a time, until ``limit`` are found."""
+    async def _newest(self, session_id: str, limit: int | None, matches: Callable[[Message], bool]) -> list[Message]:
+        """Read backwards in chunks until ``limit`` messages match."""
         check_count(limit, "limit")
         record = await self.storage.find_session(session_id)
         if record is None:
@@ -329,15 +291,34 @@ class Conversations:
         while limit is None or len(found) < limit:
             span = MessageRange(after=first, before=before, limit=_CHUNK, newest=True)
             chunk = await self._read(session_id, span)
-            found.extend(message for message in reversed(chunk) if wanted(message))
+            found.extend(message for message in reversed(chunk) if matches(message))
             if len(chunk) < _CHUNK:
                 break
             before = chunk[0].position
         return found[:limit][::-1]
 
 
+def to_message(role: Any, content: Any, metadata: JSONObject | None) -> Message:
+    """Return the message for the arguments of ``add_message``.
+
+    Raises:
+        ValidationError: The arguments are in none of its forms.
+    """
+    if content is not ABSENT:
+        return Message(role=role, content=content, metadata={} if metadata is None else metadata)
+    if isinstance(role, Message):
+        return role
+    if isinstance(role, Mapping):
+        return Message.from_dict(role)
+    if not isinstance(role, str):
+        raise ValidationError(f"a message is a Message, a dict or a string, not {type(role).__name__}")
+    if role in tuple(MessageRole):
+        raise ValidationError(f"a message of role {str(role)!r} needs a content")
+    return Message(role=MessageRole.USER, content=role)
+
+
 async def conversation_summary(record: SessionRecord, messages: AsyncIterator[Message]) -> JSONObject:
-    """Return what ``get_conversation_summary`` documents."""
+    """Return the result of ``get_conversation_summary``."""
     roles: Counter[str] = Counter()
     first: Message | None = None
     last: Message | None = None
@@ -358,7 +339,7 @@ async def conversation_summary(record: SessionRecord, messages: AsyncIterator[Me
 
 
 async def conversation_stats(record: SessionRecord, messages: AsyncIterator[Message]) -> JSONObject:
-    """Return what ``get_conversation_stats`` documents."""
+    """Return the result of ``get_conversation_stats``."""
     roles: Counter[str] = Counter()
     characters = 0
     async for message in messages:
@@ -374,17 +355,4 @@ async def conversation_stats(record: SessionRecord, messages: AsyncIterator[Mess
         "created_at": created,
         "updated_at": updated,
         "duration": (updated - created).total_seconds(),
-    }
-
-
-def memory_stats(entries: Sequence[MemoryEntry], active: int) -> JSONObject:
-    """Return what ``get_memory_stats`` documents, but for Core's part."""
-    categories = Counter(entry.category.value for entry in entries)
-    times = [entry.created_at for entry in entries]
-    return {
-        "total_memories": len(entries),
-        "active_memories": active,
-        "categories": dict(sorted(categories.items())),
-        "oldest_memory": min(times, default=None),
-        "newest_memory": max(times, default=None),
     }

@@ -1,4 +1,4 @@
-"""A second memory that is told of every change, and that may fail without harm."""
+"""The mirror of memories in Core's MemorySystem, whose failures have no effect."""
 
 import asyncio
 import logging
@@ -18,64 +18,60 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SECONDS = 5.0
-"""How long a call is waited for when nothing else is said."""
+"""Default time limit of a call to the memory system."""
 
 
 @attrs.frozen
 class Mirror:
-    """Tells a memory system, if there is one; its failures are logged, without values, and end here.
+    """Passes changes on to a memory system, if there is one; logs its failures, without values.
 
     Attributes:
         system: Core's MemorySystem, or None.
-        seconds: How long each call is waited for; one that takes longer is stopped, and has failed.
+        seconds: Time limit of each call; a call that takes longer is cancelled and counts as failed.
     """
 
     system: MemorySystem | None
     seconds: float = attrs.field(factory=lambda: SECONDS, kw_only=True)
 
     @property
-    def is_there(self) -> bool:
-        """Whether there is a system to tell."""
+    def is_active(self) -> bool:
+        """Whether there is a memory system."""
         return self.system is not None
 
     async def remember(self, session_id: str, entry: MemoryEntry) -> None:
-        """Tell it what was stored."""
+        """Pass on a stored entry."""
         if self.system is not None:
-            await self._tell(self.system.remember(session_id, entry.category.value, entry.key, entry.value))
+            await self._call(self.system.remember(session_id, entry.category.value, entry.key, entry.value))
 
     async def refresh(self, session_id: str, entry: MemoryEntry) -> None:
-        """Read an entry back, and tell it again where the system has another value or none.
+        """Pass on an entry again if the system has another value for it, or none.
 
-        So it is after a restart, where the system kept nothing, and after a write of another process.
+        This is the case after a restart of a system that does not persist, or a write by another process.
         """
-        if self.system is not None and await self._tell(_holds(self.system, session_id, entry)) is False:
+        if self.system is not None and await self._call(_holds(self.system, session_id, entry)) is False:
             await self.remember(session_id, entry)
 
     async def forget(self, session_id: str, entry: MemoryEntry) -> None:
-        """Tell it what was deleted."""
+        """Pass on a deletion."""
         if self.system is not None:
-            await self._tell(self.system.forget(session_id, entry.category.value, entry.key))
+            await self._call(self.system.forget(session_id, entry.category.value, entry.key))
 
     async def stats(self, session_id: str) -> JSONObject | None:
-        """Return its own figures; None when it has none."""
-        return None if self.system is None else await self._tell(self.system.stats(session_id))
+        """Return the system's own statistics, or None."""
+        return None if self.system is None else await self._call(self.system.stats(session_id))
 
-    async def _tell(self, call: Awaitable[T]) -> T | None:
+    async def _call(self, call: Awaitable[T]) -> T | None:
         try:
             async with asyncio.timeout(self.seconds):
                 return await call
         except asyncio.CancelledError as exc:
-            if _is_cancelled():
+            task = asyncio.current_task()
+            if task is None or task.cancelling() > 0:
                 raise
-            _report(exc)  # the system's own: nobody has cancelled who called it
-        except Exception as exc:  # noqa: BLE001  # what is stored stays; the mirror must not undo that
+            _report(exc)  # the system raised it itself: this task was not cancelled
+        except Exception as exc:  # noqa: BLE001  # a failure of the mirror must not fail the call
             _report(exc)
         return None
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _report(error: BaseException) -> None:

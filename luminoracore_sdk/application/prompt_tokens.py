@@ -1,4 +1,4 @@
-"""What a prompt costs in tokens as text, and what the same things would cost as JSON."""
+"""The cost of a prompt in tokens, as text and as JSON."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,14 @@ __all__ = ["PromptTokens", "prompt_tokens"]
 
 @attrs.frozen(kw_only=True)
 class PromptTokens:
-    """Tokens of what a session says to a model.
+    """The number of tokens of a session's content in different renderings.
 
     Attributes:
-        facts: What is remembered, as it goes into the prompt.
-        facts_json: The same as a compact JSON list of objects: key, value, and category if it is not fact.
-        context: Transcript and what is remembered.
-        context_json: The same as one compact JSON object; its messages have role and content alone.
-        record_json: The same, with the messages and entries as ``to_dict`` gives them.
+        facts: The memories as text, as in the prompt.
+        facts_json: The memories as a compact JSON list of objects: key, value, and category if not fact.
+        context: The transcript and the memories as text.
+        context_json: Both as one compact JSON object; its messages have role and content only.
+        record_json: Both as one compact JSON object, with messages and entries as ``to_dict`` returns them.
     """
 
     facts: int
@@ -38,13 +38,13 @@ def prompt_tokens(
     tokens: TokenCounter,
     notations: Sequence[Notation],
 ) -> PromptTokens:
-    """Return the figures of one session; those of several may be added up.
+    """Return the token counts of one session; those of several sessions can be added.
 
     Args:
-        messages: Oldest first.
-        entries: What is remembered of the session.
-        tokens: Counts.
-        notations: As for ``render_memory``.
+        messages: The messages, oldest first.
+        entries: The memories of the session.
+        tokens: Counts tokens.
+        notations: The available notations, see ``render_memory``.
     """
     memory = render_memory(entries, tokens, notations)
     context = "\n\n".join(filter(None, (memory, render_transcript(messages))))

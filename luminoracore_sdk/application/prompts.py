@@ -1,4 +1,4 @@
-"""The prompt: one system message, the window of history, the new message; and values as text in it."""
+"""The prompt: one system message, the window of history, the new message; and values rendered as text."""
 
 import json
 import re
@@ -14,14 +14,7 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
 
-__all__ = [
-    "UNSEEN",
-    "build_prompt",
-    "compact_json",
-    "render_data",
-    "render_memory",
-    "render_transcript",
-]
+__all__ = ["UNSEEN", "build_prompt", "compact_json", "render_data", "render_memory", "render_transcript"]
 
 
 UNSEEN = re.compile(
@@ -29,46 +22,17 @@ UNSEEN = re.compile(
     rf"|(?<![^\s\"{JOINERS}{SELECTORS}])[{SELECTORS}]"
     rf"|(?<![^\s\"{JOINERS}])[{JOINERS}]"
 )
-"""Line ends of every kind, what cannot be seen, and what cannot be encoded: never written as it is.
+"""Line ends, invisible characters and surrogates, all of which are escaped in a prompt.
 
-A joiner or a selector is at home behind a character that is seen. At a beginning or one behind the other
-they join nothing, and may spell a text that only a model reads.
+A joiner or a selector is legitimate after a visible character. At a beginning, or after another one, it
+has no visible effect and could encode text that only a model reads.
 """
-
-
-def compact_json(value: JSONValue) -> str:
-    r"""Return a value as JSON, on one line, without spaces.
-
-    Characters stand for themselves, which costs fewer tokens than escapes; those of ``UNSEEN`` are
-    escaped (``\u2028``).
-    """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return UNSEEN.sub(lambda found: json.dumps(found.group())[1:-1], text)
-
 
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-
-def render_transcript(messages: Iterable[Message]) -> str:
-    """Return role and content of each message, oldest first as they come: ``user: Hello``.
-
-    Further lines of a message are indented by one space, so that no message can pass for two. Content
-    that is not a text, or that cannot be encoded in UTF-8, is written as JSON and says so:
-    ``user (JSON): [...]``. Times and metadata stay out.
-    """
-    return "\n".join(map(_said, messages))
-
-
-def _said(message: Message) -> str:
-    role, content = message.role.value, message.content
-    if not isinstance(content, str) or _SURROGATE.search(content):
-        return f"{role} (JSON): {compact_json(content)}"
-    return f"{role}: {_LINE_END.sub(lambda end: f'{end.group()} ', content)}"
-
-
 _TOKENS_AROUND_A_MESSAGE = 4
-"""Role and separators; the figure of OpenAI's cookbook for its chat format, rounded up."""
+"""Tokens for role and separators: the figure of OpenAI's cookbook for its chat format, rounded up."""
 
 _HEADINGS = {
     MemoryCategory.FACT: "What you remember",
@@ -89,8 +53,8 @@ def build_prompt(
 ) -> list[ChatMessage]:
     """Return the prompt of one turn, in order.
 
-    The system message is left out when it would be empty. History is left out, oldest first and in
-    whole groups, until everything fits ``context_window_size``; system message and question stay.
+    An empty system message is omitted. History is omitted, oldest first and in whole groups, until everything
+    fits ``context_window_size``; the system message and the question always stay.
     """
     parts = (system_prompt(session.personality), render_memory(remembered, tokens, notations))
     system = "\n\n".join(filter(None, parts))
@@ -103,22 +67,21 @@ def build_prompt(
         max_messages=session.config.max_history_length,
         max_tokens=session.config.context_window_size - taken,
     )
-    prompt.extend(ChatMessage(said.role.value, said.content, said.metadata) for said in window)
+    prompt.extend(ChatMessage(message.role.value, message.content, message.metadata) for message in window)
     prompt.append(new)
     return prompt
 
 
 def render_memory(entries: Sequence[MemoryEntry], tokens: TokenCounter, notations: Sequence[Notation]) -> str:
-    """Return what is remembered as text for a system message; empty for no entries.
+    """Return memories as text for a system message; empty without entries.
 
-    Each category stands under its own heading, in its own notation; entries whose values are objects may
-    stand under a second one. Importance and times stay out: they decide whether an entry is recalled,
-    not what it says.
+    Each category has its own heading and notation; entries whose values are objects may have a second one.
+    Importance and times are omitted: they decide whether an entry is recalled, not what it says.
 
     Args:
-        entries: Of one session, so that no two have one key; otherwise their order is kept.
-        tokens: Decides between the notations.
-        notations: The most readable one first.
+        entries: The entries of one session, each with a unique key; their order is kept.
+        tokens: Counts tokens, to choose the cheapest notation.
+        notations: The available notations, the most readable first.
     """
     groups = {
         category: {entry.key: entry.value for entry in entries if entry.category is category}
@@ -130,7 +93,7 @@ def render_memory(entries: Sequence[MemoryEntry], tokens: TokenCounter, notation
 
 
 def _render_group(group: JSONObject, tokens: TokenCounter, notations: Sequence[Notation], heading: str) -> str:
-    """Return one category, as a whole or with the objects apart: what suits them rarely suits the rest."""
+    """Render one category, as a whole or with objects apart, since they rarely suit the same notation."""
     whole = render_data(group, tokens, notations, heading=heading)
     objects = {key: value for key, value in group.items() if isinstance(value, dict)}
     others = {key: value for key, value in group.items() if key not in objects}
@@ -141,13 +104,14 @@ def _render_group(group: JSONObject, tokens: TokenCounter, notations: Sequence[N
 
 
 def render_data(value: JSONValue, tokens: TokenCounter, notations: Sequence[Notation], *, heading: str = "") -> str:
-    """Return structured data as text for a model, in the notation that costs the fewest tokens.
+    """Return a value as text for a model, in the notation that costs the fewest tokens.
 
     Args:
         value: Any JSON value.
-        tokens: Counts what each notation writes, heading included.
-        notations: The first one of equals is taken. Where none can write the value it is JSON.
-        heading: Says in a line of its own what the value is; the notation's name is added.
+        tokens: Counts tokens, including those of the heading.
+        notations: The available notations; the first of equally cheap ones is used. If none can write the
+            value, it is written as JSON.
+        heading: A line that describes the value; the name of the notation is added.
     """
     written = ((notation.name, notation.render(value)) for notation in notations)
     texts = [_titled(heading, name, text) for name, text in written if text is not None]
@@ -158,6 +122,32 @@ def _titled(heading: str, name: str, text: str) -> str:
     if not heading:
         return text
     return f"{heading} ({name}):\n{text}" if name else f"{heading}:\n{text}"
+
+
+def render_transcript(messages: Iterable[Message]) -> str:
+    """Return role and content of each message, in the given order: ``user: Hello``.
+
+    Further lines of a message are indented by one space, so that one message cannot look like two. Content
+    that is not a string, or that cannot be encoded in UTF-8, is written as JSON and labelled:
+    ``user (JSON): [...]``. Times and metadata are omitted.
+    """
+    return "\n".join(map(_transcript_line, messages))
+
+
+def _transcript_line(message: Message) -> str:
+    role, content = message.role.value, message.content
+    if not isinstance(content, str) or _SURROGATE.search(content):
+        return f"{role} (JSON): {compact_json(content)}"
+    return f"{role}: {_LINE_END.sub(lambda end: f'{end.group()} ', content)}"
+
+
+def compact_json(value: JSONValue) -> str:
+    r"""Return a value as JSON, on one line, without spaces.
+
+    Only the characters of ``UNSEEN`` are escaped (``\u2028``), which costs the fewest tokens.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return UNSEEN.sub(lambda found: json.dumps(found.group())[1:-1], text)
 
 
 def _cost(content: JSONValue, tokens: TokenCounter) -> int:

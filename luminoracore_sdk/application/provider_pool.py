@@ -1,4 +1,4 @@
-"""Providers in use: shared by sessions with equal configuration, with keys that are never stored."""
+"""Provider instances, shared by sessions with equal configurations; API keys are kept in memory only."""
 
 import logging
 from collections import OrderedDict
@@ -14,10 +14,7 @@ from luminoracore_sdk.domain.errors import ProviderError
 from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.session import Session
 
-__all__ = [
-    "ProviderPool",
-    "SessionProviders",
-]
+__all__ = ["ProviderPool", "SessionProviders"]
 
 
 logger = logging.getLogger(__name__)
@@ -30,11 +27,11 @@ class _Entry:
 
 
 class ProviderPool:
-    """Makes a provider for each configuration once; lets the least used idle ones go above ``size``.
+    """Creates one provider per configuration; closes the least recently used idle ones above ``size``.
 
     Args:
-        registry: Makes them.
-        size: Most idle providers kept, each with its connections.
+        registry: Creates providers.
+        size: Number of providers kept, each with its connections; those in use may exceed it.
     """
 
     def __init__(self, registry: ProviderRegistry, *, size: int = 64) -> None:
@@ -43,12 +40,12 @@ class ProviderPool:
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
 
     def model_of(self, config: ProviderConfig) -> str:
-        """Make the provider of a configuration, so that a wrong one is refused now; return its model.
+        """Return the model of a configuration; create its provider, which validates the configuration.
 
         Raises:
-            ProviderError: Unknown name, missing key or wrong setting.
+            ProviderError: Unknown name, missing key or invalid setting.
         """
-        if config.model is None:  # not pooled: whoever asks goes on with the model filled in
+        if config.model is None:  # not pooled: the caller continues with the model filled in
             return self._registry.create_provider(config).get_default_model()
         self._entry(config)
         return config.model
@@ -63,10 +60,10 @@ class ProviderPool:
 
     @asynccontextmanager
     async def lease(self, config: ProviderConfig) -> AsyncIterator[BaseProvider]:
-        """Lend the provider of a configuration; it is not closed meanwhile.
+        """Yield the provider of a configuration, which stays open within the block.
 
         Raises:
-            ProviderError: Unknown name, missing key or wrong setting.
+            ProviderError: Unknown name, missing key or invalid setting.
         """
         entry = self._entry(config)
         entry.users += 1
@@ -77,7 +74,7 @@ class ProviderPool:
             await self._close(self._surplus())
 
     def _surplus(self) -> list[_Entry]:
-        """Take out the least used idle entries above the size; nobody can be lent them any more."""
+        """Remove and return the least recently used idle entries above the size."""
         idle = [key for key, entry in self._entries.items() if entry.users == 0]
         surplus = idle[: max(0, len(self._entries) - self._size)]
         return [self._entries.pop(key) for key in surplus]
@@ -87,11 +84,11 @@ class ProviderPool:
         for entry in entries:
             try:
                 await entry.provider.close()
-            except Exception as exc:  # noqa: BLE001  # the others must be closed too
+            except Exception as exc:  # noqa: BLE001  # the other providers must be closed too
                 logger.warning("a provider failed to close: %s", type(exc).__name__)
 
     async def close(self) -> None:
-        """Close every provider; what one of them raises is logged."""
+        """Close every provider; log errors."""
         entries = list(self._entries.values())
         self._entries.clear()
         await self._close(entries)
@@ -110,10 +107,10 @@ def _frozen(value: JSONValue) -> Hashable:
 
 
 class SessionProviders:
-    """Lends the provider of a session; remembers, in this process only, the keys that callers passed.
+    """Leases the providers of sessions; keeps API keys that were passed in, in memory only.
 
     Args:
-        registry: Makes providers.
+        registry: Creates providers.
     """
 
     def __init__(self, registry: ProviderRegistry) -> None:
@@ -121,25 +118,25 @@ class SessionProviders:
         self._passed: dict[str, ProviderConfig] = {}
 
     def checked(self, config: Mapping[str, Any] | ProviderConfig | None) -> ProviderConfig:
-        """Return a configuration whose provider can be made, with the model that will answer.
+        """Return a validated configuration with its model filled in.
 
         Raises:
-            ProviderError: It cannot; the reason says why.
+            ProviderError: The provider cannot be created.
         """
         known = config if isinstance(config, ProviderConfig) else ProviderConfig.from_dict(config)
         model = self._pool.model_of(known)
         return known if known.model else attrs.evolve(known, model=model)
 
     def remember(self, session_id: str, config: ProviderConfig) -> None:
-        """Use this configuration for a session from now on, if it holds anything that is not stored."""
+        """Use this configuration for a session from now on, if it has secrets, which are not stored."""
         if config.secrets():
             self._passed[session_id] = config
 
     def reattach(self, session: Session, config: Mapping[str, Any] | ProviderConfig) -> None:
-        """Use a configuration with its key for a resumed session; what it leaves out stays as stored.
+        """Use a configuration with its key for a resumed session; fields it omits stay as stored.
 
         Raises:
-            ProviderError: It is wrong, or of another provider than the session's.
+            ProviderError: It is invalid, or names another provider than the session's.
         """
         passed = config if isinstance(config, ProviderConfig) else ProviderConfig.from_dict(config)
         stored = session.provider or {}
@@ -156,18 +153,18 @@ class SessionProviders:
         self._passed[session.session_id] = self.checked(known)
 
     def forget(self, session_id: str) -> None:
-        """Drop what was remembered for a session."""
+        """Drop the configuration of a session."""
         self._passed.pop(session_id, None)
 
     @asynccontextmanager
     async def lease(self, session: Session) -> AsyncIterator[BaseProvider]:
-        """Lend the session's provider.
+        """Yield the provider of a session.
 
         Raises:
-            ProviderError: It has none, or it cannot be made (no key, say).
+            ProviderError: The session has none, or it cannot be created (for example without a key).
         """
         if session.provider is None:
-            raise ProviderError("this conversation was begun without a provider; create it with create_session")
+            raise ProviderError("this conversation has no provider; create it with create_session")
         known = self._passed.get(session.session_id)
         async with self._pool.lease(known or ProviderConfig.from_dict(session.provider)) as provider:
             yield provider

@@ -17,12 +17,12 @@ class Services:
     """The ports that every use case needs, besides the storage.
 
     Attributes:
-        codec: Entities to records and back.
-        clock: The time.
-        ids: New ids.
-        tokens: Counts tokens: for the context window, and to choose between notations.
-        notations: Write what is remembered for the prompt; the most readable one first.
-        providers: Makes model providers.
+        codec: Converts entities to records and back.
+        clock: Tells the time.
+        ids: Generates ids.
+        tokens: Counts tokens, for the context window and to choose between notations.
+        notations: Write memories into the prompt; the most readable one first.
+        providers: Creates model providers.
     """
 
     codec: EntityCodec

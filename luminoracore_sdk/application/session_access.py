@@ -9,30 +9,38 @@ import attrs
 
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
-from luminoracore_sdk.application.ports.records import MAX_PAGE, SessionQuery, SessionRecord
+from luminoracore_sdk.application.ports.records import MAX_PAGE, Page, SessionQuery, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import ConflictError, SessionBusyError, SessionExistsError
 from luminoracore_sdk.domain.session import Session
 
 __all__ = [
-    "HeldSessions",
+    "SessionAccess",
     "SessionLocks",
     "TurnLock",
-    "begin_session",
+    "ensure_session",
     "headers",
     "locks_of",
+    "memory_owners",
+    "merged_page",
 ]
+
+GRACE_SECONDS = 5.0
+"""How long a task waits for an abandoned stream of its own to be closed; closing one takes milliseconds."""
+
+
+# -- pages of headers ----------------------------------------------------------------------------
 
 
 async def headers(storage: SessionStorage, query: SessionQuery) -> AsyncIterator[SessionRecord]:
-    """Yield every header that a query asks for, without payload, in constant memory.
+    """Yield every header that matches a query, without payload, in constant memory.
 
     Args:
-        storage: Where to look.
-        query: Filters and direction; its limit and cursor are set here.
+        storage: The storage to list.
+        query: Filters, direction and cursor; its limit is ignored.
     """
-    query = attrs.evolve(query, limit=MAX_PAGE, cursor=None)
+    query = attrs.evolve(query, limit=MAX_PAGE)
     while True:
         page = await storage.query_sessions(query)
         for record in page.sessions:
@@ -42,25 +50,51 @@ async def headers(storage: SessionStorage, query: SessionQuery) -> AsyncIterator
         query = attrs.evolve(query, cursor=page.next_cursor)
 
 
-async def begin_session(session_id: str, storage: SessionStorage, services: Services) -> None:
-    """Store a session without personality and provider, unless there is a session already."""
-    now = services.clock.now()
-    session = Session(session_id=session_id, personality={}, provider=None, created_at=now, last_activity=now)
-    try:
-        await storage.put_session(services.codec.session_record(session), expected_version=0)
-    except ConflictError:
-        return
+async def memory_owners(storage: SessionStorage) -> AsyncIterator[str]:
+    """Yield the id of every user that has memories, in the storage's own order, in constant memory."""
+    after = None
+    while page := await storage.list_memory_owners(after=after, limit=MAX_PAGE):
+        for user_id in page:
+            yield user_id
+        after = page[-1]
 
 
-GRACE_SECONDS = 5.0
-"""How long a task waits for a stream of its own to end; closing one takes milliseconds."""
+def merged_page(pages: tuple[Page, Page], query: SessionQuery) -> Page:
+    """Merge the pages that two listings return for the same query; a session in both is listed once.
+
+    Args:
+        pages: One page from each listing. Where both list a session, the second one's header is used.
+        query: Gives the order and the limit of the result.
+    """
+    found = {record.session_id: record for page in pages for record in page.sessions}
+    listed = sorted(found.values(), key=_sort_key, reverse=query.newest_first)
+    ends = [page.next_cursor for page in pages if page.next_cursor is not None]
+    end = None
+    if ends:  # a page that is not the last one says nothing about what follows its cursor
+        end = max(ends) if query.newest_first else min(ends)
+        listed = [
+            record
+            for record in listed
+            if (_sort_key(record) >= end if query.newest_first else _sort_key(record) <= end)
+        ]
+    if len(listed) > query.limit:
+        listed = listed[: query.limit]
+        end = _sort_key(listed[-1])
+    return Page(sessions=tuple(listed), next_cursor=end)
+
+
+def _sort_key(record: SessionRecord) -> tuple[int, str]:
+    return record.created_at_us, record.session_id
+
+
+# -- locks ---------------------------------------------------------------------------------------
 
 
 class TurnLock:
-    """A lock that knows its holder: waiting for oneself would never end, so it is an error.
+    """A lock that detects a task waiting for itself, which would never end.
 
     Args:
-        session_id: For the error.
+        session_id: The locked session, for the error.
     """
 
     def __init__(self, session_id: str) -> None:
@@ -70,18 +104,15 @@ class TurnLock:
 
     async def __aenter__(self) -> None:
         if self._lock.locked() and self._holder is asyncio.current_task():
-            await self._acquire_from_oneself()
+            # The task may have left a stream with ``break``; the event loop closes that one shortly.
+            try:
+                async with asyncio.timeout(GRACE_SECONDS):
+                    await self._lock.acquire()
+            except TimeoutError as exc:
+                raise SessionBusyError(self._session_id) from exc
         else:
             await self._lock.acquire()
         self._holder = asyncio.current_task()
-
-    async def _acquire_from_oneself(self) -> None:
-        """Wait for a stream that was left with ``break``: the event loop closes it in a moment."""
-        try:
-            async with asyncio.timeout(GRACE_SECONDS):
-                await self._lock.acquire()
-        except TimeoutError as exc:
-            raise SessionBusyError(self._session_id) from exc
 
     async def __aexit__(
         self,
@@ -94,7 +125,7 @@ class TurnLock:
 
 
 class SessionLocks:
-    """Locks by session and event loop, each kept as long as somebody holds or waits for it."""
+    """Locks by session and event loop; a lock exists while a task holds it or waits for it."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[tuple[int, str], TurnLock] = WeakValueDictionary()
@@ -116,41 +147,54 @@ def locks_of(storage: SessionStorage) -> SessionLocks:
     return _ALL.setdefault(storage, SessionLocks())
 
 
+# -- sessions ------------------------------------------------------------------------------------
+
+
+async def ensure_session(session_id: str, storage: SessionStorage, services: Services) -> None:
+    """Store a session without personality and provider, unless the id exists already."""
+    now = services.clock.now()
+    session = Session(session_id=session_id, personality={}, provider=None, created_at=now, last_activity=now)
+    try:
+        await storage.put_session(services.codec.session_record(session), expected_version=0)
+    except ConflictError:
+        return
+
+
 @attrs.frozen
-class HeldSessions:
-    """Reads sessions; one that has ``auto_save=False`` is held back from its first change on.
+class SessionAccess:
+    """Reads and changes sessions; defers the writes of those with ``auto_save=False``.
 
     Attributes:
-        storage: Where they live.
-        codec: Reads their records.
+        storage: The storage that holds them.
+        codec: Converts their records.
     """
 
     storage: DeferredWriteStorage
     codec: EntityCodec
 
     def lock(self, session_id: str) -> TurnLock:
-        """Return the lock that makes turns of one session run one after the other."""
+        """Return the lock that serializes the turns of one session."""
         return locks_of(self.storage.stored).of(session_id)
 
     async def find(self, session_id: str) -> Session | None:
-        """Return a session with what is held back of it, or None."""
+        """Return a session with its deferred writes applied, or None."""
         return await self.read(session_id, self.storage)
 
-    async def take(self, session_id: str) -> Session | None:
-        """Return a session to change, held back if that is what it wants, or None."""
+    async def find_for_change(self, session_id: str) -> Session | None:
+        """Return a session, or None; from now on its writes are deferred if it has ``auto_save=False``."""
         session = await self.find(session_id)
-        if session is None or session.config.auto_save or self.storage.is_held(session_id):
+        if session is None or session.config.auto_save or self.storage.is_deferred(session_id):
             return session
-        await self.storage.hold(session_id)
-        return await self.find(session_id)  # nobody can have changed it here in between
+        await self.storage.defer(session_id)
+        return await self.find(session_id)  # it may have changed before its writes were deferred
 
     async def read(self, session_id: str, storage: SessionStorage) -> Session | None:
-        """Return a session as one storage has it, or None."""
+        """Return a session as the given storage has it, or None."""
         record = await storage.find_session(session_id)
         return None if record is None else self.codec.session(record, backend=storage.backend)
 
-    async def insert(self, record: SessionRecord, *, hold: bool) -> None:
-        """Store a new session, held back if told so.
+    async def insert(self, record: SessionRecord, *, defer: bool) -> None:
+        """Store a new session, or defer its writes.
 
         Raises:
             SessionExistsError: The id is taken.
@@ -158,9 +202,9 @@ class HeldSessions:
         session_id = record.session_id
         if await self.storage.session_exists(session_id):
             raise SessionExistsError(session_id)
-        await self.storage.release(session_id)  # an expired one of that id may have been held
-        if hold:
-            await self.storage.hold(session_id)
+        await self.storage.release(session_id)  # an expired session of this id may still be deferred
+        if defer:
+            await self.storage.defer(session_id)
         try:
             await self.storage.put_session(record, expected_version=0)
         except ConflictError as exc:
@@ -168,8 +212,8 @@ class HeldSessions:
             raise SessionExistsError(session_id) from exc
 
     async def change(self, session_id: str, changed: Callable[[Session], Session]) -> bool:
-        """Read, change and write a session until nobody else has written in between."""
-        while (session := await self.take(session_id)) is not None:
+        """Read, change and write a session, again after each conflict; return False if there is none."""
+        while (session := await self.find_for_change(session_id)) is not None:
             record = self.codec.session_record(changed(session))
             try:
                 await self.storage.put_session(record, expected_version=session.version)

@@ -1,4 +1,4 @@
-"""The use cases of a session: create, resume, talk, change, list, delete."""
+"""The use cases of sessions: create, resume, send messages, change, list, delete."""
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
@@ -15,7 +15,7 @@ from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.application.session_access import HeldSessions, headers
+from luminoracore_sdk.application.session_access import SessionAccess, headers
 from luminoracore_sdk.application.turns import Dialogue
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
@@ -31,24 +31,24 @@ logger = logging.getLogger(__name__)
 
 
 class Sessions:
-    """Creates sessions of AI personalities, resumes them, and talks to their providers.
+    """Creates and resumes sessions of AI personalities, and sends messages to their providers.
 
-    Composed of a Conversations, a Memories and a storage, which may also be used alone. A
-    session lives in the storage: another manager over the same storage, in this process or another,
-    goes on with it. API keys are never stored: for a resumed session the key comes from the environment
-    or from ``load_session(id, provider_config=...)``.
+    Composed of a ``Conversations``, a ``Memories`` and a storage, each of which can be used alone. A session
+    lives in the storage: another manager over the same storage, in this process or another, can resume it.
+    API keys are never stored: for a resumed session the key comes from the environment or from
+    ``load_session(id, provider_config=...)``.
 
     Args:
-        storage: Where sessions live; holds back those with ``auto_save=False``.
+        storage: Stores the sessions; defers the writes of those with ``auto_save=False``.
         services: The other ports.
-        conversations: Keeps the messages, over the same storage.
-        memories: Keeps what is remembered, over the same storage.
+        conversations: Stores the messages in the same storage.
+        memories: Stores the memories in the same storage.
         owns_storage: Whether ``close`` closes the storage.
 
     Attributes:
-        storage: The storage as it was given.
-        conversation_manager: Its Conversations.
-        memory_manager: Its Memories.
+        storage: The storage that was passed in.
+        conversation_manager: Its ``Conversations``.
+        memory_manager: Its ``Memories``.
     """
 
     def __init__(
@@ -62,39 +62,39 @@ class Sessions:
     ) -> None:
         self.conversation_manager = conversations
         self.memory_manager = memories
-        self._drafts = storage
-        self._tools = services
+        self._storage = storage
+        self._services = services
         self._owns_storage = owns_storage
         self._providers = SessionProviders(services.providers)
-        self._sessions = HeldSessions(storage, services.codec)
+        self._sessions = SessionAccess(storage, services.codec)
         self._dialogue = Dialogue(
             sessions=self._sessions,
             conversations=conversations,
             memories=memories,
             providers=self._providers,
-            tools=services,
+            services=services,
         )
 
     @property
     def storage(self) -> SessionStorage:
-        """The storage as it was given."""
-        return self._drafts.stored
+        """The storage that was passed in."""
+        return self._storage.stored
 
     async def close(self) -> None:
-        """Close the providers, and the storage if this manager made it.
+        """Close the providers, and the storage if this manager created it.
 
-        Sessions with ``auto_save=False`` that were not saved are counted in the log.
+        A warning in the log counts sessions with ``auto_save=False`` that have unsaved changes.
         """
-        if unsaved := await self._drafts.unsaved():
+        if unsaved := await self._storage.unsaved():
             logger.warning("%d sessions were closed without save_session", len(unsaved))
         try:
             await self._providers.close()
         finally:
             if self._owns_storage:
-                await self._drafts.close()
+                await self._storage.close()
 
     async def __aenter__(self) -> Self:
-        await self._drafts.open()
+        await self._storage.open()
         return self
 
     async def __aexit__(
@@ -105,7 +105,7 @@ class Sessions:
     ) -> None:
         await self.close()
 
-    # -- life of a session -----------------------------------------------------------------------
+    # -- create, load, save, change, delete ------------------------------------------------------
 
     async def create_session(
         self,
@@ -116,28 +116,28 @@ class Sessions:
         """Create a session and return its id.
 
         Args:
-            personality: A JSON object; ``system_prompt`` or the fields that make one up.
-            provider_config: name, and optionally api_key, model, base_url, extra.
-            session_config: Settings; its ``session_id``, when given, becomes the id.
+            personality: A JSON object with a ``system_prompt``, or with fields to compose one from.
+            provider_config: A name, and optionally api_key, model, base_url and extra.
+            session_config: The settings; its ``session_id``, if given, becomes the id.
 
         Raises:
-            ProviderError: A provider_config that cannot work; nothing is left behind.
+            ProviderError: The provider_config cannot work; nothing was stored.
             SessionExistsError: The id is taken.
-            ValidationError: Any other argument is wrong.
+            ValidationError: Another argument is invalid.
         """
-        config = self._tools.codec.settings(SessionConfig, session_config or {})
+        config = self._services.codec.settings(SessionConfig, session_config or {})
         provider = self._providers.checked(provider_config or config.provider_config)
-        now = self._tools.clock.now()
+        now = self._services.clock.now()
         session = Session(
-            session_id=config.session_id or self._tools.ids.new_id(),
+            session_id=config.session_id or self._services.ids.new_id(),
             personality=check_personality(personality if personality is not None else config.personality),
             provider=provider.public(),
             config=config,
             created_at=now,
             last_activity=now,
         )
-        record = self._tools.codec.session_record(session)
-        await self._sessions.insert(record, hold=not config.auto_save)
+        record = self._services.codec.session_record(session)
+        await self._sessions.insert(record, defer=not config.auto_save)
         self._providers.remember(session.session_id, provider)
         return session.session_id
 
@@ -155,41 +155,39 @@ class Sessions:
 
         Args:
             session_id: Any id.
-            provider_config: Pass the api_key again for a resumed session; it must name the session's
-                provider. It is used by this manager from now on and not stored.
+            provider_config: Passes the api_key again for a resumed session; it must name the session's
+                provider. This manager uses it from now on and does not store it.
 
         Raises:
-            ProviderError: ``provider_config`` is wrong or of another provider.
+            ProviderError: ``provider_config`` is invalid or names another provider.
         """
-        session = await self._sessions.read(session_id, self._drafts.stored)
+        session = await self._sessions.read(session_id, self._storage.stored)
         if session is not None and provider_config is not None:
             self._providers.reattach(session, provider_config)
         return session
 
     async def save_session(self, session_id: str) -> bool:
-        """Write at once whatever is not written yet; False: no such session.
+        """Write all unsaved changes of a session; return False if there is no such session.
 
-        With ``auto_save=True`` nothing is ever left to write. With ``auto_save=False`` this is the only
-        write.
+        With ``auto_save=True`` there are never any. With ``auto_save=False`` this is the only write.
 
         Raises:
-            ConflictError: The stored session was changed by somebody else since; nothing that is not
-                written yet is lost: it is still here.
+            ConflictError: Another writer changed the stored session meanwhile. The unsaved changes are kept.
         """
-        await self._drafts.flush(session_id)
-        return await self._drafts.session_exists(session_id)
+        await self._storage.flush(session_id)
+        return await self._storage.session_exists(session_id)
 
     async def delete_session(self, session_id: str) -> bool:
-        """Delete a session with its conversation and memory; False: no such session."""
+        """Delete a session with its conversation and memory; return False if there is none."""
         async with self._sessions.lock(session_id):
             self._providers.forget(session_id)
             async with self.memory_manager.removing(session_id):
-                return await self._drafts.delete_session(session_id)
+                return await self._storage.delete_session(session_id)
 
     async def update_personality(self, session_id: str, personality: Mapping[str, Any]) -> bool:
-        """Replace some top-level fields of the personality; False: no such session.
+        """Replace some top-level fields of the personality; return False if there is no such session.
 
-        Safe against other writers: their changes to other fields stay.
+        Changes that other writers make to other fields meanwhile are kept.
         """
         changes = check_personality(personality)
 
@@ -199,12 +197,12 @@ class Sessions:
         return await self._sessions.change(session_id, changed)
 
     async def update_provider(self, session_id: str, provider_config: Mapping[str, Any] | ProviderConfig) -> bool:
-        """Let another provider, or another model, answer from now on; False: no such session.
+        """Change the provider or model of a session; return False if there is no such session.
 
-        Stored like that of ``create_session``: without the key.
+        It is stored without its key, as by ``create_session``.
 
         Raises:
-            ProviderError: A provider_config that cannot work; nothing was changed.
+            ProviderError: The provider_config cannot work; nothing was changed.
         """
         provider = self._providers.checked(provider_config)
         updated = await self._sessions.change(
@@ -215,7 +213,7 @@ class Sessions:
             self._providers.remember(session_id, provider)
         return updated
 
-    # -- talking ---------------------------------------------------------------------------------
+    # -- send messages ---------------------------------------------------------------------------
 
     async def send_message(
         self,
@@ -225,21 +223,22 @@ class Sessions:
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> ChatResponse:
-        """Ask the provider, and keep question and answer together.
+        """Send a message to the provider, and store question and answer together.
 
-        Sends on one session run one after the other; those of different sessions at the same time.
+        Calls for one session run one after the other, those for different sessions concurrently.
 
         Args:
             session_id: An existing session.
-            message: A text, or a Message of the role user or tool, or its dictionary.
-            temperature: For the provider; the default gives way to ``generation_params``.
-            max_tokens: Upper bound of the answer; None: ``generation_params``, else the provider's own.
-            **kwargs: Handed to the provider.
+            message: A string, or a Message of role user or tool, or its dictionary.
+            temperature: The sampling temperature; the default yields to ``generation_params``.
+            max_tokens: The largest length of the answer; None: that of ``generation_params``, else the
+                provider's own.
+            **kwargs: Passed to the provider.
 
         Raises:
             SessionNotFoundError: No such session.
-            ProviderError: No answer; nothing of the turn is kept.
-            StorageError: The turn could not be kept; nothing of it is.
+            ProviderError: The provider did not answer; nothing of the turn was stored.
+            StorageError: The turn could not be stored; nothing of it was.
         """
         return await self._dialogue.send(session_id, message, temperature, max_tokens, kwargs)
 
@@ -251,18 +250,18 @@ class Sessions:
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> AsyncGenerator[ChatResponse, None]:
-        """Yield the answer in deltas; same arguments and errors as ``send_message``.
+        """Yield the answer in deltas; arguments and errors are those of ``send_message``.
 
-        The turn is kept when the provider has finished, before the delta with ``finish_reason`` is
-        handed out. A stream that fails, is cancelled or is abandoned before that keeps nothing. The
-        session is locked while the stream is open: do not send on it from within the loop.
+        The turn is stored when the provider has finished, before the delta with ``finish_reason`` is
+        yielded. Nothing is stored of a stream that fails, is cancelled or is abandoned before. The session
+        is locked while the stream is open: do not send messages to it within the loop.
         """
         turn = self._dialogue.stream(session_id, message, temperature, max_tokens, kwargs)
         async with aclosing(turn) as deltas:
             async for delta in deltas:
                 yield delta
 
-    # -- looking ---------------------------------------------------------------------------------
+    # -- read, list ------------------------------------------------------------------------------
 
     async def get_conversation(self, session_id: str) -> Conversation | None:
         """Return the newest ``max_history`` messages of a session, or None."""
@@ -272,16 +271,16 @@ class Sessions:
         return await self.conversation_manager.get_conversation(session_id, limit=session.config.max_history)
 
     async def clear_conversation(self, session_id: str) -> bool:
-        """Remove every message of a session; its memory stays. False: no such session."""
+        """Remove every message of a session, not its memory; return False if there is no such session."""
         async with self._sessions.lock(session_id):
-            if await self._sessions.take(session_id) is None:
+            if await self._sessions.find_for_change(session_id) is None:
                 return False
             return await self.conversation_manager.clear_conversation(session_id)
 
     async def list_sessions(self, *, user_id: str | None = None, tag: str | None = None) -> list[str]:
-        """Return the ids of all sessions, or of one user or label, by time of creation, then id."""
+        """Return the ids of sessions, of one user or with one tag if given, by time of creation, then id."""
         query = SessionQuery(user_id=user_id, tag=tag)
-        return [record.session_id async for record in headers(self._drafts, query)]
+        return [record.session_id async for record in headers(self._storage, query)]
 
     async def get_session_info(self, session_id: str) -> JSONObject | None:
         """Return a summary of a session, or None.

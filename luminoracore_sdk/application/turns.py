@@ -1,4 +1,4 @@
-"""Turns: a question and its answer are stored together or not at all, one turn at a time in a session."""
+"""Turns: a question and its answer are stored together or not at all, one turn at a time per session."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -13,7 +13,7 @@ from luminoracore_sdk.application.ports.provider import BaseProvider
 from luminoracore_sdk.application.prompts import build_prompt
 from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.application.session_access import HeldSessions
+from luminoracore_sdk.application.session_access import SessionAccess
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse
 from luminoracore_sdk.domain.errors import (
     ConflictError,
@@ -32,31 +32,25 @@ from luminoracore_sdk.domain.message import Message, MessageRole, stamped
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionType
 
-__all__ = [
-    "DEFAULT_TEMPERATURE",
-    "Answer",
-    "Dialogue",
-    "Turn",
-    "generation_parameters",
-]
+__all__ = ["DEFAULT_TEMPERATURE", "Answer", "Dialogue", "Turn", "generation_parameters"]
 
 
 DEFAULT_TEMPERATURE = 0.7
 
 MAX_TEMPERATURE = 100
-"""No provider takes more than 2; a bound keeps out NaN, infinities and typing errors."""
+"""No provider accepts more than 2; the bound excludes NaN, infinities and typing errors."""
 
 
 def generation_parameters(
     defaults: Mapping[str, Any], temperature: float, max_tokens: int | None, extra: Mapping[str, Any]
 ) -> JSONObject:
-    """Return what is passed to the provider: what the call names, over the session's defaults.
+    """Return the parameters for the provider: the arguments of the call override the session's defaults.
 
-    A temperature of 0.7 counts as not named, as it is the signature's default.
+    A temperature of 0.7 counts as not given, because it is the default of the signature.
 
     Raises:
-        ValidationError: A temperature that is not a number from 0 to 100, or a max_tokens that is not a
-            whole number of at least 1.
+        ValidationError: ``temperature`` is not a number from 0 to 100, or ``max_tokens`` is not an integer
+            of at least 1.
     """
     if temperature == DEFAULT_TEMPERATURE:
         temperature = defaults.get("temperature", DEFAULT_TEMPERATURE)
@@ -76,26 +70,26 @@ def _to_question(message: Any) -> Message:
         return Message(role=MessageRole.USER, content=message)
     question = to_message(message, ABSENT, None)
     if question.role not in (MessageRole.USER, MessageRole.TOOL):
-        raise ValidationError(f"a message of role {question.role.value!r} is not one to send")
+        raise ValidationError(f"a message of role {question.role.value!r} cannot be sent")
     return question
 
 
 T = TypeVar("T")
 
 _END: Any = object()
-"""Stands for the end of a stream, which no delta of a provider can be."""
+"""Marks the end of a stream; no delta of a provider is this object."""
 
 
 @attrs.frozen(kw_only=True)
 class Turn:
-    """One turn, ready to be asked.
+    """A question with everything that the provider needs to answer it.
 
     Attributes:
-        question: What the user said.
-        prompt: What the provider is told.
-        provider: Lends the provider.
-        timeout_seconds: That the provider may take for the whole answer.
-        parameters: temperature, max_tokens and whatever else goes to the provider.
+        question: The message of the user.
+        prompt: The messages for the provider.
+        provider: Leases the provider.
+        timeout_seconds: How long the provider may take for the whole answer.
+        parameters: temperature, max_tokens and other parameters for the provider.
     """
 
     question: Message
@@ -108,44 +102,47 @@ class Turn:
         """Return the provider's answer.
 
         Raises:
-            ProviderError: It failed, or took too long.
+            ProviderError: The provider failed or timed out.
         """
         async with self.provider() as provider:
             response = await _in_time(
-                lambda: provider.chat(self._told(), **self.parameters),
+                lambda: provider.chat(self._prompt_copy(), **self.parameters),
                 self.timeout_seconds,
                 self.timeout_seconds,
             )
         return _checked(response)
 
-    def _told(self) -> list[ChatMessage]:
-        """Return the prompt as the provider's own: whatever it does with it, ours stays."""
-        return [ChatMessage(told.role, copy_json(told.content), copy_json(told.metadata)) for told in self.prompt]
+    def _prompt_copy(self) -> list[ChatMessage]:
+        """Return a copy of the prompt, which the provider may modify."""
+        return [
+            ChatMessage(message.role, copy_json(message.content), copy_json(message.metadata))
+            for message in self.prompt
+        ]
 
     async def stream(self) -> AsyncGenerator[ChatResponse, None]:
-        """Yield the provider's deltas; the time that the reader takes does not count.
+        """Yield the provider's deltas; the time limit does not include the time that the caller takes.
 
         Raises:
-            ProviderError: It failed, or took too long.
+            ProviderError: The provider failed or timed out.
         """
         async with self.provider() as provider:
             deltas = await _in_time(
-                lambda: _begun(provider, self._told(), self.parameters),
+                lambda: _start_stream(provider, self._prompt_copy(), self.parameters),
                 self.timeout_seconds,
                 self.timeout_seconds,
             )
-            left, nothing = self.timeout_seconds, True
+            left, is_empty = self.timeout_seconds, True
             loop = asyncio.get_running_loop()
             async with aclosing(deltas) as stream:
                 while True:
                     asked_at = loop.time()
                     delta = await _in_time(lambda: anext(stream, _END), left, self.timeout_seconds)
                     left -= loop.time() - asked_at
-                    if delta is _END and nothing:
-                        raise ProviderStreamError("the provider's stream ended before anything came")
+                    if delta is _END and is_empty:
+                        raise ProviderStreamError("the provider's stream ended without a delta")
                     if delta is _END:
                         return
-                    nothing = False
+                    is_empty = False
                     yield _checked(delta)
 
 
@@ -157,7 +154,7 @@ class Answer:
         self._last = ChatResponse("")
 
     def add(self, delta: ChatResponse) -> None:
-        """Take the next delta."""
+        """Add the next delta."""
         self._parts.append(delta.content)
         self._last = attrs.evolve(
             self._last,
@@ -168,12 +165,12 @@ class Answer:
         )
 
     def whole(self) -> ChatResponse:
-        """Return the answer that the deltas make up."""
+        """Return the answer that the deltas form."""
         return attrs.evolve(self._last, content="".join(self._parts))
 
 
 def answer_message(response: ChatResponse) -> Message:
-    """Return the message that keeps an answer; its metadata says how it came about."""
+    """Return the message to store for an answer; its metadata has model, finish reason, usage and tool calls."""
     facts: JSONObject = {
         "model": response.model,
         "finish_reason": response.finish_reason,
@@ -198,17 +195,16 @@ def _checked(response: Any) -> ChatResponse:
     return response
 
 
-async def _begun(
+async def _start_stream(
     provider: BaseProvider, prompt: list[ChatMessage], parameters: JSONObject
 ) -> AsyncGenerator[Any, None]:
-    return _generator(provider.stream_chat(prompt, **parameters))
-
-
-def _generator(deltas: Any) -> AsyncGenerator[Any, None]:
+    deltas: Any = provider.stream_chat(prompt, **parameters)
     if isinstance(deltas, AsyncGenerator):
         return deltas
     if not isinstance(deltas, AsyncIterator):
-        raise ProviderResponseError(f"the provider's stream_chat gave {type(deltas).__name__}, not an async generator")
+        raise ProviderResponseError(
+            f"the provider's stream_chat returned {type(deltas).__name__}, not an async generator"
+        )
     return _as_generator(deltas)
 
 
@@ -233,13 +229,13 @@ async def _in_time(call: Callable[[], Awaitable[T]], seconds: float, whole: floa
 
 @attrs.frozen(kw_only=True)
 class Dialogue:
-    """Asks a session's provider, and keeps question and answer together or not at all."""
+    """Asks the provider of a session, and stores question and answer together or not at all."""
 
-    sessions: HeldSessions
+    sessions: SessionAccess
     conversations: Conversations
     memories: Memories
     providers: SessionProviders
-    tools: Services
+    services: Services
 
     async def send(
         self,
@@ -277,7 +273,7 @@ class Dialogue:
                     else:
                         yield delta
             await self._keep(session_id, turn, answer.whole())
-        for delta in last:  # the session is free again: what comes now is kept already
+        for delta in last:  # the turn is stored and the session unlocked
             yield delta
 
     async def _turn(
@@ -289,8 +285,8 @@ class Dialogue:
         extra: Mapping[str, Any],
     ) -> Turn:
         question = self._stamped(_to_question(message))
-        self.tools.codec.message_record(question)  # refused before the provider is paid for it
-        session = await self.sessions.take(session_id)
+        self.services.codec.message_record(question)  # an invalid message is refused before the provider is called
+        session = await self.sessions.find_for_change(session_id)
         if session is None:
             raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
         await self._prolong(session)
@@ -298,24 +294,24 @@ class Dialogue:
         history, remembered = await self._history(session), await self._remembered(session)
         return Turn(
             question=question,
-            prompt=build_prompt(session, history, remembered, question, self.tools.tokens, self.tools.notations),
+            prompt=build_prompt(session, history, remembered, question, self.services.tokens, self.services.notations),
             provider=lambda: self.providers.lease(session),
             timeout_seconds=min(session.config.timeout, session.config.ttl or session.config.timeout),
             parameters=generation_parameters(defaults, temperature, max_tokens, extra),
         )
 
     async def _prolong(self, session: Session) -> None:
-        """Count the question as activity, so that the session does not expire before its answer."""
+        """Count the question as activity, so that the session does not expire before the answer."""
         if session.config.ttl is not None:
-            record = self.tools.codec.session_record(session)
-            with suppress(ConflictError):  # then somebody else has just prolonged it
+            record = self.services.codec.session_record(session)
+            with suppress(ConflictError):  # another writer has just prolonged it
                 await self.sessions.storage.put_session(record, expected_version=session.version)
 
     def _stamped(self, message: Message) -> Message:
         return stamped(
             message,
-            id=message.id or self.tools.ids.new_id(),
-            timestamp=message.timestamp or self.tools.clock.now(),
+            id=message.id or self.services.ids.new_id(),
+            timestamp=message.timestamp or self.services.clock.now(),
         )
 
     async def _history(self, session: Session) -> list[Message]:

@@ -68,8 +68,6 @@ def copy(
         context.run(work.run())
     finally:  # an error, or Ctrl-C, leaves what was copied before it
         work.tally.tell(context, (store_name(stores[0]), store_name(stores[1])), dry_run=dry_run)
-    if user is None:
-        context.say("(what is remembered about a user without a session is not found; --user NAME copies it)")
     if work.tally.problems:
         raise typer.Exit(FAILED)
 

@@ -16,7 +16,7 @@ from luminoracore_sdk.adapters.compression.dictionary_store import (
     save_dictionary,
 )
 from luminoracore_sdk.adapters.compression.training import DICTIONARY_BYTES, SMALLEST_BYTES, Trained, train
-from luminoracore_sdk.adapters.wrappers.current_forms import backend_of, current_forms
+from luminoracore_sdk.adapters.wrappers.current_encoding import backend_of, current_encoding
 from luminoracore_sdk.application.maintenance.rewrite import Cursor, RewriteMark, Rewritten, StoreRewrite
 from luminoracore_sdk.application.maintenance.sample import sample_payloads
 from luminoracore_sdk.application.ports.records import SessionQuery
@@ -100,7 +100,6 @@ def _verdict(trained: Trained, before: str, *, dry_run: bool) -> str:
 
 
 _SECONDS_BETWEEN_MARKS = 2.0
-_USERS_NOTE = "(what is remembered about a user without a session is not found; --user NAME rewrites it)"
 _FIGURES = ("records", "changed", "left", "unreadable", "too_large", "bytes_before", "bytes_after")
 
 
@@ -108,10 +107,6 @@ def rewrite(
     context: CommandContext,
     *,
     plain: Annotated[bool, typer.Option("--plain", help="Undo compression.")] = False,
-    user: Annotated[
-        list[str] | None,
-        typer.Option(help="A user without a session, about whom something is remembered; repeatable."),
-    ] = None,
     from_start: Annotated[
         bool, typer.Option("--from-start", help="Begin anew, wherever the last run was stopped.")
     ] = False,
@@ -120,7 +115,7 @@ def rewrite(
 
     Can be stopped, and goes on where it was.
     """
-    work = _Rewrite(context, users=tuple(user or ()), from_start=from_start)
+    work = _Rewrite(context, from_start=from_start)
     try:
         context.run(work.run(compressing(context.container.settings().storage, is_plain=plain)))
     finally:  # an error, or Ctrl-C, leaves what was done before it
@@ -159,7 +154,6 @@ class _Rewrite:
     """One run."""
 
     context: CommandContext
-    users: tuple[str, ...]
     from_start: bool
     tally: _Tally = attrs.field(factory=_Tally)
     form: str | None = None
@@ -171,7 +165,7 @@ class _Rewrite:
         from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
 
         async with create_storage(store) as storage:
-            forms = await current_forms(storage)
+            forms = await current_encoding(storage)
             mark = RewriteMark(storage, JsonCodec(), forms.name)
             self.begin = None if self.from_start else await mark.find()
             if self.begin is not None:
@@ -192,7 +186,7 @@ class _Rewrite:
         total = await _number(storage, self.begin) if self.context.err.is_terminal else None
         task, marked, last = bar.add_task("rewriting", total=total), time.monotonic(), self.begin
         try:
-            async with aclosing(rewriting.run(SessionQuery(cursor=last), users=self.users)) as results:
+            async with aclosing(rewriting.run(after=last)) as results:
                 async for done in results:
                     self._count(done)
                     bar.update(task, advance=done.kind == "session")
@@ -225,8 +219,6 @@ class _Rewrite:
             row = [tally.sessions, tally.records, tally.changed, f"{tally.bytes_before:,}", after]
             print_table(self.context.out, columns, [row])
         self.context.say("; ".join(self._notes(self.form)))
-        if self.is_whole and not self.users:
-            self.context.say(_USERS_NOTE)
 
     def _notes(self, form: str) -> list[str]:
         if not self.is_whole:

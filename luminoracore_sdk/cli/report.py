@@ -9,7 +9,7 @@ import attrs
 import typer
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.adapters.wrappers.current_forms import backend_of
+from luminoracore_sdk.adapters.wrappers.current_encoding import backend_of
 from luminoracore_sdk.application.maintenance.measure import SessionFigures, StoreFigures
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -142,7 +142,7 @@ async def _measure(
     from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
 
     async with create_storage(store) as storage:
-        figures = StoreFigures(storage, backend_of(storage), values=JsonCodec(), tools=tools)
+        figures = StoreFigures(storage, backend_of(storage), values=JsonCodec(), services=tools)
         with progress_bar(context.err, quiet=False) as bar:
             total = await _number(storage, query) if context.err.is_terminal else None
             task = bar.add_task("measuring", total=total)

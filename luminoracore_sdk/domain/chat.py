@@ -1,4 +1,4 @@
-"""What goes to a model provider and what comes back."""
+"""The requests to a model provider and its answers."""
 
 import re
 from collections.abc import Mapping
@@ -21,12 +21,14 @@ _CREDENTIALS_IN_URL = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE
 
 def _check_name(_: object, __: object, value: Any) -> None:
     if not isinstance(value, str) or not value.strip():
-        raise ProviderError(f"provider_config needs a 'name', a text; got {type(value).__name__}")
+        raise ProviderError(f"provider_config needs a 'name', a non-empty string, not {type(value).__name__}")
 
 
 def _check_text(_: object, attribute: Any, value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
-        raise ProviderError(f"provider_config: {attribute.name!r} must be a non-empty text, not {type(value).__name__}")
+        raise ProviderError(
+            f"provider_config: {attribute.name!r} must be a non-empty string, not {type(value).__name__}"
+        )
 
 
 def _check_url(_: object, __: object, value: str | None) -> None:
@@ -50,18 +52,19 @@ def _check_extra(_: object, __: object, value: object) -> None:
 
 @attrs.frozen
 class ProviderConfig:
-    """Which provider answers, and how it is reached.
+    """The configuration of a provider.
 
     Attributes:
         name: A registered name: echo, openai, anthropic, deepseek, mistral, llama …
-        api_key: Never stored, never shown; None: ``<NAME>_API_KEY`` in the environment.
-        model: None: the provider's default.
-        base_url: Of a compatible server; None: the provider's own.
-        extra: Settings of the provider class, a JSON object. Entries whose name says that they are
-            secret (api_key, authorization, token …) are treated like ``api_key``.
+        api_key: The API key, which is never stored or shown; None: that of ``<NAME>_API_KEY`` in the
+            environment.
+        model: The model; None: the provider's default.
+        base_url: The URL of a compatible server; None: the provider's own.
+        extra: Settings of the provider class, a JSON object. Entries whose names denote secrets (api_key,
+            authorization, token …) are treated like ``api_key``.
 
     Raises:
-        ProviderError: A field is wrong; the text never holds the key.
+        ProviderError: A field is invalid; the text never contains the key.
     """
 
     name: str = attrs.field(validator=_check_name)
@@ -72,10 +75,10 @@ class ProviderConfig:
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """Read a ``provider_config``.
+        """Parse a ``provider_config``.
 
         Raises:
-            ProviderError: Not an object, a field missing, unknown or wrong.
+            ProviderError: ``data`` is not a dict, or a field is missing, unknown or invalid.
         """
         if data is None:
             raise ProviderError("""provider_config needs a 'name', for example {"name": "echo"}""")
@@ -83,7 +86,7 @@ class ProviderConfig:
             raise ProviderError(f"provider_config must be a dict, not {type(data).__name__}")
         known = [field.name for field in attrs.fields(cls)]
         if unknown := sorted(str(key) for key in data if key not in known):
-            raise ProviderError(f"provider_config has an unknown key {unknown[0]!a}; it knows: {', '.join(known)}")
+            raise ProviderError(f"provider_config has an unknown key {unknown[0]!a}; valid keys: {', '.join(known)}")
         if data.get("name") is None:
             raise ProviderError("provider_config needs a 'name'")
         extra = data.get("extra")
@@ -94,7 +97,7 @@ class ProviderConfig:
         return cls(**values)
 
     def public(self) -> JSONObject:
-        """Return what may be stored: no key, no secret of ``extra``."""
+        """Return the part that may be stored, without the key and the secrets in ``extra``."""
         return {
             "name": self.name,
             "model": self.model,
@@ -103,13 +106,13 @@ class ProviderConfig:
         }
 
     def secrets(self) -> tuple[str, ...]:
-        """Return every secret text in it, for scrubbing errors."""
+        """Return every secret string, for redaction of error texts."""
         found = [self.api_key] if self.api_key else []
         return (*found, *_secret_texts(self.extra))
 
 
 def secret_names(value: JSONValue) -> list[str]:
-    """Return the keys, at any depth, whose name says that what they hold is secret."""
+    """Return the keys, at any depth, whose names denote secrets."""
     if isinstance(value, dict):
         own = [key for key in value if _SECRET_NAME.search(key)]
         return own + [name for item in value.values() for name in secret_names(item)]
@@ -141,8 +144,8 @@ class ChatMessage:
 
     Attributes:
         role: system, user, assistant or tool.
-        content: Text, or a JSON value that the provider understands (a list of parts).
-        metadata: ``tool_calls`` and ``tool_call_id`` are handed to the provider; other keys are not.
+        content: A string, or a JSON value that the provider supports, such as a list of parts.
+        metadata: A JSON object; only ``tool_calls`` and ``tool_call_id`` are sent to the provider.
     """
 
     role: str
@@ -150,7 +153,7 @@ class ChatMessage:
     metadata: JSONObject = attrs.field(factory=dict)
 
     def to_dict(self) -> JSONObject:
-        """Return the two fields that every chat protocol has."""
+        """Return role and content, which every chat protocol has."""
         return {"role": str(self.role), "content": self.content}
 
 
@@ -159,12 +162,21 @@ class ChatResponse:
     """An answer, or one delta of a streamed answer.
 
     Attributes:
-        content: The text; of a delta, only what is new.
+        content: The text; of a delta, only the new part. Never holds half of a character.
         role: assistant.
-        finish_reason: Why the model stopped (stop, length, tool_calls …); None on all deltas but the last.
+        finish_reason: Why the model stopped (stop, length, tool_calls, stopped …); None on all deltas but the
+            last.
         usage: Token counts as the provider gives them, or None.
         model: The model that answered.
-        provider_metadata: Whatever else the provider says: ``id``, ``tool_calls`` …
+        provider_metadata: Whatever else the provider says: ``id``, ``tool_calls``, ``reasoning`` as it is given
+            back, ``prompt`` (what the window left out, its tokens, a digest of its stable prefix), ``dropped``
+            (parameters that the model refuses) …
+        reasoning: The reasoning as text; of a delta, only the new part. None: there is none.
+        refusal: The refusal as text, likewise.
+        tool_calls: The whole tool calls, in OpenAI's form; of a stream, on the last delta.
+        parts: Other parts of the answer, such as images; of a stream, on the last delta.
+        id: Id of the stored message; on the last delta of a stream, None before it is stored.
+        position: Its position.
     """
 
     content: str
@@ -173,7 +185,17 @@ class ChatResponse:
     usage: JSONObject | None = None
     model: str | None = None
     provider_metadata: JSONObject = attrs.field(factory=dict)
+    reasoning: str | None = attrs.field(default=None, kw_only=True)
+    refusal: str | None = attrs.field(default=None, kw_only=True)
+    tool_calls: list[JSONObject] = attrs.field(factory=list, kw_only=True)
+    parts: list[JSONObject] = attrs.field(factory=list, kw_only=True)
+    id: str | None = attrs.field(default=None, kw_only=True)
+    position: int | None = attrs.field(default=None, kw_only=True)
 
     def to_dict(self) -> JSONObject:
-        """Return a JSON object."""
-        return attrs.asdict(self)
+        """Return a JSON object; reasoning and what follows it only where they are set."""
+        data: JSONObject = attrs.asdict(self)
+        return {name: value for name, value in data.items() if name in _ALWAYS or value}
+
+
+_ALWAYS = frozenset({"content", "role", "finish_reason", "usage", "model", "provider_metadata"})

@@ -1,4 +1,4 @@
-"""Which part of a history fits into a model's context window."""
+"""Selection of the part of a history that fits a model's context window."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -11,18 +11,19 @@ __all__ = ["select_window"]
 def select_window(
     history: Sequence[Message], cost: Callable[[int], int], *, max_messages: int, max_tokens: int
 ) -> list[Message]:
-    """Return the newest messages that fit, in order, never splitting a tool call from its results.
+    """Return the newest messages that fit, in order, without separating a tool call from its results.
 
-    A message that carries a tool call and the tool messages behind it are kept or left out
-    together; a tool message whose call is not in ``history`` is left out. The walk stops at the
-    first group that does not fit, so that the window has no hole.
+    A message with a tool call and the tool messages after it are a group, which is kept or omitted as a whole;
+    a tool message whose call is not in ``history`` is omitted. The selection ends at the first group that does
+    not fit, so that the window has no gap.
 
     Args:
-        history: Oldest first.
-        cost: Tokens of the message at an index of ``history``. Asked from the newest group back, and not
-            of what lies before the first group that does not fit: counting is most of a prompt's work.
-        max_messages: Upper bound on the number of messages.
-        max_tokens: Upper bound on the sum of their costs.
+        history: The messages, oldest first.
+        cost: Returns the tokens of the message at an index of ``history``. Called from the newest group
+            backwards, and not beyond the first group that does not fit: counting is the larger part of the
+            cost of a prompt.
+        max_messages: Largest number of messages.
+        max_tokens: Largest sum of their costs.
     """
     starts = [index for index, message in enumerate(history) if message.role is not MessageRole.TOOL]
     groups = list(pairwise([*starts, len(history)]))

@@ -1,4 +1,4 @@
-"""A conversation as its reader holds it: a snapshot, never the store's own object."""
+"""A conversation: a snapshot of its newest messages."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -19,11 +19,11 @@ class Conversation:
     """The newest messages of one session, oldest first.
 
     Attributes:
-        session_id: Whose conversation it is.
-        messages: A list of its own; changing it changes nothing in the store.
+        session_id: The id of the session.
+        messages: The messages, a copy; changing it does not change the store.
         metadata: A JSON object.
-        created_at: When the session began, UTC.
-        updated_at: When the last message was added, UTC.
+        created_at: The time of the session's creation, UTC.
+        updated_at: The time of its last change, UTC.
     """
 
     session_id: str
@@ -39,11 +39,11 @@ class Conversation:
         return iter(self.messages)
 
     def __bool__(self) -> bool:
-        """A conversation without messages is still a conversation."""
+        """Return True, also for a conversation without messages."""
         return True
 
     def get_recent_messages(self, count: int) -> list[Message]:
-        """Return the newest ``count`` messages, oldest first; none for 0 or less."""
+        """Return the newest ``count`` messages, oldest first; an empty list for 0 or less."""
         return self.messages[-count:] if count > 0 else []
 
     def to_dict(self) -> JSONObject:
@@ -58,10 +58,10 @@ class Conversation:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what ``to_dict`` writes.
+        """Parse the result of ``to_dict``.
 
         Raises:
-            ValidationError: A field is missing or wrong.
+            ValidationError: A field is missing, unknown or invalid.
         """
         if not isinstance(data, Mapping):
             raise ValidationError(f"a conversation must be a JSON object, not {type(data).__name__}")

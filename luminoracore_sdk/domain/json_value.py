@@ -1,7 +1,7 @@
-"""What a JSON value is here, exactly (RFC 8259), and the three things we do with one.
+"""JSON values (RFC 8259): validation, copies and exact comparison.
 
-The rules are strict because a value must come back *equal*: a tuple would come back as a list,
-an integer key as text, NaN not at all. So they are refused before anything is written.
+The rules are strict because a value must be read back *equal*: a tuple would come back as a list, an integer
+key as a string, NaN not at all. They are therefore refused before anything is written.
 """
 
 import math
@@ -18,29 +18,29 @@ JSONValue = None | bool | int | float | str | list[Any] | dict[str, Any]
 JSONObject = dict[str, Any]
 
 MAX_JSON_DEPTH = 200
-"""Deepest nesting kept. orjson 3.13 writes at most 254 levels, and a record adds a few of its own."""
+"""Deepest nesting of a value: orjson 3.13 writes at most 254 levels, of which a record needs some itself."""
 
 _SCALARS = frozenset({str, int, bool, type(None)})
 _MANY = 64
 
 
 def check_json(value: object, *, where: str = "value") -> None:
-    """Refuse what would not come back equal.
+    """Refuse a value that could not be read back equal.
 
     Args:
-        value: Anything.
-        where: How the error names the value.
+        value: Any object.
+        where: The name of the value in the error.
 
     Raises:
-        InvalidJSONError: NaN, an infinity, a type JSON does not have (subclasses included),
-            a key that is not ``str``, or more than 200 levels; names the place inside the value.
+        InvalidJSONError: NaN, an infinity, a type that JSON does not have (subclasses included), a key that is
+            not ``str``, or more than 200 levels; the error names the place in the value.
     """
     if _is_json(value):
         return
     level: list[tuple[object, str]] = [(value, where)]
     for _ in range(MAX_JSON_DEPTH):
         found = (child for node, path in level for child in _children(node, path))
-        # each object once: a list that holds itself twice would double the level at every step
+        # each object once: a list that contains itself twice would double every level
         level = list({id(child[0]): child for child in found}.values())
     for node, path in level:
         if type(node) in (dict, list):
@@ -49,7 +49,7 @@ def check_json(value: object, *, where: str = "value") -> None:
 
 
 def _is_json(value: Any) -> bool:
-    """Tell whether a value is JSON, in a third of the time that it takes to say where it is not."""
+    """Return whether a value is JSON, in a third of the time needed to find out where it is not."""
     level = [value]
     for _ in range(MAX_JSON_DEPTH):
         inner: list[Any] = []
@@ -67,7 +67,7 @@ def _is_json(value: Any) -> bool:
                 return False
         if not inner:
             return True
-        # each object once, as in check_json: here only where it can matter
+        # each object once, as in check_json, if the level is large
         level = inner if len(inner) < _MANY else list({id(item): item for item in inner}.values())
     return False
 
@@ -96,7 +96,7 @@ def _check_leaf(leaf: object, path: str) -> None:
 
 
 def copy_json(value: Any) -> Any:
-    """Return an independent copy of a JSON value, to at most 200 levels deep (see ``check_json``)."""
+    """Return an independent copy of a valid JSON value, see ``check_json``."""
     if type(value) is dict:
         return {key: copy_json(item) for key, item in value.items()}
     if type(value) is list:
@@ -105,9 +105,9 @@ def copy_json(value: Any) -> Any:
 
 
 def same_json(left: Any, right: Any) -> bool:
-    """Tell whether two JSON values are equal *and* of the same types.
+    """Return whether two JSON values are equal *and* have the same types.
 
-    Stricter than ``==``: ``1``, ``1.0`` and ``True`` differ, ``0.0`` and ``-0.0`` differ, and
+    It is stricter than ``==``: ``1``, ``1.0`` and ``True`` differ, ``0.0`` and ``-0.0`` differ, and
     the order of keys counts.
     """
     if type(left) is not type(right):

@@ -1,4 +1,4 @@
-"""What is remembered: entries, how their importance fades, and which ones are let go first."""
+"""Memory entries: how their importance fades, and in which order they are evicted."""
 
 import json
 from datetime import datetime, timedelta
@@ -11,24 +11,16 @@ from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.values import check_id, to_microseconds, to_utc
 
-__all__ = [
-    "DECAY_PERIOD",
-    "MemoryCategory",
-    "MemoryEntry",
-    "importance_at",
-    "lifetime",
-    "retention",
-    "searchable_text",
-]
+__all__ = ["DECAY_PERIOD", "MemoryCategory", "MemoryEntry", "importance_at", "lifetime", "retention", "searchable_text"]
 
 DECAY_PERIOD = timedelta(days=30)
-"""``decay_factor`` is the share of its importance that an entry loses in this time."""
+"""An entry loses the share ``decay_factor`` of its importance in this time."""
 
 _CERTAIN_DECAY = 1 - 1e-9
 
 
 class MemoryCategory(StrEnum):
-    """What kind of thing is remembered; ``MemoryConfig.track_*`` switches the last four."""
+    """The category of a memory; ``MemoryConfig.track_*`` switch the last four on and off."""
 
     FACT = "fact"
     TOPIC = "topic"
@@ -48,7 +40,7 @@ def _check_key(_: object, __: object, value: str) -> None:
 
 def _to_category(value: object) -> MemoryCategory:
     try:
-        return MemoryCategory(value)  # type: ignore[arg-type]  # whatever it is, it is one or refused
+        return MemoryCategory(value)  # type: ignore[arg-type]  # a ValueError refuses other types
     except ValueError as exc:
         valid = ", ".join(MemoryCategory)
         raise ValidationError(f"category {value!a} is not one of: {valid}") from exc
@@ -56,16 +48,16 @@ def _to_category(value: object) -> MemoryCategory:
 
 @attrs.frozen(kw_only=True)
 class MemoryEntry:
-    """One remembered value.
+    """One memory.
 
     Attributes:
         key: Its name within the session.
         value: Any JSON value.
-        created_at: When the key was first stored, UTC.
-        updated_at: When the value was last stored, UTC.
-        expires_at: From then on it is gone; None: never.
-        importance: 0..1 when stored; it fades, see ``importance_at``.
-        category: What kind of thing it is.
+        created_at: The time when the key was first stored, UTC.
+        updated_at: The time when the value was last stored, UTC.
+        expires_at: The time from which it counts as absent; None: never.
+        importance: 0..1 at ``updated_at``; it fades, see ``importance_at``.
+        category: Its category.
     """
 
     key: str = attrs.field(validator=_check_key)
@@ -90,7 +82,7 @@ class MemoryEntry:
 
 
 def searchable_text(entry: MemoryEntry) -> str:
-    """Return key and value as one text without regard to case."""
+    """Return key and value as one case-folded string."""
     value = entry.value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f"{entry.key}\n{text}".casefold()
@@ -100,7 +92,7 @@ def lifetime(seconds: float) -> timedelta:
     """Return a ttl as a duration.
 
     Raises:
-        ValidationError: Not a number of seconds above 0 (and below 3,000 years).
+        ValidationError: Not a number of seconds above 0 and below about 3,000 years.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e11:
         raise ValidationError(f"ttl must be a number of seconds above 0, not {seconds!r}")
@@ -108,21 +100,21 @@ def lifetime(seconds: float) -> timedelta:
 
 
 def importance_at(entry: MemoryEntry, now: datetime, *, decay_factor: float) -> float:
-    """Return the importance left: ``importance × (1 − decay_factor) ^ (age / 30 days)``.
+    """Return the remaining importance: ``importance × (1 − decay_factor) ^ (age / 30 days)``.
 
-    Age counts from when the value was last stored.
+    The age is the time since the value was last stored.
     """
     age = max(now - entry.updated_at, timedelta()) / DECAY_PERIOD
     return float(entry.importance * (1 - decay_factor) ** age)
 
 
 def retention(importance: float, stored_at: datetime, *, decay_factor: float) -> float:
-    """Return the rank by which a full memory lets entries go: the lowest goes first.
+    """Return the rank for eviction: a full memory evicts the entry with the lowest rank first.
 
-    It orders entries as ``importance_at`` does at every point in time, but is a constant: all fade
-    at one rate, so the order of ``log(importance) + rate × stored_at`` never changes. A store can
-    keep it in an index. Without decay, importance alone decides. Microseconds are divided down to
-    decay periods, so that neighbouring stores still differ in a double.
+    The rank orders entries as ``importance_at`` does at any point in time, but is constant, so that a store
+    can index it: all entries fade at the same rate, and the order of ``log(importance) + rate × stored_at``
+    never changes. Without decay, the importance alone decides. Time is measured in decay periods, so that
+    entries stored one microsecond apart still differ in a double.
     """
     weight = log(importance) if importance > 0 else -inf
     rate = -log(1 - min(decay_factor, _CERTAIN_DECAY))

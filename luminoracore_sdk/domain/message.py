@@ -14,7 +14,7 @@ __all__ = ["Message", "MessageRole", "at_position", "message_text", "stamped", "
 
 
 class MessageRole(NamedValue):
-    """Who speaks. A ``str``: ``message.role == "user"`` works."""
+    """The author of a message. Members are strings: ``message.role == "user"`` works."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -52,15 +52,15 @@ class Message:
     """One message.
 
     Attributes:
-        role: user, assistant, system or tool; text is converted.
-        content: What was said: mostly text, but any JSON value (a list of parts, say).
-        timestamp: Aware; kept in UTC to the microsecond. None means: the manager stamps it when it
-            is added.
-        metadata: A JSON object of the caller's. ``tool_calls`` on an assistant message and
-            ``tool_call_id`` on a tool message carry a tool call and its result.
-        id: Unique within its session. A message added again under the same id is the same message:
-            it is stored once. None means: the manager gives one.
-        position: 1, 2, 3 … within the session, given by the store; None before that.
+        role: user, assistant, system or tool; a string is converted.
+        content: The content: usually a string, but any JSON value, such as a list of parts.
+        timestamp: The time of the message, aware, converted to UTC; None: the manager sets the time at
+            which it is added.
+        metadata: A JSON object. ``tool_calls`` of an assistant message and ``tool_call_id`` of a tool
+            message represent a tool call and its result.
+        id: Unique within its session. A message that is added again under the same id is stored once.
+            None: the manager generates one.
+        position: 1, 2, 3 … within the session, assigned by the store; None before that.
     """
 
     role: MessageRole = attrs.field(converter=_to_role)
@@ -71,7 +71,7 @@ class Message:
     position: int | None = attrs.field(default=None, kw_only=True)
 
     def to_dict(self) -> JSONObject:
-        """Return a JSON object; ``id`` and ``position`` only when they are set."""
+        """Return a JSON object; it contains ``id`` and ``position`` only if they are set."""
         data: JSONObject = {
             "role": self.role.value,
             "content": self.content,
@@ -86,10 +86,10 @@ class Message:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what ``to_dict`` writes.
+        """Parse the result of ``to_dict``.
 
         Raises:
-            ValidationError: A field is missing, unknown or wrong.
+            ValidationError: A field is missing, unknown or invalid.
         """
         if not isinstance(data, Mapping):
             raise ValidationError(f"a message must be a JSON object, not {type(data).__name__}")
@@ -110,21 +110,21 @@ class Message:
 
 
 def stamped(message: Message, *, id: str, timestamp: datetime) -> Message:  # noqa: A002  # as the field
-    """Return a message with an id and a time, and without a position; all else is as it was.
+    """Return a copy of a message with this id and time, and without a position.
 
     Raises:
-        ValidationError: The id or the time is wrong.
+        ValidationError: The id or the time is invalid.
     """
     return _with_facts(message, check_id(id, "message id"), to_utc(timestamp), None)
 
 
 def at_position(message: Message, position: int) -> Message:
-    """Return a message with the position that the store gave it; all else is as it was."""
+    """Return a copy of a message with this position."""
     return _with_facts(message, message.id, message.timestamp, position)
 
 
 def _with_facts(message: Message, message_id: str | None, timestamp: datetime | None, position: int | None) -> Message:
-    if type(message) is not Message:  # a subclass may have fields of its own
+    if type(message) is not Message:  # a subclass may have other fields
         return attrs.evolve(message, id=message_id, timestamp=timestamp, position=position)
     return _made(message.role, message.content, timestamp, message.metadata, message_id, position)
 
@@ -132,20 +132,18 @@ def _with_facts(message: Message, message_id: str | None, timestamp: datetime | 
 def stored_message(
     role: str, content: JSONValue, timestamp: datetime, metadata: JSONObject, message_id: str, position: int
 ) -> Message:
-    """Return a message as it was stored.
-
-    What a damaged record can get wrong is checked as by ``Message`` itself.
+    """Return a stored message, validating only what a damaged record could contain.
 
     Args:
-        role: Its text.
+        role: The role.
         content: Any JSON value.
-        timestamp: In UTC already.
+        timestamp: The time, in UTC.
         metadata: A JSON object.
-        message_id: Its id.
-        position: Its position.
+        message_id: The id.
+        position: The position.
 
     Raises:
-        ValidationError: An unknown role, metadata that is no object, an impossible id.
+        ValidationError: The role is unknown, the metadata is not an object, or the id is invalid.
     """
     _check_metadata(None, None, metadata)
     return _made(_to_role(role), content, timestamp, metadata, check_id(message_id, "message id"), position)
@@ -165,9 +163,9 @@ def _made(
     message_id: str | None,
     position: int | None,
 ) -> Message:
-    """Make a message of what is checked already: a third of the time of ``Message()``, a fifth of ``evolve``.
+    """Return a message of validated fields, in a third of the time of ``Message()``, a fifth of ``evolve``.
 
-    A message that is added passes here twice, one that is read once.
+    It is called twice for each added message, and once for each message that is read.
     """
     message = _new(Message)
     _set_role(message, role)
@@ -180,7 +178,7 @@ def _made(
 
 
 def message_text(message: Message) -> str:
-    """Return the text in a message: its content, or the text parts of a list of parts, joined."""
+    """Return the text of a message: its content, or the joined text parts of a list of parts."""
     if isinstance(message.content, str):
         return message.content
     if isinstance(message.content, list):

@@ -1,4 +1,4 @@
-"""How a personality becomes the system message."""
+"""Personalities, and the system messages composed from them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ def check_personality(personality: object) -> JSONObject:
     """Return an independent copy of a personality.
 
     Raises:
-        ValidationError: It is not a JSON object.
+        ValidationError: The value is not a JSON object.
     """
     if not isinstance(personality, Mapping):
         raise ValidationError(f"a personality must be a JSON object, not {type(personality).__name__}")
@@ -44,7 +44,7 @@ def merge_personality(current: JSONObject, changes: object) -> JSONObject:
 
 
 def personality_name(personality: Mapping[str, Any]) -> str:
-    """Return the name a personality gives itself: ``name``, or ``persona.name``, or ``""``."""
+    """Return the name of a personality: ``name``, or ``persona.name``, or ``""``."""
     persona = personality.get("persona")
     nested = persona.get("name") if isinstance(persona, Mapping) else None
     name = personality.get("name") or nested
@@ -54,8 +54,8 @@ def personality_name(personality: Mapping[str, Any]) -> str:
 def system_prompt(personality: Mapping[str, Any]) -> str:
     """Return the personality's own ``system_prompt``, or one composed from its fields.
 
-    Composed: the name, then every field this function knows, in its own order; a field it does not
-    know is data of the caller's and stays out. An empty personality gives ``""``.
+    A composed prompt contains the name, then the known fields in a fixed order; unknown fields are data of
+    the caller and are omitted. An empty personality gives ``""``.
     """
     own = personality.get("system_prompt")
     if isinstance(own, str) and own.strip():

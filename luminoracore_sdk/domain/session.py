@@ -35,16 +35,16 @@ class Session:
     """One session, as it was when it was read.
 
     Attributes:
-        session_id: Opaque.
-        personality: A JSON object; a copy of its own.
-        provider: name, model, base_url and extra of the provider, without any secret; None for a
-            conversation or a memory that was begun without a SessionManager.
+        session_id: Its opaque id.
+        personality: A JSON object.
+        provider: Name, model, base_url and extra of the provider, without secrets; None for a conversation
+            or memory that was created without a SessionManager.
         config: Its settings.
-        created_at: UTC.
-        last_activity: When it or its messages were last written, UTC.
-        message_count: Messages in the store.
-        version: Rises by one with each change of the session itself; 0 before it is stored.
-        metadata: A JSON object of the caller's.
+        created_at: The time of its creation, UTC.
+        last_activity: The time of the last write to it or its messages, UTC.
+        message_count: The number of stored messages.
+        version: Incremented by each change of the session itself; 0 before it is stored.
+        metadata: A JSON object.
     """
 
     session_id: str = attrs.field(validator=_check_session_id)
@@ -58,7 +58,7 @@ class Session:
     metadata: JSONObject = attrs.field(factory=dict, validator=_check_object)
 
     def to_dict(self) -> JSONObject:
-        """Return a JSON object with ISO 8601 times and without any secret."""
+        """Return a JSON object with ISO 8601 times, without secrets."""
         config = attrs.asdict(self.config, filter=attrs.filters.exclude(*_NOT_SETTINGS))
         config["session_type"] = self.config.session_type.value
         config["tags"] = list(self.config.tags)
@@ -75,7 +75,7 @@ class Session:
         }
 
     def info(self) -> JSONObject:
-        """Return the summary that ``get_session_info`` documents; times are datetimes."""
+        """Return the summary documented by ``get_session_info``; times are datetimes."""
         provider = self.provider or {}
         return {
             "session_id": self.session_id,

@@ -1,4 +1,4 @@
-"""The settings of a session and of a memory, checked when they are made."""
+"""The settings of sessions and memories, validated on construction."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ["MemoryConfig", "SessionConfig", "SessionType"]
 
 
 class SessionType(NamedValue):
-    """What a session is for. ``STATELESS`` sends no history to the provider; it is kept all the same."""
+    """The type of a session. ``STATELESS`` sends no history to the provider, but stores it."""
 
     STATEFUL = "stateful"
     STATELESS = "stateless"
@@ -54,7 +54,7 @@ def _nothing_secret(_: object, attribute: Any, value: JSONObject) -> None:
     check_json(dict(value), where=attribute.name)
     if names := secret_names(dict(value)):
         raise ValidationError(
-            f"{attribute.name} is stored, and {names[0]!a} names a secret; pass it in provider_config"
+            f"{attribute.name} is stored, and {names[0]!a} denotes a secret; pass it in provider_config"
         )
 
 
@@ -70,7 +70,7 @@ def _user(_: object, attribute: Any, value: Any) -> None:
 
 def _to_tags(tags: Iterable[str]) -> tuple[str, ...]:
     if isinstance(tags, str) or not isinstance(tags, Iterable):
-        raise ValidationError(f"tags must be a list of texts, not {type(tags).__name__}")
+        raise ValidationError(f"tags must be a list of strings, not {type(tags).__name__}")
     return tuple(tags)
 
 
@@ -87,18 +87,19 @@ _optional = attrs.validators.optional
 
 @attrs.frozen
 class MemoryConfig:
-    """How a memory works.
+    """The settings of a memory.
 
     Attributes:
-        enabled: False: nothing is stored (``store_memory`` returns False) and nothing is read.
-        max_entries: Most entries a session keeps; above it the one with the least importance left goes.
-        decay_factor: Share of its importance that an entry loses in 30 days.
-        importance_threshold: Entries with less importance left stay out of the prompt.
-        ttl: Seconds an entry lives when ``store_memory`` names none; None: for ever.
-        track_topics: Keep entries of the category topic.
-        track_preferences: Keep entries of the category preference.
-        track_context: Keep entries of the category context.
-        track_emotions: Keep entries of the category emotion.
+        enabled: Whether memory works; if not, ``store_memory`` returns False and reads find nothing.
+        max_entries: Most entries of a session; above it, those with the least remaining importance are
+            evicted.
+        decay_factor: The share of its importance that an entry loses in 30 days.
+        importance_threshold: Entries with less remaining importance are not part of the prompt.
+        ttl: The default lifetime of an entry in seconds; None: unlimited.
+        track_topics: Whether entries of category topic are stored.
+        track_preferences: Whether entries of category preference are stored.
+        track_context: Whether entries of category context are stored.
+        track_emotions: Whether entries of category emotion are stored.
     """
 
     enabled: bool = attrs.field(default=True, validator=_flag)
@@ -112,7 +113,7 @@ class MemoryConfig:
     track_emotions: bool = attrs.field(default=False, validator=_flag)
 
     def tracks(self, category: MemoryCategory) -> bool:
-        """Tell whether entries of a category are kept."""
+        """Return whether entries of a category are stored."""
         return {
             MemoryCategory.FACT: True,
             MemoryCategory.TOPIC: self.track_topics,
@@ -124,30 +125,30 @@ class MemoryConfig:
 
 @attrs.frozen
 class SessionConfig:
-    """How one session works. Stored with it, except ``personality``, ``provider_config`` and ``storage``.
+    """The settings of a session; all but the id, ``personality``, ``provider_config`` and ``storage`` are stored.
 
     Attributes:
-        session_id: The id to use; None: a new one is made.
-        personality: Used when ``create_session`` is given none.
-        provider_config: Used when ``create_session`` is given none.
-        session_type: What it is for; a stateless one sends no history to the provider.
-        max_history: Newest messages that reads through the manager return.
-        timeout: Seconds that one answer of the provider may take.
-        generation_params: Defaults for every call, under what the call names (temperature, max_tokens …).
-        max_history_length: Newest messages that are considered for the prompt.
-        context_window_size: Tokens that system message, history and new message may take together.
-            History is left out to fit; the system message and the new message never are.
-        include_context_in_prompt: Add what is remembered to the system message.
-        memory_enabled: False: what is remembered stays out of this session's prompts.
-        memory_decay_factor: Overrides ``MemoryConfig.decay_factor``; None: does not.
-        storage: Not of a session: the manager owns the storage. Anything but None is refused.
-        auto_save: True: every turn is written before it is acknowledged. False: ``save_session`` is
-            the only write.
-        auto_save_interval: Seconds after which a change must have been written. Ours is written at
-            once, so every value above 0 is kept.
-        ttl: Seconds without activity after which the session is gone; None: never.
-        user_id: Whose session it is, for listings.
-        tags: Labels for listings.
+        session_id: The id of the session; None: one is generated.
+        personality: The personality, if ``create_session`` gets none.
+        provider_config: The provider, if ``create_session`` gets none.
+        session_type: The type; a stateless session sends no history to the provider.
+        max_history: How many of the newest messages are returned by reads through the manager.
+        timeout: Time limit in seconds for one answer of the provider.
+        generation_params: Defaults for every call, which its arguments override (temperature, max_tokens …).
+        max_history_length: How many of the newest messages are considered for the prompt.
+        context_window_size: Largest number of tokens of system message, history and new message together.
+            History is omitted to fit; the system message and the new message never are.
+        include_context_in_prompt: Whether memories are added to the system message.
+        memory_enabled: Whether memories may be part of this session's prompts.
+        memory_decay_factor: Overrides ``MemoryConfig.decay_factor``, unless it is None.
+        storage: Must be None: the storage belongs to the manager.
+        auto_save: Whether every turn is written before it is acknowledged; if not, only ``save_session``
+            writes.
+        auto_save_interval: Seconds within which a change must be written. Changes are written at once, so
+            any value above 0 is satisfied.
+        ttl: Seconds without activity after which the session expires; None: never.
+        user_id: The user of the session, for listings and the memory of users.
+        tags: Tags for listings.
     """
 
     session_id: str | None = attrs.field(default=None, validator=_optional(_identifier))
@@ -175,6 +176,6 @@ class SessionConfig:
     def _belongs_to_the_manager(self, _: object, value: object) -> None:
         if value is not None:
             raise ValidationError(
-                "SessionConfig.storage cannot be honoured: a session lives where its manager keeps it; "
+                "SessionConfig.storage is not supported: a session lives in the storage of its manager; "
                 "use SessionManager(storage=create_storage(...))"
             )

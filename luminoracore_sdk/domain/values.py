@@ -1,4 +1,4 @@
-"""Small rules that several entities share: ids and points in time."""
+"""Rules that several entities share: ids, counts, search queries and points in time."""
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -10,7 +10,9 @@ __all__ = [
     "MAX_ID_LENGTH",
     "STORE_OWNER",
     "NamedValue",
+    "check_count",
     "check_id",
+    "folded_query",
     "from_microseconds",
     "parse_time",
     "to_microseconds",
@@ -18,28 +20,28 @@ __all__ = [
 ]
 
 MAX_ID_LENGTH = 512
-"""Longest id in characters: at 4 bytes each it still fits PostgreSQL's 2,704-byte B-tree entry."""
+"""Longest id in characters; at 4 bytes each it fits PostgreSQL's 2,704-byte B-tree entry."""
 
 STORE_OWNER = "luminoracore:store"
-"""The user id under which a store keeps what it needs to read itself: nobody may be called so."""
+"""The user id under which a store keeps its own records (dictionaries, marks); reserved for that."""
 
 
 class NamedValue(StrEnum):
-    """An enumeration of texts with the two methods that every documented type has."""
+    """An enumeration of strings with ``to_dict`` and ``from_dict``, which every documented type has."""
 
     def to_dict(self) -> str:
-        """Return the text, which is the JSON form of a member."""
+        """Return the value, which is the JSON form of a member."""
         return self.value
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """Return the member of a text.
+        """Return the member with a value.
 
         Raises:
-            ValidationError: There is none; the valid ones are listed.
+            ValidationError: There is none; the error lists the valid values.
         """
         try:
-            return cls(data)  # type: ignore[arg-type]  # whatever it is, it is a member or refused
+            return cls(data)  # type: ignore[arg-type]  # a ValueError refuses other types
         except ValueError as exc:
             name, valid = cls.__name__, ", ".join(cls)
             raise ValidationError(f"{name} {ascii(data)[:40]} is not one of: {valid}") from exc
@@ -52,12 +54,11 @@ _MICROSECOND = timedelta(microseconds=1)
 def check_id(value: object, what: str = "session id") -> str:
     """Return an opaque id unchanged, or refuse it.
 
-    A path, a quote, a colon or a newline is fine. Refused are: what is not ``str``, the empty
-    string, more than 512 characters, NUL (PostgreSQL text cannot hold it) and lone surrogates
-    (no UTF-8 form).
+    A path, a quote, a colon or a newline is valid. Refused are values that are not ``str``, the empty string,
+    more than 512 characters, NUL (PostgreSQL text cannot hold it) and lone surrogates (no UTF-8 form).
 
     Raises:
-        InvalidIdError: With the reason.
+        InvalidIdError: The id is refused; the text says why.
     """
     if type(value) is not str:
         raise InvalidIdError(what, value, f"it is of type {type(value).__name__}, not str")
@@ -72,18 +73,35 @@ def check_id(value: object, what: str = "session id") -> str:
     return value
 
 
+def check_count(value: object, name: str) -> None:
+    """Refuse a value that is neither None nor an integer of at least 0."""
+    if value is not None and (type(value) is not int or value < 0):
+        raise ValidationError(f"{name} must be a whole number of at least 0, not {value!r}")
+
+
+def folded_query(query: object) -> str:
+    """Return a search query in the form in which it is compared without regard to case.
+
+    Raises:
+        ValidationError: Not a string, or an empty one.
+    """
+    if not isinstance(query, str) or not query:
+        raise ValidationError("a search query must be a non-empty string")
+    return query.casefold()
+
+
 def to_utc(value: Any) -> datetime:
     """Return an aware datetime in UTC, microseconds kept.
 
     Raises:
-        ValidationError: Not a datetime, or a naive one (guessing its zone would be wrong).
+        ValidationError: Not a datetime, or a naive one, whose time zone is unknown.
     """
     if type(value) is datetime and value.tzinfo is UTC:
-        return value  # what astimezone would return, in a third of the time
+        return value  # as astimezone would, in a third of the time
     if not isinstance(value, datetime):
         raise ValidationError(f"a time must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None or value.utcoffset() is None:
-        raise ValidationError("a naive datetime has no point in time; use datetime.now(UTC) or attach a zone")
+        raise ValidationError("a naive datetime is not a point in time; use datetime.now(UTC) or attach a time zone")
     try:
         return value.astimezone(UTC)
     except OverflowError as exc:
@@ -106,10 +124,10 @@ def parse_time(value: Any) -> datetime:
 
 
 def to_microseconds(value: datetime) -> int:
-    """Return whole microseconds since 1970-01-01 UTC; exact, no float in between."""
+    """Return the exact number of microseconds since 1970-01-01 UTC."""
     return (value - _EPOCH) // _MICROSECOND
 
 
 def from_microseconds(value: int) -> datetime:
-    """Return the aware UTC datetime of so many microseconds since 1970-01-01 UTC."""
-    return _EPOCH + timedelta(0, 0, value)  # by position: 0.7 µs, by name 1.0
+    """Return the aware UTC datetime for a number of microseconds since 1970-01-01 UTC."""
+    return _EPOCH + timedelta(0, 0, value)  # positional arguments take 0.7 µs, a keyword 1.0

@@ -13,11 +13,7 @@ from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.exchange.export_import import OnExisting, SessionExchange, json_text
 from luminoracore_sdk.application.exchange.fields import read_json
-from luminoracore_sdk.application.ports.records import (
-    AppendReceipt,
-    MemoryRecord,
-    MessageRange,
-)
+from luminoracore_sdk.application.ports.records import AppendReceipt, MemoryRecord, MessageRange
 from luminoracore_sdk.bootstrap.managers import SessionManager
 from luminoracore_sdk.domain.errors import (
     SessionExistsError,
@@ -238,7 +234,7 @@ async def test_what_somebody_else_writes_during_an_import_is_not_removed() -> No
             return await super().append_messages(session_id, messages, expected_last=expected_last)
 
     async with Busy() as storage:
-        with pytest.raises(StorageError, match="written by somebody else"):
+        with pytest.raises(StorageError, match="written by another writer"):
             await import_line(storage, json.dumps(good_line()))
         [kept] = await storage.read_messages("s", MessageRange())
         assert kept.message_id == "theirs"

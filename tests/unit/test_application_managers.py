@@ -87,7 +87,7 @@ async def test_more_sessions_than_a_page_holds_are_listed() -> None:
 
 
 def test_one_text_is_no_list_of_tags() -> None:
-    with pytest.raises(ValidationError, match="a list of texts"):
+    with pytest.raises(ValidationError, match="a list of strings"):
         SessionConfig(tags="vip")
 
 
@@ -144,7 +144,7 @@ async def test_an_id_that_somebody_else_took_is_not_held_back_afterwards() -> No
     async with SessionManager(SeenLate(storage)) as manager:
         with pytest.raises(SessionExistsError):
             await manager.create_session({}, {"name": "echo"}, {"session_id": "s", "auto_save": False})
-        assert manager._drafts.is_held("s") is False
+        assert manager._storage.is_deferred("s") is False
 
 
 async def test_a_held_session_that_expired_below_is_saved_whole() -> None:
@@ -253,7 +253,7 @@ async def test_a_mirror_of_nothing_is_told_nothing() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     entry = MemoryEntry(key="k", value="v", created_at=now, updated_at=now)
     mirror = Mirror(None)
-    assert mirror.is_there is False
+    assert mirror.is_active is False
     await mirror.remember("s", entry)
     await mirror.forget("s", entry)
     assert await mirror.stats("s") is None

@@ -120,7 +120,7 @@ async def test_a_reattached_key_keeps_what_is_stored(registry: Registry) -> None
 
 
 async def test_a_session_without_provider_cannot_be_talked_to(registry: Registry) -> None:
-    with pytest.raises(ProviderError, match="begun without a provider"):
+    with pytest.raises(ProviderError, match="has no provider"):
         async with SessionProviders(registry).lease(session(None)):
             pass
 

@@ -1,4 +1,4 @@
-"""Every record of a live store into its present form: what changes, what stays, what others did meanwhile."""
+"""StoreRewrite and RewriteMark: what a run rewrites, what it leaves, and how it is resumed."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -6,51 +6,52 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.application.maintenance import rewrite as rewriting
-from luminoracore_sdk.application.maintenance.rewrite import CHUNK, Rewritten, StoreRewrite
+from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.application import session_access
+from luminoracore_sdk.application.maintenance.rewrite import CHUNK, RewriteMark, Rewritten, StoreRewrite
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
     MemoryScope,
     MessageRange,
     MessageRecord,
     Payload,
-    SessionQuery,
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError, PayloadTooLargeError
+from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.optimization import Optimizer
 from luminoracore_sdk.session import InMemoryStorage, OptimizedStorageWrapper
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.records import memory_record, message_records, session_record
+from luminoracore_sdk.testing.records import json_payload, memory_record, message_records, session_record
 
 LONG = 2 * CHUNK + 1
 
 
 class Upper:
-    """The form of this store is capital letters; what holds a ``?`` cannot be read."""
+    """Forms in capital letters; a payload with a ``?`` cannot be read."""
 
     def __init__(self) -> None:
         self.before: Callable[[], Awaitable[object]] | None = None
 
-    async def _form(self, payload: Payload) -> Payload:
+    async def _upper(self, payload: Payload) -> Payload:
         if self.before is not None:
             before, self.before = self.before, None
             await before()
         if b"?" in payload.data:
-            raise CorruptRecordError(backend="memory", key="a record", reason="who knows")
+            raise CorruptRecordError(backend="memory", key="a record", reason="unreadable")
         new = Payload(payload.encoding, payload.data.upper())
         return payload if new == payload else new
 
     async def session(self, record: SessionRecord) -> Payload:
-        return await self._form(record.payload or Payload("", b""))
+        return await self._upper(record.payload or Payload("", b""))
 
     async def message(self, session_id: str, record: MessageRecord) -> Payload:
-        return await self._form(record.payload)
+        return await self._upper(record.payload)
 
     async def memory(self, record: MemoryRecord) -> Payload:
-        return await self._form(record.payload)
+        return await self._upper(record.payload)
 
 
 @pytest.fixture
@@ -76,6 +77,9 @@ async def run(storage: InMemoryStorage, forms: Upper, **options: Any) -> list[Re
     return [done async for done in StoreRewrite(storage, forms).run(**options)]
 
 
+ALL = [STORE_OWNER, "u", "v", "s", "t"]
+
+
 def counts(done: Rewritten) -> tuple[str, str, int, int, int, int]:
     return done.kind, done.owner_id, done.records, done.changed, done.left, done.unreadable
 
@@ -94,44 +98,41 @@ def upper(record: Any) -> Any:
     return attrs.evolve(record, payload=Payload(payload.encoding, payload.data.upper()))
 
 
-async def test_every_record_gets_its_form_and_nothing_else_changes(store: InMemoryStorage, clock: ManualClock) -> None:
+async def test_every_payload_is_rewritten_and_nothing_else_changes(store: InMemoryStorage, clock: ManualClock) -> None:
     before = await contents(store)
     clock.advance(100)
-    done = await run(store, Upper(), users=["v"])
+    done = await run(store, Upper())
     assert [counts(one) for one in done] == [
         ("user", STORE_OWNER, 1, 1, 0, 0),
-        ("user", "v", 1, 1, 0, 0),
         ("user", "u", 1, 1, 0, 0),
+        ("user", "v", 1, 1, 0, 0),  # a user without a session
         ("session", "s", LONG + 2, LONG + 2, 0, 0),
         ("session", "t", 1, 1, 0, 0),
     ]
     assert await contents(store) == [upper(record) for record in before]
 
 
-async def test_a_second_run_reads_and_changes_nothing(store: InMemoryStorage) -> None:
+async def test_a_second_run_changes_nothing(store: InMemoryStorage) -> None:
     await run(store, Upper())
     found = [counts(one)[2:] for one in await run(store, Upper())]
-    assert found == [(1, 0, 0, 0), (1, 0, 0, 0), (LONG + 2, 0, 0, 0), (1, 0, 0, 0)]
+    assert found == [(records, 0, 0, 0) for records in (1, 1, 1, LONG + 2, 1)]
 
 
-async def test_a_run_goes_on_behind_a_cursor_and_within_a_query(store: InMemoryStorage) -> None:
-    _, _, first, _ = await run(store, Upper(), query=SessionQuery(user_id="u"))
-    assert first.cursor == ((await store.query_sessions(SessionQuery(limit=1))).next_cursor)
-    rest = await run(store, Upper(), query=SessionQuery(cursor=first.cursor))
-    assert [one.owner_id for one in rest] == [STORE_OWNER, "u", "t"]
-    assert [one.owner_id for one in await run(store, Upper(), query=SessionQuery(user_id="x"))] == [STORE_OWNER]
+async def test_a_resumed_run_skips_sessions_up_to_the_cursor(store: InMemoryStorage) -> None:
+    first = (await run(store, Upper()))[ALL.index("s")]
+    assert [one.owner_id for one in await run(store, Upper(), after=first.cursor)] == [STORE_OWNER, "u", "v", "t"]
 
 
-async def test_a_store_of_several_pages_is_rewritten_whole(
+async def test_users_and_sessions_of_several_pages_are_rewritten(
     store: InMemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rewriting, "MAX_PAGE", 1)
-    assert [one.owner_id for one in await run(store, Upper())] == [STORE_OWNER, "u", "s", "t"]
+    monkeypatch.setattr(session_access, "MAX_PAGE", 1)
+    assert [one.owner_id for one in await run(store, Upper())] == ALL
 
 
-async def test_bytes_are_counted_before_and_after(store: InMemoryStorage) -> None:
+async def test_sizes_before_and_after_are_counted(store: InMemoryStorage) -> None:
     class Short(Upper):
-        async def _form(self, payload: Payload) -> Payload:
+        async def _upper(self, payload: Payload) -> Payload:
             return Payload("short", b"x")
 
     done = {one.owner_id: one for one in await run(store, Short())}
@@ -141,18 +142,18 @@ async def test_bytes_are_counted_before_and_after(store: InMemoryStorage) -> Non
     assert done["s"].bytes_after == LONG + 2
 
 
-async def test_what_cannot_be_read_stays_and_the_rest_goes_on(store: InMemoryStorage) -> None:
+async def test_an_unreadable_record_stays_and_the_rest_is_rewritten(store: InMemoryStorage) -> None:
     await store.put_session(session_record("s", text="what?"))
     await store.put_memory(memory_record("k", value="why?"))
     before = await store.find_session("s")
-    _, done, *_ = await run(store, Upper())
+    done = (await run(store, Upper()))[ALL.index("s")]
     assert counts(done)[2:] == (LONG + 2, LONG, 0, 2)
-    assert done.reason == "memory storage: a record is damaged: who knows"
+    assert done.reason == "memory storage: a record is damaged: unreadable"
     assert await store.find_session("s") == before
 
 
 @pytest.mark.parametrize("damaged", [1, CHUNK + 3, LONG])
-async def test_a_message_that_cannot_be_read_keeps_nobody_from_the_others(
+async def test_messages_around_a_damaged_one_are_rewritten(
     store: InMemoryStorage, monkeypatch: pytest.MonkeyPatch, damaged: int
 ) -> None:
     read = store.read_messages
@@ -175,7 +176,7 @@ async def test_a_message_that_cannot_be_read_keeps_nobody_from_the_others(
 
 
 @pytest.mark.parametrize("call", ["find_session", "list_memories"])
-async def test_a_part_that_cannot_be_read_keeps_nobody_from_the_others(
+async def test_the_other_parts_of_a_damaged_session_are_rewritten(
     store: InMemoryStorage, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     async def torn(*_: object) -> None:
@@ -183,12 +184,12 @@ async def test_a_part_that_cannot_be_read_keeps_nobody_from_the_others(
 
     monkeypatch.setattr(store, call, torn)
     done = await run(store, Upper())
-    assert [one.unreadable for one in done] == ([0, 0, 1, 1] if call == "find_session" else [1, 1, 1, 1])
+    assert [one.unreadable for one in done] == ([0, 0, 0, 1, 1] if call == "find_session" else [1] * 5)
     assert [one.changed for one in done if one.owner_id == "s"] == [LONG + 1]
 
 
 class Limited(InMemoryStorage):
-    """Takes no payload with these words, and no batch that has one."""
+    """Refuses payloads with these words, and batches that contain one."""
 
     def _refuse(self, new: Payload) -> None:
         if b"TEXT OF M7" in new.data or b"A VALUE" in new.data:
@@ -204,7 +205,7 @@ class Limited(InMemoryStorage):
         return await super().rewrite_memory(scope, key, old=old, new=new)
 
 
-async def test_what_would_be_too_large_stays_and_the_rest_goes_on() -> None:
+async def test_a_payload_that_is_too_large_is_left_alone() -> None:
     store = Limited()
     await store.put_session(session_record("s"))
     await store.append_messages("s", message_records(9))
@@ -212,43 +213,79 @@ async def test_what_would_be_too_large_stays_and_the_rest_goes_on() -> None:
     await store.put_memory(memory_record("l", value="short"))
     _, done = await run(store, Upper())
     assert (done.records, done.changed, done.left, done.too_large) == (12, 10, 0, 2)
-    assert done.reason == "a record is 2 bytes; memory keeps at most 1 in one record"
+    assert done.reason == "a record is 2 bytes; memory stores at most 1 in one record"
     messages = await store.read_messages("s", MessageRange())
     assert [message.payload.data.isupper() for message in messages] == [number != 7 for number in range(1, 10)]
 
 
-async def test_what_somebody_else_writes_meanwhile_is_theirs(store: InMemoryStorage) -> None:
+async def test_a_record_written_meanwhile_is_left_alone(store: InMemoryStorage) -> None:
     forms = Upper()
 
     async def write() -> None:
         await store.put_session(session_record("t", text="theirs"))
 
-    running = StoreRewrite(store, forms).run(SessionQuery(cursor=(await created(store, "s"), "s")))
-    await anext(running)
-    await anext(running)
+    results = StoreRewrite(store, forms).run()
+    for _ in ALL[:-1]:
+        await anext(results)
     forms.before = write
-    done = await anext(running)
+    done = await anext(results)
     assert counts(done) == ("session", "t", 1, 0, 1, 0)
     assert done.bytes_before == done.bytes_after
     assert await store.load_session("t") == {"text": "theirs"}
 
 
-async def created(store: InMemoryStorage, session_id: str) -> int:
-    record = await store.find_session(session_id)
-    assert record is not None
-    return record.created_at_us
-
-
-async def test_a_session_deleted_after_it_was_listed_has_no_records(store: InMemoryStorage) -> None:
-    running = StoreRewrite(store, Upper()).run()
-    await anext(running)
-    await anext(running)
+async def test_a_session_deleted_after_listing_has_no_records(store: InMemoryStorage) -> None:
+    results = StoreRewrite(store, Upper()).run()
+    for _ in ALL[:-1]:
+        await anext(results)
     await store.delete_session("t")
-    found = [counts(one)[:3] async for one in running]
-    assert found == [("session", "s", LONG + 2), ("session", "t", 0)]
+    assert [counts(one)[:3] async for one in results] == [("session", "t", 0)]
 
 
 def test_a_storage_that_cannot_replace_payloads_is_refused() -> None:
     wrapper = OptimizedStorageWrapper(InMemoryStorage(), Optimizer())
     with pytest.raises(ConfigurationError, match="a memory storage cannot replace"):
         StoreRewrite(wrapper, Upper())
+
+
+# -- the mark of a stopped run -------------------------------------------------------------------
+
+
+def mark(storage: InMemoryStorage, aim: str = "plain") -> RewriteMark:
+    return RewriteMark(storage, JsonCodec(), aim)
+
+
+async def test_a_mark_keeps_the_latest_cursor_until_it_is_cleared() -> None:
+    storage = InMemoryStorage()
+    assert await mark(storage).find() is None
+    await mark(storage).set((1, "a"))
+    await mark(storage).set((2, "b"))
+    assert await mark(storage).find() == (2, "b")
+    assert await mark(storage, "another aim").find() is None
+    await mark(storage).clear()
+    assert await mark(storage).find() is None
+
+
+@pytest.mark.parametrize("value", [None, {}, {"aim": "plain"}, {"aim": "plain", "time_us": "1", "session": "a"}])
+async def test_a_mark_without_a_cursor_is_ignored(value: JSONValue) -> None:
+    storage = InMemoryStorage()
+    record = memory_record("rewriting", owner=STORE_OWNER, kind="user")
+    await storage.put_memory(attrs.evolve(record, payload=json_payload(value)))
+    assert await mark(storage).find() is None
+
+
+# -- the change of a payload ---------------------------------------------------------------------
+
+
+def test_a_change_fits_only_the_message_that_was_read() -> None:
+    stored = attrs.evolve(message_records(1)[0], position=3, payload=Payload("json", b"1"))
+    change = PayloadRewrite(position=3, message_id="m1", old=Payload("json", b"1"), new=Payload("x", b"2"))
+    assert change.fits(stored) is True
+    for other in (
+        attrs.evolve(stored, position=4),
+        attrs.evolve(stored, message_id="n"),
+        attrs.evolve(stored, payload=Payload("json+opt1", b"1")),
+        attrs.evolve(stored, payload=Payload("json", b"10")),
+        attrs.evolve(stored, payload=change.new),
+    ):
+        assert change.fits(other) is False

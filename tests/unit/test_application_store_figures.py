@@ -44,7 +44,7 @@ async def run(
     tools: Services | None = None,
     query: SessionQuery | None = None,
 ) -> list[SessionFigures]:
-    figures = StoreFigures(storage, backend or storage, values=JsonCodec(), tools=tools)
+    figures = StoreFigures(storage, backend or storage, values=JsonCodec(), services=tools)
     return [one async for one in figures.run(query)]
 
 
@@ -95,7 +95,7 @@ async def test_sessions_come_in_the_order_of_the_query_and_no_others(backend: In
 async def test_the_store_s_own_records_are_no_session_s(backend: InMemoryStorage) -> None:
     own = memory_record("dictionary", kind="user", owner=STORE_OWNER, value="x" * 98)
     await backend.put_memory(own)
-    assert await StoreFigures(backend, backend, values=JsonCodec(), tools=None).own_bytes() == 104
+    assert await StoreFigures(backend, backend, values=JsonCodec(), services=None).own_bytes() == 104
     assert await run(backend) == []
 
 
@@ -169,7 +169,7 @@ async def test_a_session_that_cannot_be_read_is_named_and_the_others_are_counted
     await talk(backend, services)
     await backend.put_session(session_record("z"))
     await place(backend, payload)
-    reason = "not valid json" if payload.encoding == "json" else "it is tagged 'json+aes256gcm:k'"
+    reason = "not valid json" if payload.encoding == "json" else "its encoding is 'json+aes256gcm:k'"
     bad, good = await run(backend)
     assert attrs.evolve(bad, reason=None) == SessionFigures(session_id=ID)
     assert (bad.reason or "").partition(" is damaged: ")[2].startswith(reason)

@@ -198,7 +198,7 @@ async def test_a_stream_without_anything_is_no_answer() -> None:
         for delta in none:
             yield delta
 
-    with pytest.raises(ProviderStreamError, match="before anything came"):
+    with pytest.raises(ProviderStreamError, match="ended without a delta"):
         [delta async for delta in turn(Scripted(never, deltas())).stream()]
 
 

@@ -22,10 +22,10 @@ def test_a_mapping_becomes_checked_settings() -> None:
     [
         (SessionConfig, None, "SessionConfig must be a SessionConfig or a dict, not NoneType"),
         (SessionConfig, [("timeout", 5)], "not list"),
-        (SessionConfig, {"time_out": 5}, "no field 'time_out'; it knows: session_id, personality"),
+        (SessionConfig, {"time_out": 5}, "no field 'time_out'; its fields are: session_id, personality"),
         (SessionConfig, {5: 5}, "no field '5'"),
         (SessionConfig, {"timeout": "5"}, "timeout must be a number of seconds"),
-        (SessionConfig, {"tags": 5}, "tags must be a list of texts, not int"),
+        (SessionConfig, {"tags": 5}, "tags must be a list of strings, not int"),
         (MemoryConfig, {"max_entries": "5"}, "max_entries must be a whole number"),
         (MemoryConfig, {"enabled": "yes"}, "enabled must be True or False"),
         (MemoryConfig, {"decay_factor": "0.1"}, "decay_factor must be a number from 0 to 1"),

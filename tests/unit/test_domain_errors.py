@@ -34,7 +34,7 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
     (InvalidJSONError("message", "nan has no JSON form"), "message is not JSON: nan has no JSON form"),
     (
         PayloadTooLargeError(backend="sqlite", key="the message", size_bytes=9, limit_bytes=8),
-        "the message is 9 bytes; sqlite keeps at most 8 in one record",
+        "the message is 9 bytes; sqlite stores at most 8 in one record",
     ),
     (
         UnsupportedStorageTypeError("oracle", ["memory", "json"]),
@@ -75,16 +75,13 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
     ),
     (
         KeyMismatchError(backend="json", key_id="2025"),
-        (
-            "json storage: the key '2025' is another than the one the store was written with; "
-            "nothing was read or changed"
-        ),
+        ("json storage: the key '2025' is not the one that the store was written with; nothing was read or changed"),
     ),
     (
         KeyMismatchError(backend="json", key_id=None),
         (
-            "json storage: the index key (by default made of the last key of the ring) is another than the "
-            "one the store was written with; nothing was read or changed"
+            "json storage: the index key (by default made of the last key of the ring) is not the one that the "
+            "store was written with; nothing was read or changed"
         ),
     ),
     (

@@ -5,14 +5,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
-from luminoracore_sdk.domain.memory import (
-    DECAY_PERIOD,
-    MemoryCategory,
-    MemoryEntry,
-    importance_at,
-    lifetime,
-    retention,
-)
+from luminoracore_sdk.domain.memory import DECAY_PERIOD, MemoryCategory, MemoryEntry, importance_at, lifetime, retention
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ENTRY = MemoryEntry(key="k", value={"a": 1}, created_at=NOON, updated_at=NOON, importance=0.8)

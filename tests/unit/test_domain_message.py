@@ -5,14 +5,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
-from luminoracore_sdk.domain.message import (
-    Message,
-    MessageRole,
-    at_position,
-    message_text,
-    stamped,
-    stored_message,
-)
+from luminoracore_sdk.domain.message import Message, MessageRole, at_position, message_text, stamped, stored_message
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 

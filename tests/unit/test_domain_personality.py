@@ -4,12 +4,7 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.domain.errors import InvalidJSONError, ValidationError
-from luminoracore_sdk.domain.personality import (
-    check_personality,
-    merge_personality,
-    personality_name,
-    system_prompt,
-)
+from luminoracore_sdk.domain.personality import check_personality, merge_personality, personality_name, system_prompt
 
 
 def test_a_personality_is_copied() -> None:

@@ -115,5 +115,5 @@ def test_the_defaults_are_the_documented_ones() -> None:
 def test_a_secret_among_the_generation_parameters_is_refused_without_showing_it(
     params: dict[str, Any],
 ) -> None:
-    with pytest.raises(ValidationError, match="names a secret; pass it in provider_config"):
+    with pytest.raises(ValidationError, match="denotes a secret; pass it in provider_config"):
         SessionConfig(generation_params=params)

@@ -6,13 +6,7 @@ from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
 from luminoracore_sdk.domain.message import MessageRole
 from luminoracore_sdk.domain.settings import SessionType
-from luminoracore_sdk.domain.values import (
-    check_id,
-    from_microseconds,
-    parse_time,
-    to_microseconds,
-    to_utc,
-)
+from luminoracore_sdk.domain.values import check_id, from_microseconds, parse_time, to_microseconds, to_utc
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 

@@ -4,29 +4,40 @@ import json
 from types import ModuleType
 from typing import Any
 
+import attrs
+
 from luminoracore_sdk.adapters.providers.anthropic_messages import finish_reason, prompt, tool_call
+from luminoracore_sdk.adapters.providers.errors import reported_error
 from luminoracore_sdk.adapters.providers.http import HttpProvider
 from luminoracore_sdk.adapters.providers.presets import ANTHROPIC, Preset
 from luminoracore_sdk.adapters.providers.reading import StreamReading
 from luminoracore_sdk.adapters.providers.settings import AnthropicSettings, read_settings
-from luminoracore_sdk.adapters.providers.wire import joined_text, object_or_empty, text_or_none, without_none
+from luminoracore_sdk.adapters.providers.wire import (
+    joined_text,
+    object_or_empty,
+    objects_of,
+    text_or_none,
+    without_none,
+)
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderResponseError
 from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.vendors import VendorRules, rules_of
 
 __all__ = ["AnthropicProvider"]
 
-_MAX_TOKENS = 4096  # the API wants a number; an answer in a conversation is shorter
+_MAX_TOKENS = 4096  # required by the API; enough for an answer in a conversation
 _VERSION_WITH_TEMPERATURE = "2023-06-01"
+_THINKING = frozenset({"thinking", "redacted_thinking"})
 
 
 class AnthropicProvider(HttpProvider):
-    """Talks to Anthropic.
+    """Call Anthropic's Messages API.
 
     ``extra`` may hold ``timeout``, ``max_retries``, ``headers`` and ``api_version``. The API refuses
-    ``temperature`` since its version 2026-10-21, so it is sent only with ``api_version`` 2023-06-01.
-    ``max_tokens`` is 4096 when not given. Tool calls and finish reasons come in OpenAI's form; the
-    original ``stop_reason`` is in ``provider_metadata``.
+    ``temperature`` since version 2026-10-21, so it is sent only with ``api_version`` 2023-06-01. ``max_tokens``
+    defaults to 4096. Tool calls and finish reasons are returned in OpenAI's form; the original ``stop_reason`` is in
+    ``provider_metadata``.
     """
 
     package = "anthropic"
@@ -35,9 +46,14 @@ class AnthropicProvider(HttpProvider):
         self._settings = read_settings(AnthropicSettings, config)
         super().__init__(config, self._settings)
 
+    @property
+    def rules(self) -> VendorRules:
+        """What the Messages API accepts."""
+        return rules_of("anthropic")
+
     @classmethod
     def find_preset(cls, name: str) -> Preset:  # noqa: ARG003
-        """Return the one preset, whatever the name."""
+        """Return the preset, which is the same for every name."""
         return ANTHROPIC
 
     def _make_client(self, driver: ModuleType, **common: Any) -> Any:
@@ -54,6 +70,9 @@ class AnthropicProvider(HttpProvider):
         limit = _MAX_TOKENS if max_tokens is None else max_tokens
         return {"model": self._model, "max_tokens": limit} | prompt(messages) | kwargs
 
+    def _sends_temperature(self, request: dict[str, Any]) -> bool:
+        return "temperature" in (request.get("extra_body") or {})
+
     async def _create(self, client: Any, request: dict[str, Any]) -> Any:
         return await client.messages.create(**request)
 
@@ -62,26 +81,23 @@ class AnthropicProvider(HttpProvider):
 
     def _answer(self, answer: JSONObject) -> ChatResponse:
         name = self.config.name
-        parts = answer.get("content")
-        if not isinstance(parts, list):
+        if answer.get("type") == "error" or answer.get("error"):
+            raise reported_error(answer.get("error"), name)
+        blocks = answer.get("content")
+        if not isinstance(blocks, list):
             raise ProviderResponseError(f"{name} sent an answer without content")
-        calls = [
-            tool_call(part.get("id"), part.get("name"), json.dumps(part.get("input"), ensure_ascii=False))
-            for part in parts
-            if isinstance(part, dict) and part.get("type") == "tool_use"
-        ]
         stop_reason = answer.get("stop_reason")
-        return ChatResponse(
-            content=joined_text(parts, provider=name),
-            finish_reason=finish_reason(stop_reason),
+        return attrs.evolve(
+            _whole(objects_of(blocks), answer.get("id"), stop_reason),
+            content=joined_text(blocks, provider=name),
+            reasoning=_thinking_text(objects_of(blocks)) or None,
             usage=object_or_empty(answer.get("usage")) or None,
             model=text_or_none(answer.get("model")),
-            provider_metadata=_metadata(answer.get("id"), stop_reason, calls),
         )
 
 
 class _EventReading(StreamReading):
-    """Of the events ``message_start`` to ``message_stop``."""
+    """Reader of the events ``message_start`` to ``message_stop``."""
 
     def __init__(self, provider: str) -> None:
         super().__init__(provider)
@@ -89,23 +105,22 @@ class _EventReading(StreamReading):
         self._message: JSONObject = {}
         self._usage: JSONObject = {}
         self._stop_reason: Any = None
-        self._calls: dict[Any, JSONObject] = {}
+        self._blocks: dict[Any, JSONObject] = {}
 
     def _note(self, event: JSONObject) -> ChatResponse | None:
         match event.get("type"):
             case "message_start":
                 self._message = object_or_empty(event.get("message"))
+                self._model = text_or_none(self._message.get("model"))
                 self._usage |= object_or_empty(self._message.get("usage"))
             case "content_block_start":
-                block = object_or_empty(event.get("content_block"))
-                if block.get("type") == "tool_use":
-                    self._calls[event.get("index")] = tool_call(block.get("id"), block.get("name"), "") | {"pieces": []}
-                return self._delta(block)
+                block = dict(object_or_empty(event.get("content_block")))
+                self._blocks[event.get("index")] = block
+                return self._delta(*_shown(block))
             case "content_block_delta":
                 delta = object_or_empty(event.get("delta"))
-                if isinstance(piece := delta.get("partial_json"), str) and event.get("index") in self._calls:
-                    self._calls[event.get("index")]["pieces"].append(piece)
-                return self._delta(delta)
+                _extend(self._blocks.setdefault(event.get("index"), {"type": "text"}), delta)
+                return self._delta(*_shown(delta))
             case "message_delta":
                 self._stop_reason = object_or_empty(event.get("delta")).get("stop_reason") or self._stop_reason
                 self._usage |= object_or_empty(event.get("usage"))
@@ -113,27 +128,64 @@ class _EventReading(StreamReading):
                 self._ended = True
         return None
 
-    def _delta(self, part: JSONObject) -> ChatResponse | None:
-        text = part.get("text") if part.get("type") in {"text", "text_delta"} else None
-        if not isinstance(text, str) or not text:
-            return None
-        return ChatResponse(content=text, model=text_or_none(self._message.get("model")))
-
     def _is_whole(self) -> bool:
         return self._ended and self._stop_reason is not None
 
     def _end(self) -> ChatResponse:
-        calls = [
-            tool_call(call["id"], call["function"]["name"], "".join(call["pieces"])) for call in self._calls.values()
-        ]
-        return ChatResponse(
-            content="",
-            finish_reason=finish_reason(self._stop_reason),
+        content, thought = self._rest()
+        return attrs.evolve(
+            _whole(list(self._blocks.values()), self._message.get("id"), self._stop_reason),
+            content=content,
+            reasoning=thought,
             usage=self._usage or None,
-            model=text_or_none(self._message.get("model")),
-            provider_metadata=_metadata(self._message.get("id"), self._stop_reason, calls),
+            model=self._model,
         )
 
 
-def _metadata(message_id: Any, stop_reason: Any, calls: list[JSONObject]) -> JSONObject:
-    return without_none({"id": message_id, "stop_reason": stop_reason, "tool_calls": calls or None})
+def _shown(part: JSONObject) -> tuple[str, str]:
+    """Return the text and the reasoning of a block or a delta."""
+    text = part.get("text") if part.get("type") in {"text", "text_delta"} else None
+    thought = part.get("thinking") if part.get("type") in {"thinking", "thinking_delta"} else None
+    return text_or_none(text) or "", text_or_none(thought) or ""
+
+
+def _extend(block: JSONObject, delta: JSONObject) -> None:
+    """Add a delta to the block that it belongs to."""
+    match delta.get("type"):
+        case "input_json_delta" if isinstance(delta.get("partial_json"), str):
+            block.setdefault("pieces", []).append(delta["partial_json"])
+        case "thinking_delta" if isinstance(delta.get("thinking"), str):
+            block["thinking"] = (text_or_none(block.get("thinking")) or "") + delta["thinking"]
+        case "signature_delta" if isinstance(delta.get("signature"), str):
+            block["signature"] = (text_or_none(block.get("signature")) or "") + delta["signature"]
+
+
+def _whole(blocks: list[JSONObject], message_id: Any, stop_reason: Any) -> ChatResponse:
+    """Return what the blocks of an answer say besides its text."""
+    calls = [_call_of(block) for block in blocks if block.get("type") == "tool_use"]
+    thinking = [block for block in blocks if block.get("type") in _THINKING]
+    known = {"text", "tool_use", *_THINKING}
+    return ChatResponse(
+        content="",
+        finish_reason=finish_reason(stop_reason),
+        provider_metadata=without_none(
+            {
+                "id": message_id,
+                "stop_reason": stop_reason,
+                "tool_calls": calls or None,
+                "reasoning": {"thinking_blocks": thinking} if thinking else None,
+            }
+        ),
+        tool_calls=calls,
+        parts=[block for block in blocks if block.get("type") not in known],
+    )
+
+
+def _call_of(block: JSONObject) -> JSONObject:
+    pieces = block.get("pieces")
+    arguments = "".join(pieces) if pieces else json.dumps(block.get("input") or {}, ensure_ascii=False)
+    return tool_call(block.get("id"), block.get("name"), arguments)
+
+
+def _thinking_text(blocks: list[JSONObject]) -> str:
+    return "".join(block["thinking"] for block in blocks if isinstance(block.get("thinking"), str))

@@ -1,9 +1,10 @@
-"""OpenAI's chat completions, and every server that speaks them."""
+"""OpenAI's chat completions, and every server with the same protocol."""
 
 import re
 from types import ModuleType
 from typing import Any
 
+from luminoracore_sdk.adapters.providers.errors import reported_error
 from luminoracore_sdk.adapters.providers.http import HttpProvider
 from luminoracore_sdk.adapters.providers.presets import OPENAI_COMPATIBLE, KeyRule, Preset, provider_key
 from luminoracore_sdk.adapters.providers.reading import StreamReading
@@ -12,6 +13,7 @@ from luminoracore_sdk.adapters.providers.wire import (
     handed_on,
     joined_text,
     object_or_empty,
+    objects_of,
     sendable,
     text_or_none,
     without_none,
@@ -19,21 +21,28 @@ from luminoracore_sdk.adapters.providers.wire import (
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderResponseError
 from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.tool_calls import ToolCallAssembly, with_missing_ids
+from luminoracore_sdk.domain.vendors import VendorRules, rules_of
 
-__all__ = ["OpenAIProvider"]
+__all__ = ["OpenAIProvider", "on_wire"]
 
-_REASONING_MODEL = re.compile(r"(.*/)?(o\d|gpt-([5-9]|\d\d))")
-"""Models that refuse ``temperature`` and know only the newer name of ``max_tokens``."""
+_NEWER_TOKEN_LIMIT = re.compile(r"(.*/)?(o\d|gpt-([5-9]|\d\d))")
+"""Models that know only the newer name of ``max_tokens``."""
 
-_KEYLESS = "none"  # the client insists on a key; a server that needs none ignores it
+_REFUSES_TEMPERATURE = re.compile(r"(.*/)?(o\d|gpt-([5-9]|\d\d)(?!.*-chat))")
+"""Models that refuse ``temperature``; OpenAI, "Reasoning models". Others that do are noticed by their refusal."""
+
+_KEYLESS = "none"  # the client requires a key; a server that needs none ignores it
+_PARTS = ("images", "audio", "annotations")
 
 
 class OpenAIProvider(HttpProvider):
-    """Talks to OpenAI, or through ``base_url`` to any server with the same interface.
+    """Talk to OpenAI, or through ``base_url`` to any server with the same interface.
 
-    ``extra`` may hold ``timeout``, ``max_retries``, ``headers``, ``organization``, ``project`` and
-    ``stream_usage``; see ``OpenAISettings``. Reasoning models (o1 and later, gpt-5 and later) get no
-    ``temperature``, which they refuse, and ``max_tokens`` as ``max_completion_tokens``.
+    ``extra`` may hold ``timeout``, ``max_retries``, ``headers``, ``max_answer_bytes``, ``organization``,
+    ``project``, ``stream_usage`` and ``accept_unfinished``; see ``OpenAISettings``. Models that refuse
+    ``temperature`` do not get it, which ``provider_metadata["dropped"]`` says; reasoning models get ``max_tokens``
+    as ``max_completion_tokens``.
     """
 
     package = "openai"
@@ -42,27 +51,32 @@ class OpenAIProvider(HttpProvider):
         self._settings = read_settings(OpenAISettings, config)
         super().__init__(config, self._settings)
 
+    @property
+    def rules(self) -> VendorRules:
+        """What the server accepts, by the provider's registered name."""
+        return rules_of(self.config.name)
+
     @classmethod
     def find_preset(cls, name: str) -> Preset:
-        """Return the preset of a built-in name; for any other name an address must be given."""
+        """Return the preset of a built-in name; any other name needs an address."""
         return OPENAI_COMPATIBLE.get(provider_key(name), Preset(key=KeyRule.NEVER))
 
     def _make_client(self, driver: ModuleType, **common: Any) -> Any:
         settings = self._settings
         client = driver.AsyncOpenAI(api_key=self._key or _KEYLESS, default_headers=settings.headers, **common)
-        # The client takes these from the environment, and would tell them to every other provider too.
+        # The client takes these from the environment, and would send them to every other provider too.
         client.organization, client.project = settings.organization, settings.project
         return client
 
     def _request(
         self, messages: list[ChatMessage], temperature: float, max_tokens: int | None, **kwargs: Any
     ) -> dict[str, Any]:
-        request: dict[str, Any] = {"model": self._model, "messages": [_on_wire(item) for item in messages]}
-        reasoning = _REASONING_MODEL.match(str(kwargs.get("model", self._model)))
-        if not reasoning:
+        request: dict[str, Any] = {"model": self._model, "messages": [on_wire(item) for item in messages]}
+        model = str(kwargs.get("model", self._model))
+        if not _REFUSES_TEMPERATURE.match(model):
             request["temperature"] = temperature
         if max_tokens is not None:
-            request["max_completion_tokens" if reasoning else "max_tokens"] = max_tokens
+            request["max_completion_tokens" if _NEWER_TOKEN_LIMIT.match(model) else "max_tokens"] = max_tokens
         return request | kwargs
 
     async def _create(self, client: Any, request: dict[str, Any]) -> Any:
@@ -72,36 +86,50 @@ class OpenAIProvider(HttpProvider):
         return await client.chat.completions.create(**request)
 
     def _reading(self) -> StreamReading:
-        return _ChunkReading(self.config.name)
+        return _ChunkReading(self.config.name, accept_unfinished=self._settings.accept_unfinished)
 
     def _answer(self, answer: JSONObject) -> ChatResponse:
         name = self.config.name
+        if answer.get("error"):
+            raise reported_error(answer["error"], name)
         choice = _first_choice(answer, provider=name)
         message = choice.get("message") if choice else None
-        if not isinstance(message, dict):
+        if choice is None or not isinstance(message, dict):
             raise ProviderResponseError(f"{name} sent an answer without choices")
-        rest = {key: item for key, item in message.items() if key not in {"role", "content"}}
+        calls = message.get("tool_calls")
+        whole = with_missing_ids(calls, text_or_none(answer.get("id"))) if isinstance(calls, list) and calls else []
+        rest = {key: item for key, item in message.items() if key not in {"role", "content", "tool_calls"}}
+        content = message.get("content")
         return ChatResponse(
-            content=joined_text(message.get("content"), provider=name),
-            finish_reason=text_or_none(choice.get("finish_reason")) if choice else None,
+            content=joined_text(content, provider=name),
+            finish_reason=text_or_none(choice.get("finish_reason")),
             usage=object_or_empty(answer.get("usage")) or None,
             model=text_or_none(answer.get("model")),
-            provider_metadata=without_none({"id": answer.get("id"), **rest}),
+            provider_metadata=without_none(
+                {"id": answer.get("id"), **rest, "tool_calls": whole or None, "reasoning": _given_back(message)}
+            ),
+            reasoning=_reasoning_text(message) or _thinking_text(content) or None,
+            refusal=text_or_none(message.get("refusal")),
+            tool_calls=whole,
+            parts=_parts(message),
         )
 
 
 class _ChunkReading(StreamReading):
-    """Of ``chat.completion.chunk`` events."""
+    """Reader of ``chat.completion.chunk`` events."""
 
-    def __init__(self, provider: str) -> None:
-        super().__init__(provider)
+    def __init__(self, provider: str, *, accept_unfinished: bool) -> None:
+        super().__init__(provider, accept_unfinished=accept_unfinished)
         self._finish_reason: str | None = None
         self._usage: JSONObject | None = None
-        self._model: str | None = None
         self._metadata: JSONObject = {}
-        self._tool_calls: dict[int, JSONObject] = {}
+        self._calls = ToolCallAssembly()
+        self._message: JSONObject = {}  # of the deltas' fields other than content and calls
+        self._answer_parts: list[JSONObject] = []
 
     def _note(self, event: JSONObject) -> ChatResponse | None:
+        if event.get("error"):
+            raise reported_error(event["error"], self._provider)
         self._model = text_or_none(event.get("model")) or self._model
         self._usage = object_or_empty(event.get("usage")) or self._usage
         self._metadata |= without_none({"id": event.get("id")})
@@ -109,47 +137,95 @@ class _ChunkReading(StreamReading):
         self._finish_reason = text_or_none(choice.get("finish_reason")) or self._finish_reason
         delta = object_or_empty(choice.get("delta"))
         for piece in delta.get("tool_calls") or []:
-            self._add_tool_call(piece)
-        for name in ("refusal", "reasoning_content"):
+            if not isinstance(piece, dict):
+                raise ProviderResponseError(f"{self._provider} sent a malformed tool call")
+            self._calls.add(piece)
+        for name in ("refusal", "reasoning_content", "reasoning"):
             if isinstance(delta.get(name), str):
-                self._metadata[name] = self._metadata.get(name, "") + delta[name]
-        text = joined_text(delta.get("content"), provider=self._provider)
-        return ChatResponse(content=text, model=self._model) if text else None
-
-    def _add_tool_call(self, piece: Any) -> None:
-        function = piece.get("function") if isinstance(piece, dict) else None
-        if not isinstance(function, dict) or not isinstance(piece.get("index", 0), int):
-            raise ProviderResponseError(f"{self._provider} sent a tool call that is none")
-        call = self._tool_calls.setdefault(
-            piece.get("index", 0), {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
-        )
-        call["id"] = piece.get("id") or call["id"]
-        for name in ("name", "arguments"):
-            call["function"][name] += text_or_none(function.get(name)) or ""
+                self._message[name] = self._message.get(name, "") + delta[name]
+        self._message.setdefault("reasoning_details", []).extend(objects_of(delta.get("reasoning_details")))
+        if isinstance(delta.get("extra_content"), dict):
+            self._message["extra_content"] = delta["extra_content"]
+        self._answer_parts += _parts(delta)
+        content = delta.get("content")
+        thought = _reasoning_text(delta) or _thinking_text(content)
+        return self._delta(joined_text(content, provider=self._provider), thought)
 
     def _is_whole(self) -> bool:
         return self._finish_reason is not None
 
     def _end(self) -> ChatResponse:
-        if self._tool_calls:
-            self._metadata["tool_calls"] = [self._tool_calls[index] for index in sorted(self._tool_calls)]
+        calls = self._calls.calls(text_or_none(self._metadata.get("id")))
+        content, thought = self._rest()
+        facts = {
+            "tool_calls": calls or None,
+            "refusal": self._message.get("refusal"),
+            "reasoning_content": self._message.get("reasoning_content"),
+            "reasoning": _given_back(self._message),
+        }
         return ChatResponse(
-            content="",
+            content=content,
             finish_reason=self._finish_reason,
             usage=self._usage,
             model=self._model,
-            provider_metadata=self._metadata,
+            provider_metadata=self._metadata | without_none(facts),
+            reasoning=thought,
+            refusal=self._message.get("refusal"),
+            tool_calls=calls,
+            parts=self._answer_parts,
         )
 
 
-def _on_wire(message: ChatMessage) -> JSONObject:
+def on_wire(message: ChatMessage) -> JSONObject:
+    """Return a message as the API takes it."""
     wire: JSONObject = sendable(message.to_dict() | handed_on(message))
     return wire
 
 
 def _first_choice(answer: JSONObject, *, provider: str) -> JSONObject | None:
-    """Return the first choice, None if there is none (the event that carries the usage has none)."""
+    """Return the first choice, None if there is none (the event that carries the usage has none).
+
+    Raises:
+        ProviderError: The choice reports an error.
+    """
     choices = answer.get("choices") or []
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise ProviderResponseError(f"{provider} sent choices that are none")
-    return next((choice for choice in choices if choice.get("index") in {0, None}), None)
+        raise ProviderResponseError(f"{provider} sent malformed choices")
+    choice = next((choice for choice in choices if choice.get("index") in {0, None}), None)
+    if choice is not None and (choice.get("error") or choice.get("finish_reason") == "error"):
+        raise reported_error(choice.get("error"), provider)
+    return choice
+
+
+def _reasoning_text(message: JSONObject) -> str:
+    """Return the reasoning of a message or delta as text: DeepSeek's and vLLM's field, else OpenRouter's."""
+    return text_or_none(message.get("reasoning_content")) or text_or_none(message.get("reasoning")) or ""
+
+
+def _thinking_text(content: Any) -> str:
+    """Return the reasoning in a list of parts, where Mistral puts it."""
+    thinking = [part["thinking"] for part in objects_of(content) if isinstance(part.get("thinking"), list)]
+    texts = [text_or_none(chunk.get("text")) for chunks in thinking for chunk in objects_of(chunks)]
+    return "".join(filter(None, texts))
+
+
+def _given_back(message: JSONObject) -> JSONObject | None:
+    """Return the reasoning as the provider wants it back; None: there is none."""
+    kept: JSONObject = {}
+    if isinstance(message.get("reasoning_content"), str):
+        kept["reasoning_content"] = message["reasoning_content"]
+    if details := objects_of(message.get("reasoning_details")):
+        kept["reasoning_details"] = details
+    if isinstance(message.get("extra_content"), dict):
+        kept["extra_content"] = message["extra_content"]
+    return kept or None
+
+
+def _parts(message: JSONObject) -> list[JSONObject]:
+    """Return what an answer holds besides text and calls: pictures, sound, sources."""
+    found: list[JSONObject] = []
+    for name in _PARTS:
+        value = message.get(name)
+        found += objects_of(value) if isinstance(value, list) else [{"type": name, name: value}] if value else []
+    content = message.get("content")
+    return found + [part for part in objects_of(content) if part.get("type") not in {"text", "thinking", None}]

@@ -1,4 +1,4 @@
-"""What ``provider_config["extra"]`` may hold, per provider class; everything else is refused."""
+"""The settings in ``provider_config["extra"]`` of each provider class; other keys are refused."""
 
 import math
 import re
@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from luminoracore_sdk.adapters.providers.bodies import DEFAULT_MAX_ANSWER_BYTES
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderError
 
@@ -40,6 +41,11 @@ def _check_retries(_: object, attribute: Any, value: Any) -> None:
         raise _wrong(attribute, "must be a whole number, 0..100")
 
 
+def _check_size(_: object, attribute: Any, value: Any) -> None:
+    if type(value) is not int or value < 1:
+        raise _wrong(attribute, "must be a whole number of bytes above 0")
+
+
 def _check_flag(_: object, attribute: Any, value: Any) -> None:
     if value is not None and type(value) is not bool:
         raise _wrong(attribute, "must be true or false")
@@ -47,7 +53,7 @@ def _check_flag(_: object, attribute: Any, value: Any) -> None:
 
 def _check_text(_: object, attribute: Any, value: Any) -> None:
     if value is not None and not (isinstance(value, str) and _HEADER_VALUE.fullmatch(value)):
-        raise _wrong(attribute, "must be a text of visible ASCII characters")
+        raise _wrong(attribute, "must be a string of visible ASCII characters")
 
 
 def _check_headers(_: object, attribute: Any, value: Any) -> None:
@@ -60,7 +66,7 @@ def _check_headers(_: object, attribute: Any, value: Any) -> None:
 
 @attrs.frozen(kw_only=True)
 class EchoSettings:
-    """Of ``EchoProvider``.
+    """Settings of ``EchoProvider``.
 
     Attributes:
         delay: Seconds before each delta of a stream.
@@ -71,40 +77,44 @@ class EchoSettings:
 
 @attrs.frozen(kw_only=True)
 class HttpSettings:
-    """Of every provider behind HTTP.
+    """Settings of every provider that is reached by HTTP.
 
     Attributes:
-        timeout: Seconds without a byte from the server until an attempt fails.
-        max_retries: Attempts after the first one: for 429, 5xx and failed connections.
+        timeout: Seconds without data from the server after which an attempt fails.
+        max_retries: Number of further attempts after 429, 5xx and failed connections.
         headers: Sent with every request.
+        max_answer_bytes: Largest answer, after decompression; a larger one is refused while it is read.
     """
 
     timeout: float = attrs.field(default=60.0, validator=_check_timeout)
     max_retries: int = attrs.field(default=2, validator=_check_retries)
     headers: dict[str, str] = attrs.field(factory=dict, repr=False, validator=_check_headers)
+    max_answer_bytes: int = attrs.field(default=DEFAULT_MAX_ANSWER_BYTES, validator=_check_size)
 
 
 @attrs.frozen(kw_only=True)
 class OpenAISettings(HttpSettings):
-    """Of ``OpenAIProvider``.
+    """Settings of ``OpenAIProvider``.
 
     Attributes:
         organization: OpenAI organization id.
         project: OpenAI project id.
-        stream_usage: Ask for token counts in a stream; None: where the provider is known to understand.
+        stream_usage: Request token counts in a stream; None: if the provider is known to support it.
+        accept_unfinished: Take a stream that ends without a finish reason for a whole answer.
     """
 
     organization: str | None = attrs.field(default=None, validator=_check_text)
     project: str | None = attrs.field(default=None, validator=_check_text)
     stream_usage: bool | None = attrs.field(default=None, validator=_check_flag)
+    accept_unfinished: bool = attrs.field(default=False, validator=_check_flag)
 
 
 @attrs.frozen(kw_only=True)
 class AnthropicSettings(HttpSettings):
-    """Of ``AnthropicProvider``.
+    """Settings of ``AnthropicProvider``.
 
     Attributes:
-        api_version: Version of the Messages API; None: the one that the installed package speaks.
+        api_version: Version of the Messages API; None: that of the installed package.
     """
 
     api_version: str | None = attrs.field(default=None, validator=_check_text)
@@ -114,7 +124,7 @@ def read_settings(cls: type[S], config: ProviderConfig) -> S:
     """Read ``extra``.
 
     Raises:
-        ProviderError: An unknown key or a wrong value; names the key, never shows the value.
+        ProviderError: A key is unknown or a value is wrong; the error names the key and does not show the value.
     """
     known = [field.name for field in attrs.fields(cls)]  # type: ignore[arg-type]
     if unknown := sorted(key for key in config.extra if key not in known):

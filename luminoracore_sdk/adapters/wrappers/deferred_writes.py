@@ -1,4 +1,4 @@
-"""Sessions that are written only when they are told to be (``auto_save=False``)."""
+"""Sessions that are written on request only (``auto_save=False``)."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,6 @@ import attrs
 
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.adapters.wrappers.pages import merged_page
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import (
@@ -20,23 +19,23 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.application.session_access import SessionLocks
+from luminoracore_sdk.application.session_access import SessionLocks, merged_page
 from luminoracore_sdk.domain.errors import ConflictError
 
 __all__ = ["DeferredWriteWrapper"]
 
 
 @attrs.define
-class _Held:
-    """What the store below has of a held session, as far as we know.
+class _Stored:
+    """What the storage below is known to have of a deferred session.
 
     Attributes:
-        version: Of the stored header; 0: there is none.
-        position: Of the newest message stored.
-        floor: Positions up to this one are the same here and below; less than ``position`` after a
-            truncate that is not written yet.
-        memories: The stored memories.
-        staged_version: Version of the staged header when the two were last the same.
+        version: The version of the stored header; 0: none is stored.
+        position: The position of the newest stored message.
+        floor: Messages up to this position are equal here and below; less than ``position`` after a
+            truncation that is not written yet.
+        memories: The stored memories by key.
+        staged_version: The version of the staged header when both were last equal.
     """
 
     version: int = 0
@@ -47,15 +46,15 @@ class _Held:
 
 
 class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
-    """Keeps back the writes of held sessions in memory; hands on those of all others.
+    """Stage the writes of deferred sessions in memory; pass on those of all others.
 
-    Deleting a held session deletes it below too, at once. Memory of users is never held. A write to the
-    memory of a session that ``wanted`` names begins to hold it.
+    Deleting a deferred session deletes it below too, at once. The memories of users are never deferred. A
+    write to the memory of a session defers that session if ``wanted`` says so.
 
     Args:
         base: The storage below.
-        clock: For stamps of held records.
-        wanted: Whether a session is one to hold; by default none is, unless ``hold`` is called.
+        clock: Tells the time for staged records.
+        wanted: Whether to defer a session when its memory is written; by default never.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         super().__init__(base)
         self._wanted = wanted
         self._staging = InMemoryStorage(clock=clock)
-        self._held: dict[str, _Held] = {}
+        self._deferred: dict[str, _Stored] = {}
         self._locks = SessionLocks()
 
     @property
@@ -76,47 +75,48 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         """The storage below."""
         return self.base
 
-    def is_held(self, session_id: str) -> bool:
-        """Tell whether a session's writes are kept back."""
-        return session_id in self._held
+    def is_deferred(self, session_id: str) -> bool:
+        """Return whether the writes of a session are deferred."""
+        return session_id in self._deferred
 
     def _target(self, session_id: str) -> SessionStorage:
-        return self._staging if session_id in self._held else self.base
-
-    async def close(self) -> None:
-        """Close the storage below; what is held and not flushed is gone."""
-        self._held.clear()
-        await self._staging.close()
-        await self.base.close()
+        return self._staging if session_id in self._deferred else self.base
 
     async def open(self) -> None:
         """Open the storage below."""
         await self._staging.open()
         await self.base.open()
 
-    # -- holding ---------------------------------------------------------------------------------
+    async def close(self) -> None:
+        """Close the storage below; unflushed writes are dropped."""
+        self._deferred.clear()
+        await self._staging.close()
+        await self.base.close()
 
-    async def hold(self, session_id: str) -> None:
-        """Keep this session's writes back from now on; see ``DeferredWriteStorage.hold``."""
+    # -- deferring and flushing ------------------------------------------------------------------
+
+    async def defer(self, session_id: str) -> None:
+        """Defer the writes of a session from now on; see ``DeferredWriteStorage.defer``."""
         async with self._locks.of(session_id):
-            if session_id not in self._held:
-                self._held[session_id] = await self._staged(session_id)
+            if session_id not in self._deferred:
+                self._deferred[session_id] = await self._stage(session_id)
 
     async def release(self, session_id: str) -> None:
-        """Hold a session no more; see ``DeferredWriteStorage.release``."""
+        """Stop deferring a session; see ``DeferredWriteStorage.release``."""
         async with self._locks.of(session_id):
-            if self._held.pop(session_id, None) is not None:
+            if self._deferred.pop(session_id, None) is not None:
                 await self._staging.delete_session(session_id)
 
-    async def _staged(self, session_id: str) -> _Held:
+    async def _stage(self, session_id: str) -> _Stored:
+        """Copy a stored session into the staging area."""
         record = await self.base.find_session(session_id)
         if record is None:
-            return _Held()
+            return _Stored()
         last = record.last_position
         messages = [message async for message in self.base.stream_messages(session_id, before=last + 1)]
         memories = await self.base.list_memories(MemoryScope("session", session_id))
         self._staging.adopt(record, messages, memories)
-        return _Held(
+        return _Stored(
             version=record.version,
             position=last,
             floor=last,
@@ -125,74 +125,71 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         )
 
     async def unsaved(self) -> list[str]:
-        """Return the ids of held sessions with something that is not written yet."""
-        return [session_id for session_id in self._held if await self._is_unsaved(session_id)]
+        """Return the ids of deferred sessions that have unflushed writes."""
+        return [session_id for session_id in self._deferred if await self._is_unsaved(session_id)]
 
     async def _is_unsaved(self, session_id: str) -> bool:
-        held = self._held[session_id]
+        stored = self._deferred[session_id]
         record = await self._staging.find_session(session_id)
         if record is None:
             return False
-        saved = (held.staged_version, held.position, held.position)
-        if (record.version, record.last_position, held.floor) != saved:
+        saved = (stored.staged_version, stored.position, stored.position)
+        if (record.version, record.last_position, stored.floor) != saved:
             return True
-        return await self._staged_memories(session_id) != held.memories
+        return await self._staged_memories(session_id) != stored.memories
 
     async def _staged_memories(self, session_id: str) -> dict[str, MemoryRecord]:
         memories = await self._staging.list_memories(MemoryScope("session", session_id))
         return {memory.key: memory for memory in memories}
 
     async def flush(self, session_id: str) -> None:
-        """Write what was kept back of one session; see ``DeferredWriteStorage.flush``."""
+        """Write what was deferred of one session; see ``DeferredWriteStorage.flush``."""
         async with self._locks.of(session_id):
-            await self._flush(session_id)
+            stored = self._deferred.get(session_id)
+            record = await self._staging.find_session(session_id) if stored else None
+            if stored is None or record is None:
+                return
+            if record.ttl_us is not None and not await self.base.session_exists(session_id):
+                stored = self._deferred[session_id] = _Stored()  # it expired below and not here
+            if record.version != stored.staged_version:
+                header = await self.base.put_session(record, expected_version=stored.version)
+                stored.version, stored.staged_version = header.version, record.version
+            if stored.floor < stored.position:
+                await self._flush_truncation(session_id, stored)
+            await self._flush_messages(session_id, stored)
+            await self._flush_memories(MemoryScope("session", session_id), stored)
 
-    async def _flush(self, session_id: str) -> None:
-        held = self._held.get(session_id)
-        record = await self._staging.find_session(session_id) if held else None
-        if held is None or record is None:
-            return
-        if record.ttl_us is not None and not await self.base.session_exists(session_id):
-            held = self._held[session_id] = _Held()  # it expired below while it lived on here
-        if record.version != held.staged_version:
-            stored = await self.base.put_session(record, expected_version=held.version)
-            held.version, held.staged_version = stored.version, record.version
-        if held.floor < held.position:
-            await self._flush_truncation(session_id, held)
-        await self._flush_messages(session_id, held)
-        await self._flush_memories(MemoryScope("session", session_id), held)
-
-    async def _flush_truncation(self, session_id: str, held: _Held) -> None:
-        stored = await self.base.find_session(session_id)
-        last = stored.last_position if stored else 0
-        if last != held.position:
+    async def _flush_truncation(self, session_id: str, stored: _Stored) -> None:
+        header = await self.base.find_session(session_id)
+        last = header.last_position if header else 0
+        if last != stored.position:  # the messages of another writer must not be removed
             raise ConflictError(
                 backend=self.backend,
                 key=f"session {session_id!a}",
-                expected=f"last position {held.position}",
+                expected=f"last position {stored.position}",
                 actual=f"last position {last}",
             )
-        await self.base.truncate_messages(session_id, after=held.floor)
-        held.position = held.floor
+        await self.base.truncate_messages(session_id, after=stored.floor)
+        stored.position = stored.floor
 
-    async def _flush_messages(self, session_id: str, held: _Held) -> None:
+    async def _flush_messages(self, session_id: str, stored: _Stored) -> None:
         while True:
-            span = MessageRange(after=held.position, limit=MAX_BATCH)
+            span = MessageRange(after=stored.position, limit=MAX_BATCH)
             batch = await self._staging.read_messages(session_id, span)
             if not batch:
                 return
-            receipt = await self.base.append_messages(session_id, batch, expected_last=held.position)
-            held.position = held.floor = receipt.last_position
+            receipt = await self.base.append_messages(session_id, batch, expected_last=stored.position)
+            stored.position = stored.floor = receipt.last_position
 
-    async def _flush_memories(self, scope: MemoryScope, held: _Held) -> None:
+    async def _flush_memories(self, scope: MemoryScope, stored: _Stored) -> None:
         staged = await self._staged_memories(scope.owner_id)
-        for key in sorted(held.memories.keys() - staged.keys()):
+        for key in sorted(stored.memories.keys() - staged.keys()):
             await self.base.delete_memory(scope, key)
-            del held.memories[key]
+            del stored.memories[key]
         for key, memory in staged.items():
-            if held.memories.get(key) != memory:
+            if stored.memories.get(key) != memory:
                 await self.base.put_memory(memory)
-                held.memories[key] = memory
+                stored.memories[key] = memory
 
     # -- sessions --------------------------------------------------------------------------------
 
@@ -200,55 +197,55 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         """Delete here and below; see ``SessionStorage.delete_session``."""
         async with self._locks.of(session_id):
             below = await self.base.delete_session(session_id)
-            if self._held.pop(session_id, None) is None:
+            if self._deferred.pop(session_id, None) is None:
                 return below
             return await self._staging.delete_session(session_id) or below
 
     async def query_sessions(self, query: SessionQuery) -> Page:
-        """List what is below together with what is held; see ``SessionStorage.query_sessions``."""
+        """List stored and deferred sessions; see ``SessionStorage.query_sessions``."""
         below = await self.base.query_sessions(query)
-        if not self._held:
+        if not self._deferred:
             return below
-        here = await self._staging.query_sessions(query)
-        others = tuple(record for record in below.sessions if record.session_id not in self._held)
-        return merged_page((attrs.evolve(below, sessions=others), here), query)
+        staged = await self._staging.query_sessions(query)
+        others = tuple(record for record in below.sessions if record.session_id not in self._deferred)
+        return merged_page((attrs.evolve(below, sessions=others), staged), query)
 
     # -- messages and memory ---------------------------------------------------------------------
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Truncate here or below; see ``SessionStorage.truncate_messages``."""
-        if session_id not in self._held:
+        if session_id not in self._deferred:
             return await self.base.truncate_messages(session_id, after=after)
-        async with self._locks.of(session_id):  # not in the middle of a flush
+        async with self._locks.of(session_id):  # not during a flush
             removed = await super().truncate_messages(session_id, after=after)
-            if held := self._held.get(session_id):
-                held.floor = min(held.floor, after)
+            if stored := self._deferred.get(session_id):
+                stored.floor = min(stored.floor, after)
             return removed
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Put here or below; see ``SessionStorage.put_memory``."""
-        await self._hold_if_wanted(record.scope)
+        await self._defer_if_wanted(record.scope)
         return await super().put_memory(record, max_entries=max_entries)
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete here or below; see ``SessionStorage.delete_memory``."""
-        await self._hold_if_wanted(scope)
+        await self._defer_if_wanted(scope)
         return await super().delete_memory(scope, key)
 
     async def clear_memories(self, scope: MemoryScope) -> int:
         """Clear here or below; see ``SessionStorage.clear_memories``."""
-        await self._hold_if_wanted(scope)
+        await self._defer_if_wanted(scope)
         return await super().clear_memories(scope)
 
-    async def _hold_if_wanted(self, scope: MemoryScope) -> None:
-        if scope.kind != "session" or scope.owner_id in self._held:
+    async def _defer_if_wanted(self, scope: MemoryScope) -> None:
+        if scope.kind != "session" or scope.owner_id in self._deferred:
             return
         record = await self.base.find_session(scope.owner_id)
         if record is not None and self._wanted(record):
-            await self.hold(scope.owner_id)
+            await self.defer(scope.owner_id)
 
     async def purge_expired(self) -> Purged:
-        """Purge here and below; what is held counts where it is."""
+        """Purge here and below; an expired session that is deferred and stored counts twice."""
         below = await self.base.purge_expired()
-        here = await self._staging.purge_expired()
-        return Purged(sessions=below.sessions + here.sessions, memories=below.memories + here.memories)
+        staged = await self._staging.purge_expired()
+        return Purged(sessions=below.sessions + staged.sessions, memories=below.memories + staged.memories)

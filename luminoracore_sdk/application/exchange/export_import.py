@@ -1,4 +1,4 @@
-"""The use cases of handing sessions on: out of one store as lines of JSON, into another."""
+"""The use cases of export and import: sessions as lines of JSON."""
 
 import asyncio
 import json
@@ -12,12 +12,7 @@ from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import MAX_BATCH, MemoryRecord, MemoryScope, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.domain.errors import (
-    ConflictError,
-    SessionExistsError,
-    SessionNotFoundError,
-    StorageError,
-)
+from luminoracore_sdk.domain.errors import ConflictError, SessionExistsError, SessionNotFoundError, StorageError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.values import from_microseconds
 
@@ -25,7 +20,7 @@ __all__ = ["OnExisting", "SessionExchange", "json_text"]
 
 
 class OnExisting(StrEnum):
-    """What an import does with a session whose id is stored already."""
+    """What an import does with a session whose id exists."""
 
     REFUSE = "refuse"
     SKIP = "skip"
@@ -35,14 +30,14 @@ class OnExisting(StrEnum):
 class SessionExchange:
     """Exports sessions as lines of JSON and imports them.
 
-    A line holds everything of a session that can be restored: ids, header, messages with their times and
-    positions, memory. Left out is what a store stamps itself (last activity, version), so that the export
-    of an import is the same line, byte for byte; the ``ttl`` of a session runs anew from its import.
-    Memory of a user's scope belongs to no session and is not in it.
+    A line contains everything of a session that can be restored: ids, header, messages with their times and
+    positions, memories. It does not contain what a store assigns (last activity, version), so that the export
+    of an import is the same line, byte for byte; the ``ttl`` of a session starts anew with its import. The
+    memories of users belong to no session and are not exported.
 
     Args:
-        storage: Where from, or where to.
-        services: Codec.
+        storage: The storage to export from or import to.
+        services: The other ports.
         values: Decodes session documents.
     """
 
@@ -52,9 +47,9 @@ class SessionExchange:
         self._values = values
 
     async def export_session(self, session_id: str) -> AsyncIterator[str]:
-        """Yield one session in pieces that make up one line, newline included; in constant memory.
+        """Yield one session as pieces of one line, which ends with a newline, in constant memory.
 
-        Each message is a piece. Messages that are added while this runs are not in it.
+        Each message is a piece. Messages that are added meanwhile are not exported.
 
         Raises:
             SessionNotFoundError: No such session.
@@ -80,39 +75,39 @@ class SessionExchange:
         del entry["updated_at"]
         return {**entry, "retention": record.retention}
 
-    async def import_session(self, draft: ParsedSession, *, existing: OnExisting = OnExisting.REFUSE) -> bool:
-        """Write one session, all of it or nothing; memory that has expired counts as absent.
+    async def import_session(self, parsed: ParsedSession, *, existing: OnExisting = OnExisting.REFUSE) -> bool:
+        """Write one session, all or nothing; expired memories count as absent.
 
-        A failure in the middle removes what was begun; a cancellation waits until the session is whole.
-        (Only a process that is killed in the middle leaves a part; importing with ``REPLACE`` repairs it.)
+        A failure removes what was written so far; a cancellation waits until the session is complete. Only a
+        killed process leaves a partial session, which an import with ``REPLACE`` repairs.
 
         Args:
-            draft: From a ``SessionParser``.
-            existing: ``REPLACE`` takes the stored session, with all it holds, out of the store before the
-                other is written, and puts it back if that fails.
+            parsed: A session from a ``SessionParser``.
+            existing: What to do if the session exists. ``REPLACE`` deletes the stored session with its
+                messages and memories before it writes the new one, and restores it if that fails.
 
         Returns:
-            False: it exists and was skipped.
+            False if the session exists and was skipped, else True.
 
         Raises:
-            SessionExistsError: It exists; the stored one is unchanged.
-            StorageError: It could not be written.
+            SessionExistsError: The session exists; it is unchanged.
+            StorageError: The session could not be written.
         """
-        work = asyncio.ensure_future(self._write(draft, existing))
+        work = asyncio.ensure_future(self._write(parsed, existing))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            while not work.done():  # what is begun is finished, so that no half of a session stays
+            while not work.done():  # otherwise a partial session would remain
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([work])
-            work.exception()  # seen: the cancellation is what the caller gets
+            work.exception()  # retrieved, since the cancellation is raised instead
             raise
 
-    async def _write(self, draft: ParsedSession, existing: OnExisting) -> bool:
-        session_id = draft.record.session_id
-        before = await self._taken_out(session_id) if existing is OnExisting.REPLACE else None
+    async def _write(self, parsed: ParsedSession, existing: OnExisting) -> bool:
+        session_id = parsed.record.session_id
+        before = await self._remove(session_id) if existing is OnExisting.REPLACE else None
         try:
-            await self._create(draft)
+            await self._create(parsed)
         except ConflictError as exc:
             if existing is OnExisting.SKIP:
                 return False
@@ -123,7 +118,7 @@ class SessionExchange:
             raise
         return True
 
-    async def _taken_out(self, session_id: str) -> ParsedSession | None:
+    async def _remove(self, session_id: str) -> ParsedSession | None:
         record = await self._storage.find_session(session_id)
         if record is None:
             return None
@@ -135,25 +130,23 @@ class SessionExchange:
         await self._storage.delete_session(session_id)
         return before
 
-    async def _create(self, draft: ParsedSession) -> None:
-        session_id, written = draft.record.session_id, 0
-        made = await self._storage.put_session(draft.record, expected_version=0)
+    async def _create(self, parsed: ParsedSession) -> None:
+        session_id, written = parsed.record.session_id, 0
+        created = await self._storage.put_session(parsed.record, expected_version=0)
         try:
-            for start in range(0, len(draft.messages), MAX_BATCH):
-                batch = draft.messages[start : start + MAX_BATCH]
+            for start in range(0, len(parsed.messages), MAX_BATCH):
+                batch = parsed.messages[start : start + MAX_BATCH]
                 receipt = await self._storage.append_messages(session_id, batch, expected_last=start)
                 written = receipt.last_position
-            for memory in draft.memories:
+            for memory in parsed.memories:
                 await self._storage.put_memory(memory)
         except BaseException as exc:
             found = await self._storage.find_session(session_id)
-            ours = (made.version, written)
-            if found is not None and (found.version, found.last_position) == ours:  # nobody else's words
+            unchanged = (created.version, written)
+            if found is not None and (found.version, found.last_position) == unchanged:  # no other writer
                 await self._storage.delete_session(session_id)
             if isinstance(exc, ConflictError):
-                raise StorageError(
-                    f"session {session_id!a} was written by somebody else while it was imported"
-                ) from exc
+                raise StorageError(f"session {session_id!a} was written by another writer during its import") from exc
             raise
 
 
@@ -171,9 +164,9 @@ def _head(record: SessionRecord, document: Any) -> JSONObject:
 
 
 def json_text(value: object) -> str:
-    """Return compact JSON on one line, with letters of every language as they are.
+    """Return compact JSON on one line, without escaping characters other than ASCII.
 
-    Lone surrogates, which no file in UTF-8 can hold, are escaped.
+    Only a value with lone surrogates, which UTF-8 cannot encode, is escaped.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:

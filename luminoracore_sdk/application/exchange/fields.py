@@ -1,4 +1,4 @@
-"""Checked access to the fields of an imported JSON object; errors name the field's place."""
+"""Validated access to the fields of an imported JSON object; errors name the field."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,8 @@ def read_json(text: str | bytes) -> JSONValue:
     """Return the value of a JSON text.
 
     Raises:
-        ValidationError: It is not JSON (RFC 8259, so NaN is not either); names the column, quotes nothing.
+        ValidationError: The text is not JSON (RFC 8259, which excludes NaN); the error names the column and
+            quotes nothing.
     """
     try:
         value: JSONValue = json.loads(text, parse_constant=_refuse_constant)
@@ -37,7 +38,7 @@ _REQUIRED: Any = object()
 
 
 def field_of(data: Mapping[str, Any], name: str, kind: Any, default: Any = _REQUIRED) -> Any:
-    """Return a field of a type; with a default it may be missing or null."""
+    """Return a field of the given type; with a default it may be missing or null."""
     value = data.get(name)
     if value is None and default is not _REQUIRED:
         return default
@@ -47,7 +48,7 @@ def field_of(data: Mapping[str, Any], name: str, kind: Any, default: Any = _REQU
 
 
 def objects_of(data: Mapping[str, Any], name: str) -> list[JSONObject]:
-    """Return a field that is a list of objects."""
+    """Return a field that must be a list of objects."""
     items: list[JSONObject] = field_of(data, name, list)
     for index, item in enumerate(items):
         if not isinstance(item, dict):
@@ -56,13 +57,13 @@ def objects_of(data: Mapping[str, Any], name: str) -> list[JSONObject]:
 
 
 def refuse_unknown(data: JSONObject, known: frozenset[str], what: str) -> None:
-    """Refuse a key that would be lost."""
+    """Refuse unknown keys, which an import would lose."""
     if unknown := sorted(data.keys() - known):
         raise ValidationError(f"{what} has no field {unknown[0]!a}")
 
 
 def refuse_twice(names: list[str], what: str) -> None:
-    """Refuse a name that occurs twice."""
+    """Refuse duplicate names."""
     if len(set(names)) < len(names):
         twice = next(name for index, name in enumerate(names) if name in names[:index])
         raise ValidationError(f"{what} {twice!a} occurs twice")
@@ -70,7 +71,7 @@ def refuse_twice(names: list[str], what: str) -> None:
 
 @contextmanager
 def placed(place: str) -> Iterator[None]:
-    """Say where in the session a value is wrong."""
+    """Prefix validation errors with the place in the session."""
     try:
         yield
     except ValidationError as exc:

@@ -1,4 +1,4 @@
-"""Readers of import formats: our own export, OpenAI chat files, the older SDK's store.
+"""Parsers of import formats: this package's export, OpenAI chat files, the older SDK's store.
 
 A session is validated completely before any of it is written.
 """
@@ -7,26 +7,14 @@ import json
 from collections import Counter
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
 
 import attrs
 
-from luminoracore_sdk.application.exchange.fields import (
-    field_of,
-    objects_of,
-    placed,
-    refuse_twice,
-    refuse_unknown,
-)
+from luminoracore_sdk.application.exchange.fields import field_of, objects_of, placed, refuse_twice, refuse_unknown
 from luminoracore_sdk.application.exchange.older_sdk import read_older_session
 from luminoracore_sdk.application.memories import imported_entries
 from luminoracore_sdk.application.ports.codec import ValueCodec
-from luminoracore_sdk.application.ports.records import (
-    MemoryRecord,
-    MemoryScope,
-    MessageRecord,
-    SessionRecord,
-)
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, SessionRecord
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
@@ -36,15 +24,7 @@ from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
 from luminoracore_sdk.domain.values import check_id, parse_time, to_microseconds
 
-__all__ = [
-    "FORMAT",
-    "VERSION",
-    "ParsedSession",
-    "SessionParser",
-]
-
-
-_REQUIRED: Any = object()
+__all__ = ["FORMAT", "VERSION", "ParsedSession", "SessionParser"]
 
 
 FORMAT = "luminora-session"
@@ -63,13 +43,13 @@ _DECAY = MemoryConfig().decay_factor
 
 @attrs.frozen(kw_only=True)
 class ParsedSession:
-    """One session, checked and ready to be written.
+    """One validated session, ready to be written.
 
     Attributes:
         record: Its header.
-        messages: Oldest first.
-        memories: Of its own scope.
-        is_adopted: It named no provider; the reader's answers in it.
+        messages: Its messages, oldest first.
+        memories: Its memories.
+        is_adopted: Whether the input names no provider, so that the parser's is used.
     """
 
     record: SessionRecord
@@ -79,30 +59,30 @@ class ParsedSession:
 
 
 class SessionParser:
-    """Reads sessions out of JSON values.
+    """Parses sessions from JSON values.
 
     Args:
-        services: Codec, clock and ids.
+        services: The other ports.
         values: Encodes session documents.
-        provider: What answers in sessions whose format names no provider (``ProviderConfig.public``).
+        provider: The provider of sessions whose input names none, as ``ProviderConfig.public`` returns it.
     """
 
     def __init__(self, *, services: Services, values: ValueCodec, provider: JSONObject) -> None:
-        self._tools = services
+        self._services = services
         self._values = values
         self._provider = provider
         self._chats: Counter[str] = Counter()
 
     def read_line(self, data: JSONValue) -> ParsedSession:
-        """Return the session of one line: our own export, or an OpenAI chat (``{"messages": […]}``).
+        """Return the session of one line: an export, or an OpenAI chat (``{"messages": […]}``).
 
-        A chat becomes a session whose id is made of its content (and, from the second on of those that
-        are equal, of its number), so that reading a file again gives the same ids. A system message in
-        first place that is plain text becomes the personality's ``system_prompt``; other keys of a
-        message become its metadata, other keys of the line the session's.
+        The id of a chat is derived from its content, and from its number among equal chats, so that parsing a
+        file again gives the same ids. If the first message is a system message of plain text, it becomes the
+        personality's ``system_prompt``; other keys of a message become its metadata, other keys of the line
+        the session's metadata.
 
         Raises:
-            ValidationError: It is neither, or something in it is wrong.
+            ValidationError: The value is neither, or is invalid.
         """
         if not isinstance(data, dict):
             raise ValidationError(f"a session is a JSON object, not {type(data).__name__}")
@@ -115,23 +95,23 @@ class SessionParser:
         )
 
     def read_older(self, session_id: str, data: JSONValue) -> ParsedSession:
-        """Return a session of the older SDK's single file; its times without a zone are UTC.
+        """Return a session of the older SDK's single file; times without a zone are read as UTC.
 
-        Both of its layouts are read: ``conversation.messages`` with ``config.provider_config``, and
-        ``messages`` with ``provider_config``. The provider's key, which that file holds, is dropped. An
-        object of plain values under ``memory`` or ``memories`` becomes memories; whatever else the entry
-        holds is kept in the session's metadata, under ``older``.
+        Both of its layouts are supported: ``conversation.messages`` with ``config.provider_config``, and
+        ``messages`` with ``provider_config``. The provider's key, which that file contains, is dropped. An
+        object of plain values under ``memory`` or ``memories`` becomes memories; the rest of the entry
+        becomes session metadata, under ``older``.
 
         Raises:
-            ValidationError: Something in it is wrong.
+            ValidationError: The entry is invalid.
         """
-        now = self._tools.clock.now()
+        now = self._services.clock.now()
         older = read_older_session(data, now)
         session = Session(
             session_id=session_id,
             personality=older.personality,
             provider=older.provider or self._provider,
-            config=self._tools.codec.settings(SessionConfig, older.settings),
+            config=self._services.codec.settings(SessionConfig, older.settings),
             created_at=older.created_at,
             last_activity=older.created_at,
             metadata={"older": older.rest} if older.rest else {},
@@ -146,10 +126,10 @@ class SessionParser:
 
     def _memory(self, scope: MemoryScope, key: str, value: JSONValue, now: datetime) -> MemoryRecord:
         entry = MemoryEntry(key=key, value=value, created_at=now, updated_at=now)
-        record = self._tools.codec.memory_record(scope, entry, decay_factor=_DECAY)
+        record = self._services.codec.memory_record(scope, entry, decay_factor=_DECAY)
         return attrs.evolve(record, created_at_us=to_microseconds(now))
 
-    # -- our own format --------------------------------------------------------------------------
+    # -- exports of this package -----------------------------------------------------------------
 
     def _from_export(self, data: JSONObject) -> ParsedSession:
         if data.get("version") != VERSION:
@@ -174,11 +154,11 @@ class SessionParser:
         return ParsedSession(record=record, messages=messages, memories=memories)
 
     def _check_document(self, record: SessionRecord, document: JSONObject) -> None:
-        """Refuse a document of ours that could not be resumed; a caller's own may be anything."""
+        """Refuse a damaged document of a SessionManager; a document of the caller may be any object."""
         if "v" not in document:
             return
         try:
-            self._tools.codec.session(record, backend="import")
+            self._services.codec.session(record, backend="import")
         except CorruptRecordError as exc:
             raise ValidationError(f"document: {exc.reason}") from exc
 
@@ -189,25 +169,25 @@ class SessionParser:
                 raise ValidationError("a message of an export has 'id' and 'timestamp'")
             if message.position != index + 1:
                 raise ValidationError(f"'position' must be {index + 1}")
-            return self._tools.codec.message_record(message)
+            return self._services.codec.message_record(message)
 
     def _exported_memory(self, scope: MemoryScope, item: JSONObject) -> MemoryRecord:
         refuse_unknown(item, _MEMORY_FIELDS, "a memory")
         key = check_id(item.get("key"), "memory key")
         entry: MemoryEntry = imported_entries({"memories": {key: item}})[0]
-        record = self._tools.codec.memory_record(scope, entry, decay_factor=_DECAY)
+        record = self._services.codec.memory_record(scope, entry, decay_factor=_DECAY)
         rank = field_of(item, "retention", (int, float), record.retention)
         check_json(rank, where="retention")
         return attrs.evolve(record, retention=float(rank), created_at_us=to_microseconds(entry.created_at))
 
-    # -- OpenAI's format -------------------------------------------------------------------------
+    # -- OpenAI chats ----------------------------------------------------------------------------
 
     def _from_chat(self, data: JSONObject) -> ParsedSession:
         items = objects_of(data, "messages")
         if not items:
             raise ValidationError("'messages' is empty")
         prompt = _system_prompt(items[0])
-        now = self._tools.clock.now()
+        now = self._services.clock.now()
         session = Session(
             session_id=self._chat_id(data),
             personality={} if prompt is None else {"system_prompt": prompt},
@@ -229,18 +209,18 @@ class SessionParser:
         number = self._chats[content]
         return content if number == 1 else f"{content}-{number}"
 
-    # -- parts -----------------------------------------------------------------------------------
+    # -- helpers ---------------------------------------------------------------------------------
 
     def _header(self, session: Session) -> SessionRecord:
-        record = self._tools.codec.session_record(session)
+        record = self._services.codec.session_record(session)
         return attrs.evolve(record, created_at_us=to_microseconds(session.created_at))
 
     def _record(self, message: Message) -> MessageRecord:
-        return self._tools.codec.message_record(attrs.evolve(message, id=self._tools.ids.new_id()))
+        return self._services.codec.message_record(attrs.evolve(message, id=self._services.ids.new_id()))
 
 
 def _system_prompt(item: JSONObject) -> str | None:
-    """Return the text of a message that says nothing but the system prompt."""
+    """Return the text of a message that is only a system prompt, else None."""
     if item.keys() != {"role", "content"} or _OPENAI_ROLES.get(item["role"], item["role"]) != "system":
         return None
     return item["content"] if isinstance(item["content"], str) else None

@@ -1,4 +1,4 @@
-"""The single JSON file of the older SDK: one object, session id → session, in either of its layouts."""
+"""The single JSON file of the older SDK: an object of sessions by id, in either of its layouts."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,16 +23,16 @@ _MESSAGE_FIELDS = frozenset({"role", "content", "timestamp", "metadata"})
 
 @attrs.frozen(kw_only=True)
 class OlderSession:
-    """What one entry of the older file says.
+    """The content of one entry of the older file.
 
     Attributes:
-        personality: As it was.
-        provider: Without its key; None: the entry names none.
-        settings: Those that there still are.
-        created_at: Aware; a time without a zone is UTC.
-        messages: Oldest first, without ids.
-        memories: Key → plain value.
-        rest: Everything else of the entry, but for fields whose name says that they are secret.
+        personality: The personality, unchanged.
+        provider: The provider without its key; None: the entry names none.
+        settings: The settings that still exist.
+        created_at: The time of creation, aware; a time without a zone is read as UTC.
+        messages: The messages, oldest first, without ids.
+        memories: Plain values by key.
+        rest: Everything else of the entry, except fields whose names denote secrets.
     """
 
     personality: JSONObject
@@ -45,9 +45,9 @@ class OlderSession:
 
 
 def is_older_store(data: object) -> bool:
-    """Tell whether this is the older SDK's file: an object of objects, or one that holds a session.
+    """Return whether this is the older SDK's file: an object of objects, or one that contains a session.
 
-    An export of ours has ``format``, an OpenAI chat a list ``messages``; they are none.
+    An export of this package has ``format``, an OpenAI chat a list ``messages``; they are not.
     """
     if not isinstance(data, dict) or not data:
         return False
@@ -58,14 +58,14 @@ def is_older_store(data: object) -> bool:
 
 
 def read_older_session(data: JSONValue, now: datetime) -> OlderSession:
-    """Read one entry.
+    """Parse one entry.
 
     Args:
         data: The entry.
-        now: Its time of creation, if it says none.
+        now: The time of creation of an entry that has none.
 
     Raises:
-        ValidationError: Something in it is wrong.
+        ValidationError: The entry is invalid.
     """
     if not isinstance(data, dict):
         raise ValidationError(f"is of type {type(data).__name__}, not an object")
@@ -107,7 +107,7 @@ def _message(index: int, item: JSONObject, created: datetime) -> Message:
 
 
 def _memories(data: JSONObject) -> JSONObject:
-    """Return the memories: an object, of plain values only; anything else is of the ``rest``."""
+    """Return the memories; an object that does not contain plain values only belongs to ``rest``."""
     found: JSONObject = {}
     for name in _MEMORIES:
         value = data.get(name)
@@ -135,7 +135,7 @@ def _rest(data: JSONObject, config: JSONObject, conversation: JSONObject, memori
         "conversation": _without(conversation, "messages"),
     }
     rest |= {name: part for name, part in parts.items() if part}
-    # a provider's extra settings follow the same rule, and it is written there
+    # drops secrets by the rule for a provider's extra settings
     return ProviderConfig(name="any", extra=rest).public()["extra"]  # type: ignore[no-any-return]
 
 
@@ -148,7 +148,7 @@ def _without(data: JSONObject, *names: str) -> JSONObject:
 
 
 def _time(value: Any) -> datetime:
-    """Read a time as ``str(datetime.utcnow())`` wrote it, or with a zone."""
+    """Parse a time as ``str(datetime.utcnow())`` wrote it, or one with a zone."""
     if isinstance(value, datetime):
         return value
     try:

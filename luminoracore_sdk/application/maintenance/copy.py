@@ -1,6 +1,6 @@
 """Copy a store into another one, session by session, and verify that both are equal."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
@@ -20,7 +20,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.application.session_access import headers
+from luminoracore_sdk.application.session_access import headers, memory_owners
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     ConflictError,
@@ -33,93 +33,235 @@ from luminoracore_sdk.domain.errors import (
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.values import STORE_OWNER, to_microseconds
 
-__all__ = [
-    "Brought",
-    "ChangedError",
-    "Copied",
-    "DifferentError",
-    "MeanwhileError",
-    "Original",
-    "Outcome",
-    "StoreCopy",
-    "Transfer",
-    "in_target",
-]
-
-
-class DifferentError(StorageError):
-    """The target has something else under that id."""
-
-
-class MeanwhileError(StorageError):
-    """Somebody else writes to what is being copied, in the target."""
-
-
-class ChangedError(StorageError):
-    """Somebody else writes to what is being copied, in the source, and not only at its end."""
-
-
-@contextmanager
-def in_target() -> Iterator[None]:
-    """Say of an error that it was in the target."""
-    try:
-        yield
-    except CorruptRecordError as exc:
-        raise DifferentError(f"in the target: {exc}") from exc
-    except (ConflictError, SessionNotFoundError) as exc:
-        raise MeanwhileError(f"is written by somebody else in the target: {exc}") from exc
-
+__all__ = ["CHUNK", "Copied", "Outcome", "StoreCopy"]
 
 CHUNK = 200
-"""Messages that are in memory at a time."""
+"""Number of messages held in memory at a time."""
 
-Memories = Mapping[str, tuple[MemoryRecord, bytes]]
-"""By key: a memory and its line."""
+_MARKER_TTL_US = 3_600_000_000
+"""Lifetime of the marker that detects a copy of a store to itself, should the copy be killed."""
+
+
+class Outcome(StrEnum):
+    """The result of copying a session, or the memories of a user."""
+
+    COPIED = "copied"
+    COMPLETED = "completed"
+    REPLACED = "replaced"
+    PRESENT = "already there"
+    GONE = "gone meanwhile"
+    DIFFERENT = "different"
+    FAILED = "failed"
 
 
 @attrs.frozen(kw_only=True)
-class Original:
-    """A session as the source has it, messages left out.
+class Copied:
+    """The result of copying a session, or the memories of a user.
+
+    Attributes:
+        kind: ``session`` or ``user``.
+        owner_id: The id of the session or user.
+        outcome: What was done. After ``DIFFERENT`` and ``FAILED`` the two stores are not equal in it.
+        messages: The number of messages of the session.
+        memories: The number of memories of the session or user.
+        reason: Why the stores are not equal, else None.
+        digest: The digest of the content that both stores have, see ``Digest``; None: they are not equal.
+    """
+
+    kind: str
+    owner_id: str
+    outcome: Outcome
+    messages: int = 0
+    memories: int = 0
+    reason: str | None = None
+    digest: str | None = None
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the stores are equal in it now (after a dry run: would be)."""
+        return self.outcome not in (Outcome.DIFFERENT, Outcome.FAILED)
+
+
+class StoreCopy:
+    """Copies sessions, with their messages and memories, and the memories of users.
+
+    Records are copied unchanged, except for the version and the last activity, which the target assigns; a
+    ``ttl`` starts anew. What was written is read back and must have the same digest. A copy that was
+    stopped can be repeated: what is already equal stays, a session that is a prefix of the source's is
+    completed, and a different one is left alone unless ``overwrite`` is set. Messages that are added to the
+    source while their session is copied are left for the next copy.
+
+    The memory that a copy needs does not depend on the length of a session.
+
+    Args:
+        source: The storage to copy from; it is only read.
+        target: The storage to copy to; nothing else should write to it meanwhile.
+        values: Decodes payloads for the comparison.
+        clock: Decides what has expired.
+        overwrite: Whether to delete and rewrite what differs in the target.
+        dry_run: Whether to read and compare only; outcomes then say what would be done.
+    """
+
+    def __init__(
+        self,
+        source: SessionStorage,
+        target: SessionStorage,
+        *,
+        values: ValueCodec,
+        clock: Clock,
+        overwrite: bool = False,
+        dry_run: bool = False,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._clock = clock
+        self._overwrite = overwrite
+        self._writes = not dry_run
+        self._transfer = _Transfer(source, target, values=values, clock=clock, writes=self._writes)
+
+    async def run(self, query: SessionQuery) -> AsyncGenerator[Copied, None]:
+        """Copy the memories of users, then every session that a query matches.
+
+        Without a filter, the memories of every user of the store are copied. With ``user_id``, those of
+        that user; with any other filter, those of the users of the matching sessions.
+
+        Raises:
+            ConfigurationError: With ``overwrite``, source and target are the same store.
+            ValidationError: ``user_id`` is the reserved owner of a store's own records.
+            StorageError: One of the stores cannot be used; what was copied so far stays.
+        """
+        if query.user_id == STORE_OWNER:  # dictionaries and key checks belong to their store
+            raise ValidationError(f"{STORE_OWNER!r} is not a user: a store's own records are not copied")
+        if self._overwrite and self._writes:
+            await self._refuse_same_store()
+        async for user_id in self._users(query):
+            yield await self.user(user_id)
+        async for header in headers(self._source, query):
+            yield await self.session(header.session_id)
+
+    async def _users(self, query: SessionQuery) -> AsyncIterator[str]:
+        if query.user_id is not None:
+            yield query.user_id
+        elif (query.tag, query.created_after_us, query.created_before_us) == (None, None, None):
+            async for user_id in memory_owners(self._source):
+                yield user_id
+        else:
+            copied: set[str] = set()
+            async for header in headers(self._source, query):
+                if header.user_id is not None and header.user_id not in copied:
+                    copied.add(header.user_id)
+                    yield header.user_id
+
+    async def session(self, session_id: str) -> Copied:
+        """Copy one session.
+
+        A session that is damaged, refused by the target, or deleted or changed in the source during its
+        copy is removed from the target again if this copy created it there.
+        """
+        result = Copied(kind="session", owner_id=session_id, outcome=Outcome.GONE)
+        try:
+            return await self._settle(
+                result,
+                transfer=partial(self._transfer.session, session_id),
+                remove=partial(self._target.delete_session, session_id),
+            )
+        except SessionNotFoundError:
+            return result
+
+    async def user(self, user_id: str) -> Copied:
+        """Copy the memories of one user."""
+        return await self._settle(
+            Copied(kind="user", owner_id=user_id, outcome=Outcome.PRESENT),
+            transfer=partial(self._transfer.user, user_id),
+            remove=partial(self._target.clear_memories, MemoryScope("user", user_id)),
+        )
+
+    async def _settle(
+        self, result: Copied, *, transfer: Callable[[], Awaitable[Copied]], remove: Callable[[], Awaitable[object]]
+    ) -> Copied:
+        """Copy into the target; with ``overwrite``, delete what differs first."""
+        try:
+            try:
+                return await transfer()
+            except _DifferentError:
+                if not self._overwrite:
+                    raise
+            if not self._writes:
+                return attrs.evolve(result, outcome=Outcome.REPLACED)
+            await remove()
+            return attrs.evolve(await transfer(), outcome=Outcome.REPLACED)
+        except (CorruptRecordError, PayloadTooLargeError) as exc:
+            return attrs.evolve(result, outcome=Outcome.FAILED, reason=str(exc))
+        except (_DifferentError, _TargetChangedError, _SourceChangedError) as exc:
+            return attrs.evolve(result, outcome=Outcome.DIFFERENT, reason=str(exc))
+
+    async def _refuse_same_store(self) -> None:
+        """Write a marker to the target and look for it in the source: overwriting would lose data there."""
+        scope = MemoryScope("user", f"luminora-copy-{uuid4().hex}")
+        end = to_microseconds(self._clock.now()) + _MARKER_TTL_US
+        marker = MemoryRecord(scope=scope, key="marker", payload=Payload("json", b"{}"), expires_at_us=end)
+        try:
+            await self._target.put_memory(marker)
+            if await self._source.find_memory(scope, marker.key) is not None:
+                raise ConfigurationError("the source and the target of the copy are the same store")
+        finally:
+            await self._target.delete_memory(scope, marker.key)
+
+
+# -- one session or user -------------------------------------------------------------------------
+
+
+class _DifferentError(StorageError):
+    """The target has other content under that id."""
+
+
+class _TargetChangedError(StorageError):
+    """Another writer changed it in the target during the copy."""
+
+
+class _SourceChangedError(StorageError):
+    """Another writer changed it in the source during the copy, other than by appending."""
+
+
+@contextmanager
+def _in_target() -> Iterator[None]:
+    """Translate errors of the target."""
+    try:
+        yield
+    except CorruptRecordError as exc:
+        raise _DifferentError(f"in the target: {exc}") from exc
+    except (ConflictError, SessionNotFoundError) as exc:
+        raise _TargetChangedError(f"was changed by another writer in the target: {exc}") from exc
+
+
+_Memories = Mapping[str, tuple[MemoryRecord, bytes]]
+"""Memories with their lines, by key."""
+
+
+@attrs.frozen(kw_only=True)
+class _Original:
+    """A session of the source, without its messages.
 
     Attributes:
         record: Its header.
-        fields: Those of the header that must be equal.
-        memories: Of its own scope.
+        fields: The fields of the header that must be equal in both stores.
+        memories: Its memories.
     """
 
     record: SessionRecord
     fields: JSONObject
-    memories: Memories
+    memories: _Memories
 
 
-@attrs.frozen(kw_only=True)
-class Brought:
-    """What a step found and left.
-
-    Attributes:
-        was_there: Whether the target had something.
-        lacked: Whether something was lacking.
-        messages: Of the session.
-        memories: Of the session or user.
-        digest: Of the content that both stores have (when nothing is written: would have).
-    """
-
-    was_there: bool
-    lacked: bool
-    messages: int = 0
-    memories: int
-    digest: str
-
-
-class Transfer:
-    """Takes one session, or one user's memory, from a source to a target.
+class _Transfer:
+    """Copies one session, or the memories of one user.
 
     Args:
-        source: Only read.
-        target: Written, unless ``writes`` is False.
+        source: The storage to copy from; it is only read.
+        target: The storage to copy to.
         values: Decodes payloads.
-        clock: Tells what has expired.
-        writes: False: read and compare only.
+        clock: Decides what has expired.
+        writes: Whether to write; False: only read and compare.
     """
 
     def __init__(
@@ -140,88 +282,105 @@ class Transfer:
 
     # -- sessions --------------------------------------------------------------------------------
 
-    async def original(self, session_id: str) -> Original | None:
-        """Return a session of the source, or None."""
-        record = await self._source.find_session(session_id)
-        if record is None:
-            return None
-        return Original(
-            record=record,
-            fields=self._source_lines.header(record),
-            memories=await self._memories_of_source(MemoryScope("session", session_id)),
-        )
-
-    async def bring(self, original: Original) -> Brought:
-        """Make the target's session equal to the source's, if it is nothing or the beginning of it.
+    async def session(self, session_id: str) -> Copied:
+        """Make the target's session equal to the source's, if it is absent or a prefix of it.
 
         Raises:
-            DifferentError: There is another one; it is left as it is.
-            MeanwhileError: Somebody else writes the target's, which is left as it is.
-            ChangedError: The source's is not what it was; a target's that was begun here is deleted.
-            CorruptRecordError: The source's cannot be read; likewise.
-            PayloadTooLargeError: The target refuses a record; likewise.
-            SessionNotFoundError: The source's is there no more; likewise.
+            _DifferentError: The target has another session, which is left as it is.
+            _TargetChangedError: Another writer changed the target's session, which is left as it is.
+            _SourceChangedError: The source's session changed. It is deleted from the target if it was
+                created here; the same holds for the errors below.
+            CorruptRecordError: The source's session cannot be read.
+            PayloadTooLargeError: The target refuses a record.
+            SessionNotFoundError: The source's session was deleted.
         """
+        original = await self._original(session_id)
         record = original.record
-        with in_target():
-            found = await self._target.find_session(record.session_id)
-        missing = await self._missing(original, found)
+        with _in_target():
+            found = await self._target.find_session(session_id)
+        missing = await self._missing_memories(original, found)
         try:
             if found is None and self._writes:
-                with in_target():
+                with _in_target():
                     await self._target.put_session(self._source_lines.plain(record), expected_version=0)
-            digest = await self._carry(original, have=found.last_position if found else 0)
+            digest = await self._transfer_messages(original, have=found.last_position if found else 0)
             await self._check_source(original, digest)
-            await self._put(original.memories, missing)
-        except (ChangedError, CorruptRecordError, PayloadTooLargeError, SessionNotFoundError):
+            await self._put_memories(original.memories, missing)
+        except (_SourceChangedError, CorruptRecordError, PayloadTooLargeError, SessionNotFoundError):
             if found is None and self._writes:
-                await self._target.delete_session(record.session_id)
+                await self._target.delete_session(session_id)
             raise
-        lacked = found is None or bool(missing) or found.last_position < record.last_position
-        return Brought(
-            was_there=found is not None,
-            lacked=lacked,
+        is_incomplete = found is None or bool(missing) or found.last_position < record.last_position
+        if is_incomplete and self._writes:
+            proof = await self._read_back(original, digest)
+        else:
+            proof = digest.with_lines(self._live(original.memories).values())
+        return Copied(
+            kind="session",
+            owner_id=session_id,
+            outcome=_outcome(existed=found is not None, is_incomplete=is_incomplete),
             messages=record.last_position,
             memories=len(original.memories),
-            digest=await self._proved_session(original, digest, is_written=lacked and self._writes),
+            digest=proof,
         )
 
-    async def _missing(self, original: Original, found: SessionRecord | None) -> list[str]:
-        """Return the keys that the target's session lacks, if nothing else but messages is missing."""
-        if found is None:
-            return self._lacking(original.memories, {})
-        record = original.record
-        with in_target():
-            theirs = self._target_lines.header(found)
-            memories = await self._memories_of_target(MemoryScope("session", record.session_id))
-        # lines and not ==, for which 1, 1.0 and True are the same
-        if names := [name for name, value in theirs.items() if line(value) != line(original.fields[name])]:
-            raise DifferentError(f"differs in: {', '.join(names)}")
-        if found.last_position > record.last_position:
-            raise DifferentError(f"has {found.last_position} messages, not {record.last_position}")
-        return self._lacking(original.memories, memories)
+    async def _original(self, session_id: str) -> _Original:
+        record = await self._source.find_session(session_id)
+        if record is None:
+            raise SessionNotFoundError(session_id, backend=self._source.backend)
+        return _Original(
+            record=record,
+            fields=self._source_lines.header(record),
+            memories=await _memories(self._source, self._source_lines, MemoryScope("session", session_id)),
+        )
 
-    async def _carry(self, original: Original, *, have: int) -> Digest:
-        """Compare the messages that the target has, append the others; returns the digest up to them."""
+    async def _missing_memories(self, original: _Original, found: SessionRecord | None) -> list[str]:
+        """Return the keys that the target's session lacks; refuse a session that differs otherwise."""
+        if found is None:
+            return self._missing(original.memories, {})
+        record = original.record
+        with _in_target():
+            fields = self._target_lines.header(found)
+            memories = await _memories(self._target, self._target_lines, MemoryScope("session", record.session_id))
+        # compared as lines: to ==, 1, 1.0 and True are the same
+        if names := [name for name, value in fields.items() if line(value) != line(original.fields[name])]:
+            raise _DifferentError(f"differs in: {', '.join(names)}")
+        if found.last_position > record.last_position:
+            raise _DifferentError(f"has {found.last_position} messages, not {record.last_position}")
+        return self._missing(original.memories, memories)
+
+    async def _transfer_messages(self, original: _Original, *, have: int) -> Digest:
+        """Compare the messages that the target has, append the others; return the digest up to them."""
         session_id, last = original.record.session_id, original.record.last_position
         digest, position = Digest("session", *original.fields.values()), 0
         while position < last:
             span = MessageRange(after=position, before=last + 1, limit=CHUNK)
             chunk = await self._source.read_messages(session_id, span)
             if not chunk:
-                raise ChangedError("is shortened in the source by somebody else")
+                raise _SourceChangedError("was truncated in the source during the copy")
             lines = [self._source_lines.message(session_id, message) for message in chunk]
             digest.add(lines)
-            there = await self._same(session_id, lines, position) if position < have else 0
-            if self._writes and there < len(chunk):
-                lacking = [self._source_lines.plain(message) for message in chunk[there:]]
-                with in_target():
-                    await self._target.append_messages(session_id, lacking, expected_last=position + there)
+            equal = await self._compare_messages(session_id, lines, position) if position < have else 0
+            if self._writes and equal < len(chunk):
+                missing = [self._source_lines.plain(message) for message in chunk[equal:]]
+                with _in_target():
+                    await self._target.append_messages(session_id, missing, expected_last=position + equal)
             position += len(chunk)
         return digest
 
-    async def _check_source(self, original: Original, digest: Digest) -> None:
-        """Make sure that what was read in pieces was there as one, and more at most."""
+    async def _compare_messages(self, session_id: str, lines: list[bytes], position: int) -> int:
+        """Return how many messages the target has of a chunk; refuse one that differs."""
+        span = MessageRange(after=position, limit=len(lines))
+        with _in_target():
+            found = await self._target.read_messages(session_id, span)
+            target_lines = [self._target_lines.message(session_id, message) for message in found]
+        for number, (source_line, target_line) in enumerate(zip(lines, target_lines, strict=False), position + 1):
+            if source_line != target_line:
+                raise _DifferentError(f"differs in message {number}")
+        return len(target_lines)
+
+    async def _check_source(self, original: _Original, digest: Digest) -> None:
+        """Refuse a session that was changed while it was read in chunks; appends are allowed."""
         before = original.record
         now = await self._source.find_session(before.session_id)
         if now is None:
@@ -233,288 +392,91 @@ class Transfer:
         async for message in self._source.stream_messages(before.session_id, before=end, chunk=CHUNK):
             again.add([self._source_lines.message(before.session_id, message)])
         if again.with_lines([]) != digest.with_lines([]):
-            raise ChangedError("is changed in the source by somebody else")
+            raise _SourceChangedError("was changed in the source during the copy")
 
-    async def _same(self, session_id: str, lines: list[bytes], position: int) -> int:
-        """Return how many messages above a position are there; they are equal to the lines."""
-        span = MessageRange(after=position, limit=len(lines))
-        with in_target():
-            there = await self._target.read_messages(session_id, span)
-            theirs = [self._target_lines.message(session_id, message) for message in there]
-        for number, (ours, other) in enumerate(zip(lines, theirs, strict=False), position + 1):
-            if ours != other:
-                raise DifferentError(f"differs in message {number}")
-        return len(theirs)
-
-    async def _proved_session(self, original: Original, digest: Digest, *, is_written: bool) -> str:
-        """Return the whole digest; one that was written is read again and must have it too."""
-        if not is_written:
-            return digest.with_lines(self._living(original.memories).values())
+    async def _read_back(self, original: _Original, digest: Digest) -> str:
+        """Read the written session from the target; return its digest, which must be the source's."""
         session_id = original.record.session_id
-        with in_target():
+        with _in_target():
             found = await self._target.find_session(session_id)
             if found is None:
                 raise SessionNotFoundError(session_id, backend=self._target.backend)
             written = Digest("session", *self._target_lines.header(found).values())
             async for message in self._target.stream_messages(session_id, chunk=CHUNK):
                 written.add([self._target_lines.message(session_id, message)])
-            memories = await self._memories_of_target(MemoryScope("session", session_id))
-        return self._proved(digest, original.memories, written, memories)
+            memories = await _memories(self._target, self._target_lines, MemoryScope("session", session_id))
+        return self._proof(digest, original.memories, written, memories)
 
     # -- users -----------------------------------------------------------------------------------
 
-    async def bring_user(self, user_id: str) -> Brought:
-        """Give the target what is remembered about a user, if what it has is part of that.
+    async def user(self, user_id: str) -> Copied:
+        """Copy the memories of a user that the target lacks, if those it has are equal.
 
         Raises:
-            DifferentError: It has something else; that is left as it is.
-            MeanwhileError: Somebody else writes it.
-            CorruptRecordError: The source's cannot be read; nothing was written.
+            _DifferentError: The target has other memories; they are left as they are.
+            _TargetChangedError: Another writer changed them.
+            CorruptRecordError: A memory of the source cannot be read; nothing was written.
             PayloadTooLargeError: The target refuses a record.
         """
         scope, digest = MemoryScope("user", user_id), Digest("user", user_id)
-        ours = await self._memories_of_source(scope)
-        with in_target():
-            theirs = before = await self._memories_of_target(scope)
-        missing = self._lacking(ours, before)
+        memories = await _memories(self._source, self._source_lines, scope)
+        with _in_target():
+            before = await _memories(self._target, self._target_lines, scope)
+        missing, after = self._missing(memories, before), memories
         if missing and self._writes:
-            await self._put(ours, missing)
-            with in_target():
-                theirs = await self._memories_of_target(scope)
-        is_written = bool(missing) and self._writes
-        return Brought(
-            was_there=bool(before),
-            lacked=bool(missing),
-            memories=len(ours),
-            digest=self._proved(digest, ours, digest, theirs if is_written else ours),
+            await self._put_memories(memories, missing)
+            with _in_target():
+                after = await _memories(self._target, self._target_lines, scope)
+        return Copied(
+            kind="user",
+            owner_id=user_id,
+            outcome=_outcome(existed=bool(before), is_incomplete=bool(missing)),
+            memories=len(memories),
+            digest=self._proof(digest, memories, digest, after),
         )
 
-    # -- memory ----------------------------------------------------------------------------------
+    # -- memories --------------------------------------------------------------------------------
 
-    async def _memories_of_source(self, scope: MemoryScope) -> Memories:
-        found = await self._source.list_memories(scope)
-        return {memory.key: (memory, self._source_lines.memory(memory)) for memory in found}
-
-    async def _memories_of_target(self, scope: MemoryScope) -> Memories:
-        found = await self._target.list_memories(scope)
-        return {memory.key: (memory, self._target_lines.memory(memory)) for memory in found}
-
-    def _living(self, memories: Memories, now_us: int | None = None) -> dict[str, bytes]:
-        """Return the lines of what has not expired since it was read."""
+    def _live(self, memories: _Memories, now_us: int | None = None) -> dict[str, bytes]:
+        """Return the lines of the memories that have not expired since they were read."""
         now = to_microseconds(self._clock.now()) if now_us is None else now_us
         return {
-            key: own_line
-            for key, (memory, own_line) in memories.items()
+            key: memory_line
+            for key, (memory, memory_line) in memories.items()
             if memory.expires_at_us is None or memory.expires_at_us > now
         }
 
-    def _lacking(self, ours: Memories, theirs: Memories) -> list[str]:
+    def _missing(self, source: _Memories, target: _Memories) -> list[str]:
+        """Return the keys that the target lacks; refuse memories that differ."""
         now_us = to_microseconds(self._clock.now())
-        wanted, there = self._living(ours, now_us), self._living(theirs, now_us)
-        for key, own_line in there.items():
-            if wanted.get(key) != own_line:
-                raise DifferentError(f"differs in what is remembered as {key!a}")
-        return [key for key in wanted if key not in there]
+        wanted, found = self._live(source, now_us), self._live(target, now_us)
+        for key, memory_line in found.items():
+            if wanted.get(key) != memory_line:
+                raise _DifferentError(f"differs in memory {key!a}")
+        return [key for key in wanted if key not in found]
 
-    async def _put(self, memories: Memories, keys: Iterable[str]) -> None:
-        """Write memories in the order in which they were updated, which decides what a full scope loses."""
+    async def _put_memories(self, memories: _Memories, keys: Iterable[str]) -> None:
+        """Write memories in the order of their updates, which decides what a full scope evicts."""
         chosen = [memories[key][0] for key in keys] if self._writes else []
         for memory in sorted(chosen, key=lambda memory: (memory.updated_at_us, memory.key)):
-            with in_target():
+            with _in_target():
                 await self._target.put_memory(self._source_lines.plain(memory))
 
-    def _proved(self, digest: Digest, ours: Memories, written: Digest, theirs: Memories) -> str:
+    def _proof(self, digest: Digest, source: _Memories, written: Digest, target: _Memories) -> str:
+        """Return the digest that both stores have, memories included."""
         now_us = to_microseconds(self._clock.now())
-        wanted = digest.with_lines(self._living(ours, now_us).values())
-        found = written.with_lines(self._living(theirs, now_us).values())
+        wanted = digest.with_lines(self._live(source, now_us).values())
+        found = written.with_lines(self._live(target, now_us).values())
         if found != wanted:
-            raise MeanwhileError("did not come back equal when it was read again")
+            raise _TargetChangedError("was not equal when it was read back from the target")
         return found
 
 
-_NOT_EQUAL = (DifferentError, MeanwhileError, ChangedError, CorruptRecordError, PayloadTooLargeError)
+async def _memories(storage: SessionStorage, lines: RecordLines, scope: MemoryScope) -> _Memories:
+    return {memory.key: (memory, lines.memory(memory)) for memory in await storage.list_memories(scope)}
 
 
-_MARK_US = 3_600_000_000
-"""Life of the mark that tells whether two stores are one, should it be left behind."""
-
-
-class Outcome(StrEnum):
-    """What became of a session, or of what is remembered about a user."""
-
-    COPIED = "copied"
-    COMPLETED = "completed"
-    REPLACED = "replaced"
-    PRESENT = "already there"
-    GONE = "gone meanwhile"
-    DIFFERENT = "different"
-    FAILED = "failed"
-
-
-@attrs.frozen(kw_only=True)
-class Copied:
-    """What became of a session, or of what is remembered about a user.
-
-    Attributes:
-        kind: ``session`` or ``user``.
-        owner_id: Its id.
-        outcome: ``DIFFERENT`` and ``FAILED``: the two stores are not equal in it.
-        messages: Of the session.
-        memories: Of the session or user.
-        reason: Why they are not equal.
-        digest: Of its content, as both stores have it; see ``Digest``. None: they are not equal.
-    """
-
-    kind: str
-    owner_id: str
-    outcome: Outcome
-    messages: int = 0
-    memories: int = 0
-    reason: str | None = None
-    digest: str | None = None
-
-    @property
-    def is_equal(self) -> bool:
-        """Whether the stores now have the same of it (in a dry run: would have)."""
-        return self.outcome not in (Outcome.DIFFERENT, Outcome.FAILED)
-
-
-class StoreCopy:
-    """Copies sessions, with messages and memory, and what is remembered about their users.
-
-    Records go over as they are; the target gives only version and last activity, from which a ``ttl``
-    counts anew. What was written is read again, and must have the same digest. Stopped at any point,
-    another copy goes on: what is there and equal stays, a session that is the beginning of the source's
-    is completed, and one that is something else is left alone unless it may be replaced. Messages that
-    are added to the source while their session is copied are left to the next copy.
-
-    The memory that a copy needs does not depend on the length of a session.
-
-    Args:
-        source: Where from; only read.
-        target: Where to; nobody else should write to it meanwhile.
-        values: Decodes payloads, to compare them.
-        clock: Tells what has expired.
-        overwrite: Whether what is different in the target is deleted and written anew.
-        dry_run: Whether to read and compare only; outcomes say what would be done.
-    """
-
-    def __init__(
-        self,
-        source: SessionStorage,
-        target: SessionStorage,
-        *,
-        values: ValueCodec,
-        clock: Clock,
-        overwrite: bool = False,
-        dry_run: bool = False,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._clock = clock
-        self._overwrite = overwrite
-        self._writes = not dry_run
-        self._transfer = Transfer(source, target, values=values, clock=clock, writes=self._writes)
-
-    async def run(self, query: SessionQuery) -> AsyncGenerator[Copied, None]:
-        """Copy every session that a query asks for, each user's memory before the user's first session.
-
-        A query for one user takes that user's memory even if there is no session. What is remembered
-        about other users without a session is not found, because a store has no list of them.
-
-        Raises:
-            ConfigurationError: Source and target are the same store, and what differs is to be deleted.
-            ValidationError: The user is the name under which a store keeps its own.
-            StorageError: One of the stores cannot be used; what was copied stays.
-        """
-        if query.user_id == STORE_OWNER:  # dictionaries and checks of keys are each store's own
-            raise ValidationError(f"{STORE_OWNER!r} is no user: what a store keeps for itself is not copied")
-        if self._overwrite and self._writes:
-            await self._refuse_itself()
-        users: set[str] = set()
-        if query.user_id is not None:
-            users.add(query.user_id)
-            yield await self.user(query.user_id)
-        async for header in headers(self._source, query):
-            if header.user_id is not None and header.user_id not in users:
-                users.add(header.user_id)
-                yield await self.user(header.user_id)
-            yield await self.session(header.session_id)
-
-    async def session(self, session_id: str) -> Copied:
-        """Copy one session.
-
-        One that turns out to be damaged, that the target refuses, or that is deleted or changed in the
-        source meanwhile is not left in the target by half, if this copy began it.
-        """
-        result = Copied(kind="session", owner_id=session_id, outcome=Outcome.GONE)
-        try:
-            original = await self._transfer.original(session_id)
-            if original is None:
-                return result
-            bring = partial(self._transfer.bring, original)
-            return await self._settled(result, bring, partial(self._target.delete_session, session_id))
-        except SessionNotFoundError:
-            return result
-        except _NOT_EQUAL as exc:
-            return _not_equal(result, exc)
-
-    async def user(self, user_id: str) -> Copied:
-        """Copy what is remembered about a user."""
-        result = Copied(kind="user", owner_id=user_id, outcome=Outcome.PRESENT)
-        scope = MemoryScope("user", user_id)
-        bring, remove = (
-            partial(self._transfer.bring_user, user_id),
-            partial(self._target.clear_memories, scope),
-        )
-        try:
-            return await self._settled(result, bring, remove)
-        except _NOT_EQUAL as exc:
-            return _not_equal(result, exc)
-
-    async def _refuse_itself(self) -> None:
-        """Look whether a mark put into the target is in the source: what is deleted there would be lost."""
-        scope = MemoryScope("user", f"luminora-copy-{uuid4().hex}")
-        end = to_microseconds(self._clock.now()) + _MARK_US
-        mark = MemoryRecord(scope=scope, key="mark", payload=Payload("json", b"{}"), expires_at_us=end)
-        try:
-            await self._target.put_memory(mark)
-            if await self._source.find_memory(scope, mark.key) is not None:
-                raise ConfigurationError("the source and the target of the copy are the same store")
-        finally:
-            await self._target.delete_memory(scope, mark.key)
-
-    async def _settled(
-        self, result: Copied, bring: Callable[[], Awaitable[Brought]], remove: Callable[[], Awaitable[object]]
-    ) -> Copied:
-        """Bring something into the target; what is different there goes first, where that is wished."""
-        try:
-            brought = await bring()
-            outcome = _outcome(brought)
-        except DifferentError:
-            if not self._overwrite:
-                raise
-            outcome = Outcome.REPLACED
-            if not self._writes:
-                return attrs.evolve(result, outcome=outcome)
-            await remove()
-            brought = await bring()
-        return attrs.evolve(
-            result,
-            outcome=outcome,
-            messages=brought.messages,
-            memories=brought.memories,
-            digest=brought.digest,
-        )
-
-
-def _outcome(brought: Brought) -> Outcome:
-    if not brought.lacked:
+def _outcome(*, existed: bool, is_incomplete: bool) -> Outcome:
+    if not is_incomplete:
         return Outcome.PRESENT
-    return Outcome.COMPLETED if brought.was_there else Outcome.COPIED
-
-
-def _not_equal(result: Copied, error: Exception) -> Copied:
-    is_damage = isinstance(error, CorruptRecordError | PayloadTooLargeError)
-    outcome = Outcome.FAILED if is_damage else Outcome.DIFFERENT
-    return attrs.evolve(result, outcome=outcome, reason=str(error))
+    return Outcome.COMPLETED if existed else Outcome.COPIED

@@ -1,8 +1,8 @@
-"""What of a session must be equal in every store, as lines that can be compared and digested.
+"""Lines that represent the content of records independently of the store, and digests over them.
 
-A line is a JSON array in ASCII. It holds the decoded content of one record, so that it does not depend on the
-backend, nor on whether a record was compressed; the types of numbers and the order of keys count. What
-a store gives itself (version, last activity) is not in it, nor what has expired.
+A line is a JSON array in ASCII with the decoded content of one record. It does not depend on the backend or
+on compression; the types of numbers and the order of keys count. It does not contain what a store assigns
+(version, last activity), and expired records have no line.
 """
 
 import hashlib
@@ -14,12 +14,7 @@ from typing import TypeVar
 import attrs
 
 from luminoracore_sdk.application.ports.codec import ValueCodec
-from luminoracore_sdk.application.ports.records import (
-    MemoryRecord,
-    MessageRecord,
-    Payload,
-    SessionRecord,
-)
+from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, Payload, SessionRecord
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 
@@ -29,11 +24,11 @@ AnyRecord = TypeVar("AnyRecord", SessionRecord, MessageRecord, MemoryRecord)
 
 
 class RecordLines:
-    """Makes the lines of records that one store returned.
+    """Converts the records of one store to lines.
 
     Args:
         values: Decodes payloads.
-        backend: The store's name, for errors.
+        backend: The name of the store's backend, for errors.
 
     Every method raises ``CorruptRecordError`` for a payload that cannot be decoded.
     """
@@ -43,7 +38,7 @@ class RecordLines:
         self._backend = backend
 
     def header(self, record: SessionRecord) -> JSONObject:
-        """Return the fields of a header that must be equal, by what a person calls them."""
+        """Return the fields of a header that must be equal in every store, under readable names."""
         key = f"session {record.session_id!a}"
         if record.payload is None:
             raise CorruptRecordError(backend=self._backend, key=key, reason="it has no payload")
@@ -57,7 +52,7 @@ class RecordLines:
         }
 
     def message(self, session_id: str, record: MessageRecord) -> bytes:
-        """Return the line of a message, which has a position."""
+        """Return the line of a stored message."""
         value = self._value(record.payload, f"message {record.position} of session {session_id!a}")
         return line("message", record.position, record.message_id, record.role, record.created_at_us, value)
 
@@ -65,12 +60,12 @@ class RecordLines:
         """Return the line of a memory."""
         scope = record.scope
         value = self._value(record.payload, f"memory {record.key!a} of {scope.kind} {scope.owner_id!a}")
-        retention = record.retention + 0.0  # a float, and no minus zero, which not every store tells from 0
+        retention = record.retention + 0.0  # as a float, without -0.0, which not every store distinguishes from 0.0
         rank = retention if math.isfinite(retention) else str(retention)  # JSON has no infinity
         return line("memory", record.key, record.expires_at_us, rank, record.created_at_us, value)
 
     def plain(self, record: AnyRecord) -> AnyRecord:
-        """Return a record as every store can read it: one of this store may need a dictionary of its own."""
+        """Return a record that every store can read: a compressed one may need a dictionary of its own store."""
         payload = record.payload
         if payload is None or "+" not in payload.encoding:
             return record
@@ -81,22 +76,25 @@ class RecordLines:
 
 
 class Digest:
-    """SHA-256 over lines, each with a newline behind it.
+    """A SHA-256 digest over lines, each of which ends with a newline.
 
-    Those of a session: ``["session", id, user, tags, ttl, time of creation, document]``, its messages, its
-    memories by time of creation and key. Those of a user: ``["user", id]`` and the memories.
+    The lines of a session are ``["session", id, user, tags, ttl, time of creation, document]``, its messages,
+    and its memories by time of creation and key. Those of a user are ``["user", id]`` and the memories.
+
+    Args:
+        *head: The values of the first line.
     """
 
     def __init__(self, *head: JSONValue) -> None:
         self._hash = hashlib.sha256(line(*head))
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Go on with further lines."""
+        """Add lines."""
         for one in lines:
             self._hash.update(one)
 
     def with_lines(self, lines: Iterable[bytes]) -> str:
-        """Return the digest, in hexadecimal, as it is with further lines; this one stays as it is."""
+        """Return the digest in hexadecimal as if the lines were added; the digest itself does not change."""
         end = self._hash.copy()
         for one in lines:
             end.update(one)

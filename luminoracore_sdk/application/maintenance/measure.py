@@ -1,4 +1,4 @@
-"""The use case that measures a store: bytes as JSON and as stored, tokens as JSON and in the prompt."""
+"""Measure a store: bytes as JSON and as stored, tokens as JSON and in the prompt."""
 
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
@@ -28,16 +28,17 @@ __all__ = ["SessionFigures", "StoreFigures"]
 
 @attrs.frozen(kw_only=True)
 class SessionFigures:
-    """The figures of one session: its document, its messages, what it remembers.
+    """The figures of one session with its messages and memories.
 
     Attributes:
-        session_id: Whose they are.
-        messages: How many.
-        memories: How many.
-        json_bytes: As compact JSON in UTF-8.
-        stored_bytes: As they are stored: the bytes of each payload, and of the tag that says how to read it.
-        tokens: Of what would go to a model now; None: not counted, or the session is no manager's.
-        reason: Why it cannot be read; then all figures are 0. None: it can.
+        session_id: The id of the session.
+        messages: The number of messages.
+        memories: The number of memories.
+        json_bytes: The size of all its records as compact JSON in UTF-8.
+        stored_bytes: Their size as stored: payloads and the names of their encodings.
+        tokens: The tokens of what would be sent to a model now; None: not counted, or the session's document
+            was not written by a SessionManager.
+        reason: Why the session cannot be read, in which case all figures are 0; else None.
     """
 
     session_id: str
@@ -50,30 +51,30 @@ class SessionFigures:
 
 
 class StoreFigures:
-    """Measures the sessions of a store, which is only read; others may go on writing meanwhile.
+    """Measures the sessions of a store, which is only read and may be in use.
 
     Args:
-        storage: With the wrappers that make its payloads plain.
+        storage: The storage with the wrappers that decode its payloads.
         backend: The same storage below all wrappers.
         values: Decodes payloads.
-        tools: Counts tokens; None: they are not counted.
+        services: Counts tokens; None: tokens are not counted.
     """
 
     def __init__(
-        self, storage: SessionStorage, backend: SessionStorage, *, values: ValueCodec, tools: Services | None
+        self, storage: SessionStorage, backend: SessionStorage, *, values: ValueCodec, services: Services | None
     ) -> None:
         self._storage = storage
         self._backend = backend
         self._values = values
-        self._tools = tools
+        self._services = services
 
     async def run(self, query: SessionQuery | None = None) -> AsyncGenerator[SessionFigures, None]:
         """Yield the figures of each session, by time of creation, in constant memory.
 
-        One that is deleted meanwhile is passed over.
+        A session that is deleted meanwhile is skipped.
 
         Args:
-            query: Which sessions; None: all.
+            query: The sessions to measure; None: all.
         """
         async for header in headers(self._storage, query or SessionQuery()):
             try:
@@ -84,7 +85,7 @@ class StoreFigures:
                 yield SessionFigures(session_id=header.session_id, reason=str(exc))
 
     async def own_bytes(self) -> int:
-        """Return the stored bytes of what the store keeps for itself: dictionaries, marks."""
+        """Return the size of the store's own records: dictionaries and marks."""
         return _stored(await self._backend.list_memories(MemoryScope("user", STORE_OWNER)))
 
     async def _session(self, session_id: str) -> SessionFigures:
@@ -102,8 +103,8 @@ class StoreFigures:
         async for message in self._backend.stream_messages(session_id, before=record.last_position + 1):
             stored_bytes += _size(message.payload)
         tokens = None
-        if self._tools is not None and session is not None:
-            tokens = _tokens(self._tools, session, window, memories, self._backend.backend)
+        if self._services is not None and session is not None:
+            tokens = _tokens(self._services, session, window, memories, self._backend.backend)
         return SessionFigures(
             session_id=session_id,
             messages=messages,
@@ -116,7 +117,7 @@ class StoreFigures:
     async def _messages(
         self, record: SessionRecord, session: Session | None
     ) -> tuple[Iterable[MessageRecord], int, int]:
-        """Return the newest messages that the prompt has room for, how many there are, and their bytes."""
+        """Return the newest messages that a prompt may contain, and the number and JSON size of all messages."""
         window = deque[MessageRecord](maxlen=_window_size(session))
         count = json_bytes = 0
         messages = self._storage.stream_messages(record.session_id, before=record.last_position + 1)
@@ -128,19 +129,19 @@ class StoreFigures:
         return window, count, json_bytes
 
     def _managed(self, record: SessionRecord, payload: Payload) -> Session | None:
-        """Return the session of a record; None: nobody wants to know, or its document is no manager's.
+        """Return the session of a record, if tokens are counted and its document is that of a SessionManager.
 
         Raises:
-            CorruptRecordError: It is damaged.
+            CorruptRecordError: The document is damaged.
         """
         key = f"session {record.session_id!a}"
         document = self._values.decode(payload, backend=self._backend.backend, key=key)
-        if self._tools is None or not (isinstance(document, dict) and "v" in document):
-            return None  # save_session of a storage keeps any document
-        return self._tools.codec.session(record, backend=self._backend.backend)
+        if self._services is None or not (isinstance(document, dict) and "v" in document):
+            return None  # ``SessionStorage.save_session`` stores any document
+        return self._services.codec.session(record, backend=self._backend.backend)
 
     def _json(self, payload: Payload, key: str) -> int:
-        """Return the bytes of a plain payload; one that nobody here can read is an error."""
+        """Return the size of a decoded payload, or raise an error if it is unreadable."""
         self._values.decode(payload, backend=self._backend.backend, key=key)
         return len(payload.data)
 
@@ -148,24 +149,24 @@ class StoreFigures:
 def _window_size(session: Session | None) -> int:
     if session is None or session.config.session_type is SessionType.STATELESS:
         return 0
-    # the last one too: a deque takes no bound beyond 64 bits
+    # message_count keeps the bound below 64 bits, which a deque requires
     return min(session.config.max_history_length, session.config.max_history, session.message_count)
 
 
 def _tokens(
-    tools: Services,
+    services: Services,
     session: Session,
     window: Iterable[MessageRecord],
     memories: Iterable[MemoryRecord],
     backend: str,
 ) -> PromptTokens:
-    codec, session_id = tools.codec, session.session_id
-    is_told = session.config.include_context_in_prompt and session.config.memory_enabled
+    codec, session_id = services.codec, session.session_id
+    is_remembered = session.config.include_context_in_prompt and session.config.memory_enabled
     return prompt_tokens(
         [codec.message(message, backend=backend, session_id=session_id) for message in window],
-        [codec.memory(memory, backend=backend) for memory in memories if is_told],
-        tools.tokens,
-        tools.notations,
+        [codec.memory(memory, backend=backend) for memory in memories if is_remembered],
+        services.tokens,
+        services.notations,
     )
 
 

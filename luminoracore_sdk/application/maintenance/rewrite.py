@@ -1,14 +1,12 @@
-"""Rewrite every record of a live store with the current settings, resumable where it stopped."""
+"""Rewrite every record of a live store with the current settings; a stopped run can be resumed."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import attrs
 
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
-    MAX_PAGE,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -19,6 +17,7 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite, RecordForms, RewritingStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.session_access import headers, memory_owners
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     CorruptRecordError,
@@ -27,90 +26,32 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.values import STORE_OWNER
 
-__all__ = [
-    "CHUNK",
-    "Cursor",
-    "RewriteMark",
-    "Rewritten",
-    "StoreRewrite",
-]
+__all__ = ["CHUNK", "Cursor", "RewriteMark", "Rewritten", "StoreRewrite"]
 
 Cursor = tuple[int, str]
-"""Position in a listing of sessions: creation time and id of the last one listed."""
-
-
-_SCOPE = MemoryScope("user", STORE_OWNER)
-_KEY = "rewriting"
-
-
-class RewriteMark:
-    """The place where a rewriting to one aim was stopped.
-
-    Args:
-        storage: The store.
-        values: Writes the mark.
-        aim: What records are rewritten to. A mark for another aim does not count: its first part has not
-            the form that is wanted now.
-    """
-
-    def __init__(self, storage: SessionStorage, values: ValueCodec, aim: str) -> None:
-        self._storage = storage
-        self._values = values
-        self._aim = aim
-
-    async def find(self) -> Cursor | None:
-        """Return where to go on; None: from the beginning.
-
-        Raises:
-            CorruptRecordError: The mark cannot be read.
-        """
-        record = await self._storage.find_memory(_SCOPE, _KEY)
-        if record is None:
-            return None
-        mark = self._values.decode(record.payload, backend=self._storage.backend, key=f"the mark {_KEY!a}")
-        match mark:
-            case {"aim": self._aim, "time_us": int(time_us), "session": str(session_id)}:
-                return time_us, session_id
-        return None
-
-    async def set(self, cursor: Cursor) -> None:
-        """Keep how far the rewriting has come."""
-        payload = self._values.encode({"aim": self._aim, "time_us": cursor[0], "session": cursor[1]})
-        await self._storage.put_memory(MemoryRecord(scope=_SCOPE, key=_KEY, payload=payload))
-
-    async def clear(self) -> None:
-        """Forget it: the rewriting has come to its end."""
-        await self._storage.delete_memory(_SCOPE, _KEY)
-
+"""A position in a listing of sessions: creation time and id of the last one listed."""
 
 CHUNK = 200
-"""Messages that are read, changed and written together."""
-
-
-class Replace(Protocol):
-    """Replaces one payload, or tells that it has changed."""
-
-    async def __call__(self, *, old: Payload, new: Payload) -> bool:
-        """Return whether it was replaced."""
-        ...
+"""Number of messages that are read, rewritten and written together."""
 
 
 @attrs.define(kw_only=True)
 class Rewritten:
-    """What was done with the records of one owner.
+    """The result of rewriting the records of one owner.
 
     Attributes:
-        kind: session, or user for what is remembered about a user.
+        kind: ``session``, or ``user`` for the memories of a user.
         owner_id: The id of the session or user.
-        cursor: Of a session: a later run that begins here goes on behind it.
-        records: How many there are.
-        changed: How many were replaced.
-        left: How many should have been, and were written by somebody else meanwhile.
-        unreadable: How many are damaged, or need a key or an optimizer that is not there. They stay.
-        too_large: How many would be larger in their new form than the backend takes. They stay.
-        reason: Of the first of those.
-        bytes_before: Of all readable payloads, as they were found.
-        bytes_after: As they are now.
+        cursor: The position of a session in the listing, from which a later run can continue.
+        records: The number of records.
+        changed: The number of records that were replaced.
+        left: The number of records that another writer replaced meanwhile.
+        unreadable: The number of records that are damaged, or need a key or an optimizer that is not
+            configured. They stay as they are.
+        too_large: The number of records whose new payload exceeds the backend's limit. They stay as they are.
+        reason: The first error among the records that stay as they are.
+        bytes_before: The size of all readable payloads before.
+        bytes_after: Their size now.
     """
 
     kind: str
@@ -125,8 +66,8 @@ class Rewritten:
     bytes_before: int = 0
     bytes_after: int = 0
 
-    async def form(self, stored: Payload, wanted: Awaitable[Payload]) -> Payload:
-        """Count a record, and return the form that it should have; an unreadable one stays as it is."""
+    async def wanted(self, stored: Payload, wanted: Awaitable[Payload]) -> Payload:
+        """Count a record; return the payload that it should have, or its own if it cannot be read."""
         self.records += 1
         try:
             return await wanted
@@ -135,31 +76,31 @@ class Rewritten:
             return stored
 
     def refuse(self, error: CorruptRecordError | PayloadTooLargeError) -> None:
-        """Count a record that cannot be read, or not be replaced."""
+        """Count a record that cannot be read or replaced."""
         if isinstance(error, CorruptRecordError):
             self.unreadable += 1
         else:
             self.too_large += 1
         self.reason = self.reason or str(error)
 
-    def count(self, forms: Sequence[tuple[Payload, Payload]], changed: int) -> None:
-        """Count what was done to records with their stored and their wanted payloads."""
-        wanted = sum(new is not old for old, new in forms)
+    def count(self, payloads: Sequence[tuple[Payload, Payload]], changed: int) -> None:
+        """Count replaced records and bytes, given the stored and the wanted payload of each record."""
+        wanted = sum(new is not old for old, new in payloads)
         self.changed += changed
-        self.bytes_before += sum(len(old.data) for old, _ in forms)
-        # of a batch in which somebody else was quicker it is not known which ones
-        self.bytes_after += sum(len(new.data if changed == wanted else old.data) for old, new in forms)
+        self.bytes_before += sum(len(old.data) for old, _ in payloads)
+        # a batch that was replaced in part does not say which of its records were
+        self.bytes_after += sum(len(new.data if changed == wanted else old.data) for old, new in payloads)
 
 
 class StoreRewrite:
-    """Replaces payloads by the forms they should have, while others read and write the store.
+    """Replaces payloads by those that the current settings would write, while the store is in use.
 
-    Nothing else of a record changes, and a record that somebody writes meanwhile is left to them. It can
-    be stopped anywhere; run again, it only reads what has its form already.
+    Nothing else of a record changes, and a record that another writer replaces meanwhile is left alone. A
+    run can be stopped at any point and repeated: records that are up to date are only read.
 
     Args:
         backend: The storage below all wrappers.
-        forms: The forms.
+        forms: Gives the payload that each record should have.
 
     Raises:
         ConfigurationError: The backend cannot replace payloads.
@@ -172,46 +113,34 @@ class StoreRewrite:
         self._rewriter: RewritingStorage = backend
         self._forms = forms
 
-    async def run(
-        self, query: SessionQuery | None = None, *, users: Sequence[str] = ()
-    ) -> AsyncGenerator[Rewritten, None]:
-        """Yield what was done, an owner at a time: what the store keeps for itself, users, their sessions.
-
-        A user comes before the first session, so that behind a session's cursor nothing is forgotten.
+    async def run(self, *, after: Cursor | None = None) -> AsyncGenerator[Rewritten, None]:
+        """Rewrite the store's own records, the memories of every user, then every session.
 
         Args:
-            query: Which sessions, from which cursor; None: all.
-            users: Users without a session, about whom something is remembered.
+            after: Skip the sessions up to this one; a resumed run passes the cursor of the last result.
         """
-        seen: set[str] = set()
-        for user in (STORE_OWNER, *users):
-            seen.add(user)
-            yield await self._owner(user)
-        async for record in self._headers(query or SessionQuery()):
-            if record.user_id is not None and record.user_id not in seen:
-                seen.add(record.user_id)
-                yield await self._owner(record.user_id)
-            yield await self._session(record)
+        yield await self._user(STORE_OWNER)
+        async for user_id in memory_owners(self._backend):
+            yield await self._user(user_id)
+        async for header in headers(self._backend, SessionQuery(cursor=after)):
+            yield await self._session(header)
 
-    async def _headers(self, query: SessionQuery) -> AsyncIterator[SessionRecord]:
-        query = attrs.evolve(query, limit=MAX_PAGE)
-        while True:
-            page = await self._backend.query_sessions(query)
-            for record in page.sessions:
-                yield record
-            if page.next_cursor is None:
-                return
-            query = attrs.evolve(query, cursor=page.next_cursor)
+    async def _user(self, user_id: str) -> Rewritten:
+        done = Rewritten(kind="user", owner_id=user_id)
+        try:
+            await self._memories(MemoryScope("user", user_id), done)
+        except CorruptRecordError as exc:
+            done.refuse(exc)
+        return done
 
     async def _session(self, listed: SessionRecord) -> Rewritten:
         session_id = listed.session_id
         done = Rewritten(kind="session", owner_id=session_id, cursor=(listed.created_at_us, session_id))
-        parts = (
+        for part in (
             partial(self._header, session_id),
             partial(self._messages, listed),
             partial(self._memories, MemoryScope("session", session_id)),
-        )
-        for part in parts:  # one that cannot be read keeps nobody from the others
+        ):
             try:
                 await part(done)
             except SessionNotFoundError:  # deleted meanwhile
@@ -220,57 +149,54 @@ class StoreRewrite:
                 done.refuse(exc)
         return done
 
-    async def _owner(self, user: str) -> Rewritten:
-        done = Rewritten(kind="user", owner_id=user)
-        try:
-            await self._memories(MemoryScope("user", user), done)
-        except CorruptRecordError as exc:
-            done.refuse(exc)
-        return done
-
     async def _header(self, session_id: str, done: Rewritten) -> None:
         record = await self._backend.find_session(session_id)
         if record is None or record.payload is None:
             raise SessionNotFoundError(session_id, backend=self._backend.backend)
         old = record.payload
-        new = await done.form(old, self._forms.session(record))
-        await self._replace(old, new, partial(self._rewriter.rewrite_session, session_id), done)
+        new = await done.wanted(old, self._forms.session(record))
+        await self._replace(old, new, partial(self._rewriter.rewrite_session, session_id, old=old, new=new), done)
 
     async def _memories(self, scope: MemoryScope, done: Rewritten) -> None:
         for record in await self._backend.list_memories(scope):
             old = record.payload
-            new = await done.form(old, self._forms.memory(record))
-            await self._replace(old, new, partial(self._rewriter.rewrite_memory, scope, record.key), done)
+            new = await done.wanted(old, self._forms.memory(record))
+            await self._replace(
+                old, new, partial(self._rewriter.rewrite_memory, scope, record.key, old=old, new=new), done
+            )
 
-    async def _replace(self, old: Payload, new: Payload, replace: Replace, done: Rewritten) -> None:
+    async def _replace(
+        self, old: Payload, new: Payload, rewrite: Callable[[], Awaitable[bool]], done: Rewritten
+    ) -> None:
         changed = False
         if new is not old:
             try:
-                changed = await replace(old=old, new=new)
+                changed = await rewrite()
                 done.left += not changed
             except PayloadTooLargeError as exc:
                 done.refuse(exc)
         done.count([(old, new)], int(changed))
 
-    # -- messages --------------------------------------------------------------------------------
-
     async def _messages(self, listed: SessionRecord, done: Rewritten) -> None:
         session_id, after = listed.session_id, 0
         while True:
-            chunk, end = await self._chunk(listed, after, done)
+            chunk, end = await self._read_chunk(listed, after, done)
             if end == after:
                 return
-            forms = [await self._message(session_id, message, done) for message in chunk]
+            payloads = [
+                (message.payload, await done.wanted(message.payload, self._forms.message(session_id, message)))
+                for message in chunk
+            ]
             changes = [
                 PayloadRewrite(position=message.position, message_id=message.message_id, old=old, new=new)
-                for message, (old, new) in zip(chunk, forms, strict=True)
+                for message, (old, new) in zip(chunk, payloads, strict=True)
                 if new is not old
             ]
-            done.count(forms, await self._rewrite(session_id, changes, done))
+            done.count(payloads, await self._rewrite_messages(session_id, changes, done))
             after = end
 
-    async def _chunk(self, listed: SessionRecord, after: int, done: Rewritten) -> tuple[list[MessageRecord], int]:
-        """Return the next messages, or those of them that can be read, and the position where they end."""
+    async def _read_chunk(self, listed: SessionRecord, after: int, done: Rewritten) -> tuple[list[MessageRecord], int]:
+        """Return the readable messages of the next chunk, and the position at which it ends."""
         session_id, found = listed.session_id, []
         try:
             found = await self._backend.read_messages(session_id, MessageRange(after=after, limit=CHUNK))
@@ -285,19 +211,60 @@ class StoreRewrite:
             return found, end
         return found, found[-1].position if found else after
 
-    async def _message(self, session_id: str, message: MessageRecord, done: Rewritten) -> tuple[Payload, Payload]:
-        return message.payload, await done.form(message.payload, self._forms.message(session_id, message))
-
-    async def _rewrite(self, session_id: str, changes: Sequence[PayloadRewrite], done: Rewritten) -> int:
-        """Replace payloads together, or one by one where some are too large; returns how many were."""
+    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], done: Rewritten) -> int:
+        """Replace payloads together, or one by one if one of them is too large; return how many were."""
         if not changes:
             return 0
         try:
             changed = await self._rewriter.rewrite_messages(session_id, changes)
         except PayloadTooLargeError as exc:
             if len(changes) > 1:
-                return sum([await self._rewrite(session_id, [change], done) for change in changes])
+                return sum([await self._rewrite_messages(session_id, [change], done) for change in changes])
             done.refuse(exc)
             return 0
         done.left += len(changes) - changed
         return changed
+
+
+_SCOPE = MemoryScope("user", STORE_OWNER)
+_KEY = "rewriting"
+
+
+class RewriteMark:
+    """Stores the cursor at which a run was stopped.
+
+    Args:
+        storage: The store.
+        values: Encodes the mark.
+        aim: What the run rewrites records to. A mark of another aim is ignored: what it skips has not been
+            rewritten to this one.
+    """
+
+    def __init__(self, storage: SessionStorage, values: ValueCodec, aim: str) -> None:
+        self._storage = storage
+        self._values = values
+        self._aim = aim
+
+    async def find(self) -> Cursor | None:
+        """Return the cursor to continue from; None: start from the beginning.
+
+        Raises:
+            CorruptRecordError: The mark cannot be read.
+        """
+        record = await self._storage.find_memory(_SCOPE, _KEY)
+        if record is None:
+            return None
+        mark = self._values.decode(record.payload, backend=self._storage.backend, key=f"the mark {_KEY!a}")
+        match mark:
+            case {"aim": self._aim, "time_us": int(time_us), "session": str(session_id)}:
+                return time_us, session_id
+        return None
+
+    async def set(self, cursor: Cursor) -> None:
+        """Store the cursor of the last result."""
+        payload = self._values.encode({"aim": self._aim, "time_us": cursor[0], "session": cursor[1]})
+        await self._storage.put_memory(MemoryRecord(scope=_SCOPE, key=_KEY, payload=payload))
+
+    async def clear(self) -> None:
+        """Delete the mark, after a run that was not stopped."""
+        await self._storage.delete_memory(_SCOPE, _KEY)

@@ -1,4 +1,4 @@
-"""Records of a store, picked evenly from all of it."""
+"""A sample of the payloads of a store, uniformly distributed over all of it."""
 
 from contextlib import suppress
 from random import Random
@@ -13,12 +13,12 @@ from luminoracore_sdk.domain.errors import SessionNotFoundError
 __all__ = ["sample_payloads"]
 
 _LONGEST = 32_768
-"""Of a longer record the beginning: what a dictionary can help with lies there."""
+"""Longer payloads are cut: a dictionary pays at the beginning of a payload only."""
 
 
 @attrs.define
 class _Reservoir:
-    """Keeps ``size`` of any number of things, each with the same chance (Vitter's algorithm R)."""
+    """Keeps ``size`` of any number of payloads, each with equal probability (Vitter's algorithm R)."""
 
     size: int
     random: Random
@@ -32,17 +32,17 @@ class _Reservoir:
         data = payload.data[:_LONGEST]
         if len(self.kept) < self.size:
             self.kept.append(data)
-        elif (place := self.random.randrange(self.seen)) < self.size:
-            self.kept[place] = data
+        elif (index := self.random.randrange(self.seen)) < self.size:
+            self.kept[index] = data
 
 
 async def sample_payloads(storage: SessionStorage, size: int, *, seed: int = 0) -> list[bytes]:
-    """Return the bytes of up to ``size`` payloads of sessions, messages and their memories, mixed.
+    """Return the bytes of up to ``size`` payloads of sessions, messages and session memories, shuffled.
 
     Args:
-        storage: With the wrappers that make its payloads plain.
-        size: Most that is kept in memory, in records.
-        seed: The same one picks the same records of the same store.
+        storage: The storage with the wrappers that decode its payloads.
+        size: Largest number of payloads, all of which are held in memory.
+        seed: The same seed picks the same records of the same store.
     """
     random = Random(seed)  # noqa: S311  # a sample, not a secret
     reservoir = _Reservoir(size, random)

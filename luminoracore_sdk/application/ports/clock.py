@@ -1,4 +1,4 @@
-"""Time and identity from outside: the domain has neither a clock nor randomness."""
+"""The ports of time and identity: the domain has neither a clock nor randomness."""
 
 from datetime import datetime
 from typing import Protocol
@@ -10,13 +10,13 @@ class Clock(Protocol):
     """Tells the time."""
 
     def now(self) -> datetime:
-        """Return the present, aware, in UTC."""
+        """Return the current time as an aware datetime in UTC."""
         ...
 
 
 class IdFactory(Protocol):
-    """Makes ids."""
+    """Generates ids."""
 
     def new_id(self) -> str:
-        """Return an id that no other call anywhere returns."""
+        """Return a globally unique id."""
         ...

@@ -1,14 +1,8 @@
-"""The codec port: JSON values and entities to payloads, and back."""
+"""The codec ports: JSON values and entities to payloads, and back."""
 
 from typing import Protocol, TypeVar
 
-from luminoracore_sdk.application.ports.records import (
-    MemoryRecord,
-    MemoryScope,
-    MessageRecord,
-    Payload,
-    SessionRecord,
-)
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload, SessionRecord
 from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message
@@ -20,46 +14,46 @@ T = TypeVar("T")
 
 
 class ValueCodec(Protocol):
-    """Any JSON value to a payload and back, equal."""
+    """Encodes any JSON value as a payload and decodes it to an equal value."""
 
     def encode(self, value: object, *, where: str = "value") -> Payload:
         """Return the payload of a JSON value.
 
         Raises:
-            InvalidJSONError: Not JSON; names the place.
+            InvalidJSONError: The value is not JSON; the error names the place in it.
         """
         ...
 
     def decode(self, payload: Payload, *, backend: str, key: str) -> JSONValue:
-        """Return the value of a payload, equal to what was encoded.
+        """Return the value of a payload, equal to the encoded one.
 
         Raises:
-            CorruptRecordError: The bytes are damaged; carries backend and key.
-            UnreadablePayloadError: The tag names a transformation this codec does not know.
+            CorruptRecordError: The bytes are damaged; the error names backend and key.
+            UnreadablePayloadError: The encoding contains a transformation that this codec does not know.
         """
         ...
 
 
 class EntityCodec(Protocol):
-    """Entities to records and back; reads records of every earlier version too."""
+    """Converts entities to records and back; also reads records of every earlier version."""
 
     def settings(self, kind: type[T], data: object) -> T:
-        """Return a settings object: ``data`` itself when it is one already, else made of a mapping.
+        """Return a settings object: ``data`` itself if it is one, else the settings in a mapping.
 
         Raises:
-            ValidationError: Not a mapping, an unknown key, a wrong value.
+            ValidationError: ``data`` is not a mapping, or has an unknown key or an invalid value.
         """
         ...
 
     def session_record(self, session: Session) -> SessionRecord:
-        """Return the record of a session; never holds a secret."""
+        """Return the record of a session, without secrets."""
         ...
 
     def session(self, record: SessionRecord, *, backend: str) -> Session:
         """Return the session of a record.
 
         Raises:
-            CorruptRecordError: The payload is damaged or is not a session's.
+            CorruptRecordError: The payload is damaged or not that of a session.
         """
         ...
 

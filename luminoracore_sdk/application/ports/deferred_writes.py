@@ -1,4 +1,4 @@
-"""Sessions that are written only when they are told to be (``auto_save=False``)."""
+"""The port of sessions that are written on request only (``auto_save=False``)."""
 
 from abc import abstractmethod
 
@@ -8,9 +8,9 @@ __all__ = ["DeferredWriteStorage"]
 
 
 class DeferredWriteStorage(SessionStorage):
-    """A storage over another one that can hold back single sessions.
+    """A storage over another one that can defer the writes of single sessions.
 
-    A held session is read and written as any other through this storage; the store below sees
+    A deferred session is read and written like any other through this storage; the storage below receives
     nothing of it until ``flush``.
     """
 
@@ -20,26 +20,25 @@ class DeferredWriteStorage(SessionStorage):
         """The storage below."""
 
     @abstractmethod
-    async def hold(self, session_id: str) -> None:
-        """From now on keep this session's writes back; starts from what the store has of it."""
+    async def defer(self, session_id: str) -> None:
+        """Defer the writes of a session from now on; it starts as it is stored."""
 
     @abstractmethod
     async def release(self, session_id: str) -> None:
-        """Hold a session no more; what was kept back of it and not flushed is dropped."""
+        """Stop deferring a session; drop its writes that were not flushed."""
 
     @abstractmethod
-    def is_held(self, session_id: str) -> bool:
-        """Tell whether a session's writes are kept back."""
+    def is_deferred(self, session_id: str) -> bool:
+        """Return whether the writes of a session are deferred."""
 
     @abstractmethod
     async def unsaved(self) -> list[str]:
-        """Return the ids of held sessions with something that is not written yet."""
+        """Return the ids of deferred sessions that have unflushed writes."""
 
     @abstractmethod
     async def flush(self, session_id: str) -> None:
-        """Write what was kept back of one session; it stays held.
+        """Write what was deferred of one session; its later writes are deferred again.
 
         Raises:
-            ConflictError: The stored session was changed by somebody else meanwhile. What was kept
-                back is still there.
+            ConflictError: The stored session was changed by another writer. The deferred writes are kept.
         """

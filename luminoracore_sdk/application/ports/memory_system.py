@@ -1,4 +1,4 @@
-"""Core's MemorySystem, as far as this package uses it."""
+"""The port of Core's MemorySystem, as far as this package uses it."""
 
 from typing import Any, Protocol
 
@@ -8,13 +8,13 @@ __all__ = ["MemorySystem"]
 
 
 class MemorySystem(Protocol):
-    """A second memory that facts are mirrored to; the storage port stays the source of truth.
+    """A second memory system that receives every memory; the storage remains the source of truth.
 
-    A call that fails may raise whatever the system raises.
+    Any method may raise any error of the system.
     """
 
     async def remember(self, session_id: str, category: str, key: str, value: JSONValue) -> None:
-        """Keep a fact, in place of the one before; returns when it can be recalled."""
+        """Store a fact, replacing the previous one; it can be recalled when the call returns."""
         ...
 
     async def recall(self, session_id: str, category: str, key: str) -> JSONValue:
@@ -26,9 +26,9 @@ class MemorySystem(Protocol):
         ...
 
     async def forget(self, session_id: str, category: str, key: str) -> None:
-        """Drop a fact; nothing happens where there is none."""
+        """Delete a fact, if it exists."""
         ...
 
     async def stats(self, session_id: str) -> dict[str, Any]:
-        """Return the system's own figures about one session."""
+        """Return the system's own statistics of one session."""
         ...

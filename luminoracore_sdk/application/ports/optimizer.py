@@ -9,7 +9,7 @@ __all__ = ["Optimizer"]
 class Optimizer(Protocol):
     """Makes JSON values smaller, and restores them.
 
-    Not trusted: whoever uses one checks that ``expand(compress(value))`` is ``value``.
+    It is not trusted: every write verifies that ``expand(compress(value))`` equals ``value``.
     """
 
     def compress(self, data: Any) -> Any:
@@ -17,5 +17,5 @@ class Optimizer(Protocol):
         ...
 
     def expand(self, data: Any) -> Any:
-        """Return what ``compress`` was given."""
+        """Return the value that was compressed."""
         ...

@@ -1,47 +1,43 @@
-"""Ports of the prompt: notations that write a JSON value as text, and token counters."""
+"""The ports of the prompt: notations that render JSON values as text, and token counters."""
 
 from typing import Protocol
 
 from luminoracore_sdk.domain.json_value import JSONValue
 
-__all__ = [
-    "Notation",
-    "TokenCounter",
-]
+__all__ = ["Notation", "TokenCounter"]
 
 
 class Notation(Protocol):
-    """Writes JSON values as text that a model can read.
+    """Renders JSON values as text that a model can read.
 
-    Two values that differ never come out as the same text. As in JSON itself, it is no difference in which
-    order an object has its items, nor whether a number is written 1 or 1.0. The text is not empty, has
-    no blank line, and can be encoded in UTF-8.
+    Different values never give the same text, where, as in JSON, neither the order of an object's items nor
+    the spelling of a number as 1 or 1.0 makes a difference. The text is not empty, has no blank line, and can
+    be encoded in UTF-8.
 
     Attributes:
-        name: What a heading calls it; empty where it explains itself.
+        name: The name for headings; empty if the notation is self-explanatory.
     """
 
     @property
     def name(self) -> str:
-        """What a heading calls it."""
+        """The name for headings."""
         ...
 
     def render(self, value: JSONValue) -> str | None:
-        """Return the text, or None for a value that this notation cannot write exactly."""
+        """Return the text, or None for a value that this notation cannot represent exactly."""
         ...
 
 
 class TokenCounter(Protocol):
-    """Counts the tokens of a text as a model would, or nearly.
+    """Counts the tokens of a string, exactly or approximately.
 
-    Anything with ``count`` is one. It is asked on the event loop, several times a prompt: it must be
-    quick, and reach for nothing outside the process.
+    ``count`` is called on the event loop, several times per prompt: it must be fast and must not do I/O.
     """
 
     def count(self, text: str) -> int:
-        """Return the number of tokens, 0 for an empty text.
+        """Return the number of tokens, 0 for an empty string.
 
         Args:
-            text: Any text, lone surrogates among it.
+            text: Any string, which may contain lone surrogates.
         """
         ...

@@ -1,28 +1,34 @@
-"""The provider port: a model that answers."""
+"""The provider port: a service that runs a model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
+from luminoracore_sdk.domain.vendors import VendorRules, rules_of
 
 __all__ = ["BaseProvider", "ProviderRegistry"]
 
 
 class BaseProvider(ABC):
-    """One provider, reached with one configuration. A user's own class subclasses this.
+    """A provider with one configuration; the base class of custom providers.
 
     Args:
-        config: How to reach it. The constructor checks it and raises ``ProviderError``; it opens no
+        config: The configuration. The constructor validates it, raising ``ProviderError``, and opens no
             connection.
     """
 
     def __init__(self, config: ProviderConfig) -> None:
         self.config = config
 
+    @property
+    def rules(self) -> VendorRules:
+        """What the provider accepts in a prompt; those of OpenAI unless a class says otherwise."""
+        return rules_of(self.config.name)
+
     @abstractmethod
     def get_default_model(self) -> str:
-        """Return the model used when the configuration names none."""
+        """Return the model that is used if the configuration names none."""
 
     @abstractmethod
     async def chat(
@@ -36,12 +42,12 @@ class BaseProvider(ABC):
 
         Args:
             messages: The prompt, in order.
-            temperature: 0..2, as the provider reads it.
-            max_tokens: Upper bound of the answer; None: the provider's own.
-            **kwargs: Handed to the provider's API as they are.
+            temperature: The sampling temperature, 0..2; its meaning is the provider's.
+            max_tokens: The largest length of the answer; None: the provider's default.
+            **kwargs: Passed to the provider's API unchanged.
 
         Raises:
-            ProviderError: Or one below it; nothing is kept of the turn.
+            ProviderError: The provider did not answer; nothing of the turn is stored.
         """
 
     @abstractmethod
@@ -52,24 +58,24 @@ class BaseProvider(ABC):
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatResponse]:
-        """Yield the answer in deltas; an async generator. Same arguments and errors as ``chat``.
+        """Yield the answer in deltas; arguments and errors are those of ``chat``.
 
-        The last delta carries ``finish_reason``. A stream that ends without one, where the protocol
-        has one, raises ``ProviderStreamError``.
+        Implementations are async generators. The last delta has a ``finish_reason``; a stream that ends
+        without one raises ``ProviderStreamError`` if the protocol has one.
         """
 
     async def close(self) -> None:
-        """Let go of connections; safe to call twice. Nothing by default."""
+        """Close connections; may be called twice. Does nothing by default."""
         return
 
 
 class ProviderRegistry(Protocol):
-    """Makes providers by name."""
+    """Creates providers by name."""
 
     def create_provider(self, config: ProviderConfig) -> BaseProvider:
         """Return a provider for a configuration.
 
         Raises:
-            ProviderError: Unknown name, missing key or wrong setting.
+            ProviderError: Unknown name, missing key or invalid setting.
         """
         ...

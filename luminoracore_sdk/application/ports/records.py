@@ -1,8 +1,8 @@
-"""What crosses the storage port: plain indexed fields and an opaque payload.
+"""The records of the storage port: plain indexed fields and an opaque payload.
 
-Times are whole microseconds since 1970-01-01 UTC, as every backend can keep and compare them.
-Payloads are bytes with a tag that says how they were made, so that a store can hold records of
-several makes and a backend needs to know nothing of entities.
+Times are integers, microseconds since 1970-01-01 UTC, which every backend can store and compare. A payload
+names its encoding, so that a store can hold records of several encodings and a backend does not need to know
+the entities.
 """
 
 from collections.abc import Iterable
@@ -29,20 +29,19 @@ __all__ = [
 
 
 MAX_BATCH = 1000
-"""Most messages in one append: six columns each stay below SQLite's and PostgreSQL's 32,766 parameters."""
+"""Most messages in one append: with six columns each they stay below 32,766 parameters of a statement."""
 
 MAX_PAGE = 1000
-"""Most sessions in one page of a listing."""
+"""Most sessions or users in one page of a listing."""
 
 
 @attrs.frozen
 class Payload:
-    """Opaque bytes that say how to read themselves.
+    """Opaque bytes with the name of their encoding.
 
     Attributes:
-        encoding: ``json``, ``json-wide``, ``json+opt1`` …: the encoding, then each transformation in the
-            order it was applied. Tags that begin with ``json`` and hold no other transformation than
-            text ones are UTF-8 text without a raw newline; see ``is_text``.
+        encoding: ``json``, ``json-wide``, ``json+opt1`` …: the format, then each transformation in the order
+            in which it was applied.
         data: The bytes.
     """
 
@@ -51,15 +50,15 @@ class Payload:
 
     @property
     def is_text(self) -> bool:
-        """Whether the bytes are UTF-8 text on one line, which a backend may keep readable."""
+        """Whether the bytes are one line of UTF-8 text, which a backend may store as text."""
         return all(step in _TEXT_STEPS for step in self.encoding.split("+"))
+
+
+_TEXT_STEPS = frozenset({"json", "json-wide", "opt1", "opt0"})
 
 
 def _sorted(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(tags)))
-
-
-_TEXT_STEPS = frozenset({"json", "json-wide", "opt1", "opt0"})
 
 
 @attrs.frozen(kw_only=True)
@@ -67,15 +66,15 @@ class SessionRecord:
     """The header of a session.
 
     Attributes:
-        session_id: Its id.
-        user_id: Whose it is; None: nobody's.
-        tags: Labels, sorted and distinct.
-        ttl_us: Microseconds after ``updated_at_us`` at which it is gone; None: never.
+        session_id: The id of the session.
+        user_id: The id of its user, or None.
+        tags: Its tags, sorted and distinct.
+        ttl_us: Microseconds after ``updated_at_us`` at which it expires; None: never.
         payload: The session's own document; None in listings.
-        created_at_us: At the first put as given, or the present when 0; kept by later puts.
-        updated_at_us: Given by the store: the last put, append or truncate, whichever is newest.
-        version: Given by the store: 1, 2, 3 … one up with each put; not changed by appends.
-        last_position: Given by the store: the position of the newest message; 0: none.
+        created_at_us: The value of the first put, or its time if that is 0; later puts do not change it.
+        updated_at_us: Assigned by the store: the time of the latest put, append or truncation.
+        version: Assigned by the store: 1, 2, 3 …, incremented by each put and not by appends.
+        last_position: Assigned by the store: the position of the newest message; 0: none.
     """
 
     session_id: str
@@ -96,9 +95,9 @@ class MessageRecord:
     Attributes:
         message_id: Unique within the session.
         role: user, assistant, system or tool.
-        created_at_us: When it was said; the caller's.
+        created_at_us: The time of the message, set by the caller.
         payload: Content and metadata.
-        position: 1, 2, 3 … given by the store; 0 before that.
+        position: Assigned by the store: 1, 2, 3 …; 0 before that.
     """
 
     message_id: str
@@ -118,9 +117,9 @@ _set_id, _set_role, _set_created_at_us, _set_payload, _set_position = (
 def stored_record(
     position: int, message_id: str, role: str, created_at_us: int, encoding: str, data: bytes
 ) -> MessageRecord:
-    """Return a message as a backend read it, in half the time that ``MessageRecord(…)`` takes.
+    """Return a ``MessageRecord`` in half the time of its constructor, for backends.
 
-    Every message of a long read passes here, and nothing of it is converted or checked.
+    It is called for every message of a read; nothing is converted or checked.
     """
     payload = _new(Payload)
     _set_encoding(payload, encoding)
@@ -136,13 +135,13 @@ def stored_record(
 
 @attrs.frozen(kw_only=True)
 class AppendReceipt:
-    """What an append did.
+    """The result of an append.
 
     Attributes:
-        first_position: Of the batch.
-        last_position: Of the batch; ``first_position + number - 1``.
-        replayed: True: every message of the batch was there already under its id, and nothing was
-            written; the positions are those of the first time.
+        first_position: The position of the first message of the batch.
+        last_position: The position of the last one.
+        replayed: Whether every message of the batch was stored already under its id. Nothing was written
+            then, and the positions are those of the stored messages.
     """
 
     first_position: int
@@ -152,13 +151,13 @@ class AppendReceipt:
 
 @attrs.frozen(kw_only=True)
 class MessageRange:
-    """Which messages to read. The result is always oldest first.
+    """The messages to read; the result is always oldest first.
 
     Attributes:
-        after: Positions above this one.
-        before: Positions below this one; None: no bound.
-        limit: At most so many; None: all.
-        newest: True: ``limit`` keeps the newest of the range; False: the oldest.
+        after: Only positions above this one.
+        before: Only positions below this one; None: no bound.
+        limit: At most so many messages; None: all.
+        newest: Whether ``limit`` selects the newest messages of the range instead of the oldest.
     """
 
     after: int = 0
@@ -174,10 +173,10 @@ def _check_kind(_: object, __: object, value: str) -> None:
 
 @attrs.frozen
 class MemoryScope:
-    """Whose memory: a session's or a user's.
+    """The owner of memories: a session or a user.
 
     Attributes:
-        kind: ``session`` (deleted with it) or ``user``.
+        kind: ``session`` (the memories are deleted with it) or ``user``.
         owner_id: The id of the session or user.
     """
 
@@ -187,17 +186,18 @@ class MemoryScope:
 
 @attrs.frozen(kw_only=True)
 class MemoryRecord:
-    """One remembered value.
+    """One memory.
 
     Attributes:
-        scope: Whose it is.
+        scope: Its owner.
         key: Unique within the scope.
-        expires_at_us: From then on it counts as absent; None: never.
-        retention: When a scope is full, the lowest goes first, then the oldest ``updated_at_us``.
+        expires_at_us: The time from which it counts as absent; None: never.
+        retention: The rank for eviction: a full scope evicts the lowest first, then the oldest
+            ``updated_at_us``.
         payload: The entry's own document.
-        created_at_us: At the first put as given, or the present when 0; kept by later puts (not by
-            one that replaces an expired record).
-        updated_at_us: Given by the store at each put.
+        created_at_us: The value of the first put, or its time if that is 0; later puts do not change it,
+            except a put that replaces an expired record.
+        updated_at_us: Assigned by the store: the time of the latest put.
     """
 
     scope: MemoryScope
@@ -211,16 +211,16 @@ class MemoryRecord:
 
 @attrs.frozen(kw_only=True)
 class SessionQuery:
-    """Which sessions to list, by time of creation, then id.
+    """The sessions to list, by time of creation, then id.
 
     Attributes:
-        user_id: Only this user's; None: everybody's.
-        tag: Only those with this label.
-        created_after_us: Only those created at or after.
-        created_before_us: Only those created before.
-        newest_first: Direction.
-        limit: At most so many in a page, 1..1000.
-        cursor: Where the page before ended (``Page.next_cursor``); None: the first page.
+        user_id: Only those of this user; None: all.
+        tag: Only those with this tag; None: all.
+        created_after_us: Only those created at this time or later.
+        created_before_us: Only those created before this time.
+        newest_first: Whether to list in reverse order.
+        limit: Largest number of sessions in a page, 1..1000.
+        cursor: The ``next_cursor`` of the previous page; None: the first page.
     """
 
     user_id: str | None = None
@@ -238,7 +238,7 @@ class Page:
 
     Attributes:
         sessions: Headers without payload.
-        next_cursor: For the next page: creation time and id of the last one; None: this was the last page.
+        next_cursor: The cursor of the next page: creation time and id; None: this is the last page.
     """
 
     sessions: tuple[SessionRecord, ...]
@@ -247,7 +247,7 @@ class Page:
 
 @attrs.frozen(kw_only=True)
 class Purged:
-    """How many expired records were removed."""
+    """The number of expired records that were removed."""
 
     sessions: int
     memories: int

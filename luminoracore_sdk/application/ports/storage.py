@@ -1,7 +1,7 @@
-"""The storage port: what every backend and every wrapper does, in the same way.
+"""The storage port: the contract of every backend and wrapper.
 
-An adapter subclasses ``luminoracore_sdk.adapters.storage.base.BaseStorage``, which implements this
-port once and asks a backend for the primitives; a wrapper subclasses ``StorageWrapper``.
+A backend subclasses ``luminoracore_sdk.adapters.storage.base.BaseStorage``, which implements this port on a
+few primitives; a wrapper subclasses ``StorageWrapper``.
 """
 
 from abc import ABC, abstractmethod
@@ -26,46 +26,44 @@ __all__ = ["SessionStorage"]
 
 
 class SessionStorage(ABC):
-    """Keeps sessions, messages and memory.
+    """Stores sessions, messages and memories.
 
-    Every method may also raise ``StorageUnavailableError`` (or a finer one: access, busy, full,
-    read-only, timeout; its ``in_doubt`` says whether a write may have been done),
-    ``StorageClosedError``, ``WrongEventLoopError`` and ``InvalidIdError``. Expired sessions and memories
-    count as absent everywhere.
+    Every method may also raise ``StorageUnavailableError`` (or a subclass: access, busy, full, read-only,
+    timeout; its ``in_doubt`` says whether a write may have been done), ``StorageClosedError``,
+    ``WrongEventLoopError`` and ``InvalidIdError``. Expired sessions and memories count as absent everywhere.
 
-    A storage opens itself at first use. Cancelling a call leaves the store as it was or as the call
-    would have left it, never in between.
+    A storage opens itself at first use. A cancelled call has either its whole effect or none.
     """
 
     @property
     @abstractmethod
     def backend(self) -> str:
-        """The backend's short name, for errors and logs: memory, json, sqlite …."""
+        """The short name of the backend, for errors and logs: memory, json, sqlite …."""
 
-    # -- life ----------------------------------------------------------------------------------
+    # -- lifecycle -----------------------------------------------------------------------------
 
     @abstractmethod
     async def open(self) -> None:
-        """Make the storage ready; does nothing when it is open.
+        """Open the storage; does nothing if it is open.
 
         Raises:
-            SchemaVersionError: The store was made by another version; it is left as it is.
+            SchemaVersionError: The layout of the store has another version; nothing was changed.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Wait for writes under way, then let go of what this storage opened; safe to call twice.
+        """Wait for writes in progress, then release what this storage opened; may be called twice.
 
-        A client that the caller passed in is left open.
+        A client that the caller passed in stays open.
         """
 
     @abstractmethod
     async def ping(self) -> None:
-        """Do the cheapest round trip that shows the backend answers."""
+        """Make the cheapest round trip that shows that the backend responds."""
 
     @abstractmethod
     async def schema_version(self) -> int:
-        """Return the version of the layout that the store has."""
+        """Return the version of the store's layout."""
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -83,32 +81,35 @@ class SessionStorage(ABC):
 
     @abstractmethod
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
-        """Create or replace a session's header; its messages and memory stay.
+        """Create or replace the header of a session; its messages and memories stay.
 
         Args:
-            record: With a payload. The store gives times, version and last position.
-            expected_version: Only if the stored version is this one; 0: only if there is none.
+            record: A header with a payload; the store assigns times, version and last position.
+            expected_version: Write only if this version is stored; 0: only if no session is stored.
 
         Returns:
-            The header as stored, with the fields the store gave.
+            The header as stored.
 
         Raises:
             ConflictError: Another version is stored; nothing was changed.
+            PayloadTooLargeError: The payload exceeds the backend's limit; nothing was changed.
+            ValidationError: The header has no payload, or its ttl is not above 0.
         """
 
     @abstractmethod
     async def find_session(self, session_id: str) -> SessionRecord | None:
-        """Return a session's header with its payload, or None."""
+        """Return the header of a session with its payload, or None."""
 
     @abstractmethod
     async def delete_session(self, session_id: str) -> bool:
-        """Delete a session with its messages and memory, all or nothing; False: there was none."""
+        """Delete a session with its messages and memories, all or nothing; return False if there is none."""
 
     @abstractmethod
     async def query_sessions(self, query: SessionQuery) -> Page:
         """Return one page of headers, without payloads.
 
-        A session that is there throughout is listed exactly once, whatever else comes and goes.
+        A session that exists throughout is listed exactly once over all pages, even if other sessions are
+        created and deleted meanwhile.
         """
 
     # -- messages ------------------------------------------------------------------------------
@@ -127,16 +128,16 @@ class SessionStorage(ABC):
 
         Args:
             session_id: An existing session.
-            messages: Their ids are distinct. If all of them are stored already, in this order, the
-                first receipt is returned again and nothing is written, whatever ``expected_last`` is.
-            expected_last: Only if the newest position is this one.
+            messages: Messages with distinct ids. If all of them are stored already, in this order, nothing
+                is written and their first receipt is returned, regardless of ``expected_last``.
+            expected_last: Append only if this is the newest position.
 
         Raises:
             SessionNotFoundError: No such session.
-            ConflictError: The newest position is another, or some but not all of the ids are there;
+            ConflictError: The newest position is another, or some but not all of the ids are stored;
                 nothing was written.
-            PayloadTooLargeError: A payload is above the backend's limit; nothing was written.
-            ValidationError: No message, too many, or an id twice.
+            PayloadTooLargeError: A payload exceeds the backend's limit; nothing was written.
+            ValidationError: No message, too many, an id twice, or an unknown role.
         """
 
     @abstractmethod
@@ -156,17 +157,21 @@ class SessionStorage(ABC):
 
         Args:
             session_id: An existing session.
-            after: Positions above this one.
-            before: Positions below this one; None: up to the newest when the stream gets there.
-            chunk: Messages read at a time.
+            after: Only positions above this one.
+            before: Only positions below this one; None: up to the newest one when the stream gets there.
+            chunk: Number of messages read at a time.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            CorruptRecordError: A record of the range cannot be read.
         """
 
     @abstractmethod
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
-        """Remove every message above a position, all or nothing; the next append follows on it.
+        """Remove every message above a position, all or nothing; the next append continues from there.
 
         Returns:
-            How many were removed.
+            The number of removed messages.
 
         Raises:
             SessionNotFoundError: No such session.
@@ -179,16 +184,16 @@ class SessionStorage(ABC):
         """Create or replace a memory.
 
         Args:
-            record: A session-scoped one needs an existing session.
-            max_entries: Afterwards the scope holds at most so many: those with the lowest retention
-                went first, never the one just put. A call that was killed may leave one more, until
-                the next put.
+            record: The memory. One of session scope needs an existing session.
+            max_entries: Evict memories until the scope has at most so many, those with the lowest retention
+                first, but never the new one. A killed process may leave one more until the next put.
 
         Returns:
             The record as stored.
 
         Raises:
-            SessionNotFoundError: The scope is a session that is not there.
+            SessionNotFoundError: The scope is a session that does not exist.
+            PayloadTooLargeError: The payload exceeds the backend's limit; nothing was changed.
         """
 
     @abstractmethod
@@ -201,47 +206,47 @@ class SessionStorage(ABC):
 
     @abstractmethod
     async def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
-        """Return the ids of users that have memories, in a fixed order of the backend's own.
+        """Return one page of the ids of users that have memories, in a fixed order of the backend's own.
 
-        A user that has a memory throughout is listed exactly once over all pages, whatever is put and
-        deleted meanwhile. Sessions are listed by ``query_sessions``.
+        A user that has a memory throughout is listed exactly once over all pages, even if other memories are
+        put and deleted meanwhile. The reserved owner of a store's own records is never listed.
 
         Args:
-            after: The last id of the page before; None: from the beginning.
-            limit: Most ids in a page, 1..1000.
+            after: The last id of the previous page; None: the first page.
+            limit: Largest number of ids in a page, 1..1000.
 
         Returns:
-            0..limit ids; none: the end.
+            0..limit ids; an empty page is the end.
         """
 
     @abstractmethod
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
-        """Delete one memory; False: there was none."""
+        """Delete one memory; return False if there is none."""
 
     @abstractmethod
     async def clear_memories(self, scope: MemoryScope) -> int:
-        """Delete every memory of a scope; returns how many were there."""
+        """Delete every memory of a scope; return their number."""
 
     @abstractmethod
     async def purge_expired(self) -> Purged:
-        """Remove what has expired from the store, sessions (with all they hold) and memories."""
+        """Remove expired sessions, with their messages and memories, and expired memories."""
 
     # -- documents -----------------------------------------------------------------------------
 
     @abstractmethod
     async def save_session(self, session_id: str, data: JSONObject) -> bool:
-        """Store any JSON object as the session's own document; messages and memory stay.
+        """Store any JSON object as the session's own document; its messages and memories stay.
 
         Returns:
-            True; every failure is an error.
+            True; every failure raises an error.
 
         Raises:
-            InvalidJSONError: Not a JSON object; nothing was written.
+            InvalidJSONError: ``data`` is not a JSON object; nothing was written.
         """
 
     @abstractmethod
     async def load_session(self, session_id: str) -> JSONObject | None:
-        """Return the session's own document, equal to what was saved, or None."""
+        """Return the session's own document, equal to the saved one, or None."""
 
     @abstractmethod
     async def list_sessions(self) -> list[str]:
@@ -249,4 +254,4 @@ class SessionStorage(ABC):
 
     @abstractmethod
     async def session_exists(self, session_id: str) -> bool:
-        """Tell whether there is such a session."""
+        """Return whether there is such a session."""

@@ -3,33 +3,34 @@
 ::
 
     LuminoraCoreSDKError
-    ├── ValidationError (ValueError)         the caller's value is wrong; nothing was done
-    │   ├── InvalidIdError                   an id that no backend could keep
+    ├── ValidationError (ValueError)         a value of the caller is invalid; nothing was done
+    │   ├── InvalidIdError                   an invalid id
     │   ├── InvalidJSONError                 a value that is not JSON, NaN and infinities included
-    │   └── PayloadTooLargeError             above the backend's documented limit
-    ├── ConfigurationError (ValueError)      the wiring is wrong
+    │   ├── PayloadTooLargeError             above the backend's documented limit
+    │   └── ContextWindowError               the turn in progress does not fit the context window
+    ├── ConfigurationError (ValueError)      the configuration is invalid
     │   ├── UnsupportedStorageTypeError      carries the valid types
-    │   └── MissingDependencyError (ImportError)   carries the pip command that helps
+    │   └── MissingDependencyError (ImportError)   names the pip command to run
     ├── SessionError
     │   ├── SessionNotFoundError (LookupError)
     │   ├── SessionExistsError
-    │   └── SessionBusyError                 asked from within an open stream on it
+    │   └── SessionBusyError                 used by a task that has an open stream on it
     ├── StorageError
-    │   ├── StorageUnavailableError          not reachable or not usable now; in_doubt says what of a write
-    │   │   ├── StorageAccessError           the server refuses the password, the database or a right
-    │   │   ├── StorageBusyError             a lock or a connection was not given within the time limit
+    │   ├── StorageUnavailableError          not reachable or usable now; in_doubt: a write may be done
+    │   │   ├── StorageAccessError           the server refuses the password, the database or a permission
+    │   │   ├── StorageBusyError             no lock or connection within the time limit
     │   │   ├── StorageFullError             no space left
     │   │   ├── StorageReadOnlyError         no permission to write, or a read-only replica
-    │   │   └── StorageTimeoutError          the server took the request and did not answer in time
+    │   │   └── StorageTimeoutError          the server did not answer in time
     │   ├── StorageClosedError               used after close()
-    │   ├── WrongEventLoopError              used on another event loop than it was opened on
-    │   ├── ConflictError                    somebody else wrote first; carries expected and actual
+    │   ├── WrongEventLoopError              used on another event loop than the one it was opened on
+    │   ├── ConflictError                    another writer was first; carries expected and actual
     │   ├── CorruptRecordError               a record that cannot be read; carries backend and key
-    │   │   ├── DecryptionError              an encrypted record that was damaged, moved or exchanged
-    │   │   ├── UnencryptedRecordError       a plain record where every record has to be encrypted
-    │   │   └── UnreadablePayloadError       written through a wrapper that is not switched on here
-    │   │       └── KeyNotFoundError         encrypted with a key that the keyring does not have
-    │   ├── KeyMismatchError                 another key than the one the store was written with
+    │   │   ├── DecryptionError              an encrypted record that was damaged, moved or replaced
+    │   │   ├── UnencryptedRecordError       a plain record where encryption is required
+    │   │   └── UnreadablePayloadError       written through a wrapper that is not configured
+    │   │       └── KeyNotFoundError         encrypted with a key that is not in the keyring
+    │   ├── KeyMismatchError                 not the key that the store was written with
     │   └── SchemaVersionError               the store is newer or older than this package
     ├── NetworkError
     ├── AuthenticationError
@@ -39,8 +40,9 @@
         ├── ProviderRateLimitError (RateLimitError)      carries retry_after in seconds
         ├── ProviderConnectionError (NetworkError)
         │   └── ProviderTimeoutError (TimeoutError)
-        ├── ProviderResponseError            an answer that cannot be understood
-        └── ProviderStreamError (NetworkError)           a stream that ended before its end
+        ├── ProviderResponseError            an answer that violates its protocol
+        ├── UnsupportedContentError          a content part that the provider does not take
+        └── ProviderStreamError (NetworkError)           a stream that ended early
 
 No error carries a message body, a memory value or a secret.
 """
@@ -59,6 +61,7 @@ from luminoracore_sdk.domain.errors.base import (
     UnsupportedStorageTypeError,
     ValidationError,
 )
+from luminoracore_sdk.domain.errors.prompt import ContextWindowError, UnsupportedContentError
 from luminoracore_sdk.domain.errors.provider import (
     AuthenticationError,
     NetworkError,
@@ -95,6 +98,7 @@ __all__ = [
     "AuthenticationError",
     "ConfigurationError",
     "ConflictError",
+    "ContextWindowError",
     "CorruptRecordError",
     "DecryptionError",
     "InvalidIdError",
@@ -128,6 +132,7 @@ __all__ = [
     "StorageUnavailableError",
     "UnencryptedRecordError",
     "UnreadablePayloadError",
+    "UnsupportedContentError",
     "UnsupportedStorageTypeError",
     "ValidationError",
     "WrongEventLoopError",

@@ -1,4 +1,4 @@
-"""The root of the tree, and what callers, configuration and sessions do wrong."""
+"""The root of the error tree; errors of arguments, configuration and sessions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -23,7 +23,7 @@ _SHOWN_ID_LENGTH = 80
 
 
 def shown(value: object) -> str:
-    """Return an id as an error shows it: quoted, escaped and cut to 80 characters."""
+    """Return an id for an error text: quoted, escaped and cut to 80 characters."""
     text = ascii(value)
     return text if len(text) <= _SHOWN_ID_LENGTH else f"{text[:_SHOWN_ID_LENGTH]}…"
 
@@ -33,7 +33,7 @@ class LuminoraCoreSDKError(Exception):
 
     Args:
         message: What happened, to which key, on which backend, and what to do.
-        error_code: A stable name for programs; the class name when not given.
+        error_code: A stable name for programs; the name of the class if not given.
         details: Facts for logs; never secrets or message bodies.
     """
 
@@ -47,7 +47,7 @@ class LuminoraCoreSDKError(Exception):
         return self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Survive pickling (process pools, task queues) whatever the constructor takes."""
+        """Support pickling (process pools, task queues) for any signature of the constructor."""
         return _rebuild, (type(self), self.args), self.__dict__
 
     @classmethod
@@ -62,11 +62,11 @@ def _rebuild(cls: type[LuminoraCoreSDKError], args: tuple[Any, ...]) -> Luminora
 
 
 class ValidationError(LuminoraCoreSDKError, ValueError):
-    """A value from the caller breaks a rule; nothing was done with it."""
+    """A value of the caller is invalid; nothing was done."""
 
 
 class InvalidIdError(ValidationError):
-    """An id is empty, too long, or holds a character that not every backend can keep."""
+    """An id is empty, too long, or contains a character that not every backend can store."""
 
     def __init__(self, what: str, value: object, reason: str) -> None:
         super().__init__(f"{what} {shown(value)} is refused: {reason}", details={"what": what})
@@ -83,11 +83,11 @@ class InvalidJSONError(ValidationError):
 
 
 class PayloadTooLargeError(ValidationError):
-    """A record is larger than the backend's documented limit; nothing was written."""
+    """A record exceeds the backend's documented limit; nothing was written."""
 
     def __init__(self, *, backend: str, key: str, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(
-            f"{key} is {size_bytes} bytes; {backend} keeps at most {limit_bytes} in one record",
+            f"{key} is {size_bytes} bytes; {backend} stores at most {limit_bytes} in one record",
             details={"backend": backend, "size_bytes": size_bytes, "limit_bytes": limit_bytes},
         )
         self.backend = backend
@@ -96,11 +96,11 @@ class PayloadTooLargeError(ValidationError):
 
 
 class ConfigurationError(LuminoraCoreSDKError, ValueError):
-    """The configuration cannot work as it stands."""
+    """The configuration is invalid."""
 
 
 class UnsupportedStorageTypeError(ConfigurationError):
-    """Storage type not supported; lists the ones that are."""
+    """The storage type is not supported; the error lists the supported ones."""
 
     def __init__(self, given: object, valid: Sequence[str]) -> None:
         super().__init__(
@@ -111,7 +111,7 @@ class UnsupportedStorageTypeError(ConfigurationError):
 
 
 class MissingDependencyError(ConfigurationError, ImportError):
-    """An optional package is needed and not installed."""
+    """An optional package is required and not installed."""
 
     def __init__(self, needed_by: str, extra: str) -> None:
         super().__init__(
@@ -122,31 +122,31 @@ class MissingDependencyError(ConfigurationError, ImportError):
 
 
 class SessionError(LuminoraCoreSDKError):
-    """Something is wrong with a session."""
+    """Base of the errors of sessions."""
 
 
 class SessionNotFoundError(SessionError, LookupError):
     """No such session; an expired one counts as absent."""
 
     def __init__(self, session_id: str, *, backend: str | None = None) -> None:
-        place = f" in {backend} storage" if backend else ""
-        super().__init__(f"no session {shown(session_id)}{place}", details={"backend": backend})
+        where = f" in {backend} storage" if backend else ""
+        super().__init__(f"no session {shown(session_id)}{where}", details={"backend": backend})
         self.session_id = session_id
         self.backend = backend
 
 
 class SessionBusyError(SessionError):
-    """The task that asks has a stream on this session open; waiting for it would never end."""
+    """The calling task has an open stream on this session, so that waiting for it would never end."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(
-            f"a stream of this task on session {shown(session_id)} is still open; read it to its end, or aclose() it"
+            f"a stream of this task on session {shown(session_id)} is still open; exhaust it or call its aclose()"
         )
         self.session_id = session_id
 
 
 class SessionExistsError(SessionError):
-    """A session with that id is there already."""
+    """A session with that id exists already."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(f"session {shown(session_id)} exists already; load it, or delete it first")

@@ -1,4 +1,4 @@
-"""What a model provider, or the network to it, does wrong."""
+"""Errors of model providers and of the network to them."""
 
 from luminoracore_sdk.domain.errors.base import LuminoraCoreSDKError
 
@@ -29,7 +29,7 @@ class RateLimitError(LuminoraCoreSDKError):
 
 
 class ProviderError(LuminoraCoreSDKError):
-    """The model provider could not be made or did not answer; the conversation is unchanged."""
+    """The model provider could not be created or did not answer; the conversation is unchanged."""
 
 
 class ProviderAuthenticationError(ProviderError, AuthenticationError):
@@ -37,7 +37,7 @@ class ProviderAuthenticationError(ProviderError, AuthenticationError):
 
 
 class ProviderRateLimitError(ProviderError, RateLimitError):
-    """The provider refused for the moment (429), after the client's own retries."""
+    """The provider refused the request for now (429), after the client's own retries."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message, details={"retry_after": retry_after})
@@ -53,8 +53,8 @@ class ProviderTimeoutError(ProviderConnectionError, TimeoutError):
 
 
 class ProviderResponseError(ProviderError):
-    """The provider's answer is not what its protocol says."""
+    """The provider's answer violates its protocol."""
 
 
 class ProviderStreamError(ProviderError, NetworkError):
-    """A streamed answer ended before its end; nothing of it was kept."""
+    """A streamed answer ended early; nothing of it was stored."""

@@ -1,4 +1,4 @@
-"""What a store cannot do."""
+"""Errors of storages."""
 
 from luminoracore_sdk.domain.errors.base import LuminoraCoreSDKError, shown
 
@@ -24,17 +24,17 @@ __all__ = [
 
 
 class StorageError(LuminoraCoreSDKError):
-    """The store could not do what was asked."""
+    """Base of the errors of storages."""
 
 
 class StorageUnavailableError(StorageError):
-    """The backend cannot be used now; a repeated append is recognised by its ids.
+    """The backend cannot be used now. An append may be repeated: it is recognised by its ids.
 
     Attributes:
-        backend: Which one.
-        reason: What happened, without addresses' passwords and without message bodies.
-        in_doubt: False: nothing was changed. True: the request was sent and no answer came, so that a
-            write may have been done.
+        backend: The name of the backend.
+        reason: What happened, without passwords and message bodies.
+        in_doubt: Whether a write may have been done, because the request was sent and not answered; if False,
+            nothing was changed.
     """
 
     def __init__(self, backend: str, reason: str, *, in_doubt: bool = False) -> None:
@@ -46,15 +46,15 @@ class StorageUnavailableError(StorageError):
 
 
 class StorageAccessError(StorageUnavailableError):
-    """The backend is there and refuses us: password, database or rights; trying again will not help."""
+    """The backend refuses access: password, database or permissions. A retry does not help."""
 
 
 class StorageBusyError(StorageUnavailableError):
-    """Others held the lock, or every connection, for longer than the time limit; nothing was changed."""
+    """No lock or connection became free within the time limit; nothing was changed."""
 
 
 class StorageFullError(StorageUnavailableError):
-    """No space is left; nothing of the write was kept."""
+    """No space is left; nothing was written."""
 
 
 class StorageReadOnlyError(StorageUnavailableError):
@@ -62,11 +62,11 @@ class StorageReadOnlyError(StorageUnavailableError):
 
 
 class StorageTimeoutError(StorageUnavailableError):
-    """The backend took the request and did not answer within the time limit."""
+    """The backend did not answer within the time limit."""
 
 
 class StorageClosedError(StorageError):
-    """The storage was closed; open() makes it usable again."""
+    """The storage is closed; ``open()`` makes it usable again."""
 
     def __init__(self, backend: str) -> None:
         super().__init__(f"{backend} storage is closed; call open() first", details={"backend": backend})
@@ -74,19 +74,19 @@ class StorageClosedError(StorageError):
 
 
 class WrongEventLoopError(StorageError):
-    """The storage belongs to another event loop; close it there, or make one a loop."""
+    """The storage belongs to another event loop; close it there, or use one storage per loop."""
 
     def __init__(self, backend: str) -> None:
         super().__init__(
             f"{backend} storage was opened on another event loop; "
-            "close() it there and open() it here, or use one storage a loop",
+            "close() it there and open() it here, or use one storage per loop",
             details={"backend": backend},
         )
         self.backend = backend
 
 
 class ConflictError(StorageError):
-    """Somebody else wrote first; nothing was changed. Read again and decide anew."""
+    """Another writer was first; nothing was changed. Read again before the next attempt."""
 
     def __init__(self, *, backend: str, key: str, expected: object, actual: object) -> None:
         super().__init__(
@@ -100,7 +100,7 @@ class ConflictError(StorageError):
 
 
 class CorruptRecordError(StorageError):
-    """A stored record cannot be read. It is left as it is."""
+    """A stored record cannot be read; it is left unchanged."""
 
     def __init__(self, *, backend: str, key: str, reason: str) -> None:
         super().__init__(
@@ -113,15 +113,15 @@ class CorruptRecordError(StorageError):
 
 
 class UnreadablePayloadError(CorruptRecordError):
-    """The record was written through a wrapper (optimizer, encryption) that is not switched on here."""
+    """The record was written through a wrapper (optimizer, encryption) that is not configured."""
 
 
 class DecryptionError(CorruptRecordError):
-    """An encrypted record is not what was written at this place: damaged, moved, or under another key."""
+    """An encrypted record was damaged or moved, or its key has changed."""
 
 
 class UnencryptedRecordError(CorruptRecordError):
-    """A record is plain in a store where every record has to be encrypted."""
+    """A record is not encrypted although encryption is required."""
 
     def __init__(self, *, backend: str, key: str) -> None:
         super().__init__(backend=backend, key=key, reason="it is not encrypted, and encryption is required")
@@ -140,18 +140,18 @@ class KeyNotFoundError(UnreadablePayloadError):
 
 
 class KeyMismatchError(StorageError):
-    """A key has the id, or the purpose, of another one that the store was written with.
+    """A key differs from the one with the same id or purpose that the store was written with.
 
     Attributes:
-        backend: Which one.
-        key_id: Of the key; None: it is the index key, under which names are encrypted.
+        backend: The name of the backend.
+        key_id: The id of the key; None: the index key, which encrypts names.
     """
 
     def __init__(self, *, backend: str, key_id: str | None) -> None:
         index_key = "index key (by default made of the last key of the ring)"
         what = index_key if key_id is None else f"key {shown(key_id)}"
         super().__init__(
-            f"{backend} storage: the {what} is another than the one the store was written with; "
+            f"{backend} storage: the {what} is not the one that the store was written with; "
             "nothing was read or changed",
             details={"backend": backend, "key_id": key_id},
         )
@@ -160,7 +160,7 @@ class KeyMismatchError(StorageError):
 
 
 class SchemaVersionError(StorageError):
-    """The store has another schema version than this package; nothing was changed."""
+    """The schema version of the store is not the one of this package; nothing was changed."""
 
     def __init__(self, *, backend: str, found: object, supported: int, hint: str) -> None:
         what = f"schema version {found}" if isinstance(found, int) else found

@@ -30,7 +30,7 @@ def target(clock: ManualClock) -> InMemoryStorage:
 
 @pytest.fixture
 def copied(source: InMemoryStorage, target: InMemoryStorage, clock: ManualClock) -> Copy:
-    """Copies from the source to the target, unless another one is named."""
+    """Copy from the source to the target, unless others are passed."""
 
     async def run(query: SessionQuery | None = None, **given: Any) -> list[Copied]:
         stores: dict[str, Any] = {"source": source, "target": target, "clock": clock}

@@ -1,4 +1,4 @@
-"""Copying a store that is damaged, that is cut off; stopping in the middle."""
+"""Copying: damaged records, lost connections, cancellation."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,16 +8,9 @@ import attrs
 import pytest
 
 from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
-from luminoracore_sdk.application.ports.records import (
-    SessionQuery,
-    SessionRecord,
-)
+from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import (
-    PayloadTooLargeError,
-    StorageUnavailableError,
-    ValidationError,
-)
+from luminoracore_sdk.domain.errors import PayloadTooLargeError, StorageUnavailableError, ValidationError
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import CancelAt, ManualClock
@@ -39,7 +32,7 @@ from tests.support.unreliable import Fault, Unreliable
 Change = Callable[[SessionStorage], Awaitable[object]]
 
 
-# -- what cannot be copied -----------------------------------------------------------------------
+# -- damage --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -51,7 +44,7 @@ Change = Callable[[SessionStorage], Awaitable[object]]
     ],
     ids=["header", "message", "memory"],
 )
-async def test_a_damaged_session_is_named_not_left_by_half_and_the_others_go_over(
+async def test_a_damaged_session_is_reported_and_not_left_partial(
     source: InMemoryStorage, target: InMemoryStorage, copied: Copy, damage: Change
 ) -> None:
     await damage(source)
@@ -63,7 +56,7 @@ async def test_a_damaged_session_is_named_not_left_by_half_and_the_others_go_ove
     assert await target.list_sessions() == ["t"]
 
 
-async def test_the_beginning_of_a_session_that_turns_out_to_be_damaged_stays(
+async def test_a_copied_prefix_of_a_damaged_session_is_kept(
     source: InMemoryStorage, target: InMemoryStorage, copied: Copy
 ) -> None:
     await copied()
@@ -75,12 +68,12 @@ async def test_the_beginning_of_a_session_that_turns_out_to_be_damaged_stays(
     assert found.last_position == 2 * CHUNK
 
 
-async def test_what_is_damaged_about_a_user_is_named(source: InMemoryStorage, copied: Copy) -> None:
+async def test_a_damaged_user_memory_is_reported(source: InMemoryStorage, copied: Copy) -> None:
     await change_memory(source, OF_U, "name", payload=DAMAGED)
     assert [one.outcome for one in await copied()] == [Outcome.FAILED, Outcome.COPIED]
 
 
-async def test_a_header_without_a_document_is_damage(source: InMemoryStorage, copied: Copy) -> None:
+async def test_a_header_without_a_payload_is_damaged(source: InMemoryStorage, copied: Copy) -> None:
     class Hollow(InMemoryStorage):
         async def find_session(self, session_id: str) -> SessionRecord | None:
             record = await source.find_session(session_id)
@@ -89,10 +82,12 @@ async def test_a_header_without_a_document_is_damage(source: InMemoryStorage, co
         async def query_sessions(self, query: SessionQuery) -> Any:
             return await source.query_sessions(query)
 
-    assert (await copied(source=Hollow()))[1].reason == ("memory storage: session 's' is damaged: it has no payload")
+    assert [one.reason for one in await copied(source=Hollow())] == [
+        "memory storage: session 's' is damaged: it has no payload"
+    ]
 
 
-async def test_a_session_that_the_target_refuses_is_not_left_by_half(target: InMemoryStorage, copied: Copy) -> None:
+async def test_a_session_that_is_too_large_is_not_left_partial(target: InMemoryStorage, copied: Copy) -> None:
     error = PayloadTooLargeError(backend="m", key="the message", size_bytes=2, limit_bytes=1)
     small = Unreliable(target, *[None] * 10, Fault(error))
     assert summary(await copied(target=small))[1] == ("session", "s", "failed", 0, 0)
@@ -100,21 +95,21 @@ async def test_a_session_that_the_target_refuses_is_not_left_by_half(target: InM
     assert await target.list_sessions() == []
 
 
-# -- cut off, stopped ------------------------------------------------------------------------------
+# -- interruption --------------------------------------------------------------------------------
 
 
-async def test_a_store_that_cannot_be_reached_ends_the_copy_and_the_next_one_goes_on(
+async def test_an_unreachable_target_ends_a_copy_that_can_be_repeated(
     source: InMemoryStorage, target: InMemoryStorage, copied: Copy
 ) -> None:
     cut = StorageUnavailableError("remote", "the connection was cut", in_doubt=True)
-    for step in range(6):  # a copy that has nothing to write makes six calls
+    for step in range(6):  # a copy without anything to write makes six calls
         with pytest.raises(StorageUnavailableError):
             await copied(target=Unreliable(target, *[None] * step, Fault(cut, done=True)))
     assert summary(await copied())[1] == ("session", "s", "completed", LONG, 3)
     assert await contents(target) == await contents(source)
 
 
-async def test_a_copy_cancelled_at_any_step_is_completed_by_the_next_one(
+async def test_a_copy_cancelled_at_any_step_can_be_repeated(
     source: InMemoryStorage, clock: ManualClock, copied: Copy
 ) -> None:
     class Yielding(Unreliable):
@@ -136,6 +131,6 @@ async def test_a_copy_cancelled_at_any_step_is_completed_by_the_next_one(
     assert step > 10
 
 
-async def test_what_a_store_keeps_for_itself_is_not_copied(copied: Copy) -> None:
-    with pytest.raises(ValidationError, match="is no user"):
+async def test_a_stores_own_records_are_not_copied(copied: Copy) -> None:
+    with pytest.raises(ValidationError, match="is not a user"):
         await copied(SessionQuery(user_id=STORE_OWNER))

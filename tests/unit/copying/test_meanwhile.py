@@ -1,4 +1,4 @@
-"""Copying a store that somebody else writes to, and a store over itself."""
+"""Copying while other writers change the source or the target, and copying a store to itself."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -6,25 +6,13 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
-from luminoracore_sdk.application.ports.records import (
-    Purged,
-)
+from luminoracore_sdk.application.ports.records import Purged
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import (
-    ConfigurationError,
-)
+from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
-from tests.support.copying import (
-    LONG,
-    OF_S,
-    Copy,
-    change_header,
-    contents,
-    summary,
-    whole,
-)
+from tests.support.copying import LONG, OF_S, Copy, change_header, contents, summary, whole
 from tests.support.unreliable import Unreliable
 
 Change = Callable[[SessionStorage], Awaitable[object]]
@@ -39,7 +27,7 @@ async def delete(storage: SessionStorage) -> None:
 
 
 class Meddled(Unreliable):
-    """Before a call of some name, at its count-th time, somebody else does something to the store below."""
+    """Changes the storage below before the count-th call of a method."""
 
     def __init__(self, base: SessionStorage, call: str, count: int, change: Change) -> None:
         super().__init__(base)
@@ -53,7 +41,7 @@ class Meddled(Unreliable):
         return await call()
 
 
-async def test_messages_that_are_added_meanwhile_are_left_to_the_next_copy(
+async def test_messages_added_meanwhile_are_left_for_the_next_copy(
     source: InMemoryStorage, target: InMemoryStorage, copied: Copy
 ) -> None:
     meddled = Meddled(source, "read_messages", 2, append_one)
@@ -65,7 +53,7 @@ async def test_messages_that_are_added_meanwhile_are_left_to_the_next_copy(
 @pytest.mark.parametrize(
     ("call", "count"), [("read_messages", 2), ("find_session", 2)], ids=["while read", "when all is read"]
 )
-async def test_a_session_deleted_from_the_source_meanwhile_is_taken_back(
+async def test_a_session_deleted_meanwhile_is_removed_from_the_target(
     source: InMemoryStorage, target: InMemoryStorage, copied: Copy, call: str, count: int
 ) -> None:
     meddled = Meddled(source, call, count, delete)
@@ -74,18 +62,18 @@ async def test_a_session_deleted_from_the_source_meanwhile_is_taken_back(
     assert await target.list_sessions() == []
 
 
-async def test_a_session_that_is_gone_when_its_turn_comes_is_passed_over(source: InMemoryStorage, copied: Copy) -> None:
+async def test_a_session_deleted_after_listing_is_skipped(source: InMemoryStorage, copied: Copy) -> None:
     meddled = Meddled(source, "find_session", 1, delete)
     assert [one.outcome for one in await copied(source=meddled)] == [Outcome.COPIED, Outcome.GONE]
 
 
-async def test_a_session_shortened_in_the_source_meanwhile_is_no_copy(source: InMemoryStorage, copied: Copy) -> None:
+async def test_a_session_truncated_meanwhile_is_reported(source: InMemoryStorage, copied: Copy) -> None:
     meddled = Meddled(source, "read_messages", 3, lambda storage: storage.truncate_messages("s", after=CHUNK))
-    assert (await copied(source=meddled))[1].reason == "is shortened in the source by somebody else"
+    assert (await copied(source=meddled))[1].reason == "was truncated in the source during the copy"
 
 
 async def begin_anew(storage: SessionStorage) -> None:
-    """Put another session in the place of ``s``, which is as long."""
+    """Replace ``s`` with another session of the same length."""
     await storage.delete_session("s")
     await storage.put_session(session_record(user_id="u", tags=("b", "a"), ttl_us=10**12))
     await storage.append_messages("s", message_records(LONG, prefix="new"))
@@ -101,14 +89,14 @@ async def rewrite_the_end(storage: SessionStorage) -> None:
     [begin_anew, rewrite_the_end, lambda storage: change_header(storage, tags=("c",))],
     ids=["another session", "another end", "another header"],
 )
-async def test_a_session_changed_in_the_source_meanwhile_is_no_copy_and_is_taken_back(
+async def test_a_session_changed_meanwhile_is_not_left_in_the_target(
     source: InMemoryStorage, target: InMemoryStorage, clock: ManualClock, copied: Copy, change: Change
 ) -> None:
     clock.advance(1)
     meddled = Meddled(source, "read_messages", 2, change)
     _, one = await copied(source=meddled)
     assert (one.outcome, one.digest) == (Outcome.DIFFERENT, None)
-    assert one.reason == "is changed in the source by somebody else"
+    assert one.reason == "was changed in the source during the copy"
     assert await target.list_sessions() == []
     assert (await copied())[1].outcome is Outcome.COPIED
 
@@ -120,7 +108,7 @@ async def test_a_store_is_not_copied_over_itself(source: InMemoryStorage, copied
     assert [one.outcome for one in await copied(target=source, overwrite=True, dry_run=True)] == [Outcome.PRESENT] * 2
 
 
-async def test_what_looks_for_the_same_store_leaves_nothing(
+async def test_the_marker_of_a_copy_is_deleted(
     source: InMemoryStorage, target: InMemoryStorage, clock: ManualClock, copied: Copy
 ) -> None:
     await copied(source=InMemoryStorage(clock=clock), overwrite=True)
@@ -133,7 +121,7 @@ OTHERS: dict[str, tuple[str, int, Change, str]] = {
         "put_session",
         1,
         lambda storage: storage.put_session(session_record()),
-        "is written by somebody else in the target: memory storage: session 's': expected no such session",
+        "was changed by another writer in the target: memory storage: session 's': expected no such session",
     ),
     "append to it": (
         "append_messages",
@@ -152,26 +140,26 @@ OTHERS: dict[str, tuple[str, int, Change, str]] = {
         "find_session",
         2,
         append_one,
-        "did not come back equal",
+        "was not equal when it was read back",
     ),
     "forget": (
         "find_session",
         2,
         lambda storage: storage.clear_memories(OF_S),
-        "did not come back equal",
+        "was not equal when it was read back",
     ),
     "remember": (
         "find_session",
         2,
         lambda storage: storage.put_memory(memory_record("a", value="x")),
-        "did not come back equal",
+        "was not equal when it was read back",
     ),
 }
 
 
 @pytest.mark.parametrize(("call", "count", "change", "reason"), OTHERS.values(), ids=OTHERS)
 @pytest.mark.parametrize("overwrite", [False, True])
-async def test_what_somebody_else_writes_in_the_target_meanwhile_is_reported_and_left(
+async def test_a_change_of_the_target_meanwhile_is_reported_and_kept(
     target: InMemoryStorage, copied: Copy, call: str, count: int, change: Change, reason: str, overwrite: bool
 ) -> None:
     _, one = await copied(target=Meddled(target, call, count, change), overwrite=overwrite)
@@ -180,7 +168,7 @@ async def test_what_somebody_else_writes_in_the_target_meanwhile_is_reported_and
     assert reason in one.reason
 
 
-async def test_memories_that_expire_meanwhile_are_missed_by_nobody(
+async def test_memories_that_expire_meanwhile_make_no_difference(
     clock: ManualClock, source: InMemoryStorage, target: InMemoryStorage, copied: Copy
 ) -> None:
     async def pass_an_hour(_: SessionStorage) -> None:

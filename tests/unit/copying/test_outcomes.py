@@ -1,4 +1,4 @@
-"""Copying a store: what goes over, what is found equal, what differs."""
+"""Copying: what is copied, what is found equal, what differs."""
 
 import hashlib
 import math
@@ -8,13 +8,10 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.application import session_access
 from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
-from luminoracore_sdk.application.ports.records import (
-    MemoryRecord,
-    Payload,
-    SessionQuery,
-    SessionRecord,
-)
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload, SessionQuery, SessionRecord
+from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
@@ -35,10 +32,10 @@ from tests.support.copying import (
 Change = Callable[[InMemoryStorage], Awaitable[object]]
 
 
-# -- what goes over ------------------------------------------------------------------------------
+# -- copied --------------------------------------------------------------------------------------
 
 
-async def test_everything_of_a_session_and_its_user_goes_over(
+async def test_sessions_and_users_are_copied_with_everything(
     source: InMemoryStorage, target: InMemoryStorage, copied: Copy
 ) -> None:
     first = await copied()
@@ -63,7 +60,7 @@ async def test_memories_keep_the_order_of_their_updates(target: InMemoryStorage,
     assert keys == ["name", "c", "a", "b"]
 
 
-async def test_a_user_is_copied_once_and_sessions_without_a_user_as_well(source: InMemoryStorage, copied: Copy) -> None:
+async def test_a_user_with_several_sessions_is_copied_once(source: InMemoryStorage, copied: Copy) -> None:
     await source.put_session(session_record("t", user_id="u"))
     await source.put_session(session_record("nobody's"))
     assert [(one.kind, one.owner_id) for one in await copied()] == [
@@ -74,15 +71,29 @@ async def test_a_user_is_copied_once_and_sessions_without_a_user_as_well(source:
     ]
 
 
-async def test_a_query_chooses_sessions_and_finds_a_user_without_any(source: InMemoryStorage, copied: Copy) -> None:
+async def test_a_user_without_a_session_is_copied_and_compared(
+    source: InMemoryStorage, target: InMemoryStorage, copied: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_access, "MAX_PAGE", 1)
+    await source.put_memory(memory_record("k", kind="user", owner="v"))
+    await source.put_memory(memory_record("dictionary", kind="user", owner=STORE_OWNER))
+    assert summary(await copied())[:2] == [("user", "u", "copied", 0, 1), ("user", "v", "copied", 0, 1)]
+    assert await target.list_memory_owners() == ["u", "v"]
+    assert await target.list_memories(MemoryScope("user", STORE_OWNER)) == []
+    await target.put_memory(memory_record("k", kind="user", owner="v", value="other"))
+    assert summary(await copied())[1] == ("user", "v", "different", 0, 0)
+
+
+async def test_a_query_selects_sessions_and_their_users(source: InMemoryStorage, copied: Copy) -> None:
     await source.put_session(session_record("t", tags=("x",)))
     await source.put_memory(memory_record("k", kind="user", owner="v"))
     assert summary(await copied(SessionQuery(user_id="v"))) == [("user", "v", "copied", 0, 1)]
     assert summary(await copied(SessionQuery(tag="x"))) == [("session", "t", "copied", 0, 0)]
+    assert summary(await copied(SessionQuery(tag="a"), dry_run=True)) == whole(Outcome.COPIED)
     assert summary(await copied(SessionQuery(user_id="u"))) == whole(Outcome.COPIED)
 
 
-async def test_a_dry_run_writes_nothing_and_says_what_would_be_done(target: InMemoryStorage, copied: Copy) -> None:
+async def test_a_dry_run_reports_and_writes_nothing(target: InMemoryStorage, copied: Copy) -> None:
     dry = await copied(dry_run=True)
     assert summary(dry) == whole(Outcome.COPIED)
     assert (await target.list_sessions(), await target.list_memories(OF_U)) == ([], [])
@@ -90,7 +101,7 @@ async def test_a_dry_run_writes_nothing_and_says_what_would_be_done(target: InMe
     assert summary(await copied(dry_run=True)) == whole(Outcome.PRESENT)
 
 
-# -- what is there already -----------------------------------------------------------------------
+# -- present, completed, different ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("there", [0, 1, CHUNK, CHUNK + 1, LONG - 1, LONG])
@@ -138,23 +149,23 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "more memories": (
         lambda storage: storage.put_memory(memory_record("d")),
-        "differs in what is remembered as 'd'",
+        "differs in memory 'd'",
     ),
     "memory": (
         lambda storage: change_memory(storage, OF_S, "a", payload=Payload("json", b"2")),
-        "differs in what is remembered as 'a'",
+        "differs in memory 'a'",
     ),
     "expiry": (
         lambda storage: change_memory(storage, OF_S, "a", expires_at_us=None),
-        "differs in what is remembered as 'a'",
+        "differs in memory 'a'",
     ),
     "retention": (
         lambda storage: change_memory(storage, OF_S, "a", retention=0.5),
-        "differs in what is remembered as 'a'",
+        "differs in memory 'a'",
     ),
     "memory's creation": (
         lambda storage: change_memory(storage, OF_S, "a", created_at_us=7),
-        "differs in what is remembered as 'a'",
+        "differs in memory 'a'",
     ),
     "damaged header": (
         lambda storage: change_header(storage, payload=DAMAGED),
@@ -172,7 +183,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize(("change", "reason"), CHANGES.values(), ids=CHANGES)
-async def test_a_session_that_differs_is_reported_and_left_unless_it_may_be_replaced(
+async def test_a_different_session_is_reported_or_overwritten(
     source: InMemoryStorage, target: InMemoryStorage, copied: Copy, change: Change, reason: str
 ) -> None:
     await copied()
@@ -204,7 +215,7 @@ async def test_what_is_remembered_about_a_user_is_completed_or_differs_too(
     user, session = await copied()
     assert (user.outcome, user.reason) == (
         Outcome.DIFFERENT,
-        "differs in what is remembered as 'drink'",
+        "differs in memory 'drink'",
     )
     assert session.outcome is Outcome.PRESENT
     assert summary(await copied(overwrite=True))[0] == ("user", "u", "replaced", 0, 2)
@@ -214,8 +225,8 @@ async def test_what_is_remembered_about_a_user_is_completed_or_differs_too(
 # -- the digest ----------------------------------------------------------------------------------
 
 
-async def test_digests_are_as_documented_and_stay_as_they_are(clock: ManualClock, copied: Copy) -> None:
-    """A change of the format makes digests that people keep worthless; change this only on purpose."""
+async def test_the_format_of_digests_is_fixed(clock: ManualClock, copied: Copy) -> None:
+    """Stored digests become worthless when the format changes, so it must not change by accident."""
     source = InMemoryStorage(clock=clock)
     header = SessionRecord(session_id="s", payload=JsonCodec().encode({"é": 1.0}), created_at_us=5)
     await source.put_session(header)
@@ -231,7 +242,7 @@ async def test_digests_are_as_documented_and_stay_as_they_are(clock: ManualClock
 
 
 @pytest.mark.parametrize(("retention", "written"), [(math.inf, '"inf"'), (-math.inf, '"-inf"'), (-0.0, "0.0")])
-async def test_a_retention_that_json_has_no_number_for_is_digested(
+async def test_an_infinite_retention_has_a_digest(
     clock: ManualClock, copied: Copy, retention: float, written: str
 ) -> None:
     source = InMemoryStorage(clock=clock)

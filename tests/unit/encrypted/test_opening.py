@@ -100,7 +100,7 @@ async def test_other_bytes_under_a_known_id_are_refused_at_opening(base: InMemor
     first = EncryptedStorageWrapper(base, Keyring({"a": OLD, "b": NEW}, index_key=bytes(32)))
     await first.save_session("s", {"a": 1})
     other = EncryptedStorageWrapper(base, Keyring({"c": OLD, "b": bytes(32)}, index_key=bytes(32)))
-    with pytest.raises(KeyMismatchError, match="the key 'b' is another") as caught:
+    with pytest.raises(KeyMismatchError, match="the key 'b' is not the one") as caught:
         await other.open()
     assert caught.value.key_id == "b"
 
@@ -115,7 +115,7 @@ async def test_a_new_key_in_front_is_written_down_with_the_others(base: InMemory
     assert first.payload != second.payload
     await EncryptedStorageWrapper(base, keyring("old")).open()
     assert await base.find_memory(STORE_SCOPE, CHECK_KEY) == second
-    with pytest.raises(KeyMismatchError, match="the key 'new' is another"):
+    with pytest.raises(KeyMismatchError, match="the key 'new' is not the one"):
         await EncryptedStorageWrapper(base, Keyring({"new": bytes(32), "old": OLD})).open()
     for key in (OLD, NEW):
         assert key.hex().encode() not in second.payload.data
@@ -125,7 +125,7 @@ async def test_a_key_that_left_the_ring_is_still_known(base: InMemoryStorage) ->
     rings = [{"a": OLD, "b": NEW}, {"c": OLD, "b": NEW}, {"a": bytes(32), "b": NEW}]
     for ring in rings[:2]:
         await EncryptedStorageWrapper(base, Keyring(ring)).open()
-    with pytest.raises(KeyMismatchError, match="the key 'a' is another"):
+    with pytest.raises(KeyMismatchError, match="the key 'a' is not the one"):
         await EncryptedStorageWrapper(base, Keyring(rings[2])).open()
 
 
@@ -167,7 +167,7 @@ async def test_a_record_under_a_key_that_is_gone_is_an_error(base: InMemoryStora
 async def test_a_damaged_record_of_keys_is_an_error(base: InMemoryStorage, document: object) -> None:
     record = memory_record(CHECK_KEY, kind="user", owner=STORE_SCOPE.owner_id, value=document)  # type: ignore[arg-type]
     await base.put_memory(record)
-    with pytest.raises(CorruptRecordError, match="it is no record of keys"):
+    with pytest.raises(CorruptRecordError, match="it is not a key check"):
         await EncryptedStorageWrapper(base, keyring()).open()
 
 
@@ -197,7 +197,7 @@ async def test_the_record_of_keys_is_hidden_and_survives_a_clearing(
 
 
 async def test_keys_of_another_kind_are_refused(base: InMemoryStorage) -> None:
-    with pytest.raises(ConfigurationError, match="keys are a Keyring or a callable, not dict"):
+    with pytest.raises(ConfigurationError, match="keys must be a Keyring or a callable, not dict"):
         EncryptedStorageWrapper(base, {"a": OLD})  # type: ignore[arg-type]
 
 
@@ -218,6 +218,6 @@ async def test_a_header_without_a_payload_is_damage(base: InMemoryStorage, stora
 async def test_more_than_the_library_takes_is_refused(
     storage: EncryptedStorageWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("luminoracore_sdk.adapters.encryption.cipher._LARGEST_BYTES", 5)
+    monkeypatch.setattr("luminoracore_sdk.adapters.encryption.cipher.LARGEST_BYTES", 5)
     with pytest.raises(PayloadTooLargeError, match="a payload is 6 bytes"):
         await storage.put_session(SessionRecord(session_id="s", payload=Payload("x", b"123456")))

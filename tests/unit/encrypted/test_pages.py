@@ -2,8 +2,8 @@
 
 import pytest
 
-from luminoracore_sdk.adapters.wrappers.pages import merged_page
 from luminoracore_sdk.application.ports.records import Page, SessionQuery, SessionRecord
+from luminoracore_sdk.application.session_access import merged_page
 
 
 def page(*created: int, end: int | None = None) -> Page:

@@ -1,0 +1,144 @@
+"""Tool calls as messages keep them: OpenAI's form in ``metadata["tool_calls"]``, results by their id."""
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.message import Message, MessageRole
+
+__all__ = ["ToolCallAssembly", "call_ids", "calls_of", "parsed_arguments", "result_id", "with_missing_ids"]
+
+
+def calls_of(message: Message) -> list[JSONObject]:
+    """Return the well-formed tool calls of a message, in order.
+
+    The older form, ``metadata["function_call"]``, is returned as a call whose id is derived from the message.
+    """
+    if message.role is not MessageRole.ASSISTANT:
+        return []
+    calls = message.metadata.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        return [call for call in calls if _is_call(call)]
+    older = message.metadata.get("function_call")
+    if isinstance(older, dict) and isinstance(older.get("name"), str):
+        return [{"id": _derived_id(message.id, message.position), "type": "function", "function": dict(older)}]
+    return []
+
+
+def _is_call(call: JSONValue) -> bool:
+    function = call.get("function") if isinstance(call, dict) else None
+    return (
+        isinstance(call, dict)
+        and isinstance(call.get("id"), str)
+        and isinstance(function, dict)
+        and isinstance(function.get("name"), str)
+    )
+
+
+def _derived_id(*facts: object) -> str:
+    seed = "\0".join(map(str, facts)).encode("utf-8", "surrogatepass")
+    return f"call_{sha256(seed).hexdigest()[:24]}"
+
+
+def call_ids(message: Message) -> list[str]:
+    """Return the ids of the tool calls of a message, in order."""
+    return [str(call["id"]) for call in calls_of(message)]
+
+
+def result_id(message: Message) -> str | None:
+    """Return the id of the call that a tool message answers; None: it does not say."""
+    call_id = message.metadata.get("tool_call_id")
+    return call_id if isinstance(call_id, str) else None
+
+
+def parsed_arguments(arguments: JSONValue) -> JSONObject | None:
+    """Return the arguments of a call as an object; None: they are not one, as after a cut-off."""
+    if isinstance(arguments, dict):
+        return arguments
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        return {}
+    if not isinstance(arguments, str):
+        return None
+    try:
+        parsed = json.loads(arguments, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+class ToolCallAssembly:
+    """Put streamed tool calls together, whatever way a server cuts them.
+
+    Seen in the field: one index for two calls (Gemini), no index or null, the name repeated in every piece or
+    split over pieces, the id before the function, a null function later, arguments as an object, none at all.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[JSONObject] = []
+        self._by_index: dict[int, JSONObject] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def add(self, piece: JSONObject) -> None:
+        """Add one element of a delta's ``tool_calls``."""
+        function = piece.get("function")
+        function = function if isinstance(function, dict) else {}
+        call = self._call_of(piece)
+        for key, value in piece.items():
+            if key not in {"index", "function", "id", "type"} and value is not None:
+                call[key] = value
+        name, arguments = function.get("name"), function.get("arguments")
+        known = call["function"]
+        if isinstance(name, str) and name != known["name"] and not known["arguments"]:
+            known["name"] += name
+        if isinstance(arguments, dict):
+            known["arguments"] = json.dumps(arguments, ensure_ascii=False)
+        elif isinstance(arguments, str):
+            known["arguments"] += arguments
+
+    def _call_of(self, piece: JSONObject) -> JSONObject:
+        call_id, index = piece.get("id"), piece.get("index")
+        call_id = call_id if isinstance(call_id, str) and call_id else None
+        call = next((call for call in self._calls if call_id is not None and call["id"] == call_id), None)
+        if call is None:
+            call = self._by_index.get(index) if type(index) is int else next(reversed(self._calls), None)
+            if call is not None and call_id is not None and call["id"] is not None:
+                call = None  # a new id begins a new call, also under a known index
+        if call is None:
+            call = {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+            self._calls.append(call)
+        if type(index) is int:
+            self._by_index[index] = call
+        call["id"] = call_id or call["id"]
+        return call
+
+    def calls(self, answer_id: str | None = None) -> list[JSONObject]:
+        """Return the calls in the order in which they began; empty arguments become ``{}``.
+
+        Args:
+            answer_id: Id of the answer, from which a missing call id is derived.
+        """
+        return [_completed(call, number, answer_id) for number, call in enumerate(self._calls)]
+
+
+def _completed(call: JSONObject, number: int, answer_id: str | None) -> JSONObject:
+    function: JSONObject = dict(call["function"])
+    function["arguments"] = function["arguments"] if function["arguments"].strip() else "{}"
+    call_id = call["id"] or _derived_id(answer_id, number, function["name"], function["arguments"])
+    return {**call, "id": call_id, "function": function}
+
+
+def with_missing_ids(calls: Sequence[Any], answer_id: str | None) -> list[JSONObject]:
+    """Return the calls of an answer that was not streamed, completed as streamed ones are."""
+    assembly = ToolCallAssembly()
+    for number, call in enumerate(calls):
+        if isinstance(call, dict):
+            assembly.add({"index": number, **{key: value for key, value in call.items() if key != "index"}})
+    return assembly.calls(answer_id)

@@ -1,0 +1,152 @@
+"""What each vendor refuses, as data. ``outgoing`` applies these rules to the copy of a prompt that is sent.
+
+Sources, looked up in November 2026:
+
+- OpenAI: ids of calls have at most 40 characters ("string_above_max_length"); each id of ``tool_calls`` needs a
+  tool message behind it; API reference, "Create chat completion".
+- Anthropic: ids match ``^[a-zA-Z0-9_-]+$``; text blocks are non-empty and hold non-whitespace text; results stand
+  in the message behind the calls, before any text; API reference, "Messages" and "Tool use".
+- Gemini: each first call of an answer needs its ``thought_signature``; ``skip_thought_signature_validator`` stands
+  in for calls of another origin; ai.google.dev, "Thought signatures".
+- DeepSeek: with thinking, each answer that called tools needs its ``reasoning_content``; api-docs.deepseek.com,
+  "Thinking mode".
+- Mistral: ids are nine letters and digits; no user message directly behind a tool message (code 3230); no answer
+  without content and calls; docs.mistral.ai, "Function calling".
+- vLLM: chat templates such as Llama's and Gemma's raise unless roles alternate, user first.
+"""
+
+import re
+from enum import Enum
+from re import Pattern
+from types import MappingProxyType
+
+import attrs
+
+__all__ = ["OPENAI", "PartForm", "ReasoningForm", "VendorRules", "rules_of"]
+
+SKIP_SIGNATURE = "skip_thought_signature_validator"
+"""Gemini's documented stand-in for a signature of a call that it did not make."""
+
+
+class PartForm(Enum):
+    """How content parts are written."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+class ReasoningForm(Enum):
+    """How the reasoning of an answer is given back to the vendor that made it."""
+
+    NONE = "none"
+    CONTENT = "reasoning_content"
+    DETAILS = "reasoning_details"
+    SIGNATURES = "thought_signature"
+    BLOCKS = "thinking blocks"
+
+
+@attrs.frozen(kw_only=True)
+class VendorRules:
+    """What one vendor accepts.
+
+    Attributes:
+        name: As errors call it.
+        call_id: What the id of a tool call must match.
+        call_id_length: Length of an id that replaces one that does not match.
+        parts: Types of content parts that a user message may hold, in the vendor's own form.
+        result_parts: The same for the result of a tool; empty: results are text.
+        part_form: How parts are written.
+        blank_text: Whether whitespace alone is accepted as a text.
+        alternates: Whether consecutive messages of one role are merged, and a user message comes first.
+        answers_tools: Whether an assistant message must stand between a tool message and a user message.
+        late_system: Whether a system message may stand behind others; otherwise it is sent as the user's.
+        reasoning: How reasoning is given back.
+    """
+
+    name: str
+    call_id: Pattern[str] = re.compile(r"(?s).{1,40}")
+    call_id_length: int = 40
+    parts: frozenset[str] = frozenset({"text", "image_url", "input_audio", "file"})
+    result_parts: frozenset[str] = frozenset({"text"})
+    part_form: PartForm = PartForm.OPENAI
+    blank_text: bool = True
+    alternates: bool = False
+    answers_tools: bool = False
+    late_system: bool = True
+    reasoning: ReasoningForm = ReasoningForm.NONE
+
+
+OPENAI = VendorRules(name="openai")
+
+_ANTHROPIC = VendorRules(
+    name="anthropic",
+    call_id=re.compile(r"[a-zA-Z0-9_-]{1,64}"),
+    parts=frozenset({"text", "image", "document", "search_result", "container_upload"}),
+    result_parts=frozenset({"text", "image", "document", "search_result"}),
+    part_form=PartForm.ANTHROPIC,
+    blank_text=False,
+    alternates=True,
+    reasoning=ReasoningForm.BLOCKS,
+)
+_GEMINI = VendorRules(
+    name="gemini",
+    parts=frozenset({"text", "image_url", "input_audio", "file"}),
+    blank_text=False,
+    alternates=True,
+    reasoning=ReasoningForm.SIGNATURES,
+)
+_VLLM = VendorRules(
+    name="vllm",
+    call_id=re.compile(r"[a-zA-Z0-9]{9}"),  # templates of Mistral models ask for it; the others take it
+    call_id_length=9,
+    parts=frozenset({"text", "image_url", "input_audio", "video_url"}),
+    result_parts=frozenset(),
+    blank_text=False,
+    alternates=True,
+    answers_tools=True,
+    late_system=False,
+    reasoning=ReasoningForm.CONTENT,
+)
+
+_RULES = MappingProxyType(
+    {
+        "openai": OPENAI,
+        "anthropic": _ANTHROPIC,
+        "gemini": _GEMINI,
+        "google": _GEMINI,
+        "deepseek": VendorRules(
+            name="deepseek",
+            parts=frozenset({"text"}),
+            result_parts=frozenset(),
+            blank_text=False,
+            reasoning=ReasoningForm.CONTENT,
+        ),
+        "mistral": VendorRules(
+            name="mistral",
+            call_id=re.compile(r"[a-zA-Z0-9]{9}"),
+            call_id_length=9,
+            parts=frozenset({"text", "image_url", "input_audio", "document_url", "file"}),
+            blank_text=False,
+            alternates=True,
+            answers_tools=True,
+            late_system=False,
+        ),
+        "openrouter": VendorRules(
+            name="openrouter",
+            call_id=re.compile(r"[a-zA-Z0-9_-]{1,40}"),  # it hands on to vendors of every kind
+            blank_text=False,
+            alternates=True,
+            reasoning=ReasoningForm.DETAILS,
+        ),
+        "vllm": _VLLM,
+        "llama": attrs.evolve(_VLLM, name="llama", reasoning=ReasoningForm.NONE),
+        "ollama": attrs.evolve(_VLLM, name="ollama", reasoning=ReasoningForm.NONE),
+        "groq": attrs.evolve(OPENAI, name="groq", blank_text=False),
+    }
+)
+
+
+def rules_of(name: str) -> VendorRules:
+    """Return the rules of a provider by its registered name; for an unknown one, those of OpenAI under its name."""
+    key = name.strip().lower()
+    return _RULES.get(key) or attrs.evolve(OPENAI, name=key)

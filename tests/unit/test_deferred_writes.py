@@ -1,0 +1,265 @@
+"""DeferredWriteWrapper: only ``flush`` writes a deferred session."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.adapters.wrappers.deferred_writes import DeferredWriteWrapper
+from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Purged,
+    SessionQuery,
+    SessionRecord,
+)
+from luminoracore_sdk.domain.errors import ConflictError
+from luminoracore_sdk.session import InMemoryStorage, SessionManager
+from luminoracore_sdk.testing import ManualClock
+
+PAYLOAD = JsonCodec().encode({"content": "x"})
+SCOPE = MemoryScope("session", "s")
+
+
+def header(session_id: str = "s", **fields: int | None) -> SessionRecord:
+    return SessionRecord(session_id=session_id, payload=PAYLOAD, **fields)  # type: ignore[arg-type]
+
+
+def message(message_id: str) -> MessageRecord:
+    return MessageRecord(message_id=message_id, role="user", created_at_us=1, payload=PAYLOAD)
+
+
+def memory(key: str, text: str = "v") -> MemoryRecord:
+    return MemoryRecord(scope=SCOPE, key=key, payload=JsonCodec().encode({"value": text}))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+async def base(clock: ManualClock) -> AsyncIterator[InMemoryStorage]:
+    async with InMemoryStorage(clock=clock) as storage:
+        yield storage
+
+
+@pytest.fixture
+def deferring(base: InMemoryStorage, clock: ManualClock) -> DeferredWriteWrapper:
+    return DeferredWriteWrapper(base, clock=clock)
+
+
+async def ids(storage: InMemoryStorage | DeferredWriteWrapper, session_id: str = "s") -> list[str]:
+    return [found.message_id for found in await storage.read_messages(session_id, MessageRange())]
+
+
+async def test_a_new_session_is_stored_by_flush_only(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+    await deferring.defer("s")
+    await deferring.put_session(header())
+    await deferring.append_messages("s", [message("a"), message("b")])
+    await deferring.put_memory(memory("k"))
+    assert await base.list_sessions() == []
+    assert await deferring.list_sessions() == ["s"]
+    await deferring.flush("s")
+    assert await ids(base) == ["a", "b"]
+    assert [entry.key for entry in await base.list_memories(SCOPE)] == ["k"]
+
+
+async def test_a_stored_session_is_deferred_from_its_state(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
+) -> None:
+    await base.put_session(header())
+    await base.append_messages("s", [message(f"m{index}") for index in range(1000)])
+    await base.append_messages("s", [message("last")])
+    await base.put_memory(memory("old"))
+    clock.advance(5)
+    await deferring.defer("s")
+    await deferring.defer("s")
+    found = await deferring.find_session("s")
+    assert found is not None
+    assert found.created_at_us == (await base.query_sessions(SessionQuery())).sessions[0].created_at_us
+    await deferring.append_messages("s", [message("new")])
+    await deferring.delete_memory(SCOPE, "old")
+    await deferring.put_memory(memory("fresh"))
+    assert await base.find_memory(SCOPE, "old") is not None
+    await deferring.flush("s")
+    await deferring.flush("s")
+    assert (await ids(base))[-2:] == ["last", "new"]
+    assert [entry.key for entry in await base.list_memories(SCOPE)] == ["fresh"]
+
+
+async def test_more_messages_than_one_batch_are_flushed(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+    await deferring.defer("s")
+    await deferring.put_session(header())
+    for start in range(0, 2100, 700):
+        await deferring.append_messages("s", [message(f"m{start + index}") for index in range(700)])
+    await deferring.flush("s")
+    assert await ids(base) == [f"m{index}" for index in range(2100)]
+
+
+async def test_a_truncation_is_deferred(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+    await base.put_session(header())
+    await base.append_messages("s", [message("a"), message("b"), message("c")])
+    await deferring.defer("s")
+    assert await deferring.truncate_messages("s", after=1) == 2
+    await deferring.append_messages("s", [message("d")])
+    assert await ids(base) == ["a", "b", "c"]
+    await deferring.flush("s")
+    assert await ids(base) == ["a", "d"]
+
+
+async def test_truncation_keeps_messages_of_other_writers(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper
+) -> None:
+    await base.put_session(header())
+    await base.append_messages("s", [message("a"), message("b")])
+    await deferring.defer("s")
+    await deferring.truncate_messages("s", after=1)
+    await base.append_messages("s", [message("other")])
+    with pytest.raises(ConflictError, match="expected last position 2, found last position 3"):
+        await deferring.flush("s")
+    assert await ids(base) == ["a", "b", "other"]
+
+
+async def test_a_conflict_keeps_the_deferred_writes(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+    await base.put_session(header())
+    await deferring.defer("s")
+    await deferring.append_messages("s", [message("mine")])
+    await base.append_messages("s", [message("other")])
+    with pytest.raises(ConflictError):
+        await deferring.flush("s")
+    assert await ids(deferring) == ["mine"]
+    assert await ids(base) == ["other"]
+
+
+async def test_deleting_a_deferred_session_deletes_it_everywhere(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper
+) -> None:
+    await base.put_session(header())
+    await deferring.defer("s")
+    assert await deferring.delete_session("s") is True
+    assert (await base.find_session("s"), deferring.is_deferred("s")) == (None, False)
+    await deferring.defer("new")
+    await deferring.put_session(header("new"))
+    assert await deferring.delete_session("new") is True
+    assert await deferring.delete_session("new") is False
+
+
+async def test_flushing_an_unknown_or_expired_session_does_nothing(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
+) -> None:
+    await deferring.flush("unknown")
+    await deferring.defer("s")
+    await deferring.put_session(header(ttl_us=1_000_000))
+    clock.advance(2)
+    await deferring.flush("s")
+    assert await base.list_sessions() == []
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_pages_merge_deferred_and_stored_sessions(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock, newest_first: bool, limit: int
+) -> None:
+    for index in range(7):
+        clock.advance(1)
+        name = f"s{index}"
+        if index in (1, 2, 5):
+            await deferring.defer(name)
+            await deferring.put_session(header(name))
+        else:
+            await base.put_session(header(name))
+    await deferring.defer("s3")
+    seen: list[str] = []
+    cursor = None
+    while True:
+        query = SessionQuery(limit=limit, newest_first=newest_first, cursor=cursor)
+        page = await deferring.query_sessions(query)
+        assert len(page.sessions) <= limit
+        seen += [record.session_id for record in page.sessions]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    expected = [f"s{index}" for index in range(7)]
+    assert seen == (expected[::-1] if newest_first else expected)
+
+
+async def test_purging_includes_deferred_sessions(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
+) -> None:
+    await base.put_session(header("below", ttl_us=1))
+    await deferring.defer("here")
+    await deferring.put_session(header("here", ttl_us=1))
+    clock.advance(1)
+    assert await deferring.purge_expired() == Purged(sessions=2, memories=0)
+
+
+async def test_unsaved_lists_sessions_with_deferred_writes(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
+) -> None:
+    for name in ("new", "changed", "expired", "saved", "empty"):
+        await deferring.defer(name)
+        if name != "empty":
+            await deferring.put_session(header(name, ttl_us=1 if name == "expired" else None))
+    await deferring.flush("changed")
+    await deferring.append_messages("changed", [message("a")])
+    await deferring.flush("saved")
+    clock.advance(1)
+    assert await deferring.unsaved() == ["new", "changed"]
+    await deferring.close()
+    assert await deferring.unsaved() == []
+
+
+async def test_closing_a_manager_logs_unsaved_sessions(caplog: pytest.LogCaptureFixture) -> None:
+    async with InMemoryStorage() as storage:
+        manager = SessionManager(storage)
+        await manager.create_session({}, {"name": "echo"}, {"auto_save": False})
+        with caplog.at_level(logging.WARNING):
+            await manager.close()
+    assert caplog.messages == ["1 sessions were closed without save_session"]
+
+
+async def test_user_memories_are_never_deferred(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+    scope = MemoryScope("user", "s")
+    await deferring.defer("s")
+    await deferring.put_memory(MemoryRecord(scope=scope, key="k", payload=PAYLOAD))
+    assert [entry.key for entry in await base.list_memories(scope)] == ["k"]
+    assert await deferring.clear_memories(scope) == 1
+    assert await deferring.find_memory(scope, "k") is None
+    await deferring.ping()
+    assert (await deferring.schema_version(), deferring.backend) == (1, "memory")
+
+
+async def test_a_truncation_during_a_flush_is_kept(base: InMemoryStorage, clock: ManualClock) -> None:
+    class Slow(StorageWrapper):
+        appending = asyncio.Event()
+        go_on = asyncio.Event()
+
+        async def append_messages(
+            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        ) -> AppendReceipt:
+            self.appending.set()
+            await self.go_on.wait()
+            return await super().append_messages(session_id, messages, expected_last=expected_last)
+
+    slow = Slow(base)
+    deferring = DeferredWriteWrapper(slow, clock=clock)
+    await deferring.defer("s")
+    await deferring.put_session(header())
+    await deferring.append_messages("s", [message("a"), message("b")])
+    flush = asyncio.ensure_future(deferring.flush("s"))
+    await slow.appending.wait()
+    truncate = asyncio.ensure_future(deferring.truncate_messages("s", after=0))
+    await asyncio.wait([truncate], timeout=0.02)
+    slow.go_on.set()
+    await asyncio.gather(flush, truncate)
+    await deferring.append_messages("s", [message("c")])
+    await deferring.flush("s")
+    assert await ids(base) == await ids(deferring) == ["c"]

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
@@ -92,7 +92,7 @@ class _Observed:
         if not callable(value):
             return value
 
-        method: Callable[..., Awaitable[Any]] = value
+        method = cast("Callable[..., Awaitable[Any]]", value)
 
         async def observed(*args: Any, **options: Any) -> Any:
             collection, call = getattr(self._raw, "name", ""), name

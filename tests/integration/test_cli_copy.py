@@ -173,7 +173,7 @@ def test_one_users_sessions_and_memory_can_be_copied_and_those_with_a_label(
 
 def test_a_damaged_session_is_named_and_the_others_go_over(luminora: Luminora, source: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "source.db") as damaged:
-        damaged.execute("UPDATE messages SET payload = replace(payload, 'said: 2', 'said: 9')")
+        damaged.execute("UPDATE luminora_messages SET payload = replace(payload, 'said: 2', 'said: 9')")
     damaged.close()
     target = f"file://{tmp_path}/target"
     code, report = copied(luminora, source, target)

@@ -9,9 +9,10 @@ import pytest
 
 from tests.support.command import Luminora, luminora_over
 
+B = "sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'b')"
 DAMAGE = {
-    "its document": "UPDATE sessions SET payload = '{' WHERE session_id = 'b'",
-    "its last message": "UPDATE messages SET payload = '{' WHERE session_id = 'b' AND position = 2",
+    "its document": f"UPDATE luminora_documents SET payload = '{{' WHERE {B}",  # noqa: S608
+    "its last message": f"UPDATE luminora_messages SET payload = '{{' WHERE {B} AND position = 2",  # noqa: S608
 }
 
 

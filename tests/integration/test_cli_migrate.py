@@ -35,7 +35,7 @@ def test_tables_of_another_version_are_left_as_they_are(tmp_path: Path) -> None:
     luminora = luminora_over(f"sqlite:///{path}")
     luminora("migrate")
     with sqlite3.connect(path) as changed:
-        changed.execute("UPDATE meta SET schema_version = 7")
+        changed.execute("UPDATE luminora_version SET version_num = '7'")
     changed.close()
     done = luminora("migrate")
     assert done.exit_code == 1

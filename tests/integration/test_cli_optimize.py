@@ -244,7 +244,10 @@ def test_a_damaged_session_is_named_and_the_others_are_counted(tmp_path: Path, l
     for session_id in "abc":
         luminora("chat", "hi", "--session", session_id, "--create")
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
-        connection.execute("UPDATE messages SET payload = '{' WHERE session_id = 'b' AND position = 2")
+        connection.execute(
+            "UPDATE luminora_messages SET payload = '{' WHERE position = 2"
+            " AND sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'b')"
+        )
     done = luminora("optimize", "report")
     assert (done.exit_code, [row[0] for row in rows(done.stdout)[1:]]) == (
         1,

@@ -198,9 +198,10 @@ def test_a_damaged_record_is_named_and_stays_and_the_rest_is_done(
     tmp_path: Path, checksum: str, stays: set[tuple[str, int]]
 ) -> None:
     _, luminora = with_names(tmp_path)
-    damage = f"SET tag = ?, payload = x'00ff', {checksum} WHERE session_id = 'b' AND position = 2"
+    of_b = "sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'b')"
+    damage = f"SET encoding = ?, payload = NULL, blob = x'00ff', {checksum} WHERE {of_b} AND position = 2"
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
-        assert connection.execute(f"UPDATE messages {damage}", (COMPRESSED,)).rowcount == 1
+        assert connection.execute(f"UPDATE luminora_messages {damage}", (COMPRESSED,)).rowcount == 1
     done = luminora("optimize", "rewrite", "--json")
     report = json.loads(done.stdout)
     assert (done.exit_code, report["unreadable"], report["complete"]) == (1, 1, True)
@@ -208,7 +209,9 @@ def test_a_damaged_record_is_named_and_stays_and_the_rest_is_done(
     assert named.startswith("session 'b': sqlite storage: ")
     assert last == "1 record not readable, left unchanged"
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
-        found = connection.execute("SELECT session_id, position, tag, payload FROM messages").fetchall()
+        found = connection.execute(
+            "SELECT session_id, position, encoding, blob FROM luminora_messages JOIN luminora_sessions USING (sid)"
+        ).fetchall()
     assert {(row[0], row[1]) for row in found if row[2] == "json" or row[3] == b"\x00\xff"} == stays
     assert len(found) == 12
 
@@ -244,7 +247,10 @@ def test_a_run_that_goes_on_says_from_where_it_speaks(tmp_path: Path) -> None:
 def test_a_run_that_missed_something_and_was_stopped_looks_at_it_again(tmp_path: Path) -> None:
     url, luminora = with_names(tmp_path)
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
-        connection.execute("UPDATE messages SET tag = 'x' WHERE session_id = 'a'")
+        connection.execute(
+            "UPDATE luminora_messages SET encoding = 'x'"
+            " WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'a')"
+        )
     stopped_by("SIGINT", tmp_path, url)
     done = luminora("optimize", "rewrite", "--json")
     assert (done.exit_code, json.loads(done.stdout)["unreadable"] > 0) == (1, True)

@@ -194,8 +194,6 @@ async def test_pages_merge_deferred_and_stored_sessions(
 async def test_purging_includes_deferred_sessions(
     base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
-    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
-) -> None:
     await base.put_session(header("below", ttl_us=1))
     await deferring.defer("here")
     await deferring.put_session(header("here", ttl_us=1))

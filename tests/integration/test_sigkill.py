@@ -126,7 +126,7 @@ def test_killing_the_server_loses_nothing(killed: Killed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "problem"), [("TornTurns", "is not whole"), ("LostTurns", "was acknowledged and is lost")]
+    ("fault", "problem"), [("TornTurns", "is incomplete"), ("LostTurns", "was acknowledged and is lost")]
 )
 def test_a_trial_finds_a_client_that_loses_turns(tmp_path: Path, fault: str, problem: str) -> None:
     reports = [crash_trial(f"tests.support.faulty_server:{fault}", tmp_path / "store", seed=seed) for seed in (3, 4, 5)]

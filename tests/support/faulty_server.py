@@ -105,7 +105,7 @@ class LosesTheNewest(Server):
 class TearsATurn(Server):
     """Loses the second message of an acknowledged turn."""
 
-    found_as = "is not whole"
+    found_as = "is incomplete"
 
     async def damage(self, session_id: str, last: int) -> None:
         await self.stored.truncate_messages(session_id, after=last - 3)

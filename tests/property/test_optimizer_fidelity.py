@@ -12,9 +12,9 @@ import attrs
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from luminoracore_sdk.adapters.codec.opt1 import CODES, MARK, REPEAT, TABLE
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import general_dictionary
-from luminoracore_sdk.adapters.optimizer.notation import CODES, MARK, REPEAT, TABLE
 from luminoracore_sdk.adapters.wrappers.record_compression import (
     DictionaryCompression,
     NotationCompression,

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.notation.choice import default_notations
-from luminoracore_sdk.adapters.notation.lines import read_lines
+from luminoracore_sdk.adapters.notation import default_notations, read_lines
 from luminoracore_sdk.application.prompts import UNSEEN, compact_json
 from luminoracore_sdk.cli.output import display, printable
 from luminoracore_sdk.utils.prompts import render_data

@@ -33,7 +33,7 @@ def test_the_healthy_rest_is_exported_and_the_damaged_one_named(luminora: Lumino
     told, summary = done.stderr.splitlines()
     assert "is damaged" in told
     assert "'b'" in told
-    assert summary == "exported 2 sessions; left out 1 that cannot be read"
+    assert summary == "exported 2 sessions; skipped 1 that cannot be read"
 
 
 def test_a_rescued_file_can_be_imported_whole(luminora: Luminora, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_rescued_file_can_be_imported_whole(luminora: Luminora, tmp_path: Path
 def test_without_skip_bad_the_export_ends_and_says_what_helps(luminora: Luminora) -> None:
     done = luminora("sessions", "export")
     assert done.exit_code == 1
-    assert "--skip-bad exports those that can be read\n" in done.stderr
+    assert "use --skip-bad to export the readable sessions\n" in done.stderr
 
 
 def test_a_damaged_session_is_listed_as_such(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_damaged_session_is_listed_as_such(tmp_path: Path) -> None:
         ["a", ""],
     ]
     assert done.exit_code == 1
-    assert done.stderr == "1 session of these cannot be read: sessions show ID says why\n"
+    assert done.stderr == "1 session of these cannot be read; `luminora sessions show ID` shows the error\n"
     listed = json.loads(luminora("sessions", "list", "--json").stdout)
     assert [one["damaged"] for one in listed] == [False, True, False]
     assert luminora("sessions", "delete", "b", "--yes").exit_code == 0

@@ -1,4 +1,4 @@
-"""Whatever the history and the bounds: the window is whole groups, without a hole, within the bounds."""
+"""For any history and bounds, the window consists of whole, contiguous groups within the bounds."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ def made_of(pairs: list[tuple[MessageRole, int]]) -> tuple[list[Message], list[i
 
 
 @given(costed, bounds)
-def test_the_window_is_the_end_of_the_history(pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]) -> None:
+def test_the_window_is_a_suffix_of_the_history(pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]) -> None:
     history, costs = made_of(pairs)
     window = select_window(history, costs.__getitem__, max_messages=limits[0], max_tokens=limits[1])
     assert window == history[len(history) - len(window) :]
@@ -31,9 +31,7 @@ def test_the_window_keeps_both_bounds(pairs: list[tuple[MessageRole, int]], limi
 
 
 @given(costed, bounds)
-def test_no_tool_result_is_without_what_it_answers(
-    pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]
-) -> None:
+def test_every_tool_result_follows_its_call(pairs: list[tuple[MessageRole, int]], limits: tuple[int, int]) -> None:
     history, costs = made_of(pairs)
     window = select_window(history, costs.__getitem__, max_messages=limits[0], max_tokens=limits[1])
     assert [message.role for message in window[:1]] != [MessageRole.TOOL]
@@ -50,7 +48,7 @@ def test_one_more_group_would_break_a_bound(pairs: list[tuple[MessageRole, int]]
 
 
 @given(costed)
-def test_without_tight_bounds_only_orphaned_tool_results_stay_out(
+def test_only_orphaned_tool_results_stay_out(
     pairs: list[tuple[MessageRole, int]],
 ) -> None:
     history, costs = made_of(pairs)

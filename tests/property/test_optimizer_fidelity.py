@@ -111,7 +111,7 @@ def test_values_survive_every_setting() -> None:
             assert lost(value) == []
             payload = codec.encode(value)
             for compression in stored:
-                small = compression.small(payload, general_dictionary())
+                small = compression.compress(payload, general_dictionary())
                 assert read_optimized(small, READER, backend="test", key="value") == payload
                 assert same_json(codec.decode(small, backend="test", key="value"), value)
             notation = codec.encode(OPTIMIZERS[0].compress(value)).data

@@ -115,10 +115,7 @@ class TurnLock:
         self._holder = asyncio.current_task()
 
     async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._holder = None
         self._lock.release()

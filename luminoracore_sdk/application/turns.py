@@ -238,12 +238,7 @@ class Dialogue:
     services: Services
 
     async def send(
-        self,
-        session_id: str,
-        message: Any,
-        temperature: float,
-        max_tokens: int | None,
-        extra: Mapping[str, Any],
+        self, session_id: str, message: Any, temperature: float, max_tokens: int | None, extra: Mapping[str, Any]
     ) -> ChatResponse:
         """Take one turn; see ``Sessions.send_message``."""
         async with self.sessions.lock(session_id):
@@ -253,12 +248,7 @@ class Dialogue:
             return response
 
     async def stream(
-        self,
-        session_id: str,
-        message: Any,
-        temperature: float,
-        max_tokens: int | None,
-        extra: Mapping[str, Any],
+        self, session_id: str, message: Any, temperature: float, max_tokens: int | None, extra: Mapping[str, Any]
     ) -> AsyncGenerator[ChatResponse, None]:
         """Take one turn, in deltas; see ``Sessions.stream_message``."""
         async with self.sessions.lock(session_id):
@@ -277,12 +267,7 @@ class Dialogue:
             yield delta
 
     async def _turn(
-        self,
-        session_id: str,
-        message: Any,
-        temperature: float,
-        max_tokens: int | None,
-        extra: Mapping[str, Any],
+        self, session_id: str, message: Any, temperature: float, max_tokens: int | None, extra: Mapping[str, Any]
     ) -> Turn:
         question = self._stamped(_to_question(message))
         self.services.codec.message_record(question)  # an invalid message is refused before the provider is called

@@ -20,7 +20,7 @@ import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import attrs
 from sybil import Document, Example
 from sybil.parsers.markdown.codeblock import CodeBlockParser

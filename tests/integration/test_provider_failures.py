@@ -174,7 +174,7 @@ async def test_silence_during_an_answer_is_a_timeout_error(wire: str) -> None:
     ):
         error = await failure(provider, streaming=True)
     assert type(error) is ProviderTimeoutError
-    assert str(error) == f"{wire} fell silent in mid-answer: nothing more came within 0.1 seconds"
+    assert str(error) == f"{wire} stopped sending during the answer: no more data within 0.1 seconds"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ async def test_a_redirect_is_not_followed(wire: str) -> None:
 
 async def test_an_unknown_argument_is_a_provider_error(wire: str) -> None:
     async with ModelServer() as server, provider_on(server, wire) as provider:
-        with pytest.raises(ProviderError, match="the client package fails with TypeError"):
+        with pytest.raises(ProviderError, match="the client package failed with TypeError"):
             await provider.chat(PROMPT, no_such_argument=1)
     assert server.requests == []
 

@@ -148,6 +148,6 @@ async def test_representations_show_no_key(wire: str) -> None:
 @pytest.mark.parametrize("key", [f"{KEY}\n", f" {KEY}", f"{KEY}\u00e9", f"{KEY}\x00", f"{KEY} b"])
 async def test_an_invalid_api_key_is_refused_and_not_shown(wire: str, key: str) -> None:
     config = ProviderConfig(name=wire, api_key=key)
-    with pytest.raises(ProviderError, match="holds characters that no key has") as caught:
+    with pytest.raises(ProviderError, match="contains characters that no key has") as caught:
         ProviderFactory.create_provider(config)
     assert KEY not in shown(caught.value)

@@ -10,12 +10,16 @@ import toon_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luminoracore_sdk.adapters.notation.choice import default_notations
-from luminoracore_sdk.adapters.notation.compact_json import CompactJsonNotation
-from luminoracore_sdk.adapters.notation.lines import LinesNotation, read_lines
-from luminoracore_sdk.adapters.notation.table import TableNotation, read_table
-from luminoracore_sdk.adapters.notation.toon import ToonNotation
-from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
+from luminoracore_sdk.adapters.notation import (
+    CompactJsonNotation,
+    LinesNotation,
+    TableNotation,
+    ToonNotation,
+    default_notations,
+    read_lines,
+    read_table,
+)
+from luminoracore_sdk.adapters.tokens import HeuristicTokenCounter
 from luminoracore_sdk.application.invisible_characters import HIDDEN
 from luminoracore_sdk.application.prompts import render_memory, render_transcript
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.encryption.keyring import Keyring
-from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer
+from luminoracore_sdk.adapters.optimizer import Optimizer
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
@@ -167,7 +167,7 @@ def _redis_cluster(path: Path) -> StorageFactory:
 
 def _mongodb(path: Path) -> StorageFactory:
     url = mongodb_url()
-    return lambda clock: MongoDBStorage(url, database=place_name(path), driver="pymongo", clock=clock)
+    return lambda clock: MongoDBStorage(url, database=place_name(path), clock=clock)
 
 
 def _mongodb_motor(path: Path) -> StorageFactory:
@@ -177,7 +177,7 @@ def _mongodb_motor(path: Path) -> StorageFactory:
 
 def _mongodb_replica_set(path: Path) -> StorageFactory:
     url = mongodb_replica_set_url()
-    return lambda clock: MongoDBStorage(url, database=place_name(path), driver="pymongo", clock=clock)
+    return lambda clock: MongoDBStorage(url, database=place_name(path), clock=clock)
 
 
 MEMORY = Backend("memory", lambda _: lambda clock: InMemoryStorage(clock=clock), persistent=False, embedded=True)
@@ -211,7 +211,7 @@ CONTRACT_BACKENDS = (
     *BACKENDS,
     *map(encrypted, _WRAPPED),
     *map(retrying, (MEMORY, SQLITE, REDIS)),
-    deferred(SQLITE),
+    deferred(MEMORY),
     undeferred(SQLITE),
 )
 """Every backend, and every wrapper over every backend."""

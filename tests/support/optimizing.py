@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, TypeVar
 
-from luminoracore_sdk.adapters.wrappers.current_forms import backend_of
+from luminoracore_sdk.adapters.wrappers.current_encoding import backend_of
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.session import SessionStorage, create_storage
 from tests.support.command import Luminora

@@ -29,11 +29,11 @@ def test_tokens_bound_the_sum(tokens: int, left: str) -> None:
     assert window("uaua", costs=[1, 2, 3, 4], tokens=tokens) == left
 
 
-def test_a_message_that_does_not_fit_ends_the_walk_though_an_older_one_would_fit() -> None:
+def test_the_first_message_that_does_not_fit_ends_the_window() -> None:
     assert window("uau", costs=[1, 50, 1], tokens=10) == "2"
 
 
-def test_a_tool_call_and_its_results_stay_or_go_together() -> None:
+def test_a_tool_call_and_its_results_stay_together() -> None:
     assert window("uattu", messages=4) == "1234"
     assert window("uattu", messages=3) == "4"
     assert window("uattu", messages=2) == "4"
@@ -44,11 +44,11 @@ def test_a_tool_result_without_its_call_is_left_out() -> None:
     assert window("tt") == ""
 
 
-def test_costs_of_free_messages_do_not_end_the_walk() -> None:
+def test_messages_without_cost_always_fit() -> None:
     assert window("uau", costs=[0, 0, 0], tokens=0) == "012"
 
 
-def test_messages_before_the_first_group_that_does_not_fit_are_not_counted() -> None:
+def test_messages_before_the_window_are_not_counted() -> None:
     history = [Message("user", str(number)) for number in range(9)]
     asked: list[int] = []
 

@@ -22,7 +22,7 @@ def place_name(path: Path) -> str:
 
 def execute_postgres(url: str, *statements: str) -> None:
     """Run statements, each in a transaction of its own."""
-    import asyncpg  # type: ignore[import-untyped]
+    import asyncpg
 
     async def execute() -> None:
         connection = await asyncpg.connect(url)

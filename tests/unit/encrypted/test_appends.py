@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord, SessionRecord
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
@@ -172,7 +171,7 @@ async def test_others_who_are_always_first_end_in_a_busy_error(
     hasty = EncryptedStorageWrapper(crowded, keyring(), time_limit=0.05)
     await hasty.put_session(session_record())
     crowded.before = [appending(other, f"theirs {number}") for number in range(10_000)]
-    with pytest.raises(StorageBusyError, match=r"session 's': others appended first for 0.05 s") as caught:
+    with pytest.raises(StorageBusyError, match=r"session 's': other processes appended first for 0.05 s") as caught:
         await hasty.append_messages("s", [message_record("ours")])
     assert isinstance(caught.value.__cause__, ConflictError)
     assert caught.value.in_doubt is False
@@ -193,20 +192,10 @@ async def test_after_an_append_in_doubt_the_position_is_looked_up(
     assert crowded.calls[2:] == ["append at 1", "find", "append at 1"]
 
 
-async def test_the_positions_of_10_000_sessions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luminoracore_sdk.adapters.wrappers.positioned_appends._REMEMBERED", 2)
-    base = InMemoryStorage()
-    appends = PositionedAppends(base, lambda _, messages, __: messages, time_limit=1)
-    for name in ("a", "b", "c"):
-        await base.put_session(session_record(name))
-        await appends.append(name, message_records(1), None)
-    assert appends._last == {"b": 1, "c": 1}
-
-
 @pytest.mark.parametrize("position", ["1", 1.0, b"1"], ids=["text", "float", "bytes"])
 async def test_a_position_that_is_no_whole_number_is_refused(
     storage: EncryptedStorageWrapper, crowded: Crowded, position: object
 ) -> None:
-    with pytest.raises(ValidationError, match=f"expected_last is a whole number, not {position!r}"):
+    with pytest.raises(ValidationError, match=f"expected_last must be a whole number, not {position!r}"):
         await storage.append_messages("s", message_records(1), expected_last=position)  # type: ignore[arg-type]
     assert crowded.calls == []

@@ -43,7 +43,7 @@ class Opening(Generic[T]):
         if self._opener is asyncio.current_task():
             raise ConfigurationError("keys() uses the storage that it fetches the keys of")
         closings = self._closings
-        async with self._turns.of("open"):
+        async with self._turns.of("open").hold():
             self._opener = asyncio.current_task()
             try:
                 await self._open(closings)

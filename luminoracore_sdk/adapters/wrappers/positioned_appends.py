@@ -58,7 +58,7 @@ class PositionedAppends:
         """
         if not isinstance(expected_last, int | None):
             raise ValidationError(f"expected_last is a whole number, not {expected_last!a:.40}")
-        async with self._locks.of(session_id):
+        async with self._locks.of(session_id).hold():
             if expected_last is not None:
                 return await self._attempt(session_id, messages, expected_last)
             return await self._until_it_fits(session_id, messages)

@@ -7,6 +7,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
+PYTHON313 ?= python3.13
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -19,10 +20,10 @@ export NO_MKDOCS_2_WARNING := 1
 
 step = @printf '\n── %s ──\n' "$(1)"
 
-.PHONY: help install demo test lint format types mypy pyright imports check coverage docs contract nightly bench bench-peers bench-large figures clean
+.PHONY: help install demo test lint format types mypy pyright imports check coverage docs contract nightly long python313 suite bench bench-peers bench-large figures clean
 
 help: ## Show this list
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 $(READY): pyproject.toml constraints.txt
 	$(call step,install)
@@ -80,11 +81,23 @@ docs: $(READY) ## Build the documentation into site/
 	@$(PY) -m mkdocs build --strict
 
 contract: $(READY) ## The storage contract: which case holds on which backend
-	@LUMINORA_ALL_WRAPPERS=1 $(PY) -m pytest tests/contract --quiet --no-header --numprocesses 2 -p tests.support.contract_table
+	@LUMINORA_NIGHTLY=1 $(PY) -m pytest tests/contract --quiet --no-header --numprocesses 2 -p tests.support.contract_table
 
-nightly: $(READY) ## The long run: more examples, hundreds of SIGKILLs
-	@HYPOTHESIS_PROFILE=nightly LUMINORA_CRASH_TRIALS=200 LUMINORA_SERVER_KILLS=10 \
-	    LUMINORA_LISTING_SIZE=10000 LUMINORA_ALL_WRAPPERS=1 $(PY) -m pytest --numprocesses 2
+nightly: python313 long ## The long run, and the tests on Python 3.13
+
+long: $(READY) ## Wrappers over every backend, more examples, hundreds of SIGKILLs
+	$(call step,long run)
+	@LUMINORA_NIGHTLY=1 HYPOTHESIS_PROFILE=nightly LUMINORA_CRASH_TRIALS=200 LUMINORA_SERVER_KILLS=10 \
+	    LUMINORA_LISTING_SIZE=10000 $(PY) -m pytest --numprocesses 2 --dist worksteal
+
+python313: ## The tests on Python 3.13, in .venv313
+	@'$(PYTHON313)' --version >/dev/null 2>&1 || { \
+	    echo "$(PYTHON313) was not found. Name it, make nightly PYTHON313=…, or leave it out: make long"; exit 1; }
+	@$(MAKE) suite PYTHON='$(PYTHON313)' VENV=.venv313
+
+suite: $(READY)
+	$(call step,pytest on $(PYTHON))
+	@$(PY) -m pytest --numprocesses 2 --dist worksteal
 
 bench: $(READY) ## Measure what README and documentation claim; under ten minutes
 	$(call step,import_time)
@@ -109,4 +122,4 @@ figures: $(READY) ## Measure anew, and write the figures into the documentation
 	@$(PY) -m benchmarks.large --write
 
 clean: ## Remove all that make made
-	rm -rf $(VENV) .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist site
+	rm -rf $(VENV) .venv313 .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist site

@@ -1,6 +1,5 @@
 """The optimizer, under the names of Core's ``luminoracore.optimization``."""
 
-from luminoracore_sdk.adapters.optimizer.optimizer import OptimizationConfig, Optimizer
-from luminoracore_sdk.adapters.optimizer.statistics import OptimizationStatistics
+from luminoracore_sdk.adapters.optimizer import OptimizationConfig, OptimizationStatistics, Optimizer
 
 __all__ = ["OptimizationConfig", "OptimizationStatistics", "Optimizer"]

@@ -1,15 +1,9 @@
 """The documented import: managers, storages and the factory."""
 
-from luminoracore_sdk.adapters.encryption.keyring import Keyring
-from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
-from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.adapters.storage.redis import RedisStorage
-from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
-from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
-from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
-from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManager, SessionManager
@@ -18,7 +12,16 @@ from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
 from luminoracore_sdk.domain.session import Session
 
-PersonalitySession = SessionManager
+if TYPE_CHECKING:
+    from luminoracore_sdk.adapters.encryption.keyring import Keyring
+    from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
+    from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
+    from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
+    from luminoracore_sdk.adapters.storage.redis import RedisStorage
+    from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
+    from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
+    from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
+    from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
 
 __all__ = [
     "Conversation",
@@ -43,3 +46,26 @@ __all__ = [
     "SessionStorage",
     "create_storage",
 ]
+
+PersonalitySession = SessionManager
+
+_LAZY = {
+    "EncryptedStorageWrapper": "wrappers.encrypted",
+    "JSONFileStorage": "storage.json_file",
+    "Keyring": "encryption.keyring",
+    "MongoDBStorage": "storage.mongodb",
+    "OptimizedStorageWrapper": "wrappers.optimized",
+    "PostgreSQLStorage": "storage.postgres",
+    "RedisStorage": "storage.redis",
+    "RetryingStorage": "wrappers.retrying",
+    "SQLiteStorage": "storage.sqlite",
+}
+"""Modules below ``adapters`` that are imported at their first use: most applications need one or two of them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"luminoracore_sdk.adapters.{_LAZY[name]}"), name)
+    globals()[name] = found
+    return found

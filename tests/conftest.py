@@ -1,14 +1,18 @@
-"""What every test shares: the Hypothesis profiles, and real servers for the length of a run.
+"""What all tests share: Hypothesis profiles, the selection of nightly tests, and real servers.
 
-``HYPOTHESIS_PROFILE`` chooses one: ``dev`` (the default) looks for new examples, ``ci`` repeats the same
-ones, ``nightly`` looks long: on each backend a state machine makes 100 lives of up to 200 steps, several
-thousand in all. (One life of 1,000 steps would need more choices than Hypothesis 6 lets an example have.)
+``HYPOTHESIS_PROFILE`` selects a profile: ``dev`` (the default) looks for new examples, ``ci`` repeats the same
+ones, ``nightly`` searches longer: on each backend a state machine makes 100 runs of up to 200 steps. (One run
+of 1,000 steps would need more choices than Hypothesis 6 allows an example.)
+
+Tests marked ``nightly`` are deselected unless ``LUMINORA_NIGHTLY=1`` is set or ``-m`` names the marker.
 """
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.selection import deselect
 from tests.support.servers.shared import begin_run, end_run
 
 _SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -31,10 +35,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 
 def pytest_configure() -> None:
-    if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers inherit what this process made
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers inherit what this process started
         begin_run()
 
 
 def pytest_unconfigure() -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         end_run()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave nightly tests out of an ordinary run."""
+    if os.environ.get("LUMINORA_NIGHTLY") != "1" and "nightly" not in config.option.markexpr:
+        deselect(config, items, lambda item: item.get_closest_marker("nightly") is not None)

@@ -6,8 +6,8 @@ from itertools import cycle, zip_longest
 from benchmarks.optimizer_parts.facts import customers, key_values, nine_fields, told
 from benchmarks.optimizer_parts.tables import percent, table
 from benchmarks.optimizer_parts.talks import ChatRepl
-from luminoracore_sdk.adapters.notation.choice import default_notations
-from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter
+from luminoracore_sdk.adapters.notation import default_notations
+from luminoracore_sdk.adapters.tokens import BpeTokenCounter
 from luminoracore_sdk.application.prompt_tokens import prompt_tokens
 from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.domain.memory import MemoryEntry

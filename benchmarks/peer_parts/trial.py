@@ -20,7 +20,7 @@ from benchmarks.speed_parts.contender import Contender
 from benchmarks.speed_parts.measure import random_texts
 from benchmarks.speed_parts.results import FLOOR, Result, growth_of, result_of
 from benchmarks.speed_parts.timing import rushes
-from luminoracore_sdk.adapters.storage.postgres.url import DEFAULT_POOL_SIZE
+from luminoracore_sdk.adapters.storage.postgres.options import DEFAULT_POOL_SIZE
 
 __all__ = ["NEWEST", "WRITERS", "Sizes", "try_case"]
 

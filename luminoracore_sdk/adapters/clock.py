@@ -1,4 +1,4 @@
-"""The real clock and the real id factory."""
+"""The system clock and the id factory."""
 
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -7,15 +7,15 @@ __all__ = ["SystemClock", "UuidFactory"]
 
 
 class SystemClock:
-    """The computer's clock, in UTC."""
+    """Tell the computer's time in UTC."""
 
     def now(self) -> datetime:
-        """Return the present."""
+        """Return the current time."""
         return datetime.now(UTC)
 
 
 class UuidFactory:
-    """Random ids: 32 hexadecimal digits, 122 random bits (RFC 9562, version 4)."""
+    """Create random ids: version 4 UUIDs (RFC 9562) as 32 hexadecimal digits."""
 
     def new_id(self) -> str:
         """Return a new id."""

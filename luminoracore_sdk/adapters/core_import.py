@@ -1,8 +1,7 @@
-"""``from luminoracore.optimization import …`` where the separate Core package is not installed.
+"""``from luminoracore.optimization import …`` without the separate Core package.
 
-A finder at the *end* of ``sys.meta_path`` is asked only for what nobody else finds, so an installed Core
-always wins. It answers for ``luminoracore.optimization`` and, as a package to hold it, ``luminoracore``;
-for nothing else: ``import luminoracore.core`` still fails as it should.
+The finder is the *last* one in ``sys.meta_path``, so an installed Core takes precedence. It finds only
+``luminoracore.optimization`` and its parent package ``luminoracore``; ``import luminoracore.core`` still fails.
 """
 
 import importlib
@@ -16,23 +15,23 @@ __all__ = ["CoreStandIn", "install"]
 
 _PACKAGE = "luminoracore"
 _MODULE = "luminoracore.optimization"
-_OURS = "luminoracore_sdk.adapters.optimizer.optimizer"
+_OURS = "luminoracore_sdk.adapters.optimizer"
 
 
 class CoreStandIn:
-    """Finds and loads the two names above.
+    """Find and load the two modules.
 
-    No subclass of the import system's base classes: importing those costs 25 ms.
+    Not a subclass of the import system's base classes, whose import takes 25 ms.
     """
 
     def find_spec(
         self,
         fullname: str,
-        path: Sequence[str] | None,  # noqa: ARG002  # the protocol's
+        path: Sequence[str] | None,  # noqa: ARG002  # required by the protocol
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """Return a spec for the two names, None for every other."""
-        loader: Any = self  # it has the two methods that the import system calls
+        """Return a spec for one of the two modules, else None."""
+        loader: Any = self  # implements the two methods that the import system calls
         if fullname == _PACKAGE:
             return ModuleSpec(fullname, loader, is_package=True)
         if fullname == _MODULE and isinstance(_loader_of(_PACKAGE), CoreStandIn):
@@ -40,10 +39,10 @@ class CoreStandIn:
         return None
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Leave making the module to the import system."""
+        """Let the import system create the module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill the module from the SDK's own one."""
+        """Fill the module with the names of the SDK's own optimizer."""
         if module.__name__ == _MODULE:
             ours = importlib.import_module(_OURS)
             module.__doc__ = ours.__doc__
@@ -57,6 +56,6 @@ def _loader_of(name: str) -> object:
 
 
 def install() -> None:
-    """Put the finder at the end of ``sys.meta_path``, once."""
+    """Append the finder to ``sys.meta_path``, once."""
     if not any(isinstance(finder, CoreStandIn) for finder in sys.meta_path):
         sys.meta_path.append(CoreStandIn())

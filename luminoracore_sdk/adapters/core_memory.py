@@ -1,4 +1,4 @@
-"""Core's MemorySystem behind our port, when Core is installed."""
+"""Adapter of Core's MemorySystem, if Core is installed."""
 
 import logging
 from importlib import import_module
@@ -12,21 +12,23 @@ __all__ = ["CoreMemorySystem", "FactNotKeptError", "find_core_memory_system"]
 
 logger = logging.getLogger(__name__)
 
+_MEMORY_SYSTEM = "luminoracore.core.memory_system"
+_IN_MEMORY_STORAGE = "luminoracore.storage.in_memory_storage"
+
 
 class FactNotKeptError(LuminoraCoreSDKError):
-    """Core took a fact without complaint and does not give it back."""
+    """Core accepted a fact but does not return it."""
 
 
 class CoreMemorySystem:
-    """Mirrors facts into Core; a session is what Core calls a user.
+    """Mirror facts into Core; a session is a user in Core's terms.
 
-    Core's MemorySystem reads facts through the storage that it is made with, and has no way of its own
-    to write one: so facts are written to that storage. Core keeps and hands out the very objects that it
-    is given: so it is given copies.
+    Core's MemorySystem only reads facts, through its storage; so they are written to that storage. Core stores and
+    returns the objects that it is given; so it is given copies.
 
     Args:
         system: A ``luminoracore.core.memory_system.MemorySystem``.
-        storage: The ``StorageInterface`` that the system was made with.
+        storage: The ``StorageInterface`` of that system.
     """
 
     def __init__(self, system: Any, storage: Any) -> None:
@@ -34,27 +36,25 @@ class CoreMemorySystem:
         self._storage = storage
 
     async def remember(self, session_id: str, category: str, key: str, value: JSONValue) -> None:
-        """Keep a fact, and read it back.
-
-        Core would keep one key once for each category; here it has one.
+        """Store a fact and verify it; a fact of the same key in another category is deleted.
 
         Raises:
-            FactNotKeptError: Core's storages report a failure as False; and what does not come back equal
-                was not kept either.
+            FactNotKeptError: Core returned False, which is how its storages report a failure, or the stored value
+                is not equal.
         """
-        told = await self._storage.save_fact(session_id, category, key, copy_json(value))
-        if told is False:
+        saved = await self._storage.save_fact(session_id, category, key, copy_json(value))
+        if saved is False:
             raise FactNotKeptError("Core did not save a fact")
         try:
             kept = await self.recall(session_id, category, key)
         except LookupError as exc:
-            raise FactNotKeptError("Core does not have a fact that it saved") from exc
+            raise FactNotKeptError("Core does not return a fact that it saved") from exc
         if not same_json(kept, value):
-            raise FactNotKeptError("Core gives back another value than it saved")
-        await self._forget_elsewhere(session_id, category, key)
+            raise FactNotKeptError("Core returns another value than the one it saved")
+        await self._forget_in_other_categories(session_id, category, key)
 
     async def recall(self, session_id: str, category: str, key: str) -> JSONValue:
-        """Return the value of a fact, a copy.
+        """Return a copy of the value of a fact.
 
         Raises:
             LookupError: Core has no such fact.
@@ -66,34 +66,38 @@ class CoreMemorySystem:
         raise LookupError("Core has no such fact")
 
     async def forget(self, session_id: str, category: str, key: str) -> None:
-        """Drop a fact."""
+        """Delete a fact."""
         await self._storage.delete_fact(session_id, category, key)
 
-    async def _forget_elsewhere(self, session_id: str, category: str, key: str) -> None:
+    async def _forget_in_other_categories(self, session_id: str, category: str, key: str) -> None:
         facts = await self._storage.get_facts(session_id)
         others = [fact["category"] for fact in facts if fact["key"] == key and fact["category"] != category]
         for other in others:
             await self.forget(session_id, other, key)
 
     async def stats(self, session_id: str) -> dict[str, Any]:
-        """Return Core's figures about one session."""
-        figures: dict[str, Any] = await self._system.get_memory_stats(session_id)
-        return figures
+        """Return Core's statistics of a session."""
+        stats: dict[str, Any] = await self._system.get_memory_stats(session_id)
+        return stats
 
 
 def find_core_memory_system() -> MemorySystem | None:
-    """Return Core's MemorySystem over Core's own in-memory storage, or None where there is none to use.
+    """Return Core's MemorySystem over Core's own in-memory storage, or None if there is none that works.
 
-    That Core is not installed is normal, and logged at the level INFO; that an installed one cannot be
-    used is a warning.
+    A Core that is not installed is logged at INFO; an installed one that fails is logged as a WARNING with the
+    cause.
     """
     try:
-        core: Any = import_module("luminoracore.core.memory_system")
-        storages: Any = import_module("luminoracore.storage.in_memory_storage")
+        core: Any = import_module(_MEMORY_SYSTEM)
+        storages: Any = import_module(_IN_MEMORY_STORAGE)
         storage = storages.InMemoryStorage()
         return CoreMemorySystem(core.MemorySystem(storage), storage)
-    except ImportError:
-        logger.info("Core MemorySystem not available; using the SDK's own memory")
-    except Exception as exc:  # noqa: BLE001  # whatever is wrong with Core: a memory works without it
-        logger.warning("Core MemorySystem cannot be used (%s); using the SDK's own memory", type(exc).__name__)
+    except ModuleNotFoundError as exc:
+        if any(f"{module}.".startswith(f"{exc.name}.") for module in (_MEMORY_SYSTEM, _IN_MEMORY_STORAGE)):
+            logger.info("Core MemorySystem not available; using the SDK's own memory")
+        else:  # installed, but a dependency of its own is missing
+            logger.warning("Core MemorySystem cannot be used (%s); using the SDK's own memory", exc)
+    except Exception as exc:  # noqa: BLE001  # third-party code: whatever it raises, memory works without it
+        cause = exc if isinstance(exc, ImportError) else type(exc).__name__
+        logger.warning("Core MemorySystem cannot be used (%s); using the SDK's own memory", cause)
     return None

@@ -1,4 +1,4 @@
-"""Imports of the packages that come with an extra."""
+"""Imports of packages that belong to an extra."""
 
 from importlib import import_module
 from types import ModuleType
@@ -13,18 +13,18 @@ def import_extra(module: str, *, needed_by: str, extra: str) -> ModuleType:
 
     Args:
         module: Its full name.
-        needed_by: The class or command that cannot do without, for the text.
-        extra: Our extra that installs it.
+        needed_by: The class or command that needs it, for the error.
+        extra: The extra of this package that installs it.
 
     Raises:
-        MissingDependencyError: It is not installed.
-        ImportError: It is installed but cannot be imported, for example because a package that it needs
-            is missing: installing the extra again would not help, so the error passes as it is.
+        MissingDependencyError: The module is not installed.
+        ImportError: The module is installed but its import fails, for example because a dependency of its own is
+            missing. Installing the extra would not help.
     """
     try:
         return import_module(module)
     except ModuleNotFoundError as exc:
-        # a package above it may be what is missing: of google.cloud.firestore, google.cloud
+        # a parent package may be missing too: google.cloud of google.cloud.firestore
         if exc.name is None or not f"{module}.".startswith(f"{exc.name}."):
             raise
         raise MissingDependencyError(needed_by, extra) from exc

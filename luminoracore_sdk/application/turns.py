@@ -277,7 +277,9 @@ def answer_message(response: ChatResponse, *, provider: str | None = None, promp
 def _stored_response(message: Message) -> ChatResponse:
     """Return the response that a stored answer was."""
     facts = message.metadata
-    known: JSONObject = {name: facts[name] for name in ("id", "tool_calls", "reasoning", "refusal", "prompt") if name in facts}
+    known: JSONObject = {
+        name: facts[name] for name in ("id", "tool_calls", "reasoning", "refusal", "prompt") if name in facts
+    }
     return ChatResponse(
         content=message.content if isinstance(message.content, str) else compact_json(message.content),
         finish_reason=facts.get("finish_reason"),

@@ -1,14 +1,17 @@
-"""What can be configured, and from what: objects, mappings, URLs, the environment."""
+"""Configuration of the package: from objects, mappings, URLs and environment variables."""
 
 import os
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import unquote
 
 import attrs
 
-from luminoracore_sdk.bootstrap.paths import expanded, path_of
+from luminoracore_sdk.adapters.codec.converter import settings_from_mapping
+from luminoracore_sdk.bootstrap.environment import environment_fields, environment_value
 from luminoracore_sdk.domain.errors import ConfigurationError, UnsupportedStorageTypeError
 from luminoracore_sdk.domain.settings import MemoryConfig
 
@@ -18,7 +21,7 @@ T = TypeVar("T")
 
 
 class StorageType(StrEnum):
-    """Where sessions are kept. ``FILE`` ("file") is an alias of ``JSON``."""
+    """The backends. ``FILE`` ("file") is an alias of ``JSON``."""
 
     MEMORY = "memory"
     JSON = "json"
@@ -59,8 +62,17 @@ def _to_path(value: Any) -> Any:
 
 def _text(_: object, attribute: Any, value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
-        given = repr(value) if value == "" else type(value).__name__  # a URL object shows its password
-        raise ConfigurationError(f"{attribute.name} must be a text that is not empty, not {given}")
+        given = repr(value) if value == "" else type(value).__name__  # the repr of a URL object shows its password
+        raise ConfigurationError(f"{attribute.name} must be a non-empty string, not {given}")
+
+
+def _table_name(instance: object, attribute: Any, value: Any) -> None:
+    _text(instance, attribute, value)
+    if value is not None and (not re.fullmatch("[A-Za-z0-9_]{1,31}", value) or value.lower().startswith("sqlite")):
+        raise ConfigurationError(
+            f"table_name {value!a:.80} is refused: use 1 to 31 letters (A-Z, a-z), digits and _; "
+            "it must not begin with sqlite"
+        )
 
 
 _FILES = frozenset({StorageType.JSON, StorageType.SQLITE})
@@ -79,31 +91,32 @@ _USED_BY = {
 
 @attrs.frozen
 class StorageConfig:
-    """Which storage, and how. A field that the chosen type has no use for is refused, not ignored.
+    """Which storage to create, and how. A field that the storage type does not use is refused, not ignored.
 
     Attributes:
         storage_type: memory, json (or file), sqlite, redis, postgres, mongodb.
-        connection_string: A URL or, for json and sqlite, a path. For json it names the folder of the
-            store, for sqlite the file. The servers need it.
-        table_name: Prefix of every table, or collection of MongoDB; None: no prefix.
-        auto_create_tables: False: refuse a store without tables, or with old ones, instead of making them.
-        encryption_enabled: Put an ``EncryptedStorageWrapper`` before the backend. The keys are never here:
-            ``create_storage`` takes them, or the environment holds them.
-        compression_enabled: Put the package's own optimizer before the backend.
-        redis_db: Number of the Redis database, when it is not 0 and the URL does not say it.
-        redis_prefix: Of every key in Redis.
+        connection_string: A URL or, for json and sqlite, a path: the folder of a json store, the file of a
+            sqlite store. Required for servers.
+        table_name: The names of all tables (in MongoDB, collections) begin with this and a ``_``: 1 to 31
+            letters, digits and ``_``; None: ``luminora``.
+        auto_create_tables: False: refuse a store whose tables are missing or old instead of creating them.
+        encryption_enabled: Encrypt with an ``EncryptedStorageWrapper``. Keys are not configuration: they are
+            passed to ``create_storage`` or set in the environment.
+        compression_enabled: Compress with the package's own optimizer.
+        redis_db: Number of the Redis database, unless the URL names one.
+        redis_prefix: Prefix of every key in Redis.
         file_path: Folder (json) or file (sqlite), when there is no connection_string.
-        file_format: json is the only one.
-        retry_attempts: Above 1: put a ``RetryingStorage`` before everything, which asks so many times.
+        file_format: Only ``json`` is supported.
+        retry_attempts: Above 1: repeat failed calls with a ``RetryingStorage``, up to this number of attempts.
         encryption_required: Refuse records that are not encrypted.
 
     Raises:
-        ConfigurationError: Or one below it, when it is made.
+        ConfigurationError: A value cannot work; subclasses say more.
     """
 
     storage_type: StorageType = attrs.field(default=StorageType.MEMORY, converter=_to_storage_type)
     connection_string: str | None = attrs.field(default=None, validator=_text, repr=False)
-    table_name: str | None = attrs.field(default=None, validator=_text)
+    table_name: str | None = attrs.field(default=None, validator=_table_name)
     auto_create_tables: bool = attrs.field(default=True, validator=_flag)
     encryption_enabled: bool = attrs.field(default=False, validator=_flag)
     compression_enabled: bool = attrs.field(default=False, validator=_flag)
@@ -115,11 +128,11 @@ class StorageConfig:
     encryption_required: bool = attrs.field(default=False, validator=_flag, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what would otherwise be ignored."""
+        """Refuse fields that would otherwise be ignored."""
         if self.encryption_required and not self.encryption_enabled:
             raise ConfigurationError("encryption_required has no meaning without encryption_enabled")
         if self.file_format != "json":
-            raise ConfigurationError(f"file_format {self.file_format!r} is not supported; there is only 'json'")
+            raise ConfigurationError(f"file_format {self.file_format!r} is not supported; use 'json'")
         for field in attrs.fields(type(self)):
             types = _USED_BY.get(field.name)
             if types is not None and self.storage_type not in types:
@@ -137,36 +150,76 @@ class StorageConfig:
 
     @property
     def url(self) -> str:
-        """The address of a server.
+        """The URL of a server.
 
         Raises:
-            ConfigurationError: There is no connection_string, or it is another kind of server's.
+            ConfigurationError: There is no connection_string, or its scheme belongs to another storage type.
         """
         if self.connection_string is None:
-            raise ConfigurationError(f"storage type {self.storage_type!s} needs connection_string: a URL")
+            raise ConfigurationError(f"storage type {self.storage_type!s} needs a URL as connection_string")
         scheme, separator, _ = self.connection_string.partition("://")
         if not separator or _SCHEMES.get(scheme) is not self.storage_type:
             fitting = [f"{name}://" for name, kind in _SCHEMES.items() if kind is self.storage_type]
             raise ConfigurationError(
-                f"connection_string of storage type {self.storage_type!s} begins with one of: {', '.join(fitting)}"
+                f"connection_string of storage type {self.storage_type!s} must begin with one of: {', '.join(fitting)}"
             )
         return self.connection_string
 
     @property
     def path(self) -> Path:
-        """Where a json or sqlite store lies.
+        """The path of a json or sqlite store.
 
         Raises:
-            ConfigurationError: Neither connection_string nor file_path says it.
+            ConfigurationError: Neither connection_string nor file_path is set.
         """
         if self.connection_string is not None:
-            return expanded(path_of(self.connection_string, self.storage_type))
+            return _expand_home(_path_of(self.connection_string, self.storage_type))
         if self.file_path is not None:
-            return expanded(self.file_path)
+            return _expand_home(self.file_path)
         what = "folder" if self.storage_type is StorageType.JSON else "file"
         raise ConfigurationError(
-            f"storage type {self.storage_type!s} needs connection_string or file_path: the {what} of the store"
+            f"storage type {self.storage_type!s} needs the {what} of the store as connection_string or file_path"
         )
+
+
+def _expand_home(path: str) -> Path:
+    """Return a path with ``~`` replaced by the home folder.
+
+    Raises:
+        ConfigurationError: The string cannot be a path.
+    """
+    if "\0" in path:
+        raise ConfigurationError("a path must not hold a NUL character")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as exc:  # ~name, and no user has that name
+        raise ConfigurationError(f"{path!a}: {exc}") from exc
+
+
+def _path_of(connection_string: str, kind: str) -> str:
+    """Return the path in a connection string, which is a URL or a path.
+
+    Args:
+        connection_string: Of a json or sqlite store.
+        kind: json or sqlite.
+
+    Raises:
+        ConfigurationError: The URL belongs to another storage type, or has no path.
+    """
+    scheme, separator, rest = connection_string.partition("://")
+    if not separator:
+        return connection_string
+    if "?" in rest or "#" in rest:
+        raise ConfigurationError(f"a {scheme}:// URL takes no query; pass a path that contains '?' or '#' as file_path")
+    if scheme == "sqlite" and kind == "sqlite":
+        path = rest.removeprefix("/")  # as in SQLAlchemy: three slashes relative, four absolute
+    elif scheme in ("file", "json") and kind == "json":
+        path = unquote(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest)
+    else:
+        raise ConfigurationError(f"a {scheme}:// URL does not name a store of type {kind!s}")
+    if not path.strip("/"):
+        raise ConfigurationError(f"the URL {scheme}:// has no path")
+    return "/" + path.lstrip("/") if path.startswith("/") else path
 
 
 _SHOWN_URLS = (
@@ -192,7 +245,7 @@ _SCHEMES = {
 
 
 def storage_config_from_url(url: str) -> StorageConfig:
-    """Return the configuration that a URL stands for.
+    """Return the configuration that a URL describes.
 
     ``memory://``, ``file:///absolute/folder``, ``file://relative/folder``, ``sqlite:///relative.db``,
     ``sqlite:////absolute.db`` (slashes as in SQLAlchemy), ``postgresql://…``, ``redis://…``,
@@ -200,21 +253,21 @@ def storage_config_from_url(url: str) -> StorageConfig:
     ``mongodb+srv://…`` (see ``PostgreSQLStorage``, ``RedisStorage``, ``MongoDBStorage``).
 
     Raises:
-        UnsupportedStorageTypeError: No such scheme; lists the valid ones.
-        ConfigurationError: The URL names no place.
+        UnsupportedStorageTypeError: The scheme is unknown; the error lists the valid ones.
+        ConfigurationError: The URL is incomplete or has parts that its scheme does not take.
     """
-    scheme, separator, place = url.partition("://")
+    scheme, separator, rest = url.partition("://")
     kind = _SCHEMES.get(scheme) if separator else None
     name = url.partition(":")[0]
     if not separator and name in _SCHEMES and name != url:
-        raise ConfigurationError(f"two slashes are missing: {name}://…")
+        raise ConfigurationError(f"the URL lacks two slashes after {name}: write {name}://…")
     if kind is None:
-        raise UnsupportedStorageTypeError(url.partition(":")[0], _SHOWN_URLS)  # no password
-    if kind is StorageType.MEMORY and place:
-        raise ConfigurationError("memory:// takes nothing behind it")
-    if scheme == "sqlite" and not place.startswith("/"):
-        shown = "file.db" if "@" in place else place  # before an @ stands a password
-        raise ConfigurationError(f"a SQLite URL has three slashes or four: sqlite:///{shown}")
+        raise UnsupportedStorageTypeError(name, _SHOWN_URLS)  # only the scheme: the rest may hold a password
+    if kind is StorageType.MEMORY and rest:
+        raise ConfigurationError("memory:// must not be followed by anything")
+    if scheme == "sqlite" and not rest.startswith("/"):
+        shown = "file.db" if "@" in rest else rest  # a password may precede the @
+        raise ConfigurationError(f"a SQLite URL has three or four slashes: sqlite:///{shown}")
     config = StorageConfig(storage_type=kind, connection_string=url)
     if kind in _FILES:
         config.path  # noqa: B018  # refuses a URL without a path now, not at first use
@@ -222,31 +275,25 @@ def storage_config_from_url(url: str) -> StorageConfig:
 
 
 def _to_storage_config(value: Any) -> StorageConfig:
-    if isinstance(value, StorageConfig):
-        return value
-    if isinstance(value, str):
-        return storage_config_from_url(value)
-    return _made(StorageConfig, value)
+    return storage_config_from_url(value) if isinstance(value, str) else _to(StorageConfig, value)
 
 
 def _to_memory_config(value: Any) -> MemoryConfig:
-    return value if isinstance(value, MemoryConfig) else _made(MemoryConfig, value)
+    return _to(MemoryConfig, value)
 
 
-def _made(kind: type[T], value: Any) -> T:
-    from luminoracore_sdk.adapters.codec.converter import settings_from_mapping  # noqa: PLC0415
-
-    return settings_from_mapping(kind, value)
+def _to(kind: type[T], value: Any) -> T:
+    return value if isinstance(value, kind) else settings_from_mapping(kind, value)
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Everything the container needs.
+    """The settings of a container.
 
     Attributes:
         storage: A StorageConfig, a mapping of its fields, or a URL.
         memory: A MemoryConfig, or a mapping of its fields.
-        max_history: Newest messages that reads without a range return.
+        max_history: Number of newest messages that reads without a range return.
     """
 
     storage: StorageConfig = attrs.field(factory=StorageConfig, converter=_to_storage_config)
@@ -255,24 +302,36 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Self:
-        """Make settings of a mapping with the keys storage, memory, max_history.
+        """Return settings from a mapping with the keys storage, memory and max_history.
 
         Raises:
-            ValidationError: An unknown key or a wrong value.
-            ConfigurationError: A storage that cannot work.
+            ValidationError: A key is unknown or a value is wrong.
+            ConfigurationError: The storage cannot work as configured.
         """
-        return _made(cls, data)
+        return settings_from_mapping(cls, data)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Make settings of environment variables.
+        """Return settings from environment variables.
 
         ``LUMINORA_STORE`` (a URL), ``LUMINORA_STORAGE_<FIELD>``, ``LUMINORA_MEMORY_<FIELD>``,
-        ``LUMINORA_MAX_HISTORY``; flags are true/false, 1/0, yes/no, on/off.
+        ``LUMINORA_MAX_HISTORY``. Flags are true/false, 1/0, yes/no or on/off.
+
+        Args:
+            environ: The variables; None: those of this process.
 
         Raises:
-            ConfigurationError: A variable that no field has, or with a wrong value.
+            ConfigurationError: A variable matches no field, or its value is wrong.
         """
-        from luminoracore_sdk.bootstrap.environment import settings_fields  # noqa: PLC0415
-
-        return cls(**settings_fields(os.environ if environ is None else environ))
+        environ = os.environ if environ is None else environ
+        fields: dict[str, Any] = {}
+        storage = environment_fields("LUMINORA_STORAGE_", StorageConfig, environ)
+        if url := environ.get("LUMINORA_STORE"):
+            fields["storage"] = attrs.evolve(storage_config_from_url(url), **storage)
+        elif storage:
+            fields["storage"] = StorageConfig(**storage)
+        if memory := environment_fields("LUMINORA_MEMORY_", MemoryConfig, environ):
+            fields["memory"] = MemoryConfig(**memory)
+        if text := environ.get("LUMINORA_MAX_HISTORY"):
+            fields["max_history"] = environment_value("LUMINORA_MAX_HISTORY", text, int)
+        return cls(**fields)

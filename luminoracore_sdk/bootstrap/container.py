@@ -1,6 +1,6 @@
-"""The container: every part made once, in order, and replaceable in tests."""
+"""The container: it creates every part once, in order, and lets tests replace each of them."""
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -8,9 +8,9 @@ from dependency_injector import containers, providers
 
 from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
 from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
-from luminoracore_sdk.adapters.notation.choice import default_notations
+from luminoracore_sdk.adapters.notation import default_notations
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
-from luminoracore_sdk.adapters.tokens.choice import default_token_counter
+from luminoracore_sdk.adapters.tokens import default_token_counter
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.bootstrap.config import Settings, StorageConfig
@@ -20,21 +20,10 @@ from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManag
 __all__ = ["Container", "make_container", "running"]
 
 
-async def _run(storage: SessionStorage, sessions: SessionManager) -> AsyncIterator[SessionManager]:
-    await storage.open()
-    try:
-        yield sessions
-    finally:
-        try:
-            await sessions.close()
-        finally:
-            await storage.close()
-
-
 class Container(containers.DeclarativeContainer):
-    """Wires the package from ``settings``.
+    """Wire the package from ``settings``.
 
-    ``settings`` is a ``Settings``; each other provider may be overridden:
+    ``settings`` is a ``Settings``. Every provider can be overridden:
     ``with container.storage.override(providers.Object(fake)): ...``.
     """
 
@@ -58,10 +47,7 @@ class Container(containers.DeclarativeContainer):
         create_storage, config=settings.provided.storage, clock=clock
     )
     conversations: providers.Provider[ConversationManager] = providers.Singleton(
-        ConversationManager,
-        max_history=settings.provided.max_history,
-        storage=storage,
-        services=services,
+        ConversationManager, max_history=settings.provided.max_history, storage=storage, services=services
     )
     memories: providers.Provider[MemoryManager] = providers.Singleton(
         MemoryManager, config=settings.provided.memory, storage=storage, services=services
@@ -73,20 +59,18 @@ class Container(containers.DeclarativeContainer):
         max_history=settings.provided.max_history,
         services=services,
     )
-    lifecycle: providers.Provider[Any] = providers.Resource(_run, storage=storage, sessions=sessions)
 
 
-def make_container(
-    settings: Settings | StorageConfig | Mapping[str, Any] | str | None = None,
-) -> Container:
+def make_container(settings: Settings | StorageConfig | Mapping[str, Any] | str | None = None) -> Container:
     """Return a container.
 
     Args:
-        settings: Settings, a StorageConfig, a mapping (storage, memory, max_history), a store's URL, or
-            None for the environment.
+        settings: Settings, a StorageConfig, a mapping (storage, memory, max_history) or the URL of a store;
+            None: read the environment.
 
     Raises:
-        ConfigurationError: Or ValidationError: it cannot work.
+        ConfigurationError: The storage cannot work as configured.
+        ValidationError: A key of a mapping is unknown or a value is wrong.
     """
     if settings is None:
         settings = Settings.from_environment()
@@ -101,14 +85,10 @@ def make_container(
 
 @asynccontextmanager
 async def running(container: Container) -> AsyncIterator[SessionManager]:
-    """Open the storage, lend the SessionManager, and close providers and storage in that order."""
-    await _done(container.init_resources())
-    try:
-        yield container.sessions()
-    finally:
-        await _done(container.shutdown_resources())
-
-
-async def _done(call: Awaitable[None] | None) -> None:
-    if call is not None:
-        await call
+    """Open the container's storage and yield its SessionManager; close the model providers, then the storage."""
+    async with container.storage():
+        sessions = container.sessions()
+        try:
+            yield sessions
+        finally:
+            await sessions.close()

@@ -1,16 +1,14 @@
-"""Settings from environment variables: text made into the types of the fields, by cattrs."""
+"""Reading attrs classes from environment variables: one variable per field, parsed by the field's type."""
 
 from collections.abc import Mapping
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import attrs
-import cattrs
 
-from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType, storage_config_from_url
 from luminoracore_sdk.domain.errors import ConfigurationError
-from luminoracore_sdk.domain.settings import MemoryConfig
 
-__all__ = ["settings_fields"]
+__all__ = ["environment_fields", "environment_value"]
 
 _FLAGS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
@@ -18,47 +16,29 @@ _FLAGS = {
 }
 
 
-def _to_flag(text: Any, _: Any) -> bool:
-    try:
-        return _FLAGS[str(text).strip().lower()]
-    except KeyError:
-        raise ValueError("not a flag") from None
+def _to_flag(text: str) -> bool:
+    return _FLAGS[text.strip().lower()]
 
 
-_WANTED = {bool: f"one of {', '.join(_FLAGS)}", int: "a whole number", float: "a number"}
+_PARSERS: Mapping[Any, Any] = {
+    bool: (_to_flag, f"one of {', '.join(_FLAGS)}"),
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+}
+"""Parser and description by type; a value of any other type stays text, which the class checks."""
 
 
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter(detailed_validation=False)
-    converter.register_structure_hook(bool, _to_flag)
-    converter.register_structure_hook(StorageType, lambda text, _: text)
-    return converter
+def environment_fields(prefix: str, kind: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of a class that variables with a prefix set.
 
-
-_CONVERTER = _make_converter()
-
-
-def settings_fields(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields of ``Settings`` that the environment sets.
+    Args:
+        prefix: Beginning of the variables' names; the field's name in capitals follows.
+        kind: An attrs class.
+        environ: The environment variables.
 
     Raises:
-        ConfigurationError: A variable that no field has, or with a wrong value.
+        ConfigurationError: A variable with this prefix matches no field, or its value is wrong.
     """
-    storage = _section("LUMINORA_STORAGE_", StorageConfig, environ)
-    memory = _section("LUMINORA_MEMORY_", MemoryConfig, environ)
-    fields: dict[str, Any] = {"memory": MemoryConfig(**memory)} if memory else {}
-    url = environ.get("LUMINORA_STORE")
-    if url:
-        base = storage_config_from_url(url)
-        fields["storage"] = attrs.evolve(base, **storage)
-    elif storage:
-        fields["storage"] = StorageConfig(**storage)
-    if text := environ.get("LUMINORA_MAX_HISTORY"):
-        fields["max_history"] = _value("LUMINORA_MAX_HISTORY", text, int)
-    return fields
-
-
-def _section(prefix: str, kind: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
     types = {field.name: field.type for field in attrs.fields(kind)}
     found: dict[str, Any] = {}
     for variable, text in environ.items():
@@ -67,18 +47,22 @@ def _section(prefix: str, kind: type[Any], environ: Mapping[str, str]) -> dict[s
         name = variable.removeprefix(prefix).lower()
         if name not in types:
             known = ", ".join(prefix + name.upper() for name in types)
-            raise ConfigurationError(f"environment variable {variable} is not known; known are: {known}")
-        found[name] = _value(variable, text, types[name])
+            raise ConfigurationError(f"environment variable {variable} is unknown; the known ones are: {known}")
+        found[name] = environment_value(variable, text, types[name])
     return found
 
 
-def _value(variable: str, text: str, kind: Any) -> Any:
-    if kind == float | None:
-        kind = float
-    if kind == str | None:
-        kind = str
+def environment_value(variable: str, text: str, kind: Any) -> Any:
+    """Return the value of a variable as a type, which may be optional.
+
+    Raises:
+        ConfigurationError: The text does not have that type; the error names the variable.
+    """
+    kind = next((one for one in get_args(kind) if one is not NoneType), kind)
+    if kind not in _PARSERS:
+        return text
+    parse, wanted = _PARSERS[kind]
     try:
-        return _CONVERTER.structure(text, kind)
-    except (ValueError, TypeError) as exc:
-        wanted = _WANTED.get(kind, f"a {kind}")
+        return parse(text)
+    except (ValueError, KeyError) as exc:
         raise ConfigurationError(f"environment variable {variable} must be {wanted}, not {text!a}") from exc

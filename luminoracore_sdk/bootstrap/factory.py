@@ -1,102 +1,72 @@
-"""``create_storage``: from a configuration or a URL to a storage."""
+"""``create_storage``: create a storage from a configuration or a URL."""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource
-from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
-from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
-from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
-from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.optimizer import Optimizer
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType, storage_config_from_url
 from luminoracore_sdk.domain.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from luminoracore_sdk.adapters.encryption.keyring import KeySource
+
 __all__ = ["create_storage"]
 
-Builder = Callable[[StorageConfig, Clock | None], SessionStorage]
 
+def _create_backend(config: StorageConfig, clock: Clock | None) -> SessionStorage:
+    """Return the backend; it is imported here, where it is needed."""
+    option = "collection_prefix" if config.storage_type is StorageType.MONGODB else "table_prefix"
+    prefix: Any = {option: f"{config.table_name}_"} if config.table_name else {}  # else the backend's default
+    match config.storage_type:
+        case StorageType.JSON:
+            from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage  # noqa: PLC0415
 
-def _memory(_: StorageConfig, clock: Clock | None) -> SessionStorage:
-    return InMemoryStorage(clock=clock)
+            return JSONFileStorage(config.path, clock=clock)
+        case StorageType.SQLITE:
+            from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage  # noqa: PLC0415
 
+            return SQLiteStorage(config.path, clock=clock, auto_create=config.auto_create_tables, **prefix)
+        case StorageType.POSTGRES:
+            from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage  # noqa: PLC0415
 
-def _json(config: StorageConfig, clock: Clock | None) -> SessionStorage:
-    from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage  # noqa: PLC0415  # optional driver
+            return PostgreSQLStorage(config.url, clock=clock, auto_create=config.auto_create_tables, **prefix)
+        case StorageType.REDIS:
+            from luminoracore_sdk.adapters.storage.redis import RedisStorage  # noqa: PLC0415
 
-    return JSONFileStorage(config.path, clock=clock)
+            return RedisStorage(config.url, db=config.redis_db or None, prefix=config.redis_prefix, clock=clock)
+        case StorageType.MONGODB:
+            from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage  # noqa: PLC0415
 
-
-def _sqlite(config: StorageConfig, clock: Clock | None) -> SessionStorage:
-    from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage  # noqa: PLC0415  # optional driver
-
-    return SQLiteStorage(
-        config.path,
-        clock=clock,
-        table_prefix=f"{config.table_name}_" if config.table_name else "",
-        auto_create=config.auto_create_tables,
-    )
-
-
-def _postgres(config: StorageConfig, clock: Clock | None) -> SessionStorage:
-    from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage  # noqa: PLC0415  # optional driver
-
-    return PostgreSQLStorage(
-        config.url,
-        clock=clock,
-        table_prefix=f"{config.table_name}_" if config.table_name else "",
-        auto_create=config.auto_create_tables,
-    )
-
-
-def _redis(config: StorageConfig, clock: Clock | None) -> SessionStorage:
-    from luminoracore_sdk.adapters.storage.redis import RedisStorage  # noqa: PLC0415  # optional driver
-
-    return RedisStorage(config.url, db=config.redis_db or None, prefix=config.redis_prefix, clock=clock)
-
-
-def _mongodb(config: StorageConfig, clock: Clock | None) -> SessionStorage:
-    from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage  # noqa: PLC0415  # optional driver
-
-    prefix = f"{config.table_name}_" if config.table_name else ""
-    return MongoDBStorage(config.url, collection_prefix=prefix, clock=clock)
-
-
-_BUILDERS: dict[StorageType, Builder] = {
-    StorageType.MEMORY: _memory,
-    StorageType.JSON: _json,
-    StorageType.SQLITE: _sqlite,
-    StorageType.POSTGRES: _postgres,
-    StorageType.REDIS: _redis,
-    StorageType.MONGODB: _mongodb,
-}
+            return MongoDBStorage(config.url, clock=clock, **prefix)
+        case _:
+            return InMemoryStorage(clock=clock)
 
 
 def create_storage(
     config: StorageConfig | str | None = None,
     optimizer: Optimizer | None = None,
     *,
-    keys: KeySource | None = None,
+    keys: "KeySource | None" = None,
     clock: Clock | None = None,
 ) -> SessionStorage:
-    """Make a storage. Nothing is opened or created before its first use.
+    """Create a storage; nothing is opened or created on disk or servers before its first use.
 
-    What stands over the backend, outermost first: retry, optimize, encrypt.
+    Wrappers are put over the backend in this order, outermost first: retrying, compression, encryption.
 
     Args:
         config: A StorageConfig or a URL (``sqlite:///file``, ``postgresql://host/database`` …; see
             ``storage_config_from_url``); None: memory.
-        optimizer: With one, an ``OptimizedStorageWrapper`` stands over the backend.
-        keys: A ``Keyring``, or a callable that returns one when the storage is opened. With keys an
-            ``EncryptedStorageWrapper`` stands over the backend. None: with ``encryption_enabled`` they are
-            those of ``Keyring.from_environment``, read now; without it nothing is encrypted.
-        clock: Tells the time; the computer's own when None.
+        optimizer: Compresses records; the result is then an ``OptimizedStorageWrapper``, unless it retries.
+        keys: A ``Keyring``, or a callable that returns one when the storage is opened; records are then
+            encrypted by an ``EncryptedStorageWrapper``. None: with ``encryption_enabled`` the keys are read
+            now by ``Keyring.from_environment``; without it nothing is encrypted.
+        clock: Tells the time; the system clock when None.
 
     Raises:
-        UnsupportedStorageTypeError: Storage type not supported; lists the valid ones.
-        MissingDependencyError: The backend's driver is not installed; says what to install.
+        UnsupportedStorageTypeError: Storage type not supported; the error lists the valid types.
+        MissingDependencyError: The backend's driver is not installed; the error says what to install.
         ConfigurationError: The configuration cannot work, or there are no keys.
     """
     if config is None:
@@ -105,15 +75,27 @@ def create_storage(
         config = storage_config_from_url(config)
     elif not isinstance(config, StorageConfig):
         raise ConfigurationError(f"create_storage takes a StorageConfig or a URL, not {type(config).__name__}")
-    storage = _BUILDERS[config.storage_type](config, clock)
-    if keys is None and config.encryption_enabled:
-        keys = Keyring.from_environment()
-    if keys is not None:
-        storage = EncryptedStorageWrapper(storage, keys, required=config.encryption_required)
-    if optimizer is None and config.compression_enabled:
-        optimizer = OwnOptimizer()
-    if optimizer is not None:
-        storage = OptimizedStorageWrapper(storage, optimizer)
+    storage = _create_backend(config, clock)
+    if keys is not None or config.encryption_enabled:
+        storage = _encrypted(storage, keys, required=config.encryption_required)
+    if optimizer is not None or config.compression_enabled:
+        storage = _compressed(storage, optimizer)
     if config.retry_attempts > 1:
+        from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage  # noqa: PLC0415
+
         storage = RetryingStorage(storage, attempts=config.retry_attempts)
     return storage
+
+
+def _encrypted(storage: SessionStorage, keys: "KeySource | None", *, required: bool) -> SessionStorage:
+    from luminoracore_sdk.adapters.encryption.keyring import Keyring  # noqa: PLC0415
+    from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper  # noqa: PLC0415
+
+    return EncryptedStorageWrapper(storage, Keyring.from_environment() if keys is None else keys, required=required)
+
+
+def _compressed(storage: SessionStorage, optimizer: Optimizer | None) -> SessionStorage:
+    from luminoracore_sdk.adapters.optimizer import Optimizer as OwnOptimizer  # noqa: PLC0415
+    from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper  # noqa: PLC0415
+
+    return OptimizedStorageWrapper(storage, OwnOptimizer() if optimizer is None else optimizer)

@@ -1,4 +1,4 @@
-"""The documented classes: the use cases with every port wired, so that each works alone."""
+"""The documented managers: the use cases with default ports, so that each works on its own."""
 
 from functools import partial
 
@@ -7,12 +7,8 @@ import attrs
 from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
 from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
 from luminoracore_sdk.adapters.core_memory import find_core_memory_system
-from luminoracore_sdk.adapters.notation.choice import default_notations
-from luminoracore_sdk.adapters.providers.registry import ProviderFactory
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
-from luminoracore_sdk.adapters.tokens.choice import default_token_counter
 from luminoracore_sdk.adapters.wrappers.deferred_writes import DeferredWriteWrapper
-from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.application import conversations, memories, sessions
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.optimizer import Optimizer
@@ -27,7 +23,11 @@ __all__ = ["ConversationManager", "MemoryManager", "SessionManager", "default_se
 
 
 def default_services() -> Services:
-    """Return the ports that are used when none are given."""
+    """Return the default ports; their modules are imported when the first manager needs them."""
+    from luminoracore_sdk.adapters.notation import default_notations  # noqa: PLC0415
+    from luminoracore_sdk.adapters.providers.registry import ProviderFactory  # noqa: PLC0415
+    from luminoracore_sdk.adapters.tokens import default_token_counter  # noqa: PLC0415
+
     return Services(
         codec=JsonEntityCodec(),
         clock=SystemClock(),
@@ -38,10 +38,10 @@ def default_services() -> Services:
     )
 
 
-def _is_saved_on_demand(codec: EntityCodec, record: SessionRecord) -> bool:
+def _defers_writes(codec: EntityCodec, record: SessionRecord) -> bool:
     try:
         return not codec.session(record, backend="").config.auto_save
-    except CorruptRecordError:  # not a manager's session; what is wrong with it shows when it is read
+    except CorruptRecordError:  # not written by a manager, or damaged: reading it raises the error
         return False
 
 
@@ -52,12 +52,12 @@ def _checked(storage: SessionStorage | None) -> SessionStorage | None:
 
 
 class ConversationManager(conversations.Conversations):
-    """Keeps conversations: in this process alone, or in a storage.
+    """Keep conversations in memory, or in a storage.
 
     Args:
-        max_history: Newest messages that reads without a range return.
+        max_history: Number of newest messages that reads without a range return.
         storage: Where they are kept; None: in memory, where only the newest ``max_history`` can be read.
-        services: Other ports than the usual ones.
+        services: The other ports; None: the defaults.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class ConversationManager(conversations.Conversations):
 
 
 class MemoryManager(memories.Memories):
-    """Remembers values by key, for each session: in this process alone, or in a storage.
+    """Remember values by key for each session, in memory or in a storage.
 
-    Core's MemorySystem, where Core is installed, is told of every change as well.
+    Every change is also mirrored into Core's MemorySystem when Core is installed.
 
     Args:
-        config: Limits and switches; the defaults when None.
+        config: Limits and switches; None: the defaults.
         optimizer: Compresses what is stored.
         storage: Where it is kept; None: in memory.
-        services: Other ports than the usual ones.
+        services: The other ports; None: the defaults.
     """
 
     def __init__(
@@ -95,9 +95,13 @@ class MemoryManager(memories.Memories):
         storage: SessionStorage | None = None,
         services: Services | None = None,
     ) -> None:
-        place = _checked(storage) or InMemoryStorage()
+        storage = _checked(storage) or InMemoryStorage()
+        if optimizer is not None:
+            from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper  # noqa: PLC0415
+
+            storage = OptimizedStorageWrapper(storage, optimizer)
         super().__init__(
-            storage=place if optimizer is None else OptimizedStorageWrapper(place, optimizer),
+            storage=storage,
             services=services or default_services(),
             config=config or MemoryConfig(),
             mirror=find_core_memory_system(),
@@ -106,17 +110,17 @@ class MemoryManager(memories.Memories):
 
 
 class SessionManager(sessions.Sessions):
-    """Creates sessions of AI personalities, resumes them, and talks to their providers.
+    """Create and resume sessions of AI personalities, and send messages to their model providers.
 
-    Composed of a ConversationManager, a MemoryManager and a storage. See the methods for what each
-    promises; ``async with`` closes the providers and, if this manager made it, the storage.
+    Composed of a ConversationManager, a MemoryManager and a storage. ``async with`` closes the model
+    providers and, if the manager created it, the storage.
 
     Args:
-        storage: Where sessions live; it is the caller's to close. None: in memory.
-        memory_config: Limits and switches of the memory.
-        max_history: Newest messages that reads without a range return.
-        services: Other ports than the usual ones.
-        token_counter: Another one than the services's; anything with ``count(text)``.
+        storage: Where sessions are kept; the caller closes it. None: in memory.
+        memory_config: Limits and switches of the memory; None: the defaults.
+        max_history: Number of newest messages that reads without a range return.
+        services: The other ports; None: the defaults.
+        token_counter: Replaces the token counter of the services; anything with ``count(text)``.
     """
 
     def __init__(
@@ -128,18 +132,18 @@ class SessionManager(sessions.Sessions):
         services: Services | None = None,
         token_counter: TokenCounter | None = None,
     ) -> None:
-        tools = services or default_services()
+        services = services or default_services()
         if token_counter is not None:
-            tools = attrs.evolve(tools, tokens=token_counter)
-        held = DeferredWriteWrapper(
+            services = attrs.evolve(services, tokens=token_counter)
+        deferring = DeferredWriteWrapper(
             _checked(storage) or InMemoryStorage(),
-            clock=tools.clock,
-            wanted=partial(_is_saved_on_demand, tools.codec),
+            clock=services.clock,
+            wanted=partial(_defers_writes, services.codec),
         )
         super().__init__(
-            storage=held,
-            services=tools,
-            conversations=ConversationManager(max_history, storage=held, services=tools),
-            memories=MemoryManager(memory_config, storage=held, services=tools),
+            storage=deferring,
+            services=services,
+            conversations=ConversationManager(max_history, storage=deferring, services=services),
+            memories=MemoryManager(memory_config, storage=deferring, services=services),
             owns_storage=storage is None,
         )

@@ -1,9 +1,9 @@
-"""Text for models, with the token counter and the notations that are used when none are given."""
+"""Rendering of data and memory as text for models, with the default token counter and notations."""
 
 from collections.abc import Sequence
 
-from luminoracore_sdk.adapters.notation.choice import default_notations
-from luminoracore_sdk.adapters.tokens.choice import default_token_counter
+from luminoracore_sdk.adapters.notation import default_notations
+from luminoracore_sdk.adapters.tokens import default_token_counter
 from luminoracore_sdk.application import prompt_tokens as prompt_tokens_module
 from luminoracore_sdk.application import prompts
 from luminoracore_sdk.application.ports.prompting import Notation, TokenCounter
@@ -26,15 +26,16 @@ def render_data(
 
     Args:
         value: Any JSON value.
-        heading: Says in a line of its own what the value is; the notation's name is added.
-        token_counter: In place of the default one; anything with ``count(text)``.
-        notations: In place of the default ones, the most readable one first.
+        heading: A line before the text that says what it is; the name of the notation is added.
+        token_counter: Anything with ``count(text)``; None: the default one.
+        notations: The most readable one first; None: the default ones.
 
     Raises:
         InvalidJSONError: ``value`` is not JSON.
     """
     check_json(value)
-    return prompts.render_data(value, *_tools(token_counter, notations), heading=heading)
+    counter, notations = token_counter or default_token_counter(), notations or default_notations()
+    return prompts.render_data(value, counter, notations, heading=heading)
 
 
 def render_memory(
@@ -43,14 +44,14 @@ def render_memory(
     token_counter: TokenCounter | None = None,
     notations: Sequence[Notation] | None = None,
 ) -> str:
-    """Return what is remembered as it stands in the system message; empty for no entries.
+    """Return memories as the system message shows them; an empty string for no entries.
 
     Args:
         entries: Of one session, for example ``await manager.memory_manager.recall(session_id)``.
-        token_counter: In place of the default one; anything with ``count(text)``.
-        notations: In place of the default ones, the most readable one first.
+        token_counter: Anything with ``count(text)``; None: the default one.
+        notations: The most readable one first; None: the default ones.
     """
-    return prompts.render_memory(entries, *_tools(token_counter, notations))
+    return prompts.render_memory(entries, token_counter or default_token_counter(), notations or default_notations())
 
 
 def prompt_tokens(
@@ -60,18 +61,13 @@ def prompt_tokens(
     token_counter: TokenCounter | None = None,
     notations: Sequence[Notation] | None = None,
 ) -> PromptTokens:
-    """Return what messages and entries of a session cost as text and as JSON.
+    """Return how many tokens messages and memories of a session cost, as text and as JSON.
 
     Args:
         messages: Oldest first.
-        entries: What is remembered of the session.
-        token_counter: In place of the default one; anything with ``count(text)``.
-        notations: In place of the default ones, the most readable one first.
+        entries: The memories of the session.
+        token_counter: Anything with ``count(text)``; None: the default one.
+        notations: The most readable one first; None: the default ones.
     """
-    return prompt_tokens_module.prompt_tokens(messages, entries, *_tools(token_counter, notations))
-
-
-def _tools(
-    token_counter: TokenCounter | None, notations: Sequence[Notation] | None
-) -> tuple[TokenCounter, Sequence[Notation]]:
-    return token_counter or default_token_counter(), notations or default_notations()
+    counter, notations = token_counter or default_token_counter(), notations or default_notations()
+    return prompt_tokens_module.prompt_tokens(messages, entries, counter, notations)

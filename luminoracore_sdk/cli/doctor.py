@@ -36,7 +36,7 @@ from luminoracore_sdk.domain.json_value import JSONObject
 __all__ = ["doctor"]
 
 _PACKAGES = (
-    *("aiosqlite", "sqlalchemy", "filelock", "alembic", "asyncpg", "redis", "motor", "pymongo", "stamina"),
+    *("sqlalchemy", "filelock", "alembic", "asyncpg", "redis", "motor", "pymongo", "stamina"),
     *("openai", "anthropic", "typer", "rich"),
 )
 _PINGS = 5

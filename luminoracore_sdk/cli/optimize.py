@@ -16,7 +16,7 @@ from luminoracore_sdk.adapters.compression.dictionary_store import (
     save_dictionary,
 )
 from luminoracore_sdk.adapters.compression.training import DICTIONARY_BYTES, SMALLEST_BYTES, Trained, train
-from luminoracore_sdk.adapters.wrappers.current_forms import backend_of, current_forms
+from luminoracore_sdk.adapters.wrappers.current_encoding import backend_of, current_encoding
 from luminoracore_sdk.application.maintenance.rewrite import Cursor, RewriteMark, Rewritten, StoreRewrite
 from luminoracore_sdk.application.maintenance.sample import sample_payloads
 from luminoracore_sdk.application.ports.records import SessionQuery
@@ -165,7 +165,7 @@ class _Rewrite:
         from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
 
         async with create_storage(store) as storage:
-            forms = await current_forms(storage)
+            forms = await current_encoding(storage)
             mark = RewriteMark(storage, JsonCodec(), forms.name)
             self.begin = None if self.from_start else await mark.find()
             if self.begin is not None:

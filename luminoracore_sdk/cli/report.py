@@ -9,7 +9,7 @@ import attrs
 import typer
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.adapters.wrappers.current_forms import backend_of
+from luminoracore_sdk.adapters.wrappers.current_encoding import backend_of
 from luminoracore_sdk.application.maintenance.measure import SessionFigures, StoreFigures
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage

@@ -1,4 +1,4 @@
-"""What proves a storage adapter: the contract, a state machine, strategies, kills, and a manual clock.
+"""Tools to test a storage adapter: the contract, a state machine, strategies, crash trials, a manual clock.
 
 Needs the extra ``testing``. See docs/how-to/certify-a-storage-adapter.md.
 """
@@ -12,7 +12,7 @@ try:
 except ImportError as exc:
     raise MissingDependencyError("luminoracore_sdk.testing", "testing") from exc
 
-# The assertions of the suite explain themselves like those of any test module.
+# Failed assertions of the suite are explained like those of any test module.
 pytest.register_assert_rewrite("luminoracore_sdk.testing.contract", "luminoracore_sdk.testing.stateful")
 
 from luminoracore_sdk.testing.cancellation import CancelAt  # noqa: E402

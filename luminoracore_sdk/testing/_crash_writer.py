@@ -1,7 +1,7 @@
-"""The process that ``crash_trial`` kills: appends turns and says which ones were acknowledged.
+"""The process that ``crash_trial`` kills: it appends turns and prints which of them were acknowledged.
 
-Run by its path and not imported, so that it starts without Hypothesis and pytest. Arguments: the
-factory as ``module:name``, the place, the name of this run, how many tasks write at once.
+It is run by its path instead of its module name, so that it does not import Hypothesis and pytest. Arguments: the
+factory as ``module:name``, the location of the store, the name of this run, the number of concurrent writers.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ MOST_MEMORIES = 3
 
 
 def turn(session_id: str, name: str) -> list[MessageRecord]:
-    """Return a question and its answer, whose text follows from their ids."""
+    """Return a question and its answer, whose texts are derived from their ids."""
     return [
         MessageRecord(
             message_id=f"{name}-{role}",
@@ -31,19 +31,19 @@ def turn(session_id: str, name: str) -> list[MessageRecord]:
 
 
 def say(*words: str) -> None:
-    """Print a line that is out of this process before the next statement runs."""
+    """Write a line to the pipe before the next statement runs."""
     os.write(1, (" ".join(words) + "\n").encode())
 
 
 async def remember(storage: SessionStorage, session_id: str, name: str) -> None:
-    """Put one memory into a scope that holds at most ``MOST_MEMORIES``."""
+    """Put one memory into a scope with at most ``MOST_MEMORIES``."""
     scope = MemoryScope("session", session_id)
     record = MemoryRecord(scope=scope, key=name, payload=_CODEC.encode(name))
     await storage.put_memory(record, max_entries=MOST_MEMORIES)
 
 
 async def write(storage: SessionStorage, session_id: str, run: str) -> None:
-    """Append turns to one session for ever, with a put and a memory now and then."""
+    """Append turns to one session until killed, with a put and a memory after every fifth one."""
     record = SessionRecord(session_id=session_id, payload=_CODEC.encode({"session": session_id}))
     if await storage.find_session(session_id) is None:
         await storage.put_session(record)
@@ -59,10 +59,10 @@ async def write(storage: SessionStorage, session_id: str, run: str) -> None:
             say("remembered", session_id, name)
 
 
-async def main(factory: str, place: str, run: str, writers: str) -> None:
+async def main(factory: str, location: str, run: str, writers: str) -> None:
     """Write until killed."""
     module, _, name = factory.partition(":")
-    storage: SessionStorage = getattr(import_module(module), name)(place)
+    storage: SessionStorage = getattr(import_module(module), name)(location)
     say("opening")
     async with storage:
         say("open")

@@ -1,4 +1,4 @@
-"""Cancellation at a chosen step: what a task's cancellation does, without guessing at moments."""
+"""Cancellation of a call at a chosen step, instead of at a random time."""
 
 import asyncio
 from collections.abc import Awaitable, Generator
@@ -10,16 +10,16 @@ T = TypeVar("T")
 
 
 class CancelAt(Generic[T]):
-    """Awaits something and cancels the running task at one of its suspensions.
+    """Awaits a call and cancels the running task when the call suspends for the nth time.
 
     Args:
         awaitable: The call under test.
-        step: Which suspension, from 0.
-        late: False: at the moment the call suspends; what it waits for is cancelled too. True: after
-            what it waited for is done, before the call learns of it.
+        step: The number of the suspension, from 0.
+        late: Whether to cancel after the awaited operation has completed, but before the call resumes. If
+            False, the task is cancelled when the call suspends, which cancels the awaited operation too.
 
     Attributes:
-        reached: Whether the call had that many suspensions.
+        reached: Whether the call suspended that many times.
     """
 
     def __init__(self, awaitable: Awaitable[T], step: int, *, late: bool = False) -> None:
@@ -45,7 +45,7 @@ class CancelAt(Generic[T]):
                 _running_task().cancel()
             try:
                 yield waited_for
-            except BaseException as exc:  # noqa: BLE001  # handed on to the call under test
+            except BaseException as exc:  # noqa: BLE001  # thrown into the call under test
                 error = exc
             if here and self._late:
                 error = asyncio.CancelledError()

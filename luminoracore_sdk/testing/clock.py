@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to move."""
+"""A clock that moves only when a test moves it."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,34 +10,34 @@ _START = datetime(2026, 1, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 
 
 class ManualClock:
-    """Tells the time it was given; tests of expiry need no sleeps.
+    """Tells a time that is set by the test, so that tests of expiry do not sleep.
 
     Args:
-        start: Aware; some fixed moment with microseconds when None.
+        start: The initial time, aware; None: a fixed time with microseconds.
     """
 
     def __init__(self, start: datetime | None = None) -> None:
         self._now = _START if start is None else to_utc(start)
 
     def now(self) -> datetime:
-        """Return the present, aware, in UTC."""
+        """Return the current time as an aware datetime in UTC."""
         return self._now
 
     @property
     def now_us(self) -> int:
-        """The present as stores keep it: microseconds since 1970-01-01 UTC."""
+        """The current time in microseconds since 1970-01-01 UTC, as in records."""
         return to_microseconds(self._now)
 
     def set(self, moment: datetime) -> None:
-        """Go to a moment, back in time too, as a computer's clock may when it is put right."""
+        """Set the time, which may also go back, as a computer's clock does when it is corrected."""
         self._now = to_utc(moment)
 
     def advance(self, seconds: float) -> None:
-        """Move on by so many seconds, to the microsecond."""
+        """Advance by a number of seconds, rounded to microseconds."""
         self.advance_us(round(seconds * 1_000_000))
 
     def advance_us(self, microseconds: int) -> None:
-        """Move on by so many microseconds, exactly."""
+        """Advance by a number of microseconds."""
         if microseconds < 0:
-            raise ValueError("time does not run backwards here")
+            raise ValueError("advance_us() cannot go back; use set()")
         self._now += timedelta(microseconds=microseconds)

@@ -1,4 +1,4 @@
-"""Crash trials: a writer process or a server is ended by SIGKILL, and every acknowledged write must exist."""
+"""Crash trials: kill a writer process or a server with SIGKILL, and check that every acknowledged write exists."""
 
 import asyncio
 import os
@@ -32,13 +32,13 @@ __all__ = ["Acknowledged", "CrashReport", "check_store", "crash_trial", "server_
 
 @attrs.frozen(kw_only=True)
 class CrashReport:
-    """What one kill showed.
+    """The result of one crash trial.
 
     Attributes:
-        acknowledged: Turns that the writer knew to be stored.
-        stored: Turns found in the store, of this trial and of those before it on the same place.
-        refused: Calls that failed because the server was away; 0 where the writer was killed.
-        problems: What is wrong, one line each; empty: nothing lost, nothing double, nothing unreadable.
+        acknowledged: Number of turns that were acknowledged to the writers.
+        stored: Number of turns in the store, of this trial and of earlier ones on the same store.
+        refused: Number of calls that failed because the server was down; 0 if the writer was killed.
+        problems: What is wrong, one line each; empty if nothing was lost, duplicated or damaged.
     """
 
     acknowledged: int
@@ -49,13 +49,13 @@ class CrashReport:
 
 @attrs.frozen
 class Acknowledged:
-    """What a writer was told.
+    """The writes that were acknowledged to the writers.
 
     Attributes:
-        turns: Session and name of each turn that is stored, in the order of the acknowledgements.
-        memories: Session and key of each memory that is stored, in that order.
-        finished: Whether every writer knows of each of its turns whether it is stored; False: each
-            may have left one of which it was told nothing.
+        turns: Session and name of each turn, in the order of the acknowledgements.
+        memories: Session and key of each memory, in that order.
+        finished: Whether every write was acknowledged or failed; if False, the last write of each writer
+            may have been done without an acknowledgement.
     """
 
     turns: Sequence[tuple[str, str]]
@@ -63,37 +63,37 @@ class Acknowledged:
     finished: bool = False
 
 
-async def check_store(storage: SessionStorage, run: str, told: Acknowledged) -> CrashReport:
-    """Read everything, then go on writing, and say what is wrong.
+async def check_store(storage: SessionStorage, run: str, known: Acknowledged) -> CrashReport:
+    """Read everything, continue to write, and report what is wrong.
 
     Args:
-        storage: On the place where the writers wrote; nobody else writes to it now.
-        run: What the names of this trial's turns begin with, before a dash.
-        told: What the writers know.
+        storage: A storage on the store of the writers, which is not in use.
+        run: The prefix of the names of this trial's turns, before a dash.
+        known: The acknowledged writes.
     """
     problems: list[str] = []
     stored = 0
     sessions = await storage.list_sessions()
-    lost = {session_id for session_id, _ in told.turns} - set(sessions)
+    lost = {session_id for session_id, _ in known.turns} - set(sessions)
     problems += [f"{session_id} is lost" for session_id in sorted(lost)]
     for session_id in sessions:
         first = await storage.read_messages(session_id, MessageRange())
-        problems += await _wrong_going_on(storage, session_id, run, first)
-        # Read again: a server may have done a killed writer's last append only now.
+        problems += await _problems_of_continuing(storage, session_id, run, first)
+        # Read again: a server may complete the last append of a killed writer with a delay.
         messages = await storage.read_messages(session_id, MessageRange())
-        stored += sum(message.role == "user" for message in messages) - 1  # without the one just appended
+        stored += sum(message.role == "user" for message in messages) - 1  # without the turn just appended
         if messages[: len(first)] != first:
             problems.append(f"{session_id}: messages changed after the kill")
-        problems += _wrong_in(session_id, messages)
-        problems += _wrong_against(session_id, messages, run, told)
-        problems += await _wrong_memories(storage, session_id, told)
-    return CrashReport(acknowledged=len(told.turns), stored=stored, problems=tuple(problems))
+        problems += _problems_in(session_id, messages)
+        problems += _problems_of_turns(session_id, messages, run, known)
+        problems += await _problems_of_memories(storage, session_id, known)
+    return CrashReport(acknowledged=len(known.turns), stored=stored, problems=tuple(problems))
 
 
-async def _wrong_going_on(
+async def _problems_of_continuing(
     storage: SessionStorage, session_id: str, run: str, messages: list[MessageRecord]
 ) -> list[str]:
-    """Append one more turn, and the last one again: both must do what they do on any other day."""
+    """Append the last turn again, which must be a replay, and a new turn."""
     problems = []
     if messages and not (await storage.append_messages(session_id, messages[-2:])).replayed:
         problems.append(f"{session_id}: the last turn was stored again")
@@ -106,42 +106,42 @@ async def _wrong_going_on(
     return problems
 
 
-def _wrong_in(session_id: str, messages: list[MessageRecord]) -> list[str]:
+def _problems_in(session_id: str, messages: list[MessageRecord]) -> list[str]:
     problems = []
     if [message.position for message in messages] != list(range(1, len(messages) + 1)):
         problems.append(f"{session_id}: positions have gaps")
     if len({message.message_id for message in messages}) != len(messages):
-        problems.append(f"{session_id}: a message is there twice")
+        problems.append(f"{session_id}: a message is stored twice")
     for start in range(0, len(messages), 2):
         pair = messages[start : start + 2]
         name = pair[0].message_id.rpartition("-")[0]
         wanted = [(m.message_id, m.role, m.payload) for m in _crash_writer.turn(session_id, name)]
         if [(m.message_id, m.role, m.payload) for m in pair] != wanted:
-            problems.append(f"{session_id}: the turn at position {start + 1} is not whole")
+            problems.append(f"{session_id}: the turn at position {start + 1} is incomplete")
     return problems
 
 
-def _wrong_against(session_id: str, messages: list[MessageRecord], run: str, told: Acknowledged) -> list[str]:
-    """Compare what is stored with what the writer was told."""
-    turns = _of(session_id, told.turns)
+def _problems_of_turns(session_id: str, messages: list[MessageRecord], run: str, known: Acknowledged) -> list[str]:
+    """Compare the stored turns with the acknowledged ones."""
+    turns = _of(session_id, known.turns)
     found = list(dict.fromkeys(message.message_id.rpartition("-")[0] for message in messages))
     problems = [f"{session_id}: {turn} was acknowledged and is lost" for turn in turns if turn not in found]
     if [turn for turn in found if turn in turns] != [turn for turn in turns if turn in found]:
         problems.append(f"{session_id}: turns are not in the order of their acknowledgements")
-    untold = [turn for turn in found if turn.startswith(f"{run}-") and turn not in turns]
-    if len(untold) > (0 if told.finished else 1):
-        problems.append(f"{session_id}: {len(untold)} turns are stored of which none was told")
+    extra = [turn for turn in found if turn.startswith(f"{run}-") and turn not in turns]
+    if len(extra) > (0 if known.finished else 1):
+        problems.append(f"{session_id}: {len(extra)} turns are stored that were not acknowledged")
     return problems
 
 
-async def _wrong_memories(storage: SessionStorage, session_id: str, told: Acknowledged) -> list[str]:
-    keys = _of(session_id, told.memories)
+async def _problems_of_memories(storage: SessionStorage, session_id: str, known: Acknowledged) -> list[str]:
+    keys = _of(session_id, known.memories)
     scope = MemoryScope("session", session_id)
     found = [memory.key for memory in await storage.list_memories(scope)]
     problems = []
-    if keys and keys[-1] not in found:  # of equal retention the newest stay
+    if keys and keys[-1] not in found:  # of equal retention, the newest are kept
         problems.append(f"{session_id}: the memory {keys[-1]} was acknowledged and is lost")
-    # A put that was killed never returned, so it may have left one too many; the next one may not.
+    # A killed put may have left one too many; the next put must evict it.
     await _crash_writer.remember(storage, session_id, "after the kill")
     count = len(await storage.list_memories(scope))
     if count > _crash_writer.MOST_MEMORIES:
@@ -149,8 +149,8 @@ async def _wrong_memories(storage: SessionStorage, session_id: str, told: Acknow
     return problems
 
 
-def _of(session_id: str, told: Iterable[tuple[str, str]]) -> list[str]:
-    return [name for of, name in told if of == session_id]
+def _of(session_id: str, known: Iterable[tuple[str, str]]) -> list[str]:
+    return [name for of, name in known if of == session_id]
 
 
 _WRITER = Path(_crash_writer.__file__)
@@ -159,19 +159,21 @@ _LONGEST_DELAY_SECONDS = 0.004
 
 
 def crash_trial(factory: str, place: str | os.PathLike[str], *, seed: int, writers: int = 2) -> CrashReport:
-    """Start a process that appends turns, kill it with SIGKILL at a random moment, and check the store.
+    """Start a process that appends turns, kill it with SIGKILL at a random time, and check the store.
 
-    May be repeated on the same place with another seed: each trial then begins on what the last left.
+    It may be repeated on the same store with another seed; each trial then continues with what the previous
+    one left.
 
     Args:
-        factory: ``module:name`` of what makes a storage of a place, importable by a new process too,
-            such as ``luminoracore_sdk.adapters.storage.json_file:JSONFileStorage``.
-        place: Handed to the factory as text: a path, or the address of a server.
-        seed: Of the moment. Unlike for each trial on a place: it names the run's messages.
-        writers: Tasks that write at once, each to a session of its own.
+        factory: ``module:name`` of a callable that creates a storage on a location, importable in a new
+            process, such as ``luminoracore_sdk.adapters.storage.json_file:JSONFileStorage``.
+        place: The location, passed to the factory as a string: a path, or the URL of a server.
+        seed: Determines the time of the kill, and names the messages of the run. It must be different in
+            each trial on the same store.
+        writers: Number of tasks that write concurrently, each to a session of its own.
 
     Returns:
-        What was found. A store that cannot be opened or read raises what it raises.
+        The result. If the store cannot be opened or read, the error is raised.
     """
     random = Random(seed)  # noqa: S311  # a moment, no secret
     path, run = os.fspath(place), f"run{seed}"
@@ -194,7 +196,7 @@ def _writing(factory: str, place: str, run: str, writers: int) -> Iterator[subpr
 
 
 def _kill_at_random(process: subprocess.Popen[str], random: Random) -> list[list[str]]:
-    """Return what the process said was stored or remembered until its end, three words a line."""
+    """Return the acknowledgements that the process printed until its end, each split into three words."""
     assert process.stdout is not None
     lines: list[str] = []
     enough = random.randint(1, _MOST_LINES_BEFORE_THE_KILL)
@@ -204,8 +206,8 @@ def _kill_at_random(process: subprocess.Popen[str], random: Random) -> list[list
     process.send_signal(signal.SIGKILL)
     lines += process.stdout.readlines()
     if process.wait() != -signal.SIGKILL:
-        raise AssertionError(f"the writer ended by itself:\n{''.join(lines)}")
-    # A line is one write of fewer bytes than a pipe takes whole (POSIX PIPE_BUF), so none is torn.
+        raise AssertionError(f"the writer ended without a kill:\n{''.join(lines)}")
+    # A line is one write of less than PIPE_BUF bytes, which POSIX guarantees to be atomic.
     said = [line.split() for line in lines]
     return [words for words in said if words and words[0] in ("stored", "remembered")]
 
@@ -213,12 +215,12 @@ def _kill_at_random(process: subprocess.Popen[str], random: Random) -> list[list
 async def _check(factory: str, place: str, run: str, acknowledged: list[list[str]]) -> CrashReport:
     module, _, name = factory.partition(":")
     storage: SessionStorage = getattr(import_module(module), name)(place)
-    told = Acknowledged(
+    known = Acknowledged(
         turns=[(session_id, turn) for what, session_id, turn in acknowledged if what == "stored"],
         memories=[(session_id, key) for what, session_id, key in acknowledged if what == "remembered"],
     )
     async with storage:
-        return await check_store(storage, run, told)
+        return await check_store(storage, run, known)
 
 
 T = TypeVar("T")
@@ -227,7 +229,7 @@ _MOST_TURNS_BEFORE_THE_KILL = 60
 _LONGEST_SERVER_DELAY_SECONDS = 0.02
 _TURNS_AFTER_THE_RESTART = 5
 _PAUSE_SECONDS = 0.02
-# What a server that is only away does not say.
+# Errors that a server which is only down must not cause.
 _WRONG_ERRORS = (StorageAccessError, StorageFullError, StorageReadOnlyError)
 
 
@@ -240,22 +242,23 @@ def server_crash_trial(
     writers: int = 4,
     patience: float = 60.0,
 ) -> CrashReport:
-    """Kill a server while tasks append turns to it, start it again, let them go on, and check the store.
+    """Kill a server while tasks append turns to it, restart it, let the tasks continue, and check the store.
 
-    The tasks share one storage, which must find the server again by itself. A call that fails with
-    ``StorageUnavailableError`` is made again until it succeeds; then its turn must be there once. May be
-    repeated on the same server with another seed: each trial then begins on what the last left.
+    The tasks share one storage, which must reconnect by itself. A call that fails with
+    ``StorageUnavailableError`` is repeated until it succeeds; its turn must then be stored once. It may be
+    repeated on the same server with another seed; each trial then continues with what the previous one left.
 
     Args:
-        make: Makes a storage on the server's place, not yet open; is called twice.
-        kill: Ends the server by SIGKILL and returns when it is gone. Called in a thread, like ``start``.
-        start: Starts the server on the same data and the same address, and returns when it answers.
-        seed: Of the moment. Unlike for each trial on a place: it names the run's messages.
-        writers: Tasks that write at once, each to a session of its own.
-        patience: Seconds within which every writer must be going on after the restart.
+        make: Creates a storage on the server, not yet open; it is called twice.
+        kill: Kills the server with SIGKILL and returns when it has ended. Runs in a thread, like ``start``.
+        start: Starts the server with the same data and address, and returns when it responds.
+        seed: Determines the time of the kill, and names the messages of the run. It must be different in
+            each trial on the same server.
+        writers: Number of tasks that write concurrently, each to a session of its own.
+        patience: Seconds within which every writer must continue after the restart.
 
     Returns:
-        What was found. Any other error of the storage is raised.
+        The result. Any other error of the storage is raised.
     """
     return asyncio.run(_Trial(make, kill, start, Random(seed), f"run{seed}", patience).run(writers))  # noqa: S311
 
@@ -280,7 +283,7 @@ class _Trial:
             tasks = [asyncio.ensure_future(self._write(storage, session_id)) for session_id in sessions]
             try:
                 await self._kill_and_start(tasks)
-                await self._going_on(tasks, sessions)
+                await self._continue(tasks, sessions)
                 self.stopping = True
                 await asyncio.wait_for(asyncio.gather(*tasks), self.patience)
             finally:
@@ -290,9 +293,9 @@ class _Trial:
             again = await storage.list_sessions()
         async with self.make() as storage:
             if await storage.list_sessions() != again:
-                self.problems.append("a second storage sees other sessions than the one that was there")
-            told = Acknowledged(self.turns, self.memories, finished=True)
-            report = await check_store(storage, self.name, told)
+                self.problems.append("a second storage sees other sessions than the first one")
+            known = Acknowledged(self.turns, self.memories, finished=True)
+            report = await check_store(storage, self.name, known)
         problems = (*dict.fromkeys(self.problems), *report.problems)
         return attrs.evolve(report, refused=self.refused, problems=problems)
 
@@ -303,20 +306,20 @@ class _Trial:
         await self._until(lambda: len(self.turns) >= enough, tasks, f"{enough} turns")
         await asyncio.sleep(self.random.uniform(0, _LONGEST_SERVER_DELAY_SECONDS))
         await asyncio.to_thread(self.kill)
-        # Some trials start the server at once, some let every client find out that it is away.
+        # Some trials restart the server at once, others wait until every client has noticed.
         if self.random.random() < 0.5:
             refused = self.refused
             await self._until(lambda: self.refused >= refused + len(tasks), tasks, "failures")
         await asyncio.to_thread(self.start)
 
-    async def _going_on(self, tasks: list[asyncio.Task[None]], sessions: list[str]) -> None:
+    async def _continue(self, tasks: list[asyncio.Task[None]], sessions: list[str]) -> None:
         before = len(self.turns)
 
-        def all_are() -> bool:
+        def all_continue() -> bool:
             since = [session_id for session_id, _ in self.turns[before:]]
             return all(since.count(session_id) >= _TURNS_AFTER_THE_RESTART for session_id in sessions)
 
-        await self._until(all_are, tasks, "turns of every writer after the restart")
+        await self._until(all_continue, tasks, "turns of every writer after the restart")
 
     async def _until(self, holds: Callable[[], bool], tasks: list[asyncio.Task[None]], what: str) -> None:
         end = time.monotonic() + self.patience
@@ -332,23 +335,23 @@ class _Trial:
 
     async def _write(self, storage: SessionStorage, session_id: str) -> None:
         record = SessionRecord(session_id=session_id, payload=json_payload({"session": session_id}))
-        await self._insist(partial(storage.put_session, record))
+        await self._retry(partial(storage.put_session, record))
         number = 0
         while not self.stopping:
             number += 1
             name = f"{self.name}-{number}"
             turn = _crash_writer.turn(session_id, name)
-            receipt = await self._insist(partial(storage.append_messages, session_id, turn))
+            receipt = await self._retry(partial(storage.append_messages, session_id, turn))
             self.turns.append((session_id, name))
             if receipt.last_position != receipt.first_position + 1:
                 self.problems.append(f"{session_id}: {name} got the receipt {receipt}")
             if number % 5 == 0:
-                await self._insist(partial(storage.put_session, record))
-                await self._insist(partial(_crash_writer.remember, storage, session_id, name))
+                await self._retry(partial(storage.put_session, record))
+                await self._retry(partial(_crash_writer.remember, storage, session_id, name))
                 self.memories.append((session_id, name))
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call until it succeeds."""
+    async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a call until it succeeds."""
         while True:
             try:
                 return await call()

@@ -1,7 +1,7 @@
-"""A store as plain dictionaries: what the state machine compares a storage with.
+"""A store as plain dictionaries, with which the state machine compares a storage.
 
-Written from the words of the port and for reading, not for speed, so that a mistake of a backend has
-no twin here.
+It is written from the documentation of the port, for clarity instead of speed, so that it does not share the
+mistakes of a backend.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ __all__ = ["StorageModel", "select_range"]
 
 
 def select_range(messages: Sequence[MessageRecord], span: MessageRange) -> list[MessageRecord]:
-    """Return the messages of a range, as its attributes describe them."""
+    """Return the messages of a range, as documented by its attributes."""
     found = [
         message
         for message in messages
@@ -35,10 +35,10 @@ def select_range(messages: Sequence[MessageRecord], span: MessageRange) -> list[
 
 
 class StorageModel:
-    """Sessions, messages and memories in dictionaries; the methods are those of the port, not async.
+    """Sessions, messages and memories in dictionaries; its methods are those of the port, but synchronous.
 
     Args:
-        now_us: Tells the time in microseconds.
+        now_us: Returns the time in microseconds.
     """
 
     def __init__(self, now_us: Callable[[], int]) -> None:
@@ -48,7 +48,7 @@ class StorageModel:
         self.memories: dict[tuple[MemoryScope, str], MemoryRecord] = {}
 
     def forget_expired(self) -> tuple[int, int]:
-        """Drop what has expired; returns how many sessions and memories at most a purge may count."""
+        """Remove what has expired; return how many sessions and memories a purge may count at most."""
         now_us = self._now_us()
         gone = [
             name
@@ -96,14 +96,14 @@ class StorageModel:
         return self.headers[record.session_id]
 
     def delete_session(self, session_id: str) -> bool:
-        """Delete a session with all it holds."""
+        """Delete a session with its messages and memories."""
         if session_id not in self.headers:
             return False
         self._drop(session_id)
         return True
 
     def query_sessions(self, query: SessionQuery) -> list[SessionRecord]:
-        """Return all pages of a query in one list."""
+        """Return all pages of a query as one list."""
         found = [
             attrs.evolve(header, payload=None)
             for header in self.headers.values()

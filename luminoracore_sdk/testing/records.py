@@ -26,7 +26,7 @@ _SAID_AT_US = 1_700_000_000_000_001
 
 
 def json_payload(value: JSONValue) -> Payload:
-    """Return the payload that the package itself makes of a JSON value."""
+    """Return a JSON value as a payload, encoded as this package does."""
     return _CODEC.encode(value)
 
 
@@ -49,7 +49,7 @@ def session_record(
 
 
 def message_record(message_id: str, *, text: str | None = None, role: str = "user") -> MessageRecord:
-    """Return a message ready to be appended; its text follows from its id when none is given."""
+    """Return a message ready to be appended; by default its text is derived from its id."""
     return MessageRecord(
         message_id=message_id,
         role=role,
@@ -59,7 +59,7 @@ def message_record(message_id: str, *, text: str | None = None, role: str = "use
 
 
 def message_records(count: int, *, prefix: str = "m") -> list[MessageRecord]:
-    """Return so many messages with the ids m1, m2, m3 …."""
+    """Return ``count`` messages with the ids m1, m2, m3 …."""
     return [message_record(f"{prefix}{number}") for number in range(1, count + 1)]
 
 
@@ -72,7 +72,7 @@ def memory_record(
     retention: float = 0.0,
     expires_at_us: int | None = None,
 ) -> MemoryRecord:
-    """Return a memory ready to be put, of session ``s`` unless said otherwise."""
+    """Return a memory ready to be put, by default of session ``s``."""
     return MemoryRecord(
         scope=MemoryScope(kind, owner),
         key=key,
@@ -83,7 +83,7 @@ def memory_record(
 
 
 ODD_KEYS = ("", "k", "v", "_id", "$set", "a.b", ".", "\0", "__proto__", "\ud800", "0", "@", "~r", "é")
-"""Keys that mean something to some store or optimizer, and nothing here."""
+"""Object keys with a special meaning for some store or optimizer."""
 
 VALID_IDS = (
     "plain",
@@ -115,7 +115,7 @@ VALID_IDS = (
     "x" * MAX_ID_LENGTH,
     "\U0001f600" * MAX_ID_LENGTH,
 )
-"""Ids that every storage keeps apart."""
+"""Valid but unusual ids, which every storage must distinguish."""
 
 INVALID_IDS: dict[str, Any] = {
     "empty": "",
@@ -127,7 +127,7 @@ INVALID_IDS: dict[str, Any] = {
     "bytes": b"s",
     "a number": 7,
 }
-"""Ids that every storage refuses, by what is wrong with them."""
+"""Invalid ids by their defect."""
 
 
 def _nested(levels: int) -> JSONValue:
@@ -152,12 +152,12 @@ DOCUMENTS: dict[str, JSONObject] = {
     "all planes": {"a": "aé\u4e2d\uffff\U0001f600\U0010ffff", "e\u0301": "\u00e9"},
     "odd keys": {key: index for index, key in enumerate(ODD_KEYS)},
     "key order": {"z": 1, "a": {"y": 1, "b": 2, "x": 3}, "m": [{"2": 0, "1": 0}]},
-    "keys of our own records": {"v": 99, "content": "x", "tag": "json", "payload": [1], "session_id": 5},
+    "keys of stored records": {"v": 99, "content": "x", "tag": "json", "payload": [1], "session_id": 5},
     "text that looks like JSON": {"a": '{"b": 1}', "c": "null", "d": "1e5", "e": "2026-01-01T00:00:00Z"},
     "deep": {"a": _nested(MAX_JSON_DEPTH - 1)},
     "wide": {"rows": [{"id": number, "name": f"row {number}"} for number in range(300)]},
 }
-"""JSON objects by what is special about them."""
+"""JSON objects by their peculiarity."""
 
 NOT_DOCUMENTS: dict[str, Any] = {
     "None": None,
@@ -175,4 +175,4 @@ NOT_DOCUMENTS: dict[str, Any] = {
     "None key": {"a": {None: 1}},
     "too deep": {"a": _nested(MAX_JSON_DEPTH + 1)},
 }
-"""What is no JSON object here, by why."""
+"""Values that are not JSON objects, by their defect."""

@@ -1,4 +1,4 @@
-"""A Hypothesis state machine: random histories of one storage, compared with a model of plain dictionaries."""
+"""A Hypothesis state machine: random calls to a storage, compared with a model of plain dictionaries."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -29,73 +29,17 @@ from luminoracore_sdk.testing.model import StorageModel
 from luminoracore_sdk.testing.records import json_payload
 from luminoracore_sdk.testing.strategies import json_objects
 
-__all__ = ["MachineBase", "Place", "StorageMachine", "run_storage_state_machine", "storage_state_machine"]
+__all__ = ["Place", "StorageMachine", "run_storage_state_machine", "storage_state_machine"]
 
 
 Place = Callable[[], AbstractContextManager[StorageFactory]]
-"""Gives an empty place for one life of a storage, as what makes storages on it; cleans up after it."""
+"""A context manager that creates an empty store, returns the factory of storages on it, and cleans up."""
 
 T = TypeVar("T")
 
 
-class MachineBase(RuleBasedStateMachine):
-    """One life: a storage, its clock and its model, on one event loop from first to last."""
-
-    place: ClassVar["staticmethod[[], AbstractContextManager[StorageFactory]]"]
-    persistent: ClassVar[bool]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = ManualClock()
-        self.model = StorageModel(lambda: self.clock.now_us)
-        self.expired = Purged(sessions=0, memories=0)
-        self.fresh = 0
-        self.held_place = type(self).place()
-        self.factory = self.held_place.__enter__()
-        # One loop for the whole life: what a storage opens may be bound to it.
-        self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self.storage: SessionStorage = self.factory(self.clock)
-
-    def teardown(self) -> None:
-        """Compare all that is stored once more, then let go of everything."""
-        try:
-            self.everything_is_equal()
-        finally:
-            self.run(self.storage.close())
-            self.runner.close()
-            self.held_place.__exit__(None, None, None)
-
-    # -- how a step is made ------------------------------------------------------------------------
-
-    def run(self, call: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(call)
-
-    def tick(self, microseconds: int = 1) -> None:
-        """Move time, so that no two puts share a moment and every order is defined."""
-        self.clock.advance_us(microseconds)
-        sessions, memories = self.model.forget_expired()
-        self.expired = Purged(sessions=self.expired.sessions + sessions, memories=self.expired.memories + memories)
-
-    def agree(self, expected: Callable[[], object], call: Coroutine[Any, Any, object]) -> None:
-        """Do the same to the model and to the storage: the same answer, or the same error."""
-        try:
-            answer = expected()
-        except LuminoraCoreSDKError as exc:
-            refused = type(exc)
-            try:
-                given = self.run(call)
-            except refused:
-                return
-            raise AssertionError(f"expected {refused.__name__}, got {given!r}") from None
-        assert self.run(call) == answer
-
-    def everything_is_equal(self) -> None:
-        """Compare all that is stored."""
-        raise NotImplementedError(f"{type(self).__name__} must say what it compares")
-
-
-# Few names and few payloads, so that the rules meet on the same records again and again; that any
-# value and any id is kept is the contract's to show.
+# Few names and payloads, so that the rules often affect the same records. The contract covers all kinds of
+# values and ids.
 _SESSIONS = ("a", "b/../'\n")
 _SCOPES = (*(MemoryScope("session", name) for name in _SESSIONS), MemoryScope("user", "a"))
 _KEYS = ("k", "$set", "a.b", "é\n")
@@ -128,8 +72,58 @@ def _batches() -> st.SearchStrategy[list[MessageRecord]]:
     return st.builds(said, distinct, _payloads)
 
 
-class StorageMachine(MachineBase):
-    """Puts, appends, repeats, truncations, memories, expiries, closing and opening."""
+def _outcome(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except LuminoraCoreSDKError as exc:
+        return exc
+
+
+class StorageMachine(RuleBasedStateMachine):
+    """One run: a storage, its clock and its model, on one event loop."""
+
+    place: ClassVar["staticmethod[[], AbstractContextManager[StorageFactory]]"]
+    persistent: ClassVar[bool]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.model = StorageModel(lambda: self.clock.now_us)
+        self.expired = Purged(sessions=0, memories=0)
+        self.fresh = 0
+        self.context = type(self).place()
+        self.factory = self.context.__enter__()
+        # One loop for the whole run: the connections of a storage may be bound to it.
+        self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self.storage: SessionStorage = self.factory(self.clock)
+
+    def teardown(self) -> None:
+        """Compare everything once more, then close."""
+        try:
+            self.everything_is_equal()
+        finally:
+            self.run(self.storage.close())
+            self.runner.close()
+            self.context.__exit__(None, None, None)
+
+    # -- steps -------------------------------------------------------------------------------------
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(call)
+
+    def tick(self, microseconds: int = 1) -> None:
+        """Advance the clock, so that no two puts have the same time and every order is defined."""
+        self.clock.advance_us(microseconds)
+        sessions, memories = self.model.forget_expired()
+        self.expired = Purged(sessions=self.expired.sessions + sessions, memories=self.expired.memories + memories)
+
+    def agree(self, expected: Callable[[], object], call: Coroutine[Any, Any, object]) -> None:
+        """Make the same call to model and storage; both must return the same, or raise the same error."""
+        wanted, given = _outcome(expected), _outcome(lambda: self.run(call))
+        if isinstance(wanted, LuminoraCoreSDKError):
+            assert isinstance(given, type(wanted))
+        else:
+            assert given == wanted
 
     # -- sessions ----------------------------------------------------------------------------------
 
@@ -244,7 +238,7 @@ class StorageMachine(MachineBase):
 
     @rule(session_id=_sessions, count=st.integers(0, 3), again=st.booleans())
     def truncate(self, session_id: str, count: int, *, again: bool) -> None:
-        """Take the newest messages away, and perhaps append the same ones again."""
+        """Truncate the newest messages, and perhaps append the same ones again."""
         self.tick()
         messages = self.model.messages.get(session_id, [])
         after = max(0, len(messages) - count)
@@ -295,7 +289,7 @@ class StorageMachine(MachineBase):
         if whole_scope:
             self.agree(lambda: self.model.clear_memories(scope), self.storage.clear_memories(scope))
 
-    # -- time and life -----------------------------------------------------------------------------
+    # -- time and lifecycle ------------------------------------------------------------------------
 
     @rule(microseconds=st.integers(1, 40), purge=st.booleans())
     def pass_time(self, microseconds: int, *, purge: bool) -> None:
@@ -303,7 +297,7 @@ class StorageMachine(MachineBase):
         if not purge:
             return
         purged = self.run(self.storage.purge_expired())
-        # A storage may have removed some of them before, when it came across them.
+        # A storage may have removed some of them earlier, when it encountered them.
         assert 0 <= purged.sessions <= self.expired.sessions
         assert 0 <= purged.memories <= self.expired.memories
         self.expired = Purged(sessions=0, memories=0)
@@ -328,15 +322,15 @@ def storage_state_machine(place: Place, *, persistent: bool = True) -> type[Rule
     """Return a state machine over one storage; its ``TestCase`` is a unittest.
 
     Args:
-        place: A context manager that gives a ``StorageFactory`` on an empty place, one for each life::
+        place: A context manager that returns a ``StorageFactory`` on an empty store, entered once per run::
 
                 @contextmanager
                 def place() -> Iterator[StorageFactory]:
                     with TemporaryDirectory() as folder:
                         yield lambda clock: MyStorage(Path(folder) / "store", clock=clock)
 
-        persistent: Whether a new storage on the same place sees what a closed one wrote; False: the
-            machine never reopens.
+        persistent: Whether a new storage on the same store sees what a closed one wrote; if not, the
+            machine never reopens it.
     """
     attributes = {"place": staticmethod(place), "persistent": persistent}
     return type("StorageMachine", (StorageMachine,), attributes)
@@ -350,9 +344,9 @@ def run_storage_state_machine(
     Args:
         place: See ``storage_state_machine``.
         persistent: See ``storage_state_machine``.
-        settings: How many lives and steps; the loaded Hypothesis profile when None.
+        settings: The number of runs and steps; None: those of the loaded Hypothesis profile.
 
     Raises:
-        AssertionError: The storage and the model differ; the shortest life that shows it is printed.
+        AssertionError: The storage and the model differ; the shortest such run is printed.
     """
     run_state_machine_as_test(storage_state_machine(place, persistent=persistent), settings=settings)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: JSON that stores lose, ids they trip over, and the records of the port."""
+"""Hypothesis strategies for JSON values, ids and records, including those that stores tend to mishandle."""
 
 from functools import partial
 from typing import Any
@@ -57,7 +57,7 @@ def json_values(*, max_leaves: int = 12) -> st.SearchStrategy[JSONValue]:
     """Return any JSON value: NUL, lone surrogates, wide integers, −0.0, subnormals, odd keys, nested.
 
     Args:
-        max_leaves: Bounds the size: most scalars in one value.
+        max_leaves: Largest number of scalars in a value.
     """
     return st.recursive(
         _scalars(),
@@ -67,24 +67,28 @@ def json_values(*, max_leaves: int = 12) -> st.SearchStrategy[JSONValue]:
 
 
 def json_objects(*, max_leaves: int = 12) -> st.SearchStrategy[JSONObject]:
-    """Return JSON objects of ``json_values``."""
+    """Return JSON objects with values of ``json_values``.
+
+    Args:
+        max_leaves: Largest number of scalars in a value.
+    """
     return _objects(json_values(max_leaves=max_leaves), 4)
 
 
 def ids() -> st.SearchStrategy[str]:
-    """Return valid ids, hostile ones among them: paths, quotes, newlines, 512 characters."""
+    """Return valid ids, including paths, quotes, newlines and 512 characters."""
     return st.sampled_from(VALID_IDS) | st.text(_ID_CHARACTER, min_size=1, max_size=20)
 
 
 def invalid_ids() -> st.SearchStrategy[Any]:
-    """Return what is refused as an id: empty, too long, NUL, lone surrogates, not a text."""
+    """Return invalid ids: empty, too long, with NUL or lone surrogates, or not strings."""
     broken = st.tuples(_texts(), st.sampled_from(["\0", "\ud800", "\udfff"]), _texts()).map("".join)
     too_long = st.text(_ID_CHARACTER, min_size=1, max_size=3).map(lambda text: text * (MAX_ID_LENGTH + 1))
     return st.sampled_from(list(INVALID_IDS.values())) | broken | too_long
 
 
 def payloads() -> st.SearchStrategy[Payload]:
-    """Return payloads of JSON values, and of bytes under a tag that no codec here reads."""
+    """Return payloads of JSON values, and of bytes in an encoding that no codec reads."""
     binary = st.builds(partial(Payload, "json+zstd"), st.binary(max_size=40))
     return json_values(max_leaves=5).map(json_payload) | binary
 
@@ -93,7 +97,7 @@ def message_records(message_ids: st.SearchStrategy[str] | None = None) -> st.Sea
     """Return messages ready to be appended.
 
     Args:
-        message_ids: Where their ids come from; ``ids()`` when None.
+        message_ids: The strategy for their ids; None: ``ids()``.
     """
     return st.builds(
         MessageRecord,
@@ -105,10 +109,10 @@ def message_records(message_ids: st.SearchStrategy[str] | None = None) -> st.Sea
 
 
 def session_records(session_ids: st.SearchStrategy[str] | None = None) -> st.SearchStrategy[SessionRecord]:
-    """Return headers ready to be put, half of them with a time to live.
+    """Return headers ready to be put, some with a time to live.
 
     Args:
-        session_ids: Where their ids come from; ``ids()`` when None.
+        session_ids: The strategy for their ids; None: ``ids()``.
     """
     return st.builds(
         SessionRecord,
@@ -121,10 +125,10 @@ def session_records(session_ids: st.SearchStrategy[str] | None = None) -> st.Sea
 
 
 def memory_records(scopes: st.SearchStrategy[MemoryScope] | None = None) -> st.SearchStrategy[MemoryRecord]:
-    """Return memories ready to be put, without an end.
+    """Return memories ready to be put, which do not expire.
 
     Args:
-        scopes: Where their scopes come from; users of ``ids()`` when None.
+        scopes: The strategy for their scopes; None: users with ids of ``ids()``.
     """
     return st.builds(
         MemoryRecord,

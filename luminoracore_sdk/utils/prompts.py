@@ -1,8 +1,6 @@
 """What goes to the model, and what it costs: token counters, and text for prompts."""
 
-from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter
-from luminoracore_sdk.adapters.tokens.choice import encoding_of, token_counter
-from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
+from luminoracore_sdk.adapters.tokens import BpeTokenCounter, HeuristicTokenCounter, encoding_of, token_counter
 from luminoracore_sdk.application.ports.prompting import Notation, TokenCounter
 from luminoracore_sdk.application.prompt_tokens import PromptTokens
 from luminoracore_sdk.application.prompts import render_transcript

@@ -1,4 +1,4 @@
-"""The adapter of the how-to is certified as its reader would do it, in pytest-asyncio's strict mode."""
+"""The adapter of the how-to guide passes the contract in pytest-asyncio's strict mode."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "how-to" / "certify-a-storage-adapter.md"
 
 
-def test_the_adapter_of_the_page_keeps_the_contract(tmp_path: Path) -> None:
+def test_the_adapter_of_the_guide_passes_the_contract(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     adapter, contract = (
         next(block for block in blocks if f"class {name}(" in block) for name in ("ShelfStorage", "TestShelfStorage")

@@ -1,4 +1,4 @@
-"""The suite itself: no test hides another, all of the port is called, and faults are found."""
+"""The contract itself: no case hides another, the whole port is called, and faults are found."""
 
 import inspect
 import re
@@ -15,53 +15,31 @@ from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.testing import StorageContract, StorageFactory, run_storage_state_machine
 from luminoracore_sdk.testing import contract as contract_module
-from luminoracore_sdk.testing.contract.append import AppendRaceContract, AppendsAtOnceContract
-from luminoracore_sdk.testing.contract.listing import PageContract
-from luminoracore_sdk.testing.contract.messages import MeanwhileContract
-from luminoracore_sdk.testing.contract.races import MemoryRaceContract, SessionRaceContract
-from luminoracore_sdk.testing.contract.rewriting import RewriteRaceContract
-from luminoracore_sdk.testing.contract.tenants import TenantContract
-from tests.support.faulty_appends import FAULTY_APPENDS, Faulty
-from tests.support.faulty_groups import FAULTY_GROUPS
-from tests.support.faulty_memory import FAULTY
-from tests.support.faulty_races import FAULTY_RACES
-from tests.support.faulty_rewriting import FAULTY_REWRITING
-from tests.support.faulty_tenants import FAULTY_TENANTS
+from tests.support import faulty_contract
+from tests.support.faulty import FAULTS, STATE_FAULTS
 
 PARTS = [part for part in StorageContract.__mro__ if part.__module__.startswith("luminoracore_sdk.testing")]
 
-RACES = (
-    AppendRaceContract,
-    AppendsAtOnceContract,
-    MeanwhileContract,
-    MemoryRaceContract,
-    PageContract,
-    TenantContract,
-    RewriteRaceContract,
-    SessionRaceContract,
-)
-FAULTS = (*FAULTY_APPENDS, *FAULTY_GROUPS, *FAULTY_RACES, *FAULTY_REWRITING, *FAULTY_TENANTS)
 
-
-def test_no_two_parts_have_a_test_or_a_helper_of_the_same_name() -> None:
+def test_no_part_hides_a_case_or_helper_of_another() -> None:
     names = Counter(name for part in PARTS for name in vars(part) if not name.startswith("_"))
     assert [name for name, count in names.items() if count > 1] == []
     assert len([name for name in names if name.startswith("test_")]) > 150
 
 
-def test_every_test_is_a_coroutine_so_that_strict_mode_runs_it() -> None:
+def test_every_case_is_a_coroutine() -> None:
     tests = {name: value for part in PARTS for name, value in vars(part).items() if name.startswith("test_")}
     assert [name for name, test in tests.items() if not inspect.iscoroutinefunction(test)] == []
 
 
-def test_every_method_of_the_port_is_called_by_the_suite() -> None:
+def test_every_method_of_the_port_is_called() -> None:
     folder = Path(contract_module.__file__).parent
     sources = "".join(path.read_text() for path in folder.glob("*.py"))
     methods = [name for name in vars(SessionStorage) if not name.startswith("_")]
     assert [name for name in methods if f".{name}" not in sources] == []
 
 
-@pytest.mark.parametrize("faulty", FAULTY, ids=lambda faulty: faulty.__name__)
+@pytest.mark.parametrize("faulty", STATE_FAULTS, ids=lambda faulty: faulty.__name__)
 def test_the_state_machine_finds_a_fault(faulty: type[InMemoryStorage]) -> None:
     def place() -> AbstractContextManager[StorageFactory]:
         return nullcontext(lambda clock: faulty(clock=clock))
@@ -71,42 +49,25 @@ def test_the_state_machine_finds_a_fault(faulty: type[InMemoryStorage]) -> None:
         run_storage_state_machine(place, persistent=False, settings=search)
 
 
-def test_the_contract_finds_every_fault_and_none_where_there_is_none() -> None:
-    found_by = {(fault.__name__, case) for fault in FAULTS for case in fault.found_by}
-    cases = found_by | {(Faulty.__name__, case) for _, case in found_by}
-    page = Path(__file__).parents[1] / "support" / "faulty_contract.py"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--tb=no",
-        "--assert=plain",  # nobody reads why they fail; with CI set, pytest would compare megabytes for it
-        "-rf",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:cov",
-    ]
+def test_every_part_of_the_contract_finds_its_fault() -> None:
+    parts = {part.__name__ for part in StorageContract.__bases__}
+    assert {part.__name__ for part in FAULTS} == parts
+    page = Path(faulty_contract.__file__)
+    # Without --assert=plain, pytest would compare megabytes for messages that are not read.
+    options = ["-q", "--tb=no", "--assert=plain", "-rf", "-p", "no:cacheprovider", "-p", "no:cov"]
     run = subprocess.run(
-        [*command, *(f"{page}::Test{name}::test_{case}" for name, case in sorted(cases))],
+        [sys.executable, "-m", "pytest", *options, str(page)],
         cwd=page.parents[2],
         capture_output=True,
         text=True,
         check=False,
     )
-    failed = re.findall(r"^FAILED .*::Test(\w+)::test_(\w+)", run.stdout, re.MULTILINE)
-    assert set(failed) == found_by, run.stdout[-3000:] + run.stderr[-1000:]
-
-
-def test_every_case_about_others_at_the_same_time_is_shown_to_fail() -> None:
-    shown = {f"test_{case}" for fault in FAULTS for case in fault.found_by}
-    cases = {name for part in RACES for name in vars(part) if name.startswith("test_")}
-    assert sorted(cases - shown) == []
+    failed = re.findall(r"^FAILED .*::Test(\w+)::", run.stdout, re.MULTILINE)
+    assert set(failed) == parts, run.stdout[-3000:] + run.stderr[-1000:]
 
 
 @pytest.mark.parametrize("package", ["hypothesis", "pytest", "pytest_asyncio"])
-def test_without_its_packages_the_import_names_the_extra(package: str) -> None:
+def test_a_missing_package_names_the_extra(package: str) -> None:
     program = f"import sys; sys.modules[{package!r}] = None\nimport luminoracore_sdk.testing"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert run.returncode == 1

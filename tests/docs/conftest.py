@@ -23,7 +23,7 @@ def project() -> Project:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that Python blocks see as their home and working directory."""
+    """Return an empty folder, the home and working directory of Python blocks."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("LUMINORA_STORE", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -33,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def servers(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sets the variables that the page names to addresses of real servers, on which it is alone."""
+    """Set the variables that the page names to addresses of real servers that only this page uses."""
     with ExitStack() as places:
         for variable, place in SERVERS.items():
             if variable in path.read_text():
@@ -51,7 +51,7 @@ def variables_of_the_page_go_with_it() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def providers_of_the_page_go_with_it() -> Iterator[None]:
-    """The registry is the process's; what a page registers is taken out again."""
+    """Remove the providers that a page registers, as the registry belongs to the process."""
     before = set(ProviderFactory.get_available_providers())
     yield
     for name in set(ProviderFactory.get_available_providers()) - before:

@@ -1,12 +1,11 @@
-"""Runs the code blocks of one Markdown page, from top to bottom, as a reader would.
+"""Run the code blocks of one Markdown page, from top to bottom, as a reader would.
 
-``python`` blocks share one namespace and one event loop; ``await`` may stand at the top. In
-``sql`` blocks are run on the database that ``$POSTGRES_URL`` names. In
-``console`` and ``bash`` blocks, commands that use ``luminora``, in ``.venv/bin`` or on the path, are
-run, in one home folder for the page, and what the page shows of their output must be what they print
-(``...`` stands for anything); other commands must name a make target or an extra that exists. Blocks in
-the languages of ``NOT_RUN`` hold no code; any other fence is refused, so that no block escapes by a
-typing error.
+``python`` blocks share one namespace and one event loop, with ``await`` at the top level. ``sql`` blocks run
+on the database that ``$POSTGRES_URL`` names. In ``console`` and ``bash`` blocks, commands that use
+``luminora``, in ``.venv/bin`` or on the path, run in one home folder per page, and the output on the page
+must match what they print (``...`` matches anything); other commands must name an existing make target or
+extra. Blocks in the languages of ``NOT_RUN`` are not run; any other fence is refused, so that a misspelt
+language does not hide a block.
 """
 
 import ast
@@ -21,7 +20,7 @@ import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import attrs
 from sybil import Document, Example
 from sybil.parsers.markdown.codeblock import CodeBlockParser
@@ -43,7 +42,7 @@ run()
 
 
 class BlockError(AssertionError):
-    """A block that does not do what the page says; carries the page and the line."""
+    """A block that does not do what the page says; names the page and the line."""
 
     def __init__(self, example: Example, problem: str) -> None:
         super().__init__(f"{example.path}:{example.line}: {problem}")
@@ -92,7 +91,7 @@ class Page:
                 example.evaluate()
 
     def _refuse_unknown(self, document: Document) -> Iterator[Region]:
-        """Find the fences that are neither code nor of a language that is not run."""
+        """Find fences of unknown languages."""
         known = NOT_RUN | {"python", "console", "bash", "sql"}
         for region in RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))(document):
             info = region.lexemes["info"]
@@ -184,7 +183,7 @@ def _install_command(path: Path) -> None:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Return the variables that commands see: nobody's keys or stores, plain text, 80 columns."""
+    """Return the environment of commands: no keys and stores of the developer, plain text, 80 columns."""
     return {
         "COLUMNS": "80",
         "HOME": str(home),

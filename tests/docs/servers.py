@@ -1,4 +1,4 @@
-"""Where the pages that need a server have it to themselves: a database each."""
+"""Databases of shared servers that only one page uses."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -32,7 +32,7 @@ def _postgres(page: Path) -> Iterator[str]:
 @contextmanager
 def _redis(page: Path) -> Iterator[str]:
     with_redis = sorted(path for path in (_ROOT / "docs").rglob("*.md") if "REDIS_URL" in path.read_text())
-    number = 1 + with_redis.index(page)  # 0 is the other tests'
+    number = 1 + with_redis.index(page)  # 0 belongs to the other tests
     url = urlunsplit(urlsplit(redis_url())._replace(path=f"/{number}"))
     try:
         yield url

@@ -15,4 +15,4 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_code_block_of_the_page_runs(path: Path, home: Path, project: Project) -> None:
     Page(path, home, project).run()
-    gc.collect()  # what a block left open is reported here, not in the next test
+    gc.collect()  # resources that a block left open are reported here, not in the next test

@@ -1,6 +1,6 @@
-"""What a page tells its reader to paste into ``python -m asyncio`` works there as it stands.
+"""Blocks that a page says to paste into ``python -m asyncio`` work there unchanged.
 
-The prompt is not the compiler: a blank line ends an indented block, and nothing but a blank line does.
+At the prompt, unlike in a file, a blank line ends an indented block, and nothing else does.
 """
 
 import os
@@ -21,7 +21,7 @@ PAGES = ["README.md", "docs/index.md", "docs/tutorial/first-conversation.md"]
 
 
 def pasted(source: str, folder: Path) -> tuple[str, str]:
-    """Return what was printed, and what went wrong, when the source is fed to the prompt."""
+    """Feed source code to the prompt; return the output and the error messages."""
     done = subprocess.run(
         [sys.executable, "-q", "-X", "utf8", "-m", "asyncio"],
         input=source,
@@ -36,7 +36,7 @@ def pasted(source: str, folder: Path) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_blocks_of_a_page_can_be_pasted_one_after_the_other(page: str, tmp_path: Path) -> None:
+def test_blocks_of_a_page_can_be_pasted_in_order(page: str, tmp_path: Path) -> None:
     text = (ROOT / page).read_text()
     assert page == "docs/index.md" or "python -m asyncio" in text
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
@@ -46,15 +46,6 @@ def test_the_blocks_of_a_page_can_be_pasted_one_after_the_other(page: str, tmp_p
     assert "the end" in printed
 
 
-@pytest.mark.parametrize(
-    ("source", "problem"),
-    [
-        ("for x in range(2):\n    y = x\n\n    assert y == x\n", "IndentationError: unexpected indent"),
-        ("for x in range(2):\n    y = x\nprint(y)\n", "SyntaxError: invalid syntax"),
-        ("await no_such_name\n", "NameError: name 'no_such_name' is not defined"),
-        ("assert 1 == 2\n", "AssertionError"),
-        ("import json\njson.loads('{')\n", "json.decoder.JSONDecodeError: Expecting"),
-    ],
-)
-def test_what_the_prompt_refuses_is_seen(source: str, problem: str, tmp_path: Path) -> None:
-    assert problem in pasted(source, tmp_path)[1]
+def test_an_error_at_the_prompt_is_reported(tmp_path: Path) -> None:
+    source = "for x in range(2):\n    y = x\n\n    assert y == x\n"
+    assert "IndentationError: unexpected indent" in pasted(source, tmp_path)[1]

@@ -1,4 +1,4 @@
-"""A storage of each embedded kind, a manager over it with a clock that stands still, a scripted provider."""
+"""Fixtures: a storage of each embedded kind, a manager with a manual clock, a scripted provider."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture
 def open_storage(backend: Backend, tmp_path: Path, clock: ManualClock) -> Callable[[], SessionStorage]:
-    """Makes a storage on the test's own place; a second one sees what the first one wrote."""
+    """Return a factory of storages on one store; a second storage sees what the first one wrote."""
     return lambda: backend.at(tmp_path / "store")(clock)
 
 

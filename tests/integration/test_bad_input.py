@@ -1,4 +1,4 @@
-"""Bad input: each a typed error, and nothing done."""
+"""Invalid input raises a typed error and changes nothing."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ ECHO = {"name": "echo"}
 
 @pytest.fixture
 async def session_id(manager: SessionManager) -> str:
-    """A session with one turn, which nothing that follows may harm."""
+    """Return a session with one turn, which invalid input must not change."""
     made = await manager.create_session(ADA, ECHO, {"session_id": "s"})
     await manager.send_message(made, "Safe")
     return made
@@ -31,7 +31,7 @@ NOT_JSON = [float("nan"), float("inf"), -float("inf"), b"bytes", {1: "x"}, ("a",
 
 
 @pytest.mark.parametrize("value", NOT_JSON, ids=lambda value: repr(value)[:12])
-async def test_what_is_not_json_is_refused_everywhere(
+async def test_a_value_that_is_not_json_is_refused(
     manager: SessionManager, storage: SessionStorage, session_id: str, value: Any
 ) -> None:
     calls: list[Awaitable[Any]] = [
@@ -62,7 +62,7 @@ async def test_a_wrong_role_is_refused(manager: SessionManager, session_id: str,
 @pytest.mark.parametrize(
     "message", [None, 5, [], {}, {"role": "user"}, {"content": "x"}, {"role": "user", "content": "x", "k": 1}]
 )
-async def test_what_is_no_message_is_refused(manager: SessionManager, session_id: str, message: Any) -> None:
+async def test_an_invalid_message_is_refused(manager: SessionManager, session_id: str, message: Any) -> None:
     with pytest.raises(ValidationError):
         await manager.conversation_manager.add_message(session_id, message)
     assert await manager.conversation_manager.get_message_count(session_id) == 2
@@ -72,7 +72,7 @@ BAD_IDS = ["", "a\0b", "\ud800", "x" * 513, "x" * 10_000, 5, None, b"s", ("s",)]
 
 
 @pytest.mark.parametrize("bad", BAD_IDS, ids=lambda bad: f"{ascii(bad)[:8]}-{len(ascii(bad))}")
-async def test_an_id_that_no_backend_could_keep_is_refused_by_every_call(
+async def test_an_invalid_id_is_refused_by_every_call(
     manager: SessionManager, storage: SessionStorage, bad: Any
 ) -> None:
     conversations, memory = manager.conversation_manager, manager.memory_manager

@@ -1,6 +1,6 @@
 """With Core installed: the stand-in, or the checkout that ``LUMINORA_CORE_PATH`` names.
 
-What is shown here holds for both; how Core fails is in ``tests/unit/test_core_memory.py``.
+These tests hold for both; failures of Core are in ``tests/unit/test_core_memory.py``.
 """
 
 import importlib
@@ -37,7 +37,7 @@ DOCUMENTS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def optimizer() -> Iterator[Any]:
-    """Core's own optimizer, by the documented import."""
+    """Return Core's own optimizer, by the documented import."""
     with core_installed():
         core = importlib.import_module("luminoracore.optimization")
         yield core.Optimizer(core.OptimizationConfig(key_abbreviation=True, compact_format=True, minify_json=True))
@@ -47,7 +47,7 @@ def wrapped(optimizer: Any) -> SessionStorage:
     return create_storage(StorageConfig(storage_type=StorageType.MEMORY), optimizer=optimizer)
 
 
-def test_that_core_is_missing_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_core_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         MemoryManager()
     [record] = caplog.records
@@ -78,7 +78,7 @@ async def test_managers_work_over_cores_optimizer(optimizer: Any) -> None:
     assert [message.content for message in said] == ["k", "You said: k"]
 
 
-async def test_a_memory_takes_cores_optimizer_and_reaches_cores_memory(optimizer: Any) -> None:
+async def test_a_memory_reaches_cores_memory(optimizer: Any) -> None:
     memory = MemoryManager(optimizer=optimizer)
     await memory.store_memory("s", "k", {"k": "v", "value": None})
     assert await memory.get_memory("s", "k") == {"k": "v", "value": None}
@@ -115,7 +115,7 @@ asyncio.run(main())
 """
 
 
-def test_with_core_installed_every_change_reaches_it_and_nothing_shadows_it() -> None:
+def test_every_change_reaches_an_installed_core() -> None:
     environment = {"PYTHONPATH": os.pathsep.join([str(core_folder()), str(Path(__file__).parents[2])])}
     done = subprocess.run(
         [sys.executable, "-c", _WITH_CORE], env=environment, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""The demonstration's corpus, copied by the command through every kind of backend and back."""
+"""The command copies the demonstration's corpus through every kind of backend and back."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ CONVERSATIONS = 120
 
 @pytest.fixture(scope="module")
 def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """A URL names no prefix, so that tests in other processes would see the keys of shared servers."""
+    """Start servers for this module: a URL names no prefix, so that other tests would see the keys."""
     valkey = pytest.importorskip("tests.support.servers.valkey", exc_type=ImportError)
     folder = tmp_path_factory.mktemp("valkey")
     with valkey.ValkeyServer(folder / "alone") as alone, valkey.ValkeyCluster(folder / "cluster") as cluster:
@@ -29,7 +29,7 @@ def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str
 
 @pytest.fixture
 def ring(tmp_path: Path, redis_servers: list[str]) -> Iterator[list[str]]:
-    """Every kind of backend that outlives a process, empty, with files at both ends."""
+    """Yield the URL of every persistent kind of backend, empty, with files at both ends."""
     name = place_name(tmp_path)
     postgres, mongodb = postgres_url(), urlsplit(mongodb_url())
     yield [
@@ -57,7 +57,7 @@ async def fill(url: str) -> None:
             await manager.memory_manager.store_memory(session_id, "language", talk.language)
 
 
-def test_the_corpus_goes_round_all_backends_and_comes_back_equal(ring: list[str]) -> None:
+def test_the_corpus_survives_a_copy_through_all_backends(ring: list[str]) -> None:
     asyncio.run(fill(ring[0]))
     luminora = luminora_over("memory://")
     reports = [json.loads(luminora("copy", one, other, "--json").stdout) for one, other in pairwise(ring)]

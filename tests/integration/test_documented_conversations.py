@@ -1,4 +1,4 @@
-"""Every documented call of the ConversationManager, over each storage and without one."""
+"""Every documented call of the ConversationManager, with each storage and without one."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -20,7 +20,7 @@ async def conversations(storage: SessionStorage, services: Services) -> Conversa
 
 @pytest.fixture
 async def filled(conversations: ConversationManager, clock: ManualClock) -> str:
-    """A conversation of six messages, a second apart."""
+    """Return a conversation of six messages, a second apart."""
     said = ["Hello Ada", "Hello", "What is a LOOM?", "A machine that weaves.", "And a loop?", "A way back."]
     for number, text in enumerate(said):
         await conversations.add_message("s", ["user", "assistant"][number % 2], text)
@@ -32,7 +32,7 @@ def texts(messages: list[Message] | Conversation) -> list[Any]:
     return [message.content for message in messages]
 
 
-async def test_alone_it_works_in_memory_and_keeps_the_newest(services: Services) -> None:
+async def test_without_a_storage_the_newest_are_kept_in_memory(services: Services) -> None:
     conversations = ConversationManager(max_history=3, services=services)
     for number in range(5):
         await conversations.add_message("s", "user", str(number))
@@ -44,7 +44,7 @@ async def test_alone_it_works_in_memory_and_keeps_the_newest(services: Services)
     assert texts(await conversations.search_messages("s", "1")) == []
 
 
-async def test_with_a_storage_the_older_ones_stay_readable_by_range(storage: SessionStorage) -> None:
+async def test_with_a_storage_older_messages_stay_readable(storage: SessionStorage) -> None:
     conversations = ConversationManager(3, storage=storage)
     for number in range(7):
         await conversations.add_message("s", "user", str(number))
@@ -64,7 +64,7 @@ def test_max_history_is_a_whole_number_of_at_least_1(max_history: Any) -> None:
         ConversationManager(max_history)
 
 
-async def test_create_conversation_begins_one_or_returns_the_one_that_is_there(
+async def test_create_conversation_returns_an_existing_one(
     conversations: ConversationManager, clock: ManualClock
 ) -> None:
     made = await conversations.create_conversation("s")
@@ -92,14 +92,14 @@ async def test_add_message_takes_every_documented_form(
     assert await conversations.get_messages("s") == [added]
 
 
-async def test_add_message_takes_keywords_and_a_bare_text(conversations: ConversationManager) -> None:
+async def test_add_message_takes_keywords_and_a_string(conversations: ConversationManager) -> None:
     first = await conversations.add_message("s", role="tool", content={"k": [1, None]}, metadata=None)
     second = await conversations.add_message("s", "Just a text")
     assert (first.role, first.content, first.metadata) == ("tool", {"k": [1, None]}, {})
     assert (second.role, second.content) == ("user", "Just a text")
 
 
-async def test_a_message_that_is_added_twice_under_one_id_is_stored_once(
+async def test_a_message_added_twice_is_stored_once(
     conversations: ConversationManager,
 ) -> None:
     message = Message("user", "Hello", id="m1")
@@ -108,7 +108,7 @@ async def test_a_message_that_is_added_twice_under_one_id_is_stored_once(
     assert await conversations.get_messages("s") == [first]
 
 
-async def test_a_messages_own_time_is_kept_in_utc_to_the_microsecond(
+async def test_a_message_keeps_its_time_in_utc(
     conversations: ConversationManager,
 ) -> None:
     said_at = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=timezone(timedelta(hours=-5)))
@@ -156,9 +156,7 @@ async def test_reads_are_oldest_first(conversations: ConversationManager, filled
 
 
 @pytest.mark.parametrize("count", [-1, 1.0, True, "1"])
-async def test_a_count_that_is_no_whole_number_is_refused(
-    conversations: ConversationManager, filled: str, count: Any
-) -> None:
+async def test_an_invalid_count_is_refused(conversations: ConversationManager, filled: str, count: Any) -> None:
     for call in (
         conversations.get_messages(filled, limit=count),
         conversations.get_messages(filled, offset=count),
@@ -177,7 +175,7 @@ async def test_searches_ignore_case_and_keep_the_newest(conversations: Conversat
         await conversations.search_messages(filled, "")
 
 
-async def test_messages_can_be_asked_for_by_role(conversations: ConversationManager, filled: str) -> None:
+async def test_messages_can_be_filtered_by_role(conversations: ConversationManager, filled: str) -> None:
     asked = await conversations.get_messages_by_role(filled, "user")
     assert texts(asked) == ["Hello Ada", "What is a LOOM?", "And a loop?"]
     assert await conversations.get_messages_by_role(filled, MessageRole.USER, 2) == asked[-2:]
@@ -213,9 +211,7 @@ async def test_summary_and_stats_count_and_measure(
     }
 
 
-async def test_clearing_keeps_the_conversation_and_deleting_does_not(
-    conversations: ConversationManager, filled: str
-) -> None:
+async def test_clearing_keeps_the_conversation(conversations: ConversationManager, filled: str) -> None:
     assert await conversations.clear_conversation(filled) is True
     assert await conversations.get_messages(filled) == []
     assert await conversations.list_conversations() == ["s"]
@@ -224,7 +220,7 @@ async def test_clearing_keeps_the_conversation_and_deleting_does_not(
     assert (await conversations.add_message("s", "user", "Anew")).position == 1
 
 
-async def test_deleting_the_conversation_of_a_session_leaves_the_session(
+async def test_deleting_a_conversation_leaves_its_session(
     manager: SessionManager, conversations: ConversationManager
 ) -> None:
     session_id = await manager.create_session({"name": "Ada"}, {"name": "echo"})

@@ -18,7 +18,7 @@ Make = Callable[..., MemoryManager]
 
 @pytest.fixture
 def make(storage: SessionStorage, services: Services) -> Make:
-    """Makes a manager over the test's storage and clock; keywords are fields of MemoryConfig."""
+    """Return a factory of managers; keywords are fields of MemoryConfig."""
     return lambda **config: MemoryManager(MemoryConfig(**config), storage=storage, services=services)
 
 
@@ -27,7 +27,7 @@ def memory(make: Make) -> MemoryManager:
     return make()
 
 
-async def test_alone_it_works_in_memory() -> None:
+async def test_without_a_storage_memories_are_in_memory() -> None:
     memory = MemoryManager()
     assert await memory.store_memory("s", "key", "value") is True
     assert await memory.get_memory("s", "key") == "value"
@@ -70,7 +70,7 @@ async def test_a_value_is_replaced_listed_and_deleted(memory: MemoryManager, clo
     assert await memory.list_memories("s") == []
 
 
-async def test_what_is_known_of_a_memory(memory: MemoryManager, clock: ManualClock) -> None:
+async def test_a_memory_has_the_documented_metadata(memory: MemoryManager, clock: ManualClock) -> None:
     first = clock.now()
     await memory.store_memory("s", "k", 1)
     clock.advance(10)
@@ -88,7 +88,7 @@ async def test_what_is_known_of_a_memory(memory: MemoryManager, clock: ManualClo
     }
 
 
-async def test_a_memory_is_gone_when_its_time_is_over(memory: MemoryManager, clock: ManualClock) -> None:
+async def test_a_memory_expires_after_its_ttl(memory: MemoryManager, clock: ManualClock) -> None:
     await memory.store_memory("s", "short", 1, ttl=10)
     await memory.store_memory("s", "long", 2)
     clock.advance(9.999999)
@@ -98,7 +98,7 @@ async def test_a_memory_is_gone_when_its_time_is_over(memory: MemoryManager, clo
     assert await memory.list_memories("s") == ["long"]
 
 
-async def test_cleaning_up_removes_what_has_expired_and_counts_it(memory: MemoryManager, clock: ManualClock) -> None:
+async def test_cleanup_removes_and_counts_expired_memories(memory: MemoryManager, clock: ManualClock) -> None:
     for key, ttl in (("a", 1), ("b", 2), ("c", None)):
         await memory.store_memory("s", key, 1, ttl)
     clock.advance(2)
@@ -106,7 +106,7 @@ async def test_cleaning_up_removes_what_has_expired_and_counts_it(memory: Memory
     assert await memory.cleanup_expired_memories() == 0
 
 
-async def test_the_ttl_of_the_configuration_holds_where_none_is_named(make: Make, clock: ManualClock) -> None:
+async def test_the_configured_ttl_is_the_default(make: Make, clock: ManualClock) -> None:
     memory = make(ttl=10)
     await memory.store_memory("s", "default", 1)
     await memory.store_memory("s", "own", 2, ttl=20)
@@ -128,10 +128,10 @@ async def test_above_max_entries_the_least_important_goes(make: Make, clock: Man
         clock.advance(60)
     assert await memory.list_memories("s") == ["a", "c", "d"]
     await memory.store_memory("s", "e", "e")
-    assert await memory.list_memories("s") == ["c", "d", "e"]  # all alike now, so the oldest
+    assert await memory.list_memories("s") == ["c", "d", "e"]  # all equal now, so the oldest
 
 
-async def test_switched_off_it_stores_and_reads_nothing(
+async def test_disabled_memory_stores_and_reads_nothing(
     make: Make, memory: MemoryManager, storage: SessionStorage
 ) -> None:
     await memory.store_memory("s", "k", 1)
@@ -153,7 +153,7 @@ async def test_switched_off_it_stores_and_reads_nothing(
         ({"track_preferences": False, "track_context": False}, ["fact", "topic"]),
     ],
 )
-async def test_categories_can_be_switched(make: Make, switches: dict[str, bool], kept: list[str]) -> None:
+async def test_categories_can_be_disabled(make: Make, switches: dict[str, bool], kept: list[str]) -> None:
     memory = make(**switches)
     stored = [name for name in MemoryCategory if await memory.store_memory("s", name.value, 1, category=name)]
     assert stored == kept
@@ -174,7 +174,7 @@ async def test_importance_fades_by_the_decay_factor(make: Make, clock: ManualClo
     assert (await memory.get_memory_stats("s") or {})["active_memories"] == 0
 
 
-async def test_searches_look_at_keys_and_values_without_case(memory: MemoryManager) -> None:
+async def test_searches_ignore_case_in_keys_and_values(memory: MemoryManager) -> None:
     await memory.store_memory("s", "Pet", {"kind": "CAT", "name": "Møøse"})
     await memory.store_memory("s", "city", "Catania")
     await memory.store_memory("s", "number", 12)
@@ -208,7 +208,7 @@ async def test_stats_count_by_category(memory: MemoryManager, clock: ManualClock
     assert await memory.get_stats() == {"total_sessions": 2, "total_memories": 3, "using_core": False}
 
 
-async def test_an_export_comes_back_equal_as_object_and_as_text(memory: MemoryManager, clock: ManualClock) -> None:
+async def test_an_export_is_imported_equal(memory: MemoryManager, clock: ManualClock) -> None:
     value = {"k": [2**70, "\x00\ud800", -0.0, {}], "$set": {"a.b": None}}
     await memory.store_memory("s", "odd", value, ttl=60, importance=0.25, category="context")
     await memory.store_memory("s", "short", 1, ttl=1)
@@ -243,7 +243,7 @@ async def test_an_export_comes_back_equal_as_object_and_as_text(memory: MemoryMa
         {"memories": {"k": {"value": float("nan"), "created_at": "2024-01-01T00:00:00Z"}}},
     ],
 )
-async def test_an_import_that_is_no_export_stores_nothing(memory: MemoryManager, blob: Any) -> None:
+async def test_an_invalid_import_stores_nothing(memory: MemoryManager, blob: Any) -> None:
     with pytest.raises(ValidationError):
         await memory.import_memories("s", blob)
     assert await memory.list_memories("s") == []

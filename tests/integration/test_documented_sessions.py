@@ -50,7 +50,7 @@ async def test_a_manager_is_composed_of_the_two_other_ones(manager: SessionManag
     assert await ConversationManager(storage=storage).get_message_count(session_id) == 2
 
 
-def test_a_storage_must_be_one() -> None:
+def test_a_manager_refuses_what_is_no_storage() -> None:
     with pytest.raises(ConfigurationError, match="storage must be a SessionStorage"):
         SessionManager(storage="sqlite:///store.db")  # type: ignore[arg-type]
 
@@ -59,7 +59,7 @@ def test_a_storage_must_be_one() -> None:
     "session_config",
     [{"session_id": "../mine", "timeout": 5}, SessionConfig(session_id="../mine", timeout=5)],
 )
-async def test_create_session_takes_the_id_of_its_configuration(manager: SessionManager, session_config: Any) -> None:
+async def test_create_session_uses_the_configured_id(manager: SessionManager, session_config: Any) -> None:
     assert await manager.create_session(ADA, ECHO, session_config) == "../mine"
     session = await manager.get_session("../mine")
     assert session is not None
@@ -68,7 +68,7 @@ async def test_create_session_takes_the_id_of_its_configuration(manager: Session
         await manager.create_session(ADA, ECHO, session_config)
 
 
-async def test_create_session_takes_personality_and_provider_of_its_configuration(
+async def test_create_session_uses_its_config(
     manager: SessionManager,
 ) -> None:
     session_id = await manager.create_session(
@@ -84,7 +84,7 @@ async def test_two_sessions_have_different_ids(manager: SessionManager) -> None:
     ids = [await manager.create_session(ADA, ECHO) for _ in range(2)]
     assert all(type(session_id) is str for session_id in ids)
     assert len(set(ids)) == 2
-    assert await manager.list_sessions() == sorted(ids)  # made at the same moment, so by id
+    assert await manager.list_sessions() == sorted(ids)  # created at the same time, so by id
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,7 @@ async def test_a_bad_session_configuration_leaves_nothing_behind(manager: Sessio
 
 
 @pytest.mark.parametrize("personality", [None, "Ada", {"name": float("nan")}, {1: "x"}, {"x": object()}])
-async def test_a_personality_that_is_no_json_object_leaves_nothing_behind(
-    manager: SessionManager, personality: Any
-) -> None:
+async def test_an_invalid_personality_leaves_nothing_behind(manager: SessionManager, personality: Any) -> None:
     with pytest.raises(ValidationError):
         await manager.create_session(personality, ECHO)
     assert await manager.list_sessions() == []
@@ -146,7 +144,7 @@ async def test_unknown_ids_give_what_is_documented(manager: SessionManager) -> N
     assert await manager.list_sessions() == []
 
 
-async def test_send_message_takes_temperature_and_max_tokens_in_order(manager: SessionManager, script: Script) -> None:
+async def test_send_message_has_the_documented_parameter_order(manager: SessionManager, script: Script) -> None:
     session_id = await manager.create_session(ADA, {"name": "scripted"})
     response = await manager.send_message(session_id, "Hello", 0.1, 7, seed=3)
     assert isinstance(response, ChatResponse)
@@ -158,9 +156,7 @@ async def test_send_message_takes_temperature_and_max_tokens_in_order(manager: S
     ]
 
 
-async def test_a_sessions_generation_params_stand_under_what_the_call_names(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_call_arguments_override_generation_params(manager: SessionManager, script: Script) -> None:
     config = {"generation_params": {"temperature": 0.2, "max_tokens": 9, "top_p": 0.5}}
     session_id = await manager.create_session(ADA, {"name": "scripted"}, config)
     await manager.send_message(session_id, "Hello")
@@ -171,7 +167,7 @@ async def test_a_sessions_generation_params_stand_under_what_the_call_names(
     ]
 
 
-async def test_stream_message_yields_responses_that_make_up_the_answer(manager: SessionManager, script: Script) -> None:
+async def test_stream_message_yields_the_answer_in_parts(manager: SessionManager, script: Script) -> None:
     script.answers = ["One two three"]
     session_id = await manager.create_session(ADA, {"name": "scripted"})
     deltas = [delta async for delta in manager.stream_message(session_id, "Count", 0.3, 8, seed=1)]
@@ -183,7 +179,7 @@ async def test_stream_message_yields_responses_that_make_up_the_answer(manager: 
     assert (last.role, last.content) == ("assistant", "One two three")
 
 
-async def test_get_conversation_is_a_snapshot_and_clear_empties_it(manager: SessionManager) -> None:
+async def test_get_conversation_returns_a_snapshot(manager: SessionManager) -> None:
     session_id = await manager.create_session(ADA, ECHO)
     await manager.memory_manager.store_memory(session_id, "k", "v")
     await manager.send_message(session_id, "Hello")
@@ -197,9 +193,7 @@ async def test_get_conversation_is_a_snapshot_and_clear_empties_it(manager: Sess
     assert await manager.memory_manager.get_memory(session_id, "k") == "v"
 
 
-async def test_update_personality_replaces_fields_and_keeps_the_others(
-    manager: SessionManager, storage: SessionStorage
-) -> None:
+async def test_update_personality_replaces_only_given_fields(manager: SessionManager, storage: SessionStorage) -> None:
     session_id = await manager.create_session({**ADA, "tone": "dry"}, ECHO)
     held = await manager.get_session(session_id)
     assert held is not None
@@ -238,9 +232,7 @@ async def test_get_session_info_has_the_documented_keys(manager: SessionManager,
     assert created.tzinfo is UTC
 
 
-async def test_list_sessions_is_by_time_and_can_ask_for_one_user_or_label(
-    manager: SessionManager, clock: ManualClock
-) -> None:
+async def test_list_sessions_filters_by_user_and_tag(manager: SessionManager, clock: ManualClock) -> None:
     for name, user, tags in (("b", "u1", ["x"]), ("a", "u2", ["x", "y"]), ("c", "u1", [])):
         await manager.create_session(ADA, ECHO, {"session_id": name, "user_id": user, "tags": tags})
         clock.advance(1)
@@ -250,7 +242,7 @@ async def test_list_sessions_is_by_time_and_can_ask_for_one_user_or_label(
     assert await manager.list_sessions(user_id="u1", tag="x") == ["b"]
 
 
-async def test_what_a_caller_holds_is_never_the_stores_own_object(
+async def test_callers_get_copies_of_stored_objects(
     manager: SessionManager,
 ) -> None:
     personality = {"name": "Ada", "traits": ["dry"]}

@@ -1,4 +1,4 @@
-"""The lines of the public document, as it has them, run from top to bottom."""
+"""The lines of the public document run unchanged, from top to bottom."""
 
 import ast
 import importlib
@@ -22,7 +22,7 @@ manager = SessionManager(storage=storage_backend)
 session_id = await manager.create_session(personality=personality_data, provider_config=provider_config)
 """
 
-# The document has three dots in these two calls; the id stands for them.
+# The document has three dots in these two calls instead of the id.
 DATA_FLOW = """
 await manager.save_session(session_id); await manager.load_session(session_id)      # named in the document's data-flow diagrams
 """  # noqa: E501  # as the document has it
@@ -53,7 +53,7 @@ optimizer = Optimizer(OptimizationConfig(key_abbreviation=True, compact_format=T
 
 
 class Reader:
-    """Runs snippets one after the other in one namespace, ``await`` at the top included."""
+    """Run snippets in one namespace, with ``await`` at the top level."""
 
     def __init__(self, **names: Any) -> None:
         self.names = names
@@ -128,7 +128,7 @@ async def test_the_documented_optimizer_restores_a_session_whole(reader: Reader)
     assert (config.key_abbreviation, config.compact_format, config.minify_json) == (True, True, True)
 
 
-def test_the_import_of_core_brings_our_optimizer_where_core_is_missing() -> None:
+def test_without_core_its_import_gets_our_optimizer() -> None:
     documented = importlib.import_module("luminoracore.optimization")
     ours = importlib.import_module("luminoracore_sdk.optimization")
     assert documented.Optimizer is ours.Optimizer

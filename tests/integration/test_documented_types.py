@@ -1,4 +1,4 @@
-"""The documented types: names, order of fields, defaults, and ways to and from dictionaries."""
+"""The documented types: names, order of fields, defaults, conversion to and from dictionaries."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -120,7 +120,7 @@ def test_session_config_has_the_documented_fields_and_defaults() -> None:
         (SessionConfig, "session_id", 5),
     ],
 )
-def test_a_field_that_cannot_be_honoured_is_refused_by_name(kind: Any, field: str, value: Any) -> None:
+def test_an_unsupported_field_is_refused_by_name(kind: Any, field: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=field.rstrip("s").replace("_id", ".id")):
         kind(**{field: value})
 
@@ -153,7 +153,7 @@ def test_a_conversation_goes_to_a_dictionary_and_back() -> None:
         Conversation.from_dict({})
 
 
-def test_provider_types_take_their_fields_in_the_documented_order() -> None:
+def test_provider_types_have_the_documented_field_order() -> None:
     config = ProviderConfig("openai", "sk-1", "gpt", "https://host/v1", {"timeout": 3})
     assert attrs.astuple(config) == ("openai", "sk-1", "gpt", "https://host/v1", {"timeout": 3})
     assert attrs.astuple(ProviderConfig("echo")) == ("echo", None, None, None, {})
@@ -163,7 +163,7 @@ def test_provider_types_take_their_fields_in_the_documented_order() -> None:
     assert ChatMessage("user", "hello").to_dict() == {"role": "user", "content": "hello"}
 
 
-def test_errors_stand_below_the_documented_ones() -> None:
+def test_errors_have_the_documented_bases() -> None:
     error = LuminoraCoreSDKError("text", "CODE", {"fact": 1})
     assert (str(error), error.error_code, error.details) == ("text", "CODE", {"fact": 1})
     assert (LuminoraCoreSDKError("text").error_code, LuminoraCoreSDKError("text").details) == (
@@ -179,12 +179,12 @@ def test_errors_stand_below_the_documented_ones() -> None:
 
 
 @pytest.mark.parametrize("kind", [RedisStorage, PostgreSQLStorage, MongoDBStorage])
-def test_a_server_backend_refuses_an_address_that_is_not_its_own(kind: Any) -> None:
+def test_a_server_backend_refuses_a_foreign_url(kind: Any) -> None:
     with pytest.raises(ConfigurationError):
         kind("somewhere://")
 
 
-async def test_the_document_calls_of_a_storage(storage: SessionStorage) -> None:
+async def test_a_storage_has_the_documented_calls(storage: SessionStorage) -> None:
     document = {"k": 1, "$set": {"a.b": [2**70, -0.0, "\x00\ud800"]}, "": {}}
     assert await storage.save_session("s/../1", document) is True
     assert repr(await storage.load_session("s/../1")) == repr(document)

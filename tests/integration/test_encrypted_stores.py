@@ -27,7 +27,7 @@ def dump_files(path: Path) -> bytes:
 
 
 def dump_postgres(path: Path) -> bytes:
-    import asyncpg  # type: ignore[import-untyped]
+    import asyncpg
 
     async def rows() -> bytes:
         connection = await asyncpg.connect(postgres_url(), server_settings={"search_path": place_name(path)})

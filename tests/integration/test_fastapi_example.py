@@ -1,4 +1,4 @@
-"""The FastAPI example, served by uvicorn, asked over real HTTP on the loopback address."""
+"""The FastAPI example, served by uvicorn over HTTP on the loopback address."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "fastapi_app.py"
 GUIDE = ROOT / "docs" / "how-to" / "embed-in-fastapi.md"
 
-# Bound and listening before it says its port, so that no client comes too early.
+# Bound and listening before it prints its port, so that no client connects too early.
 _SERVE = """
 import socket, uvicorn
 from fastapi_app import app
@@ -41,7 +41,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return the variables of a server: nobody's stores and keys but these."""
+    """Return the environment of a server, without stores and keys of the developer."""
     others = ("LUMINORA_", "CHAT_PROVIDER", "OPENAI_")
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(others)},
@@ -52,7 +52,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 @contextmanager
 def serving(store: str, *, logged: str = "", **settings: str) -> Iterator[httpx.Client]:
-    """Run the example as a process of its own; afterwards it has ended in order, having logged this."""
+    """Run the example as a process; assert that it exits cleanly with this log."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error::ResourceWarning", "-c", _SERVE],
         env=environment(LUMINORA_STORE=store, **settings),
@@ -93,7 +93,7 @@ def events(client: httpx.Client, session_id: str, content: str) -> list[str]:
         return [line for line in answer.iter_lines() if line]
 
 
-def test_a_conversation_goes_on_after_the_server_was_restarted(store: str) -> None:
+def test_a_conversation_survives_a_server_restart(store: str) -> None:
     with serving(store) as client:
         session_id = create(client, user_id="u1")
         answer = client.post(f"/sessions/{session_id}/messages", json={"content": "First"})
@@ -124,12 +124,12 @@ def test_errors_have_their_status_and_name(tmp_path: Path) -> None:
         assert "nobody" in answers[0].json()["detail"]
 
 
-def test_what_utf8_cannot_hold_does_not_spoil_a_session(tmp_path: Path) -> None:
+def test_a_lone_surrogate_does_not_break_a_session(tmp_path: Path) -> None:
     with serving(f"sqlite:///{tmp_path}/store") as client:
         session_id = create(client)
         path = f"/sessions/{session_id}/messages"
         client.headers["content-type"] = "application/json"
-        body = rb'{"content": "a\ud800"}'  # httpx would not make this one from a text
+        body = rb'{"content": "a\ud800"}'  # httpx would not encode this string
         answer = client.post(path, content=body)
         assert (answer.status_code, answer.json()["content"]) == (200, "You said: a\ud800")
         streamed = client.post(f"/sessions/{session_id}/stream", content=body)
@@ -140,7 +140,7 @@ def test_what_utf8_cannot_hold_does_not_spoil_a_session(tmp_path: Path) -> None:
         assert wrong.json()["detail"] == [{"where": ["body", "content"], "problem": "Input should be a valid string"}]
 
 
-def test_what_is_the_services_own_affair_is_logged_and_not_sent(tmp_path: Path) -> None:
+def test_internal_errors_are_logged_and_not_sent(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/store"
     hidden = r"a request failed: openai could not be reached.*\n"
     with serving(url, logged=hidden * 2, OPENAI_API_KEY="k") as client:
@@ -154,7 +154,7 @@ def test_what_is_the_services_own_affair_is_logged_and_not_sent(tmp_path: Path) 
 
 
 async def point_to_nowhere(url: str, session_id: str) -> None:
-    """Let a server answer that is not there: nothing listens on the port of "discard"."""
+    """Use a server that does not exist: nothing listens on the port of "discard"."""
     nowhere = {
         "name": "openai",
         "api_key": "k",
@@ -165,7 +165,7 @@ async def point_to_nowhere(url: str, session_id: str) -> None:
         assert await manager.update_provider(session_id, nowhere) is True
 
 
-def test_a_missing_key_ends_the_start(tmp_path: Path) -> None:
+def test_a_missing_api_key_ends_the_start(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _SERVE],
         env=environment(CHAT_PROVIDER="openai"),
@@ -175,7 +175,7 @@ def test_a_missing_key_ends_the_start(tmp_path: Path) -> None:
         timeout=20,
         check=False,
     )
-    assert done.returncode == 3  # uvicorn's, for a start that failed
+    assert done.returncode == 3  # uvicorn's status for a failed start
     assert "openai needs a key: set OPENAI_API_KEY" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -193,7 +193,7 @@ async def test_without_settings_conversations_are_kept_in_a_file(
         assert len(await storage.list_sessions()) == 1
 
 
-def test_questions_asked_at_once_are_whole_turns(tmp_path: Path) -> None:
+def test_concurrent_questions_are_whole_turns(tmp_path: Path) -> None:
     with serving(f"sqlite:///{tmp_path}/store") as client, ThreadPoolExecutor(8) as threads:
         ids = [create(client) for _ in range(2)]
 

@@ -1,4 +1,4 @@
-"""A key works, and is found in no file, no log and no error."""
+"""An API key works and appears in no file, log or error."""
 
 import logging
 import pickle
@@ -59,7 +59,7 @@ def files_with_secrets(folder: Path) -> list[Path]:
     return [path for path in files if secrets_in(path.read_bytes())]
 
 
-async def test_a_key_reaches_the_provider_and_no_file_log_or_text(
+async def test_an_api_key_reaches_only_the_provider(
     manager: SessionManager, server: ModelServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
@@ -82,7 +82,7 @@ async def test_a_key_reaches_the_provider_and_no_file_log_or_text(
     assert secrets_in(caplog.text) == []
 
 
-async def test_a_key_in_the_session_configuration_is_stored_no_more_than_elsewhere(
+async def test_an_api_key_in_a_session_config_is_not_stored(
     manager: SessionManager, script: Script, tmp_path: Path
 ) -> None:
     provider = {"name": "scripted", "api_key": KEY, "extra": {"deep": [{"password": HEADER}]}}
@@ -95,9 +95,7 @@ async def test_a_key_in_the_session_configuration_is_stored_no_more_than_elsewhe
     assert (session.provider or {})["extra"] == {"deep": [{}]}
 
 
-async def test_without_auto_save_no_key_is_stored_either(
-    manager: SessionManager, script: Script, tmp_path: Path
-) -> None:
+async def test_without_auto_save_no_api_key_is_stored(manager: SessionManager, script: Script, tmp_path: Path) -> None:
     provider = {"name": "scripted", "api_key": KEY, "extra": {"token": HEADER}}
     session_id = await manager.create_session({"name": "Ada"}, provider, {"auto_save": False})
     await manager.send_message(session_id, "Hello")
@@ -107,7 +105,7 @@ async def test_without_auto_save_no_key_is_stored_either(
 
 @pytest.mark.parametrize("status", [401, 403, 400, 500])
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_a_server_that_sends_the_key_back_does_not_get_it_into_error_or_log(
+async def test_an_api_key_in_an_answer_reaches_no_error_or_log(
     manager: SessionManager,
     server: ModelServer,
     tmp_path: Path,
@@ -131,9 +129,7 @@ async def test_a_server_that_sends_the_key_back_does_not_get_it_into_error_or_lo
     assert isinstance(caught.value, ProviderAuthenticationError) is (status in {401, 403})
 
 
-async def test_a_configuration_that_is_refused_does_not_show_its_key(
-    manager: SessionManager, server: ModelServer
-) -> None:
+async def test_a_refused_config_does_not_show_its_api_key(manager: SessionManager, server: ModelServer) -> None:
     wrong: list[dict[str, Any]] = [
         {"name": "no-such", "api_key": KEY},
         configured(server, no_such=HEADER),
@@ -150,7 +146,7 @@ async def test_a_configuration_that_is_refused_does_not_show_its_key(
     assert secrets_in(repr(ProviderConfig.from_dict(configured(server)))) == []
 
 
-async def test_a_resumed_session_takes_its_key_from_the_environment_or_from_the_caller(
+async def test_a_resumed_session_gets_its_api_key_again(
     manager: SessionManager,
     open_storage: Callable[[], SessionStorage],
     server: ModelServer,
@@ -178,15 +174,13 @@ async def test_a_resumed_session_takes_its_key_from_the_environment_or_from_the_
     assert files_with_secrets(tmp_path) == []
 
 
-async def test_a_key_for_another_provider_is_refused(manager: SessionManager, script: Script) -> None:
+async def test_an_api_key_for_another_provider_is_refused(manager: SessionManager, script: Script) -> None:
     session_id = await manager.create_session({"name": "Ada"}, {"name": "scripted"})
     with pytest.raises(ProviderError, match="the session's provider is 'scripted', not 'openai'"):
         await manager.load_session(session_id, provider_config={"name": "openai", "api_key": KEY})
 
 
-async def test_a_deleted_session_leaves_no_key_for_the_next_one_of_its_id(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_deleting_a_session_forgets_its_api_key(manager: SessionManager, script: Script) -> None:
     with_key = {"name": "scripted", "api_key": KEY}
     await manager.create_session({"name": "Ada"}, with_key, {"session_id": "s"})
     await manager.delete_session("s")

@@ -1,4 +1,4 @@
-"""What the provider is told: one system message, what is remembered, the window in order, the new message."""
+"""The prompt: one system message with memories, the window in order, the new message."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,9 +26,7 @@ async def fill(manager: SessionManager, session_id: str, messages: Sequence[tupl
     await manager.conversation_manager.append(session_id, [Message(role, said) for role, said in messages])
 
 
-async def test_the_first_prompt_is_the_system_message_and_the_new_message(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_the_first_prompt_has_system_and_question(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     await manager.send_message(session_id, "Hello")
     assert script.prompts == [[SYSTEM, ("user", "Hello")]]
@@ -50,9 +48,7 @@ async def test_the_next_prompt_holds_the_history_in_order(manager: SessionManage
     ]
 
 
-async def test_a_personality_without_a_system_prompt_is_composed_of_its_fields(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_a_personality_becomes_a_system_message(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager, {"name": "Ada", "description": "Dry.", "core_traits": ["calm", "exact"]})
     await manager.send_message(session_id, "Hello")
     assert script.prompts[0][0] == ("system", "You are Ada.\nDry.\nTraits: calm; exact")
@@ -64,7 +60,7 @@ async def test_an_empty_personality_makes_no_system_message(manager: SessionMana
     assert script.prompts == [[("user", "Hello")]]
 
 
-async def test_what_is_remembered_stands_in_the_one_system_message(
+async def test_memories_are_part_of_the_system_message(
     manager: SessionManager, script: Script, clock: ManualClock
 ) -> None:
     session_id = await begin(manager)
@@ -78,14 +74,14 @@ async def test_what_is_remembered_stands_in_the_one_system_message(
     assert text == 'You are Ada.\n\nWhat you remember:\ncity: Turin\npets: ["cat"]'
 
 
-async def test_what_is_remembered_alone_is_the_system_message(manager: SessionManager, script: Script) -> None:
+async def test_memories_alone_are_a_system_message(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager, {})
     await manager.memory_manager.store_memory(session_id, "tea", "green", category="preference")
     await manager.send_message(session_id, "Hello")
     assert script.prompts == [[("system", "Preferences you remember:\ntea: green"), ("user", "Hello")]]
 
 
-async def test_alike_facts_stand_in_a_table(manager: SessionManager, script: Script) -> None:
+async def test_similar_memories_become_a_table(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     for number in range(3):
         fact = {"source": "user", "said": f"on day {number}", "confidence": 0.5}
@@ -115,7 +111,7 @@ async def test_the_counter_of_the_manager_chooses_the_notation(
 
 
 @pytest.mark.parametrize("config", [{"include_context_in_prompt": False}, {"memory_enabled": False}])
-async def test_what_is_remembered_can_be_kept_out(
+async def test_memories_can_be_left_out_of_the_prompt(
     manager: SessionManager, script: Script, config: dict[str, Any]
 ) -> None:
     session_id = await begin(manager, **config)
@@ -124,7 +120,7 @@ async def test_what_is_remembered_can_be_kept_out(
     assert script.prompts == [[SYSTEM, ("user", "Hello")]]
 
 
-async def test_a_sessions_own_decay_factor_decides_what_is_still_remembered(
+async def test_a_sessions_decay_factor_limits_its_memories(
     manager: SessionManager, script: Script, clock: ManualClock
 ) -> None:
     slow, quick = await begin(manager), await begin(manager, memory_decay_factor=0.9)
@@ -158,7 +154,7 @@ async def test_the_window_is_limited_in_messages(
     ("tokens", "seen"),
     [(1, []), (32, []), (33, ["c"]), (46, ["c"]), (47, ["b", "c"]), (61, ["a", "b", "c"]), (60, ["b", "c"])],
 )
-async def test_the_window_is_limited_in_tokens_and_never_cuts_system_or_question(
+async def test_the_token_limit_keeps_system_and_question(
     storage: SessionStorage, services: Services, script: Script, tokens: int, seen: list[str]
 ) -> None:
     # 4 bytes are a token, and a message costs 4 more: 7 for the system message, 12 for the

@@ -1,4 +1,4 @@
-"""The real client packages against a server on the loopback: what is sent, and what comes back."""
+"""The real client packages against a local server: requests and parsed answers."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def metadata(wire: str) -> dict[str, Any]:
 
 
 @on_both_wires
-async def test_a_whole_answer_comes_back_with_reason_usage_model_and_id(wire: str) -> None:
+async def test_an_answer_has_reason_usage_model_and_id(wire: str) -> None:
     async with ModelServer() as server, provider_on(server, wire) as provider:
         response = await provider.chat(PROMPT)
     assert response == ChatResponse(
@@ -37,7 +37,7 @@ async def test_a_whole_answer_comes_back_with_reason_usage_model_and_id(wire: st
 
 
 @on_both_wires
-async def test_a_stream_yields_only_new_text_and_ends_with_reason_and_usage(wire: str) -> None:
+async def test_a_stream_yields_deltas_and_ends_with_usage(wire: str) -> None:
     async with ModelServer() as server, provider_on(server, wire) as provider:
         deltas = [delta async for delta in provider.stream_chat(PROMPT)]
     assert [delta.content for delta in deltas] == ["Hello ", "there, ", "friend", ""]
@@ -90,7 +90,7 @@ async def test_further_arguments_reach_the_api_as_they_are(wire: str) -> None:
 
 
 @on_both_wires
-async def test_the_method_that_is_called_decides_whether_the_answer_is_streamed(wire: str) -> None:
+async def test_the_method_decides_whether_to_stream(wire: str) -> None:
     async with ModelServer() as server, provider_on(server, wire) as provider:
         assert (await provider.chat(PROMPT, stream=True)).content == TEXT
         assert len([delta async for delta in provider.stream_chat(PROMPT, stream=False)]) > 1
@@ -98,7 +98,7 @@ async def test_the_method_that_is_called_decides_whether_the_answer_is_streamed(
 
 
 @on_both_wires
-async def test_a_lone_surrogate_is_replaced_and_a_split_pair_joined_on_the_wire(wire: str) -> None:
+async def test_a_lone_surrogate_is_replaced_in_a_request(wire: str) -> None:
     prompt = [ChatMessage("user", "a\ud800b \ud83d\ude00")]
     async with ModelServer() as server, provider_on(server, wire) as provider:
         await provider.chat(prompt)
@@ -115,7 +115,7 @@ async def test_any_text_of_an_answer_arrives_unchanged(wire: str) -> None:
     assert (whole.content, streamed) == (text, text)
 
 
-async def test_a_server_that_knows_no_stream_options_is_not_sent_any() -> None:
+async def test_stream_options_can_be_left_out() -> None:
     async with ModelServer() as server, provider_on(server, "openai", stream_usage=False) as provider:
         *_, last = [delta async for delta in provider.stream_chat(PROMPT)]
     assert "stream_options" not in server.requests[0].body
@@ -123,7 +123,7 @@ async def test_a_server_that_knows_no_stream_options_is_not_sent_any() -> None:
 
 
 @pytest.mark.parametrize("model", ["gpt-6-luna", "o3", "openai/gpt-5.4-mini"])
-async def test_a_reasoning_model_gets_no_temperature_and_the_newer_token_limit(model: str) -> None:
+async def test_a_reasoning_model_gets_the_newer_token_limit(model: str) -> None:
     async with ModelServer() as server, provider_on(server, "openai") as provider:
         await provider.chat(PROMPT, max_tokens=9, model=model)
     body = server.requests[0].body
@@ -131,7 +131,7 @@ async def test_a_reasoning_model_gets_no_temperature_and_the_newer_token_limit(m
     assert not {"temperature", "max_tokens"} & body.keys()
 
 
-async def test_ids_of_the_environment_are_not_told_to_any_server(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ids_of_the_environment_are_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-of-the-environment")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "project-of-the-environment")
     async with ModelServer() as server, provider_on(server, "openai", organization="org-1") as provider:
@@ -140,7 +140,7 @@ async def test_ids_of_the_environment_are_not_told_to_any_server(monkeypatch: py
     assert "openai-project" not in server.requests[0].headers
 
 
-async def test_temperature_is_sent_where_the_api_version_still_takes_it() -> None:
+async def test_temperature_is_sent_to_older_api_versions() -> None:
     async with (
         ModelServer() as server,
         provider_on(server, "anthropic", api_version="2023-06-01") as provider,
@@ -150,7 +150,7 @@ async def test_temperature_is_sent_where_the_api_version_still_takes_it() -> Non
     assert server.requests[0].body["temperature"] == 0.2
 
 
-async def test_openai_gets_and_gives_tool_calls() -> None:
+async def test_openai_tool_calls_are_sent_and_received() -> None:
     message = {"role": "assistant", "content": None, "tool_calls": TOOL_CALLS}
     body = {"id": "a", "choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}]}
     history = [
@@ -168,7 +168,7 @@ async def test_openai_gets_and_gives_tool_calls() -> None:
     assert response.provider_metadata["tool_calls"] == TOOL_CALLS
 
 
-async def test_openai_tool_calls_in_pieces_are_whole_in_the_last_delta() -> None:
+async def test_openai_tool_calls_are_joined_in_the_last_delta() -> None:
     first = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": ""}}
     more = [{"index": 0, "function": {"arguments": piece}} for piece in ('{"at": ', '"sky"}')]
     frames = [event({"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}) for call in (first, *more)]
@@ -179,7 +179,7 @@ async def test_openai_tool_calls_in_pieces_are_whole_in_the_last_delta() -> None
     assert last.provider_metadata == {"id": "a", "tool_calls": TOOL_CALLS}
 
 
-async def test_openai_refusal_in_pieces_is_whole_in_the_last_delta() -> None:
+async def test_openai_refusals_are_joined_in_the_last_delta() -> None:
     frames = [event({"id": "a", "choices": [{"index": 0, "delta": {"refusal": piece}}]}) for piece in ("I ", "won't")]
     frames.append(event({"id": "a", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
     async with ModelServer(stream(*frames)) as server, provider_on(server, "openai") as provider:
@@ -187,14 +187,14 @@ async def test_openai_refusal_in_pieces_is_whole_in_the_last_delta() -> None:
     assert (last.content, last.provider_metadata) == ("", {"id": "a", "refusal": "I won't"})
 
 
-async def test_openai_tool_call_of_no_known_form_is_a_response_error() -> None:
+async def test_a_malformed_openai_tool_call_is_a_response_error() -> None:
     frame = event({"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": ["look"]}}]})
     async with ModelServer(stream(frame)) as server, provider_on(server, "openai") as provider:
         with pytest.raises(ProviderResponseError, match="openai sent a malformed tool call"):
             await anext(aiter(provider.stream_chat(PROMPT)))
 
 
-async def test_anthropic_tool_calls_come_in_the_form_that_sessions_keep() -> None:
+async def test_anthropic_tool_calls_have_the_stored_form() -> None:
     use = {"type": "tool_use", "id": "c1", "name": "look", "input": {"at": "sky"}}
     body = {"id": "a", "type": "message", "content": [{"type": "text", "text": "Wait."}, use]}
     answer = raw(_json(body | {"stop_reason": "tool_use"}))
@@ -209,7 +209,7 @@ async def test_anthropic_tool_calls_come_in_the_form_that_sessions_keep() -> Non
     }
 
 
-async def test_anthropic_tool_calls_in_pieces_are_whole_in_the_last_delta() -> None:
+async def test_anthropic_tool_calls_are_joined_in_the_last_delta() -> None:
     block = {"type": "tool_use", "id": "c1", "name": "look", "input": {}}
     frames = [
         event({"type": "message_start", "message": {"id": "a", "type": "message", "content": []}}),

@@ -23,7 +23,7 @@ def made(wire: str, url: str) -> BaseProvider:
 
 
 class ServerThread:
-    """A model server on an event loop of its own, so that loops of the test may come and go."""
+    """Run a model server on an event loop of its own, independent of the loops of the test."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -45,7 +45,7 @@ class ServerThread:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
 
 
-def test_a_provider_outlives_the_event_loop_and_leaves_no_connection_behind(wire: str) -> None:
+def test_a_provider_survives_its_event_loop(wire: str) -> None:
     with ServerThread() as server:
         provider = made(wire, server.url)
         for _ in range(3):
@@ -72,7 +72,7 @@ def test_a_provider_serves_two_event_loops_at_once(wire: str) -> None:
     assert texts == [TEXT] * 4
 
 
-async def test_calls_share_a_connection_and_close_lets_go_of_it(wire: str) -> None:
+async def test_calls_share_a_connection_until_close(wire: str) -> None:
     async with ModelServer() as server:
         provider = made(wire, server.url)
         for _ in range(3):
@@ -91,7 +91,7 @@ async def test_a_closed_provider_can_be_used_again(wire: str) -> None:
         assert (await provider.chat(PROMPT)).content == TEXT
 
 
-async def test_many_calls_at_once_keep_apart(wire: str) -> None:
+async def test_concurrent_calls_do_not_mix(wire: str) -> None:
     async with ModelServer() as server, provider_on(server, wire) as provider:
         answers = await asyncio.gather(*(provider.chat([ChatMessage("user", str(n))]) for n in range(20)))
     assert [answer.content for answer in answers] == [TEXT] * 20

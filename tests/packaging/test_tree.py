@@ -1,4 +1,4 @@
-"""What the repository must not say: where packages come from, and whose machine it was written on."""
+"""The repository names no package index and no local path."""
 
 import re
 import subprocess
@@ -35,11 +35,11 @@ def test_no_file_names_a_package_index() -> None:
     assert lines_that_match(INDEX_HOST) == []
 
 
-def test_no_file_holds_a_path_of_somebodys_machine() -> None:
+def test_no_file_names_a_local_path() -> None:
     assert lines_that_match(LOCAL_PATH) == []
 
 
-def test_constraints_pin_one_version_a_line_and_nothing_else() -> None:
+def test_constraints_pin_one_version_a_line() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     pinned = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+(?: ; .+)?")

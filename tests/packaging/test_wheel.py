@@ -1,4 +1,4 @@
-"""The wheel as users get it: one import name, typed, and at work with the required dependencies alone."""
+"""The built wheel has one import name, is typed, and works with the required dependencies alone."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def names(wheel: Path) -> list[str]:
 
 
 def required_distributions() -> set[str]:
-    """Names of the required dependencies and of what those require on this Python."""
+    """Return the names of the required dependencies and of their dependencies on this Python."""
     found: set[str] = set()
     wanted = [Requirement(line).name for line in PYPROJECT["project"]["dependencies"]]
     while wanted:
@@ -69,7 +69,7 @@ def required_distributions() -> set[str]:
 
 @pytest.fixture(scope="module")
 def bare_site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and its required dependencies, and no other package."""
+    """Return a folder with the wheel and its required dependencies, and no other package."""
     site = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
@@ -108,7 +108,7 @@ def test_the_wheel_carries_its_licence(names: list[str]) -> None:
     assert [name.split("/")[-1] for name in names if "/licenses/" in name] == ["LICENSE"]
 
 
-def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(names: list[str]) -> None:
+def test_the_wheel_holds_the_package_and_nothing_else(names: list[str]) -> None:
     source = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "luminoracore_sdk").rglob("*")
@@ -124,14 +124,14 @@ def test_the_wheel_installs_the_command(wheel: Path, names: list[str]) -> None:
     assert text.split() == ["[console_scripts]", "luminora", "=", "luminoracore_sdk.cli:run"]
 
 
-def test_the_public_import_works_with_no_extra_and_loads_no_driver(bare_site: Path) -> None:
+def test_the_public_import_loads_no_driver(bare_site: Path) -> None:
     report = json.loads(run_bare(bare_site, REPORT))
     assert Path(report["file"]).is_relative_to(bare_site)
     loaded = {name.split(".")[0] for name in report["modules"]} - sys.stdlib_module_names
     assert {"luminoracore_sdk", "attr"} <= loaded <= REQUIRED
 
 
-def test_a_session_lives_on_the_required_dependencies_alone(bare_site: Path) -> None:
+def test_a_session_needs_only_required_dependencies(bare_site: Path) -> None:
     printed = run_bare(
         bare_site,
         """

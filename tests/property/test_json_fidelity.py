@@ -1,31 +1,20 @@
-"""Any JSON value comes back the same: through the helpers, the codec, and every backend."""
+"""Any JSON value comes back the same through the helpers and the codec."""
 
-import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from luminoracore_sdk.adapters.codec.values import JSON, JSON_WIDE, JsonCodec
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Payload
-from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError, InvalidJSONError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json, copy_json, same_json
 from luminoracore_sdk.testing import (
-    ManualClock,
     json_objects,
-    json_payload,
     json_values,
-    memory_record,
-    session_record,
 )
-from luminoracore_sdk.testing.records import message_records as numbered_messages
-from tests.support.backends import BACKENDS, Backend
 
 CODEC = JsonCodec()
 
@@ -37,12 +26,12 @@ def decoded(value: JSONValue) -> JSONValue:
 
 
 @given(json_values())
-def test_the_codec_gives_back_what_it_was_given(value: JSONValue) -> None:
+def test_the_codec_restores_every_value(value: JSONValue) -> None:
     assert same_json(decoded(value), value)
 
 
 @given(json_values())
-def test_an_encoded_value_is_one_line_of_utf_8_that_any_json_reader_reads(value: JSONValue) -> None:
+def test_an_encoded_value_is_one_line_of_json(value: JSONValue) -> None:
     payload = CODEC.encode(value)
     assert payload.encoding in {JSON, JSON_WIDE}
     assert payload.is_text
@@ -56,7 +45,7 @@ def test_equal_values_are_encoded_equally(value: JSONValue) -> None:
 
 
 @given(st.binary(max_size=30), st.sampled_from([JSON, JSON_WIDE]))
-def test_arbitrary_bytes_are_read_or_refused_with_a_typed_error(data: bytes, tag: str) -> None:
+def test_arbitrary_bytes_are_decoded_or_refused(data: bytes, tag: str) -> None:
     try:
         check_json(CODEC.decode(Payload(tag, data), backend="test", key="value"))
     except (CorruptRecordError, InvalidJSONError):
@@ -92,7 +81,7 @@ def _change_everything(value: Any) -> None:
 
 
 @given(json_values(), not_json, st.integers(0, 3))
-def test_a_value_with_something_else_inside_is_refused(value: JSONValue, other: object, depth: int) -> None:
+def test_a_value_with_a_non_json_part_is_refused(value: JSONValue, other: object, depth: int) -> None:
     whole: Any = [value, other]
     for level in range(depth):
         whole = {"k": whole} if level % 2 else [whole, value]
@@ -100,59 +89,3 @@ def test_a_value_with_something_else_inside_is_refused(value: JSONValue, other: 
         check_json(whole)
     with pytest.raises(InvalidJSONError):
         CODEC.encode(whole)
-
-
-@contextmanager
-def opened(backend: Backend) -> Iterator[tuple[asyncio.Runner, SessionStorage]]:
-    with backend.place() as make, asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        storage = make(ManualClock())
-        yield runner, storage
-        runner.run(storage.close())
-
-
-@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
-def test_documents_come_back_the_same(backend: Backend) -> None:
-    with opened(backend) as (runner, storage):
-
-        @given(json_objects())
-        def check(document: JSONObject) -> None:
-            runner.run(_saved(storage, document))
-            assert same_json(runner.run(_loaded(storage)), document)
-
-        check()
-
-
-async def _saved(storage: SessionStorage, document: JSONObject) -> None:
-    await storage.save_session("s", document)
-
-
-async def _loaded(storage: SessionStorage) -> JSONObject | None:
-    return await storage.load_session("s")
-
-
-@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
-def test_payloads_of_any_value_come_back_the_same(backend: Backend) -> None:
-    with opened(backend) as (runner, storage):
-
-        @given(st.lists(json_values(), min_size=1, max_size=4))
-        def check(values: list[JSONValue]) -> None:
-            found = runner.run(_through_messages_and_memory(storage, values))
-            for value, expected in zip(found, [*values, values[0]], strict=True):
-                assert same_json(value, expected)
-
-        check()
-
-
-async def _through_messages_and_memory(storage: SessionStorage, values: list[JSONValue]) -> list[JSONValue]:
-    await storage.delete_session("s")
-    await storage.put_session(session_record())
-    batch = numbered_messages(len(values))
-    await storage.append_messages(
-        "s",
-        [attrs.evolve(record, payload=json_payload(v)) for record, v in zip(batch, values, strict=True)],
-    )
-    await storage.put_memory(memory_record("k", value=values[0]))
-    messages = await storage.read_messages("s", MessageRange())
-    (memory,) = await storage.list_memories(MemoryScope("session", "s"))
-    payloads = [*(message.payload for message in messages), memory.payload]
-    return [CODEC.decode(payload, backend=storage.backend, key="k") for payload in payloads]

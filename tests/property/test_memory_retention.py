@@ -1,4 +1,4 @@
-"""The constant by which memories are let go orders them as their fading importance does, at all times."""
+"""A memory's retention orders memories as their decayed importance does, at any time."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -39,15 +39,11 @@ def test_retention_never_contradicts_importance(
 
 
 @given(importances, moments, decays)
-def test_a_retention_is_a_finite_number_that_every_store_can_keep(
-    importance: float, moment: datetime, decay: float
-) -> None:
+def test_a_retention_is_finite(importance: float, moment: datetime, decay: float) -> None:
     assert -1e300 <= retention(importance, moment, decay_factor=decay) <= 1e6
 
 
 @given(st.floats(0.01, 1), moments, st.floats(0.001, 0.999))
-def test_of_equal_importance_the_one_stored_a_second_earlier_goes_first(
-    importance: float, moment: datetime, decay: float
-) -> None:
+def test_older_memories_of_equal_importance_go_first(importance: float, moment: datetime, decay: float) -> None:
     later = moment + timedelta(seconds=1)
     assert retention(importance, moment, decay_factor=decay) < retention(importance, later, decay_factor=decay)

@@ -1,7 +1,7 @@
-"""Values of every kind through every combination of the optimizer's settings, and through the stored form.
+"""Values of every kind survive every combination of the optimizer's settings.
 
-2,000 values, and 100,000 in the nightly profile. They are drawn so that the notation has something to do:
-keys that are abbreviations or look like its own marks, lists of alike objects, repetitions.
+2,000 values, and 100,000 in the nightly profile, with keys that are abbreviations or look like marks of the
+notation, lists of similar objects, and repetitions.
 """
 
 import itertools
@@ -12,9 +12,9 @@ import attrs
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from luminoracore_sdk.adapters.codec.opt1 import CODES, MARK, REPEAT, TABLE
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.compression.dictionary import general_dictionary
-from luminoracore_sdk.adapters.optimizer.notation import CODES, MARK, REPEAT, TABLE
 from luminoracore_sdk.adapters.wrappers.record_compression import (
     DictionaryCompression,
     NotationCompression,
@@ -44,7 +44,7 @@ def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[JSONValue]:
 
 @st.composite
 def _tables(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> JSONValue:
-    """Return a list of objects that have the same keys, in the same order or not, some of them repeated."""
+    """Return objects with the same keys, in the same order or not, some of them repeated."""
     keys = draw(st.lists(_KEYS, unique=True, min_size=1, max_size=3))
     rows = [{key: draw(values) for key in (keys if draw(st.booleans()) else reversed(keys))} for _ in range(2)]
     return [rows[index] for index in draw(st.lists(st.integers(0, 1), max_size=4))]
@@ -52,7 +52,7 @@ def _tables(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> JSONValue:
 
 @st.composite
 def _repetitions(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> JSONValue:
-    """Return a list of unlike things, some of them repeated."""
+    """Return different values, some of them repeated."""
     things = [draw(values), [draw(values), "a long text"], {draw(_KEYS): "another"}, draw(values)]
     return [things[index] for index in draw(st.lists(st.integers(0, 3), max_size=5))]
 
@@ -74,7 +74,7 @@ class Seen:
 
 
 def lost(value: JSONValue) -> list[OptimizationConfig]:
-    """Return the settings under which a value does not come back the same."""
+    """Return the settings that do not restore a value."""
     found = []
     for optimizer in OPTIMIZERS:
         as_value = READER.expand(optimizer.compress(value))
@@ -84,7 +84,7 @@ def lost(value: JSONValue) -> list[OptimizationConfig]:
     return found
 
 
-def test_every_value_comes_back_the_same_under_every_combination_of_settings() -> None:
+def test_values_survive_every_setting() -> None:
     seen = Seen()
     codec = JsonCodec()
     stored: list[RecordCompression] = [DictionaryCompression(3)]

@@ -1,4 +1,4 @@
-"""The same 2,000 values, as text and as bytes, come back equal from every backend and every place in it."""
+"""2,000 values, as text and as bytes, come back equal from every kind of record of every backend."""
 
 import asyncio
 import zlib
@@ -7,7 +7,6 @@ from functools import cache
 from itertools import cycle
 
 import attrs
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +23,7 @@ from luminoracore_sdk.testing import (
     message_record,
     session_record,
 )
-from tests.support.backends import BACKENDS, Backend
+from tests.support.backends import Backend, each_backend
 
 COUNT = 2000
 SAMPLE = 20
@@ -35,7 +34,7 @@ Step = Callable[[SessionStorage], Awaitable[None]]
 
 @attrs.frozen
 class Value:
-    """A JSON value as our codec writes it, and bytes that are no text under a tag that says so."""
+    """A JSON value as the codec encodes it, and binary data under another encoding."""
 
     json: JSONValue
     text: Payload
@@ -58,7 +57,7 @@ def values() -> list[Value]:
             HealthCheck.large_base_example,
         ],
     )
-    # Hypothesis likes to repeat itself: a repetition in a list is refused, one between lists dropped.
+    # Hypothesis repeats values: repetitions in a list are refused, those between lists dropped.
     different = st.lists(json_values(), min_size=40, max_size=40, unique_by=json_payload)
 
     @search
@@ -71,12 +70,6 @@ def values() -> list[Value]:
         Value(value, text, Payload(tag, zlib.compress(text.data)))
         for (text, value), tag in zip(list(found.items())[:COUNT], cycle(TAGS), strict=False)
     ]
-
-
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
 
 
 def decoded(payload: Payload) -> JSONValue:
@@ -96,12 +89,12 @@ def test_there_are_2000_values_of_every_kind() -> None:
 
 
 def unlike(sent: list[Payload], found: list[Payload]) -> list[tuple[Payload, Payload]]:
-    """Return the first few pairs that differ; a whole list in a failure would be megabytes."""
+    """Return the first pairs that differ; a failure with all of them would be megabytes long."""
     return [pair for pair in zip(sent, found, strict=True) if pair[0] != pair[1]][:3]
 
 
 def write_and_check(backend: Backend, write: Step, check: Step) -> None:
-    """Do both on a new place; between them the storage is closed and another one made, where that may be."""
+    """Write and check on a new store, through a new storage for the check if the backend is persistent."""
 
     async def run(make: StorageFactory) -> None:
         async with make(ManualClock()) as storage:
@@ -116,7 +109,8 @@ def write_and_check(backend: Backend, write: Step, check: Step) -> None:
         asyncio.run(run(make))
 
 
-def test_2000_messages_of_each_make_come_back_equal(backend: Backend) -> None:
+@each_backend()
+def test_2000_messages_of_each_encoding_come_back_equal(backend: Backend) -> None:
     payloads = {"text": [value.text for value in values()], "binary": [value.binary for value in values()]}
 
     async def write(storage: SessionStorage) -> None:
@@ -139,6 +133,7 @@ def test_2000_messages_of_each_make_come_back_equal(backend: Backend) -> None:
     write_and_check(backend, write, check)
 
 
+@each_backend()
 def test_headers_and_memories_hold_the_same_payloads(backend: Backend) -> None:
     payloads = [payload for value in values()[::SAMPLE] for payload in (value.text, value.binary)]
     names = [f"n{number:03}" for number in range(len(payloads))]
@@ -158,6 +153,7 @@ def test_headers_and_memories_hold_the_same_payloads(backend: Backend) -> None:
     write_and_check(backend, write, check)
 
 
+@each_backend()
 def test_documents_are_loaded_as_they_were_saved(backend: Backend) -> None:
     documents: dict[str, JSONObject] = {
         f"n{number}": value.json if type(value.json) is dict else {"value": value.json}

@@ -1,4 +1,4 @@
-"""Whatever is remembered or said: its text reads back, so that no two different things make one text."""
+"""Prompt notations can be parsed, so that different memories or messages never look the same."""
 
 import json
 import re
@@ -10,12 +10,16 @@ import toon_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luminoracore_sdk.adapters.notation.choice import default_notations
-from luminoracore_sdk.adapters.notation.compact_json import CompactJsonNotation
-from luminoracore_sdk.adapters.notation.lines import LinesNotation, read_lines
-from luminoracore_sdk.adapters.notation.table import TableNotation, read_table
-from luminoracore_sdk.adapters.notation.toon import ToonNotation
-from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
+from luminoracore_sdk.adapters.notation import (
+    CompactJsonNotation,
+    LinesNotation,
+    TableNotation,
+    ToonNotation,
+    default_notations,
+    read_lines,
+    read_table,
+)
+from luminoracore_sdk.adapters.tokens import HeuristicTokenCounter
 from luminoracore_sdk.application.invisible_characters import HIDDEN
 from luminoracore_sdk.application.prompts import render_memory, render_transcript
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
@@ -69,7 +73,7 @@ TABLES = st.lists(ROWS, min_size=2, max_size=4) | st.dictionaries(LOOKALIKES, RO
 
 
 def seen(value: JSONValue) -> Any:
-    """What a reader sees: numbers by value, objects by their items, and two halves of a character joined."""
+    """Return a value as a reader sees it: numbers by value, objects by items, surrogate pairs joined."""
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, str):
@@ -143,7 +147,7 @@ def read_memory(text: str) -> dict[str, JSONObject]:
 
 
 class CheapJson:
-    """Lets every notation be chosen at times: a text costs what its hash says."""
+    """Count a hash as tokens, so that every notation is chosen sometimes."""
 
     def count(self, text: str) -> int:
         return sum(text.encode()) % 7
@@ -158,7 +162,7 @@ class CheapJson:
     ),
     st.sampled_from([CheapJson(), HeuristicTokenCounter()]),
 )
-def test_what_is_remembered_reads_back(facts: list[tuple[str, JSONValue, MemoryCategory]], tokens: Any) -> None:
+def test_memories_read_back(facts: list[tuple[str, JSONValue, MemoryCategory]], tokens: Any) -> None:
     entries = [
         MemoryEntry(key=key, value=value, created_at=NOW, updated_at=NOW, category=category)
         for key, value, category in facts

@@ -1,18 +1,18 @@
-"""The storages that the contract, the properties and the state machines run over.
+"""The storages that the contract, the property tests and the state machines run over.
 
-A new backend is one entry here and one class in tests/contract/test_storage_contract.py.
+A new backend is one entry in ``BACKENDS``.
 """
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import attrs
+import pytest
 
 from luminoracore_sdk.adapters.encryption.keyring import Keyring
-from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer
+from luminoracore_sdk.adapters.optimizer import Optimizer
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
@@ -23,7 +23,9 @@ from luminoracore_sdk.adapters.wrappers.deferred_writes import DeferredWriteWrap
 from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
+from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import SessionRecord
+from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.values import check_id
 from luminoracore_sdk.testing import StorageFactory
 from tests.support.servers import (
@@ -45,45 +47,50 @@ from tests.support.unreliable import FailsEverySecondCall
 
 __all__ = [
     "BACKENDS",
+    "CONTRACT_BACKENDS",
     "EMBEDDED",
     "FILES",
     "MEMORY",
     "MONGODB",
-    "MONGODB_PYMONGO",
+    "MONGODB_MOTOR",
     "MONGODB_REPLICA_SET",
     "POSTGRES",
     "REDIS",
     "REDIS_CLUSTER",
-    "SERVERS",
     "SQLITE",
     "Backend",
+    "each_backend",
     "encrypted",
-    "held",
+    "marks",
     "optimized",
-    "retrying",
-    "with_nothing_held",
 ]
 
 
 @attrs.frozen
 class Backend:
-    """How to make a storage.
+    """How to create a storage.
 
     Attributes:
-        name: For test ids.
-        at: Returns the factory of storages that live at a path, which does not exist yet.
+        name: Used in test ids.
+        at: Returns the factory of storages at a path that does not exist yet.
         persistent: Whether a second storage at the path sees what the first one wrote.
-        clear: Removes what lives at a path from the server that it is on.
+        clear: Removes what was stored at a path from a shared server.
+        embedded: Whether it needs no server.
+        rewrites: Whether it implements ``RewritingStorage``; wrappers do not.
+        nightly: Whether it is left to ``make nightly``.
     """
 
     name: str
     at: Callable[[Path], StorageFactory]
     persistent: bool = True
     clear: Callable[[Path], None] = lambda _: None
+    embedded: bool = False
+    rewrites: bool = True
+    nightly: bool = False
 
     @contextmanager
     def place(self) -> Iterator[StorageFactory]:
-        """Give an empty place for the length of a ``with`` block."""
+        """Yield the factory of an empty store, and remove the store afterwards."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / "store"
             try:
@@ -91,42 +98,37 @@ class Backend:
             finally:
                 self.clear(path)
 
+    def wrapped(self, how: str, wrap: Callable[[SessionStorage, Clock], SessionStorage]) -> "Backend":
+        """Return this backend under a wrapper; those on files and servers run in ``make nightly``."""
+
+        def at(path: Path) -> StorageFactory:
+            make = self.at(path)
+            return lambda clock: wrap(make(clock), clock)
+
+        nightly = not (self.embedded and "files" not in self.name)
+        return attrs.evolve(self, name=f"{how} {self.name}", at=at, rewrites=False, nightly=nightly)
+
 
 def optimized(backend: Backend) -> Backend:
     """Return a backend under the optimizing wrapper."""
-
-    def at(path: Path) -> StorageFactory:
-        make = backend.at(path)
-        return lambda clock: OptimizedStorageWrapper(make(clock), Optimizer())
-
-    return Backend(f"optimized {backend.name}", at, backend.persistent, backend.clear)
+    return backend.wrapped("optimized", lambda storage, _: OptimizedStorageWrapper(storage, Optimizer()))
 
 
 _KEYS = Keyring({"2026": bytes(range(32)), "2025": bytes(range(32, 64))})
 
 
 def encrypted(backend: Backend) -> Backend:
-    """Return a backend that sees nothing but ids, positions, roles and times."""
-
-    def at(path: Path) -> StorageFactory:
-        make = backend.at(path)
-        return lambda clock: EncryptedStorageWrapper(make(clock), _KEYS)
-
-    return Backend(f"encrypted {backend.name}", at, backend.persistent, backend.clear)
+    """Return a backend that stores ids, positions, roles and times, and everything else encrypted."""
+    return backend.wrapped("encrypted", lambda storage, _: EncryptedStorageWrapper(storage, _KEYS))
 
 
 def retrying(backend: Backend) -> Backend:
-    """Return a backend whose calls fail at first, under the wrapper that repeats them."""
-
-    def at(path: Path) -> StorageFactory:
-        make = backend.at(path)
-        return lambda clock: RetryingStorage(FailsEverySecondCall(make(clock)), first_wait=0)
-
-    return Backend(f"retrying {backend.name}", at, backend.persistent, backend.clear)
+    """Return a backend whose every second call fails, under the wrapper that repeats it."""
+    return backend.wrapped("retrying", lambda storage, _: RetryingStorage(FailsEverySecondCall(storage), first_wait=0))
 
 
-class HoldsEverything(DeferredWriteWrapper):
-    """Keeps every session back."""
+class DefersEverySession(DeferredWriteWrapper):
+    """Defers the writes of every session."""
 
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         check_id(record.session_id)
@@ -134,24 +136,15 @@ class HoldsEverything(DeferredWriteWrapper):
         return await super().put_session(record, expected_version=expected_version)
 
 
-def held(backend: Backend) -> Backend:
-    """Return a backend that sees nothing of its sessions."""
-
-    def at(path: Path) -> StorageFactory:
-        make = backend.at(path)
-        return lambda clock: HoldsEverything(make(clock), clock=clock)
-
-    return Backend(f"held {backend.name}", at, persistent=False, clear=backend.clear)
+def deferred(backend: Backend) -> Backend:
+    """Return a backend under a wrapper that defers every write of a session."""
+    wrapped = backend.wrapped("deferred", lambda storage, clock: DefersEverySession(storage, clock=clock))
+    return attrs.evolve(wrapped, persistent=False)
 
 
-def with_nothing_held(backend: Backend) -> Backend:
-    """Return a backend under a holding wrapper that has nothing to hold."""
-
-    def at(path: Path) -> StorageFactory:
-        make = backend.at(path)
-        return lambda clock: DeferredWriteWrapper(make(clock), clock=clock)
-
-    return Backend(f"{backend.name}, nothing held", at, backend.persistent, backend.clear)
+def undeferred(backend: Backend) -> Backend:
+    """Return a backend under a deferring wrapper that has nothing to defer."""
+    return backend.wrapped("undeferred", lambda storage, clock: DeferredWriteWrapper(storage, clock=clock))
 
 
 def _postgres(path: Path) -> StorageFactory:
@@ -177,42 +170,60 @@ def _mongodb(path: Path) -> StorageFactory:
     return lambda clock: MongoDBStorage(url, database=place_name(path), clock=clock)
 
 
-def _mongodb_pymongo(path: Path) -> StorageFactory:
+def _mongodb_motor(path: Path) -> StorageFactory:
     url = mongodb_url()
-    return lambda clock: MongoDBStorage(url, database=place_name(path), driver="pymongo", clock=clock)
+    return lambda clock: MongoDBStorage(url, database=place_name(path), driver="motor", clock=clock)
 
 
 def _mongodb_replica_set(path: Path) -> StorageFactory:
     url = mongodb_replica_set_url()
-    return lambda clock: MongoDBStorage(url, database=place_name(path), driver="pymongo", clock=clock)
+    return lambda clock: MongoDBStorage(url, database=place_name(path), clock=clock)
 
 
-MEMORY = Backend("memory", lambda _: lambda clock: InMemoryStorage(clock=clock), persistent=False)
-FILES = Backend("files", lambda path: lambda clock: JSONFileStorage(path, clock=clock))
-SQLITE = Backend("sqlite", lambda path: lambda clock: SQLiteStorage(path, clock=clock))
+MEMORY = Backend("memory", lambda _: lambda clock: InMemoryStorage(clock=clock), persistent=False, embedded=True)
+FILES = Backend("files", lambda path: lambda clock: JSONFileStorage(path, clock=clock), embedded=True)
+SQLITE = Backend("SQLite", lambda path: lambda clock: SQLiteStorage(path, clock=clock), embedded=True)
 
-POSTGRES = Backend("postgres", _postgres, clear=lambda path: clear_postgres(postgres_url(), place_name(path)))
-REDIS = Backend("redis", _redis, clear=lambda path: clear_redis(redis_url(), place_name(path)))
+POSTGRES = Backend("Postgres", _postgres, clear=lambda path: clear_postgres(postgres_url(), place_name(path)))
+REDIS = Backend("Redis", _redis, clear=lambda path: clear_redis(redis_url(), place_name(path)))
 REDIS_CLUSTER = Backend(
-    "redis cluster",
+    "Redis cluster",
     _redis_cluster,
     clear=lambda path: clear_redis_cluster(redis_cluster_url(), place_name(path)),
 )
-MONGODB = Backend("mongodb", _mongodb, clear=lambda path: clear_mongodb(mongodb_url(), place_name(path)))
-MONGODB_PYMONGO = Backend("mongodb pymongo", _mongodb_pymongo, clear=MONGODB.clear)
+MONGODB = Backend("MongoDB", _mongodb, clear=lambda path: clear_mongodb(mongodb_url(), place_name(path)))
+MONGODB_MOTOR = attrs.evolve(MONGODB, name="MongoDB motor", at=_mongodb_motor, nightly=True)
 MONGODB_REPLICA_SET = Backend(
-    "mongodb replica set",
+    "MongoDB replica set",
     _mongodb_replica_set,
     clear=lambda path: clear_mongodb(mongodb_replica_set_url(), place_name(path)),
+    nightly=True,
 )
 
 EMBEDDED = (MEMORY, FILES, SQLITE)
-SERVERS = (POSTGRES, REDIS, REDIS_CLUSTER, MONGODB, MONGODB_PYMONGO, MONGODB_REPLICA_SET)
-_OF_THE_LONG_RUN = (POSTGRES, REDIS, MONGODB) if "LUMINORA_ALL_WRAPPERS" in os.environ else ()
-BACKENDS = (
-    *EMBEDDED,
-    *SERVERS,
-    *(optimized(backend) for backend in (*EMBEDDED, POSTGRES, REDIS, MONGODB)),
-    *(optimized(encrypted(backend)) for backend in (*EMBEDDED, *_OF_THE_LONG_RUN)),
+_PLAIN = (*EMBEDDED, POSTGRES, REDIS, REDIS_CLUSTER, MONGODB, MONGODB_MOTOR, MONGODB_REPLICA_SET)
+_WRAPPED = (*EMBEDDED, POSTGRES, REDIS, MONGODB)
+
+BACKENDS = (*_PLAIN, *map(optimized, _WRAPPED), *(optimized(encrypted(backend)) for backend in _WRAPPED))
+"""Every backend, and the optimizing and the encrypting wrapper over every backend."""
+
+CONTRACT_BACKENDS = (
+    *BACKENDS,
+    *map(encrypted, _WRAPPED),
+    *map(retrying, (MEMORY, SQLITE, REDIS)),
+    deferred(SQLITE),
+    undeferred(SQLITE),
 )
-"""Every backend, and the optimizing and the encrypting wrapper over every backend, keep the contract."""
+"""Every backend, and every wrapper over every backend."""
+
+
+def marks(backend: Backend) -> list[pytest.MarkDecorator]:
+    """Return the marks of the tests of a backend."""
+    return [pytest.mark.nightly] if backend.nightly else []
+
+
+def each_backend(backends: Sequence[Backend] = BACKENDS) -> pytest.MarkDecorator:
+    """Parametrize a test over backends, as ``backend``."""
+    return pytest.mark.parametrize(
+        "backend", [pytest.param(backend, id=backend.name, marks=marks(backend)) for backend in backends]
+    )

@@ -1,4 +1,4 @@
-"""What the tests of bad days share: one rig of each kind a run, and what they assert of every failure."""
+"""Helpers of the tests of server failures: one rig of each kind per run, and common assertions."""
 
 import asyncio
 import atexit
@@ -40,7 +40,7 @@ BOUND = 3 * SECONDS + 0.5
 
 @cache
 def running_rig(name: str) -> Rig:
-    """Return the rig of a kind, started at its first use; it ends with the run."""
+    """Return the rig of a kind, started at first use and stopped with the run."""
     try:
         from tests.support.servers.rigs import RIGS
 
@@ -50,17 +50,17 @@ def running_rig(name: str) -> Rig:
         if os.environ.get("CI"):
             pytest.fail(f"no server: {exc}")
         pytest.skip(f"no server: {exc}")
-    atexit.register(rig.each_proxy, FaultProxy.close)  # the servers end with the folder
+    atexit.register(rig.each_proxy, FaultProxy.close)  # the servers are stopped with the folder
     rig.begin()
     return rig
 
 
 class Place:
-    """A place of the test's own on a rig, and the storages that the test makes there.
+    """A store on a rig, and the storages that a test creates on it.
 
     Attributes:
         rig: The server.
-        account: Who may do everything here.
+        account: An account with all permissions.
     """
 
     def __init__(self, rig: Rig, path: Path) -> None:
@@ -88,17 +88,17 @@ class Place:
 
 
 async def in_time(call: Awaitable[T]) -> T:
-    """Await a call, which must end within its time limits, whatever happens to the server."""
+    """Await a call and assert that it ends within its time limits."""
     begin = time.monotonic()
     try:
-        async with asyncio.timeout(20):  # not for ever, if it does not
+        async with asyncio.timeout(20):  # a test that fails must end too
             return await call
     finally:
         assert time.monotonic() - begin < BOUND
 
 
 async def failure(call: Awaitable[object]) -> StorageUnavailableError:
-    """Return the error of a call that must fail, after asserting what is true of every such error."""
+    """Return the error of a call that must fail, after the assertions that hold for every such error."""
     with pytest.raises(StorageUnavailableError) as caught:
         await in_time(call)
     failed(caught.value)
@@ -133,7 +133,7 @@ async def stored_ids(storage: SessionStorage, session_id: str = "s") -> list[str
 
 
 async def assert_whole(storage: SessionStorage, pool: int) -> None:
-    """Assert that no connection stayed checked out: more calls than the pool has, and none of them waits."""
+    """Assert that no connection stayed checked out: more calls than connections all succeed in time."""
     begin = time.monotonic()
     for _ in range(3):
         await asyncio.gather(*(storage.find_session("s") for _ in range(2 * pool)))

@@ -1,4 +1,4 @@
-"""The ``luminora`` command for tests: in this process, or in one of its own."""
+"""The ``luminora`` command for tests, in this process or in another one."""
 
 import os
 import subprocess

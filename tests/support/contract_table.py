@@ -37,7 +37,7 @@ def table(cells: Cells) -> list[str]:
     heading = _row("", [letters[backend] for backend in backends], width)
     lines = [*_legend(letters), "", heading]
     for number, case in enumerate(cases):
-        if number and number % 40 == 0:  # nobody counts columns over three screens
+        if number and number % 40 == 0:  # repeat the heading on every screen
             lines.append(heading)
         row = [_cell(cells.get((case, backend), [])) for backend in backends]
         lines.append(_row(case.replace("_", " "), row, width))

@@ -65,7 +65,7 @@ async def copy(
 
 
 def summary(copied: Sequence[Copied]) -> list[tuple[str, str, str, int, int]]:
-    """Return what became of everything, without digests and reasons."""
+    """Return the outcomes of a copy, without digests and reasons."""
     return [(one.kind, one.owner_id, one.outcome.value, one.messages, one.memories) for one in copied]
 
 
@@ -75,7 +75,7 @@ def whole(outcome: Outcome) -> list[tuple[str, str, str, int, int]]:
 
 
 async def contents(storage: SessionStorage) -> object:
-    """Return all of what ``filled`` stored, but what a store gives itself."""
+    """Return everything that ``filled`` stored, without the fields that a store sets."""
     found = await storage.find_session("s")
     assert found is not None
     memories = [*await storage.list_memories(OF_S), *await storage.list_memories(OF_U)]

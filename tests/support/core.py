@@ -18,7 +18,7 @@ STAND_IN = Path(__file__).parent / "core_stand_in"
 
 
 def core_folder() -> Path:
-    """The folder to put on the path."""
+    """Return the folder to put on the path."""
     folder = Path(os.environ.get(VARIABLE) or STAND_IN).absolute()
     found = [place for place in (folder, folder / "luminoracore") if (place / "luminoracore" / "core").is_dir()]
     assert found, f"{VARIABLE} names {folder}, where there is no package luminoracore with a folder core"
@@ -27,7 +27,7 @@ def core_folder() -> Path:
 
 @contextmanager
 def core_installed(folder: Path | None = None) -> Iterator[None]:
-    """Puts Core before everything else on the path; afterwards everything is as it was."""
+    """Put Core first on the path, and restore path and modules afterwards."""
     before = _taken_out()
     place = str(folder or core_folder())
     sys.path.insert(0, place)

@@ -33,7 +33,7 @@ def keyring(*ids: str) -> Keyring:
 
 @attrs.frozen
 class Raw:
-    """What lies in a store: one session ``s`` with all it holds.
+    """The records of a store: one session ``s`` with its messages and memories.
 
     Attributes:
         base: The store.
@@ -66,7 +66,7 @@ class Raw:
         messages: Sequence[MessageRecord] | None = None,
         memories: Sequence[MemoryRecord] | None = None,
     ) -> None:
-        """Put records in the place of what is there, as somebody could who can write to the store."""
+        """Replace stored records, as an attacker with write access could."""
         self.base.adopt(
             await self.header() if header is None else header,
             await self.messages() if messages is None else messages,
@@ -74,7 +74,7 @@ class Raw:
         )
 
     async def forget_keys(self) -> None:
-        """Take away what the store remembers of its keys."""
+        """Remove the store's record of its keys."""
         assert await self.base.delete_memory(STORE_SCOPE, CHECK_KEY) is True
 
 

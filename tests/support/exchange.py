@@ -1,4 +1,4 @@
-"""A line that can be imported, and a reader of such lines whose clock stands still."""
+"""A line that can be imported, and a reader of such lines with a manual clock."""
 
 import attrs
 

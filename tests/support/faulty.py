@@ -1,31 +1,234 @@
-"""Storages with one fault each, to see that the tools which look for faults find them."""
+"""Memory storages with one fault each: one for every part of the contract, to show that the part finds it."""
 
 import asyncio
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
-from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
-from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
+import attrs
+
+from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Page,
+    Payload,
+    SessionQuery,
+    SessionRecord,
+)
+from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.testing.contract.append import AppendContract, AppendRaceContract, AppendsAtOnceContract
+from luminoracore_sdk.testing.contract.base import ContractBase
+from luminoracore_sdk.testing.contract.documents import DocumentContract, IdContract
+from luminoracore_sdk.testing.contract.lifecycle import LifeContract, ResumeContract
+from luminoracore_sdk.testing.contract.listing import ListingContract, PageContract
+from luminoracore_sdk.testing.contract.memory import MemoryContract
+from luminoracore_sdk.testing.contract.messages import MeanwhileContract, MessageContract
+from luminoracore_sdk.testing.contract.races import MemoryRaceContract, SessionRaceContract
+from luminoracore_sdk.testing.contract.rewriting import (
+    RewriteContract,
+    RewriteRaceContract,
+    RewriteRefusalContract,
+)
+from luminoracore_sdk.testing.contract.sessions import ExpiryContract, SessionContract
+from luminoracore_sdk.testing.contract.tenants import TenantContract
+
+__all__ = ["FAULTS", "STATE_FAULTS"]
 
 
-class TornTurns(SQLiteStorage):
-    """Writes a batch message by message."""
+async def pause() -> None:
+    """Let other tasks run for a few steps."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
-    async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+
+# -- sessions ------------------------------------------------------------------------------------
+
+
+class IgnoresTheExpectedVersion(InMemoryStorage):
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
+        return await super()._put_session(record, None if expected_version else expected_version, now_us)
+
+
+class ChecksTheVersionFirst(InMemoryStorage):
+    async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
+        stored = await self._find_session(record.session_id, now_us)
+        if expected_version == (stored.version if stored else 0):
+            await pause()
+            expected_version = None
+        return await super()._put_session(record, expected_version, now_us)
+
+
+class FindsExpiredSessions(InMemoryStorage):
+    async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
+        return await super()._find_session(session_id, 0)
+
+
+class ListsTheLastOfAPageAgain(InMemoryStorage):
+    async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
+        if query.cursor is not None and query.newest_first:
+            query = attrs.evolve(query, cursor=(query.cursor[0], query.cursor[1] + "x"))
+        return await super()._query_sessions(query, now_us)
+
+
+class PagesByNumber(InMemoryStorage):
+    """A cursor says how many sessions came before it."""
+
+    async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
+        skipped = query.cursor[0] if query.cursor else 0
+        sessions = (await super()._query_sessions(attrs.evolve(query, cursor=None, limit=10**9), now_us)).sessions
+        end = min(skipped + query.limit, len(sessions))
+        return Page(sessions=sessions[skipped:end], next_cursor=(end, "-") if end < len(sessions) else None)
+
+
+# -- messages ------------------------------------------------------------------------------------
+
+
+class ReadsTheBoundToo(InMemoryStorage):
+    async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
+        wider = span if span.before is None else attrs.evolve(span, before=span.before + 1)
+        return await super()._read_messages(session_id, wider, now_us)
+
+
+class IgnoresTheExpectedPosition(InMemoryStorage):
+    async def _append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
+    ) -> AppendReceipt:
+        return await super()._append_messages(session_id, messages, None, now_us)
+
+
+class ChecksThePositionFirst(InMemoryStorage):
+    async def _append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
+    ) -> AppendReceipt:
+        stored = await self._find_session(session_id, now_us)
+        if stored is not None and expected_last == stored.last_position:
+            await pause()
+            expected_last = None
+        return await super()._append_messages(session_id, messages, expected_last, now_us)
+
+
+class WritesMessageByMessage(InMemoryStorage):
+    async def _append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
     ) -> AppendReceipt:
         receipts = []
         for message in messages:
-            receipts.append(await super().append_messages(session_id, [message]))
-            await asyncio.sleep(0.005)  # so that nearly every kill comes between
+            receipts.append(await super()._append_messages(session_id, [message], None, now_us))
+            await pause()
         return AppendReceipt(first_position=receipts[0].first_position, last_position=receipts[-1].last_position)
 
 
-class LostTurns(SQLiteStorage):
-    """Says of every second turn that it is stored, and does not store it."""
-
+class KeepsTheCallersList(InMemoryStorage):
     async def append_messages(
         self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
     ) -> AppendReceipt:
-        if messages[0].message_id.split("-")[1] in "2468":
-            return AppendReceipt(first_position=1, last_position=2)
+        await pause()
         return await super().append_messages(session_id, messages, expected_last=expected_last)
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+class IgnoresTheLimit(InMemoryStorage):
+    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
+        return await super()._put_memory(record, None, now_us)
+
+
+class CountsWhatAnotherTaskDeletes(InMemoryStorage):
+    async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
+        found = await self._find_memory(scope, key, now_us) is not None
+        await pause()
+        await super()._delete_memory(scope, key, now_us)
+        return found
+
+
+# -- documents, ids, lifecycle, tenants ----------------------------------------------------------
+
+
+class SortsKeys(InMemoryStorage):
+    async def load_session(self, session_id: str) -> JSONObject | None:
+        document = await super().load_session(session_id)
+        return None if document is None else dict(sorted(document.items()))
+
+
+class IgnoresCase(InMemoryStorage):
+    async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
+        return await super()._find_session(session_id.casefold(), now_us)
+
+
+class AnswersAfterClose(InMemoryStorage):
+    async def ping(self) -> None:
+        return None
+
+
+_ONE: WeakKeyDictionary[Clock, InMemoryStorage] = WeakKeyDictionary()
+
+
+class SharesMemoryBetweenTenants(InMemoryStorage):
+    """Storages of one test, which share its clock, read the memory of the first one."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self._first = _ONE.setdefault(clock, self)
+
+    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
+        if self._first is self:
+            return await super()._list_memories(scope, now_us)
+        return await self._first.list_memories(scope)
+
+
+# -- rewriting -----------------------------------------------------------------------------------
+
+
+class IgnoresTheOldPayload(InMemoryStorage):
+    async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        stored = await self._find_session(session_id, now_us)
+        present = stored.payload if stored is not None and stored.payload is not None else old
+        return await super()._rewrite_session(session_id, present, new, now_us)
+
+
+class ComparesThePayloadFirst(IgnoresTheOldPayload):
+    async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        stored = await self._find_session(session_id, now_us)
+        if stored is None or stored.payload != old:
+            return False
+        await pause()
+        return await super()._rewrite_session(session_id, old, new, now_us)
+
+
+class TakesAnEmptyBatch(InMemoryStorage):
+    async def rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite]) -> int:
+        return await super().rewrite_messages(session_id, changes) if changes else 0
+
+
+FAULTS: dict[type[ContractBase], type[InMemoryStorage]] = {
+    SessionContract: IgnoresTheExpectedVersion,
+    ExpiryContract: FindsExpiredSessions,
+    ListingContract: ListsTheLastOfAPageAgain,
+    PageContract: PagesByNumber,
+    MessageContract: ReadsTheBoundToo,
+    MeanwhileContract: WritesMessageByMessage,
+    AppendContract: IgnoresTheExpectedPosition,
+    AppendRaceContract: ChecksThePositionFirst,
+    AppendsAtOnceContract: KeepsTheCallersList,
+    MemoryContract: IgnoresTheLimit,
+    SessionRaceContract: ChecksTheVersionFirst,
+    MemoryRaceContract: CountsWhatAnotherTaskDeletes,
+    DocumentContract: SortsKeys,
+    IdContract: IgnoresCase,
+    LifeContract: AnswersAfterClose,
+    ResumeContract: InMemoryStorage,  # run as a persistent storage, which it is not
+    TenantContract: SharesMemoryBetweenTenants,
+    RewriteContract: IgnoresTheOldPayload,
+    RewriteRaceContract: ComparesThePayloadFirst,
+    RewriteRefusalContract: TakesAnEmptyBatch,
+}
+"""Each part of the contract, and a storage that fails it."""
+
+STATE_FAULTS = (IgnoresTheExpectedVersion, ReadsTheBoundToo, ListsTheLastOfAPageAgain, IgnoresTheLimit)
+"""Storages whose faults a state machine finds."""

@@ -1,26 +1,54 @@
-"""A server that can be killed, in this process, and ones that lose or mangle something when they are."""
+"""Writers that lose or tear what they acknowledge, and a server in this process that can be killed."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import ClassVar
 
 import attrs
 
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
+from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
-from luminoracore_sdk.domain.errors import StorageAccessError, StorageUnavailableError
-from tests.support.faulty_appends import pause
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import StorageUnavailableError
 
-__all__ = ["FAULTY_SERVERS", "Client", "Server"]
+__all__ = ["FAULTY_SERVERS", "Client", "LostTurns", "Server", "TornTurns"]
+
+
+class TornTurns(SQLiteStorage):
+    """Writes a batch message by message."""
+
+    async def append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+    ) -> AppendReceipt:
+        receipts = []
+        for message in messages:
+            receipts.append(await super().append_messages(session_id, [message]))
+            for _ in range(20):  # so that nearly every kill comes between two messages
+                await self.ping()
+        return AppendReceipt(first_position=receipts[0].first_position, last_position=receipts[-1].last_position)
+
+
+class LostTurns(SQLiteStorage):
+    """Acknowledges every second turn without storing it."""
+
+    async def append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+    ) -> AppendReceipt:
+        if messages[0].message_id.split("-")[1] in "2468":
+            return AppendReceipt(first_position=1, last_position=2)
+        return await super().append_messages(session_id, messages, expected_last=expected_last)
 
 
 @attrs.define
 class Server:
-    """Keeps what its clients append, over kills and starts; without a fault itself."""
+    """Keeps what its clients append over kills and starts."""
 
     found_as: ClassVar[str] = ""
-    """Part of the problem that the trial reports."""
+    """Part of the problem that a trial reports."""
 
-    kept: InMemoryStorage = attrs.field(factory=InMemoryStorage)
+    stored: InMemoryStorage = attrs.field(factory=InMemoryStorage)
     away: bool = False
     cut: bool = False
 
@@ -33,101 +61,54 @@ class Server:
     def client(self) -> "Client":
         return Client(self)
 
-    def refuse(self) -> None:
-        """What a client meets while the server is away."""
-        if self.away:
-            raise StorageUnavailableError("fake", "nobody listens")
+    async def damage(self, session_id: str, last: int) -> None:
+        """Damage a session at the first append after a kill; a sound server does not."""
 
-    async def append(
-        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
+
+class Client(StorageWrapper):
+    """A client that notices that its server is away."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server.stored)
+        self._server = server
+
+    async def close(self) -> None:
+        """Leave the server's storage open."""
+
+    def _target(self, session_id: str) -> SessionStorage:
+        if self._server.away:
+            raise StorageUnavailableError("fake", "connection refused")
+        return super()._target(session_id)
+
+    async def append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
     ) -> AppendReceipt:
-        """Append; the first append after a kill was done before it, and its acknowledgement is lost."""
-        receipt = await self.kept._append_messages(session_id, messages, expected_last, now_us)
-        if self.cut:
-            self.cut = False
-            raise StorageUnavailableError("fake", "the connection broke", in_doubt=True)
+        """Append; the acknowledgement of the first append after a kill is lost."""
+        await asyncio.sleep(0)  # a server takes time
+        receipt = await super().append_messages(session_id, messages, expected_last=expected_last)
+        if self._server.cut and receipt.last_position > 4:
+            self._server.cut = False
+            await self._server.damage(session_id, receipt.last_position)
+            raise StorageUnavailableError("fake", "connection reset", in_doubt=True)
         return receipt
 
 
-class Client(InMemoryStorage):
-    """What applications hold."""
-
-    def __init__(self, server: Server) -> None:
-        super().__init__()
-        self._server = server
-        self._sessions, self._order = server.kept._sessions, server.kept._order
-        self._memories = server.kept._memories
-
-    async def _ready(self) -> int:
-        await pause()
-        self._server.refuse()
-        return await super()._ready()
-
-    async def _append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
-    ) -> AppendReceipt:
-        return await self._server.append(session_id, messages, expected_last, now_us)
-
-
 class LosesTheNewest(Server):
-    """As with a log that is written to the disk every second."""
+    """Loses an acknowledged turn, as with a log that is written to the disk every second."""
 
     found_as = "was acknowledged and is lost"
 
-    def kill(self) -> None:
-        super().kill()
-        for stored in self.kept._sessions.values():
-            for message in stored.messages[-2:]:
-                del stored.positions[message.message_id]
-            del stored.messages[-2:]
+    async def damage(self, session_id: str, last: int) -> None:
+        await self.stored.truncate_messages(session_id, after=last - 4)
 
 
 class TearsATurn(Server):
-    found_as = "is not whole"
+    """Loses the second message of an acknowledged turn."""
 
-    def kill(self) -> None:
-        super().kill()
-        stored = self.kept._sessions["session-0"]
-        del stored.positions[stored.messages.pop().message_id]
+    found_as = "is incomplete"
 
-    async def append(
-        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
-    ) -> AppendReceipt:
-        return await super().append(session_id, messages, None, now_us)
+    async def damage(self, session_id: str, last: int) -> None:
+        await self.stored.truncate_messages(session_id, after=last - 3)
 
 
-class StoresRetriesAgain(Server):
-    found_as = "a message is there twice"
-
-    async def append(
-        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
-    ) -> AppendReceipt:
-        self.kept._sessions[session_id].positions.clear()
-        return await super().append(session_id, messages, expected_last, now_us)
-
-
-class LosesMemories(Server):
-    found_as = "the memory"
-
-    async def append(
-        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
-    ) -> AppendReceipt:
-        self.kept._memories.clear()
-        return await super().append(session_id, messages, expected_last, now_us)
-
-
-class SaysThatThePasswordIsWrong(Server):
-    found_as = "StorageAccessError"
-
-    def refuse(self) -> None:
-        if self.away:
-            raise StorageAccessError("fake", "who are you?")
-
-
-FAULTY_SERVERS: tuple[type[Server], ...] = (
-    LosesTheNewest,
-    TearsATurn,
-    StoresRetriesAgain,
-    LosesMemories,
-    SaysThatThePasswordIsWrong,
-)
+FAULTY_SERVERS: tuple[type[Server], ...] = (LosesTheNewest, TearsATurn)

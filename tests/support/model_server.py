@@ -1,7 +1,7 @@
-"""A model server on a loopback address that speaks OpenAI's and Anthropic's wire formats.
+"""A local model server that speaks OpenAI's and Anthropic's wire formats.
 
-A test writes a script, one answer a request; the last one is repeated. Without a script the server says
-``Hello there, friend``. It keeps what it was sent, and can do what servers do on bad days.
+A test passes a script, one answer per request; the last one is repeated. Without a script the server
+answers ``Hello there, friend``. It records requests, and can fail as real servers do.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ def stream(*frames: bytes, ending: Ending = Ending.COMPLETE) -> Answer:
 
 
 def begin(text: str = TEXT, *more: bytes, ending: Ending = Ending.COMPLETE) -> Answer:
-    """A stream that says a text but not that the answer is over."""
+    """A stream with text but without an end of the answer."""
     return lambda request: stream(*spoken(request, text), *more, ending=ending)(request)
 
 
@@ -248,7 +248,7 @@ def configured(wire: str, url: str, *, api_key: str | None = KEY, **extra: Any) 
 async def provider_on(
     server: ModelServer, wire: str, **extra: Any
 ) -> AsyncIterator[OpenAIProvider | AnthropicProvider]:
-    """A provider that talks to the server, with quick failures unless told otherwise."""
+    """Yield a provider for the server, without retries and with short timeouts by default."""
     quick: dict[str, Any] = {"timeout": 5, "max_retries": 0}
     config = configured(wire, server.url, **quick | extra)
     provider = OpenAIProvider(config) if wire == "openai" else AnthropicProvider(config)

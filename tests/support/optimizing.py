@@ -1,4 +1,4 @@
-"""Stores for tests of ``luminora optimize``: talks that are alike, and what lies in them byte for byte."""
+"""Stores of similar conversations for tests of ``luminora optimize``, and their stored bytes."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, TypeVar
 
-from luminoracore_sdk.adapters.wrappers.current_forms import backend_of
+from luminoracore_sdk.adapters.wrappers.current_encoding import backend_of
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.session import SessionStorage, create_storage
 from tests.support.command import Luminora
@@ -31,7 +31,7 @@ _WORDS = (
 
 
 def talks(number: int, *, turns: int = 3) -> str:
-    """Return so many conversations about hedgehogs as OpenAI chat files have them, a line each."""
+    """Return conversations about hedgehogs as lines of an OpenAI chat file."""
     random = Random(number)  # noqa: S311 - words, no secret
 
     def said() -> str:
@@ -53,27 +53,27 @@ def talks(number: int, *, turns: int = 3) -> str:
 
 
 def fill(luminora: Luminora, number: int, *, turns: int = 3) -> None:
-    """Store so many conversations."""
+    """Store conversations."""
     done = luminora("sessions", "import", "-", stdin=talks(number, turns=turns))
     assert done.exit_code == 0, done.output
 
 
 def exported(luminora: Luminora) -> str:
-    """Return what all sessions say, whatever their form in the store is."""
+    """Return the messages of all sessions, decoded."""
     done = luminora("sessions", "export")
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
 def json_of(luminora: Luminora, *arguments: str, **environment: str) -> Any:
-    """Return what a command of ``optimize`` writes for a script."""
+    """Return the JSON output of a command of ``optimize``."""
     done = luminora("optimize", *arguments, "--json", **environment)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
 
 def within(url: str, work: Callable[[SessionStorage], Awaitable[T]]) -> T:
-    """Do something to a store, on a loop of its own: the command runs on another one."""
+    """Run a coroutine function on a store, on an event loop of its own."""
 
     async def run() -> T:
         async with create_storage(url) as storage:
@@ -83,7 +83,7 @@ def within(url: str, work: Callable[[SessionStorage], Awaitable[T]]) -> T:
 
 
 def payloads(url: str) -> dict[tuple[str, object], tuple[str, bytes]]:
-    """Return tag and bytes of every record of every session, as they lie in the store."""
+    """Return encoding and bytes of every stored record of every session."""
 
     async def read(storage: SessionStorage) -> dict[tuple[str, object], tuple[str, bytes]]:
         backend = backend_of(storage)
@@ -103,5 +103,5 @@ def payloads(url: str) -> dict[tuple[str, object], tuple[str, bytes]]:
 
 
 def tags(url: str) -> set[str]:
-    """Return the tags of all records of sessions."""
+    """Return the encodings of all records of sessions."""
     return {tag for tag, _ in payloads(url).values()}

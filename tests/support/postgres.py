@@ -1,23 +1,24 @@
-"""A PostgreSQL schema of a test's own, and what tests do there past the storage."""
+"""A PostgreSQL schema for each test, and what tests do in it without the storage."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import attrs
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import MessageRange
+from luminoracore_sdk.testing.records import session_record
 
-__all__ = ["ALL", "ENOUGH_STEPS", "Schema", "positions", "unused"]
+__all__ = ["ALL", "ENOUGH_STEPS", "Schema", "positions"]
 
 ALL = MessageRange()
 
 ENOUGH_STEPS = 200
-"""More turns of the loop than any call of the storage takes."""
+"""More steps of the event loop than any call of the storage takes."""
 
 
 @attrs.define
@@ -37,8 +38,8 @@ class Schema:
         return PostgreSQLStorage(options.pop("url", self.url), schema=self.name, clock=clock, **options)
 
     @asynccontextmanager
-    async def connection(self, **options: Any) -> AsyncIterator[Any]:
-        """Give a connection of asyncpg whose ``search_path`` is this schema."""
+    async def connection(self, **options: Any) -> AsyncIterator["asyncpg.Connection[Any]"]:
+        """Open a connection of asyncpg whose ``search_path`` is this schema."""
         options.setdefault("server_settings", {"search_path": self.name})
         connection = await asyncpg.connect(options.pop("url", self.url), **options)
         try:
@@ -46,26 +47,29 @@ class Schema:
         finally:
             await connection.close()
 
-    async def rows(self, query: str, *args: object) -> list[Any]:
-        """Run one statement in this schema, for itself."""
+    async def rows(self, query: str, *args: object) -> list[tuple[Any, ...]]:
+        """Run one statement in this schema on a connection of its own."""
         async with self.connection() as connection:
-            found: list[Any] = await connection.fetch(query, *args)
-            return found
+            return [tuple(row) for row in await connection.fetch(query, *args)]
 
     async def until(self, query: str, holds: Callable[[Any], bool]) -> None:
-        """Wait until the value of a query is as it should be."""
+        """Wait until the value of a query is as expected."""
         async with asyncio.timeout(20), self.connection() as connection:
             while not holds(await connection.fetchval(query)):  # noqa: ASYNC110  # the server does not call back
                 await asyncio.sleep(0.01)
+
+    async def assert_connections_free(self, storage: PostgreSQLStorage, size: int) -> None:
+        """Check that ``size`` calls of a storage get a connection at the same time: they wait for one lock."""
+        await storage.put_session(session_record())
+        waiting = f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{self.name}%'"  # noqa: S608
+        async with self.connection() as other:
+            async with other.transaction():
+                await other.execute("SELECT 1 FROM luminora_sessions WHERE session_id = 's' FOR UPDATE")
+                calls = [asyncio.ensure_future(storage.put_session(session_record())) for _ in range(size)]
+                await self.until(waiting, lambda count: count == size)
+            await asyncio.gather(*calls)
 
 
 async def positions(storage: PostgreSQLStorage) -> list[int]:
     """Return the positions of all messages of the session ``s``."""
     return [message.position for message in await storage.read_messages("s", ALL)]
-
-
-def unused(storage: PostgreSQLStorage) -> bool:
-    """Tell whether no connection is checked out."""
-    assert storage._pool is not None
-    pool: Any = storage._pool._pool
-    return bool(pool.get_idle_size() + len(storage._pool._kept) == pool.get_size())

@@ -1,11 +1,15 @@
-"""The calls of a Redis storage by name, and what it holds of connections meanwhile."""
+"""The calls of a Redis storage by name, its connections, and storages that are interrupted between requests."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import attrs
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
+from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.testing.records import (
     json_payload,
@@ -15,8 +19,21 @@ from luminoracore_sdk.testing.records import (
     session_record,
 )
 from tests.support.rewriting import NEW, to_new
+from tests.support.servers.valkey import ValkeyServer
 
-__all__ = ["ALL", "CALLS", "READS", "SCOPE", "WRITES", "Call", "connections", "fill", "in_use"]
+__all__ = [
+    "ALL",
+    "CALLS",
+    "READS",
+    "SCOPE",
+    "WRITES",
+    "Call",
+    "HookedPool",
+    "assert_free",
+    "connected",
+    "fill",
+    "hooked",
+]
 
 ALL = MessageRange()
 SCOPE = MemoryScope("session", "s")
@@ -32,6 +49,7 @@ READS: dict[str, Call] = {
     "read": lambda storage: storage.read_messages("s", ALL),
     "find memory": lambda storage: storage.find_memory(SCOPE, "k"),
     "list memories": lambda storage: storage.list_memories(SCOPE),
+    "list owners": lambda storage: storage.list_memory_owners(),
     "ping": lambda storage: storage.ping(),
 }
 WRITES: dict[str, Call] = {
@@ -56,17 +74,56 @@ async def fill(storage: RedisStorage) -> None:
     await storage.put_memory(memory_record("k"))
 
 
-def connections(storage: RedisStorage) -> int:
-    """Return how many connections of a storage are open."""
-    assert storage._opened is not None
-    return sum(connection.is_connected for connection in storage._opened[0]._connections())
+async def assert_free(storage: RedisStorage) -> None:
+    """Assert that no call that has ended holds the connection of a storage with ``max_connections=1``."""
+    async with asyncio.timeout(5):
+        await storage.ping()
 
 
-def in_use(storage: RedisStorage) -> int:
-    """Return how many connections of a storage are checked out."""
-    assert storage._opened is not None
-    link: Any = storage._opened[0]
-    if hasattr(link, "_pool"):
-        return len(link._pool._in_use_connections)
-    nodes = link._client.nodes_manager.nodes_cache.values()
-    return sum(len(node._connections) - len(node._free) for node in nodes)
+def connected(server: ValkeyServer) -> int:
+    """Return how many clients a server has, without the one that asks."""
+    return int(server.command("INFO", "clients")["connected_clients"]) - 1
+
+
+class HookedPool(ConnectionPool):
+    """A pool that calls a function after each request, to let something happen between two requests.
+
+    Args:
+        port: The server's.
+        hook: What to call; a request that it causes itself calls nothing.
+    """
+
+    def __init__(self, port: int, hook: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(port=port)
+        self._hook = hook
+        self._is_calling = False
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Give a connection back, then call the function."""
+        await super().release(connection)
+        if not self._is_calling:
+            self._is_calling = True
+            try:
+                await self._hook()
+            finally:
+                self._is_calling = False
+
+
+@asynccontextmanager
+async def hooked(
+    server: ValkeyServer, hook: Callable[[], Awaitable[object]], clock: Clock | None = None
+) -> AsyncIterator[RedisStorage]:
+    """Open a storage that calls a function after each of its requests, but not while it opens."""
+    is_open = False
+
+    async def call() -> None:
+        if is_open:
+            await hook()
+
+    async with (
+        Redis.from_pool(HookedPool(server.port, call)) as client,
+        RedisStorage(client=client, clock=clock) as storage,
+    ):
+        is_open = True
+        yield storage
+        is_open = False

@@ -1,6 +1,6 @@
-"""A process that rewrites a session for ever, to be killed.
+"""A process that rewrites a session until it is killed.
 
-Arguments: the factory as ``module:name``, the place.
+Arguments: the factory as ``module:name``, and its argument.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ _BINARY = "json+aes256gcm:k"
 
 
 def other_form(payload: Payload) -> Payload:
-    """Return the binary form of a text payload, or the text form of a binary one."""
+    """Return the binary encoding of a text payload, or the text of a binary one."""
     if payload.encoding == _BINARY:
         return Payload("json", payload.data[:0:-1])
     return Payload(_BINARY, b"\xff" + payload.data[::-1])
 
 
 async def rewrite(storage: Any) -> None:
-    """Replace the payload of everything that session ``s`` has, and say so, again and again."""
+    """Replace every payload of session ``s`` and print a line, repeatedly."""
     scope = MemoryScope("session", "s")
     while True:
         header = await storage.find_session("s")

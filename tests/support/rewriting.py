@@ -1,4 +1,4 @@
-"""Changes of payloads, for tests of a backend's own way to rewrite."""
+"""Payload rewrites for tests of a backend."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ NEW = Payload("json+zstd:1", b"\xff new")
 
 
 def to_new(messages: Sequence[MessageRecord]) -> list[PayloadRewrite]:
-    """Return a change for each message, to bytes that name it."""
+    """Return a rewrite of each message, to bytes that name it."""
     return [
         PayloadRewrite(
             position=message.position,

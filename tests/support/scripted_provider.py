@@ -1,4 +1,4 @@
-"""A provider that follows a script and keeps what it was told."""
+"""A provider that follows a script and records its calls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -24,18 +24,18 @@ class Call:
 
 @attrs.define(kw_only=True)
 class Script:
-    """What the provider does next, and what it was told.
+    """The next answers of a provider, and its recorded calls.
 
     Attributes:
-        answers: One a call, the last one for all further calls: a text, a whole response, or an error.
-            In a stream, a text comes word by word and an error after the first word.
-        turns: Suspensions before each answer, so that others can run in between.
-        asked: Set from the first call on.
-        may_answer: Answers wait until it is set; it is, unless a test clears it.
-        calls: What came in, in order.
-        active: Calls under way.
-        most_active: The most there ever were at a time.
-        closed: Providers that were closed.
+        answers: One per call, the last one for all further calls: a string, a response, or an error.
+            In a stream, a string comes word by word and an error after the first word.
+        turns: Suspensions before each answer, so that other tasks can run.
+        asked: Set by the first call.
+        may_answer: Answers wait until it is set, which it is by default.
+        calls: The calls, in order.
+        active: The number of running calls.
+        most_active: The largest number of concurrent calls.
+        closed: The number of closed providers.
     """
 
     answers: list[str | ChatResponse | BaseException] = attrs.field(factory=lambda: ["An answer."])

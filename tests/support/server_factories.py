@@ -1,13 +1,13 @@
-"""Storages on servers, made of one text: what a process that is to be killed can be told.
+"""Storages on servers, made from one string, which a process that will be killed gets as an argument.
 
-A place is an address and, after a ``#``, the name of the schema, prefix or database on that server.
+The string is a URL and, after a ``#``, the name of the schema, prefix or database on that server.
 """
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
 
-__all__ = ["mongodb", "mongodb_pymongo", "postgres", "redis"]
+__all__ = ["mongodb", "postgres", "redis"]
 
 
 def _parts(place: str) -> tuple[str, str]:
@@ -28,12 +28,6 @@ def redis(place: str) -> RedisStorage:
 
 
 def mongodb(place: str) -> MongoDBStorage:
-    """Return a storage on a database, with motor."""
-    url, name = _parts(place)
-    return MongoDBStorage(url, database=name)
-
-
-def mongodb_pymongo(place: str) -> MongoDBStorage:
-    """Return a storage on a database, with PyMongo's own client."""
+    """Return a storage on a database."""
     url, name = _parts(place)
     return MongoDBStorage(url, database=name, driver="pymongo")

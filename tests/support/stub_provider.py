@@ -1,4 +1,4 @@
-"""The least that a provider is, for tests that need one and not its answers."""
+"""A minimal provider, for tests that do not depend on its answers."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,9 +10,9 @@ __all__ = ["StubProvider"]
 
 
 class StubProvider(BaseProvider):
-    """Answers ``An answer.``; a subclass overrides ``answer`` or ``deltas`` to do something else.
+    """Answer ``An answer.``; subclasses override ``answer`` or ``deltas``.
 
-    Both get the prompt and the parameters of the call: ``temperature``, ``max_tokens`` and the rest.
+    Both get the prompt and the parameters of the call.
 
     Attributes:
         closed: Whether it was closed.

@@ -1,4 +1,4 @@
-"""A storage that fails on command: before a call is done, or after, when the acknowledgement is lost."""
+"""A storage that fails on command, before or after a call takes effect."""
 
 import asyncio
 from collections import deque
@@ -64,8 +64,8 @@ class Fault:
 
     Attributes:
         error: What it raises.
-        done: Whether the call was done all the same.
-        meanwhile: What somebody else does to the store below before the error arrives.
+        done: Whether the call took effect nevertheless.
+        meanwhile: A concurrent call on the store before the error is raised.
     """
 
     error: Exception
@@ -74,11 +74,11 @@ class Fault:
 
 
 class Unreliable(StorageWrapper):
-    """Meets one fault a call for as long as there are faults; counts the calls.
+    """Raise one fault per call while there are faults, and record the calls.
 
     Attributes:
-        faults: Still to come; None: a call that works.
-        calls: Names of the calls that were made.
+        faults: The next faults; None: a call that works.
+        calls: The names of the calls.
     """
 
     def __init__(self, base: SessionStorage, *faults: Fault | None) -> None:
@@ -87,7 +87,7 @@ class Unreliable(StorageWrapper):
         self.calls: list[str] = []
 
     async def meet(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Make a call, or fail as told."""
+        """Make a call, or raise the next fault."""
         self.calls.append(name)
         fault = self.faults.popleft() if self.faults else None
         if fault is None:
@@ -100,7 +100,7 @@ class Unreliable(StorageWrapper):
 
 
 class FailsEverySecondCall(Unreliable):
-    """Cannot be reached by the first attempt of any task: the contract runs through repetitions alone."""
+    """Fail the first attempt of every call of a task."""
 
     def __init__(self, base: SessionStorage) -> None:
         super().__init__(base)
@@ -129,7 +129,7 @@ for _name in (*CALLS, "ping", "close"):
 
 
 def lost(kind: type[StorageUnavailableError] = StorageUnavailableError) -> StorageUnavailableError:
-    """Return the error of a write whose answer did not come."""
+    """Return the error of a write with a lost answer."""
     return kind("remote", "the connection was cut", in_doubt=True)
 
 
@@ -139,7 +139,7 @@ def unsent(kind: type[StorageUnavailableError] = StorageUnavailableError) -> Sto
 
 
 async def small_store() -> InMemoryStorage:
-    """Return a store that ``CALLS`` find something in: a session, three messages, a memory."""
+    """Return a store with a session, three messages and a memory, for ``CALLS``."""
     storage = InMemoryStorage()
     await storage.put_session(session_record(), expected_version=0)
     await storage.append_messages("s", message_records(3))
@@ -148,5 +148,5 @@ async def small_store() -> InMemoryStorage:
 
 
 def retrying(base: Unreliable, *, attempts: int = 4) -> RetryingStorage:
-    """Return the wrapper, without waits."""
+    """Return the retrying wrapper, without waits."""
     return RetryingStorage(base, attempts=attempts, first_wait=0, longest_wait=0)

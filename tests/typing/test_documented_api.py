@@ -103,7 +103,7 @@ async def test_storages_have_the_documented_types(tmp_path: Path) -> None:
     assert [storage.backend for storage in every] == ["memory", "json", "sqlite", "memory"]
 
 
-def test_a_provider_of_the_users_own_has_the_documented_types() -> None:
+def test_a_custom_provider_has_the_documented_types() -> None:
     class Parrot(BaseProvider):
         def get_default_model(self) -> str:
             return "parrot-1"

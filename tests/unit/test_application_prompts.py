@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.notation.lines import LinesNotation
-from luminoracore_sdk.adapters.notation.table import TableNotation
-from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter
+from luminoracore_sdk.adapters.notation import LinesNotation, TableNotation
+from luminoracore_sdk.adapters.tokens import BpeTokenCounter
 from luminoracore_sdk.application import prompts
 from luminoracore_sdk.application.prompt_tokens import PromptTokens
 from luminoracore_sdk.domain.errors import InvalidJSONError

@@ -169,7 +169,7 @@ async def test_a_session_that_cannot_be_read_is_named_and_the_others_are_counted
     await talk(backend, services)
     await backend.put_session(session_record("z"))
     await place(backend, payload)
-    reason = "not valid json" if payload.encoding == "json" else "it is tagged 'json+aes256gcm:k'"
+    reason = "not valid json" if payload.encoding == "json" else "its encoding is 'json+aes256gcm:k'"
     bad, good = await run(backend)
     assert attrs.evolve(bad, reason=None) == SessionFigures(session_id=ID)
     assert (bad.reason or "").partition(" is damaged: ")[2].startswith(reason)

@@ -72,9 +72,9 @@ def test_flags_can_be_switched_off_in_several_ways(text: str) -> None:
     [
         (
             {"LUMINORA_MEMORY_MAXENTRIES": "5"},
-            "LUMINORA_MEMORY_MAXENTRIES is not known; known are: LUMINORA_MEMORY_ENABLED",
+            "LUMINORA_MEMORY_MAXENTRIES is unknown; the known ones are: LUMINORA_MEMORY_ENABLED",
         ),
-        ({"LUMINORA_STORAGE_TYPE": "json"}, "known are: LUMINORA_STORAGE_STORAGE_TYPE"),
+        ({"LUMINORA_STORAGE_TYPE": "json"}, "the known ones are: LUMINORA_STORAGE_STORAGE_TYPE"),
         (
             {"LUMINORA_MEMORY_ENABLED": "maybe"},
             "ENABLED must be one of true, 1, .*, not 'maybe'",
@@ -85,7 +85,7 @@ def test_flags_can_be_switched_off_in_several_ways(text: str) -> None:
         ),
         ({"LUMINORA_MEMORY_TTL": "soon"}, "LUMINORA_MEMORY_TTL must be a number, not 'soon'"),
         ({"LUMINORA_MAX_HISTORY": "x"}, "LUMINORA_MAX_HISTORY must be a whole number, not 'x'"),
-        ({"LUMINORA_STORE": "file://"}, "names no path"),
+        ({"LUMINORA_STORE": "file://"}, "has no path"),
         ({"LUMINORA_STORAGE_ENCRYPTION_REQUIRED": "yes"}, "has no meaning without encryption_enabled"),
         ({"LUMINORA_STORE": "memory://", "LUMINORA_STORAGE_TABLE_NAME": "t"}, "table_name has no meaning"),
     ],

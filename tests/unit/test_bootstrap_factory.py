@@ -121,9 +121,9 @@ def test_retries_stand_before_the_optimizer() -> None:
 
 @pytest.mark.parametrize("kind", ["redis", "postgres", "mongodb"])
 def test_a_server_needs_an_address_of_its_kind(kind: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"storage type {kind} needs connection_string: a URL"):
+    with pytest.raises(ConfigurationError, match=f"storage type {kind} needs a URL as connection_string"):
         create_storage(StorageConfig(StorageType(kind)))
-    with pytest.raises(ConfigurationError, match=f"storage type {kind} begins with one of: ") as caught:
+    with pytest.raises(ConfigurationError, match=f"storage type {kind} must begin with one of: ") as caught:
         create_storage(StorageConfig(StorageType(kind), "http://me:s3cret@host"))
     assert "s3cret" not in str(caught.value)
 
@@ -132,7 +132,6 @@ def test_a_server_needs_an_address_of_its_kind(kind: str) -> None:
     ("url", "driver", "extra"),
     [
         ("file://x", "filelock", "files"),
-        ("sqlite:///x", "aiosqlite", "sqlite"),
         ("postgresql://host/db", "asyncpg", "postgres"),
         ("redis://host", "redis", "redis"),
         ("mongodb://host/db", "motor", "mongodb"),

@@ -22,7 +22,7 @@ def test_a_mapping_becomes_checked_settings() -> None:
     [
         (SessionConfig, None, "SessionConfig must be a SessionConfig or a dict, not NoneType"),
         (SessionConfig, [("timeout", 5)], "not list"),
-        (SessionConfig, {"time_out": 5}, "no field 'time_out'; it knows: session_id, personality"),
+        (SessionConfig, {"time_out": 5}, "no field 'time_out'; its fields are: session_id, personality"),
         (SessionConfig, {5: 5}, "no field '5'"),
         (SessionConfig, {"timeout": "5"}, "timeout must be a number of seconds"),
         (SessionConfig, {"tags": 5}, "tags must be a list of strings, not int"),

@@ -37,7 +37,7 @@ STORE = MemoryScope("user", STORE_OWNER)
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be another process, which has seen no trained dictionary yet."""
-    monkeypatch.setattr(known, "_trained", {})
+    monkeypatch.setattr(known, "TRAINED", {})
 
 
 async def filled(base: SessionStorage) -> None:
@@ -129,7 +129,7 @@ async def test_a_dictionary_that_is_gone_is_told_by_the_record_that_needs_it(
     with pytest.raises(UnreadablePayloadError, match=rf"session 's' .*dictionary '{TRAINED.id}'"):
         await base.load_session("s")
     async with OptimizedStorageWrapper(base, Optimizer()) as wrapper:
-        with pytest.raises(CorruptRecordError, match=f"there is no dictionary '{TRAINED.id}'"):
+        with pytest.raises(CorruptRecordError, match=f"the dictionary '{TRAINED.id}' is missing"):
             await wrapper.save_session("t", {})
         assert await wrapper.list_sessions() == ["s"]
 
@@ -144,7 +144,7 @@ async def test_a_dictionary_that_the_store_has_lost_is_put_back_by_who_writes_wi
     await base.clear_memories(STORE)
     await wrapper.put_session(session_record(text=TEXT))
     assert await base.list_memories(STORE) == []
-    monkeypatch.setattr(OptimizedStorageWrapper, "seconds_between_looks", -1.0)
+    monkeypatch.setattr(OptimizedStorageWrapper, "check_interval", -1.0)
     await wrapper.put_session(session_record(text=TEXT))
     forget(monkeypatch)
     assert await base.load_session("s") == {"text": TEXT}
@@ -160,7 +160,7 @@ async def test_a_dictionary_that_needs_itself_or_another_is_damage(needs: str) -
         payload = Payload(f"zdict+zstd:{needs if name == 'deadbeef' else 'deadbeef'}", b"x")
         await base.put_memory(MemoryRecord(scope=STORE, key=f"dictionary:{name}", payload=payload))
     await base.put_session(attrs.evolve(session_record(), payload=Payload("json+zstd:deadbeef", b"x")))
-    with pytest.raises(CorruptRecordError, match="not the dictionary that it was"):
+    with pytest.raises(CorruptRecordError, match="the dictionary has been changed"):
         await base.load_session("s")
 
 
@@ -193,7 +193,7 @@ async def test_a_dictionary_that_was_changed_is_not_used(payload: Payload, monke
     await filled(base)
     await base.put_memory(MemoryRecord(scope=STORE, key=f"dictionary:{TRAINED.id}", payload=payload))
     forget(monkeypatch)
-    with pytest.raises(CorruptRecordError, match="not the dictionary that it was"):
+    with pytest.raises(CorruptRecordError, match="the dictionary has been changed"):
         await base.load_session("s")
 
 
@@ -201,7 +201,7 @@ async def test_a_dictionary_that_was_changed_is_not_used(payload: Payload, monke
 async def test_a_choice_that_names_no_dictionary_is_damage(choice: JSONValue) -> None:
     base = InMemoryStorage()
     await base.put_memory(MemoryRecord(scope=STORE, key="dictionary", payload=json_payload(choice)))
-    with pytest.raises(CorruptRecordError, match=r"the choice of a dictionary .*names none"):
+    with pytest.raises(CorruptRecordError, match=r"the choice of a dictionary .*names no dictionary"):
         await OptimizedStorageWrapper(base, Optimizer()).save_session("s", {})
 
 

@@ -17,7 +17,7 @@ def test_the_documented_import_line_gives_our_optimizer_without_core() -> None:
         "from luminoracore.optimization import Optimizer, OptimizationConfig\n"
         "print(Optimizer.__module__)"
     )
-    assert run(code) == "luminoracore_sdk.adapters.optimizer.optimizer"
+    assert run(code) == "luminoracore_sdk.adapters.optimizer"
 
 
 def test_nothing_else_of_core_seems_to_be_there() -> None:

@@ -1,4 +1,4 @@
-"""DeferredWriteWrapper: a deferring session is written by flush and by nothing else."""
+"""DeferredWriteWrapper: only ``flush`` writes a deferred session."""
 
 import asyncio
 import logging
@@ -60,9 +60,7 @@ async def ids(storage: InMemoryStorage | DeferredWriteWrapper, session_id: str =
     return [found.message_id for found in await storage.read_messages(session_id, MessageRange())]
 
 
-async def test_nothing_of_a_new_held_session_reaches_the_store_before_flush(
-    base: InMemoryStorage, deferring: DeferredWriteWrapper
-) -> None:
+async def test_a_new_session_is_stored_by_flush_only(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
     await deferring.defer("s")
     await deferring.put_session(header())
     await deferring.append_messages("s", [message("a"), message("b")])
@@ -74,7 +72,7 @@ async def test_nothing_of_a_new_held_session_reaches_the_store_before_flush(
     assert [entry.key for entry in await base.list_memories(SCOPE)] == ["k"]
 
 
-async def test_a_stored_session_is_deferred_from_what_the_store_has(
+async def test_a_stored_session_is_deferred_from_its_state(
     base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
     await base.put_session(header())
@@ -97,9 +95,7 @@ async def test_a_stored_session_is_deferred_from_what_the_store_has(
     assert [entry.key for entry in await base.list_memories(SCOPE)] == ["fresh"]
 
 
-async def test_more_messages_than_one_append_takes_are_flushed(
-    base: InMemoryStorage, deferring: DeferredWriteWrapper
-) -> None:
+async def test_more_messages_than_one_batch_are_flushed(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
     await deferring.defer("s")
     await deferring.put_session(header())
     for start in range(0, 2100, 700):
@@ -108,7 +104,7 @@ async def test_more_messages_than_one_append_takes_are_flushed(
     assert await ids(base) == [f"m{index}" for index in range(2100)]
 
 
-async def test_a_truncation_is_deferred_too(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+async def test_a_truncation_is_deferred(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
     await base.put_session(header())
     await base.append_messages("s", [message("a"), message("b"), message("c")])
     await deferring.defer("s")
@@ -119,7 +115,7 @@ async def test_a_truncation_is_deferred_too(base: InMemoryStorage, deferring: De
     assert await ids(base) == ["a", "d"]
 
 
-async def test_a_truncation_does_not_remove_what_another_writer_added(
+async def test_truncation_keeps_messages_of_other_writers(
     base: InMemoryStorage, deferring: DeferredWriteWrapper
 ) -> None:
     await base.put_session(header())
@@ -132,7 +128,7 @@ async def test_a_truncation_does_not_remove_what_another_writer_added(
     assert await ids(base) == ["a", "b", "other"]
 
 
-async def test_a_conflict_leaves_what_was_held_in_place(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+async def test_a_conflict_keeps_the_deferred_writes(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
     await base.put_session(header())
     await deferring.defer("s")
     await deferring.append_messages("s", [message("mine")])
@@ -143,7 +139,7 @@ async def test_a_conflict_leaves_what_was_held_in_place(base: InMemoryStorage, d
     assert await ids(base) == ["other"]
 
 
-async def test_deleting_a_held_session_deletes_it_here_and_below(
+async def test_deleting_a_deferred_session_deletes_it_everywhere(
     base: InMemoryStorage, deferring: DeferredWriteWrapper
 ) -> None:
     await base.put_session(header())
@@ -156,7 +152,7 @@ async def test_deleting_a_held_session_deletes_it_here_and_below(
     assert await deferring.delete_session("new") is False
 
 
-async def test_flushing_what_is_not_held_or_expired_does_nothing(
+async def test_flushing_an_unknown_or_expired_session_does_nothing(
     base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
     await deferring.flush("unknown")
@@ -169,7 +165,7 @@ async def test_flushing_what_is_not_held_or_expired_does_nothing(
 
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-async def test_pages_list_held_and_stored_sessions_once_and_in_order(
+async def test_pages_merge_deferred_and_stored_sessions(
     base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock, newest_first: bool, limit: int
 ) -> None:
     for index in range(7):
@@ -195,7 +191,9 @@ async def test_pages_list_held_and_stored_sessions_once_and_in_order(
     assert seen == (expected[::-1] if newest_first else expected)
 
 
-async def test_purging_reaches_both(base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock) -> None:
+async def test_purging_includes_deferred_sessions(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
+) -> None:
     await base.put_session(header("below", ttl_us=1))
     await deferring.defer("here")
     await deferring.put_session(header("here", ttl_us=1))
@@ -203,7 +201,7 @@ async def test_purging_reaches_both(base: InMemoryStorage, deferring: DeferredWr
     assert await deferring.purge_expired() == Purged(sessions=2, memories=0)
 
 
-async def test_unsaved_are_those_with_something_to_write(
+async def test_unsaved_lists_sessions_with_deferred_writes(
     base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
     for name in ("new", "changed", "expired", "saved", "empty"):
@@ -219,7 +217,7 @@ async def test_unsaved_are_those_with_something_to_write(
     assert await deferring.unsaved() == []
 
 
-async def test_a_manager_says_in_the_log_what_was_not_saved(caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_a_manager_logs_unsaved_sessions(caplog: pytest.LogCaptureFixture) -> None:
     async with InMemoryStorage() as storage:
         manager = SessionManager(storage)
         await manager.create_session({}, {"name": "echo"}, {"auto_save": False})
@@ -228,7 +226,7 @@ async def test_a_manager_says_in_the_log_what_was_not_saved(caplog: pytest.LogCa
     assert caplog.messages == ["1 sessions were closed without save_session"]
 
 
-async def test_a_users_memory_is_never_held(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+async def test_user_memories_are_never_deferred(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
     scope = MemoryScope("user", "s")
     await deferring.defer("s")
     await deferring.put_memory(MemoryRecord(scope=scope, key="k", payload=PAYLOAD))
@@ -239,7 +237,7 @@ async def test_a_users_memory_is_never_held(base: InMemoryStorage, deferring: De
     assert (await deferring.schema_version(), deferring.backend) == (1, "memory")
 
 
-async def test_a_truncation_during_a_flush_is_not_forgotten(base: InMemoryStorage, clock: ManualClock) -> None:
+async def test_a_truncation_during_a_flush_is_kept(base: InMemoryStorage, clock: ManualClock) -> None:
     class Slow(StorageWrapper):
         appending = asyncio.Event()
         go_on = asyncio.Event()

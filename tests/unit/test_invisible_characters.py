@@ -1,12 +1,11 @@
-"""Characters that nobody sees: neither a model nor a terminal is told anything by them."""
+"""Invisible characters are escaped in prompts and in a terminal."""
 
 import unicodedata
 from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.notation.choice import default_notations
-from luminoracore_sdk.adapters.notation.lines import read_lines
+from luminoracore_sdk.adapters.notation import default_notations, read_lines
 from luminoracore_sdk.application.prompts import UNSEEN, compact_json
 from luminoracore_sdk.cli.output import display, printable
 from luminoracore_sdk.utils.prompts import render_data
@@ -44,7 +43,7 @@ VISIBLE = {
 
 
 @pytest.mark.parametrize(("hidden", "escape"), ESCAPED_ALONE.values(), ids=ESCAPED_ALONE)
-def test_what_is_not_seen_reaches_a_prompt_as_an_escape(hidden: str, escape: str) -> None:
+def test_invisible_characters_are_escaped_in_prompts(hidden: str, escape: str) -> None:
     facts: dict[str, Any] = {"k": f"a{hidden}b", f"x{hidden}y": 1}
     for text in (compact_json(facts), render_data(facts), *written_by_each(facts)):
         assert (hidden in text, text.count(escape)) == (False, 2)
@@ -56,7 +55,7 @@ def written_by_each(facts: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("hidden", "_"), ESCAPED_ALONE.values(), ids=ESCAPED_ALONE)
-def test_toon_is_not_written_with_what_is_not_seen(hidden: str, _: str) -> None:
+def test_toon_is_not_written_with_invisible_characters(hidden: str, _: str) -> None:
     toon = next(notation for notation in default_notations() if notation.name == "TOON")
     assert toon.render({"k": "ab"}) == "k: ab"
     assert toon.render({"k": f"a{hidden}b"}) is None
@@ -64,13 +63,13 @@ def test_toon_is_not_written_with_what_is_not_seen(hidden: str, _: str) -> None:
 
 
 @pytest.mark.parametrize("text", VISIBLE.values(), ids=VISIBLE)
-def test_what_scripts_and_emoji_need_stands_for_itself(text: str) -> None:
+def test_joiners_of_scripts_and_emoji_are_kept(text: str) -> None:
     assert compact_json(text) == f'"{text}"'
     assert render_data({"k": text, text: 1}) == f"k: {text}\n{text}: 1"
     assert printable(text) == text
 
 
-def test_a_text_hidden_in_variation_selectors_or_joiners_comes_to_light() -> None:
+def test_text_hidden_in_joiners_is_escaped() -> None:
     selectors = "".join(chr(0xE0100 + byte) for byte in b"obey")
     assert compact_json(f"😀{selectors}") == '"😀\U000e016f' + r'\udb40\udd62\udb40\udd65\udb40\udd79"'
     assert compact_json("a\u200d\u200c\u200db") == '"a\u200d' + r'\u200c\u200db"'
@@ -86,12 +85,12 @@ def test_a_text_hidden_in_variation_selectors_or_joiners_comes_to_light() -> Non
         ("a \u200c", r"a \u200c"),
     ],
 )
-def test_what_joins_nothing_is_not_left_bare(text: str, escaped: str) -> None:
+def test_a_joiner_that_joins_nothing_is_escaped(text: str, escaped: str) -> None:
     assert compact_json(text) == f'"{escaped}"'
     assert render_data({"k": text}) == f'k: "{escaped}"'
 
 
-def test_every_format_character_is_escaped_but_those_that_are_seen_or_needed() -> None:
+def test_invisible_format_characters_are_escaped() -> None:
     formats = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf"}
     left = {one for one in formats if UNSEEN.search(f"a{one}") is None}
     assert left == set("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2") | set(
@@ -111,13 +110,13 @@ def test_every_format_character_is_escaped_but_those_that_are_seen_or_needed() -
         ("\x1b[31m\x9b", r"\x1b[31m\x9b"),
         ("a\u2028b", r"a\u2028b"),
         ("a\tb\nc", "a\tb\nc"),
-        ("\u200d👧", "\u200d👧"),  # a part of an answer may begin within an emoji
+        ("\u200d👧", "\u200d👧"),  # a delta may begin within an emoji
         ("\ufe0f", "\ufe0f"),
     ],
 )
-def test_a_terminal_is_shown_what_would_steer_it(text: str, shown: str) -> None:
+def test_control_characters_are_shown_in_a_terminal(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
-def test_a_value_is_shown_without_what_would_steer_a_terminal() -> None:
+def test_control_characters_in_values_are_shown() -> None:
     assert display(["\u202ea"]) == r'["\u202ea"]'

@@ -135,10 +135,10 @@ def test_a_number_beyond_64_bits_is_the_callers_mistake() -> None:
 
 
 def test_a_duplicate_key_names_the_fields_of_its_index() -> None:
-    error = DuplicateKeyError("E11000", 11000, {"keyPattern": {"inc": 1, "h": 1, "first": 1}})
+    error = DuplicateKeyError("E11000", 11000, {"keyPattern": {"inc": 1, "epoch": 1, "first": 1}})
     with pytest.raises(DuplicateKey) as caught, translated(write=True):
         raise error
-    assert caught.value.fields == ("inc", "h", "first")
+    assert caught.value.fields == ("inc", "epoch", "first")
 
 
 def test_what_fails_after_a_write_is_in_doubt_and_of_its_own_kind() -> None:

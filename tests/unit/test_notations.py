@@ -4,13 +4,17 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.notation import choice
-from luminoracore_sdk.adapters.notation.choice import default_notations
-from luminoracore_sdk.adapters.notation.compact_json import CompactJsonNotation
-from luminoracore_sdk.adapters.notation.lines import LinesNotation, read_lines
-from luminoracore_sdk.adapters.notation.plain import is_plain, read_value
-from luminoracore_sdk.adapters.notation.table import TableNotation, read_table
-from luminoracore_sdk.adapters.notation.toon import ToonNotation
+from luminoracore_sdk.adapters.notation import (
+    CompactJsonNotation,
+    LinesNotation,
+    TableNotation,
+    ToonNotation,
+    default_notations,
+    is_plain,
+    read_lines,
+    read_table,
+    read_value,
+)
 from luminoracore_sdk.application.ports.prompting import Notation
 
 
@@ -203,5 +207,5 @@ def test_the_most_readable_notation_comes_first_and_toon_only_where_it_is_instal
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert names(default_notations()) == ["", "table", "TOON", "JSON"]
-    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    monkeypatch.setattr("luminoracore_sdk.adapters.notation.find_spec", lambda name: None)
     assert names(default_notations()) == ["", "table", "JSON"]

@@ -148,7 +148,7 @@ async def test_a_foreign_optimizer_with_other_settings_reads_no_other_value(extr
     await one.save_session("s", document)
     assert (await stored_tag(base)).endswith("+opt0")
     assert await one.load_session("s") == document
-    with pytest.raises(UnreadablePayloadError, match="with other settings, or another one"):
+    with pytest.raises(UnreadablePayloadError, match="by another optimizer, or by this one with other settings"):
         await other.load_session("s")
 
 

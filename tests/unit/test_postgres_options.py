@@ -1,4 +1,4 @@
-"""What PostgreSQLStorage accepts and refuses without a server."""
+"""Options that PostgreSQLStorage accepts and refuses, without a server."""
 
 import subprocess
 import sys
@@ -7,11 +7,8 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.adapters.storage.postgres.errors import SCHEMA_VERSION
-from luminoracore_sdk.adapters.storage.postgres.layout import LAYOUT_LOCK, lock_number, migration_sql
-from luminoracore_sdk.adapters.storage.postgres.schema import Tables
-from luminoracore_sdk.adapters.storage.postgres.statements import statements
-from luminoracore_sdk.adapters.storage.postgres.url import Place
+from luminoracore_sdk.adapters.storage.postgres.migrate import MIGRATION_LOCK, migrator
+from luminoracore_sdk.adapters.storage.postgres.options import Namespace
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageTimeoutError, StorageUnavailableError
 from tests.support.servers.proxy import unanswering_port
 
@@ -38,12 +35,12 @@ def test_a_url_or_a_pool_is_needed_and_not_both() -> None:
         ("table_prefix", "a;b"),
     ],
 )
-def test_an_option_that_cannot_work_is_refused_by_its_name(option: str, value: Any) -> None:
+def test_an_impossible_option_is_named(option: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=option):
         PostgreSQLStorage(URL, **{option: value})
 
 
-def test_the_url_and_the_arguments_may_say_the_same_but_not_two_things() -> None:
+def test_the_url_and_the_arguments_may_agree_but_not_differ() -> None:
     PostgreSQLStorage(f"{URL}?schema=a&table_prefix=b", schema="a", table_prefix="b")
     for option in ("schema", "table_prefix"):
         other: dict[str, Any] = {option: "b"}
@@ -51,12 +48,17 @@ def test_the_url_and_the_arguments_may_say_the_same_but_not_two_things() -> None
             PostgreSQLStorage(f"{URL}?{option}=a", **other)
 
 
-def test_the_pool_size_of_the_url_comes_first() -> None:
-    assert PostgreSQLStorage(f"{URL}?pool_size=3", pool_size=20)._limits.pool_size == 3
-    assert PostgreSQLStorage(URL, pool_size=20)._limits.pool_size == 20
+def test_importing_the_package_imports_no_driver() -> None:
+    code = (
+        "import sys\n"
+        "from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage\n"
+        "print({'asyncpg', 'sqlalchemy', 'alembic'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
-async def test_a_server_that_does_not_run_is_unavailable_and_nothing_is_in_doubt() -> None:
+async def test_a_stopped_server_is_unavailable_and_not_in_doubt() -> None:
     with pytest.raises(StorageUnavailableError) as caught:
         await PostgreSQLStorage(URL).open()
     assert caught.value.reason.startswith("cannot connect to postgresql://127.0.0.1:1/d: ")
@@ -65,7 +67,7 @@ async def test_a_server_that_does_not_run_is_unavailable_and_nothing_is_in_doubt
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "sqlalchemy"])
-def test_a_missing_driver_is_named_with_the_command_that_helps(driver: str) -> None:
+def test_a_missing_driver_is_named_with_the_command(driver: str) -> None:
     code = (
         f"import sys; sys.modules[{driver!r}] = None\n"
         "from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage\n"
@@ -78,26 +80,25 @@ def test_a_missing_driver_is_named_with_the_command_that_helps(driver: str) -> N
     assert done.stdout.startswith("MissingDependencyError PostgreSQLStorage needs the 'postgres' extra")
 
 
-def test_the_migrations_end_at_the_version_that_the_package_works_with() -> None:
-    sql = migration_sql(Tables.at(Place("a b", "t_")), found=None)
-    assert f"(version_num) VALUES ('{SCHEMA_VERSION}')" in sql
-    assert '"a b".t_luminora_version' in sql
+def test_a_namespace_quotes_its_schema_in_the_migration() -> None:
+    sql = migrator(Namespace("a b", "t_")).migration_sql(None)
+    assert 'CREATE TABLE "a b".t_version' in sql
     assert "BEGIN" not in sql
     assert "COMMIT" not in sql
 
 
-def test_each_user_of_each_place_has_a_lock_of_their_own() -> None:
-    places = [Place(), Place("a"), Place("b"), Place(None, "a"), Place("a", "b")]
-    numbers = {lock_number(purpose, statements(place)) for place in places for purpose in ("user u", "user v")}
-    assert len(numbers | {LAYOUT_LOCK}) == 2 * len(places) + 1
+def test_each_user_of_each_namespace_has_its_own_lock() -> None:
+    namespaces = [Namespace(), Namespace("a"), Namespace("b"), Namespace(None, "a"), Namespace("a", "b")]
+    numbers = {migrator(namespace).lock_number(purpose) for namespace in namespaces for purpose in ("user u", "user v")}
+    assert len(numbers | {MIGRATION_LOCK}) == 2 * len(namespaces) + 1
     assert all(-(2**63) <= number < 2**63 for number in numbers)
 
 
-async def test_a_port_that_only_the_driver_reads_is_refused_in_our_words() -> None:
+async def test_a_port_that_only_asyncpg_reads_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="asyncpg cannot read the PostgreSQL URL"):
         await PostgreSQLStorage("postgresql:///d?host=127.0.0.1&port=99999").open()
 
 
-async def test_a_call_that_ends_while_connecting_is_not_blamed_on_the_pool() -> None:
+async def test_a_timeout_while_connecting_does_not_blame_the_pool() -> None:
     with unanswering_port() as port, pytest.raises(StorageTimeoutError, match="did not answer in time"):
         await PostgreSQLStorage(f"postgresql://u@127.0.0.1:{port}/d", pool_size=2, timeout=0.3).open()

@@ -4,19 +4,18 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.group_commit import Append
-from luminoracore_sdk.adapters.storage.postgres import append_rows as postgres_append_rows
 from luminoracore_sdk.adapters.storage.postgres import rows as postgres_rows
-from luminoracore_sdk.adapters.storage.postgres.append_rows import (
+from luminoracore_sdk.adapters.storage.postgres.errors import error_of
+from luminoracore_sdk.adapters.storage.postgres.rows import (
     batch_values,
     group_receipts,
     group_values,
-)
-from luminoracore_sdk.adapters.storage.postgres.errors import error_of
-from luminoracore_sdk.adapters.storage.postgres.rows import (
     message_records,
+    narrowed,
     rewrite_batches,
     span_values,
 )
+from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Payload
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
@@ -38,7 +37,7 @@ def rows(last: int, *positions: int) -> list[tuple[object, ...]]:
     return [(last, position, f"m{position}", "user", 1, "json", "1", None) for position in positions]
 
 
-def test_a_range_is_what_a_list_gives_whatever_its_bounds() -> None:
+def test_a_range_equals_a_slice_of_a_list() -> None:
     everything = [attrs.evolve(message_record(f"m{n}"), position=n) for n in range(1, 5)]
     for after in (-1, 0, 2, 9):
         for before in (None, 0, 3, 9):
@@ -61,7 +60,7 @@ def test_a_range_is_what_a_list_gives_whatever_its_bounds() -> None:
         ((1, 2, 3, 4), MessageRange()),
     ],
 )
-def test_other_positions_than_there_must_be_are_damage(positions: tuple[int, ...], span: MessageRange) -> None:
+def test_missing_or_unexpected_positions_are_damage(positions: tuple[int, ...], span: MessageRange) -> None:
     with pytest.raises(CorruptRecordError, match="where there must be"):
         message_records("s", rows(3, *positions), span)
 
@@ -71,16 +70,16 @@ def test_bounds_beyond_64_bits_mean_the_same() -> None:
     assert span_values(span) == {"after": -(2**63), "before": 2**63 - 1, "count": 2**63 - 1}
 
 
-def test_a_batch_beyond_one_message_of_the_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_append_rows, "MAX_BATCH_BYTES", 5)
+def test_a_batch_beyond_one_protocol_message_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_rows, "MAX_BATCH_BYTES", 5)
     payload = Payload("json", b"123")
     batch: list[MessageRecord] = [attrs.evolve(message_record(name), payload=payload) for name in "ab"]
-    assert batch_values(Append("s", batch[:1], None, 0))["data"] == ("123",)
+    assert batch_values(Append("s", batch[:1], None, 0))["payloads"] == ("123",)
     with pytest.raises(PayloadTooLargeError):
         batch_values(Append("s", batch, None, 0))
 
 
-def test_changes_that_fit_one_message_of_the_protocol_go_out_as_one_and_others_in_several(
+def test_rewrites_beyond_one_protocol_message_are_split(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     changes = [
@@ -91,19 +90,28 @@ def test_changes_that_fit_one_message_of_the_protocol_go_out_as_one_and_others_i
     for limit, expected in sizes.items():
         monkeypatch.setattr(postgres_rows, "MAX_BATCH_BYTES", limit)
         batches = list(rewrite_batches(changes))
-        assert [len(batch["places"]) for batch in batches] == expected
-        assert [place for batch in batches for place in batch["places"]] == [3, 1, 2**63 - 1]
+        assert [len(batch["positions"]) for batch in batches] == expected
+        assert [position for batch in batches for position in batch["positions"]] == [3, 1, 2**63 - 1]
     (row,) = rewrite_batches(changes[:1])
     assert row == {
-        "places": [3],
+        "positions": [3],
         "ids": ["m"],
-        "old_makes": ["json"],
-        "old_data": ["12"],
-        "old_bytes": [None],
-        "makes": ["b"],
-        "data": [None],
-        "bytes": [b"\xff" * 3],
+        "old_encodings": ["json"],
+        "old_payloads": ["12"],
+        "old_blobs": [None],
+        "encodings": ["b"],
+        "payloads": [None],
+        "blobs": [b"\xff" * 3],
     }
+
+
+def test_a_narrowed_statement_has_only_the_given_parameters() -> None:
+    sql = 'SELECT 1 FROM "x$1".t\n WHERE a > $1\n   AND b = $2\n   AND (c, a) > ($3, $1)\n LIMIT $4'
+    statement = Statement("n", sql, ("now", "user", "cursor", "count"), writes=False)
+    assert narrowed(statement, frozenset(statement.parameters)) == statement
+    found = narrowed(statement, frozenset({"now", "cursor", "count"}))
+    assert found.sql == 'SELECT 1 FROM "x$1".t\n WHERE a > $1\n   AND (c, a) > ($2, $1)\n LIMIT $3'
+    assert found.parameters == ("now", "cursor", "count")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +132,7 @@ def test_changes_that_fit_one_message_of_the_protocol_go_out_as_one_and_others_i
         ("XX000", StorageUnavailableError),
     ],
 )
-def test_a_code_of_the_server_is_the_finest_error_that_fits(sqlstate: str, kind: type[Exception]) -> None:
+def test_an_sqlstate_is_the_finest_error_that_fits(sqlstate: str, kind: type[Exception]) -> None:
     error = error_of(sqlstate, "what it said", in_doubt=True)
     assert type(error) is kind
     assert f"what it said ({sqlstate})" in str(error)
@@ -139,7 +147,7 @@ def test_a_lost_connection_leaves_a_write_in_doubt(sqlstate: str) -> None:
         assert error.in_doubt is in_doubt
 
 
-def test_a_group_is_an_item_for_each_session_and_a_receipt_for_each_append() -> None:
+def test_a_group_has_an_item_a_session_and_a_receipt_an_append() -> None:
     def append(session_id: str, *ids: str, expected_last: int | None = None, now_us: int = 1) -> Append:
         return Append(session_id, [message_record(name) for name in ids], expected_last, now_us)
 
@@ -152,10 +160,10 @@ def test_a_group_is_an_item_for_each_session_and_a_receipt_for_each_append() -> 
     given = group_values(appends)
     assert given["now"] == 9
     assert given["sessions"] == ["a", "b", "c"]
-    assert given["expected"] == [None, 2**63 - 1, None]
+    assert given["expected_lasts"] == [None, 2**63 - 1, None]
     assert given["sizes"] == [3, 1, 1]
     assert given["ids"] == ("a1", "a2", "b1", "c1", "a3")
-    assert given["owners"] == [1, 1, 2, 3, 1]
+    assert given["numbers"] == [1, 1, 2, 3, 1]
     assert given["places"] == [1, 2, 1, 1, 3]
     receipts = group_receipts(appends, [(3, 1), (1, 10)])
     assert [receipt and (receipt.first_position, receipt.last_position) for receipt in receipts] == [

@@ -1,17 +1,17 @@
-"""How a PostgreSQL address is read, shown and refused."""
+"""PostgreSQL URLs and namespaces: parsing, display and refusal."""
 
 import pytest
 
-from luminoracore_sdk.adapters.storage.postgres.url import Address, Place, checked_place
+from luminoracore_sdk.adapters.storage.postgres.options import Address, Limits, Namespace
 from luminoracore_sdk.domain.errors import ConfigurationError
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
-def test_the_schemes_in_use_all_become_the_one_that_asyncpg_takes(scheme: str) -> None:
+def test_every_scheme_becomes_the_one_that_asyncpg_takes(scheme: str) -> None:
     assert Address.of(f"{scheme}://u:p@h/d").dsn == "postgresql://u:p@h/d"
 
 
-def test_our_parameters_are_taken_out_and_the_others_stay_in_order() -> None:
+def test_our_parameters_are_removed_and_the_others_kept() -> None:
     address = Address.of(
         "postgres://u:p%40ss@h1:1,h2:2/d?sslmode=require&schema=a%20b&pool_size=7&application_name=x&table_prefix=t_"
     )
@@ -20,7 +20,7 @@ def test_our_parameters_are_taken_out_and_the_others_stay_in_order() -> None:
     assert address.prepared_statements is True
 
 
-def test_a_socket_and_a_url_without_a_host_are_taken() -> None:
+def test_a_socket_and_a_url_without_a_host_are_accepted() -> None:
     assert Address.of("postgresql:///d?host=/run/x").dsn == "postgresql:///d?host=%2Frun%2Fx"
     assert Address.of("postgresql://").dsn == "postgresql://"
     assert Address.of("postgresql://[::1]:5432/d").dsn == "postgresql://[::1]:5432/d"
@@ -44,7 +44,7 @@ def test_no_password_is_shown() -> None:
         ("pgbouncer=yes&prepared_statements=no", False),
     ],
 )
-def test_prepared_statements_are_switched_under_both_names(query: str, prepared: bool) -> None:
+def test_prepared_statements_have_two_names(query: str, prepared: bool) -> None:
     assert Address.of(f"postgresql://h/d?{query}").prepared_statements is prepared
 
 
@@ -71,7 +71,7 @@ def test_prepared_statements_are_switched_under_both_names(query: str, prepared:
         "postgresql://h/d?prepared_statements=true&pgbouncer=true",
     ],
 )
-def test_what_cannot_be_an_address_is_refused_without_showing_it(url: str) -> None:
+def test_a_refused_url_is_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Address.of(url)
     assert "s3cret" not in str(caught.value)
@@ -79,21 +79,44 @@ def test_what_cannot_be_an_address_is_refused_without_showing_it(url: str) -> No
 
 
 @pytest.mark.parametrize("schema", ["", "pg_temp", "a\0b", "a\nb", "x" * 64, "ü" * 32])
-def test_a_schema_that_postgresql_does_not_take_is_refused(schema: str) -> None:
+def test_an_impossible_schema_is_refused(schema: str) -> None:
     with pytest.raises(ConfigurationError, match="schema"):
-        checked_place(schema, "")
+        Namespace(schema)
 
 
 @pytest.mark.parametrize("prefix", ["a-b", 'a"b', "ü", "x" * 33])
-def test_a_prefix_that_is_no_plain_name_is_refused(prefix: str) -> None:
+def test_a_prefix_that_is_not_a_plain_name_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="table_prefix"):
-        checked_place(None, prefix)
+        Namespace(None, prefix)
 
 
-def test_names_that_postgresql_takes_stay_as_they_are() -> None:
-    assert checked_place('Ten"ant-1', "x" * 32) == Place('Ten"ant-1', "x" * 32)
+def test_names_that_postgresql_takes_are_kept() -> None:
+    namespace = Namespace('Ten"ant-1', "x" * 32)
+    assert (namespace.schema, namespace.prefix) == ('Ten"ant-1', "x" * 32)
 
 
-def test_an_address_names_the_place_that_is_not_the_usual_one() -> None:
-    assert Place().address("postgresql://h/d") == "postgresql://h/d"
-    assert Place("a&b", "t_").address("postgresql://h/d?x=1") == "postgresql://h/d?x=1&schema=a%26b&table_prefix=t_"
+@pytest.mark.parametrize(
+    ("url", "argument", "prefix"),
+    [
+        ("postgresql://h/d", "luminora_", "luminora_"),
+        ("postgresql://h/d?table_prefix=a_", "luminora_", "a_"),
+        ("postgresql://h/d?table_prefix=", "luminora_", ""),
+        ("postgresql://h/d", "", ""),
+        ("postgresql://h/d", "b_", "b_"),
+    ],
+)
+def test_the_table_prefix_comes_from_the_url_or_the_argument(url: str, argument: str, prefix: str) -> None:
+    assert Namespace.of(Address.of(url), None, argument) == Namespace(None, prefix)
+
+
+def test_an_address_names_the_namespace_unless_it_is_the_default() -> None:
+    assert Namespace().address("postgresql://h/d") == "postgresql://h/d"
+    other = "postgresql://h/d?x=1&schema=a%26b&table_prefix=t_"
+    assert Namespace("a&b", "t_").address("postgresql://h/d?x=1") == other
+    assert Namespace(None, "").address("postgresql://h/d") == "postgresql://h/d?table_prefix="
+
+
+def test_limits_that_cannot_work_are_refused() -> None:
+    Limits(pool_size=1, connect_seconds=1, call_seconds=1)
+    with pytest.raises(ConfigurationError, match="pool_size"):
+        Limits(pool_size=0, connect_seconds=1, call_seconds=1)

@@ -84,7 +84,7 @@ def test_the_caller_s_lists_are_not_changed() -> None:
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        (ChatMessage("tool", "x"), "message 1 is a tool's result without a tool_call_id"),
+        (ChatMessage("tool", "x"), "message 1 is the result of a tool without a tool_call_id"),
         (ChatMessage("assistant", "x", {"tool_calls": "c"}), "message 1 has tool_calls that are not a list"),
         (
             ChatMessage("assistant", "x", {"tool_calls": ["c"]}),

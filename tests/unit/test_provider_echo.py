@@ -61,7 +61,7 @@ async def test_it_keeps_to_max_tokens(limit: int, content: str, reason: str) -> 
 
 
 async def test_a_limit_below_one_is_refused() -> None:
-    with pytest.raises(ProviderError, match="max_tokens must be 1 or above, not 0"):
+    with pytest.raises(ProviderError, match="max_tokens must be at least 1, not 0"):
         await echo().chat([ChatMessage("user", "a")], max_tokens=0)
 
 

@@ -90,7 +90,7 @@ def test_a_class_that_is_no_provider_is_refused(wrong: Any) -> None:
 def test_a_class_that_leaves_out_a_method_is_refused() -> None:
     with pytest.raises(ProviderError) as caught:
         ProviderFactory.register_provider("egg", Egg)  # type: ignore[type-abstract]
-    assert str(caught.value) == "provider 'egg': Egg leaves out chat, stream_chat"
+    assert str(caught.value) == "provider 'egg': Egg does not implement chat, stream_chat"
     assert ProviderFactory.is_provider_available("egg") is False
 
 
@@ -101,14 +101,14 @@ def test_a_class_that_cannot_be_made_is_named_and_what_it_raised_is_chained_with
             ProviderFactory.create_provider(ProviderConfig(name="broken", api_key="sk-secret"))
     finally:
         ProviderFactory.unregister_provider("broken")
-    assert str(caught.value) == "broken: Broken cannot be made: RuntimeError"
+    assert str(caught.value) == "broken: Broken cannot be created: RuntimeError"
     assert type(caught.value.__cause__) is RuntimeError
     assert str(caught.value.__cause__) == "no luck with [redacted]"
 
 
 @pytest.mark.parametrize("name", ["", "  ", None])
 def test_a_provider_needs_a_name(name: Any) -> None:
-    with pytest.raises(ProviderError, match="a provider needs a name"):
+    with pytest.raises(ProviderError, match="a provider's name must be a non-empty string"):
         ProviderFactory.register_provider(name, Parrot)
 
 
@@ -182,7 +182,7 @@ def test_a_server_without_a_default_model_asks_for_one() -> None:
 def test_an_openai_class_under_another_name_asks_for_an_address() -> None:
     ProviderFactory.register_provider("acme", OpenAIProvider)
     try:
-        with pytest.raises(ProviderError, match="acme has no address of its own: give 'base_url'"):
+        with pytest.raises(ProviderError, match="acme has no default address: give 'base_url'"):
             ProviderFactory.create_provider(ProviderConfig(name="acme", api_key="a-key", model="m"))
     finally:
         ProviderFactory.unregister_provider("acme")
@@ -224,7 +224,7 @@ def test_a_package_that_is_there_and_broken_is_not_called_missing(
     (tmp_path / f"{name}.py").write_text("import zz_not_there")
     monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ProviderError, match="Provider cannot be made: ModuleNotFoundError") as caught:
+    with pytest.raises(ProviderError, match="Provider cannot be created: ModuleNotFoundError") as caught:
         ProviderFactory.create_provider(ProviderConfig(name=name, api_key="a-key"))
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
     assert caught.value.__cause__.name == "zz_not_there"

@@ -64,13 +64,13 @@ def test_a_wrong_http_setting_is_refused_and_not_shown(name: str, extra: dict[st
     [
         ("echo", {"delay": -0.1}, "extra['delay'] must be a number of seconds, 0 or above"),
         ("echo", {"delay": False}, "extra['delay'] must be a number of seconds, 0 or above"),
-        ("openai", {"organization": ""}, "extra['organization'] must be a text of visible ASCII characters"),
-        ("openai", {"project": "a\nb"}, "extra['project'] must be a text of visible ASCII characters"),
+        ("openai", {"organization": ""}, "extra['organization'] must be a string of visible ASCII characters"),
+        ("openai", {"project": "a\nb"}, "extra['project'] must be a string of visible ASCII characters"),
         ("openai", {"stream_usage": 1}, "extra['stream_usage'] must be true or false"),
         (
             "anthropic",
             {"api_version": 2023},
-            "extra['api_version'] must be a text of visible ASCII characters",
+            "extra['api_version'] must be a string of visible ASCII characters",
         ),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from luminoracore_sdk.adapters.compression import dictionary_registry as known
 from luminoracore_sdk.adapters.compression.dictionary import Dictionary
 from luminoracore_sdk.adapters.compression.dictionary_store import choose_dictionary, save_dictionary
-from luminoracore_sdk.adapters.wrappers.current_forms import backend_of, current_forms
+from luminoracore_sdk.adapters.wrappers.current_encoding import backend_of, current_encoding
 from luminoracore_sdk.application.maintenance.rewrite import StoreRewrite
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.domain.values import STORE_OWNER
@@ -70,7 +70,7 @@ async def contents(storage: SessionStorage) -> list[object]:
 
 async def rewrite(storage: SessionStorage) -> tuple[int, int]:
     """Rewrite a store to what a storage writes now; returns how many records were changed and unreadable."""
-    rewriting = StoreRewrite(backend_of(storage), await current_forms(storage))
+    rewriting = StoreRewrite(backend_of(storage), await current_encoding(storage))
     done = [one async for one in rewriting.run()]
     return sum(one.changed for one in done), sum(one.unreadable for one in done)
 
@@ -116,14 +116,14 @@ async def test_what_a_trained_dictionary_wrote_is_rewritten_by_a_process_that_ha
     tag = MAKES[make][1]
     assert await tags(base) == {tag.replace("g1", trained.id)}
     await choose_dictionary(storage, "g1")
-    monkeypatch.setattr(known, "_trained", {})
+    monkeypatch.setattr(known, "TRAINED", {})
     assert await rewrite(MAKES[make][0](base)) == (4, 0)
     assert await tags(base) == {tag}
 
 
 async def test_forms_have_a_name_that_tells_them_apart() -> None:
     names = [
-        (await current_forms(storage)).name
+        (await current_encoding(storage)).name
         for storage in (
             *(make(InMemoryStorage()) for make, _ in MAKES.values()),
             OptimizedStorageWrapper(InMemoryStorage(), NOTATION),

@@ -42,12 +42,12 @@ _IN_SCRIPT = "ERR Error running script (call to f_5af): @user_script:3: @user_sc
         ("ERR something that nobody expects", StorageUnavailableError, True),
     ],
 )
-def test_an_answer_that_is_an_error_is_told_by_its_kind(
+def test_an_error_reply_becomes_an_error_of_the_port(
     said: str, kind: type[LuminoraCoreSDKError], in_doubt: bool | None
 ) -> None:
     answer = _AsyncRESP2Parser.parse_error(said)  # type: ignore[no-untyped-call]
-    error = from_reply(answer, in_doubt=True)
-    assert (type(error), getattr(error, "in_doubt", None)) == (kind, in_doubt)
+    error = from_reply(answer, b"a key", in_doubt=True)
+    assert (type(error), getattr(error, "in_doubt", None), error.__cause__) == (kind, in_doubt, answer)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_an_answer_that_is_an_error_is_told_by_its_kind(
         (driver.RedisClusterException("no node"), StorageUnavailableError, StorageUnavailableError),
     ],
 )
-def test_a_request_that_was_sent_is_in_doubt_and_one_that_was_not_is_not(
+def test_only_a_request_that_was_sent_is_in_doubt(
     raised: Exception,
     while_connecting: type[StorageUnavailableError],
     while_talking: type[StorageUnavailableError],
@@ -90,15 +90,13 @@ def test_a_request_that_was_sent_is_in_doubt_and_one_that_was_not_is_not(
         (driver.ConnectionError("Error 111 connecting"), StorageUnavailableError),
     ],
 )
-def test_what_keeps_us_from_connecting_is_told_by_its_kind(
-    raised: Exception, kind: type[StorageUnavailableError]
-) -> None:
+def test_an_error_of_connecting_becomes_one_of_the_port(raised: Exception, kind: type[StorageUnavailableError]) -> None:
     with pytest.raises(StorageUnavailableError) as caught, connecting(5):
         raise raised
     assert (type(caught.value), caught.value.in_doubt) == (kind, False)
 
 
-def test_what_asyncio_says_of_a_connection_of_another_event_loop_is_told_by_its_kind() -> None:
+def test_a_connection_of_another_event_loop_is_an_error() -> None:
     raised = RuntimeError("Event loop is closed")
     with pytest.raises(WrongEventLoopError) as early, connecting(5):
         raise raised
@@ -109,7 +107,7 @@ def test_what_asyncio_says_of_a_connection_of_another_event_loop_is_told_by_its_
         assert (late.value.__cause__, late.value.in_doubt) == (raised, in_doubt)
 
 
-def test_what_else_python_says_of_an_answer_is_told() -> None:
+def test_another_runtime_error_is_unavailable() -> None:
     raised = RecursionError("maximum recursion depth exceeded")
     with pytest.raises(StorageUnavailableError) as caught, connecting(5):
         raise raised
@@ -129,7 +127,7 @@ _SENTINEL = "<redis.asyncio.client.Redis(<Pool(<Connection(password=s3cret,port=
         (["ConnectionError('no, really')", "AuthenticationError('no')"], StorageUnavailableError, "really')"),
     ],
 )
-def test_sentinels_without_a_master_are_told_without_their_password(
+def test_an_error_of_sentinels_contains_no_password(
     reasons: list[str], kind: type[StorageUnavailableError], told: str
 ) -> None:
     said = ", ".join(f"{_SENTINEL}{reason}" for reason in reasons)
@@ -141,7 +139,7 @@ def test_sentinels_without_a_master_are_told_without_their_password(
     assert "s3cret" not in f"{caught.value}{raised}{raised.args}"
 
 
-def test_a_master_that_became_a_replica_is_not_read_only_for_good() -> None:
+def test_a_master_that_became_a_replica_is_unavailable() -> None:
     raised = driver.ConnectionError("The previous master is now a slave")
     raised.__context__ = driver.ReadOnlyError("You can't write against a read only replica.")
     with pytest.raises(StorageUnavailableError) as caught, talking(5, in_doubt=True):

@@ -33,7 +33,7 @@ def test_stamps_sort_as_times_do_and_come_back_equal(one: int, other: int) -> No
         (-(2**70), b"0" * 16),
     ],
 )
-def test_a_stamp_is_16_digits_whatever_the_time(time: int, digits: bytes) -> None:
+def test_a_stamp_is_16_digits_for_any_time(time: int, digits: bytes) -> None:
     assert stamp(time) == digits
 
 
@@ -64,16 +64,17 @@ def test_a_bucket_does_not_change_between_versions() -> None:
     assert buckets == [b"p:{11}:index", b"p:{62}:index", b"p:{93}:index"]
 
 
-def test_an_index_member_tells_time_and_id_whatever_stands_before() -> None:
+def test_an_index_member_contains_time_and_id() -> None:
     place = stamp(5) + b"\0id"
     for member in (b"a\0" + place, b"u\0user\0" + place, b"t\0a tag\0" + place):
         assert IndexEntry.of(member) == (stamp(5), b"id")
+    assert IndexEntry.of(b"o\0\0owner") == (b"", b"owner")
     assert memory_entry(b"m\0u\0owner\0" + stamp(7) + b"\0a key") == (
         *(MemoryScope("user", "owner"), stamp(7), b"a key"),
     )
 
 
-def test_bounds_hold_what_begins_so_and_nothing_else() -> None:
+def test_bounds_contain_what_begins_so_and_nothing_else() -> None:
     low, high = bounds(b"u\0ab\0")
     inside = [b"u\0ab\0" + stamp(0) + b"\0x", b"u\0ab\0\xff"]
     outside = [b"u\0ab", b"u\0abc\0" + stamp(0), b"u\0aa\0" + stamp(0), b"u\0ab\1"]

@@ -1,4 +1,4 @@
-"""Many sorted indexes merged into one."""
+"""Listings over all buckets: many sorted indexes merged into one."""
 
 from bisect import bisect_left, bisect_right
 from typing import Any
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from luminoracore_sdk.adapters.storage.redis.keys import IndexEntry, Keyspace, stamp
 from luminoracore_sdk.adapters.storage.redis.listing import IndexRange, entries
-from luminoracore_sdk.application.ports.records import SessionQuery
+from luminoracore_sdk.application.ports.records import MemoryScope, SessionQuery
 
 
 class Server:
@@ -48,9 +48,9 @@ async def listed(
         members.append(b"t\0other\0" + stamp(created) + b"\0" + name.encode())
     server = Server(indexes)
     found: list[IndexEntry] = []
-    async for portion in entries(server.read, keyspace, IndexRange.of(query), query.limit + 1):
+    async for portion in entries(server.read, keyspace, IndexRange.of_sessions(query), query.limit + 1):
         found += portion
-    return [(int(one.created, 16) - 2**63, one.session_id.decode()) for one in found], server
+    return [(int(one.created, 16) - 2**63, one.name.decode()) for one in found], server
 
 
 _SESSIONS = st.lists(st.tuples(st.integers(-3, 3), st.text("abcé\U0001f600", min_size=1)), unique_by=lambda s: s[1])
@@ -65,7 +65,7 @@ _SESSIONS = st.lists(st.tuples(st.integers(-3, 3), st.text("abcé\U0001f600", mi
     until=st.none() | st.integers(-4, 4) | st.just(2**70),
     cursor=st.none() | st.tuples(st.integers(-4, 4), st.text("abcé", min_size=1)),
 )
-async def test_a_listing_is_complete_sorted_and_within_its_bounds(
+async def test_a_listing_is_complete_and_sorted(
     sessions: list[tuple[int, str]],
     buckets: int,
     limit: int,
@@ -94,13 +94,30 @@ async def test_a_listing_is_complete_sorted_and_within_its_bounds(
     )
 
 
-async def test_a_page_of_many_buckets_asks_each_of_them_for_its_share() -> None:
+async def test_a_page_asks_each_bucket_for_its_share() -> None:
     sessions = [(number, f"s{number}") for number in range(10_000)]
     keyspace = Keyspace("p:", 128)
     _, server = await listed(sessions, SessionQuery(limit=1000), 128)
     assert server.answered == 10_000
     server.asked = server.answered = 0
-    async for portion in entries(server.read, keyspace, IndexRange.of(SessionQuery(limit=1000)), 1001):
+    async for portion in entries(server.read, keyspace, IndexRange.of_sessions(SessionQuery(limit=1000)), 1001):
         assert len(portion) > 300
         break
     assert (server.asked, server.answered) == (128, 128 * 19)
+
+
+@given(
+    owners=st.sets(st.text("abcé\U0001f600", min_size=1, max_size=3)),
+    buckets=st.sampled_from((1, 5)),
+    after=st.none() | st.text("abcé", min_size=1, max_size=3),
+)
+async def test_a_listing_of_owners_is_complete_and_sorted(owners: set[str], buckets: int, after: str | None) -> None:
+    keyspace = Keyspace("p:", buckets)
+    indexes: dict[bytes, list[bytes]] = {}
+    for owner in owners:
+        members = indexes.setdefault(keyspace.memories(MemoryScope("user", owner))[-1], [])
+        members += [b"o\0\0" + owner.encode(), b"m\0u\0" + owner.encode() + b"\0" + stamp(1) + b"\0k"]
+    found: list[str] = []
+    async for portion in entries(Server(indexes).read, keyspace, IndexRange.of_owners(after), 2):
+        found += [entry.name.decode() for entry in portion]
+    assert found == sorted(owner for owner in owners if after is None or owner > after)

@@ -92,7 +92,7 @@ def test_a_damaged_memory_is_named(value: bytes) -> None:
     assert caught.value.key == "memory b'k' of user 'u'"
 
 
-def test_what_would_break_a_record_is_refused() -> None:
+def test_an_encoding_with_nul_is_refused() -> None:
     message = builders.message_record("m")
     with pytest.raises(ValidationError):
         message_element(attrs.evolve(message, payload=Payload("a\0b", b"")))

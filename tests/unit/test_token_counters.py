@@ -1,31 +1,30 @@
-"""Token counters: exact where the vocabulary is installed, chosen by name, never over a network."""
+"""Token counters: exact ones by name, the estimate, and counting without a network."""
 
 import subprocess
 import sys
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.tokens import bpe, choice
-from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter
-from luminoracore_sdk.adapters.tokens.choice import (
+from luminoracore_sdk.adapters.tokens import (
+    ENCODINGS,
     MODEL_ENCODINGS,
+    BpeTokenCounter,
+    HeuristicTokenCounter,
     default_token_counter,
     encoding_of,
     token_counter,
 )
-from luminoracore_sdk.adapters.tokens.heuristic import HeuristicTokenCounter
 from luminoracore_sdk.domain.errors import ConfigurationError, MissingDependencyError, ValidationError
 
+ROOT = Path(__file__).parents[2]
 COUNTERS = [BpeTokenCounter(), HeuristicTokenCounter()]
 
 
 @pytest.mark.parametrize(
     ("text", "o200k", "cl100k"),
-    [  # what tiktoken 0.14 counts
+    [  # as tiktoken 0.14 counts
         ("", 0, 0),
         ("Hello, world!", 4, 4),
         ("The quick brown fox jumps over the lazy dog.", 10, 10),
@@ -34,25 +33,24 @@ COUNTERS = [BpeTokenCounter(), HeuristicTokenCounter()]
         ("a\0b", 3, 3),
     ],
 )
-def test_each_encoding_counts_as_its_makers_do(text: str, o200k: int, cl100k: int) -> None:
-    counted = [BpeTokenCounter(encoding).count(text) for encoding in ("o200k_base", "cl100k_base")]
-    assert counted == [o200k, cl100k]
+def test_exact_counts_equal_those_of_tiktoken(text: str, o200k: int, cl100k: int) -> None:
+    assert [BpeTokenCounter(encoding).count(text) for encoding in ENCODINGS] == [o200k, cl100k]
 
 
 @pytest.mark.parametrize("counter", COUNTERS, ids=lambda counter: type(counter).__name__)
 @pytest.mark.parametrize(
     "text", ["\ud800", "a\udfffb", "\ud83d\ude00", "x" * 1_500_000], ids=["high", "low", "pair", "long"]
 )
-def test_no_text_is_refused(counter: Any, text: str) -> None:
+def test_every_string_can_be_counted(counter: Any, text: str) -> None:
     assert counter.count(text) > 0
 
 
-def test_a_lone_surrogate_counts_as_the_character_that_replaces_it() -> None:
+def test_lone_surrogate_counts_as_replacement_character() -> None:
     counter = BpeTokenCounter()
     assert counter.count("a\ud800b") == counter.count("a\ufffdb")
 
 
-def test_the_heuristic_counts_four_bytes_as_one_token_rounded_up() -> None:
+def test_heuristic_counts_four_bytes_as_one_token() -> None:
     counter = HeuristicTokenCounter()
     assert [counter.count(text) for text in ("", "a", "abcd", "abcde", "äöü", "\ud800")] == [0, 1, 1, 2, 2, 1]
 
@@ -73,62 +71,45 @@ def test_the_heuristic_counts_four_bytes_as_one_token_rounded_up() -> None:
         ("text-embedding-3-small", "cl100k_base"),
     ],
 )
-def test_a_counter_is_chosen_by_the_name_of_a_model(model: str, encoding: str) -> None:
+def test_counter_by_model_name(model: str, encoding: str) -> None:
     assert encoding_of(model) == encoding
     assert token_counter(model).encoding == encoding
 
 
-def test_a_counter_is_chosen_by_the_name_of_an_encoding() -> None:
-    assert [token_counter(name).encoding for name in bpe.ENCODINGS] == ["o200k_base", "cl100k_base"]
+def test_counter_by_encoding_name() -> None:
+    assert [token_counter(name).encoding for name in ENCODINGS] == ["o200k_base", "cl100k_base"]
 
 
 @pytest.mark.parametrize("name", ["claude-opus-4", "gpt-4omega", "o12", "", "p50k_base"])
-def test_an_unknown_name_is_refused_with_the_names_that_are_known(name: str) -> None:
+def test_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         token_counter(name)
     assert all(known in str(caught.value) for known in ("o200k_base", "cl100k_base", *MODEL_ENCODINGS))
 
 
 @pytest.mark.parametrize("name", [None, b"gpt-4o", 4, ["gpt-4o"]])
-def test_what_is_no_name_is_refused_with_what_is_expected(name: Any) -> None:
+def test_name_that_is_no_string_is_refused(name: Any) -> None:
     for choose in (token_counter, encoding_of):
         with pytest.raises(ValidationError, match=f"a model, a str, not {type(name).__name__}$"):
             choose(name)
 
 
-def test_an_encoding_that_is_not_there_is_refused() -> None:
+def test_unknown_encoding_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'p50k_base' is not one of: o200k_base, cl100k_base"):
         BpeTokenCounter("p50k_base")
 
 
-def test_the_exact_counter_is_the_default_where_it_is_installed() -> None:
+def test_default_is_o200k_with_the_extra() -> None:
     counter = default_token_counter()
     assert isinstance(counter, BpeTokenCounter)
     assert counter.encoding == "o200k_base"
 
 
-def test_without_the_extra_the_heuristic_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+def test_without_the_extra_default_is_the_heuristic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luminoracore_sdk.adapters.tokens.find_spec", lambda name: None)
     assert type(default_token_counter()) is HeuristicTokenCounter
-
-
-def test_without_the_extra_the_exact_counter_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpe, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r'pip install "luminoracore-sdk\[tokens\]"'):
         token_counter("gpt-4o")
-
-
-def test_a_package_that_is_laid_out_otherwise_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "bpe_openai._bindings", raising=False)
-    monkeypatch.setattr(bpe, "find_spec", lambda name: ModuleSpec(name, None, is_package=True))
-    monkeypatch.setattr(bpe, "import_module", lambda name: f"imported {name}")
-    assert bpe._bindings() == "imported bpe_openai._bindings"
-
-
-def test_a_package_that_is_imported_already_is_not_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    imported = ModuleType("bpe_openai._bindings")
-    monkeypatch.setitem(sys.modules, imported.__name__, imported)
-    assert bpe._bindings() is imported
 
 
 _WATCHED = """
@@ -142,7 +123,7 @@ def watch(event, args):
 sys.addaudithook(watch)
 import luminoracore_sdk.session
 assert not any(name.startswith(("bpe_openai", "toon_format")) for name in sys.modules), "imported"
-from luminoracore_sdk.adapters.tokens.choice import default_token_counter
+from luminoracore_sdk.adapters.tokens import default_token_counter
 counter = default_token_counter()
 assert "bpe_openai._bindings" not in sys.modules
 print(counter.count("Hello, world!"), "bpe_openai" in sys.modules, seen)
@@ -151,10 +132,10 @@ print(bpe_openai.get_encoding("o200k_base").encode("Hello, world!"))
 """
 
 
-def test_counting_reaches_for_nothing_outside_and_loads_nothing_before() -> None:
+def test_counting_uses_no_network_and_loads_late() -> None:
     done = subprocess.run(
         [sys.executable, "-B", "-c", _WATCHED],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         env={"PATH": "", "HOME": "/nonexistent"},
         capture_output=True,
         text=True,
@@ -164,17 +145,11 @@ def test_counting_reaches_for_nothing_outside_and_loads_nothing_before() -> None
     assert done.stdout.splitlines() == ["4 False []", "[13225, 11, 2375, 0]"]
 
 
-def test_it_is_no_matter_who_imports_the_package_first() -> None:
+def test_application_may_import_the_package_first() -> None:
     code = (
         "import bpe_openai\n"
-        "from luminoracore_sdk.adapters.tokens.bpe import BpeTokenCounter\n"
+        "from luminoracore_sdk.adapters.tokens import BpeTokenCounter\n"
         "print(BpeTokenCounter('cl100k_base').count('Hello, world!'))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "4\n"

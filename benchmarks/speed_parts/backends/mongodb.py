@@ -76,7 +76,7 @@ class MongoDB(ServerBackend):
 
     @staticmethod
     def storage_at(place: str) -> MongoDBStorage:
-        return MongoDBStorage(place, database="ours", driver="pymongo")
+        return MongoDBStorage(place, database="ours")
 
     def floor(self) -> Floor:
         return Floor(AsyncMongoClient(self.server.url, **_JOURNALED))
@@ -108,7 +108,7 @@ class MongoDBWithMotor(MongoDB):
 
     @staticmethod
     def storage_at(place: str) -> MongoDBStorage:
-        return MongoDBStorage(place, database="ours")
+        return MongoDBStorage(place, database="ours", driver="motor")
 
     def floor(self) -> Floor:
         return Floor(AsyncIOMotorClient(self.server.url, **_JOURNALED))

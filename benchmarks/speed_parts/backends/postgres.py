@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 
 from benchmarks.speed_parts.backends.server import ServerBackend
 from benchmarks.speed_parts.contender import Contender
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.adapters.storage.postgres.url import DEFAULT_POOL_SIZE
+from luminoracore_sdk.adapters.storage.postgres.options import DEFAULT_POOL_SIZE
 from tests.support.servers.postgres import PostgresServer
 
 __all__ = ["Postgres"]
@@ -70,7 +70,7 @@ class Floor(Contender):
         return [json.loads(row[0]) for row in await self._pool.fetch(_PAGE, session, after, count)]
 
 
-class _Unreset(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+class _Unreset(asyncpg.Connection):
     def get_reset_query(self) -> str:
         return ""
 

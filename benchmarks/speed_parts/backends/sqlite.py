@@ -1,19 +1,20 @@
-"""SQLite, and aiosqlite alone."""
+"""SQLite, and the standard library's sqlite3 alone, in a thread."""
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import aiosqlite
+from typing import Any, TypeVar
 
 from benchmarks.speed_parts.backends.base import Backend
 from benchmarks.speed_parts.contender import Contender
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
 
 __all__ = ["SQLite"]
+
+T = TypeVar("T")
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS m (
@@ -32,36 +33,48 @@ class Floor(Contender):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1)
 
     async def open(self) -> None:
-        # no transaction of Python's: each INSERT commits itself, in one trip to aiosqlite's thread
-        self._connection = await aiosqlite.connect(self._path, isolation_level=None)
-        await self._connection.execute("PRAGMA journal_mode = WAL")
-        await self._connection.execute("PRAGMA synchronous = FULL")
-        await self._connection.execute(_TABLE)
+        await self._run(self._connect)
+
+    def _connect(self) -> None:
+        # no transaction of Python's: each INSERT commits itself
+        self._connection = sqlite3.connect(self._path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute(_TABLE)
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self._run(self._connection.close)
+        self._thread.shutdown()
 
     async def begin(self, session: str) -> None:
-        """Do nothing: a session is there with its first message."""
+        """Do nothing: a session exists with its first message."""
 
     async def append(self, session: str, text: str) -> None:
-        await self._connection.execute(_APPEND, (session, "user", json.dumps(text)))
+        await self._run(self._connection.execute, _APPEND, (session, "user", json.dumps(text)))
 
     async def fill(self, session: str, texts: Sequence[str]) -> None:
         rows = [(session, position, "user", json.dumps(text)) for position, text in enumerate(texts, 1)]
-        await self._connection.execute("BEGIN")
-        await self._connection.executemany("INSERT INTO m VALUES (?, ?, ?, ?)", rows)
-        await self._connection.commit()
+        await self._run(self._fill, rows)
+
+    def _fill(self, rows: Sequence[tuple[str, int, str, str]]) -> None:
+        self._connection.execute("BEGIN")
+        self._connection.executemany("INSERT INTO m VALUES (?, ?, ?, ?)", rows)
+        self._connection.execute("COMMIT")
 
     async def newest(self, session: str, count: int) -> list[Any]:
-        rows = await self._connection.execute_fetchall(_NEWEST, (session, count))
-        return [json.loads(row[0]) for row in rows]
+        return [json.loads(row[0]) for row in await self._run(self._rows, _NEWEST, (session, count))]
 
     async def page(self, session: str, after: int, count: int) -> list[Any]:
-        rows = await self._connection.execute_fetchall(_PAGE, (session, after, count))
-        return [json.loads(row[0]) for row in rows]
+        return [json.loads(row[0]) for row in await self._run(self._rows, _PAGE, (session, after, count))]
+
+    def _rows(self, sql: str, given: tuple[Any, ...]) -> list[tuple[str]]:
+        return self._connection.execute(sql, given).fetchall()
+
+    async def _run(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
 class SQLite(Backend):
@@ -81,7 +94,7 @@ class SQLite(Backend):
         return Floor(self.folder / "floor.db")
 
     def versions(self) -> str:
-        return f"SQLite {sqlite3.sqlite_version}, aiosqlite {version('aiosqlite')}"
+        return f"SQLite {sqlite3.sqlite_version}"
 
     def bytes_used(self, of: str) -> int:
         """Return the length of the file after a checkpoint."""

@@ -1,68 +1,62 @@
-"""The cattrs converter for settings: mappings in, checked attrs objects out.
+"""The cattrs converter for settings: it structures mappings into validated attrs objects.
 
-Deviations from cattrs' defaults: unknown keys are refused, numbers and flags are taken as they are
-(the validators of the classes decide, so that ``"5"`` is not silently 5), tags come from any list.
+Deviations from cattrs' defaults: unknown keys are refused; numbers and flags are passed through unchanged, so
+that the validators of the classes decide and ``"5"`` does not silently become 5; tags may be any list.
 """
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
-import cattrs
-from cattrs.gen import make_dict_unstructure_fn, override
 
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, copy_json
 from luminoracore_sdk.domain.settings import SessionConfig, SessionType
 
+if TYPE_CHECKING:
+    import cattrs
+
 __all__ = ["settings_from_mapping", "settings_to_mapping"]
 
 T = TypeVar("T")
 
+_NOT_STORED = ("session_id", "personality", "provider_config", "storage", "ttl", "user_id", "tags")
+"""Fields of a session's settings that lie elsewhere in its record, or nowhere."""
 
-def _make_converter() -> cattrs.Converter:
+
+@cache
+def _converter() -> "cattrs.Converter":
+    # imported at the first use: cattrs has as many modules as asyncio, and not every program reads settings
+    import cattrs  # noqa: PLC0415
+    from cattrs.gen import make_dict_unstructure_fn, override  # noqa: PLC0415
+
     converter = cattrs.Converter(forbid_extra_keys=True, prefer_attrib_converters=True, detailed_validation=False)
     for plain in (bool, int, float, str):
         converter.register_structure_hook(plain, lambda value, _: value)
     converter.register_structure_hook(SessionType, lambda value, _: value)
     converter.register_structure_hook_func(lambda kind: attrs.has(kind) is False, lambda value, _: value)
     converter.register_unstructure_hook(SessionType, lambda value: value.value)
-    converter.register_unstructure_hook(
-        SessionConfig,
-        make_dict_unstructure_fn(
-            SessionConfig,
-            converter,
-            _cattrs_omit_if_default=True,
-            session_id=override(omit=True),
-            personality=override(omit=True),
-            provider_config=override(omit=True),
-            storage=override(omit=True),
-            ttl=override(omit=True),
-            user_id=override(omit=True),
-            tags=override(omit=True),
-        ),
-    )
+    omitted = {name: override(omit=True) for name in _NOT_STORED}
+    unstructure = make_dict_unstructure_fn(SessionConfig, converter, _cattrs_omit_if_default=True, **omitted)
+    converter.register_unstructure_hook(SessionConfig, unstructure)
     return converter
 
 
-_CONVERTER = _make_converter()
-
-
 def settings_from_mapping(kind: type[T], data: object) -> T:
-    """Make an attrs settings object of a mapping.
+    """Return an attrs settings object from a mapping.
 
     Raises:
-        ValidationError: Not a mapping, an unknown key (the known ones are listed), a wrong value.
+        ValidationError: It is not a mapping, a key is unknown (the error lists the known ones), or a value is wrong.
     """
     name = kind.__name__
     if not isinstance(data, Mapping):
         raise ValidationError(f"{name} must be a {name} or a dict, not {type(data).__name__}")
     known = _names(kind)  # type: ignore[arg-type]  # a class is hashable
     if unknown := sorted(str(key) for key in data if key not in known):
-        raise ValidationError(f"{name} has no field {unknown[0]!a}; it knows: {', '.join(known)}")
+        raise ValidationError(f"{name} has no field {unknown[0]!a}; its fields are: {', '.join(known)}")
     try:
-        return _CONVERTER.structure(dict(data), kind)
+        return _converter().structure(dict(data), kind)
     except LuminoraCoreSDKError:
         raise
     except Exception as exc:
@@ -76,5 +70,5 @@ def _names(kind: type[Any]) -> tuple[str, ...]:
 
 def settings_to_mapping(settings: SessionConfig) -> JSONObject:
     """Return the fields that differ from the defaults, as JSON values."""
-    data: JSONObject = copy_json(_CONVERTER.unstructure(settings))
+    data: JSONObject = copy_json(_converter().unstructure(settings))
     return data

@@ -1,4 +1,4 @@
-"""Entities to records and back."""
+"""Conversion of entities to records and back."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -31,15 +31,15 @@ __all__ = ["JsonEntityCodec"]
 
 T = TypeVar("T")
 
-_UNFIT = (KeyError, TypeError, ValueError, OverflowError, LuminoraCoreSDKError)
-"""What building an entity raises when the document is not one of its kind."""
+_BUILD_ERRORS = (KeyError, TypeError, ValueError, OverflowError, LuminoraCoreSDKError)
+"""Errors that building an entity raises from a document that does not fit."""
 
 
 class JsonEntityCodec:
-    """Writes entities as JSON documents of the current version; reads every version.
+    """Write entities as JSON documents of the current version, and read documents of every version.
 
     Args:
-        values: How a document becomes bytes.
+        values: Encodes documents; None: ``JsonCodec``.
     """
 
     def __init__(self, values: ValueCodec | None = None) -> None:
@@ -103,7 +103,7 @@ class JsonEntityCodec:
             document["metadata"] = message.metadata
         return MessageRecord(
             message_id=message.id,
-            role=str(message.role),  # its text; ``.value`` is a Python call in 3.11
+            role=str(message.role),  # faster than ``.value``, a Python call in 3.11
             created_at_us=to_microseconds(message.timestamp),
             payload=self._values.encode(document, where="message"),
         )
@@ -112,7 +112,7 @@ class JsonEntityCodec:
         """Return the message of a record; see ``EntityCodec``."""
         key = f"message {record.position} of session {session_id!a}"
         document = self._values.decode(record.payload, backend=backend, key=key)
-        try:  # as in _read, without a closure for each of a thousand messages
+        try:  # as in _read, but without a closure per message
             current = message_document(document)
             return stored_message(
                 record.role,
@@ -122,7 +122,7 @@ class JsonEntityCodec:
                 record.message_id,
                 record.position,
             )
-        except _UNFIT as exc:
+        except _BUILD_ERRORS as exc:
             raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc
 
     def memory_record(self, scope: MemoryScope, entry: MemoryEntry, *, decay_factor: float) -> MemoryRecord:
@@ -171,5 +171,5 @@ class JsonEntityCodec:
         document = self._values.decode(payload, backend=backend, key=key)
         try:
             return build(upcast(document))
-        except _UNFIT as exc:
+        except _BUILD_ERRORS as exc:
             raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc

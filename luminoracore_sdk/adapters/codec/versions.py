@@ -1,11 +1,10 @@
-"""Documents of earlier versions, brought up to the present one when they are read.
+"""Upgrades of stored documents from earlier versions, applied when they are read.
 
-A stored document carries its version under ``"v"``. To change a layout: raise ``CURRENT``, write one
-function that takes the version before to the new one, and keep an example of the old record in the
-tests. Records are not rewritten by reading them.
+A stored document has its version under ``"v"``. To change a layout, raise ``CURRENT``, write one function that
+upgrades the version before, and keep an example of the old record in the tests. Reading does not rewrite records.
 
-Version 1 is the layout of the documented 1.2 dictionaries (``Session.to_dict`` of that document): no
-``"v"``, the provider with its key under ``provider_config``, messages with ``timestamp`` inside.
+Version 1 is the layout of the documented 1.2 dictionaries (``Session.to_dict`` of that document): no ``"v"``, the
+provider with its key under ``provider_config``, messages with their ``timestamp``.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,19 +59,23 @@ _MEMORY: Mapping[int, Upcaster] = {1: _memory_1_to_2}
 
 
 def session_document(document: Any) -> JSONObject:
-    """Return a session's document in the current layout; ValueError: it is not one."""
+    """Return a session's document in the current version.
+
+    Raises:
+        ValueError: It is not a session's document, or of an unknown version.
+    """
     return _upcast(document, _SESSION, needs="personality")
 
 
 def message_document(document: Any) -> JSONObject:
-    """Return a message's document in the current layout; ValueError: it is not one."""
+    """Return a message's document in the current version; raises what ``session_document`` raises."""
     if type(document) is dict and document.get("v") == CURRENT and "content" in document:
-        return document  # nearly every one
+        return document  # the common case
     return _upcast(document, _MESSAGE, needs="content")
 
 
 def memory_document(document: Any) -> JSONObject:
-    """Return a memory's document in the current layout; ValueError: it is not one."""
+    """Return a memory's document in the current version; raises what ``session_document`` raises."""
     return _upcast(document, _MEMORY, needs="value")
 
 

@@ -1,7 +1,7 @@
-"""The dictionaries that this process can read with, and the step that payload tags have for them.
+"""The dictionaries that this process can read with, and the compression step of payload encodings.
 
-A dictionary that was trained on a store lies in the store itself and is loaded from there when a record
-first needs it. What is known is shared by every storage of the process: an id belongs to the bytes.
+A dictionary trained on a store lies in that store and is loaded when a record first needs it. All storages of
+the process share the loaded ones: an id stands for the same bytes everywhere.
 """
 
 from functools import lru_cache
@@ -15,37 +15,39 @@ from luminoracore_sdk.adapters.compression.dictionary import (
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError, UnreadablePayloadError
 
-__all__ = ["compressed", "expanded", "find_known", "needed_dictionary", "remember"]
+__all__ = ["TRAINED", "compressed", "dictionary_of", "expanded", "find_dictionary", "register_dictionary"]
 
 _STEP = "+zstd:"
-_trained: dict[str, Dictionary] = {}
+
+TRAINED: dict[str, Dictionary] = {}
+"""Trained dictionaries that this process has loaded, by id."""
 
 
-def remember(dictionary: Dictionary) -> None:
-    """Make a dictionary known to this process."""
-    _trained[dictionary.id] = dictionary
+def register_dictionary(dictionary: Dictionary) -> None:
+    """Let every storage of this process read with a dictionary."""
+    TRAINED[dictionary.id] = dictionary
 
 
-def find_known(dictionary_id: str) -> Dictionary | None:
-    """Return a dictionary that records can be read with now."""
-    return packaged_dictionaries().get(dictionary_id) or _trained.get(dictionary_id)
+def find_dictionary(dictionary_id: str) -> Dictionary | None:
+    """Return a dictionary that is packaged or loaded, or None."""
+    return packaged_dictionaries().get(dictionary_id) or TRAINED.get(dictionary_id)
 
 
-def needed_dictionary(tag: str) -> str | None:
-    """Return the id of the dictionary that the last step of a tag needs; None: it needs none."""
-    return _steps(tag)[1]
+def dictionary_of(encoding: str) -> str | None:
+    """Return the id of the dictionary that the last step of an encoding needs, or None."""
+    return _split(encoding)[1]
 
 
-@lru_cache(maxsize=256)  # a store has few different tags
-def _steps(tag: str) -> tuple[str, str | None]:
-    """Return what a tag was before its last step, and the dictionary of that step if it is ours."""
-    inner, step, dictionary_id = tag.rpartition(_STEP)
-    return (inner, dictionary_id) if step and "+" not in dictionary_id else (tag, None)
+@lru_cache(maxsize=256)  # a store has few different encodings
+def _split(encoding: str) -> tuple[str, str | None]:
+    """Return the encoding before compression and the id of the dictionary, or None if it is not compressed."""
+    inner, step, dictionary_id = encoding.rpartition(_STEP)
+    return (inner, dictionary_id) if step and "+" not in dictionary_id else (encoding, None)
 
 
 def compressed(payload: Payload, dictionary: Dictionary, level: int) -> Payload:
-    """Return a payload made smaller; the payload itself where that would not make it smaller."""
-    if len(payload.data) > MAX_CONTENT_BYTES:  # could be written, and never read again
+    """Return a compressed payload, or the payload itself if compression would not make it smaller."""
+    if len(payload.data) > MAX_CONTENT_BYTES:  # could be written, but not read
         return payload
     step = _STEP + dictionary.id
     frame = dictionary.compress(payload.data, level)
@@ -55,16 +57,16 @@ def compressed(payload: Payload, dictionary: Dictionary, level: int) -> Payload:
 
 
 def expanded(payload: Payload, *, backend: str, key: str) -> Payload:
-    """Return what a payload was before it was compressed; one that was not, as it is.
+    """Return a payload as it was before compression, or the payload itself if it is not compressed.
 
     Raises:
         UnreadablePayloadError: Its dictionary is not in this store.
         CorruptRecordError: The bytes are damaged.
     """
-    inner_tag, dictionary_id = _steps(payload.encoding)
+    inner, dictionary_id = _split(payload.encoding)
     if dictionary_id is None:
         return payload
-    dictionary = find_known(dictionary_id)
+    dictionary = find_dictionary(dictionary_id)
     if dictionary is None:
         raise UnreadablePayloadError(
             backend=backend,
@@ -75,4 +77,4 @@ def expanded(payload: Payload, *, backend: str, key: str) -> Payload:
         data = dictionary.expand(payload.data)
     except DictionaryError as exc:
         raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc
-    return Payload(inner_tag, data)
+    return Payload(inner, data)

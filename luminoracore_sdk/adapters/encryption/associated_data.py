@@ -1,39 +1,24 @@
-"""What an encrypted payload is bound to: a record that lies anywhere else is refused.
+"""The associated data of encrypted payloads: what each payload is bound to, so that moved records are refused.
 
-Each place is one text of bytes that no other place gives: the parts stand behind their lengths, and the
-kind of record is the first.
+The associated data of two records never coincide: every part is preceded by its length, and the first part is
+the kind of record.
 """
 
-from luminoracore_sdk.adapters.encryption.cipher import packed
-from luminoracore_sdk.application.ports.records import (
-    MemoryRecord,
-    MemoryScope,
-    MessageRecord,
-    SessionRecord,
-)
-from luminoracore_sdk.domain.values import check_id
+from luminoracore_sdk.adapters.encryption.cipher import pack
+from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, SessionRecord
 
-__all__ = [
-    "check_place",
-    "memory_name",
-    "memory_place",
-    "message_name",
-    "message_place",
-    "session_name",
-    "session_place",
-]
+__all__ = ["memory_data", "message_data", "session_data"]
 
 
-def session_place(stored: SessionRecord) -> bytes:
-    """Return the place of a header: session id, user id, labels as they are stored."""
+def session_data(stored: SessionRecord) -> bytes:
+    """Return the associated data of a header: session id, user id, tags as they are stored."""
     user = b"" if stored.user_id is None else b"u" + stored.user_id.encode()
-    labels = (tag.encode() for tag in stored.tags)
-    return packed(b"session", stored.session_id.encode(), user, *labels)
+    return pack(b"session", stored.session_id.encode(), user, *(tag.encode() for tag in stored.tags))
 
 
-def message_place(session_id: str, message: MessageRecord, position: int) -> bytes:
-    """Return the place of a message: session id, position, message id, role, time."""
-    return packed(
+def message_data(session_id: str, message: MessageRecord, position: int) -> bytes:
+    """Return the associated data of a message: session id, position, message id, role, time."""
+    return pack(
         b"message",
         session_id.encode(),
         b"%d" % position,
@@ -43,28 +28,7 @@ def message_place(session_id: str, message: MessageRecord, position: int) -> byt
     )
 
 
-def check_place(scope: MemoryScope, key: str) -> None:
-    """Refuse ids that no memory has, before they are encrypted."""
-    check_id(scope.owner_id, f"{scope.kind} id")
-    check_id(key, "memory key")
-
-
-def memory_place(stored: MemoryRecord) -> bytes:
-    """Return the place of a memory: scope, key as it is stored."""
+def memory_data(stored: MemoryRecord) -> bytes:
+    """Return the associated data of a memory: scope, key as it is stored."""
     scope = stored.scope
-    return packed(b"memory", scope.kind.encode(), scope.owner_id.encode(), stored.key.encode())
-
-
-def session_name(session_id: str) -> str:
-    """Return how errors name a header."""
-    return f"session {session_id!a}"
-
-
-def message_name(session_id: str, position: int) -> str:
-    """Return how errors name a message."""
-    return f"message {position} of session {session_id!a}"
-
-
-def memory_name(stored: MemoryRecord) -> str:
-    """Return how errors name a memory: by its key as it is stored."""
-    return f"memory {stored.key!a} of {stored.scope.kind} {stored.scope.owner_id!a}"
+    return pack(b"memory", scope.kind.encode(), scope.owner_id.encode(), stored.key.encode())

@@ -1,4 +1,4 @@
-"""AES-256-GCM for payloads, bound to their place in the store."""
+"""AES-256-GCM encryption of payloads, bound to associated data."""
 
 import os
 from types import ModuleType
@@ -9,31 +9,31 @@ from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import DecryptionError, KeyNotFoundError, PayloadTooLargeError
 
-__all__ = ["MARK", "PayloadCipher", "cryptography", "derived", "key_id_of", "packed"]
+__all__ = ["LARGEST_BYTES", "MARK", "PayloadCipher", "cryptography", "derive_key", "key_id_of", "pack"]
 
 MARK = "aes256gcm"
 
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-_LARGEST_BYTES = 2**31 - 1 - _TAG_BYTES
-"""What the library takes in one call; every backend's own limit is lower."""
+LARGEST_BYTES = 2**31 - 1 - _TAG_BYTES
+"""Limit of the library for one call; the limit of every backend is lower."""
 
 
 def cryptography(module: str) -> ModuleType:
     """Return a module of the cryptography package.
 
     Raises:
-        MissingDependencyError: It is not installed.
+        MissingDependencyError: The package is not installed.
     """
     return import_extra(f"cryptography.{module}", needed_by="EncryptedStorageWrapper", extra="encryption")
 
 
-def packed(*parts: bytes) -> bytes:
-    """Return parts as one text of bytes that no other parts give: each after its length in 4 bytes."""
+def pack(*parts: bytes) -> bytes:
+    """Return parts joined unambiguously: each is preceded by its length in 4 bytes."""
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
-def derived(secret: bytes, purpose: str, *, size_bytes: int = 32) -> bytes:
+def derive_key(secret: bytes, purpose: str, *, size_bytes: int = 32) -> bytes:
     """Return a key for one purpose (HKDF with SHA-256, RFC 5869, without salt)."""
     algorithm = cryptography("hazmat.primitives.hashes").SHA256()
     info = f"luminoracore {purpose}".encode()
@@ -42,21 +42,21 @@ def derived(secret: bytes, purpose: str, *, size_bytes: int = 32) -> bytes:
     return key
 
 
-def key_id_of(tag: str) -> str | None:
-    """Return the id of the key that a payload of this tag was encrypted with; None: it is plain."""
-    step, colon, key_id = tag.rpartition("+")[2].partition(":")
+def key_id_of(encoding: str) -> str | None:
+    """Return the id of the key that an encoding names, or None if the payload is not encrypted."""
+    step, colon, key_id = encoding.rpartition("+")[2].partition(":")
     return key_id if step == MARK and colon else None
 
 
 class PayloadCipher:
-    """Encrypts payloads under the current key of a ring, and decrypts those of every key of it.
+    """Encrypt payloads with the current key of a keyring, and decrypt those of any of its keys.
 
-    Data is nonce (12 random bytes), ciphertext, authentication tag (16 bytes). What the payload is bound
-    to, its place, is authenticated and not stored.
+    The data is the nonce (12 random bytes), the ciphertext and the authentication tag (16 bytes). The associated
+    data is authenticated but not stored.
 
-    A nonce must never repeat under one key. They are random, so NIST SP 800-38D (section 8.3) allows 2**32
-    encryptions with one key. A message, a header and a memory are one each time they are written: four
-    thousand million. Put a new key in front of the ring long before that, and let the store be rewritten.
+    A nonce must not repeat under one key. Because nonces are random, NIST SP 800-38D (section 8.3) allows 2**32
+    encryptions (four thousand million) per key; every write of a message, header or memory is one. Put a new key in
+    front of the ring long before that and have the store rewritten.
 
     Args:
         ring: The keys.
@@ -68,55 +68,55 @@ class PayloadCipher:
         self.current = ring.current
         self._backend = backend
         self._ciphers: dict[str, Any] = {key_id: aead.AESGCM(ring.key(key_id)) for key_id in ring.ids}
-        self._refused = cryptography("exceptions").InvalidTag
+        self._invalid_tag = cryptography("exceptions").InvalidTag
 
-    def seal(self, payload: Payload, place: bytes, *, extra: bytes = b"") -> Payload:
-        """Return a payload encrypted for a place.
+    def encrypt(self, payload: Payload, data: bytes, *, prefix: bytes = b"") -> Payload:
+        """Return an encrypted payload.
 
         Args:
-            payload: Of any tag.
-            place: See ``places``.
-            extra: Bytes that are encrypted in front of it.
+            payload: In any encoding.
+            data: The associated data; see ``associated_data``.
+            prefix: Bytes that are encrypted in front of the payload.
 
         Raises:
-            PayloadTooLargeError: Above 2 GiB.
+            PayloadTooLargeError: It is above 2 GiB.
         """
-        tag = f"{payload.encoding}+{MARK}:{self.current}"
-        plain = extra + payload.data if extra else payload.data
-        if len(plain) > _LARGEST_BYTES:
+        encoding = f"{payload.encoding}+{MARK}:{self.current}"
+        plain = prefix + payload.data if prefix else payload.data
+        if len(plain) > LARGEST_BYTES:
             raise PayloadTooLargeError(
-                backend=self._backend, key="a payload", size_bytes=len(plain), limit_bytes=_LARGEST_BYTES
+                backend=self._backend, key="a payload", size_bytes=len(plain), limit_bytes=LARGEST_BYTES
             )
         nonce = os.urandom(_NONCE_BYTES)
-        sealed: bytes = self._ciphers[self.current].encrypt(nonce, plain, packed(tag.encode(), place))
-        return Payload(tag, nonce + sealed)
+        encrypted: bytes = self._ciphers[self.current].encrypt(nonce, plain, pack(encoding.encode(), data))
+        return Payload(encoding, nonce + encrypted)
 
-    def open(self, payload: Payload, place: bytes, *, key: str) -> Payload:
-        """Return what an encrypted payload was made of, ``extra`` in front.
+    def decrypt(self, payload: Payload, data: bytes, *, key: str) -> Payload:
+        """Return a decrypted payload, with its prefix.
 
         Args:
-            payload: With a tag that ``key_id_of`` knows.
-            place: Where it was found.
+            payload: In an encoding for which ``key_id_of`` returns an id.
+            data: The associated data of the record in which it was found.
             key: Names the record in errors.
 
         Raises:
             KeyNotFoundError: Its key is not in the ring.
-            DecryptionError: It is not what was written at this place under this key.
+            DecryptionError: It was not encrypted with this key and associated data, or has changed since.
         """
         inner, _, step = payload.encoding.rpartition("+")
         key_id = step.partition(":")[2]
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise KeyNotFoundError(backend=self._backend, key=key, key_id=key_id)
-        nonce, sealed = payload.data[:_NONCE_BYTES], payload.data[_NONCE_BYTES:]
-        if len(sealed) < _TAG_BYTES:
+        nonce, encrypted = payload.data[:_NONCE_BYTES], payload.data[_NONCE_BYTES:]
+        if len(encrypted) < _TAG_BYTES:
             raise DecryptionError(backend=self._backend, key=key, reason="it is cut short")
         try:
-            plain: bytes = cipher.decrypt(nonce, sealed, packed(payload.encoding.encode(), place))
-        except self._refused as exc:
+            plain: bytes = cipher.decrypt(nonce, encrypted, pack(payload.encoding.encode(), data))
+        except self._invalid_tag as exc:
             raise DecryptionError(
                 backend=self._backend,
                 key=key,
-                reason=f"it is not what was encrypted with the key {key_id!a} at this place",
+                reason=f"it was not encrypted with the key {key_id!a} for this record, or has been changed",
             ) from exc
         return Payload(inner, plain)

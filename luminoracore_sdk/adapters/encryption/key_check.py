@@ -1,8 +1,8 @@
-"""What an encrypted store remembers of its keys, so that a wrong one is noticed before it does harm.
+"""The key check: a record of the keys a store was written with, so that a wrong key is refused at opening.
 
-The record lies in plain under the reserved owner of user memories. It holds values derived from the keys,
-one way: they tell equal keys from others, and nothing else. Who may write to the store may remove it;
-then a wrong key is noticed by the first record that it does not open.
+The record is stored in plain under the reserved user of the store. It holds one-way fingerprints of the keys,
+which only tell equal keys from different ones. Anyone with write access to the store can delete it; then a wrong
+key is noticed by the first record that it fails to decrypt.
 """
 
 import hmac
@@ -10,7 +10,7 @@ import hmac
 import attrs
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.adapters.encryption.cipher import derived
+from luminoracore_sdk.adapters.encryption.cipher import derive_key
 from luminoracore_sdk.adapters.encryption.deterministic_names import index_key_of
 from luminoracore_sdk.adapters.encryption.keyring import Keyring
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload
@@ -23,7 +23,7 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.values import STORE_OWNER
 
-__all__ = ["CHECK_KEY", "STORE_SCOPE", "check_keys", "is_check"]
+__all__ = ["CHECK_KEY", "STORE_SCOPE", "check_keys", "is_key_check"]
 
 STORE_SCOPE = MemoryScope("user", STORE_OWNER)
 CHECK_KEY = "encryption"
@@ -33,23 +33,24 @@ _ATTEMPTS = 5
 _NAME = f"memory {CHECK_KEY!a} of user {STORE_OWNER!a}"
 
 
-def is_check(scope: MemoryScope, key: str) -> bool:
-    """Tell whether this is the place of the check record."""
+def is_key_check(scope: MemoryScope, key: str) -> bool:
+    """Tell whether a memory is the key check."""
     return key == CHECK_KEY and scope == STORE_SCOPE
 
 
 async def check_keys(base: SessionStorage, ring: Keyring) -> None:
-    """Compare the keys with those that the store was written with; write down those it does not know yet.
+    """Compare the keys with those the store was written with, and add the new ones to the key check.
 
-    A store that cannot be written is only compared.
+    In a read-only store the keys are only compared.
 
     Raises:
-        KeyMismatchError: The index key, or a key of the same id, is another.
-        CorruptRecordError: The check record cannot be read.
+        KeyMismatchError: The index key, or a key with a known id, is a different one.
+        CorruptRecordError: The key check cannot be read.
     """
-    given = _Known(index=_value(index_key_of(ring)), keys={key_id: _value(ring.key(key_id)) for key_id in ring.ids})
-    for _ in range(_ATTEMPTS):  # another process may write its own at the same time; the last one stays
-        known = await _known(base)
+    keys = {key_id: _fingerprint(ring.key(key_id)) for key_id in ring.ids}
+    given = _Fingerprints(index=_fingerprint(index_key_of(ring)), keys=keys)
+    for _ in range(_ATTEMPTS):  # another process may write at the same time, and the last write wins
+        known = await _find(base)
         if known is not None:
             _compare(base.backend, known, given)
             if given.keys.keys() <= known.keys.keys():
@@ -59,45 +60,41 @@ async def check_keys(base: SessionStorage, ring: Keyring) -> None:
             wanted = given
         try:
             await base.put_memory(MemoryRecord(scope=STORE_SCOPE, key=CHECK_KEY, payload=wanted.payload()))
-        except StorageReadOnlyError:  # then nothing can be written under a wrong key either
+        except StorageReadOnlyError:  # nothing can be written with a wrong key either
             return
-    raise StorageBusyError(base.backend, "other processes went on writing down their keys")
+    raise StorageBusyError(base.backend, "other processes kept writing their keys to the key check")
 
 
-def _compare(backend: str, known: "_Known", given: "_Known") -> None:
+def _compare(backend: str, known: "_Fingerprints", given: "_Fingerprints") -> None:
     if not hmac.compare_digest(known.index, given.index):
         raise KeyMismatchError(backend=backend, key_id=None)
-    for key_id, value in given.keys.items():
-        if not hmac.compare_digest(known.keys.get(key_id, value), value):
+    for key_id, fingerprint in given.keys.items():
+        if not hmac.compare_digest(known.keys.get(key_id, fingerprint), fingerprint):
             raise KeyMismatchError(backend=backend, key_id=key_id)
 
 
-def _value(key: bytes) -> str:
-    return derived(key, "key check 1", size_bytes=16).hex()
+def _fingerprint(key: bytes) -> str:
+    return derive_key(key, "key check 1", size_bytes=16).hex()
 
 
 @attrs.frozen
-class _Known:
-    """What the record says: values of the index key and, by id, of the keys."""
+class _Fingerprints:
+    """Fingerprints of the index key and, by id, of the other keys."""
 
     index: str
     keys: dict[str, str]
 
     def payload(self) -> Payload:
-        """Return it as it is stored."""
         return _CODEC.encode({"v": 1, "index": self.index, "keys": self.keys})
 
 
-async def _known(base: SessionStorage) -> _Known | None:
+async def _find(base: SessionStorage) -> _Fingerprints | None:
     record = await base.find_memory(STORE_SCOPE, CHECK_KEY)
-    return None if record is None else _read(record.payload, base.backend)
-
-
-def _read(payload: Payload, backend: str) -> _Known:
-    document = _CODEC.decode(payload, backend=backend, key=_NAME)
-    match document:
+    if record is None:
+        return None
+    match _CODEC.decode(record.payload, backend=base.backend, key=_NAME):
         case {"v": 1, "index": str(index), "keys": dict(keys)}:
             values = {key_id: value for key_id, value in keys.items() if isinstance(value, str)}
             if index.isascii() and len(values) == len(keys) and all(map(str.isascii, values.values())):
-                return _Known(index, values)
-    raise CorruptRecordError(backend=backend, key=_NAME, reason="it is no record of keys")
+                return _Fingerprints(index, values)
+    raise CorruptRecordError(backend=base.backend, key=_NAME, reason="it is not a key check")

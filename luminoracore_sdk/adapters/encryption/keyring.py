@@ -1,4 +1,4 @@
-"""The keys of an encrypted store, and where they come from. They are never stored, shown or logged."""
+"""The keys of an encrypted store. They are never stored, shown or logged."""
 
 import base64
 import binascii
@@ -22,14 +22,13 @@ _HEX = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 class Keyring:
-    """Keys by id, one of which is used for new records; every other one still reads what it wrote.
+    """Hold keys by id: the current one encrypts new records, all of them decrypt.
 
-    Names (labels of sessions, keys of memories) are encrypted under the index key, which cannot be
-    exchanged later. Without one of its own it is derived from the *last* key of the ring, the oldest:
-    that key then stays in the ring for as long as the store lives, even when no record needs it any more.
-    Add new keys in front.
+    Names (tags of sessions, keys of memories) are encrypted with the index key, which cannot be changed later.
+    By default it is derived from the *last* key of the ring, the oldest one, which must then stay in the ring as
+    long as the store exists, even when no record needs it any more. Add new keys in front.
 
-    Neither ``repr`` nor an error shows a key, and a keyring refuses to be pickled.
+    Neither ``repr`` nor an error shows a key, and a keyring cannot be pickled.
 
     Args:
         keys: 32 random bytes each (``os.urandom(32)``), by an id of 1..32 letters, digits, ``_.-``.
@@ -37,7 +36,7 @@ class Keyring:
         index_key: 32 bytes for names; None: derived from the last key.
 
     Raises:
-        ConfigurationError: No key, a wrong id, or a key that is not 32 bytes.
+        ConfigurationError: There is no key, an id is wrong, or a key is not 32 bytes long.
     """
 
     __slots__ = ("_index_key", "_keys", "current")
@@ -59,17 +58,17 @@ class Keyring:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Keyring":
-        """Make a keyring of environment variables.
+        """Return a keyring from environment variables.
 
-        ``LUMINORA_ENCRYPTION_KEYS`` holds ``id:key`` parts with commas between them, the current key first;
-        ``LUMINORA_ENCRYPTION_INDEX_KEY``, which may be missing, one key. A key is written as base64 or as 64
+        ``LUMINORA_ENCRYPTION_KEYS`` holds comma-separated ``id:key`` parts, the current key first;
+        ``LUMINORA_ENCRYPTION_INDEX_KEY``, which is optional, holds one key. A key is written in base64 or as 64
         hexadecimal digits.
 
         Args:
-            environ: None: of this process.
+            environ: The variables; None: those of this process.
 
         Raises:
-            ConfigurationError: The variable is missing or wrong; says which, and never what is in it.
+            ConfigurationError: A variable is missing or wrong; the error names it and does not show its value.
         """
         environ = os.environ if environ is None else environ
         text = environ.get(KEYS_VARIABLE, "").strip()
@@ -83,7 +82,7 @@ class Keyring:
             key_id, colon, encoded = part.strip().partition(":")
             if not colon or not _KEY_ID.fullmatch(key_id) or key_id in keys:
                 raise ConfigurationError(
-                    f"part {number} of {KEYS_VARIABLE} is not <id>:<key>, with an id of its own of "
+                    f"part {number} of {KEYS_VARIABLE} is not <id>:<key> with a unique id of "
                     "1 to 32 of A-Z a-z 0-9 _ . -"
                 )
             keys[key_id] = _decoded(encoded, f"part {number} of {KEYS_VARIABLE}")
@@ -96,12 +95,12 @@ class Keyring:
         return tuple(self._keys)
 
     def key(self, key_id: str) -> bytes:
-        """Return a key; KeyError: there is none of that id."""
+        """Return the key of an id; an unknown id is a KeyError."""
         return self._keys[key_id]
 
     @property
     def index_secret(self) -> tuple[bytes, bool]:
-        """What names are encrypted under, and whether it is an index key of its own."""
+        """The secret for names, and whether it is an index key rather than the last key."""
         if self._index_key is not None:
             return self._index_key, True
         return self._keys[next(reversed(self._keys))], False
@@ -110,15 +109,15 @@ class Keyring:
         return f"Keyring(ids={self.ids!r}, current={self.current!r})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a keyring is not pickled or copied: keys stay in the process that was given them")
+        raise TypeError("a keyring is not pickled or copied: keys must not leave the process")
 
 
 KeySource = Keyring | Callable[[], Keyring | Mapping[str, bytes] | Awaitable[Keyring | Mapping[str, bytes]]]
-"""A keyring, or what fetches one (or a mapping of keys) when the storage is opened, a KMS for example."""
+"""A keyring, or a callable that fetches one (or a mapping of keys) at opening, for example from a KMS."""
 
 
 async def load_keyring(source: KeySource) -> Keyring:
-    """Return the keyring of a source; what a callable raises passes as it is.
+    """Return the keyring of a source; errors that a callable raises are not translated.
 
     Raises:
         ConfigurationError: The callable returned something else, or keys that cannot be used.
@@ -143,7 +142,7 @@ def _check_key(key: object, what: str) -> None:
 
 
 def _decoded(text: str, what: str) -> bytes:
-    """Return the bytes of a key in hexadecimal digits or base64, of either alphabet."""
+    """Return the bytes of a key written as hexadecimal digits or in base64, in either alphabet."""
     try:
         if _HEX.fullmatch(text):
             return bytes.fromhex(text)

@@ -1,35 +1,34 @@
-"""Records under the current key: what a rewrite of a live store puts in the place of older ones."""
+"""Key rotation: the payloads that a rewrite of a live store writes in place of older ones."""
 
 from collections.abc import Callable
 
-from luminoracore_sdk.adapters.encryption.associated_data import memory_place, message_place, session_place
+from luminoracore_sdk.adapters.encryption.associated_data import memory_data, message_data, session_data
 from luminoracore_sdk.adapters.encryption.deterministic_names import is_plain
-from luminoracore_sdk.adapters.encryption.key_check import is_check
-from luminoracore_sdk.adapters.encryption.records import EncryptedRecords, Opened
+from luminoracore_sdk.adapters.encryption.key_check import is_key_check
+from luminoracore_sdk.adapters.encryption.records import Decrypted, EncryptedRecords
 from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, Payload, SessionRecord
 
-__all__ = ["Rotation"]
+__all__ = ["KeyRotation"]
 
 
-class Rotation:
-    """Makes of a record as the *backend* has it the payload that it shall have: under the current key.
+class KeyRotation:
+    """Return, for a record as the backend stores it, the payload under the current key.
 
-    Works on records under any key of the ring and on plain ones, so that it rotates keys and switches
-    encryption on over a store that was plain. Only the payload changes, as ``RewritingStorage`` replaces it;
-    the names of records from before encryption (see ``has_plain_names``) stay as they are until the record is
-    put again. Switch encryption on in every process before plain records are rewritten.
+    Accepts records under any key of the ring and plain records: it rotates keys, and encrypts a store that was
+    plain. Only payloads change, as ``RewritingStorage`` replaces them; plain names (see ``has_plain_names``) stay
+    until their record is put again. Switch encryption on in every process before plain records are rewritten.
 
     Args:
-        records: If they require encryption, plain records are refused and not rewritten.
-        change: Makes another form of what is inside, recompressed for example; None: it stays as it is.
+        records: If it requires encryption, plain records are refused and not rewritten.
+        rewrite: Changes the decrypted payload, for example to recompress it; None: it stays the same.
 
     Raises:
-        CorruptRecordError: By each method: the record cannot be read; see ``EncryptedRecords.opened``.
+        CorruptRecordError: From each method: the record cannot be read.
     """
 
-    def __init__(self, records: EncryptedRecords, *, change: Callable[[Payload], Payload] | None = None) -> None:
+    def __init__(self, records: EncryptedRecords, *, rewrite: Callable[[Payload], Payload] | None = None) -> None:
         self._records = records
-        self._change = change
+        self._rewrite = rewrite
 
     @property
     def key_id(self) -> str:
@@ -37,32 +36,32 @@ class Rotation:
         return self._records.current
 
     def session(self, stored: SessionRecord) -> Payload | None:
-        """Return the new payload of a header; None: it has none, or the one it has is right."""
+        """Return the new payload of a header, or None if it has no payload or needs no new one."""
         if stored.payload is None:
             return None
-        found = self._records.opened_session(stored, stored.payload)
-        return self._new(stored.payload, found, session_place(stored))
+        found = self._records.decrypt_session(stored, stored.payload)
+        return self._new(stored.payload, found, session_data(stored))
 
     def message(self, session_id: str, stored: MessageRecord) -> Payload | None:
-        """Return the new payload of a message; None: the one it has is right."""
-        found = self._records.opened_message(session_id, stored)
-        return self._new(stored.payload, found, message_place(session_id, stored, stored.position))
+        """Return the new payload of a message, or None if it needs no new one."""
+        found = self._records.decrypt_message(session_id, stored)
+        return self._new(stored.payload, found, message_data(session_id, stored, stored.position))
 
     def memory(self, stored: MemoryRecord) -> Payload | None:
-        """Return the new payload of a memory; None: the one it has is right, or it is the store's own."""
-        if is_check(stored.scope, stored.key):
+        """Return the new payload of a memory, or None if it is the key check or needs no new one."""
+        if is_key_check(stored.scope, stored.key):
             return None
-        return self._new(stored.payload, self._records.opened_memory(stored), memory_place(stored))
+        return self._new(stored.payload, self._records.decrypt_memory(stored), memory_data(stored))
 
-    def _new(self, stored: Payload, found: Opened, place: bytes) -> Payload | None:
-        inner = self._change(found.payload) if self._change else found.payload
-        if inner == found.payload and self._records.is_current(stored):
+    def _new(self, stored: Payload, found: Decrypted, data: bytes) -> Payload | None:
+        payload = self._rewrite(found.payload) if self._rewrite else found.payload
+        if payload == found.payload and self._records.is_current(stored):
             return None
-        return self._records.sealed(inner, place, found.names)
+        return self._records.encrypt_payload(payload, data, found.names)
 
     @staticmethod
     def has_plain_names(stored: SessionRecord | MemoryRecord) -> bool:
-        """Tell whether a record's labels, or its key, are those from before encryption."""
+        """Tell whether a record's tags, or its key, were written before encryption."""
         if isinstance(stored, SessionRecord):
             return any(map(is_plain, stored.tags))
-        return is_plain(stored.key) and not is_check(stored.scope, stored.key)
+        return is_plain(stored.key) and not is_key_check(stored.scope, stored.key)

@@ -26,18 +26,18 @@ from luminoracore_sdk.domain.vendors import VendorRules, rules_of
 
 __all__ = ["AnthropicProvider"]
 
-_MAX_TOKENS = 4096  # the API wants a number; an answer in a conversation is shorter
+_MAX_TOKENS = 4096  # required by the API; enough for an answer in a conversation
 _VERSION_WITH_TEMPERATURE = "2023-06-01"
 _THINKING = frozenset({"thinking", "redacted_thinking"})
 
 
 class AnthropicProvider(HttpProvider):
-    """Talks to Anthropic.
+    """Call Anthropic's Messages API.
 
     ``extra`` may hold ``timeout``, ``max_retries``, ``headers`` and ``api_version``. The API refuses
-    ``temperature`` since its version 2026-10-21, so it is sent only with ``api_version`` 2023-06-01.
-    ``max_tokens`` is 4096 when not given. Tool calls and finish reasons come in OpenAI's form; the
-    original ``stop_reason`` is in ``provider_metadata``.
+    ``temperature`` since version 2026-10-21, so it is sent only with ``api_version`` 2023-06-01. ``max_tokens``
+    defaults to 4096. Tool calls and finish reasons are returned in OpenAI's form; the original ``stop_reason`` is in
+    ``provider_metadata``.
     """
 
     package = "anthropic"
@@ -53,7 +53,7 @@ class AnthropicProvider(HttpProvider):
 
     @classmethod
     def find_preset(cls, name: str) -> Preset:  # noqa: ARG003
-        """Return the one preset, whatever the name."""
+        """Return the preset, which is the same for every name."""
         return ANTHROPIC
 
     def _make_client(self, driver: ModuleType, **common: Any) -> Any:
@@ -97,7 +97,7 @@ class AnthropicProvider(HttpProvider):
 
 
 class _EventReading(StreamReading):
-    """Of the events ``message_start`` to ``message_stop``."""
+    """Reader of the events ``message_start`` to ``message_stop``."""
 
     def __init__(self, provider: str) -> None:
         super().__init__(provider)

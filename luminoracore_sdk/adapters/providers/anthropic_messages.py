@@ -1,4 +1,4 @@
-"""Between our messages, which follow OpenAI's form, and those of the Messages API."""
+"""Conversion between messages in OpenAI's form and those of the Messages API."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from luminoracore_sdk.domain.json_value import JSONObject
 __all__ = ["finish_reason", "prompt", "tool_call"]
 
 _OPENING = "(The conversation began earlier.)"
-"""Stands first when a window of history begins with an answer: the API wants a user's turn there."""
+"""Inserted when a window of history begins with an answer: the API requires a user's turn first."""
 
 _FINISH_REASONS = {
     "end_turn": "stop",
@@ -27,11 +27,11 @@ _FINISH_REASONS = {
 def prompt(messages: Sequence[ChatMessage]) -> JSONObject:
     """Return ``messages`` and, if there are any, ``system`` for the API.
 
-    System messages are joined wherever they stand; a tool's result becomes a part of a user's turn;
-    turns of one role in a row become one; empty texts, which the API refuses, are left out.
+    System messages are joined; the result of a tool becomes part of a user's turn; consecutive turns of one role
+    are merged; empty strings, which the API refuses, are omitted.
 
     Raises:
-        ProviderError: A tool call or result that cannot be expressed.
+        ProviderError: A tool call or result cannot be expressed.
     """
     system: list[JSONObject] = []
     turns: list[JSONObject] = []
@@ -54,7 +54,7 @@ def _message_parts(message: ChatMessage, number: int) -> list[JSONObject]:
     if message.role == "tool":
         call_id = message.metadata.get("tool_call_id")
         if not isinstance(call_id, str):
-            raise ProviderError(f"message {number} is a tool's result without a tool_call_id")
+            raise ProviderError(f"message {number} is the result of a tool without a tool_call_id")
         return [{"type": "tool_result", "tool_use_id": call_id, "content": _parts(message.content)}]
     calls = message.metadata.get("tool_calls") or []
     if not isinstance(calls, list):
@@ -83,10 +83,10 @@ def _tool_use(call: Any, number: int) -> JSONObject:
 
 
 def tool_call(call_id: Any, name: Any, arguments: str) -> JSONObject:
-    """Return a tool call in OpenAI's form, the one that sessions keep."""
+    """Return a tool call in OpenAI's form, in which sessions store it."""
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments or "{}"}}
 
 
 def finish_reason(stop_reason: Any) -> str | None:
-    """Return OpenAI's name of a stop reason; one that it does not know stays as it is."""
+    """Return OpenAI's name for a stop reason, or the reason itself if OpenAI has none."""
     return _FINISH_REASONS.get(stop_reason, stop_reason) if isinstance(stop_reason, str) else None

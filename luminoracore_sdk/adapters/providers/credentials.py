@@ -1,4 +1,4 @@
-"""Where a provider's key comes from: the configuration first, then ``<NAME>_API_KEY``."""
+"""A provider's key: from the configuration, else from ``<NAME>_API_KEY``."""
 
 import os
 import re
@@ -15,22 +15,22 @@ _VISIBLE_ASCII = re.compile(r"[!-~]+")
 
 
 def api_key_variable(name: str) -> str:
-    """Return the environment variable that holds a provider's key, for example ``OPENAI_API_KEY``."""
+    """Return the name of the environment variable for a provider's key, for example ``OPENAI_API_KEY``."""
     return f"{re.sub('[^A-Z0-9]', '_', provider_key(name).upper())}_API_KEY"
 
 
 def with_environment_key(config: ProviderConfig) -> ProviderConfig:
-    """Return the configuration with the key of the environment, unless it brings one or none is set."""
+    """Return the configuration with the key of the environment, if it has no key and one is set."""
     key = os.environ.get(api_key_variable(config.name), "").strip()
     return attrs.evolve(config, api_key=key) if key and config.api_key is None else config
 
 
 def checked_key(config: ProviderConfig, preset: Preset) -> str | None:
-    """Return the key, None where none is needed.
+    """Return the key, or None if none is needed.
 
     Raises:
-        ProviderAuthenticationError: Needed and not there, or not fit for an HTTP header. Without this
-            check the HTTP client would quote the key in its own error.
+        ProviderAuthenticationError: A required key is missing, or the key does not fit into an HTTP header: the
+            HTTP client would quote it in its own error.
     """
     if config.api_key is None:
         if preset.needs_key(config):
@@ -40,6 +40,6 @@ def checked_key(config: ProviderConfig, preset: Preset) -> str | None:
         return None
     if not _VISIBLE_ASCII.fullmatch(config.api_key):
         raise ProviderAuthenticationError(
-            f"the key for {config.name} holds characters that no key has (blank, line end, not ASCII)"
+            f"the key for {config.name} contains characters that no key has (blank, line end, not ASCII)"
         )
     return config.api_key

@@ -1,4 +1,4 @@
-"""A provider that needs no network: it says what it was told."""
+"""An offline provider that repeats the user's message."""
 
 import asyncio
 import re
@@ -17,10 +17,9 @@ _WORD = re.compile(r"\s*\S+\s*")
 
 
 class EchoProvider(BaseProvider):
-    """Answers ``You said: …`` with the newest user message; offline, the same every time.
+    """Answer ``You said: …`` with the newest user message, offline and deterministically.
 
-    For demonstrations, tests and a first try. It repeats nothing of the other messages. A word counts
-    as one token, in ``usage`` and for ``max_tokens``.
+    For demonstrations, tests and first steps. A word counts as one token, in ``usage`` and for ``max_tokens``.
 
     Args:
         config: ``extra`` may hold ``delay``, the seconds before each delta of a stream.
@@ -41,7 +40,7 @@ class EchoProvider(BaseProvider):
         max_tokens: int | None = None,
         **kwargs: Any,  # noqa: ARG002
     ) -> ChatResponse:
-        """Return the whole answer, without delay; see ``BaseProvider.chat``."""
+        """Return the complete answer, without delay; see ``BaseProvider.chat``."""
         deltas = list(self._deltas(messages, max_tokens))
         return ChatResponse(
             content="".join(delta.content for delta in deltas),
@@ -57,14 +56,14 @@ class EchoProvider(BaseProvider):
         max_tokens: int | None = None,
         **kwargs: Any,  # noqa: ARG002
     ) -> AsyncIterator[ChatResponse]:
-        """Yield the answer a word at a time; see ``BaseProvider.stream_chat``."""
+        """Yield the answer word by word; see ``BaseProvider.stream_chat``."""
         for delta in self._deltas(messages, max_tokens):
             await asyncio.sleep(self._settings.delay)
             yield delta
 
     def _deltas(self, messages: list[ChatMessage], max_tokens: int | None) -> Iterator[ChatResponse]:
         if max_tokens is not None and max_tokens < 1:
-            raise ProviderError(f"max_tokens must be 1 or above, not {max_tokens}")
+            raise ProviderError(f"max_tokens must be at least 1, not {max_tokens}")
         words = _WORD.findall(_answer(messages))
         spoken = words[:max_tokens]
         model = self.config.model or self.get_default_model()
@@ -84,7 +83,7 @@ def _answer(messages: list[ChatMessage]) -> str:
 
 
 def _text(content: JSONValue) -> str:
-    """Return a content that is text, or the texts in a list of parts."""
+    """Return text content, or the joined texts of a list of parts."""
     if isinstance(content, list):
         return " ".join(_text(part) for part in content)
     if isinstance(content, dict):

@@ -1,19 +1,19 @@
-"""Turns what the client packages raise into our errors, in one place.
+"""Translation of the client packages' errors into this package's, in one place.
 
 ============================================  =============================
-what happened                                 error
+cause                                         error
 ============================================  =============================
 401, 403                                      ProviderAuthenticationError
 429                                           ProviderRateLimitError
-5xx; not reached                              ProviderConnectionError
-silence for longer than ``timeout``           ProviderTimeoutError
+5xx; server unreachable                       ProviderConnectionError
+no data for longer than ``timeout``           ProviderTimeoutError
 other 4xx, an error event, anything else      ProviderError
-cut in mid-stream                             ProviderStreamError
-a body or an event that is not its protocol   ProviderResponseError
+stream cut off                                ProviderStreamError
+a body or an event outside the protocol       ProviderResponseError
 ============================================  =============================
 
-Our texts hold the status and the server's error code, never its prose: that may quote the prompt. The
-prose stays in the chained error, without keys.
+Error texts contain the status and the server's error code, never its message, which may quote the prompt. The
+message stays in the chained error, without keys.
 """
 
 import json
@@ -53,16 +53,16 @@ _REASONS: tuple[tuple[type[OSError], str], ...] = (
     (ConnectionResetError, " (connection reset)"),
 )
 _PROXY = " (the proxy refused the connection; see HTTPS_PROXY, HTTP_PROXY and ALL_PROXY)"
-"""What the operating system says, deep in the chain of the client's error; the first that fits counts."""
+"""Text by the operating system's error in the chain of the client's error; the first match wins."""
 
 
 @attrs.frozen(kw_only=True)
 class Peer:
-    """Whom we talk to.
+    """The server of a provider.
 
     Attributes:
         name: The registered name of the provider.
-        base_url: Where it is; without credentials, which ``ProviderConfig`` refuses.
+        base_url: Its URL; without credentials, which ``ProviderConfig`` refuses.
     """
 
     name: str
@@ -70,19 +70,19 @@ class Peer:
 
     @property
     def address(self) -> str:
-        """The base URL as errors show it: a query or a fragment might hold a key."""
+        """The base URL as errors show it, without query and fragment, which may hold a key."""
         return re.split("[?#]", self.base_url, maxsplit=1)[0]
 
 
 @contextmanager
 def translated_errors(driver: ModuleType, peer: Peer, secrets: Secrets, *, streaming: bool = False) -> Iterator[None]:
-    """Raise ours ``from`` theirs, both without secrets; our own errors and cancellation pass.
+    """Translate a client's error, and remove secrets from both; errors of this package and cancellation pass.
 
     Args:
-        driver: The client package: openai or anthropic, which name their errors alike.
-        peer: Whom we talk to, for the text.
-        secrets: What must not be seen.
-        streaming: The answer has begun.
+        driver: The client package, openai or anthropic; their error classes have the same names.
+        peer: The server, for the text.
+        secrets: Removed from errors.
+        streaming: Whether the answer has begun.
     """
     try:
         yield
@@ -105,39 +105,39 @@ def _translate(  # noqa: PLR0911 - a table of kinds
     if isinstance(exc, (driver.APITimeoutError, *_transport_errors("TimeoutException"))):
         return _timeout_error(exc, peer, streaming=streaming)
     if isinstance(exc, (driver.APIConnectionError, *_transport_errors("RequestError"))):
-        broke = ProviderStreamError(f"{provider}: the connection broke in mid-answer")
+        broke = ProviderStreamError(f"{provider}: the connection broke during the answer")
         return broke if streaming else _connection_error(exc, peer)
     if isinstance(exc, driver.APIStatusError):
         return _from_status(exc, provider)
     if isinstance(exc, (driver.APIResponseValidationError, json.JSONDecodeError, UnicodeDecodeError)):
-        return ProviderResponseError(f"{provider} sent something that its protocol does not have")
+        return ProviderResponseError(f"{provider} sent a response outside its protocol")
     if isinstance(exc, driver.APIError):
         return reported_error(exc.body, provider)
-    return ProviderError(f"{provider}: the client package fails with {type(exc).__name__}{_setup_hint(exc)}")
+    return ProviderError(f"{provider}: the client package failed with {type(exc).__name__}{_setup_hint(exc)}")
 
 
 def _transport_errors(name: str) -> list[type[Exception]]:
     """Return an error class of the HTTP library: httpx, or httpx2 in newer clients.
 
-    While a stream is read, anthropic 2 lets these pass as they are.
+    anthropic 2 does not translate these while a stream is read.
     """
     modules = (sys.modules.get(library) for library in ("httpx", "httpx2"))
     return [getattr(module, name) for module in modules if module is not None]
 
 
 def _timeout_error(exc: Exception, peer: Peer, *, streaming: bool) -> ProviderTimeoutError:
-    """Name the limit of this call, which may have brought its own ``timeout``."""
+    """Return an error that names the limit of this call, which may have had its own ``timeout``."""
     limit, connecting = "in time", False
     for link in _causes(exc):
         if isinstance(link, tuple(_transport_errors("TimeoutException"))):
             phase = type(link).__name__.removesuffix("Timeout").lower()  # connect, read, write, pool
-            request = getattr(link, "_request", None)  # ``request`` raises where there is none
+            request = getattr(link, "_request", None)  # the property ``request`` raises if there is none
             seconds = getattr(request, "extensions", {}).get("timeout", {}).get(phase)
             limit = limit if seconds is None else f"within {seconds:g} seconds"
             connecting = phase == "connect"
             break
     if streaming:
-        return ProviderTimeoutError(f"{peer.name} fell silent in mid-answer: nothing more came {limit}")
+        return ProviderTimeoutError(f"{peer.name} stopped sending during the answer: no more data {limit}")
     if connecting:
         return ProviderTimeoutError(f"{peer.name} could not be reached at {peer.address} {limit}")
     return ProviderTimeoutError(f"{peer.name} at {peer.address} did not answer {limit}")
@@ -152,10 +152,10 @@ def _connection_error(exc: Exception, peer: Peer) -> ProviderConnectionError:
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes, also those in a group, as of a host with several addresses.
+    """Yield an error and its causes, including those in a group, as for a host with several addresses.
 
-    httpcore2 2.16 keeps the cause as its argument. Contexts do not count: the error of another provider
-    is in there, when the caller turned to us while handling that.
+    httpcore2 2.16 stores the cause as its argument. Contexts are skipped: they hold the error of another provider
+    when the caller called this one while handling it.
     """
     waiting: list[Any] = [exc]
     while waiting:
@@ -182,7 +182,7 @@ def _setup_hint(exc: BaseException) -> str:
 
 def _from_status(exc: Any, provider: str) -> ProviderError:
     status = exc.status_code
-    if status < 400:  # anthropic reports an error event with the status of the stream, 200
+    if status < 400:  # anthropic gives an error event the status of the stream, 200
         return reported_error(exc.body, provider)
     text = f"{provider} answered {status}{_code(exc.body)}"
     return _of_status(status, text, retry_after=_retry_after(exc.response.headers))
@@ -190,7 +190,7 @@ def _from_status(exc: Any, provider: str) -> ProviderError:
 
 def _of_status(status: int, text: str, *, retry_after: float | None = None) -> ProviderError:
     if status in {401, 403}:
-        return ProviderAuthenticationError(f"{text}: the key is refused")
+        return ProviderAuthenticationError(f"{text}: the key was refused")
     if status == 429:
         return ProviderRateLimitError(text, retry_after=retry_after)
     if status >= 500:
@@ -236,7 +236,7 @@ def reported_error(error: Any, provider: str) -> ProviderError:
 
 
 def _code(body: Any) -> str:
-    """Return the error code in brackets, if it is an identifier and not prose."""
+    """Return the error code in parentheses if it is an identifier, else an empty string."""
     body = body if isinstance(body, dict) else {}
     inner = body.get("error")
     for source in (inner if isinstance(inner, dict) else {}, body):
@@ -248,7 +248,7 @@ def _code(body: Any) -> str:
 
 
 def _retry_after(headers: Any) -> float | None:
-    """Return the seconds of ``retry-after-ms`` or ``Retry-After``; None for a date or nonsense."""
+    """Return the seconds of ``retry-after-ms`` or ``Retry-After``, or None for a date or an invalid value."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) / unit

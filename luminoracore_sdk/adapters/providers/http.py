@@ -1,4 +1,4 @@
-"""What the providers behind HTTP share: the calls, the key, one client an event loop, errors."""
+"""The base of providers that are reached by HTTP: calls, key, one client per event loop, errors."""
 
 import asyncio
 from abc import abstractmethod
@@ -27,26 +27,25 @@ __all__ = ["HttpProvider"]
 
 
 class HttpProvider(BaseProvider):
-    """A provider reached through a client package that speaks HTTP.
+    """Call a model provider through a client package that speaks HTTP.
 
-    ``chat`` and ``stream_chat`` are written here, once; a protocol writes the methods marked abstract.
+    ``chat`` and ``stream_chat`` are implemented here; a protocol implements the abstract methods.
 
-    The client is made on first use, one for each event loop, and closed with its loop: by ``close``,
-    else when the loop ends (``asyncio.run`` does that). So one provider may serve several loops, one
-    after the other or in several threads.
+    One client per event loop is created at its first use. It is closed by ``close``, or when its loop ends
+    (``asyncio.run`` does that). One provider may therefore serve several loops, in sequence or in several threads.
 
     Args:
-        config: How to reach it; without a key it takes ``<NAME>_API_KEY``.
-        settings: What its class read from ``extra``.
+        config: Without a key, ``<NAME>_API_KEY`` is used.
+        settings: Read from ``extra`` by the subclass.
 
     Raises:
-        ProviderAuthenticationError: A key is needed and there is none.
+        ProviderAuthenticationError: A required key is missing.
         MissingDependencyError: The client package is not installed.
-        ProviderError: Any other wrong setting.
+        ProviderError: Another setting is wrong.
     """
 
     package: ClassVar[str]
-    """The client package, which is also the name of our extra."""
+    """The client package, and the extra of this package that installs it."""
 
     def __init__(self, config: ProviderConfig, settings: HttpSettings) -> None:
         super().__init__(with_environment_key(config))
@@ -56,7 +55,7 @@ class HttpProvider(BaseProvider):
         self._key = checked_key(self.config, self._preset)
         base_url = self.config.base_url or self._preset.base_url
         if base_url is None:
-            raise ProviderError(f"{self.config.name} has no address of its own: give 'base_url'")
+            raise ProviderError(f"{self.config.name} has no default address: give 'base_url'")
         self._base_url = base_url
         self._model = self.config.model or self.get_default_model()
         self._driver = import_extra(self.package, needed_by=type(self).__name__, extra=self.package)
@@ -69,7 +68,7 @@ class HttpProvider(BaseProvider):
     @classmethod
     @abstractmethod
     def find_preset(cls, name: str) -> Preset:
-        """Return how the provider of that name is reached by default."""
+        """Return the default settings of the provider with that name."""
 
     @abstractmethod
     def _make_client(self, driver: ModuleType, **common: Any) -> Any:
@@ -77,34 +76,34 @@ class HttpProvider(BaseProvider):
 
         Args:
             driver: The package.
-            **common: The arguments of the constructor that are the same for every package.
+            **common: Constructor arguments that are the same for every package.
         """
 
     @abstractmethod
     def _request(
         self, messages: list[ChatMessage], temperature: float, max_tokens: int | None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Return the arguments of the API, ``stream`` excepted; ``kwargs`` win.
+        """Return the arguments of the API call, except ``stream``; ``kwargs`` take precedence.
 
         Raises:
-            ProviderError: A message that the protocol cannot express.
+            ProviderError: The protocol cannot express a message.
         """
 
     @abstractmethod
     async def _create(self, client: Any, request: dict[str, Any]) -> Any:
-        """Call the API; ``request["stream"]`` tells which kind of answer is wanted."""
+        """Call the API; ``request["stream"]`` selects the kind of answer."""
 
     @abstractmethod
     def _answer(self, answer: JSONObject) -> ChatResponse:
-        """Return a whole answer as ours.
+        """Return a complete answer as a ``ChatResponse``.
 
         Raises:
-            ProviderResponseError: It is not in the form that the protocol has.
+            ProviderResponseError: The answer does not follow the protocol.
         """
 
     @abstractmethod
     def _reading(self) -> StreamReading:
-        """Return what reads one streamed answer."""
+        """Return the reader of one streamed answer."""
 
     async def chat(
         self,
@@ -113,7 +112,7 @@ class HttpProvider(BaseProvider):
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> ChatResponse:
-        """Return the whole answer; see ``BaseProvider.chat``."""
+        """Return the complete answer; see ``BaseProvider.chat``."""
         request = self._request(messages, temperature, max_tokens, **kwargs) | {"stream": False}
         name = self.config.name
         with self._errors():
@@ -130,7 +129,7 @@ class HttpProvider(BaseProvider):
     ) -> AsyncIterator[ChatResponse]:
         """Yield the answer in deltas; see ``BaseProvider.stream_chat``.
 
-        The last delta carries the usage, where the server counts, and the whole tool calls.
+        The last delta has the usage, if the server reports it, and the complete tool calls.
         """
         request = self._request(messages, temperature, max_tokens, **kwargs) | {"stream": True}
         with self._errors():
@@ -165,17 +164,17 @@ class HttpProvider(BaseProvider):
         return "temperature" in request
 
     def get_default_model(self) -> str:
-        """Return the model used when the configuration names none.
+        """Return the model that is used when the configuration names none.
 
         Raises:
-            ProviderError: The server has none: it serves what it was started with.
+            ProviderError: The provider has no default model.
         """
         if self._preset.model is None:
             raise ProviderError(f"{self.config.name} has no default model: give 'model'")
         return self._preset.model
 
     async def close(self) -> None:
-        """Close the client of this event loop; the next call makes a new one."""
+        """Close the client of the running event loop; the next call creates a new one."""
         self._forget_ended_loops()
         _, closing = self._clients.pop(asyncio.get_running_loop(), (None, None))
         if closing is not None:
@@ -198,7 +197,7 @@ class HttpProvider(BaseProvider):
             "base_url": self._base_url,
             "timeout": timeout,
             "max_retries": self._http_settings.max_retries,
-            # a redirect would carry custom headers, keys among them, to another host
+            # a redirect would send custom headers, which may hold keys, to another host
             "http_client": bounded_client(
                 self._driver,
                 max_answer_bytes=self._http_settings.max_answer_bytes,
@@ -238,8 +237,8 @@ def _with_dropped(response: ChatResponse, dropped: list[str]) -> ChatResponse:
 async def _close_at_end(client: Any) -> AsyncGenerator[None]:
     """Close a client when this generator is closed.
 
-    An event loop closes the generators that were started on it before it ends (PEP 525,
-    ``loop.shutdown_asyncgens``), which is the last moment at which the client can close its sockets.
+    Before it ends, an event loop closes the generators that were started on it (PEP 525,
+    ``loop.shutdown_asyncgens``): the last moment at which the client can close its sockets.
     """
     try:
         yield

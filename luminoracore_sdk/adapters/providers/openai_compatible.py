@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, and every server that speaks them."""
+"""OpenAI's chat completions, and every server with the same protocol."""
 
 import re
 from types import ModuleType
@@ -32,7 +32,7 @@ _NEWER_TOKEN_LIMIT = re.compile(r"(.*/)?(o\d|gpt-([5-9]|\d\d))")
 _REFUSES_TEMPERATURE = re.compile(r"(.*/)?(o\d|gpt-([5-9]|\d\d)(?!.*-chat))")
 """Models that refuse ``temperature``; OpenAI, "Reasoning models". Others that do are noticed by their refusal."""
 
-_KEYLESS = "none"  # the client insists on a key; a server that needs none ignores it
+_KEYLESS = "none"  # the client requires a key; a server that needs none ignores it
 _PARTS = ("images", "audio", "annotations")
 
 
@@ -116,7 +116,7 @@ class OpenAIProvider(HttpProvider):
 
 
 class _ChunkReading(StreamReading):
-    """Of ``chat.completion.chunk`` events."""
+    """Reader of ``chat.completion.chunk`` events."""
 
     def __init__(self, provider: str, *, accept_unfinished: bool) -> None:
         super().__init__(provider, accept_unfinished=accept_unfinished)

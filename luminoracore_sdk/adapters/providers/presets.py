@@ -1,4 +1,4 @@
-"""The providers that come with the package: one line each, checked in November 2026."""
+"""Default settings of the built-in providers, verified in November 2026."""
 
 from enum import Enum
 from types import MappingProxyType
@@ -15,20 +15,20 @@ class KeyRule(Enum):
 
     ALWAYS = "always"
     HOSTED = "unless base_url is given"
-    """Needed at the provider's own address; your own server may do without."""
+    """Needed at the provider's own address, optional for another server."""
     NEVER = "never"
-    """Sent when there is one."""
+    """Optional."""
 
 
 @attrs.frozen(kw_only=True)
 class Preset:
-    """How a provider is reached when the configuration leaves it open.
+    """Default settings of a provider.
 
     Attributes:
-        base_url: Its own address; None: the configuration must give one.
+        base_url: Its address; None: the configuration must give one.
         model: The default model; None: the configuration must name one.
         key: When a key is needed.
-        stream_usage: Whether it takes ``stream_options`` and so counts the tokens of a stream.
+        stream_usage: Whether it accepts ``stream_options``, which make it count the tokens of a stream.
     """
 
     base_url: str | None = None
@@ -37,7 +37,7 @@ class Preset:
     stream_usage: bool = True
 
     def needs_key(self, config: ProviderConfig) -> bool:
-        """Tell whether this configuration cannot work without a key."""
+        """Tell whether a configuration needs a key."""
         if self.key is KeyRule.HOSTED:
             return config.base_url is None
         return self.key is KeyRule.ALWAYS
@@ -60,17 +60,17 @@ OPENAI_COMPATIBLE = MappingProxyType(
         ),
         "mistral": Preset(
             base_url="https://api.mistral.ai/v1", model="mistral-small-latest", stream_usage=False
-        ),  # it counts without being asked
+        ),  # counts without being asked
         "ollama": Preset(base_url="http://localhost:11434/v1", model="llama3.2", key=KeyRule.NEVER),
         "openrouter": Preset(base_url="https://openrouter.ai/api/v1", model="openrouter/auto"),
-        "vllm": Preset(base_url="http://localhost:8000/v1", key=KeyRule.NEVER),  # serves what it was started with
+        "vllm": Preset(base_url="http://localhost:8000/v1", key=KeyRule.NEVER),  # no default model
     }
 )
-"""Servers that speak OpenAI's chat completions, by registered name."""
+"""Servers of OpenAI's chat completions protocol, by name."""
 
 ANTHROPIC = Preset(base_url="https://api.anthropic.com", model="claude-sonnet-5-5")
 
 
 def provider_key(name: str) -> str:
-    """Return a provider's name as the registry knows it: without blanks around it, in lower case."""
+    """Return a provider's name in its normal form: stripped and in lower case."""
     return name.strip().lower()

@@ -1,8 +1,8 @@
-"""Keeps keys out of errors and logs, also when a server sends one back.
+"""Removal of keys from errors and logs, including keys that a server sends back.
 
-A server may repeat the key in an error body or a header, and the HTTP clients log headers at DEBUG
-(httpcore's ``receive_response_headers``, anthropic's ``HTTP Response``). So every text that reaches an
-error or one of their loggers is searched for the keys in use.
+A server may repeat the key in an error body or a header, and the HTTP clients log headers at DEBUG (httpcore's
+``receive_response_headers``, anthropic's ``HTTP Response``). Therefore every string that reaches an error or one of
+their loggers is searched for the keys in use.
 """
 
 import logging
@@ -29,9 +29,9 @@ _LOGGERS = (
 
 
 class Secrets:
-    """The secret texts of one provider; of "Bearer abcdefgh" the second word alone counts as well.
+    """The secrets of one provider; of "Bearer abcdefgh" the second word alone is a secret too.
 
-    A text of fewer than 4 characters is no secret: taking it out would only garble what is shown.
+    Strings of fewer than 4 characters are ignored: removing them would only garble the text.
     """
 
     def __init__(self, config: ProviderConfig) -> None:
@@ -44,11 +44,11 @@ class Secrets:
         return f"Secrets({len(self._texts)} texts)"
 
     def are_in(self, text: str) -> bool:
-        """Tell whether one of them occurs in a text."""
+        """Tell whether a string contains a secret."""
         return any(secret in text for secret in self._texts)
 
     def scrub(self, value: Any) -> Any:
-        """Return text, bytes or a collection of them without any secret; anything else as it is."""
+        """Return a string, bytes or a collection of them without secrets; anything else unchanged."""
         if isinstance(value, str):
             for text in self._texts:
                 value = value.replace(text, _SHOWN)
@@ -66,9 +66,9 @@ _LIVE: WeakValueDictionary[int, Secrets] = WeakValueDictionary()
 
 
 def scrub_error(error: BaseException, secrets: Secrets) -> None:
-    """Remove the secrets from an error and from all that led to it, in place."""
+    """Remove the secrets from an error, its causes and its contexts, in place."""
     for link in _chain(error):
-        BaseException.__setattr__(link, "args", secrets.scrub(link.args))  # also where attrs froze it
+        BaseException.__setattr__(link, "args", secrets.scrub(link.args))  # works for frozen attrs classes too
         if isinstance(link, UnicodeDecodeError | UnicodeEncodeError):
             link.object = secrets.scrub(link.object)
         for name, value in list(vars(link).items()):
@@ -95,7 +95,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _scrub_exchange(message: Any, secrets: Secrets) -> None:
-    """Scrub an httpx request or response, which are over: headers, body, decoded text."""
+    """Remove the secrets from a finished httpx request or response: headers, body, decoded text."""
     headers = getattr(message, "headers", {})
     for name, value in list(headers.items()):
         if secrets.are_in(value):
@@ -106,7 +106,7 @@ def _scrub_exchange(message: Any, secrets: Secrets) -> None:
 
 
 class _RedactingFilter(logging.Filter):
-    """Removes the keys of all living providers from a record before any handler sees it."""
+    """Remove the keys of all living providers from a log record before handlers see it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -127,6 +127,6 @@ _FILTER = _RedactingFilter()
 
 
 def guard_logs() -> None:
-    """Put the filter on the loggers of the HTTP clients; again does nothing."""
+    """Add the filter to the loggers of the HTTP clients, once."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)

@@ -1,4 +1,4 @@
-"""Makes providers by name: the built-in ones, and those that a program registers."""
+"""Creation of model providers by name: built-in and registered ones."""
 
 import inspect
 from types import MappingProxyType
@@ -29,47 +29,47 @@ _BUILT_IN: MappingProxyType[str, type[BaseProvider]] = MappingProxyType(
 
 
 class ProviderFactory:
-    """The one registry of the process; every method works on the class and on an instance.
+    """Create model providers by name; one registry serves the whole process.
 
-    Names are the same in capitals and small letters.
+    Every method works on the class and on an instance. Names are case-insensitive.
     """
 
     _registered: ClassVar[dict[str, type[BaseProvider]]] = {}
 
     @classmethod
     def register_provider(cls, name: str, provider_class: type[BaseProvider]) -> None:
-        """Make a class available under a name; it takes the place of one that is there already.
+        """Register a class under a name, replacing the one registered before.
 
         Raises:
-            ProviderError: The name is empty, or the class is not below ``BaseProvider`` or leaves out one
-                of its abstract methods.
+            ProviderError: The name is empty, or the class is no subclass of ``BaseProvider`` or does not
+                implement all of its abstract methods.
         """
         if not isinstance(name, str) or not name.strip():
-            raise ProviderError("a provider needs a name")
+            raise ProviderError("a provider's name must be a non-empty string")
         if not isinstance(provider_class, type) or not issubclass(provider_class, BaseProvider):
             raise ProviderError(f"provider {shown(name)}: its class must be a subclass of BaseProvider")
         if inspect.isabstract(provider_class):
-            left_out = ", ".join(sorted(provider_class.__abstractmethods__))
-            raise ProviderError(f"provider {shown(name)}: {provider_class.__name__} leaves out {left_out}")
+            missing = ", ".join(sorted(provider_class.__abstractmethods__))
+            raise ProviderError(f"provider {shown(name)}: {provider_class.__name__} does not implement {missing}")
         cls._registered[provider_key(name)] = provider_class
 
     @classmethod
     def unregister_provider(cls, name: str) -> bool:
-        """Forget a registered class; a built-in one of that name is there again.
+        """Remove a registered class; a built-in class of that name is used again.
 
         Returns:
-            Whether there was one. Built-in providers cannot be removed.
+            Whether the name was registered. Built-in providers cannot be removed.
         """
         return cls._registered.pop(provider_key(name), None) is not None
 
     @classmethod
     def get_available_providers(cls) -> list[str]:
-        """Return every name, sorted."""
+        """Return all names, sorted."""
         return sorted({**_BUILT_IN, **cls._registered})
 
     @classmethod
     def is_provider_available(cls, name: str) -> bool:
-        """Tell whether there is a provider of that name; its package may still be missing."""
+        """Tell whether a provider has that name; its client package may still be missing."""
         return provider_key(name) in cls.get_available_providers()
 
     @classmethod
@@ -77,7 +77,7 @@ class ProviderFactory:
         """Return the class of a name.
 
         Raises:
-            ProviderError: Unknown name; lists the available ones.
+            ProviderError: The name is unknown; the error lists the available ones.
         """
         key = provider_key(name)
         found = cls._registered.get(key) or _BUILT_IN.get(key)
@@ -88,14 +88,14 @@ class ProviderFactory:
 
     @classmethod
     def create_provider(cls, config: ProviderConfig) -> BaseProvider:
-        """Return a provider for a configuration; opens no connection.
+        """Return a provider for a configuration, without opening a connection.
 
-        A configuration without a key gets the one of ``<NAME>_API_KEY``, if that is set.
+        A configuration without a key takes it from ``<NAME>_API_KEY``, if that is set.
 
         Raises:
-            ProviderError: Unknown name or wrong setting; or the class raises an error that is not ours,
-                which is chained.
-            ProviderAuthenticationError: A key is needed and there is none.
+            ProviderError: The name is unknown, a setting is wrong, or the class raised an error from outside
+                this package, which is chained.
+            ProviderAuthenticationError: A required key is missing.
             MissingDependencyError: The client package is not installed.
         """
         found = cls.get_provider_class(config.name)
@@ -106,33 +106,33 @@ class ProviderFactory:
             raise
         except Exception as exc:
             scrub_error(exc, Secrets(config))
-            raise ProviderError(f"{config.name}: {found.__name__} cannot be made: {type(exc).__name__}") from exc
+            raise ProviderError(f"{config.name}: {found.__name__} cannot be created: {type(exc).__name__}") from exc
 
     @classmethod
     def create_provider_from_dict(cls, data: object) -> BaseProvider:
-        """Return a provider for a ``provider_config``; errors as of ``create_provider``."""
+        """Return a provider for a ``provider_config``; raises what ``create_provider`` raises."""
         return cls.create_provider(ProviderConfig.from_dict(data))
 
     @classmethod
     def create_provider_from_env(cls, name: str, **kwargs: Any) -> BaseProvider:
-        """Return a provider whose key is in the environment; errors as of ``create_provider``.
+        """Return a provider whose key is in the environment; raises what ``create_provider`` raises.
 
         Args:
-            name: A registered name.
+            name: A built-in or registered name.
             **kwargs: The other fields of ``ProviderConfig``.
         """
         return cls.create_provider_from_dict({**kwargs, "name": name})
 
     @classmethod
     def get_provider_info(cls, name: str) -> JSONObject:
-        """Return what is known of a name, as a JSON object.
+        """Return information about a provider as a JSON object.
 
         Returns:
-            ``name``, ``class``, ``api_key_variable``; of the built-in HTTP providers also ``package``,
+            ``name``, ``class``, ``api_key_variable``; for built-in HTTP providers also ``package``,
             ``base_url``, ``default_model`` and ``api_key`` (when a key is needed).
 
         Raises:
-            ProviderError: Unknown name.
+            ProviderError: The name is unknown.
         """
         found = cls.get_provider_class(name)
         info: JSONObject = {

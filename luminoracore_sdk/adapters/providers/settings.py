@@ -1,4 +1,4 @@
-"""What ``provider_config["extra"]`` may hold, per provider class; everything else is refused."""
+"""The settings in ``provider_config["extra"]`` of each provider class; other keys are refused."""
 
 import math
 import re
@@ -53,7 +53,7 @@ def _check_flag(_: object, attribute: Any, value: Any) -> None:
 
 def _check_text(_: object, attribute: Any, value: Any) -> None:
     if value is not None and not (isinstance(value, str) and _HEADER_VALUE.fullmatch(value)):
-        raise _wrong(attribute, "must be a text of visible ASCII characters")
+        raise _wrong(attribute, "must be a string of visible ASCII characters")
 
 
 def _check_headers(_: object, attribute: Any, value: Any) -> None:
@@ -66,7 +66,7 @@ def _check_headers(_: object, attribute: Any, value: Any) -> None:
 
 @attrs.frozen(kw_only=True)
 class EchoSettings:
-    """Of ``EchoProvider``.
+    """Settings of ``EchoProvider``.
 
     Attributes:
         delay: Seconds before each delta of a stream.
@@ -77,11 +77,11 @@ class EchoSettings:
 
 @attrs.frozen(kw_only=True)
 class HttpSettings:
-    """Of every provider behind HTTP.
+    """Settings of every provider that is reached by HTTP.
 
     Attributes:
-        timeout: Seconds without a byte from the server until an attempt fails.
-        max_retries: Attempts after the first one: for 429, 5xx and failed connections.
+        timeout: Seconds without data from the server after which an attempt fails.
+        max_retries: Number of further attempts after 429, 5xx and failed connections.
         headers: Sent with every request.
         max_answer_bytes: Largest answer, after decompression; a larger one is refused while it is read.
     """
@@ -94,12 +94,12 @@ class HttpSettings:
 
 @attrs.frozen(kw_only=True)
 class OpenAISettings(HttpSettings):
-    """Of ``OpenAIProvider``.
+    """Settings of ``OpenAIProvider``.
 
     Attributes:
         organization: OpenAI organization id.
         project: OpenAI project id.
-        stream_usage: Ask for token counts in a stream; None: where the provider is known to understand.
+        stream_usage: Request token counts in a stream; None: if the provider is known to support it.
         accept_unfinished: Take a stream that ends without a finish reason for a whole answer.
     """
 
@@ -111,10 +111,10 @@ class OpenAISettings(HttpSettings):
 
 @attrs.frozen(kw_only=True)
 class AnthropicSettings(HttpSettings):
-    """Of ``AnthropicProvider``.
+    """Settings of ``AnthropicProvider``.
 
     Attributes:
-        api_version: Version of the Messages API; None: the one that the installed package speaks.
+        api_version: Version of the Messages API; None: that of the installed package.
     """
 
     api_version: str | None = attrs.field(default=None, validator=_check_text)
@@ -124,7 +124,7 @@ def read_settings(cls: type[S], config: ProviderConfig) -> S:
     """Read ``extra``.
 
     Raises:
-        ProviderError: An unknown key or a wrong value; names the key, never shows the value.
+        ProviderError: A key is unknown or a value is wrong; the error names the key and does not show the value.
     """
     known = [field.name for field in attrs.fields(cls)]  # type: ignore[arg-type]
     if unknown := sorted(key for key in config.extra if key not in known):

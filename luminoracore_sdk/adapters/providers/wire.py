@@ -1,4 +1,4 @@
-"""Between our messages and JSON that any server takes; between a client's objects and plain JSON."""
+"""Conversion between messages, JSON that servers accept, and the objects of client packages."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ _HANDED_ON = ("tool_calls", "tool_call_id", "reasoning_content", "reasoning_deta
 
 
 def sendable(value: JSONValue) -> Any:
-    """Return a copy without lone surrogates, which UTF-8 cannot carry.
+    """Return a copy without lone surrogates, which UTF-8 cannot express.
 
-    Two halves that belong together become their character, a lone one becomes U+FFFD. Our stores keep
-    such texts; a conversation must not become unsendable because of one.
+    A surrogate pair becomes its character, a lone surrogate becomes U+FFFD. Stores keep such strings, and a
+    conversation that contains one must still be sendable.
     """
     if isinstance(value, str):
         return joined_surrogates(value, replace=True)
@@ -38,41 +38,40 @@ def sendable(value: JSONValue) -> Any:
 
 
 def handed_on(message: ChatMessage) -> JSONObject:
-    """Return what of a message's metadata is for the provider."""
+    """Return the part of a message's metadata that is sent to the provider."""
     return {key: message.metadata[key] for key in _HANDED_ON if message.metadata.get(key) is not None}
 
 
 def plain_object(answer: Any, *, provider: str) -> JSONObject:
-    """Return a client's answer or event as the object that the server sent.
+    """Return a client's answer or event as the JSON object that the server sent.
 
     Raises:
-        ProviderResponseError: It is none: the clients return text for a body that is not JSON.
+        ProviderResponseError: It is no JSON object; the clients return a string for a body that is not JSON.
     """
     if not hasattr(answer, "model_dump"):
-        raise ProviderResponseError(f"{provider} sent something that is not a JSON object")
+        raise ProviderResponseError(f"{provider} did not send a JSON object")
     plain: JSONObject = answer.model_dump(exclude_unset=True, warnings=False)
     return plain
 
 
 def storable(response: ChatResponse, *, provider: str) -> ChatResponse:
-    """Return the response as it is.
+    """Return the response.
 
     Raises:
-        ProviderResponseError: It holds what no store could keep, such as NaN, which Python's JSON
-            reader lets through.
+        ProviderResponseError: It holds a value that is not JSON, such as NaN, which Python's JSON reader accepts.
     """
     try:
         check_json(response.to_dict(), where="answer")
     except InvalidJSONError as exc:
-        raise ProviderResponseError(f"{provider} sent something that is not JSON: {exc.reason}") from exc
+        raise ProviderResponseError(f"{provider} sent a value that is not JSON: {exc.reason}") from exc
     return response
 
 
 def joined_text(content: Any, *, provider: str) -> str:
-    """Return the text of an answer's content: a text, nothing, or a list of parts with texts among them.
+    """Return the text of an answer's content: a string, None, or a list of parts, some of them text.
 
     Raises:
-        ProviderResponseError: Neither of these.
+        ProviderResponseError: It is none of these.
     """
     if content is None:
         return ""
@@ -86,12 +85,12 @@ def joined_text(content: Any, *, provider: str) -> str:
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return a text as it is, None for anything else."""
+    """Return a string, or None for anything else."""
     return value if isinstance(value, str) else None
 
 
 def object_or_empty(value: Any) -> JSONObject:
-    """Return an object as it is, an empty one for anything else."""
+    """Return an object, or an empty one for anything else."""
     return value if isinstance(value, dict) else {}
 
 
@@ -101,5 +100,5 @@ def objects_of(value: Any) -> list[JSONObject]:
 
 
 def without_none(facts: JSONObject) -> JSONObject:
-    """Return the facts that are known."""
+    """Return an object without its None values."""
     return {name: fact for name, fact in facts.items() if fact is not None}

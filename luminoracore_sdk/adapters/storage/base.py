@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import ClassVar
 
 from luminoracore_sdk.adapters.clock import SystemClock
-from luminoracore_sdk.adapters.compression.dictionary_store import load_dictionaries, tags_of
+from luminoracore_sdk.adapters.compression.dictionary_store import encodings_of, load_dictionaries
 from luminoracore_sdk.adapters.storage import documents
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
@@ -283,7 +283,7 @@ class BaseStorage(SessionStorage):
         """Return a header with its payload, or None."""
         check_id(session_id)
         record = await self._find_session(session_id, await self._ready())
-        await load_dictionaries(self, tags_of([record] if record else []))
+        await load_dictionaries(self, encodings_of([record] if record else []))
         return record
 
     async def delete_session(self, session_id: str) -> bool:
@@ -368,14 +368,14 @@ class BaseStorage(SessionStorage):
         _check_scope(scope)
         check_id(key, "memory key")
         record = await self._find_memory(scope, key, await self._ready())
-        await load_dictionaries(self, tags_of([record] if record else []))
+        await load_dictionaries(self, encodings_of([record] if record else []))
         return record
 
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
         """Return the memories of a scope, by time of creation, then key."""
         _check_scope(scope)
         memories = await self._list_memories(scope, await self._ready())
-        await load_dictionaries(self, tags_of(memories))
+        await load_dictionaries(self, encodings_of(memories))
         return memories
 
     async def list_memory_owners(self, *, after: str | None = None, limit: int = MAX_PAGE) -> list[str]:

@@ -24,7 +24,7 @@ _COMMENT = re.compile(r"^\s*--.*\n?", re.MULTILINE)
 _STRING = re.compile(r"'[^']*'")
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z][a-z0-9_]*)")
 _TABLE = re.compile(rf"\b{DEFAULT_PREFIX}(\w+)\b")
-_WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE)\b")
+_WRITES = re.compile(r"\b(?:INSERT|DELETE|(?<!FOR )(?<!KEY )UPDATE)\b")  # FOR UPDATE only locks
 
 
 @attrs.frozen
@@ -49,7 +49,7 @@ class Statement:
 
 
 class Statements:
-    """The statements of one ``queries.sql``, each an attribute under its name."""
+    """The statements of one ``queries.sql``, each an attribute or item under its name."""
 
     def __init__(self, statements: Mapping[str, Statement]) -> None:
         self._statements = MappingProxyType(dict(statements))
@@ -59,6 +59,9 @@ class Statements:
             return self._statements[name]
         except KeyError:
             raise AttributeError(f"queries.sql has no statement {name!r}") from None
+
+    def __getitem__(self, name: str) -> Statement:
+        return self._statements[name]
 
     def names(self) -> list[str]:
         """Return the names of all statements, in the order of the file."""
@@ -81,10 +84,13 @@ def load_statements(package: str, *, tables: Mapping[str, str], numbered: bool) 
     parts = _NAME.split(text)[1:]
     statements = {}
     for name, body in zip(parts[::2], parts[1::2], strict=True):
-        sql = _TABLE.sub(lambda match: tables[match.group(1)], _COMMENT.sub("", body)).strip().removesuffix(";")
+        sql = _COMMENT.sub("", body).strip().removesuffix(";")
         parameters = tuple(dict.fromkeys(_PARAMETER.findall(_STRING.sub("''", sql))))
         if numbered:
             for number, parameter in enumerate(parameters, 1):
                 sql = re.sub(rf"(?<![:\w]):{parameter}\b", f"${number}", sql)
-        statements[name] = Statement(name, sql, parameters, writes=_WRITES.search(sql) is not None)
+        writes = _WRITES.search(sql) is not None
+        # last: a configured name may hold anything, also ':' and quotes
+        sql = _TABLE.sub(lambda match: tables[match.group(1)], sql)
+        statements[name] = Statement(name, sql, parameters, writes)
     return Statements(statements)

@@ -5,7 +5,7 @@ page in PostgreSQL (HOT) and touches no index; the document of a session, which 
 ``documents``. Ids compare by code points.
 
 ``messages`` has no foreign key: checking it costs an append of 1,000 messages 35 to 60 % (PostgreSQL 18).
-Whoever removes a session holds the lock on its row instead, which every append takes first.
+Deleting a session takes the lock on its row instead, as every append does first.
 
 A payload that is text is in the text column ``payload``, readable with psql and sqlite3 (not in ``jsonb``,
 which refuses NUL and rewrites numbers); any other is in ``blob``. One of the two is NULL.
@@ -59,12 +59,17 @@ class Tables:
             table.name.removeprefix(self.prefix): preparer.format_table(table) for table in self.metadata.sorted_tables
         }
 
+    def constructs(self) -> Iterator[CreateTable | CreateIndex]:
+        """Yield the constructs that create the tables and their indexes, in order."""
+        for table in self.metadata.sorted_tables:
+            yield CreateTable(table)
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                yield CreateIndex(index)
+
     def ddl(self) -> Iterator[str]:
         """Yield the statements that create the tables and their indexes, in order."""
-        for table in self.metadata.sorted_tables:
-            yield str(CreateTable(table).compile(dialect=self.dialect)).strip()
-            for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                yield str(CreateIndex(index).compile(dialect=self.dialect)).strip()
+        for construct in self.constructs():
+            yield str(construct.compile(dialect=self.dialect)).strip()
 
 
 def define_tables(dialect: Dialect, *, prefix: str = DEFAULT_PREFIX, schema: str | None = None) -> Tables:

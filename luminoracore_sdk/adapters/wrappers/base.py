@@ -1,4 +1,4 @@
-"""The base of every wrapper: a storage over a storage that hands every call on."""
+"""The base of every wrapper: a storage that delegates every call to another storage."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -21,10 +21,10 @@ __all__ = ["StorageWrapper"]
 
 
 class StorageWrapper(SessionStorage):
-    """Hands every primitive on to the storage below; a wrapper overrides those it changes.
+    """Delegate every primitive to a storage below; subclasses override those that they change.
 
-    The document calls and the stream are built on the wrapper's own primitives, so that they pass
-    through what it changes. Opening and closing a wrapper opens and closes the storage below.
+    The document calls and the stream are built on the wrapper's own primitives, so that they pass through its
+    changes. Opening and closing a wrapper opens and closes the storage below.
 
     Args:
         base: The storage below.
@@ -36,17 +36,17 @@ class StorageWrapper(SessionStorage):
     def __init__(self, base: SessionStorage) -> None:
         self.base = base
 
-    def _target(self, session_id: str) -> SessionStorage:  # noqa: ARG002  # for wrappers that choose
-        """Return the storage that a call about one session is handed on to."""
+    def _target(self, session_id: str) -> SessionStorage:  # noqa: ARG002  # for wrappers that choose by it
+        """Return the storage that calls about a session are delegated to."""
         return self.base
 
     def _memory_target(self, scope: MemoryScope) -> SessionStorage:
-        """Return the storage that a call about one memory scope is handed on to."""
+        """Return the storage that calls about a memory scope are delegated to."""
         return self._target(scope.owner_id) if scope.kind == "session" else self.base
 
     @property
     def backend(self) -> str:
-        """The name of the backend at the bottom."""
+        """The short name of the backend."""
         return self.base.backend
 
     async def open(self) -> None:
@@ -58,27 +58,27 @@ class StorageWrapper(SessionStorage):
         await self.base.close()
 
     async def ping(self) -> None:
-        """Ask the storage below."""
+        """Ping the storage below."""
         await self.base.ping()
 
     async def schema_version(self) -> int:
-        """Ask the storage below."""
+        """Return the version of the layout of the storage below."""
         return await self.base.schema_version()
 
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
-        """Hand on; see ``SessionStorage.put_session``."""
+        """Delegate; see ``SessionStorage.put_session``."""
         return await self._target(record.session_id).put_session(record, expected_version=expected_version)
 
     async def find_session(self, session_id: str) -> SessionRecord | None:
-        """Hand on; see ``SessionStorage.find_session``."""
+        """Delegate; see ``SessionStorage.find_session``."""
         return await self._target(session_id).find_session(session_id)
 
     async def delete_session(self, session_id: str) -> bool:
-        """Hand on; see ``SessionStorage.delete_session``."""
+        """Delegate; see ``SessionStorage.delete_session``."""
         return await self.base.delete_session(session_id)
 
     async def query_sessions(self, query: SessionQuery) -> Page:
-        """Hand on; see ``SessionStorage.query_sessions``."""
+        """Delegate; see ``SessionStorage.query_sessions``."""
         return await self.base.query_sessions(query)
 
     async def append_messages(
@@ -88,44 +88,44 @@ class StorageWrapper(SessionStorage):
         *,
         expected_last: int | None = None,
     ) -> AppendReceipt:
-        """Hand on; see ``SessionStorage.append_messages``."""
+        """Delegate; see ``SessionStorage.append_messages``."""
         target = self._target(session_id)
         return await target.append_messages(session_id, messages, expected_last=expected_last)
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
-        """Hand on; see ``SessionStorage.read_messages``."""
+        """Delegate; see ``SessionStorage.read_messages``."""
         return await self._target(session_id).read_messages(session_id, span)
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
-        """Hand on; see ``SessionStorage.truncate_messages``."""
+        """Delegate; see ``SessionStorage.truncate_messages``."""
         return await self._target(session_id).truncate_messages(session_id, after=after)
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Hand on; see ``SessionStorage.put_memory``."""
+        """Delegate; see ``SessionStorage.put_memory``."""
         return await self._memory_target(record.scope).put_memory(record, max_entries=max_entries)
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
-        """Hand on; see ``SessionStorage.find_memory``."""
+        """Delegate; see ``SessionStorage.find_memory``."""
         return await self._memory_target(scope).find_memory(scope, key)
 
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
-        """Hand on; see ``SessionStorage.list_memories``."""
+        """Delegate; see ``SessionStorage.list_memories``."""
         return await self._memory_target(scope).list_memories(scope)
 
     async def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
-        """Ask the storage below."""
+        """Delegate; see ``SessionStorage.list_memory_owners``."""
         return await self.base.list_memory_owners(after=after, limit=limit)
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
-        """Hand on; see ``SessionStorage.delete_memory``."""
+        """Delegate; see ``SessionStorage.delete_memory``."""
         return await self._memory_target(scope).delete_memory(scope, key)
 
     async def clear_memories(self, scope: MemoryScope) -> int:
-        """Hand on; see ``SessionStorage.clear_memories``."""
+        """Delegate; see ``SessionStorage.clear_memories``."""
         return await self._memory_target(scope).clear_memories(scope)
 
     async def purge_expired(self) -> Purged:
-        """Hand on; see ``SessionStorage.purge_expired``."""
+        """Delegate; see ``SessionStorage.purge_expired``."""
         return await self.base.purge_expired()
 
     # -- documents -------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class StorageWrapper(SessionStorage):
         return await documents.list_sessions(self)
 
     async def session_exists(self, session_id: str) -> bool:
-        """Tell whether the session exists."""
+        """Tell whether a session exists."""
         return await self.find_session(session_id) is not None
 
     def stream_messages(

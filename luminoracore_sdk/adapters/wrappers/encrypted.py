@@ -1,16 +1,15 @@
-"""Encryption between everything else and a backend."""
+"""Encryption of records over any storage."""
 
 from collections.abc import Callable, Sequence
 
 import attrs
 
-from luminoracore_sdk.adapters.compression.dictionary_store import load_dictionaries, tags_of
-from luminoracore_sdk.adapters.encryption.associated_data import check_place
+from luminoracore_sdk.adapters.compression.dictionary_store import encodings_of, load_dictionaries
 from luminoracore_sdk.adapters.encryption.cipher import cryptography
-from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE, check_keys, is_check
+from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE, check_keys, is_key_check
 from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource, load_keyring
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
-from luminoracore_sdk.adapters.encryption.rotation import Rotation
+from luminoracore_sdk.adapters.encryption.rotation import KeyRotation
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.opening import Opening
 from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
@@ -34,34 +33,35 @@ __all__ = ["EncryptedStorageWrapper"]
 
 
 class EncryptedStorageWrapper(StorageWrapper):
-    """Encrypts on the way in, decrypts on the way out, over any storage; nothing else changes.
+    """Encrypt records before they are stored and decrypt them when they are read, over any storage.
 
-    In clear are ids (of sessions, users, messages), positions, roles, times, versions, the retention of
-    memories, and of payloads the length, the make and the id of the key. Payloads are encrypted with
-    AES-256-GCM under a random nonce and bound to their place: a header to its session, user and labels, a
-    message to its session, position, id, role and time, a memory to its scope and key. What was changed, or
-    lies elsewhere, is refused with ``DecryptionError``. Labels and keys of memories are encrypted so that
-    they can be looked up (AES-SIV). Each record is 28 bytes longer.
+    Not encrypted: ids (of sessions, users, messages), positions, roles, times, versions, the retention of
+    memories, and the length, encoding and key id of payloads. Payloads are encrypted with AES-256-GCM under a
+    random nonce and bound to their record: a header to its session, user and tags; a message to its session,
+    position, id, role and time; a memory to its scope and key. A payload that was changed or moved is refused
+    with ``DecryptionError``. Tags and keys of memories are encrypted deterministically (AES-SIV), so that they can
+    be looked up. Each record grows by 28 bytes.
 
-    A store can still leave out records, or give back an older form of a header or memory. One key may protect
-    2**32 records (see ``PayloadCipher``): put a new one in front of the ring before that.
+    A store can still omit records, or return an older version of a header or memory. One key may protect 2**32
+    records (see ``PayloadCipher``): put a new one in front of the ring before that.
 
-    A message is bound to its position, so an append has to know it: it assumes the one it remembers of the
-    session, and looks it up when another process was first. In a process the appends to a session take turns.
+    Because a message is bound to its position, an append assumes the last known position of its session and reads
+    it when another process appended first. Within a process the appends to one session are serialized.
 
-    Records from before encryption are read, and their names found; a memory that is put again moves to its
-    encrypted name. Once the store was rewritten, let ``required`` refuse plain ones: else whoever can write
-    to the store could put some of their own into it.
+    Plain records from before encryption are read and found by name; a memory that is put again moves to its
+    encrypted name. After the store was rewritten, set ``required`` to refuse plain records: otherwise anyone with
+    write access to the store could add records.
 
     Args:
         base: The storage below.
-        keys: A keyring, or what returns one at each opening; it may be async. It is let go of by ``close``.
-        required: Refuse plain records with ``UnencryptedRecordError``, and look no plain name up.
-        time_limit: Seconds for which an append goes on when other processes are always first; then it is a
+        keys: A keyring, or a callable, which may be async, that returns one at each opening. ``close`` drops the
+            keys.
+        required: Refuse plain records with ``UnencryptedRecordError``, and do not look up plain names.
+        time_limit: Seconds after which an append that other processes always precede raises
             ``StorageBusyError``.
 
     Raises:
-        ConfigurationError: ``keys`` is neither; or, when it is opened, what it returned cannot be used.
+        ConfigurationError: ``keys`` is neither; or, at opening, the keys cannot be used.
         MissingDependencyError: The ``encryption`` extra is not installed.
     """
 
@@ -74,8 +74,8 @@ class EncryptedStorageWrapper(StorageWrapper):
         time_limit: float = 30.0,
     ) -> None:
         if not isinstance(keys, Keyring) and not callable(keys):
-            raise ConfigurationError(f"keys are a Keyring or a callable, not {type(keys).__name__}")
-        cryptography("exceptions")  # missing: said now, not at first use
+            raise ConfigurationError(f"keys must be a Keyring or a callable, not {type(keys).__name__}")
+        cryptography("exceptions")  # a missing package is an error now, not at the first use
         super().__init__(base)
         self._keys = keys
         self._required = required
@@ -85,12 +85,12 @@ class EncryptedStorageWrapper(StorageWrapper):
     # -- life ------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Fetch the keys, open the storage below and compare the keys with those it was written with.
+        """Fetch the keys, open the storage below, and compare the keys with those it was written with.
 
         Raises:
-            KeyMismatchError: A key is another than the one of its id; the storage below is closed again.
+            KeyMismatchError: A key differs from the one that was used under its id; the storage below is closed.
             ConfigurationError: The keys cannot be used, or fetching them uses this storage.
-            StorageClosedError: It was closed before it was open.
+            StorageClosedError: The storage was closed before it was open.
         """
         await self._opening.open()
 
@@ -103,15 +103,15 @@ class EncryptedStorageWrapper(StorageWrapper):
         return _Opened(ring, records, appends)
 
     async def close(self) -> None:
-        """Let go of the keys and close the storage below."""
+        """Drop the keys and close the storage below."""
         await self._opening.close()
 
     async def _ready(self) -> "_Opened":
         return await self._opening.ready()
 
-    async def rotation(self, *, change: Callable[[Payload], Payload] | None = None) -> Rotation:
-        """Return what makes the payloads of a rewrite of the storage below; see ``Rotation``."""
-        return Rotation((await self._ready()).records, change=change)
+    async def rotation(self, *, rewrite: Callable[[Payload], Payload] | None = None) -> KeyRotation:
+        """Return the payloads for a rewrite of the storage below; see ``KeyRotation``."""
+        return KeyRotation((await self._ready()).records, rewrite=rewrite)
 
     # -- sessions --------------------------------------------------------------------------------
 
@@ -125,8 +125,8 @@ class EncryptedStorageWrapper(StorageWrapper):
             check_id(tag, "tag")
         if record.payload is None:
             return await self.base.put_session(record, expected_version=expected_version)  # refuses it
-        sealed = records.stored_session(record, record.payload)
-        stored = await self.base.put_session(sealed, expected_version=expected_version)
+        encrypted = records.stored_session(record, record.payload)
+        stored = await self.base.put_session(encrypted, expected_version=expected_version)
         return attrs.evolve(stored, payload=record.payload, tags=record.tags)
 
     async def find_session(self, session_id: str) -> SessionRecord | None:
@@ -139,18 +139,18 @@ class EncryptedStorageWrapper(StorageWrapper):
             key = f"session {stored.session_id!a}"
             raise CorruptRecordError(backend=self.backend, key=key, reason="it has no payload")
         found = records.session(stored, stored.payload)
-        await load_dictionaries(self, tags_of([found]))
+        await load_dictionaries(self, encodings_of([found]))
         return found
 
     async def delete_session(self, session_id: str) -> bool:
-        """Hand on; see ``SessionStorage.delete_session``."""
+        """Delegate; see ``SessionStorage.delete_session``."""
         (await self._ready()).appends.forget(session_id)
         return await self.base.delete_session(session_id)
 
     async def query_sessions(self, query: SessionQuery) -> Page:
-        """List, then decrypt the labels; see ``SessionStorage.query_sessions``.
+        """List, then decrypt the tags; see ``SessionStorage.query_sessions``.
 
-        A session with a label of more than about 360 bytes costs a look-up of its own.
+        A session that has a tag of more than about 360 bytes costs one more read.
         """
         records = (await self._ready()).records
         page = await self._stored_page(records, query)
@@ -162,10 +162,10 @@ class EncryptedStorageWrapper(StorageWrapper):
         if query.tag is None:
             return await self.base.query_sessions(query)
         check_id(query.tag, "tag")
-        encrypted_query = attrs.evolve(query, tag=records.label(query.tag))
-        if self._required:  # then a plain label does not leave the process
+        encrypted_query = attrs.evolve(query, tag=records.stored_tag(query.tag))
+        if self._required:  # a plain tag must not leave the process
             return await self.base.query_sessions(encrypted_query)
-        # plain labels first: a session that is put meanwhile has its encrypted ones by the second query
+        # plain tags first: a session that is put meanwhile has encrypted tags by the second query
         plain = await self.base.query_sessions(query)
         encrypted = await self.base.query_sessions(encrypted_query)
         return merged_page((plain, encrypted), query)
@@ -187,7 +187,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         expected_last: int | None = None,
     ) -> AppendReceipt:
         """Encrypt, then append; see ``SessionStorage.append_messages`` and this class."""
-        messages = tuple(messages)  # the caller may change his list meanwhile
+        messages = tuple(messages)  # the caller may change its list during the await
         appends = (await self._ready()).appends
         check_id(session_id)
         for message in messages:
@@ -199,11 +199,11 @@ class EncryptedStorageWrapper(StorageWrapper):
         records = (await self._ready()).records
         stored = await self.base.read_messages(session_id, span)
         found = [records.message(session_id, message) for message in stored]
-        await load_dictionaries(self, tags_of(found))
+        await load_dictionaries(self, encodings_of(found))
         return found
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
-        """Hand on; see ``SessionStorage.truncate_messages``."""
+        """Delegate; see ``SessionStorage.truncate_messages``."""
         (await self._ready()).appends.forget(session_id)
         return await self.base.truncate_messages(session_id, after=after)
 
@@ -212,37 +212,37 @@ class EncryptedStorageWrapper(StorageWrapper):
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Encrypt, then put; see ``SessionStorage.put_memory``."""
         records = (await self._ready()).records
-        check_place(record.scope, record.key)
-        plain = await self._plain_twin(records, record.scope, record.key)
+        _check_memory_name(record.scope, record.key)
+        plain = await self._find_plain(records, record.scope, record.key)
         if plain is not None and (max_entries is None or max_entries > 0):
-            # the new one is there before the old one goes, and nothing else goes for the two of them
+            # put before delete, and without max_entries, so that the two entries push out no other
             moved = records.stored_memory(attrs.evolve(record, created_at_us=plain.created_at_us))
             await self.base.put_memory(moved)
             await self.base.delete_memory(record.scope, record.key)
         stored = await self.base.put_memory(records.stored_memory(record), max_entries=max_entries)
         return attrs.evolve(stored, payload=record.payload, key=record.key)
 
-    async def _plain_twin(self, records: EncryptedRecords, scope: MemoryScope, key: str) -> MemoryRecord | None:
-        """Return the stored memory of that key from before encryption."""
-        if is_check(scope, key):
+    async def _find_plain(self, records: EncryptedRecords, scope: MemoryScope, key: str) -> MemoryRecord | None:
+        """Return the memory of that key that was stored before encryption, or None."""
+        if is_key_check(scope, key):
             return None
         if self._required and scope != STORE_SCOPE:
-            return None  # the key does not leave the process
+            return None  # the key must not leave the process
         found = await self.base.find_memory(scope, key)
         return found if found is not None and records.has_plain_key(found) else None
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Find, then decrypt; see ``SessionStorage.find_memory``."""
         records = (await self._ready()).records
-        check_place(scope, key)
-        stored_key = records.key(scope, key)
+        _check_memory_name(scope, key)
+        stored_key = records.stored_key(scope, key)
         stored = await self.base.find_memory(scope, stored_key)
         if stored is None:
-            stored = await self._plain_twin(records, scope, key)
-        if stored is None:  # a plain one that was put again between the two calls has moved
+            stored = await self._find_plain(records, scope, key)
+        if stored is None:  # a plain one may have moved between the two calls
             stored = await self.base.find_memory(scope, stored_key)
         found = None if stored is None else records.memory(stored)
-        await load_dictionaries(self, tags_of([found] if found else []))
+        await load_dictionaries(self, encodings_of([found] if found else []))
         return found
 
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
@@ -250,24 +250,24 @@ class EncryptedStorageWrapper(StorageWrapper):
         records = (await self._ready()).records
         found: dict[str, MemoryRecord] = {}
         for stored in await self.base.list_memories(scope):
-            if is_check(scope, stored.key):
+            if is_key_check(scope, stored.key):
                 continue
             memory = records.memory(stored)
-            if memory.key not in found or stored.key != memory.key:  # encrypted, it is the newer of two
+            if memory.key not in found or stored.key != memory.key:  # the encrypted one is the newer of two
                 found[memory.key] = memory
-        await load_dictionaries(self, tags_of(found.values()))
+        await load_dictionaries(self, encodings_of(found.values()))
         return sorted(found.values(), key=lambda memory: (memory.created_at_us, memory.key))
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete; see ``SessionStorage.delete_memory``."""
         records = (await self._ready()).records
-        check_place(scope, key)
-        twin = await self._plain_twin(records, scope, key)
-        plain = twin is not None and await self.base.delete_memory(scope, key)
-        return await self.base.delete_memory(scope, records.key(scope, key)) or plain
+        _check_memory_name(scope, key)
+        plain = await self._find_plain(records, scope, key)
+        had_plain = plain is not None and await self.base.delete_memory(scope, key)
+        return await self.base.delete_memory(scope, records.stored_key(scope, key)) or had_plain
 
     async def clear_memories(self, scope: MemoryScope) -> int:
-        """Hand on; see ``SessionStorage.clear_memories``. What the store remembers of its keys stays."""
+        """Delegate; see ``SessionStorage.clear_memories``. The key check stays."""
         opened = await self._ready()
         count = await self.base.clear_memories(scope)
         if scope != STORE_SCOPE:
@@ -278,8 +278,14 @@ class EncryptedStorageWrapper(StorageWrapper):
 
 @attrs.frozen
 class _Opened:
-    """What an open storage has of its keys."""
+    """The state of an open storage."""
 
     ring: Keyring
     records: EncryptedRecords
     appends: PositionedAppends
+
+
+def _check_memory_name(scope: MemoryScope, key: str) -> None:
+    """Refuse invalid ids before they are encrypted."""
+    check_id(scope.owner_id, f"{scope.kind} id")
+    check_id(key, "memory key")

@@ -1,4 +1,4 @@
-"""What a wrapper makes when it is opened, and lets go of when it is closed."""
+"""The opening and closing of a wrapper that holds resources of its own, such as keys."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,36 +14,35 @@ T = TypeVar("T")
 
 
 class Opening(Generic[T]):
-    """Makes what an open wrapper needs, once, and opens and closes the storage below with it.
+    """Acquire a wrapper's resource once, and open and close the storage below with it.
 
-    However an opening ends other than well, the storage below is closed: also when it is cancelled, and
-    when somebody closes the wrapper meanwhile.
+    When opening fails, is cancelled, or the wrapper is closed meanwhile, the storage below is closed.
 
     Args:
         base: The storage below.
-        make: Opens it, and returns what is needed.
+        acquire: Opens it and returns the resource.
     """
 
-    def __init__(self, base: SessionStorage, make: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, base: SessionStorage, acquire: Callable[[], Awaitable[T]]) -> None:
         self._base = base
-        self._make = make
-        self._turns = SessionLocks()
+        self._acquire = acquire
+        self._locks = SessionLocks()
         self._opener: asyncio.Task[object] | None = None
-        self._made: T | None = None
+        self._resource: T | None = None
         self._is_closed = False
         self._closings = 0
 
     async def open(self) -> None:
-        """Open, or ask an open storage below to be so.
+        """Acquire the resource; if it is held already, open the storage below.
 
         Raises:
-            StorageClosedError: It was closed before it was open.
-            ConfigurationError: What it is made with uses the wrapper itself.
+            StorageClosedError: The wrapper was closed before it was open.
+            ConfigurationError: Acquiring the resource uses the wrapper itself.
         """
         if self._opener is asyncio.current_task():
-            raise ConfigurationError("keys() uses the storage that it fetches the keys of")
+            raise ConfigurationError("keys() uses the storage whose keys it fetches")
         closings = self._closings
-        async with self._turns.of("open").hold():
+        async with self._locks.of("open").hold():
             self._opener = asyncio.current_task()
             try:
                 await self._open(closings)
@@ -51,34 +50,34 @@ class Opening(Generic[T]):
                 self._opener = None
 
     async def _open(self, closings: int) -> None:
-        if self._made is not None:
+        if self._resource is not None:
             await self._base.open()
-            made = self._made
+            resource = self._resource
         else:
             try:
-                made = await self._make()
+                resource = await self._acquire()
             except BaseException:
                 await self._base.close()
                 raise
-        if made is None or self._closings != closings:
+        if resource is None or self._closings != closings:
             await self._base.close()
             raise StorageClosedError(self._base.backend)
-        self._made, self._is_closed = made, False
+        self._resource, self._is_closed = resource, False
 
     async def close(self) -> None:
-        """Let go of what was made, and close the storage below."""
-        self._made, self._is_closed = None, True
+        """Release the resource and close the storage below."""
+        self._resource, self._is_closed = None, True
         self._closings += 1
         await self._base.close()
 
     async def ready(self) -> T:
-        """Return what was made, by an opening now if need be.
+        """Return the resource; open the wrapper at its first use.
 
         Raises:
-            StorageClosedError: It was closed.
+            StorageClosedError: The wrapper was closed.
         """
-        while self._made is None:
+        while self._resource is None:
             if self._is_closed:
                 raise StorageClosedError(self._base.backend)
             await self.open()
-        return self._made
+        return self._resource

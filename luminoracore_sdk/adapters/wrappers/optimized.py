@@ -1,4 +1,4 @@
-"""Compression between the use cases and a backend."""
+"""Compression of records over any storage."""
 
 import time
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from luminoracore_sdk.adapters.compression.dictionary import Dictionary
 from luminoracore_sdk.adapters.compression.dictionary_store import (
     STORE_SCOPE,
     chosen_dictionary,
-    keep_dictionary,
+    ensure_dictionary,
 )
-from luminoracore_sdk.adapters.optimizer.optimizer import Optimizer as OwnOptimizer
+from luminoracore_sdk.adapters.optimizer import Optimizer as OwnOptimizer
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.record_compression import (
     DictionaryCompression,
@@ -39,36 +39,36 @@ __all__ = ["OptimizedStorageWrapper"]
 
 
 class OptimizedStorageWrapper(StorageWrapper):
-    """Compresses on the way in, expands on the way out, over any storage; transparent.
+    """Compress records before they are stored and expand them when they are read, over any storage.
 
-    The package's own optimizer compresses each record with zstandard and a dictionary: the one that was
-    trained on this store (``luminora optimize train``), else the package's own for chat. What it wrote is
-    also read without the wrapper.
+    The package's own optimizer compresses each record with zstandard and a dictionary: one trained on this store
+    (``luminora optimize train``), or the package's own for chat. Its records can also be read without the
+    wrapper.
 
-    Any other optimizer is not trusted: on each write the result is expanded again, and what does not come
-    back to the same bytes is stored as it was. What it wrote needs it to be read.
+    Every write through a third-party optimizer is verified: a record that does not expand to the same bytes is
+    stored uncompressed. Its records can only be read with that optimizer.
 
-    Either way a record that would not get smaller is stored as it was, and records say how they were
-    made, so that the wrapper can be switched on, off, and to other settings over a live store.
+    A record that would not get smaller is stored uncompressed. Each payload names its encoding, so the wrapper
+    can be added, removed or given other settings over a live store.
 
     Args:
         base: The storage below.
-        optimizer: Anything with ``compress`` and ``expand`` over JSON values.
+        optimizer: Anything with ``compress`` and ``expand`` for JSON values.
 
     Attributes:
-        optimizer: As it was given.
+        optimizer: The optimizer.
     """
 
-    seconds_between_looks: ClassVar[float] = 60.0
-    """After so long a write makes sure that the store still has the dictionary that is written with."""
+    check_interval: ClassVar[float] = 60.0
+    """Seconds after which a write verifies again that the store still has the dictionary in use."""
 
     def __init__(self, base: SessionStorage, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise ValidationError("an optimizer has the methods compress(data) and expand(data)")
+            raise ValidationError("an optimizer must have the methods compress(data) and expand(data)")
         super().__init__(base)
         self.optimizer = optimizer
         self._writer: RecordWriter | None = None
-        self._looked_at = 0.0
+        self._checked_at = 0.0
         self._compression: RecordCompression = (
             DictionaryCompression(optimizer.config.compression_level)
             if type(optimizer) is OwnOptimizer and optimizer.config.record_compression
@@ -77,14 +77,14 @@ class OptimizedStorageWrapper(StorageWrapper):
 
     @property
     def stored_plain(self) -> int:
-        """How many records were stored as they were because the optimizer failed."""
+        """Number of records that were stored uncompressed because the optimizer failed."""
         return self._compression.stored_plain
 
     async def open(self) -> None:
-        """Open the storage below, and look which dictionary it has chosen.
+        """Open the storage below, and read which dictionary new records are written with.
 
-        A choice that is damaged is told by the first write: whatever is there can be read without it. After
-        any other error the storage below is closed again; after a cancelled opening it may be open.
+        If that record is damaged, the first write raises the error; reads do not need it. After any other error
+        the storage below is closed again. After a cancelled opening it may be open.
         """
         await super().open()
         try:
@@ -96,30 +96,30 @@ class OptimizedStorageWrapper(StorageWrapper):
 
     def _use(self, dictionary: Dictionary) -> RecordWriter:
         self._writer = RecordWriter(self._compression, dictionary)
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         return self._writer
 
-    # -- the way in ------------------------------------------------------------------------------
+    # -- writes ----------------------------------------------------------------------------------
 
     async def writer(self) -> RecordWriter:
-        """Return what makes of a plain payload the one that this wrapper stores now.
+        """Return the writer that compresses plain payloads with the current settings.
 
         Raises:
-            CorruptRecordError: The store's choice of a dictionary is damaged.
+            CorruptRecordError: The record that names the store's dictionary is damaged.
         """
         if self._writer is None:
             return self._use(await chosen_dictionary(self.base))
-        if time.monotonic() - self._looked_at > self.seconds_between_looks:
-            self._looked_at = time.monotonic()
-            await keep_dictionary(self.base, self._writer.dictionary)
+        if time.monotonic() - self._checked_at > self.check_interval:
+            self._checked_at = time.monotonic()
+            await ensure_dictionary(self.base, self._writer.dictionary)
         return self._writer
 
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         """Compress, then put; see ``SessionStorage.put_session``."""
         if record.payload is None:
             return await self.base.put_session(record, expected_version=expected_version)
-        small = attrs.evolve(record, payload=(await self.writer()).small(record.payload))
-        stored = await self.base.put_session(small, expected_version=expected_version)
+        compressed = attrs.evolve(record, payload=(await self.writer()).compress(record.payload))
+        stored = await self.base.put_session(compressed, expected_version=expected_version)
         return attrs.evolve(stored, payload=record.payload)
 
     async def append_messages(
@@ -130,23 +130,23 @@ class OptimizedStorageWrapper(StorageWrapper):
         expected_last: int | None = None,
     ) -> AppendReceipt:
         """Compress, then append; see ``SessionStorage.append_messages``."""
-        given = tuple(messages)  # the caller may change his list meanwhile
+        messages = tuple(messages)  # the caller may change its list during the await
         writer = await self.writer()
-        small = [attrs.evolve(message, payload=writer.small(message.payload)) for message in given]
-        return await self.base.append_messages(session_id, small, expected_last=expected_last)
+        compressed = [attrs.evolve(message, payload=writer.compress(message.payload)) for message in messages]
+        return await self.base.append_messages(session_id, compressed, expected_last=expected_last)
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Compress, then put, but what the store keeps for itself; see ``SessionStorage.put_memory``."""
+        """Compress, then put, except the store's own records; see ``SessionStorage.put_memory``."""
         if record.scope == STORE_SCOPE:
             return await self.base.put_memory(record, max_entries=max_entries)
-        small = attrs.evolve(record, payload=(await self.writer()).small(record.payload))
-        stored = await self.base.put_memory(small, max_entries=max_entries)
+        compressed = attrs.evolve(record, payload=(await self.writer()).compress(record.payload))
+        stored = await self.base.put_memory(compressed, max_entries=max_entries)
         return attrs.evolve(stored, payload=record.payload)
 
-    # -- the way out -----------------------------------------------------------------------------
+    # -- reads -----------------------------------------------------------------------------------
 
     def plain(self, payload: Payload, key: str) -> Payload:
-        """Return the payload that was put, of one that is stored; see ``read_optimized``."""
+        """Return the plain payload of a stored one; see ``read_optimized``."""
         return read_optimized(payload, self.optimizer, backend=self.backend, key=key)
 
     def _expanded_memory(self, record: MemoryRecord) -> MemoryRecord:

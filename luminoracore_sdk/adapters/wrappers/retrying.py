@@ -1,4 +1,4 @@
-"""Calls that fail because the backend cannot be reached, made again where that is safe."""
+"""Repetition of calls that fail because the backend is unavailable, where that is safe."""
 
 import logging
 import math
@@ -40,36 +40,36 @@ _HOPELESS = (StorageAccessError, StorageFullError)
 
 
 class RetryingStorage(StorageWrapper):
-    """Repeats what failed with ``StorageUnavailableError``, with growing waits and jitter.
+    """Repeat calls that fail with ``StorageUnavailableError``, with exponential backoff and jitter.
 
-    Not repeated: a refused password or right (``StorageAccessError``), a full disk
-    (``StorageFullError``), any other error, a cancelled call; ``ping`` and ``close``. A store that says it
-    is read-only is tried again, since a replica says so for a moment while it takes over from a primary.
+    Not repeated: a refused password or permission (``StorageAccessError``), a full disk (``StorageFullError``),
+    any other error, a cancelled call, ``ping`` and ``close``. ``StorageReadOnlyError`` is repeated, because a
+    replica is read-only for a moment while it becomes the primary.
 
-    When no answer came to a write (``in_doubt``), it may be done already. To repeat it is safe all the same:
+    A write without an answer (``in_doubt``) may have been done. Repeating it is safe:
 
-    - ``append_messages``: the ids tell; the receipt then says ``replayed``.
-    - ``put_session`` with ``expected_version``: if the repetition meets a conflict and what is stored is what
-      this call wrote, that is returned. Should another writer have followed on it meanwhile, the conflict
-      is raised, although this call's header was stored for a while.
-    - Other writes state what shall be, so that the repetition leaves the same. It counts as a write of its
-      own: it takes the place of what others wrote in between, and a version may go up by two. A delete
-      answers True, as it may have been the first attempt that found something; a count may be too low.
+    - ``append_messages`` recognizes the message ids; the receipt then has ``replayed``.
+    - ``put_session`` with ``expected_version``: if the repetition conflicts and the stored header is the one this
+      call wrote, that header is returned. If another writer has replaced it meanwhile, the conflict is raised,
+      although this call's header was stored for a while.
+    - Other writes are idempotent. A repetition counts as a write of its own: it overwrites what other writers
+      stored in between, and a version may increase by two. A delete in doubt returns True, because the first
+      attempt may have found the record; a count may be too low.
 
-    No attempt begins later than ``time_limit + longest_wait`` after the first one, and each takes as long as
-    the backend's own time limit lets it. Then the last error is raised. Every repetition is logged. Needs
-    the ``retry`` extra, whose library (stamina) can be switched off for a process, in tests for example.
+    No attempt begins later than ``time_limit + longest_wait`` after the first one; each is bounded by the backend's
+    own time limit. Then the last error is raised. Every repetition is logged. Needs the ``retry`` extra, whose
+    library, stamina, can be deactivated for a process, for example in tests.
 
     Args:
         base: The storage below.
-        attempts: At most so many, the first one included.
-        first_wait: Seconds before the second attempt; doubled before each further one. Up to as much again
-            is added at random, so that clients that failed together do not come back together.
+        attempts: Largest number of attempts, including the first.
+        first_wait: Seconds before the second attempt; doubled before each further one. A random time of up to
+            ``first_wait`` is added, so that clients that failed together do not return together.
         longest_wait: Upper bound of a wait, in seconds.
         time_limit: Seconds after which no further wait begins.
 
     Raises:
-        ConfigurationError: An option that cannot work.
+        ConfigurationError: An option cannot work.
         MissingDependencyError: The extra is not installed.
     """
 
@@ -84,16 +84,16 @@ class RetryingStorage(StorageWrapper):
     ) -> None:
         super().__init__(base)
         if type(attempts) is not int or attempts < 1:
-            raise ConfigurationError(f"attempts is a whole number from 1, not {attempts!r}")
+            raise ConfigurationError(f"attempts must be a whole number of at least 1, not {attempts!r}")
         if not 0 <= first_wait <= longest_wait < math.inf:
             raise ConfigurationError(
-                f"first_wait and longest_wait are seconds, 0 <= first <= longest, not {first_wait!r} "
-                f"and {longest_wait!r}"
+                f"first_wait and longest_wait must be seconds with 0 <= first_wait <= longest_wait, "
+                f"not {first_wait!r} and {longest_wait!r}"
             )
         if not 0 < time_limit < math.inf:
-            raise ConfigurationError(f"time_limit is a number of seconds above 0, not {time_limit!r}")
+            raise ConfigurationError(f"time_limit must be a number of seconds above 0, not {time_limit!r}")
         self._attempts = attempts
-        # not stamina's decorator, which hands the arguments of a call, and so message bodies, to its log
+        # not stamina's decorator, which passes the arguments of a call, message bodies among them, to its log
         self._attempts_of = partial(
             import_extra("stamina", needed_by="RetryingStorage", extra="retry").retry_context,
             attempts=attempts,
@@ -104,12 +104,12 @@ class RetryingStorage(StorageWrapper):
         )
 
     async def _again(self, name: str, call: Callable[[], Awaitable[T]], doubt: "_Doubt | None" = None) -> T:
-        """Make a call until it ends in another way than with an error that may pass.
+        """Repeat a call until it returns or fails with an error that a repetition cannot cure.
 
         Args:
             name: Of the call, for the log.
             call: Makes one attempt.
-            doubt: Learns whether an attempt may have been done without our knowing.
+            doubt: Records whether a failed attempt may have been done.
         """
         met = doubt or _Doubt()
         async for attempt in self._attempts_of(on=met.may_pass):
@@ -117,22 +117,22 @@ class RetryingStorage(StorageWrapper):
                 if met.error is not None:
                     logger.warning("%s: %s, attempt %d of %d", met.error, name, attempt.num, self._attempts)
                 return await call()
-        raise AssertionError("the last attempt returns or raises")  # pragma: no cover
+        raise AssertionError("the last attempt returned or raised")  # pragma: no cover
 
     # -- life ------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Open the storage below; a server that is starting is waited for."""
+        """Open the storage below, waiting for a server that is starting."""
         await self._again("open", self.base.open)
 
     async def schema_version(self) -> int:
-        """Ask the storage below."""
+        """Return the version of the layout of the storage below, with retries."""
         return await self._again("schema_version", self.base.schema_version)
 
     # -- sessions --------------------------------------------------------------------------------
 
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
-        """Put, again if need be; see ``SessionStorage.put_session`` and this class."""
+        """Put, with retries; see ``SessionStorage.put_session`` and this class."""
         doubt = _Doubt()
 
         async def put() -> SessionRecord:
@@ -149,17 +149,17 @@ class RetryingStorage(StorageWrapper):
         return await self._again("put_session", put, doubt)
 
     async def find_session(self, session_id: str) -> SessionRecord | None:
-        """Find, again if need be; see ``SessionStorage.find_session``."""
+        """Find, with retries; see ``SessionStorage.find_session``."""
         return await self._again("find_session", partial(self.base.find_session, session_id))
 
     async def delete_session(self, session_id: str) -> bool:
-        """Delete, again if need be; see ``SessionStorage.delete_session`` and this class."""
+        """Delete, with retries; see ``SessionStorage.delete_session`` and this class."""
         doubt = _Doubt()
-        there = await self._again("delete_session", partial(self.base.delete_session, session_id), doubt)
-        return there or doubt.exists
+        existed = await self._again("delete_session", partial(self.base.delete_session, session_id), doubt)
+        return existed or doubt.exists
 
     async def query_sessions(self, query: SessionQuery) -> Page:
-        """List, again if need be; see ``SessionStorage.query_sessions``."""
+        """List, with retries; see ``SessionStorage.query_sessions``."""
         return await self._again("query_sessions", partial(self.base.query_sessions, query))
 
     # -- messages --------------------------------------------------------------------------------
@@ -171,32 +171,32 @@ class RetryingStorage(StorageWrapper):
         *,
         expected_last: int | None = None,
     ) -> AppendReceipt:
-        """Append, again if need be, exactly once; see ``SessionStorage.append_messages``."""
-        given = tuple(messages)  # the caller may change his list between two attempts
-        append = partial(self.base.append_messages, session_id, given, expected_last=expected_last)
+        """Append exactly once, with retries; see ``SessionStorage.append_messages``."""
+        messages = tuple(messages)  # the caller may change its list between two attempts
+        append = partial(self.base.append_messages, session_id, messages, expected_last=expected_last)
         return await self._again("append_messages", append)
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
-        """Read, again if need be; see ``SessionStorage.read_messages``."""
+        """Read, with retries; see ``SessionStorage.read_messages``."""
         return await self._again("read_messages", partial(self.base.read_messages, session_id, span))
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
-        """Truncate, again if need be; see ``SessionStorage.truncate_messages`` and this class."""
+        """Truncate, with retries; see ``SessionStorage.truncate_messages`` and this class."""
         truncate = partial(self.base.truncate_messages, session_id, after=after)
         return await self._again("truncate_messages", truncate)
 
     # -- memory ----------------------------------------------------------------------------------
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Put, again if need be; see ``SessionStorage.put_memory``."""
+        """Put, with retries; see ``SessionStorage.put_memory``."""
         return await self._again("put_memory", partial(self.base.put_memory, record, max_entries=max_entries))
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
-        """Find, again if need be; see ``SessionStorage.find_memory``."""
+        """Find, with retries; see ``SessionStorage.find_memory``."""
         return await self._again("find_memory", partial(self.base.find_memory, scope, key))
 
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
-        """List, again if need be; see ``SessionStorage.list_memories``."""
+        """List, with retries; see ``SessionStorage.list_memories``."""
         return await self._again("list_memories", partial(self.base.list_memories, scope))
 
     async def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
@@ -205,34 +205,34 @@ class RetryingStorage(StorageWrapper):
         return await self._again("list_memory_owners", call)
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
-        """Delete, again if need be; see ``SessionStorage.delete_memory`` and this class."""
+        """Delete, with retries; see ``SessionStorage.delete_memory`` and this class."""
         doubt = _Doubt()
-        there = await self._again("delete_memory", partial(self.base.delete_memory, scope, key), doubt)
-        return there or doubt.exists
+        existed = await self._again("delete_memory", partial(self.base.delete_memory, scope, key), doubt)
+        return existed or doubt.exists
 
     async def clear_memories(self, scope: MemoryScope) -> int:
-        """Clear, again if need be; see ``SessionStorage.clear_memories`` and this class."""
+        """Clear, with retries; see ``SessionStorage.clear_memories`` and this class."""
         return await self._again("clear_memories", partial(self.base.clear_memories, scope))
 
     async def purge_expired(self) -> Purged:
-        """Purge, again if need be; see ``SessionStorage.purge_expired`` and this class."""
+        """Purge, with retries; see ``SessionStorage.purge_expired`` and this class."""
         return await self._again("purge_expired", self.base.purge_expired)
 
 
 @attrs.define
 class _Doubt:
-    """What the attempts of one call met.
+    """Errors of the attempts of one call.
 
     Attributes:
-        exists: Whether one of them may have been done although it failed.
-        error: Of the last one that may pass.
+        exists: Whether a failed attempt may have been done.
+        error: The last error that was worth a repetition.
     """
 
     exists: bool = False
     error: StorageUnavailableError | None = None
 
     def may_pass(self, error: BaseException) -> bool:
-        """Take note of an attempt's error; tells whether another attempt may go better."""
+        """Record an attempt's error; return whether another attempt may succeed."""
         if not isinstance(error, StorageUnavailableError):
             return False
         self.exists = self.exists or error.in_doubt
@@ -241,7 +241,7 @@ class _Doubt:
 
 
 def _is_put(found: SessionRecord, record: SessionRecord, expected_version: int) -> bool:
-    """Tell whether a stored header is what a put of a record on a version leaves."""
+    """Tell whether a stored header is the result of putting a record over a version."""
     return found.version == expected_version + 1 and _content(found) == _content(record)
 
 

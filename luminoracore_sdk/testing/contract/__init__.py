@@ -1,4 +1,4 @@
-"""The contract of the storage port, as a pytest suite that any adapter can be put through."""
+"""The contract of the storage port as a pytest suite for any adapter."""
 
 from luminoracore_sdk.testing.contract.append import AppendContract, AppendRaceContract, AppendsAtOnceContract
 from luminoracore_sdk.testing.contract.base import StorageFactory
@@ -37,7 +37,7 @@ class StorageContract(
     RewriteRaceContract,
     RewriteRefusalContract,
 ):
-    """Every statement of ``SessionStorage`` and its records, one test each.
+    """Tests every statement of ``SessionStorage`` and its records.
 
     Subclass it under a name that begins with ``Test`` and override two fixtures::
 
@@ -50,19 +50,21 @@ class StorageContract(
             def other_storage_factory(self, tmp_path: Path) -> StorageFactory:
                 return lambda clock: MyStorage(tmp_path / "other", clock=clock)
 
-    The factory gets the clock that the storage must tell the time by, and returns a storage that is
-    not open yet. Its place is empty when a test begins and belongs to that test alone; called again
-    within a test, the factory returns another storage on the same place. The suite closes what it made.
+    The factory takes the clock that the storage must use, and returns a storage that is not open yet. Its
+    store is empty at the beginning of a test and used by that test only; called again within a test, the
+    factory returns another storage on the same store. The suite closes all storages.
 
-    ``other_storage_factory`` does the same for a second place: another file, schema, prefix or database,
-    whatever keeps tenants apart. Where it is not overridden, the tests that need it are skipped.
+    ``other_storage_factory`` does the same for another tenant: another file, schema, prefix or database. If
+    it is not overridden, the tests that need it are skipped.
 
-    It runs in both modes of pytest-asyncio. What a storage cannot do is said by a class attribute;
-    the tests that need it are skipped with that as the reason:
+    The suite runs in both modes of pytest-asyncio. Class attributes state what a storage cannot do; the tests
+    that need it are skipped with that reason. The tests of rewriting are skipped if the storage is not a
+    ``RewritingStorage``.
 
     Attributes:
-        persistent: A new storage on the same place, made after the first is closed, sees its records.
-        shares_between_instances: Two open storages on the same place see each other's writes.
-        max_payload_bytes: The documented limit of one record, checked at its edge from above.
-        listing_size: How many sessions the case that lists many of them stores; 10,000 in a long run.
+        persistent: Whether a new storage on the same store, created after the first is closed, sees its
+            records.
+        shares_between_instances: Whether two open storages on the same store see each other's writes.
+        max_payload_bytes: The documented limit of one record; a record above it must be refused.
+        listing_size: Number of sessions in the test of long listings; 10,000 in a long run.
     """

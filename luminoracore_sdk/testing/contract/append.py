@@ -1,4 +1,4 @@
-"""The contract: appends lose nothing and write nothing twice, alone, concurrent and grouped."""
+"""The contract: appends, alone and concurrent, lose nothing and write nothing twice."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRan
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError, PayloadTooLargeError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.testing.cancellation import CancelAt
-from luminoracore_sdk.testing.contract.base import ContractBase
+from luminoracore_sdk.testing.contract.base import ContractBase, spread
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 
 __all__ = ["AppendContract", "AppendRaceContract", "AppendsAtOnceContract"]
@@ -37,7 +37,7 @@ class AppendContract(ContractBase):
         ]
         assert await self.ids(storage) == ["a1", "a2", "a3", "b1", "c1", "c2"]
 
-    async def test_a_position_of_the_caller_is_ignored(self, storage: SessionStorage) -> None:
+    async def test_a_position_set_by_the_caller_is_ignored(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=1)
         await storage.append_messages("s", [attrs.evolve(message_record("claims"), position=77)])
         assert await self.ids(storage) == ["m1", "claims"]
@@ -47,14 +47,14 @@ class AppendContract(ContractBase):
             await storage.append_messages("nobody", message_records(1))
         assert await storage.session_exists("nobody") is False
 
-    async def test_the_expected_last_position_lets_an_append_through(self, storage: SessionStorage) -> None:
+    async def test_the_right_expected_last_lets_an_append_through(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         first = await storage.append_messages("s", message_records(2), expected_last=0)
         second = await storage.append_messages("s", [message_record("m3")], expected_last=2)
         assert (first.first_position, second.first_position) == (1, 3)
 
     @pytest.mark.parametrize("expected_last", [0, 1, 3])
-    async def test_another_last_position_conflicts_and_writes_nothing(
+    async def test_a_wrong_expected_last_conflicts_and_writes_nothing(
         self, storage: SessionStorage, expected_last: int
     ) -> None:
         await self.begin(storage, messages=2)
@@ -66,7 +66,7 @@ class AppendContract(ContractBase):
 
     @pytest.mark.parametrize("expected_last", [None, 0, 3, 99])
     @pytest.mark.parametrize("numbers", [(1, 2, 3), (2,), (2, 3), (3, 4, 5), (1, 2, 3, 4, 5)])
-    async def test_a_replay_returns_the_first_positions_and_writes_nothing(
+    async def test_a_replay_returns_its_first_positions(
         self, storage: SessionStorage, numbers: tuple[int, ...], expected_last: int | None
     ) -> None:
         await self.begin(storage, messages=3)
@@ -81,7 +81,7 @@ class AppendContract(ContractBase):
         assert await storage.find_session("s") == before
 
     @pytest.mark.parametrize("batch", [("m1", "new"), ("new", "m1"), ("m2", "new", "m3"), ("m3", "new"), ("m2", "m1")])
-    async def test_a_batch_that_is_stored_in_part_or_in_another_order_conflicts(
+    async def test_a_batch_stored_in_part_or_reordered_conflicts(
         self, storage: SessionStorage, batch: Sequence[str]
     ) -> None:
         await self.begin(storage, messages=3)
@@ -89,7 +89,7 @@ class AppendContract(ContractBase):
             await storage.append_messages("s", [message_record(message_id) for message_id in batch])
         assert await self.ids(storage) == ["m1", "m2", "m3"]
 
-    async def test_a_batch_of_1000_is_taken_and_1001_are_refused(self, storage: SessionStorage) -> None:
+    async def test_a_batch_of_1000_is_accepted_and_1001_are_refused(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         with pytest.raises(ValidationError):
             await storage.append_messages("s", message_records(1001))
@@ -108,9 +108,7 @@ class AppendContract(ContractBase):
             pytest.param([message_record("x"), message_record("")], id="an empty id"),
         ],
     )
-    async def test_a_batch_that_breaks_a_rule_is_refused(
-        self, storage: SessionStorage, batch: list[MessageRecord]
-    ) -> None:
+    async def test_an_invalid_batch_is_refused(self, storage: SessionStorage, batch: list[MessageRecord]) -> None:
         await self.begin(storage, messages=1)
         with pytest.raises(ValidationError):
             await storage.append_messages("s", batch)
@@ -151,15 +149,15 @@ _WRITERS = 50
 
 
 def _numbers(value: object) -> list[int]:
-    """Return the numbers of a text, such as the position in "last position 3"."""
+    """Return the numbers in a text, such as the position in "last position 3"."""
     return [int(digits) for digits in re.findall(r"\d+", str(value))]
 
 
 class AppendRaceContract(ContractBase):
-    """Concurrent appends, from one storage and from two on the same place."""
+    """Concurrent appends, from one storage and from two on the same store."""
 
     async def append(self, storage: SessionStorage, session_id: str, batch: Sequence[MessageRecord]) -> AppendReceipt:
-        """Append a new batch, and check that it lies where the receipt says."""
+        """Append a new batch, and check that it is stored at the positions of the receipt."""
         receipt = await storage.append_messages(session_id, batch)
         assert (receipt.last_position - receipt.first_position + 1, receipt.replayed) == (len(batch), False)
         span = MessageRange(after=receipt.first_position - 1, before=receipt.last_position + 1)
@@ -167,9 +165,7 @@ class AppendRaceContract(ContractBase):
         assert await storage.read_messages(session_id, span) == stored
         return receipt
 
-    async def test_50_writers_of_one_session_lose_nothing_and_mix_no_batches(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_batches_of_50_writers_are_all_kept_and_contiguous(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         stored: dict[int, list[str]] = {}
 
@@ -191,19 +187,19 @@ class AppendRaceContract(ContractBase):
             assert header is not None
             assert (header.last_position, header.version) == (len(expected), 1)
 
-    async def test_large_batches_at_once_are_not_taken_apart(self, writers: list[SessionStorage]) -> None:
+    async def test_concurrent_large_batches_stay_contiguous(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         batches = [message_records(size, prefix=f"{size}-") for size in (2, 99, 100, 101, 256, 400)]
         receipts = await asyncio.gather(
-            *(writers[number % len(writers)].append_messages("s", batch) for number, batch in enumerate(batches))
+            *(writer.append_messages("s", batch) for writer, batch in spread(writers, batches))
         )
         ids = await self.ids(writers[0])
         assert len(ids) == sum(map(len, batches))
         for batch, receipt in zip(batches, receipts, strict=True):
-            lying_there = ids[receipt.first_position - 1 : receipt.last_position]
-            assert lying_there == [message.message_id for message in batch]
+            stored = ids[receipt.first_position - 1 : receipt.last_position]
+            assert stored == [message.message_id for message in batch]
 
-    async def test_50_writers_of_50_sessions_may_use_the_same_message_ids(self, writers: list[SessionStorage]) -> None:
+    async def test_50_sessions_may_have_the_same_message_ids(self, writers: list[SessionStorage]) -> None:
         names = [f"s{number}" for number in range(_WRITERS)]
 
         async def write(number: int, name: str) -> list[AppendReceipt]:
@@ -219,16 +215,12 @@ class AppendRaceContract(ContractBase):
         listed = await writers[0].list_sessions()
         assert sorted(listed) == sorted(names)
 
-    async def test_of_50_conditional_appends_at_once_one_wins_and_the_others_learn_the_position(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_one_of_50_conditional_appends_wins(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0], messages=1)
         receipts, conflicts = await self.race(
             (
-                writers[number % len(writers)].append_messages(
-                    "s", message_records(2, prefix=f"task{number}-"), expected_last=1
-                )
-                for number in range(_WRITERS)
+                writer.append_messages("s", message_records(2, prefix=f"task{number}-"), expected_last=1)
+                for writer, number in spread(writers, range(_WRITERS))
             ),
             ConflictError,
         )
@@ -237,9 +229,7 @@ class AppendRaceContract(ContractBase):
         assert said == [([1], [3])] * (_WRITERS - 1)
         assert len(await self.ids(writers[0])) == 3
 
-    async def test_writers_that_read_again_after_a_conflict_all_come_through(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_writers_that_retry_after_conflicts_all_succeed(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         seen: list[int] = []
 
@@ -261,24 +251,22 @@ class AppendRaceContract(ContractBase):
         assert sorted(await self.ids(writers[0])) == sorted(f"m{number}" for number in range(10))
 
     @pytest.mark.parametrize("expected_last", [None, 2])
-    async def test_a_batch_sent_20_times_at_once_is_stored_once_and_all_get_its_positions(
+    async def test_a_batch_sent_20_times_at_once_is_stored_once(
         self, writers: list[SessionStorage], expected_last: int | None
     ) -> None:
         await self.begin(writers[0], messages=2)
         batch = message_records(3, prefix="again")
         receipts = await asyncio.gather(
             *(
-                writers[number % len(writers)].append_messages("s", batch, expected_last=expected_last)
-                for number in range(20)
+                writer.append_messages("s", batch, expected_last=expected_last)
+                for writer, number in spread(writers, range(20))
             )
         )
         assert {(receipt.first_position, receipt.last_position) for receipt in receipts} == {(3, 5)}
         assert sorted(receipt.replayed for receipt in receipts) == [False] + [True] * 19
         assert await self.ids(writers[0]) == ["m1", "m2", "again1", "again2", "again3"]
 
-    async def test_of_batches_at_once_that_share_a_message_one_kind_is_stored(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_concurrent_batches_that_overlap_conflict(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         kinds = [["a", "b"], ["b", "c"]]
         receipts, conflicts = await self.race(
@@ -294,9 +282,7 @@ class AppendRaceContract(ContractBase):
         assert await self.ids(writers[0]) in kinds
 
     @pytest.mark.parametrize("late", [False, True])
-    async def test_retries_at_once_after_a_lost_acknowledgement_get_the_first_receipt(
-        self, writers: list[SessionStorage], *, late: bool
-    ) -> None:
+    async def test_concurrent_retries_get_the_first_receipt(self, writers: list[SessionStorage], *, late: bool) -> None:
         await self.begin(writers[0])
         expected: list[str] = []
         for step in range(0, _ENOUGH_STEPS, 2):
@@ -306,8 +292,8 @@ class AppendRaceContract(ContractBase):
             await asyncio.wait([asyncio.ensure_future(call)])
             receipts = await asyncio.gather(
                 *(
-                    writers[number % len(writers)].append_messages("s", batch, expected_last=len(expected) - 2)
-                    for number in range(10)
+                    writer.append_messages("s", batch, expected_last=len(expected) - 2)
+                    for writer, number in spread(writers, range(10))
                 )
             )
             found = {(receipt.first_position, receipt.last_position) for receipt in receipts}
@@ -322,8 +308,8 @@ class AppendRaceContract(ContractBase):
         await self.begin(writers[0])
         first = await writers[0].append_messages("s", message_records(2))
         others = [
-            writers[number % len(writers)].append_messages("s", message_records(2, prefix=f"{number}-"))
-            for number in range(10)
+            writer.append_messages("s", message_records(2, prefix=f"{number}-"))
+            for writer, number in spread(writers, range(10))
         ]
         retries = [writers[-1].append_messages("s", message_records(2), expected_last=0) for _ in range(5)]
         receipts = await asyncio.gather(*others, *retries)
@@ -336,18 +322,16 @@ _SESSIONS = 30
 
 
 class AppendsAtOnceContract(ContractBase):
-    """Many appends at the same time, of which some fail or are cancelled."""
+    """Concurrent appends to many sessions, some of which fail or are cancelled."""
 
     async def begin_many(self, storage: SessionStorage) -> list[str]:
-        """Put sessions s0, s1, s2 … of which each has as many messages as its number says, up to 6."""
+        """Put sessions s0, s1, s2 … with 0 to 6 messages each."""
         names = [f"s{number}" for number in range(_SESSIONS)]
         for number, name in enumerate(names):
             await self.begin(storage, messages=number % 7, session_id=name)
         return names
 
-    async def test_each_of_many_appends_at_once_gets_the_receipt_of_its_own(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_each_concurrent_append_gets_its_own_receipt(self, writers: list[SessionStorage]) -> None:
         names = await self.begin_many(writers[0])
 
         async def write(number: int, name: str) -> list[AppendReceipt]:
@@ -368,9 +352,7 @@ class AppendsAtOnceContract(ContractBase):
             expected = [*message_records(sizes[0], prefix="0-"), *message_records(sizes[1], prefix="1-")]
             assert [attrs.evolve(message, position=0) for message in stored] == expected
 
-    async def test_of_many_appends_at_once_those_that_cannot_be_done_fail_alone(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_a_failing_append_does_not_affect_concurrent_ones(self, writers: list[SessionStorage]) -> None:
         names = await self.begin_many(writers[0])
         stored = message_records(6)
         wrong: list[tuple[str, Sequence[MessageRecord], int | None]] = [
@@ -399,9 +381,7 @@ class AppendsAtOnceContract(ContractBase):
             ids = [message.message_id for message in stored[: number % 7]]
             assert await self.ids(writers[0], name) == [*ids, "new"]
 
-    async def test_appends_to_one_session_are_written_in_the_order_in_which_they_were_asked_for(
-        self, storage: SessionStorage
-    ) -> None:
+    async def test_concurrent_appends_of_one_task_keep_their_order(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         await self.begin(storage, session_id="other")
         wanted = [message_record(f"m{number}") for number in range(40)]
@@ -409,20 +389,19 @@ class AppendsAtOnceContract(ContractBase):
             *(
                 storage.append_messages(name, [message])
                 for message in wanted
-                for name in ("s", "other")  # between them, so that they may be written together
+                for name in ("s", "other")  # interleaved, so that they may be written together
             )
         )
         assert await self.ids(storage) == [message.message_id for message in wanted]
         assert await self.ids(storage, "other") == [message.message_id for message in wanted]
 
     @pytest.mark.parametrize("steps", [0, 1, 2, 4, 8])
-    async def test_callers_that_go_take_nobody_along(self, writers: list[SessionStorage], *, steps: int) -> None:
+    async def test_cancelled_appends_do_not_affect_concurrent_ones(
+        self, writers: list[SessionStorage], *, steps: int
+    ) -> None:
         names = await self.begin_many(writers[0])
         batch = message_records(2, prefix="new")
-        tasks = [
-            asyncio.create_task(writers[number % len(writers)].append_messages(name, batch))
-            for number, name in enumerate(names)
-        ]
+        tasks = [asyncio.create_task(writer.append_messages(name, batch)) for writer, name in spread(writers, names)]
         for _ in range(steps):
             await asyncio.sleep(0)
         for task in tasks[::3]:
@@ -439,9 +418,7 @@ class AppendsAtOnceContract(ContractBase):
             assert attrs.evolve(again, replayed=False) == receipt
             assert len(await self.ids(writers[0], name)) == begun + 2
 
-    async def test_an_append_at_once_with_others_can_be_read_as_soon_as_it_is_acknowledged(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_an_acknowledged_append_can_be_read_at_once(self, writers: list[SessionStorage]) -> None:
         names = await self.begin_many(writers[0])
 
         async def write(number: int, name: str) -> None:
@@ -464,9 +441,7 @@ class AppendsAtOnceContract(ContractBase):
             last_position=(_SESSIONS - 1) % 7 + 3,
         )
 
-    async def test_what_a_caller_does_to_his_list_while_he_waits_changes_nothing(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_changing_a_batch_during_its_append_has_no_effect(self, writers: list[SessionStorage]) -> None:
         names = await self.begin_many(writers[0])
         batches = [message_records(2, prefix="new") for _ in names]
         tasks = [

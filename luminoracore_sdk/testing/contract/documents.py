@@ -1,4 +1,4 @@
-"""The contract: documents, ids, and that nobody holds the store's own objects."""
+"""The contract: documents, ids, and the isolation of the store from the caller's objects."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -26,19 +26,17 @@ __all__ = ["DocumentContract", "IdContract"]
 
 
 class DocumentContract(ContractBase):
-    """The documented calls: any JSON object in, the same out."""
+    """The document calls: any JSON object is loaded as it was saved."""
 
     @pytest.mark.parametrize("name", DOCUMENTS)
-    async def test_a_document_comes_back_equal_types_and_key_order_included(
-        self, storage: SessionStorage, name: str
-    ) -> None:
+    async def test_a_document_is_loaded_with_types_and_key_order(self, storage: SessionStorage, name: str) -> None:
         document = DOCUMENTS[name]
         assert await storage.save_session("s", document) is True
         loaded = await storage.load_session("s")
         same = same_json(loaded, document)
         assert same is True
 
-    async def test_all_documents_live_side_by_side(self, storage: SessionStorage) -> None:
+    async def test_many_documents_do_not_affect_each_other(self, storage: SessionStorage) -> None:
         for name, document in DOCUMENTS.items():
             await storage.save_session(name, document)
         unlike = [
@@ -47,7 +45,7 @@ class DocumentContract(ContractBase):
         assert unlike == []
         assert sorted(await storage.list_sessions()) == sorted(DOCUMENTS)
 
-    async def test_save_creates_and_replaces(self, storage: SessionStorage) -> None:
+    async def test_save_creates_or_replaces_a_document(self, storage: SessionStorage) -> None:
         assert await storage.load_session("s") is None
         assert await storage.session_exists("s") is False
         await storage.save_session("s", {"a": 1, "b": 2})
@@ -67,16 +65,14 @@ class DocumentContract(ContractBase):
         assert len(await storage.read_messages("s", MessageRange())) == 2
         assert len(await storage.list_memories(MemoryScope("session", "s"))) == 1
 
-    async def test_delete_takes_a_document_away(self, storage: SessionStorage) -> None:
+    async def test_delete_removes_a_document(self, storage: SessionStorage) -> None:
         await storage.save_session("s", {"a": 1})
         assert await storage.delete_session("s") is True
         assert await storage.load_session("s") is None
         assert await storage.session_exists("s") is False
 
     @pytest.mark.parametrize("name", NOT_DOCUMENTS)
-    async def test_what_is_not_a_json_object_is_refused_and_nothing_written(
-        self, storage: SessionStorage, name: str
-    ) -> None:
+    async def test_a_value_that_is_not_a_json_object_is_refused(self, storage: SessionStorage, name: str) -> None:
         with pytest.raises(InvalidJSONError):
             await storage.save_session("new", NOT_DOCUMENTS[name])
         assert await storage.list_sessions() == []
@@ -85,7 +81,7 @@ class DocumentContract(ContractBase):
             await storage.save_session("s", NOT_DOCUMENTS[name])
         assert await storage.load_session("s") == {"a": 1}
 
-    async def test_what_a_caller_holds_is_not_the_stores(self, storage: SessionStorage) -> None:
+    async def test_changing_a_document_does_not_change_the_store(self, storage: SessionStorage) -> None:
         document: dict[str, Any] = {"list": [1], "object": {"a": 1}}
         await storage.save_session("s", document)
         document["list"].append(2)
@@ -97,7 +93,7 @@ class DocumentContract(ContractBase):
         del loaded["object"]
         assert await storage.load_session("s") == {"list": [1], "object": {"a": 1}}
 
-    async def test_a_batch_that_a_caller_changes_later_stays_as_appended(self, storage: SessionStorage) -> None:
+    async def test_changing_a_batch_does_not_change_the_store(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         batch = message_records(2)
         await storage.append_messages("s", batch)
@@ -108,9 +104,9 @@ class DocumentContract(ContractBase):
 
 
 class IdContract(ContractBase):
-    """Ids are opaque: what looks like a path, a key or a statement is only a name."""
+    """Ids are opaque, even if they look like paths, keys or statements."""
 
-    async def test_hostile_ids_name_sessions_users_tags_messages_and_memories(self, storage: SessionStorage) -> None:
+    async def test_hostile_ids_work_for_every_kind_of_record(self, storage: SessionStorage) -> None:
         for name in VALID_IDS:
             await storage.put_session(session_record(name, text=name, user_id=name, tags=(name,)))
             await storage.append_messages(name, [message_record(name, text=name)])
@@ -121,7 +117,7 @@ class IdContract(ContractBase):
         assert unlike == []
 
     async def is_whole(self, storage: SessionStorage, name: str) -> bool:
-        """Tell whether all that was stored under a name is there, and nothing else."""
+        """Return whether exactly the records of a name are stored under it."""
         header = await storage.find_session(name)
         messages = await storage.read_messages(name, MessageRange())
         page = await storage.query_sessions(SessionQuery(user_id=name, tag=name))

@@ -1,4 +1,4 @@
-"""The contract: opening, closing, event loops, and what a second storage sees."""
+"""The contract: opening, closing, event loops, and other storages on the same store."""
 
 import asyncio
 import gc
@@ -28,13 +28,13 @@ _ENOUGH_STEPS = 200
 
 
 class LifeContract(ContractBase):
-    """Open, close, loops."""
+    """Opening, closing, event loops, cancellation."""
 
-    async def test_a_storage_opens_itself_at_first_use(self, another: Callable[[], SessionStorage]) -> None:
+    async def test_a_storage_opens_at_its_first_use(self, another: Callable[[], SessionStorage]) -> None:
         storage = another()
         assert (await storage.put_session(session_record())).version == 1
 
-    async def test_50_first_uses_at_once_open_it_once(self, another: Callable[[], SessionStorage]) -> None:
+    async def test_50_concurrent_first_uses_work(self, another: Callable[[], SessionStorage]) -> None:
         storage = another()
         stored = await asyncio.gather(*(storage.put_session(session_record(f"s{number}")) for number in range(50)))
         assert [record.version for record in stored] == [1] * 50
@@ -50,13 +50,13 @@ class LifeContract(ContractBase):
             await storage.close()
             await storage.close()
 
-    async def test_it_is_a_context_manager(self, another: Callable[[], SessionStorage]) -> None:
+    async def test_a_storage_is_a_context_manager(self, another: Callable[[], SessionStorage]) -> None:
         async with another() as storage:
             await storage.put_session(session_record())
         with pytest.raises(StorageClosedError):
             await storage.find_session("s")
 
-    async def test_every_call_after_close_is_refused(self, storage: SessionStorage) -> None:
+    async def test_a_closed_storage_refuses_every_call(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=1)
         await storage.close()
         answered = []
@@ -85,7 +85,7 @@ class LifeContract(ContractBase):
     async def test_the_backend_has_a_name(self, storage: SessionStorage) -> None:
         assert storage.backend.strip() == storage.backend != ""
 
-    async def test_a_second_event_loop_works_or_is_refused_and_harms_nothing(self, storage: SessionStorage) -> None:
+    async def test_use_on_a_second_event_loop_works_or_is_refused(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=1)
 
         async def append_elsewhere() -> int:
@@ -102,7 +102,7 @@ class LifeContract(ContractBase):
         assert len(await storage.read_messages("s", _ALL)) == last + 1
 
     @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-    async def test_a_storage_of_a_closed_loop_works_or_refuses(
+    async def test_use_after_its_loop_has_closed_works_or_is_refused(
         self, storage_factory: StorageFactory, clock: ManualClock
     ) -> None:
         def two_runs() -> list[str]:
@@ -120,7 +120,7 @@ class LifeContract(ContractBase):
             return [message.message_id for message in messages]
 
         assert await asyncio.to_thread(two_runs) in (["m1", "m2"], ["refused"])
-        gc.collect()  # connections of the closed loop warn here, not in a later test
+        gc.collect()  # connections of the closed loop warn here instead of in a later test
         if self.persistent:
             storage = storage_factory(clock)
             stored = [message.message_id for message in await storage.read_messages("s", _ALL)]
@@ -142,9 +142,7 @@ class LifeContract(ContractBase):
         raise AssertionError(f"opening still waits after {_ENOUGH_STEPS} steps")
 
     @pytest.mark.parametrize("late", [False, True])
-    async def test_a_put_cancelled_at_any_step_is_whole_or_not_there(
-        self, storage: SessionStorage, *, late: bool
-    ) -> None:
+    async def test_a_put_cancelled_at_any_step_is_whole_or_absent(self, storage: SessionStorage, *, late: bool) -> None:
         before: SessionRecord = await storage.put_session(session_record(text="step -1"))
         for step in range(_ENOUGH_STEPS):
             record = session_record(text=f"step {step}")
@@ -160,10 +158,10 @@ class LifeContract(ContractBase):
 
 
 class ResumeContract(ContractBase):
-    """What another storage on the same place sees."""
+    """Persistence, and other storages on the same store."""
 
     async def fill(self, storage: SessionStorage, clock: ManualClock) -> None:
-        """Store something of every kind, and truncate, replace and delete some."""
+        """Store records of every kind; truncate, replace and delete some."""
         for name in ("a", "b", "deleted"):
             await storage.put_session(session_record(name, user_id="u", tags=("t",), ttl_us=10**12))
             await storage.append_messages(name, message_records(5))
@@ -178,7 +176,7 @@ class ResumeContract(ContractBase):
         await storage.delete_session("deleted")
 
     async def everything(self, storage: SessionStorage) -> list[object]:
-        """Return all that ``fill`` left."""
+        """Return everything that ``fill`` left."""
         scopes = [MemoryScope("session", name) for name in ("a", "b", "deleted")]
         return [
             await storage.query_sessions(SessionQuery(user_id="u")),
@@ -188,7 +186,7 @@ class ResumeContract(ContractBase):
             await storage.schema_version(),
         ]
 
-    async def test_a_new_storage_on_the_same_place_sees_everything_equal(
+    async def test_a_new_storage_reads_everything_equal(
         self, storage: SessionStorage, another: Callable[[], SessionStorage], clock: ManualClock
     ) -> None:
         self.need("persistent")
@@ -197,7 +195,7 @@ class ResumeContract(ContractBase):
         await storage.close()
         assert await self.everything(another()) == before
 
-    async def test_a_new_storage_goes_on_where_the_first_one_ended(
+    async def test_a_new_storage_continues_where_the_last_one_ended(
         self, storage: SessionStorage, another: Callable[[], SessionStorage], clock: ManualClock
     ) -> None:
         self.need("persistent")
@@ -212,7 +210,7 @@ class ResumeContract(ContractBase):
         assert await resumed.list_sessions() == ["a"]
 
     @pytest.mark.parametrize("steps", [0, 2, 8])
-    async def test_closing_lets_appends_under_way_end_or_refuses_them(
+    async def test_close_completes_or_refuses_appends_in_progress(
         self, another: Callable[[], SessionStorage], *, steps: int
     ) -> None:
         self.need("persistent")
@@ -245,10 +243,6 @@ class ResumeContract(ContractBase):
         assert (receipt.first_position, receipt.replayed) == (2, False)
         await other.delete_session("a")
         assert await storage.find_session("a") is None
-
-
-async def _discard(call: Awaitable[object]) -> None:
-    await call
 
 
 def _all_calls(storage: SessionStorage) -> list[Callable[[], Awaitable[object]]]:

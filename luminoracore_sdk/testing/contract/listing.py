@@ -1,4 +1,4 @@
-"""The contract: listing sessions, and paging while sessions come and go."""
+"""The contract: listing sessions, also while they change."""
 
 import asyncio
 from random import Random
@@ -20,10 +20,10 @@ _ENOUGH_PAGES = 50
 
 
 class ListingContract(ContractBase):
-    """Filters, order, pages."""
+    """Filters, order and pages."""
 
     async def put_at_one_second_each(self, storage: SessionStorage, clock: ManualClock, *session_ids: str) -> list[int]:
-        """Put sessions a second apart; returns when each was created."""
+        """Put sessions one second apart; return their times of creation."""
         created = []
         for session_id in session_ids:
             created.append((await storage.put_session(session_record(session_id))).created_at_us)
@@ -31,7 +31,7 @@ class ListingContract(ContractBase):
         return created
 
     async def walk(self, storage: SessionStorage, **query: object) -> list[str]:
-        """Follow the cursors to the end."""
+        """Return the ids of all pages."""
         found: list[str] = []
         cursor: tuple[int, str] | None = None
         for _ in range(_ENOUGH_PAGES):
@@ -46,7 +46,7 @@ class ListingContract(ContractBase):
         page = await storage.query_sessions(SessionQuery())
         assert (page.sessions, page.next_cursor) == ((), None)
 
-    async def test_listings_hold_whole_headers_without_payload(
+    async def test_listings_have_whole_headers_without_payload(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         put = await storage.put_session(session_record("s", user_id="u", tags=("t",), ttl_us=10**12))
@@ -58,15 +58,15 @@ class ListingContract(ContractBase):
         assert (listed.ttl_us, listed.version, listed.last_position) == (10**12, 1, 2)
         assert (listed.created_at_us, listed.updated_at_us) == (put.created_at_us, clock.now_us)
 
-    async def test_order_is_by_creation_in_both_directions(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_listings_are_ordered_by_creation_both_ways(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
         await self.put_at_one_second_each(storage, clock, "c", "a", "b")
         await storage.put_session(session_record("c", text="put again"))
         assert await self.walk(storage) == ["c", "a", "b"]
         assert await self.walk(storage, newest_first=True) == ["b", "a", "c"]
 
-    async def test_sessions_of_one_moment_are_ordered_by_code_points_of_their_ids(
-        self, storage: SessionStorage
-    ) -> None:
+    async def test_sessions_of_one_time_are_ordered_by_code_points(self, storage: SessionStorage) -> None:
         ordered = ["A", "B", "a", "a\n", "aa", "é", "\uffff", "\U0001f600"]
         for session_id in reversed(ordered):
             await storage.put_session(session_record(session_id))
@@ -85,14 +85,14 @@ class ListingContract(ContractBase):
         assert await self.walk(storage, user_id="u", tag="z") == []
         assert await self.walk(storage, user_id="U") == []
 
-    async def test_filters_follow_what_was_put_last(self, storage: SessionStorage) -> None:
+    async def test_filters_use_the_latest_put(self, storage: SessionStorage) -> None:
         await storage.put_session(session_record("1", user_id="u", tags=("x",)))
         await storage.put_session(session_record("1", user_id="v", tags=("y",)))
         assert await self.walk(storage, user_id="u") == []
         assert await self.walk(storage, tag="x") == []
         assert await self.walk(storage, user_id="v", tag="y") == ["1"]
 
-    async def test_a_filter_takes_its_value_as_it_is(self, storage: SessionStorage) -> None:
+    async def test_filter_values_are_literal(self, storage: SessionStorage) -> None:
         await storage.put_session(session_record("1", user_id="abc", tags=("ab",)))
         await storage.put_session(session_record("2", user_id="%", tags=("a", "b")))
         assert await self.walk(storage, user_id="%") == ["2"]
@@ -100,7 +100,7 @@ class ListingContract(ContractBase):
         assert await self.walk(storage, tag="a") == ["2"]
         assert await self.walk(storage, tag='a","b') == []
 
-    async def test_time_filters_include_the_start_and_not_the_end(
+    async def test_time_filters_include_the_start_and_exclude_the_end(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         created = await self.put_at_one_second_each(storage, clock, "1", "2", "3", "4")
@@ -123,19 +123,19 @@ class ListingContract(ContractBase):
         expected = ids[::-1] if newest_first else ids
         assert await self.walk(storage, limit=limit, newest_first=newest_first) == expected
 
-    async def test_a_page_that_holds_everything_is_the_last(self, storage: SessionStorage) -> None:
+    async def test_a_page_with_all_sessions_is_the_last(self, storage: SessionStorage) -> None:
         await storage.put_session(session_record("1"))
         assert (await storage.query_sessions(SessionQuery(limit=2))).next_cursor is None
 
     @pytest.mark.parametrize("newest_first", [False, True])
-    async def test_sessions_that_stay_are_listed_once_while_others_come_and_go(
+    async def test_sessions_are_listed_once_while_others_change(
         self, storage: SessionStorage, clock: ManualClock, *, newest_first: bool
     ) -> None:
         await self.put_at_one_second_each(storage, clock, "1", "2", "3", "4", "5", "6")
         query = SessionQuery(limit=2, newest_first=newest_first)
         first = await storage.query_sessions(query)
         seen = [record.session_id for record in first.sessions]
-        await storage.delete_session(seen[-1])  # the cursor's own session goes
+        await storage.delete_session(seen[-1])  # the session of the cursor
         await storage.delete_session("4" if newest_first else "3")
         await storage.put_session(session_record("new"))
         await storage.put_session(session_record("5", text="put again"))
@@ -150,7 +150,7 @@ class ListingContract(ContractBase):
     async def rest_of(
         self, storage: SessionStorage, cursor: tuple[int, str] | None, *, newest_first: bool
     ) -> list[str]:
-        """Follow the cursors from one on."""
+        """Return the ids of the pages after a cursor."""
         found: list[str] = []
         while cursor is not None and len(found) < _ENOUGH_PAGES:
             page = await storage.query_sessions(SessionQuery(limit=2, newest_first=newest_first, cursor=cursor))
@@ -158,7 +158,7 @@ class ListingContract(ContractBase):
             cursor = page.next_cursor
         return found
 
-    async def test_pages_are_filtered_too(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_filters_apply_to_every_page(self, storage: SessionStorage, clock: ManualClock) -> None:
         for number in range(9):
             await storage.put_session(session_record(str(number), tags=("x",) if number % 3 == 0 else ()))
             clock.advance(1)
@@ -170,7 +170,7 @@ class ListingContract(ContractBase):
         with pytest.raises(ValidationError):
             await storage.query_sessions(SessionQuery(limit=limit))
 
-    async def test_list_sessions_names_all_by_creation(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_list_sessions_returns_all_by_creation(self, storage: SessionStorage, clock: ManualClock) -> None:
         assert await storage.list_sessions() == []
         await self.put_at_one_second_each(storage, clock, "z", "y", "x")
         await storage.delete_session("y")
@@ -188,26 +188,26 @@ def _session(name: str, created_at_us: int, *, user_id: str = "u") -> SessionRec
 
 
 class PageContract(ContractBase):
-    """``listing_size`` sessions; three of each moment, so that cursors end within a moment too."""
+    """Listings of ``listing_size`` sessions, of which three each have the same time of creation."""
 
     @pytest.fixture
     def residents(self) -> list[SessionRecord]:
-        """Return the sessions that are there throughout, in the order of the listing."""
+        """Return the sessions that exist throughout, in the order of the listing."""
         return [_session(f"s{number:06}", 10**6 + number // 3) for number in range(self.listing_size)]
 
     async def put_all(self, storage: SessionStorage, records: list[SessionRecord]) -> None:
-        """Put sessions, many at once, in an order that has nothing to do with their time."""
+        """Put sessions concurrently, in random order."""
         mixed = Random(1).sample(records, len(records))  # noqa: S311  # no secret
         for start in range(0, len(mixed), _AT_ONCE):
             await asyncio.gather(*map(storage.put_session, mixed[start : start + _AT_ONCE]))
 
     def passing(self, residents: list[SessionRecord], visit: int) -> list[SessionRecord]:
-        """Return sessions of the same user that are created all over the listing."""
+        """Return sessions of the same user with times of creation all over the listing."""
         moments = range(10**6, residents[-1].created_at_us + 2, max(1, len(residents) // 3 // _PASSING))
         return [_session(f"s{place:06}-{visit}", moment) for place, moment in enumerate(moments)]
 
     async def come_and_go(self, storage: SessionStorage, residents: list[SessionRecord], visit: int) -> None:
-        """Delete those of the visit before, put those of this one, and some residents again."""
+        """Delete some sessions of the previous visit, put some of this one, and some residents again."""
         random = Random(visit)  # noqa: S311  # no secret
         gone = random.sample(self.passing(residents, visit - 1), 5)
         new = random.sample(self.passing(residents, visit), 5)
@@ -216,7 +216,7 @@ class PageContract(ContractBase):
             *map(storage.put_session, [*new, *random.sample(residents, 2)]),
         )
 
-    async def test_a_users_sessions_are_listed_once_each_in_pages_while_others_come_and_go(
+    async def test_a_long_listing_is_complete_while_others_change(
         self, storage: SessionStorage, residents: list[SessionRecord]
     ) -> None:
         strangers = [_session(f"x{number}", 10**6 + number, user_id="v") for number in range(100)]
@@ -234,7 +234,7 @@ class PageContract(ContractBase):
                 listed += [record.session_id for record in page.sessions]
                 if page.next_cursor is None:
                     break
-                assert 0 < len(page.sessions) <= _LIMIT  # what was deleted meanwhile may be missing
+                assert 0 < len(page.sessions) <= _LIMIT  # sessions deleted meanwhile may be missing
                 query = attrs.evolve(query, cursor=page.next_cursor)
             assert len(set(listed)) == len(listed)
             found = [name for name in listed if len(name) == len(staying[0])]

@@ -1,4 +1,4 @@
-"""The contract: memory."""
+"""The contract: memories."""
 
 import attrs
 import pytest
@@ -17,7 +17,7 @@ _USER = MemoryScope("user", "s")
 
 
 class MemoryContract(ContractBase):
-    """Put, find, list, expiry, eviction, scopes."""
+    """Put, find, list, delete, expiry, eviction, scopes, owners."""
 
     async def keys(self, storage: SessionStorage, scope: MemoryScope = _SCOPE) -> list[str]:
         """Return the keys of a scope in the order of its listing."""
@@ -34,9 +34,7 @@ class MemoryContract(ContractBase):
         assert await storage.find_memory(record.scope, "k") == expected
         assert await storage.list_memories(record.scope) == [expected]
 
-    async def test_a_second_put_keeps_created_at_and_replaces_the_rest(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
+    async def test_a_memory_put_again_keeps_created_at_only(self, storage: SessionStorage, clock: ManualClock) -> None:
         await self.begin(storage)
         first = await storage.put_memory(memory_record("k", expires_at_us=clock.now_us + 10**9))
         clock.advance_us(1)
@@ -50,7 +48,7 @@ class MemoryContract(ContractBase):
             updated_at_us=clock.now_us,
         )
 
-    async def test_a_given_time_of_creation_of_a_memory_counts_at_its_first_put_only(
+    async def test_only_the_first_put_of_a_memory_sets_created_at(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         await self.begin(storage)
@@ -62,28 +60,28 @@ class MemoryContract(ContractBase):
         assert (stored.created_at_us, stored.updated_at_us) == (7, clock.now_us)
         assert await self.keys(storage) == ["past", "now"]
 
-    async def test_a_session_memory_needs_its_session_and_a_user_memory_none(self, storage: SessionStorage) -> None:
+    async def test_only_a_session_memory_needs_a_session(self, storage: SessionStorage) -> None:
         with pytest.raises(SessionNotFoundError):
             await storage.put_memory(memory_record("k"))
         assert await self.keys(storage) == []
         await storage.put_memory(memory_record("k", kind="user"))
         assert await self.keys(storage, _USER) == ["k"]
 
-    async def test_memory_does_not_touch_the_header(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_memories_do_not_change_the_header(self, storage: SessionStorage, clock: ManualClock) -> None:
         before = await storage.put_session(session_record())
         clock.advance(1)
         await storage.put_memory(memory_record("k"))
         await storage.delete_memory(_SCOPE, "k")
         assert await storage.find_session("s") == before
 
-    async def test_what_was_never_put_is_absent(self, storage: SessionStorage) -> None:
+    async def test_an_unknown_memory_is_absent(self, storage: SessionStorage) -> None:
         for scope in (_SCOPE, _USER):
             assert await storage.find_memory(scope, "k") is None
             assert await storage.list_memories(scope) == []
             assert await storage.delete_memory(scope, "k") is False
             assert await storage.clear_memories(scope) == 0
 
-    async def test_the_list_is_by_creation_then_key(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_memories_are_listed_by_creation_then_key(self, storage: SessionStorage, clock: ManualClock) -> None:
         await self.begin(storage)
         for moment in (["b", "a", "\U0001f600", "\uffff"], ["Z"]):
             for key in moment:
@@ -92,7 +90,7 @@ class MemoryContract(ContractBase):
         await storage.put_memory(memory_record("a", value="put again"))
         assert await self.keys(storage) == ["a", "b", "\uffff", "\U0001f600", "Z"]
 
-    async def test_a_session_and_a_user_of_one_name_do_not_share_memory(self, storage: SessionStorage) -> None:
+    async def test_a_session_and_a_user_of_one_id_share_no_memory(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         await storage.put_memory(memory_record("k", value="of the session"))
         await storage.put_memory(memory_record("k", kind="user", value="of the user"))
@@ -102,7 +100,7 @@ class MemoryContract(ContractBase):
         assert left.payload == json_payload("of the user")
         assert await storage.clear_memories(_USER) == 1
 
-    async def test_scopes_and_keys_do_not_run_into_each_other(self, storage: SessionStorage) -> None:
+    async def test_scopes_and_keys_with_separators_do_not_collide(self, storage: SessionStorage) -> None:
         pairs = [("a", "b:c"), ("a:b", "c"), ("a/b", "c"), ("a", "b/c"), ("a", "b\nc"), ("a\nb", "c")]
         for owner, key in pairs:
             await storage.put_memory(memory_record(key, kind="user", owner=owner, value=[owner, key]))
@@ -111,7 +109,7 @@ class MemoryContract(ContractBase):
             assert found is not None
             assert found.payload == json_payload([owner, key])
 
-    async def test_delete_and_clear_count(self, storage: SessionStorage) -> None:
+    async def test_delete_and_clear_return_what_they_removed(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         for key in ("a", "b", "c"):
             await storage.put_memory(memory_record(key))
@@ -120,7 +118,7 @@ class MemoryContract(ContractBase):
         assert [await storage.clear_memories(_SCOPE) for _ in range(2)] == [2, 0]
         assert await self.keys(storage) == []
 
-    async def test_a_memory_is_there_until_it_expires_and_then_nowhere(
+    async def test_an_expired_memory_is_absent_from_every_call(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         await self.begin(storage)
@@ -134,7 +132,7 @@ class MemoryContract(ContractBase):
         assert await storage.delete_memory(_SCOPE, "k") is False
         assert await storage.clear_memories(_SCOPE) == 1
 
-    async def test_a_put_over_an_expired_memory_makes_a_new_one(
+    async def test_a_put_over_an_expired_memory_creates_a_new_one(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         await self.begin(storage)
@@ -142,9 +140,7 @@ class MemoryContract(ContractBase):
         clock.advance_us(5)
         assert (await storage.put_memory(memory_record("k"))).created_at_us == clock.now_us
 
-    async def test_a_full_scope_lets_the_lowest_retention_go_but_never_the_one_just_put(
-        self, storage: SessionStorage
-    ) -> None:
+    async def test_a_full_scope_evicts_the_lowest_retention(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         for key, retention in (("high", 3.0), ("low", 1.0), ("middle", 2.0)):
             await storage.put_memory(memory_record(key, retention=retention), max_entries=3)
@@ -153,9 +149,7 @@ class MemoryContract(ContractBase):
         await storage.put_memory(memory_record("next", retention=0.0), max_entries=3)
         assert sorted(await self.keys(storage)) == ["high", "middle", "next"]
 
-    async def test_of_equal_retention_the_oldest_put_goes_first(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
+    async def test_of_equal_retention_the_oldest_is_evicted(self, storage: SessionStorage, clock: ManualClock) -> None:
         await self.begin(storage)
         for key in ("a", "b", "c", "a"):
             await storage.put_memory(memory_record(key))
@@ -163,20 +157,20 @@ class MemoryContract(ContractBase):
         await storage.put_memory(memory_record("d"), max_entries=3)
         assert await self.keys(storage) == ["a", "c", "d"]
 
-    async def test_a_smaller_limit_lets_several_go(self, storage: SessionStorage) -> None:
+    async def test_a_smaller_limit_evicts_several(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         for number in range(5):
             await storage.put_memory(memory_record(f"k{number}", retention=float(number)))
         await storage.put_memory(memory_record("k0", retention=0.0), max_entries=2)
         assert await self.keys(storage) == ["k0", "k4"]
 
-    async def test_replacing_in_a_full_scope_lets_nothing_go(self, storage: SessionStorage) -> None:
+    async def test_replacing_in_a_full_scope_evicts_nothing(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         for key in ("a", "b", "a"):
             await storage.put_memory(memory_record(key), max_entries=2)
         assert await self.keys(storage) == ["a", "b"]
 
-    async def test_expired_memories_and_other_scopes_do_not_count_as_entries(
+    async def test_expired_memories_do_not_count_for_the_limit(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         await self.begin(storage)
@@ -188,19 +182,19 @@ class MemoryContract(ContractBase):
         assert await self.keys(storage) == ["lasting", "new"]
         assert await self.keys(storage, _USER) == ["of the user"]
 
-    async def test_a_retention_that_is_not_a_number_is_refused(self, storage: SessionStorage) -> None:
+    async def test_a_retention_of_nan_is_refused(self, storage: SessionStorage) -> None:
         with pytest.raises(ValidationError, match="NaN"):
             await storage.put_memory(memory_record("k", kind="user", owner="u", retention=float("nan")))
         assert await storage.list_memories(MemoryScope("user", "u")) == []
 
     @pytest.mark.parametrize("max_entries", [0, -1])
-    async def test_a_limit_below_1_is_refused(self, storage: SessionStorage, max_entries: int) -> None:
+    async def test_a_memory_limit_below_1_is_refused(self, storage: SessionStorage, max_entries: int) -> None:
         await self.begin(storage)
         with pytest.raises(ValidationError):
             await storage.put_memory(memory_record("k"), max_entries=max_entries)
         assert await self.keys(storage) == []
 
-    async def test_payloads_come_back_byte_by_byte(self, storage: SessionStorage) -> None:
+    async def test_memory_payloads_are_read_byte_for_byte(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         payloads = [Payload("json+zstd", bytes(range(256))), Payload("json", b'{"b": 1.0, "a": 2}')]
         for number, payload in enumerate(payloads):
@@ -245,7 +239,7 @@ class MemoryContract(ContractBase):
         await storage.put_memory(memory_record("k", kind="user", owner="deleted"))
         assert sorted(await self.owners(storage)) == ["deleted", "kept"]
 
-    async def test_pages_of_owners_hold_while_others_change(self, storage: SessionStorage) -> None:
+    async def test_owners_are_listed_once_while_others_change(self, storage: SessionStorage) -> None:
         users = [f"u{number}" for number in range(9)]
         for user in users:
             await storage.put_memory(memory_record("k", kind="user", owner=user))
@@ -256,6 +250,6 @@ class MemoryContract(ContractBase):
         assert await storage.list_memory_owners(after=(first + rest)[-1]) == []
 
     @pytest.mark.parametrize("limit", [0, 1001])
-    async def test_a_page_of_owners_of_an_invalid_size_is_refused(self, storage: SessionStorage, limit: int) -> None:
+    async def test_a_page_of_owners_holds_1_to_1000_ids(self, storage: SessionStorage, limit: int) -> None:
         with pytest.raises(ValidationError):
             await storage.list_memory_owners(limit=limit)

@@ -26,9 +26,9 @@ _LAST_MOMENT_US = 253_402_300_799_999_999
 
 
 class MessageContract(ContractBase):
-    """Ranges, streams, truncation, and that records come back as they were."""
+    """Ranges, streams, truncation, and the fidelity of records."""
 
-    async def test_messages_come_back_as_they_were_with_their_positions(self, storage: SessionStorage) -> None:
+    async def test_messages_are_read_equal_with_their_positions(self, storage: SessionStorage) -> None:
         await self.begin(storage)
         roles = ["user", "assistant", "system", "tool"]
         said = [message_record(f"m{number}", role=role) for number, role in enumerate(roles)]
@@ -38,7 +38,7 @@ class MessageContract(ContractBase):
         expected = [attrs.evolve(message, position=place) for place, message in enumerate(said, start=1)]
         assert await storage.read_messages("s", _ALL) == expected
 
-    async def test_every_combination_of_a_range_matches_a_list(self, storage: SessionStorage) -> None:
+    async def test_every_kind_of_range_selects_the_right_messages(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=4)
         everything = await storage.read_messages("s", _ALL)
         wrong = []
@@ -55,12 +55,12 @@ class MessageContract(ContractBase):
         assert await storage.read_messages("s", MessageRange(limit=5, newest=True)) == []
         assert [message async for message in storage.stream_messages("s")] == []
 
-    async def test_a_limit_below_0_is_refused(self, storage: SessionStorage) -> None:
+    async def test_a_message_limit_below_0_is_refused(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=1)
         with pytest.raises(ValidationError):
             await storage.read_messages("s", MessageRange(limit=-1))
 
-    async def test_sessions_do_not_see_each_others_messages(self, storage: SessionStorage) -> None:
+    async def test_sessions_do_not_share_messages(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=2, session_id="a")
         await storage.put_session(session_record("b"))
         receipt = await storage.append_messages("b", [message_record("m1", text="of b")])
@@ -70,14 +70,14 @@ class MessageContract(ContractBase):
         assert message == attrs.evolve(message_record("m1", text="of b"), position=1)
 
     @pytest.mark.parametrize("chunk", [1, 2, 5, 6])
-    async def test_a_stream_yields_the_range_whatever_the_chunk(self, storage: SessionStorage, chunk: int) -> None:
+    async def test_a_stream_yields_the_range_for_every_chunk_size(self, storage: SessionStorage, chunk: int) -> None:
         await self.begin(storage, messages=5)
         everything = await storage.read_messages("s", _ALL)
         assert [message async for message in storage.stream_messages("s", chunk=chunk)] == everything
         between = storage.stream_messages("s", after=1, before=5, chunk=chunk)
         assert [message async for message in between] == everything[1:4]
 
-    async def test_a_stream_reaches_messages_that_were_appended_meanwhile(self, storage: SessionStorage) -> None:
+    async def test_a_stream_includes_messages_appended_meanwhile(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=4)
         positions = []
         async for message in storage.stream_messages("s", chunk=2):
@@ -86,14 +86,14 @@ class MessageContract(ContractBase):
                 await storage.append_messages("s", message_records(3, prefix="late"))
         assert positions == [1, 2, 3, 4, 5, 6, 7]
 
-    async def test_a_stream_that_is_left_early_does_no_harm(self, storage: SessionStorage) -> None:
+    async def test_an_abandoned_stream_has_no_effect(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=6)
         stream = storage.stream_messages("s", chunk=2)
         assert (await anext(stream)).position == 1
         await stream.aclose()  # type: ignore[attr-defined]  # an async generator
         assert (await storage.append_messages("s", [message_record("next")])).first_position == 7
 
-    async def test_an_unknown_session_has_no_messages_to_read_stream_or_truncate(self, storage: SessionStorage) -> None:
+    async def test_messages_of_an_unknown_session_are_not_found(self, storage: SessionStorage) -> None:
         with pytest.raises(SessionNotFoundError):
             await storage.read_messages("nobody", _ALL)
         with pytest.raises(SessionNotFoundError):
@@ -102,7 +102,7 @@ class MessageContract(ContractBase):
             await storage.truncate_messages("nobody", after=0)
 
     @pytest.mark.parametrize(("after", "removed"), [(0, 4), (1, 3), (3, 1), (4, 0), (99, 0)])
-    async def test_truncate_removes_what_is_above_and_counts_it(
+    async def test_truncate_removes_and_counts_what_is_above(
         self, storage: SessionStorage, after: int, removed: int
     ) -> None:
         await self.begin(storage, messages=4)
@@ -113,7 +113,7 @@ class MessageContract(ContractBase):
         assert header is not None
         assert header.last_position == 4 - removed
 
-    async def test_truncate_gives_positions_free_and_forgets_ids(self, storage: SessionStorage) -> None:
+    async def test_truncate_frees_positions_and_ids(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=4)
         await storage.truncate_messages("s", after=2)
         receipt = await storage.append_messages(
@@ -142,9 +142,7 @@ class MessageContract(ContractBase):
             pytest.param(Payload("json-wide", b'["\\ud800",1180591620717411303424]'), id="wide"),
         ],
     )
-    async def test_payloads_come_back_byte_by_byte_with_their_tags(
-        self, storage: SessionStorage, payload: Payload
-    ) -> None:
+    async def test_payloads_are_read_byte_for_byte(self, storage: SessionStorage, payload: Payload) -> None:
         await storage.put_session(attrs.evolve(session_record(), payload=payload))
         await storage.append_messages("s", [attrs.evolve(message_record("m1"), payload=payload)])
         header = await storage.find_session("s")
@@ -153,14 +151,14 @@ class MessageContract(ContractBase):
         (message,) = await storage.read_messages("s", _ALL)
         assert message.payload == payload
 
-    async def test_records_of_several_makes_live_side_by_side(self, storage: SessionStorage) -> None:
+    async def test_records_of_several_encodings_coexist(self, storage: SessionStorage) -> None:
         await self.begin(storage)
-        makes = [Payload("json", b"1"), Payload("json+zstd", b"\x28\xb5"), Payload("json-wide", b"2")]
-        said = [attrs.evolve(message_record(f"m{number}"), payload=make) for number, make in enumerate(makes)]
+        payloads = [Payload("json", b"1"), Payload("json+zstd", b"\x28\xb5"), Payload("json-wide", b"2")]
+        said = [attrs.evolve(message_record(f"m{number}"), payload=payload) for number, payload in enumerate(payloads)]
         await storage.append_messages("s", said)
-        assert [message.payload for message in await storage.read_messages("s", _ALL)] == makes
+        assert [message.payload for message in await storage.read_messages("s", _ALL)] == payloads
 
-    async def test_a_payload_of_5_megabytes_comes_back_whole(self, storage: SessionStorage) -> None:
+    async def test_a_payload_of_5_megabytes_is_read_whole(self, storage: SessionStorage) -> None:
         size = min(5_000_000, self.max_payload_bytes)
         text = Payload("json", b'"' + b"x" * (size - 2) + b'"')
         binary = Payload("json+zstd", bytes(range(250)) * (size // 250))
@@ -172,7 +170,7 @@ class MessageContract(ContractBase):
         for message in said:
             await storage.append_messages("s", [message])
         read: list[MessageRecord] = await storage.read_messages("s", _ALL)
-        # Compared outside of assert: a failure would print megabytes.
+        # compared outside of assert, which would print megabytes
         same = [message.payload == sent.payload for message, sent in zip(read, said, strict=True)]
         assert same == [True, True]
         header = await storage.find_session("s")
@@ -180,9 +178,7 @@ class MessageContract(ContractBase):
         same_header = header.payload == text
         assert same_header is True
 
-    async def test_a_clock_that_is_put_back_does_not_make_a_session_older(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
+    async def test_a_clock_set_back_does_not_age_a_session(self, storage: SessionStorage, clock: ManualClock) -> None:
         await storage.put_session(session_record())
         clock.advance(60)
         await storage.append_messages("s", [message_record("a")])
@@ -207,14 +203,14 @@ _END = _START + _BATCHES * _SIZE
 
 
 class MeanwhileContract(ContractBase):
-    """What a reader sees of batches that arrive: whole ones, at positions that do not move."""
+    """Reads during appends see whole batches, at positions that do not change."""
 
     @asynccontextmanager
     async def appending(self, writers: list[SessionStorage]) -> AsyncIterator[Look]:
         """Append batches of 20 after the first 40 messages.
 
         Yields:
-            What looks again and again while that goes on, at least twice, and once when it is over.
+            A function that calls a read repeatedly during the appends, at least twice, and once after them.
         """
         await self.begin(writers[0], messages=_START)
         looked = asyncio.Event()
@@ -222,9 +218,9 @@ class MeanwhileContract(ContractBase):
         async def write() -> None:
             for number in range(_BATCHES):
                 if number == _BATCHES // 2:
-                    await looked.wait()  # half of the batches come after the first look, at any speed
+                    await looked.wait()  # half of the batches are appended after the first read
                 await writers[-1].append_messages("s", message_records(_SIZE, prefix=f"late{number}-"))
-                await asyncio.sleep(0)  # a storage that never waits gives the reader its turn
+                await asyncio.sleep(0)  # a storage that never suspends lets the reader run
 
         writing = asyncio.ensure_future(write())
 
@@ -245,7 +241,7 @@ class MeanwhileContract(ContractBase):
             writing.cancel()
             await asyncio.wait([writing])
 
-    async def test_a_reader_sees_whole_batches_only(self, writers: list[SessionStorage]) -> None:
+    async def test_readers_see_whole_batches_only(self, writers: list[SessionStorage]) -> None:
         async def read() -> None:
             messages = await writers[0].read_messages("s", _ALL)
             places = [message.position for message in messages]
@@ -259,7 +255,7 @@ class MeanwhileContract(ContractBase):
         async with self.appending(writers) as look:
             await look(read)
 
-    async def test_the_newest_messages_are_the_end_of_whole_batches(self, writers: list[SessionStorage]) -> None:
+    async def test_newest_messages_end_with_a_whole_batch(self, writers: list[SessionStorage]) -> None:
         newest = 0
 
         async def read() -> None:
@@ -275,7 +271,7 @@ class MeanwhileContract(ContractBase):
             await look(read)
         assert newest == _END
 
-    async def test_pages_backwards_are_complete(self, writers: list[SessionStorage]) -> None:
+    async def test_backward_pages_during_appends_are_complete(self, writers: list[SessionStorage]) -> None:
         async def read() -> None:
             page = await writers[0].read_messages("s", MessageRange(limit=33, newest=True))
             found = page
@@ -289,7 +285,7 @@ class MeanwhileContract(ContractBase):
         async with self.appending(writers) as look:
             await look(read)
 
-    async def test_pages_forwards_reach_every_message_once(self, writers: list[SessionStorage]) -> None:
+    async def test_forward_pages_during_appends_are_complete(self, writers: list[SessionStorage]) -> None:
         found: list[MessageRecord] = []
         async with self.appending(writers) as look:
 
@@ -305,7 +301,7 @@ class MeanwhileContract(ContractBase):
         assert found == await writers[0].read_messages("s", _ALL)
         assert len(found) == _END
 
-    async def test_a_span_between_two_positions_stays_the_same(self, writers: list[SessionStorage]) -> None:
+    async def test_a_bounded_range_does_not_change_during_appends(self, writers: list[SessionStorage]) -> None:
         span = MessageRange(after=5, before=_START - 5)
         async with self.appending(writers) as look:
             first = await writers[0].read_messages("s", span)
@@ -316,7 +312,7 @@ class MeanwhileContract(ContractBase):
             await look(read)
         assert [message.position for message in first] == list(range(6, _START - 5))
 
-    async def test_a_stream_is_gapless_while_others_append(self, writers: list[SessionStorage]) -> None:
+    async def test_a_stream_during_appends_has_no_gap(self, writers: list[SessionStorage]) -> None:
         async def read() -> None:
             stream = writers[0].stream_messages("s", chunk=30)
             found = [message async for message in stream]

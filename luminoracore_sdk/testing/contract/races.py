@@ -1,11 +1,11 @@
-"""The contract: puts, deletes, truncations and memories at the same time."""
+"""The contract: concurrent puts, deletions, truncations and memories."""
 
 import asyncio
 
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
-from luminoracore_sdk.testing.contract.base import ContractBase
+from luminoracore_sdk.testing.contract.base import ContractBase, spread
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 
 __all__ = ["MemoryRaceContract", "SessionRaceContract"]
@@ -15,25 +15,25 @@ _SCOPE = MemoryScope("session", "s")
 
 
 class SessionRaceContract(ContractBase):
-    """One wins, all are told, and nothing is left behind; from one storage and from two on one place."""
+    """Concurrent calls about sessions, from one storage and from two on the same store."""
 
-    async def test_of_20_creators_at_once_one_wins(self, writers: list[SessionStorage]) -> None:
+    async def test_one_of_20_concurrent_creators_wins(self, writers: list[SessionStorage]) -> None:
         created, conflicts = await self.race(
             (
-                writers[number % len(writers)].put_session(session_record(text=f"of {number}"), expected_version=0)
-                for number in range(20)
+                writer.put_session(session_record(text=f"of {number}"), expected_version=0)
+                for writer, number in spread(writers, range(20))
             ),
             ConflictError,
         )
         assert ([header.version for header in created], len(conflicts)) == ([1], 19)
         assert await writers[-1].find_session("s") == created[0]
 
-    async def test_of_20_puts_at_once_over_one_version_one_wins(self, writers: list[SessionStorage]) -> None:
+    async def test_one_of_20_puts_over_one_version_wins(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0], messages=1)
         put, conflicts = await self.race(
             (
-                writers[number % len(writers)].put_session(session_record(text=f"of {number}"), expected_version=1)
-                for number in range(20)
+                writer.put_session(session_record(text=f"of {number}"), expected_version=1)
+                for writer, number in spread(writers, range(20))
             ),
             ConflictError,
         )
@@ -41,22 +41,24 @@ class SessionRaceContract(ContractBase):
         assert await writers[-1].find_session("s") == put[0]
         assert len(await self.ids(writers[0])) == 1
 
-    async def test_20_puts_at_once_get_20_versions_and_the_last_one_stays(self, writers: list[SessionStorage]) -> None:
+    async def test_20_concurrent_puts_get_20_versions(self, writers: list[SessionStorage]) -> None:
         put = await asyncio.gather(
-            *(writers[number % len(writers)].put_session(session_record(text=f"of {number}")) for number in range(20))
+            *(writer.put_session(session_record(text=f"of {number}")) for writer, number in spread(writers, range(20)))
         )
         put.sort(key=lambda header: header.version)
         assert [header.version for header in put] == list(range(1, 21))
         assert await writers[-1].find_session("s") == put[-1]
         assert await writers[0].list_sessions() == ["s"]
 
-    async def test_puts_and_appends_at_once_do_not_undo_each_other(self, writers: list[SessionStorage]) -> None:
+    async def test_concurrent_puts_and_appends_are_all_kept(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         appends = [
-            writers[number % len(writers)].append_messages("s", message_records(2, prefix=f"{number}-"))
-            for number in range(10)
+            writer.append_messages("s", message_records(2, prefix=f"{number}-"))
+            for writer, number in spread(writers, range(10))
         ]
-        puts = [writers[number % len(writers)].put_session(session_record(text=f"of {number}")) for number in range(10)]
+        puts = [
+            writer.put_session(session_record(text=f"of {number}")) for writer, number in spread(writers, range(10))
+        ]
         put, _ = await asyncio.gather(asyncio.gather(*puts), asyncio.gather(*appends))
         assert sorted(header.version for header in put) == list(range(2, 12))
         header = await writers[-1].find_session("s")
@@ -64,27 +66,20 @@ class SessionRaceContract(ContractBase):
         assert (header.version, header.last_position) == (11, 20)
         assert len(await self.ids(writers[0])) == 20
 
-    async def test_documents_saved_at_once_are_all_taken_and_keep_owner_and_tags(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_concurrent_saves_succeed_and_keep_user_and_tags(self, writers: list[SessionStorage]) -> None:
         await writers[0].put_session(session_record(user_id="u", tags=("t",)))
         saved = await asyncio.gather(
-            *(writers[number % len(writers)].save_session("s", {"of": number}) for number in range(5))
+            *(writer.save_session("s", {"of": number}) for writer, number in spread(writers, range(5)))
         )
         assert saved == [True] * 5
         header = await writers[-1].find_session("s")
         assert header is not None
         assert (header.version, header.user_id, header.tags) == (6, "u", ("t",))
 
-    async def test_after_puts_at_once_a_session_is_listed_under_its_own_user_and_tag_only(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_after_concurrent_puts_only_the_last_is_listed(self, writers: list[SessionStorage]) -> None:
         names = [f"n{number}" for number in range(10)]
         await asyncio.gather(
-            *(
-                writers[number % len(writers)].put_session(session_record(user_id=name, tags=(name,)))
-                for number, name in enumerate(names)
-            )
+            *(writer.put_session(session_record(user_id=name, tags=(name,))) for writer, name in spread(writers, names))
         )
         header = await writers[0].find_session("s")
         assert header is not None
@@ -97,15 +92,13 @@ class SessionRaceContract(ContractBase):
             int(name == of) for name in names for of in (header.user_id, *header.tags)
         ]
 
-    async def test_of_10_deletes_at_once_one_did_it(self, writers: list[SessionStorage]) -> None:
+    async def test_one_of_10_concurrent_deletes_is_true(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0], messages=2)
-        deleted = await asyncio.gather(*(writers[number % len(writers)].delete_session("s") for number in range(10)))
+        deleted = await asyncio.gather(*(writer.delete_session("s") for writer, _ in spread(writers, range(10))))
         assert sorted(deleted) == [False] * 9 + [True]
 
-    async def test_a_delete_among_writes_leaves_nothing_for_a_session_of_that_name(
-        self, writers: list[SessionStorage]
-    ) -> None:
-        for number in range(6):  # appends and memories that come before the delete, of twelve
+    async def test_a_delete_among_writes_leaves_nothing_behind(self, writers: list[SessionStorage]) -> None:
+        for number in range(6):  # half the number of the twelve writes before the delete
             header = await writers[0].put_session(session_record(), expected_version=0)
             assert (header.version, header.last_position) == (1, 0)
             assert await writers[0].read_messages("s", _ALL) == []
@@ -118,7 +111,7 @@ class SessionRaceContract(ContractBase):
         assert await self.ids(writers[0]) == ["0-1", "0-2"]
 
     async def race_a_delete(self, writers: list[SessionStorage], *, before: int) -> None:
-        """Append and remember twelve times at once, with a delete after so many."""
+        """Make twelve concurrent appends and puts of memories, with a delete after ``before`` of them."""
 
         async def write(number: int) -> None:
             storage = writers[number % len(writers)]
@@ -132,17 +125,15 @@ class SessionRaceContract(ContractBase):
         outcome = self.race([*calls[:before], deleting, *calls[before:]], SessionNotFoundError)
         assert (await outcome)[0].count(True) == 1
 
-    async def test_truncations_at_once_count_each_message_once(self, writers: list[SessionStorage]) -> None:
+    async def test_concurrent_truncations_count_each_message_once(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0], messages=10)
         removed = await asyncio.gather(
-            *(writers[number % len(writers)].truncate_messages("s", after=4) for number in range(10))
+            *(writer.truncate_messages("s", after=4) for writer, _ in spread(writers, range(10)))
         )
         assert sum(removed) == 6
         assert await self.ids(writers[-1]) == ["m1", "m2", "m3", "m4"]
 
-    async def test_truncations_among_appends_leave_no_gap_and_no_half_known_ids(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_truncations_among_appends_leave_no_gap(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0], messages=4)
         batches = [message_records(3, prefix=f"{number}-") for number in range(20)]
 
@@ -165,56 +156,47 @@ class SessionRaceContract(ContractBase):
 
 
 class MemoryRaceContract(ContractBase):
-    """Memories at the same time."""
+    """Concurrent calls about memories."""
 
-    async def test_50_memories_at_once_are_all_kept(self, writers: list[SessionStorage]) -> None:
+    async def test_50_concurrent_memories_are_all_kept(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         keys = [f"k{number:02}" for number in range(50)]
         await asyncio.gather(
-            *(
-                writers[number % len(writers)].put_memory(memory_record(key, value=key))
-                for number, key in enumerate(keys)
-            )
+            *(writer.put_memory(memory_record(key, value=key)) for writer, key in spread(writers, keys))
         )
         assert [memory.key for memory in await writers[-1].list_memories(_SCOPE)] == keys
 
-    async def test_after_50_puts_at_once_and_one_more_a_scope_holds_no_more_than_its_limit(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_a_scope_keeps_its_limit_under_concurrent_puts(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         for kind in ("session", "user"):
             await asyncio.gather(
                 *(
-                    writers[number % len(writers)].put_memory(
-                        memory_record(f"k{number}", kind=kind, retention=float(number)), max_entries=5
-                    )
-                    for number in range(50)
+                    writer.put_memory(memory_record(f"k{number}", kind=kind, retention=float(number)), max_entries=5)
+                    for writer, number in spread(writers, range(50))
                 )
             )
             await writers[0].put_memory(memory_record("last", kind=kind, retention=-1.0), max_entries=5)
             left = [memory.key for memory in await writers[-1].list_memories(MemoryScope(kind, "s"))]
             assert (len(left), "last" in left) == (5, True)
 
-    async def test_20_puts_at_once_of_one_memory_make_one(self, writers: list[SessionStorage]) -> None:
+    async def test_20_concurrent_puts_of_one_memory_store_one(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         put = await asyncio.gather(
             *(
-                writers[number % len(writers)].put_memory(memory_record("k", value=number), max_entries=1)
-                for number in range(20)
+                writer.put_memory(memory_record("k", value=number), max_entries=1)
+                for writer, number in spread(writers, range(20))
             )
         )
         (left,) = await writers[-1].list_memories(_SCOPE)
         assert left in put
 
-    async def test_of_10_who_delete_one_memory_one_did_it(self, writers: list[SessionStorage]) -> None:
+    async def test_one_of_10_deletes_of_a_memory_is_true(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         await writers[0].put_memory(memory_record("k"))
-        deleted = await asyncio.gather(
-            *(writers[number % len(writers)].delete_memory(_SCOPE, "k") for number in range(10))
-        )
+        deleted = await asyncio.gather(*(writer.delete_memory(_SCOPE, "k") for writer, _ in spread(writers, range(10))))
         assert sorted(deleted) == [False] * 9 + [True]
 
-    async def test_memory_and_messages_at_once_do_not_hinder_each_other(self, writers: list[SessionStorage]) -> None:
+    async def test_concurrent_memories_and_messages_are_all_kept(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
 
         async def write(number: int) -> None:

@@ -1,4 +1,4 @@
-"""The contract: rewriting payloads, concurrent rewrites, and refused ones."""
+"""The contract: rewriting payloads, also concurrently; skipped for a storage that cannot rewrite."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +12,7 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import InvalidIdError, PayloadTooLargeError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.testing.clock import ManualClock
-from luminoracore_sdk.testing.contract.base import ContractBase
+from luminoracore_sdk.testing.contract.base import ContractBase, spread
 from luminoracore_sdk.testing.records import (
     json_payload,
     memory_record,
@@ -23,9 +23,9 @@ from luminoracore_sdk.testing.records import (
 
 __all__ = [
     "A_TEXT",
-    "FORMS",
     "NEW",
-    "NOT_IT",
+    "OTHERS",
+    "PAYLOADS",
     "WAYS",
     "RewriteContract",
     "RewriteRaceContract",
@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 
-FORMS: dict[str, Payload] = {
+PAYLOADS: dict[str, Payload] = {
     "text": json_payload({"content": "é \0 \u2028 \U0001f600"}),
-    "text of another make": Payload("json+opt1", b'["opt1",{"c":"text"}]'),
+    "optimized text": Payload("json+opt1", b'["opt1",{"c":"text"}]'),
     "wide text": json_payload({"content": ["\ud800", 2**70]}),
     "bytes": Payload("json+zstd:0123456789abcdef", bytes(range(256))),
     "bytes that are text": Payload("json+zstd:0123456789abcdef", b"plain"),
@@ -44,7 +44,7 @@ FORMS: dict[str, Payload] = {
     "much text": json_payload({"content": "long " * 20_000}),
     "many bytes": Payload("json+aes256gcm:k", bytes(range(255, -1, -1)) * 400),
 }
-"""Payloads by what is special about them."""
+"""Payloads by their peculiarity."""
 
 WAYS = [
     ("text", "bytes"),
@@ -53,37 +53,37 @@ WAYS = [
     ("bytes that are text", "wide text"),
     ("no bytes", "much text"),
     ("much text", "no bytes"),
-    ("many bytes", "text of another make"),
-    ("text of another make", "many bytes"),
+    ("many bytes", "optimized text"),
+    ("optimized text", "many bytes"),
 ]
-"""From which form to which."""
+"""Names of the old and the new payload of a rewrite."""
 
-NOT_IT: dict[str, Payload] = {
+OTHERS: dict[str, Payload] = {
     "other bytes": json_payload({"content": "another text"}),
-    "another tag": Payload("json+opt1", json_payload({"content": "a text"}).data),
+    "another encoding": Payload("json+opt1", json_payload({"content": "a text"}).data),
     "the same bytes as binary": Payload("json+zstd:0", json_payload({"content": "a text"}).data),
     "a beginning of it": Payload("json", json_payload({"content": "a text"}).data[:-1]),
     "more than it": Payload("json", json_payload({"content": "a text"}).data + b" "),
     "the same value, other bytes": Payload("json", b'{ "content": "a text" }'),
 }
-"""What a record with the text ``a text`` does not hold."""
+"""Payloads other than ``A_TEXT``, some with the same value or bytes."""
 
 A_TEXT = json_payload({"content": "a text"})
 
-NEW = FORMS["bytes"]
+NEW = PAYLOADS["bytes"]
 
 
 class RewritingCalls(ContractBase):
-    """What the cases about rewriting share."""
+    """Helpers of the tests of rewriting."""
 
     def rewriting(self, storage: SessionStorage) -> RewritingStorage:
-        """Return the storage as one that can replace payloads; skips where it cannot."""
+        """Return the storage as a ``RewritingStorage``; skip the test if it is not one."""
         if not isinstance(storage, RewritingStorage):
-            pytest.skip(f"{type(storage).__name__} is no RewritingStorage")
+            pytest.skip(f"{type(storage).__name__} is not a RewritingStorage")
         return storage
 
     def changes(self, messages: Sequence[MessageRecord], value: JSONValue) -> list[PayloadRewrite]:
-        """Return a change for each message, to bytes that are all different."""
+        """Return a change for each message, each to different bytes."""
         return [
             PayloadRewrite(
                 position=message.position,
@@ -95,7 +95,7 @@ class RewritingCalls(ContractBase):
         ]
 
     async def holding(self, storage: SessionStorage, payload: Payload) -> MessageRecord:
-        """Put a session with two messages, the second with a payload; returns that one as stored."""
+        """Put a session with two messages, the second with this payload; return the second as stored."""
         await storage.put_session(session_record())
         first, second = message_records(2)
         await storage.append_messages("s", [first, attrs.evolve(second, payload=payload)])
@@ -107,17 +107,17 @@ _HISTORY = 1500
 
 _ways = pytest.mark.parametrize(
     ("old", "new"),
-    [(FORMS[old], FORMS[new]) for old, new in WAYS],
+    [(PAYLOADS[old], PAYLOADS[new]) for old, new in WAYS],
     ids=[f"{old} to {new}" for old, new in WAYS],
 )
-_not_it = pytest.mark.parametrize("other", NOT_IT.values(), ids=NOT_IT)
+_others = pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 
 
 class RewriteContract(RewritingCalls):
     """``RewritingStorage``, one call at a time."""
 
     @_ways
-    async def test_a_sessions_payload_is_replaced_and_nothing_else_of_it(
+    async def test_rewriting_a_session_changes_its_payload_only(
         self, storage: SessionStorage, clock: ManualClock, old: Payload, new: Payload
     ) -> None:
         rewriting = self.rewriting(storage)
@@ -138,7 +138,7 @@ class RewriteContract(RewritingCalls):
         assert put.version == before.version + 1
 
     @_ways
-    async def test_a_messages_payload_is_replaced_and_nothing_else_of_it(
+    async def test_rewriting_a_message_changes_its_payload_only(
         self, storage: SessionStorage, clock: ManualClock, old: Payload, new: Payload
     ) -> None:
         rewriting = self.rewriting(storage)
@@ -154,7 +154,7 @@ class RewriteContract(RewritingCalls):
 
     @pytest.mark.parametrize("kind", ["session", "user"])
     @_ways
-    async def test_a_memorys_payload_is_replaced_and_nothing_else_of_it(
+    async def test_rewriting_a_memory_changes_its_payload_only(
         self, storage: SessionStorage, clock: ManualClock, kind: str, old: Payload, new: Payload
     ) -> None:
         rewriting = self.rewriting(storage)
@@ -173,8 +173,8 @@ class RewriteContract(RewritingCalls):
         assert await storage.find_memory(scope, "b") == after[0]
         assert await storage.find_session("s") == header
 
-    @_not_it
-    async def test_a_payload_that_is_not_the_old_one_is_left(self, storage: SessionStorage, other: Payload) -> None:
+    @_others
+    async def test_a_payload_other_than_the_old_one_is_kept(self, storage: SessionStorage, other: Payload) -> None:
         rewriting = self.rewriting(storage)
         message = await self.holding(storage, A_TEXT)
         session = await storage.put_session(attrs.evolve(session_record(), payload=A_TEXT))
@@ -188,7 +188,7 @@ class RewriteContract(RewritingCalls):
         assert (await storage.read_messages("s", _ALL))[1] == message
         assert await storage.find_memory(scope, "k") == memory
 
-    async def test_a_change_for_another_message_or_position_is_left_out(self, storage: SessionStorage) -> None:
+    async def test_a_change_for_another_message_is_skipped(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         message = await self.holding(storage, A_TEXT)
         change = PayloadRewrite(position=2, message_id="m2", old=A_TEXT, new=NEW)
@@ -201,7 +201,7 @@ class RewriteContract(RewritingCalls):
             assert await rewriting.rewrite_messages("s", [wrong]) == 0
         assert (await storage.read_messages("s", _ALL))[1] == message
 
-    async def test_what_is_not_there_or_has_expired_is_not_replaced(
+    async def test_absent_and_expired_records_are_not_rewritten(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         rewriting = self.rewriting(storage)
@@ -227,7 +227,7 @@ class RewriteContract(RewritingCalls):
         clock.advance(10)
         assert await attempts() == [0, 0, 0, 0, 0]
 
-    async def test_rewriting_does_not_slide_the_expiry(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_rewriting_does_not_extend_the_lifetime(self, storage: SessionStorage, clock: ManualClock) -> None:
         rewriting = self.rewriting(storage)
         await storage.put_session(session_record(ttl_us=10_000_000))
         await storage.append_messages("s", message_records(2))
@@ -240,7 +240,7 @@ class RewriteContract(RewritingCalls):
         clock.advance_us(1)
         assert await storage.session_exists("s") is False
 
-    async def test_an_append_after_rewriting_is_recognised_and_follows_on_it(self, storage: SessionStorage) -> None:
+    async def test_appends_after_rewriting_work_as_before(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         await self.begin(storage, messages=3)
         messages = await storage.read_messages("s", _ALL)
@@ -254,7 +254,7 @@ class RewriteContract(RewritingCalls):
         new = [change.new for change in changes[1:]]
         assert payloads == [messages[0].payload, *new, message_record("m4").payload]
 
-    async def test_truncated_messages_are_not_counted_nor_those_in_their_place(self, storage: SessionStorage) -> None:
+    async def test_truncated_messages_are_not_rewritten(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         await self.begin(storage, messages=4)
         changes = self.changes(await storage.read_messages("s", _ALL), "new")
@@ -265,7 +265,7 @@ class RewriteContract(RewritingCalls):
         assert (first.payload, second.payload) == (changes[0].new, message_record("m2").payload)
         assert await storage.truncate_messages("s", after=0) == 2
 
-    async def test_a_deleted_session_made_again_is_another_one(self, storage: SessionStorage) -> None:
+    async def test_a_recreated_session_is_not_rewritten(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         await self.begin(storage, messages=2)
         changes = self.changes(await storage.read_messages("s", _ALL), "new")
@@ -276,7 +276,7 @@ class RewriteContract(RewritingCalls):
         assert await rewriting.rewrite_messages("s", back) == 0
         assert (await storage.read_messages("s", _ALL))[0].payload == message_record("m1").payload
 
-    async def test_of_1000_changes_in_a_long_history_each_counts_by_itself(self, storage: SessionStorage) -> None:
+    async def test_1000_changes_of_a_long_history_are_independent(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         await self.begin(storage)
         for start in range(0, _HISTORY, 500):
@@ -296,7 +296,7 @@ class RewriteContract(RewritingCalls):
         ]
         assert await storage.find_session("s") == header
 
-    async def test_there_and_back_again_is_what_it_was(self, storage: SessionStorage) -> None:
+    async def test_rewriting_back_restores_the_messages(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         await self.begin(storage, messages=40)
         messages = await storage.read_messages("s", _ALL)
@@ -314,7 +314,7 @@ class RewriteContract(RewritingCalls):
         assert await rewriting.rewrite_messages("s", [change]) == 1
         assert (await storage.read_messages("s", _ALL))[1] == message
 
-    async def test_rewritten_payloads_are_there_for_a_new_storage(
+    async def test_rewritten_payloads_are_persistent(
         self, storage: SessionStorage, another: Callable[[], SessionStorage]
     ) -> None:
         rewriting = self.rewriting(storage)
@@ -341,23 +341,21 @@ _REWRITERS = 10
 _PUT = json_payload("put")
 
 
-def _form(number: int) -> Payload:
+def _rewritten(number: int) -> Payload:
     return Payload("json+aes256gcm:k", b"\xff\0" + str(number).encode())
 
 
 class RewriteRaceContract(RewritingCalls):
-    """Rewriting at the same time as all else, from one storage and from two on the same place."""
+    """Rewriting during other calls, from one storage and from two on the same store."""
 
-    async def test_rewriting_during_50_appends_loses_nothing_and_replaces_each(
-        self, writers: list[SessionStorage]
-    ) -> None:
+    async def test_rewriting_during_50_appends_loses_nothing(self, writers: list[SessionStorage]) -> None:
         rewriting = self.rewriting(writers[-1])
         await self.begin(writers[0], messages=200)
         before = await writers[0].read_messages("s", _ALL)
         changes = self.changes(before, "new")
         appends = [
-            writers[number % len(writers)].append_messages("s", message_records(2, prefix=f"{number}-"))
-            for number in range(_WRITERS)
+            writer.append_messages("s", message_records(2, prefix=f"{number}-"))
+            for writer, number in spread(writers, range(_WRITERS))
         ]
         rewrites = [rewriting.rewrite_messages("s", changes[start : start + 20]) for start in range(0, 200, 20)]
         calls = [call for place, append in enumerate(appends) for call in (append, *rewrites[place : place + 1])]
@@ -374,8 +372,8 @@ class RewriteRaceContract(RewritingCalls):
             assert header is not None
             assert (header.last_position, header.version) == (200 + 2 * _WRITERS, 1)
 
-    async def test_of_rewriters_at_once_one_replaces_each_message(self, writers: list[SessionStorage]) -> None:
-        rewriters = [self.rewriting(writers[number % len(writers)]) for number in range(_REWRITERS)]
+    async def test_one_of_several_rewriters_replaces_each_message(self, writers: list[SessionStorage]) -> None:
+        rewriters = [self.rewriting(writer) for writer, number in spread(writers, range(_REWRITERS))]
         await self.begin(writers[0], messages=60)
         messages = await writers[0].read_messages("s", _ALL)
         batches = [self.changes(messages, f"rewriter {number}") for number in range(_REWRITERS)]
@@ -395,10 +393,8 @@ class RewriteRaceContract(RewritingCalls):
             kept = [sum(a.payload == new for a, new in zip(after, news, strict=True)) for news in won]
             assert kept == counts
 
-    async def test_of_rewriters_of_a_session_and_a_memory_at_once_one_replaces_each(
-        self, writers: list[SessionStorage]
-    ) -> None:
-        rewriters = [self.rewriting(writers[number % len(writers)]) for number in range(_REWRITERS)]
+    async def test_one_of_several_rewriters_replaces_each_record(self, writers: list[SessionStorage]) -> None:
+        rewriters = [self.rewriting(writer) for writer, number in spread(writers, range(_REWRITERS))]
         await self.begin(writers[0])
         session = await writers[0].find_session("s")
         memory = await writers[0].put_memory(memory_record("k"))
@@ -406,10 +402,10 @@ class RewriteRaceContract(RewritingCalls):
         assert session.payload is not None
         old = session.payload
         sessions, memories = await asyncio.gather(
-            asyncio.gather(*(one.rewrite_session("s", old=old, new=_form(n)) for n, one in enumerate(rewriters))),
+            asyncio.gather(*(one.rewrite_session("s", old=old, new=_rewritten(n)) for n, one in enumerate(rewriters))),
             asyncio.gather(
                 *(
-                    one.rewrite_memory(memory.scope, "k", old=memory.payload, new=_form(n))
+                    one.rewrite_memory(memory.scope, "k", old=memory.payload, new=_rewritten(n))
                     for n, one in enumerate(rewriters)
                 )
             ),
@@ -417,11 +413,11 @@ class RewriteRaceContract(RewritingCalls):
         assert sorted(sessions) == sorted(memories) == [False] * (_REWRITERS - 1) + [True]
         for storage in writers:
             found = await storage.find_session("s")
-            assert found == attrs.evolve(session, payload=_form(sessions.index(True)))
+            assert found == attrs.evolve(session, payload=_rewritten(sessions.index(True)))
             kept = await storage.find_memory(memory.scope, "k")
-            assert kept == attrs.evolve(memory, payload=_form(memories.index(True)))
+            assert kept == attrs.evolve(memory, payload=_rewritten(memories.index(True)))
 
-    async def test_a_put_at_the_same_time_is_not_undone(self, writers: list[SessionStorage]) -> None:
+    async def test_a_concurrent_put_is_not_overwritten(self, writers: list[SessionStorage]) -> None:
         rewriting = self.rewriting(writers[-1])
         for number in range(20):
             name = f"s{number}"
@@ -434,8 +430,8 @@ class RewriteRaceContract(RewritingCalls):
                 writers[0].put_memory(attrs.evolve(memory, payload=_PUT)),
             ]
             rewrites: list[Awaitable[object]] = [
-                rewriting.rewrite_session(name, old=old.payload, new=_form(number)),
-                rewriting.rewrite_memory(memory.scope, name, old=memory.payload, new=_form(number)),
+                rewriting.rewrite_session(name, old=old.payload, new=_rewritten(number)),
+                rewriting.rewrite_memory(memory.scope, name, old=memory.payload, new=_rewritten(number)),
             ]
             await asyncio.gather(*(puts + rewrites if number % 2 else rewrites + puts))
             for storage in writers:
@@ -443,25 +439,26 @@ class RewriteRaceContract(RewritingCalls):
                 kept = await storage.find_memory(memory.scope, name)
                 assert kept == attrs.evolve(memory, payload=_PUT)
 
-    async def test_a_reader_sees_the_one_form_or_the_other_whole(self, writers: list[SessionStorage]) -> None:
+    async def test_readers_see_whole_payloads_during_rewriting(self, writers: list[SessionStorage]) -> None:
         rewriting = self.rewriting(writers[-1])
         await self.begin(writers[0], messages=100)
         messages = await writers[0].read_messages("s", _ALL)
-        forms = [
+        payloads_by_round = [
             [Payload("json+aes256gcm:k", bytes([255 - number]) * (number * 7 + 1)) for _ in messages]
             for number in range(12)
         ]
-        allowed = {message.payload for message in messages} | {form[0] for form in forms}
+        allowed = {message.payload for message in messages} | {payloads[0] for payloads in payloads_by_round}
         done = asyncio.Event()
 
         async def rewrite() -> None:
             stored = messages
-            for form in forms:
+            for payloads in payloads_by_round:
                 changes = [
-                    attrs.evolve(change, new=new) for change, new in zip(self.changes(stored, "new"), form, strict=True)
+                    attrs.evolve(change, new=new)
+                    for change, new in zip(self.changes(stored, "new"), payloads, strict=True)
                 ]
                 assert await rewriting.rewrite_messages("s", changes) == 100
-                stored = [attrs.evolve(message, payload=new) for message, new in zip(stored, form, strict=True)]
+                stored = [attrs.evolve(message, payload=new) for message, new in zip(stored, payloads, strict=True)]
                 await asyncio.sleep(0)
             done.set()
 
@@ -474,13 +471,13 @@ class RewriteRaceContract(RewritingCalls):
 
         await asyncio.gather(rewrite(), read())
         last = await writers[0].read_messages("s", _ALL)
-        assert [message.payload for message in last] == forms[-1]
+        assert [message.payload for message in last] == payloads_by_round[-1]
 
 
 class RewriteRefusalContract(RewritingCalls):
     """What ``RewritingStorage`` refuses."""
 
-    async def test_wrong_batches_are_refused_and_change_nothing(self, storage: SessionStorage) -> None:
+    async def test_invalid_changes_are_refused(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         message = await self.holding(storage, A_TEXT)
         change = PayloadRewrite(position=2, message_id="m2", old=A_TEXT, new=NEW)
@@ -500,7 +497,7 @@ class RewriteRefusalContract(RewritingCalls):
                 await rewriting.rewrite_memory(scope, key, old=A_TEXT, new=NEW)
         assert (await storage.read_messages("s", _ALL))[1] == message
 
-    async def test_a_new_payload_above_the_limit_is_refused_and_changes_nothing(self, storage: SessionStorage) -> None:
+    async def test_a_new_payload_above_the_limit_is_refused(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)
         message = await self.holding(storage, A_TEXT)
         large = Payload("json+zstd:0", b"x" * (self.max_payload_bytes + 1))

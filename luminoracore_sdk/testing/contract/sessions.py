@@ -17,7 +17,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError, PayloadTooLargeError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.testing.clock import ManualClock
-from luminoracore_sdk.testing.contract.base import ContractBase
+from luminoracore_sdk.testing.contract.base import ContractBase, spread
 from luminoracore_sdk.testing.records import (
     json_payload,
     memory_record,
@@ -33,11 +33,9 @@ _ALL = MessageRange()
 
 
 class SessionContract(ContractBase):
-    """Put, find, delete."""
+    """Put, find and delete headers."""
 
-    async def test_put_returns_the_header_with_what_the_store_gives(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
+    async def test_put_returns_the_header_as_stored(self, storage: SessionStorage, clock: ManualClock) -> None:
         record = session_record("s", user_id="u", tags=("b", "a", "b"), ttl_us=10**12)
         expected = attrs.evolve(
             record, tags=("a", "b"), created_at_us=clock.now_us, updated_at_us=clock.now_us, version=1
@@ -45,15 +43,13 @@ class SessionContract(ContractBase):
         assert await storage.put_session(record) == expected
         assert await storage.find_session("s") == expected
 
-    async def test_update_time_version_and_last_position_of_the_caller_are_ignored(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
+    async def test_assigned_fields_of_the_caller_are_ignored(self, storage: SessionStorage, clock: ManualClock) -> None:
         claimed = attrs.evolve(session_record(), updated_at_us=2, version=70, last_position=80)
         stored = await storage.put_session(claimed)
         assert (stored.updated_at_us, stored.version, stored.last_position) == (clock.now_us, 1, 0)
         assert await storage.find_session("s") == stored
 
-    async def test_a_given_time_of_creation_counts_at_the_first_put_only(self, storage: SessionStorage) -> None:
+    async def test_only_the_first_put_sets_created_at(self, storage: SessionStorage) -> None:
         await storage.put_session(session_record("now"))
         record = attrs.evolve(session_record(), created_at_us=1_000_000)
         assert (await storage.put_session(record)).created_at_us == 1_000_000
@@ -64,10 +60,10 @@ class SessionContract(ContractBase):
         assert found is not None
         assert found.created_at_us == 1_000_000
 
-    async def test_a_session_that_was_never_put_is_none(self, storage: SessionStorage) -> None:
+    async def test_an_unknown_session_is_none(self, storage: SessionStorage) -> None:
         assert await storage.find_session("nobody") is None
 
-    async def test_a_second_put_replaces_every_field_of_the_caller(self, storage: SessionStorage) -> None:
+    async def test_a_second_put_replaces_every_field(self, storage: SessionStorage) -> None:
         await storage.put_session(session_record("s", user_id="u", tags=("a",), ttl_us=10**12))
         await storage.put_session(session_record("s", text="new", tags=("b",)))
         found = await storage.find_session("s")
@@ -75,9 +71,7 @@ class SessionContract(ContractBase):
         assert (found.payload, found.user_id) == (json_payload({"text": "new"}), None)
         assert (found.tags, found.ttl_us) == (("b",), None)
 
-    async def test_a_second_put_keeps_created_at_and_moves_updated_at_and_version(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
+    async def test_a_second_put_keeps_created_at(self, storage: SessionStorage, clock: ManualClock) -> None:
         first = await storage.put_session(session_record())
         clock.advance_us(1)
         second = await storage.put_session(session_record())
@@ -92,7 +86,7 @@ class SessionContract(ContractBase):
         assert [m.message_id for m in await storage.read_messages("s", _ALL)] == ["m1", "m2", "m3"]
         assert [m.key for m in await storage.list_memories(MemoryScope("session", "s"))] == ["k"]
 
-    async def test_append_and_truncate_move_updated_at_but_not_the_version(
+    async def test_append_and_truncate_update_updated_at_only(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         header = await storage.put_session(session_record())
@@ -106,20 +100,18 @@ class SessionContract(ContractBase):
         assert await storage.find_session("s") == truncated
 
     @pytest.mark.parametrize("expected", [0, 1, 3])
-    async def test_a_put_with_the_wrong_version_conflicts_and_changes_nothing(
-        self, storage: SessionStorage, expected: int
-    ) -> None:
+    async def test_a_put_with_a_wrong_version_conflicts(self, storage: SessionStorage, expected: int) -> None:
         await storage.put_session(session_record())
         before = await storage.put_session(session_record())
         with pytest.raises(ConflictError):
             await storage.put_session(session_record(text="late"), expected_version=expected)
         assert await storage.find_session("s") == before
 
-    async def test_a_put_with_the_right_version_goes_through(self, storage: SessionStorage) -> None:
+    async def test_a_put_with_the_right_version_succeeds(self, storage: SessionStorage) -> None:
         assert (await storage.put_session(session_record(), expected_version=0)).version == 1
         assert (await storage.put_session(session_record(), expected_version=1)).version == 2
 
-    async def test_a_put_that_expects_a_version_does_not_create_a_session(self, storage: SessionStorage) -> None:
+    async def test_a_put_that_expects_a_version_creates_nothing(self, storage: SessionStorage) -> None:
         with pytest.raises(ConflictError):
             await storage.put_session(session_record(), expected_version=1)
         assert await storage.find_session("s") is None
@@ -128,7 +120,7 @@ class SessionContract(ContractBase):
         await self.begin(storage, messages=2)
         assert (await storage.put_session(session_record(), expected_version=1)).version == 2
 
-    async def test_delete_takes_messages_and_session_memory_but_not_the_users(self, storage: SessionStorage) -> None:
+    async def test_delete_removes_messages_and_session_memories(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=2)
         await storage.put_memory(memory_record("k"))
         await storage.put_memory(memory_record("k", kind="user"))
@@ -139,14 +131,12 @@ class SessionContract(ContractBase):
         assert await storage.list_memories(MemoryScope("session", "s")) == []
         assert [m.key for m in await storage.list_memories(MemoryScope("user", "s"))] == ["k"]
 
-    async def test_delete_of_an_unknown_session_is_false(self, storage: SessionStorage) -> None:
+    async def test_delete_of_an_unknown_session_returns_false(self, storage: SessionStorage) -> None:
         assert await storage.delete_session("nobody") is False
         await storage.put_session(session_record())
         assert [await storage.delete_session("s"), await storage.delete_session("s")] == [True, False]
 
-    async def test_a_session_put_again_after_delete_is_a_new_one(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
+    async def test_a_session_put_after_its_deletion_is_new(self, storage: SessionStorage, clock: ManualClock) -> None:
         await self.begin(storage, messages=2)
         await storage.put_session(session_record())
         await storage.delete_session("s")
@@ -156,7 +146,7 @@ class SessionContract(ContractBase):
         receipt = await storage.append_messages("s", [message_record("m1")])
         assert (receipt.first_position, receipt.replayed) == (1, False)
 
-    async def test_delete_leaves_other_sessions_alone(self, storage: SessionStorage) -> None:
+    async def test_delete_does_not_affect_other_sessions(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=2, session_id="a")
         await self.begin(storage, messages=2, session_id="a2")
         await storage.delete_session("a")
@@ -170,7 +160,7 @@ class SessionContract(ContractBase):
             pytest.param(session_record(ttl_us=-1), id="ttl below 0"),
         ],
     )
-    async def test_a_header_that_breaks_a_rule_is_refused(self, storage: SessionStorage, record: SessionRecord) -> None:
+    async def test_an_invalid_header_is_refused(self, storage: SessionStorage, record: SessionRecord) -> None:
         with pytest.raises(ValidationError):
             await storage.put_session(record)
         assert await storage.find_session("s") is None
@@ -183,18 +173,16 @@ class SessionContract(ContractBase):
 
 
 class ExpiryContract(ContractBase):
-    """Sessions with a time to live: gone when it is over, wherever one looks."""
+    """Expired sessions count as absent everywhere."""
 
     async def begin_expiring(self, storage: SessionStorage, clock: ManualClock) -> None:
-        """Put session ``s`` with two messages and a memory, and let its 10 s pass."""
+        """Put session ``s`` with two messages and a memory, and let it expire."""
         await storage.put_session(session_record("s", user_id="u", tags=("t",), ttl_us=10_000_000))
         await storage.append_messages("s", message_records(2))
         await storage.put_memory(memory_record("k"))
         clock.advance(10)
 
-    async def test_a_session_lives_until_the_last_microsecond_of_its_ttl(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
+    async def test_a_session_expires_exactly_after_its_ttl(self, storage: SessionStorage, clock: ManualClock) -> None:
         await storage.put_session(session_record(ttl_us=5))
         clock.advance_us(4)
         assert await storage.session_exists("s") is True
@@ -220,7 +208,7 @@ class ExpiryContract(ContractBase):
         await self.begin_expiring(storage, clock)
         assert await storage.delete_memory(MemoryScope("session", "s"), "k") is False
         assert await storage.clear_memories(MemoryScope("session", "s")) == 0
-        for batch in (message_records(1), message_records(1, prefix="new")):  # known ids, and others
+        for batch in (message_records(1), message_records(1, prefix="new")):  # known ids and new ones
             with pytest.raises(SessionNotFoundError):
                 await storage.append_messages("s", batch)
         with pytest.raises(SessionNotFoundError):
@@ -243,7 +231,9 @@ class ExpiryContract(ContractBase):
         assert (await storage.append_messages("s", message_records(1))).replayed is False
         assert await storage.list_sessions() == ["s"]
 
-    async def test_put_append_and_truncate_slide_the_expiry(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_put_append_and_truncate_extend_the_lifetime(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
         await storage.put_session(session_record(ttl_us=10_000_000))
         clock.advance(9)
         await storage.append_messages("s", message_records(2))
@@ -256,7 +246,9 @@ class ExpiryContract(ContractBase):
         clock.advance(1)
         assert await storage.session_exists("s") is False
 
-    async def test_reads_and_replays_do_not_slide_the_expiry(self, storage: SessionStorage, clock: ManualClock) -> None:
+    async def test_reads_and_replays_do_not_extend_the_lifetime(
+        self, storage: SessionStorage, clock: ManualClock
+    ) -> None:
         await storage.put_session(session_record(ttl_us=10_000_000))
         await storage.append_messages("s", message_records(2))
         before = await storage.find_session("s")
@@ -286,7 +278,7 @@ class ExpiryContract(ContractBase):
         assert [memory.key for memory in left] == ["stays"]
 
     @pytest.mark.parametrize("year", [1990, 2500])
-    async def test_the_storages_clock_decides_and_not_the_computers(
+    async def test_expiry_follows_the_clock_of_the_storage(
         self, storage: SessionStorage, clock: ManualClock, year: int
     ) -> None:
         clock.set(datetime(year, 1, 1, tzinfo=UTC))
@@ -317,7 +309,7 @@ class ExpiryContract(ContractBase):
         assert await storage.find_session("s") == put
         assert len(await storage.read_messages("s", _ALL)) == 1
 
-    async def test_an_append_in_the_last_microsecond_prolongs_what_the_session_holds(
+    async def test_an_append_at_the_last_moment_extends_the_lifetime(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         await storage.put_session(session_record(user_id="u", tags=("t",), ttl_us=10_000_000))
@@ -331,7 +323,7 @@ class ExpiryContract(ContractBase):
         (listed,) = (await storage.query_sessions(SessionQuery(user_id="u", tag="t"))).sessions
         assert listed.last_position == 3
 
-    async def test_a_session_put_over_an_expired_one_is_listed_as_the_new_one_only(
+    async def test_a_session_put_over_an_expired_one_is_listed_once(
         self, storage: SessionStorage, clock: ManualClock
     ) -> None:
         await self.begin_expiring(storage, clock)
@@ -342,9 +334,7 @@ class ExpiryContract(ContractBase):
         assert [len(page.sessions) for page in pages] == [0, 0, 1, 1, 1]
         assert await storage.purge_expired() == Purged(sessions=0, memories=0)
 
-    async def test_a_purged_session_leaves_nothing_for_one_of_its_name(
-        self, storage: SessionStorage, clock: ManualClock
-    ) -> None:
+    async def test_a_purged_session_leaves_nothing_behind(self, storage: SessionStorage, clock: ManualClock) -> None:
         await self.begin_expiring(storage, clock)
         assert (await storage.purge_expired()).sessions == 1
         stored = await storage.put_session(session_record(), expected_version=0)
@@ -352,13 +342,13 @@ class ExpiryContract(ContractBase):
         assert await storage.list_memories(MemoryScope("session", "s")) == []
         assert (await storage.append_messages("s", message_records(2))).replayed is False
 
-    async def test_purges_at_once_count_each_session_once(
+    async def test_concurrent_purges_count_each_session_once(
         self, writers: list[SessionStorage], clock: ManualClock
     ) -> None:
         for number in range(20):
             await writers[0].put_session(session_record(f"s{number}", ttl_us=5))
         clock.advance_us(5)
-        purged = await asyncio.gather(*(writers[number % len(writers)].purge_expired() for number in range(5)))
+        purged = await asyncio.gather(*(writer.purge_expired() for writer, _ in spread(writers, range(5))))
         assert sum(count.sessions for count in purged) == 20
 
     async def test_sessions_put_again_during_a_purge_stay(

@@ -1,4 +1,4 @@
-"""The contract: two tenants on one server, or two files, never see each other."""
+"""The contract: two tenants, on one server or in two files, are isolated from each other."""
 
 import asyncio
 
@@ -25,10 +25,10 @@ _USER = MemoryScope("user", "u")
 
 
 class TenantContract(ContractBase):
-    """What ``storage_factory`` and ``other_storage_factory`` make has nothing in common."""
+    """Storages of ``storage_factory`` and ``other_storage_factory`` share no records."""
 
-    async def fill_place(self, storage: SessionStorage, text: str) -> None:
-        """Store something of every kind; the text says where."""
+    async def fill_tenant(self, storage: SessionStorage, text: str) -> None:
+        """Store records of every kind with a text."""
         await storage.put_session(
             session_record(text=text, user_id="u", tags=("t",), ttl_us=10_000_000), expected_version=0
         )
@@ -39,7 +39,7 @@ class TenantContract(ContractBase):
         await storage.put_memory(memory_record("k", kind="user", owner="u", value=text), max_entries=1)
 
     async def texts(self, storage: SessionStorage) -> list[object]:
-        """Return what ``fill_place`` stored, from every way to it."""
+        """Return what ``fill_tenant`` stored, as found in every way."""
         header = await storage.find_session("s")
         listed = await storage.query_sessions(SessionQuery(user_id="u", tag="t"))
         memories = [memory for scope in (_SESSION, _USER) for memory in await storage.list_memories(scope)]
@@ -51,14 +51,14 @@ class TenantContract(ContractBase):
         ]
 
     def filled(self, text: str) -> list[object]:
-        """Return what ``texts`` finds after ``fill_place``."""
+        """Return what ``texts`` returns after ``fill_tenant``."""
         content = json_payload({"content": text})
         return [json_payload({"text": text}), ["s"], [content] * 2, [json_payload(text)] * 2]
 
-    async def test_what_one_place_holds_is_absent_from_the_other(
+    async def test_records_of_one_tenant_are_absent_from_the_other(
         self, storage: SessionStorage, elsewhere: SessionStorage, clock: ManualClock
     ) -> None:
-        await self.fill_place(storage, "here")
+        await self.fill_tenant(storage, "here")
         assert await self.texts(elsewhere) == [None, [], None, []]
         assert await elsewhere.list_sessions() == []
         assert await elsewhere.delete_session("s") is False
@@ -71,11 +71,11 @@ class TenantContract(ContractBase):
         clock.advance(9)
         assert await self.texts(storage) == self.filled("here")
 
-    async def test_the_same_ids_in_two_places_are_two_sessions(
+    async def test_the_same_id_of_two_tenants_is_two_sessions(
         self, storage: SessionStorage, elsewhere: SessionStorage
     ) -> None:
-        await self.fill_place(storage, "here")
-        await self.fill_place(elsewhere, "there")
+        await self.fill_tenant(storage, "here")
+        await self.fill_tenant(elsewhere, "there")
         assert await self.texts(storage) == self.filled("here")
         assert await self.texts(elsewhere) == self.filled("there")
         await elsewhere.truncate_messages("s", after=1)
@@ -84,36 +84,36 @@ class TenantContract(ContractBase):
         assert await self.texts(storage) == self.filled("here")
         assert (await storage.append_messages("s", message_records(2))).replayed is True
 
-    async def test_a_purge_of_one_place_leaves_the_other(
+    async def test_a_purge_does_not_affect_the_other_tenant(
         self, storage: SessionStorage, elsewhere: SessionStorage, clock: ManualClock
     ) -> None:
-        for place in (storage, elsewhere):
-            await place.put_session(session_record(ttl_us=10_000_000))
-            await place.put_memory(memory_record("k", kind="user", expires_at_us=clock.now_us + 5))
+        for tenant in (storage, elsewhere):
+            await tenant.put_session(session_record(ttl_us=10_000_000))
+            await tenant.put_memory(memory_record("k", kind="user", expires_at_us=clock.now_us + 5))
         clock.advance(10)
         assert await elsewhere.purge_expired() == Purged(sessions=1, memories=1)
         assert await storage.purge_expired() == Purged(sessions=1, memories=1)
 
-    async def test_writers_of_two_places_at_once_do_not_meet(
+    async def test_concurrent_writers_of_two_tenants_do_not_interfere(
         self, storage: SessionStorage, elsewhere: SessionStorage
     ) -> None:
-        for place in (storage, elsewhere):
-            await self.begin(place)
+        for tenant in (storage, elsewhere):
+            await self.begin(tenant)
         receipts = await asyncio.gather(
             *(
-                place.append_messages("s", message_records(2, prefix=f"{number}-"))
+                tenant.append_messages("s", message_records(2, prefix=f"{number}-"))
                 for number in range(10)
-                for place in (storage, elsewhere)
+                for tenant in (storage, elsewhere)
             )
         )
         assert {receipt.replayed for receipt in receipts} == {False}
-        for place in (storage, elsewhere):
-            assert len(await self.ids(place)) == 20
+        for tenant in (storage, elsewhere):
+            assert len(await self.ids(tenant)) == 20
 
-    async def test_closing_one_place_leaves_the_other_open(
+    async def test_closing_one_tenants_storage_keeps_the_other_open(
         self, storage: SessionStorage, elsewhere: SessionStorage
     ) -> None:
-        await self.fill_place(storage, "here")
+        await self.fill_tenant(storage, "here")
         await elsewhere.ping()
         await elsewhere.close()
         assert await self.texts(storage) == self.filled("here")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from tests.support.mongodb import MongoPlace, mongo_place
+from tests.support.mongodb import Moments, MongoPlace, mongo_place
 from tests.support.servers import mongodb_url
 
 
@@ -19,9 +19,23 @@ def place(tmp_path: Path) -> Iterator[MongoPlace]:
 
 @pytest.fixture
 async def storages(place: MongoPlace) -> AsyncIterator[list[MongoDBStorage]]:
-    """Storages that know nothing of each other, as in processes of their own."""
+    """Storages that share nothing, as in processes of their own."""
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(place.storage(driver))
             for driver in ("motor", "pymongo", "motor", "pymongo")
         ]
+
+
+@pytest.fixture
+async def late(place: MongoPlace) -> AsyncIterator[tuple[MongoDBStorage, Moments]]:
+    """A storage that others overtake, and its client."""
+    async with place.interrupted() as found:
+        yield found
+
+
+@pytest.fixture
+async def other(place: MongoPlace) -> AsyncIterator[MongoDBStorage]:
+    """A storage that overtakes others."""
+    async with place.storage() as storage:
+        yield storage

@@ -1,59 +1,24 @@
-"""Appends to a session that has expired by one clock and not yet by another."""
-
-from typing import Any
+"""Appends to a session that expires meanwhile, or that has expired by one clock and not by another."""
 
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb.documents import Header
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
 from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
-from tests.support.mongodb import MongoPlace, ids
+from tests.support.mongodb import Moments, MongoPlace, ids
+
+Late = tuple[MongoDBStorage, Moments]
 
 
-async def two_clocks(place: MongoPlace, ahead: float) -> tuple[MongoDBStorage, MongoDBStorage]:
-    """Return a storage for which a session of two messages has expired, and one for which it has not."""
-    late_clock = ManualClock()
-    late = MongoDBStorage(place.url, database=place.name, driver="pymongo", clock=late_clock)
-    punctual = place.storage("pymongo")
-    await punctual.put_session(session_record(ttl_us=10_000_000))
-    await late.append_messages("s", message_records(2))
-    place.clock.advance(9.999)
-    late_clock.advance(10 + ahead)
-    return late, punctual
-
-
-@pytest.mark.parametrize("step", ["header", "update"])
-async def test_who_appends_behind_a_batch_that_is_to_be_taken_out_finds_no_gap(
-    place: MongoPlace, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    late, punctual = await two_clocks(place, 0.004)
-    async with late, punctual:
-        sessions: Any = late._store.sessions if step == "header" else late._store.appends._store.sessions
-        call = getattr(sessions, step)
-
-        async def overtaken(*args: Any) -> Header | bool | None:
-            monkeypatch.undo()
-            if step == "header":  # it is read, and only then comes the other
-                found: Header | None = await call(*args)
-                await punctual.append_messages("s", [message_record("other")])
-                return found
-            await punctual.put_session(session_record(ttl_us=10_000_000))
-            return bool(await call(*args))
-
-        monkeypatch.setattr(sessions, step, overtaken)
-        receipt = await late.append_messages("s", [message_record("late")])
-        assert receipt == AppendReceipt(first_position=3, last_position=3)
-        assert await ids(punctual) == ["m1", "m2", "late", *(["other"] if step == "header" else [])]
-        await punctual.append_messages("s", [message_record("next")])
-        assert (await ids(late))[-2:] == ["other" if step == "header" else "late", "next"]
-
-
-async def test_what_was_refused_since_the_session_has_expired_is_seen_by_nobody(place: MongoPlace) -> None:
-    late, punctual = await two_clocks(place, 0.004)
-    async with late, punctual:
+async def test_a_refused_append_to_an_expired_session_is_not_seen(place: MongoPlace) -> None:
+    ahead = ManualClock()
+    async with place.storage() as punctual, place.interrupted(clock=ahead) as (late, _):
+        await punctual.put_session(session_record(ttl_us=10_000_000))
+        await late.append_messages("s", message_records(2))
+        place.clock.advance(9.999)
+        ahead.advance(10.004)
         with pytest.raises(SessionNotFoundError):
             await late.append_messages("s", [message_record("late")])
         assert await ids(punctual) == ["m1", "m2"]
@@ -62,31 +27,70 @@ async def test_what_was_refused_since_the_session_has_expired_is_seen_by_nobody(
         assert await ids(late) == ["m1", "m2", "late", "next"]
 
 
-async def test_a_batch_that_others_follow_in_a_session_that_has_expired_is_in_doubt(
-    place: MongoPlace, monkeypatch: pytest.MonkeyPatch
+async def test_an_append_that_began_in_time_prolongs_the_session(
+    place: MongoPlace, late: Late, other: MongoDBStorage
 ) -> None:
-    """The other has inserted his batch and not yet prolonged the session."""
-    late, punctual = await two_clocks(place, 0.004)
-    async with late, punctual:
-        looking = punctual._store.appends._appended
-        header = late._store.sessions.header
+    storage, moments = late
+    await storage.put_session(session_record(ttl_us=10_000_000))
+    place.clock.advance(9)
 
-        async def overtaken(*args: Any) -> Header | None:
-            monkeypatch.setattr(late._store.sessions, "header", header)
-            monkeypatch.setattr(looking, "looked_after", inserted)
-            with pytest.raises(_HeldUp):
-                await punctual.append_messages("s", [message_record("other")])
-            return await header(*args)
+    async def overtake() -> None:
+        place.clock.advance(2)
+        assert await other.find_session("s") is None
 
-        async def inserted(*_: Any) -> AppendReceipt | None:
-            raise _HeldUp
-
-        monkeypatch.setattr(late._store.sessions, "header", overtaken)
-        with pytest.raises(StorageUnavailableError) as refused:
-            await late.append_messages("s", [message_record("late")])
-        assert refused.value.in_doubt is True
-        assert await ids(punctual) == ["m1", "m2", "late", "other"]
+    moments.after("messages", "insert_one", overtake)
+    await storage.append_messages("s", [message_record("m1")])
+    assert await ids(other) == ["m1"]
 
 
-class _HeldUp(Exception):  # noqa: N818  # no error: the writer is slow
-    pass
+async def test_an_append_behind_another_prolongs_the_session_too(
+    place: MongoPlace, late: Late, other: MongoDBStorage
+) -> None:
+    """A truncation seals the batch before it is verified."""
+    storage, moments = late
+    await storage.put_session(session_record(ttl_us=10_000_000))
+
+    early = place.clock.now()
+    place.clock.advance(5)
+    present = place.clock.now()
+
+    async def overtake() -> None:
+        place.clock.set(early)  # so that the other storage does not prolong it
+        await other.append_messages("s", [message_record("other")])
+        await other.truncate_messages("s", after=1)
+        place.clock.set(present)
+
+    moments.after("messages", "insert_one", overtake)
+    await storage.append_messages("s", [message_record("m1")])
+    place.clock.advance(9)
+    assert await ids(other) == ["m1"]
+
+
+async def test_a_session_whose_life_was_shortened_meanwhile_leaves_the_append_in_doubt(
+    place: MongoPlace, late: Late, other: MongoDBStorage
+) -> None:
+    storage, _ = late
+    await storage.put_session(session_record())
+    await storage.append_messages("s", message_records(2))
+    await other.put_session(session_record(ttl_us=1_000_000))
+    place.clock.advance(2)
+    with pytest.raises(StorageUnavailableError, match="expired during the append") as refused:
+        await storage.append_messages("s", [message_record("m3")])
+    assert refused.value.in_doubt is True
+    with pytest.raises(SessionNotFoundError):
+        await storage.append_messages("s", [message_record("m3")])
+    assert await storage.find_session("s") is None
+    await storage.purge_expired()
+    assert place.messages.count_documents({}) == 0
+
+
+async def test_a_time_to_live_that_was_given_meanwhile_is_prolonged(
+    place: MongoPlace, late: Late, other: MongoDBStorage
+) -> None:
+    storage, _ = late
+    await storage.put_session(session_record())
+    await other.put_session(session_record(ttl_us=3_000_000))
+    for number in range(4):
+        place.clock.advance(2)
+        await storage.append_messages("s", [message_record(f"m{number}")])
+    assert len(await ids(other)) == 4

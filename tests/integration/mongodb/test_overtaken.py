@@ -1,17 +1,22 @@
-"""Calls that others overtake between two commands, and truncations that were killed there."""
-
-from typing import Any
+"""Calls that another storage overtakes between two of their commands, and calls that are killed there."""
 
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb import hints as mongodb_hints
-from luminoracore_sdk.adapters.storage.mongodb import messages as mongodb_messages
-from luminoracore_sdk.adapters.storage.mongodb.documents import Header
-from luminoracore_sdk.adapters.storage.mongodb.driver import Document
-from luminoracore_sdk.application.ports.records import AppendReceipt, MemoryScope
+from luminoracore_sdk.application.ports.records import AppendReceipt, MemoryScope, MessageRange
+from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
-from tests.support.mongodb import ids
+from tests.support.mongodb import Moments, MongoPlace, ids
+
+Late = tuple[MongoDBStorage, Moments]
+
+
+class Killed(Exception):  # noqa: N818  # not an error: the process has ended
+    """The process that made the call was killed."""
+
+
+async def kill() -> None:
+    raise Killed
 
 
 @pytest.mark.parametrize(
@@ -23,125 +28,184 @@ from tests.support.mongodb import ids
         (5, ["late1", "late2", "other1"]),
     ],
 )
-@pytest.mark.parametrize("why", ["no hint", "hint too old when the answer came", "time to live"])
-async def test_a_batch_that_a_truncation_came_upon_before_its_writer_looked_is_no_gap(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, after: int, kept: list[str], why: str
+@pytest.mark.parametrize("ttl_us", [None, 1_000_000])
+async def test_a_truncation_between_insert_and_verification(
+    late: Late, other: MongoDBStorage, after: int, kept: list[str], ttl_us: int | None
 ) -> None:
-    """The batch is inserted; others append behind it and truncate; only then comes the look."""
-    late, other, *_ = storages
-    await late.put_session(session_record(ttl_us=1_000_000 if why == "time to live" else None))
-    await late.append_messages("s", message_records(2))
-    if why == "no hint":
-        late._store.appends.forget("s")
-    messages = late._store.appends._store.messages
-    insert = messages.insert
+    """The batch is inserted; others append behind it and truncate; then the header is read."""
+    storage, moments = late
+    await storage.put_session(session_record(ttl_us=ttl_us))
+    await storage.append_messages("s", message_records(2))
 
-    async def overtaken(document: Document) -> None:
-        monkeypatch.setattr(messages, "insert", insert)
-        await insert(document)
+    async def overtake() -> None:
         await other.append_messages("s", message_records(2, prefix="other"))
         await other.truncate_messages("s", after=after)
-        if why == "hint too old when the answer came":
-            monkeypatch.setattr(mongodb_hints, "_SECONDS", 0)
 
-    monkeypatch.setattr(messages, "insert", overtaken)
-    receipt = await late.append_messages("s", message_records(2, prefix="late"))
+    moments.after("messages", "insert_one", overtake)
+    receipt = await storage.append_messages("s", message_records(2, prefix="late"))
     assert receipt == AppendReceipt(first_position=3, last_position=4)
-    monkeypatch.undo()
     assert await ids(other) == ["m1", "m2", *kept]
-    assert (await late.append_messages("s", [message_record("next")])).first_position == 3 + len(kept)
+    assert (await storage.append_messages("s", [message_record("next")])).first_position == 3 + len(kept)
 
 
-async def test_a_position_that_a_truncation_hid_is_not_given_again_to_who_came_before_it(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The header is read; others append and truncate; only then comes the insert."""
-    late, other, *_ = storages
-    await other.put_session(session_record())
-    await other.append_messages("s", message_records(2))
-    assert late._opened is not None
-    sessions = late._opened.sessions
-    existing = sessions.existing
+async def test_a_truncation_before_the_insert(late: Late, other: MongoDBStorage) -> None:
+    """The end of the session is known; others append and truncate; then the batch is inserted."""
+    storage, moments = late
+    await storage.put_session(session_record())
+    await storage.append_messages("s", message_records(2))
 
-    async def overtaken(session_id: str, now_us: int) -> Header:
-        header = await existing(session_id, now_us)
-        monkeypatch.undo()
+    async def overtake() -> None:
         await other.append_messages("s", message_records(2, prefix="hidden"))
         await other.truncate_messages("s", after=2)
-        return header
 
-    monkeypatch.setattr(sessions, "existing", overtaken)
-    receipt = await late.append_messages("s", message_records(2, prefix="late"))
+    moments.before("messages", "insert_one", overtake)
+    receipt = await storage.append_messages("s", message_records(2, prefix="late"))
     assert receipt == AppendReceipt(first_position=3, last_position=4)
     assert await ids(other) == ["m1", "m2", "late1", "late2"]
 
 
-@pytest.mark.parametrize("after", [0, 2, 3])
-async def test_ids_that_a_killed_truncation_left_taken_are_set_free_by_who_needs_them(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, after: int
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_new_session_of_the_same_id_gets_the_append(
+    place: MongoPlace, late: Late, other: MongoDBStorage, moment: str
 ) -> None:
-    writer, other, *_ = storages
-    await writer.put_session(session_record())
-    await writer.append_messages("s", message_records(2, prefix="a"))
-    await writer.append_messages("s", message_records(2, prefix="b"))
+    storage, moments = late
+    await storage.put_session(session_record())
+    await storage.append_messages("s", message_records(2))
 
-    async def killed(*_: object, **__: object) -> None:
-        return None
+    async def overtake() -> None:
+        await other.delete_session("s")
+        await other.put_session(session_record())
 
-    with monkeypatch.context() as patch:
-        patch.setattr(mongodb_messages, "release", killed)
-        assert await other.truncate_messages("s", after=after) == 4 - after
+    getattr(moments, moment)("messages", "insert_one", overtake)
+    assert (await storage.append_messages("s", [message_record("late")])).first_position == 1
+    assert await ids(other) == ["late"]
+    assert place.messages.count_documents({}) == 1
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_an_append_to_a_session_deleted_meanwhile_leaves_nothing(
+    place: MongoPlace, late: Late, other: MongoDBStorage, moment: str
+) -> None:
+    storage, moments = late
+    await storage.put_session(session_record())
+    getattr(moments, moment)("messages", "insert_one", lambda: other.delete_session("s"))
+    with pytest.raises(SessionNotFoundError):
+        await storage.append_messages("s", [message_record("late")])
+    assert place.messages.count_documents({}) == 0
+
+
+async def test_a_writer_killed_before_verification_blocks_nobody(late: Late, other: MongoDBStorage) -> None:
+    storage, moments = late
+    await storage.put_session(session_record())
+    await other.append_messages("s", message_records(2))
+    moments.after("messages", "insert_one", kill)
+    with pytest.raises(Killed):
+        await storage.append_messages("s", [message_record("killed")])
+    again = await other.append_messages("s", [message_record("killed")])
+    assert again == AppendReceipt(first_position=3, last_position=3, replayed=True)
+    assert (await other.append_messages("s", [message_record("next")])).first_position == 4
+    assert await ids(other) == ["m1", "m2", "killed", "next"]
+
+
+@pytest.mark.parametrize("after", [0, 2, 3])
+async def test_ids_that_a_killed_truncation_left_are_released(
+    late: Late, other: MongoDBStorage, place: MongoPlace, after: int
+) -> None:
+    storage, moments = late
+    await other.put_session(session_record())
+    await other.append_messages("s", message_records(2, prefix="a"))
+    await other.append_messages("s", message_records(2, prefix="b"))
+    moments.before("messages", "delete_many", kill)
+    with pytest.raises(Killed):
+        await storage.truncate_messages("s", after=after)
     whole = ["a1", "a2", "b1", "b2"]
-    assert await ids(writer) == whole[:after]
+    assert await ids(other) == whole[:after]
+    assert place.messages.count_documents({}) == 2
     again = [message_record(message_id) for message_id in whole[after:]]
-    receipt = await writer.append_messages("s", again)
+    receipt = await other.append_messages("s", again)
     assert receipt == AppendReceipt(first_position=after + 1, last_position=4)
     assert await ids(other) == whole
 
 
-async def test_a_truncation_that_was_overtaken_by_another_looks_again(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
+async def test_messages_that_a_killed_truncation_left_stay_hidden(late: Late, other: MongoDBStorage) -> None:
+    storage, moments = late
+    await other.put_session(session_record())
+    for prefix in "abc":
+        await other.append_messages("s", message_records(2, prefix=prefix))
+    moments.before("messages", "delete_many", kill)
+    with pytest.raises(Killed):
+        await storage.truncate_messages("s", after=3)
+    for number in range(4):
+        await other.append_messages("s", [message_record(f"new{number}")])
+    assert await ids(other) == ["a1", "a2", "b1", *(f"new{number}" for number in range(4))]
+    newest = await other.read_messages("s", MessageRange(limit=5, newest=True))
+    assert [message.message_id for message in newest] == ["b1", *(f"new{number}" for number in range(4))]
+    some = await other.read_messages("s", MessageRange(after=2, limit=3))
+    assert [message.message_id for message in some] == ["b1", "new0", "new1"]
+
+
+@pytest.mark.parametrize("span", [MessageRange(after=1), MessageRange(limit=2), MessageRange(after=3, limit=2)])
+async def test_a_read_that_a_truncation_overtakes_reads_again(
+    late: Late, other: MongoDBStorage, span: MessageRange
 ) -> None:
-    late, other, *_ = storages
+    """The header is read; others truncate and append; then the batches are read."""
+    storage, moments = late
+    await other.put_session(session_record())
+    await other.append_messages("s", message_records(5))
+
+    async def overtake() -> None:
+        await other.truncate_messages("s", after=1)
+        await other.append_messages("s", message_records(4, prefix="new"))
+
+    moments.after("sessions", "aggregate", overtake)
+    read = await storage.read_messages("s", span)
+    assert read == await other.read_messages("s", span)
+    assert {message.message_id[:3] for message in read if message.position > 1} == {"new"}
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+async def test_a_remembered_epoch_that_was_sealed_is_not_read(
+    late: Late, other: MongoDBStorage, limit: int | None
+) -> None:
+    storage, _ = late
+    await other.put_session(session_record())
+    await other.append_messages("s", message_records(3))
+    span = MessageRange(limit=limit, newest=limit is not None)
+    await storage.read_messages("s", span)
+    await other.truncate_messages("s", after=1)
+    assert [message.position for message in await storage.read_messages("s", span)] == [1]
+    await other.delete_session("s")
+    with pytest.raises(SessionNotFoundError):
+        await storage.read_messages("s", span)
+
+
+async def test_a_truncation_that_another_overtakes_looks_again(late: Late, other: MongoDBStorage) -> None:
+    storage, moments = late
     await other.put_session(session_record())
     await other.append_messages("s", message_records(6))
-    assert late._opened is not None
-    sessions = late._opened.sessions
-    existing = sessions.existing
 
-    async def overtaken(session_id: str, now_us: int) -> Header:
-        header = await existing(session_id, now_us)
-        monkeypatch.undo()
+    async def overtake() -> None:
         await other.truncate_messages("s", after=2)
         await other.append_messages("s", message_records(3, prefix="new"))
-        return header
 
-    monkeypatch.setattr(sessions, "existing", overtaken)
-    assert await late.truncate_messages("s", after=4) == 1
+    moments.before("sessions", "update_one", overtake)
+    assert await storage.truncate_messages("s", after=4) == 1
     assert await ids(other) == ["m1", "m2", "new1", "new2"]
 
 
-async def test_a_memory_that_another_writer_makes_important_is_not_evicted_after_all(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The memories to let go of are looked up; one of them is put again; only then comes their removal."""
-    late, other, *_ = storages
+async def test_a_memory_made_important_meanwhile_is_not_evicted(late: Late, other: MongoDBStorage) -> None:
+    """The memories to evict are looked up; one of them is put again; then they are deleted."""
+    storage, moments = late
     for retention, key in enumerate("abcd"):
         await other.put_memory(memory_record(key, kind="user", owner="u", retention=retention))
-    assert late._opened is not None
-    memories = late._opened.memories._store.memories
-    find = memories.find
 
-    async def overtaken(*args: Any, **options: Any) -> list[Document]:
-        found = await find(*args, **options)
-        monkeypatch.undo()
+    async def overtake() -> None:
         await other.put_memory(memory_record("a", kind="user", owner="u", retention=9))
-        return found
 
-    monkeypatch.setattr(memories, "find", overtaken)
-    await late.put_memory(memory_record("new", kind="user", owner="u"), max_entries=3)
+    moments.after("memories", "find", overtake)
+    await storage.put_memory(memory_record("new", kind="user", owner="u"), max_entries=3)
     kept = await other.list_memories(MemoryScope("user", "u"))
     assert sorted(memory.key for memory in kept) == ["a", "c", "d", "new"]
-    await late.put_memory(memory_record("new", kind="user", owner="u"), max_entries=3)
+    await storage.put_memory(memory_record("new", kind="user", owner="u"), max_entries=3)
     kept = await other.list_memories(MemoryScope("user", "u"))
     assert sorted(memory.key for memory in kept) == ["a", "d", "new"]

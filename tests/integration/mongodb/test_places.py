@@ -36,13 +36,13 @@ _ALL = MessageRange()
 async def test_the_database_that_the_url_names_is_used(place: MongoPlace) -> None:
     async with MongoDBStorage(with_database(place.url, place.name)) as storage:
         await storage.put_session(session_record())
-    assert [header["_id"] for header in place.database["sessions"].find({})] == ["s"]
+    assert [header["_id"] for header in place.sessions.find({})] == ["s"]
 
 
 async def test_a_database_that_is_given_goes_before_the_one_in_the_url(place: MongoPlace) -> None:
     async with MongoDBStorage(with_database(place.url, "unused"), database=place.name) as storage:
         await storage.put_session(session_record())
-    assert place.database["sessions"].count_documents({}) == 1
+    assert place.sessions.count_documents({}) == 1
 
 
 async def test_two_prefixes_in_one_database_do_not_see_each_other(place: MongoPlace) -> None:
@@ -66,7 +66,7 @@ async def test_a_client_that_was_passed_in_stays_open(place: MongoPlace) -> None
     async with AsyncMongoClient[dict[str, Any]](place.url) as client:
         async with MongoDBStorage(client=client, database=place.name) as storage:
             await storage.put_session(session_record())
-        assert await client[place.name]["sessions"].count_documents({}) == 1
+        assert await client[place.name]["luminora_sessions"].count_documents({}) == 1
         await storage.open()
         assert await storage.list_sessions() == ["s"]
         await storage.close()
@@ -76,7 +76,7 @@ async def test_a_motor_client_that_was_passed_in_stays_open(place: MongoPlace) -
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(place.url)
     async with MongoDBStorage(client=client, database=place.name) as storage:
         await storage.put_session(session_record())
-    assert await client[place.name]["sessions"].count_documents({}) == 1
+    assert await client[place.name]["luminora_sessions"].count_documents({}) == 1
     client.close()
 
 
@@ -117,40 +117,27 @@ def test_twenty_processes_at_once_make_one_store(place: MongoPlace) -> None:
     ]
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert said == [""] * 20
-    assert place.database["sessions"].find_one({}, {"version": 1}) == {"_id": "shared", "version": 20}
-    appended = list(place.database["messages"].find({}).sort("first", 1))
+    assert place.sessions.find_one({}, {"version": 1}) == {"_id": "shared", "version": 20}
+    appended = list(place.messages.find({}).sort("first", 1))
     assert [batch["first"] for batch in appended] == list(range(1, 21))
-    indexes = place.database["messages"].index_information()
+    indexes = place.messages.index_information()
     unique = {name for name, index in indexes.items() if index.get("unique")}
-    assert unique == {"inc_1_h_1_first_1", "inc_1_ids_1"}
+    assert unique == {"inc_1_epoch_1_first_1", "inc_1_ids_1"}
 
 
 async def test_a_store_of_a_newer_version_is_left_alone(place: MongoPlace) -> None:
-    place.database["meta"].insert_one({"_id": "schema", "version": 3})
+    place.meta.insert_one({"_id": "luminoracore_sdk", "version": 2})
     storage = place.storage()
     with pytest.raises(SchemaVersionError) as caught:
         await storage.put_session(session_record())
-    assert (caught.value.found, caught.value.supported) == (3, 2)
-    assert place.database.list_collection_names() == ["meta"]
+    assert (caught.value.found, caught.value.supported) == (2, 1)
+    assert place.database.list_collection_names() == ["luminora_meta"]
     await storage.close()
-
-
-async def test_a_store_of_the_version_before_is_opened_and_gets_this_one(place: MongoPlace) -> None:
-    async with place.storage() as storage:
-        await storage.put_session(session_record())
-        await storage.append_messages("s", message_records(3))
-    place.database["messages"].update_many({}, {"$unset": {"w": 1}})
-    place.database["meta"].update_one({"_id": "schema"}, {"$set": {"version": 1}})
-    async with place.storage() as storage:
-        assert await storage.schema_version() == 2
-        assert (await storage.append_messages("s", message_records(1, prefix="n"))).first_position == 4
-        assert [message.position for message in await storage.read_messages("s", _ALL)] == [1, 2, 3, 4]
-        assert await storage.delete_session("s") is True
 
 
 @pytest.mark.parametrize("version", ["x", None, 1.5])
 async def test_a_version_that_is_none_is_told_as_it_is(place: MongoPlace, version: object) -> None:
-    place.database["meta"].insert_one({"_id": "schema", "version": version})
+    place.meta.insert_one({"_id": "luminoracore_sdk", "version": version})
     with pytest.raises(SchemaVersionError, match="in its meta document the version"):
         await place.storage().open()
 
@@ -158,10 +145,23 @@ async def test_a_version_that_is_none_is_told_as_it_is(place: MongoPlace, versio
 async def test_sessions_without_a_version_are_not_taken_for_a_new_store(place: MongoPlace) -> None:
     async with place.storage() as storage:
         await storage.put_session(session_record())
-    place.database["meta"].delete_many({})
-    with pytest.raises(SchemaVersionError, match="has sessions and no version"):
+    place.meta.delete_many({})
+    with pytest.raises(SchemaVersionError, match="has no version, but documents in the collection luminora_sessions"):
         await place.storage().open()
-    assert place.database["meta"].count_documents({}) == 0
+    assert place.meta.count_documents({}) == 0
+
+
+@pytest.mark.parametrize("name", ["sessions", "messages", "memories", "meta"])
+async def test_a_collection_of_something_else_is_left_alone(place: MongoPlace, name: str) -> None:
+    theirs = {"_id": "schema", "version": 1, "text": "theirs"}
+    place.database[f"chat_{name}"].insert_one(theirs)
+    with pytest.raises(SchemaVersionError, match=f"no version, but documents in the collection chat_{name}"):
+        await place.storage(collection_prefix="chat_").open()
+    assert place.database.list_collection_names() == [f"chat_{name}"]
+    assert list(place.database[f"chat_{name}"].find({})) == [theirs]
+    assert list(place.database[f"chat_{name}"].index_information()) == ["_id_"]
+    async with place.storage(collection_prefix="mine_") as storage:
+        assert await storage.schema_version() == 1
 
 
 async def test_a_history_far_beyond_16_megabytes_is_kept(place: MongoPlace) -> None:
@@ -210,7 +210,7 @@ async def test_a_missing_batch_is_damage(place: MongoPlace) -> None:
         await storage.put_session(session_record())
         for number in range(3):
             await storage.append_messages("s", message_records(2, prefix=f"{number}-"))
-        place.database["messages"].delete_one({"first": 3})
+        place.messages.delete_one({"first": 3})
         with pytest.raises(CorruptRecordError, match="4 messages at positions 1 to 6"):
             await storage.read_messages("s", _ALL)
         assert len(await storage.read_messages("s", MessageRange(after=4))) == 2
@@ -218,12 +218,12 @@ async def test_a_missing_batch_is_damage(place: MongoPlace) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"$unset": {"version": 1}}, {"$set": {"payload": 7}}, {"$set": {"tags": None}}, {"$unset": {"open": 1}}],
+    [{"$unset": {"version": 1}}, {"$set": {"payload": 7}}, {"$set": {"tags": None}}, {"$unset": {"epoch": 1}}],
 )
 async def test_a_damaged_header_is_told_with_its_key(place: MongoPlace, change: dict[str, Any]) -> None:
     async with place.storage() as storage:
         await storage.put_session(session_record())
-        place.database["sessions"].update_one({}, change)
+        place.sessions.update_one({}, change)
         with pytest.raises(CorruptRecordError, match="session 's'"):
             await storage.find_session("s")
 
@@ -237,14 +237,10 @@ async def test_purge_removes_what_a_killed_client_left_and_nothing_else(place: M
             await storage.put_memory(memory_record("k", owner=name))
         await storage.put_memory(memory_record("k", kind="user", owner="gone"))
         await storage.truncate_messages("kept", after=2)
-        place.database["sessions"].delete_one({"_id": "gone"})  # and the client died
-        place.clock.advance(24 * 3600 - 1)
-        await storage.purge_expired()
-        assert place.database["messages"].count_documents({}) == 5
-        place.clock.advance(1)
+        place.sessions.delete_one({"_id": "gone"})  # and the client died
         assert await storage.purge_expired() == Purged(sessions=0, memories=0)
-        assert [batch["s"] for batch in place.database["messages"].find({})] == ["kept"]
-        assert sorted(memory.get("s", "") for memory in place.database["memories"].find({})) == ["", "kept"]
+        assert [batch["s"] for batch in place.messages.find({})] == ["kept"]
+        assert sorted(memory.get("s", "") for memory in place.memories.find({})) == ["", "kept"]
         assert len(await storage.read_messages("kept", _ALL)) == 2
 
 

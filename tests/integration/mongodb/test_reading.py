@@ -1,39 +1,13 @@
-"""How often a read asks the server."""
+"""What a read brings, and damage that it finds."""
 
 from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
-
-
-@pytest.mark.parametrize("limit", [None, 4, 2])
-async def test_a_session_that_was_truncated_is_read_once_each_time(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, limit: int | None
-) -> None:
-    storage, *_ = storages
-    await storage.put_session(session_record())
-    await storage.append_messages("s", message_records(4))
-    await storage.truncate_messages("s", after=3)
-    await storage.append_messages("s", message_records(2, prefix="new"))
-    messages = storage._store.messages._store.messages
-    find, count = messages.find, 0
-
-    async def counted(*args: Any, **options: Any) -> list[Document]:
-        nonlocal count
-        count += 1
-        return await find(*args, **options)
-
-    monkeypatch.setattr(messages, "find", counted)
-    for reads in (1, 2, 3):
-        found = await storage.read_messages("s", MessageRange(limit=limit, newest=limit is not None))
-        assert [message.message_id for message in found] == ["m1", "m2", "m3", "new1", "new2"][-(limit or 5) :]
-        assert count == reads
 
 
 @pytest.mark.parametrize(("after", "limit"), [(500, 100), (1, 1), (899, 101), (999, 300), (1100, 900)])
@@ -46,11 +20,11 @@ async def test_a_page_out_of_a_large_batch_brings_no_more_than_the_page(
             await storage.append_messages("s", message_records(1000, prefix=prefix))
         commands.clear()
         read = await storage.read_messages("s", MessageRange(after=after, limit=limit))
-        brought = place.database.command(commands[-1])["cursor"]["firstBatch"]
+        brought = place.database.command({**commands[-1], "cursor": {}})["cursor"]["firstBatch"]
     assert [message.position for message in read] == list(range(after + 1, after + 1 + limit))
     names = [f"{'a' if position <= 1000 else 'b'}{(position - 1) % 1000 + 1}" for position in range(1, 2001)]
     assert [message.message_id for message in read] == names[after : after + limit]
-    assert sum(len(batch["items"]) for batch in brought) == limit
+    assert sum(len(batch.get("items", ())) for batch in brought) == limit
 
 
 async def test_a_range_that_begins_within_a_batch_goes_on_through_single_messages(place: MongoPlace) -> None:
@@ -86,6 +60,6 @@ async def test_a_damaged_batch_is_told_as_such_wherever_a_range_begins(
         await storage.put_session(session_record())
         await storage.append_messages("s", message_records(9))
         await storage.append_messages("s", [message_record("last")])
-        place.database["messages"].update_one({"first": 1}, {"$set": damage})
+        place.messages.update_one({"first": 1}, {"$set": damage})
         with pytest.raises(CorruptRecordError, match="session 's' is damaged"):
             await storage.read_messages("s", MessageRange(after=after, limit=3))

@@ -1,10 +1,11 @@
 """Rewriting: its cost, payloads near the limit, failures on the way, damage."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import pytest
+from pymongo.errors import OperationFailure
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Payload
@@ -71,33 +72,28 @@ async def test_a_batch_that_would_outgrow_its_document_is_left_as_it_is(
         assert (await storage.read_messages("s", MessageRange(after=3))) == before[3:]
 
 
-async def test_what_fails_after_the_first_update_is_in_doubt(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage, *_ = storages
-    await storage.put_session(session_record())
-    for prefix in ("a", "b"):
-        await storage.append_messages("s", message_records(2, prefix=prefix))
-    changes = to_new(await storage.read_messages("s", _ALL))
-    messages = storage._store.rewriting._store.messages
-    update, answers = messages.update, 0
+async def test_what_fails_after_the_first_update_is_in_doubt(place: MongoPlace) -> None:
+    async def full() -> None:
+        raise OperationFailure("no space", 14031)
 
-    async def full(*args: Any, **options: Any) -> bool:
-        nonlocal answers
-        answers += 1
-        if answers != 2:
-            return await update(*args, **options)
-        raise StorageFullError("mongodb", "no space")
+    async with place.interrupted() as (storage, moments):
+        await storage.put_session(session_record())
+        for prefix in ("a", "b"):
+            await storage.append_messages("s", message_records(2, prefix=prefix))
+        changes = to_new(await storage.read_messages("s", _ALL))
 
-    monkeypatch.setattr(messages, "update", full)
-    with pytest.raises(StorageFullError) as caught:
-        await storage.rewrite_messages("s", changes)
-    assert caught.value.in_doubt is True
-    answers = 1
-    with pytest.raises(StorageFullError) as caught:
-        await storage.rewrite_messages("s", changes)
-    assert caught.value.in_doubt is False
-    assert await storage.rewrite_messages("s", changes) == 2
+        async def full_later() -> None:
+            moments.before("messages", "update_one", full)
+
+        moments.before("messages", "update_one", full)
+        with pytest.raises(StorageFullError) as caught:
+            await storage.rewrite_messages("s", changes)
+        assert caught.value.in_doubt is False
+        moments.after("messages", "update_one", full_later)
+        with pytest.raises(StorageFullError) as caught:
+            await storage.rewrite_messages("s", changes)
+        assert caught.value.in_doubt is True
+        assert await storage.rewrite_messages("s", changes) == 2
 
 
 async def test_a_damaged_record_is_named_and_left(place: MongoPlace, storages: list[MongoDBStorage]) -> None:
@@ -108,9 +104,9 @@ async def test_a_damaged_record_is_named_and_left(place: MongoPlace, storages: l
     await storage.append_messages("s", message_records(1))
     memory = await storage.put_memory(memory_record("k"))
     change = to_new(await storage.read_messages("s", _ALL))
-    place.database["sessions"].update_one({}, {"$set": {"payload": 7}})
-    place.database["messages"].update_one({}, {"$set": {"items.0.payload": 7}})
-    place.database["memories"].update_one({}, {"$unset": {"tag": 1}})
+    place.sessions.update_one({}, {"$set": {"payload": 7}})
+    place.messages.update_one({}, {"$set": {"items.0.payload": 7}})
+    place.memories.update_one({}, {"$unset": {"encoding": 1}})
     calls: list[tuple[str, Callable[[], Awaitable[object]]]] = [
         ("session 's'", lambda: storage.rewrite_session("s", old=old, new=NEW)),
         ("messages 1 to 1 of session 's'", lambda: storage.rewrite_messages("s", change)),

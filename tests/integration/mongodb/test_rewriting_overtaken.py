@@ -1,59 +1,47 @@
 """Rewriting that others overtake between its reads and its updates."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb import messages as mongodb_messages
-from luminoracore_sdk.adapters.storage.mongodb.driver import Collection
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Payload
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
-from tests.support.mongodb import MongoPlace, ids
+from tests.support.mongodb import Moments, MongoPlace, ids
 from tests.support.rewriting import NEW, to_new
 
+Late = tuple[MongoDBStorage, Moments]
 Change = Callable[[MongoDBStorage, MongoPlace], Awaitable[object]]
 
 _ALL = MessageRange()
 _OTHER_NEW = Payload("json+zstd:2", b"\xff other")
 
 
-def just_before_the_update(
-    monkeypatch: pytest.MonkeyPatch, collection: Collection, overtake: Callable[[], Awaitable[object]]
-) -> None:
-    """Let something happen once, between what a storage reads and the next update of a collection."""
-    update = collection.update
-
-    async def overtaken(*args: Any, **options: Any) -> bool:
-        monkeypatch.setattr(collection, "update", update)
-        await overtake()
-        return await update(*args, **options)
-
-    monkeypatch.setattr(collection, "update", overtaken)
+async def kill() -> None:
+    raise Killed
 
 
-def messages_of(storage: MongoDBStorage) -> Collection:
-    return storage._store.rewriting._store.messages
+class Killed(Exception):  # noqa: N818  # not an error: the process has ended
+    """The process that made the call was killed."""
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 5])
 async def test_what_a_truncation_takes_out_meanwhile_is_not_counted_and_not_put_back(
-    place: MongoPlace, storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, after: int
+    place: MongoPlace, late: Late, other: MongoDBStorage, after: int
 ) -> None:
-    late, other, *_ = storages
+    storage, moments = late
     await other.put_session(session_record())
     for prefix in ("a", "b"):
         await other.append_messages("s", message_records(3, prefix=prefix))
     changes = to_new(await other.read_messages("s", _ALL))
-    just_before_the_update(monkeypatch, messages_of(late), lambda: other.truncate_messages("s", after=after))
-    assert await late.rewrite_messages("s", changes) == after
+    moments.before("messages", "update_one", lambda: other.truncate_messages("s", after=after))
+    assert await storage.rewrite_messages("s", changes) == after
     found = await other.read_messages("s", _ALL)
     assert [message.payload for message in found] == [change.new for change in changes[:after]]
-    for batch in place.database["messages"].find({}):
+    for batch in place.messages.find({}):
         assert len(batch["ids"]) == max(len(batch["items"]), 1)
-        assert all(set(item) == {"role", "created", "tag", "payload"} for item in batch["items"])
+        assert all(set(item) == {"role", "created", "encoding", "payload"} for item in batch["items"])
     await other.append_messages("s", [message_record("b3", text="again")], expected_last=after)
     assert (await other.read_messages("s", _ALL))[-1].payload == message_record("b3", text="again").payload
 
@@ -105,47 +93,44 @@ MEANWHILE: dict[str, tuple[Change, int, list[bytes]]] = {
 
 @pytest.mark.parametrize("change", MEANWHILE)
 async def test_messages_that_changed_since_they_were_read_are_looked_at_again(
-    place: MongoPlace, storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, change: str
+    place: MongoPlace, late: Late, other: MongoDBStorage, change: str
 ) -> None:
-    late, other, *_ = storages
+    storage, moments = late
     happens, replaced, left = MEANWHILE[change]
     await other.put_session(session_record(ttl_us=10_000_000))
     await other.append_messages("s", message_records(4))
     changes = to_new(await other.read_messages("s", _ALL))
-    just_before_the_update(monkeypatch, messages_of(late), lambda: happens(other, place))
-    assert await late.rewrite_messages("s", changes) == replaced
+    moments.before("messages", "update_one", lambda: happens(other, place))
+    assert await storage.rewrite_messages("s", changes) == replaced
     if left:
         assert [message.payload.data for message in await other.read_messages("s", _ALL)] == left
     else:
-        assert place.database["messages"].count_documents({"items": {"$ne": []}}) == 0
+        assert place.messages.count_documents({}) == 0
 
 
-async def test_a_session_put_since_it_was_read_is_not_undone(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    late, other, *_ = storages
+async def test_a_session_put_since_it_was_read_is_not_undone(late: Late, other: MongoDBStorage) -> None:
+    storage, moments = late
     old = session_record().payload
     assert old is not None
     await other.put_session(session_record())
-    sessions = late._store.rewriting._store.sessions
-    just_before_the_update(monkeypatch, sessions, lambda: other.put_session(session_record(text="put meanwhile")))
-    assert await late.rewrite_session("s", old=old, new=NEW) is False
+    moments.before("sessions", "update_one", lambda: other.put_session(session_record(text="put meanwhile")))
+    assert await storage.rewrite_session("s", old=old, new=NEW) is False
     await other.put_session(session_record())
-    just_before_the_update(monkeypatch, sessions, lambda: other.rewrite_session("s", old=old, new=_OTHER_NEW))
-    assert await late.rewrite_session("s", old=old, new=NEW) is False
+    moments.before("sessions", "update_one", lambda: other.rewrite_session("s", old=old, new=_OTHER_NEW))
+    assert await storage.rewrite_session("s", old=old, new=NEW) is False
     found = await other.find_session("s")
     assert found is not None
     assert (found.payload, found.version) == (_OTHER_NEW, 3)
-    just_before_the_update(monkeypatch, sessions, lambda: other.put_session(session_record()))
-    assert await late.rewrite_session("s", old=_OTHER_NEW, new=NEW) is False
-    just_before_the_update(monkeypatch, sessions, lambda: other.truncate_messages("s", after=0))
-    assert await late.rewrite_session("s", old=old, new=NEW) is True
+    moments.before("sessions", "update_one", lambda: other.put_session(session_record()))
+    assert await storage.rewrite_session("s", old=_OTHER_NEW, new=NEW) is False
+    moments.before("sessions", "update_one", lambda: other.truncate_messages("s", after=0))
+    assert await storage.rewrite_session("s", old=old, new=NEW) is True
 
 
 async def test_a_session_deleted_and_put_again_since_it_was_read_is_another_one(
-    place: MongoPlace, storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
+    place: MongoPlace, late: Late, other: MongoDBStorage
 ) -> None:
-    late, other, *_ = storages
+    storage, moments = late
     record = session_record()
     assert record.payload is not None
     await other.put_session(record)
@@ -154,8 +139,8 @@ async def test_a_session_deleted_and_put_again_since_it_was_read_is_another_one(
         await other.delete_session("s")
         await other.put_session(session_record(text="another"))
 
-    just_before_the_update(monkeypatch, late._store.rewriting._store.sessions, again)
-    assert await late.rewrite_session("s", old=record.payload, new=NEW) is False
+    moments.before("sessions", "update_one", again)
+    assert await storage.rewrite_session("s", old=record.payload, new=NEW) is False
     found = await other.find_session("s")
     assert found is not None
     assert found.payload == session_record(text="another").payload
@@ -164,9 +149,9 @@ async def test_a_session_deleted_and_put_again_since_it_was_read_is_another_one(
 @pytest.mark.parametrize("kind", ["session", "user"])
 @pytest.mark.parametrize("deleted", [False, True])
 async def test_a_memory_put_in_the_same_microsecond_is_not_undone(
-    storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch, kind: str, deleted: bool
+    late: Late, other: MongoDBStorage, kind: str, deleted: bool
 ) -> None:
-    late, other, *_ = storages
+    storage, moments = late
     scope = MemoryScope(kind, "s")
     await other.put_session(session_record())
     first = await other.put_memory(memory_record("k", kind=kind))
@@ -177,31 +162,27 @@ async def test_a_memory_put_in_the_same_microsecond_is_not_undone(
         put = await other.put_memory(memory_record("k", kind=kind, value="put meanwhile"))
         assert put.updated_at_us == first.updated_at_us
 
-    just_before_the_update(monkeypatch, late._store.rewriting._store.memories, again)
-    assert await late.rewrite_memory(scope, "k", old=first.payload, new=NEW) is False
+    moments.before("memories", "update_one", again)
+    assert await storage.rewrite_memory(scope, "k", old=first.payload, new=NEW) is False
     found = await other.find_memory(scope, "k")
     assert found is not None
     assert found.payload == memory_record("k", value="put meanwhile").payload
 
 
 async def test_a_hidden_message_is_not_the_one_that_took_its_place_and_its_id(
-    place: MongoPlace, storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
+    place: MongoPlace, late: Late, other: MongoDBStorage
 ) -> None:
     """The truncation was killed before it took out what it had hidden."""
-    rewriter, other, *_ = storages
+    storage, moments = late
     await other.put_session(session_record())
     await other.append_messages("s", message_records(4))
-
-    async def killed(*_: object, **__: object) -> None:
-        return None
-
     changes = to_new(await other.read_messages("s", _ALL))
-    with monkeypatch.context() as patch:
-        patch.setattr(mongodb_messages, "release", killed)
-        assert await other.truncate_messages("s", after=2) == 2
+    moments.before("messages", "delete_many", kill)
+    with pytest.raises(Killed):
+        await storage.truncate_messages("s", after=2)
     await other.append_messages("s", message_records(2, prefix="new"))
-    assert await rewriter.rewrite_messages("s", changes) == 2
-    first, second = place.database["messages"].find({"closed": {"$exists": False}}, sort=[("_id", 1)])
-    assert [item["tag"] for item in first["items"]] == ["json+zstd:1", "json+zstd:1", "json", "json"]
-    assert [item["tag"] for item in second["items"]] == ["json", "json"]
+    assert await storage.rewrite_messages("s", changes) == 2
+    first, second = place.messages.find({}, sort=[("_id", 1)])
+    assert [item["encoding"] for item in first["items"]] == ["json+zstd:1", "json+zstd:1", "json", "json"]
+    assert [item["encoding"] for item in second["items"]] == ["json", "json"]
     assert await ids(other) == ["m1", "m2", "new1", "new2"]

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import ConflictError, CorruptRecordError, SessionNotFoundError
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
@@ -74,7 +73,7 @@ async def test_a_repeated_append_that_was_written_with_others_is_recognised(
 
 
 async def test_closing_waits_for_all_that_were_asked_for(place: MongoPlace) -> None:
-    storage = place.storage("pymongo")
+    storage = place.storage()
     names = [f"{number}" for number in range(30)]
     for name in names:
         await storage.put_session(session_record(name))
@@ -83,28 +82,47 @@ async def test_closing_waits_for_all_that_were_asked_for(place: MongoPlace) -> N
     await asyncio.sleep(0)
     await storage.close()
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
-    kept = place.database["messages"].count_documents({})
+    kept = place.messages.count_documents({})
     assert kept == sum(isinstance(outcome, AppendReceipt) for outcome in outcomes) == 30
 
 
-async def test_a_header_that_is_damaged_after_the_insert_is_that_callers_error_alone(
-    place: MongoPlace, storages: list[MongoDBStorage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage, *_ = storages
+async def test_a_header_damaged_after_the_insert_fails_its_own_append_alone(place: MongoPlace) -> None:
     names = [f"{number}" for number in range(6)]
-    for name in names:
-        await storage.put_session(session_record(name))
-    messages = storage._store.appends._store.messages
-    insert_all = messages.insert_all
+    async with place.interrupted() as (storage, moments):
+        for name in names:
+            await storage.put_session(session_record(name))
 
-    async def late(documents: list[Document]) -> set[int]:
-        refused = await insert_all(documents)
-        place.database["sessions"].update_one({"_id": "4"}, {"$set": {"sealed": "rubbish", "open": 1}})
-        return refused
+        async def damage() -> None:
+            place.sessions.update_one({"_id": "4"}, {"$set": {"sealed": "rubbish", "epoch": "x"}})
 
-    monkeypatch.setattr(messages, "insert_all", late)
-    outcomes = await asyncio.gather(
-        *(storage.append_messages(name, [message_record("new")]) for name in names), return_exceptions=True
-    )
+        moments.after("messages", "insert", damage)
+        outcomes = await asyncio.gather(
+            *(storage.append_messages(name, [message_record("new")]) for name in names), return_exceptions=True
+        )
     assert isinstance(outcomes.pop(4), CorruptRecordError)
     assert outcomes == [AppendReceipt(first_position=1, last_position=1)] * 5
+
+
+async def test_sessions_truncated_after_the_insert_get_their_messages_again(
+    place: MongoPlace, other: MongoDBStorage
+) -> None:
+    names = [f"{number}" for number in range(6)]
+    async with place.interrupted() as (storage, moments):
+        for name in names:
+            await storage.put_session(session_record(name, ttl_us=10**9 if name == "4" else None))
+            await storage.append_messages(name, message_records(2))
+
+        async def overtake() -> None:
+            for name in ("3", "4"):
+                await other.truncate_messages(name, after=1)
+            await other.delete_session("5")
+
+        moments.after("messages", "insert", overtake)
+        outcomes = await asyncio.gather(
+            *(storage.append_messages(name, [message_record("new")]) for name in names), return_exceptions=True
+        )
+        assert isinstance(outcomes.pop(), SessionNotFoundError)
+        assert [outcome.first_position for outcome in outcomes if isinstance(outcome, AppendReceipt)] == [3, 3, 3, 2, 2]
+        for name in ("3", "4"):
+            read = await other.read_messages(name, MessageRange())
+            assert [message.message_id for message in read] == ["m1", "new"]

@@ -1,4 +1,4 @@
-"""A schema of a test's own, and a storage in it that holds the empty session ``s``."""
+"""A schema for each test, and a storage in it that holds the empty session ``s``."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,6 +11,8 @@ from tests.support.postgres import Schema
 from tests.support.servers import postgres_url
 from tests.support.servers.places import clear_postgres, place_name
 
+POOL_SIZE = 4
+
 
 @pytest.fixture
 def schema(tmp_path: Path) -> Iterator[Schema]:
@@ -21,6 +23,6 @@ def schema(tmp_path: Path) -> Iterator[Schema]:
 
 @pytest.fixture
 async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
-    async with schema.storage(pool_size=4, timeout=10) as opened:
+    async with schema.storage(pool_size=POOL_SIZE, timeout=10) as opened:
         await opened.put_session(session_record())
         yield opened

@@ -1,15 +1,17 @@
-"""What the server refuses, in the words of the port."""
+"""Errors of the server, translated into those of the port."""
 
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.adapters.storage.postgres.call import Call
+from luminoracore_sdk.adapters.storage.postgres.migrate import migrator
+from luminoracore_sdk.adapters.storage.postgres.options import Namespace
+from luminoracore_sdk.adapters.storage.postgres.pool import Call
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     ConflictError,
@@ -28,7 +30,7 @@ from luminoracore_sdk.testing.records import (
     message_records,
     session_record,
 )
-from tests.support.postgres import Schema, positions, unused
+from tests.support.postgres import Schema, positions
 from tests.support.servers.proxy import FaultProxy
 
 
@@ -40,7 +42,7 @@ from tests.support.servers.proxy import FaultProxy
         pytest.param("statement_timeout=100", StorageTimeoutError, id="statement_timeout"),
     ],
 )
-async def test_what_the_server_refuses_is_the_finer_error_and_nothing_is_in_doubt(
+async def test_a_refused_write_is_the_finest_error_and_not_in_doubt(
     schema: Schema, storage: PostgreSQLStorage, setting: str, kind: type[StorageUnavailableError]
 ) -> None:
     async with (
@@ -49,7 +51,7 @@ async def test_what_the_server_refuses_is_the_finer_error_and_nothing_is_in_doub
     ):
         block = other.transaction()
         await block.start()
-        await other.execute("SELECT 1 FROM sessions FOR UPDATE")
+        await other.execute("SELECT 1 FROM luminora_sessions FOR UPDATE")
         with pytest.raises(kind) as caught:
             await limited.append_messages("s", message_records(1))
         assert (type(caught.value), caught.value.in_doubt) == (kind, False)
@@ -69,7 +71,7 @@ async def test_what_the_server_refuses_is_the_finer_error_and_nothing_is_in_doub
         pytest.param(("127.0.0.1", "no-such-host.invalid"), StorageUnavailableError, id="unknown host"),
     ],
 )
-async def test_a_connection_that_is_refused_is_a_typed_error_with_its_cause(
+async def test_a_refused_connection_is_a_typed_error_with_its_cause(
     schema: Schema, change: tuple[str, str], kind: type[Exception]
 ) -> None:
     storage = schema.storage(url=change[1].join(schema.url.rsplit(change[0], 1)))
@@ -80,13 +82,13 @@ async def test_a_connection_that_is_refused_is_a_typed_error_with_its_cause(
     assert "s3cret" not in str(caught.value)
 
 
-async def test_tables_that_are_dropped_under_a_storage_are_named(schema: Schema, storage: PostgreSQLStorage) -> None:
-    await schema.rows("DROP TABLE messages")
+async def test_a_table_dropped_while_open_is_named(schema: Schema, storage: PostgreSQLStorage) -> None:
+    await schema.rows("DROP TABLE luminora_messages")
     with pytest.raises(SchemaVersionError, match="messages"):
         await storage.append_messages("s", message_records(1))
 
 
-async def test_a_number_that_no_column_takes_is_refused(storage: PostgreSQLStorage) -> None:
+async def test_a_number_that_no_column_takes_is_refused(schema: Schema, storage: PostgreSQLStorage) -> None:
     with pytest.raises(ValidationError):
         await storage.put_memory(attrs.evolve(memory_record("k"), retention=10**400))
     with pytest.raises(ConflictError):
@@ -94,26 +96,23 @@ async def test_a_number_that_no_column_takes_is_refused(storage: PostgreSQLStora
     with pytest.raises(ConflictError):
         await storage.append_messages("s", message_records(1), expected_last=2**80)
     assert json_payload({"text": "a session"}) == (await storage.find_session("s") or session_record()).payload
-    assert unused(storage)
+    await schema.assert_connections_free(storage, 4)
 
 
-async def test_a_number_that_the_server_gives_twice_is_damage_that_is_named(
-    schema: Schema, storage: PostgreSQLStorage
-) -> None:
-    """As after a restore that has forgotten the sequence."""
+async def test_a_sequence_that_was_not_restored_is_named(schema: Schema, storage: PostgreSQLStorage) -> None:
     await storage.put_session(session_record())
-    await schema.rows("ALTER TABLE sessions ALTER sid RESTART")
+    await schema.rows("ALTER TABLE luminora_sessions ALTER sid RESTART")
     with pytest.raises(CorruptRecordError, match=r"sessions_pkey.* set the sequence"):
         await storage.put_session(session_record("another"))
     assert (await storage.put_session(session_record("another"))).version == 1
 
 
-async def test_only_a_write_that_the_server_may_have_done_is_in_doubt(schema: Schema) -> None:
+async def test_only_a_write_that_may_have_committed_is_in_doubt(schema: Schema) -> None:
     # long enough for all that is not held up, also on a busy machine
     async with schema.storage(timeout=2) as storage, schema.connection() as other:
         await storage.put_session(session_record())
         async with other.transaction():
-            await other.execute("SELECT 1 FROM sessions FOR UPDATE")
+            await other.execute("SELECT 1 FROM luminora_sessions FOR UPDATE")
             with pytest.raises(StorageTimeoutError) as of_one_statement:
                 await storage.append_messages("s", message_records(1))
             with pytest.raises(StorageTimeoutError) as of_a_transaction:  # which was not committed
@@ -121,14 +120,12 @@ async def test_only_a_write_that_the_server_may_have_done_is_in_doubt(schema: Sc
     assert (of_one_statement.value.in_doubt, of_a_transaction.value.in_doubt) == (True, False)
 
 
-async def test_a_write_on_a_connection_that_is_closed_already_is_not_in_doubt(
-    schema: Schema, storage: PostgreSQLStorage
-) -> None:
+async def test_a_write_on_a_closed_connection_is_not_in_doubt(schema: Schema) -> None:
     async with schema.connection() as connection:
         await connection.close()
         call = Call(connection)
         with pytest.raises(asyncpg.InterfaceError):
-            await call.rows(storage._sql.delete, session="s", now=0)
+            await call.rows(migrator(Namespace(schema.name)).sql.delete_session, session="s", now=0)
     assert call.in_doubt is False
 
 
@@ -152,9 +149,7 @@ async def test_a_commit_whose_answer_is_lost_is_in_doubt(schema: Schema, proxied
         assert await storage.find_session("s") is None
 
 
-async def test_a_call_on_a_pool_without_limits_ends_in_time_when_the_server_is_silent(
-    schema: Schema, proxied: tuple[FaultProxy, str]
-) -> None:
+async def test_a_call_ends_in_time_on_a_pool_without_limits(schema: Schema, proxied: tuple[FaultProxy, str]) -> None:
     proxy, url = proxied
     pool = await asyncpg.create_pool(url, min_size=1, max_size=1)
     storage = PostgreSQLStorage(pool=pool, schema=schema.name, timeout=0.5)

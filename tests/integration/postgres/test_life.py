@@ -1,10 +1,10 @@
-"""The pool, cancelled calls."""
+"""The connection pool and cancelled calls."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
@@ -25,18 +25,18 @@ from luminoracore_sdk.testing.records import (
     message_records,
     session_record,
 )
-from tests.support.postgres import ENOUGH_STEPS, Schema, positions, unused
+from tests.support.postgres import ENOUGH_STEPS, Schema, positions
 
 # -- the pool --------------------------------------------------------------------------------------
 
 
-async def test_a_pool_in_use_is_an_error_in_time_and_serves_again_afterwards(schema: Schema) -> None:
+async def test_an_exhausted_pool_is_an_error_in_time(schema: Schema) -> None:
     async with schema.storage(pool_size=2, timeout=1) as storage, schema.connection() as other:
         await storage.put_session(session_record())
         await asyncio.gather(*(storage.list_sessions() for _ in range(2)))  # both connections are there
         block = other.transaction()
         await block.start()
-        await other.execute("SELECT 1 FROM sessions FOR UPDATE")
+        await other.execute("SELECT 1 FROM luminora_sessions FOR UPDATE")
         begin = time.monotonic()
         outcomes = await asyncio.gather(
             *(storage.put_session(session_record()) for _ in range(4)),
@@ -49,11 +49,11 @@ async def test_a_pool_in_use_is_an_error_in_time_and_serves_again_afterwards(sch
         busy = next(outcome for outcome in outcomes if isinstance(outcome, StorageBusyError))
         assert (busy.in_doubt, "all 2 connections" in str(busy)) == (False, True)
         await block.rollback()
-        assert unused(storage)
+        await schema.assert_connections_free(storage, 2)
         assert (await storage.append_messages("s", message_records(1))).first_position == 1
 
 
-async def test_a_pool_that_was_passed_in_is_used_and_stays_open(schema: Schema) -> None:
+async def test_a_pool_that_was_passed_in_stays_open(schema: Schema) -> None:
     async with asyncpg.create_pool(schema.url, min_size=1, max_size=2, command_timeout=10) as pool:
         for expected in (1, 2):
             async with PostgreSQLStorage(pool=pool, schema=schema.name) as storage:
@@ -65,7 +65,7 @@ async def test_a_pool_that_was_passed_in_is_used_and_stays_open(schema: Schema) 
         assert pool.get_idle_size() == pool.get_size()
 
 
-async def test_closing_waits_for_calls_on_a_pool_that_was_passed_in(schema: Schema) -> None:
+async def test_closing_waits_for_calls_on_a_foreign_pool(schema: Schema) -> None:
     async with asyncpg.create_pool(schema.url, min_size=1, max_size=8) as pool:
         storage = PostgreSQLStorage(pool=pool, schema=schema.name)
         await storage.put_session(session_record())
@@ -79,12 +79,12 @@ async def test_closing_waits_for_calls_on_a_pool_that_was_passed_in(schema: Sche
         assert sorted([(await append).first_position for append in appends]) == list(range(1, 21))
 
 
-async def test_closing_that_is_cancelled_leaves_no_connection(schema: Schema) -> None:
+async def test_a_cancelled_close_leaves_no_connection(schema: Schema) -> None:
     url = f"{schema.url}{'&' if '?' in schema.url else '?'}application_name=closes"
     storage = schema.storage(url=url)
     await storage.put_session(session_record())
     async with schema.connection() as other, other.transaction():
-        await other.execute("SELECT 1 FROM sessions FOR UPDATE")
+        await other.execute("SELECT 1 FROM luminora_sessions FOR UPDATE")
         append = asyncio.create_task(storage.append_messages("s", message_records(1)))
         query = "SELECT wait_event_type FROM pg_stat_activity WHERE application_name = 'closes'"
         await schema.until(query, lambda found: found == "Lock")
@@ -110,7 +110,7 @@ async def test_a_pool_of_another_event_loop_is_refused(schema: Schema) -> None:
         await storage.ping()
 
 
-def test_a_pool_outlives_neither_its_event_loop_nor_the_storage_on_the_next_one(schema: Schema) -> None:
+def test_a_pool_of_a_closed_event_loop_is_refused(schema: Schema) -> None:
     async def first() -> PostgreSQLStorage:
         pool = await asyncpg.create_pool(schema.url, min_size=0, max_size=1)
         storage = PostgreSQLStorage(pool=pool, schema=schema.name)
@@ -138,8 +138,8 @@ Work = Callable[[PostgreSQLStorage], Awaitable[object]]
         pytest.param(lambda storage: storage.put_memory(memory_record("new"), max_entries=1), 3, id="memory"),
     ],
 )
-async def test_a_transaction_cancelled_at_any_step_is_whole_or_not_there(
-    storage: PostgreSQLStorage, work: Work, left: int, *, late: bool
+async def test_a_cancelled_transaction_is_whole_or_absent(
+    schema: Schema, storage: PostgreSQLStorage, work: Work, left: int, *, late: bool
 ) -> None:
     for step in range(ENOUGH_STEPS):
         await storage.delete_session("s")
@@ -153,8 +153,8 @@ async def test_a_transaction_cancelled_at_any_step_is_whole_or_not_there(
         assert keys in (["old"], ["new"], [])
         await work(storage)
         assert len(await _messages(storage)) == left
-        assert unused(storage)
         if not call.reached:
+            await schema.assert_connections_free(storage, 4)
             return
     raise AssertionError(f"it still waits after {ENOUGH_STEPS} steps")
 
@@ -166,11 +166,11 @@ async def _messages(storage: PostgreSQLStorage) -> list[int]:
         return []
 
 
-async def test_a_cancelled_wait_for_a_lock_ends_on_the_server_too(schema: Schema, storage: PostgreSQLStorage) -> None:
+async def test_a_cancelled_wait_for_a_lock_ends_on_the_server(schema: Schema, storage: PostgreSQLStorage) -> None:
     async with schema.connection() as other:
         block = other.transaction()
         await block.start()
-        await other.execute("SELECT 1 FROM sessions FOR UPDATE")
+        await other.execute("SELECT 1 FROM luminora_sessions FOR UPDATE")
         append = asyncio.ensure_future(storage.append_messages("s", message_records(1)))
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
         await schema.until(waiting, lambda count: count == 1)

@@ -1,4 +1,4 @@
-"""Making, migrating and refusing tables."""
+"""Creating, migrating and refusing tables."""
 
 import asyncio
 import multiprocessing
@@ -7,32 +7,29 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable, DropSchema
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.adapters.storage.postgres.compiled import DIALECT
-from luminoracore_sdk.adapters.storage.postgres.schema import Tables
-from luminoracore_sdk.adapters.storage.postgres.url import Place
+from luminoracore_sdk.adapters.storage.postgres.migrate import MIGRATION_LOCK
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     CorruptRecordError,
     SchemaVersionError,
     StorageAccessError,
+    StorageTimeoutError,
 )
 from luminoracore_sdk.testing.records import memory_record, message_records, session_record
 from tests.support.postgres import Schema
-from tests.support.servers.places import clear_postgres
 
 OPENERS = 20
 
 TABLES = [
-    "documents",
+    "luminora_documents",
+    "luminora_messages",
+    "luminora_session_memories",
+    "luminora_sessions",
+    "luminora_user_memories",
     "luminora_version",
-    "messages",
-    "session_memories",
-    "sessions",
-    "user_memories",
 ]
 
 
@@ -67,7 +64,7 @@ async def test_20_processes_open_an_empty_database_at_once(schema: Schema) -> No
         assert await storage.schema_version() == 1
 
 
-async def test_without_auto_create_an_empty_database_is_refused_with_the_command_that_helps(
+async def test_without_auto_create_missing_tables_name_the_command(
     schema: Schema,
 ) -> None:
     storage = schema.storage(url=schema.url.replace("@", ":s3cret@", 1), auto_create=False, table_prefix="app_")
@@ -79,7 +76,7 @@ async def test_without_auto_create_an_empty_database_is_refused_with_the_command
     assert await tables(schema) == []
 
 
-async def test_migrate_makes_the_tables_whatever_auto_create_says(schema: Schema) -> None:
+async def test_migrate_ignores_auto_create(schema: Schema) -> None:
     storage = schema.storage(auto_create=False)
     assert [await storage.migrate() for _ in range(2)] == [1, 1]
     assert await tables(schema) == TABLES
@@ -88,7 +85,7 @@ async def test_migrate_makes_the_tables_whatever_auto_create_says(schema: Schema
         assert (await storage.put_session(session_record())).version == 1
 
 
-async def test_tables_of_a_newer_package_are_refused_and_left_alone(schema: Schema) -> None:
+async def test_newer_tables_are_refused_and_kept(schema: Schema) -> None:
     async with schema.storage() as storage:
         await storage.put_session(session_record())
     await schema.rows("UPDATE luminora_version SET version_num = '2'")
@@ -96,10 +93,10 @@ async def test_tables_of_a_newer_package_are_refused_and_left_alone(schema: Sche
         with pytest.raises(SchemaVersionError) as caught:
             await attempt()
         assert (caught.value.found, caught.value.supported) == (2, 1)
-    assert [tuple(row) for row in await schema.rows("SELECT session_id, version FROM sessions")] == [("s", 1)]
+    assert await schema.rows("SELECT session_id, version FROM luminora_sessions") == [("s", 1)]
 
 
-async def test_tables_of_an_older_package_are_refused_without_auto_create(schema: Schema) -> None:
+async def test_older_tables_are_refused_without_auto_create(schema: Schema) -> None:
     async with schema.storage():
         pass
     await schema.rows("UPDATE luminora_version SET version_num = '0'")
@@ -117,18 +114,36 @@ async def test_a_version_table_without_one_number_is_damage(schema: Schema, dama
         await schema.storage().open()
 
 
-async def test_tables_of_others_with_our_names_stay_and_the_rest_is_not_made(schema: Schema) -> None:
+@pytest.mark.parametrize(
+    "foreign", ["luminora_sessions", "luminora_user_memories", "luminora_version", "luminora_sessions_tags"]
+)
+async def test_a_foreign_table_in_the_way_is_named_and_kept(schema: Schema, foreign: str) -> None:
     async with schema.connection() as connection:
-        await connection.execute(f"CREATE SCHEMA {schema.name}; CREATE TABLE sessions (mine int)")
-    with pytest.raises(SchemaVersionError, match="give the storage a table_prefix"):
-        await schema.storage().open()
-    assert await tables(schema) == ["sessions"]
+        await connection.execute(f"CREATE SCHEMA {schema.name}; CREATE TABLE {foreign} AS SELECT 7 AS mine")
+    for attempt in (schema.storage().open, schema.storage().migrate):
+        with pytest.raises(SchemaVersionError, match=f"{foreign}.*give the storage a table_prefix"):
+            await attempt()
+    assert await tables(schema) == [foreign]
+    assert await schema.rows(f"TABLE {foreign}") == [(7,)]
     async with schema.storage(table_prefix="ours_") as storage:
         assert (await storage.put_session(session_record())).version == 1
 
 
+async def test_foreign_tables_with_common_names_do_not_disturb(schema: Schema) -> None:
+    async with schema.connection() as connection:
+        await connection.execute(
+            f"CREATE SCHEMA {schema.name}; CREATE TABLE sessions (mine int); CREATE TABLE messages (mine int)"
+        )
+    async with schema.storage() as storage:
+        await storage.put_session(session_record())
+        await storage.append_messages("s", message_records(1))
+    assert await tables(schema) == [*TABLES, "messages", "sessions"]
+    for name in ("sessions", "messages"):
+        assert await schema.rows(f"TABLE {name}") == []
+
+
 async def test_prefixes_and_schemas_keep_stores_apart(schema: Schema) -> None:
-    odd = Schema(schema.url, f'{schema.name} "Ünï.1%')
+    odd = Schema(schema.url, f"{schema.name} \"Ünï.1%:now '$1")
     places = [(schema, ""), (schema, "A_"), (schema, "a_"), (odd, "")]
     try:
         for place, prefix in places:
@@ -145,10 +160,11 @@ async def test_prefixes_and_schemas_keep_stores_apart(schema: Schema) -> None:
                 assert memory.payload.data == f'"{prefix}"'.encode()
     finally:
         async with schema.connection() as connection:
-            await connection.execute(str(DropSchema(odd.name, cascade=True).compile(dialect=DIALECT)))
+            quoted = odd.name.replace('"', '""')
+            await connection.execute(f'DROP SCHEMA "{quoted}" CASCADE')
 
 
-async def test_without_a_schema_the_tables_are_where_the_search_path_leads(schema: Schema) -> None:
+async def test_without_a_schema_the_search_path_decides(schema: Schema) -> None:
     async with schema.connection() as connection:
         await connection.execute(f"CREATE SCHEMA {schema.name}")
     url = f"{schema.url}?search_path={schema.name},public"
@@ -165,7 +181,7 @@ async def test_a_search_path_that_leads_nowhere_is_an_access_error(schema: Schem
         await PostgreSQLStorage(f"{schema.url}?search_path=nowhere").open()
 
 
-async def test_a_role_that_may_only_read_and_write_rows_is_enough_without_auto_create(schema: Schema) -> None:
+async def test_a_role_without_create_is_enough_to_use_the_tables(schema: Schema) -> None:
     role = f"{schema.name}_role"
     async with schema.storage():
         pass
@@ -193,7 +209,7 @@ async def test_a_role_that_may_only_read_and_write_rows_is_enough_without_auto_c
             await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-async def test_opening_a_current_store_loads_no_alembic_and_prints_nothing(schema: Schema) -> None:
+async def test_opening_current_tables_does_not_import_alembic(schema: Schema) -> None:
     async with schema.storage():
         pass
     code = (
@@ -226,37 +242,37 @@ async def test_a_database_in_another_encoding_is_refused(schema: Schema) -> None
             await connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
 
 
-async def test_the_migrations_make_what_the_constructs_say(schema: Schema) -> None:
-    async with schema.storage():
-        pass
-    described = await _description(schema, schema.name)
-    constructs = Tables.at(Place(f"{schema.name}_constructs"))
-    ddl = [str(CreateSchema(f"{schema.name}_constructs").compile(dialect=DIALECT))]
-    for table in constructs.sessions.metadata.sorted_tables:
-        ddl.append(str(CreateTable(table).compile(dialect=DIALECT)))
-        ddl += [str(CreateIndex(index).compile(dialect=DIALECT)) for index in table.indexes]
-    async with schema.connection() as connection:
-        await connection.execute(";".join(ddl))
-    try:
-        assert await _description(schema, f"{schema.name}_constructs") == described
-    finally:
-        await asyncio.to_thread(clear_postgres, schema.url, f"{schema.name}_constructs")
+async def test_stores_that_need_the_same_new_schema_open_at_once(schema: Schema) -> None:
+    storages = [schema.storage(table_prefix=f"t{number}_") for number in range(8)]
+    await asyncio.gather(*(storage.open() for storage in storages))
+    await asyncio.gather(*(storage.close() for storage in storages))
+    assert len(await tables(schema)) == 8 * len(TABLES)
 
 
-async def _description(schema: Schema, name: str) -> list[str]:
-    """Return every column, index, constraint and option of a schema's tables."""
-    rows = await schema.rows(
-        """
-        SELECT concat_ws(' ', c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
-            a.attnotnull, a.attidentity, a.attcollation, c.reloptions) FROM pg_attribute a
-            JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = $1::regnamespace AND a.attnum > 0
-        UNION SELECT indexdef FROM pg_indexes WHERE schemaname = $2
-        UNION SELECT concat_ws(' ', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
-            WHERE connamespace = $1::regnamespace
-        """,
-        f'"{name}"',
-        name,
-    )
-    # alembic names the key of its own table in its own way
-    texts = [row[0].replace(f"{name}.", "").replace("version_pkc", "version_pkey") for row in rows]
-    return sorted(texts)
+async def test_one_namespace_with_two_names_opens_at_once(schema: Schema) -> None:
+    await schema.rows(f"CREATE SCHEMA {schema.name}")
+    by_path = f"{schema.url}{'&' if '?' in schema.url else '?'}search_path={schema.name}"
+    storages = [schema.storage() if number % 2 else PostgreSQLStorage(by_path) for number in range(8)]
+    await asyncio.gather(*(storage.open() for storage in storages))
+    await asyncio.gather(*(storage.close() for storage in storages))
+    assert await tables(schema) == TABLES
+
+
+async def test_a_migration_may_take_longer_than_a_call(schema: Schema) -> None:
+    async with schema.connection() as other:
+        await other.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+        migration = asyncio.create_task(schema.storage(timeout=0.5).migrate())
+        with pytest.raises(StorageTimeoutError):
+            await schema.storage(timeout=1).open()
+        assert not migration.done()
+        await other.execute(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})")
+        assert await migration == 1
+
+
+async def test_an_unknown_older_version_is_refused_and_kept(schema: Schema) -> None:
+    storage = schema.storage()
+    assert await storage.migrate() == 1
+    await schema.rows("UPDATE luminora_version SET version_num = '0000'")
+    with pytest.raises(SchemaVersionError, match=r"has schema version 0; .*no migration leads from there"):
+        await storage.migrate()
+    assert await schema.rows("SELECT version_num FROM luminora_version") == [("0000",)]

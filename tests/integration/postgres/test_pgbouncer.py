@@ -48,7 +48,7 @@ async def storage(schema: Schema) -> AsyncIterator[PostgreSQLStorage]:
         yield opened
 
 
-async def test_20_storages_make_the_tables_at_once(schema: Schema) -> None:
+async def test_20_storages_create_the_tables_at_once(schema: Schema) -> None:
     storages = [schema.storage() for _ in range(20)]
     try:
         await asyncio.gather(*(storage.open() for storage in storages))
@@ -58,7 +58,7 @@ async def test_20_storages_make_the_tables_at_once(schema: Schema) -> None:
             await storage.close()
 
 
-async def test_every_kind_of_call_works_while_others_use_the_same_connections(
+async def test_every_call_works_on_shared_connections(
     storage: PostgreSQLStorage,
 ) -> None:
     async def use(name: str) -> None:
@@ -86,7 +86,7 @@ async def test_50_writers_of_one_session_lose_nothing(storage: PostgreSQLStorage
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_an_append_cancelled_at_any_step_is_whole_or_not_there(storage: PostgreSQLStorage, *, late: bool) -> None:
+async def test_a_cancelled_append_is_whole_or_absent(storage: PostgreSQLStorage, *, late: bool) -> None:
     for step in range(_ENOUGH_STEPS):
         batch = message_records(3, prefix=f"step{step}-")
         call = CancelAt(storage.append_messages("s", batch), step, late=late)

@@ -1,4 +1,4 @@
-"""What lies in the tables, and what is damage."""
+"""What the tables contain, and what counts as damage."""
 
 import attrs
 import pytest
@@ -21,17 +21,15 @@ from luminoracore_sdk.testing.records import (
 from tests.support.postgres import ALL, Schema
 
 
-async def test_text_payloads_lie_readable_in_the_table_whatever_they_hold(
-    schema: Schema, storage: PostgreSQLStorage
-) -> None:
+async def test_text_payloads_are_readable_in_the_table(schema: Schema, storage: PostgreSQLStorage) -> None:
     text = '{"a":"\\u0000 \\ud800 é\U0001f600","b":1.0}'
     payload = Payload("json-wide", text.encode())
     await storage.put_session(SessionRecord(session_id="s", payload=payload))
     await storage.append_messages("s", [attrs.evolve(message_record("m1"), payload=payload)])
     await storage.put_memory(attrs.evolve(memory_record("k"), payload=payload))
-    query = "SELECT tag, payload, blob FROM {}"
+    query = "SELECT encoding, payload, blob FROM luminora_{}"
     for table in ("documents", "messages", "session_memories"):
-        assert [tuple(row) for row in await schema.rows(query.format(table))] == [("json-wide", text, None)]
+        assert await schema.rows(query.format(table)) == [("json-wide", text, None)]
     document = {"nul": "\0", "surrogate": "\udcff", "number": 2**70, "key\0": [1.0]}
     await storage.save_session("s", document)
     assert await storage.load_session("s") == document
@@ -40,13 +38,13 @@ async def test_text_payloads_lie_readable_in_the_table_whatever_they_hold(
 @pytest.mark.parametrize(
     "payload",
     [Payload("json", b"\xff\0"), Payload("json", b'"\0"'), Payload("json+zstd", b"{}")],
-    ids=["no UTF-8", "a raw NUL", "not said to be text"],
+    ids=["not UTF-8", "a raw NUL", "not a text encoding"],
 )
-async def test_what_is_no_text_lies_in_bytes(schema: Schema, storage: PostgreSQLStorage, payload: Payload) -> None:
+async def test_other_payloads_are_stored_as_bytes(schema: Schema, storage: PostgreSQLStorage, payload: Payload) -> None:
     await storage.append_messages("s", [attrs.evolve(message_record("m1"), payload=payload)])
     (message,) = await storage.read_messages("s", ALL)
     assert message.payload == payload
-    ((text, blob),) = await schema.rows("SELECT payload, blob FROM messages")
+    ((text, blob),) = await schema.rows("SELECT payload, blob FROM luminora_messages")
     assert (text, blob) == (None, payload.data)
 
 
@@ -73,15 +71,15 @@ async def test_a_payload_of_64_megabytes_comes_back_whole(storage: PostgreSQLSto
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        ("DELETE FROM messages WHERE position = 2", r"3 messages \(1 to 4\)"),
-        ("DELETE FROM messages WHERE position = 4", r"3 messages \(1 to 3\)"),
-        ("UPDATE sessions SET last_position = 3", r"4 messages \(1 to 4\)"),
-        ("UPDATE messages SET position = position + 10", r"4 messages \(11 to 14\)"),
-        ("DELETE FROM messages", r"0 messages \(none\)"),
-        ("UPDATE messages SET payload = NULL WHERE position = 3", "message 3"),
+        ("DELETE FROM luminora_messages WHERE position = 2", r"3 messages \(1 to 4\)"),
+        ("DELETE FROM luminora_messages WHERE position = 4", r"3 messages \(1 to 3\)"),
+        ("UPDATE luminora_sessions SET last_position = 3", r"4 messages \(1 to 4\)"),
+        ("UPDATE luminora_messages SET position = position + 10", r"4 messages \(11 to 14\)"),
+        ("DELETE FROM luminora_messages", r"0 messages \(none\)"),
+        ("UPDATE luminora_messages SET payload = NULL WHERE position = 3", "message 3"),
     ],
 )
-async def test_messages_that_are_not_those_that_must_be_there_are_damage(
+async def test_missing_or_misplaced_messages_are_damage(
     schema: Schema, storage: PostgreSQLStorage, damage: str, reason: str
 ) -> None:
     await storage.append_messages("s", message_records(4))
@@ -90,13 +88,11 @@ async def test_messages_that_are_not_those_that_must_be_there_are_damage(
         await storage.read_messages("s", ALL)
 
 
-async def test_a_missing_document_and_a_lagging_last_position_are_damage(
-    schema: Schema, storage: PostgreSQLStorage
-) -> None:
+async def test_a_missing_document_or_position_is_damage(schema: Schema, storage: PostgreSQLStorage) -> None:
     await storage.append_messages("s", message_records(2))
-    await schema.rows("DELETE FROM documents")
+    await schema.rows("DELETE FROM luminora_documents")
     with pytest.raises(CorruptRecordError, match="no payload"):
         await storage.find_session("s")
-    await schema.rows("UPDATE sessions SET last_position = 1")
+    await schema.rows("UPDATE luminora_sessions SET last_position = 1")
     with pytest.raises(CorruptRecordError, match="above its last position"):
         await storage.append_messages("s", message_records(1, prefix="new"))

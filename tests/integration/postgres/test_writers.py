@@ -1,4 +1,4 @@
-"""Many writers at once."""
+"""Concurrent writers."""
 
 import asyncio
 import time
@@ -23,9 +23,7 @@ from luminoracore_sdk.testing.records import (
 from tests.support.postgres import Schema, positions
 
 
-async def test_50_writers_among_puts_truncations_and_deletions_leave_no_gap_and_no_orphan(
-    schema: Schema, storage: PostgreSQLStorage
-) -> None:
+async def test_50_writers_and_deletions_leave_no_gap_and_no_orphan(schema: Schema, storage: PostgreSQLStorage) -> None:
     async def disturb(number: int) -> None:
         await storage.truncate_messages("s", after=number)
         await storage.put_session(session_record())
@@ -47,12 +45,12 @@ async def test_50_writers_among_puts_truncations_and_deletions_leave_no_gap_and_
     found = await positions(storage)
     assert found == list(range(1, len(found) + 1))
     ((orphans,),) = await schema.rows(
-        "SELECT count(*) FROM messages m LEFT JOIN sessions s USING (sid) WHERE s.sid IS NULL"
+        "SELECT count(*) FROM luminora_messages m LEFT JOIN luminora_sessions s USING (sid) WHERE s.sid IS NULL"
     )
     assert orphans == 0
 
 
-async def test_memories_of_one_scope_put_at_once_stay_within_their_limit(storage: PostgreSQLStorage) -> None:
+async def test_memories_put_at_once_stay_within_their_limit(storage: PostgreSQLStorage) -> None:
     for kind, owner in (("session", "s"), ("user", "u")):
         await asyncio.gather(
             *(
@@ -63,7 +61,7 @@ async def test_memories_of_one_scope_put_at_once_stay_within_their_limit(storage
         assert len(await storage.list_memories(MemoryScope(kind, owner))) == 3
 
 
-async def test_two_that_purge_at_once_count_each_session_once(schema: Schema) -> None:
+async def test_concurrent_purges_count_each_session_once(schema: Schema) -> None:
     clock = ManualClock()
     async with schema.storage(clock) as one, schema.storage(clock) as other:
         for number in range(60):
@@ -73,12 +71,11 @@ async def test_two_that_purge_at_once_count_each_session_once(schema: Schema) ->
         purged = await asyncio.gather(*(storage.purge_expired() for storage in (one, other) * 2))
         assert sum(part.sessions for part in purged) == 60
         assert await one.purge_expired() == Purged(sessions=0, memories=0)
-    assert [tuple(row) for row in await schema.rows("SELECT count(*) FROM messages")] == [(0,)]
+    assert await schema.rows("SELECT count(*) FROM luminora_messages") == [(0,)]
 
 
 async def test_a_purge_takes_more_than_one_step(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres.storage.PURGED_AT_ONCE", 4)
-    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres.memory.PURGED_AT_ONCE", 4)
+    monkeypatch.setattr("luminoracore_sdk.adapters.storage.postgres.storage.PURGE_SIZE", 4)
     clock = ManualClock()
     async with schema.storage(clock) as storage:
         for number in range(10):
@@ -89,14 +86,12 @@ async def test_a_purge_takes_more_than_one_step(schema: Schema, monkeypatch: pyt
         assert await storage.purge_expired() == Purged(sessions=10, memories=10)
 
 
-async def test_an_append_waits_for_a_transaction_that_is_making_its_condition_true(
-    schema: Schema, storage: PostgreSQLStorage
-) -> None:
+async def test_an_append_waits_for_its_condition_to_become_true(schema: Schema, storage: PostgreSQLStorage) -> None:
     await storage.append_messages("s", message_records(3))
     async with schema.connection() as other:
         async with other.transaction():
-            await other.execute("UPDATE sessions SET last_position = 1")
-            await other.execute("DELETE FROM messages WHERE position > 1")
+            await other.execute("UPDATE luminora_sessions SET last_position = 1")
+            await other.execute("DELETE FROM luminora_messages WHERE position > 1")
             append = asyncio.create_task(storage.append_messages("s", message_records(1, prefix="n"), expected_last=1))
             query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
             await schema.until(query, lambda waiting: waiting > 0)
@@ -104,19 +99,19 @@ async def test_an_append_waits_for_a_transaction_that_is_making_its_condition_tr
     assert await positions(storage) == [1, 2]
 
 
-async def test_a_purge_passes_over_a_session_that_somebody_is_using(schema: Schema) -> None:
+async def test_a_purge_skips_a_locked_session(schema: Schema) -> None:
     clock = ManualClock()
     async with schema.storage(clock, timeout=5) as storage:
         for name in ("used", "free"):
             await storage.put_session(session_record(name, ttl_us=1))
         clock.advance(1)
         async with schema.connection() as other, other.transaction():
-            await other.execute("SELECT 1 FROM sessions WHERE session_id = 'used' FOR UPDATE")
+            await other.execute("SELECT 1 FROM luminora_sessions WHERE session_id = 'used' FOR UPDATE")
             assert await storage.purge_expired() == Purged(sessions=1, memories=0)
         assert await storage.purge_expired() == Purged(sessions=1, memories=0)
 
 
-async def test_a_put_over_an_expired_session_leaves_no_messages_of_it_behind(schema: Schema) -> None:
+async def test_a_put_over_an_expired_session_deletes_its_messages(schema: Schema) -> None:
     clock = ManualClock()
     async with schema.storage(clock) as storage:
         for expected_version in (None, 0):
@@ -124,11 +119,11 @@ async def test_a_put_over_an_expired_session_leaves_no_messages_of_it_behind(sch
             await storage.append_messages("s", message_records(2))
             clock.advance(1)
         await storage.put_session(session_record())
-    assert [tuple(row) for row in await schema.rows("SELECT count(*) FROM messages")] == [(0,)]
+    assert await schema.rows("SELECT count(*) FROM luminora_messages") == [(0,)]
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-async def test_a_stricter_isolation_level_of_the_role_loses_nothing(schema: Schema, level: str) -> None:
+async def test_a_stricter_isolation_level_loses_nothing(schema: Schema, level: str) -> None:
     url = f"{schema.url}?default_transaction_isolation={level.replace(' ', '%20')}"
     async with schema.storage(url=url) as storage:
         await storage.put_session(session_record())

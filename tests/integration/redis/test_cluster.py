@@ -20,7 +20,7 @@ from luminoracore_sdk.testing.records import (
     message_records,
     session_record,
 )
-from tests.support.redis_calls import in_use
+from tests.support.redis_calls import assert_free
 from tests.support.servers.process import wait_until
 from tests.support.servers.valkey import ValkeyCluster, ValkeyServer
 
@@ -43,7 +43,7 @@ def cluster(shared: ValkeyCluster) -> ValkeyCluster:
 
 @pytest.fixture
 async def storage(cluster: ValkeyCluster) -> AsyncIterator[RedisStorage]:
-    async with RedisStorage(cluster.url, connect_timeout=2, timeout=2) as storage:
+    async with RedisStorage(cluster.url, connect_timeout=2, timeout=2, max_connections=1) as storage:
         yield storage
 
 
@@ -69,13 +69,15 @@ async def test_hostile_ids_lie_in_their_own_bucket(storage: RedisStorage, cluste
         await storage.put_memory(memory_record(name, owner=name))
         await storage.put_memory(memory_record(name, owner=name, kind="user"))
     assert sorted(await storage.list_sessions()) == sorted(names)
+    assert await storage.list_memory_owners() == sorted(names)
     for name in names:
         [read] = await storage.read_messages(name, _ALL)
         assert read.message_id == name
         [memory] = await storage.list_memories(MemoryScope("user", name))
         assert memory.key == name
         assert await storage.delete_session(name) is True
-    assert [key for key in keys(cluster) if ":user-" not in key] == ["luminoracore:meta"]
+        assert await storage.delete_memory(memory.scope, name) is True
+    assert keys(cluster) == ["luminoracore:meta"]
 
 
 async def test_a_listing_asks_no_node_for_more_than_it_needs(storage: RedisStorage, cluster: ValkeyCluster) -> None:
@@ -130,8 +132,8 @@ class Move:
 
 
 @pytest.fixture
-def move(cluster: ValkeyCluster, storage: RedisStorage) -> Iterator[Move]:
-    move = Move(cluster, storage._keys.session("s").session)
+def move(cluster: ValkeyCluster) -> Iterator[Move]:
+    move = Move(cluster, Keyspace("luminoracore:", 128).session("s").session)
     yield move
     for node in cluster.nodes:
         node.command("CLUSTER", "SETSLOT", move.slot, "STABLE")
@@ -163,22 +165,52 @@ async def test_a_slot_that_moves_is_followed_at_every_stage(storage: RedisStorag
         assert await storage.list_sessions() == ["s"]
 
 
-async def test_a_write_waits_until_all_its_keys_are_at_one_end(storage: RedisStorage, move: Move) -> None:
+def _try_agains(node: ValkeyServer) -> int:
+    return int(node.command("INFO", "errorstats").get("errorstat_TRYAGAIN", {"count": 0})["count"])
+
+
+async def test_a_write_waits_until_all_its_keys_have_moved(storage: RedisStorage, move: Move) -> None:
     await storage.put_session(session_record())
     await storage.append_messages("s", message_records(2))
     await asyncio.to_thread(move.begin)
     await asyncio.to_thread(move.carry, 1)
+    answered = [_try_agains(node) for node in move.cluster.nodes]
     writing = asyncio.ensure_future(storage.append_messages("s", [message_record("m3")]))
-    await asyncio.sleep(0.3)
+    while [_try_agains(node) for node in move.cluster.nodes] == answered:  # noqa: ASYNC110 - a server does not call back
+        await asyncio.sleep(0)
     assert writing.done() is False
     await asyncio.to_thread(move.carry)
     await asyncio.to_thread(move.end)
     receipt = await writing
     assert (receipt.last_position, receipt.replayed) == (3, False)
-    assert in_use(storage) == 0
+    await assert_free(storage)
 
 
-async def test_a_write_that_waits_too_long_is_busy_and_was_not_done(
+async def test_a_moving_slot_delays_only_its_own_sessions(cluster: ValkeyCluster, move: Move) -> None:
+    async with RedisStorage(cluster.url, timeout=10) as storage:
+        names = [f"s{number}" for number in range(30)]
+        for name in ("s", *names):
+            await storage.put_session(session_record(name))
+            await storage.append_messages(name, message_records(2))
+        await asyncio.to_thread(move.begin)
+        await asyncio.to_thread(move.carry, 1)
+        calls = {
+            name: asyncio.ensure_future(storage.append_messages(name, [message_record("m3")]))
+            for name in (*names[:15], "s", *names[15:])
+        }
+        others = [calls[name] for name in names if _slot(name) != move.slot]
+        assert {receipt.last_position for receipt in await asyncio.gather(*others)} == {3}
+        assert calls["s"].done() is False
+        await asyncio.to_thread(move.carry)
+        await asyncio.to_thread(move.end)
+        assert {receipt.last_position for receipt in await asyncio.gather(*calls.values())} == {3}
+
+
+def _slot(name: str) -> int:
+    return key_slot(Keyspace("luminoracore:", 128).session(name).session)
+
+
+async def test_a_write_that_waits_too_long_is_busy_and_not_done(
     cluster: ValkeyCluster, storage: RedisStorage, move: Move
 ) -> None:
     await storage.put_session(session_record())
@@ -203,12 +235,13 @@ async def test_a_node_that_is_away_leaves_the_others_to_work(
     with ValkeyCluster(tmp_path_factory.mktemp("other"), durable=True) as cluster:
         for node in cluster.nodes:
             node.command("CONFIG", "SET", "cluster-require-full-coverage", "no")
-        async with RedisStorage(cluster.url, connect_timeout=1, timeout=1) as storage:
+        async with RedisStorage(cluster.url, connect_timeout=1, timeout=1, max_connections=1) as storage:
             names = [f"s{number}" for number in range(30)]
             for name in names:
                 await storage.put_session(session_record(name))
             cluster.nodes[2].kill()
-            await asyncio.sleep(0.05)
+            with pytest.raises(StorageUnavailableError):
+                await storage.list_sessions()  # which may find connections still open
             outcomes = [await _outcome(storage.append_messages(name, [message_record("m")])) for name in names]
             failed = [name for name, outcome in zip(names, outcomes, strict=True) if outcome]
             assert 0 < len(failed) < len(names)
@@ -220,7 +253,7 @@ async def test_a_node_that_is_away_leaves_the_others_to_work(
             for name in names:
                 assert (await storage.append_messages(name, [message_record("m")])).last_position == 1
             assert len(await storage.list_sessions()) == 30
-            assert in_use(storage) == 0
+            await assert_free(storage)
 
 
 async def _outcome(call: Awaitable[object]) -> StorageUnavailableError | None:
@@ -238,7 +271,7 @@ async def test_one_living_node_of_the_url_is_enough(cluster: ValkeyCluster) -> N
         assert await storage.list_sessions() == ["s"]
 
 
-async def test_a_cluster_that_is_not_there_is_told() -> None:
+async def test_no_cluster_at_the_url_is_an_error() -> None:
     with pytest.raises(StorageUnavailableError) as caught:
         await RedisStorage("redis+cluster://127.0.0.1:1,127.0.0.1:2").open()
     assert caught.value.in_doubt is False
@@ -253,10 +286,9 @@ async def test_a_single_server_is_no_cluster(tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("decode", [False, True])
-async def test_a_cluster_client_passed_in_is_used_and_left_open(cluster: ValkeyCluster, decode: bool) -> None:
+async def test_a_cluster_client_is_used_and_left_open(cluster: ValkeyCluster, decode: bool) -> None:
     async with RedisCluster(port=cluster.nodes[0].port, host="127.0.0.1", decode_responses=decode) as client:
         async with RedisStorage(client=client) as storage:
-            assert storage._keys.buckets == 128
             await storage.put_session(session_record())
             await storage.append_messages("s", message_records(3))
             assert len(await storage.read_messages("s", _ALL)) == 3
@@ -265,13 +297,13 @@ async def test_a_cluster_client_passed_in_is_used_and_left_open(cluster: ValkeyC
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_listing_cancelled_at_any_step_keeps_no_connection(storage: RedisStorage, late: bool) -> None:
+async def test_a_cancelled_listing_holds_no_connection(storage: RedisStorage, late: bool) -> None:
     for number in range(10):
         await storage.put_session(session_record(f"s{number}"))
     for step in range(200):
         call: CancelAt[Any] = CancelAt(storage.query_sessions(SessionQuery()), step, late=late)
         await asyncio.wait([asyncio.ensure_future(call)])
-        assert in_use(storage) == 0
+        await assert_free(storage)
         assert len(await storage.list_sessions()) == 10
         if not call.reached:
             return

@@ -1,7 +1,7 @@
-"""What the server lets go by itself, and what the indexes hold of it."""
+"""Sessions that the server removes by itself, and their entries in the indexes."""
 
 import asyncio
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 import pytest
@@ -20,13 +20,15 @@ from luminoracore_sdk.testing.records import (
     message_records,
     session_record,
 )
+from tests.support.redis_calls import hooked
+from tests.support.servers.process import wait_until
 from tests.support.servers.valkey import ValkeyServer
 
 _KINDS = ("session", "messages", "ids", "memories", "retention")
 
 
 class Impatient(RedisStorage):
-    """Lets the server forget a session at its end and not later."""
+    """Let the server remove a session as soon as it expires."""
 
     grace_ms: ClassVar[int] = 0
 
@@ -75,24 +77,15 @@ async def test_a_session_whose_ttl_is_taken_away_stays_for_good(storage: RedisSt
     assert server.command("ZRANGE", "luminoracore:{0}:index", "[x", "(y", "BYLEX") == []
 
 
-async def until_gone(server: ValkeyServer, key: str) -> None:
-    for _ in range(500):
-        if not server.command("EXISTS", key):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{key} is still there")
-
-
-async def test_what_the_server_has_let_go_is_listed_nowhere_and_purged_without_a_rest(
-    server: ValkeyServer, clock: ManualClock
-) -> None:
+async def test_what_the_server_removed_is_not_listed_and_is_purged(server: ValkeyServer, clock: ManualClock) -> None:
     async with Impatient(server.url, clock=clock) as storage:
         await storage.put_session(session_record("stays", user_id="u", tags=("t",)))
         for name in ("s", "put again"):
             await storage.put_session(session_record(name, user_id="u", tags=("t", "v"), ttl_us=200_000))
             await storage.append_messages(name, message_records(2))
             await storage.put_memory(memory_record("k", owner=name, expires_at_us=clock.now_us + 10**9))
-        await until_gone(server, "luminoracore:{0}:session:put again")
+        header = "luminoracore:{0}:session:put again"
+        await asyncio.to_thread(wait_until, lambda: not server.command("EXISTS", header), "expired keys")
         assert [key for key in stored_keys(server) if key.endswith((":s", ":put again"))] == []
         for query in (SessionQuery(), SessionQuery(user_id="u"), SessionQuery(tag="t")):
             for newest_first in (False, True):
@@ -110,9 +103,7 @@ async def test_what_the_server_has_let_go_is_listed_nowhere_and_purged_without_a
         assert server.command("ZCARD", "luminoracore:{0}:index") == 0
 
 
-async def test_messages_without_a_header_do_not_come_back_with_the_next_session(
-    storage: RedisStorage, server: ValkeyServer
-) -> None:
+async def test_messages_without_a_header_do_not_come_back(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record(ttl_us=10**9))
     await storage.append_messages("s", message_records(3))
     await storage.put_memory(memory_record("k"))
@@ -122,29 +113,24 @@ async def test_messages_without_a_header_do_not_come_back_with_the_next_session(
     assert await storage.list_memories(MemoryScope("session", "s")) == []
 
 
-async def test_a_listing_goes_over_what_the_server_has_let_go_in_few_steps(
-    server: ValkeyServer, clock: ManualClock
-) -> None:
-    class Counting(Impatient):
-        trips = 0
+async def test_a_listing_passes_removed_sessions_in_few_steps(server: ValkeyServer, clock: ManualClock) -> None:
+    trips = 0
 
-        async def _read(self, *commands: tuple[bytes, ...]) -> list[Any]:
-            self.trips += 1
-            return await super()._read(*commands)
+    async def count() -> None:
+        nonlocal trips
+        trips += 1
 
-    async with Counting(server.url, clock=clock) as storage:
+    async with Impatient(server.url, clock=clock) as storage, hooked(server, count, clock) as reader:
         await asyncio.gather(
             *(storage.put_session(session_record(f"s{number:03}", ttl_us=100_000)) for number in range(900))
         )
         clock.advance_us(1)
         await storage.put_session(session_record("stays"))
-        for _ in range(500):
-            if len(stored_keys(server)) == 3:  # with the index and the version of the store
-                break
-            await asyncio.sleep(0.01)
-        page = await storage.query_sessions(SessionQuery(limit=1))
+        # with the index and the version of the store
+        await asyncio.to_thread(wait_until, lambda: len(stored_keys(server)) == 3, "expired keys")
+        page = await reader.query_sessions(SessionQuery(limit=1))
         assert [found.session_id for found in page.sessions] == ["stays"]
-        assert storage.trips == 9 + 9  # to the index, to the headers
+        assert trips == 9 + 9  # to the index, to the headers
 
 
 async def test_an_index_holds_a_session_once_for_each_way_to_find_it(
@@ -164,45 +150,39 @@ async def test_an_index_holds_a_session_once_for_each_way_to_find_it(
     assert server.command("EXISTS", index) == 0
 
 
-async def test_a_session_put_anew_while_a_listing_is_under_way_is_listed_once(server: ValkeyServer) -> None:
-    class Overtaken(RedisStorage):
-        overtakes = False
+async def test_a_session_put_anew_during_a_listing_is_listed_once(storage: RedisStorage, server: ValkeyServer) -> None:
+    interrupted = False
 
-        async def _read(self, *commands: tuple[bytes, ...]) -> list[Any]:
-            replies = await super()._read(*commands)
-            if self.overtakes:
-                self.overtakes = False
-                await self.delete_session("a")
-                await self.put_session(session_record("a"))
-            return replies
+    async def put_anew() -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            await storage.delete_session("a")
+            await storage.put_session(session_record("a"))
 
-    async with Overtaken(server.url) as storage:
-        for name in ("a", "b", "c"):
-            await storage.put_session(session_record(name))
-        storage.overtakes = True
-        first = await storage.query_sessions(SessionQuery(limit=2))
-        rest = await storage.query_sessions(SessionQuery(cursor=first.next_cursor))
-        listed = [found.session_id for page in (first, rest) for found in page.sessions]
-        assert sorted(listed) == ["a", "b", "c"]
+    for name in ("a", "b", "c"):
+        await storage.put_session(session_record(name))
+    async with hooked(server, put_anew) as reader:
+        first = await reader.query_sessions(SessionQuery(limit=2))
+        rest = await reader.query_sessions(SessionQuery(cursor=first.next_cursor))
+    listed = [found.session_id for page in (first, rest) for found in page.sessions]
+    assert sorted(listed) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("query", [SessionQuery(user_id="u"), SessionQuery(tag="t")])
-async def test_a_session_that_changes_hands_while_a_listing_is_under_way_is_not_the_formers(
-    server: ValkeyServer, clock: ManualClock, query: SessionQuery
+async def test_a_session_that_changes_its_user_meanwhile_is_not_listed(
+    storage: RedisStorage, server: ValkeyServer, clock: ManualClock, query: SessionQuery
 ) -> None:
-    class Overtaken(RedisStorage):
-        async def _read(self, *commands: tuple[bytes, ...]) -> list[Any]:
-            replies = await super()._read(*commands)
-            await self.put_session(session_record("a", user_id="w", tags=("v",)))
-            return replies
+    async def change() -> None:
+        await storage.put_session(session_record("a", user_id="w", tags=("v",)))
 
-    async with Overtaken(server.url, clock=clock) as storage:
-        for name in ("a", "b"):
-            await storage.put_session(session_record(name, user_id="u", tags=("t",)))
-        assert [found.session_id for found in (await storage.query_sessions(query)).sessions] == ["b"]
+    for name in ("a", "b"):
+        await storage.put_session(session_record(name, user_id="u", tags=("t",)))
+    async with hooked(server, change, clock) as reader:
+        assert [found.session_id for found in (await reader.query_sessions(query)).sessions] == ["b"]
 
 
-async def test_a_memory_that_somebody_removed_by_hand_leaves_the_index_with_the_next_purge(
+async def test_a_purge_unlists_a_memory_that_was_removed_by_hand(
     storage: RedisStorage, server: ValkeyServer, clock: ManualClock
 ) -> None:
     await storage.put_memory(memory_record("k", kind="user", owner="u", expires_at_us=clock.now_us + 1))

@@ -1,9 +1,8 @@
-"""Ends of sessions and memories on Redis, to the microsecond, and what a purge makes of them."""
+"""Expiry on Redis, to the microsecond, and purging."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import attrs
 import pytest
@@ -14,6 +13,7 @@ from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import memory_record, message_record, session_record
+from tests.support.redis_calls import hooked
 from tests.support.servers.valkey import ValkeyServer
 
 
@@ -68,37 +68,47 @@ async def test_a_purge_goes_over_more_than_one_answer_holds(
     assert server.command("ZCARD", "luminoracore:{0}:index") == 2 * 550
 
 
-async def test_a_memory_prolonged_while_it_is_purged_stays(server: ValkeyServer, clock: ManualClock) -> None:
-    class Overtaken(RedisStorage):
-        async def _run_each(self, name: str, calls: Sequence[Any]) -> list[Any]:
-            if name == "purge_memory":
-                await self.put_memory(later)
-            return await super()._run_each(name, calls)
+async def test_a_memory_prolonged_while_it_is_purged_stays(
+    storage: RedisStorage, server: ValkeyServer, clock: ManualClock
+) -> None:
+    later = memory_record("k", kind="user", owner="u", expires_at_us=clock.now_us + 10**9)
 
-    async with Overtaken(server.url, clock=clock) as storage:
-        later = memory_record("k", kind="user", owner="u", expires_at_us=clock.now_us + 10**9)
-        await storage.put_memory(attrs.evolve(later, expires_at_us=clock.now_us + 1))
-        clock.advance_us(1)
-        assert await storage.purge_expired() == Purged(sessions=0, memories=0)
-        [memory] = await storage.list_memories(later.scope)
-        assert memory.expires_at_us == later.expires_at_us
+    async def prolong() -> None:
+        await storage.put_memory(later)
+
+    await storage.put_memory(attrs.evolve(later, expires_at_us=clock.now_us + 1))
+    clock.advance_us(1)
+    async with hooked(server, _at_request(2, prolong), clock) as purger:  # after the index of memories was read
+        assert await purger.purge_expired() == Purged(sessions=0, memories=0)
+    [memory] = await storage.list_memories(later.scope)
+    assert memory.expires_at_us == later.expires_at_us
 
 
-async def test_a_session_prolonged_while_it_is_purged_stays(server: ValkeyServer) -> None:
-    owner_clock, clock = ManualClock(), ManualClock()
+async def test_a_session_prolonged_while_it_is_purged_stays(
+    storage: RedisStorage, server: ValkeyServer, clock: ManualClock
+) -> None:
+    other_clock = ManualClock(clock.now())
+    await storage.put_session(session_record(ttl_us=10))
+    clock.advance_us(9)
+    other_clock.advance_us(10)
 
-    class Overtaken(RedisStorage):
-        async def _run_each(self, name: str, calls: Sequence[Any]) -> list[Any]:
-            await owner.append_messages("s", [message_record("late")])
-            return await super()._run_each(name, calls)
+    async def append() -> None:
+        await storage.append_messages("s", [message_record("late")])
 
-    async with (
-        RedisStorage(server.url, clock=owner_clock) as owner,
-        Overtaken(server.url, clock=clock) as other,
-    ):
-        await owner.put_session(session_record(ttl_us=10))
-        owner_clock.advance_us(9)
-        clock.advance_us(10)
-        assert await other.purge_expired() == Purged(sessions=0, memories=0)
-        [read] = await other.read_messages("s", MessageRange())
-        assert read.message_id == "late"
+    async with hooked(server, _at_request(1, append), other_clock) as purger:
+        assert await purger.purge_expired() == Purged(sessions=0, memories=0)
+        [read] = await purger.read_messages("s", MessageRange())
+    assert read.message_id == "late"
+
+
+def _at_request(number: int, action: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Return a hook that does something after one of a storage's requests."""
+    count = 0
+
+    async def hook() -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            await action()
+
+    return hook

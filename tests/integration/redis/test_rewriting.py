@@ -1,7 +1,6 @@
-"""Rewriting on Redis: what it leaves alone, how it divides large batches, damage and failures on the way."""
+"""Rewriting on Redis: expiry and indexes, large batches, damage, failures between two parts."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import attrs
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Payload
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
-from luminoracore_sdk.domain.errors import CorruptRecordError, StorageBusyError, ValidationError
+from luminoracore_sdk.domain.errors import CorruptRecordError, StorageFullError, ValidationError
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import (
     json_payload,
@@ -19,6 +18,7 @@ from luminoracore_sdk.testing.records import (
     session_record,
 )
 from tests.integration.redis.test_commands import calls, rewrite
+from tests.support.redis_calls import hooked
 from tests.support.rewriting import NEW, to_new
 from tests.support.servers.valkey import ValkeyServer
 
@@ -32,7 +32,7 @@ def ends(server: ValkeyServer) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("ttl_us", [None, 100_000_000])
-async def test_rewriting_leaves_times_to_live_and_indexes_alone(
+async def test_rewriting_changes_no_expiry_and_no_index(
     storage: RedisStorage, server: ValkeyServer, clock: ManualClock, ttl_us: int | None
 ) -> None:
     await storage.put_session(session_record(user_id="u", tags=("t",), ttl_us=ttl_us))
@@ -69,9 +69,7 @@ async def test_a_large_batch_is_divided_by_number_and_by_size(storage: RedisStor
     assert sizes == [99_000] * 100 + [2_000_000] * 3 + [6]
 
 
-async def test_a_change_costs_the_same_commands_wherever_its_message_is(
-    storage: RedisStorage, server: ValkeyServer
-) -> None:
+async def test_a_change_costs_the_same_commands_at_any_position(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record())
     for number in range(20):
         await storage.append_messages("s", message_records(1000, prefix=f"{number}-"))
@@ -83,14 +81,14 @@ async def test_a_change_costs_the_same_commands_wherever_its_message_is(
         assert calls(server) == {"evalsha": 1, "hmget": 1, "llen": 1, "lrange": 1, "lset": 1}
 
 
-async def test_a_position_beyond_all_numbers_is_nobodys(storage: RedisStorage) -> None:
+async def test_a_position_above_64_bits_rewrites_nothing(storage: RedisStorage) -> None:
     await storage.put_session(session_record())
     await storage.append_messages("s", message_records(1))
     change = to_new([attrs.evolve(message_record("m1"), position=2**80)])
     assert await storage.rewrite_messages("s", change) == 0
 
 
-async def test_an_id_that_begins_as_another_is_another(storage: RedisStorage) -> None:
+async def test_an_id_that_begins_another_id_does_not_match_it(storage: RedisStorage) -> None:
     await storage.put_session(session_record())
     first, second = message_record("m"), message_record("mm", text="text of m")
     await storage.append_messages("s", [first, second])
@@ -101,8 +99,8 @@ async def test_an_id_that_begins_as_another_is_another(storage: RedisStorage) ->
     assert await storage.rewrite_messages("s", changes) == 0
 
 
-async def test_a_tag_with_nul_is_refused_and_nothing_changed(storage: RedisStorage) -> None:
-    """Tag and payload are one text in a record: "a NUL b" and "c" would be "a" and "b NUL c"."""
+async def test_an_encoding_with_nul_is_refused(storage: RedisStorage) -> None:
+    """Encoding and payload are stored as one value: "a NUL b" and "c" would be read as "a" and "b NUL c"."""
     old = Payload("json+a", b"b\0c")
     await storage.put_session(attrs.evolve(session_record(), payload=old))
     messages = [message_record("m1"), attrs.evolve(message_record("m2"), payload=old)]
@@ -121,7 +119,7 @@ async def test_a_tag_with_nul_is_refused_and_nothing_changed(storage: RedisStora
     assert await storage.read_messages("s", _ALL) == read
 
 
-async def test_a_damaged_record_is_named_or_left(storage: RedisStorage, server: ValkeyServer) -> None:
+async def test_a_damaged_record_is_left_and_a_damaged_header_named(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record())
     await storage.append_messages("s", message_records(2))
     memory = await storage.put_memory(memory_record("k"))
@@ -152,27 +150,21 @@ async def test_a_history_that_lacks_a_message_is_damaged(storage: RedisStorage, 
         await storage.rewrite_messages("s", changes)
 
 
-async def test_what_fails_after_the_first_part_is_in_doubt(
-    storage: RedisStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_fails_after_the_first_part_is_in_doubt(storage: RedisStorage, server: ValkeyServer) -> None:
     await storage.put_session(session_record())
     await storage.append_messages("s", message_records(300))
     changes = to_new(await storage.read_messages("s", _ALL))
-    run, answers = storage._run, 0
+    await storage.rewrite_messages("s", changes[299:])  # the server learns the script
 
-    async def busy(*args: Any, **options: Any) -> Any:
-        nonlocal answers
-        answers += 1
-        if answers == 2:
-            raise StorageBusyError("redis", "a script is running")
-        return await run(*args, **options)
+    async def fill_up() -> None:
+        server.command("CONFIG", "SET", "maxmemory", "1mb")
 
-    monkeypatch.setattr(storage, "_run", busy)
-    with pytest.raises(StorageBusyError) as caught:
-        await storage.rewrite_messages("s", changes)
-    assert (caught.value.in_doubt, caught.value.reason) == (True, "a script is running")
-    answers = 1
-    with pytest.raises(StorageBusyError) as caught:
-        await storage.rewrite_messages("s", changes)
-    assert caught.value.in_doubt is False
-    assert await storage.rewrite_messages("s", changes) == 100
+    try:
+        async with hooked(server, fill_up) as writer:
+            for in_doubt in (True, False):
+                with pytest.raises(StorageFullError) as caught:
+                    await writer.rewrite_messages("s", changes[:250])
+                assert caught.value.in_doubt is in_doubt
+    finally:
+        server.command("CONFIG", "SET", "maxmemory", "0")
+    assert await storage.rewrite_messages("s", changes) == 99

@@ -1,4 +1,4 @@
-"""Connections that are refused, cut, or not to be had."""
+"""Connections that are refused, cut or unavailable."""
 
 import asyncio
 from collections import Counter
@@ -18,7 +18,7 @@ from tests.support.servers.proxy import FaultProxy
 _LONG = "x" * 400_000
 
 
-async def test_a_server_that_does_not_run_is_found_when_it_runs(place: Place) -> None:
+async def test_a_stopped_server_is_found_when_it_runs(place: Place) -> None:
     place.rig.each_proxy(FaultProxy.refuse)
     storage = place.storage()
     for call in (storage.open, lambda: storage.put_session(session_record())):
@@ -29,7 +29,7 @@ async def test_a_server_that_does_not_run_is_found_when_it_runs(place: Place) ->
     assert (await storage.put_session(session_record())).version == 1
 
 
-async def test_a_server_that_ends_and_comes_back_is_found_again(place: Place) -> None:
+async def test_a_restarted_server_is_found_again(place: Place) -> None:
     storage = await place.begun(pool=2)
     await storage.append_messages("s", [message_record("m1")])
     place.rig.each_proxy(FaultProxy.refuse)
@@ -39,7 +39,7 @@ async def test_a_server_that_ends_and_comes_back_is_found_again(place: Place) ->
     assert type(wrote) is type(read) is StorageUnavailableError
     assert read.in_doubt is False
     error = await failure(storage.append_messages("s", [message_record("m2")]))
-    assert (type(error), error.in_doubt) == (StorageUnavailableError, False)  # it knows by now
+    assert (type(error), error.in_doubt) == (StorageUnavailableError, False)  # the storage knows by now
     place.rig.each_proxy(FaultProxy.pass_on)
     receipt = await storage.append_messages("s", [message_record("m2")])
     assert (receipt.first_position, receipt.replayed) == (2, False)
@@ -47,7 +47,7 @@ async def test_a_server_that_ends_and_comes_back_is_found_again(place: Place) ->
     await assert_whole(storage, 2)
 
 
-async def test_connections_cut_while_nobody_used_them_cost_one_call_at_most(place: Place) -> None:
+async def test_cut_idle_connections_fail_one_call_at_most(place: Place) -> None:
     storage = await place.begun(pool=3)
     await asyncio.gather(*(storage.find_session("s") for _ in range(6)))
     place.rig.each_proxy(FaultProxy.cut)
@@ -58,7 +58,7 @@ async def test_connections_cut_while_nobody_used_them_cost_one_call_at_most(plac
     await assert_whole(storage, 3)
 
 
-async def test_a_write_cut_in_the_middle_is_in_doubt_and_not_done(place: Place) -> None:
+async def test_a_write_cut_in_the_middle_is_in_doubt(place: Place) -> None:
     storage = await place.begun(pool=1)
     await storage.append_messages("s", [message_record("m1")])
     strikes = place.rig.strikes
@@ -74,7 +74,7 @@ async def test_a_write_cut_in_the_middle_is_in_doubt_and_not_done(place: Place) 
     await assert_whole(storage, 1)
 
 
-async def test_an_append_whose_acknowledgement_is_lost_can_be_repeated(place: Place) -> None:
+async def test_an_append_with_a_lost_answer_can_be_repeated(place: Place) -> None:
     storage = await place.begun(pool=1)
     await storage.append_messages("s", [message_record("m1")])
     strikes = place.rig.strikes
@@ -89,7 +89,7 @@ async def test_an_append_whose_acknowledgement_is_lost_can_be_repeated(place: Pl
     await assert_whole(storage, 1)
 
 
-async def test_a_read_whose_answer_is_lost_is_never_in_doubt(place: Place) -> None:
+async def test_a_read_with_a_lost_answer_is_not_in_doubt(place: Place) -> None:
     storage = await place.begun(pool=1)
     await storage.put_session(session_record("to-be-lost"))
     strikes = place.rig.strikes
@@ -100,7 +100,7 @@ async def test_a_read_whose_answer_is_lost_is_never_in_doubt(place: Place) -> No
     await assert_whole(storage, 1)
 
 
-async def test_callers_that_get_no_connection_in_time_are_told_so(place: Place) -> None:
+async def test_waiting_for_a_connection_times_out(place: Place) -> None:
     account = attrs.evolve(place.account, options=place.rig.short_wait)
     storage = await place.begun(account=account, pool=2)
     await assert_whole(storage, 2)
@@ -108,8 +108,8 @@ async def test_callers_that_get_no_connection_in_time_are_told_so(place: Place) 
     errors = await asyncio.gather(*(failure(storage.find_session("s")) for _ in range(20)))
     assert {error.in_doubt for error in errors} == {False}
     kinds = Counter(type(error) for error in errors)
-    assert kinds[StorageTimeoutError] >= 2  # those that had the connections
-    assert kinds[StorageBusyError] >= 12  # on a slow machine some get the place of those, and time out too
+    assert kinds[StorageTimeoutError] >= 2  # the calls that had the connections
+    assert kinds[StorageBusyError] >= 12  # on a slow machine, calls that get a connection afterwards time out too
     place.rig.each_proxy(FaultProxy.cut)
     place.rig.each_proxy(FaultProxy.pass_on)
     await possible_failure(storage.ping())

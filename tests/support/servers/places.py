@@ -1,4 +1,4 @@
-"""A place of its own on a shared server for each test: a schema, a prefix or a database, and its removal."""
+"""A schema, a prefix or a database for each test on a shared server, and its removal."""
 
 import asyncio
 import hashlib
@@ -16,13 +16,13 @@ __all__ = [
 
 
 def place_name(path: Path) -> str:
-    """Return a name that stands for a path: of a schema, a database or a prefix."""
+    """Return the name of a schema, a database or a prefix for a path."""
     return f"luminora_test_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
 
 
 def execute_postgres(url: str, *statements: str) -> None:
     """Run statements, each in a transaction of its own."""
-    import asyncpg  # type: ignore[import-untyped]
+    import asyncpg
 
     async def execute() -> None:
         connection = await asyncpg.connect(url)
@@ -32,7 +32,7 @@ def execute_postgres(url: str, *statements: str) -> None:
         finally:
             await connection.close()
 
-    with ThreadPoolExecutor(1) as apart:  # from the event loop of the test
+    with ThreadPoolExecutor(1) as apart:  # not on the event loop of the test
         apart.submit(asyncio.run, execute()).result()
 
 

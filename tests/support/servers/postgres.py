@@ -20,7 +20,7 @@ class PostgresServer(ServerProcess):
 
     Args:
         folder: For data and log.
-        durable: False: quicker, and a killed server may lose its data.
+        durable: False: faster, but a killed server may lose data.
         settings: More ``name=value``.
     """
 
@@ -29,7 +29,7 @@ class PostgresServer(ServerProcess):
     def __init__(self, folder: Path, *, durable: bool = True, settings: Sequence[str] = ()) -> None:
         super().__init__(folder)
         self._data = folder / "data"
-        self._package = Package(self._data)  # it knows how to run as root, which PostgreSQL refuses
+        self._package = Package(self._data)  # the wheel runs PostgreSQL as another user if the tests run as root
         self._settings = (*(() if durable else _QUICK), *settings)
 
     @property
@@ -65,7 +65,7 @@ class PostgresServer(ServerProcess):
             "unix_socket_directories=",
             "max_connections=200",
             "shared_buffers=64MB",
-            "dynamic_shared_memory_type=mmap",  # in the folder: nothing is left in /dev/shm after a kill
+            "dynamic_shared_memory_type=mmap",  # nothing stays in /dev/shm after a kill
             "max_wal_size=256MB",
             *self._settings,
         )

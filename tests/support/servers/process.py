@@ -1,4 +1,4 @@
-"""A server that a test owns: started in a folder, killed, frozen and started again on the same port."""
+"""A server that a test owns, and can kill, freeze and restart on the same port."""
 
 import contextlib
 import os
@@ -20,15 +20,15 @@ __all__ = ["OWNER", "ServerProcess", "end_all", "free_port", "wait_until"]
 OWNER = "LUMINORA_TEST_OWNER"
 """Variable that names the process without which no server may go on: the one that started the tests."""
 
-_PORTS = range(18_000, 32_000)  # below those that the system lends to clients, which must not take it
+_PORTS = range(18_000, 32_000)  # below the ephemeral ports, which clients get from the system
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
-# Ends the server, whoever dies first; it has nothing to do with how the server is used.
+# Ends the server when the process that started the tests has ended.
 _WATCH = 'while kill -0 "$1" && kill -0 "$2"; do sleep 1; done 2>/dev/null; kill -9 "$2" 2>/dev/null'
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+    """Return a free port of 127.0.0.1."""
     while True:
         port = random.choice(_PORTS)  # noqa: S311  # a port, no secret
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -37,11 +37,11 @@ def free_port() -> int:
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = _START_SECONDS) -> None:
-    """Wait for a condition, looking fifty times a second."""
+    """Wait for a condition, checking it fifty times a second."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not come about within {seconds} s")
+            raise TimeoutError(f"waited {seconds} s for {what}")
         time.sleep(0.02)
 
 
@@ -49,8 +49,8 @@ class ServerProcess(ABC):
     """One server on 127.0.0.1 with its data in a folder; the port is kept over restarts.
 
     Args:
-        folder: For data and log; made when it is missing.
-        port: None: any free one.
+        folder: For data and log; created if it is missing.
+        port: None: any free port.
     """
 
     name: ClassVar[str]
@@ -72,16 +72,21 @@ class ServerProcess(ABC):
     def _answers(self) -> bool: ...
 
     def _prepare(self) -> None:  # noqa: B027  # most need nothing
-        """Make what the first start needs."""
+        """Create what the first start needs."""
 
     def _user(self) -> str | None:
-        """Name the account that the server runs under; None: ours."""
+        """Return the account that the server runs under; None: the current one."""
         return None
 
     @property
     def log(self) -> Path:
         """What the server printed."""
         return self.folder / "server.log"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and neither stopped nor killed since."""
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -112,7 +117,7 @@ class ServerProcess(ABC):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-        ).returncode = 0  # nobody waits for it
+        ).returncode = 0  # it ends by itself
         wait_until(self._is_ready, f"an answer of {self.name}")
         return self
 
@@ -125,7 +130,7 @@ class ServerProcess(ABC):
         return self._answers()
 
     def stop(self) -> None:
-        """End the server in an orderly way."""
+        """Shut the server down."""
         if self._process is not None:
             self._process.send_signal(self._stop_signal())
             self._process.wait(_STOP_SECONDS)
@@ -135,7 +140,7 @@ class ServerProcess(ABC):
         return signal.SIGTERM
 
     def kill(self) -> None:
-        """End the server and all its children by SIGKILL; data stay as they lie."""
+        """Kill the server and its children with SIGKILL; its data stay."""
         if self._process is not None:
             family = self._family()
             _each(family, psutil.Process.kill)
@@ -144,11 +149,11 @@ class ServerProcess(ABC):
             self._process = None
 
     def freeze(self) -> None:
-        """Stop the server's clock, so to say: connections stay, nothing answers."""
+        """Suspend the server: connections stay open, nothing answers."""
         _each(self._family(), psutil.Process.suspend)
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Resume a frozen server."""
         _each(self._family(), psutil.Process.resume)
 
     def _family(self) -> list[psutil.Process]:
@@ -174,13 +179,13 @@ def _each(processes: Iterable[psutil.Process], do: Callable[[psutil.Process], No
 
 
 def end_all(folder: Path) -> None:
-    """End every server whose data lie under a folder."""
+    """Stop every server whose data are in a folder."""
     running = []
     for pid_file in folder.rglob("server.pid"):
         with contextlib.suppress(psutil.NoSuchProcess, ValueError):
             process = psutil.Process(int(pid_file.read_text()))
-            if Path(process.cwd()).is_relative_to(folder):  # and not another one that got the number since
-                process.send_signal(signal.SIGINT)  # all of them understand it, and leave no shared memory
+            if Path(process.cwd()).is_relative_to(folder):  # and not another process with the same id
+                process.send_signal(signal.SIGINT)  # all servers shut down on it, and leave no shared memory
                 running.append(process)
     for process in psutil.wait_procs(running, _STOP_SECONDS)[1]:
         process.kill()

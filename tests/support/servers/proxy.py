@@ -1,4 +1,4 @@
-"""A proxy that does to connections what a bad network does, at the moment that a test wants it."""
+"""A proxy that delays, cuts or refuses connections when a test says so."""
 
 import asyncio
 import contextlib
@@ -24,26 +24,26 @@ _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @attrs.define
 class _Link:
-    """A client's connection with ours to the server; both end together."""
+    """A client's connection and the one to the server, which end together."""
 
     client: _Stream
     server: _Stream
-    tail: bytes = b""  # of what the client said, in case that the marker comes in two parts
+    tail: bytes = b""  # the end of the last data, as the marker may be split
     loses_answer: bool = False
 
 
 class FaultProxy:
-    """Stands on a port of its own for a server on 127.0.0.1, and hands on all bytes until told otherwise.
+    """Forward connections to a server on 127.0.0.1 until a fault is set.
 
-    It runs on a thread with an event loop of its own: whatever the test's loop does, it goes on. Its
-    methods return when the fault is in force, and may be called from anywhere.
+    It runs on a thread with an event loop of its own. Its methods return when the fault is in force, and may
+    be called from any thread.
 
     Args:
         target: The server's port.
 
     Attributes:
-        port: Its own, the same for its life.
-        strikes: How many connections ``cut_after`` and ``lose_answer`` have ended.
+        port: The port to connect to.
+        strikes: The number of connections that ``cut_after`` and ``lose_answer`` have cut.
     """
 
     def __init__(self, target: int) -> None:
@@ -76,7 +76,7 @@ class FaultProxy:
         self.close()
 
     def close(self) -> None:
-        """Cut everything, and end the thread."""
+        """Cut all connections and end the thread."""
         self._do(self._refuse())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -84,33 +84,33 @@ class FaultProxy:
 
     @property
     def open_links(self) -> int:
-        """How many connections go through it now."""
+        """The number of open connections."""
         return len(self._links)
 
     # -- faults ----------------------------------------------------------------------------------
 
     def pass_on(self) -> None:
-        """Work as if there were no proxy; what ``hang`` held back is handed on, late."""
+        """Forward everything, including what ``hang`` held back."""
         self._do(self._pass_on())
 
     def refuse(self) -> None:
-        """Cut every connection and accept no new one, as if nothing ran there."""
+        """Cut every connection and refuse new ones."""
         self._do(self._refuse())
 
     def cut(self) -> None:
-        """Cut every connection that there is; new ones work."""
+        """Cut every open connection; new ones work."""
         self._do(self._cut())
 
     def hang(self) -> None:
-        """Accept connections and hand on nothing, in neither direction."""
+        """Accept connections and forward nothing, in either direction."""
         self._do(self._set(self._flows.clear))
 
     def cut_after(self, count: int) -> None:
-        """Cut the connection on which the clients' next so many bytes are full; these are handed on."""
+        """Forward a number of bytes from clients, then cut the connection that would exceed it."""
         self._do(self._set(lambda: setattr(self, "_allowance", count)))
 
     def lose_answer(self, marker: bytes) -> None:
-        """Hand on the next request that holds a marker, and cut its connection when the answer comes."""
+        """Forward the next request that contains a marker, and cut its connection at the answer."""
         self._do(self._set(lambda: setattr(self, "_marker", marker)))
 
     # -- on the proxy's thread -------------------------------------------------------------------
@@ -147,7 +147,7 @@ class FaultProxy:
             link = self._loop.create_task(self._serve(client))
             self._links.add(link)
             link.add_done_callback(self._links.discard)
-            link.add_done_callback(lambda _: client.close())  # also if it had no time to begin
+            link.add_done_callback(lambda _: client.close())  # also if the task never started
 
     async def _serve(self, connection: socket.socket) -> None:
         async with contextlib.AsyncExitStack() as ends:
@@ -155,7 +155,7 @@ class FaultProxy:
             ends.callback(client[1].transport.abort)
             try:
                 server = await asyncio.open_connection(_HOST, self._target)
-            except OSError:  # the server is not there
+            except OSError:  # the server does not run
                 return
             ends.callback(server[1].transport.abort)
             server[1].transport.set_write_buffer_limits(0)  # drain() then waits until all is sent
@@ -211,11 +211,11 @@ async def _till_the_end(pump: Coroutine[Any, Any, None]) -> None:
 
 @contextlib.contextmanager
 def unanswering_port() -> Iterator[int]:
-    """Give a port on which even the connecting never ends, as with a host that is switched off."""
+    """Yield a port on which connecting never ends, as with an unreachable host."""
     with socket.socket() as listener, contextlib.ExitStack() as fillers:
         listener.bind((_HOST, free_port()))
         listener.listen(0)
-        for _ in range(4):  # a full queue: Linux drops what comes after
+        for _ in range(4):  # when the queue is full, Linux drops further connections
             filler = fillers.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())

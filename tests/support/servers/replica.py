@@ -1,4 +1,4 @@
-"""Servers that may be read and not written, until they are promoted."""
+"""Servers that are read-only until they are promoted."""
 
 import shutil
 import subprocess
@@ -14,31 +14,26 @@ from tests.support.servers.mongo import MongoServer
 from tests.support.servers.postgres import PostgresServer
 from tests.support.servers.process import wait_until
 from tests.support.servers.rig import PASSWORD, Account, Rig
-from tests.support.servers.rigs import VALKEY_USERS, MongoRig, PostgresRig, ValkeyClusterRig, ValkeyRig
+from tests.support.servers.rigs import VALKEY_USERS, MongoRig, PostgresRig, ValkeyRig
 from tests.support.servers.valkey import ValkeyServer
 
-__all__ = ["has_replicas", "read_only"]
+__all__ = ["read_only"]
 
 Fill = Callable[[SessionStorage], Awaitable[None]]
 Promote = Callable[[], object]
-
-
-def has_replicas(rig: Rig) -> bool:
-    """Tell whether there is a way to make a read-only server of a kind here."""
-    return not isinstance(rig, ValkeyClusterRig)
 
 
 @asynccontextmanager
 async def read_only(
     rig: Rig, account: Account, folder: Path, fill: Fill
 ) -> AsyncIterator[tuple[SessionStorage, Promote]]:
-    """Give a storage, not open, on a read-only server of the rig's kind, and what promotes that server.
+    """Yield a storage, not open, on a read-only server of the rig's kind, and a function that promotes it.
 
     Args:
-        rig: Which kind; for all but MongoDB also the primary.
-        account: Whose place.
+        rig: The kind; for all but MongoDB also the primary.
+        account: The account.
         folder: For the data of another server.
-        fill: Writes what the read-only server shall have.
+        fill: Writes the data of the read-only server.
     """
     if isinstance(rig, MongoRig):
         async with _stepped_down(rig, account, folder, fill) as made:
@@ -59,11 +54,11 @@ async def read_only(
 
 
 class PostgresStandby(PostgresServer):
-    """A hot standby that follows a running primary, until it is promoted.
+    """A hot standby of a running primary, until it is promoted.
 
     Args:
         folder: For data and log.
-        primary: Whose data it copies at its first start.
+        primary: The server whose data it copies at its first start.
     """
 
     def __init__(self, folder: Path, primary: PostgresServer) -> None:

@@ -1,4 +1,4 @@
-"""A server for bad days: one or several processes, each behind a proxy, and storages on it."""
+"""A server that can fail: one or several processes, each behind a proxy, and storages on it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ SECONDS = 1.0
 
 @attrs.frozen
 class Account:
-    """Who uses which place.
+    """A login and a store.
 
     Attributes:
         place: Prefix or database of one test.
-        user: ``guarded`` may do everything, ``reader`` reads what it was allowed to, ``powerless`` nothing.
-        password: The right one is the same for all of them.
-        database: PostgreSQL's database, Redis' number, MongoDB's authSource; None: one that is there.
-        options: More for the end of MongoDB's URL.
+        user: ``guarded`` has all permissions, ``reader`` may read what it was granted, ``powerless`` nothing.
+        password: The correct one is the same for all users.
+        database: PostgreSQL's database, Redis' number, MongoDB's authSource; None: an existing one.
+        options: More parameters of MongoDB's URL.
     """
 
     place: str
@@ -38,7 +38,7 @@ class Account:
 
     @property
     def login(self) -> str:
-        """What stands before the host of a URL."""
+        """User and password as a URL has them."""
         return f"{self.user}:{self.password}"
 
 
@@ -46,7 +46,7 @@ class Rig(ABC):
     """One server of a kind.
 
     Args:
-        nodes: Its processes, durable, not started.
+        nodes: Its processes, durable and not started.
     """
 
     name: ClassVar[str]
@@ -66,13 +66,13 @@ class Rig(ABC):
 
     @abstractmethod
     def storage_at(self, ports: Sequence[int], account: Account, *, pool: int, seconds: float) -> SessionStorage:
-        """Return a storage that is not open, with so many connections and these time limits."""
+        """Return a storage that is not open, with a pool size and time limits."""
 
-    def prepare(self) -> None:  # noqa: B027  # not every kind needs it
-        """Make the accounts, once, on the running server."""
+    def prepare(self) -> None:  # noqa: B027  # optional
+        """Create the accounts on the running server."""
 
     def allow_reading(self, place: str) -> None:  # noqa: B027
-        """Give ``reader`` its right to a place that exists."""
+        """Let ``reader`` read an existing store."""
 
     # -- for tests -------------------------------------------------------------------------------
 
@@ -87,64 +87,64 @@ class Rig(ABC):
         """Return a storage that is not open.
 
         Args:
-            account: Whose.
-            ports: Where it finds the server; None: at the proxies.
-            pool: How many connections it may have.
-            seconds: Its time limits.
+            account: The account.
+            ports: Ports of the server; None: those of the proxies.
+            pool: The pool size.
+            seconds: The time limits.
         """
         found = ports or [proxy.port for proxy in self.proxies]
         return self.storage_at(found, account, pool=pool, seconds=seconds)
 
     @property
     def reachable_ports(self) -> list[int]:
-        """The nearest ports to the server that clients can do with: its own, if it names no others."""
+        """The ports of the server itself, where clients can use them."""
         return [node.port for node in self.nodes]
 
     def begin(self) -> None:
-        """Start everything."""
+        """Start proxies and server, and create the accounts."""
         for proxy in self.proxies:
             proxy.open()
         self.start()
         self.prepare()
 
     def start(self) -> None:
-        """Start the processes that do not run; returns when they answer."""
+        """Start the processes that do not run; return when they answer."""
         for node in self.nodes:
-            if node._process is None:
+            if not node.is_running:
                 node.start()
 
     def kill(self) -> None:
-        """End all processes by SIGKILL."""
+        """Kill all processes with SIGKILL."""
         for node in self.nodes:
             node.kill()
 
     def freeze(self) -> None:
-        """Stop all processes in mid-work."""
+        """Suspend all processes."""
         self._is_frozen = True
         for node in self.nodes:
             node.freeze()
 
     def thaw(self) -> None:
-        """Let frozen processes go on."""
+        """Resume frozen processes."""
         if self._is_frozen:
             for node in self.nodes:
                 node.thaw()
         self._is_frozen = False
 
     def mend(self) -> None:
-        """Undo whatever a test has done to server and proxies."""
+        """Undo the faults of server and proxies."""
         self.start()
         self.thaw()
         self.each_proxy(FaultProxy.pass_on)
 
     def each_proxy(self, do: Callable[[FaultProxy], None]) -> None:
-        """Do something with every proxy: ``FaultProxy.cut``, ``FaultProxy.hang`` …."""
+        """Call a method of every proxy: ``FaultProxy.cut``, ``FaultProxy.hang`` …."""
         for proxy in self.proxies:
             do(proxy)
 
     @property
     def strikes(self) -> int:
-        """How many connections an armed fault has ended."""
+        """The number of connections that a fault has cut."""
         return sum(proxy.strikes for proxy in self.proxies)
 
     def wait_until_unused(self) -> None:

@@ -1,4 +1,4 @@
-"""The kinds of servers that have bad days: how each is started, reached and refused."""
+"""The kinds of servers that can fail: how each is started and connected to."""
 
 import subprocess
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ class PostgresRig(Rig):
         self.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
 
     def execute(self, statement: str) -> None:
-        """Run SQL as the owner of everything."""
+        """Run SQL as a superuser."""
         psql = str(self.server.binaries / "psql")
         command = [psql, "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-c", statement, self.server.url]
         subprocess.run(command, check=True, capture_output=True, timeout=30)
@@ -67,12 +67,12 @@ class ValkeyRig(Rig):
         super().__init__(self.servers)
 
     def command(self, *words: object) -> None:
-        """Send one command to every node, as a user who may do everything."""
+        """Send one command to every node, with all permissions."""
         for server in self.servers:
             server.command(*words)
 
     def limit_memory(self, room: int) -> None:
-        """Let every node use so many bytes more than it does now, and refuse what needs more."""
+        """Limit the memory of every node to a number of bytes above its present use."""
         for server in self.servers:
             limit = server.command("INFO", "memory")["used_memory"] + room
             server.command("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", limit)
@@ -94,22 +94,22 @@ class ValkeyRig(Rig):
 
 class ValkeyClusterRig(ValkeyRig):
     name = "valkey-cluster"
-    missing_database = None  # it has one only
+    missing_database = None  # a cluster has one database
 
     def __init__(self, folder: Path) -> None:
         self._cluster = ValkeyCluster(folder, durable=True)
         self.servers = [*self._cluster.nodes]
         Rig.__init__(self, self.servers)
         for server, proxy in zip(self.servers, self.proxies, strict=True):
-            announced = ("--cluster-announce-port", str(proxy.port))  # where clients are sent
-            server._settings = (*server._settings, *VALKEY_USERS, *announced)
+            announced = ("--cluster-announce-port", str(proxy.port))  # the address in redirections
+            server.settings = (*server.settings, *VALKEY_USERS, *announced)
 
     @property
     def reachable_ports(self) -> list[int]:
-        return [proxy.port for proxy in self.proxies]  # where its nodes would send the clients anyway
+        return [proxy.port for proxy in self.proxies]  # the addresses in its redirections
 
     def start(self) -> None:
-        if any(server._process is None for server in self.servers):
+        if not all(server.is_running for server in self.servers):
             self.kill()
             self._cluster.start()
 
@@ -130,7 +130,7 @@ class MongoRig(Rig):
         super().__init__([self.server])
 
     def prepare(self) -> None:
-        with self.server.client() as client:  # the first account may be made without one
+        with self.server.client() as client:  # the first account is created without a login
             client.admin.command("createUser", "guarded", pwd=PASSWORD, roles=["root"])
         with self.client() as client:
             for user in ("reader", "powerless"):
@@ -141,7 +141,7 @@ class MongoRig(Rig):
             client.admin.command("grantRolesToUser", "reader", roles=[{"role": "read", "db": place}])
 
     def client(self) -> MongoClient[dict[str, Any]]:
-        """Return a client that may do everything; the caller closes it."""
+        """Return a client with all permissions; the caller closes it."""
         return MongoClient(HOST, self.server.port, username="guarded", password=PASSWORD, timeoutMS=5000)
 
     def storage_at(self, ports: Sequence[int], account: Account, *, pool: int, seconds: float) -> SessionStorage:

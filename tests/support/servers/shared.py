@@ -1,4 +1,4 @@
-"""The servers that all tests of a run share: started at first use, one of each, ended with the run."""
+"""Servers that all tests of a run share: one of each, started at first use, stopped with the run."""
 
 import os
 import shutil
@@ -25,18 +25,18 @@ __all__ = [
 _FOLDER = "LUMINORA_TEST_SERVERS"
 _MEMORY = Path("/dev/shm")  # noqa: S108  # where fsync costs nothing
 _ROOM = 2 * 2**30
-_started: list[Any] = []  # what this process started, to the end of the run
+_started: list[Any] = []  # the folder, until the end of the run
 
 
 def begin_run() -> None:
-    """Make the folder of the shared servers; processes started from here on find it too."""
+    """Create the folder of the shared servers, for this process and its children."""
     roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
     os.environ[_FOLDER] = tempfile.mkdtemp(prefix="luminora-servers-", dir=_MEMORY if roomy else None)
     os.environ[OWNER] = str(os.getpid())
 
 
 def end_run() -> None:
-    """End the shared servers and delete their data."""
+    """Stop the shared servers and delete their data."""
     if folder := os.environ.pop(_FOLDER, None):
         end_all(Path(folder))
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,9 +99,9 @@ def mongodb_replica_set_url() -> str:
 
 
 def _url(kind: str, start: Callable[[Path], Any]) -> str:
-    """Return what ``LUMINORA_TEST_<KIND>_URL`` says, or the address of a server that is ours.
+    """Return the value of ``LUMINORA_TEST_<KIND>_URL``, or the address of a server started here.
 
-    Where there is neither, the test is skipped; with ``CI`` set, it fails.
+    Without either, the test is skipped, or fails if ``CI`` is set.
     """
     if given := os.environ.get(f"LUMINORA_TEST_{kind}_URL"):
         return given

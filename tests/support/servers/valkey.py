@@ -42,7 +42,7 @@ class ValkeyServer(ServerProcess):
     ) -> None:
         super().__init__(folder, port=port)
         log = ("--appendonly", "yes", "--appendfsync", "always") if durable else ("--appendonly", "no")
-        self._settings = (*log, *settings)
+        self.settings = (*log, *settings)
         self._arguments = tuple(arguments)
 
     @property
@@ -60,7 +60,7 @@ class ValkeyServer(ServerProcess):
             *(str(get_binary_path()), *self._arguments),
             *("--port", str(self.port), "--bind", "127.0.0.1"),
             *("--dir", str(self.folder), "--save", "", "--protected-mode", "no"),
-            *self._settings,
+            *self.settings,
         ]
 
     def _answers(self) -> bool:

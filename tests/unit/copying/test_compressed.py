@@ -25,7 +25,7 @@ async def test_records_compressed_by_an_own_dictionary_are_copied_plain(
     await writer.put_memory(memory_record("k", owner="long", value=long))
     await writer.put_memory(memory_record("k", kind="user", owner="u", value=long))
     assert {one.outcome for one in await copied()} == {Outcome.COPIED}
-    monkeypatch.setattr(known, "_trained", {})  # as in another process
+    monkeypatch.setattr(known, "TRAINED", {})  # as in another process
     written = await payloads(target, "long")
     assert {payload.encoding for payload in written} == {"json"}
     assert await target.load_session("long") == {"text": long}

@@ -172,7 +172,7 @@ async def test_others_who_are_always_first_end_in_a_busy_error(
     hasty = EncryptedStorageWrapper(crowded, keyring(), time_limit=0.05)
     await hasty.put_session(session_record())
     crowded.before = [appending(other, f"theirs {number}") for number in range(10_000)]
-    with pytest.raises(StorageBusyError, match=r"session 's': others appended first for 0.05 s") as caught:
+    with pytest.raises(StorageBusyError, match=r"session 's': other processes appended first for 0.05 s") as caught:
         await hasty.append_messages("s", [message_record("ours")])
     assert isinstance(caught.value.__cause__, ConflictError)
     assert caught.value.in_doubt is False
@@ -207,6 +207,6 @@ async def test_the_positions_of_10_000_sessions_are_remembered(monkeypatch: pyte
 async def test_a_position_that_is_no_whole_number_is_refused(
     storage: EncryptedStorageWrapper, crowded: Crowded, position: object
 ) -> None:
-    with pytest.raises(ValidationError, match=f"expected_last is a whole number, not {position!r}"):
+    with pytest.raises(ValidationError, match=f"expected_last must be a whole number, not {position!r}"):
         await storage.append_messages("s", message_records(1), expected_last=position)  # type: ignore[arg-type]
     assert crowded.calls == []

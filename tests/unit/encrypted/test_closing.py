@@ -107,5 +107,5 @@ async def test_keys_that_are_fetched_from_the_storage_itself_are_a_mistake_that_
 
     storage = EncryptedStorageWrapper(base, fetch)
     async with asyncio.timeout(1):
-        with pytest.raises(ConfigurationError, match=r"keys\(\) uses the storage that it fetches the keys of"):
+        with pytest.raises(ConfigurationError, match=r"keys\(\) uses the storage whose keys it fetches"):
             await storage.open()

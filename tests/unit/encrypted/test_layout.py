@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luminoracore_sdk.adapters.encryption.cipher import packed
+from luminoracore_sdk.adapters.encryption.cipher import pack
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
@@ -34,9 +34,9 @@ def by_hand(payload: Payload, *place: bytes) -> bytes:
 
 
 def test_names_keep_their_stored_forms() -> None:
-    assert RECORDS.label("red") == "aes-siv:c5FRnGk96ZVw4PP3ITVYlJQZBw"
-    assert RECORDS.label("l" * 400) == "hmac-sha256:RwdNBP7fT_neVfj6q1z4qhqU8MpuDkBsGKX43zo5dB0"
-    assert RECORDS.key(SCOPE, "red") == "aes-siv:8ejv68Z6ZvkRHbUSPUJsFR5-aA"
+    assert RECORDS.stored_tag("red") == "aes-siv:c5FRnGk96ZVw4PP3ITVYlJQZBw"
+    assert RECORDS.stored_tag("l" * 400) == "hmac-sha256:RwdNBP7fT_neVfj6q1z4qhqU8MpuDkBsGKX43zo5dB0"
+    assert RECORDS.stored_key(SCOPE, "red") == "aes-siv:8ejv68Z6ZvkRHbUSPUJsFR5-aA"
 
 
 def test_a_stored_message_of_this_version_is_read_by_every_later_one() -> None:
@@ -70,7 +70,7 @@ def test_a_stored_header_is_bound_to_user_and_labels_and_holds_its_long_labels()
 
 @given(st.lists(st.binary(max_size=6), max_size=4), st.lists(st.binary(max_size=6), max_size=4))
 def test_other_parts_are_packed_into_other_bytes(one: list[bytes], other: list[bytes]) -> None:
-    assert (packed(*one) == packed(*other)) == (one == other)
+    assert (pack(*one) == pack(*other)) == (one == other)
 
 
 @given(ids(), ids())

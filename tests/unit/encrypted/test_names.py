@@ -7,7 +7,7 @@ import pytest
 
 from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.adapters.wrappers.current_forms import current_forms
+from luminoracore_sdk.adapters.wrappers.current_encoding import current_encoding
 from luminoracore_sdk.application.maintenance.rewrite import StoreRewrite
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Page, SessionQuery
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage, Keyring
@@ -31,7 +31,7 @@ async def test_plain_names_that_look_encrypted_are_names_like_others(name: str, 
     await base.put_memory(memory_record(name, value="theirs"))
     storage = EncryptedStorageWrapper(base, keyring())
     if is_rewritten:
-        rewriting = StoreRewrite(base, await current_forms(storage))
+        rewriting = StoreRewrite(base, await current_encoding(storage))
         assert sum([done.changed async for done in rewriting.run()]) == 2
     assert (await storage.query_sessions(SessionQuery())).sessions[0].tags == tuple(sorted((name, "other")))
     assert [one.key for one in await storage.list_memories(SCOPE)] == [name]
@@ -137,7 +137,7 @@ async def test_what_a_store_keeps_for_itself_is_found_where_encryption_is_requir
     await base.put_session(session_record())
     await base.put_memory(memory_record("dictionary", kind="user", owner=STORE_SCOPE.owner_id, value="d"))
     storage = EncryptedStorageWrapper(base, keyring())
-    rewriting = StoreRewrite(base, await current_forms(storage))
+    rewriting = StoreRewrite(base, await current_encoding(storage))
     assert sum([done.changed async for done in rewriting.run()]) == 2
     found = await EncryptedStorageWrapper(base, keyring(), required=True).find_memory(STORE_SCOPE, "dictionary")
     assert found is not None

@@ -167,7 +167,7 @@ async def test_a_record_under_a_key_that_is_gone_is_an_error(base: InMemoryStora
 async def test_a_damaged_record_of_keys_is_an_error(base: InMemoryStorage, document: object) -> None:
     record = memory_record(CHECK_KEY, kind="user", owner=STORE_SCOPE.owner_id, value=document)  # type: ignore[arg-type]
     await base.put_memory(record)
-    with pytest.raises(CorruptRecordError, match="it is no record of keys"):
+    with pytest.raises(CorruptRecordError, match="it is not a key check"):
         await EncryptedStorageWrapper(base, keyring()).open()
 
 
@@ -197,7 +197,7 @@ async def test_the_record_of_keys_is_hidden_and_survives_a_clearing(
 
 
 async def test_keys_of_another_kind_are_refused(base: InMemoryStorage) -> None:
-    with pytest.raises(ConfigurationError, match="keys are a Keyring or a callable, not dict"):
+    with pytest.raises(ConfigurationError, match="keys must be a Keyring or a callable, not dict"):
         EncryptedStorageWrapper(base, {"a": OLD})  # type: ignore[arg-type]
 
 
@@ -218,6 +218,6 @@ async def test_a_header_without_a_payload_is_damage(base: InMemoryStorage, stora
 async def test_more_than_the_library_takes_is_refused(
     storage: EncryptedStorageWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("luminoracore_sdk.adapters.encryption.cipher._LARGEST_BYTES", 5)
+    monkeypatch.setattr("luminoracore_sdk.adapters.encryption.cipher.LARGEST_BYTES", 5)
     with pytest.raises(PayloadTooLargeError, match="a payload is 6 bytes"):
         await storage.put_session(SessionRecord(session_id="s", payload=Payload("x", b"123456")))

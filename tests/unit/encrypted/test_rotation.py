@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE
-from luminoracore_sdk.adapters.encryption.rotation import Rotation
+from luminoracore_sdk.adapters.encryption.rotation import KeyRotation
 from luminoracore_sdk.application.ports.records import MemoryScope, Payload, SessionRecord
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
 from luminoracore_sdk.testing.clock import ManualClock
@@ -15,7 +15,7 @@ from tests.support.encryption import ALL, SCOPE, Raw, everything, keyring, small
 LONG = "l" * 400
 
 
-async def rewrite(raw: Raw, rotation: Rotation) -> int:
+async def rewrite(raw: Raw, rotation: KeyRotation) -> int:
     """Replace every payload as a rewriting backend does; returns how many were replaced."""
     header = await raw.header()
     new = rotation.session(header)
@@ -92,10 +92,10 @@ async def test_a_rewrite_may_change_what_is_inside(storage: EncryptedStorageWrap
     raw = await small_store(EncryptedStorageWrapper(InMemoryStorage(), keyring()))
     storage = EncryptedStorageWrapper(raw.base, keyring())
 
-    def change(payload: Payload) -> Payload:
+    def changed(payload: Payload) -> Payload:
         return Payload("json", b'"changed"') if b"one" in payload.data else payload
 
-    rotation = await storage.rotation(change=change)
+    rotation = await storage.rotation(rewrite=changed)
     assert await rewrite(raw, rotation) == 1
     found = await storage.read_messages("s", ALL)
     assert found[0].payload == json_payload("changed")

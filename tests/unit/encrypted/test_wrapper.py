@@ -147,9 +147,9 @@ async def test_a_long_name_that_does_not_fit_its_hash_is_refused(
     assert header is not None
     base.adopt(header, [], await other.base.list_memories(SCOPE))  # authentic payloads, hashes of another key
     storage = EncryptedStorageWrapper(base, ring)
-    with pytest.raises(DecryptionError, match="its names are not those inside its payload"):
+    with pytest.raises(DecryptionError, match="its names do not match those in its payload"):
         await storage.find_session("s")
-    with pytest.raises(DecryptionError, match="its names are not those inside its payload"):
+    with pytest.raises(DecryptionError, match="its names do not match those in its payload"):
         await storage.list_memories(SCOPE)
 
 

@@ -1,71 +1,148 @@
-"""The log of a session: one line for each append, the truth about its messages."""
+"""The log of a session: one line for each append."""
 
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from types import TracebackType
+from typing import Self, TypeVar
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.json_file.io import Syncing
-from luminoracore_sdk.adapters.storage.json_file.log_reader import LOG_NAME, LogLine, LogReader
-from luminoracore_sdk.adapters.storage.json_file.record import encode_batch
+from luminoracore_sdk.adapters.storage.json_file.files import Files, corrupt
+from luminoracore_sdk.adapters.storage.json_file.message_index import (
+    ROW_BYTES,
+    KnownIds,
+    MessageIndex,
+    chained_rows,
+    digest_of,
+)
+from luminoracore_sdk.adapters.storage.json_file.records import (
+    DamagedError,
+    decode_batch,
+    encode_batch,
+    is_sealed,
+)
 from luminoracore_sdk.application.ports.records import MessageRecord
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
+from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = ["LOG_NAME", "MessageLog"]
 
+LOG_NAME = "messages.jsonl"
+_INDEX_NAME = "messages.idx"
 
-class MessageLog(LogReader):
-    """An open log that can be written; see ``LogReader``. After ``truncate`` or ``rewrite`` it is used up."""
+_LINE_BYTES = 1 << 14
+_CHUNK_BYTES = 1 << 20
 
-    def append(self, batches: Iterable[tuple[Sequence[MessageRecord], int]]) -> Syncing[None]:
-        """Add a line for each batch, all of them or nothing: in one write that waits for the disk once.
+T = TypeVar("T")
 
-        Args:
-            batches: The messages, and when they were appended.
+_logger = logging.getLogger("luminoracore_sdk.storage.json")
+
+
+@attrs.define(eq=False)
+class _Line:
+    """A line of the log, from ``start`` to ``end`` with its newline: messages that were appended together."""
+
+    start: int
+    end: int
+    at_us: int
+    messages: list[MessageRecord]
+
+    @property
+    def first(self) -> int:
+        return self.messages[0].position
+
+    @property
+    def last(self) -> int:
+        return self.messages[-1].position
+
+
+class MessageLog:
+    """The open log of a session, for one operation under the session's lock.
+
+    A last line without a newline is an append that was killed before it was acknowledged: readers skip it, a
+    writer cuts it off. Any other line that is not as it was written is damage.
+
+    Args:
+        folder: The folder of the session.
+        files: How to write.
+        known: What is known of indexes in memory.
+        writing: Whether the operation writes.
+
+    Attributes:
+        last: The newest position; 0: none.
+        at_us: When the newest message was appended, in microseconds; 0: none.
+
+    Raises:
+        CorruptRecordError: The log is missing or damaged.
+    """
+
+    def __init__(self, folder: str, files: Files, known: KnownIds, *, writing: bool) -> None:
+        self._path = f"{folder}/{LOG_NAME}"
+        self._files = files
+        self.last = self.at_us = self._end = 0
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND if writing else os.O_RDONLY)
+        except FileNotFoundError as exc:
+            raise corrupt(self._path, "it is missing") from exc
+        self._index = MessageIndex(f"{folder}/{_INDEX_NAME}", known, writing=writing)
+        try:
+            self._size = _size_of(self._fd, self._path)
+            if not self._resume():
+                self._rebuild()
+            if self._end < self._size:
+                self._skip_torn_line(cut=writing)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._index.close()
+        os.close(self._fd)
+
+    def read(self, first: int, last: int) -> list[MessageRecord]:
+        """Return the messages from one position to another; reads no more of the log than they take."""
+        return self._by_index(lambda: self._collect(first, last)) if first <= last else []
+
+    def find(self, message_ids: Sequence[str]) -> dict[str, int]:
+        """Return the positions of those ids that are stored."""
+        return self._by_index(lambda: self._search(message_ids)) if self.last else {}
+
+    def append(self, messages: Sequence[MessageRecord], now_us: int) -> None:
+        """Add a line, all of it or nothing.
 
         Raises:
-            UnsyncedError: They were written, but the disk did not say that it has them; they were removed.
-            OSError: They could not be written.
+            OSError: It could not be written.
         """
-        last, at_us, end = self.last, self.at_us, self._end
-        lines: list[bytes] = []
-        rows: list[tuple[list[str], int]] = []
-        for messages, asked_us in batches:
-            at_us = max(asked_us, at_us)  # who waited for the lock comes with an older time
-            line = encode_batch(last + 1, at_us, messages)
-            lines.append(line)
-            rows.append(([message.message_id for message in messages], end))
-            last, end = last + len(messages), end + len(line)
-        yield from self._io.append(self._fd, b"".join(lines), self._end)
-        self._index.add(rows)
-        self.last, self.at_us, self._end, self._size = last, at_us, end, end
-
-    def is_whole(self) -> bool:
-        """Tell whether the log ends where this object left it, so that more can be written."""
-        try:
-            return os.fstat(self._fd).st_size == self._end
-        except OSError:
-            return False
+        at_us = max(now_us, self.at_us)  # a call that waited for the lock comes with an older time
+        line = encode_batch(self.last + 1, at_us, messages)
+        self._files.append(self._fd, line, self._end)
+        self._index.add([message.message_id for message in messages], self._end)
+        self.last, self.at_us = self.last + len(messages), at_us
+        self._end = self._size = self._end + len(line)
 
     def truncate(self, after: int) -> int:
-        """Remove what is above a position, all or nothing.
-
-        Returns:
-            How many messages were removed.
-        """
+        """Remove the messages above a position, all or nothing; returns how many there were."""
         if after >= self.last:
             return 0
         offset, part = self._by_index(lambda: self._split(after + 1))
-        self._size = -1  # used up
-        self._index.remove()  # first: one that knows more than the log is a sign of damage
-        self._io.replace(self._path, chain(self._bytes(0, offset), (part,)))
+        self._index.remove()  # first: an index that knows more than the log is a sign of damage
+        self._files.replace(self._path, chain(self._bytes(0, offset), (part,)))
         return self.last - after
 
     def rewrite(self, changes: Iterable[PayloadRewrite]) -> int:
-        """Replace the payloads of those messages that are as their change says.
-
-        The log is written anew beside the old one and takes its place: after a crash, one of them is there.
+        """Replace the payloads of those messages that are as their change expects, all or none.
 
         Returns:
             How many were replaced.
@@ -74,35 +151,34 @@ class MessageLog(LogReader):
         rewritten = self._by_index(lambda: self._rewritten(wanted))
         replaced = sum(count for _, _, count in rewritten)
         if replaced:
-            self._size = -1  # used up
-            self._index.remove()  # its offsets hold no more
-            self._io.replace(self._path, self._with(rewritten))
+            self._index.remove()  # its offsets are no longer right
+            self._files.replace(self._path, self._with(rewritten))
         return replaced
 
-    def _split(self, position: int) -> tuple[int, bytes]:
-        """Return where the line of a message begins, and as much of that line as is before it."""
-        line = self._line_of(position)
-        batch = line.batch
-        before = self._messages(line)[: position - batch.first]
-        return line.start, encode_batch(batch.first, batch.at_us, before) if before else b""
+    # -- parts of the log ------------------------------------------------------------------------
 
-    def _rewritten(self, wanted: Mapping[int, PayloadRewrite]) -> list[tuple[LogLine, bytes, int]]:
-        """Return the lines that change, in order: as they are, as they become, messages replaced."""
-        found: list[tuple[LogLine, bytes, int]] = []
+    def _split(self, position: int) -> tuple[int, bytes]:
+        """Return where the line of a message begins, and a line of the messages before it in that line."""
+        line = self._line_of(position)
+        before = line.messages[: position - line.first]
+        return line.start, encode_batch(line.first, line.at_us, before) if before else b""
+
+    def _rewritten(self, wanted: Mapping[int, PayloadRewrite]) -> list[tuple[_Line, bytes, int]]:
+        """Return the lines that change, in order: the old line, the new text, how many messages are replaced."""
+        found: list[tuple[_Line, bytes, int]] = []
         seen = 0
         for position in sorted(wanted):
-            if position <= seen:  # within the line before
+            if position <= seen:  # in the line before
                 continue
             line = self._line_of(position)
-            seen = line.batch.last
-            messages = self._messages(line)
-            new = [_rewritten(message, wanted.get(message.position)) for message in messages]
-            count = sum(message is not other for message, other in zip(messages, new, strict=True))
+            seen = line.last
+            new = [_rewritten(message, wanted.get(message.position)) for message in line.messages]
+            count = sum(message is not other for message, other in zip(line.messages, new, strict=True))
             if count:
-                found.append((line, encode_batch(line.batch.first, line.batch.at_us, new), count))
+                found.append((line, encode_batch(line.first, line.at_us, new), count))
         return found
 
-    def _with(self, rewritten: Iterable[tuple[LogLine, bytes, int]]) -> Iterator[bytes]:
+    def _with(self, rewritten: Iterable[tuple[_Line, bytes, int]]) -> Iterator[bytes]:
         """Yield the log with some of its lines replaced."""
         start = 0
         for line, text, _ in rewritten:
@@ -111,9 +187,165 @@ class MessageLog(LogReader):
             start = line.end
         yield from self._bytes(start, self._end)
 
+    # -- reading by the index --------------------------------------------------------------------
+
+    def _by_index(self, work: Callable[[], T]) -> T:
+        """Run something that reads by the index; if it fails, rebuild the index and run it again."""
+        try:
+            return work()
+        except CorruptRecordError:
+            self._rebuild()  # raises if the log is damaged, and not the index
+            return work()
+
+    def _collect(self, first: int, last: int) -> list[MessageRecord]:
+        found: list[MessageRecord] = []
+        position = first
+        for start, text in self._texts(self._offset(first)):
+            try:
+                _, messages = decode_batch(text)
+            except DamagedError as exc:
+                raise self._damaged(start, str(exc)) from exc
+            skipped = position - messages[0].position
+            if not 0 <= skipped < len(messages):
+                raise self._misled(position)
+            if skipped or messages[-1].position > last:
+                messages = messages[skipped : last + 1 - messages[0].position]
+            found += messages
+            position += len(messages)
+            if position > last:
+                break
+        return found
+
+    def _search(self, message_ids: Sequence[str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for message_id, positions in self._index.find(message_ids).items():
+            for position in positions:
+                line = self._line_of(position)
+                stored = line.messages[position - line.first].message_id
+                if stored == message_id:
+                    found[message_id] = position
+                elif digest_of(stored) != digest_of(message_id):
+                    raise self._misled(position)
+        return found
+
+    def _line_of(self, position: int) -> _Line:
+        for start, text in self._texts(self._offset(position)):
+            line = self._line(start, text)
+            if line.first <= position <= line.last:
+                return line
+            break
+        raise self._misled(position)
+
+    def _offset(self, position: int) -> int:
+        offset = self._index.offset(position)
+        if offset >= self._size:
+            raise self._misled(position)
+        return offset
+
+    def _misled(self, position: int) -> CorruptRecordError:
+        return corrupt(self._path, f"position {position} is not where the index says")
+
+    # -- reading lines ---------------------------------------------------------------------------
+
+    def _texts(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """Yield offset and text, without its newline, of the lines from an offset on, up to a torn one.
+
+        Reads 16 kB and then more and more, up to 1 MB: few lines cost one small read, many one for each MB.
+        """
+        rest, place, amount = b"", start, _LINE_BYTES
+        while place < self._size and (part := os.pread(self._fd, amount, place)):
+            place += len(part)
+            *texts, rest = (rest + part).split(b"\n")
+            for text in texts:
+                yield start, text
+                start += len(text) + 1
+            amount = max(min(4 * amount, _CHUNK_BYTES), len(rest))  # a long line at least doubles it
+
+    def _line(self, start: int, text: bytes) -> _Line:
+        try:
+            return _Line(start, start + len(text) + 1, *decode_batch(text))
+        except DamagedError as exc:
+            raise self._damaged(start, str(exc)) from exc
+
+    def _bytes(self, start: int, end: int) -> Iterator[bytes]:
+        while chunk := os.pread(self._fd, min(_CHUNK_BYTES, end - start), start):
+            yield chunk
+            start += len(chunk)
+
+    def _damaged(self, start: int, reason: str) -> CorruptRecordError:
+        number = sum(chunk.count(b"\n") for chunk in self._bytes(0, start)) + 1
+        return corrupt(self._path, f"line {number} (byte {start}): {reason}")
+
+    # -- opening ---------------------------------------------------------------------------------
+
+    def _resume(self) -> bool:
+        """Read the newest line by the index; False: the index does not fit the log."""
+        count = self._index.count
+        if not count:
+            return not self._size
+        try:
+            start = self._offset(count)
+            text, newline, rest = os.pread(self._fd, self._size - start, start).partition(b"\n")
+            line = self._line(start, text)
+        except CorruptRecordError:
+            return False
+        if not newline or b"\n" in rest:  # a line was written and not its row
+            return False
+        if line.last != count or not self._index.ends_with(line.messages[-1].message_id):
+            return False
+        self._reach(line)
+        return True
+
+    def _rebuild(self) -> None:
+        """Read the whole log and make the index anew.
+
+        A row is written after its line is on the disk, so an index that continues where the log ends shows that
+        the log has lost lines.
+        """
+        rows = bytearray()
+        self.last = self.at_us = self._end = 0
+        for start, text in self._texts(0):
+            line = self._line(start, text)
+            if line.first != self.last + 1:
+                reason = f"it begins at position {line.first}, not {self.last + 1}"
+                raise self._damaged(line.start, reason)
+            rows += chained_rows(rows[-ROW_BYTES:], [message.message_id for message in line.messages], line.start)
+            self._reach(line)
+        if self._index.continues(rows, self._end):
+            raise corrupt(
+                self._path,
+                f"it ends after message {self.last}, but {self._index.count} were stored; "
+                f"delete {_INDEX_NAME} beside it to accept the loss",
+            )
+        self._index.replace(bytes(rows))
+
+    def _reach(self, line: _Line) -> None:
+        self.last, self.at_us, self._end = line.last, line.at_us, line.end
+
+    def _skip_torn_line(self, *, cut: bool) -> None:
+        torn = os.pread(self._fd, self._size - self._end, self._end)
+        if is_sealed(torn[:-1]):
+            raise self._damaged(self._end, "another byte is where its newline was")
+        _logger.warning(
+            "%s: %s %d bytes of an append that was killed before it was acknowledged",
+            self._path,
+            "cut off" if cut else "skipped",
+            len(torn),
+        )
+        if cut:
+            os.ftruncate(self._fd, self._end)
+            self._size = self._end
+
+
+def _size_of(fd: int, path: str) -> int:
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        raise corrupt(path, "it is not a file")
+    return info.st_size
+
 
 def _rewritten(message: MessageRecord, change: PayloadRewrite | None) -> MessageRecord:
-    """Return a message with its new payload; the same object: it is not what the change is for."""
+    """Return a message with its new payload, or the same object if the change does not fit it."""
     if change is None or not change.fits(message):
         return message
     return attrs.evolve(message, payload=change.new)

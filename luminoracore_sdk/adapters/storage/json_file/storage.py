@@ -5,15 +5,18 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from pathlib import Path
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage
-from luminoracore_sdk.adapters.storage.group_commit import Append
-from luminoracore_sdk.adapters.storage.json_file.io import BACKEND
-from luminoracore_sdk.adapters.storage.json_file.queue import AppendQueue
-from luminoracore_sdk.adapters.storage.json_file.store import FileStore
+from luminoracore_sdk.adapters.storage.base import BaseStorage, replay_receipt
+from luminoracore_sdk.adapters.storage.json_file.files import BACKEND, os_errors
+from luminoracore_sdk.adapters.storage.json_file.layout import Store
+from luminoracore_sdk.adapters.storage.json_file.log import MessageLog
+from luminoracore_sdk.adapters.storage.json_file.session_index import SessionIndex
+from luminoracore_sdk.adapters.storage.json_file.sessions import MemoryFolder, SessionFolder, memory_owners, purge
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
@@ -34,24 +37,23 @@ __all__ = ["JSONFileStorage"]
 
 _THREADS = 16
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class JSONFileStorage(BaseStorage):
-    """Keeps sessions in a folder: a header file and an append-only log of JSON lines for each.
+    """Keep sessions in a folder: a header file and an append-only log of JSON lines for each.
 
-    Any number of tasks, event loops, threads and processes of one machine may use the folder at the
-    same time. Where everything lies is told in ``json_file_layout``. A write is on the disk when its
-    call returns. Files are for their owner alone: mode 0600, in folders of 0700.
+    Any number of tasks, event loops, threads and processes of one machine may use the folder at the same time,
+    also a process that was forked. See ``json_file.layout`` for the files. A write is on the disk when its call
+    returns. Only the owner can read the files: mode 0600, in folders of mode 0700.
 
     Args:
-        directory: The store's folder; made when missing.
-        clock: Tells the time; the computer's own when None.
-        lock_timeout: Longest wait in seconds for another writer of the same session; above it
-            ``StorageBusyError``.
-        fsync: False: writes do not wait for the disk. Faster; what was written last survives the end
-            of the process, but maybe not that of the machine.
+        directory: The store's folder, created when missing.
+        clock: Tells the time; the system clock when None.
+        lock_timeout: Longest wait in seconds for another writer of the same session; then
+            ``StorageBusyError`` is raised.
+        fsync: False: writes do not wait for the disk. This is faster; the last writes survive the end of the
+            process, but maybe not a power failure.
 
     Raises:
         MissingDependencyError: The ``files`` extra is not installed.
@@ -69,54 +71,144 @@ class JSONFileStorage(BaseStorage):
         fsync: bool = True,
     ) -> None:
         super().__init__(clock=clock)
-        self._store = FileStore(directory, lock_timeout=lock_timeout, fsync=fsync)
-        self._lock_timeout = lock_timeout
+        self._make_store = partial(Store, Path(directory).absolute(), lock_timeout=lock_timeout, fsync=fsync)
         self._pool: ThreadPoolExecutor | None = None
-        self._appends: AppendQueue | None = None
+        self._renew()
 
-    # -- life ------------------------------------------------------------------------------------
+    def _renew(self) -> None:
+        """Create what a forked process cannot use of its parent: threads, and locks that they may have held."""
+        self._pid = os.getpid()
+        self._store = self._make_store()
+        self._index = SessionIndex(self._store)
+        self._turns: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str], asyncio.Lock] = WeakValueDictionary()
+        if self._pool is not None:
+            self._pool = _new_pool()
+
+    # -- lifecycle -------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="luminora-files")
+        self._pool = _new_pool()
         try:
-            await asyncio.get_running_loop().run_in_executor(pool, self._store.prepare)
+            await self._run("open the store", self._store.prepare)
         except BaseException:
-            pool.shutdown(wait=False)
+            self._pool.shutdown(wait=False)
+            self._pool = None
             raise
-        self._pool = pool
-        self._appends = AppendQueue(pool, workers=_THREADS, timeout=self._lock_timeout, write=self._store.append)
 
     async def _close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for (other, _), turn in list(self._turns.items()):
+            if other is loop:
+                async with turn:  # behind the calls that wait for theirs
+                    pass
         pool, self._pool = self._pool, None
-        appends, self._appends = self._appends, None
-        if appends is not None:
-            appends.close()
-        if pool is not None:
-            await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)
-        if appends is not None:
-            appends.end()
-        self._store.close()
-
-    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do file work on a thread; once begun it ends, whether or not the caller still waits."""
-        if self._pool is None:  # closed since this call began
-            raise StorageClosedError(BACKEND)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *args, **kwargs))
+        if pool is not None and self._pid == os.getpid():
+            await asyncio.to_thread(pool.shutdown)
+        self._index.clear()
 
     async def _ping(self) -> None:
-        await self._run(self._store.schema_version)
+        await self._schema_version()
 
     async def _schema_version(self) -> int:
-        return await self._run(self._store.schema_version)
+        return await self._run("read the store", self._store.schema_version, writing=False)
+
+    # -- work in threads -------------------------------------------------------------------------
+
+    async def _run(self, action: str, work: Callable[[], T], *, writing: bool = True) -> T:
+        """Run a function in a thread; once it has begun, it ends even if the caller is cancelled.
+
+        Args:
+            action: What it does, for errors.
+            work: The function.
+            writing: Whether it writes.
+        """
+        if self._pid != os.getpid():
+            self._renew()
+        if self._pool is None:  # closed since the call began
+            raise StorageClosedError(BACKEND)
+
+        def run() -> T:
+            with os_errors(action, writing=writing):
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, run)
+
+    async def _run_locked(self, folder: Path, action: str, work: Callable[[], T], *, writing: bool) -> T:
+        """Run a function in a thread under the lock of a folder.
+
+        Calls of one event loop wait for their turn here, in the order in which they were made, so that no more
+        than one thread waits for the same lock.
+        """
+        if self._pid != os.getpid():
+            self._renew()
+        locks = self._store.locks
+        deadline = locks.deadline()
+
+        def run() -> T:
+            with locks.hold(folder, writing=writing, deadline=deadline):
+                return work()
+
+        key = (asyncio.get_running_loop(), folder.name[:2])
+        turn = self._turns.get(key)
+        if turn is None:
+            turn = self._turns[key] = asyncio.Lock()
+        async with turn:
+            return await self._run(action, run, writing=writing)
+
+    def _session(self, session_id: str) -> SessionFolder:
+        return SessionFolder(self._store.session(session_id), self._store)
+
+    async def _with_session(
+        self, session_id: str, verb: str, work: Callable[[SessionFolder], T], *, writing: bool = True
+    ) -> T:
+        """Run a function on the folder of a session; ``verb`` is what it does, for errors."""
+        session = self._session(session_id)
+        action = f"{verb} session {session_id!a}"
+        return await self._run_locked(session.path, action, lambda: work(session), writing=writing)
+
+    async def _with_log(
+        self,
+        session_id: str,
+        verb: str,
+        now_us: int,
+        work: Callable[[SessionRecord, MessageLog], T],
+        *,
+        writing: bool = True,
+    ) -> T:
+        """Run a function on the header and the log of a session that exists."""
+
+        def run(session: SessionFolder) -> T:
+            with session.opened(now_us, writing=writing) as opened:
+                if opened is None:
+                    raise self._not_found(session_id)
+                return work(*opened)
+
+        return await self._with_session(session_id, verb, run, writing=writing)
+
+    async def _with_memories(
+        self,
+        scope: MemoryScope,
+        verb: str,
+        now_us: int,
+        work: Callable[[MemoryFolder | None], T],
+        *,
+        writing: bool = True,
+    ) -> T:
+        """Run a function on the memories of a scope, or on None if its session does not exist."""
+        path = self._store.owner(scope)
+
+        def run() -> T:
+            if scope.kind == "session" and SessionFolder(path, self._store).current(now_us) is None:
+                return work(None)
+            return work(MemoryFolder(path, self._store))
+
+        return await self._run_locked(path, f"{verb} {scope.kind} {scope.owner_id!a}", run, writing=writing)
 
     # -- sessions --------------------------------------------------------------------------------
 
     async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
-        return await self._run(self._put, record, expected_version, now_us)
-
-    def _put(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
-        with self._store.session(record.session_id, "write", writing=True) as folder:
-            stored = folder.current(now_us)
+        def put(session: SessionFolder) -> SessionRecord:
+            stored = session.current(now_us)
             version = stored.version if stored else 0
             if expected_version is not None and expected_version != version:
                 raise self._version_conflict(record.session_id, expected_version, version)
@@ -128,48 +220,40 @@ class JSONFileStorage(BaseStorage):
                 last_position=stored.last_position if stored else 0,
             )
             if stored:
-                folder.write_header(header)
+                session.write_header(header)
             else:
-                self._store.discard(folder.path)  # an expired one
-                folder.create(header, self._store.layout.root)
+                session.discard()  # an expired one
+                session.create(header)
             return header
 
-    async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
-        return await self._run(self._find, session_id, now_us)
+        return await self._with_session(record.session_id, "write", put)
 
-    def _find(self, session_id: str, now_us: int) -> SessionRecord | None:
-        try:
-            with self._store.messages(session_id, "read", now_us, writing=False) as (header, _, log):
-                updated_at_us = max(header.updated_at_us, log.at_us)
-                return attrs.evolve(header, updated_at_us=updated_at_us, last_position=log.last)
-        except SessionNotFoundError:
-            return None
+    async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
+        return await self._with_session(session_id, "read", lambda session: session.current(now_us), writing=False)
 
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
-        return await self._run(self._delete, session_id, now_us)
-
-    def _delete(self, session_id: str, now_us: int) -> bool:
-        with self._store.session(session_id, "delete", writing=True) as folder:
+        def delete(session: SessionFolder) -> bool:
             try:
-                was_there = folder.current(now_us) is not None
-            except CorruptRecordError:  # deleting is the way to be rid of it
-                was_there = True
-            self._store.discard(folder.path)
-            return was_there
+                existed = session.current(now_us) is not None
+            except CorruptRecordError:  # deleting is the way to get rid of a damaged session
+                existed = True
+            session.discard()
+            return existed
+
+        return await self._with_session(session_id, "delete", delete)
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
-        return await self._run(self._store.query, query, now_us)
+        return await self._run("list sessions", lambda: self._index.page(query, now_us), writing=False)
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
-        return await self._run(self._rewrite, session_id, old, new, now_us)
-
-    def _rewrite(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
-        with self._store.session(session_id, "rewrite", writing=True) as folder:
-            header = folder.current(now_us)
+        def rewrite(session: SessionFolder) -> bool:
+            header = session.current(now_us)
             if header is None or header.payload != old:
                 return False
-            folder.write_header(attrs.evolve(header, payload=new))
+            session.write_header(attrs.evolve(header, payload=new))
             return True
+
+        return await self._with_session(session_id, "rewrite", rewrite)
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -180,15 +264,20 @@ class JSONFileStorage(BaseStorage):
         expected_last: int | None,
         now_us: int,
     ) -> AppendReceipt:
-        if self._appends is None:  # closed since this call began
-            raise StorageClosedError(BACKEND)
-        return await self._appends.put(Append(session_id, messages, expected_last, now_us))
+        def append(_: SessionRecord, log: MessageLog) -> AppendReceipt:
+            stored = log.find([message.message_id for message in messages])
+            if receipt := replay_receipt(BACKEND, messages, stored):
+                return receipt
+            if expected_last is not None and expected_last != log.last:
+                raise self._position_conflict(session_id, expected_last, log.last)
+            first = log.last + 1
+            log.append(messages, now_us)
+            return AppendReceipt(first_position=first, last_position=log.last)
+
+        return await self._with_log(session_id, "append to", now_us, append)
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
-        return await self._run(self._read, session_id, span, now_us)
-
-    def _read(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
-        with self._store.messages(session_id, "read", now_us, writing=False) as (_, _, log):
+        def read(_: SessionRecord, log: MessageLog) -> list[MessageRecord]:
             first = max(0, span.after) + 1
             last = log.last if span.before is None else min(log.last, span.before - 1)
             if span.limit is not None and span.newest:
@@ -197,70 +286,74 @@ class JSONFileStorage(BaseStorage):
                 last = min(last, first + span.limit - 1)
             return log.read(first, last)
 
-    async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
-        return await self._run(self._truncate, session_id, after, now_us)
+        return await self._with_log(session_id, "read", now_us, read, writing=False)
 
-    def _truncate(self, session_id: str, after: int, now_us: int) -> int:
-        with self._store.messages(session_id, "truncate", now_us, writing=True) as (header, folder, log):
+    async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
+        folder = self._session(session_id)
+
+        def truncate(header: SessionRecord, log: MessageLog) -> int:
             updated_at_us = max(header.updated_at_us, log.at_us, now_us)
             folder.write_header(attrs.evolve(header, updated_at_us=updated_at_us))
             return log.truncate(after)
 
-    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
-        return await self._run(self._rewrite_log, session_id, tuple(changes), now_us)
+        return await self._with_log(session_id, "truncate", now_us, truncate)
 
-    def _rewrite_log(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
+    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
+        changes = tuple(changes)  # the caller may change its list during the await
         try:
-            with self._store.messages(session_id, "rewrite", now_us, writing=True) as (_, _, log):
-                return log.rewrite(changes)
+            return await self._with_log(session_id, "rewrite", now_us, lambda _, log: log.rewrite(changes))
         except SessionNotFoundError:
             return 0
 
     # -- memory ----------------------------------------------------------------------------------
 
     async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        return await self._run(self._remember, record, max_entries, now_us)
-
-    def _remember(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        with self._store.memories(record.scope, "remember for", now_us, writing=True) as memories:
+        def put(memories: MemoryFolder | None) -> MemoryRecord:
             if memories is None:
                 raise self._not_found(record.scope.owner_id)
-            return memories.put(record, max_entries, now_us, self._store.layout.root)
+            return memories.put(record, max_entries, now_us)
+
+        return await self._with_memories(record.scope, "remember for", now_us, put)
 
     async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
-        return await self._run(self._recall, scope, key, now_us)
-
-    def _recall(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
-        with self._store.memories(scope, "recall for", now_us, writing=False) as memories:
+        def find(memories: MemoryFolder | None) -> MemoryRecord | None:
             return memories.find(key, now_us) if memories else None
 
-    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
-        return await self._run(self._recall_all, scope, now_us)
+        return await self._with_memories(scope, "recall for", now_us, find, writing=False)
 
-    def _recall_all(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
-        with self._store.memories(scope, "recall for", now_us, writing=False) as memories:
+    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
+        def entries(memories: MemoryFolder | None) -> list[MemoryRecord]:
             return memories.entries(now_us) if memories else []
 
-    async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
-        return await self._run(self._rewrite_one, scope, key, old, new, now_us)
+        return await self._with_memories(scope, "recall for", now_us, entries, writing=False)
 
-    def _rewrite_one(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
-        with self._store.memories(scope, "rewrite for", now_us, writing=True) as memories:
-            return memories.rewrite(key, old, new, now_us) if memories else False
+    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
+        def owners() -> list[str]:
+            return memory_owners(self._store, after, limit, now_us)
+
+        return await self._run("list users", owners, writing=False)
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
-        return await self._run(self._forget, scope, key, now_us)
-
-    def _forget(self, scope: MemoryScope, key: str, now_us: int) -> bool:
-        with self._store.memories(scope, "forget for", now_us, writing=True) as memories:
+        def delete(memories: MemoryFolder | None) -> bool:
             return memories.delete(key, now_us) if memories else False
 
-    async def _clear_memories(self, scope: MemoryScope, now_us: int) -> int:
-        return await self._run(self._forget_all, scope, now_us)
+        return await self._with_memories(scope, "forget for", now_us, delete)
 
-    def _forget_all(self, scope: MemoryScope, now_us: int) -> int:
-        with self._store.memories(scope, "forget for", now_us, writing=True) as memories:
-            return memories.clear(now_us, self._store.layout.trash) if memories else 0
+    async def _clear_memories(self, scope: MemoryScope, now_us: int) -> int:
+        def clear(memories: MemoryFolder | None) -> int:
+            return memories.clear(now_us) if memories else 0
+
+        return await self._with_memories(scope, "forget for", now_us, clear)
+
+    async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
+        def rewrite(memories: MemoryFolder | None) -> bool:
+            return memories.rewrite(key, old, new, now_us) if memories else False
+
+        return await self._with_memories(scope, "rewrite for", now_us, rewrite)
 
     async def _purge_expired(self, now_us: int) -> Purged:
-        return await self._run(self._store.purge, now_us)
+        return await self._run("purge the store", lambda: purge(self._store, now_us))
+
+
+def _new_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="luminora-files")

@@ -1,9 +1,9 @@
-"""Records to documents and documents to records.
+"""Convert records to documents and documents to records.
 
-Times are 64-bit whole microseconds: BSON's own dates keep milliseconds only.
+Times are stored as 64-bit integers of microseconds, because BSON dates keep milliseconds only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -23,14 +23,11 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = [
-    "End",
+    "Extent",
     "Header",
-    "Segment",
     "batch_document",
     "batch_ids",
     "batch_records",
-    "closing_document",
-    "cut",
     "damaged",
     "live",
     "memory_record",
@@ -41,157 +38,109 @@ __all__ = [
 
 
 _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
-_NO_PAYLOAD = "a payload is text or bytes"
-_NOT_AS_IT_SHOULD = "a field is missing or does not hold what it should"
+_NO_PAYLOAD = "a payload is a string or bytes"
+_WRONG_SHAPE = "a field is missing or has the wrong type"
 
 
-@attrs.frozen
-class Segment:
-    """The part of a history that counts: positions ``first`` to ``last``, empty when last < first."""
+@attrs.frozen(kw_only=True)
+class Extent:
+    """Where the messages of a session lie, as its header and its newest batch say.
 
-    history: ObjectId
-    first: int
-    last: int
-
-
-@attrs.frozen
-class End:
-    """Where the messages of a session end: its incarnation, its open history, the newest position."""
+    Attributes:
+        inc: The incarnation of the session.
+        epoch: The open epoch, in which new batches are inserted.
+        sealed: The epochs before it that still count, in order, each with the last position that counts.
+        last: The newest position; 0: none.
+        ttl_us: The session's time to live; None: it does not expire.
+        expires_at_us: When it expires unless it is written before; None: never.
+    """
 
     inc: ObjectId
-    history: ObjectId
-    last: int
+    epoch: int
+    sealed: tuple[tuple[int, int], ...] = ()
+    last: int = 0
+    ttl_us: int | None = None
+    expires_at_us: int | None = None
+
+    def shows(self, epoch: int, position: int) -> bool:
+        """Tell whether a position of an epoch of this incarnation counts."""
+        return epoch == self.epoch or position <= self.bound(epoch)
+
+    def bound(self, epoch: int) -> int:
+        """Return the last position of a sealed epoch that counts; 0: none."""
+        return next((upto for sealed, upto in self.sealed if sealed == epoch), 0)
+
+    def epoch_at(self, position: int) -> int:
+        """Return the epoch that a position belongs to."""
+        return next((epoch for epoch, upto in self.sealed if position <= upto), self.epoch)
+
+    def sealed_at(self, after: int) -> list[Document]:
+        """Return the sealed epochs, as a header stores them, once everything above a position is removed."""
+        sealed, begin = list[Document](), 0
+        for epoch, upto in (*self.sealed, (self.epoch, self.last)):
+            end = min(upto, after)
+            if end > begin:
+                sealed.append({"epoch": epoch, "upto": end})
+                begin = end
+        return sealed
+
+    def is_live(self, now_us: int) -> bool:
+        """Tell whether the session has not expired."""
+        return self.expires_at_us is None or self.expires_at_us > now_us
 
 
 @attrs.frozen(kw_only=True)
 class Header:
-    """A session's header as it is stored, with what its newest batch says.
+    """A session's header as it is stored, expired or not, with what its newest batch adds."""
 
-    Attributes:
-        inc: Its incarnation.
-        segments: What its messages are made of, oldest first; the last one is the open history.
-        session: The record. A session that has expired has one too.
-        is_closed: The open history is closed, and the header not yet changed; see ``mongodb_closing``.
-    """
-
-    inc: ObjectId
-    segments: tuple[Segment, ...]
+    extent: Extent
     session: SessionRecord
-    expires_at_us: int | None
-    is_closed: bool
-    _bounds: dict[ObjectId, int] = attrs.field(
-        init=False,
-        repr=False,
-        default=attrs.Factory(lambda self: _bounds(self.segments[:-1]), takes_self=True),
-    )
 
     @classmethod
     def of(cls, document: Document) -> Self:
-        """Read a header with ``newest``: a list of the newest batch of the open history, or of none."""
+        """Read a header whose ``newest`` lists the newest batch of the open epoch, or nothing."""
         with readable(f"session {document['_id']!a}"):
-            segments = list(_segments(document))
-            last = segments[-1].last
-            newest = document["newest"][0] if document["newest"] else {"at": document["updated"]}
-            session = SessionRecord(
-                session_id=document["_id"],
-                user_id=document["user"],
-                tags=tuple(document["tags"]),
-                ttl_us=document["ttl"],
-                created_at_us=document["created"],
-                updated_at_us=max(document["updated"], newest.get("closed", newest["at"])),
-                version=document["version"],
-                last_position=last,
-                payload=stored_payload(document) if "payload" in document else None,
-            )
+            sealed = tuple((part["epoch"], part["upto"]) for part in document["sealed"])
+            last, updated = sealed[-1][1] if sealed else 0, document["updated"]
+            for batch in document["newest"]:
+                last, updated = batch["last"], max(updated, batch["at"])
             return cls(
-                inc=document["inc"],
-                segments=tuple(segments),
-                session=session,
-                expires_at_us=document.get("expires"),
-                is_closed="closed" in newest,
+                extent=Extent(
+                    inc=document["inc"],
+                    epoch=document["epoch"],
+                    sealed=sealed,
+                    last=last,
+                    ttl_us=document["ttl"],
+                    expires_at_us=document.get("expires"),
+                ),
+                session=SessionRecord(
+                    session_id=document["_id"],
+                    user_id=document["user"],
+                    tags=tuple(document["tags"]),
+                    ttl_us=document["ttl"],
+                    created_at_us=document["created"],
+                    updated_at_us=updated,
+                    version=document["version"],
+                    last_position=last,
+                    payload=stored_payload(document) if "payload" in document else None,
+                ),
             )
 
-    @property
-    def open(self) -> ObjectId:
-        """The history that takes appends."""
-        return self.segments[-1].history
 
-    @property
-    def last(self) -> int:
-        """The newest position."""
-        return self.segments[-1].last
-
-    @property
-    def end(self) -> End:
-        """Where the next append goes."""
-        return End(self.inc, self.open, self.last)
-
-    def shows(self, history: ObjectId, position: int) -> bool:
-        """Tell whether a position of a history counts; every one of the open history does."""
-        return history == self.open or position <= self.bound(history)
-
-    def bound(self, history: ObjectId) -> int:
-        """Return up to which position a history that is not open counts; 0: it does not."""
-        return self._bounds.get(history, 0)
-
-    def is_live(self, now_us: int) -> bool:
-        """Tell whether the session counts as there."""
-        return self.expires_at_us is None or self.expires_at_us > now_us
-
-
-def _bounds(sealed: Sequence[Segment]) -> dict[ObjectId, int]:
-    return {segment.history: segment.last for segment in sealed}
-
-
-def _segments(document: Document) -> Iterator[Segment]:
-    last = 0
-    for sealed in document["sealed"]:
-        yield Segment(sealed["h"], last + 1, sealed["upto"])
-        last = sealed["upto"]
-    newest = document["newest"]
-    yield Segment(document["open"], last + 1, newest[0]["last"] if newest else last)
-
-
-def cut(segments: Sequence[Segment], after: int) -> list[Segment]:
-    """Return what is left of segments up to a position; empty ones are left out."""
-    left = (Segment(segment.history, segment.first, min(segment.last, after)) for segment in segments)
-    return [segment for segment in left if segment.first <= segment.last]
-
-
-def closing_document(session_id: str, end: End, updated_at_us: int, now_us: int) -> Document:
-    """Return the document that closes a history behind its end; see ``mongodb_closing``."""
-    document_id = ObjectId()
-    return {
-        "_id": document_id,
-        "inc": end.inc,
-        "h": end.history,
-        "s": session_id,
-        "first": end.last + 1,
-        "last": end.last,  # so that the history still ends there
-        "at": now_us,
-        "closed": updated_at_us,
-        "ids": [document_id],  # nobody's message id
-        "items": [],
-    }
-
-
-def batch_document(
-    session_id: str, end: End, messages: Sequence[MessageRecord], now_us: int, writer: ObjectId
-) -> Document:
+def batch_document(session_id: str, extent: Extent, messages: Sequence[MessageRecord], now_us: int) -> Document:
     """Return the document of one append, or of several that are written together.
 
-    One message lies in it directly: the driver reads a thousand such documents in two thirds of the time.
+    A single message lies in the document itself: a thousand such documents are read in two thirds of the time.
     """
-    first = end.last + 1
+    first = extent.last + 1
     document: Document = {
         "_id": ObjectId(),
-        "inc": end.inc,
-        "h": end.history,
-        "s": session_id,  # for people, and for the sweep
+        "inc": extent.inc,
+        "epoch": extent.epoch,
+        "s": session_id,  # for people, and for the purge
         "first": first,
         "last": first + len(messages) - 1,
         "at": now_us,
-        "w": writer,
     }
     if len(messages) == 1:
         return {**document, "ids": messages[0].message_id, **_item(messages[0])}
@@ -208,11 +157,11 @@ def batch_ids(batch: Document) -> Sequence[str]:
     return [batch["ids"]] if isinstance(batch["ids"], str) else batch["ids"]
 
 
-def batch_records(session_id: str, *batches: Document) -> list[MessageRecord]:
-    """Return the messages of batches; none of one that a truncation has emptied.
+def batch_records(session_id: str, batches: Iterable[Document]) -> list[MessageRecord]:
+    """Return the messages of batches.
 
-    It is what a long read takes time for besides the driver, so it makes no detours: with a function and a
-    context manager for each batch and payload, 1,000 messages took a third longer.
+    Besides the driver this loop is what a long read costs, so it calls as little as possible: a function and a
+    context manager for each payload made 1,000 messages a third slower.
     """
     found = list[MessageRecord]()
     batch: Document = {}
@@ -221,20 +170,18 @@ def batch_records(session_id: str, *batches: Document) -> list[MessageRecord]:
             ids, items, position = batch["ids"], batch.get("items"), int(batch["first"])  # or a bson.Int64
             if items is None:
                 ids, items = (ids,), (batch,)
-            elif not items:
-                continue
             for message_id, item in zip(ids, items, strict=True):
                 data = item["payload"]
                 if type(data) is str:
                     data = data.encode()
                 elif type(data) is not bytes:
                     raise TypeError(_NO_PAYLOAD)
-                made_at_us = int(item["created"])
-                found.append(stored_record(position, message_id, item["role"], made_at_us, item["tag"], data))
+                created_at_us = int(item["created"])
+                found.append(stored_record(position, message_id, item["role"], created_at_us, item["encoding"], data))
                 position += 1
     except _UNREADABLE as exc:
         key = f"messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"
-        raise damaged(key, _NOT_AS_IT_SHOULD) from exc
+        raise damaged(key, _WRONG_SHAPE) from exc
     return found
 
 
@@ -253,19 +200,19 @@ def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
 
 
 def live(now_us: int) -> Document:
-    """Match what has not expired; what never does has no ``expires``."""
+    """Match what has not expired; what never expires has no ``expires``."""
     return {"expires": {"$not": {"$lte": now_us}}}
 
 
 def stored(payload: Payload) -> Document:
-    """Return the two fields of a payload: text where it is text, so that people can read it."""
+    """Return the two fields of a payload: a string where it is text, so that people can read it."""
     data: str | bytes = payload.data
     if payload.is_text:
         try:
             data = payload.data.decode()
-        except UnicodeDecodeError:  # the tag promises too much; the bytes are kept all the same
+        except UnicodeDecodeError:  # not what the encoding says; the bytes are kept all the same
             data = payload.data
-    return {"tag": payload.encoding, "payload": data}
+    return {"encoding": payload.encoding, "payload": data}
 
 
 def stored_payload(document: Document) -> Payload:
@@ -275,7 +222,7 @@ def stored_payload(document: Document) -> Payload:
         data = data.encode()
     if not isinstance(data, bytes):
         raise TypeError(_NO_PAYLOAD)
-    return Payload(document["tag"], data)
+    return Payload(document["encoding"], data)
 
 
 def damaged(key: str, reason: str) -> CorruptRecordError:
@@ -285,8 +232,8 @@ def damaged(key: str, reason: str) -> CorruptRecordError:
 
 @contextmanager
 def readable(key: str) -> Iterator[None]:
-    """Raise what reading a document of another shape raises as ``CorruptRecordError``."""
+    """Raise ``CorruptRecordError`` for whatever reading a document of the wrong shape raises."""
     try:
         yield
     except _UNREADABLE as exc:
-        raise damaged(key, _NOT_AS_IT_SHOULD) from exc
+        raise damaged(key, _WRONG_SHAPE) from exc

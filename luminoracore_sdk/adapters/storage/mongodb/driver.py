@@ -1,9 +1,9 @@
-"""Both drivers under one roof: what motor and PyMongo's AsyncMongoClient do differently is in here.
+"""The commands that the backend sends, through PyMongo's AsyncMongoClient or through motor.
 
 motor runs PyMongo's blocking client on threads; AsyncMongoClient speaks to the server on the event loop.
-Their calls have the same names. ``aggregate`` gives a cursor at once with motor and must be awaited with
-PyMongo; ``close`` blocks with motor and must be awaited with PyMongo; a motor call that was cancelled goes
-on in its thread, where PyMongo closes the connection.
+Their calls have the same names. ``aggregate`` returns a cursor with motor and a coroutine with PyMongo; ``close``
+blocks with motor and is a coroutine with PyMongo; a motor call that was cancelled continues in its thread, where
+PyMongo closes the connection.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import inspect
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from threading import Thread
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -20,12 +19,10 @@ from bson.int64 import Int64
 from pymongo import AsyncMongoClient, ReadPreference, ReturnDocument
 from pymongo.errors import PyMongoError
 from pymongo.operations import IndexModel
-from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
 from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, refused, translated
-from luminoracore_sdk.adapters.storage.mongodb.leave import LEAVE_SECONDS, close_client, drop_transports
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageUnavailableError
 
 __all__ = ["Collection", "Connection", "Document", "Driver", "Order", "check_client", "check_url", "connect"]
@@ -36,7 +33,7 @@ Driver = Literal["motor", "pymongo"]
 
 
 class _PlainNumber(TypeDecoder):
-    """Makes an int of what the driver reads as a kind of its own, which should not leave the backend."""
+    """Decode 64-bit integers as int, because ``bson.Int64`` should not leave the backend."""
 
     @property
     def bson_type(self) -> type[Int64]:
@@ -49,8 +46,11 @@ class _PlainNumber(TypeDecoder):
 _CODEC = CodecOptions[Document](document_class=dict, type_registry=TypeRegistry([_PlainNumber()]))
 
 
-_PART = 1000
-"""Documents in one answer at most, of those that are read as they are."""
+_PART = 1001
+"""Most documents in one answer, of those that are read as they are: 1,000 batches and the header."""
+
+_LEAVE_SECONDS = 1.0
+"""Seconds that closing a client may wait for a server."""
 
 
 class Collection:
@@ -62,7 +62,7 @@ class Collection:
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
-        # without our kinds of numbers an insert takes 0.02 ms less, and a long read half the time
+        # without a decoder of our own an insert takes 0.02 ms less, and a long read half the time
         self._as_they_are = raw.with_options(codec_options=CodecOptions(document_class=dict))
         self.name: str = raw.name
 
@@ -73,6 +73,14 @@ class Collection:
         with translated(write=False):
             return cast("Document | None", await self._raw.find_one(where, fields, sort=order))
 
+    async def find_by_id(self, document_id: str, fields: Document) -> Document | None:
+        """Return a document, or None; 64-bit integers are as they are.
+
+        A filter by ``_id`` alone takes the server's shortest way: 0.08 of 0.39 ms less than with other fields in it.
+        """
+        with translated(write=False):
+            return cast("Document | None", await self._as_they_are.find_one({"_id": document_id}, fields))
+
     async def find(
         self,
         where: Document,
@@ -81,29 +89,32 @@ class Collection:
         order: Order | None = None,
         limit: int = 0,
         skip: int = 0,
-        hint: Order | None = None,
-        as_they_are: bool = False,
     ) -> list[Document]:
-        """Return all documents, or so many.
-
-        With ``as_they_are`` numbers may be of the driver's own kind, and up to 1,000 documents come in one
-        answer: to read 1,000 documents takes half the time.
-        """
+        """Return all documents, or so many."""
         with translated(write=False):
-            source, size = (self._as_they_are, _PART) if as_they_are else (self._raw, 0)
-            cursor = source.find(where, fields, sort=order, limit=limit, skip=skip, hint=hint, batch_size=size)
+            cursor = self._raw.find(where, fields, sort=order, limit=limit, skip=skip)
             return cast("list[Document]", await cursor.to_list(None))
 
-    async def aggregate(self, *stages: Document) -> list[Document]:
-        """Return what a pipeline gives."""
+    async def aggregate(self, *stages: Document, as_they_are: bool = False, **options: Any) -> list[Document]:
+        """Return the documents of a pipeline.
+
+        Args:
+            stages: The pipeline.
+            as_they_are: Return 64-bit integers as ``bson.Int64``, and bring up to 1,001 documents in one answer:
+                reading 1,000 documents takes half the time.
+            options: Of the command.
+        """
         with translated(write=False):
-            cursor = self._raw.aggregate(list(stages))
+            source = self._as_they_are if as_they_are else self._raw
+            if as_they_are:
+                options["batchSize"] = _PART
+            cursor = source.aggregate(list(stages), **options)
             if inspect.isawaitable(cursor):
                 cursor = await cursor
             return cast("list[Document]", await cursor.to_list(None))
 
     async def aggregate_in_parts(self, size: int, *stages: Document, **options: Any) -> AsyncIterator[list[Document]]:
-        """Yield what a pipeline gives, so many documents at a time; options are the command's."""
+        """Yield the documents of a pipeline, so many at a time; options are the command's."""
         with translated(write=False):
             cursor = self._raw.aggregate(list(stages), batchSize=size, **options)
             if inspect.isawaitable(cursor):
@@ -120,15 +131,6 @@ class Collection:
         with translated(write=True):
             await self._as_they_are.insert_one(document)
 
-    async def insert_found(self, *stages: Document) -> None:
-        """Insert what a pipeline over this collection gives; DuplicateKey when it cannot."""
-        into: Document = {"$merge": {"into": self.name, "whenMatched": "fail"}}
-        with translated(write=True):
-            cursor = self._raw.with_options(read_concern=ReadConcern("local")).aggregate([*stages, into])
-            if inspect.isawaitable(cursor):
-                cursor = await cursor
-            await cursor.to_list(None)
-
     async def replace(self, where: Document, document: Document) -> bool:
         """Replace one document; False: there is none."""
         with translated(write=True):
@@ -140,9 +142,9 @@ class Collection:
             return bool((await self._raw.update_one(where, change, upsert=upsert)).matched_count)
 
     async def insert_all(self, documents: Sequence[Document]) -> set[int]:
-        """Insert documents in one command; returns which of them could not be, whatever the reason.
+        """Insert documents in one command; return which of them were refused, whatever the reason.
 
-        The driver's own way to insert several takes 5 of 15 µs more for each.
+        The driver's ``insert_many`` takes 20 instead of 15 µs for each.
 
         Args:
             documents: With an ``_id`` each; 16 MB together at most.
@@ -152,11 +154,6 @@ class Collection:
             command["writeConcern"] = concern
         with translated(write=True):
             return refused(await self._raw.database.command(command))
-
-    async def update_all(self, where: Document, change: Document | Sequence[Document]) -> None:
-        """Change every document."""
-        with translated(write=True):
-            await self._raw.update_many(where, change)
 
     async def find_and_update(
         self, where: Document, change: Sequence[Document], fields: Document, *, upsert: bool = False
@@ -168,23 +165,28 @@ class Collection:
             )
             return cast("Document | None", changed)
 
+    async def find_and_delete(self, where: Document, fields: Document) -> Document | None:
+        """Delete one document and return what it was; None: there was none."""
+        with translated(write=True):
+            return cast("Document | None", await self._raw.find_one_and_delete(where, projection=fields))
+
     async def delete(self, where: Document) -> int:
         """Delete every document; returns how many."""
         with translated(write=True):
             return cast("int", (await self._raw.delete_many(where)).deleted_count)
 
     async def create_indexes(self, *indexes: IndexModel) -> None:
-        """Make the indexes that are not there."""
+        """Create the indexes that do not exist."""
         with translated(write=True):
             await self._raw.create_indexes(list(indexes))
 
 
 async def connect(url: str, driver: Driver, options: Mapping[str, Any]) -> "Connection":
-    """Return a client of our own; it sends nothing before its first use, but may ask the name service.
+    """Create a client; it sends nothing before its first use, but may ask the name service.
 
     Args:
         url: Its options take precedence.
-        driver: Which.
+        driver: Which client.
         options: By the names that a URL uses.
     """
     said = {name.lower() for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
@@ -219,31 +221,26 @@ class Connection:
             await self._client[database].command("ping")
 
     async def close(self) -> None:
-        """Close the client, if it is ours; takes a few seconds at most, whatever the server does."""
+        """Close the client, if it was created here; takes a few seconds at most, whatever the server does."""
         if not self._owned:
             return
-        with suppress(PyMongoError):  # it takes leave of the server, which may be gone
+        with suppress(PyMongoError):  # it ends its sessions on the server, which may be gone
             if isinstance(self._client, AsyncMongoClient):
-                await close_client(self._client)
-            else:  # its thread goes on when the time is over
+                try:
+                    async with asyncio.timeout(_LEAVE_SECONDS):
+                        await self._client.close()
+                except TimeoutError:
+                    await self._client.close()  # the second time it does not end sessions
+            else:  # its thread continues when the time is over
                 closing = asyncio.ensure_future(asyncio.to_thread(self._client.close))
-                await asyncio.wait([closing], timeout=LEAVE_SECONDS)
-
-    def abandon(self) -> None:
-        """Let go of a client of ours whose event loop is closed."""
-        if not self._owned:
-            return
-        if isinstance(self._client, AsyncMongoClient):
-            drop_transports(self._client)
-        else:  # it may wait for the server
-            Thread(target=self._client.close, name="mongodb-close", daemon=True).start()
+                await asyncio.wait([closing], timeout=_LEAVE_SECONDS)
 
 
 def check_client(client: object) -> "Connection":
-    """Return a client that the caller owns.
+    """Return the connection of a client that the caller owns.
 
     Raises:
-        ConfigurationError: It is of neither driver, or the blocking one.
+        ConfigurationError: It is not a client of motor or PyMongo's AsyncMongoClient.
     """
     if not isinstance(client, AsyncMongoClient):
         name = f"{type(client).__module__.partition('.')[0]}.{type(client).__name__}"
@@ -257,7 +254,7 @@ def check_url(url: str) -> str | None:
     """Check what can be checked of a URL without a network; returns the database it names, or None.
 
     Raises:
-        ConfigurationError: It cannot work. The driver's own text may quote a password, so it is not shown.
+        ConfigurationError: It cannot work. The driver's message may quote a password, so it is not shown.
     """
     try:
         parts = urlsplit(url)

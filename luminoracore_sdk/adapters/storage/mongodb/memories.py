@@ -22,7 +22,7 @@ class Memories:
         self._store = store
 
     async def put(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        """Create or replace a memory, then let go of what is too many."""
+        """Create or replace a memory, then delete those above the limit."""
         owner = await self.owner(record.scope, now_us)
         if owner is None:
             raise SessionNotFoundError(record.scope.owner_id, backend=BACKEND)
@@ -32,7 +32,7 @@ class Memories:
                 changed = await self._store.memories.find_and_update(
                     place, _change(record, now_us), {"_id": 0, "created": 1}, upsert=True
                 )
-            except DuplicateKey:  # another writer made it at the same time: there is one to change now
+            except DuplicateKey:  # another writer created it at the same time: now there is one to change
                 continue
             break
         if max_entries is not None:
@@ -49,13 +49,41 @@ class Memories:
         found = await self._store.memories.find_one({"owner": owner, "key": key, **live(now_us)})
         return memory_record(scope, found) if found else None
 
-    async def list(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
+    async def list_scope(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
         """Return the memories of a scope, by time of creation, then key."""
         owner = await self.owner(scope, now_us)
         if owner is None:
             return []
         found = await self._store.memories.find({"owner": owner, **live(now_us)}, order=[("created", 1), ("key", 1)])
         return [memory_record(scope, document) for document in found]
+
+    async def owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
+        """Return the ids of users that have a live memory, in the order of their UTF-8 bytes.
+
+        The server reads one index key for each user, then one memory or a few of those on the page.
+        """
+        while True:
+            above: Document = {"$gte": ""} if after is None else {"$gt": after}  # matches strings only
+            found = await self._store.memories.aggregate(
+                {"$match": {"owner": above}},
+                {"$sort": {"owner": 1}},
+                {"$group": {"_id": "$owner"}},
+                {"$sort": {"_id": 1}},
+                {"$limit": limit},
+                {
+                    "$lookup": {
+                        "from": self._store.memories.name,
+                        "localField": "_id",
+                        "foreignField": "owner",
+                        "pipeline": [{"$match": live(now_us)}, {"$limit": 1}, {"$project": {"_id": 1}}],
+                        "as": "live",
+                    }
+                },
+            )
+            owners = [document["_id"] for document in found if document["live"]]
+            if owners or len(found) < limit:
+                return owners
+            after = found[-1]["_id"]
 
     async def delete(self, scope: MemoryScope, key: str, now_us: int) -> bool:
         """Delete one memory; False: there was none."""
@@ -72,7 +100,7 @@ class Memories:
         return await self._store.memories.delete({"owner": owner, **live(now_us)})
 
     async def owner(self, scope: MemoryScope, now_us: int) -> str | ObjectId | None:
-        """Return what the memories of a scope hang on; None: the session is not there."""
+        """Return the owner that the memories of a scope are stored under; None: no such session."""
         if scope.kind == "user":
             return scope.owner_id
         where: Document = {"_id": scope.owner_id, **live(now_us)}
@@ -85,7 +113,7 @@ class Memories:
         others = {**owner, "key": {"$ne": place["key"]}}
         fields: Document = {"retention": 1, "updated": 1, "key": 1}
         too_many = await self._store.memories.find(others, fields, order=_BEST_FIRST, skip=max_entries - 1, limit=1)
-        for best in too_many:  # it, and what is no better: another writer may put one of them meanwhile
+        for best in too_many:  # by rank, not by id: another writer may put one of them meanwhile
             retention, updated = {"retention": best["retention"]}, {"updated": best["updated"]}
             worse: list[Document] = [
                 {"retention": {"$lt": best["retention"]}},
@@ -96,13 +124,13 @@ class Memories:
 
 
 def _change(record: MemoryRecord, now_us: int) -> list[Document]:
-    """Return what a put makes of a memory, or of nothing."""
+    """Return the change of a memory, or of nothing, that a put makes."""
     kept: Document = {"$and": [{"$gt": ["$created", None]}, {"$gt": [{"$ifNull": ["$expires", now_us + 1]}, now_us]}]}
     given: Document = {"retention": record.retention, "updated": now_us, **stored(record.payload)}
     if record.scope.kind == "session":
-        given["s"] = record.scope.owner_id  # for people, and for the sweep
+        given["s"] = record.scope.owner_id  # for people, and for the purge
     change: Document = {name: {"$literal": value} for name, value in given.items()}
-    change["form"] = {"$add": [{"$ifNull": ["$form", 0]}, 1]}  # see mongodb_rewriting
+    change["form"] = {"$add": [{"$ifNull": ["$form", 0]}, 1]}  # see rewriting
     change["created"] = {"$cond": [kept, "$created", record.created_at_us or now_us]}
     change["expires"] = "$$REMOVE" if record.expires_at_us is None else record.expires_at_us
     return [{"$set": change}]

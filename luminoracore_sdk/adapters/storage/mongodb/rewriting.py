@@ -1,8 +1,8 @@
-"""Rewriting: what is stored is read, and replaced if nobody has touched it since.
+"""Rewriting of payloads: read a document, and replace payloads in it if it has not changed since.
 
-The server compares no payloads, since a command holds 16 MB: the old one and the new one would not both
-fit. It compares ``form`` instead, a number that each replacement of payloads, and each put of a memory,
-raises, together with what else tells that the read is out of date. Then the call looks again.
+The server does not compare payloads: a command holds 16 MB, and the old and the new one might not fit. It compares
+``form`` instead, a number that every rewrite, and every put of a memory, raises, together with the other fields
+that show that the read is out of date. If it is, the call reads again.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -27,10 +27,10 @@ from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 __all__ = ["Rewriting"]
 
 _AT_A_TIME = 20
-"""Batches that are in memory together; each may have 16 MB."""
+"""Batches that are in memory at the same time; each may have 16 MB."""
 
 _BY_ID: Document = {"inc": 1, "ids": 1}
-"""The index, which the server would not choose in a short history, and may go on not to in a long one."""
+"""The index to use: in a short history the server would choose another one, and may keep that plan."""
 
 _NEXT_FORM: Document = {"$inc": {"form": 1}}
 
@@ -45,7 +45,7 @@ class Rewriting:
 
     async def session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         """Replace the payload of a header; every put raises its version."""
-        fields: Document = {"inc": 1, "version": 1, "form": 1, "tag": 1, "payload": 1}
+        fields: Document = {"inc": 1, "version": 1, "form": 1, "encoding": 1, "payload": 1}
         while True:
             found = await self._store.sessions.find_one({"_id": session_id, **live(now_us)}, fields)
             if found is None or _payload(found, f"session {session_id!a}") != old:
@@ -56,7 +56,7 @@ class Rewriting:
 
     async def memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
         """Replace the payload of a memory; every put raises its form, for two may have the same time."""
-        fields: Document = {"owner": 1, "key": 1, "form": 1, "tag": 1, "payload": 1}
+        fields: Document = {"owner": 1, "key": 1, "form": 1, "encoding": 1, "payload": 1}
         while True:
             owner = await self._memories.owner(scope, now_us)
             place: Document = {"owner": owner, "key": key, **live(now_us)}
@@ -71,8 +71,8 @@ class Rewriting:
         """Replace the payloads of messages.
 
         Raises:
-            PayloadTooLargeError: A batch would outgrow its document; nothing of it was replaced, what
-                lies in others may be.
+            PayloadTooLargeError: A batch would outgrow its document; nothing of it was replaced, payloads in
+                other batches may have been.
         """
         updates, replaced = self._updates(session_id, changes, now_us), 0
         while True:
@@ -83,18 +83,18 @@ class Rewriting:
             replaced += count
 
     async def _updates(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> AsyncIterator[int]:
-        """Change one batch after the other; yields how many messages each update has replaced.
+        """Change one batch after the other; yield how many payloads each update has replaced.
 
-        A message's id leads to its batch, by the index that takes an id once.
+        The unique index of ids leads from a message to its batch.
         """
         waiting = {change.position: change for change in changes}
         while waiting:
             header = await self._sessions.header(session_id)
-            if header is None or not header.is_live(now_us):
+            if header is None or not header.extent.is_live(now_us):
                 return
             ids = {change.message_id for change in waiting.values()}
             overtaken: list[PayloadRewrite] = []
-            holding: Document = {"$match": {"inc": header.inc, "ids": {"$in": sorted(ids)}}}
+            holding: Document = {"$match": {"inc": header.extent.inc, "ids": {"$in": sorted(ids)}}}
             found = self._store.messages.aggregate_in_parts(_AT_A_TIME, holding, hint=_BY_ID)
             async for batches in found:
                 for batch in batches:
@@ -106,10 +106,10 @@ class Rewriting:
             waiting = {change.position: change for change in overtaken}
 
     async def _replace(self, batch: Document, due: Sequence[PayloadRewrite]) -> bool:
-        """Replace payloads of a batch; False: it was rewritten, cut off or taken away since it was read.
+        """Replace payloads of a batch; False: it was rewritten, cut or deleted since it was read.
 
-        A truncation takes ids and items out together. What it has hidden, and not yet taken out, may get
-        another payload here: nobody sees it any more.
+        A truncation takes out ids and items together. A message that it has hidden and not yet taken out may get
+        another payload here, which no call returns.
         """
         many = "items" in batch
         change: Document = {
@@ -123,11 +123,11 @@ class Rewriting:
 
 def _due(header: Header, batch: Document, waiting: Mapping[int, PayloadRewrite]) -> Iterator[PayloadRewrite]:
     """Yield the changes of messages of a batch that count and are as the changes expect them."""
-    for message in batch_records(header.session.session_id, batch):
+    for message in batch_records(header.session.session_id, [batch]):
         change = waiting.get(message.position)
         if (
             change is not None
-            and header.shows(batch["h"], message.position)
+            and header.extent.shows(batch["epoch"], message.position)
             and (message.message_id, message.payload) == (change.message_id, change.old)
         ):
             yield change
@@ -139,5 +139,5 @@ def _payload(document: Document, key: str) -> Payload:
 
 
 def _as_read(document: Document, *fields: str) -> Document:
-    """Match a document as long as these fields are what they were; one that it lacks is None."""
+    """Match a document while these fields are unchanged; a missing one is None."""
     return {field: document.get(field) for field in fields}

@@ -1,21 +1,20 @@
 """Collections, indexes and the version of the layout.
 
-- ``sessions``: one header a session, under its id. ``inc`` names this incarnation of the session (a new one
-  begins with each put that finds none), ``open`` the history that takes appends, ``sealed`` the older ones
-  with the position up to which they count, in order. All three are found in no other header, ever.
-- ``messages``: one document an appended batch: history ``h``, positions ``first`` to ``last``, the ids of
-  its messages and, in ``items``, the rest of them; of a single message ``ids`` is its id, and what would be
-  its item lies in the document itself. A batch is seen only through a header: up to ``upto`` of a sealed
-  history, all of the open one. Two unique indexes decide who appends: (``inc``, ``h``, ``first``) gives a
-  position away once, (``inc``, ``ids``) takes an id once. Both begin with ``inc``, and every command names
-  it, so that the collection can be sharded by it. ``w`` is who appended the batch: one storage, from its
-  opening to its end. A document with ``closed``, behind the last batch, has no messages: it closes the
-  history, and says when the session had been changed last; see ``mongodb_closing``.
-- ``memories``: one document a memory; ``owner`` is a user's id (text) or a session's ``inc`` (ObjectId).
-- ``meta``: the version.
+- ``sessions``: one header for each session, under its id. ``inc`` names the incarnation of the session: a put
+  that finds no live session begins a new one. ``epoch`` counts the truncations of the incarnation; new batches
+  are inserted in that epoch. ``sealed`` lists the epochs before it of which something is left, in order, each
+  with the last position ``upto`` that counts.
+- ``messages``: one document for each appended batch: incarnation ``inc``, ``epoch``, positions ``first`` to
+  ``last``, the ids of its messages and, in ``items``, the rest of them. If it is a single message, ``ids`` is
+  its id, and the fields of its item lie in the document itself. A batch is found through a header only, see
+  ``appends``. Two unique indexes arbitrate between writers: (``inc``, ``epoch``, ``first``) gives a position to
+  one batch, (``inc``, ``ids``) gives an id to one batch.
+- ``memories``: one document for each memory; ``owner`` is the id of a user (a string) or the ``inc`` of a
+  session (an ObjectId).
+- ``meta``: the version. It is written once the indexes exist, and before any other document.
 
-``form``, in the first three, counts how often payloads in the document have been rewritten, and in a memory how
-often it was put too; see ``mongodb_rewriting``.
+``form``, in the first three, counts how often the payloads of a document were rewritten, in a memory also how
+often it was put; see ``rewriting``.
 """
 
 from contextlib import suppress
@@ -30,15 +29,14 @@ from luminoracore_sdk.domain.errors import SchemaVersionError
 
 __all__ = ["IN_ORDER", "NEWEST_FIRST", "VERSION", "Collections", "collections", "prepare", "stored_version"]
 
-VERSION = 2
-"""In version 1 no history was closed before its header changed: nobody may write so any more."""
+VERSION = 1
 
-IN_ORDER = (("inc", 1), ("h", 1), ("first", 1))
-"""Of batches: also says which of the two indexes to take."""
+IN_ORDER = (("inc", 1), ("epoch", 1), ("first", 1))
+"""The order of batches: epochs are numbered, so positions that count rise with it. Also a hint at the index."""
 
 NEWEST_FIRST = tuple((field, -1) for field, _ in IN_ORDER)
 
-_THIS: Document = {"_id": "schema"}
+_THIS: Document = {"_id": "luminoracore_sdk"}
 
 
 @attrs.frozen
@@ -69,18 +67,17 @@ async def stored_version(store: Collections) -> int | None:
 
 
 async def prepare(store: Collections) -> None:
-    """Make the indexes of a store that is not there yet; any number of processes may do so at once.
-
-    The version is written last: where it stands, the indexes are there.
+    """Create the indexes of a new store, or check the version; any number of processes may do so at once.
 
     Raises:
-        SchemaVersionError: The store is of another version; nothing was changed.
+        SchemaVersionError: The store has another version, or a collection of that name belongs to something
+            else; nothing was changed.
     """
     version = await stored_version(store)
-    if version is None and await store.sessions.find_one({}, {"_id": 1}):
-        version = await stored_version(store)  # another process may have made the store meanwhile
+    if version is None and (foreign := await _occupied(store)):
+        version = await stored_version(store)  # another process may have created the store meanwhile
         if version is None:
-            raise _other_version("sessions and no version")
+            raise _other_version(f"no version, but documents in the collection {foreign}")
     if version is None:
         await store.sessions.create_indexes(
             _index("created", "_id"),
@@ -88,20 +85,27 @@ async def prepare(store: Collections) -> None:
             _index("tags", "created", "_id"),
             _index("expires", sparse=True),
         )
-        await store.messages.create_indexes(_index("inc", "h", "first", unique=True), _index("inc", "ids", unique=True))
+        await store.messages.create_indexes(
+            _index("inc", "epoch", "first", unique=True), _index("inc", "ids", unique=True)
+        )
         await store.memories.create_indexes(_index("owner", "key", unique=True), _index("expires", sparse=True))
-        with suppress(DuplicateKey):  # another process was faster, perhaps a newer one
+        with suppress(DuplicateKey):  # another process was faster, perhaps a newer version
             await store.meta.update(_THIS, {"$setOnInsert": {"version": VERSION}}, upsert=True)
-        version = await stored_version(store)
-    if version == 1:
-        await store.meta.update({**_THIS, "version": 1}, {"$set": {"version": VERSION}})
         version = await stored_version(store)
     if version != VERSION:
         raise _other_version(version)
 
 
+async def _occupied(store: Collections) -> str | None:
+    """Return the name of a collection that holds a document, or None."""
+    for collection in (store.sessions, store.messages, store.memories, store.meta):
+        if await collection.find_one({}, {"_id": 1}):
+            return collection.name
+    return None
+
+
 def _other_version(found: object) -> SchemaVersionError:
-    hint = "use the version of luminoracore-sdk that made it, or another database or collection_prefix"
+    hint = "use the version of luminoracore-sdk that created it, or another database or collection_prefix"
     return SchemaVersionError(backend=BACKEND, found=found, supported=VERSION, hint=hint)
 
 

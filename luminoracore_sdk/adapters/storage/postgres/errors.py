@@ -1,4 +1,4 @@
-"""PostgreSQL's errors in the words of the storage port."""
+"""Translation of PostgreSQL's errors into those of the storage port."""
 
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
@@ -14,7 +14,7 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 
-__all__ = ["BACKEND", "SCHEMA_VERSION", "ContendedError", "TakenError", "error_of", "is_contended"]
+__all__ = ["BACKEND", "SCHEMA_VERSION", "ContendedError", "DuplicateKeyError", "error_of", "is_contended"]
 
 BACKEND = "postgres"
 
@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 
 _CONTENDED = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 
-# https://www.postgresql.org/docs/current/errcodes-appendix.html; a class where no code is listed
+# https://www.postgresql.org/docs/current/errcodes-appendix.html; two characters stand for a class of codes
 _UNAVAILABLE: dict[str, type[StorageUnavailableError]] = {
     "25006": StorageReadOnlyError,
     "28": StorageAccessError,
@@ -33,24 +33,24 @@ _UNAVAILABLE: dict[str, type[StorageUnavailableError]] = {
     "53200": StorageFullError,
     "53300": StorageBusyError,
     "55P03": StorageBusyError,
-    "57014": StorageTimeoutError,  # by the server's statement_timeout
+    "57014": StorageTimeoutError,  # the server's statement_timeout
     "57P03": StorageBusyError,  # starting up
 }
 _NO_TABLES = frozenset({"42P01", "42703"})
-_SHARED_CONNECTION = frozenset({"26000", "42P05"})  # a prepared statement is missing, or there already
+_SHARED_CONNECTION = frozenset({"26000", "42P05"})  # a prepared statement is missing, or exists already
 _DAMAGED = frozenset({"XX001", "XX002"})
 _NO_SETTING = frozenset({"42704", "22023", "08P01"})
 
 
 class ContendedError(Exception):
-    """Another transaction was in the way; nothing was changed, and the same call works again."""
+    """Another transaction interfered; nothing was changed, and the same call may be repeated."""
 
 
-class TakenError(Exception):
-    """A key is there already.
+class DuplicateKeyError(Exception):
+    """A unique key exists already; nothing was changed.
 
     Attributes:
-        constraint: The name of the rule.
+        constraint: Name of the violated constraint.
     """
 
     def __init__(self, constraint: str) -> None:
@@ -59,13 +59,13 @@ class TakenError(Exception):
 
 
 def error_of(sqlstate: str, message: str, *, connecting: bool = False, in_doubt: bool = False) -> LuminoraCoreSDKError:
-    """Return the documented error for one that the server reported.
+    """Return the documented error for an error that the server reported.
 
     Args:
         sqlstate: Its code.
-        message: Its text, without the detail, which quotes values.
-        connecting: Whether it refused the connection.
-        in_doubt: Whether a write was under way when the connection was lost.
+        message: Its message, without the detail, which quotes values.
+        connecting: Whether the server refused the connection.
+        in_doubt: Whether a write was in progress.
     """
     reason = f"{message} ({sqlstate})"
     kind = _UNAVAILABLE.get(sqlstate) or _UNAVAILABLE.get(sqlstate[:2])
@@ -78,7 +78,7 @@ def error_of(sqlstate: str, message: str, *, connecting: bool = False, in_doubt:
 
 
 def _lasting(sqlstate: str, reason: str, *, connecting: bool) -> LuminoraCoreSDKError | None:
-    """Return the error for what will not go away by itself, or None."""
+    """Return the error for a cause that a later attempt would meet again, or None."""
     if connecting and sqlstate in _NO_SETTING:
         return ConfigurationError(f"PostgreSQL refuses a parameter of the URL: {reason}")
     if sqlstate in _SHARED_CONNECTION:
@@ -95,5 +95,5 @@ def _lasting(sqlstate: str, reason: str, *, connecting: bool) -> LuminoraCoreSDK
 
 
 def is_contended(sqlstate: str) -> bool:
-    """Tell whether another transaction was in the way."""
+    """Tell whether another transaction interfered."""
     return sqlstate in _CONTENDED

@@ -1,12 +1,18 @@
-"""Records to column values and rows to records."""
+"""Conversion of records to the parameters of ``queries.sql``, and of rows to records."""
 
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
+import attrs
+
+from luminoracore_sdk.adapters.storage.group_commit import Append
 from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND
+from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -17,118 +23,143 @@ from luminoracore_sdk.application.ports.records import (
     stored_record,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
-from luminoracore_sdk.domain.errors import CorruptRecordError
+from luminoracore_sdk.domain.errors import CorruptRecordError, PayloadTooLargeError
 
 __all__ = [
     "MAX_BATCH_BYTES",
     "Row",
+    "batch_values",
     "clamped",
+    "group_receipts",
+    "group_values",
     "memory_record",
     "memory_values",
     "message_records",
+    "message_values",
+    "narrowed",
     "query_values",
     "rewrite_batches",
     "rewrite_values",
     "session_record",
     "session_values",
     "span_values",
-    "stored",
 ]
 
-Row = Sequence[Any]
+
+class Row(Protocol):
+    """What asyncpg's records and tuples have in common."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
 
 MAX_BATCH_BYTES = 512 * 1024 * 1024
-"""Largest append: the server refuses a message, and any value, of 1 GiB."""
+"""Most payload in one statement: the server refuses a protocol message, and any value, of 1 GiB."""
+
+_NUMBER = re.compile(r'"[^"]*"|\$(\d+)')  # of a parameter; a quoted name is skipped
+_MIN, _MAX = -sys.maxsize - 1, sys.maxsize
 
 
 def clamped(number: int) -> int:
     """Return the nearest 64-bit number: a bound beyond it means the same."""
-    return max(-sys.maxsize - 1, min(number, sys.maxsize))
+    return max(_MIN, min(number, _MAX))
 
 
-def session_values(record: SessionRecord) -> dict[str, Any]:
-    """Return the parameters of ``Statements.put`` but the times."""
+# -- payloads ------------------------------------------------------------------------------------
+
+
+def _payload_values(payload: Payload) -> dict[str, Any]:
+    text, blob = _columns(payload)
+    return {"encoding": payload.encoding, "payload": text, "blob": blob}
+
+
+def _columns(payload: Payload) -> tuple[str | None, bytes | None]:
+    """Return the values of the text and of the bytes column; one of them is None."""
+    if not _is_text(payload.encoding) or b"\0" in payload.data:
+        return None, payload.data
+    try:
+        return payload.data.decode(), None
+    except UnicodeDecodeError:  # the encoding promises text; the bytes are kept all the same
+        return None, payload.data
+
+
+@lru_cache(maxsize=256)
+def _is_text(encoding: str) -> bool:
+    return Payload(encoding, b"").is_text
+
+
+def _payload(row: Row, first: int, key: str) -> Payload:
+    """Return the payload whose three columns begin at an index of a row."""
+    encoding, text, blob = row[first], row[first + 1], row[first + 2]
+    if encoding is None or (text is None) == (blob is None):
+        raise _without_payload(key)
+    return Payload(encoding, text.encode() if blob is None else blob)
+
+
+def _without_payload(key: str) -> CorruptRecordError:
+    return _damaged(key, "it has no payload, or two")
+
+
+def _damaged(key: str, reason: str) -> CorruptRecordError:
+    return CorruptRecordError(backend=BACKEND, key=key, reason=reason)
+
+
+def rewrite_values(old: Payload, new: Payload) -> dict[str, Any]:
+    """Return the payload parameters of ``rewrite_session`` and ``rewrite_*_memory``."""
+    return {f"old_{name}": value for name, value in _payload_values(old).items()} | _payload_values(new)
+
+
+# -- sessions ------------------------------------------------------------------------------------
+
+
+def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
+    """Return the parameters of ``put_session`` and ``create_session``."""
     return {
         "session": record.session_id,
         "user": record.user_id,
-        "labels": list(record.tags),
+        "tags": list(record.tags),
         "ttl": record.ttl_us,
+        "created": record.created_at_us or now_us,
+        "now": now_us,
         **_payload_values(cast("Payload", record.payload)),
     }
 
 
-def rewrite_values(old: Payload, new: Payload) -> dict[str, Any]:
-    """Return the parameters of ``Statements.rewrite`` and ``MemoryStatements.rewrite`` but whose and when."""
-    return {f"old_{name}": value for name, value in _payload_values(old).items()} | _payload_values(new)
-
-
-def rewrite_batches(changes: Sequence[PayloadRewrite]) -> Iterator[dict[str, Any]]:
-    """Yield the parameters of ``MessageStatements.rewrite`` but session and time.
-
-    It is one set, unless the payloads do not fit one message of PostgreSQL's protocol: each change is
-    for itself, so they may go one after the other.
-    """
-    batch: list[PayloadRewrite] = []
-    free = MAX_BATCH_BYTES
-    for change in changes:
-        size = len(change.old.data) + len(change.new.data)
-        if batch and size > free:
-            yield _rewrite_lists(batch)
-            batch, free = [], MAX_BATCH_BYTES
-        batch.append(change)
-        free -= size
-    yield _rewrite_lists(batch)
-
-
-def _rewrite_lists(changes: Sequence[PayloadRewrite]) -> dict[str, Any]:
-    old = [stored(change.old) for change in changes]
-    new = [stored(change.new) for change in changes]
-    return {
-        "places": [clamped(change.position) for change in changes],
-        "ids": [change.message_id for change in changes],
-        "old_makes": [change.old.encoding for change in changes],
-        "old_data": [text for text, _ in old],
-        "old_bytes": [blob for _, blob in old],
-        "makes": [change.new.encoding for change in changes],
-        "data": [text for text, _ in new],
-        "bytes": [blob for _, blob in new],
-    }
-
-
-def memory_values(record: MemoryRecord) -> dict[str, Any]:
-    """Return the parameters of ``MemoryStatements.put`` but the times."""
-    return {
-        "owner": record.scope.owner_id,
-        "name": record.key,
-        "ends": record.expires_at_us,
-        "rank": record.retention,
-        **_payload_values(record.payload),
-    }
-
-
 def query_values(query: SessionQuery) -> dict[str, Any]:
-    """Return the parameters of ``Statements.listing`` but the time and the limit."""
-    given: dict[str, Any] = {"user": query.user_id, "label": [query.tag]}
+    """Return the parameters of the listings but ``now``, as far as the query has them."""
+    given: dict[str, Any] = {"count": query.limit + 1}
+    if query.user_id is not None:
+        given["user"] = query.user_id
+    if query.tag is not None:
+        given["tags"] = [query.tag]
     if query.created_after_us is not None:
-        given["since"] = clamped(query.created_after_us)
+        given["created_after"] = clamped(query.created_after_us)
     if query.created_before_us is not None:
-        given["until"] = clamped(query.created_before_us)
+        given["created_before"] = clamped(query.created_before_us)
     if query.cursor is not None:
         given["cursor_time"], given["cursor_id"] = clamped(query.cursor[0]), query.cursor[1]
     return given
 
 
-def span_values(span: MessageRange) -> dict[str, Any]:
-    """Return the parameters of ``MessageStatements.read_oldest`` that come from the range."""
-    return {
-        "after": clamped(span.after),
-        "before": sys.maxsize if span.before is None else clamped(span.before),
-        "count": None if span.limit is None else clamped(span.limit),
-    }
+@lru_cache(maxsize=256)
+def narrowed(statement: Statement, given: frozenset[str]) -> Statement:
+    """Return a statement without the lines that have a parameter which is not given."""
+    lines = [
+        line
+        for line in statement.sql.splitlines()
+        if given.issuperset(statement.parameters[int(number) - 1] for number in _NUMBER.findall(line) if number)
+    ]
+    parameters = tuple(name for name in statement.parameters if name in given)
+
+    def renumber(match: re.Match[str]) -> str:
+        number = match.group(1)
+        return f"${parameters.index(statement.parameters[int(number) - 1]) + 1}" if number else match.group()
+
+    return attrs.evolve(statement, sql=_NUMBER.sub(renumber, "\n".join(lines)), parameters=parameters)
 
 
 def session_record(row: Row, *, with_payload: bool = True) -> SessionRecord:
-    """Return the header of a row: the columns of ``Statements.header``.
+    """Return the header of a row of ``find_session`` or, without payload, of a listing.
 
     Raises:
         CorruptRecordError: Its document is missing.
@@ -146,11 +177,119 @@ def session_record(row: Row, *, with_payload: bool = True) -> SessionRecord:
     )
 
 
-def message_records(session_id: str, rows: Sequence[Row], span: MessageRange) -> list[MessageRecord]:
-    """Return the messages of the rows of ``MessageStatements.read_oldest``, of which there is one at least.
+# -- appends -------------------------------------------------------------------------------------
+
+
+def message_values(append: Append) -> dict[str, Any]:
+    """Return the parameters of ``append_message``."""
+    (message,) = append.messages
+    return {
+        "session": append.session_id,
+        "now": append.now_us,
+        "expected_last": _expected_last(append),
+        "id": message.message_id,
+        "role": message.role,
+        "time": message.created_at_us,
+        **_payload_values(message.payload),
+    }
+
+
+def batch_values(append: Append) -> dict[str, Any]:
+    """Return the parameters of ``append_messages``.
 
     Raises:
-        CorruptRecordError: They are not those that must be there: positions are 1, 2, 3 … to the last one.
+        PayloadTooLargeError: Together the payloads do not fit one message of PostgreSQL's protocol.
+    """
+    size = append.size_bytes
+    if size > MAX_BATCH_BYTES:
+        raise PayloadTooLargeError(backend=BACKEND, key="the batch", size_bytes=size, limit_bytes=MAX_BATCH_BYTES)
+    return {
+        "session": append.session_id,
+        "now": append.now_us,
+        "expected_last": _expected_last(append),
+        **_message_lists(append.messages),
+    }
+
+
+def group_values(appends: Sequence[Append]) -> dict[str, Any]:
+    """Return the parameters of ``append_group``; several appends to one session are one item."""
+    sizes = dict[str, int]()
+    expected = dict[str, int | None]()
+    numbers = list[int]()
+    places = list[int]()
+    number_of = _session_numbers(appends)
+    for append in appends:
+        session_id, size = append.session_id, len(append.messages)
+        before = sizes.get(session_id, 0)
+        sizes[session_id] = before + size
+        expected[session_id] = _expected_last(append)
+        numbers += [number_of[session_id]] * size
+        places += range(before + 1, before + size + 1)
+    return {
+        "now": max(append.now_us for append in appends),  # a session that has expired by then is tried alone
+        "sessions": list(sizes),
+        "expected_lasts": list(expected.values()),
+        "sizes": list(sizes.values()),
+        "numbers": numbers,
+        "places": places,
+        **_message_lists(message for append in appends for message in append.messages),
+    }
+
+
+def group_receipts(appends: Sequence[Append], rows: Sequence[Row]) -> list[AppendReceipt | None]:
+    """Return the receipts of appends for the rows of ``append_group``; None: not written."""
+    last_of = {row[0]: row[1] for row in rows}
+    number_of = _session_numbers(appends)
+    receipts = list[AppendReceipt | None]()
+    for append in reversed(appends):  # the last append to a session ends at its last position
+        number = number_of[append.session_id]
+        if (last := last_of.get(number)) is None:
+            receipts.append(None)
+            continue
+        first = last - len(append.messages) + 1
+        receipts.append(AppendReceipt(first_position=first, last_position=last))
+        last_of[number] = first - 1
+    return receipts[::-1]
+
+
+def _session_numbers(appends: Iterable[Append]) -> dict[str, int]:
+    """Return the sessions of appends, numbered from 1."""
+    return {name: number for number, name in enumerate(dict.fromkeys(append.session_id for append in appends), 1)}
+
+
+def _expected_last(append: Append) -> int | None:
+    return None if append.expected_last is None else clamped(append.expected_last)
+
+
+def _message_lists(messages: Iterable[MessageRecord]) -> dict[str, Any]:
+    columns = [
+        (
+            *(message.message_id, message.role, message.created_at_us),
+            *(message.payload.encoding, *_columns(message.payload)),
+        )
+        for message in messages
+    ]
+    ids, roles, times, encodings, payloads, blobs = zip(*columns, strict=True)
+    return {"ids": ids, "roles": roles, "times": times, "encodings": encodings, "payloads": payloads, "blobs": blobs}
+
+
+# -- messages ------------------------------------------------------------------------------------
+
+
+def span_values(span: MessageRange) -> dict[str, Any]:
+    """Return the parameters of ``read_oldest_messages`` and ``read_newest_messages`` that a range gives."""
+    return {
+        "after": clamped(span.after),
+        "before": _MAX if span.before is None else clamped(span.before),
+        "count": None if span.limit is None else clamped(span.limit),
+    }
+
+
+def message_records(session_id: str, rows: Sequence[Row], span: MessageRange) -> list[MessageRecord]:
+    """Return the messages of the rows of a read, of which there is at least one.
+
+    Raises:
+        CorruptRecordError: They are not those of the range: positions are 1, 2, 3 … to the last one.
     """
     last = rows[0][0]
     found = _messages(session_id, rows)
@@ -160,7 +299,7 @@ def message_records(session_id: str, rows: Sequence[Row], span: MessageRange) ->
     if span.limit is not None and span.limit < count:
         count = span.limit
         low = high - count + 1 if span.newest else low
-    # they come in order and each position once, so both ends and their number tell
+    # they come in order and each position once, so both ends and their number suffice
     ends = [message.position for message in (*found[:1], *found[-1:])]
     if len(found) != count or (count and ends != [low, low + count - 1]):
         listed = f"{found[0].position} to {found[-1].position}" if found else "none"
@@ -170,23 +309,76 @@ def message_records(session_id: str, rows: Sequence[Row], span: MessageRange) ->
 
 
 def _messages(session_id: str, rows: Sequence[Row]) -> list[MessageRecord]:
-    """Return the messages of rows; a row without one is passed over.
+    """Return the messages of rows; a row without one is skipped.
 
-    ``_payload`` is written out here, as 1,000 calls of it take a fifth of reading 1,000 messages.
+    ``_payload`` is written out here: 1,000 calls of it are a fifth of the time of reading 1,000 messages.
     """
     found = list[MessageRecord]()
-    for _, position, message_id, role, created_at_us, tag, text, data in rows:
+    for _, position, message_id, role, created_at_us, encoding, text, blob in rows:
         if position is None:
             continue
-        if tag is None or (text is None) == (data is None):
+        if encoding is None or (text is None) == (blob is None):
             raise _without_payload(f"message {position} of session {session_id!a}")
-        made = text.encode() if data is None else data
-        found.append(stored_record(position, message_id, role, created_at_us, tag, made))
+        data = text.encode() if blob is None else blob
+        found.append(stored_record(position, message_id, role, created_at_us, encoding, data))
     return found
 
 
+def rewrite_batches(changes: Sequence[PayloadRewrite]) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of ``rewrite_messages`` but session and time.
+
+    It is one set, unless the payloads do not fit one message of PostgreSQL's protocol; each change stands for
+    itself, so they may be made one after the other.
+    """
+    batch: list[PayloadRewrite] = []
+    free = MAX_BATCH_BYTES
+    for change in changes:
+        size = len(change.old.data) + len(change.new.data)
+        if batch and size > free:
+            yield _rewrite_lists(batch)
+            batch, free = [], MAX_BATCH_BYTES
+        batch.append(change)
+        free -= size
+    yield _rewrite_lists(batch)
+
+
+def _rewrite_lists(changes: Sequence[PayloadRewrite]) -> dict[str, Any]:
+    old = [_columns(change.old) for change in changes]
+    new = [_columns(change.new) for change in changes]
+    return {
+        "positions": [clamped(change.position) for change in changes],
+        "ids": [change.message_id for change in changes],
+        "old_encodings": [change.old.encoding for change in changes],
+        "old_payloads": [text for text, _ in old],
+        "old_blobs": [blob for _, blob in old],
+        "encodings": [change.new.encoding for change in changes],
+        "payloads": [text for text, _ in new],
+        "blobs": [blob for _, blob in new],
+    }
+
+
+# -- memories ------------------------------------------------------------------------------------
+
+
+def memory_values(record: MemoryRecord, now_us: int) -> dict[str, Any]:
+    """Return the parameters of ``put_session_memory`` and ``put_user_memory`` but the lock."""
+    return {
+        "owner": record.scope.owner_id,
+        "key": record.key,
+        "expires_at": record.expires_at_us,
+        "retention": record.retention,
+        "created": record.created_at_us or now_us,
+        "now": now_us,
+        **_payload_values(record.payload),
+    }
+
+
 def memory_record(scope: MemoryScope, row: Row) -> MemoryRecord:
-    """Return the memory of a row: the columns of ``MemoryStatements.list``."""
+    """Return the memory of a row of ``find_*_memory`` or ``list_*_memories``.
+
+    Raises:
+        CorruptRecordError: Its payload is missing.
+    """
     return MemoryRecord(
         scope=scope,
         key=row[0],
@@ -196,39 +388,3 @@ def memory_record(scope: MemoryScope, row: Row) -> MemoryRecord:
         updated_at_us=row[4],
         payload=_payload(row, 5, f"memory {row[0]!a} of {scope.kind} {scope.owner_id!a}"),
     )
-
-
-def _payload(row: Row, place: int, key: str) -> Payload:
-    """Return the payload whose tag, text and bytes begin at a place of a row."""
-    tag, text, data = row[place], row[place + 1], row[place + 2]
-    if tag is None or (text is None) == (data is None):
-        raise _without_payload(key)
-    return Payload(tag, text.encode() if data is None else data)
-
-
-def _payload_values(payload: Payload) -> dict[str, Any]:
-    text, data = stored(payload)
-    return {"make": payload.encoding, "data": text, "bytes": data}
-
-
-def stored(payload: Payload) -> tuple[str | None, bytes | None]:
-    """Return what goes into the text column and what into the bytes column; one of them is None."""
-    if not _is_text(payload.encoding) or b"\0" in payload.data:
-        return None, payload.data
-    try:
-        return payload.data.decode(), None
-    except UnicodeDecodeError:  # the tag promises too much; the bytes are kept all the same
-        return None, payload.data
-
-
-@lru_cache(maxsize=256)
-def _is_text(tag: str) -> bool:
-    return Payload(tag, b"").is_text
-
-
-def _without_payload(key: str) -> CorruptRecordError:
-    return _damaged(key, "it has no payload, or two")
-
-
-def _damaged(key: str, reason: str) -> CorruptRecordError:
-    return CorruptRecordError(backend=BACKEND, key=key, reason=reason)

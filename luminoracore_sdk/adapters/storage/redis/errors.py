@@ -1,4 +1,4 @@
-"""redis-py's errors in the words of the storage port."""
+"""Translate redis-py's errors into those of the storage port."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ __all__ = ["connecting", "from_reply", "talking"]
 
 _Kind = type[StorageUnavailableError]
 
-# What a server says when it does not do what was asked; nothing was changed then.
+# Errors that say that a server did not do what it was asked: nothing was changed.
 _REFUSALS: tuple[tuple[type[Exception], _Kind], ...] = (
     (driver.AuthenticationError, StorageAccessError),
     (driver.AuthorizationError, StorageAccessError),
@@ -32,12 +32,12 @@ _REFUSALS: tuple[tuple[type[Exception], _Kind], ...] = (
     (driver.MaxConnectionsError, StorageBusyError),
     (driver.OutOfMemoryError, StorageFullError),
     (driver.ReadOnlyError, StorageReadOnlyError),
-    (driver.ClusterDownError, StorageUnavailableError),  # with MasterDownError
+    (driver.ClusterDownError, StorageUnavailableError),  # MasterDownError is one too
     (driver.ClusterCrossSlotError, StorageUnavailableError),
     (driver.RedisClusterException, StorageUnavailableError),
 )
 
-# The same by the first word. Redis 6.2 puts the answer of a command within a script behind words of its own.
+# The same by the first word. Redis 6.2 puts words of its own before the error of a command within a script.
 _WORDS: dict[str, _Kind] = {
     "BUSY": StorageBusyError,
     "LOADING": StorageBusyError,
@@ -53,25 +53,24 @@ _WORDS: dict[str, _Kind] = {
     "CLUSTERDOWN": StorageUnavailableError,
 }
 
-_OF_A_SENTINEL = re.compile(r"\)>\)>\)> - (.*?)(?=, <redis|$)")
+_SENTINEL_REASON = re.compile(r"\)>\)>\)> - (.*?)(?=, <redis|$)")
 _NO_CONNECTION = ("max number of clients", "No connection available", "Too many connections")
 
 
 @contextmanager
 def connecting(seconds: float) -> Iterator[None]:
-    """Translate what happens before a request is sent, when nothing can have been changed."""
+    """Translate errors from before a request is sent, when nothing can have been changed."""
     try:
         yield
     except (TimeoutError, driver.TimeoutError) as exc:
         raise StorageUnavailableError(BACKEND, f"no connection within {seconds:g} s") from exc
-    except driver.ResponseError as exc:
-        # of AUTH or SELECT; that a database is not there is told without a word for it at the beginning
+    except driver.ResponseError as exc:  # to AUTH or SELECT; the one to SELECT begins with no word of its own
         raise _refusal(exc) or StorageAccessError(BACKEND, str(exc)) from exc
     except MasterNotFoundError as exc:
         raise _without_master(exc) from exc
     except (driver.RedisError, driver.RedisClusterException) as exc:
         raise _refusal(exc) or StorageUnavailableError(BACKEND, str(exc)) from exc
-    except RuntimeError as exc:  # asyncio's, when a client of the caller's belongs to another event loop
+    except RuntimeError as exc:  # asyncio's, if a client of the caller belongs to another event loop
         if "loop" in str(exc):
             raise WrongEventLoopError(BACKEND) from exc
         raise StorageUnavailableError(BACKEND, str(exc)) from exc
@@ -79,7 +78,7 @@ def connecting(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def talking(seconds: float, *, in_doubt: bool) -> Iterator[None]:
-    """Translate what happens between a request and its answer.
+    """Translate errors from between a request and its answer.
 
     Args:
         seconds: The time limit, for the text.
@@ -91,41 +90,48 @@ def talking(seconds: float, *, in_doubt: bool) -> Iterator[None]:
         raise StorageTimeoutError(BACKEND, f"no answer within {seconds:g} s", in_doubt=in_doubt) from exc
     except (driver.RedisError, driver.RedisClusterException) as exc:
         raise _refusal(exc) or StorageUnavailableError(BACKEND, str(exc), in_doubt=in_doubt) from exc
-    except RuntimeError as exc:  # the same, but the request may have gone out
+    except RuntimeError as exc:  # as above, but the request may have been sent
         raise StorageUnavailableError(BACKEND, str(exc), in_doubt=in_doubt) from exc
 
 
-def from_reply(exc: driver.ResponseError, *, in_doubt: bool) -> LuminoraCoreSDKError:
-    """Return the error for an answer that is one.
+def from_reply(exc: driver.ResponseError, key: bytes, *, in_doubt: bool) -> LuminoraCoreSDKError:
+    """Return the storage port's error for an answer that is an error; its cause is set.
 
     Args:
         exc: The answer.
-        in_doubt: Whether the request writes; for answers that nobody expects.
+        key: The first key of the request, for the text.
+        in_doubt: Whether the request writes; for answers that are not known here.
     """
     text = str(exc)
+    error: LuminoraCoreSDKError
     if "WRONGTYPE" in text:
-        return damaged("a key of the store", f"it holds another kind of value ({text})")
-    if text.startswith("ACL failure in script"):  # a command before it may have been allowed, and done
-        return StorageAccessError(BACKEND, text, in_doubt=in_doubt)
-    return _refusal(exc) or StorageUnavailableError(BACKEND, f"the server says: {text}", in_doubt=in_doubt)
+        reason = f"this key, or another one of the same record, holds a value of a foreign type ({text})"
+        error = damaged(f"key {key!a}", reason)
+    elif text.startswith("ACL failure in script"):  # commands before it may have been allowed and done
+        error = StorageAccessError(BACKEND, text, in_doubt=in_doubt)
+    else:
+        error = _refusal(exc) or StorageUnavailableError(BACKEND, f"the server says: {text}", in_doubt=in_doubt)
+    error.__cause__ = exc
+    return error
 
 
 def _without_master(exc: MasterNotFoundError) -> StorageUnavailableError:
-    """Return the error for sentinels that do not help; redis-py 6 and 7 put their password into its text."""
-    reasons = _OF_A_SENTINEL.findall(str(exc))
+    """Return the error for sentinels that know no master; redis-py 6 and 7 put their password into its text."""
+    reasons = _SENTINEL_REASON.findall(str(exc))
     exc.args = (": ".join(["no sentinel that answers knows the master", *reasons[:1]]),)
     refused = reasons and all("AuthenticationError" in reason for reason in reasons)
     return (StorageAccessError if refused else StorageUnavailableError)(BACKEND, str(exc))
 
 
 def _refusal(exc: Exception) -> StorageUnavailableError | None:
-    if type(exc) is driver.RedisClusterException:  # no node lets us in; what they said is behind it
+    """Return the error for what changed nothing, or None."""
+    if type(exc) is driver.RedisClusterException:  # no node accepts us; the last node's answer is the cause
         answer = exc.__cause__ or exc.__context__
         if isinstance(answer, Exception) and (refusal := _refusal(answer)):
             return refusal
-    if isinstance(exc.__context__, driver.ReadOnlyError):  # by sentinels; the next connection is another's
+    if isinstance(exc.__context__, driver.ReadOnlyError):  # with sentinels; the next connection finds the new master
         return StorageUnavailableError(BACKEND, str(exc))
-    if isinstance(exc, driver.MovedError):  # on a link to one server; that to a cluster follows it
+    if isinstance(exc, driver.MovedError):  # from a single server; a cluster's client follows it
         return StorageUnavailableError(BACKEND, "a node of a cluster answers; redis+cluster:// finds the others")
     if isinstance(exc, (driver.TryAgainError, driver.AskError)):
         return StorageBusyError(BACKEND, "the cluster is still moving the slot of a key to another node")

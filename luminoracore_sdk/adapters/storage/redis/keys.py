@@ -1,8 +1,8 @@
-"""The names of what the Redis backend keeps: keys, and the members of its indexes.
+"""The names of what the Redis backend stores: keys, and the members of its indexes.
 
-A session lives in one of the store's buckets. All its keys and the bucket's index carry the bucket's
-number as their hash tag, so that one script may write all of them on a cluster too. Ids stand last in a
-key, behind the hash tag, so that none can reach out of its place, whatever characters it holds.
+A session belongs to one of the store's buckets. All its keys and the bucket's index carry the bucket's number as
+their hash tag, so that one script may write all of them on a cluster too. Ids come last in a key, behind the hash
+tag, so that no id can form the key of another one.
 """
 
 from typing import NamedTuple
@@ -26,13 +26,13 @@ def unstamp(digits: bytes) -> int:
     """Return the time of a stamp.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The digits are no stamp.
     """
     return int(digits, 16) - _BIAS
 
 
 class SessionKeys(NamedTuple):
-    """The keys of one session and its bucket's index, in the order in which the scripts take them."""
+    """The keys of a session and the index of its bucket, in the order in which scripts take them."""
 
     session: bytes
     messages: bytes
@@ -43,16 +43,21 @@ class SessionKeys(NamedTuple):
 
 
 class IndexEntry(NamedTuple):
-    """A session as an index lists it; entries sort as listings do."""
+    """A session, or a user with memories, in an index. Entries sort as listings do.
+
+    Attributes:
+        created: The stamp of the session's creation; empty for a user.
+        name: The id.
+    """
 
     created: bytes
-    session_id: bytes
+    name: bytes
 
     @classmethod
     def of(cls, member: bytes) -> "IndexEntry":
-        """Return the entry of an index member of the kinds a, u and t."""
-        _, created, session_id = member.rsplit(b"\0", 2)
-        return cls(created, session_id)
+        """Return the entry of an index member of the kinds a, u, t and o."""
+        _, created, name = member.rsplit(b"\0", 2)
+        return cls(created, name)
 
 
 @attrs.frozen
@@ -60,8 +65,8 @@ class Keyspace:
     """The keys of one store.
 
     Attributes:
-        prefix: Begins every key; holds no brace.
-        buckets: Into how many parts the store is divided.
+        prefix: Begins every key; contains no brace.
+        buckets: Number of parts into which the store is divided.
     """
 
     prefix: str
@@ -90,7 +95,7 @@ class Keyspace:
         )
 
     def memories(self, scope: MemoryScope) -> tuple[bytes, ...]:
-        """Return the keys for scripts on memories; the last three: memories, their order, the index."""
+        """Return the keys for scripts on memories; the last three are memories, their order, and the index."""
         if scope.kind == "session":
             return self.session(scope.owner_id)
         name = scope.owner_id.encode()
@@ -98,7 +103,7 @@ class Keyspace:
         return bucket + b"user-memories:" + name, bucket + b"user-retention:" + name, bucket + b"index"
 
     def _bucket(self, name: bytes) -> bytes:
-        """Return how all keys of one bucket begin."""
+        """Return the beginning of all keys of an id's bucket."""
         return f"{self.prefix}{{{crc32(name) % self.buckets}}}:".encode()
 
 

@@ -1,4 +1,4 @@
-"""Listings over the buckets of a Redis store: many sorted indexes merged into one."""
+"""List the sessions, or the users with memories, of all buckets: many sorted indexes merged into one."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
@@ -10,31 +10,31 @@ from luminoracore_sdk.application.ports.records import SessionQuery
 
 __all__ = ["IndexRange", "entries", "grown"]
 
-_MOST_AT_ONCE = 1000
+_MAX_PORTION = 1000
 
 Read = Callable[..., Awaitable[list[Any]]]
-"""Sends commands together: each as its key, its name and its further words."""
+"""Sends commands together, each given as its key, its name and its other words."""
 
 
 @attrs.frozen
 class IndexRange:
-    """Which members of an index a listing walks.
+    """The members of an index that a listing reads.
 
     Attributes:
         low: Lower bound, as ZRANGE takes it.
         high: Upper bound.
-        beginning: Which all members begin with.
+        beginning: The beginning of all members.
         newest_first: Direction.
     """
 
     low: bytes
     high: bytes
     beginning: bytes
-    newest_first: bool
+    newest_first: bool = False
 
     @classmethod
-    def of(cls, query: SessionQuery) -> "IndexRange":
-        """Return the range that holds what a query looks for, and the fewest others."""
+    def of_sessions(cls, query: SessionQuery) -> "IndexRange":
+        """Return the smallest range that contains what a query looks for."""
         if query.user_id is not None:
             beginning = b"u\0" + query.user_id.encode() + b"\0"
         elif query.tag is not None:
@@ -48,17 +48,23 @@ class IndexRange:
             high = b"(" + beginning + stamp(query.created_before_us)
         if query.cursor is not None:
             created_us, session_id = query.cursor
-            place = b"(" + beginning + stamp(created_us) + b"\0" + session_id.encode()
+            cursor = b"(" + beginning + stamp(created_us) + b"\0" + session_id.encode()
             if query.newest_first:
-                high = min(high, place, key=_text)
+                high = min(high, cursor, key=_without_sign)
             else:
-                low = max(low, place, key=_text)
+                low = max(low, cursor, key=_without_sign)
         return cls(low, high, beginning, query.newest_first)
+
+    @classmethod
+    def of_owners(cls, after: str | None) -> "IndexRange":
+        """Return the range of the users with memories, by id."""
+        low, high = bounds(b"o\0\0")
+        return cls(low if after is None else b"(o\0\0" + after.encode(), high, b"o\0")
 
     def behind(self, entry: IndexEntry) -> "IndexRange":
         """Return what is left of the range after an entry."""
-        place = b"(" + self.beginning + b"\0".join(entry)
-        return attrs.evolve(self, high=place) if self.newest_first else attrs.evolve(self, low=place)
+        bound = b"(" + self.beginning + b"\0".join(entry)
+        return attrs.evolve(self, high=bound) if self.newest_first else attrs.evolve(self, low=bound)
 
     def command(self, index: bytes, count: int) -> tuple[bytes, ...]:
         """Return the command for the first members of the range."""
@@ -68,7 +74,7 @@ class IndexRange:
         return (index, b"ZRANGE", self.low, self.high, b"BYLEX", *limit)
 
 
-def _text(bound: bytes) -> bytes:
+def _without_sign(bound: bytes) -> bytes:
     return bound[1:]
 
 
@@ -87,9 +93,9 @@ async def entries(
 
     Args:
         read: Sends commands.
-        keyspace: Which buckets there are.
-        wanted: Which entries.
-        count: How many the caller probably needs, which tells how many to ask each bucket for at first.
+        keyspace: The buckets.
+        wanted: The entries.
+        count: How many the caller probably needs; it decides how many each bucket is asked for at first.
     """
     buckets = [_Bucket(keyspace.index(number), wanted) for number in range(keyspace.buckets)]
     portion = count if len(buckets) == 1 else 2 * count // len(buckets) + 4
@@ -110,12 +116,12 @@ async def entries(
 
 
 def grown(count: int) -> int:
-    """Return how many to ask for next, after so many did not suffice: many may be of sessions long gone."""
-    return max(count, min(2 * count, _MOST_AT_ONCE))
+    """Return how many to ask for next when so many did not suffice, as many may be of sessions that are gone."""
+    return max(count, min(2 * count, _MAX_PORTION))
 
 
 def _merged(buckets: Sequence[_Bucket], *, newest_first: bool) -> list[IndexEntry]:
-    """Take out, in order, the entries that no bucket can have anything before."""
+    """Take out, in order, the entries before which no bucket can have any other."""
     ends = [bucket.waiting[-1] for bucket in buckets if bucket.waiting and not bucket.ended]
     horizon = (max(ends) if newest_first else min(ends)) if ends else None
     merged: list[IndexEntry] = []

@@ -1,7 +1,7 @@
-"""Records to what Redis keeps, and back.
+"""Convert records to what Redis stores, and back.
 
-A session's header is a hash with one field each. A message, and a memory, is one value: its fields
-joined by NUL, which no id and no tag holds, with the payload last and as it is.
+A session's header is a hash. A message, and a memory, is one value: its fields joined by NUL, which no id and
+no encoding contains, with the payload's bytes last.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ __all__ = [
     "HEADER",
     "HEADER_WITH_PAYLOAD",
     "damaged",
-    "label",
+    "encoded_payload",
+    "encoding_bytes",
     "memory_record",
     "memory_value",
     "message_element",
@@ -37,56 +38,60 @@ HEADER: tuple[bytes, ...] = (
     *(b"created", b"updated_at_us", b"ttl_us"),
     *(b"version", b"last_position", b"user", b"tags"),
 )
-"""Fields of a session's hash, in the order ``session_record`` takes them."""
+"""The fields of a session's hash, in the order in which ``session_record`` takes them."""
 
-HEADER_WITH_PAYLOAD: tuple[bytes, ...] = (*HEADER, b"tag", b"payload")
+HEADER_WITH_PAYLOAD: tuple[bytes, ...] = (*HEADER, b"encoding", b"payload")
 
 Values = Sequence[bytes | None]
 
 
 def number_or_none(value: int | None) -> bytes:
-    """Return a number as text; nothing for None."""
+    """Return a number as text, or nothing for None."""
     return b"" if value is None else b"%d" % value
 
 
-def label(payload: Payload) -> bytes:
-    """Return a payload's tag.
+def encoding_bytes(payload: Payload) -> bytes:
+    """Return the name of a payload's encoding as it is stored.
 
     Raises:
-        ValidationError: It holds a NUL, which ends a field here.
+        ValidationError: It contains NUL, which ends a field here.
     """
     if "\0" in payload.encoding:
-        raise ValidationError("a payload's tag holds no NUL character")
+        raise ValidationError("a payload's encoding contains no NUL character")
     return payload.encoding.encode()
+
+
+def encoded_payload(payload: Payload) -> bytes:
+    """Return encoding and bytes as they end a stored message or memory."""
+    return encoding_bytes(payload) + b"\0" + payload.data
 
 
 def message_element(message: MessageRecord) -> bytes:
     """Return a message as an element of its session's list."""
     fields = (message.message_id.encode(), message.role.encode(), b"%d" % message.created_at_us)
-    return b"\0".join((*fields, label(message.payload), message.payload.data))
+    return b"\0".join((*fields, encoded_payload(message.payload)))
 
 
 def memory_value(record: MemoryRecord) -> tuple[bytes, bytes, bytes]:
-    """Return expiry (a stamp, or nothing), retention, and tag with payload, as ``put_memory`` takes them."""
+    """Return expiry (a stamp, or nothing), retention, and payload, as the script ``put_memory`` takes them."""
     expires = b"" if record.expires_at_us is None else stamp(record.expires_at_us)
-    rest = label(record.payload) + b"\0" + record.payload.data
-    return expires, repr(float(record.retention)).encode(), rest
+    return expires, repr(float(record.retention)).encode(), encoded_payload(record.payload)
 
 
 def session_record(session_id: str, values: Values) -> SessionRecord | None:
     """Return the header of a hash, or None if there is none.
 
     Args:
-        session_id: Whose it is.
-        values: Those of ``HEADER`` or ``HEADER_WITH_PAYLOAD``.
+        session_id: The session's id.
+        values: The values of ``HEADER`` or ``HEADER_WITH_PAYLOAD``.
 
     Raises:
-        CorruptRecordError: A field is missing or is not what it should be.
+        CorruptRecordError: A field is missing or malformed.
     """
     if not any(value is not None for value in values):
         return None
     try:
-        created, updated, ttl, version, last, user, tags, *payload = map(_there, values)
+        created, updated, ttl, version, last, user, tags, *payload = map(_required, values)
         return SessionRecord(
             session_id=session_id,
             created_at_us=unstamp(created),
@@ -99,32 +104,32 @@ def session_record(session_id: str, values: Values) -> SessionRecord | None:
             payload=Payload(payload[0].decode(), payload[1]) if payload else None,
         )
     except ValueError as exc:
-        raise damaged(f"session {session_id!a}", "a field of its hash is missing or is not what it should be") from exc
+        raise damaged(f"session {session_id!a}", "a field of its hash is missing or malformed") from exc
 
 
 def message_record(session_id: str, position: int, element: bytes) -> MessageRecord:
     """Return the message of a list element.
 
     Raises:
-        CorruptRecordError: It does not hold five fields.
+        CorruptRecordError: The element is malformed.
     """
     try:
-        message_id, role, created_at_us, tag, data = element.split(b"\0", 4)
-        made_at_us = int(created_at_us)
-        return stored_record(position, message_id.decode(), role.decode(), made_at_us, tag.decode(), data)
+        message_id, role, created, encoding, data = element.split(b"\0", 4)
+        created_at_us = int(created)
+        return stored_record(position, message_id.decode(), role.decode(), created_at_us, encoding.decode(), data)
     except ValueError as exc:
         key = f"message {position} of session {session_id!a}"
-        raise damaged(key, "the element does not hold id, role, time, tag and payload") from exc
+        raise damaged(key, "the element is not id, role, time, encoding and payload") from exc
 
 
 def memory_record(scope: MemoryScope, key: bytes, value: bytes) -> MemoryRecord:
     """Return the memory of a hash value.
 
     Raises:
-        CorruptRecordError: It does not hold six fields.
+        CorruptRecordError: The value is malformed.
     """
     try:
-        created, updated, expires, retention, tag, data = value.split(b"\0", 5)
+        created, updated, expires, retention, encoding, data = value.split(b"\0", 5)
         return MemoryRecord(
             scope=scope,
             key=key.decode(),
@@ -132,19 +137,19 @@ def memory_record(scope: MemoryScope, key: bytes, value: bytes) -> MemoryRecord:
             updated_at_us=unstamp(updated),
             expires_at_us=unstamp(expires) if expires else None,
             retention=float(retention),
-            payload=Payload(tag.decode(), data),
+            payload=Payload(encoding.decode(), data),
         )
     except ValueError as exc:
-        reason = "the value does not hold three times, retention, tag and payload"
+        reason = "the value is not three times, retention, encoding and payload"
         raise damaged(f"memory {key!a} of {scope.kind} {scope.owner_id!a}", reason) from exc
 
 
 def damaged(key: str, reason: str) -> CorruptRecordError:
-    """Return the error for what cannot be read."""
+    """Return the error for a record that cannot be read."""
     return CorruptRecordError(backend=BACKEND, key=key, reason=reason)
 
 
-def _there(value: bytes | None) -> bytes:
+def _required(value: bytes | None) -> bytes:
     if value is None:
         raise ValueError("a field is missing")
     return value

@@ -1,26 +1,37 @@
 """The Redis backend: one server, a cluster, or a master that sentinels know; Valkey too."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from secrets import randbits
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import is_live
-from luminoracore_sdk.adapters.storage.redis.appends import RedisAppends
-from luminoracore_sdk.adapters.storage.redis.keys import bounds, memory_entry, stamp, unstamp
+from luminoracore_sdk.adapters.optional import import_extra
+from luminoracore_sdk.adapters.storage.base import BaseStorage, is_live, replay_receipt
+from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit, own_copy
+from luminoracore_sdk.adapters.storage.redis.keys import Keyspace, bounds, memory_entry, stamp, unstamp
 from luminoracore_sdk.adapters.storage.redis.listing import IndexRange, entries, grown
-from luminoracore_sdk.adapters.storage.redis.memories import place
+from luminoracore_sdk.adapters.storage.redis.options import RedisLimits, check_buckets, check_prefix, parse_address
 from luminoracore_sdk.adapters.storage.redis.records import (
+    BACKEND,
     HEADER,
     HEADER_WITH_PAYLOAD,
     damaged,
-    label,
+    encoded_payload,
+    encoding_bytes,
+    memory_record,
+    memory_value,
+    message_element,
     message_record,
     number_or_none,
     session_record,
 )
+from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
+    MemoryRecord,
+    MemoryScope,
     MessageRange,
     MessageRecord,
     Page,
@@ -29,46 +40,184 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
     SessionRecord,
 )
+from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    LuminoraCoreSDKError,
+    SchemaVersionError,
+    StorageClosedError,
+    StorageUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis, RedisCluster
+
+    from luminoracore_sdk.adapters.storage.redis.client import Client
 
 __all__ = ["RedisStorage"]
 
-_FAR = 2**52  # a position beyond every position, which Lua's numbers still hold exactly
-_PART_BYTES = 2**20  # of messages in one answer, exceeded by the last 128 of them at most
-_ATTEMPTS = 3  # to read a long history in parts while others cut it
+SCHEMA_VERSION = 1
+
+_CLUSTER_BUCKETS = 128
+_MAX_POSITION = 2**52  # beyond every position, and exact as a number of Lua
+_PART_BYTES = 2**20  # of messages in one answer, which may be twice as long
+_ATTEMPTS = 3  # to read a long history in parts while it is being cut off
 _PURGED_AT_ONCE = 1000  # of all buckets together, or ten of each
+_REWRITTEN_AT_ONCE = 200  # messages in one call of the script, which seeks each of them in the list
+_GROUPS_UNDER_WAY = 2  # the server works on one while the other is prepared; 1 to 4 measured the same
 
 
-class RedisStorage(RedisAppends):
-    """Keeps everything on a Redis server, a Redis Cluster, or a master that sentinels watch.
+class RedisStorage(BaseStorage):
+    """Keep sessions on a Redis server, a Redis Cluster, or a master that sentinels watch.
 
-    Every write is one call of one script: all or nothing, also on a cluster, at the same cost whatever
-    the history holds; a large batch to rewrite is divided. Reads go to the master. How long an
-    acknowledged write lasts is the server's to say (``appendonly``, ``appendfsync``, replicas); it must
-    not evict keys (``maxmemory-policy noeviction``).
+    Every write is one call of a script: all or nothing, also on a cluster, at the same cost whatever the history
+    holds; a large batch to rewrite is divided. Reads go to the master. How long an acknowledged write lasts depends
+    on the server (``appendonly``, ``appendfsync``, replicas); it must not evict keys (``maxmemory-policy
+    noeviction``).
 
-    Belongs to the event loop it was opened on. Needs the ``redis`` extra, and Redis 6.2 or newer, or Valkey.
+    Belongs to the event loop on which it was opened. Needs the ``redis`` extra, and Redis 6.2 or newer, or Valkey.
 
     Args:
         url: ``redis://user:password@host:port/db``, ``rediss://`` for TLS, ``unix:///path?db=0``,
             ``redis+cluster://host:port,host:port``, ``redis+sentinel://host:port,host:port/master/db``;
             ``rediss+cluster://`` and ``rediss+sentinel://`` too. ``valkey`` stands for ``redis``.
-        client: A client of ``redis.asyncio`` instead of a URL; it is left open, and on a ``Redis`` only
-            its connection pool is used.
+        client: A client of ``redis.asyncio`` instead of a URL. Only its connections are used; it is left open.
         db: Number of the database, unless the URL names it.
         prefix: Begins every key, so that a database may hold several stores: printable, without braces.
-        buckets: Into how many parts a new store is divided; a session's data are in one of them, on one
+        buckets: Number of parts into which a new store is divided; a session's data are in one of them, on one
             node. 1 on one server, 128 on a cluster, when None. Fixed when the store is made.
-        max_connections: Most requests at once, on each node of a cluster.
+        max_connections: Most requests at a time, over one connection each.
         connect_timeout: Seconds for a new connection.
         timeout: Seconds to wait for a free connection, and then for an answer.
-        clock: Tells the time; the computer's own when None.
+        clock: Tells the time; the system clock when None.
 
     Raises:
         ConfigurationError: An option that cannot work; on opening, another number of buckets.
         MissingDependencyError: The extra is not installed.
     """
 
-    # -- sessions --------------------------------------------------------------------------------
+    backend_name = BACKEND
+    loop_bound = True
+
+    grace_ms: ClassVar[int] = 10_000
+    """How long the server keeps the keys of an expired session, in milliseconds.
+
+    The storage's clock decides what has expired. The server only frees memory, and must not do so before the clocks
+    of all processes have passed the session's end.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: "Redis | RedisCluster | None" = None,
+        db: int | None = None,
+        prefix: str = "luminoracore:",
+        buckets: int | None = None,
+        max_connections: int = 50,
+        connect_timeout: float = 5.0,
+        timeout: float = 30.0,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(clock=clock)
+        if (url is None) == (client is None):
+            raise ConfigurationError("RedisStorage takes a url or a client, and not both")
+        if not isinstance(url, str | None):
+            raise ConfigurationError(f"url is a string, not {type(url).__name__}; pass a client as client=…")
+        if client is not None and db is not None:
+            raise ConfigurationError("a client has its database already; db goes with a url")
+        check_prefix(prefix)
+        check_buckets(buckets)
+        limits = RedisLimits(requests=max_connections, connect_seconds=connect_timeout, seconds=timeout)
+        address = None if url is None else parse_address(url).with_db(db)
+        import_extra("redis.asyncio", needed_by="RedisStorage", extra="redis")
+        from luminoracore_sdk.adapters.storage.redis.client import client_factory  # noqa: PLC0415 - imports the driver
+
+        self._make_client: Callable[[], Client] = client_factory(address, client, limits)
+        self._timeout = timeout
+        self._prefix = prefix
+        self._buckets = buckets
+        self._opened: tuple[Client, Keyspace] | None = None
+        self._commits: dict[str, GroupCommit] = {}  # by node: a silent one delays only its own sessions
+        self._nodes: dict[bytes, str] = {}  # by bucket, as first found: its appends stay in order if it moves
+
+    # -- lifecycle -----------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        client = self._make_client()
+        try:
+            self._opened = client, await self._open_store(client)
+        except BaseException:
+            await client.close()
+            raise
+
+    async def _open_store(self, client: "Client") -> Keyspace:
+        """Check the layout of the store, or create it."""
+        buckets = self._buckets or (_CLUSTER_BUCKETS if client.is_cluster else 1)
+        arguments = (b"%d" % SCHEMA_VERSION, b"%d" % buckets)
+        [reply] = await client.run("open", [([Keyspace(self._prefix, buckets).meta], arguments)])
+        found, kept = _checked(reply)
+        if found != b"%d" % SCHEMA_VERSION or not kept.isdigit():
+            raise SchemaVersionError(
+                backend=BACKEND,
+                found=found.decode(errors="replace") or None,
+                supported=SCHEMA_VERSION,
+                hint=f"use the package that made it, or another prefix than {self._prefix!a}",
+            )
+        if self._buckets not in (None, int(kept)):
+            raise ConfigurationError(
+                f"the store at {self._prefix!a} has {int(kept)} buckets, not {self._buckets}; "
+                "the number is fixed when a store is made"
+            )
+        return Keyspace(self._prefix, int(kept))
+
+    async def _close(self) -> None:
+        client = self._client
+        try:
+            await asyncio.gather(*(commit.drain() for commit in self._commits.values()))
+            await client.wait_until_idle()
+        finally:
+            self._opened, self._commits, self._nodes = None, {}, {}
+            await client.close()
+
+    async def _ping(self) -> None:
+        await self._schema_version()
+
+    async def _schema_version(self) -> int:
+        [found] = await self._read((self._keys.meta, b"HGET", b"schema_version"))
+        return int(found or 0)
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    @property
+    def _client(self) -> "Client":
+        if self._opened is None:
+            raise StorageClosedError(BACKEND)
+        return self._opened[0]
+
+    @property
+    def _keys(self) -> Keyspace:
+        if self._opened is None:
+            raise StorageClosedError(BACKEND)
+        return self._opened[1]
+
+    async def _read(self, *commands: tuple[bytes, ...]) -> list[Any]:
+        """Send commands that read, each given as its key, its name and its other words."""
+        return [_checked(reply) for reply in await self._client.read(commands)]
+
+    async def _run(self, name: str, keys: Sequence[bytes], *arguments: bytes, writes: bool = True) -> Any:
+        [reply] = await self._client.run(name, [(keys, arguments)], writes=writes)
+        return _checked(reply)
+
+    def _done(self, session_id: str, reply: Sequence[Any]) -> Sequence[Any]:
+        """Return a script's reply after its first word, or raise what that word means."""
+        if reply[0] == b"absent":
+            raise self._not_found(session_id)
+        if reply[0] == b"damaged":
+            raise damaged(f"session {session_id!a}", "its header does not match its messages")
+        return reply[1:]
+
+    # -- sessions ------------------------------------------------------------------------------------
 
     async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         payload = record.payload or Payload("", b"")
@@ -83,13 +232,13 @@ class RedisStorage(RedisAppends):
             "\0".join(record.tags).encode(),
             number_or_none(record.ttl_us),
             stamp(record.created_at_us or now_us),
-            label(payload),
+            encoding_bytes(payload),
             payload.data,
-            b"%d" % randbits(48),  # of a history that begins here; each cut adds 1
+            b"%d" % randbits(48),  # of a history that begins here; each truncation adds 1
         )
         if reply[0] == b"conflict":
             raise self._version_conflict(record.session_id, expected_version or 0, int(reply[1]))
-        _, version, created, updated, last = self._done(record.session_id, reply)
+        version, created, updated, last = self._done(record.session_id, reply)
         return attrs.evolve(
             record,
             version=int(version),
@@ -106,8 +255,8 @@ class RedisStorage(RedisAppends):
 
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
         arguments = (session_id.encode(), b"%d" % now_us, b"any")
-        was, _ = await self._run("drop_session", self._keys.session(session_id), *arguments)
-        return bool(was == b"live")
+        was_live, _ = await self._run("drop_session", self._keys.session(session_id), *arguments)
+        return bool(was_live)
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         found: list[SessionRecord] = []
@@ -119,19 +268,18 @@ class RedisStorage(RedisAppends):
         return Page(sessions=tuple(found), next_cursor=None)
 
     async def _matching(self, query: SessionQuery, now_us: int) -> AsyncIterator[SessionRecord]:
-        """Yield the live headers that a query looks for.
+        """Yield the live headers that match a query.
 
-        An index may still name sessions that the server has let go, and, for a moment, ones that were
-        put anew: the header decides.
+        An index may name sessions that the server has removed, or that were deleted and put again since: the header
+        decides.
         """
         count = query.limit + 1
-        async for portion in entries(self._read, self._keys, IndexRange.of(query), count):
+        async for portion in entries(self._read, self._keys, IndexRange.of_sessions(query), count):
             start = 0
             while some := portion[start : start + count]:
                 start, count = start + count, grown(count)
-                names = [entry.session_id.decode() for entry in some]
-                keys = [self._keys.session(name).session for name in names]
-                replies = await self._read(*((key, b"HMGET", *HEADER) for key in keys))
+                names = [entry.name.decode() for entry in some]
+                replies = await self._read(*((self._keys.session(name).session, b"HMGET", *HEADER) for name in names))
                 for entry, name, values in zip(some, names, replies, strict=True):
                     header = session_record(name, values)
                     if (
@@ -143,40 +291,110 @@ class RedisStorage(RedisAppends):
                     ):
                         yield header
 
-    # -- messages --------------------------------------------------------------------------------
+    async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        arguments = (b"%d" % now_us, encoding_bytes(old), old.data, encoding_bytes(new), new.data)
+        reply = await self._run("rewrite_session", (self._keys.session(session_id).session,), *arguments)
+        return self._replaced(session_id, reply) > 0
 
-    async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
-        for _ in range(_ATTEMPTS):
-            found = await self._read_in_parts(session_id, span, now_us)
-            if found is not None:
-                return found
-        _, _, first, _, elements = await self._read_part(session_id, span, now_us, _FAR)
-        return _messages(session_id, first, elements)
+    def _replaced(self, session_id: str, reply: Sequence[Any]) -> int:
+        """Return how many payloads a script has replaced; none of an absent session."""
+        return 0 if reply[0] == b"absent" else int(self._done(session_id, reply)[0])
 
-    async def _read_in_parts(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord] | None:
-        """Read a range, in several answers if it is long; None: the history was cut in between."""
-        part = await self._read_part(session_id, span, now_us, _PART_BYTES)
-        _, history, first, stop, elements = part
-        while len(elements) < stop - first + 1:
+    # -- messages ------------------------------------------------------------------------------------
+
+    async def _append_messages(
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        expected_last: int | None,
+        now_us: int,
+    ) -> AppendReceipt:
+        keys = self._keys.session(session_id)
+        node = self._nodes.get(keys.bucket_index)
+        if node is None:
+            node = self._nodes[keys.bucket_index] = self._client.node_of(keys.session)
+        commit = self._commits.get(node)
+        if commit is None:
+            commit = self._commits[node] = GroupCommit(
+                BACKEND,
+                alone=self._append_alone,
+                together=self._append_group,
+                most_requests=_GROUPS_UNDER_WAY,
+                timeout=self._timeout,
+            )
+        return await commit.append(Append(session_id, messages, expected_last, now_us))
+
+    async def _append_alone(self, append: Append) -> AppendReceipt:
+        [reply] = await self._client.run("append", [self._append_call([append])])
+        [answer] = self._done(append.session_id, _checked(reply))
+        return self._receipt(append, answer)
+
+    async def _append_group(self, appends: Sequence[Append]) -> list[AppendReceipt | LuminoraCoreSDKError | None]:
+        """Append in one pipeline, with one call of the script for each session, which keeps their order.
+
+        None stands for an append that a cluster redirects: others do not wait until its keys have moved.
+        """
+        by_session: dict[str, list[int]] = {}
+        for place, append in enumerate(appends):
+            by_session.setdefault(append.session_id, []).append(place)
+        calls = [self._append_call([appends[place] for place in places]) for places in by_session.values()]
+        replies = await self._client.run("append", calls, follows=False)
+        outcomes: list[AppendReceipt | LuminoraCoreSDKError | None] = [None] * len(appends)
+        for places, reply in zip(by_session.values(), replies, strict=True):
+            for number, place in enumerate(places if reply is not None else ()):
+                try:
+                    answer = self._done(appends[place].session_id, _checked(reply))[number]
+                    outcomes[place] = self._receipt(appends[place], answer)
+                except LuminoraCoreSDKError as exc:
+                    outcomes[place] = exc
+        return outcomes
+
+    def _append_call(self, appends: Sequence[Append]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Return keys and arguments for appends to one session."""
+        arguments = [b"%d" % appends[-1].now_us, b"%d" % self.grace_ms]
+        for append in appends:
+            arguments += (number_or_none(append.expected_last), b"%d" % len(append.messages))
+            for message in append.messages:
+                arguments += (message.message_id.encode(), message_element(message))
+        return self._keys.session(appends[0].session_id)[:5], arguments
+
+    def _receipt(self, append: Append, answer: Any) -> AppendReceipt:
+        """Return the receipt for what the script answers for one append, or raise what refused it."""
+        if isinstance(answer, int):
+            return AppendReceipt(first_position=answer - len(append.messages) + 1, last_position=answer)
+        kind, *positions = answer
+        if kind == b"moved":
+            raise self._position_conflict(append.session_id, append.expected_last or 0, positions[0])
+        pairs = zip(append.messages, positions, strict=True)
+        stored = {message.message_id: position for message, position in pairs if position}
+        if receipt := replay_receipt(BACKEND, append.messages, stored):
+            return receipt
+        raise damaged(f"session {append.session_id!a}", "an id of its messages has no position")
+
+    async def _read_messages(
+        self, session_id: str, span: MessageRange, now_us: int, attempts: int = _ATTEMPTS
+    ) -> list[MessageRecord]:
+        size_bytes = _PART_BYTES if attempts else _MAX_POSITION  # in the end, the whole range in one answer
+        history, first, stop, elements = await self._read_part(session_id, span, now_us, size_bytes)
+        while len(elements) <= stop - first:
             rest = MessageRange(after=first + len(elements) - 1, before=stop + 1)
-            part = await self._read_part(session_id, rest, now_us, _PART_BYTES)
-            _, seen, _, _, more = part
-            if seen != history:
-                return None
+            seen, _, _, more = await self._read_part(session_id, rest, now_us, size_bytes)
+            if seen != history:  # cut off, or replaced by another session of this id
+                return await self._read_messages(session_id, span, now_us, attempts - 1)
             if not more:
-                raise damaged(f"session {session_id!a}", f"there is no message {first + len(elements)}")
+                raise damaged(f"session {session_id!a}", f"message {first + len(elements)} is missing")
             elements += more
-        return _messages(session_id, first, elements)
+        return [message_record(session_id, first + number, element) for number, element in enumerate(elements)]
 
     async def _read_part(self, session_id: str, span: MessageRange, now_us: int, size_bytes: int) -> Sequence[Any]:
         keys = self._keys.session(session_id)
-        reply: Sequence[Any] = await self._run(
+        reply = await self._run(
             "read",
             (keys.session, keys.messages),
             b"%d" % now_us,
-            b"%d" % max(0, min(span.after, _FAR)),
-            number_or_none(None if span.before is None else max(0, min(span.before, _FAR))),
-            number_or_none(None if span.limit is None else min(span.limit, _FAR)),
+            b"%d" % max(0, min(span.after, _MAX_POSITION)),
+            number_or_none(None if span.before is None else max(0, min(span.before, _MAX_POSITION))),
+            number_or_none(None if span.limit is None else min(span.limit, _MAX_POSITION)),
             b"1" if span.newest else b"0",
             b"%d" % size_bytes,
             writes=False,
@@ -184,30 +402,106 @@ class RedisStorage(RedisAppends):
         return self._done(session_id, reply)
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
-        arguments = (b"%d" % now_us, b"%d" % self.grace_ms, b"%d" % min(after, _FAR))
+        arguments = (b"%d" % now_us, b"%d" % self.grace_ms, b"%d" % min(after, _MAX_POSITION))
         reply = await self._run("truncate", self._keys.session(session_id)[:5], *arguments)
-        _, removed = self._done(session_id, reply)
-        return int(removed)
+        return int(self._done(session_id, reply)[0])
 
-    # -- what has expired ------------------------------------------------------------------------
+    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
+        session, messages, *_ = self._keys.session(session_id)
+        replaced = 0
+        for words in _parts(changes):
+            try:
+                reply = await self._run("rewrite_messages", (session, messages), b"%d" % now_us, *words)
+            except StorageUnavailableError as exc:
+                if replaced and not exc.in_doubt:
+                    raise type(exc)(exc.backend, exc.reason, in_doubt=True) from exc
+                raise
+            replaced += self._replaced(session_id, reply)
+        return replaced
+
+    # -- memories ------------------------------------------------------------------------------------
+
+    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
+        scope = record.scope
+        reply = await self._run(
+            "put_memory",
+            self._keys.memories(scope),
+            *_scope_words(scope),
+            record.key.encode(),
+            b"%d" % now_us,
+            stamp(now_us),
+            b"%d" % self.grace_ms,
+            stamp(record.created_at_us or now_us),
+            *memory_value(record),
+            number_or_none(max_entries),
+        )
+        [created] = self._done(scope.owner_id, reply)
+        return attrs.evolve(record, created_at_us=unstamp(created), updated_at_us=now_us)
+
+    async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
+        name = key.encode()
+        value = await self._read_memories(scope, now_us, b"HGET", name)
+        found = None if value is None else memory_record(scope, name, value)
+        return found if found and not _is_expired(found, now_us) else None
+
+    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
+        values = await self._read_memories(scope, now_us, b"HGETALL")
+        if not isinstance(values, dict):  # a flat list in version 2 of the protocol
+            values = dict(zip(*[iter(values or ())] * 2, strict=True))
+        found = [memory_record(scope, name, value) for name, value in values.items()]
+        unexpired = [memory for memory in found if not _is_expired(memory, now_us)]
+        return sorted(unexpired, key=lambda memory: (memory.created_at_us, memory.key))
+
+    async def _read_memories(self, scope: MemoryScope, now_us: int, *command: bytes) -> Any:
+        """Send a command to the hash of a scope; return None if it belongs to a session that is absent."""
+        *session, memories, _, _ = self._keys.memories(scope)
+        if not session:
+            [reply] = await self._read((memories, *command))
+            return reply
+        values, reply = await self._read((session[0], b"HMGET", *HEADER), (memories, *command))
+        owner = session_record(scope.owner_id, values)
+        return reply if owner and is_live(owner.updated_at_us, owner.ttl_us, now_us) else None
+
+    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
+        found: list[str] = []
+        async for portion in entries(self._read, self._keys, IndexRange.of_owners(after), limit):
+            scopes = [MemoryScope("user", entry.name.decode()) for entry in portion]
+            calls = [(self._keys.memories(scope), (*_scope_words(scope), stamp(now_us))) for scope in scopes]
+            counts = await self._client.run("count_memories", calls, writes=False)
+            found += [scope.owner_id for scope, count in zip(scopes, counts, strict=True) if _checked(count)]
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
+        arguments = (*_scope_words(scope), key.encode(), b"%d" % now_us, stamp(now_us))
+        return bool(await self._run("delete_memory", self._keys.memories(scope), *arguments))
+
+    async def _clear_memories(self, scope: MemoryScope, now_us: int) -> int:
+        arguments = (*_scope_words(scope), b"%d" % now_us, stamp(now_us))
+        return int(await self._run("clear_memories", self._keys.memories(scope), *arguments))
+
+    async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
+        payloads = encoded_payload(old), encoded_payload(new)
+        arguments = (*_scope_words(scope), key.encode(), b"%d" % now_us, stamp(now_us), *payloads)
+        reply = await self._run("rewrite_memory", self._keys.memories(scope), *arguments)
+        return self._replaced(scope.owner_id, reply) > 0
+
+    # -- what has expired ----------------------------------------------------------------------------
 
     async def _purge_expired(self, now_us: int) -> Purged:
         sessions = memories = 0
         async for members in self._members(b"x\0"):
             names = dict.fromkeys(member.split(b"\0", 2)[1] for member in members)
-            answers = await self._run_each(
-                "drop_session",
-                [(self._keys.session(name.decode()), (name, b"%d" % now_us, b"expired")) for name in names],
-            )
-            sessions += sum(removed for _, removed in answers)
+            drops = [(self._keys.session(name.decode()), (name, b"%d" % now_us, b"expired")) for name in names]
+            for reply in await self._client.run("drop_session", drops):
+                _, removed = _checked(reply)
+                sessions += removed
         async for members in self._members(b"m\0"):
-            over = [entry for entry in map(memory_entry, members) if unstamp(entry[1]) <= now_us]
-            memories += sum(
-                await self._run_each(
-                    "purge_memory",
-                    [(self._keys.memories(scope), (*place(scope), *rest)) for scope, *rest in over],
-                )
-            )
+            expired = [entry for entry in map(memory_entry, members) if unstamp(entry[1]) <= now_us]
+            calls = [(self._keys.memories(scope), (*_scope_words(scope), *rest)) for scope, *rest in expired]
+            for reply in await self._client.run("purge_memory", calls):
+                memories += _checked(reply)
         return Purged(sessions=sessions, memories=memories)
 
     async def _members(self, beginning: bytes) -> AsyncIterator[list[bytes]]:
@@ -228,5 +522,31 @@ class RedisStorage(RedisAppends):
                 yield found
 
 
-def _messages(session_id: str, first: int, elements: Sequence[bytes]) -> list[MessageRecord]:
-    return [message_record(session_id, first + number, one) for number, one in enumerate(elements)]
+def _checked(reply: Any) -> Any:
+    """Return an answer, or raise the error that stands for it."""
+    if isinstance(reply, LuminoraCoreSDKError):
+        raise own_copy(reply)  # several replies may share it
+    return reply
+
+
+def _scope_words(scope: MemoryScope) -> tuple[bytes, bytes]:
+    """Return kind and owner of a scope, as scripts and index name them."""
+    return (b"s" if scope.kind == "session" else b"u"), scope.owner_id.encode()
+
+
+def _is_expired(memory: MemoryRecord, now_us: int) -> bool:
+    return memory.expires_at_us is not None and memory.expires_at_us <= now_us
+
+
+def _parts(changes: Sequence[PayloadRewrite]) -> Iterator[list[bytes]]:
+    """Yield the words of changes for one call of the script at a time, about 1 MB at most."""
+    part: list[bytes] = []
+    count = size = 0
+    for change in changes:
+        old, new = encoded_payload(change.old), encoded_payload(change.new)
+        if count == _REWRITTEN_AT_ONCE or (count and size + len(old) + len(new) > _PART_BYTES):
+            yield part
+            part, count, size = [], 0, 0
+        part += (b"%d" % change.position, change.message_id.encode(), old, new)
+        count, size = count + 1, size + len(old) + len(new)
+    yield part

@@ -1,133 +1,132 @@
-"""One SQLite connection on a thread of its own.
+"""One SQLite connection in a thread of its own, and transactions on it.
 
-aiosqlite owns the thread, its queue and the connection. Work goes into that queue as whole functions
-instead of through aiosqlite's calls, which gives three things. A transaction of many statements is one trip
-to the thread. Nothing can come between its statements, not even a cancelled caller. And a result that nobody
-waits for any more, because the event loop is closed, is dropped, where aiosqlite 0.22.1 lets the thread die
-with a traceback. SQLAlchemy's dialect reaches for the same attributes, ``_tx`` and ``_thread``.
+Calls of sqlite3 block, so they run in a thread. A whole transaction is one function for that thread: no other
+function runs between its statements, and once begun it ends, with COMMIT or ROLLBACK, even if the task that
+waits for it is cancelled.
 """
-# ruff: noqa: SLF001 - as said above
 
 import asyncio
+import os
 import sqlite3
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-import aiosqlite
-
+from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND
-from luminoracore_sdk.adapters.storage.sqlite.group import Group, Work, hand_over, outcome_of
-from luminoracore_sdk.domain.errors import StorageClosedError
+from luminoracore_sdk.domain.errors import StorageClosedError, StorageUnavailableError
 
-__all__ = ["SQLiteConnection"]
+__all__ = ["Row", "SQLiteConnection", "change", "change_many", "fetch", "fetch_row", "transaction"]
 
 T = TypeVar("T")
 
-_ROWS_AT_A_TIME = 64  # of aiosqlite's cursors, which are not used here
+Row = Sequence[Any]
+
+Work = Callable[[sqlite3.Connection], T]
 
 
 class SQLiteConnection:
-    """Runs functions on one connection, one after the other, on its thread."""
+    """Run functions on one connection, one after the other, in its thread.
+
+    The thread ends with ``close``, when the object is collected, and at the exit of the interpreter.
+
+    Args:
+        connect: Opens the connection; called in the thread.
+    """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._owner = aiosqlite.Connection(connect, _ROWS_AT_A_TIME)
-        self._owner._thread.daemon = True  # an unclosed storage must not keep the interpreter from ending
-        self._stopped = False
-        self._group: Group | None = None  # the last in the queue, if it is one
+        self._connect = connect
+        self._connection: sqlite3.Connection | None = None
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="luminora-sqlite")
+        self._process = os.getpid()
 
-    @classmethod
-    async def open(cls, connect: Callable[[], sqlite3.Connection]) -> Self:
-        """Start the thread and connect there; leaves nothing behind when that fails."""
-        made = cls(connect)
-        owner = made._owner
-
-        def connected() -> None:
-            owner._connection = connect()
-
-        owner._thread.start()
+    async def open(self) -> None:
+        """Open the connection; leave no thread behind on failure."""
         try:
-            await made._queue(connected)
+            await self._submit(self._open)
         except BaseException:
-            made.abandon()
+            self._end()
             raise
-        return made
 
-    def run(self, work: Work[T]) -> asyncio.Future[T]:
-        """Queue a function for the thread.
+    async def run(self, work: Work[T]) -> T:
+        """Return the result of a function that is called with the connection, in the thread.
 
-        It runs even if the future is cancelled meanwhile, unless its turn has not come yet by then.
-
-        Returns:
-            A future of its result.
+        When the task is cancelled before the function has begun, it is not called; when it has begun, it ends.
 
         Raises:
-            StorageClosedError: ``close`` or ``abandon`` was called.
+            StorageUnavailableError: This process is a fork of the one that opened the connection.
         """
-        owner = self._owner
-        return self._queue(lambda: work(owner._conn))
+        return await self._submit(partial(self._call, work))
 
-    def run_with_others(self, work: Work[T], *, messages: int, size_bytes: int) -> asyncio.Future[T]:
-        """Queue a function that writes with one statement at most: it may share its transaction.
+    async def close(self) -> None:
+        """Close the connection and end the thread after the functions that were submitted before."""
+        await asyncio.shield(self._end())
 
-        As ``run``; those that are queued one behind the other are committed together.
+    def _submit(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        if self._process != os.getpid():  # SQLite's locks and the thread stayed in the parent
+            reason = "opened before a fork; create a new SQLiteStorage in the child process"
+            raise StorageUnavailableError(BACKEND, reason)
+        return asyncio.wrap_future(self._executor.submit(_call_once, [function]))
 
-        Args:
-            work: May be run again, after its transaction was undone.
-            messages: How many it writes.
-            size_bytes: What they take.
-        """
-        future: asyncio.Future[T] = self._running_loop().create_future()
-        if self._group is None or not self._group.join(future, work, messages, size_bytes):
-            self._group = Group()
-            self._group.join(future, work, messages, size_bytes)
-            self._owner._tx.put_nowait((None, partial(_run_group, [(self._group, self._owner)])))
-        return future
-
-    def close(self) -> asyncio.Future[None]:
-        """Queue the end of the connection and its thread behind the work that is queued already."""
-        closed = self.run(sqlite3.Connection.close)
-        self.abandon()
+    def _end(self) -> asyncio.Future[None]:
+        closed = self._submit(self._close)
+        self._executor.shutdown(wait=False)
         return closed
 
-    def abandon(self) -> None:
-        """End connection and thread behind the queued work, without a word to any event loop."""
-        if not self._stopped:
-            self._stopped = True
-            # called on the thread, where there is no loop whose future it could make
-            self._owner._tx.put_nowait((None, self._owner.stop))
+    def _open(self) -> None:
+        self._connection = self._connect()
+
+    def _call(self, work: Work[T]) -> T:
+        if self._connection is None:
+            raise StorageClosedError(BACKEND)
+        return work(self._connection)
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def __del__(self) -> None:
-        # aiosqlite warns too, but through the event loop, which may be closed before the thread ends
-        if not self._stopped:
-            self.abandon()
-            warnings.warn("a SQLiteStorage was dropped without close()", ResourceWarning, stacklevel=2)
-
-    def _queue(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        future: asyncio.Future[T] = self._running_loop().create_future()
-        self._group = None  # what comes later does not overtake this
-        self._owner._tx.put_nowait((None, partial(_run_alone, [(work, future)])))
-        return future
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._stopped:
-            raise StorageClosedError(BACKEND)
-        return asyncio.get_running_loop()
+        if self._connection is not None:
+            warnings.warn("a SQLiteStorage was dropped without close()", ResourceWarning, stacklevel=2, source=self)
 
 
-# The thread keeps its last job, which must not keep what it did: it may be all that keeps the storage.
+def _call_once(functions: list[Callable[[], T]]) -> T:
+    # The executor keeps its arguments until the caller has resumed. They must not keep a dropped storage alive.
+    return functions.pop()()
 
 
-def _run_alone(pending: list[tuple[Callable[[], Any], asyncio.Future[Any]]]) -> None:
-    work, future = pending.pop()
-    if future.cancelled():
-        return
-    outcome = outcome_of(work)
-    del work  # before the caller goes on, who may drop the storage that it belongs to
-    hand_over([future], [outcome])
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Run a block under the write lock: all of its statements or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # not on a full disk, where SQLite has rolled back already
+            connection.execute("ROLLBACK")
+        raise
 
 
-def _run_group(pending: list[tuple[Group, aiosqlite.Connection]]) -> None:
-    group, owner = pending.pop()
-    group.run(owner._conn)
+def fetch(connection: sqlite3.Connection, statement: Statement, **given: object) -> list[Row]:
+    """Run a statement to its end and return all rows."""
+    return connection.execute(statement.sql, given).fetchall()
+
+
+def fetch_row(connection: sqlite3.Connection, statement: Statement, **given: object) -> Row | None:
+    """Run a statement to its end and return the first row, or None."""
+    return next(iter(fetch(connection, statement, **given)), None)
+
+
+def change(connection: sqlite3.Connection, statement: Statement, **given: object) -> int:
+    """Run a statement that returns no rows; return the number of rows that it changed."""
+    return connection.execute(statement.sql, given).rowcount
+
+
+def change_many(connection: sqlite3.Connection, statement: Statement, given: Sequence[Mapping[str, object]]) -> int:
+    """Run a statement once for each mapping; return the number of rows that were changed in all."""
+    return connection.executemany(statement.sql, given).rowcount if given else 0

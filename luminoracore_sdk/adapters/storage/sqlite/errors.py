@@ -1,4 +1,4 @@
-"""SQLite's errors in the words of the storage port."""
+"""Translation of SQLite's errors into those of the storage port."""
 
 import errno
 import sqlite3
@@ -16,7 +16,7 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 
-__all__ = ["BACKEND", "is_busy", "is_duplicate", "is_full", "translated"]
+__all__ = ["BACKEND", "is_busy", "translated"]
 
 BACKEND = "sqlite"
 
@@ -41,49 +41,38 @@ _FILE_SYSTEM: dict[int, type[StorageUnavailableError]] = {
 
 
 def _code(exc: sqlite3.Error) -> int:
-    """Return the extended result code; 0 for what the driver itself raised."""
-    return getattr(exc, "sqlite_errorcode", None) or 0
+    """Return the primary result code; 0 for an error that the driver raised itself."""
+    return (getattr(exc, "sqlite_errorcode", None) or 0) & _PRIMARY_CODE
 
 
 def is_busy(exc: sqlite3.Error) -> bool:
     """Tell whether another connection held a lock."""
-    return _code(exc) & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
-
-
-def is_full(exc: sqlite3.Error) -> bool:
-    """Tell whether there was no room."""
-    return _code(exc) & _PRIMARY_CODE == sqlite3.SQLITE_FULL
-
-
-def is_duplicate(exc: sqlite3.IntegrityError) -> bool:
-    """Tell whether a unique key is taken already."""
-    return _code(exc) == sqlite3.SQLITE_CONSTRAINT_UNIQUE
+    return _code(exc) == sqlite3.SQLITE_BUSY
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Raise what SQLite or the file system raises as the error that the port documents."""
+    """Raise errors of SQLite and of the file system as those that the port documents."""
     try:
         yield
     except sqlite3.Error as exc:
         raise _from_sqlite(exc, path) from exc
     except (OverflowError, UnicodeEncodeError) as exc:
         raise ValidationError(
-            "a number beyond 64 bits or a text with a lone surrogate has no place in a SQLite column"
+            "SQLite cannot store an integer beyond 64 bits or a string with a lone surrogate"
         ) from exc
     except OSError as exc:
-        if isinstance(exc, LuminoraCoreSDKError):  # ours may mean a built-in one as well
+        if isinstance(exc, LuminoraCoreSDKError):  # some of ours derive from a built-in error too
             raise
         kind = _FILE_SYSTEM.get(exc.errno or 0, StorageUnavailableError)
         raise kind(BACKEND, f"{_shown(path)}: {exc.strerror or exc}") from exc
 
 
 def _from_sqlite(exc: sqlite3.Error, path: Path) -> LuminoraCoreSDKError:
-    code = _code(exc) & _PRIMARY_CODE
-    if code in _CORRUPT:
+    if _code(exc) in _CORRUPT:
         return CorruptRecordError(backend=BACKEND, key=f"the file {_shown(path)}", reason=str(exc))
     name = getattr(exc, "sqlite_errorname", None) or type(exc).__name__
-    return _UNAVAILABLE.get(code, StorageUnavailableError)(BACKEND, f"{_shown(path)}: {exc} ({name})")
+    return _UNAVAILABLE.get(_code(exc), StorageUnavailableError)(BACKEND, f"{_shown(path)}: {exc} ({name})")
 
 
 def _shown(path: Path) -> str:

@@ -1,26 +1,48 @@
-"""The SQLite backend: one file, safe between tasks, threads and processes."""
+"""The SQLite backend: one file, safe between tasks and processes."""
 
+import asyncio
 import json
+import math
+import os
+import re
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeVar
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import replay_receipt
-from luminoracore_sdk.adapters.storage.sqlite.errors import is_duplicate
-from luminoracore_sdk.adapters.storage.sqlite.file import transaction, under_lock
-from luminoracore_sdk.adapters.storage.sqlite.messages import message_records
-from luminoracore_sdk.adapters.storage.sqlite.rewriting import SQLiteRewriting
+from luminoracore_sdk.adapters.storage.base import BaseStorage, replay_receipt
+from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
+from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
+from luminoracore_sdk.adapters.storage.sqlite.connection import (
+    SQLiteConnection,
+    change,
+    change_many,
+    fetch,
+    fetch_row,
+    transaction,
+)
+from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, translated
+from luminoracore_sdk.adapters.storage.sqlite.migrate import Database, load, stored_version
 from luminoracore_sdk.adapters.storage.sqlite.rows import (
-    append_values,
-    clamped,
+    damaged,
+    memory_owner,
+    memory_owners,
     memory_record,
     memory_values,
+    message_records,
+    message_values,
+    messages_of_range,
     query_values,
+    range_values,
     session_record,
     session_values,
-    without_gaps,
+    user_digest,
 )
+from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     MemoryRecord,
@@ -28,119 +50,234 @@ from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
     Page,
+    Payload,
     Purged,
     SessionQuery,
     SessionRecord,
 )
+from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    ConflictError,
+    LuminoraCoreSDKError,
+    SessionNotFoundError,
+    StorageBusyError,
+    StorageClosedError,
+    StorageUnavailableError,
+)
 
-__all__ = ["SQLiteStorage"]
+__all__ = ["SQLiteStorage", "Synchronous"]
 
-_NO_BOUND = 2**63 - 1
-_NO_LIMIT = -1
+T = TypeVar("T")
+
+Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
+
+_SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
+_OLDEST_SQLITE = (3, 35, 0)  # RETURNING
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+"""Seconds between two attempts to get a lock that another process holds."""
 
 
-class SQLiteStorage(SQLiteRewriting):
-    """Keeps everything in one SQLite file, in write-ahead mode.
+class SQLiteStorage(BaseStorage):
+    """Keep everything in one SQLite file, in write-ahead mode.
 
-    Every acknowledged write is on the disk (with ``synchronous="FULL"``). An append is one statement
-    and costs the same whatever the history holds. Any number of processes may use one file on a
-    local disk; writers wait for each other, readers for nobody. Records carry a checksum, so that a
-    flipped bit raises ``CorruptRecordError`` instead of being read.
+    Every acknowledged write is on the disk (with ``synchronous="FULL"``). An append costs the same whatever
+    the history holds. Any number of processes may use one file on a local disk. Within a process, all calls
+    run in one thread, one after the other; a lock that another process holds delays writes only. Records
+    have a checksum, so that a flipped bit raises ``CorruptRecordError`` instead of being read.
 
-    Belongs to the event loop it was opened on. Needs the ``sqlite`` extra.
+    Bound to the event loop on which it was opened. After a fork, create a new storage in the child process.
+    Creating a file needs the ``sqlite`` extra.
 
     Args:
-        path: The file, made when it is missing (mode 0600; folders above it 0700). Not ``:memory:``,
-            which ``InMemoryStorage`` is for.
-        clock: Tells the time; the computer's own when None.
+        path: The file, created when it is missing (mode 0600; folders above it 0700). Not ``:memory:``, for
+            which there is ``InMemoryStorage``.
+        clock: Tells the time; the system clock when None.
         busy_timeout: Seconds to wait for another process's write before ``StorageBusyError``.
-        synchronous: SQLite's pragma. With NORMAL or OFF, a power cut may take the last acknowledged
-            writes away; the end of the process does not.
-        table_prefix: Begins the names of the tables, so that the file may hold others.
-        auto_create: Whether to make file and tables; if not, ``SchemaVersionError`` when missing.
+        synchronous: SQLite's pragma. With NORMAL or OFF, a power cut may undo the last acknowledged writes;
+            the end of the process does not.
+        table_prefix: Beginning of the names of the tables, so that the file may hold others.
+        auto_create: Whether to create file and tables; if not, ``SchemaVersionError`` when they are missing.
 
     Raises:
         ConfigurationError: An option that cannot work; on opening, a folder at the path.
-        MissingDependencyError: The extra is not installed.
+        MissingDependencyError: On opening a new file, the extra is not installed.
     """
+
+    backend_name = BACKEND
+    loop_bound = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+        busy_timeout: float = 30.0,
+        synchronous: Synchronous = "FULL",
+        table_prefix: str = DEFAULT_PREFIX,
+        auto_create: bool = True,
+    ) -> None:
+        super().__init__(clock=clock)
+        if not (math.isfinite(busy_timeout) and busy_timeout >= 0):
+            raise ConfigurationError(f"busy_timeout is a number of seconds from 0, not {busy_timeout!r}")
+        if synchronous not in _SYNCHRONOUS:
+            raise ConfigurationError(f"synchronous is one of {', '.join(_SYNCHRONOUS)}, not {synchronous!r}")
+        if not re.fullmatch(r"[A-Za-z0-9_]{0,64}", table_prefix) or table_prefix.lower().startswith("sqlite_"):
+            raise ConfigurationError(
+                f"table_prefix {table_prefix!a} is refused: up to 64 letters, digits and _; not sqlite_…"
+            )
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise ConfigurationError(
+                f"SQLiteStorage needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}"
+            )
+        self._path = _absolute(path)
+        self._busy_timeout = busy_timeout
+        self._database = Database(
+            path=self._path,
+            prefix=table_prefix,
+            busy_timeout=busy_timeout,
+            synchronous=synchronous,
+            auto_create=auto_create,
+        )
+        self._sql = load(table_prefix)
+        self._connection: SQLiteConnection | None = None
+
+    async def _open(self) -> None:
+        connection = SQLiteConnection(self._database.open)
+        with translated(self._path):
+            await connection.open()
+        self._connection = connection
+        # One request at a time, as SQLite has one writer. The queue needs no time limit: each request has one.
+        self._appends = GroupCommit(
+            BACKEND,
+            alone=self._append_alone,
+            together=self._append_together,
+            most_requests=1,
+            timeout=math.inf,
+        )
+
+    async def _close(self) -> None:
+        try:
+            await self._appends.drain()
+        finally:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                with translated(self._path):
+                    await connection.close()
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return the result of a function of the connection, which runs in the connection's thread.
+
+        A function that finds the database locked has done nothing. It is repeated, for ``busy_timeout`` seconds;
+        the pauses are spent here and not in the thread, so that reads are not delayed.
+        """
+        deadline, pause = time.monotonic() + self._busy_timeout, _FIRST_PAUSE
+        while True:
+            if self._connection is None:
+                raise StorageClosedError(self.backend_name)
+            try:
+                with translated(self._path):
+                    return await self._connection.run(work)
+            except StorageBusyError:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _ping(self) -> None:
         await self._schema_version()
 
     async def _schema_version(self) -> int:
-        return await self._read(lambda connection: self._layout.stored_version(connection, self._sql))
+        return await self._run(lambda connection: stored_version(connection, self._sql))
 
     # -- sessions --------------------------------------------------------------------------------
 
     async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
-        given = session_values(record)
+        session_id, values = record.session_id, session_values(record)
 
         def work(connection: sqlite3.Connection) -> SessionRecord:
             with transaction(connection):
-                created_at_us, version, active_at_us, last = record.created_at_us or now_us, 0, 0, 0
-                if before := self._standing(connection, record.session_id, now_us):
-                    created_at_us, version, active_at_us, last = before
+                found = self._find_live(connection, session_id, now_us)
+                version = found.version if found else 0
                 if expected_version not in (None, version):
-                    raise self._version_conflict(record.session_id, expected_version, version)
-                if before:
-                    self._sql.update_session.change(connection, now=now_us, **given)
+                    raise self._version_conflict(session_id, expected_version, version)
+                if found:
+                    header = attrs.evolve(found, updated_at_us=max(found.updated_at_us, now_us), version=version + 1)
+                    change(connection, self._sql.update_session, sid=header.sid, now=now_us, **values)
                 else:
-                    self._drop(connection, record.session_id)  # what an expired one left
-                    self._sql.insert_session.change(connection, now=now_us, created=created_at_us, **given)
+                    self._remove(connection, session_id)  # what an expired one left
+                    created = record.created_at_us or now_us
+                    [(sid,)] = fetch(connection, self._sql.insert_session, created=created, now=now_us, **values)
+                    header = _Header(sid, created, now_us, 1, 0)
+                change(connection, self._sql.put_document, sid=header.sid, **values)
             return attrs.evolve(
                 record,
-                created_at_us=created_at_us,
-                updated_at_us=max(active_at_us, now_us),
-                version=version + 1,
-                last_position=last,
+                created_at_us=header.created_at_us,
+                updated_at_us=header.updated_at_us,
+                version=header.version,
+                last_position=header.last_position,
             )
 
-        return await self._write(work)
+        return await self._run(work)
 
     async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
         def work(connection: sqlite3.Connection) -> SessionRecord | None:
-            row = self._sql.header.row(connection, session=session_id, now=now_us)
+            row = fetch_row(connection, self._sql.find_session, session=session_id, now=now_us)
             return session_record(row) if row else None
 
-        return await self._read(work)
+        return await self._run(work)
 
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
             with transaction(connection):
-                there = self._standing(connection, session_id, now_us) is not None
-                self._drop(connection, session_id)
-                return there
+                found = self._find_live(connection, session_id, now_us)
+                self._remove(connection, session_id)
+            return found is not None
 
-        return await self._write(work)
+        return await self._run(work)
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
+        order = "newest" if query.newest_first else "oldest"
+        listing = self._sql[f"list_{order}" if query.user_id is None else f"list_{order}_of_user"]
+        given = {"now": now_us, "count": query.limit + 1, **query_values(query)}
+
         def work(connection: sqlite3.Connection) -> Page:
-            listing = self._sql.listing(query)
-            rows = listing.rows(connection, now=now_us, count=query.limit + 1, **query_values(query))
-            found = [session_record(row, with_payload=False) for row in rows[: query.limit]]
-            more = len(rows) > query.limit
-            cursor = (found[-1].created_at_us, found[-1].session_id) if more else None
-            return Page(sessions=tuple(found), next_cursor=cursor)
+            rows = fetch(connection, listing, **given)
+            sessions = tuple(session_record(row, with_payload=False) for row in rows[: query.limit])
+            is_last = len(rows) <= query.limit
+            cursor = None if is_last else (sessions[-1].created_at_us, sessions[-1].session_id)
+            return Page(sessions=sessions, next_cursor=cursor)
 
-        return await self._read(work)
+        return await self._run(work)
 
-    def _standing(
-        self, connection: sqlite3.Connection, session_id: str, now_us: int
-    ) -> tuple[int, int, int, int] | None:
-        """Return creation time, version, last activity and last position of a live session, or None."""
-        row = self._sql.standing.row(connection, session=session_id, now=now_us)
-        return (row[0], row[1], row[2], row[3]) if row else None
+    async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                row = fetch_row(connection, self._sql.find_session, session=session_id, now=now_us)
+                if row is None or (record := session_record(row)).payload != old:
+                    return False
+                change(
+                    connection, self._sql.put_document, sid=row[11], **session_values(attrs.evolve(record, payload=new))
+                )
+                return True
 
-    def _existing(self, connection: sqlite3.Connection, session_id: str, now_us: int) -> tuple[int, int, int, int]:
-        standing = self._standing(connection, session_id, now_us)
-        if standing is None:
+        return await self._run(work)
+
+    def _find_live(self, connection: sqlite3.Connection, session_id: str, now_us: int) -> "_Header | None":
+        row = fetch_row(connection, self._sql.find_live_session, session=session_id, now=now_us)
+        return _Header(*row) if row else None
+
+    def _existing(self, connection: sqlite3.Connection, session_id: str, now_us: int) -> "_Header":
+        header = self._find_live(connection, session_id, now_us)
+        if header is None:
             raise self._not_found(session_id)
-        return standing
+        return header
 
-    def _drop(self, connection: sqlite3.Connection, session_id: str) -> None:
-        """Delete a session, expired or not; its messages go with it by their foreign key."""
-        self._sql.drop_memories.change(connection, kind="session", owner=session_id)
-        self._sql.delete_session.change(connection, session=session_id)
+    def _remove(self, connection: sqlite3.Connection, session_id: str) -> None:
+        """Delete a session, live or expired, with all it holds."""
+        change(connection, self._sql.delete_messages, session=session_id)
+        change(connection, self._sql.delete_session, session=session_id)
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -151,136 +288,205 @@ class SQLiteStorage(SQLiteRewriting):
         expected_last: int | None,
         now_us: int,
     ) -> AppendReceipt:
-        append = self._sql.append(len(messages), conditional=expected_last is not None)
-        given = append_values(session_id, messages)
-        given.update(now=now_us, expected=expected_last)
+        return await self._appends.append(Append(session_id, messages, expected_last, now_us))
 
-        def work(connection: sqlite3.Connection) -> AppendReceipt:
-            try:
-                positions = [row[0] for row in append.rows(connection, **given)]
-            except sqlite3.IntegrityError as exc:
-                if not is_duplicate(exc):
-                    raise
-                positions = []
-            if not positions:
-                with under_lock(connection):  # where the reason cannot go away
-                    if receipt := self._refused(connection, session_id, messages, expected_last, now_us):
-                        return receipt
-                    positions = [row[0] for row in append.rows(connection, **given)]
-            return AppendReceipt(first_position=min(positions), last_position=max(positions))
+    async def _append_alone(self, append: Append) -> AppendReceipt:
+        [outcome] = await self._run(partial(self._append_all, [append]))
+        if isinstance(outcome, LuminoraCoreSDKError):
+            raise outcome
+        return outcome
 
-        size_bytes = sum(len(message.payload.data) for message in messages)
-        return await self._write_with_others(work, messages=len(messages), size_bytes=size_bytes)
+    async def _append_together(
+        self, appends: Sequence[Append]
+    ) -> Sequence[AppendReceipt | LuminoraCoreSDKError | None]:
+        try:
+            return await self._run(partial(self._append_all, appends))
+        except StorageBusyError:
+            raise
+        except StorageUnavailableError:  # a full disk may have room for some of them
+            return [None] * len(appends)
 
-    def _refused(
-        self,
-        connection: sqlite3.Connection,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt | None:
-        """Find out why an append wrote nothing; None: the reason is gone.
+    def _append_all(
+        self, appends: Sequence[Append], connection: sqlite3.Connection
+    ) -> list[AppendReceipt | LuminoraCoreSDKError]:
+        """Write appends in one transaction; an append that is refused does not concern the others."""
+        try:
+            return self._append_each(connection, appends, check_ids=False)
+        except sqlite3.IntegrityError:  # an id is stored already, and all was rolled back
+            return self._append_each(connection, appends, check_ids=True)
 
-        Returns:
-            The first receipt, if it was a repetition.
-        """
-        *_, last = self._existing(connection, session_id, now_us)
-        ids = json.dumps([message.message_id for message in messages])
-        rows = self._sql.known.rows(connection, session=session_id, ids=ids)
-        stored = {str(row[0], "utf-8"): row[1] for row in rows if row[1] is not None}
-        if receipt := replay_receipt(self.backend_name, messages, stored):
-            return receipt
-        if expected_last not in (None, last):
-            raise self._position_conflict(session_id, expected_last, last)
-        return None
+    def _append_each(
+        self, connection: sqlite3.Connection, appends: Sequence[Append], *, check_ids: bool
+    ) -> list[AppendReceipt | LuminoraCoreSDKError]:
+        outcomes: list[AppendReceipt | LuminoraCoreSDKError] = []
+        with transaction(connection):
+            for append in appends:
+                try:
+                    outcomes.append(self._append(connection, append, check_ids=check_ids))
+                except (ConflictError, SessionNotFoundError) as exc:  # raised before anything was written
+                    outcomes.append(exc)
+        return outcomes
+
+    def _append(self, connection: sqlite3.Connection, append: Append, *, check_ids: bool) -> AppendReceipt:
+        session_id, messages = append.session_id, append.messages
+        header = self._existing(connection, session_id, append.now_us)
+        sid, last = header.sid, header.last_position
+        is_expected = append.expected_last in (None, last)
+        if check_ids or not is_expected:
+            ids = json.dumps([message.message_id for message in messages])
+            rows = fetch(connection, self._sql.find_positions, sid=sid, ids=ids)
+            stored = {message_id.decode(): position for message_id, position in rows}
+            if receipt := replay_receipt(self.backend_name, messages, stored):
+                return receipt
+        if append.expected_last is not None and not is_expected:
+            raise self._position_conflict(session_id, append.expected_last, last)
+        values = [message_values(session_id, sid, last + n, message) for n, message in enumerate(messages, 1)]
+        try:
+            change_many(connection, self._sql.insert_message, values)
+        except sqlite3.IntegrityError as exc:
+            if not check_ids:
+                raise
+            raise damaged(f"session {session_id!a}", f"messages follow on its last position, {last}") from exc
+        change(connection, self._sql.advance_session, sid=sid, last=last + len(messages), now=append.now_us)
+        return AppendReceipt(first_position=last + 1, last_position=last + len(messages))
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
-        read = self._sql.read_newest if span.newest and span.limit is not None else self._sql.read_oldest
-        given = {
-            "session": session_id,
-            "now": now_us,
-            "after": clamped(span.after),
-            "before": _NO_BOUND if span.before is None else clamped(span.before),
-            # one row tells that the session is there, even if none is wanted
-            "count": _NO_LIMIT if span.limit is None else clamped(max(span.limit, 1)),
-        }
+        given = {"session": session_id, "now": now_us, **range_values(span)}
 
         def work(connection: sqlite3.Connection) -> list[MessageRecord]:
-            rows = read.rows(connection, **given)
+            rows = fetch(connection, self._sql.read_messages, **given)
             if not rows:
                 raise self._not_found(session_id)
-            # a session with nothing in the range is one row without a message
-            found = message_records(session_id, [row for row in rows[: span.limit] if row[0] is not None])
-            if read is self._sql.read_newest:
-                found.reverse()
-            return without_gaps(session_id, found)
+            return messages_of_range(session_id, span, rows)
 
-        return await self._read(work)
+        return await self._run(work)
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
         def work(connection: sqlite3.Connection) -> int:
             with transaction(connection):
-                self._existing(connection, session_id, now_us)
-                removed = self._sql.truncate.change(connection, session=session_id, after=clamped(after))
-                self._sql.touch.change(connection, session=session_id, now=now_us)
+                header = self._existing(connection, session_id, now_us)
+                last = min(header.last_position, after)
+                removed = change(connection, self._sql.truncate_messages, sid=header.sid, after=last)
+                change(connection, self._sql.advance_session, sid=header.sid, last=last, now=now_us)
                 return removed
 
-        return await self._write(work)
+        return await self._run(work)
+
+    async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
+        wanted = {change.position: change for change in changes}
+
+        def work(connection: sqlite3.Connection) -> int:
+            with transaction(connection):
+                header = self._find_live(connection, session_id, now_us)
+                if header is None:
+                    return 0
+                positions = json.dumps([position for position in wanted if position <= header.last_position])
+                rows = fetch(connection, self._sql.read_messages_at, sid=header.sid, positions=positions)
+                rewritten = [
+                    attrs.evolve(message, payload=wanted[message.position].new)
+                    for message in message_records(session_id, rows)
+                    if wanted[message.position].fits(message)
+                ]
+                values = [message_values(session_id, header.sid, message.position, message) for message in rewritten]
+                return change_many(connection, self._sql.rewrite_message, values)
+
+        return await self._run(work)
 
     # -- memory ----------------------------------------------------------------------------------
 
     async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        scope = record.scope
-        place = {"kind": scope.kind, "owner": scope.owner_id, "name": record.key}
+        scope, values = record.scope, memory_values(record)
+        put, evict = self._sql[f"put_{scope.kind}_memory"], self._sql[f"evict_{scope.kind}_memories"]
 
         def work(connection: sqlite3.Connection) -> MemoryRecord:
             with transaction(connection):
-                if scope.kind == "session":
-                    self._existing(connection, scope.owner_id, now_us)
-                [(created_at_us,)] = self._sql.put_memory.rows(
-                    connection,
-                    created_at_us=record.created_at_us or now_us,
-                    updated_at_us=now_us,
-                    **memory_values(record),
-                )
+                row = fetch_row(connection, put, created=record.created_at_us or now_us, now=now_us, **values)
+                if row is None:
+                    raise self._not_found(scope.owner_id)
                 if max_entries is not None:
-                    self._sql.drop_gone.change(connection, now=now_us, **place)
-                    self._sql.evict.change(connection, others=clamped(max_entries - 1), **place)
-            return attrs.evolve(record, created_at_us=created_at_us, updated_at_us=now_us)
+                    others = min(max_entries - 1, 2**62)
+                    change(connection, evict, owner=values["owner"], key=record.key, now=now_us, others=others)
+            return attrs.evolve(record, created_at_us=row[0], updated_at_us=now_us)
 
-        return await self._write(work)
+        return await self._run(work)
 
     async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
+        find = self._sql[f"find_{scope.kind}_memory"]
+
         def work(connection: sqlite3.Connection) -> MemoryRecord | None:
-            row = self._sql.memory.row(connection, kind=scope.kind, owner=scope.owner_id, name=key, now=now_us)
+            row = fetch_row(connection, find, owner=memory_owner(scope), key=key, now=now_us)
             return memory_record(scope, row) if row else None
 
-        return await self._read(work)
+        return await self._run(work)
 
     async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
+        listing = self._sql[f"list_{scope.kind}_memories"]
+
         def work(connection: sqlite3.Connection) -> list[MemoryRecord]:
-            rows = self._sql.list_memories.rows(connection, kind=scope.kind, owner=scope.owner_id, now=now_us)
+            rows = fetch(connection, listing, owner=memory_owner(scope), now=now_us)
             return [memory_record(scope, row) for row in rows]
 
-        return await self._read(work)
+        return await self._run(work)
+
+    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
+        digest = b"" if after is None else user_digest(after)
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            rows = fetch(connection, self._sql.list_memory_owners, after=digest, now=now_us, count=limit)
+            return memory_owners(rows)
+
+        return await self._run(work)
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
-        given = {"kind": scope.kind, "owner": scope.owner_id, "name": key, "now": now_us}
-        delete = self._sql.delete_memory
-        return await self._write(lambda connection: delete.change(connection, **given) > 0)
+        delete = self._sql[f"delete_{scope.kind}_memory"]
+        given = {"owner": memory_owner(scope), "key": key, "now": now_us}
+        return await self._run(lambda connection: change(connection, delete, **given) > 0)
 
     async def _clear_memories(self, scope: MemoryScope, now_us: int) -> int:
-        given = {"kind": scope.kind, "owner": scope.owner_id, "now": now_us}
-        return await self._write(lambda connection: self._sql.clear_memories.change(connection, **given))
+        clear = self._sql[f"clear_{scope.kind}_memories"]
+        given = {"owner": memory_owner(scope), "now": now_us}
+        return await self._run(lambda connection: change(connection, clear, **given))
+
+    async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
+        find, rewrite = self._sql[f"find_{scope.kind}_memory"], self._sql[f"rewrite_{scope.kind}_memory"]
+
+        def work(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                row = fetch_row(connection, find, owner=memory_owner(scope), key=key, now=now_us)
+                if row is None or (record := memory_record(scope, row)).payload != old:
+                    return False
+                change(connection, rewrite, **memory_values(attrs.evolve(record, payload=new)))
+                return True
+
+        return await self._run(work)
 
     async def _purge_expired(self, now_us: int) -> Purged:
         def work(connection: sqlite3.Connection) -> Purged:
             with transaction(connection):
-                expired = self._sql.expired.rows(connection, now=now_us)
-                for row in expired:
-                    self._drop(connection, str(row[0], "utf-8"))
-                memories = self._sql.drop_expired.change(connection, now=now_us)
-                return Purged(sessions=len(expired), memories=memories)
+                change(connection, self._sql.delete_messages_of_expired, now=now_us)
+                sessions = change(connection, self._sql.delete_expired_sessions, now=now_us)
+                memories = change(connection, self._sql.delete_expired_session_memories, now=now_us)
+                memories += change(connection, self._sql.delete_expired_user_memories, now=now_us)
+                return Purged(sessions=sessions, memories=memories)
 
-        return await self._write(work)
+        return await self._run(work)
+
+
+@attrs.frozen
+class _Header:
+    """A row of ``find_live_session``."""
+
+    sid: int
+    created_at_us: int
+    updated_at_us: int
+    version: int
+    last_position: int
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    name = os.fspath(path)
+    if name in ("", ":memory:"):
+        raise ConfigurationError("SQLiteStorage keeps a file; to keep nothing, use InMemoryStorage")
+    if "\0" in name:
+        raise ConfigurationError(f"the path {name!a} holds a NUL character")
+    return Path(name).absolute()

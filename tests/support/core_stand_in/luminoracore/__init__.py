@@ -1,1 +1,1 @@
-"""A small stand-in for LuminoraCore: its names, its signatures, its habits, good and bad."""
+"""A small stand-in for LuminoraCore with its names, signatures and known faults."""

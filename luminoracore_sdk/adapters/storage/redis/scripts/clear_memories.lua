@@ -1,7 +1,9 @@
--- ARGV: kind, owner, now, now as a stamp. Returns how many were there and not over.
-local kind, owner = ARGV[1], ARGV[2]
-if of_session and state(header(KEYS[1]), ARGV[3]) ~= 'live' then return 0 end
-local count = redis.call('HLEN', memories) - #over(kind, owner, ARGV[4])
+-- needs: session common memory
+-- ARGV: kind, owner, now, now as a stamp. Returns how many memories the scope held that had not expired.
+if of_session and not live(ARGV[3]) then return 0 end
+check_sorted(retention)
+local count = redis.call('HLEN', memories) - #expired_members(ARGV[4])
 redis.call('UNLINK', memories, retention)
-in_parts('ZREM', index, beginning_with(index, expiring(kind, owner)))
+in_parts('ZREM', index, beginning_with(index, expiring))
+if not of_session then redis.call('ZREM', index, owner_member) end
 return count

@@ -1,4 +1,4 @@
--- Stands before the scripts that need more than what all need: on indexes, and on long lists.
+-- Functions on indexes and long lists, for the scripts that name this file in their first line.
 local function split(text)
   local parts, from = {}, 1
   while true do
@@ -12,7 +12,7 @@ local function split(text)
   end
 end
 
--- Where a record goes on behind so many fields, each ended by NUL; nil if it has fewer.
+-- Return where a record continues after a number of fields, each ended by NUL; nil if it has fewer.
 local function behind(record, fields)
   local at = 0
   for _ = 1, fields do
@@ -22,40 +22,39 @@ local function behind(record, fields)
   return at + 1
 end
 
--- Lua's stack has room for some thousand arguments only.
+-- Lua's stack takes only some thousand arguments.
 local function in_parts(command, key, list)
   for from = 1, #list, 500 do
     redis.call(command, key, unpack(list, from, math.min(from + 499, #list)))
   end
 end
 
-local function zadd(index, members)
-  local pairs_of = {}
-  for _, member in ipairs(members) do
-    pairs_of[#pairs_of + 1] = 0
-    pairs_of[#pairs_of + 1] = member
-  end
-  in_parts('ZADD', index, pairs_of)
-end
-
--- Fails, before anything is written, where something else stands in the place of a sorted set.
+-- Fail before anything is written if the key holds a value of another type.
 local function check_sorted(key)
   redis.call('ZRANGE', key, 0, 0)
 end
 
--- Index members that begin with a text, which must end with NUL.
+local function check_session()
+  redis.call('LLEN', KEYS[2])
+  redis.call('HLEN', KEYS[3])
+  redis.call('HLEN', KEYS[4])
+  check_sorted(KEYS[5])
+  check_sorted(KEYS[6])
+end
+
+-- Return the members of an index that begin with a text, which must end with NUL.
 local function beginning_with(index, text)
   return redis.call('ZRANGE', index, '[' .. text, '(' .. string.sub(text, 1, -2) .. '\1', 'BYLEX')
 end
 
--- All index members of a session: a(ll), u(ser), t(ag), and x (expires), which holds what the others
--- are made of, for the time when the server has let the header go.
+-- Return all index members of a session: a(ll), u(ser), t(ag), and x (expires). The last one holds what the
+-- others are made of, for the time when the server has removed the header.
 local function members_of(id, created, user, tags, ttl)
-  local place = NUL .. created .. NUL .. id
-  local members = {'a' .. place}
-  if user ~= '' then members[#members + 1] = 'u' .. NUL .. user .. place end
+  local rest = NUL .. created .. NUL .. id
+  local members = {'a' .. rest}
+  if user ~= '' then members[#members + 1] = 'u' .. NUL .. user .. rest end
   if tags ~= '' then
-    for _, tag in ipairs(split(tags)) do members[#members + 1] = 't' .. NUL .. tag .. place end
+    for _, tag in ipairs(split(tags)) do members[#members + 1] = 't' .. NUL .. tag .. rest end
   end
   if ttl ~= '' then
     members[#members + 1] = 'x' .. NUL .. id .. NUL .. created .. NUL .. user .. NUL .. tags
@@ -63,13 +62,12 @@ local function members_of(id, created, user, tags, ttl)
   return members
 end
 
--- Index members that may still be there of a session that is not live.
+-- Return the index members that may be left of a session that is not live.
 local function leftovers(index, id, found)
   local members = found and members_of(id, found.created, found.user, found.tags, found.ttl or '') or {}
   for _, expiring in ipairs(beginning_with(index, 'x' .. NUL .. id .. NUL)) do
     local parts = split(expiring)
-    local tags = table.concat(parts, NUL, 5)
-    for _, member in ipairs(members_of(id, parts[3], parts[4], tags, '0')) do
+    for _, member in ipairs(members_of(id, parts[3], parts[4], table.concat(parts, NUL, 5), '0')) do
       members[#members + 1] = member
     end
   end

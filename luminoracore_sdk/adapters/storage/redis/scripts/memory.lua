@@ -1,7 +1,10 @@
--- Stands before the scripts on memories. KEYS end with memories, retention, index, also for a user.
--- A record is created, updated, expires or '' (stamps), retention, tag, payload, joined by NUL.
+-- What the scripts on memories share. KEYS end with memories, retention, index, for a user's memories too.
+-- ARGV begin with kind (s or u) and owner. A record is created, updated, expires or '' (stamps), retention,
+-- encoding, payload, joined by NUL.
 local memories, retention, index = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
-local of_session = #KEYS == 6
+local of_session, owner = ARGV[1] == 's', ARGV[2]
+local expiring = 'm' .. NUL .. ARGV[1] .. NUL .. owner .. NUL  -- begins the index members of what expires
+local owner_member = 'o' .. NUL .. NUL .. owner  -- the index member of a user that has memories
 
 local function read_memory(key)
   local record = redis.call('HGET', memories, key)
@@ -13,23 +16,27 @@ local function read_memory(key)
   }
 end
 
-local function is_over(expires, now)
-  return expires ~= '' and expires <= now
+local function is_expired(expires, stamp)
+  return expires ~= '' and expires <= stamp
 end
 
--- The index holds what expires under kind, owner, stamp and key.
-local function expiring(kind, owner)
-  return 'm' .. NUL .. kind .. NUL .. owner .. NUL
-end
-
-local function forget(kind, owner, key, found)
-  redis.call('HDEL', memories, key)
+-- Remove what the retention order and the index hold of a memory.
+local function unlist(key, found)
   redis.call('ZREM', retention, found.updated .. NUL .. key)
-  if found.expires ~= '' then redis.call('ZREM', index, expiring(kind, owner) .. found.expires .. NUL .. key) end
+  if found.expires ~= '' then redis.call('ZREM', index, expiring .. found.expires .. NUL .. key) end
 end
 
--- The members of a scope that are over by now.
-local function over(kind, owner, now)
-  local all = expiring(kind, owner)
-  return redis.call('ZRANGE', index, '[' .. all, '(' .. all .. now .. '\1', 'BYLEX')
+local function unlist_owner()
+  if not of_session and redis.call('HLEN', memories) == 0 then redis.call('ZREM', index, owner_member) end
+end
+
+local function forget(key)
+  unlist(key, read_memory(key) or {updated = '', expires = ''})
+  redis.call('HDEL', memories, key)
+  unlist_owner()
+end
+
+-- Return the index members of the scope's memories that have expired.
+local function expired_members(stamp)
+  return redis.call('ZRANGE', index, '[' .. expiring, '(' .. expiring .. stamp .. '\1', 'BYLEX')
 end

@@ -1,10 +1,13 @@
--- ARGV: key, now, now as a stamp, old tag and payload, new tag and payload.
--- Returns ok, 1 if the memory is there and had the old ones, else 0; or absent; or damaged.
-local standing = of_session and state(header(KEYS[1]), ARGV[2]) or 'live'
-if standing ~= 'live' then return {standing == 'damaged' and standing or 'absent'} end
-local found = read_memory(ARGV[1])
-if not found or is_over(found.expires, ARGV[3]) then return {'ok', 0} end
+-- needs: session common memory
+-- ARGV: kind, owner, key, now, now as a stamp, old encoding and payload, new encoding and payload.
+-- Returns ok, 1 if the memory exists and had the old payload, else 0; or absent; or damaged.
+if of_session then
+  local session, refusal = live(ARGV[4])
+  if not session then return refusal end
+end
+local found = read_memory(ARGV[3])
+if not found or is_expired(found.expires, ARGV[5]) then return {'ok', 0} end
 local from = behind(found.record, 4)  -- times and retention stay
-if not from or string.sub(found.record, from) ~= ARGV[4] then return {'ok', 0} end
-redis.call('HSET', memories, ARGV[1], string.sub(found.record, 1, from - 1) .. ARGV[5])
+if not from or string.sub(found.record, from) ~= ARGV[6] then return {'ok', 0} end
+redis.call('HSET', memories, ARGV[3], string.sub(found.record, 1, from - 1) .. ARGV[7])
 return {'ok', 1}

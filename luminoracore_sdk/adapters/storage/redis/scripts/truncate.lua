@@ -1,12 +1,11 @@
--- ARGV: now, grace_ms, after. Returns ok, how many were removed; or absent; or damaged.
+-- needs: session
+-- ARGV: now, grace_ms, after. Returns ok, how many messages were removed; or absent; or damaged.
 local now, after = ARGV[1], tonumber(ARGV[3])
-local found = header(KEYS[1])
-local standing = state(found, now)
-if standing ~= 'live' then return {standing == 'damaged' and standing or 'absent'} end
-local last = tonumber(found.last)
-if redis.call('LLEN', KEYS[2]) ~= last then return {'damaged'} end
-
+local found, refusal = live_history(now)
+if not found then return refusal end
+local last = found.last
 local removed = math.max(0, last - after)
+redis.call('HLEN', KEYS[3])  -- fails before anything is written if the key holds a value of another type
 if removed > 0 and after == 0 then
   redis.call('UNLINK', KEYS[2], KEYS[3])
 elseif removed > 0 then

@@ -1,4 +1,4 @@
-"""Core's storage in memory. Like Core's own, it keeps and hands out the very objects it is given."""
+"""Core's storage in memory. Like Core's own, it stores and returns the caller's objects without a copy."""
 
 from typing import Any
 

@@ -1,0 +1,233 @@
+"""The encoding of a record in a file: one line of JSON with a checksum.
+
+    {"crc":"9a3f00c1",<fields>,"body":<payload>}
+
+``crc`` is the CRC-32 of everything after it up to the newline. The body comes last and is copied in and out
+unparsed, so that a payload is returned byte for byte. A payload of JSON text is still JSON to every other program:
+``jq .body`` reads it. A payload that is not text is base64 in quotes.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    Payload,
+    SessionRecord,
+    stored_record,
+)
+from luminoracore_sdk.domain.errors import ValidationError
+
+__all__ = [
+    "DamagedError",
+    "decode_batch",
+    "decode_memory",
+    "decode_session",
+    "encode_batch",
+    "encode_memory",
+    "encode_session",
+    "is_sealed",
+]
+
+_SEALED_FROM = len(b'{"crc":"9a3f00c1",')
+_BODY = b',"body":'  # with these quotes, it is nowhere in a string of the fields
+
+_MALFORMED = (KeyError, TypeError, ValueError)
+"""What reading the fields of a record raises if its checksum is right and it was not written by this package."""
+
+
+class DamagedError(ValueError):
+    """The bytes are not what was written; the message says in which way, not in which file."""
+
+
+# -- records -------------------------------------------------------------------------------------
+
+
+def encode_batch(first: int, at_us: int, messages: Sequence[MessageRecord]) -> bytes:
+    """Return the log line of messages that are appended together."""
+    bodies: list[bytes] = []
+    fields: list[dict[str, object]] = []
+    for message in messages:
+        encoding, body = _encode_body(message.payload)
+        bodies.append(body)
+        fields.append(
+            {
+                "id": message.message_id,
+                "role": message.role,
+                "created_at_us": message.created_at_us,
+                "size": len(body),
+                **encoding,
+            }
+        )
+    return _seal({"first": first, "at_us": at_us, "messages": fields}, b"[%b]" % b",".join(bodies))
+
+
+def decode_batch(text: bytes) -> tuple[int, list[MessageRecord]]:
+    """Decode a log line, given without its newline.
+
+    Returns:
+        When the messages were appended, in microseconds, and the messages, in order.
+
+    Raises:
+        DamagedError: The line is not what was written.
+    """
+    fields, start = _unseal(text)
+    messages: list[MessageRecord] = []
+    try:
+        at_us, position = fields["at_us"], fields["first"]
+        start += 1  # behind the bracket
+        for message in fields["messages"]:
+            end = start + message["size"]
+            data = text[start:end]
+            if "as" in message:
+                data = _decode_body(message, data)
+            messages.append(
+                stored_record(
+                    position, message["id"], message["role"], message["created_at_us"], message["encoding"], data
+                )
+            )
+            start, position = end + 1, position + 1
+    except _MALFORMED as exc:
+        raise DamagedError("a field is missing or has the wrong type") from exc
+    if not messages or start != len(text) - 1:  # the brace that closes the record
+        raise DamagedError("its payloads are not as long as it says")
+    return at_us, messages
+
+
+def encode_session(record: SessionRecord) -> bytes:
+    """Return the header file of a session; its ``last_position`` is the log's."""
+    payload = record.payload
+    if payload is None:
+        raise ValidationError("a session is stored with a payload")
+    encoding, body = _encode_body(payload)
+    fields: dict[str, object] = {
+        "id": record.session_id,
+        "user_id": record.user_id,
+        "tags": record.tags,
+        "ttl_us": record.ttl_us,
+        "created_at_us": record.created_at_us,
+        "updated_at_us": record.updated_at_us,
+        "version": record.version,
+        **encoding,
+    }
+    return _seal(fields, body)
+
+
+def decode_session(line: bytes) -> SessionRecord:
+    """Decode a header file.
+
+    Raises:
+        DamagedError: It is not what was written.
+    """
+    fields, body = _unseal_line(line)
+    try:
+        return SessionRecord(
+            session_id=fields["id"],
+            user_id=fields["user_id"],
+            tags=tuple(fields["tags"]),
+            ttl_us=fields["ttl_us"],
+            created_at_us=fields["created_at_us"],
+            updated_at_us=fields["updated_at_us"],
+            version=fields["version"],
+            payload=Payload(fields["encoding"], _decode_body(fields, body)),
+        )
+    except _MALFORMED as exc:
+        raise DamagedError("a field is missing or has the wrong type") from exc
+
+
+def encode_memory(record: MemoryRecord) -> bytes:
+    """Return the file of a memory."""
+    encoding, body = _encode_body(record.payload)
+    fields: dict[str, object] = {
+        "scope": record.scope.kind,
+        "owner_id": record.scope.owner_id,
+        "key": record.key,
+        "expires_at_us": record.expires_at_us,
+        "retention": repr(record.retention),  # a string, because JSON has no infinity
+        "created_at_us": record.created_at_us,
+        "updated_at_us": record.updated_at_us,
+        **encoding,
+    }
+    return _seal(fields, body)
+
+
+def decode_memory(line: bytes) -> MemoryRecord:
+    """Decode the file of a memory.
+
+    Raises:
+        DamagedError: It is not what was written.
+    """
+    fields, body = _unseal_line(line)
+    try:
+        return MemoryRecord(
+            scope=MemoryScope(fields["scope"], fields["owner_id"]),
+            key=fields["key"],
+            expires_at_us=fields["expires_at_us"],
+            retention=float(fields["retention"]),
+            created_at_us=fields["created_at_us"],
+            updated_at_us=fields["updated_at_us"],
+            payload=Payload(fields["encoding"], _decode_body(fields, body)),
+        )
+    except _MALFORMED as exc:
+        raise DamagedError("a field is missing or has the wrong type") from exc
+
+
+# -- seal ----------------------------------------------------------------------------------------
+
+
+def is_sealed(text: bytes) -> bool:
+    """Tell whether a line, given without its newline, is complete and unchanged."""
+    return text.startswith(b'{"crc":"%08x",' % crc32(text[_SEALED_FROM:]))
+
+
+def _seal(fields: Mapping[str, object], body: bytes) -> bytes:
+    sealed = b"%b%b%b}" % (orjson.dumps(fields)[1:-1], _BODY, body)
+    return b'{"crc":"%08x",%b\n' % (crc32(sealed), sealed)
+
+
+def _unseal(text: bytes) -> tuple[dict[str, Any], int]:
+    """Return the fields of a line, and where its body begins, which ends before the last byte."""
+    if not text.startswith(b'{"crc":"%08x",' % crc32(text[_SEALED_FROM:])):
+        reason = "its checksum is wrong" if text.startswith(b'{"crc":"') else "it does not begin as a record does"
+        raise DamagedError(reason)
+    end = text.find(_BODY)
+    try:
+        fields: dict[str, Any] = orjson.loads(text[:end] + b"}")
+    except orjson.JSONDecodeError as exc:
+        raise DamagedError("it is not JSON") from exc
+    return fields, end + len(_BODY)
+
+
+def _unseal_line(line: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the fields and the body of a file that holds one line."""
+    if not line.endswith(b"\n"):
+        raise DamagedError("it does not end with a newline")
+    fields, body_start = _unseal(line[:-1])
+    return fields, line[body_start:-2]
+
+
+# -- payloads ------------------------------------------------------------------------------------
+
+
+def _encode_body(payload: Payload) -> tuple[dict[str, str], bytes]:
+    """Return the fields that describe a payload, and the payload as it is written."""
+    data = payload.data
+    if _is_text(payload.encoding) and b"\n" not in data:
+        return {"encoding": payload.encoding}, data
+    return {"encoding": payload.encoding, "as": "base64"}, b'"%b"' % b64encode(data)
+
+
+@lru_cache(maxsize=256)
+def _is_text(encoding: str) -> bool:
+    return Payload(encoding, b"").is_text
+
+
+def _decode_body(fields: Mapping[str, Any], body: bytes) -> bytes:
+    return b64decode(body[1:-1]) if fields.get("as") == "base64" else body

@@ -1,0 +1,296 @@
+"""Appending: insert a batch, then verify the header. Two round trips, and no assumption about clocks.
+
+**State.** A session is its header and the batches that the header shows: of the incarnation ``inc``, all batches
+of the open ``epoch``, and those of the ``sealed`` epochs up to the position that each was sealed at. What no
+header shows does not exist for any call. Three rules hold:
+
+1. An incarnation and an epoch that a header no longer has as its own never come back: a new session draws a new
+   ``inc``, and a truncation raises ``epoch`` in the same command that seals the old one (a compare-and-set on
+   ``inc`` and ``epoch``). The bounds of sealed epochs only ever become lower.
+2. A batch is inserted at the position behind the newest one that its writer has seen in that epoch, and the
+   unique index (``inc``, ``epoch``, ``first``) admits one batch at a position. Nothing is deleted from an epoch
+   that is open. So an open epoch has no gap and no fork, whatever its writers have seen.
+3. A batch that its epoch was sealed below, or whose incarnation is gone, is hidden for good (by 1), and may be
+   deleted by anyone.
+
+**Append.** Insert the batch; then read the header. If it still has ``inc`` and ``epoch``, it had them at the
+insert (by 1): the batch became visible with the insert, as a whole, and is durable. If it seals the epoch at or
+behind the batch, a truncation has seen the batch: it was appended, then perhaps cut. Otherwise the batch is
+hidden; it is deleted, and the append starts again. A session with a time to live is prolonged by the command
+that verifies, which finds the header by the same ``inc`` and ``epoch``.
+
+**What this gives.**
+- *Concurrent appends*: one insert wins a position; the others get a duplicate key, read where the session ends
+  now, and insert behind it. An acknowledged batch stays visible until a truncation or deletion that comes after
+  its insert.
+- *Truncation, deletion, expiry* are one change of the header each, so they are atomic for readers. A reader
+  verifies the epoch after it has read the batches, as an append does; see ``messages``.
+- *Delete and create again*: the new session has another ``inc``. What a late writer inserts under the old one
+  is hidden.
+- *Replay*: the unique index (``inc``, ``ids``) refuses an id that is stored. If the header shows it, the call is
+  a replay, and its first positions are the receipt; if it is hidden, it is taken out of the way. An append that
+  a truncation hides before it is verified is appended again behind what is left, once.
+- *A writer killed between the two steps*: its batch was appended, or is hidden, as for any append whose answer
+  is lost. No other writer has to wait for it or to complete it.
+- *Expiry is judged by the caller's clock at the start of the call*, before the insert. If another storage has
+  shortened the session's life since this one last saw the header, and the session turns out to have expired, the
+  batch lies in an expired session and the call fails in doubt; a retry raises ``SessionNotFoundError``.
+
+The remembered end of a session (``Sessions.remembered``) saves a read before the insert and needs no protection:
+it was true once, so rules 1 to 3 hold for a batch that is inserted by it.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+import attrs
+from bson import ObjectId
+
+from luminoracore_sdk.adapters.storage.base import replay_receipt
+from luminoracore_sdk.adapters.storage.group_commit import Append, own_copy
+from luminoracore_sdk.adapters.storage.mongodb.documents import Extent, batch_document, batch_ids, live
+from luminoracore_sdk.adapters.storage.mongodb.driver import Document
+from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey, after_write
+from luminoracore_sdk.adapters.storage.mongodb.purge import take_out
+from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
+from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
+from luminoracore_sdk.application.ports.records import AppendReceipt
+from luminoracore_sdk.domain.errors import (
+    ConflictError,
+    LuminoraCoreSDKError,
+    StorageBusyError,
+    StorageUnavailableError,
+)
+
+__all__ = ["Appends"]
+
+_LONGEST_PAUSE = 0.05  # seconds
+_SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1}
+
+
+class Appends:
+    """Appends to the sessions of one store; see ``SessionStorage.append_messages`` for what it does.
+
+    Args:
+        store: The collections.
+        sessions: The headers.
+        patience: Seconds that an append may wait for others on the same session.
+    """
+
+    def __init__(self, store: Collections, sessions: Sessions, *, patience: float) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._patience = patience
+
+    # -- one append ------------------------------------------------------------------------------
+
+    async def alone(self, append: Append) -> AppendReceipt:
+        """Append a batch; try again, after a short pause, when another writer takes the position.
+
+        Raises:
+            StorageBusyError: Others were faster for as long as ``patience``; nothing was written.
+        """
+        loop = asyncio.get_running_loop()
+        end, pause = loop.time() + self._patience, 0.0
+        extent = self._sessions.remembered(append.session_id, append.now_us)
+        if extent is not None and append.expected_last not in (None, extent.last):
+            extent = None
+        while loop.time() < end:
+            if extent is None:
+                extent = (await self._sessions.existing(append.session_id, append.now_us)).extent
+            if receipt := await self._behind(extent, append):
+                return receipt
+            extent = None
+            await asyncio.sleep(pause * random.random())  # noqa: S311  # not a secret
+            pause = min(2 * pause + 0.001, _LONGEST_PAUSE)
+        reason = f"other appends to the session took longer than {self._patience:g} seconds"
+        raise StorageBusyError(BACKEND, reason)
+
+    async def _behind(self, extent: Extent, append: Append) -> AppendReceipt | None:
+        """Append behind the end that was seen; None: nothing was appended."""
+        if append.expected_last is not None and append.expected_last != extent.last:
+            if receipt := await self._replayed(append, extent.inc):
+                return receipt
+            raise _position_conflict(append.session_id, append.expected_last, extent.last)
+        batch = batch_document(append.session_id, extent, append.messages, append.now_us)
+        try:
+            await self._store.messages.insert(batch)
+        except DuplicateKey as exc:
+            return await self._replayed(append, extent.inc) if "ids" in exc.fields else None
+        return await self._verified(batch, extent, append.now_us)
+
+    async def _verified(self, batch: Document, extent: Extent, now_us: int) -> AppendReceipt | None:
+        """Return the receipt of an inserted batch, and prolong its session; None: it was hidden, and is deleted."""
+        seen: Document | None = {"inc": batch["inc"], "epoch": batch["epoch"], "ttl": extent.ttl_us}
+        with after_write():
+            if extent.ttl_us is None:
+                seen = await self._store.sessions.find_by_id(batch["s"], _SEEN)
+            if seen is not None and seen.get("ttl") is not None:
+                where = {"_id": batch["s"], "inc": batch["inc"], "epoch": batch["epoch"], **live(now_us)}
+                seen = await self._store.sessions.find_and_update(where, prolonged(now_us), _SEEN)
+            if seen is None or not _is_open(seen, batch):
+                return await self._overtaken(batch, now_us)
+        self._remember(batch, extent, seen)
+        return _receipt(batch)
+
+    def _remember(self, batch: Document, extent: Extent, seen: Document) -> None:
+        """Remember that a session ends with a batch, which the header has shown since."""
+        ends = attrs.evolve(extent, last=batch["last"], ttl_us=seen["ttl"], expires_at_us=seen.get("expires"))
+        self._sessions.remember(batch["s"], ends)
+
+    async def _overtaken(self, batch: Document, now_us: int) -> AppendReceipt | None:
+        """Find out whether a batch counts whose epoch was not seen open, or whose session was not seen alive."""
+        self._sessions.forget(batch["s"])
+        while True:
+            header = await self._sessions.header(batch["s"])
+            extent = header.extent if header is not None and header.extent.inc == batch["inc"] else None
+            if extent is None or not extent.shows(batch["epoch"], batch["first"]):
+                with suppress(StorageUnavailableError):  # the purge deletes it otherwise
+                    await self._store.messages.delete({"inc": batch["inc"], "_id": batch["_id"]})
+                return None
+            if not extent.is_live(now_us):
+                raise StorageUnavailableError(BACKEND, "the session expired during the append", in_doubt=True)
+            where: Document = {"_id": batch["s"], "inc": extent.inc, "epoch": extent.epoch}
+            if extent.ttl_us is None or await self._store.sessions.update(where, prolonged(now_us)):
+                return _receipt(batch)
+
+    async def _replayed(self, append: Append, inc: ObjectId) -> AppendReceipt | None:
+        """Return the first receipt of a batch that is stored already; see ``replay_receipt``.
+
+        The header is read after the batches, so a batch that it does not show is hidden for good: its ids are
+        released.
+
+        A caller may repeat an append because too few members had confirmed the first one. So before a replay is
+        acknowledged, a write that changes nothing waits until everything written so far is confirmed.
+        """
+        asked = {message.message_id for message in append.messages}
+        where: Document = {"inc": inc, "ids": {"$in": list(asked)}}
+        batches = await self._store.messages.find(where, {"epoch": 1, "first": 1, "ids": 1})
+        extent = (await self._sessions.existing(append.session_id, append.now_us)).extent
+        if extent.inc != inc:
+            return None
+        known, hidden = dict[str, int](), list[Document]()
+        for batch in batches:
+            for position, message_id in enumerate(batch_ids(batch), start=batch["first"]):
+                if message_id in asked and extent.shows(batch["epoch"], position):
+                    known[message_id] = position
+                elif message_id in asked and batch not in hidden:
+                    hidden.append(batch)
+        receipt = replay_receipt(BACKEND, append.messages, known)
+        if receipt is None:
+            for batch in hidden:
+                await take_out(self._store, inc, batch, extent.bound(batch["epoch"]))
+        else:
+            await self._store.messages.update(where, {"$set": {"s": append.session_id}})
+        return receipt
+
+    # -- several ---------------------------------------------------------------------------------
+
+    async def together(self, appends: Sequence[Append]) -> list[AppendReceipt | LuminoraCoreSDKError | None]:
+        """Append batches to several sessions in one command, and verify them in another; see ``GroupCommit``.
+
+        The appends to one session become one batch. None, to be tried alone, are appends that expect another
+        position, to sessions that do not exist, batches that hold an id twice, and whatever the server refuses.
+        """
+        groups = dict[str, list[Append]]()
+        for append in appends:
+            groups.setdefault(append.session_id, []).append(append)
+        now_us = max(append.now_us for append in appends)
+        extents = await self._extents(groups, now_us)
+        batches = [
+            batch for name, extent in extents.items() if (batch := _merged(groups[name], extent, now_us)) is not None
+        ]
+        if not batches:
+            return [None] * len(appends)
+        refused = await self._store.messages.insert_all(batches)
+        written = [batch for number, batch in enumerate(batches) if number not in refused]
+        for number in refused:
+            self._sessions.forget(batches[number]["s"])
+        with after_write():
+            outcomes = await self._all_verified(written, extents, now_us)
+        return list(_receipts(appends, outcomes))
+
+    async def _extents(self, groups: Mapping[str, Sequence[Append]], now_us: int) -> dict[str, Extent]:
+        """Return where sessions end; those that do not exist are left out."""
+        extents = {name: extent for name in groups if (extent := self._sessions.remembered(name, now_us))}
+        if missing := [name for name in groups if name not in extents]:
+            headers = await self._sessions.headers(missing)
+            extents |= {name: header.extent for name, header in headers.items() if header.extent.is_live(now_us)}
+        return extents
+
+    async def _all_verified(
+        self, batches: Sequence[Document], extents: Mapping[str, Extent], now_us: int
+    ) -> dict[str, int | LuminoraCoreSDKError]:
+        """Verify inserted batches of several sessions.
+
+        Returns:
+            For each session, the first position of its batch, or the error that its callers get; those whose
+            batches were hidden are left out.
+        """
+        where: Document = {"_id": {"$in": [batch["s"] for batch in batches]}}
+        found = await self._store.sessions.find(where, _SEEN) if batches else []
+        headers = {header["_id"]: header for header in found if header.get("ttl") is None}
+        outcomes = dict[str, int | LuminoraCoreSDKError]()
+        rest = list[Document]()
+        for batch in batches:
+            seen, name = headers.get(batch["s"]), batch["s"]
+            if seen and _is_open(seen, batch):
+                self._remember(batch, extents[name], seen)
+                outcomes[name] = batch["first"]
+            else:
+                rest.append(batch)
+        verified = await asyncio.gather(
+            *(self._verified(batch, extents[batch["s"]], now_us) for batch in rest), return_exceptions=True
+        )
+        for batch, outcome in zip(rest, verified, strict=True):
+            if isinstance(outcome, LuminoraCoreSDKError):
+                outcomes[batch["s"]] = outcome
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            elif outcome is not None:
+                outcomes[batch["s"]] = outcome.first_position
+        return outcomes
+
+
+def _merged(appends: Sequence[Append], extent: Extent, now_us: int) -> Document | None:
+    """Return one batch of the appends to a session; None: they cannot be one."""
+    if appends[0].expected_last not in (None, extent.last):
+        return None
+    messages = [message for append in appends for message in append.messages]
+    batch = batch_document(appends[0].session_id, extent, messages, now_us)
+    # the index admits an id that is twice in one document
+    return batch if len(appends) == 1 or len(set(batch["ids"])) == len(messages) else None
+
+
+def _receipts(
+    appends: Sequence[Append], outcomes: Mapping[str, int | LuminoraCoreSDKError]
+) -> Iterator[AppendReceipt | LuminoraCoreSDKError | None]:
+    """Yield what each append gets, given what became of the batch of its session."""
+    following = dict(outcomes)
+    for append in appends:
+        first = following.get(append.session_id)
+        if isinstance(first, int):
+            following[append.session_id] = first + len(append.messages)
+            yield AppendReceipt(first_position=first, last_position=first + len(append.messages) - 1)
+        else:
+            yield None if first is None else own_copy(first)
+
+
+def _is_open(header: Document, batch: Document) -> bool:
+    """Tell whether the epoch of a batch is the open one of its session."""
+    return (header.get("inc"), header.get("epoch")) == (batch["inc"], batch["epoch"]) and "ttl" in header
+
+
+def _receipt(batch: Document) -> AppendReceipt:
+    return AppendReceipt(first_position=batch["first"], last_position=batch["last"])
+
+
+def _position_conflict(session_id: str, expected: int, actual: int) -> ConflictError:
+    return ConflictError(
+        backend=BACKEND,
+        key=f"session {session_id!a}",
+        expected=f"last position {expected}",
+        actual=f"last position {actual}",
+    )

@@ -1,0 +1,462 @@
+-- The statements of PostgreSQLStorage. Each can be pasted into psql after \set for its parameters.
+--
+-- :now is the time of the call in microseconds since 1970. A session whose updated_at_us + ttl_us, or a memory
+-- whose expires_at_us, is not above it counts as absent.
+--
+-- Everything that writes messages locks the row of the session first. That orders the writers of a session,
+-- and none of them waits for one that waits for it.
+
+-- name: ping
+SELECT 1;
+
+-- name: stored_version
+SELECT version_num FROM luminora_version;
+
+-- name: store_version
+-- The table has one row.
+WITH updated AS (UPDATE luminora_version SET version_num = :version RETURNING 1)
+INSERT INTO luminora_version (version_num) SELECT :version WHERE NOT EXISTS (SELECT FROM updated);
+
+-- name: table_exists
+SELECT to_regclass(:name) IS NOT NULL;
+
+-- name: schema_exists
+SELECT to_regnamespace(quote_ident(:name)) IS NOT NULL;
+
+-- name: lock_migrations
+SELECT pg_advisory_xact_lock(:lock);
+
+-- name: put_session
+-- Create or replace a header and its document. No row: an expired session has the id.
+WITH session AS (
+    INSERT INTO luminora_sessions AS s
+           (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position)
+    VALUES (:session, :user, :tags, :ttl, :created, :now, 1, 0)
+        ON CONFLICT (session_id) DO UPDATE
+       SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = greatest(:now, s.updated_at_us),
+           version = s.version + 1
+     WHERE s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now
+ RETURNING sid, created_at_us, updated_at_us, version, last_position
+), document AS (
+    INSERT INTO luminora_documents (sid, encoding, payload, blob)
+    SELECT sid, :encoding, :payload, :blob FROM session
+        ON CONFLICT (sid) DO UPDATE
+       SET encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
+)
+SELECT created_at_us, updated_at_us, version, last_position FROM session;
+
+-- name: create_session
+-- Create a header and its document. No row: the id is in use, perhaps by an expired session.
+WITH session AS (
+    INSERT INTO luminora_sessions
+           (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position)
+    VALUES (:session, :user, :tags, :ttl, :created, :now, 1, 0)
+        ON CONFLICT (session_id) DO NOTHING
+ RETURNING sid, created_at_us, updated_at_us, version, last_position
+), document AS (
+    INSERT INTO luminora_documents (sid, encoding, payload, blob)
+    SELECT sid, :encoding, :payload, :blob FROM session
+)
+SELECT created_at_us, updated_at_us, version, last_position FROM session;
+
+-- name: update_session
+-- Replace a header of a known version and its document. No row: no such session, or another version.
+WITH session AS (
+    UPDATE luminora_sessions
+       SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = greatest(:now, updated_at_us),
+           version = version + 1
+     WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+       AND version = :expected_version
+ RETURNING sid, created_at_us, updated_at_us, version, last_position
+), document AS (
+    INSERT INTO luminora_documents (sid, encoding, payload, blob)
+    SELECT sid, :encoding, :payload, :blob FROM session
+        ON CONFLICT (sid) DO UPDATE
+       SET encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
+)
+SELECT created_at_us, updated_at_us, version, last_position FROM session;
+
+-- name: lock_session
+-- Lock the row of a session, expired or not, to find out why another statement did not apply.
+SELECT sid, version, last_position, ttl_us IS NULL OR updated_at_us + ttl_us > :now AS is_live
+  FROM luminora_sessions
+ WHERE session_id = :session
+   FOR NO KEY UPDATE;
+
+-- name: find_session
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       encoding, payload, blob
+  FROM luminora_sessions LEFT JOIN luminora_documents USING (sid)
+ WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now);
+
+-- name: delete_session
+-- Delete a header; its document and memories go by their foreign keys, its messages by delete_messages.
+DELETE FROM luminora_sessions
+ WHERE session_id = :session
+RETURNING sid, ttl_us IS NULL OR updated_at_us + ttl_us > :now AS is_live;
+
+-- name: purge_sessions
+-- A session that another transaction uses or deletes is skipped.
+WITH expired AS (
+    SELECT sid
+      FROM luminora_sessions
+     WHERE ttl_us IS NOT NULL AND updated_at_us + ttl_us <= :now
+     LIMIT :count
+       FOR UPDATE SKIP LOCKED
+)
+DELETE FROM luminora_sessions WHERE sid IN (SELECT sid FROM expired)
+RETURNING sid;
+
+-- name: rewrite_session
+UPDATE luminora_documents AS d
+   SET encoding = :encoding, payload = :payload, blob = :blob
+  FROM luminora_sessions AS s
+ WHERE d.sid = s.sid AND s.session_id = :session AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
+   AND d.encoding = :old_encoding AND d.payload IS NOT DISTINCT FROM :old_payload
+   AND d.blob IS NOT DISTINCT FROM :old_blob
+RETURNING 1;
+
+-- name: list_sessions
+-- The storage omits the lines of the conditions that a query does not have, so that each query gets the plan of
+-- its own index, also once the server plans without looking at the values.
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+  FROM luminora_sessions
+ WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND user_id = :user
+   AND tags @> :tags
+   AND created_at_us >= :created_after
+   AND created_at_us < :created_before
+   AND (created_at_us, session_id) > (:cursor_time, :cursor_id)
+ ORDER BY created_at_us, session_id
+ LIMIT :count;
+
+-- name: list_sessions_newest_first
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+  FROM luminora_sessions
+ WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND user_id = :user
+   AND tags @> :tags
+   AND created_at_us >= :created_after
+   AND created_at_us < :created_before
+   AND (created_at_us, session_id) < (:cursor_time, :cursor_id)
+ ORDER BY created_at_us DESC, session_id DESC
+ LIMIT :count;
+
+-- name: append_message
+-- One message: takes the server 0.06 of 0.48 ms less than append_messages (PostgreSQL 18). No row: no live
+-- session, or its last position is not the expected one.
+WITH session AS (
+    UPDATE luminora_sessions
+       SET last_position = last_position + 1, updated_at_us = greatest(:now, updated_at_us)
+     WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+       AND (last_position = :expected_last OR :expected_last IS NULL)
+ RETURNING sid, last_position
+)
+INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
+SELECT sid, last_position, :id, :role, :time, :encoding, :payload, :blob FROM session
+RETURNING position;
+
+-- name: append_messages
+-- Any number of messages to one session.
+WITH session AS (
+    UPDATE luminora_sessions
+       SET last_position = last_position + cardinality(:ids::text[]), updated_at_us = greatest(:now, updated_at_us)
+     WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+       AND (last_position = :expected_last OR :expected_last IS NULL)
+ RETURNING sid, last_position
+), messages AS (
+    INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
+    SELECT sid, last_position - cardinality(:ids) + n, id, role, time, encoding, payload, blob
+      FROM session,
+           unnest(:ids, :roles::text[], :times::bigint[], :encodings::text[], :payloads::text[], :blobs::bytea[])
+           WITH ORDINALITY AS m (id, role, time, encoding, payload, blob, n)
+)
+SELECT last_position FROM session;
+
+-- name: append_group
+-- Any number of messages to each of many sessions. The statement waits for no lock, so groups cannot deadlock:
+-- a session that another transaction has locked is skipped, like one that is absent, expired or at another
+-- position than expected. :sessions, :expected_lasts and :sizes have an item for each session; the other lists
+-- have an item for each message, with the number of its session (from 1) and its place among the new messages
+-- of that session (from 1). Returns the number and the new last position of each session that was written.
+WITH wanted AS (
+    SELECT sid, size, number
+      FROM luminora_sessions AS s,
+           unnest(:sessions::text[], :expected_lasts::bigint[], :sizes::bigint[])
+           WITH ORDINALITY AS w (session_id, expected_last, size, number)
+     WHERE s.session_id = w.session_id AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
+       AND (w.expected_last IS NULL OR s.last_position = w.expected_last)
+       FOR NO KEY UPDATE OF s SKIP LOCKED
+), session AS (
+    UPDATE luminora_sessions AS s
+       SET last_position = last_position + size, updated_at_us = greatest(:now, updated_at_us)
+      FROM wanted
+     WHERE s.sid = wanted.sid
+ RETURNING s.sid, last_position, size, number
+), messages AS (
+    INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
+    SELECT sid, last_position - size + place, id, role, time, encoding, payload, blob
+      FROM session
+      JOIN unnest(:numbers::bigint[], :places::bigint[], :ids::text[], :roles::text[], :times::bigint[],
+                  :encodings::text[], :payloads::text[], :blobs::bytea[])
+           AS m (number, place, id, role, time, encoding, payload, blob) USING (number)
+)
+SELECT number, last_position FROM session;
+
+-- name: stored_positions
+SELECT message_id, position FROM luminora_messages WHERE sid = :sid AND message_id = ANY (:ids);
+
+-- name: read_oldest_messages
+-- Each row begins with the last position of the session; a session without such messages gives one row. The
+-- range is a subquery so that the index gives the order and the limit ends the search.
+SELECT last_position, m.*
+  FROM luminora_sessions AS s
+  LEFT JOIN LATERAL (
+       SELECT position, message_id, role, created_at_us, encoding, payload, blob
+         FROM luminora_messages
+        WHERE sid = s.sid AND position > :after AND position < :before
+        ORDER BY position
+        LIMIT :count
+       ) AS m ON true
+ WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+ ORDER BY position;
+
+-- name: read_newest_messages
+SELECT last_position, m.*
+  FROM luminora_sessions AS s
+  LEFT JOIN LATERAL (
+       SELECT position, message_id, role, created_at_us, encoding, payload, blob
+         FROM luminora_messages
+        WHERE sid = s.sid AND position > :after AND position < :before
+        ORDER BY position DESC
+        LIMIT :count
+       ) AS m ON true
+ WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+ ORDER BY position;
+
+-- name: truncate_session
+-- Lower the last position; delete_messages_above follows in the same transaction.
+UPDATE luminora_sessions
+   SET last_position = least(last_position, :after), updated_at_us = greatest(:now, updated_at_us)
+ WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+RETURNING sid;
+
+-- name: delete_messages_above
+WITH deleted AS (DELETE FROM luminora_messages WHERE sid = :sid AND position > :after RETURNING 1)
+SELECT count(*) FROM deleted;
+
+-- name: delete_messages
+DELETE FROM luminora_messages WHERE sid = ANY (:sids);
+
+-- name: rewrite_messages
+-- Replace each payload that is still the old one; returns how many were replaced.
+WITH session AS (
+    SELECT sid
+      FROM luminora_sessions
+     WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+       FOR NO KEY UPDATE
+), rewritten AS (
+    UPDATE luminora_messages AS m
+       SET encoding = r.encoding, payload = r.payload, blob = r.blob
+      FROM session,
+           unnest(:positions::bigint[], :ids::text[], :old_encodings::text[], :old_payloads::text[],
+                  :old_blobs::bytea[], :encodings::text[], :payloads::text[], :blobs::bytea[])
+           AS r (position, id, old_encoding, old_payload, old_blob, encoding, payload, blob)
+     WHERE m.sid = session.sid AND m.position = r.position AND m.message_id = r.id
+       AND m.encoding = r.old_encoding AND m.payload IS NOT DISTINCT FROM r.old_payload
+       AND m.blob IS NOT DISTINCT FROM r.old_blob
+ RETURNING 1
+)
+SELECT count(*) FROM rewritten;
+
+-- Memories: a statement for sessions and one for users. :owner is the id of the session or user.
+
+-- name: put_session_memory
+-- The lock keeps the session from being deleted meanwhile, and does not wait for appends. A memory that is
+-- replaced keeps its time of creation, unless it had expired. No row: no live session.
+INSERT INTO luminora_session_memories AS m
+       (sid, key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob)
+SELECT sid, :key, :expires_at, :retention, :created, :now, :encoding, :payload, :blob
+  FROM luminora_sessions
+ WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   FOR KEY SHARE
+    ON CONFLICT (sid, key) DO UPDATE
+   SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
+       created_at_us = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN excluded.created_at_us
+                            ELSE m.created_at_us END,
+       updated_at_us = excluded.updated_at_us, encoding = excluded.encoding, payload = excluded.payload,
+       blob = excluded.blob
+RETURNING created_at_us;
+
+-- name: put_session_memory_locked
+-- Before an eviction: puts that evict follow each other, and each eviction, a statement of its own, sees what was
+-- put while this one waited.
+INSERT INTO luminora_session_memories AS m
+       (sid, key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob)
+SELECT sid, :key, :expires_at, :retention, :created, :now, :encoding, :payload, :blob
+  FROM luminora_sessions
+ WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   FOR NO KEY UPDATE
+    ON CONFLICT (sid, key) DO UPDATE
+   SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
+       created_at_us = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN excluded.created_at_us
+                            ELSE m.created_at_us END,
+       updated_at_us = excluded.updated_at_us, encoding = excluded.encoding, payload = excluded.payload,
+       blob = excluded.blob
+RETURNING created_at_us;
+
+-- name: put_user_memory
+-- :lock is the number of the lock that orders puts that evict; NULL takes none.
+WITH locked AS (SELECT pg_advisory_xact_lock(:lock))
+INSERT INTO luminora_user_memories AS m
+       (user_digest, user_id, key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob)
+SELECT sha256(convert_to(:owner, 'UTF8')), :owner, :key, :expires_at, :retention, :created, :now,
+       :encoding, :payload, :blob
+  FROM locked
+    ON CONFLICT (user_digest, key) DO UPDATE
+   SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
+       created_at_us = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN excluded.created_at_us
+                            ELSE m.created_at_us END,
+       updated_at_us = excluded.updated_at_us, encoding = excluded.encoding, payload = excluded.payload,
+       blob = excluded.blob
+RETURNING created_at_us;
+
+-- name: evict_session_memories
+-- Delete what has expired and the surplus of the lowest retention, but never the key just put.
+DELETE FROM luminora_session_memories
+ WHERE sid = (SELECT sid FROM luminora_sessions
+               WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
+   AND key <> :key
+   AND (expires_at_us <= :now OR key IN (
+       SELECT key
+         FROM luminora_session_memories
+        WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = :owner)
+          AND key <> :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+        ORDER BY retention DESC, updated_at_us DESC, key DESC
+       OFFSET :kept));
+
+-- name: evict_user_memories
+DELETE FROM luminora_user_memories
+ WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+   AND key <> :key
+   AND (expires_at_us <= :now OR key IN (
+       SELECT key
+         FROM luminora_user_memories
+        WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+          AND key <> :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+        ORDER BY retention DESC, updated_at_us DESC, key DESC
+       OFFSET :kept));
+
+-- name: find_session_memory
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob
+  FROM luminora_session_memories
+ WHERE sid = (SELECT sid FROM luminora_sessions
+               WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
+   AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now);
+
+-- name: find_user_memory
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob
+  FROM luminora_user_memories
+ WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+   AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now);
+
+-- name: list_session_memories
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob
+  FROM luminora_session_memories
+ WHERE sid = (SELECT sid FROM luminora_sessions
+               WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
+   AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY created_at_us, key;
+
+-- name: list_user_memories
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob
+  FROM luminora_user_memories
+ WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+   AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY created_at_us, key;
+
+-- name: list_memory_owners
+-- In the order of the primary key, so that a page reads no more than its own users.
+SELECT DISTINCT ON (user_digest) user_id
+  FROM luminora_user_memories
+ WHERE user_digest > coalesce(sha256(convert_to(:after, 'UTF8')), '')
+   AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY user_digest
+ LIMIT :count;
+
+-- name: delete_session_memory
+DELETE FROM luminora_session_memories
+ WHERE sid = (SELECT sid FROM luminora_sessions
+               WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
+   AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+RETURNING 1;
+
+-- name: delete_user_memory
+DELETE FROM luminora_user_memories
+ WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+   AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+RETURNING 1;
+
+-- name: clear_session_memories
+WITH deleted AS (
+    DELETE FROM luminora_session_memories
+     WHERE sid = (SELECT sid FROM luminora_sessions
+                   WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
+       AND (expires_at_us IS NULL OR expires_at_us > :now)
+ RETURNING 1
+)
+SELECT count(*) FROM deleted;
+
+-- name: clear_user_memories
+WITH deleted AS (
+    DELETE FROM luminora_user_memories
+     WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+       AND (expires_at_us IS NULL OR expires_at_us > :now)
+ RETURNING 1
+)
+SELECT count(*) FROM deleted;
+
+-- name: rewrite_session_memory
+UPDATE luminora_session_memories
+   SET encoding = :encoding, payload = :payload, blob = :blob
+ WHERE sid = (SELECT sid FROM luminora_sessions
+               WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
+   AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+   AND encoding = :old_encoding AND payload IS NOT DISTINCT FROM :old_payload
+   AND blob IS NOT DISTINCT FROM :old_blob
+RETURNING 1;
+
+-- name: rewrite_user_memory
+UPDATE luminora_user_memories
+   SET encoding = :encoding, payload = :payload, blob = :blob
+ WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+   AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+   AND encoding = :old_encoding AND payload IS NOT DISTINCT FROM :old_payload
+   AND blob IS NOT DISTINCT FROM :old_blob
+RETURNING 1;
+
+-- name: purge_session_memories
+WITH expired AS (
+    SELECT sid, key
+      FROM luminora_session_memories
+     WHERE expires_at_us <= :now
+     LIMIT :count
+       FOR UPDATE SKIP LOCKED
+), deleted AS (
+    DELETE FROM luminora_session_memories WHERE (sid, key) IN (SELECT sid, key FROM expired) RETURNING 1
+)
+SELECT count(*) FROM deleted;
+
+-- name: purge_user_memories
+WITH expired AS (
+    SELECT user_digest, key
+      FROM luminora_user_memories
+     WHERE expires_at_us <= :now
+     LIMIT :count
+       FOR UPDATE SKIP LOCKED
+), deleted AS (
+    DELETE FROM luminora_user_memories
+     WHERE (user_digest, key) IN (SELECT user_digest, key FROM expired)
+ RETURNING 1
+)
+SELECT count(*) FROM deleted;

@@ -154,12 +154,12 @@ def build_prompt(
 
 
 def _previous_start(history: Sequence[Message]) -> int | None:
-    """Return the index at which the window of the newest answer began; None: it is not known."""
+    """Return the index at which the window of the newest answer began; -1: before the history; None: unknown."""
     for message in reversed(history):
         facts = message.metadata.get("prompt")
         if message.role is MessageRole.ASSISTANT and isinstance(facts, dict):
             position = facts.get("first_position")
-            return next((index for index, one in enumerate(history) if one.position == position), None)
+            return next((index for index, one in enumerate(history) if one.position == position), -1)
     return None
 
 

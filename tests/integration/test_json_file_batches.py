@@ -12,16 +12,16 @@ from pathlib import Path
 
 import attrs
 import pytest
+from luminoracore_sdk.adapters.storage.json_file.append import Outcome
+from luminoracore_sdk.adapters.storage.json_file.io import Syncing
+from luminoracore_sdk.adapters.storage.json_file.queue import AppendQueue
+from luminoracore_sdk.adapters.storage.json_file.sync import Syncs
 
 from luminoracore_sdk.adapters.storage.group_commit import Append
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.json_file import queue as json_file_queue
 from luminoracore_sdk.adapters.storage.json_file import session as json_file_session
-from luminoracore_sdk.adapters.storage.json_file.append import Outcome
-from luminoracore_sdk.adapters.storage.json_file.io import Syncing
 from luminoracore_sdk.adapters.storage.json_file.layout import hashed
-from luminoracore_sdk.adapters.storage.json_file.queue import AppendQueue
-from luminoracore_sdk.adapters.storage.json_file.sync import Syncs
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
 from luminoracore_sdk.testing.records import message_record, session_record

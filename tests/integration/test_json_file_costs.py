@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from luminoracore_sdk.adapters.storage.json_file.log_reader import identity
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
-from luminoracore_sdk.adapters.storage.json_file.log_reader import identity
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing.records import message_record, message_records, session_record

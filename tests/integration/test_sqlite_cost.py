@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from luminoracore_sdk.adapters.storage.sqlite.statements import statements
 
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
-from luminoracore_sdk.adapters.storage.sqlite.statements import statements
 from luminoracore_sdk.application.ports.records import MessageRange, SessionQuery
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 

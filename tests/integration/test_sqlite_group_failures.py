@@ -10,9 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from luminoracore_sdk.adapters.storage.sqlite.group import Group
 
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
-from luminoracore_sdk.adapters.storage.sqlite.group import Group
 from luminoracore_sdk.domain.errors import StorageBusyError, StorageFullError, StorageUnavailableError
 from luminoracore_sdk.testing.records import message_record, session_record
 from tests.support.sqlite_groups import all_at_once, ids_in, outcomes, trace

@@ -184,7 +184,7 @@ async def test_sending_from_within_an_open_stream_is_an_error_and_no_hang(
 ) -> None:
     monkeypatch.setattr(session_access, "GRACE_SECONDS", 0.01)
     async with SessionManager() as manager:
-        session_id = await manager.create_session({}, {"name": "echo"})
+        session_id = await manager.create_session({}, {"name": "echo", "extra": {"delay": 0.1}})
         async with aclosing(manager.stream_message(session_id, "a b c")) as deltas:
             await anext(deltas)
             with pytest.raises(SessionBusyError, match="still open"):

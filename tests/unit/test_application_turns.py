@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.application.ports.provider import BaseProvider
+from luminoracore_sdk.application.prompts import Prompt
 from luminoracore_sdk.application.turns import Answer, Turn, answer_message
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.errors import (
@@ -52,6 +53,9 @@ class Scripted(BaseProvider):
         return self.deltas
 
 
+NO_PROMPT = Prompt(messages=[], first_position=1, left_out=0, tokens=0, prefix_digest="")
+
+
 def turn(provider: BaseProvider, timeout_seconds: float = 5) -> Turn:
     @asynccontextmanager
     async def lend() -> AsyncIterator[BaseProvider]:
@@ -61,9 +65,11 @@ def turn(provider: BaseProvider, timeout_seconds: float = 5) -> Turn:
         return lend()
 
     return Turn(
-        question=Message("user", "?"),
-        prompt=[],
+        new=[Message("user", "?")],
+        unstored=[Message("user", "?")],
+        prompt=NO_PROMPT,
         provider=lease,
+        provider_name="scripted",
         timeout_seconds=timeout_seconds,
         parameters={},
     )
@@ -233,9 +239,9 @@ async def test_what_a_provider_does_to_its_prompt_changes_nothing_of_ours() -> N
             messages.clear()
             return ChatResponse("hi")
 
-    asked = attrs.evolve(turn(Greedy(never)), prompt=[said])
+    asked = attrs.evolve(turn(Greedy(never)), prompt=attrs.evolve(NO_PROMPT, messages=[said]))
     await asked.ask()
-    assert asked.prompt == [ChatMessage("user", ["part"], {"k": [1]})]
+    assert asked.prompt.messages == [ChatMessage("user", ["part"], {"k": [1]})]
 
 
 async def test_the_time_of_a_stream_is_that_of_all_its_deltas_together() -> None:

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-
 from luminoracore_sdk.adapters.storage.json_file.index import MessageIndex
 from luminoracore_sdk.adapters.storage.json_file.io import FileIO
+
 from luminoracore_sdk.adapters.storage.json_file.log import MessageLog
 from luminoracore_sdk.testing.records import message_record, message_records
 

@@ -2,10 +2,10 @@
 
 import attrs
 import pytest
-
 from luminoracore_sdk.adapters.storage.json_file.messages import decode_messages
 from luminoracore_sdk.adapters.storage.json_file.record import DamagedError, decode_text, encode_batch
 from luminoracore_sdk.adapters.storage.json_file.seen import SeenDigests
+
 from luminoracore_sdk.application.ports.records import MessageRecord, Payload
 from luminoracore_sdk.testing.records import message_record, message_records
 

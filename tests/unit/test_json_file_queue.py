@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-
-from luminoracore_sdk.adapters.storage.group_commit import Append
 from luminoracore_sdk.adapters.storage.json_file.append import Outcome
 from luminoracore_sdk.adapters.storage.json_file.io import Syncing
 from luminoracore_sdk.adapters.storage.json_file.queue import AppendQueue
+
+from luminoracore_sdk.adapters.storage.group_commit import Append
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import StorageBusyError, StorageUnavailableError
 from luminoracore_sdk.testing.records import message_record

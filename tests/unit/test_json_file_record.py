@@ -4,7 +4,6 @@ from collections.abc import Callable
 from zlib import crc32
 
 import pytest
-
 from luminoracore_sdk.adapters.storage.json_file.record import (
     DamagedError,
     decode_batch,
@@ -14,6 +13,7 @@ from luminoracore_sdk.adapters.storage.json_file.record import (
     encode_memory,
     encode_session,
 )
+
 from luminoracore_sdk.application.ports.records import MemoryRecord, SessionRecord
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.testing.records import memory_record, message_records, session_record

@@ -4,8 +4,8 @@ from typing import Any
 
 import attrs
 import pytest
-
 from luminoracore_sdk.adapters.storage.sqlite.messages import message_records
+
 from luminoracore_sdk.adapters.storage.sqlite.rows import (
     append_values,
     clamped,

@@ -108,10 +108,7 @@ class Sessions:
         return self
 
     async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
 
@@ -156,10 +153,7 @@ class Sessions:
         return await self._sessions.find(session_id)
 
     async def load_session(
-        self,
-        session_id: str,
-        *,
-        provider_config: Mapping[str, Any] | ProviderConfig | None = None,
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
     ) -> Session | None:
         """Return a session as it is stored, or None.
 

@@ -26,11 +26,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Keep AI conversations: talk, resume, look, hand on.",
+    help="Store AI conversations: chat, resume, inspect, copy.",
 )
 _sessions = typer.Typer(no_args_is_help=True, help="List, show, delete, export and import sessions.")
 app.add_typer(_sessions, name="sessions")
-_optimize = typer.Typer(no_args_is_help=True, help="Make a store smaller, and see how small it is.")
+_optimize = typer.Typer(no_args_is_help=True, help="Measure a store and make it smaller.")
 app.add_typer(_optimize, name="optimize")
 
 command(app, "chat", opens=False)(chat.chat)
@@ -44,7 +44,7 @@ command(_sessions, "list", opens=False)(sessions.list_sessions)
 command(_sessions, "show")(sessions.show)
 command(_sessions, "delete")(sessions.delete)
 command(_sessions, "export")(export_import.export_sessions)
-command(_sessions, "import", makes=True)(export_import.import_sessions)
+command(_sessions, "import", creates=True)(export_import.import_sessions)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001  # as typer calls it

@@ -1,4 +1,4 @@
-"""What every command shares: options, store, managers, event loop, output, one-line errors, exit codes."""
+"""The context of a command: options, store, managers, event loop, output, one-line errors, exit codes."""
 
 import asyncio
 import functools
@@ -58,12 +58,12 @@ _NAMES_STORE = (
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """The options that every command has.
+    """The options of every command.
 
     Attributes:
         store: URL of the store; None: ``LUMINORA_STORE``, else SQLite in the user's data folder.
-        as_json: Machine-readable on stdout.
-        verbose: Tracebacks with errors.
+        as_json: Whether to write JSON to stdout.
+        verbose: Whether to show tracebacks of errors.
     """
 
     store: str | None = None
@@ -77,7 +77,7 @@ def _default_store() -> str:
 
 
 def _settings(store: str | None) -> Settings:
-    """Read the environment; a store that is named takes the place of the one there alone."""
+    """Return settings from the environment; a given store replaces the one named there, nothing else."""
     environ = dict(os.environ)
     if store is None and not _names_store(environ):
         store = _default_store()
@@ -88,8 +88,8 @@ def _settings(store: str | None) -> Settings:
 
 
 def _silence_stamina() -> None:
-    """Leave it to our own log to tell of a retry; the library's default is a line that says nothing else."""
-    with suppress(ImportError):  # who asks for retries without it is told so in a moment
+    """Remove stamina's log lines about retries: ``RetryingStorage`` logs them with the error."""
+    with suppress(ImportError):  # creating the storage reports the missing extra
         from stamina.instrumentation import set_on_retry_hooks  # noqa: PLC0415  # an extra
 
         set_on_retry_hooks(())
@@ -100,16 +100,16 @@ def _names_store(environ: Mapping[str, str]) -> bool:
 
 
 class CommandContext:
-    """Holds the store, and closes everything at the end of its ``with`` block.
+    """Hold the store of a command, and close everything at the end of its ``with`` block.
 
-    Results go to stdout, everything else to stderr. The event loop runs only while it is given work,
-    so that waiting for the user's next line is left to plain blocking calls, which Ctrl-C interrupts.
+    Results go to stdout, everything else to stderr. The event loop runs only during ``run``, so that input is read
+    by blocking calls, which Ctrl-C interrupts.
 
     Args:
-        options: As the user gave them.
+        options: The options of the command.
 
     Attributes:
-        options: As the user gave them.
+        options: The options of the command.
         out: Console on stdout.
         err: Console on stderr.
     """
@@ -136,16 +136,16 @@ class CommandContext:
             self._runner.run(self._opened.aclose())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run something asynchronous to its end."""
+        """Run a coroutine and return its result."""
         return self._runner.run(work)
 
-    # -- the package -----------------------------------------------------------------------------
+    # -- store -----------------------------------------------------------------------------------
 
     @property
     def container(self) -> "Container":
-        """The container, configured; nothing is opened yet."""
+        """The configured container; nothing is opened yet."""
         if self._container is None:
-            # only here: the container's package takes longer to import than all else, and --help needs none
+            # imported here because dependency_injector takes longer to import than everything else together
             from luminoracore_sdk.bootstrap.container import make_container  # noqa: PLC0415
 
             settings = _settings(self.options.store)
@@ -156,42 +156,42 @@ class CommandContext:
 
     @property
     def store_name(self) -> str:
-        """Where the store lies, without a password."""
+        """The location of the store, without a password."""
         return store_name(self.container.settings().storage)
 
     @property
     def is_server(self) -> bool:
-        """Whether the store is a server, which can be away."""
+        """Whether the store is a server."""
         return is_server(self.container.settings().storage)
 
     @property
     def is_default_store(self) -> bool:
-        """Whether nobody named a store."""
+        """Whether neither an option nor the environment names a store."""
         return self.options.store is None and not _names_store(os.environ)
 
-    def open(self, *, makes: bool) -> None:
+    def open(self, *, creates: bool) -> None:
         """Open the store.
 
         Args:
-            makes: Whether one that does not exist is made, and the tables of an old one brought up to date.
+            creates: Whether to create a missing store and to migrate old tables.
 
         Raises:
-            NoStoreError: It does not exist and is not made.
-            ConfigurationError: A URL or a variable of the environment that cannot work.
+            NoStoreError: The store does not exist, and ``creates`` is False.
+            ConfigurationError: A URL or an environment variable cannot work.
             StorageError: The store cannot be opened.
         """
         from luminoracore_sdk.bootstrap.container import make_container, running  # noqa: PLC0415  # as above
 
-        if not makes:
+        if not creates:
             settings = self.container.settings()
             self._container = make_container(attrs.evolve(settings, storage=existing(settings.storage)))
         self._manager = self.run(self._opened.enter_async_context(running(self.container)))
 
     @property
     def manager(self) -> Sessions:
-        """The SessionManager over the store, which is open."""
+        """The SessionManager over the open store."""
         if self._manager is None:
-            raise RuntimeError("the context is not open")
+            raise RuntimeError("the store is not open")
         return self._manager
 
     @property
@@ -201,22 +201,22 @@ class CommandContext:
 
     @property
     def services(self) -> Services:
-        """Codec, clock, ids and the provider registry."""
+        """The other ports: codec, clock, ids, token counter, notations, provider registry."""
         return self.container.services()
 
     def exchange(self) -> SessionExchange:
-        """Return the use cases of import and export, over the store."""
+        """Return the use cases of import and export for the store."""
         return SessionExchange(storage=self.storage, services=self.services, values=JsonCodec())
 
-    # -- the user --------------------------------------------------------------------------------
+    # -- input and output ------------------------------------------------------------------------
 
     @property
     def is_at_keyboard(self) -> bool:
-        """Whether somebody can be asked: input and stderr are a terminal."""
+        """Whether questions can be asked: stdin and stderr are terminals."""
         return sys.stdin.isatty() and self.err.is_terminal
 
     def ask(self, question: str) -> bool:
-        """Ask a question that is answered with y or n; the end of input is no."""
+        """Return the answer to a yes-or-no question; the end of input is no."""
         try:
             answer = self.err.input(f"{printable(question)} [y/N] ", markup=False)
         except EOFError:
@@ -224,14 +224,12 @@ class CommandContext:
             return False
         return answer.strip().lower() in {"y", "yes"}
 
-    # -- the outputs -----------------------------------------------------------------------------
-
     def say(self, text: str) -> None:
-        """Tell the user something beside the result, on stderr."""
+        """Write a message to stderr."""
         self.err.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def write(self, text: str) -> None:
-        """Write a piece of the result as it is, at once."""
+        """Write part of the result to stdout, unbuffered."""
         sys.stdout.write(text)
         sys.stdout.flush()
 
@@ -243,7 +241,7 @@ class CommandContext:
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 160  # a pipe has no width; ids and names should not be folded for want of one
+        console.width = 160  # a pipe has no width; do not fold ids and names
     return console
 
 
@@ -256,9 +254,9 @@ P = ParamSpec("P")
 
 
 def not_empty(value: str | None) -> str | None:
-    """Refuse an empty text, where one is given."""
+    """Refuse an empty value of an option."""
     if value is not None and not value.strip():
-        raise typer.BadParameter("it is empty")
+        raise typer.BadParameter("it must not be empty")
     return value
 
 
@@ -267,30 +265,30 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="Where sessions are kept: sqlite:///FILE, file://FOLDER, memory://, postgresql://…, redis://… "
+        help="URL of the store: sqlite:///FILE, file://FOLDER, memory://, postgresql://…, redis://… "
         "or mongodb://…. Default: LUMINORA_STORE, else SQLite in your data folder.",
         show_default=False,
         callback=not_empty,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, for scripts.", show_default=False)]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show a traceback with an error.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.", show_default=False)]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show tracebacks of errors.", show_default=False)]
 
 _SHARED = {"store": (StoreOption, None), "as_json": (JsonOption, False), "verbose": (VerboseOption, False)}
 
 
 def command(
-    group: typer.Typer, name: str, *, opens: bool = True, makes: bool = False
+    group: typer.Typer, name: str, *, opens: bool = True, creates: bool = False
 ) -> Callable[[Callable[Concatenate[CommandContext, P], None]], Callable[Concatenate[CommandContext, P], None]]:
-    """Register a function as a command; it gets a ``CommandContext`` and its own parameters.
+    """Register a function as a command; it is called with a ``CommandContext`` and its own parameters.
 
-    The common options are taken behind the command as well as in front of it.
+    The common options are accepted before and after the name of the command.
 
     Args:
-        group: Where the command belongs.
-        name: What the user types.
-        opens: Whether the context is opened before.
-        makes: Whether a store that does not exist is made by that.
+        group: The group of the command.
+        name: The name of the command.
+        opens: Whether to open the store before the call.
+        creates: Whether to create a missing store.
     """
 
     def register(
@@ -300,7 +298,7 @@ def command(
         def run(context: typer.Context, **given: Any) -> None:
             before: Options = context.find_root().obj
             own = {key: given.pop(key) or getattr(before, key) for key in _SHARED}
-            _run(functools.partial(body, **given), Options(**own), opens=opens, makes=makes)
+            _run(functools.partial(body, **given), Options(**own), opens=opens, creates=creates)
 
         signature = inspect.signature(body, eval_str=True)
         own = list(signature.parameters.values())[1:]
@@ -318,15 +316,15 @@ def command(
     return register
 
 
-def _run(body: Callable[[CommandContext], None], options: Options, *, opens: bool, makes: bool) -> None:
+def _run(body: Callable[[CommandContext], None], options: Options, *, opens: bool, creates: bool) -> None:
     context = CommandContext(options)
     try:
         with context:
             if opens:
-                context.open(makes=makes)
+                context.open(creates=creates)
             body(context)
     except (LuminoraCoreSDKError, OSError) as exc:
-        if isinstance(exc, BrokenPipeError):  # the reader has gone; typer ends quietly
+        if isinstance(exc, BrokenPipeError):  # the reader of the output has exited; typer exits quietly
             raise
         _report(context, exc)
         absent = isinstance(exc, SessionNotFoundError | NoStoreError)
@@ -343,7 +341,7 @@ def _report(context: CommandContext, error: Exception) -> None:
 
 
 def error_line(error: Exception) -> str:
-    """Return an error on one line, as a person reads it."""
+    """Return the text of an error on one line."""
     text = str(error)
     if isinstance(error, OSError) and not isinstance(error, LuminoraCoreSDKError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -15,11 +15,11 @@ from luminoracore_sdk.adapters.encryption.keyring import KEYS_VARIABLE
 from luminoracore_sdk.application.maintenance.copy import Copied, Outcome, StoreCopy
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.bootstrap.config import StorageConfig, storage_config_from_url
+from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.cli.context import FAILED, CommandContext
 from luminoracore_sdk.cli.output import amount, print_table, progress_bar
-from luminoracore_sdk.cli.stores import existing, is_same_store, missing_path, store_name, untouched
+from luminoracore_sdk.cli.stores import count_sessions, existing, is_same_store, missing_path, store_name, untouched
 from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.domain.json_value import JSONObject
 
@@ -30,26 +30,26 @@ _COLUMNS = ("outcome", "sessions", "messages", "memories", "users", "their memor
 
 def copy(
     context: CommandContext,
-    source: Annotated[str, typer.Argument(metavar="FROM", help="URL of a store; it is only read.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="URL of a store, made when it is missing.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="URL of the source store; it is only read.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="URL of the target store; created if it is missing.")],
     *,
-    user: Annotated[str | None, typer.Option(help="Only this user's.", show_default=False)] = None,
-    tag: Annotated[str | None, typer.Option(help="Only those with this label.", show_default=False)] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete and write anew what is different in TO.")
+    user: Annotated[
+        str | None, typer.Option(help="Only this user's sessions and memories.", show_default=False)
+    ] = None,
+    tag: Annotated[str | None, typer.Option(help="Only sessions with this tag.", show_default=False)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete and rewrite what differs in TO.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Compare and report what would be done; write nothing.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare, say what would be done, write nothing.")] = False,
     decrypt: Annotated[
-        bool, typer.Option("--decrypt", help=f"FROM is encrypted; its keys are in {KEYS_VARIABLE}.")
+        bool, typer.Option("--decrypt", help=f"FROM is encrypted, with the keys in {KEYS_VARIABLE}.")
     ] = False,
-    encrypt: Annotated[
-        bool, typer.Option("--encrypt", help=f"TO is encrypted, with the keys in {KEYS_VARIABLE}.")
-    ] = False,
-    compress: Annotated[bool, typer.Option("--compress", help="Compress what is written to TO.")] = False,
+    encrypt: Annotated[bool, typer.Option("--encrypt", help=f"Encrypt TO, with the keys in {KEYS_VARIABLE}.")] = False,
+    compress: Annotated[bool, typer.Option("--compress", help="Compress the records of TO.")] = False,
 ) -> None:
-    """Copy a whole store into another one, and prove that they are equal; can be stopped and run again."""
+    """Copy a store into another one and verify that they are equal; a stopped copy is continued by the next run."""
     if context.options.store is not None:
-        raise typer.BadParameter("--store has no meaning here: FROM and TO name the stores")
+        raise typer.BadParameter("--store cannot be used here: FROM and TO name the stores")
     stores = (
         attrs.evolve(storage_config_from_url(source), encryption_enabled=decrypt),
         attrs.evolve(storage_config_from_url(target), encryption_enabled=encrypt, compression_enabled=compress),
@@ -59,32 +59,32 @@ def copy(
     work = _Work(
         context=context,
         source=existing(stores[0]),
-        target=_empty_if_missing(stores[1]) if dry_run else stores[1],
+        target=_memory_if_missing(stores[1]) if dry_run else stores[1],
         query=SessionQuery(user_id=user, tag=tag),
         overwrite=overwrite,
         dry_run=dry_run,
     )
     try:
         context.run(work.run())
-    finally:  # an error, or Ctrl-C, leaves what was copied before it
-        work.tally.tell(context, (store_name(stores[0]), store_name(stores[1])), dry_run=dry_run)
+    finally:  # after an error or Ctrl-C, report what was copied before it
+        work.tally.report(context, (store_name(stores[0]), store_name(stores[1])), dry_run=dry_run)
     if work.tally.problems:
         raise typer.Exit(FAILED)
 
 
-def _empty_if_missing(store: StorageConfig) -> StorageConfig:
-    """Return what a dry run looks into, so that it makes no store."""
+def _memory_if_missing(store: StorageConfig) -> StorageConfig:
+    """Return the target of a dry run, which must not create a store."""
     return StorageConfig() if missing_path(store) is not None else untouched(store)
 
 
-async def _has_keys(storage: SessionStorage) -> bool:
-    """Tell whether a store was written with encryption switched on."""
+async def _is_encrypted(storage: SessionStorage) -> bool:
+    """Tell whether a store was written with encryption."""
     return await storage.find_memory(STORE_SCOPE, CHECK_KEY) is not None
 
 
 @attrs.define
 class _Tally:
-    """What a copy did."""
+    """Sums over a copy."""
 
     sessions: Counter[Outcome] = attrs.field(factory=Counter)
     messages: Counter[Outcome] = attrs.field(factory=Counter)
@@ -93,11 +93,11 @@ class _Tally:
     user_memories: Counter[Outcome] = attrs.field(factory=Counter)
     problems: list[JSONObject] = attrs.field(factory=list)
     has_begun: bool = False
-    is_whole: bool = False
+    is_complete: bool = False
     digest: "hashlib._Hash" = attrs.field(factory=hashlib.sha256)
 
     def count(self, one: Copied) -> None:
-        """Count a session, or a user about whom something is remembered."""
+        """Count a session, or a user with memories."""
         if one.kind == "session":
             self.sessions[one.outcome] += 1
             self.messages[one.outcome] += one.messages
@@ -110,15 +110,15 @@ class _Tally:
         if not one.is_equal:
             self.problems.append({"kind": one.kind, "id": one.owner_id, "reason": one.reason})
 
-    def tell(self, context: CommandContext, names: tuple[str, str], *, dry_run: bool) -> None:
-        """Report it, however it ended."""
-        is_equal = self.is_whole and not self.problems and not dry_run
+    def report(self, context: CommandContext, names: tuple[str, str], *, dry_run: bool) -> None:
+        """Report the sums, also after an error."""
+        is_equal = self.is_complete and not self.problems and not dry_run
         if context.options.as_json:
             report = {
                 "from": names[0],
                 "to": names[1],
                 "dry_run": dry_run,
-                "complete": self.is_whole,
+                "complete": self.is_complete,
                 "problems": self.problems,
                 "digest": self.digest.hexdigest() if is_equal else None,
             }
@@ -146,8 +146,8 @@ class _Tally:
         ]
 
     def _last_line(self, *, dry_run: bool) -> str:
-        if not self.is_whole:
-            return "not finished; the same command goes on from here"
+        if not self.is_complete:
+            return "not finished; run the same command again to continue"
         if self.problems:
             return f"not equal: {amount(len(self.problems), 'difference')}"
         if dry_run:
@@ -174,15 +174,12 @@ class _Work:
         Raises:
             ConfigurationError: One is encrypted, and the option that says so is missing.
         """
-        from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
-
         async with AsyncExitStack() as opened:
             source = await opened.enter_async_context(create_storage(self.source))
             target = await opened.enter_async_context(create_storage(self.target))
-            if not self.target.encryption_enabled and await _has_keys(target):
-                what = "is encrypted, and what is copied would be plain: add --encrypt"
-                raise ConfigurationError(f"TO ({store_name(self.target)}) {what}")
-            if not self.source.encryption_enabled and await _has_keys(source):
+            if not self.target.encryption_enabled and await _is_encrypted(target):
+                raise ConfigurationError(f"TO ({store_name(self.target)}) is encrypted: add --encrypt")
+            if not self.source.encryption_enabled and await _is_encrypted(source):
                 raise ConfigurationError(f"FROM ({store_name(self.source)}) is encrypted: add --decrypt")
             self.tally.has_begun = True
             await self._copy(source, target)
@@ -197,7 +194,7 @@ class _Work:
             dry_run=self.dry_run,
         )
         with progress_bar(self.context.err, quiet=False) as bar:
-            total = await self._number(source) if self.context.err.is_terminal else None
+            total = await count_sessions(source, self.query) if self.context.err.is_terminal else None
             task = bar.add_task("comparing" if self.dry_run else "copying", total=total)
             async with aclosing(copy.run(self.query)) as results:
                 async for one in results:
@@ -205,10 +202,4 @@ class _Work:
                     if not one.is_equal:
                         self.context.say(f"{one.kind} {one.owner_id!a}: {one.reason}")
                     bar.update(task, advance=one.kind == "session")
-        self.tally.is_whole = True
-
-    async def _number(self, source: SessionStorage) -> int:
-        count = 0
-        async for _ in headers(source, self.query):
-            count += 1
-        return count
+        self.tally.is_complete = True

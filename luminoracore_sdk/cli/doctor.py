@@ -1,4 +1,4 @@
-"""``luminora doctor``: whether this machine and this store work."""
+"""``luminora doctor``: check this machine and the store."""
 
 import importlib.util
 import os
@@ -17,9 +17,9 @@ import luminoracore_sdk
 from luminoracore_sdk.adapters.core_memory import find_core_memory_system
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
 from luminoracore_sdk.application.ports.records import SessionQuery
+from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.cli.context import FAILED, NOT_FOUND, CommandContext, error_line
 from luminoracore_sdk.cli.output import amount, print_table, printable
-from luminoracore_sdk.cli.sessions import headers
 from luminoracore_sdk.cli.stores import NoStoreError
 from luminoracore_sdk.domain.errors import (
     LuminoraCoreSDKError,
@@ -40,22 +40,22 @@ _PACKAGES = (
     *("openai", "anthropic", "typer", "rich"),
 )
 _PINGS = 5
-_COUNTED = 10_000
-"""Sessions that are counted: a server may hold millions, and each page is a query."""
+COUNT_LIMIT = 10_000
+"""Largest number of sessions to count: a server may hold millions, and each page is a query."""
 
 _ADVICE: tuple[tuple[type[StorageUnavailableError], str], ...] = (
-    (StorageAccessError, "check user, password, name of the database, and the rights of the user"),
-    (StorageBusyError, "raise the server's limit of connections, or lower the pools of its clients"),
-    (StorageFullError, "make room: disk, or memory limit of the server"),
-    (StorageReadOnlyError, "name the primary and not a replica, or --read-only to check no writing"),
-    (StorageTimeoutError, "the server is there and does not answer: look at its load and its log"),
-    (StorageUnavailableError, "check that the server runs, and host, port and TLS in the URL"),
+    (StorageAccessError, "check the user, its password and permissions, and the name of the database"),
+    (StorageBusyError, "raise the server's connection limit, or lower the pool size of its clients"),
+    (StorageFullError, "free disk space, or raise the memory limit of the server"),
+    (StorageReadOnlyError, "use the URL of the primary, or --read-only to skip the write check"),
+    (StorageTimeoutError, "the server does not answer: check its load and its log"),
+    (StorageUnavailableError, "check that the server is running, and the host, port and TLS options of the URL"),
 )
 
 
 @attrs.frozen
 class Check:
-    """One check and how it went."""
+    """A check and its result."""
 
     name: str
     ok: bool
@@ -66,7 +66,7 @@ def doctor(
     context: CommandContext,
     *,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Do not write, read and delete a session of its own.")
+        bool, typer.Option("--read-only", help="Skip the check that writes, reads and deletes a session.")
     ] = False,
 ) -> None:
     """Check this machine and the store."""
@@ -82,7 +82,7 @@ def doctor(
 
 
 def _machine() -> JSONObject:
-    core = "installed" if find_core_memory_system() else "not installed (that is fine)"
+    core = "installed" if find_core_memory_system() else "not installed (optional)"
     return {"luminora": luminoracore_sdk.__version__, "python": platform.python_version(), "core": core}
 
 
@@ -108,7 +108,7 @@ def _provider(name: str) -> JSONObject:
 
 
 def _check_store(context: CommandContext, *, writes: bool) -> tuple[list[Check], int]:
-    """Try the store step by step, up to the first step that fails; returns the exit code as well."""
+    """Return the checks of the store, up to the first that fails, and the exit code."""
     steps: dict[str, Callable[[CommandContext], Awaitable[str]]] = {
         "answers": _ping,
         "schema version": _schema,
@@ -118,7 +118,7 @@ def _check_store(context: CommandContext, *, writes: bool) -> tuple[list[Check],
     checks: list[Check] = []
     try:
         checks.append(Check("store", ok=True, detail=context.store_name))
-        context.open(makes=False)
+        context.open(creates=False)
         checks.append(Check("opens", ok=True, detail=context.storage.backend))
         for name, step in steps.items():
             checks.append(Check(name, ok=True, detail=context.run(_awaited(step(context)))))
@@ -130,7 +130,7 @@ def _check_store(context: CommandContext, *, writes: bool) -> tuple[list[Check],
 
 
 def _with_advice(context: CommandContext, error: Exception) -> str:
-    """Return an error on one line, with what to do about a server."""
+    """Return an error on one line, for a server with advice."""
     if isinstance(error, StorageUnavailableError) and context.is_server:
         advice = next(text for kind, text in _ADVICE if isinstance(error, kind))
         return f"{error_line(error).rstrip('.')}; {advice}"
@@ -142,7 +142,7 @@ async def _awaited(step: Awaitable[str]) -> str:
 
 
 async def _ping(context: CommandContext) -> str:
-    """Return the median of a few round trips, the first of which may have been spent on connecting."""
+    """Return the median of several round trips; the first may include connecting."""
     seconds = []
     for _ in range(_PINGS):
         begun = perf_counter()
@@ -160,7 +160,7 @@ async def _probe(context: CommandContext) -> str:
     try:
         await context.storage.save_session(session_id, document)
         if await context.storage.load_session(session_id) != document:
-            raise StorageError("what was written did not come back equal")
+            raise StorageError("the document that was read is not the one that was written")
     finally:
         await context.storage.delete_session(session_id)
     return "yes"
@@ -168,8 +168,8 @@ async def _probe(context: CommandContext) -> str:
 
 async def _count(context: CommandContext) -> str:
     sessions = messages = 0
-    async for header in headers(context.storage, SessionQuery(limit=1000)):
-        if sessions == _COUNTED:
+    async for header in headers(context.storage, SessionQuery()):
+        if sessions == COUNT_LIMIT:
             return f"more than {amount(sessions, 'session')}"
         sessions += 1
         messages += header.last_position
@@ -182,7 +182,7 @@ def _print_report(context: CommandContext, checks: list[Check]) -> None:
     for check in checks:
         mark = ("✓ ", "green") if check.ok else ("✗ ", "red")
         context.out.print(Text.assemble(mark, printable(f"{check.name}: {check.detail}")), soft_wrap=True)
-    missing = [name for name, there in _packages().items() if not there]
+    missing = [name for name, is_installed in _packages().items() if not is_installed]
     context.out.print(Text(f"packages not installed: {', '.join(missing) or 'none'}"))
     rows = ((one["name"], "yes" if one["installed"] else "no", _key_state(one)) for one in _providers())
     print_table(context.out, ("provider", "installed", "key"), rows)

@@ -41,14 +41,14 @@ __all__ = [
 
 @attrs.frozen(kw_only=True)
 class Item:
-    """One session as it stands in a file.
+    """One session in a file.
 
     Attributes:
         place: File and line, or file and session, for errors.
-        end: Bytes of the file up to its end.
-        text: A line; None: ``value`` is there instead.
+        end: Position in the file at which it ends.
+        text: A line; None: ``value`` is set instead.
         value: An entry of an older store.
-        session_id: The entry's key; None: a line says it itself.
+        session_id: The entry's key; None: the line contains it.
     """
 
     place: str
@@ -60,9 +60,9 @@ class Item:
 
 @contextmanager
 def items_of(path: Path) -> Iterator[Iterator[Item]]:
-    """Open a file (``-``: stdin) and give its sessions, one after the other.
+    """Open a file (``-``: stdin) and yield an iterator over its sessions.
 
-    Lines are read one at a time; only an older store is read whole. Blank lines are passed over.
+    Lines are read one at a time; only an older store is read at once. Blank lines are skipped.
     """
     with ExitStack() as opened:
         if str(path) == "-":
@@ -85,7 +85,7 @@ def _items(name: str, file: IO[bytes]) -> Iterator[Item]:
 
 
 def _is_whole_session(line: bytes) -> bool:
-    """Tell whether a first line stands for itself; that of an older store, indented or not, does not."""
+    """Tell whether a first line is a session; the first line of an older store, indented or not, is none."""
     try:
         return not is_older_store(read_json(line))
     except ValidationError:
@@ -122,32 +122,32 @@ _SPOOL_BYTES = 4 * 1024 * 1024
 def export_sessions(
     context: CommandContext,
     session_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Of the sessions; none: all.")
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of sessions; none: all sessions.")
     ] = None,
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file, in place of stdout.", show_default=False)
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.", show_default=False)
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Report sessions that cannot be read and go on.")
+        bool, typer.Option("--skip-bad", help="Report sessions that cannot be read, and continue.")
     ] = False,
 ) -> None:
-    """Write sessions as JSON lines, one whole session a line."""
+    """Write sessions as JSON lines, one complete session per line."""
     wanted = session_ids or context.run(context.storage.list_sessions())
     with _target(output) as target:
         work = _Export(context, target, may_be_gone=not session_ids, skip_bad=skip_bad)
         context.run(work.run(wanted))
     if output is not None and context.options.as_json:
         context.write_json({"sessions": work.count, "file": str(output), "bad": work.bad})
-    left_out = f"; left out {len(work.bad)} that cannot be read" if work.bad else ""
-    context.say(f"exported {amount(work.count, 'session')}" + (f" to {output}" if output else "") + left_out)
+    skipped = f"; skipped {len(work.bad)} that cannot be read" if work.bad else ""
+    context.say(f"exported {amount(work.count, 'session')}" + (f" to {output}" if output else "") + skipped)
     if work.bad:
         raise typer.Exit(FAILED)
 
 
 @attrs.define
 class _Export:
-    """Writes one session after the other."""
+    """Write sessions one by one."""
 
     context: CommandContext
     target: IO[str]
@@ -157,18 +157,18 @@ class _Export:
     bad: list[JSONObject] = attrs.field(factory=list)
 
     async def run(self, wanted: list[str]) -> None:
-        """Write them all."""
+        """Write all sessions."""
         quiet = self.target is sys.stdout and sys.stdout.isatty()
         with progress_bar(self.context.err, quiet=quiet) as bar:
             for session_id in bar.track(wanted, description="exporting"):
                 try:
                     await self._write(session_id)
                 except SessionNotFoundError:
-                    if not self.may_be_gone:  # deleted by somebody else since all were listed
+                    if not self.may_be_gone:  # deleted by another process since the listing
                         raise
                 except CorruptRecordError as exc:
                     if not self.skip_bad:
-                        self.context.say("--skip-bad exports those that can be read")
+                        self.context.say("use --skip-bad to export the readable sessions")
                         raise
                     self.bad.append({"session_id": session_id, "error": str(exc)})
                     self.context.say(str(exc))
@@ -182,7 +182,9 @@ class _Export:
                 self.target.write(piece)
             return
         with SpooledTemporaryFile(_SPOOL_BYTES, "w+", encoding="utf-8", newline="\n") as whole:
-            async for piece in pieces:  # damage may show in its last message; no half of a line is left
+            async for (
+                piece
+            ) in pieces:  # damage may be found in the last message, and a partial line must not be written
                 whole.write(piece)
             whole.seek(0)
             shutil.copyfileobj(whole, self.target)
@@ -190,14 +192,14 @@ class _Export:
 
 @contextmanager
 def _target(output: Path | None) -> Iterator[IO[str]]:
-    """Give a file that takes its name when it is whole, for its owner alone; or stdout."""
+    """Yield stdout, or a file that is private to its owner and renamed to its name when it is complete."""
     if output is None:
         yield sys.stdout
         return
-    output = output.resolve()  # a link stays one
+    output = output.resolve()  # a link must stay a link
     if not output.parent.is_dir():
-        raise ValidationError(f"{output.parent}: there is no such folder")
-    if output.exists() and not (output.is_file() or output.is_dir()):  # a pipe, /dev/null: never replaced
+        raise ValidationError(f"{output.parent}: no such folder")
+    if output.exists() and not (output.is_file() or output.is_dir()):  # a pipe or /dev/null must not be replaced
         with output.open("w", encoding="utf-8", newline="\n") as target:
             yield target
         return
@@ -219,7 +221,7 @@ def _target(output: Path | None) -> Iterator[IO[str]]:
 
 @attrs.define
 class _Tally:
-    """What an import did."""
+    """Sums over an import."""
 
     sessions: int = 0
     messages: int = 0
@@ -231,25 +233,25 @@ class _Tally:
     def __str__(self) -> str:
         done = (self.sessions, "session"), (self.messages, "message"), (self.memories, "memory")
         text = f"imported {', '.join(amount(*one) for one in done)}"
-        text += f"; skipped {len(self.skipped)} that exist" if self.skipped else ""
-        return text + (f"; left out {len(self.bad)} that are bad" if self.bad else "")
+        text += f"; skipped {len(self.skipped)} that already exist" if self.skipped else ""
+        return text + (f"; skipped {len(self.bad)} that are invalid" if self.bad else "")
 
 
 def import_sessions(
     context: CommandContext,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="- is stdin.", allow_dash=True)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file; - is stdin.", allow_dash=True)],
     *,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace sessions that exist.")] = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep those that exist.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Report bad lines and go on.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace existing sessions.")] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep existing sessions.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Report invalid lines, and continue.")] = False,
     provider: Annotated[
-        str | None, typer.Option(help="Answers in imported chats, which name none. [default: echo, offline]")
+        str | None, typer.Option(help="Provider of imported chats that name none. [default: echo, offline]")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Of that provider.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="Model of that provider.", show_default=False)] = None,
 ) -> None:
-    """Read sessions: an export of this command, OpenAI chat files, the older SDK's JSON file."""
+    """Import sessions: an export of this command, OpenAI chat files, the older SDK's JSON file."""
     if replace and skip_existing:
-        raise typer.BadParameter("--replace and --skip-existing exclude each other")
+        raise typer.BadParameter("--replace and --skip-existing cannot be combined")
     existing = OnExisting.REPLACE if replace else OnExisting.SKIP if skip_existing else OnExisting.REFUSE
     name = provider or "echo"
     ProviderFactory.get_provider_class(name)
@@ -258,17 +260,17 @@ def import_sessions(
     tally = _Tally()
     try:
         _import(context, file, _Import(context, reader, existing, tally), skip_bad=skip_bad)
-    finally:  # an error, too, leaves what came before it
+    finally:  # after an error, report what was imported before it
         if context.options.as_json:
             context.write_json(attrs.asdict(tally))
         context.say(str(tally))
         if tally.adopted and provider is None:
             context.say(
-                f"{amount(tally.adopted, 'session')} named no provider: echo answers, which only repeats; "
-                "chat --session ID --provider NAME changes that"
+                f"{amount(tally.adopted, 'session')} without a provider: echo was set, which repeats the message; "
+                "`luminora chat --session ID --provider NAME` changes it"
             )
     if not (tally.sessions or tally.skipped or tally.bad):
-        context.say(f"{file}: there is no session in it")
+        context.say(f"{file} contains no sessions")
     if tally.bad:
         raise typer.Exit(FAILED)
 
@@ -281,7 +283,7 @@ def _import(context: CommandContext, file: Path, work: "_Import", *, skip_bad: b
             try:
                 work.take(item)
             except SessionExistsError as exc:
-                hint = "--replace and --skip-existing say what to do"
+                hint = "use --replace or --skip-existing"
                 raise ValidationError(f"{item.place}: {exc}; {hint}") from exc
             except ValidationError as exc:
                 if not skip_bad:
@@ -293,7 +295,7 @@ def _import(context: CommandContext, file: Path, work: "_Import", *, skip_bad: b
 
 @attrs.frozen
 class _Import:
-    """Imports one item after the other."""
+    """Import items one by one."""
 
     context: CommandContext
     reader: SessionParser
@@ -301,17 +303,22 @@ class _Import:
     tally: _Tally
 
     def take(self, item: Item) -> None:
-        """Import one session; raises what is wrong with it."""
+        """Import one session.
+
+        Raises:
+            SessionExistsError: A session with its id exists.
+            ValidationError: The item is invalid.
+        """
         value: Any = item.value if item.text is None else read_json(item.text)
         if item.session_id is None:
-            draft = self.reader.read_line(value)
+            parsed = self.reader.read_line(value)
         else:
-            draft = self.reader.read_older(item.session_id, value)
+            parsed = self.reader.read_older(item.session_id, value)
         exchange = self.context.exchange()
-        if self.context.run(exchange.import_session(draft, existing=self.existing)):
+        if self.context.run(exchange.import_session(parsed, existing=self.existing)):
             self.tally.sessions += 1
-            self.tally.messages += len(draft.messages)
-            self.tally.memories += len(draft.memories)
-            self.tally.adopted += draft.is_adopted
+            self.tally.messages += len(parsed.messages)
+            self.tally.memories += len(parsed.memories)
+            self.tally.adopted += parsed.is_adopted
         else:
-            self.tally.skipped.append(draft.record.session_id)
+            self.tally.skipped.append(parsed.record.session_id)

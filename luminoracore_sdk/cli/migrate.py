@@ -1,10 +1,11 @@
-"""``luminora migrate``: the layout of a store, brought up to date."""
+"""``luminora migrate``: create the tables of a store, or migrate old ones."""
 
 from typing import Protocol, runtime_checkable
 
 import attrs
 
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
+from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.cli.context import CommandContext
 from luminoracore_sdk.cli.stores import NoStoreError, missing_path, untouched, without_wrappers
 from luminoracore_sdk.domain.errors import SchemaVersionError
@@ -15,17 +16,17 @@ _SQL = (StorageType.SQLITE, StorageType.POSTGRES)
 
 
 @runtime_checkable
-class Migrating(Protocol):
-    """A storage whose layout can be brought up to date."""
+class MigratingStorage(Protocol):
+    """A storage with tables that can be migrated."""
 
     async def migrate(self) -> int:
-        """Make the tables, or bring them up to date; returns the version of the layout."""
+        """Create or migrate the tables; return the version of the layout."""
         ...
 
 
 def migrate(context: CommandContext) -> None:
-    """Make the tables of a store, or bring old ones up to date."""
-    # without wrappers, which know of no migration
+    """Create the tables of a store, or migrate old ones."""
+    # without wrappers, which do not support migration
     storage = without_wrappers(context.container.settings().storage)
     path = missing_path(storage)
     if path is not None and storage.storage_type not in _SQL:
@@ -35,17 +36,15 @@ def migrate(context: CommandContext) -> None:
     if context.options.as_json:
         context.write_json({"store": context.store_name, "before": before, "after": after})
     elif storage.storage_type not in _SQL:
-        context.say(f"a {storage.storage_type!s} store has no tables to bring up to date: layout {after}")
+        context.say(f"a {storage.storage_type!s} store has no tables to migrate; its layout has version {after}")
     elif before == after:
-        context.say(f"schema version {after} already: nothing was changed")
+        context.say(f"schema version {after} is current; nothing was changed")
     else:
         context.say(f"schema version: {before} before, {after} now")
 
 
 async def _found(config: StorageConfig) -> object:
-    """Return the version that a store has, or what it has in place of one."""
-    from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
-
+    """Return the version of a store's tables, or a description if it has none."""
     try:
         async with create_storage(config) as storage:
             return await storage.schema_version()
@@ -54,12 +53,10 @@ async def _found(config: StorageConfig) -> object:
 
 
 async def _migrated(config: StorageConfig) -> int:
-    from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
-
     if config.storage_type in _SQL:
         config = attrs.evolve(config, auto_create_tables=True)
     storage = create_storage(config)
-    if isinstance(storage, Migrating):
+    if isinstance(storage, MigratingStorage):
         try:
             return await storage.migrate()
         finally:

@@ -1,4 +1,4 @@
-"""How things look: text made harmless for a terminal, JSON, tables, progress bars."""
+"""Formatting of output: text that is safe for a terminal, JSON, tables, progress bars."""
 
 import re
 from collections.abc import Container, Iterable, Sequence
@@ -20,21 +20,21 @@ __all__ = ["amount", "display", "moment", "print_table", "printable", "progress_
 _CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{HIDDEN}]")
 
 _FOLDED = 16
-"""Characters of a column that may be broken, below which it is not."""
+"""Width below which a column is not folded."""
 _GAP = 2
 
 
 def printable(text: str) -> str:
-    r"""Return text that cannot steer a terminal: ``\x1b`` becomes four characters.
+    r"""Return text in which control characters are escaped: ``\x1b`` becomes four characters.
 
-    So does what cannot be seen, and what turns the direction of writing (``\u202e``). What holds emoji
-    together is left.
+    Invisible characters and those that change the direction of writing (``\u202e``) are escaped too, except those
+    that join emoji.
     """
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def display(value: Any) -> str:
-    """Return any JSON value as a person reads it: text as it is, all else as JSON."""
+    """Return a JSON value for display: a string as it is, anything else as JSON."""
     return printable(value if isinstance(value, str) else json_text(value))
 
 
@@ -44,9 +44,9 @@ def moment(time: datetime) -> str:
 
 
 def public_url(url: str) -> str:
-    """Return a store's URL without its password and without its query.
+    """Return a store's URL without its password and its query.
 
-    Of one whose password is not percent-encoded, so that nobody can tell where it ends, less is shown.
+    If the password is not percent-encoded, so that its end is unclear, more of the URL is hidden.
     """
     scheme, separator, rest = url.partition("://")
     account, at, place = rest.rpartition("@")
@@ -58,14 +58,14 @@ def public_url(url: str) -> str:
 
 
 def amount(number: int, what: str) -> str:
-    """Return a number of things: "1 session", "2 memories"."""
+    """Return a number with its noun: "1 session", "2 memories"."""
     if number != 1:
         what = f"{what.removesuffix('y')}ies" if what.endswith("y") else f"{what}s"
     return f"{number} {what}"
 
 
 def share(part: int, whole: int) -> str:
-    """Return an amount and its share of the whole: "1,234 (56%)"."""
+    """Return a number and its share of the whole: "1,234 (56%)"."""
     return f"{part:,} ({part / whole:.0%})" if whole else f"{part:,}"
 
 
@@ -77,16 +77,16 @@ def print_table(
     whole: Container[str] = (),
     spare: Sequence[str] = (),
 ) -> None:
-    """Print a table: on a terminal in columns, elsewhere a line a row with tabs in between.
+    """Print a table: in columns on a terminal, else one line per row with tabs between the cells.
 
-    On a terminal a column without any value is left out.
+    On a terminal, columns without values are omitted.
 
     Args:
-        console: Where to.
+        console: The console to print to.
         names: Headings.
         rows: Cells.
-        whole: Columns that are never broken, like the first one.
-        spare: Columns that a narrow terminal does without, the first of them first.
+        whole: Columns that are never folded; the first one never is.
+        spare: Columns that are omitted on a narrow terminal, in this order.
     """
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     if not console.is_terminal:
@@ -111,7 +111,7 @@ def _one_line(cell: str) -> str:
 
 
 def _room(names: Sequence[str], cells: Sequence[Sequence[str]], used: Iterable[int], whole: Container[str]) -> int:
-    """Return the width at which no column is broken, but for long ones that may be."""
+    """Return the width of the table, with long columns folded where allowed."""
     total = 0
     for index in used:
         longest = max(cell_len(text) for text in (names[index], *(row[index] for row in cells)))
@@ -120,7 +120,7 @@ def _room(names: Sequence[str], cells: Sequence[Sequence[str]], used: Iterable[i
 
 
 def progress_bar(console: Console, *, quiet: bool) -> Progress:
-    """Return a progress bar, which draws only on a terminal and leaves nothing behind."""
+    """Return a progress bar; it is shown only on a terminal and erased at the end."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""``luminora optimize report``: how large a store is, and how large as JSON."""
+"""``luminora optimize report``: the size of a store, compared with JSON."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -12,15 +12,14 @@ from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.wrappers.current_encoding import backend_of
 from luminoracore_sdk.application.maintenance.measure import SessionFigures, StoreFigures
 from luminoracore_sdk.application.ports.records import SessionQuery
-from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.prompt_tokens import PromptTokens
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.bootstrap.config import StorageConfig
+from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.cli.context import FAILED, CommandContext
 from luminoracore_sdk.cli.output import amount, print_table, progress_bar, share
 from luminoracore_sdk.cli.report_chart import ENDINGS, Bar, Panel, Picture
-from luminoracore_sdk.cli.stores import compressing
+from luminoracore_sdk.cli.stores import compressing, count_sessions
 from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["report"]
@@ -33,7 +32,7 @@ _OWN = "(the store's own records)"
 
 def _picture(value: Path | None) -> Path | None:
     if value is not None and value.suffix.lower() not in ENDINGS:
-        raise typer.BadParameter(f"a picture ends with {' or '.join(ENDINGS)}")
+        raise typer.BadParameter(f"the name of a picture must end with {' or '.join(ENDINGS)}")
     return value
 
 
@@ -42,34 +41,36 @@ def report(
     *,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Sessions shown, the largest first. [default: 20, with --json all]"),
+        typer.Option(min=1, help="Number of sessions to show, the largest first. [default: 20, with --json all]"),
     ] = None,
-    user: Annotated[str | None, typer.Option(help="Only this user's.", show_default=False)] = None,
-    tag: Annotated[str | None, typer.Option(help="Only those with this label.", show_default=False)] = None,
-    no_tokens: Annotated[bool, typer.Option("--no-tokens", help="Count bytes alone.")] = False,
+    user: Annotated[str | None, typer.Option(help="Only sessions of this user.", show_default=False)] = None,
+    tag: Annotated[str | None, typer.Option(help="Only sessions with this tag.", show_default=False)] = None,
+    no_tokens: Annotated[bool, typer.Option("--no-tokens", help="Count only bytes.")] = False,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw it too: FILE.svg or FILE.png.", show_default=False, callback=_picture),
+        typer.Option(
+            metavar="FILE", help="Draw a chart too: FILE.svg or FILE.png.", show_default=False, callback=_picture
+        ),
     ] = None,
 ) -> None:
-    """Show what sessions take: bytes as JSON and as stored, tokens as JSON and in the prompt."""
+    """Show the size of sessions: bytes as JSON and as stored, tokens as JSON and in the prompt."""
     store = compressing(context.container.settings().storage)
     drawing = None if picture is None else Picture(picture)
-    tools = None if no_tokens else context.services
+    services = None if no_tokens else context.services
     kept = limit or (None if context.options.as_json else _SHOWN)
     measured = _Measured(kept=None if kept is None else max(kept, _DRAWN))
-    context.run(_measure(context, store, tools, SessionQuery(user_id=user, tag=tag), measured))
+    context.run(_measure(context, store, services, SessionQuery(user_id=user, tag=tag), measured))
     largest = measured.largest
     if context.options.as_json:
-        context.write_json(_as_json(measured, largest[:kept], tools))
+        context.write_json(_as_json(measured, largest[:kept], services))
     elif measured.sessions:
-        _print(context, measured, largest[:kept], has_tokens=tools is not None)
-    for note in _notes(measured, len(largest[:kept]), tools):
+        _print(context, measured, largest[:kept], has_tokens=services is not None)
+    for note in _notes(measured, len(largest[:kept]), services):
         context.say(note)
     if drawing is not None and largest:
         heading = f"{amount(measured.sessions, 'session')} of {context.store_name}"
-        drawing.draw(heading, _panels(measured, largest[: min(_DRAWN, kept or _DRAWN)], tools))
-        context.say(f"drawn: {picture}")
+        drawing.draw(heading, _panels(measured, largest[: min(_DRAWN, kept or _DRAWN)], services))
+        context.say(f"wrote {picture}")
     if measured.unreadable:
         raise typer.Exit(FAILED)
 
@@ -82,9 +83,9 @@ class _Measured:
     """Sums, and the figures of the largest sessions.
 
     Attributes:
-        kept: How many of them; None: all.
-        own_bytes: Of what the store keeps for itself; counted where the whole store is.
-        tokens: None: of no session.
+        kept: Number of sessions to keep; None: all.
+        own_bytes: Stored bytes of the store's own records; counted without a filter only.
+        tokens: None: not counted.
     """
 
     kept: int | None
@@ -100,12 +101,12 @@ class _Measured:
 
     @property
     def stored_bytes(self) -> int:
-        """Of everything."""
+        """Stored bytes of everything."""
         return self.session_bytes + self.own_bytes
 
     @property
     def largest(self) -> list[SessionFigures]:
-        """The largest sessions as they are stored, the largest first."""
+        """The sessions with the most stored bytes, the largest first."""
         self._large.sort(key=lambda one: one.stored_bytes, reverse=True)
         return self._large[: self.kept]
 
@@ -121,7 +122,7 @@ class _Measured:
         self.session_bytes += one.stored_bytes
         self.tokens = _sum(self.tokens, one.tokens)
         self._large.append(one)
-        if self.kept is not None and len(self._large) > 2 * self.kept:  # constant memory, and few sortings
+        if self.kept is not None and len(self._large) > 2 * self.kept:  # constant memory, few sorts
             self._large = self.largest
 
 
@@ -135,16 +136,14 @@ def _sum(one: PromptTokens | None, other: PromptTokens | None) -> PromptTokens |
 async def _measure(
     context: CommandContext,
     store: StorageConfig,
-    tools: Services | None,
+    services: Services | None,
     query: SessionQuery,
     measured: _Measured,
 ) -> None:
-    from luminoracore_sdk.bootstrap.factory import create_storage  # noqa: PLC0415  # not for --help
-
     async with create_storage(store) as storage:
-        figures = StoreFigures(storage, backend_of(storage), values=JsonCodec(), services=tools)
+        figures = StoreFigures(storage, backend_of(storage), values=JsonCodec(), services=services)
         with progress_bar(context.err, quiet=False) as bar:
-            total = await _number(storage, query) if context.err.is_terminal else None
+            total = await count_sessions(storage, query) if context.err.is_terminal else None
             task = bar.add_task("measuring", total=total)
             async with aclosing(figures.run(query)) as results:
                 async for one in results:
@@ -156,22 +155,15 @@ async def _measure(
             measured.own_bytes = await figures.own_bytes()
 
 
-async def _number(storage: SessionStorage, query: SessionQuery) -> int:
-    count = 0
-    async for _ in headers(storage, query):
-        count += 1
-    return count
+# -- output --------------------------------------------------------------------------------------
 
 
-# -- telling -------------------------------------------------------------------------------------
-
-
-def _as_json(measured: _Measured, shown: Sequence[SessionFigures], tools: Services | None) -> JSONObject:
+def _as_json(measured: _Measured, shown: Sequence[SessionFigures], services: Services | None) -> JSONObject:
     names = ("sessions", "messages", "memories", "json_bytes", "stored_bytes")
     tokens = measured.tokens and attrs.asdict(measured.tokens)
     unasked = attrs.filters.exclude("reason")
     return {
-        "token_counter": tools and _counter(tools),
+        "token_counter": services and _counter_name(services),
         "sessions": [attrs.asdict(one, filter=unasked) for one in shown],
         "own_bytes": measured.own_bytes,
         "total": {**{name: getattr(measured, name) for name in names}, "tokens": tokens},
@@ -184,7 +176,7 @@ def _print(context: CommandContext, measured: _Measured, shown: Sequence[Session
     rows = [[one.session_id, *_cells(one, has_tokens=has_tokens)] for one in shown]
     if measured.own_bytes:
         rows.append([_OWN, "", "", f"{measured.own_bytes:,}", *[""] * (2 * has_tokens)])
-    rows.append([f"in total: {amount(measured.sessions, 'session')}", *_cells(measured, has_tokens=has_tokens)])
+    rows.append([f"total: {amount(measured.sessions, 'session')}", *_cells(measured, has_tokens=has_tokens)])
     if has_tokens:
         columns += ["tokens as JSON", "tokens in the prompt"]
     print_table(context.out, columns, rows, whole=columns, spare=_SPARE)
@@ -200,27 +192,27 @@ def _cells(one: SessionFigures | _Measured, *, has_tokens: bool) -> list[str]:
     return [*bytes_, f"{as_json:,}", share(one.tokens.context, as_json)]
 
 
-def _notes(measured: _Measured, shown: int, tools: Services | None) -> list[str]:
+def _notes(measured: _Measured, shown: int, services: Services | None) -> list[str]:
     notes = []
     if not (measured.sessions or measured.unreadable):
         return ["no sessions"]
     if shown < measured.sessions:
-        notes.append(f"there are more than {shown}; see --limit")
-    if tools is not None and measured.tokens is not None:
-        notes.append(f"tokens: {_counter(tools)}")
+        notes.append(f"there are more than {shown} sessions; use --limit to show more")
+    if services is not None and measured.tokens is not None:
+        notes.append(f"tokens: {_counter_name(services)}")
     if measured.unreadable:
-        notes.append(f"{amount(len(measured.unreadable), 'session')} not readable, and not counted")
+        notes.append(f"{amount(len(measured.unreadable), 'session')} not readable, not counted")
     return notes
 
 
-def _counter(tools: Services) -> str:
-    """Return whose tokens are counted."""
-    encoding: Any = getattr(tools.tokens, "encoding", None)
-    return encoding if isinstance(encoding, str) else "estimated; the extra tokens counts them"
+def _counter_name(services: Services) -> str:
+    """Return the name of the encoding whose tokens are counted."""
+    encoding: Any = getattr(services.tokens, "encoding", None)
+    return encoding if isinstance(encoding, str) else "estimated; install the extra `tokens` for exact counts"
 
 
-def _panels(measured: _Measured, shown: Sequence[SessionFigures], tools: Services | None) -> list[Panel]:
-    what = "in total"
+def _panels(measured: _Measured, shown: Sequence[SessionFigures], services: Services | None) -> list[Panel]:
+    what = "total"
     many = f"the {len(shown)} largest of {amount(measured.sessions, 'session')}"
     caption = "by session" if len(shown) == measured.sessions else many
     panels = [
@@ -233,10 +225,10 @@ def _panels(measured: _Measured, shown: Sequence[SessionFigures], tools: Service
             shown=caption,
         )
     ]
-    if tools is not None and measured.tokens is not None:
+    if services is not None and measured.tokens is not None:
         panels.append(
             Panel(
-                title=f"Tokens to a model ({_counter(tools).partition(';')[0]})",
+                title=f"Tokens ({_counter_name(services).partition(';')[0]})",
                 before="as compact JSON",
                 after="as the prompt writes it",
                 total=_token_bar(what, measured.tokens),

@@ -1,4 +1,4 @@
-"""The picture of a report: bytes on the left, tokens on the right, in total above, by session below."""
+"""The chart of a report: bytes on the left, tokens on the right, the total above, sessions below."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -22,26 +22,26 @@ _LONGEST = 30
 _DOTS_PER_INCH = 144
 _THICK = 0.36
 _STYLE = {
-    "font.family": ["DejaVu Sans", "sans-serif"],  # the first one comes with matplotlib
+    "font.family": ["DejaVu Sans", "sans-serif"],  # matplotlib ships the first one
     "font.size": 9.0,
     "text.color": _TEXT,
     "axes.edgecolor": _LINE,
     "axes.labelcolor": _TEXT,
     "xtick.color": _TEXT,
     "ytick.color": _TEXT,
-    "svg.fonttype": "none",  # text stays text: it can be found, and be of any script
+    "svg.fonttype": "none",  # text stays text: it can be searched, and be in any script
     "svg.hashsalt": "luminora",
 }
 
 
 @attrs.frozen
 class Bar:
-    """Two amounts of one thing.
+    """Two sizes of one session, or of all.
 
     Attributes:
-        name: What is measured; any text.
-        before: As JSON.
-        after: As it is stored or sent.
+        name: Any text.
+        before: The size as JSON.
+        after: The size as it is stored or sent.
     """
 
     name: str
@@ -51,15 +51,15 @@ class Bar:
 
 @attrs.frozen(kw_only=True)
 class Panel:
-    """One half of a picture.
+    """One half of a chart.
 
     Attributes:
         title: What is counted.
-        before: What the grey bars are.
-        after: What the blue bars are.
-        total: Of everything that was measured.
-        sessions: The largest ones, the largest first; at least one.
-        shown: Which ones they are.
+        before: Legend of the grey bars.
+        after: Legend of the blue bars.
+        total: The sum of everything that was measured.
+        sessions: The largest sessions, the largest first; at least one.
+        shown: Caption of the sessions.
     """
 
     title: str
@@ -71,31 +71,31 @@ class Panel:
 
 
 class Picture:
-    """Draws panels side by side into a file; the same panels make the same bytes.
+    """Draw panels side by side into a file; equal panels give equal bytes.
 
     Args:
-        path: ``.svg`` or ``.png``.
+        path: A file name that ends with ``.svg`` or ``.png``.
 
     Raises:
-        ValidationError: Another ending, or a folder that is not there.
+        ValidationError: The name has another ending, or the folder does not exist.
         MissingDependencyError: The ``report`` extra is not installed.
     """
 
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in ENDINGS:
-            raise ValidationError(f"{path}: a picture ends with {' or '.join(ENDINGS)}")
+            raise ValidationError(f"{path}: the name of a picture must end with {' or '.join(ENDINGS)}")
         if not path.parent.is_dir():
-            raise ValidationError(f"{path.parent}: there is no such folder")
+            raise ValidationError(f"{path.parent}: no such folder")
         self._path = path
         self._matplotlib: Any = import_extra(
             "matplotlib", needed_by="luminora optimize report --picture", extra="report"
         )
 
     def draw(self, heading: str, panels: Sequence[Panel]) -> None:
-        """Draw and write the file.
+        """Draw the chart and write the file.
 
         Args:
-            heading: What the whole picture shows; any text.
+            heading: Any text.
             panels: One or more, with the same number of sessions each.
 
         Raises:
@@ -105,8 +105,8 @@ class Picture:
 
         drawn = BytesIO()
         with self._matplotlib.rc_context(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # shown as a box
-            self._matplotlib.rcdefaults()  # whatever the user's own settings are
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a missing glyph is drawn as a box
+            self._matplotlib.rcdefaults()  # ignore the user's settings
             self._matplotlib.rcParams.update(_STYLE)
             figure = _figure(heading, panels)
             kind = self._path.suffix.lower().removeprefix(".")
@@ -135,7 +135,7 @@ def _figure(heading: str, panels: Sequence[Panel]) -> Any:
 
 
 def _draw(axes: "Axes", bars: Sequence[Bar], panel: Panel) -> None:
-    """Draw a pair of bars for each thing, the first one on top."""
+    """Draw a pair of bars per item, the first one on top."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter  # noqa: PLC0415  # an extra
 
     places = range(len(bars))
@@ -149,7 +149,7 @@ def _draw(axes: "Axes", bars: Sequence[Bar], panel: Panel) -> None:
         _write(axes, bar.after, place + _THICK / 2, f"{bar.after:,}{part}")
     axes.set_yticks([*places], [_label(bar.name) for bar in bars], parse_math=False)
     axes.set_ylim(len(bars) - 0.5, -0.5)
-    axes.set_xlim(0, 1.28 * max(1, *before, *after))  # room for the numbers behind the bars
+    axes.set_xlim(0, 1.28 * max(1, *before, *after))  # room for the numbers next to the bars
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.tick_params(axis="y", length=0)
@@ -163,7 +163,7 @@ def _write(axes: "Axes", end: int, place: float, text: str) -> None:
 
 
 def _label(name: str, longest: int = _LONGEST) -> str:
-    """Return a name that can be drawn: on one line, not too long, nothing in it that is not seen."""
+    """Return a name for drawing: on one line, shortened, with invisible characters escaped."""
     seen = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in name)
     begin = longest * 2 // 3
     return seen if len(seen) <= longest else f"{seen[:begin]}…{seen[begin + 1 - longest :]}"

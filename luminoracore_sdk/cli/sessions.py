@@ -1,16 +1,13 @@
 """``luminora sessions list | show | delete``."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated
 
-import attrs
 import typer
 from rich.text import Text
 
 from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
-from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.cli.context import FAILED, USAGE, CommandContext
 from luminoracore_sdk.cli.output import amount, display, moment, print_table
 from luminoracore_sdk.cli.stores import NoStoreError
@@ -21,25 +18,12 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.values import from_microseconds
 
-__all__ = ["delete", "headers", "list_sessions", "message_text_of", "print_memory", "show"]
-
-_PAGE = 500
+__all__ = ["delete", "list_sessions", "message_text_of", "print_memory", "show"]
 
 _CREATED, _ACTIVE, _SINCE = "created (UTC)", "last activity (UTC)", "since (UTC)"
 _COLUMNS = ("session", "personality", "provider", "msgs", _CREATED, _ACTIVE, "tags")
 
-SessionId = Annotated[str, typer.Argument(metavar="ID", help="Of the session.")]
-
-
-async def headers(storage: SessionStorage, query: SessionQuery) -> AsyncGenerator[SessionRecord, None]:
-    """Yield the headers of every page, without payloads."""
-    while True:
-        page = await storage.query_sessions(query)
-        for record in page.sessions:
-            yield record
-        if page.next_cursor is None:
-            return
-        query = attrs.evolve(query, cursor=page.next_cursor)
+SessionId = Annotated[str, typer.Argument(metavar="ID", help="Id of the session.")]
 
 
 # -- list ----------------------------------------------------------------------------------------
@@ -48,9 +32,9 @@ async def headers(storage: SessionStorage, query: SessionQuery) -> AsyncGenerato
 def list_sessions(
     context: CommandContext,
     *,
-    user: Annotated[str | None, typer.Option(help="Only this user's.", show_default=False)] = None,
-    tag: Annotated[str | None, typer.Option(help="Only those with this label.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    user: Annotated[str | None, typer.Option(help="Only sessions of this user.", show_default=False)] = None,
+    tag: Annotated[str | None, typer.Option(help="Only sessions with this tag.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of sessions.")] = 50,
 ) -> None:
     """List sessions, the newest first."""
     rows = _listed(context, user, tag, limit + 1)
@@ -64,36 +48,37 @@ def list_sessions(
     else:
         context.say("no sessions")
     if len(rows) > limit:
-        context.say(f"there are more than {limit}; see --limit")
+        context.say(f"there are more than {limit} sessions; use --limit to show more")
     if damaged:
-        context.say(f"{amount(damaged, 'session')} of these cannot be read: sessions show ID says why")
+        context.say(
+            f"{amount(damaged, 'session')} of these cannot be read; `luminora sessions show ID` shows the error"
+        )
         raise typer.Exit(FAILED)
 
 
 def _listed(context: CommandContext, user: str | None, tag: str | None, count: int) -> list[JSONObject]:
-    """Return the rows; before the first session there is no default store, and that is no mistake."""
+    """Return the rows; a default store that does not exist yet has none."""
     try:
-        context.open(makes=False)
+        context.open(creates=False)
     except NoStoreError:
         if not context.is_default_store:
             raise
         return []
-    query = SessionQuery(user_id=user, tag=tag, newest_first=True, limit=min(count, _PAGE))
+    query = SessionQuery(user_id=user, tag=tag, newest_first=True)
     return context.run(_rows(context, query, count))
 
 
 async def _rows(context: CommandContext, query: SessionQuery, count: int) -> list[JSONObject]:
     rows: list[JSONObject] = []
-    async with aclosing(headers(context.storage, query)) as found:
-        async for header in found:
-            rows.append(await _row(context, header))  # an await a row
-            if len(rows) == count:
-                break
+    async for header in headers(context.storage, query):
+        rows.append(await _row(context, header))
+        if len(rows) == count:
+            break
     return rows
 
 
 async def _row(context: CommandContext, header: SessionRecord) -> JSONObject:
-    """Return what is listed; of a document that is no session's, or damaged, what its header says."""
+    """Return a row; if the document is damaged or not a session's, the row has the fields of the header only."""
     damaged = False
     try:
         session = await context.manager.get_session(header.session_id)
@@ -116,7 +101,7 @@ async def _row(context: CommandContext, header: SessionRecord) -> JSONObject:
 
 
 async def _is_own_document(context: CommandContext, session_id: str) -> bool:
-    """Tell whether a document that is no session is whole: ``save_session`` of a storage keeps any."""
+    """Tell whether the document is readable JSON that ``save_session`` of a storage stored."""
     try:
         document = await context.storage.load_session(session_id)
     except CorruptRecordError:
@@ -144,10 +129,10 @@ def show(
     session_id: SessionId,
     *,
     last: Annotated[
-        int | None, typer.Option(min=0, help="Only so many of the newest messages.", show_default=False)
+        int | None, typer.Option(min=0, help="Only this number of newest messages.", show_default=False)
     ] = None,
 ) -> None:
-    """Show a session: its header, its conversation, its memory."""
+    """Show a session: its header, its messages, its memories."""
     session = context.run(context.manager.get_session(session_id))
     if session is None:
         raise SessionNotFoundError(session_id, backend=context.storage.backend)
@@ -184,14 +169,14 @@ async def _print_messages(context: CommandContext, session: Session, after: int)
 
 
 def message_text_of(message: Message) -> Text:
-    """Return one message as a person reads it: position, time, role, content."""
+    """Return one message for display: position, time, role, content."""
     time = moment(message.timestamp) if message.timestamp else ""
     head = f"\n[{message.position}] {time} {message.role}\n"
     return Text.assemble((head, "bold cyan"), display(message.content))
 
 
 def print_memory(context: CommandContext, entries: list[MemoryEntry]) -> None:
-    """Show what is remembered, as a table."""
+    """Print memories as a table."""
     rows = ((entry.key, display(entry.value), moment(entry.updated_at)) for entry in entries)
     if entries:
         print_table(context.out, ("remembers", "value", _SINCE), rows, whole=(_SINCE,))
@@ -199,9 +184,9 @@ def print_memory(context: CommandContext, entries: list[MemoryEntry]) -> None:
 
 async def _write_json(context: CommandContext, session: Session, after: int, entries: list[MemoryEntry]) -> None:
     messages = context.manager.conversation_manager.stream_messages(session.session_id, after=after)
-    said = [message.to_dict() async for message in messages]
+    history = [message.to_dict() async for message in messages]
     memories = [entry.to_dict() for entry in entries]
-    context.write_json({**session.to_dict(), "messages": said, "memories": memories})
+    context.write_json({**session.to_dict(), "messages": history, "memories": memories})
 
 
 # -- delete --------------------------------------------------------------------------------------
@@ -211,23 +196,23 @@ def delete(
     context: CommandContext,
     session_id: SessionId,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", show_default=False)] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.", show_default=False)] = False,
 ) -> None:
-    """Delete a session with its messages and its memory."""
-    held = _what_it_holds(context, session_id)
+    """Delete a session with its messages and memories."""
+    content = _content(context, session_id)
     if not yes:
-        _confirm(context, f"Delete session {session_id}, {held}?")
+        _confirm(context, f"Delete session {session_id}, {content}?")
     if not context.run(context.manager.delete_session(session_id)):
         raise SessionNotFoundError(session_id, backend=context.storage.backend)
     if context.options.as_json:
         context.write_json({"deleted": session_id})
-    context.say(f"deleted session {session_id}, {held}")
+    context.say(f"deleted session {session_id}, {content}")
 
 
-def _what_it_holds(context: CommandContext, session_id: str) -> str:
+def _content(context: CommandContext, session_id: str) -> str:
     try:
         record = context.run(context.storage.find_session(session_id))
-    except CorruptRecordError:  # deleting is the way to be rid of it
+    except CorruptRecordError:  # it can be deleted all the same
         return "damaged"
     if record is None:
         raise SessionNotFoundError(session_id, backend=context.storage.backend)
@@ -236,7 +221,7 @@ def _what_it_holds(context: CommandContext, session_id: str) -> str:
 
 def _confirm(context: CommandContext, question: str) -> None:
     if not context.is_at_keyboard:
-        context.say("not asked: give --yes")
+        context.say("nothing was deleted: without a terminal, confirm with --yes")
         raise typer.Exit(USAGE)
     if not context.ask(question):
         context.say("nothing was deleted")

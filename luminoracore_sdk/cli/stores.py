@@ -1,4 +1,4 @@
-"""Stores as the user names them: whether one is there, what it is called, whether two are one."""
+"""Stores named on the command line: existence, display name, identity, number of sessions."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 
+from luminoracore_sdk.application.ports.records import SessionQuery
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
 from luminoracore_sdk.cli.output import public_url
 from luminoracore_sdk.domain.errors import StorageError
@@ -13,6 +16,7 @@ from luminoracore_sdk.domain.errors import StorageError
 __all__ = [
     "NoStoreError",
     "compressing",
+    "count_sessions",
     "existing",
     "is_same_store",
     "is_server",
@@ -24,21 +28,21 @@ __all__ = [
 
 _FILES = (StorageType.JSON, StorageType.SQLITE)
 _SQL = (StorageType.SQLITE, StorageType.POSTGRES)
-_CHOOSES_PLACE = frozenset(
+_LOCATION_OPTIONS = frozenset(
     {"schema", "table_prefix", "search_path", "options", "prefix", "db", "host", "port", "database"}
 )
 _PORTS = {StorageType.REDIS: 6379, StorageType.POSTGRES: 5432, StorageType.MONGODB: 27017}
 
 
 class NoStoreError(StorageError):
-    """There is no store where it was looked for, and the command is none that makes one."""
+    """The store does not exist, and the command does not create one."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"no store at {path}; chat and import make one")
+        super().__init__(f"No store at {path}. `luminora chat` or `luminora sessions import` creates one.")
 
 
 def missing_path(storage: StorageConfig) -> Path | None:
-    """Return where a store of files should be and is not; an empty folder is none yet."""
+    """Return the path of a missing json or sqlite store, else None; an empty folder is not a store yet."""
     if storage.storage_type not in _FILES:
         return None
     path = storage.path
@@ -47,10 +51,10 @@ def missing_path(storage: StorageConfig) -> Path | None:
 
 
 def existing(storage: StorageConfig) -> StorageConfig:
-    """Return the configuration that opens a store only if it is there, and changes nothing of its layout.
+    """Return the configuration that opens an existing store without changing its layout.
 
     Raises:
-        NoStoreError: There is no file or folder.
+        NoStoreError: The file or folder does not exist.
     """
     if (path := missing_path(storage)) is not None:
         raise NoStoreError(path)
@@ -58,10 +62,10 @@ def existing(storage: StorageConfig) -> StorageConfig:
 
 
 def compressing(storage: StorageConfig, *, is_plain: bool = False) -> StorageConfig:
-    """Return the configuration that opens a store that is there with compression, or without.
+    """Return the configuration that opens an existing store with compression, or without.
 
     Raises:
-        NoStoreError: There is no file or folder.
+        NoStoreError: The file or folder does not exist.
     """
     return attrs.evolve(existing(storage), compression_enabled=not is_plain, retry_attempts=1)
 
@@ -78,7 +82,7 @@ def without_wrappers(storage: StorageConfig) -> StorageConfig:
 
 
 def untouched(storage: StorageConfig) -> StorageConfig:
-    """Return the configuration that refuses a database without tables, or with old ones."""
+    """Return the configuration that refuses missing or old tables instead of creating or migrating them."""
     return attrs.evolve(storage, auto_create_tables=False) if storage.storage_type in _SQL else storage
 
 
@@ -88,32 +92,40 @@ def is_server(storage: StorageConfig) -> bool:
 
 
 def store_name(storage: StorageConfig) -> str:
-    """Return what a store is called, without a password."""
+    """Return the display name of a store, without a password."""
     if storage.storage_type in _FILES:
         return f"{storage.storage_type}: {storage.path}"
     return public_url(storage.connection_string or f"{storage.storage_type}://")
 
 
 def is_same_store(one: StorageConfig, other: StorageConfig) -> bool:
-    """Tell whether two configurations name one store, as far as their text and the file system say.
+    """Tell whether two configurations name the same store, judging by their text and the file system.
 
-    Two names of one host are not recognised; ``StoreCopy`` finds out before it deletes anything.
+    Two names of one host are not recognized; ``StoreCopy`` detects that before it deletes anything.
     """
     if one.storage_type is not other.storage_type:
         return False
     if one.storage_type in _FILES:
         return os.path.realpath(one.path) == os.path.realpath(other.path)
-    return one.storage_type is StorageType.MEMORY or _place(one) == _place(other)
+    return one.storage_type is StorageType.MEMORY or _location(one) == _location(other)
 
 
-def _place(storage: StorageConfig) -> tuple[object, ...]:
-    """Return what tells servers' stores apart, as far as the URLs say it."""
+def _location(storage: StorageConfig) -> tuple[object, ...]:
+    """Return the parts of a server's URL that identify the store."""
     parts = urlsplit(storage.connection_string or "")
     hosts = parts.netloc.rpartition("@")[2].lower().replace("localhost", "127.0.0.1").split(",")
     port = f":{_PORTS[storage.storage_type]}"
     path = parts.path.strip("/") or ("0" if storage.storage_type is StorageType.REDIS else "")
-    choice = sorted(pair for pair in parse_qsl(parts.query) if pair[0] in _CHOOSES_PLACE)
-    # PostgreSQL's role chooses the database that is not named, and the schema
+    choice = sorted(pair for pair in parse_qsl(parts.query) if pair[0] in _LOCATION_OPTIONS)
+    # without a name, PostgreSQL's role determines the database and the schema
     named = bool(path) and any(name in ("schema", "search_path") for name, _ in choice)
     user = parts.username if storage.storage_type is StorageType.POSTGRES and not named else None
     return sorted(host.removesuffix(port) for host in hosts), path, user, choice
+
+
+async def count_sessions(storage: SessionStorage, query: SessionQuery) -> int:
+    """Return how many sessions match a query; for the total of a progress bar."""
+    count = 0
+    async for _ in headers(storage, query):
+        count += 1
+    return count

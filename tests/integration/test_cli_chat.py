@@ -70,8 +70,8 @@ def test_every_line_of_a_pipe_is_a_message_or_a_command(luminora: Luminora) -> N
     assert "You said: no" not in done.stdout
     assert done.stderr.splitlines() == [
         "new session it's",
-        "nothing is remembered as name",
-        "nothing is remembered",
+        "there is no memory name",
+        "no memories",
         """resume with: luminora chat --session 'it'"'"'s'""",
     ]
 
@@ -85,9 +85,9 @@ def test_memory_and_history_are_json_for_scripts(luminora: Luminora) -> None:
 
 def test_an_unknown_command_shows_those_that_there_are(luminora: Luminora) -> None:
     done = luminora("chat", stdin="/remember alone\n")
-    assert "/remember KEY VALUE   remember something" in done.stderr
+    assert "/remember KEY VALUE   store a memory" in done.stderr
     assert done.stdout == ""
-    assert luminora("chat", stdin="/help\n").stderr.splitlines()[1] == "/help                 this list"
+    assert luminora("chat", stdin="/help\n").stderr.splitlines()[1] == "/help                 show this list"
 
 
 def test_what_is_remembered_is_shown_when_a_session_is_resumed(luminora: Luminora) -> None:
@@ -109,7 +109,7 @@ def test_a_personality_comes_from_a_file_and_the_command_line(luminora: Luminora
     ("content", "reason"),
     [
         (b"{", "not JSON: Expecting property name"),
-        (b"[]", "a personality is a JSON object"),
+        (b"[]", "a personality must be a JSON object"),
         (None, "No such"),
     ],
 )
@@ -140,7 +140,7 @@ def test_another_provider_is_stored_and_told(luminora: Luminora) -> None:
     other = ["--provider", "openai", "--model", "m2", "--base-url", DEAD]
     done = luminora("chat", "hi", "--session", "s", *other, **KEY)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[1] == (f"from now on answered by openai m2 {DEAD}, in every later chat as well")
+    assert done.stderr.splitlines()[1] == (f"the session now uses openai m2 {DEAD}, in later chats too")
     stored = provider_of(luminora, "s")
     assert (stored["name"], stored["model"], stored["base_url"]) == ("openai", "m2", DEAD)
     assert "sk-no" not in json.dumps(stored)
@@ -149,7 +149,7 @@ def test_another_provider_is_stored_and_told(luminora: Luminora) -> None:
 def test_another_model_alone_is_stored_and_the_rest_stays(luminora: Luminora) -> None:
     luminora("chat", "hi", "--session", "s", "--create")
     done = luminora("chat", "hi", "--session", "s", "--model", "m2")
-    assert "from now on answered by echo m2, in every later chat as well\n" in done.stderr
+    assert "the session now uses echo m2, in later chats too\n" in done.stderr
     assert provider_of(luminora, "s") == {"name": "echo", "model": "m2", "base_url": None, "extra": {}}
 
 
@@ -171,7 +171,7 @@ def test_a_provider_that_cannot_work_is_not_stored(luminora: Luminora, monkeypat
 def test_one_message_that_fails_leaves_no_new_session(luminora: Luminora, named: list[str]) -> None:
     done = luminora("chat", "hi", "--provider", "ollama", "--base-url", DEAD, "--remember", "a=b", *named)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "was deleted: it has no message\n" in done.stderr
+    assert ": it has no messages\n" in done.stderr
     assert luminora("sessions", "list", "--json").stdout == "[]\n"
 
 
@@ -185,11 +185,11 @@ def test_one_message_that_fails_leaves_a_session_that_was_there(luminora: Lumino
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["chat", ""], "it is empty"),
-        (["chat", "  "], "it is empty"),
-        (["chat", "hi", "--create"], "--create begins the session of"),
-        (["chat", "hi", "--store", ""], "it is empty"),
-        (["--store", "", "sessions", "list"], "it is empty"),
+        (["chat", ""], "it must not be empty"),
+        (["chat", "  "], "it must not be empty"),
+        (["chat", "hi", "--create"], "--create needs --session ID"),
+        (["chat", "hi", "--store", ""], "it must not be empty"),
+        (["--store", "", "sessions", "list"], "it must not be empty"),
     ],
 )
 def test_what_says_nothing_is_a_usage_error(luminora: Luminora, arguments: list[str], reason: str) -> None:

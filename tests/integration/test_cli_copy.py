@@ -173,7 +173,7 @@ def test_one_users_sessions_and_memory_can_be_copied_and_those_with_a_label(
 
 def test_a_damaged_session_is_named_and_the_others_go_over(luminora: Luminora, source: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "source.db") as damaged:
-        damaged.execute("UPDATE messages SET payload = replace(payload, 'said: 2', 'said: 9')")
+        damaged.execute("UPDATE luminora_messages SET payload = replace(payload, 'said: 2', 'said: 9')")
     damaged.close()
     target = f"file://{tmp_path}/target"
     code, report = copied(luminora, source, target)
@@ -234,7 +234,7 @@ def test_other_places_are_no_mistake(one: str, other: str) -> None:
 def test_a_source_that_is_not_there_is_not_made(luminora: Luminora, tmp_path: Path) -> None:
     for kind in KINDS:
         done = luminora("copy", kind.format(tmp_path, "none"), kind.format(tmp_path, "target"))
-        assert (done.exit_code, "no store at " in done.stderr) == (3, True)
+        assert (done.exit_code, "No store at " in done.stderr) == (3, True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -247,10 +247,7 @@ def test_an_encrypted_store_is_copied_from_and_to_only_as_one(luminora: Luminora
     for options in ((), ("--dry-run",), ("--compress",), ("--overwrite",)):
         done = luminora("copy", source, secret, *options, **keys)
         assert (done.exit_code, done.stdout) == (1, "")
-        assert done.stderr.splitlines()[0] == (
-            f"luminora: TO (sqlite: {tmp_path}/secret.db) is encrypted, and what is copied would be plain: "
-            "add --encrypt"
-        )
+        assert done.stderr.splitlines()[0] == f"luminora: TO (sqlite: {tmp_path}/secret.db) is encrypted: add --encrypt"
     assert luminora("copy", source, secret, "--encrypt", "--dry-run", **keys).exit_code == 0
     done = luminora("copy", secret, back, **keys)
     assert (done.exit_code, done.stdout) == (1, "")
@@ -299,7 +296,7 @@ def test_a_copy_that_is_stopped_in_a_session_goes_on_in_it(
     done = process(tmp_path, "copy", source, target, code=STOPPING.format(name=name))
     assert done.returncode == code
     if name == "SIGINT":
-        assert done.stderr == "not finished; the same command goes on from here\n\nstopped\n"
+        assert done.stderr == "not finished; run the same command again to continue\n\nstopped\n"
     half = within(target, lambda storage: storage.find_session("a"))
     assert half is not None
     assert 0 < half.last_position < MAX_BATCH

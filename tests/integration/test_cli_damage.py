@@ -9,9 +9,10 @@ import pytest
 
 from tests.support.command import Luminora, luminora_over
 
+B = "sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'b')"
 DAMAGE = {
-    "its document": "UPDATE sessions SET payload = '{' WHERE session_id = 'b'",
-    "its last message": "UPDATE messages SET payload = '{' WHERE session_id = 'b' AND position = 2",
+    "its document": f"UPDATE luminora_documents SET payload = '{{' WHERE {B}",  # noqa: S608
+    "its last message": f"UPDATE luminora_messages SET payload = '{{' WHERE {B} AND position = 2",  # noqa: S608
 }
 
 
@@ -32,7 +33,7 @@ def test_the_healthy_rest_is_exported_and_the_damaged_one_named(luminora: Lumino
     told, summary = done.stderr.splitlines()
     assert "is damaged" in told
     assert "'b'" in told
-    assert summary == "exported 2 sessions; left out 1 that cannot be read"
+    assert summary == "exported 2 sessions; skipped 1 that cannot be read"
 
 
 def test_a_rescued_file_can_be_imported_whole(luminora: Luminora, tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_a_rescued_file_can_be_imported_whole(luminora: Luminora, tmp_path: Path
 def test_without_skip_bad_the_export_ends_and_says_what_helps(luminora: Luminora) -> None:
     done = luminora("sessions", "export")
     assert done.exit_code == 1
-    assert "--skip-bad exports those that can be read\n" in done.stderr
+    assert "use --skip-bad to export the readable sessions\n" in done.stderr
 
 
 def test_a_damaged_session_is_listed_as_such(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_a_damaged_session_is_listed_as_such(tmp_path: Path) -> None:
         ["a", ""],
     ]
     assert done.exit_code == 1
-    assert done.stderr == "1 session of these cannot be read: sessions show ID says why\n"
+    assert done.stderr == "1 session of these cannot be read; `luminora sessions show ID` shows the error\n"
     listed = json.loads(luminora("sessions", "list", "--json").stdout)
     assert [one["damaged"] for one in listed] == [False, True, False]
     assert luminora("sessions", "delete", "b", "--yes").exit_code == 0

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from luminoracore_sdk.bootstrap import factory
 from luminoracore_sdk.cli import doctor
 from luminoracore_sdk.cli.output import public_url
 from luminoracore_sdk.domain.errors import (
@@ -18,7 +17,6 @@ from luminoracore_sdk.domain.errors import (
     StorageUnavailableError,
 )
 from luminoracore_sdk.session import InMemoryStorage
-from luminoracore_sdk.types.session import StorageType
 from tests.support.command import luminora_over
 
 CHECKS = ["store", "opens", "answers", "schema version", "writes, reads, deletes", "holds"]
@@ -78,19 +76,19 @@ def test_a_server_that_is_away_is_one_line_that_says_what_to_do_without_the_pass
     assert f"✓ store: {shown}\n" in done.stdout
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("✗ ")]
     assert line.startswith("✗ opens: ")
-    assert line.endswith("; check that the server runs, and host, port and TLS in the URL")
+    assert line.endswith("; check that the server is running, and the host, port and TLS options of the URL")
     assert "cret" not in done.output
 
 
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (StorageAccessError, "check user, password, name of the database, and the rights of the user"),
-        (StorageBusyError, "raise the server's limit of connections, or lower the pools of its clients"),
-        (StorageFullError, "make room: disk, or memory limit of the server"),
-        (StorageReadOnlyError, "name the primary and not a replica, or --read-only to check no writing"),
-        (StorageTimeoutError, "the server is there and does not answer: look at its load and its log"),
-        (StorageUnavailableError, "check that the server runs, and host, port and TLS in the URL"),
+        (StorageAccessError, "check the user, its password and permissions, and the name of the database"),
+        (StorageBusyError, "raise the server's connection limit, or lower the pool size of its clients"),
+        (StorageFullError, "free disk space, or raise the memory limit of the server"),
+        (StorageReadOnlyError, "use the URL of the primary, or --read-only to skip the write check"),
+        (StorageTimeoutError, "the server does not answer: check its load and its log"),
+        (StorageUnavailableError, "check that the server is running, and the host, port and TLS options of the URL"),
     ],
 )
 def test_each_way_in_which_a_server_fails_has_its_advice(
@@ -100,7 +98,7 @@ def test_each_way_in_which_a_server_fails_has_its_advice(
         async def ping(self) -> None:
             raise error("redis", "no.")
 
-    monkeypatch.setitem(factory._BUILDERS, StorageType.REDIS, lambda *_: Failing())
+    monkeypatch.setattr("luminoracore_sdk.adapters.storage.redis.RedisStorage", lambda *_, **__: Failing())
     checks = json.loads(luminora_over("redis://host")("doctor", "--json").stdout)["checks"]
     assert checks[-1] == {"name": "answers", "ok": False, "detail": f"redis storage: no; {advice}"}
 
@@ -118,7 +116,7 @@ def test_nothing_is_written_when_told_so(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_store_of_very_many_sessions_is_not_counted_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_COUNTED", 2)
+    monkeypatch.setattr(doctor, "COUNT_LIMIT", 2)
     luminora = luminora_over(f"file://{tmp_path}/files")
     for number in range(3):
         luminora("chat", "hi", "--session", str(number), "--create")

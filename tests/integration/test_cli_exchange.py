@@ -76,14 +76,16 @@ def test_an_export_that_fails_leaves_the_file_before_it(luminora: Luminora, tmp_
 def test_a_folder_that_is_not_there_is_named(luminora: Luminora, tmp_path: Path) -> None:
     luminora("chat", "hi")
     done = luminora("sessions", "export", "-o", tmp_path / "no" / "out.jsonl")
-    assert (done.exit_code, done.stderr) == (1, f"luminora: {tmp_path / 'no'}: there is no such folder\n")
+    assert (done.exit_code, done.stderr) == (1, f"luminora: {tmp_path / 'no'}: no such folder\n")
 
 
 def test_a_chat_file_of_openai_becomes_new_sessions_that_can_go_on(luminora: Luminora, tmp_path: Path) -> None:
     file = lines(tmp_path / "chat.jsonl", CHAT, "", CHAT)
     told = luminora("sessions", "import", file).stderr.splitlines()
     assert told[0] == "imported 2 sessions, 2 messages, 0 memories"
-    assert told[1].startswith("2 sessions named no provider: echo answers, which only repeats; chat --session")
+    assert told[1].startswith(
+        "2 sessions without a provider: echo was set, which repeats the message; `luminora chat --session"
+    )
     first, second = ids(luminora)
     assert second == f"{first}-2"
     assert counted(luminora, file, "--skip-existing")[1]["skipped"] == [first, second]
@@ -136,7 +138,7 @@ def test_a_session_that_exists_is_refused_skipped_or_replaced(luminora: Luminora
     done = luminora("sessions", "import", file, "--skip-bad")
     assert done.exit_code == 1
     assert "session 's' exists already" in done.stderr
-    assert "--replace and --skip-existing say what to do" in done.stderr
+    assert "use --replace or --skip-existing" in done.stderr
     assert counted(luminora, file, "--skip-existing")[1]["skipped"] == ["s"]
     changed = lines(tmp_path / "two.jsonl", {**good_line(), "user_id": "u"})
     assert counted(luminora, changed, "--replace") == (
@@ -150,7 +152,7 @@ def test_a_session_that_exists_is_refused_skipped_or_replaced(luminora: Luminora
 def test_an_empty_file_imports_nothing(luminora: Luminora, tmp_path: Path) -> None:
     file = lines(tmp_path / "empty.jsonl", "")
     assert counted(luminora, file)[1]["sessions"] == 0
-    assert f"{file}: there is no session in it\n" in luminora("sessions", "import", file).stderr
+    assert f"{file} contains no sessions\n" in luminora("sessions", "import", file).stderr
 
 
 def test_a_file_that_cannot_be_read_is_named(luminora: Luminora, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def test_tables_are_made_once_and_the_version_before_and_after_is_told(tmp_path:
     first, second = luminora("migrate"), luminora("migrate")
     assert (first.exit_code, first.stdout) == (0, "")
     assert first.stderr == "schema version: no tables before, 1 now\n"
-    assert (second.exit_code, second.stderr) == (0, "schema version 1 already: nothing was changed\n")
+    assert (second.exit_code, second.stderr) == (0, "schema version 1 is current; nothing was changed\n")
     assert luminora("sessions", "list").stderr == "no sessions\n"
 
 
@@ -35,7 +35,7 @@ def test_tables_of_another_version_are_left_as_they_are(tmp_path: Path) -> None:
     luminora = luminora_over(f"sqlite:///{path}")
     luminora("migrate")
     with sqlite3.connect(path) as changed:
-        changed.execute("UPDATE meta SET schema_version = 7")
+        changed.execute("UPDATE luminora_version SET version_num = '7'")
     changed.close()
     done = luminora("migrate")
     assert done.exit_code == 1
@@ -49,7 +49,7 @@ def test_a_store_without_tables_has_nothing_to_bring_up_to_date(tmp_path: Path, 
     done = luminora("migrate")
     kind = "json" if url.startswith("file") else "memory"
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr == f"a {kind} store has no tables to bring up to date: layout 1\n"
+    assert done.stderr == f"a {kind} store has no tables to migrate; its layout has version 1\n"
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:

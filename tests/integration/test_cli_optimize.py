@@ -50,14 +50,17 @@ def test_a_trained_dictionary_is_stored_and_the_next_writer_uses_it(url: str, lu
     heads, figures = rows(done.stdout)
     trained = heads[3].removeprefix("with ")
     assert heads == [
-        "records not learnt from",
+        "records held out",
         "as JSON",
         f"with {general_dictionary().id}",
         f"with {trained}",
     ]
     plain, general, own = (int(cell.partition(" ")[0].replace(",", "")) for cell in figures[1:])
     assert (figures[0], own < 0.8 * general < 0.8 * plain) == ("84", True)  # a fifth of 60 * (1 + 6)
-    assert re.fullmatch(rf"the dictionary {trained} of [\d,]+ bytes is stored, and used by .*\n", done.stderr)
+    assert re.fullmatch(
+        rf"the dictionary {trained} of [\d,]+ bytes was stored; storages that are opened from now on write with it.*\n",
+        done.stderr,
+    )
     luminora("chat", "The user of the hedgehog says: frost", "--session", "new", "--create", **COMPRESSED)
     assert {tag for (session, _), (tag, _) in payloads(url).items() if session == "new"} == {f"json+zstd:{trained}"}
     shown = luminora("sessions", "show", "new", "--json").stdout  # read without compression, and it is there
@@ -81,7 +84,7 @@ def test_a_dictionary_that_is_no_better_changes_nothing(url: str, luminora: Lumi
     done = luminora("optimize", "train")
     assert (done.exit_code, done.stderr) == (
         0,
-        f"the dictionary {first['dictionary']} is as good: nothing was changed\n",
+        f"the dictionary {first['dictionary']} is as good; nothing was changed\n",
     )
     worse = json_of(luminora, "train", "--size", "1024")
     assert (worse["is_used"], worse["dictionary_bytes"] <= 1024) == (False, True)
@@ -99,7 +102,7 @@ def test_too_little_to_learn_from_is_one_line(luminora: Luminora) -> None:
 @pytest.mark.parametrize("kind", ["sqlite:///{}/none.db", "file://{}/none"])
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, kind: str, command: str) -> None:
     done = luminora_over(kind.format(tmp_path))("optimize", command)
-    assert (done.exit_code, done.stdout, "no store at " in done.stderr) == (3, "", True)
+    assert (done.exit_code, done.stdout, "No store at " in done.stderr) == (3, "", True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,7 +130,7 @@ def test_every_kind_of_store_is_trained_on_rewritten_and_measured(anywhere: Lumi
     trained = json_of(anywhere, "train")
     rewritten = json_of(anywhere, "rewrite")
     after = json_of(anywhere, "report")
-    assert (trained["is_used"], rewritten["form"]) == (True, f"zstd:{trained['dictionary']} level 3")
+    assert (trained["is_used"], rewritten["encoding"]) == (True, f"zstd:{trained['dictionary']} level 3")
     assert after["total"]["json_bytes"] == before["total"]["json_bytes"]
     assert after["total"]["stored_bytes"] - after["own_bytes"] < 0.4 * before["total"]["stored_bytes"]
     assert after["total"]["tokens"] == before["total"]["tokens"]
@@ -150,13 +153,13 @@ def test_the_largest_sessions_come_first_and_the_total_last(url: str, luminora: 
     assert [large[:2], middle[:2], total[:2]] == [
         ["large", "18"],
         ["middle", "8"],
-        ["in total: 3 sessions", "28"],
+        ["total: 3 sessions", "28"],
     ]
     assert [int(row[3].partition(" ")[0].replace(",", "")) for row in (large, middle)] == [
         sizes(url, "large"),
         sizes(url, "middle"),
     ]
-    assert done.stderr == "there are more than 2; see --limit\ntokens: o200k_base\n"
+    assert done.stderr == "there are more than 2 sessions; use --limit to show more\ntokens: o200k_base\n"
     whole = json_of(luminora, "report")
     assert [one["session_id"] for one in whole["sessions"]] == ["large", "middle", "small"]
     for name in ("messages", "memories", "json_bytes", "stored_bytes"):
@@ -190,7 +193,7 @@ def test_compression_shows_and_the_store_s_own_records_are_counted(url: str, lum
     assert after["total"]["stored_bytes"] == of_sessions + after["own_bytes"]
     *_, own, total = rows(luminora("optimize", "report", "--no-tokens").stdout)
     assert own == ["(the store's own records)", "", "", f"{after['own_bytes']:,}"]
-    assert total[0] == "in total: 60 sessions"
+    assert total[0] == "total: 60 sessions"
 
 
 def test_filters_leave_out_the_others_and_the_store_s_own_records(luminora: Luminora) -> None:
@@ -234,18 +237,21 @@ def test_an_encrypted_store_is_measured_with_its_keys_and_without_them_it_is_nam
     assert (done.exit_code, json.loads(done.stdout)["sessions"]) == (1, [])
     assert [one["session_id"] for one in json.loads(done.stdout)["unreadable"]] == ["a"]
     assert "session 'a': " in done.stderr
-    assert done.stderr.endswith("1 session not readable, and not counted\n")
+    assert done.stderr.endswith("1 session not readable, not counted\n")
 
 
 def test_a_damaged_session_is_named_and_the_others_are_counted(tmp_path: Path, luminora: Luminora) -> None:
     for session_id in "abc":
         luminora("chat", "hi", "--session", session_id, "--create")
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
-        connection.execute("UPDATE messages SET payload = '{' WHERE session_id = 'b' AND position = 2")
+        connection.execute(
+            "UPDATE luminora_messages SET payload = '{' WHERE position = 2"
+            " AND sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'b')"
+        )
     done = luminora("optimize", "report")
     assert (done.exit_code, [row[0] for row in rows(done.stdout)[1:]]) == (
         1,
-        ["a", "c", "in total: 2 sessions"],
+        ["a", "c", "total: 2 sessions"],
     )
     assert done.stderr.startswith("session 'b': sqlite storage: ")
 

@@ -27,15 +27,15 @@ def texts(picture: Path) -> list[str]:
 def test_both_panels_name_what_they_show(luminora: Luminora, tmp_path: Path) -> None:
     picture = tmp_path / "p.svg"
     done = luminora("optimize", "report", "--picture", picture)
-    assert (done.exit_code, done.stderr) == (0, f"tokens: o200k_base\ndrawn: {picture}\n")
+    assert (done.exit_code, done.stderr) == (0, f"tokens: o200k_base\nwrote {picture}\n")
     drawn = texts(picture)
     assert {
         "Bytes in the store",
         "as compact JSON",
         "as stored",
-        "Tokens to a model (o200k_base)",
+        "Tokens (o200k_base)",
         "as the prompt writes it",
-        "in total",
+        "total",
         "by session",
         "first",
         r"a$x$ & <b>\x1b[31m\tc",
@@ -70,13 +70,13 @@ def test_a_large_store_is_drawn_by_its_largest_sessions(tmp_path: Path) -> None:
 def test_another_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     luminora = luminora_over(f"sqlite:///{tmp_path}/none.db")
     done = luminora("optimize", "report", "--picture", "p.gif")
-    assert (done.exit_code, "a picture ends with .svg or .png" in done.stderr) == (2, True)
+    assert (done.exit_code, "the name of a picture must end with .svg or .png" in done.stderr) == (2, True)
 
 
 def test_a_folder_that_is_not_there_is_one_line(luminora: Luminora, tmp_path: Path) -> None:
     done = luminora("optimize", "report", "--picture", tmp_path / "none" / "p.svg")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == f"luminora: {tmp_path}/none: there is no such folder\n"
+    assert done.stderr == f"luminora: {tmp_path}/none: no such folder\n"
 
 
 def test_without_the_extra_it_says_what_to_install(
@@ -98,5 +98,5 @@ def test_a_user_s_own_matplotlibrc_and_display_do_not_matter(luminora: Luminora,
         MATPLOTLIBRC=str(tmp_path / "matplotlibrc"),
         DISPLAY=":99",
     )
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, f"drawn: {tmp_path}/other.svg")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, f"wrote {tmp_path}/other.svg")
     assert (tmp_path / "other.svg").read_bytes() == (tmp_path / "one.svg").read_bytes()

@@ -183,7 +183,7 @@ def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(tmp_path: Path, sil
         os.write(keyboard, b"hello\n")
         with silent_server.accept()[0]:  # the question is out
             interrupt(started)
-            assert "\r\nstopped; nothing of this turn is kept\r\n" in read_until(keyboard, "you> ")
+            assert "\r\nstopped; the turn was not saved\r\n" in read_until(keyboard, "you> ")
         os.write(keyboard, b"/quit\n")
         assert started.wait(30) == 0
     assert '"message_count":0' in process(tmp_path, "sessions", "show", "s", "--json").stdout
@@ -195,7 +195,7 @@ def test_ctrl_c_stops_a_single_message_with_130_and_leaves_no_new_session(
     with at_keyboard(tmp_path, "chat", "hello", *asking(silent_server)) as (started, keyboard):
         with silent_server.accept()[0]:
             interrupt(started)
-            assert "\r\nstopped; nothing of this turn is kept\r\n" in read_until(keyboard, "no message")
+            assert "\r\nstopped; the turn was not saved\r\n" in read_until(keyboard, "no message")
         assert started.wait(30) == 130
     assert process(tmp_path, "sessions", "list", "--json").stdout == "[]\n"
 

@@ -49,14 +49,14 @@ def test_every_record_is_compressed_and_says_the_same_and_back(url: str, luminor
     sessions, records, changed, old, new = figures.split("\t")
     after = payloads(url)
     assert (done.exit_code, heads, sessions, records) == (0, HEADS, "4", "19")
-    assert done.stderr == f"every record has the form zstd:{GENERAL} level 3\n"
+    assert done.stderr == f"every record has the encoding zstd:{GENERAL} level 3\n"
     assert int(changed) == sum(after[place] != before[place] for place in before) > 12
     assert old == f"{sum(len(data) for _, data in before.values()):,}"
     assert new.split(" ")[0] == f"{sum(len(data) for _, data in after.values()):,}"
     assert {tag for tag, _ in after.values()} <= {COMPRESSED, "json"}
     assert exported(luminora) == said
     undone = json_of(luminora, "rewrite", "--plain")
-    assert (undone["form"], undone["changed"], undone["complete"]) == ("plain", int(changed), True)
+    assert (undone["encoding"], undone["changed"], undone["complete"]) == ("plain", int(changed), True)
     assert payloads(url) == before
 
 
@@ -74,7 +74,7 @@ def test_what_was_trained_is_used_for_what_is_there(url: str, luminora: Luminora
     fill(luminora, 50)
     trained = json_of(luminora, "train")["dictionary"]
     said = exported(luminora)
-    assert json_of(luminora, "rewrite")["form"] == f"zstd:{trained} level 3"
+    assert json_of(luminora, "rewrite")["encoding"] == f"zstd:{trained} level 3"
     assert f"json+zstd:{trained}" in tags(url) <= {f"json+zstd:{trained}", "json"}
     assert exported(luminora) == said
 
@@ -127,9 +127,7 @@ def test_nothing_is_lost_of_what_another_process_writes_meanwhile(url: str, lumi
 STOPPING = """
 import os, signal
 from luminoracore_sdk.adapters.storage.base import BaseStorage as Storage
-from luminoracore_sdk.cli import optimize
 signal.signal(signal.SIGINT, signal.default_int_handler)
-optimize._SECONDS_BETWEEN_MARKS = -1
 rewrite = Storage.rewrite_messages
 count = 0
 async def stopping(self, *arguments, **options):
@@ -140,6 +138,12 @@ async def stopping(self, *arguments, **options):
     return await rewrite(self, *arguments, **options)
 Storage.rewrite_messages = stopping
 """
+
+
+def stopped_by(name: str, tmp_path: Path, url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a rewrite that gets a signal at its fourth session, and saves its progress after each one."""
+    command = ("optimize", "rewrite", "--save-every", "0", *options)
+    return process(tmp_path, *command, LUMINORA_STORE=url, code=STOPPING.format(name=name))
 
 
 def with_names(tmp_path: Path) -> tuple[str, Luminora]:
@@ -157,18 +161,18 @@ def test_a_run_that_is_stopped_goes_on_behind_its_mark_to_the_same_end(tmp_path:
     shutil.copy(tmp_path / "s.db", tmp_path / "whole.db")
     whole = luminora_over(f"sqlite:///{tmp_path}/whole.db")
     in_one_go = json_of(whole, "rewrite")
-    stopped = process(tmp_path, "optimize", "rewrite", "--json", LUMINORA_STORE=url, code=STOPPING.format(name=name))
+    stopped = stopped_by(name, tmp_path, url, "--json")
     assert stopped.returncode == code
     if name == "SIGINT":
         report = json.loads(stopped.stdout)
         assert (report["complete"], report["sessions"]) == (False, 3)
-        assert stopped.stderr == "not finished; the same command goes on from here\n\nstopped\n"
+        assert stopped.stderr == "not finished; run the same command again to continue\n\nstopped\n"
     half = payloads(url)
     assert [session for session in "abcdef" if half[session, 1][0] == COMPRESSED][:3] == ["a", "b", "c"]
     assert half["f", 1][0] == "json"
     done = luminora("optimize", "rewrite", "--json")
     rest = json.loads(done.stdout)
-    assert done.stderr.splitlines()[0] == "going on behind session 'c'; --from-start begins anew"
+    assert done.stderr.splitlines()[0] == "continuing after session 'c'; use --from-start to start over"
     assert (rest["sessions"], rest["complete"]) == (3, True)
     assert payloads(url) == payloads(f"sqlite:///{tmp_path}/whole.db")
     assert json_of(luminora, "rewrite") == {  # the mark is gone: all of it is looked at
@@ -180,12 +184,12 @@ def test_a_run_that_is_stopped_goes_on_behind_its_mark_to_the_same_end(tmp_path:
 
 def test_a_mark_counts_for_its_own_aim_alone_and_may_be_passed_over(tmp_path: Path) -> None:
     url, luminora = with_names(tmp_path)
-    process(tmp_path, "optimize", "rewrite", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT"))
+    stopped_by("SIGINT", tmp_path, url)
     anew = luminora("optimize", "rewrite", "--from-start", "--json")
-    assert (json.loads(anew.stdout)["sessions"], "going on" in anew.stderr) == (6, False)
-    process(tmp_path, "optimize", "rewrite", "--plain", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT"))
+    assert (json.loads(anew.stdout)["sessions"], "continuing" in anew.stderr) == (6, False)
+    stopped_by("SIGINT", tmp_path, url, "--plain")
     other = luminora("optimize", "rewrite", "--json")
-    assert (json.loads(other.stdout)["sessions"], "going on" in other.stderr) == (6, False)
+    assert (json.loads(other.stdout)["sessions"], "continuing" in other.stderr) == (6, False)
     assert tags(url) == {COMPRESSED}
 
 
@@ -194,17 +198,20 @@ def test_a_damaged_record_is_named_and_stays_and_the_rest_is_done(
     tmp_path: Path, checksum: str, stays: set[tuple[str, int]]
 ) -> None:
     _, luminora = with_names(tmp_path)
-    damage = f"SET tag = ?, payload = x'00ff', {checksum} WHERE session_id = 'b' AND position = 2"
+    of_b = "sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'b')"
+    damage = f"SET encoding = ?, payload = NULL, blob = x'00ff', {checksum} WHERE {of_b} AND position = 2"
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
-        assert connection.execute(f"UPDATE messages {damage}", (COMPRESSED,)).rowcount == 1
+        assert connection.execute(f"UPDATE luminora_messages {damage}", (COMPRESSED,)).rowcount == 1
     done = luminora("optimize", "rewrite", "--json")
     report = json.loads(done.stdout)
     assert (done.exit_code, report["unreadable"], report["complete"]) == (1, 1, True)
-    named, last, _ = done.stderr.splitlines()
+    named, last = done.stderr.splitlines()
     assert named.startswith("session 'b': sqlite storage: ")
-    assert last == "1 record not readable, and left as found"
+    assert last == "1 record not readable, left unchanged"
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
-        found = connection.execute("SELECT session_id, position, tag, payload FROM messages").fetchall()
+        found = connection.execute(
+            "SELECT session_id, position, encoding, blob FROM luminora_messages JOIN luminora_sessions USING (sid)"
+        ).fetchall()
     assert {(row[0], row[1]) for row in found if row[2] == "json" or row[3] == b"\x00\xff"} == stays
     assert len(found) == 12
 
@@ -231,16 +238,19 @@ def test_without_the_keys_of_an_encrypted_store_nothing_is_called_done(tmp_path:
 
 def test_a_run_that_goes_on_says_from_where_it_speaks(tmp_path: Path) -> None:
     url, luminora = with_names(tmp_path)
-    process(tmp_path, "optimize", "rewrite", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT"))
-    going_on, last, _ = luminora("optimize", "rewrite").stderr.splitlines()
-    behind = going_on.removeprefix("going on behind session ").partition(";")[0]
-    assert last == f"every record behind session {behind} has the form zstd:{GENERAL} level 3"
+    stopped_by("SIGINT", tmp_path, url)
+    going_on, last = luminora("optimize", "rewrite").stderr.splitlines()
+    behind = going_on.removeprefix("continuing after session ").partition(";")[0]
+    assert last == f"every record after session {behind} has the encoding zstd:{GENERAL} level 3"
 
 
 def test_a_run_that_missed_something_and_was_stopped_looks_at_it_again(tmp_path: Path) -> None:
     url, luminora = with_names(tmp_path)
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
-        connection.execute("UPDATE messages SET tag = 'x' WHERE session_id = 'a'")
-    process(tmp_path, "optimize", "rewrite", LUMINORA_STORE=url, code=STOPPING.format(name="SIGINT"))
+        connection.execute(
+            "UPDATE luminora_messages SET encoding = 'x'"
+            " WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'a')"
+        )
+    stopped_by("SIGINT", tmp_path, url)
     done = luminora("optimize", "rewrite", "--json")
     assert (done.exit_code, json.loads(done.stdout)["unreadable"] > 0) == (1, True)

@@ -90,7 +90,7 @@ def test_tables_in_postgres_are_made_by_migrate_and_by_nothing_that_only_looks(
         assert "no tables" in done.output
         assert "luminora migrate --store" in done.output
     assert luminora("migrate").stderr == "schema version: no tables before, 1 now\n"
-    assert luminora("migrate").stderr == "schema version 1 already: nothing was changed\n"
+    assert luminora("migrate").stderr == "schema version 1 is current; nothing was changed\n"
     assert luminora("sessions", "list").stderr == "no sessions\n"
 
 

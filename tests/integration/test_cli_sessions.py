@@ -70,7 +70,7 @@ def test_a_listing_is_narrowed_by_user_and_tag(luminora: Luminora, options: list
 def test_a_listing_that_is_cut_says_so(luminora: Luminora) -> None:
     done = luminora("sessions", "list", "--limit", "2", "--json")
     assert [one["session_id"] for one in json.loads(done.stdout)] == ["s2", "s1"]
-    assert done.stderr == "there are more than 2; see --limit\n"
+    assert done.stderr == "there are more than 2 sessions; use --limit to show more\n"
     assert luminora("sessions", "list", "--limit", "3").stderr == ""
     assert luminora("sessions", "list", "--limit", "0").exit_code == 2
 
@@ -117,7 +117,7 @@ def test_a_session_that_is_not_there_ends_with_3(luminora: Luminora, command: li
 
 def test_without_a_terminal_deleting_cannot_ask_and_does_nothing(luminora: Luminora) -> None:
     done = luminora("sessions", "delete", "s0", stdin="y\n")
-    assert (done.exit_code, done.stderr) == (2, "not asked: give --yes\n")
+    assert (done.exit_code, done.stderr) == (2, "nothing was deleted: without a terminal, confirm with --yes\n")
     assert luminora("sessions", "show", "s0").exit_code == 0
 
 
@@ -156,7 +156,7 @@ def test_verbose_shows_where_an_error_came_from(luminora: Luminora) -> None:
 
 def test_a_variable_that_no_setting_has_is_refused(luminora: Luminora) -> None:
     done = luminora("sessions", "list", LUMINORA_MEMORY_SIZE="5")
-    assert (done.exit_code, "LUMINORA_MEMORY_SIZE is not known" in done.stderr) == (1, True)
+    assert (done.exit_code, "LUMINORA_MEMORY_SIZE is unknown" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -187,12 +187,12 @@ async def test_a_turn_that_does_not_fit_is_refused(manager: SessionManager, scri
 
 async def test_the_window_stays_where_it_is_until_it_is_full(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager, max_history_length=10)
-    digests: list[str] = []
+    starts: list[int] = []
     for number in range(12):
         response = await manager.send_message(session_id, str(number))
-        digests.append(response.provider_metadata["prompt"]["first_position"])
+        starts.append(response.provider_metadata["prompt"]["first_position"])
     # ten messages of history at most, six after a cut
-    assert digests == [1, 1, 1, 1, 1, 1, 7, 7, 7, 13, 13, 13]
+    assert starts == [1, 1, 1, 1, 1, 1, 7, 7, 7, 13, 13, 13]
     for before, after in pairwise(script.prompts):
         shared = takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
         assert len(list(shared)) in (len(before), 1)

@@ -1,6 +1,6 @@
 """The documented API as type checkers see it. mypy and pyright check this file; pytest runs it too."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -19,6 +19,24 @@ from luminoracore_sdk.session import (
     SessionStorage,
     SQLiteStorage,
     create_storage,
+)
+from luminoracore_sdk.storage import (
+    AppendReceipt,
+    BaseStorage,
+    Clock,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Page,
+    Payload,
+    PayloadRewrite,
+    Purged,
+    SessionQuery,
+    SessionRecord,
+    StorageWrapper,
+    is_live,
+    replay_receipt,
 )
 from luminoracore_sdk.types.provider import ChatMessage, ChatResponse, ProviderConfig
 from luminoracore_sdk.types.session import MemoryConfig, Message, SessionConfig, StorageConfig, StorageType
@@ -134,3 +152,31 @@ def test_a_custom_provider_has_the_documented_types() -> None:
         assert provider.get_default_model() == "parrot-1"
     finally:
         ProviderFactory.unregister_provider("parrot")
+
+
+async def test_the_storage_module_is_enough_for_an_adapter() -> None:
+    class Counting(StorageWrapper):
+        appends = 0
+
+        async def append_messages(
+            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        ) -> AppendReceipt:
+            self.appends += 1
+            return await super().append_messages(session_id, messages, expected_last=expected_last)
+
+    storage = Counting(InMemoryStorage())
+    assert issubclass(BaseStorage, SessionStorage)
+    header = await storage.put_session(SessionRecord(session_id="s", payload=Payload("json", b"{}")))
+    assert_type(header, SessionRecord)
+    message = MessageRecord(message_id="m", role="user", created_at_us=0, payload=Payload("json", b"{}"))
+    assert_type(await storage.append_messages("s", [message]), AppendReceipt)
+    assert_type(await storage.read_messages("s", MessageRange()), list[MessageRecord])
+    assert_type(await storage.query_sessions(SessionQuery()), Page)
+    assert_type(await storage.find_memory(MemoryScope("user", "u"), "k"), MemoryRecord | None)
+    assert_type(await storage.purge_expired(), Purged)
+    assert_type(is_live(0, None, 1), bool)
+    assert_type(replay_receipt("memory", [message], {}), AppendReceipt | None)
+    change = PayloadRewrite(position=1, message_id="m", old=message.payload, new=message.payload)
+    assert_type(change.fits(message), bool)
+    clock: type[Clock] | None = None
+    assert (storage.appends, clock) == (1, None)

@@ -50,6 +50,13 @@ def test_a_wrong_value_is_refused_by_name(fields: dict[str, Any], reason: str) -
         StorageConfig(**fields)
 
 
+@pytest.mark.parametrize("name", ["a b", "a-b", "a.b", "é", 'a"b', "t" * 32, "SQLite_x"])
+def test_table_name_that_no_database_accepts_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"table_name .* is refused: use 1 to 31 letters"):
+        StorageConfig(StorageType.SQLITE, "store.db", table_name=name)
+    assert StorageConfig(StorageType.SQLITE, "store.db", table_name="t" * 31).table_name == "t" * 31
+
+
 @pytest.mark.parametrize("fields", [{"redis_db": "0"}, {"redis_db": True}, {"redis_db": -1}, {"file_path": 5}])
 def test_a_value_of_another_type_is_a_configuration_error_too(fields: dict[str, Any]) -> None:
     kind = StorageType.REDIS if "redis_db" in fields else StorageType.JSON

@@ -226,15 +226,6 @@ async def test_running_takes_a_manager_that_was_replaced() -> None:
             assert manager is fake
 
 
-async def test_a_lifecycle_of_the_tests_own_opens_and_closes_nothing(script: Script) -> None:
-    events: list[str] = []
-    container, _ = watched(events, script)
-    container.lifecycle.override(providers.Object(None))
-    async with running(container) as manager:
-        assert await manager.list_sessions() == []
-    assert events == []
-
-
 @pytest.mark.parametrize("kind", [SessionManager, ConversationManager, MemoryManager])
 def test_every_manager_refuses_what_is_no_storage(kind: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"storage must be a SessionStorage .*, not str"):

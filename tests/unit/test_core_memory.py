@@ -5,6 +5,7 @@ import importlib
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -273,3 +274,25 @@ def test_without_core_the_reason_is_only_logged(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.INFO):
         MemoryManager()
     assert caplog.messages == ["Core MemorySystem not available; using the SDK's own memory"]
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        ("import no_such_dependency", "No module named 'no_such_dependency'"),
+        ("import luminoracore.core.parts", "No module named 'luminoracore.core.parts'"),
+        ("from luminoracore.core import missing_name", "cannot import name 'missing_name'"),
+    ],
+)
+def test_core_that_fails_to_import_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, source: str, cause: str
+) -> None:
+    for folder in ("", "core", "storage"):
+        (tmp_path / "luminoracore" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "luminoracore" / folder / "__init__.py").touch()
+    (tmp_path / "luminoracore" / "core" / "memory_system.py").write_text(source)
+    with core_installed(tmp_path), caplog.at_level(logging.INFO):
+        assert find_core_memory_system() is None
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith(f"Core MemorySystem cannot be used ({cause}")

@@ -37,7 +37,7 @@ def _converter() -> "cattrs.Converter":
     converter.register_structure_hook(SessionType, lambda value, _: value)
     converter.register_structure_hook_func(lambda kind: attrs.has(kind) is False, lambda value, _: value)
     converter.register_unstructure_hook(SessionType, lambda value: value.value)
-    omitted = {name: override(omit=True) for name in _NOT_STORED}
+    omitted: dict[str, Any] = {name: override(omit=True) for name in _NOT_STORED}
     unstructure = make_dict_unstructure_fn(SessionConfig, converter, _cattrs_omit_if_default=True, **omitted)
     converter.register_unstructure_hook(SessionConfig, unstructure)
     return converter

@@ -112,7 +112,7 @@ def _translate(  # noqa: PLR0911 - a table of kinds
     if isinstance(exc, (driver.APIResponseValidationError, json.JSONDecodeError, UnicodeDecodeError)):
         return ProviderResponseError(f"{provider} sent a response outside its protocol")
     if isinstance(exc, driver.APIError):
-        return reported_error(exc.body, provider)
+        return reported_error(getattr(exc, "body", None), provider)
     return ProviderError(f"{provider}: the client package failed with {type(exc).__name__}{_setup_hint(exc)}")
 
 
@@ -183,7 +183,7 @@ def _setup_hint(exc: BaseException) -> str:
 def _from_status(exc: Any, provider: str) -> ProviderError:
     status = exc.status_code
     if status < 400:  # anthropic gives an error event the status of the stream, 200
-        return reported_error(exc.body, provider)
+        return reported_error(getattr(exc, "body", None), provider)
     text = f"{provider} answered {status}{_code(exc.body)}"
     return _of_status(status, text, retry_after=_retry_after(exc.response.headers))
 

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord, SessionRecord
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
@@ -191,16 +190,6 @@ async def test_after_an_append_in_doubt_the_position_is_looked_up(
         await storage.append_messages("s", [message_record("m2")])
     assert (await storage.append_messages("s", [message_record("m2")])).first_position == 2
     assert crowded.calls[2:] == ["append at 1", "find", "append at 1"]
-
-
-async def test_the_positions_of_10_000_sessions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luminoracore_sdk.adapters.wrappers.positioned_appends._REMEMBERED", 2)
-    base = InMemoryStorage()
-    appends = PositionedAppends(base, lambda _, messages, __: messages, time_limit=1)
-    for name in ("a", "b", "c"):
-        await base.put_session(session_record(name))
-        await appends.append(name, message_records(1), None)
-    assert appends._last == {"b": 1, "c": 1}
 
 
 @pytest.mark.parametrize("position", ["1", 1.0, b"1"], ids=["text", "float", "bytes"])

@@ -71,10 +71,12 @@ class Messages:
         return found
 
     async def _read_range(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
-        """Return a range; positions have no gap, so the header tells which ones it holds."""
+        """Return a range; positions have no gap, so its bounds tell which ones it holds."""
         while True:
-            extent = (await self._sessions.existing(session_id, now_us)).extent
-            self._sessions.remember(session_id, extent)
+            extent = self._sessions.remembered(session_id, now_us)
+            if extent is None or _bounds(span, extent.last) != _bounds(span, extent.last + 1):
+                extent = (await self._sessions.existing(session_id, now_us)).extent
+                self._sessions.remember(session_id, extent)
             start, end = _bounds(span, extent.last)
             if start > end:
                 return []

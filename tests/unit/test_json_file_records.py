@@ -4,7 +4,8 @@ from collections.abc import Callable
 from zlib import crc32
 
 import pytest
-from luminoracore_sdk.adapters.storage.json_file.record import (
+
+from luminoracore_sdk.adapters.storage.json_file.records import (
     DamagedError,
     decode_batch,
     decode_memory,
@@ -13,7 +14,6 @@ from luminoracore_sdk.adapters.storage.json_file.record import (
     encode_memory,
     encode_session,
 )
-
 from luminoracore_sdk.application.ports.records import MemoryRecord, SessionRecord
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.testing.records import memory_record, message_records, session_record
@@ -28,9 +28,9 @@ def sealed(text: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (sealed(b'"size":4,"tag":"json","body":null}'), "a field is missing"),
-        (sealed(b'"size":4,tag,"body":null}'), "not JSON"),
-        (sealed(b'"size":999,"tag":"json","body":null}'), "not JSON"),
+        (sealed(b'"size":4,"encoding":"json","body":null}'), "a field is missing"),
+        (sealed(b'"size":4,encoding,"body":null}'), "not JSON"),
+        (sealed(b'"size":999,"encoding":"json","body":null}'), "not JSON"),
         (b'{"crc":"00000000","size":4,"body":null}', "does not end"),
         (b"", "does not end"),
     ],

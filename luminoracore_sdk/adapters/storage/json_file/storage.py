@@ -84,9 +84,18 @@ class JSONFileStorage(BaseStorage):
         if self._pool is not None:
             self._pool = _new_pool()
 
+    def _renew_after_fork(self) -> None:
+        if self._pid != os.getpid():
+            self._renew()
+
     # -- lifecycle -------------------------------------------------------------------------------
 
+    async def _ready(self) -> int:
+        self._renew_after_fork()
+        return await super()._ready()
+
     async def _open(self) -> None:
+        self._renew_after_fork()
         self._pool = _new_pool()
         try:
             await self._run("open the store", self._store.prepare)
@@ -96,13 +105,14 @@ class JSONFileStorage(BaseStorage):
             raise
 
     async def _close(self) -> None:
+        self._renew_after_fork()
         loop = asyncio.get_running_loop()
         for (other, _), turn in list(self._turns.items()):
             if other is loop:
                 async with turn:  # behind the calls that wait for theirs
                     pass
         pool, self._pool = self._pool, None
-        if pool is not None and self._pid == os.getpid():
+        if pool is not None:
             await asyncio.to_thread(pool.shutdown)
         self._index.clear()
 
@@ -122,8 +132,6 @@ class JSONFileStorage(BaseStorage):
             work: The function.
             writing: Whether it writes.
         """
-        if self._pid != os.getpid():
-            self._renew()
         if self._pool is None:  # closed since the call began
             raise StorageClosedError(BACKEND)
 
@@ -139,8 +147,6 @@ class JSONFileStorage(BaseStorage):
         Calls of one event loop wait for their turn here, in the order in which they were made, so that no more
         than one thread waits for the same lock.
         """
-        if self._pid != os.getpid():
-            self._renew()
         locks = self._store.locks
         deadline = locks.deadline()
 

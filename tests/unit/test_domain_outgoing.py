@@ -176,3 +176,13 @@ def test_the_middle_of_a_long_text_is_left_out() -> None:
     assert text.startswith("a" * 200)
     assert text.endswith("b" * 100)
     assert "700 characters left out" in text
+
+
+def test_the_older_form_of_calls_is_sent_as_todays() -> None:
+    answer = Message("assistant", "", metadata={"function_call": {"name": "clock", "arguments": "{}"}}, id="m")
+    result = Message("tool", "noon", metadata={"name": "clock"})
+    sent = outgoing([Message("user", "?"), answer, result], "openai")
+    (only,) = sent[1].metadata["tool_calls"]
+    assert only["function"] == {"name": "clock", "arguments": "{}"}
+    assert (sent[2].content, sent[2].metadata["tool_call_id"]) == ("noon", only["id"])
+    assert [one.role for one in outgoing([Message("assistant", "", metadata={"function_call": 1})], "openai")] == []

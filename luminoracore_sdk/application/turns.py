@@ -14,7 +14,13 @@ from luminoracore_sdk.application.conversations import ABSENT, Conversations, to
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.provider import BaseProvider
-from luminoracore_sdk.application.prompts import Prompt, build_prompt, compact_json, measured_scale, render_memory
+from luminoracore_sdk.application.prompts import (
+    MemoryRenderer,
+    Prompt,
+    build_prompt,
+    compact_json,
+    measured_scale,
+)
 from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess
@@ -395,6 +401,7 @@ class Dialogue:
     providers: SessionProviders
     services: Services
     costs: MessageCosts
+    memory_text: MemoryRenderer
 
     async def send(self, session_id: str, message: Any, options: SendOptions) -> ChatResponse:
         """Take one turn; see ``Sessions.send_message``."""
@@ -513,15 +520,7 @@ class Dialogue:
         options: SendOptions,
         parameters: JSONObject,
     ) -> Prompt:
-        system = "\n\n".join(
-            filter(
-                None,
-                (
-                    system_prompt(session.personality),
-                    render_memory(remembered, self.services.tokens, self.services.notations),
-                ),
-            )
-        )
+        system = "\n\n".join(filter(None, (system_prompt(session.personality), self.memory_text.render(remembered))))
         fixed = sum(self.costs.text(text) for text in (system, options.context) if text)
         if parameters.get("tools"):
             fixed += self.costs.text(compact_json(copy_json(parameters["tools"])))

@@ -14,11 +14,12 @@ def sqlite_table(file: Path) -> Table:
     """Return the tables of a database with their rows and the bytes of their payloads."""
     table = _table(file.name, "table", "rows", "payload bytes")
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-        for name in ("sessions", "messages", "memories"):
-            # The names are those above; length() of a text counts letters, of a blob bytes.
-            query = f"SELECT count(*), coalesce(sum(length(CAST(payload AS BLOB))), 0) FROM {name}"  # noqa: S608
+        for name in ("documents", "messages", "session_memories", "user_memories"):
+            # The names are those above; length() of TEXT counts characters, of a BLOB bytes.
+            size = "coalesce(sum(length(CAST(coalesce(payload, blob) AS BLOB))), 0)"
+            query = f"SELECT count(*), {size} FROM luminora_{name}"  # noqa: S608
             rows, size = connection.execute(query).fetchone()
-            table.add_row(name, f"{rows:,}", f"{size:,}")
+            table.add_row(f"luminora_{name}", f"{rows:,}", f"{size:,}")
     table.add_section()
     for path in sorted(file.parent.glob(f"{file.name}*")):
         table.add_row(path.name, "", f"{path.stat().st_size:,} in all")

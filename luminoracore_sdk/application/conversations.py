@@ -9,12 +9,12 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import ensure_session
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import Message, MessageRole, at_position, message_text, stamped
 from luminoracore_sdk.domain.values import check_count, folded_query, from_microseconds
 
-__all__ = ["ABSENT", "Conversations", "conversation_stats", "conversation_summary", "to_message"]
+__all__ = ["ABSENT", "Conversations", "to_message"]
 
 _CHUNK = 500
 
@@ -58,19 +58,11 @@ class Conversations:
 
     @overload
     async def add_message(
-        self,
-        session_id: str,
-        role: MessageRole | str,
-        content: JSONValue,
-        metadata: JSONObject | None = None,
+        self, session_id: str, role: MessageRole | str, content: JSONValue, metadata: JSONObject | None = None
     ) -> Message: ...
 
     async def add_message(
-        self,
-        session_id: str,
-        role: Any,
-        content: Any = ABSENT,
-        metadata: JSONObject | None = None,
+        self, session_id: str, role: Any, content: Any = ABSENT, metadata: JSONObject | None = None
     ) -> Message:
         """Add one message at the next position.
 
@@ -250,7 +242,21 @@ class Conversations:
         record = await self.storage.find_session(session_id)
         if record is None:
             return None
-        return await conversation_summary(record, self._visible(record))
+        roles: Counter[str] = Counter()
+        first = last = None
+        async for message in self._visible(record):
+            roles[message.role.value] += 1
+            first, last = first or message, message
+        return {
+            "session_id": session_id,
+            "total_messages": roles.total(),
+            "user_messages": roles["user"],
+            "assistant_messages": roles["assistant"],
+            "created_at": from_microseconds(record.created_at_us),
+            "updated_at": from_microseconds(record.updated_at_us),
+            "first_message": first,
+            "last_message": last,
+        }
 
     async def get_conversation_stats(self, session_id: str) -> JSONObject | None:
         """Return counts and lengths, or None.
@@ -262,7 +268,41 @@ class Conversations:
         record = await self.storage.find_session(session_id)
         if record is None:
             return None
-        return await conversation_stats(record, self._visible(record))
+        roles, characters = Counter[str](), 0
+        async for message in self._visible(record):
+            roles[message.role.value] += 1
+            characters += len(message_text(message))
+        total = roles.total()
+        created, updated = from_microseconds(record.created_at_us), from_microseconds(record.updated_at_us)
+        return {
+            "total_messages": total,
+            **{f"{role.value}_messages": roles[role.value] for role in MessageRole},
+            "total_characters": characters,
+            "average_message_length": characters / total if total else 0,
+            "created_at": created,
+            "updated_at": updated,
+            "duration": (updated - created).total_seconds(),
+        }
+
+    async def find_position(self, session_id: str, messages: Sequence[Message]) -> int | None:
+        """Return the last position of messages that are stored under their ids; None: they are not.
+
+        The probe is an append that cannot succeed: a repeated batch is recognised before its condition is checked,
+        on every backend, in one round trip and at a cost that does not depend on the length of the history.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        records = [self._services.codec.message_record(message) for message in messages]
+        try:
+            receipt = await self.storage.append_messages(session_id, records, expected_last=-1)
+        except ConflictError:
+            return None
+        return receipt.last_position
+
+    async def read_after(self, session_id: str, position: int, limit: int) -> list[Message]:
+        """Return the first ``limit`` messages behind a position, oldest first."""
+        return await self._read(session_id, MessageRange(after=position, limit=limit))
 
     # -- helpers ---------------------------------------------------------------------------------
 
@@ -315,44 +355,3 @@ def to_message(role: Any, content: Any, metadata: JSONObject | None) -> Message:
     if role in tuple(MessageRole):
         raise ValidationError(f"a message of role {str(role)!r} needs a content")
     return Message(role=MessageRole.USER, content=role)
-
-
-async def conversation_summary(record: SessionRecord, messages: AsyncIterator[Message]) -> JSONObject:
-    """Return the result of ``get_conversation_summary``."""
-    roles: Counter[str] = Counter()
-    first: Message | None = None
-    last: Message | None = None
-    async for message in messages:
-        roles[message.role.value] += 1
-        first = first or message
-        last = message
-    return {
-        "session_id": record.session_id,
-        "total_messages": roles.total(),
-        "user_messages": roles["user"],
-        "assistant_messages": roles["assistant"],
-        "created_at": from_microseconds(record.created_at_us),
-        "updated_at": from_microseconds(record.updated_at_us),
-        "first_message": first,
-        "last_message": last,
-    }
-
-
-async def conversation_stats(record: SessionRecord, messages: AsyncIterator[Message]) -> JSONObject:
-    """Return the result of ``get_conversation_stats``."""
-    roles: Counter[str] = Counter()
-    characters = 0
-    async for message in messages:
-        roles[message.role.value] += 1
-        characters += len(message_text(message))
-    total = roles.total()
-    created, updated = from_microseconds(record.created_at_us), from_microseconds(record.updated_at_us)
-    return {
-        "total_messages": total,
-        **{f"{role.value}_messages": roles[role.value] for role in MessageRole},
-        "total_characters": characters,
-        "average_message_length": characters / total if total else 0,
-        "created_at": created,
-        "updated_at": updated,
-        "duration": (updated - created).total_seconds(),
-    }

@@ -39,12 +39,7 @@ class Memories:
     """
 
     def __init__(
-        self,
-        *,
-        storage: SessionStorage,
-        services: Services,
-        config: MemoryConfig,
-        mirror: MemorySystem | None,
+        self, *, storage: SessionStorage, services: Services, config: MemoryConfig, mirror: MemorySystem | None
     ) -> None:
         self.storage = storage
         self.config = config
@@ -231,11 +226,7 @@ class Memories:
         """
         session_ids = await self.storage.list_sessions()
         counts = [len(await self.list_entries(session_id)) for session_id in session_ids]
-        return {
-            "total_sessions": len(session_ids),
-            "total_memories": sum(counts),
-            "using_core": self._mirror.is_active,
-        }
+        return {"total_sessions": len(session_ids), "total_memories": sum(counts), "using_core": self._mirror.is_active}
 
     # -- export, import --------------------------------------------------------------------------
 

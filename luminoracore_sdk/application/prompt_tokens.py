@@ -33,10 +33,7 @@ class PromptTokens:
 
 
 def prompt_tokens(
-    messages: Sequence[Message],
-    entries: Sequence[MemoryEntry],
-    tokens: TokenCounter,
-    notations: Sequence[Notation],
+    messages: Sequence[Message], entries: Sequence[MemoryEntry], tokens: TokenCounter, notations: Sequence[Notation]
 ) -> PromptTokens:
     """Return the token counts of one session; those of several sessions can be added.
 

@@ -40,11 +40,7 @@ def session_record(
 ) -> SessionRecord:
     """Return a header ready to be put."""
     return SessionRecord(
-        session_id=session_id,
-        payload=json_payload({"text": text}),
-        user_id=user_id,
-        tags=tags,
-        ttl_us=ttl_us,
+        session_id=session_id, payload=json_payload({"text": text}), user_id=user_id, tags=tags, ttl_us=ttl_us
     )
 
 

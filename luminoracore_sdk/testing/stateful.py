@@ -154,8 +154,7 @@ class StorageMachine(RuleBasedStateMachine):
         stored = self.model.headers.get(session_id)
         version = (stored.version if stored else 0) if isinstance(expected, str) else expected
         self.agree(
-            lambda: self.model.put_session(record, version),
-            self.storage.put_session(record, expected_version=version),
+            lambda: self.model.put_session(record, version), self.storage.put_session(record, expected_version=version)
         )
 
     @rule(session_id=_sessions, document=json_objects(max_leaves=6))
@@ -278,8 +277,7 @@ class StorageMachine(RuleBasedStateMachine):
             expires_at_us=None if lives_us is None else self.clock.now_us + lives_us,
         )
         self.agree(
-            lambda: self.model.put_memory(record, max_entries),
-            self.storage.put_memory(record, max_entries=max_entries),
+            lambda: self.model.put_memory(record, max_entries), self.storage.put_memory(record, max_entries=max_entries)
         )
 
     @rule(scope=_scopes, key=st.sampled_from(_KEYS), whole_scope=_rarely)
@@ -322,7 +320,7 @@ def storage_state_machine(place: Place, *, persistent: bool = True) -> type[Rule
     """Return a state machine over one storage; its ``TestCase`` is a unittest.
 
     Args:
-        place: A context manager that returns a ``StorageFactory`` on an empty store, entered once per run::
+        place: A context manager that returns a ``StorageFactory`` on an empty store, entered once per run:
 
                 @contextmanager
                 def place() -> Iterator[StorageFactory]:

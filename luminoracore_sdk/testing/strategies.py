@@ -60,9 +60,7 @@ def json_values(*, max_leaves: int = 12) -> st.SearchStrategy[JSONValue]:
         max_leaves: Largest number of scalars in a value.
     """
     return st.recursive(
-        _scalars(),
-        lambda inner: st.lists(inner, max_size=4) | _objects(inner, 4),
-        max_leaves=max_leaves,
+        _scalars(), lambda inner: st.lists(inner, max_size=4) | _objects(inner, 4), max_leaves=max_leaves
     )
 
 

@@ -9,11 +9,10 @@ import pytest
 
 from tests.support.command import Luminora, luminora_over
 
+B = "sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'b')"
 DAMAGE = {
-    "its document": "UPDATE luminora_documents SET payload = '{' FROM luminora_sessions AS s"
-    " WHERE luminora_documents.sid = s.sid AND s.session_id = 'b'",
-    "its last message": "UPDATE luminora_messages SET payload = '{' FROM luminora_sessions AS s"
-    " WHERE luminora_messages.sid = s.sid AND s.session_id = 'b' AND position = 2",
+    "its document": f"UPDATE luminora_documents SET payload = '{{' WHERE {B}",  # noqa: S608
+    "its last message": f"UPDATE luminora_messages SET payload = '{{' WHERE {B} AND position = 2",  # noqa: S608
 }
 
 

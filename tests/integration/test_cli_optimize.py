@@ -243,8 +243,8 @@ def test_a_damaged_session_is_named_and_the_others_are_counted(tmp_path: Path, l
         luminora("chat", "hi", "--session", session_id, "--create")
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
         connection.execute(
-            "UPDATE luminora_messages SET payload = '{' FROM luminora_sessions AS s"
-            " WHERE luminora_messages.sid = s.sid AND s.session_id = 'b' AND position = 2"
+            "UPDATE luminora_messages SET payload = '{' WHERE position = 2"
+            " AND sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'b')"
         )
     done = luminora("optimize", "report")
     assert (done.exit_code, [row[0] for row in rows(done.stdout)[1:]]) == (

@@ -198,8 +198,8 @@ def test_damaged_record_is_named_and_the_rest_rewritten(
     tmp_path: Path, checksum: str, stays: set[tuple[str, int]]
 ) -> None:
     _, luminora = with_names(tmp_path)
-    where = "sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'b') AND position = 2"
-    damage = f"SET encoding = ?, payload = NULL, blob = x'00ff', {checksum} WHERE {where}"
+    of_b = "sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'b')"
+    damage = f"SET encoding = ?, payload = NULL, blob = x'00ff', {checksum} WHERE {of_b} AND position = 2"
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
         assert connection.execute(f"UPDATE luminora_messages {damage}", (COMPRESSED,)).rowcount == 1
     done = luminora("optimize", "rewrite", "--json")
@@ -248,8 +248,8 @@ def test_stopped_run_reads_missed_records_again(tmp_path: Path) -> None:
     url, luminora = with_names(tmp_path)
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
         connection.execute(
-            "UPDATE luminora_messages SET encoding = 'x' FROM luminora_sessions AS s"
-            " WHERE luminora_messages.sid = s.sid AND s.session_id = 'a'"
+            "UPDATE luminora_messages SET encoding = 'x'"
+            " WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = 'a')"
         )
     stopped_by("SIGINT", tmp_path, url)
     done = luminora("optimize", "rewrite", "--json")

@@ -1,147 +1,119 @@
-"""What an append, a tail read and a listing cost: statements, plans, steps and bytes."""
+"""What an append, a tail read and a listing cost: transactions, plans, steps and bytes."""
 
 # ruff: noqa: ASYNC240 - the files are small, and nothing else runs on the loop
 
-import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
 import pytest
 
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
-from luminoracore_sdk.adapters.storage.sqlite.statements import statements
-from luminoracore_sdk.application.ports.records import MessageRange, SessionQuery
+from luminoracore_sdk.adapters.storage.sqlite.migrate import Database, load
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
-
-SQL = statements("")
+from tests.support.sqlite_driver import Driver, watch_driver
 
 
 @pytest.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[SQLiteStorage]:
-    async with SQLiteStorage(tmp_path / "store", synchronous="OFF") as opened:
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    return watch_driver(monkeypatch)
+
+
+@pytest.fixture
+async def storage(path: Path, driver: Driver) -> AsyncIterator[SQLiteStorage]:
+    async with SQLiteStorage(path, synchronous="OFF") as opened:
         await opened.put_session(session_record())
         yield opened
 
 
 @pytest.mark.parametrize(("size", "expected_last"), [(1, None), (2, 0), (40, None)])
-async def test_an_append_is_one_statement(storage: SQLiteStorage, size: int, expected_last: int | None) -> None:
-    seen: list[str] = []
-    await storage._write(lambda connection: connection.set_trace_callback(seen.append))
+async def test_an_append_is_one_transaction(
+    storage: SQLiteStorage, driver: Driver, size: int, expected_last: int | None
+) -> None:
+    driver.statements.clear()
     await storage.append_messages("s", message_records(size), expected_last=expected_last)
-    assert len(seen) == 1
-    assert "INSERT INTO messages" in seen[0]
+    words = [statement.split()[0] for statement in driver.statements]
+    assert words == ["BEGIN", "SELECT", *["INSERT"] * size, "UPDATE", "COMMIT"]
 
 
-async def _plan(storage: SQLiteStorage, sql: str, parameters: int) -> list[str]:
-    def explain(connection: sqlite3.Connection) -> list[str]:
-        rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * parameters)
-        return [row[3].decode() for row in rows]
-
-    return await storage._read(explain)
-
-
-QUERY = SessionQuery(cursor=(1, "s"))
-PLANNED = {
-    "append": SQL.append(2, conditional=True),
-    "newest": SQL.read_newest,
-    "oldest": SQL.read_oldest,
-    "header": SQL.header,
-    "known": SQL.known,
-    "truncate": SQL.truncate,
-    "expired": SQL.expired,
-    "listing": SQL.listing(QUERY),
-    "listing back": SQL.listing(SessionQuery(cursor=(1, "s"), newest_first=True)),
-    "listing of a user": SQL.listing(SessionQuery(user_id="u")),
-    "listing with a label": SQL.listing(SessionQuery(tag="a")),
+READS: dict[str, Callable[[SQLiteStorage], Awaitable[object]]] = {
+    "find": lambda storage: storage.find_session("s"),
+    "list": lambda storage: storage.query_sessions(SessionQuery(user_id="u", tag="a")),
+    "newest": lambda storage: storage.read_messages("s", MessageRange(newest=True, limit=20)),
+    "all": lambda storage: storage.read_messages("s", MessageRange()),
+    "memories": lambda storage: storage.list_memories(MemoryScope("session", "s")),
 }
 
 
-@pytest.mark.parametrize("name", PLANNED)
-async def test_a_hot_statement_searches_by_index_and_sorts_nothing(storage: SQLiteStorage, name: str) -> None:
-    statement = PLANNED[name]
-    plan = await _plan(storage, statement.sql, len(statement.names))
-    of_tables = [
-        step for step in plan if any(table in step for table in ("sessions", "messages", "last", "any_message"))
-    ]
-    assert [step for step in of_tables if "USING" not in step] == []
-    assert [step for step in plan if "TEMP B-TREE" in step] == []
+@pytest.mark.parametrize("name", READS)
+async def test_a_read_is_one_statement(storage: SQLiteStorage, driver: Driver, name: str) -> None:
+    driver.statements.clear()
+    await READS[name](storage)
+    assert [statement.split()[0] for statement in driver.statements] == ["SELECT"]
+
+
+UNPLANNED = ("find_version", "insert_version", "insert_session", "put_document", "insert_message", "put_user_memory")
+"""A table of one row, and statements that only insert."""
+
+
+def _plan(path: Path, name: str) -> list[str]:
+    database = Database(path=path, prefix="luminora_", busy_timeout=1, synchronous="OFF", auto_create=True)
+    statement = load("luminora_")[name]
+    with closing(database.open()) as connection:
+        rows = connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", dict.fromkeys(statement.parameters))
+        return [row[3].decode() for row in rows]
+
+
+@pytest.mark.parametrize("name", [name for name in load("luminora_").names() if name not in UNPLANNED])
+def test_every_statement_searches_tables_by_index(path: Path, name: str) -> None:
+    found = [step for step in _plan(path, name) if step.startswith(("SCAN", "SEARCH")) and "json_each" not in step]
+    assert found
+    assert [step for step in found if not step.startswith("SEARCH")] == []
+
+
+@pytest.mark.parametrize("name", ["read_messages", "list_oldest", "list_newest", "list_memory_owners"])
+def test_a_page_is_read_without_sorting(path: Path, name: str) -> None:
+    assert [step for step in _plan(path, name) if "TEMP B-TREE" in step] == []
 
 
 @pytest.mark.parametrize(
-    ("query", "index"),
+    ("name", "index"),
     [
-        (QUERY, "sessions_created ((created_at_us,session_id)>(?,?))"),
-        (SessionQuery(user_id="u", created_after_us=1), "sessions_user (user_id=? AND created_at_us>?)"),
+        ("list_oldest", "luminora_sessions_created ((created_at_us,session_id)>(?,?) AND"),
+        ("list_newest", "luminora_sessions_created ((created_at_us,session_id)>(?,?) AND"),
+        ("list_oldest_of_user", "luminora_sessions_user (user_id=? AND created_at_us>?"),
+        ("list_newest_of_user", "luminora_sessions_user (user_id=? AND created_at_us>?"),
     ],
 )
-async def test_a_listing_goes_on_in_the_index(storage: SQLiteStorage, query: SessionQuery, index: str) -> None:
-    listing = SQL.listing(query)
-    plan = await _plan(storage, listing.sql, len(listing.names))
-    assert plan[0] == f"SEARCH sessions USING INDEX {index}"
+def test_a_listing_continues_in_the_index(path: Path, name: str, index: str) -> None:
+    assert _plan(path, name)[0].startswith(f"SEARCH luminora_sessions USING INDEX {index}")
 
 
-async def _steps(storage: SQLiteStorage, message_id: str) -> int:
-    """The instructions of SQLite's virtual machine for one append."""
-    count = 0
+async def test_an_append_takes_as_many_steps_after_10000_messages(storage: SQLiteStorage, driver: Driver) -> None:
+    async def steps(message_id: str) -> int:
+        driver.instructions = 0
+        await storage.append_messages("s", [message_record(message_id)])
+        return driver.instructions
 
-    def tick() -> int:
-        nonlocal count
-        count += 1
-        return 0
-
-    await storage._write(lambda connection: connection.set_progress_handler(tick, 1))
-    await storage.append_messages("s", [message_record(message_id)])
-    await storage._write(lambda connection: connection.set_progress_handler(None, 1))
-    return count
-
-
-async def test_an_append_takes_as_many_steps_after_10000_messages_as_after_10(
-    storage: SQLiteStorage,
-) -> None:
     await storage.append_messages("s", message_records(10))
-    first = await _steps(storage, "eleventh")
+    first = await steps("eleventh")
     for batch in range(10):
         await storage.append_messages("s", message_records(1000, prefix=f"b{batch}-"))
-    assert await _steps(storage, "last") == first
+    assert await steps("last") == first
 
 
-async def _bytes_of_appends(storage: SQLiteStorage, first: int, count: int) -> float:
-    """The median of what an append adds to the write-ahead log."""
-    log = Path(f"{storage._file.path}-wal")
-    sizes = []
-    for number in range(first, first + count):
-        before = log.stat().st_size
-        await storage.append_messages("s", [message_record(f"id of message {number:06}", text="x" * 200)])
-        sizes.append(log.stat().st_size - before)
-    return median(sizes)
-
-
-async def test_an_append_writes_as_much_at_message_10000_as_at_message_10(storage: SQLiteStorage) -> None:
-    await storage._write(lambda connection: connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall())
-    early = await _bytes_of_appends(storage, 1, 20)
-    for batch in range(10):
-        await storage.append_messages("s", message_records(1000, prefix=f"b{batch}-"))
-    late = await _bytes_of_appends(storage, 10_000, 20)
-    assert 0 < late <= 1.1 * early
-
-
-async def test_a_tail_read_takes_as_many_steps_after_10000_messages_as_after_30(
-    storage: SQLiteStorage,
-) -> None:
+async def test_a_tail_read_takes_as_many_steps_after_10000_messages(storage: SQLiteStorage, driver: Driver) -> None:
     async def steps() -> int:
-        count = 0
-
-        def tick() -> int:
-            nonlocal count
-            count += 1
-            return 0
-
-        await storage._read(lambda connection: connection.set_progress_handler(tick, 1))
-        found = await storage.read_messages("s", MessageRange(newest=True, limit=20))
-        await storage._read(lambda connection: connection.set_progress_handler(None, 1))
-        assert len(found) == 20
-        return count
+        driver.instructions = 0
+        assert len(await storage.read_messages("s", MessageRange(newest=True, limit=20))) == 20
+        return driver.instructions
 
     await storage.append_messages("s", message_records(30))
     first = await steps()
@@ -150,7 +122,20 @@ async def test_a_tail_read_takes_as_many_steps_after_10000_messages_as_after_30(
     assert await steps() == first
 
 
-async def test_statements_for_many_batch_sizes_are_not_kept_for_ever() -> None:
-    for size in range(1, 101):
-        SQL.append(size, conditional=False)
-    assert SQL._compiled_append.cache_info().currsize <= 32
+async def test_an_append_writes_as_much_at_message_10000(storage: SQLiteStorage, driver: Driver, path: Path) -> None:
+    log = Path(f"{path}-wal")
+
+    async def bytes_of_appends(first: int, count: int) -> float:
+        sizes = []
+        for number in range(first, first + count):
+            before = log.stat().st_size
+            await storage.append_messages("s", [message_record(f"id of message {number:06}", text="x" * 200)])
+            sizes.append(log.stat().st_size - before)
+        return median(sizes)
+
+    driver.before.append(lambda connection: connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall())
+    early = await bytes_of_appends(1, 20)
+    for batch in range(10):
+        await storage.append_messages("s", message_records(1000, prefix=f"b{batch}-"))
+    late = await bytes_of_appends(10_000, 20)
+    assert 0 < late <= 1.1 * early

@@ -1,8 +1,10 @@
-"""Bad files, full disks, locks that are not given: a typed error each, and nothing lost."""
+"""Damaged files, full disks, locks held elsewhere: a typed error each, and nothing lost."""
 
 # ruff: noqa: ASYNC240 - the files are small, and nothing else runs on the loop
 
+import asyncio
 import os
+import resource
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,9 +22,11 @@ from luminoracore_sdk.domain.errors import (
     StorageError,
     StorageFullError,
     StorageReadOnlyError,
+    StorageUnavailableError,
     ValidationError,
 )
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
+from tests.support.sqlite_driver import Driver, all_at_once, outcomes, watch_driver
 
 
 @pytest.fixture
@@ -41,9 +45,25 @@ async def ids_in(storage: SQLiteStorage) -> list[str]:
     return [message.message_id for message in await storage.read_messages("s", MessageRange())]
 
 
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    return watch_driver(monkeypatch)
+
+
+def pages_of(path: Path) -> int:
+    with plain(path) as other:
+        pages: int = other.execute("PRAGMA page_count").fetchone()[0]
+        return pages
+
+
+def limit_pages(driver: Driver, pages: int) -> None:
+    """Have the storage's file take no more pages, as a full disk does."""
+    driver.before.append(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchall())
+
+
 @contextmanager
 def plain(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection:
         yield connection
 
 
@@ -110,10 +130,10 @@ async def test_a_folder_without_permission_to_write_is_read_only(tmp_path: Path)
         await SQLiteStorage(folder / "store").open()
 
 
-async def test_a_database_that_refuses_writes_is_read_only(path: Path) -> None:
+async def test_a_database_that_refuses_writes_is_read_only(path: Path, driver: Driver) -> None:
     await filled(path, messages=1)
     async with SQLiteStorage(path) as storage:
-        await storage._write(lambda connection: connection.execute("PRAGMA query_only = ON").fetchall())
+        driver.before.append(lambda connection: connection.execute("PRAGMA query_only = ON"))
         with pytest.raises(StorageReadOnlyError):
             await storage.append_messages("s", [message_record("new")])
         with pytest.raises(StorageReadOnlyError):
@@ -121,22 +141,55 @@ async def test_a_database_that_refuses_writes_is_read_only(path: Path) -> None:
         assert await ids_in(storage) == ["m1"]
 
 
-async def test_a_full_disk_loses_nothing_and_leaves_no_part_of_a_batch(path: Path) -> None:
+async def test_a_full_disk_loses_nothing_and_leaves_no_part_of_a_batch(path: Path, driver: Driver) -> None:
     await filled(path, messages=3)
     async with SQLiteStorage(path) as storage:
-        pages = await storage._write(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
-        await storage._write(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 3}").fetchall())
+        limit_pages(driver, pages_of(path) + 3)
         with pytest.raises(StorageFullError):
             await storage.append_messages("s", [message_record(f"big{n}", text="x" * 9000) for n in range(9)])
         with pytest.raises(StorageFullError):
             await storage.put_memory(memory_record("big", value="x" * 90_000), max_entries=1)
         assert await ids_in(storage) == ["m1", "m2", "m3"]
         assert [memory.key for memory in await storage.list_memories(MemoryScope("session", "s"))] == ["k"]
-        await storage._write(lambda connection: connection.execute("PRAGMA max_page_count = 100000").fetchall())
+        limit_pages(driver, 100_000)
         assert (await storage.append_messages("s", [message_record("m4")])).first_position == 4
 
 
-async def test_a_lock_held_beyond_the_time_limit_is_busy_and_changes_nothing(path: Path) -> None:
+async def test_a_disk_too_full_for_one_append_takes_the_others(path: Path, driver: Driver) -> None:
+    await filled(path, messages=1)
+    async with SQLiteStorage(path) as storage:
+        limit_pages(driver, pages_of(path) + 3)
+        results = await all_at_once(
+            path,
+            storage.append_messages("s", [message_record("m2")]),
+            storage.append_messages("s", [message_record("m3")]),
+            storage.append_messages("s", [message_record("big", text="x" * 90_000)]),
+            storage.append_messages("s", [message_record("m4")]),
+        )
+        assert outcomes(results) == [(2, 2), (3, 3), StorageFullError, (4, 4)]
+        assert await ids_in(storage) == ["m1", "m2", "m3", "m4"]
+
+
+async def test_an_io_error_fails_every_waiting_append_and_writes_nothing(path: Path) -> None:
+    await filled(path, messages=1)
+    async with SQLiteStorage(path) as storage:
+        await storage.append_messages("s", [message_record("m2")])
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{path}-wal").stat().st_size + 5000, hard))
+        try:
+            turns = [[message_record(f"new{n}", text="x" * 4000)] for n in range(4)]
+            results = await all_at_once(path, *(storage.append_messages("s", turn) for turn in turns))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert [isinstance(error, StorageUnavailableError) for error in results] == [True] * 4
+        assert len({id(error) for error in results}) == 4
+        assert await ids_in(storage) == ["m1", "m2"]
+        assert (await storage.append_messages("s", [message_record("m3")])).first_position == 3
+    async with SQLiteStorage(path) as storage:
+        assert await ids_in(storage) == ["m1", "m2", "m3"]
+
+
+async def test_a_lock_held_too_long_is_busy_and_changes_nothing(path: Path) -> None:
     await filled(path, messages=1)
     with plain(path) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -145,9 +198,53 @@ async def test_a_lock_held_beyond_the_time_limit_is_busy_and_changes_nothing(pat
                 await storage.append_messages("s", [message_record("m2")])
             with pytest.raises(StorageBusyError):
                 await storage.delete_session("s")
-            assert await ids_in(storage) == ["m1"]  # readers wait for nobody
+            assert await ids_in(storage) == ["m1"]
             other.execute("ROLLBACK")
             assert (await storage.append_messages("s", [message_record("m2")])).first_position == 2
+
+
+async def test_a_lock_is_busy_for_every_waiting_append(path: Path) -> None:
+    await filled(path, messages=1)
+    with plain(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with SQLiteStorage(path, busy_timeout=0.05) as storage:
+            appends = (storage.append_messages("s", [message_record(f"new{n}")]) for n in range(4))
+            results = await asyncio.gather(*appends, return_exceptions=True)
+            assert outcomes(results) == [StorageBusyError] * 4
+            assert len({id(error) for error in results}) == 4
+            assert await ids_in(storage) == ["m1"]
+        other.execute("ROLLBACK")
+
+
+async def test_reads_go_on_while_a_write_waits_for_a_lock(path: Path) -> None:
+    await filled(path, messages=1)
+    with plain(path) as other:
+        async with SQLiteStorage(path) as storage:
+            other.execute("BEGIN IMMEDIATE")
+            writes = [
+                asyncio.ensure_future(storage.append_messages("s", [message_record("m2")])),
+                asyncio.ensure_future(storage.put_memory(memory_record("new"))),
+            ]
+            for _ in range(20):
+                assert await ids_in(storage) == ["m1"]
+            assert not any(write.done() for write in writes)
+            other.execute("ROLLBACK")
+            await asyncio.gather(*writes)
+            assert await ids_in(storage) == ["m1", "m2"]
+
+
+async def test_a_cancelled_write_waits_for_no_lock(path: Path) -> None:
+    await filled(path, messages=1)
+    with plain(path) as other:
+        async with SQLiteStorage(path) as storage:
+            other.execute("BEGIN IMMEDIATE")
+            delete = asyncio.ensure_future(storage.delete_session("s"))
+            assert await ids_in(storage) == ["m1"]  # behind the first attempt to delete
+            delete.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await delete
+            other.execute("ROLLBACK")
+            assert await ids_in(storage) == ["m1"]
 
 
 async def test_a_refused_write_leaves_no_transaction_open(path: Path) -> None:
@@ -157,62 +254,84 @@ async def test_a_refused_write_leaves_no_transaction_open(path: Path) -> None:
             await storage.put_session(session_record(), expected_version=7)
         with pytest.raises(SessionNotFoundError):
             await storage.truncate_messages("unknown", after=0)
-        assert await storage._write(lambda connection: connection.in_transaction) is False
+        with plain(path) as other:
+            other.execute("BEGIN IMMEDIATE")
 
 
-async def test_numbers_and_texts_that_sqlite_has_no_place_for_are_refused(path: Path) -> None:
+async def test_values_that_no_column_can_hold_are_refused(path: Path) -> None:
     async with SQLiteStorage(path) as storage:
         with pytest.raises(ValidationError, match="every backend"):
             await storage.put_session(session_record(ttl_us=2**64))
         with pytest.raises(ValidationError, match="lone surrogate"):
             await storage.query_sessions(SessionQuery(user_id="\ud800"))
+        with pytest.raises(ValidationError, match="beyond 64 bits"):
+            await storage.put_memory(memory_record("k", retention=2**70))
         assert await storage.list_sessions() == []
 
 
 async def test_no_error_shows_what_a_message_says(path: Path) -> None:
     await filled(path, messages=1)
     with plain(path) as other:
-        other.execute("UPDATE messages SET payload = 'a secret' || payload")
+        other.execute("UPDATE luminora_messages SET payload = 'a secret' || payload")
     async with SQLiteStorage(path) as storage:
         with pytest.raises(StorageError) as caught:
             await storage.read_messages("s", MessageRange())
     assert "secret" not in f"{caught.value!r}{caught.value.details}{caught.value.__cause__!r}"
 
 
-async def test_an_edited_row_is_read_again_once_its_checksum_is_null(path: Path) -> None:
+async def test_an_edited_row_with_a_checksum_of_null_is_read(path: Path) -> None:
     await filled(path, messages=1)
     with plain(path) as other:
-        other.execute("""UPDATE messages SET payload = '{"v":2,"content":"edited"}', checksum = NULL""")
+        other.execute("""UPDATE luminora_messages SET payload = '{"v":2,"content":"edited"}', checksum = NULL""")
     async with SQLiteStorage(path) as storage:
         [message] = await storage.read_messages("s", MessageRange())
     assert message.payload.data == b'{"v":2,"content":"edited"}'
 
 
-async def test_an_append_whose_reason_to_fail_is_gone_goes_through(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process truncates between the statement and the look for the reason."""
-    await filled(path, messages=3)
-    async with SQLiteStorage(path) as storage:
-        refused = storage._refused
-
-        def truncated_before(*args: object) -> object:
-            connection = args[0]
-            assert isinstance(connection, sqlite3.Connection)
-            connection.execute("DELETE FROM messages WHERE position = 3")
-            return refused(*args)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(storage, "_refused", truncated_before)
-        receipt = await storage.append_messages("s", [message_record("new")], expected_last=2)
-        assert (receipt.first_position, receipt.replayed) == (3, False)
-        assert await ids_in(storage) == ["m1", "m2", "new"]
-        with pytest.raises(SessionNotFoundError):
-            await storage.append_messages("unknown", [message_record("new")])
-
-
-async def test_messages_that_are_missing_in_between_are_noticed(path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM luminora_messages WHERE position IN (3, 4)",
+        "DELETE FROM luminora_messages WHERE position = 6",
+        "DELETE FROM luminora_messages",
+        "UPDATE luminora_messages SET position = position + 10",
+        "UPDATE luminora_sessions SET last_position = 5",
+        "UPDATE luminora_sessions SET last_position = 'x'",
+    ],
+)
+async def test_missing_or_surplus_messages_are_noticed(path: Path, damage: str) -> None:
     await filled(path, messages=6)
     with plain(path) as other:
-        other.execute("DELETE FROM messages WHERE position IN (3, 4)")
+        other.execute(damage)
     async with SQLiteStorage(path) as storage:
-        for span in (MessageRange(), MessageRange(limit=3), MessageRange(limit=3, newest=True)):
-            with pytest.raises(CorruptRecordError, match="messages at positions"):
+        for span in (MessageRange(), MessageRange(after=2), MessageRange(limit=9, newest=True)):
+            with pytest.raises(CorruptRecordError, match="session 's' is damaged"):
                 await storage.read_messages("s", span)
+
+
+async def test_an_append_behind_a_wrong_last_position_is_refused(path: Path) -> None:
+    await filled(path, messages=6)
+    with plain(path) as other:
+        other.execute("UPDATE luminora_sessions SET last_position = 5")
+    async with SQLiteStorage(path) as storage:
+        with pytest.raises(CorruptRecordError, match="messages follow on its last position, 5"):
+            await storage.append_messages("s", [message_record("new")])
+        assert [found.message_id for found in await storage.read_messages("s", MessageRange(before=6))][-1] == "m5"
+
+
+async def test_a_session_without_its_document_is_damaged(path: Path) -> None:
+    await filled(path, messages=1)
+    with plain(path) as other:
+        other.execute("DELETE FROM luminora_documents")
+    async with SQLiteStorage(path) as storage:
+        with pytest.raises(CorruptRecordError, match="session 's' is damaged"):
+            await storage.find_session("s")
+
+
+async def test_a_users_id_that_was_changed_is_damage(path: Path) -> None:
+    async with SQLiteStorage(path) as storage:
+        await storage.put_memory(memory_record("k", kind="user", owner="ada"))
+        with plain(path) as other:
+            other.execute("UPDATE luminora_user_memories SET user_id = 'eve'")
+        with pytest.raises(CorruptRecordError, match="does not match its digest"):
+            await storage.list_memory_owners()

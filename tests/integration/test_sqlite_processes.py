@@ -22,9 +22,9 @@ def processes() -> ForkServerContext:
     # imported once instead of in each process
     context.set_forkserver_preload(
         [
-            "aiosqlite",
+            "luminoracore_sdk.adapters.storage.sqlite",
+            "luminoracore_sdk.adapters.storage.tables",
             "luminoracore_sdk.testing.records",
-            "luminoracore_sdk.adapters.storage.sqlite.layout",
             "pytest",
         ]
     )

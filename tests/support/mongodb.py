@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
@@ -92,6 +92,8 @@ class _Observed:
         if not callable(value):
             return value
 
+        method = cast("Callable[..., Awaitable[Any]]", value)
+
         async def observed(*args: Any, **options: Any) -> Any:
             collection, call = getattr(self._raw, "name", ""), name
             if name == "command":
@@ -99,7 +101,7 @@ class _Observed:
             elif name == "to_list":
                 collection, call = self._raw.collection.name, self._call
             await self._moments.act("before", collection, call)
-            result = await value(*args, **options)
+            result = await method(*args, **options)
             await self._moments.act("after", collection, call)
             return result
 
@@ -143,10 +145,9 @@ class MongoPlace:
     @asynccontextmanager
     async def interrupted(self, **options: Any) -> AsyncIterator[tuple[MongoDBStorage, Moments]]:
         """Give an open storage, and its client, which lets the test act between its commands."""
-        async with (
-            Moments(self.url, w="majority", journal=True) as moments,
-            MongoDBStorage(client=moments, database=self.name, **{"clock": self.clock, **options}) as storage,
-        ):
+        moments = Moments(self.url, w="majority", journal=True)
+        given = {"clock": self.clock, **options}
+        async with moments, MongoDBStorage(client=moments, database=self.name, **given) as storage:
             yield storage, moments
 
     def explain(self, command: Mapping[str, Any]) -> dict[str, Any]:

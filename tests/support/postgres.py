@@ -58,15 +58,21 @@ class Schema:
             while not holds(await connection.fetchval(query)):  # noqa: ASYNC110  # the server does not call back
                 await asyncio.sleep(0.01)
 
+    async def until_waiting(self, count: int) -> None:
+        """Wait until so many statements on tables of this schema wait for a lock."""
+        async with asyncio.timeout(20), self.connection() as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
+            while await connection.fetchval(query, f"%{self.name}%") != count:  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0.01)
+
     async def assert_connections_free(self, storage: PostgreSQLStorage, size: int) -> None:
         """Check that ``size`` calls of a storage get a connection at the same time: they wait for one lock."""
         await storage.put_session(session_record())
-        waiting = f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{self.name}%'"  # noqa: S608
         async with self.connection() as other:
             async with other.transaction():
                 await other.execute("SELECT 1 FROM luminora_sessions WHERE session_id = 's' FOR UPDATE")
                 calls = [asyncio.ensure_future(storage.put_session(session_record())) for _ in range(size)]
-                await self.until(waiting, lambda count: count == size)
+                await self.until_waiting(size)
             await asyncio.gather(*calls)
 
 

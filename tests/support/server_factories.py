@@ -30,4 +30,4 @@ def redis(place: str) -> RedisStorage:
 def mongodb(place: str) -> MongoDBStorage:
     """Return a storage on a database."""
     url, name = _parts(place)
-    return MongoDBStorage(url, database=name, driver="pymongo")
+    return MongoDBStorage(url, database=name)

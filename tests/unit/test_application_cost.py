@@ -1,35 +1,25 @@
-"""What lies above the storage port costs: calls to the storage, steps of Python, memory.
+"""The calls that the managers make to the storage, and the memory that a stream needs."""
 
-Nothing is timed. Steps are calls of functions, in Python and in C, as ``sys.setprofile`` sees them: the same
-in every run on one version of Python, fewer on later ones than on 3.11, for which the bounds are set. A
-bound lies a tenth above what was measured.
-"""
-
-import gc
-import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
 import pytest
 
-from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, MessageRecord
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager
-from luminoracore_sdk.types.session import Message
+from luminoracore_sdk.testing.records import message_record
 
 TEXT = "x" * 200
-RECORD = JsonEntityCodec().message_record(Message("user", TEXT, datetime(2026, 1, 1, tzinfo=UTC), id="m"))
 
 PORT = frozenset(name for name in vars(SessionStorage) if not name.startswith("_")) - {"backend"}
 
 
 class Counted(StorageWrapper):
-    """Writes down every call of the port."""
+    """Records the calls of the port."""
 
     def __init__(self, base: SessionStorage) -> None:
         super().__init__(base)
@@ -44,19 +34,6 @@ class Counted(StorageWrapper):
         """Return the calls since the last time."""
         calls, self.calls = self.calls, []
         return calls
-
-
-class Instant(StorageWrapper):
-    """Takes and gives messages without doing anything, so that every step is ours."""
-
-    async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
-    ) -> AppendReceipt:
-        return AppendReceipt(first_position=1, last_position=len(messages))
-
-    async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
-        assert span.limit is not None
-        return [attrs.evolve(RECORD, position=position) for position in range(1, span.limit + 1)]
 
 
 @pytest.fixture
@@ -75,9 +52,6 @@ async def _begun(manager: SessionManager, storage: Counted, **config: Any) -> st
     await manager.send_message(session_id, "hello")
     storage.taken()
     return session_id
-
-
-# -- calls to the storage ------------------------------------------------------------------------
 
 
 async def test_a_message_is_one_call_to_the_storage(storage: Counted) -> None:
@@ -110,7 +84,7 @@ async def test_a_read_of_the_newest_is_one_call_to_the_storage(storage: Counted)
         ({"ttl": 60}, ["find_session", "put_session", "read_messages", "list_memories", "append_messages"]),
     ],
 )
-async def test_a_turn_is_one_header_read_what_its_prompt_needs_and_one_append(
+async def test_a_turn_makes_one_append_and_the_reads_of_its_prompt(
     manager: SessionManager, storage: Counted, config: dict[str, Any], calls: list[str]
 ) -> None:
     session_id = await _begun(manager, storage, **config)
@@ -121,81 +95,27 @@ async def test_a_turn_is_one_header_read_what_its_prompt_needs_and_one_append(
     assert storage.taken() == calls
 
 
-async def test_a_turn_that_is_held_back_makes_no_call_to_the_storage_below(
-    manager: SessionManager, storage: Counted
-) -> None:
+async def test_a_turn_of_a_deferred_session_calls_no_storage(manager: SessionManager, storage: Counted) -> None:
     session_id = await _begun(manager, storage, auto_save=False)
     await manager.send_message(session_id, TEXT)
     assert storage.taken() == []
 
 
-# -- steps of Python -----------------------------------------------------------------------------
-
-
-async def _steps(work: Callable[[], Awaitable[object]]) -> int:
-    """Return the calls that work makes the second time, when every cache is filled."""
-    await work()
-    steps = 0
-
-    def count(_: object, event: str, __: object) -> None:
-        nonlocal steps
-        steps += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    gc.collect()
-    gc.disable()  # what it lets go may take steps of its own
-    sys.setprofile(count)
-    try:
-        await work()
-    finally:
-        sys.setprofile(before)
-        gc.enable()
-    return steps
-
-
-async def test_a_message_is_added_in_few_steps() -> None:
-    conversations = ConversationManager(storage=Instant(InMemoryStorage()))
-    assert await _steps(lambda: conversations.add_message("s", "user", TEXT)) <= 51
-
-
-async def test_each_message_of_a_read_takes_few_steps() -> None:
-    storage = Instant(InMemoryStorage())
-    conversations = ConversationManager(storage=storage)
-    ours = await _steps(lambda: conversations.get_recent_messages("s", 1000))
-    made = await _steps(lambda: storage.read_messages("s", MessageRange(limit=1000)))
-    assert (ours - made) / 1000 <= 17.5
-
-
-async def test_a_turn_takes_few_steps() -> None:
-    manager = SessionManager(InMemoryStorage())
-    session_id = await manager.create_session({"name": "Ada"}, {"name": "echo"}, {"session_type": "stateless"})
-    assert await _steps(lambda: manager.send_message(session_id, "hello")) <= 720
-
-
-# -- memory --------------------------------------------------------------------------------------
-
-
-async def _peak_of_a_stream(length: int) -> int:
-    class Long(Instant):
+async def test_the_memory_of_a_stream_does_not_grow_with_its_length() -> None:
+    class Endless(StorageWrapper):
         async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
-            assert span.limit is not None
-            end = min(length, span.after + span.limit)
-            return [attrs.evolve(RECORD, position=place) for place in range(span.after + 1, end + 1)]
+            positions = range(span.after + 1, min(length, span.after + (span.limit or 0)) + 1)
+            return [attrs.evolve(record, position=position) for position in positions]
 
-    conversations = ConversationManager(storage=Long(InMemoryStorage()))
-    tracemalloc.start()
-    try:
+    record = message_record("m")
+    conversations = ConversationManager(storage=Endless(InMemoryStorage()))
+    peaks = []
+    for length in (1, 2_000, 20_000):  # the first stream fills caches
+        tracemalloc.start()
         count = 0
         async for _ in conversations.stream_messages("s"):
             count += 1
         assert count == length
-        return tracemalloc.get_traced_memory()[1]
-    finally:
+        peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-
-
-async def test_a_stream_of_ten_times_as_many_messages_needs_no_more_memory() -> None:
-    await _peak_of_a_stream(1)
-    short, long = await _peak_of_a_stream(2_000), await _peak_of_a_stream(20_000)
-    assert long <= 1.1 * short
-    assert short <= 143_000
+    assert peaks[2] <= 1.1 * peaks[1]

@@ -1,4 +1,4 @@
-"""Export and import: the line, what exists already, and what a failure leaves."""
+"""Export and import of sessions: the format, existing sessions, failures."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ async def storage() -> AsyncIterator[InMemoryStorage]:
 
 
 async def filled(storage: InMemoryStorage) -> str:
-    """Make a session with everything in it that is hard to keep."""
+    """Create a session with values that are hard to preserve."""
     manager = SessionManager(storage, services=TOOLS)
     session_id = await manager.create_session(
         {"name": "Ada", "k": {"$set": -0.0}},
@@ -60,7 +60,7 @@ async def filled(storage: InMemoryStorage) -> str:
     return session_id
 
 
-# -- our own format --------------------------------------------------------------------------------
+# -- format ----------------------------------------------------------------------------------------
 
 
 async def test_the_export_of_an_import_is_the_same_line_byte_for_byte(storage: InMemoryStorage) -> None:
@@ -86,10 +86,7 @@ async def test_a_line_holds_everything_that_can_be_restored(storage: InMemorySto
         "id": "",
         "position": 3,
     }
-    assert [(memory["key"], memory["value"]) for memory in data["memories"]] == [
-        ("k", {"a.b": []}),
-        ("likes", "tea"),
-    ]
+    assert [(memory["key"], memory["value"]) for memory in data["memories"]] == [("k", {"a.b": []}), ("likes", "tea")]
     assert data["memories"][0]["expires_at"] == "2026-01-01T12:00:05.123456+00:00"
 
 
@@ -113,7 +110,7 @@ async def test_an_unknown_session_cannot_be_exported(storage: InMemoryStorage) -
         await export(storage, "none")
 
 
-async def test_more_messages_than_one_append_takes_are_imported_in_order(storage: InMemoryStorage) -> None:
+async def test_more_messages_than_one_append_allows_are_imported(storage: InMemoryStorage) -> None:
     line = good_line()
     line["messages"] = [{**line["messages"][0], "id": f"m{number}", "position": number} for number in range(1, 2003)]
     await import_line(storage, json.dumps(line))
@@ -128,7 +125,7 @@ async def test_a_memory_that_has_expired_since_counts_as_absent(storage: InMemor
     assert json.loads(await export(storage, "s"))["memories"] == []
 
 
-# -- what is there already, and what fails -----------------------------------------------------------
+# -- existing sessions, failures ---------------------------------------------------------------------
 
 
 async def test_a_session_that_exists_is_refused_skipped_or_replaced(storage: InMemoryStorage) -> None:
@@ -143,7 +140,7 @@ async def test_a_session_that_exists_is_refused_skipped_or_replaced(storage: InM
 
 
 class FullStorage(InMemoryStorage):
-    """Has no space left for memories."""
+    """Refuses memories."""
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         raise StorageFullError("memory", "no space left")
@@ -157,7 +154,7 @@ async def test_a_failure_in_the_middle_leaves_nothing_of_the_session() -> None:
 
 
 class SlowStorage(InMemoryStorage):
-    """Begins an append and waits in it until it is let on."""
+    """Blocks in an append until the test continues it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,7 +181,7 @@ async def test_a_cancelled_import_finishes_the_session_that_it_began() -> None:
         assert (len(data["messages"]), len(data["memories"])) == (1, 1)
 
 
-async def test_an_import_that_is_cancelled_again_and_again_still_finishes_the_session() -> None:
+async def test_an_import_cancelled_repeatedly_is_completed() -> None:
     async with SlowStorage() as storage:
         work = asyncio.ensure_future(import_line(storage, json.dumps(good_line())))
         await storage.appending.wait()
@@ -224,7 +221,7 @@ async def test_a_replacement_that_fails_puts_the_old_session_back() -> None:
         assert await export(storage, "s") == before
 
 
-async def test_what_somebody_else_writes_during_an_import_is_not_removed() -> None:
+async def test_writes_of_another_writer_during_an_import_are_kept() -> None:
     class Busy(InMemoryStorage):
         async def append_messages(
             self, session_id: str, messages: Any, *, expected_last: int | None = None
@@ -240,7 +237,7 @@ async def test_what_somebody_else_writes_during_an_import_is_not_removed() -> No
         assert kept.message_id == "theirs"
 
 
-async def test_replacing_what_is_not_there_just_writes(storage: InMemoryStorage) -> None:
+async def test_replacing_an_absent_session_writes_it(storage: InMemoryStorage) -> None:
     draft = reader().read_line(good_line())
     assert await exchange(storage).import_session(draft, existing=OnExisting.REPLACE) is True
     assert await storage.list_sessions() == ["s"]

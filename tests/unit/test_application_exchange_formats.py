@@ -1,4 +1,4 @@
-"""The formats that sessions are imported from: what is read, and what is refused and how."""
+"""Import formats: what is parsed, and what is refused with which reason."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +13,7 @@ from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject
 from tests.support.exchange import ECHO, TOOLS, good_line, reader
 
-# -- our own format --------------------------------------------------------------------------------
+# -- exports of this package -----------------------------------------------------------------------
 
 
 def test_a_draft_is_made_of_records_alone() -> None:
@@ -73,7 +73,7 @@ def test_a_wrong_field_is_refused_with_its_place(path: str, value: Any, reason: 
 
 
 @pytest.mark.parametrize(("field", "name"), [("messages", "message id 'm1'"), ("memories", "memory key 'k'")])
-def test_what_occurs_twice_is_refused(field: str, name: str) -> None:
+def test_duplicates_are_refused(field: str, name: str) -> None:
     line = good_line()
     line[field] = [line[field][0], {**line[field][0]}]
     if field == "messages":
@@ -84,13 +84,9 @@ def test_what_occurs_twice_is_refused(field: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [
-        ([], "not list"),
-        ({"x": 1}, "neither a session"),
-        ({"format": "?", "messages": []}, "neither a session"),
-    ],
+    [([], "not list"), ({"x": 1}, "neither a session"), ({"format": "?", "messages": []}, "neither a session")],
 )
-def test_what_is_no_session_is_refused(data: Any, reason: str) -> None:
+def test_a_value_that_is_not_a_session_is_refused(data: Any, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         reader().read_line(data)
 
@@ -105,16 +101,16 @@ def test_what_is_no_session_is_refused(data: Any, reason: str) -> None:
         ("1" * 5_000, "not JSON: ValueError"),
     ],
 )
-def test_what_is_no_json_is_refused_without_quoting_it(text: str | bytes, reason: str) -> None:
+def test_invalid_json_is_refused_without_quoting_it(text: str | bytes, reason: str) -> None:
     with pytest.raises(ValidationError) as caught:
         read_json(text)
     assert str(caught.value) == reason
 
 
-# -- OpenAI's format -------------------------------------------------------------------------------
+# -- OpenAI chats ----------------------------------------------------------------------------------
 
 
-def test_a_chat_becomes_a_new_session_whose_system_message_is_its_personality() -> None:
+def test_a_chat_becomes_a_session_with_its_system_prompt() -> None:
     tool_call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     draft = reader().read_line(
         {
@@ -151,7 +147,7 @@ def test_a_chat_becomes_a_new_session_whose_system_message_is_its_personality() 
         {"role": "system", "content": [{"type": "text", "text": "x"}]},
     ],
 )
-def test_a_first_message_that_says_more_than_a_prompt_stays_a_message(first: JSONObject) -> None:
+def test_other_first_messages_stay_messages(first: JSONObject) -> None:
     draft = reader().read_line({"messages": [first]})
     assert [message.role for message in draft.messages] == [first["role"]]
 
@@ -225,7 +221,7 @@ def test_a_session_of_the_older_store_is_read_without_its_key() -> None:
     ]
 
 
-def test_what_an_older_session_holds_besides_is_kept_without_secrets() -> None:
+def test_other_fields_of_an_older_session_are_kept() -> None:
     memories = {"name": "Grace", "nested": {"x": 1}}
     added = {"memory": {"likes": "tea"}, "memories": memories, "last_activity": "2024", "api_key": "sk-no"}
     draft = reader().read_older("s1", {**older(), **added, "messages": ["old"]})
@@ -248,7 +244,7 @@ def test_a_message_of_the_older_store_keeps_its_other_fields() -> None:
     assert message.metadata == {"id": 7, "a": 1}
 
 
-def test_a_bare_session_of_the_older_store_gets_the_default_provider_and_the_present() -> None:
+def test_a_minimal_older_session_gets_defaults() -> None:
     draft = reader().read_older("s1", {"conversation": {"messages": []}})
     session = TOOLS.codec.session(draft.record, backend="test")
     assert (session.provider, session.created_at) == (ECHO, TOOLS.clock.now())
@@ -269,3 +265,9 @@ def test_a_bare_session_of_the_older_store_gets_the_default_provider_and_the_pre
 def test_a_wrong_session_of_the_older_store_is_refused(change: JSONObject, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         reader().read_older("s1", {**older(), **change})
+
+
+@pytest.mark.parametrize(("data", "reason"), [([], "is of type list, not an object"), ({}, "has no 'conversation'")])
+def test_an_entry_that_is_not_an_older_session_is_refused(data: Any, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        reader().read_older("s1", data)

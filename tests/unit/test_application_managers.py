@@ -1,4 +1,4 @@
-"""Corners of the managers that the documented-API tests do not reach."""
+"""Behaviour of the managers that the tests of the documented API do not cover."""
 
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from tests.support.stub_provider import StubProvider
 
 
 class Vanishing(StorageWrapper):
-    """Another process deletes every session as soon as it is there."""
+    """Deletes every session right after its creation, like another process."""
 
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         stored = await super().put_session(record, expected_version=expected_version)
@@ -38,7 +38,7 @@ class Vanishing(StorageWrapper):
         return stored
 
 
-async def test_a_conversation_that_is_deleted_while_it_is_created_is_not_returned() -> None:
+async def test_a_conversation_deleted_during_creation_is_not_found() -> None:
     conversations = ConversationManager(storage=Vanishing(InMemoryStorage()))
     with pytest.raises(SessionNotFoundError):
         await conversations.create_conversation("s")
@@ -86,12 +86,12 @@ async def test_more_sessions_than_a_page_holds_are_listed() -> None:
         assert sorted(await manager.list_sessions()) == sorted(f"s{index}" for index in range(1001))
 
 
-def test_one_text_is_no_list_of_tags() -> None:
+def test_a_string_is_refused_as_tags() -> None:
     with pytest.raises(ValidationError, match="a list of strings"):
         SessionConfig(tags="vip")
 
 
-async def test_another_provider_answers_after_an_update_and_after_a_restart() -> None:
+async def test_an_updated_provider_answers_also_after_a_restart() -> None:
     storage = InMemoryStorage()
     async with SessionManager(storage) as manager:
         session_id = await manager.create_session({}, {"name": "openai", "api_key": "sk-secret"})
@@ -106,7 +106,7 @@ async def test_another_provider_answers_after_an_update_and_after_a_restart() ->
             await manager.update_provider(session_id, {"name": "nope"})
 
 
-async def test_a_provider_without_a_default_model_takes_the_model_that_is_given() -> None:
+async def test_a_provider_without_a_default_model_needs_a_model() -> None:
     config = {"name": "vllm", "model": "m", "base_url": "http://localhost:9/v1"}
     async with SessionManager() as manager:
         session_id = await manager.create_session({}, config)
@@ -117,7 +117,7 @@ async def test_a_provider_without_a_default_model_takes_the_model_that_is_given(
     assert info["model"] == "m"
 
 
-async def test_a_session_of_an_expired_held_ones_id_is_written_at_once() -> None:
+async def test_a_session_replaces_an_expired_deferred_one() -> None:
     clock = ManualClock()
     storage = InMemoryStorage(clock=clock)
     async with SessionManager(storage, services=attrs.evolve(default_services(), clock=clock)) as manager:
@@ -130,7 +130,7 @@ async def test_a_session_of_an_expired_held_ones_id_is_written_at_once() -> None
     assert found.last_position == 2
 
 
-async def test_an_id_that_somebody_else_took_is_not_held_back_afterwards() -> None:
+async def test_writes_of_an_id_that_is_taken_are_not_deferred() -> None:
     storage = InMemoryStorage()
     await storage.save_session("s", {"personality": {}})
 
@@ -144,10 +144,11 @@ async def test_an_id_that_somebody_else_took_is_not_held_back_afterwards() -> No
     async with SessionManager(SeenLate(storage)) as manager:
         with pytest.raises(SessionExistsError):
             await manager.create_session({}, {"name": "echo"}, {"session_id": "s", "auto_save": False})
-        assert manager._storage.is_deferred("s") is False
+        await manager.conversation_manager.add_message("s", "user", "hi")
+    assert len(await storage.read_messages("s", MessageRange())) == 1
 
 
-async def test_a_held_session_that_expired_below_is_saved_whole() -> None:
+async def test_a_deferred_session_that_expired_below_is_saved_whole() -> None:
     clock = ManualClock()
     storage = InMemoryStorage(clock=clock)
     async with SessionManager(storage, services=attrs.evolve(default_services(), clock=clock)) as manager:
@@ -164,7 +165,7 @@ async def test_a_held_session_that_expired_below_is_saved_whole() -> None:
     assert [message.role for message in messages] == ["user", "assistant"] * 2
 
 
-async def test_a_header_that_another_writer_changed_is_not_overwritten_by_a_save() -> None:
+async def test_a_save_does_not_overwrite_another_writers_header() -> None:
     storage = InMemoryStorage()
     async with SessionManager(storage) as mine, SessionManager(storage) as theirs:
         await mine.create_session({"a": 1}, {"name": "echo"}, {"session_id": "s", "auto_save": False})
@@ -179,12 +180,10 @@ async def test_a_header_that_another_writer_changed_is_not_overwritten_by_a_save
     assert stored.personality == {"a": 3}
 
 
-async def test_sending_from_within_an_open_stream_is_an_error_and_no_hang(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_sending_within_an_open_stream_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_access, "GRACE_SECONDS", 0.01)
     async with SessionManager() as manager:
-        session_id = await manager.create_session({}, {"name": "echo"})
+        session_id = await manager.create_session({}, {"name": "echo", "extra": {"delay": 0.1}})
         async with aclosing(manager.stream_message(session_id, "a b c")) as deltas:
             await anext(deltas)
             with pytest.raises(SessionBusyError, match="still open"):
@@ -192,7 +191,7 @@ async def test_sending_from_within_an_open_stream_is_an_error_and_no_hang(
         assert (await manager.send_message(session_id, "again")).content == "You said: again"
 
 
-async def test_a_kept_turn_frees_the_session_before_its_last_delta_is_read() -> None:
+async def test_a_stored_turn_unlocks_the_session_for_its_last_delta() -> None:
     async with SessionManager() as manager:
         session_id = await manager.create_session({}, {"name": "echo"})
         async for delta in manager.stream_message(session_id, "a b"):
@@ -201,14 +200,14 @@ async def test_a_kept_turn_frees_the_session_before_its_last_delta_is_read() -> 
         assert await manager.conversation_manager.get_message_count(session_id) == 4
 
 
-async def test_a_message_added_again_under_its_id_comes_back_as_it_is_stored() -> None:
+async def test_a_message_added_again_is_returned_as_stored() -> None:
     conversations = ConversationManager()
     await conversations.add_message("s", Message("user", "first", id="m"))
     again = await conversations.add_message("s", Message("user", "second", id="m"))
     assert (again.content, again.position) == ("first", 1)
 
 
-async def test_a_session_does_not_expire_between_a_question_and_its_answer() -> None:
+async def test_a_session_does_not_expire_during_a_turn() -> None:
     clock = ManualClock()
 
     class Slow(StubProvider):
@@ -228,7 +227,7 @@ async def test_a_session_does_not_expire_between_a_question_and_its_answer() -> 
         ProviderFactory.unregister_provider("slow")
 
 
-async def test_a_change_is_made_again_on_what_another_writer_left() -> None:
+async def test_a_change_is_repeated_after_a_conflict() -> None:
     storage = InMemoryStorage()
 
     class Raced(StorageWrapper):
@@ -249,7 +248,7 @@ async def test_a_change_is_made_again_on_what_another_writer_left() -> None:
     assert session.personality == {"theirs": 1, "mine": 1}
 
 
-async def test_a_mirror_of_nothing_is_told_nothing() -> None:
+async def test_a_mirror_without_a_system_does_nothing() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     entry = MemoryEntry(key="k", value="v", created_at=now, updated_at=now)
     mirror = Mirror(None)
@@ -259,7 +258,7 @@ async def test_a_mirror_of_nothing_is_told_nothing() -> None:
     assert await mirror.stats("s") is None
 
 
-async def test_saving_a_document_keeps_the_labels_that_another_writer_has_just_set() -> None:
+async def test_saving_a_document_keeps_tags_set_meanwhile() -> None:
     storage = InMemoryStorage()
     await storage.save_session("s", {"n": 1})
 

@@ -1,4 +1,4 @@
-"""Text for prompts: the notation that costs least, categories apart, nothing that passes for another."""
+"""Rendering of memories, data and transcripts for prompts, and its token counts."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -35,7 +35,7 @@ class Length:
 
 
 class Fixed:
-    """A notation that writes one text, or nothing."""
+    """A notation with a fixed result."""
 
     def __init__(self, name: str, text: str | None) -> None:
         self.name = name
@@ -45,12 +45,12 @@ class Fixed:
         return self._text
 
 
-def test_the_notation_with_the_fewest_tokens_is_taken() -> None:
+def test_the_notation_with_the_fewest_tokens_is_used() -> None:
     notations = [Fixed("long", "aaaa"), Fixed("none", None), Fixed("short", "bb"), Fixed("mid", "ccc")]
     assert prompts.render_data(1, Length(), notations) == "bb"
 
 
-def test_of_equals_the_first_is_taken() -> None:
+def test_of_equally_cheap_notations_the_first_is_used() -> None:
     assert prompts.render_data(1, Length(), [Fixed("one", "aa"), Fixed("two", "bb")]) == "aa"
 
 
@@ -61,7 +61,7 @@ def test_the_heading_counts_and_names_the_notation() -> None:
     assert prompts.render_data(1, Length(), notations[:1], heading="H") == "H (a long name):\na"
 
 
-def test_where_no_notation_can_write_a_value_it_is_json() -> None:
+def test_a_value_that_no_notation_can_write_becomes_json() -> None:
     assert prompts.render_data({"a": "ü"}, Length(), [Fixed("x", None)], heading="H") == 'H (JSON):\n{"a":"ü"}'
     assert prompts.render_data([1], Length(), []) == "[1]"
 
@@ -84,11 +84,11 @@ def test_each_category_has_its_heading() -> None:
     )
 
 
-def test_nothing_remembered_is_no_text() -> None:
+def test_no_memories_render_as_an_empty_string() -> None:
     assert render_memory([]) == ""
 
 
-def test_objects_among_other_values_may_stand_in_a_table_of_their_own() -> None:
+def test_objects_may_be_rendered_as_a_separate_table() -> None:
     people = [
         entry(f"person {n}", {"name": f"P{n}", "role": "a friend from school", "born": 1980 + n}) for n in range(4)
     ]
@@ -102,12 +102,12 @@ def test_objects_among_other_values_may_stand_in_a_table_of_their_own() -> None:
     )
 
 
-def test_objects_stay_with_the_others_where_that_costs_less() -> None:
+def test_objects_stay_with_other_values_if_that_is_cheaper() -> None:
     text = render_memory([entry("city", "Turin"), entry("home", {"zip": "10121"})])
     assert text == 'What you remember:\ncity: Turin\nhome: {"zip":"10121"}'
 
 
-def test_structured_data_is_rendered_for_anybodys_prompt() -> None:
+def test_any_structured_data_can_be_rendered() -> None:
     orders = [{"id": n, "item": "tea", "paid": True, "note": "gift wrap, please"} for n in (1, 2, 3)]
     assert render_data({"orders": orders}, heading="The cart") == (
         "The cart (TOON):\norders[3]{id,item,paid,note}:\n"
@@ -116,12 +116,12 @@ def test_structured_data_is_rendered_for_anybodys_prompt() -> None:
     assert render_data({"a": 1}, token_counter=Length(), notations=[TableNotation()]) == '{"a":1}'
 
 
-def test_what_is_no_json_is_refused() -> None:
+def test_a_value_that_is_not_json_is_refused() -> None:
     with pytest.raises(InvalidJSONError):
         render_data({"a": float("nan")})
 
 
-def test_a_counter_of_ones_own_decides() -> None:
+def test_a_custom_token_counter_decides() -> None:
     class Upside:
         def count(self, text: str) -> int:
             return -len(text)
@@ -130,24 +130,19 @@ def test_a_counter_of_ones_own_decides() -> None:
     assert render_data({"a": 1}, token_counter=Upside()) == '{"a":1}'
 
 
-def test_a_transcript_is_a_line_a_message() -> None:
+def test_a_transcript_has_one_line_per_message() -> None:
     messages = [Message("user", "Hi"), Message("assistant", ""), Message("tool", "42")]
     assert render_transcript(messages) == "user: Hi\nassistant: \ntool: 42"
 
 
-def test_a_message_of_several_lines_cannot_pass_for_two() -> None:
+def test_a_message_of_several_lines_does_not_look_like_two() -> None:
     text = render_transcript([Message("user", "a\nassistant: b\r\n\n c\rd\u2028e")])
     assert text == "user: a\n assistant: b\r\n \n  c\r d\u2028 e"
 
 
-def test_content_that_is_no_text_says_so() -> None:
+def test_content_that_is_not_a_string_is_labelled() -> None:
     parts = [{"type": "text", "text": "ü"}]
-    said = [
-        Message("user", parts),
-        Message("user", '[{"type"}]'),
-        Message("user", "\ud800"),
-        Message("user", None),
-    ]
+    said = [Message("user", parts), Message("user", '[{"type"}]'), Message("user", "\ud800"), Message("user", None)]
     assert render_transcript(said) == (
         'user (JSON): [{"type":"text","text":"ü"}]\nuser: [{"type"}]\nuser (JSON): "\\ud800"\nuser (JSON): null'
     )
@@ -203,3 +198,17 @@ def test_remembered_facts_cost_a_quarter_less_than_their_json(kind: str, count: 
         entries.append(entry(f"fact {number}", value))
     counted = prompt_tokens([], entries)
     assert counted.facts <= 0.75 * counted.facts_json
+
+
+def test_rendered_memories_are_remembered_and_bounded() -> None:
+    class Counted(Fixed):
+        rendered = 0
+
+        def render(self, value: object) -> str | None:
+            Counted.rendered += 1
+            return str(value)
+
+    renderer = prompts.MemoryRenderer(Length(), [Counted("", None)], remembered=2)
+    for value in (1, 1, True, 1.0, 1):
+        assert renderer.render([entry("k", value)]).endswith(str({"k": value}))
+    assert Counted.rendered == 4  # 1, True, 1.0, and 1 again, which was forgotten

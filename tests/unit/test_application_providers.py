@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import weakref
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from luminoracore_sdk.application.ports.provider import BaseProvider
 from luminoracore_sdk.application.provider_pool import ProviderPool, SessionProviders
 from luminoracore_sdk.application.session_access import SessionLocks, TurnLock, locks_of
-from luminoracore_sdk.application.turns import generation_parameters
+from luminoracore_sdk.application.turns import DEFAULT_TEMPERATURE, generation_parameters
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderError, ValidationError
 from luminoracore_sdk.domain.session import Session
@@ -65,7 +66,7 @@ async def test_sessions_of_one_configuration_share_a_provider(registry: Registry
     ],
     ids=["name", "key", "model", "url", "extra", "type of extra", "shape of extra"],
 )
-async def test_another_configuration_has_a_provider_of_its_own(registry: Registry, other: ProviderConfig) -> None:
+async def test_different_configurations_have_different_providers(registry: Registry, other: ProviderConfig) -> None:
     pool = ProviderPool(registry)
     for config in (ProviderConfig("a"), ProviderConfig("a", extra={"x": 1.0}), other):
         async with pool.lease(config):
@@ -73,7 +74,7 @@ async def test_another_configuration_has_a_provider_of_its_own(registry: Registr
     assert len(registry.made) == 3
 
 
-async def test_idle_providers_above_the_size_are_closed_and_busy_ones_are_not(registry: Registry) -> None:
+async def test_only_idle_providers_above_the_size_are_closed(registry: Registry) -> None:
     pool = ProviderPool(registry, size=1)
     async with pool.lease(ProviderConfig("busy")):
         for name in ("idle-1", "idle-2"):
@@ -92,7 +93,7 @@ async def test_the_default_model_fills_in(registry: Registry) -> None:
         providers.checked({"name": "wrong"})
 
 
-async def test_a_key_is_remembered_until_it_is_forgotten(registry: Registry) -> None:
+async def test_a_passed_key_is_used_until_it_is_forgotten(registry: Registry) -> None:
     providers = SessionProviders(registry)
     stored = ProviderConfig("a", model="m").public()
     providers.remember("s", ProviderConfig("a", api_key="secret", model="m"))
@@ -119,13 +120,13 @@ async def test_a_reattached_key_keeps_what_is_stored(registry: Registry) -> None
         providers.reattach(session(None), {"name": "a"})
 
 
-async def test_a_session_without_provider_cannot_be_talked_to(registry: Registry) -> None:
+async def test_a_session_without_provider_is_refused(registry: Registry) -> None:
     with pytest.raises(ProviderError, match="has no provider"):
         async with SessionProviders(registry).lease(session(None)):
             pass
 
 
-async def test_managers_over_one_storage_share_locks_that_vanish_when_unused() -> None:
+async def test_managers_of_one_storage_share_locks() -> None:
     storage = InMemoryStorage()
     locks = locks_of(storage)
     assert locks_of(storage) is locks
@@ -133,9 +134,10 @@ async def test_managers_over_one_storage_share_locks_that_vanish_when_unused() -
     lock = locks.of("s")
     assert locks.of("s") is lock
     assert locks.of("t") is not lock
+    forgotten = weakref.ref(lock)
     del lock
     gc.collect()
-    assert len(locks._locks) == 0
+    assert forgotten() is None
 
 
 def test_each_event_loop_has_its_own_lock() -> None:
@@ -151,11 +153,12 @@ def test_each_event_loop_has_its_own_lock() -> None:
 @pytest.mark.parametrize(
     ("temperature", "max_tokens", "expected"),
     [
-        (0.7, None, {"temperature": 0.1, "max_tokens": 5, "top_p": 1, "seed": 3}),
+        (DEFAULT_TEMPERATURE, None, {"temperature": 0.1, "max_tokens": 5, "top_p": 1, "seed": 3}),
+        (float("0.7"), None, {"temperature": 0.7, "max_tokens": 5, "top_p": 1, "seed": 3}),
         (1, 9, {"temperature": 1, "max_tokens": 9, "top_p": 1, "seed": 3}),
     ],
 )
-def test_what_the_call_names_wins_over_the_sessions_defaults(
+def test_arguments_override_the_sessions_defaults(
     temperature: float, max_tokens: int | None, expected: dict[str, Any]
 ) -> None:
     defaults = {"temperature": 0.1, "max_tokens": 5, "top_p": 1, "seed": 2}
@@ -180,9 +183,7 @@ def test_wrong_parameters_are_refused(temperature: Any, max_tokens: Any) -> None
         generation_parameters({}, temperature, max_tokens, {})
 
 
-async def test_a_provider_that_fails_to_close_keeps_no_other_open(
-    registry: Registry, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_other_providers_are_closed_after_a_failure(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
     pool = ProviderPool(registry)
     for name in ("a", "b"):
         async with pool.lease(ProviderConfig(name)):
@@ -197,7 +198,7 @@ async def test_a_provider_that_fails_to_close_keeps_no_other_open(
     assert caplog.messages == ["a provider failed to close: RuntimeError"]
 
 
-async def test_many_providers_at_once_are_closed_only_when_nobody_uses_them(registry: Registry) -> None:
+async def test_providers_in_use_are_not_closed(registry: Registry) -> None:
     pool = ProviderPool(registry, size=3)
 
     async def use(number: int) -> bool:

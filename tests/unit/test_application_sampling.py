@@ -1,4 +1,4 @@
-"""Records picked from a store: all of a small one, evenly from a large one."""
+"""Samples of the payloads of a store."""
 
 from luminoracore_sdk.application.maintenance.sample import sample_payloads
 from luminoracore_sdk.domain.json_value import JSONValue
@@ -21,7 +21,7 @@ async def filled(sessions: int, messages: int) -> InMemoryStorage:
     return storage
 
 
-async def test_of_a_small_store_everything_is_picked() -> None:
+async def test_a_sample_of_a_small_store_has_every_payload() -> None:
     storage = await filled(2, 2)
     expected: list[JSONValue] = [
         *({"text": f"header {number}"} for number in range(2)),
@@ -31,7 +31,7 @@ async def test_of_a_small_store_everything_is_picked() -> None:
     assert sorted(await sample_payloads(storage, 100)) == sorted(json_payload(value).data for value in expected)
 
 
-async def test_of_a_large_store_so_many_are_picked_from_all_of_it_and_always_the_same() -> None:
+async def test_a_sample_is_uniform_and_reproducible() -> None:
     storage = await filled(10, 100)
     sample = await sample_payloads(storage, 200)
     assert len(set(sample)) == 200
@@ -41,14 +41,14 @@ async def test_of_a_large_store_so_many_are_picked_from_all_of_it_and_always_the
     assert (min(by_session) >= 8, max(by_session) <= 35) == (True, True)
 
 
-async def test_of_a_long_record_the_beginning_is_picked() -> None:
+async def test_long_payloads_are_cut() -> None:
     storage = InMemoryStorage()
     await storage.put_session(session_record())
     await storage.append_messages("s", [message_record("m", text="x" * 100_000)])
     assert sorted(map(len, await sample_payloads(storage, 10))) == [len(b'{"text":"a session"}'), 32_768]
 
 
-async def test_a_session_deleted_after_it_was_listed_is_passed_over() -> None:
+async def test_a_session_deleted_after_listing_is_skipped() -> None:
     class Vanishing(InMemoryStorage):
         async def find_session(self, session_id: str) -> None:
             await self.delete_session(session_id)

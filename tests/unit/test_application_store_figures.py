@@ -1,4 +1,4 @@
-"""The figures of a store: which bytes and tokens are counted, and what does not stop the counting."""
+"""StoreFigures: which bytes and tokens are counted, and what is reported instead."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ async def run(
 
 
 async def talk(storage: SessionStorage, services: Services, turns: int = 2, **config: Any) -> SessionManager:
-    """Let a session of a manager say something, and remember something."""
+    """Create a session with turns and a memory."""
     manager = SessionManager(storage, services=services)
     await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": ID, **config})
     for number in range(turns):
@@ -67,9 +67,7 @@ async def payloads(storage: SessionStorage, session_id: str = ID) -> list[Payloa
     return [record.payload, *messages, *(memory.payload for memory in memories)]
 
 
-async def test_every_payload_of_a_session_counts_as_json_and_as_stored(
-    backend: InMemoryStorage, services: Services
-) -> None:
+async def test_every_payload_is_measured_as_json_and_as_stored(backend: InMemoryStorage, services: Services) -> None:
     storage = OptimizedStorageWrapper(backend, Optimizer())
     await talk(storage, services)
     plain, stored = await payloads(storage), await payloads(backend)
@@ -84,7 +82,7 @@ async def test_every_payload_of_a_session_counts_as_json_and_as_stored(
     assert figures.stored_bytes < figures.json_bytes
 
 
-async def test_sessions_come_in_the_order_of_the_query_and_no_others(backend: InMemoryStorage) -> None:
+async def test_a_query_selects_and_orders_the_sessions(backend: InMemoryStorage) -> None:
     for session_id, user in (("a", "u"), ("b", None), ("c", "u")):
         await backend.put_session(session_record(session_id, user_id=user))
     await backend.append_messages("c", message_records(2))
@@ -92,7 +90,7 @@ async def test_sessions_come_in_the_order_of_the_query_and_no_others(backend: In
     assert [(one.session_id, one.messages) for one in found] == [("c", 2), ("a", 0)]
 
 
-async def test_the_store_s_own_records_are_no_session_s(backend: InMemoryStorage) -> None:
+async def test_a_stores_own_records_belong_to_no_session(backend: InMemoryStorage) -> None:
     own = memory_record("dictionary", kind="user", owner=STORE_OWNER, value="x" * 98)
     await backend.put_memory(own)
     assert await StoreFigures(backend, backend, values=JsonCodec(), services=None).own_bytes() == 104
@@ -102,14 +100,14 @@ async def test_the_store_s_own_records_are_no_session_s(backend: InMemoryStorage
 # -- tokens --------------------------------------------------------------------------------------
 
 
-async def expected_tokens(manager: SessionManager, services: Services, messages: int, *, told: bool) -> Any:
+async def expected_tokens(manager: SessionManager, services: Services, messages: int, *, remembered: bool) -> Any:
     said = await manager.conversation_manager.get_recent_messages(ID, messages) if messages else []
-    entries = await manager.memory_manager.list_entries(ID) if told else []
+    entries = await manager.memory_manager.list_entries(ID) if remembered else []
     return prompt_tokens(said, entries, services.tokens, services.notations)
 
 
 @pytest.mark.parametrize(
-    ("config", "messages", "told"),
+    ("config", "messages", "remembered"),
     [
         ({}, 6, True),
         ({"max_history_length": 3}, 3, True),
@@ -121,25 +119,23 @@ async def expected_tokens(manager: SessionManager, services: Services, messages:
         ({"memory_enabled": False}, 6, False),
     ],
 )
-async def test_tokens_are_those_of_what_goes_to_the_model(
-    backend: InMemoryStorage, services: Services, config: dict[str, Any], messages: int, told: bool
+async def test_tokens_of_the_prompts_content_are_counted(
+    backend: InMemoryStorage, services: Services, config: dict[str, Any], messages: int, remembered: bool
 ) -> None:
     manager = await talk(backend, services, turns=3, **config)
     (figures,) = await run(backend, tools=services)
-    assert figures.tokens == await expected_tokens(manager, services, messages, told=told)
+    assert figures.tokens == await expected_tokens(manager, services, messages, remembered=remembered)
     assert figures.messages == 6
 
 
-async def test_a_document_that_is_no_manager_s_session_has_bytes_and_no_tokens(
-    backend: InMemoryStorage, services: Services
-) -> None:
+async def test_a_callers_own_document_has_no_tokens(backend: InMemoryStorage, services: Services) -> None:
     await backend.save_session("mine", {"v1": True})
     await backend.append_messages("mine", message_records(1))
     (figures,) = await run(backend, tools=services)
     assert (figures.json_bytes, figures.tokens) == (len('{"v1":true}{"content":"text of m1"}'), None)
 
 
-async def test_without_a_toolkit_no_tokens_are_counted(backend: InMemoryStorage, services: Services) -> None:
+async def test_without_services_no_tokens_are_counted(backend: InMemoryStorage, services: Services) -> None:
     await talk(backend, services)
     assert [one.tokens for one in await run(backend)] == [None]
 
@@ -163,7 +159,7 @@ async def damage_message(storage: InMemoryStorage, payload: Payload) -> None:
 
 @pytest.mark.parametrize("place", [damage_header, damage_memory, damage_message])
 @pytest.mark.parametrize("payload", [Payload("json", b"{"), Payload("json+aes256gcm:k", b"\xff")])
-async def test_a_session_that_cannot_be_read_is_named_and_the_others_are_counted(
+async def test_an_unreadable_session_is_reported(
     backend: InMemoryStorage, services: Services, place: Any, payload: Payload
 ) -> None:
     await talk(backend, services)
@@ -176,18 +172,16 @@ async def test_a_session_that_cannot_be_read_is_named_and_the_others_are_counted
     assert (good.session_id, good.reason) == ("z", None)
 
 
-async def test_a_session_of_a_manager_with_another_content_cannot_be_counted_in_tokens(
-    backend: InMemoryStorage, services: Services
-) -> None:
+async def test_a_damaged_document_is_reported(backend: InMemoryStorage, services: Services) -> None:
     await talk(backend, services)
     await damage_header(backend, Payload("json", b'{"v":1}'))
     (figures,) = await run(backend, tools=services)
     assert figures.reason == "memory storage: session 's' is damaged: its document has no 'personality'"
 
 
-async def test_a_session_deleted_after_it_was_listed_is_passed_over() -> None:
+async def test_a_session_deleted_after_listing_is_skipped() -> None:
     class Vanishing(InMemoryStorage):
-        """A session goes when it is looked at for the second time: by the backend's reader."""
+        """Deletes a session before its second read, which is that of the backend."""
 
         looks = 0
 
@@ -203,9 +197,9 @@ async def test_a_session_deleted_after_it_was_listed_is_passed_over() -> None:
     assert [one.session_id for one in await run(storage)] == ["b"]
 
 
-async def test_messages_and_memories_written_meanwhile_wait_for_the_next_report(services: Services) -> None:
+async def test_messages_appended_meanwhile_are_not_measured(services: Services) -> None:
     class Busy(InMemoryStorage):
-        """Somebody appends just after the header was read."""
+        """Appends a message after each read of the header."""
 
         async def find_session(self, session_id: str) -> Any:
             record = await super().find_session(session_id)

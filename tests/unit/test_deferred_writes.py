@@ -1,48 +1,32 @@
-"""DeferredWriteWrapper: only ``flush`` writes a deferred session."""
+"""DeferredWriteWrapper: a deferred session is written by flush only."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 
 import pytest
 
-from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.deferred_writes import DeferredWriteWrapper
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
-    MemoryRecord,
     MemoryScope,
     MessageRange,
     MessageRecord,
     Purged,
     SessionQuery,
-    SessionRecord,
 )
 from luminoracore_sdk.domain.errors import ConflictError
 from luminoracore_sdk.session import InMemoryStorage, SessionManager
 from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.testing.records import memory_record, message_record, session_record
 
-PAYLOAD = JsonCodec().encode({"content": "x"})
 SCOPE = MemoryScope("session", "s")
-
-
-def header(session_id: str = "s", **fields: int | None) -> SessionRecord:
-    return SessionRecord(session_id=session_id, payload=PAYLOAD, **fields)  # type: ignore[arg-type]
-
-
-def message(message_id: str) -> MessageRecord:
-    return MessageRecord(message_id=message_id, role="user", created_at_us=1, payload=PAYLOAD)
-
-
-def memory(key: str, text: str = "v") -> MemoryRecord:
-    return MemoryRecord(scope=SCOPE, key=key, payload=JsonCodec().encode({"value": text}))
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    return ManualClock()
 
 
 @pytest.fixture
@@ -60,11 +44,13 @@ async def ids(storage: InMemoryStorage | DeferredWriteWrapper, session_id: str =
     return [found.message_id for found in await storage.read_messages(session_id, MessageRange())]
 
 
-async def test_a_new_session_is_stored_by_flush_only(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+async def test_a_new_deferred_session_is_stored_by_flush_only(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper
+) -> None:
     await deferring.defer("s")
-    await deferring.put_session(header())
-    await deferring.append_messages("s", [message("a"), message("b")])
-    await deferring.put_memory(memory("k"))
+    await deferring.put_session(session_record())
+    await deferring.append_messages("s", [message_record("a"), message_record("b")])
+    await deferring.put_memory(memory_record("k"))
     assert await base.list_sessions() == []
     assert await deferring.list_sessions() == ["s"]
     await deferring.flush("s")
@@ -72,22 +58,22 @@ async def test_a_new_session_is_stored_by_flush_only(base: InMemoryStorage, defe
     assert [entry.key for entry in await base.list_memories(SCOPE)] == ["k"]
 
 
-async def test_a_stored_session_is_deferred_from_its_state(
+async def test_a_stored_session_can_be_deferred(
     base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
-    await base.put_session(header())
-    await base.append_messages("s", [message(f"m{index}") for index in range(1000)])
-    await base.append_messages("s", [message("last")])
-    await base.put_memory(memory("old"))
+    await base.put_session(session_record())
+    await base.append_messages("s", [message_record(f"m{index}") for index in range(1000)])
+    await base.append_messages("s", [message_record("last")])
+    await base.put_memory(memory_record("old"))
     clock.advance(5)
     await deferring.defer("s")
     await deferring.defer("s")
     found = await deferring.find_session("s")
     assert found is not None
     assert found.created_at_us == (await base.query_sessions(SessionQuery())).sessions[0].created_at_us
-    await deferring.append_messages("s", [message("new")])
+    await deferring.append_messages("s", [message_record("new")])
     await deferring.delete_memory(SCOPE, "old")
-    await deferring.put_memory(memory("fresh"))
+    await deferring.put_memory(memory_record("fresh"))
     assert await base.find_memory(SCOPE, "old") is not None
     await deferring.flush("s")
     await deferring.flush("s")
@@ -95,59 +81,61 @@ async def test_a_stored_session_is_deferred_from_its_state(
     assert [entry.key for entry in await base.list_memories(SCOPE)] == ["fresh"]
 
 
-async def test_more_messages_than_one_batch_are_flushed(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+async def test_more_messages_than_one_append_allows_are_flushed(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper
+) -> None:
     await deferring.defer("s")
-    await deferring.put_session(header())
+    await deferring.put_session(session_record())
     for start in range(0, 2100, 700):
-        await deferring.append_messages("s", [message(f"m{start + index}") for index in range(700)])
+        await deferring.append_messages("s", [message_record(f"m{start + index}") for index in range(700)])
     await deferring.flush("s")
     assert await ids(base) == [f"m{index}" for index in range(2100)]
 
 
-async def test_a_truncation_is_deferred(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
-    await base.put_session(header())
-    await base.append_messages("s", [message("a"), message("b"), message("c")])
+async def test_a_truncation_is_deferred_too(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+    await base.put_session(session_record())
+    await base.append_messages("s", [message_record("a"), message_record("b"), message_record("c")])
     await deferring.defer("s")
     assert await deferring.truncate_messages("s", after=1) == 2
-    await deferring.append_messages("s", [message("d")])
+    await deferring.append_messages("s", [message_record("d")])
     assert await ids(base) == ["a", "b", "c"]
     await deferring.flush("s")
     assert await ids(base) == ["a", "d"]
 
 
-async def test_truncation_keeps_messages_of_other_writers(
+async def test_a_truncation_keeps_messages_of_another_writer(
     base: InMemoryStorage, deferring: DeferredWriteWrapper
 ) -> None:
-    await base.put_session(header())
-    await base.append_messages("s", [message("a"), message("b")])
+    await base.put_session(session_record())
+    await base.append_messages("s", [message_record("a"), message_record("b")])
     await deferring.defer("s")
     await deferring.truncate_messages("s", after=1)
-    await base.append_messages("s", [message("other")])
+    await base.append_messages("s", [message_record("other")])
     with pytest.raises(ConflictError, match="expected last position 2, found last position 3"):
         await deferring.flush("s")
     assert await ids(base) == ["a", "b", "other"]
 
 
 async def test_a_conflict_keeps_the_deferred_writes(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
-    await base.put_session(header())
+    await base.put_session(session_record())
     await deferring.defer("s")
-    await deferring.append_messages("s", [message("mine")])
-    await base.append_messages("s", [message("other")])
+    await deferring.append_messages("s", [message_record("mine")])
+    await base.append_messages("s", [message_record("other")])
     with pytest.raises(ConflictError):
         await deferring.flush("s")
     assert await ids(deferring) == ["mine"]
     assert await ids(base) == ["other"]
 
 
-async def test_deleting_a_deferred_session_deletes_it_everywhere(
+async def test_a_deferred_session_is_deleted_here_and_below(
     base: InMemoryStorage, deferring: DeferredWriteWrapper
 ) -> None:
-    await base.put_session(header())
+    await base.put_session(session_record())
     await deferring.defer("s")
     assert await deferring.delete_session("s") is True
     assert (await base.find_session("s"), deferring.is_deferred("s")) == (None, False)
     await deferring.defer("new")
-    await deferring.put_session(header("new"))
+    await deferring.put_session(session_record("new"))
     assert await deferring.delete_session("new") is True
     assert await deferring.delete_session("new") is False
 
@@ -157,7 +145,7 @@ async def test_flushing_an_unknown_or_expired_session_does_nothing(
 ) -> None:
     await deferring.flush("unknown")
     await deferring.defer("s")
-    await deferring.put_session(header(ttl_us=1_000_000))
+    await deferring.put_session(session_record(ttl_us=1_000_000))
     clock.advance(2)
     await deferring.flush("s")
     assert await base.list_sessions() == []
@@ -165,7 +153,7 @@ async def test_flushing_an_unknown_or_expired_session_does_nothing(
 
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-async def test_pages_merge_deferred_and_stored_sessions(
+async def test_pages_list_deferred_and_stored_sessions_once(
     base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock, newest_first: bool, limit: int
 ) -> None:
     for index in range(7):
@@ -173,9 +161,9 @@ async def test_pages_merge_deferred_and_stored_sessions(
         name = f"s{index}"
         if index in (1, 2, 5):
             await deferring.defer(name)
-            await deferring.put_session(header(name))
+            await deferring.put_session(session_record(name))
         else:
-            await base.put_session(header(name))
+            await base.put_session(session_record(name))
     await deferring.defer("s3")
     seen: list[str] = []
     cursor = None
@@ -191,25 +179,25 @@ async def test_pages_merge_deferred_and_stored_sessions(
     assert seen == (expected[::-1] if newest_first else expected)
 
 
-async def test_purging_includes_deferred_sessions(
+async def test_a_purge_covers_deferred_and_stored_sessions(
     base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
-    await base.put_session(header("below", ttl_us=1))
+    await base.put_session(session_record("below", ttl_us=1))
     await deferring.defer("here")
-    await deferring.put_session(header("here", ttl_us=1))
+    await deferring.put_session(session_record("here", ttl_us=1))
     clock.advance(1)
     assert await deferring.purge_expired() == Purged(sessions=2, memories=0)
 
 
-async def test_unsaved_lists_sessions_with_deferred_writes(
+async def test_unsaved_lists_sessions_with_unflushed_writes(
     base: InMemoryStorage, deferring: DeferredWriteWrapper, clock: ManualClock
 ) -> None:
     for name in ("new", "changed", "expired", "saved", "empty"):
         await deferring.defer(name)
         if name != "empty":
-            await deferring.put_session(header(name, ttl_us=1 if name == "expired" else None))
+            await deferring.put_session(session_record(name, ttl_us=1 if name == "expired" else None))
     await deferring.flush("changed")
-    await deferring.append_messages("changed", [message("a")])
+    await deferring.append_messages("changed", [message_record("a")])
     await deferring.flush("saved")
     clock.advance(1)
     assert await deferring.unsaved() == ["new", "changed"]
@@ -217,7 +205,7 @@ async def test_unsaved_lists_sessions_with_deferred_writes(
     assert await deferring.unsaved() == []
 
 
-async def test_closing_a_manager_logs_unsaved_sessions(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_manager_logs_the_number_of_unsaved_sessions(caplog: pytest.LogCaptureFixture) -> None:
     async with InMemoryStorage() as storage:
         manager = SessionManager(storage)
         await manager.create_session({}, {"name": "echo"}, {"auto_save": False})
@@ -226,10 +214,10 @@ async def test_closing_a_manager_logs_unsaved_sessions(caplog: pytest.LogCapture
     assert caplog.messages == ["1 sessions were closed without save_session"]
 
 
-async def test_user_memories_are_never_deferred(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
+async def test_the_memory_of_users_is_never_deferred(base: InMemoryStorage, deferring: DeferredWriteWrapper) -> None:
     scope = MemoryScope("user", "s")
     await deferring.defer("s")
-    await deferring.put_memory(MemoryRecord(scope=scope, key="k", payload=PAYLOAD))
+    await deferring.put_memory(memory_record("k", kind="user"))
     assert [entry.key for entry in await base.list_memories(scope)] == ["k"]
     assert await deferring.clear_memories(scope) == 1
     assert await deferring.find_memory(scope, "k") is None
@@ -252,14 +240,14 @@ async def test_a_truncation_during_a_flush_is_kept(base: InMemoryStorage, clock:
     slow = Slow(base)
     deferring = DeferredWriteWrapper(slow, clock=clock)
     await deferring.defer("s")
-    await deferring.put_session(header())
-    await deferring.append_messages("s", [message("a"), message("b")])
+    await deferring.put_session(session_record())
+    await deferring.append_messages("s", [message_record("a"), message_record("b")])
     flush = asyncio.ensure_future(deferring.flush("s"))
     await slow.appending.wait()
     truncate = asyncio.ensure_future(deferring.truncate_messages("s", after=0))
     await asyncio.wait([truncate], timeout=0.02)
     slow.go_on.set()
     await asyncio.gather(flush, truncate)
-    await deferring.append_messages("s", [message("c")])
+    await deferring.append_messages("s", [message_record("c")])
     await deferring.flush("s")
     assert await ids(base) == await ids(deferring) == ["c"]

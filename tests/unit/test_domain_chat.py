@@ -33,7 +33,7 @@ SECRET = "sk-very-secret"
         ({"name": "echo", "extra": [1]}, "'extra' must be a dict, not list"),
     ],
 )
-def test_a_wrong_provider_config_is_refused_with_the_reason_and_without_the_secret(data: Any, reason: str) -> None:
+def test_an_invalid_provider_config_is_refused(data: Any, reason: str) -> None:
     with pytest.raises(ProviderError, match=reason) as caught:
         ProviderConfig.from_dict(data)
     assert SECRET not in str(caught.value)
@@ -44,7 +44,7 @@ def test_extra_that_is_not_json_is_refused() -> None:
         ProviderConfig.from_dict({"name": "echo", "extra": {"a": float("nan")}})
 
 
-def test_a_whole_provider_config_is_read_and_copied() -> None:
+def test_a_provider_config_is_parsed_and_copied() -> None:
     extra = {"timeout": 5, "nested": [1]}
     config = ProviderConfig.from_dict(
         {"name": "x", "api_key": SECRET, "model": "m", "base_url": "http://h/v1", "extra": extra}
@@ -78,12 +78,12 @@ def test_secrets_are_the_key_and_the_secret_texts_of_extra() -> None:
     assert ProviderConfig("x").secrets() == ()
 
 
-def test_a_prompt_message_has_role_and_content_in_its_dictionary() -> None:
+def test_the_dictionary_of_a_prompt_message() -> None:
     message = ChatMessage(MessageRole.USER, [{"text": "hi"}], {"tool_calls": []})
     assert message.to_dict() == {"role": "user", "content": [{"text": "hi"}]}
 
 
-def test_a_response_has_every_field_in_its_dictionary() -> None:
+def test_the_dictionary_of_a_response() -> None:
     response = ChatResponse("hi", finish_reason="stop", usage={"total": 3}, model="m")
     assert response.to_dict() == {
         "content": "hi",
@@ -103,16 +103,15 @@ def test_a_base_url_with_a_query_is_refused_without_showing_it(url: str) -> None
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["accessToken", "access_key", "privateKey", "Cookie", "bearer", "auth", "refresh_token", "X-API-Key"],
+    "name", ["accessToken", "access_key", "privateKey", "Cookie", "bearer", "auth", "refresh_token", "X-API-Key"]
 )
-def test_what_is_named_like_a_secret_is_never_public(name: str) -> None:
+def test_names_of_secrets_are_recognised(name: str) -> None:
     config = ProviderConfig("a", extra={"nested": [{name: "hidden"}], "max_tokens": 5})
     assert config.public()["extra"] == {"nested": [{}], "max_tokens": 5}
     assert config.secrets() == ("hidden",)
 
 
-def test_an_extra_that_holds_itself_is_refused() -> None:
+def test_an_extra_that_contains_itself_is_refused() -> None:
     knot: dict[str, object] = {}
     knot["again"] = knot
     with pytest.raises(InvalidJSONError):

@@ -16,7 +16,7 @@ def conversation(messages: list[Message] | None = None) -> Conversation:
     return Conversation("s", SAID if messages is None else messages, created_at=NOON, updated_at=LATER)
 
 
-def test_it_is_a_sequence_of_its_messages_and_true_even_without_any() -> None:
+def test_a_conversation_is_a_sequence_and_always_true() -> None:
     assert len(conversation()) == 2
     assert list(conversation()) == SAID
     assert bool(conversation([])) is True
@@ -27,7 +27,7 @@ def test_recent_messages_are_the_newest_oldest_first(count: int, contents: list[
     assert [message.content for message in conversation().get_recent_messages(count)] == contents
 
 
-def test_it_survives_its_dictionary() -> None:
+def test_a_conversation_survives_its_dictionary() -> None:
     data = conversation().to_dict()
     assert data["created_at"] == "2026-01-01T12:00:00+00:00"
     assert [message["content"] for message in data["messages"]] == ["a", "b"]
@@ -67,11 +67,7 @@ def test_a_naive_time_is_refused() -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_conversation_is_refused(data: Any) -> None:
-    whole = {
-        "session_id": "s",
-        "created_at": "2026-01-01T00:00:00+00:00",
-        "updated_at": "2026-01-01T00:00:00+00:00",
-    }
+def test_an_invalid_conversation_is_refused(data: Any) -> None:
+    whole = {"session_id": "s", "created_at": "2026-01-01T00:00:00+00:00", "updated_at": "2026-01-01T00:00:00+00:00"}
     with pytest.raises(ValidationError):
         Conversation.from_dict({**whole, **data} if isinstance(data, dict) else data)

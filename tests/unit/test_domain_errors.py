@@ -27,10 +27,7 @@ from luminoracore_sdk.domain.errors import (
 )
 
 SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
-    (
-        InvalidIdError("session id", "a\nb", "it is bad"),
-        "session id 'a\\nb' is refused: it is bad",
-    ),
+    (InvalidIdError("session id", "a\nb", "it is bad"), "session id 'a\\nb' is refused: it is bad"),
     (InvalidJSONError("message", "nan has no JSON form"), "message is not JSON: nan has no JSON form"),
     (
         PayloadTooLargeError(backend="sqlite", key="the message", size_bytes=9, limit_bytes=8),
@@ -94,12 +91,12 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
 
 
 @pytest.mark.parametrize(("error", "text"), SAMPLES, ids=[text for _, text in SAMPLES])
-def test_an_error_says_what_happened(error: LuminoraCoreSDKError, text: str) -> None:
+def test_the_text_of_an_error(error: LuminoraCoreSDKError, text: str) -> None:
     assert str(error) == error.message == text
 
 
 @pytest.mark.parametrize(("error", "text"), SAMPLES, ids=[text for _, text in SAMPLES])
-def test_an_error_survives_pickling_with_all_its_facts(error: LuminoraCoreSDKError, text: str) -> None:
+def test_an_error_survives_pickling(error: LuminoraCoreSDKError, text: str) -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
     assert type(again) is type(error)
     assert (str(again), again.args, again.__dict__) == (text, error.args, error.__dict__)

@@ -42,7 +42,7 @@ def test_every_kind_of_value_is_accepted(value: object) -> None:
         ({"a": object()}, "type object"),
     ],
 )
-def test_what_would_not_come_back_equal_is_refused_with_its_place(value: object, place: str) -> None:
+def test_invalid_json_is_refused_with_its_place(value: object, place: str) -> None:
     with pytest.raises(InvalidJSONError, match=place):
         check_json(value)
 
@@ -101,7 +101,7 @@ def test_a_copy_is_the_same_and_independent() -> None:
         (0.1, 0.1 + 1e-17 + 1e-16),
     ],
 )
-def test_values_that_differ_in_type_order_or_sign_are_not_the_same(left: Any, right: Any) -> None:
+def test_types_order_and_sign_make_values_different(left: Any, right: Any) -> None:
     assert same_json(left, right) is False
     assert same_json(right, left) is False
 
@@ -111,7 +111,7 @@ def test_a_value_is_the_same_as_its_copy(value: Any) -> None:
     assert same_json(value, copy_json(value)) is True
 
 
-def test_a_value_that_holds_itself_many_times_is_refused_quickly() -> None:
+def test_a_value_that_contains_itself_is_refused_quickly() -> None:
     knot: list[Any] = []
     knot += [knot, knot, {"again": knot}]
     with pytest.raises(InvalidJSONError, match="deeper"):

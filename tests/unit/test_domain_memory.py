@@ -75,7 +75,7 @@ def test_retention_weighs_importance_against_age() -> None:
     assert retention(1.0, NOON, decay_factor=0.0) == retention(1.0, NOON + DECAY_PERIOD, decay_factor=0.0)
 
 
-def test_no_importance_has_the_lowest_retention_that_stores_can_keep() -> None:
+def test_an_importance_of_0_has_the_lowest_retention() -> None:
     assert retention(0.0, NOON, decay_factor=0.1) == -1e300
     assert retention(0.0, NOON, decay_factor=1.0) == -1e300
 
@@ -85,12 +85,12 @@ def test_a_ttl_is_a_duration() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, True, "5", float("nan"), float("inf"), 1e11])
-def test_a_ttl_that_is_no_time_above_zero_is_refused(seconds: Any) -> None:
+def test_an_invalid_ttl_is_refused(seconds: Any) -> None:
     with pytest.raises(ValidationError, match="ttl must be"):
         lifetime(seconds)
 
 
 @pytest.mark.parametrize("category", ["x", None, 5, ["fact"]])
-def test_a_category_that_is_none_is_refused(category: Any) -> None:
+def test_an_invalid_category_is_refused(category: Any) -> None:
     with pytest.raises(ValidationError, match="is not one of: fact, topic, preference, context, emotion"):
         attrs.evolve(ENTRY, category=category)

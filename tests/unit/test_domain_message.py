@@ -10,13 +10,13 @@ from luminoracore_sdk.domain.message import Message, MessageRole, at_position, m
 NOON = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 
 
-def test_a_role_is_a_text_and_text_is_a_role() -> None:
+def test_a_role_is_a_string() -> None:
     assert Message("user", "hi").role is MessageRole.USER
     assert Message(MessageRole.TOOL, "hi").role == "tool"
 
 
 @pytest.mark.parametrize("role", ["robot", "User", "", None, 5, ["user"]])
-def test_an_unknown_role_is_refused_and_the_known_ones_are_named(role: Any) -> None:
+def test_an_unknown_role_is_refused(role: Any) -> None:
     with pytest.raises(ValidationError, match="user, assistant, system, tool"):
         Message(role, "hi")
 
@@ -62,7 +62,7 @@ def test_a_message_survives_its_dictionary() -> None:
     assert Message.from_dict(whole.to_dict()) == whole
 
 
-def test_a_message_without_id_and_time_has_neither_in_its_dictionary() -> None:
+def test_the_dictionary_of_a_new_message_has_no_id() -> None:
     bare = Message("user", "hi")
     assert bare.to_dict() == {"role": "user", "content": "hi", "timestamp": None, "metadata": {}}
     assert Message.from_dict(bare.to_dict()) == bare
@@ -80,7 +80,7 @@ def test_a_message_without_id_and_time_has_neither_in_its_dictionary() -> None:
         ({"role": "user", "content": "hi", "timestamp": ""}, "ISO 8601"),
     ],
 )
-def test_a_dictionary_that_is_no_message_is_refused(data: Any, reason: str) -> None:
+def test_an_invalid_message_is_refused(data: Any, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         Message.from_dict(data)
 
@@ -101,7 +101,7 @@ def test_the_text_of_a_message_is_its_content_or_its_text_parts(content: Any, te
 WHOLE = Message("assistant", ["hi"], NOON, {"k": 1}, id="m1", position=3)
 
 
-def test_a_stamped_message_differs_in_id_and_time_and_has_no_position() -> None:
+def test_a_stamped_message_has_a_new_id_and_time() -> None:
     later = NOON + timedelta(hours=1)
     expected = Message("assistant", ["hi"], later, {"k": 1}, id="m2")
     assert stamped(WHOLE, id="m2", timestamp=later.astimezone(timezone(timedelta(hours=-7)))) == expected
@@ -114,7 +114,7 @@ def test_a_wrong_stamp_is_refused(facts: dict[str, Any]) -> None:
         stamped(WHOLE, **{"id": "m2", "timestamp": NOON, **facts})
 
 
-def test_a_message_at_a_position_differs_in_nothing_else() -> None:
+def test_a_position_changes_nothing_else() -> None:
     assert at_position(WHOLE, 8) == Message("assistant", ["hi"], NOON, {"k": 1}, id="m1", position=8)
     assert at_position(Message("user", "hi"), 1) == Message("user", "hi", position=1)
 
@@ -130,7 +130,7 @@ def test_a_message_of_a_subclass_keeps_its_own_fields() -> None:
     assert stamped(rated, id="m", timestamp=NOON) == Rated("user", "hi", NOON, id="m", stars=5)
 
 
-def test_a_stored_message_is_the_message_that_was_stored() -> None:
+def test_a_stored_message_equals_the_original() -> None:
     read = stored_message("assistant", ["hi"], NOON, {"k": 1}, "m1", 3)
     assert read == WHOLE
     assert read.role is MessageRole.ASSISTANT

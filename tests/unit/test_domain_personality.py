@@ -15,7 +15,7 @@ def test_a_personality_is_copied() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "Ada", ["Ada"], 5])
-def test_what_is_no_object_is_refused(value: object) -> None:
+def test_a_value_that_is_not_an_object_is_refused(value: object) -> None:
     with pytest.raises(ValidationError, match="a personality must be a JSON object"):
         check_personality(value)
 
@@ -25,7 +25,7 @@ def test_a_value_that_is_not_json_is_refused_with_its_place() -> None:
         check_personality({"age": float("nan")})
 
 
-def test_a_merge_replaces_top_level_fields_and_leaves_the_original() -> None:
+def test_a_merge_replaces_top_level_fields() -> None:
     current = {"name": "Ada", "tone": "dry", "persona": {"name": "A"}}
     merged = merge_personality(current, {"tone": "warm", "persona": {"role": "guide"}})
     assert merged == {"name": "Ada", "tone": "warm", "persona": {"role": "guide"}}
@@ -49,12 +49,12 @@ def test_the_name_is_its_own_or_that_of_the_persona(personality: dict[str, Any],
     assert personality_name(personality) == name
 
 
-def test_its_own_system_prompt_is_used_as_it_is() -> None:
+def test_an_own_system_prompt_is_used_unchanged() -> None:
     assert system_prompt({"name": "Ada", "system_prompt": " Be brief. "}) == " Be brief. "
 
 
 @pytest.mark.parametrize("own", ["", "  \n", None, 5])
-def test_a_prompt_is_composed_when_its_own_says_nothing(own: object) -> None:
+def test_a_prompt_is_composed_if_there_is_none(own: object) -> None:
     assert system_prompt({"name": "Ada", "system_prompt": own}) == "You are Ada."
 
 
@@ -73,11 +73,11 @@ def test_a_prompt_is_composed_of_the_known_fields_in_order() -> None:
     )
 
 
-def test_fields_of_the_persona_count_unless_the_top_level_says_otherwise() -> None:
+def test_top_level_fields_override_those_of_the_persona() -> None:
     personality = {"persona": {"name": "Ada", "role": "guide", "tone": "dry"}, "tone": "warm"}
     assert system_prompt(personality) == "You are Ada.\nYour role: guide\nTone: warm"
 
 
 @pytest.mark.parametrize("personality", [{}, {"description": object()}, {"persona": 5}])
-def test_a_personality_that_says_nothing_gives_no_prompt(personality: dict[str, Any]) -> None:
+def test_an_empty_personality_gives_no_prompt(personality: dict[str, Any]) -> None:
     assert system_prompt(personality) == ""

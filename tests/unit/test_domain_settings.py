@@ -5,38 +5,36 @@ import pytest
 from luminoracore_sdk.domain.errors import InvalidIdError, ValidationError
 from luminoracore_sdk.domain.memory import MemoryCategory
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig, SessionType
+from luminoracore_sdk.domain.values import STORE_OWNER
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "5", True, None])
-def test_memory_refuses_a_limit_that_is_no_whole_number_above_0(value: Any) -> None:
+def test_an_invalid_limit_of_a_memory_is_refused(value: Any) -> None:
     with pytest.raises(ValidationError, match="max_entries must be a whole number of at least 1"):
         MemoryConfig(max_entries=value)
 
 
 @pytest.mark.parametrize("field", ["decay_factor", "importance_threshold"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), True, "0.5"])
-def test_memory_refuses_a_share_outside_of_0_to_1(field: str, value: Any) -> None:
+def test_an_invalid_share_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=f"{field} must be a number from 0 to 1"):
         MemoryConfig(**{field: value})
 
 
 @pytest.mark.parametrize("value", [0, -5, 1e11, float("inf"), float("nan"), True, "60"])
-def test_memory_refuses_a_ttl_that_is_no_time_to_live(value: Any) -> None:
+def test_an_invalid_ttl_of_a_memory_is_refused(value: Any) -> None:
     with pytest.raises(ValidationError, match="ttl must be a number of seconds above 0"):
         MemoryConfig(ttl=value)
 
 
-@pytest.mark.parametrize(
-    "field",
-    ["enabled", "track_topics", "track_preferences", "track_context", "track_emotions"],
-)
+@pytest.mark.parametrize("field", ["enabled", "track_topics", "track_preferences", "track_context", "track_emotions"])
 @pytest.mark.parametrize("value", [1, "yes", None])
-def test_memory_refuses_a_switch_that_is_neither_on_nor_off(field: str, value: Any) -> None:
+def test_an_invalid_switch_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=f"{field} must be True or False"):
         MemoryConfig(**{field: value})
 
 
-def test_facts_are_always_tracked_and_the_others_by_their_switch() -> None:
+def test_categories_are_tracked_by_their_switches() -> None:
     assert [category.value for category in MemoryCategory if MemoryConfig().tracks(category)] == [
         "fact",
         "topic",
@@ -70,7 +68,7 @@ def test_facts_are_always_tracked_and_the_others_by_their_switch() -> None:
         ("session_type", None),
     ],
 )
-def test_a_session_refuses_a_setting_that_cannot_work_and_names_it(field: str, value: Any) -> None:
+def test_an_invalid_setting_of_a_session_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=field):
         SessionConfig(**{field: value})
 
@@ -84,17 +82,22 @@ def test_a_session_refuses_a_setting_that_cannot_work_and_names_it(field: str, v
         ({"tags": ["fine", ""]}, "tags"),
     ],
 )
-def test_a_session_refuses_invalid_ids(fields: dict[str, Any], what: str) -> None:
+def test_invalid_ids_of_a_session_are_refused(fields: dict[str, Any], what: str) -> None:
     with pytest.raises(InvalidIdError, match=what):
         SessionConfig(**fields)
 
 
-def test_an_unknown_session_type_is_answered_with_the_known_ones() -> None:
+def test_the_reserved_user_of_the_store_is_refused() -> None:
+    with pytest.raises(ValidationError, match="reserved for the store"):
+        SessionConfig(user_id=STORE_OWNER)
+
+
+def test_an_unknown_session_type_is_refused() -> None:
     with pytest.raises(ValidationError, match="stateful, stateless, chat"):
         SessionConfig(session_type="other")
 
 
-def test_a_storage_in_a_session_config_is_refused_with_what_to_do() -> None:
+def test_a_storage_in_a_session_config_is_refused() -> None:
     with pytest.raises(ValidationError, match="SessionManager"):
         SessionConfig(storage=object())
     assert SessionConfig(storage=None).storage is None
@@ -112,8 +115,6 @@ def test_the_defaults_are_the_documented_ones() -> None:
 @pytest.mark.parametrize(
     "params", [{"api_key": "k"}, {"extra_headers": {"Authorization": "k"}}, {"list": [{"accessToken": "k"}]}]
 )
-def test_a_secret_among_the_generation_parameters_is_refused_without_showing_it(
-    params: dict[str, Any],
-) -> None:
+def test_a_secret_in_generation_params_is_refused(params: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="denotes a secret; pass it in provider_config"):
         SessionConfig(generation_params=params)

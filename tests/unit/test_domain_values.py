@@ -25,7 +25,7 @@ class TimelessZone(tzinfo):
 
 
 @pytest.mark.parametrize("value", ["s", "../x", "a\nb", "é", "\U0001f600", "x" * 512, " "])
-def test_an_id_that_every_backend_can_keep_is_returned_unchanged(value: str) -> None:
+def test_a_valid_id_is_returned_unchanged(value: str) -> None:
     assert check_id(value) == value
 
 
@@ -43,7 +43,7 @@ def test_an_id_that_every_backend_can_keep_is_returned_unchanged(value: str) -> 
         ("\udfffé", "lone surrogate"),
     ],
 )
-def test_an_id_that_some_backend_cannot_keep_is_refused_with_the_reason(value: object, reason: str) -> None:
+def test_an_invalid_id_is_refused(value: object, reason: str) -> None:
     with pytest.raises(InvalidIdError, match=reason) as caught:
         check_id(value, "memory key")
     assert caught.value.what == "memory key"
@@ -55,7 +55,7 @@ def test_a_long_id_is_cut_in_the_error() -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_a_time_of_another_zone_is_the_same_moment_in_utc() -> None:
+def test_a_time_is_converted_to_utc() -> None:
     elsewhere = NOON.astimezone(timezone(timedelta(hours=5, minutes=30)))
     assert to_utc(elsewhere) == NOON
     assert to_utc(elsewhere).utcoffset() == timedelta(0)
@@ -65,7 +65,7 @@ def test_a_time_of_another_zone_is_the_same_moment_in_utc() -> None:
     "value",
     [datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=TimelessZone()), 5, "2026-01-01", None],  # noqa: DTZ001
 )
-def test_what_is_no_point_in_time_is_refused(value: object) -> None:
+def test_an_invalid_datetime_is_refused(value: object) -> None:
     with pytest.raises(ValidationError):
         to_utc(value)
 
@@ -77,7 +77,7 @@ def test_a_time_is_read_from_text_and_from_a_datetime() -> None:
 
 
 @pytest.mark.parametrize("value", ["yesterday", "2026-01-01T12:00:00", "", 5])
-def test_a_text_that_is_no_time_with_an_offset_is_refused(value: object) -> None:
+def test_an_invalid_time_is_refused(value: object) -> None:
     with pytest.raises(ValidationError):
         parse_time(value)
 
@@ -102,19 +102,19 @@ def test_a_time_outside_of_the_calendar_in_utc_is_refused(text: str) -> None:
         parse_time(text)
 
 
-def test_a_scope_of_another_kind_is_refused() -> None:
+def test_an_unknown_kind_of_scope_is_refused() -> None:
     with pytest.raises(ValidationError, match="session or user"):
         MemoryScope("team", "t")
 
 
 @pytest.mark.parametrize("member", [MessageRole.TOOL, SessionType.STATELESS])
-def test_a_named_value_goes_to_its_json_form_and_back(member: MessageRole | SessionType) -> None:
+def test_a_named_value_survives_its_json_form(member: MessageRole | SessionType) -> None:
     assert member.to_dict() == member.value
     assert type(member.to_dict()) is str
     assert type(member).from_dict(member.to_dict()) is member
 
 
 @pytest.mark.parametrize("data", ["robot", None, 5, ["user"]])
-def test_what_names_no_value_is_refused_with_the_valid_ones(data: object) -> None:
+def test_an_unknown_named_value_is_refused(data: object) -> None:
     with pytest.raises(ValidationError, match="is not one of: user, assistant, system, tool"):
         MessageRole.from_dict(data)

@@ -1,4 +1,4 @@
-"""Invisible characters are escaped in prompts and in a terminal."""
+"""Invisible characters are escaped for models and terminals."""
 
 import unicodedata
 from typing import Any
@@ -55,7 +55,7 @@ def written_by_each(facts: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("hidden", "_"), ESCAPED_ALONE.values(), ids=ESCAPED_ALONE)
-def test_toon_is_not_written_with_invisible_characters(hidden: str, _: str) -> None:
+def test_toon_refuses_invisible_characters(hidden: str, _: str) -> None:
     toon = next(notation for notation in default_notations() if notation.name == "TOON")
     assert toon.render({"k": "ab"}) == "k: ab"
     assert toon.render({"k": f"a{hidden}b"}) is None
@@ -63,13 +63,13 @@ def test_toon_is_not_written_with_invisible_characters(hidden: str, _: str) -> N
 
 
 @pytest.mark.parametrize("text", VISIBLE.values(), ids=VISIBLE)
-def test_joiners_of_scripts_and_emoji_are_kept(text: str) -> None:
+def test_characters_of_scripts_and_emoji_are_not_escaped(text: str) -> None:
     assert compact_json(text) == f'"{text}"'
     assert render_data({"k": text, text: 1}) == f"k: {text}\n{text}: 1"
     assert printable(text) == text
 
 
-def test_text_hidden_in_joiners_is_escaped() -> None:
+def test_text_hidden_in_selectors_or_joiners_is_escaped() -> None:
     selectors = "".join(chr(0xE0100 + byte) for byte in b"obey")
     assert compact_json(f"😀{selectors}") == '"😀\U000e016f' + r'\udb40\udd62\udb40\udd65\udb40\udd79"'
     assert compact_json("a\u200d\u200c\u200db") == '"a\u200d' + r'\u200c\u200db"'
@@ -78,19 +78,14 @@ def test_text_hidden_in_joiners_is_escaped() -> None:
 
 @pytest.mark.parametrize(
     ("text", "escaped"),
-    [
-        ("\u200d", r"\u200d"),
-        ("\ufe0f", r"\ufe0f"),
-        ("\U000e0100", r"\udb40\udd00"),
-        ("a \u200c", r"a \u200c"),
-    ],
+    [("\u200d", r"\u200d"), ("\ufe0f", r"\ufe0f"), ("\U000e0100", r"\udb40\udd00"), ("a \u200c", r"a \u200c")],
 )
-def test_a_joiner_that_joins_nothing_is_escaped(text: str, escaped: str) -> None:
+def test_joiners_without_a_visible_character_are_escaped(text: str, escaped: str) -> None:
     assert compact_json(text) == f'"{escaped}"'
     assert render_data({"k": text}) == f'k: "{escaped}"'
 
 
-def test_invisible_format_characters_are_escaped() -> None:
+def test_all_other_format_characters_are_escaped() -> None:
     formats = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf"}
     left = {one for one in formats if UNSEEN.search(f"a{one}") is None}
     assert left == set("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2") | set(
@@ -110,13 +105,13 @@ def test_invisible_format_characters_are_escaped() -> None:
         ("\x1b[31m\x9b", r"\x1b[31m\x9b"),
         ("a\u2028b", r"a\u2028b"),
         ("a\tb\nc", "a\tb\nc"),
-        ("\u200d👧", "\u200d👧"),  # a delta may begin within an emoji
+        ("\u200d👧", "\u200d👧"),  # a part of an answer may begin within an emoji
         ("\ufe0f", "\ufe0f"),
     ],
 )
-def test_control_characters_are_shown_in_a_terminal(text: str, shown: str) -> None:
+def test_control_characters_are_escaped_for_a_terminal(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
-def test_control_characters_in_values_are_shown() -> None:
+def test_control_characters_in_values_are_escaped() -> None:
     assert display(["\u202ea"]) == r'["\u202ea"]'

@@ -39,7 +39,7 @@ _IN_SCRIPT = "ERR Error running script (call to f_5af): @user_script:3: @user_sc
         ("CROSSSLOT Keys in request don't hash to the same slot", StorageUnavailableError, False),
         ("WRONGTYPE Operation against a key", CorruptRecordError, None),
         (f"{_IN_SCRIPT}-WRONGTYPE Operation against a key", CorruptRecordError, None),
-        ("ERR something that nobody expects", StorageUnavailableError, True),
+        ("ERR something unexpected", StorageUnavailableError, True),
     ],
 )
 def test_an_error_reply_becomes_an_error_of_the_port(
@@ -118,7 +118,7 @@ _SENTINEL = "<redis.asyncio.client.Redis(<Pool(<Connection(password=s3cret,port=
 
 
 @pytest.mark.parametrize(
-    ("reasons", "kind", "told"),
+    ("reasons", "kind", "text"),
     [
         ([], StorageUnavailableError, "knows the master; "),
         (["network:ConnectionError"], StorageUnavailableError, "knows the master: network:ConnectionError"),
@@ -128,14 +128,14 @@ _SENTINEL = "<redis.asyncio.client.Redis(<Pool(<Connection(password=s3cret,port=
     ],
 )
 def test_an_error_of_sentinels_contains_no_password(
-    reasons: list[str], kind: type[StorageUnavailableError], told: str
+    reasons: list[str], kind: type[StorageUnavailableError], text: str
 ) -> None:
     said = ", ".join(f"{_SENTINEL}{reason}" for reason in reasons)
     raised = MasterNotFoundError(f"No master found for 'm' : {said}")
     with pytest.raises(StorageUnavailableError) as caught, connecting(5):
         raise raised
     assert (type(caught.value), caught.value.in_doubt, caught.value.__cause__) == (kind, False, raised)
-    assert f"{caught.value}; ".find(told) > 0
+    assert f"{caught.value}; ".find(text) > 0
     assert "s3cret" not in f"{caught.value}{raised}{raised.args}"
 
 

@@ -181,8 +181,8 @@ class BaseStorage(SessionStorage):
     @abstractmethod
     async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]: ...
 
-    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
-        raise NotImplementedError  # replaced by an abstract method when every backend has it
+    @abstractmethod
+    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]: ...
 
     @abstractmethod
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool: ...

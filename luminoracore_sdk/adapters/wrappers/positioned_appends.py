@@ -57,7 +57,7 @@ class PositionedAppends:
         """
         if not isinstance(expected_last, int | None):
             raise ValidationError(f"expected_last must be a whole number, not {expected_last!a:.40}")
-        async with self._locks.of(session_id):
+        async with self._locks.of(session_id).hold():
             if expected_last is not None:
                 return await self._attempt(session_id, messages, expected_last)
             return await self._repeat(session_id, messages)

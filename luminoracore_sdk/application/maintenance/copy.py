@@ -265,13 +265,7 @@ class _Transfer:
     """
 
     def __init__(
-        self,
-        source: SessionStorage,
-        target: SessionStorage,
-        *,
-        values: ValueCodec,
-        clock: Clock,
-        writes: bool,
+        self, source: SessionStorage, target: SessionStorage, *, values: ValueCodec, clock: Clock, writes: bool
     ) -> None:
         self._source = source
         self._target = target

@@ -32,11 +32,7 @@ class BaseProvider(ABC):
 
     @abstractmethod
     async def chat(
-        self,
-        messages: list[ChatMessage],
-        temperature: float = 0.7,
-        max_tokens: int | None = None,
-        **kwargs: Any,
+        self, messages: list[ChatMessage], temperature: float = 0.7, max_tokens: int | None = None, **kwargs: Any
     ) -> ChatResponse:
         """Return the whole answer.
 
@@ -52,11 +48,7 @@ class BaseProvider(ABC):
 
     @abstractmethod
     def stream_chat(
-        self,
-        messages: list[ChatMessage],
-        temperature: float = 0.7,
-        max_tokens: int | None = None,
-        **kwargs: Any,
+        self, messages: list[ChatMessage], temperature: float = 0.7, max_tokens: int | None = None, **kwargs: Any
     ) -> AsyncIterator[ChatResponse]:
         """Yield the answer in deltas; arguments and errors are those of ``chat``.
 

@@ -70,10 +70,7 @@ class SessionStorage(ABC):
         return self
 
     async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
 
@@ -116,11 +113,7 @@ class SessionStorage(ABC):
 
     @abstractmethod
     async def append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        *,
-        expected_last: int | None = None,
+        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
     ) -> AppendReceipt:
         """Append 1..1,000 messages, all or none, at the next positions.
 

@@ -1,7 +1,5 @@
 """The error tree: every error this package raises on purpose.
 
-::
-
     LuminoraCoreSDKError
     ├── ValidationError (ValueError)         a value of the caller is invalid; nothing was done
     │   ├── InvalidIdError                   an invalid id
@@ -14,7 +12,9 @@
     ├── SessionError
     │   ├── SessionNotFoundError (LookupError)
     │   ├── SessionExistsError
-    │   └── SessionBusyError                 used by a task that has an open stream on it
+    │   ├── SessionBusyError                 another turn is in progress, and the caller does not wait
+    │   ├── TurnInterruptedError             the session was deleted or cleared during the turn
+    │   └── ReaderTimeoutError (TimeoutError)   the reader of a stream took nothing for too long
     ├── StorageError
     │   ├── StorageUnavailableError          not reachable or usable now; in_doubt: a write may be done
     │   │   ├── StorageAccessError           the server refuses the password, the database or a permission
@@ -54,10 +54,12 @@ from luminoracore_sdk.domain.errors.base import (
     LuminoraCoreSDKError,
     MissingDependencyError,
     PayloadTooLargeError,
+    ReaderTimeoutError,
     SessionBusyError,
     SessionError,
     SessionExistsError,
     SessionNotFoundError,
+    TurnInterruptedError,
     UnsupportedStorageTypeError,
     ValidationError,
 )
@@ -117,6 +119,7 @@ __all__ = [
     "ProviderStreamError",
     "ProviderTimeoutError",
     "RateLimitError",
+    "ReaderTimeoutError",
     "SchemaVersionError",
     "SessionBusyError",
     "SessionError",
@@ -130,6 +133,7 @@ __all__ = [
     "StorageReadOnlyError",
     "StorageTimeoutError",
     "StorageUnavailableError",
+    "TurnInterruptedError",
     "UnencryptedRecordError",
     "UnreadablePayloadError",
     "UnsupportedContentError",

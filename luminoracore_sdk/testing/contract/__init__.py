@@ -39,7 +39,7 @@ class StorageContract(
 ):
     """Tests every statement of ``SessionStorage`` and its records.
 
-    Subclass it under a name that begins with ``Test`` and override two fixtures::
+    Subclass it under a name that begins with ``Test`` and override two fixtures:
 
         class TestMyStorage(StorageContract):
             @pytest.fixture
@@ -58,13 +58,13 @@ class StorageContract(
     it is not overridden, the tests that need it are skipped.
 
     The suite runs in both modes of pytest-asyncio. Class attributes state what a storage cannot do; the tests
-    that need it are skipped with that reason. The tests of rewriting are skipped if the storage is not a
-    ``RewritingStorage``.
+    that need it are skipped with that reason.
 
     Attributes:
         persistent: Whether a new storage on the same store, created after the first is closed, sees its
             records.
         shares_between_instances: Whether two open storages on the same store see each other's writes.
+        rewrites: Whether the storage is a ``RewritingStorage``; a wrapper usually is not.
         max_payload_bytes: The documented limit of one record; a record above it must be refused.
         listing_size: Number of sessions in the test of long listings; 10,000 in a long run.
     """

@@ -40,6 +40,9 @@ class ContractBase:
     shares_between_instances: ClassVar[bool] = True
     """Whether two open storages on the same store see each other's writes."""
 
+    rewrites: ClassVar[bool] = True
+    """Whether the storage is a ``RewritingStorage``."""
+
     max_payload_bytes: ClassVar[int] = 256 * 1024 * 1024
     """The documented limit of one record."""
 
@@ -93,10 +96,7 @@ class ContractBase:
 
     @pytest.fixture(params=[1, 2], ids=["one-storage", "two-storages"])
     def writers(
-        self,
-        request: pytest.FixtureRequest,
-        storage: SessionStorage,
-        another: Callable[[], SessionStorage],
+        self, request: pytest.FixtureRequest, storage: SessionStorage, another: Callable[[], SessionStorage]
     ) -> list[SessionStorage]:
         """Return the storages of concurrent calls: one, or two on the same store, the second not open yet."""
         if request.param == 1:

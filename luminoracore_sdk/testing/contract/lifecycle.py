@@ -225,10 +225,7 @@ class ResumeContract(ContractBase):
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         after = another()
         lengths = [len(await self.ids(after, name)) for name in names]
-        assert {*zip(map(type, outcomes), lengths, strict=True)} <= {
-            (AppendReceipt, 2),
-            (StorageClosedError, 0),
-        }
+        assert {*zip(map(type, outcomes), lengths, strict=True)} <= {(AppendReceipt, 2), (StorageClosedError, 0)}
 
     async def test_two_open_storages_see_each_others_writes(
         self, storage: SessionStorage, another: Callable[[], SessionStorage], clock: ManualClock

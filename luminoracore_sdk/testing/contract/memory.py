@@ -41,11 +41,7 @@ class MemoryContract(ContractBase):
         await storage.put_memory(memory_record("k", value="new", retention=2.5))
         found = await storage.find_memory(_SCOPE, "k")
         assert found == attrs.evolve(
-            first,
-            payload=json_payload("new"),
-            retention=2.5,
-            expires_at_us=None,
-            updated_at_us=clock.now_us,
+            first, payload=json_payload("new"), retention=2.5, expires_at_us=None, updated_at_us=clock.now_us
         )
 
     async def test_only_the_first_put_of_a_memory_sets_created_at(

@@ -1,4 +1,4 @@
-"""The contract: rewriting payloads, also concurrently; skipped for a storage that cannot rewrite."""
+"""The contract: rewriting payloads, also concurrently; skipped if ``rewrites`` is False."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -77,9 +77,9 @@ class RewritingCalls(ContractBase):
     """Helpers of the tests of rewriting."""
 
     def rewriting(self, storage: SessionStorage) -> RewritingStorage:
-        """Return the storage as a ``RewritingStorage``; skip the test if it is not one."""
-        if not isinstance(storage, RewritingStorage):
-            pytest.skip(f"{type(storage).__name__} is not a RewritingStorage")
+        """Return the storage as a ``RewritingStorage``; skip the test if the class states that it is not one."""
+        self.need("rewrites")
+        assert isinstance(storage, RewritingStorage)
         return storage
 
     def changes(self, messages: Sequence[MessageRecord], value: JSONValue) -> list[PayloadRewrite]:
@@ -106,9 +106,7 @@ _ALL = MessageRange()
 _HISTORY = 1500
 
 _ways = pytest.mark.parametrize(
-    ("old", "new"),
-    [(PAYLOADS[old], PAYLOADS[new]) for old, new in WAYS],
-    ids=[f"{old} to {new}" for old, new in WAYS],
+    ("old", "new"), [(PAYLOADS[old], PAYLOADS[new]) for old, new in WAYS], ids=[f"{old} to {new}" for old, new in WAYS]
 )
 _others = pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 
@@ -487,10 +485,7 @@ class RewriteRefusalContract(RewritingCalls):
                 await rewriting.rewrite_messages("s", batch)
         with pytest.raises(InvalidIdError):
             await rewriting.rewrite_messages("s", [change, attrs.evolve(change, position=1, message_id="")])
-        for session_id, scope, key in (
-            ("", MemoryScope("user", "s"), ""),
-            ("\0", MemoryScope("user", ""), "k"),
-        ):
+        for session_id, scope, key in (("", MemoryScope("user", "s"), ""), ("\0", MemoryScope("user", ""), "k")):
             with pytest.raises(InvalidIdError):
                 await rewriting.rewrite_session(session_id, old=A_TEXT, new=NEW)
             with pytest.raises(InvalidIdError):

@@ -116,10 +116,6 @@ class SessionContract(ContractBase):
             await storage.put_session(session_record(), expected_version=1)
         assert await storage.find_session("s") is None
 
-    async def test_versions_are_not_changed_by_appends(self, storage: SessionStorage) -> None:
-        await self.begin(storage, messages=2)
-        assert (await storage.put_session(session_record(), expected_version=1)).version == 2
-
     async def test_delete_removes_messages_and_session_memories(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=2)
         await storage.put_memory(memory_record("k"))

@@ -1,5 +1,6 @@
 """Errors of the server, translated into those of the port."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -123,7 +124,7 @@ async def test_only_a_write_that_may_have_committed_is_in_doubt(schema: Schema) 
 async def test_a_write_on_a_closed_connection_is_not_in_doubt(schema: Schema) -> None:
     async with schema.connection() as connection:
         await connection.close()
-        call = Call(connection)
+        call = Call(connection, asyncio.get_running_loop().time() + 10)
         with pytest.raises(asyncpg.InterfaceError):
             await call.rows(migrator(Namespace(schema.name)).sql.delete_session, session="s", now=0)
     assert call.in_doubt is False

@@ -19,6 +19,8 @@ from tests.support.postgres import ALL, Schema
 
 NAMES = [f"s{number}" for number in range(8)]
 
+_WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'luminora_messages'::regclass"
+
 
 @pytest.fixture
 async def storage(storage: PostgreSQLStorage) -> PostgreSQLStorage:
@@ -33,7 +35,7 @@ async def ids(storage: PostgreSQLStorage, session_id: str) -> list[str]:
 
 
 async def held_back(storage: PostgreSQLStorage, schema: Schema, *calls: Awaitable[object]) -> list[object]:
-    """Return the outcomes of calls that all wait before the first is let through."""
+    """Return the outcomes of calls that all wait while two requests in progress are blocked."""
     async with schema.connection() as other, other.transaction():
         await other.execute("LOCK TABLE luminora_messages IN ACCESS EXCLUSIVE MODE")
         first = [
@@ -42,10 +44,7 @@ async def held_back(storage: PostgreSQLStorage, schema: Schema, *calls: Awaitabl
         ]
         await asyncio.sleep(0)
         tasks = [asyncio.ensure_future(call) for call in calls]
-        await schema.until(
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'luminora_messages'::regclass",
-            lambda waiting: waiting > 0,
-        )
+        await schema.until(_WAITING, lambda waiting: waiting > 0)
     outcomes: list[object] = list(await asyncio.gather(*tasks, return_exceptions=True))
     await asyncio.gather(*first)
     return outcomes
@@ -101,6 +100,22 @@ async def test_a_locked_session_does_not_delay_the_others(storage: PostgreSQLSto
                 )
         assert not waiting.done()
     assert (await waiting).last_position == 1
+
+
+async def test_a_group_skips_a_locked_session(storage: PostgreSQLStorage, schema: Schema) -> None:
+    async with schema.connection() as other, other.transaction():
+        await other.execute("SELECT 1 FROM luminora_sessions WHERE session_id = 's0' FOR UPDATE")
+        async with schema.connection() as third, third.transaction():
+            await third.execute("LOCK TABLE luminora_messages IN ACCESS EXCLUSIVE MODE")
+            names = ["s6", "s7", "s0", "s1", "s2"]  # two are sent alone, the others form a group
+            calls = [asyncio.ensure_future(storage.append_messages(name, message_records(1))) for name in names]
+            await schema.until(_WAITING, lambda waiting: waiting > 0)
+        locked = calls.pop(2)
+        async with asyncio.timeout(5):
+            receipts = await asyncio.gather(*calls)
+        assert [receipt.last_position for receipt in receipts] == [1] * 4
+        assert not locked.done()
+    assert (await locked).last_position == 1
 
 
 async def test_groups_in_opposite_order_never_deadlock(schema: Schema) -> None:

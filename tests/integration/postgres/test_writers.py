@@ -61,6 +61,23 @@ async def test_memories_put_at_once_stay_within_their_limit(storage: PostgreSQLS
         assert len(await storage.list_memories(MemoryScope(kind, owner))) == 3
 
 
+@pytest.mark.parametrize(("kind", "owner"), [("session", "s"), ("user", "u")])
+async def test_an_eviction_sees_every_memory_put_before(
+    schema: Schema, storage: PostgreSQLStorage, kind: str, owner: str
+) -> None:
+    await storage.put_memory(memory_record("old", kind=kind, owner=owner))
+    async with schema.connection() as other:
+        async with other.transaction():
+            await other.execute(f"SELECT 1 FROM luminora_{kind}_memories FOR UPDATE")  # noqa: S608  # blocks evictions
+            puts = []
+            for number in (1, 2):
+                record = memory_record(f"new{number}", kind=kind, owner=owner)
+                puts.append(asyncio.ensure_future(storage.put_memory(record, max_entries=1)))
+                await schema.until_waiting(number)
+        await asyncio.gather(*puts)
+    assert [memory.key for memory in await storage.list_memories(MemoryScope(kind, owner))] == ["new2"]
+
+
 async def test_concurrent_purges_count_each_session_once(schema: Schema) -> None:
     clock = ManualClock()
     async with schema.storage(clock) as one, schema.storage(clock) as other:

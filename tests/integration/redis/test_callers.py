@@ -57,22 +57,6 @@ async def test_a_first_call_cancelled_at_any_step_can_be_closed(server: ValkeySe
     raise AssertionError("it still waits after 200 steps")
 
 
-async def test_cancelled_calls_leave_the_connections_to_others(server: ValkeyServer) -> None:
-    async with RedisStorage(server.url, max_connections=2, timeout=20) as storage:
-        await fill(storage)
-        server.freeze()
-        try:
-            tasks = [asyncio.ensure_future(storage.find_session("s")) for _ in range(6)]
-            for _ in range(20):  # two of them have sent their requests
-                await asyncio.sleep(0)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-        finally:
-            server.thaw()
-        assert await asyncio.gather(*(storage.session_exists("s") for _ in range(6))) == [True] * 6
-
-
 async def test_closing_waits_for_requests_under_way(server: ValkeyServer) -> None:
     storage = RedisStorage(server.url)
     await storage.put_session(session_record())

@@ -153,12 +153,12 @@ class Sentinel(ValkeyServer):
 
 async def test_sentinels_lead_to_the_master(server: ValkeyServer, sentinel: ValkeyServer) -> None:
     wait_until(lambda: sentinel.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main") is not None, "a master")
-    nobody = free_port()
-    url = f"redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{sentinel.port}/main/2"
+    unused = free_port()
+    url = f"redis+sentinel://127.0.0.1:{unused},127.0.0.1:{sentinel.port}/main/2"
     async with RedisStorage(url) as storage:
         await fill(storage)
         receipt = await storage.append_messages("s", [message_record("m4")])
-        assert (receipt.last_position, storage._keys.buckets) == (4, 1)
+        assert receipt.last_position == 4
         assert len(await storage.read_messages("s", _ALL)) == 4
     async with RedisStorage(f"{server.url.removesuffix('/0')}/2") as direct:
         assert await found(direct) == (1, 1)

@@ -164,7 +164,7 @@ class Watched:
     def has_changed(self) -> bool:
         try:
             return bool(self.replica.command("ROLE")[0] == "master")
-        except RedisError:  # it lets go of its clients then
+        except RedisError:  # it disconnects its clients then
             return False
 
     def freeze(self, *servers: ValkeyServer) -> None:

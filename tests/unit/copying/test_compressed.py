@@ -13,7 +13,7 @@ from luminoracore_sdk.testing.records import memory_record, message_record, sess
 from tests.support.copying import Copy
 
 
-async def test_records_compressed_by_an_own_dictionary_are_copied_plain(
+async def test_records_that_need_an_own_dictionary_are_copied_plain(
     source: InMemoryStorage, target: InMemoryStorage, copied: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = Dictionary(b"what lies only in the source " * 4)

@@ -130,24 +130,9 @@ OTHERS: dict[str, tuple[str, int, Change, str]] = {
         f"expected last position {CHUNK}, found last position {CHUNK + 1}",
     ),
     "delete it": ("append_messages", 2, delete, "no session 's'"),
-    "delete it at the end": (
-        "find_session",
-        2,
-        delete,
-        "no session 's'",
-    ),
-    "append at the end": (
-        "find_session",
-        2,
-        append_one,
-        "was not equal when it was read back",
-    ),
-    "forget": (
-        "find_session",
-        2,
-        lambda storage: storage.clear_memories(OF_S),
-        "was not equal when it was read back",
-    ),
+    "delete it at the end": ("find_session", 2, delete, "no session 's'"),
+    "append at the end": ("find_session", 2, append_one, "was not equal when it was read back"),
+    "forget": ("find_session", 2, lambda storage: storage.clear_memories(OF_S), "was not equal when it was read back"),
     "remember": (
         "find_session",
         2,

@@ -143,30 +143,15 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "message id": (lambda storage: change_message(storage, message_id="x"), f"differs in message {LONG}"),
     "role": (lambda storage: change_message(storage, role="tool"), f"differs in message {LONG}"),
     "time": (lambda storage: change_message(storage, created_at_us=1), f"differs in message {LONG}"),
-    "content": (
-        lambda storage: change_message(storage, payload=Payload("json", b"1.0")),
-        f"differs in message {LONG}",
-    ),
-    "more memories": (
-        lambda storage: storage.put_memory(memory_record("d")),
-        "differs in memory 'd'",
-    ),
+    "content": (lambda storage: change_message(storage, payload=Payload("json", b"1.0")), f"differs in message {LONG}"),
+    "more memories": (lambda storage: storage.put_memory(memory_record("d")), "differs in memory 'd'"),
     "memory": (
         lambda storage: change_memory(storage, OF_S, "a", payload=Payload("json", b"2")),
         "differs in memory 'a'",
     ),
-    "expiry": (
-        lambda storage: change_memory(storage, OF_S, "a", expires_at_us=None),
-        "differs in memory 'a'",
-    ),
-    "retention": (
-        lambda storage: change_memory(storage, OF_S, "a", retention=0.5),
-        "differs in memory 'a'",
-    ),
-    "memory's creation": (
-        lambda storage: change_memory(storage, OF_S, "a", created_at_us=7),
-        "differs in memory 'a'",
-    ),
+    "expiry": (lambda storage: change_memory(storage, OF_S, "a", expires_at_us=None), "differs in memory 'a'"),
+    "retention": (lambda storage: change_memory(storage, OF_S, "a", retention=0.5), "differs in memory 'a'"),
+    "memory's creation": (lambda storage: change_memory(storage, OF_S, "a", created_at_us=7), "differs in memory 'a'"),
     "damaged header": (
         lambda storage: change_header(storage, payload=DAMAGED),
         "in the target: memory storage: session 's' is damaged: not valid json",
@@ -190,12 +175,7 @@ async def test_a_different_session_is_reported_or_overwritten(
     await change(target)
     before = await contents(target)
     _, one = await copied()
-    assert (one.outcome, one.is_equal, one.reason, one.digest) == (
-        Outcome.DIFFERENT,
-        False,
-        reason,
-        None,
-    )
+    assert (one.outcome, one.is_equal, one.reason, one.digest) == (Outcome.DIFFERENT, False, reason, None)
     dry = await copied(dry_run=True, overwrite=True)
     assert summary(dry)[1][:3] == ("session", "s", "replaced")
     assert await contents(target) == before
@@ -204,7 +184,7 @@ async def test_a_different_session_is_reported_or_overwritten(
     assert await contents(target) == await contents(source)
 
 
-async def test_what_is_remembered_about_a_user_is_completed_or_differs_too(
+async def test_the_memories_of_a_user_are_completed_or_differ(
     source: InMemoryStorage, target: InMemoryStorage, copied: Copy
 ) -> None:
     await copied()
@@ -213,10 +193,7 @@ async def test_what_is_remembered_about_a_user_is_completed_or_differs_too(
     assert summary(await copied())[0] == ("user", "u", "completed", 0, 2)
     await change_memory(target, OF_U, "drink", retention=1.0)
     user, session = await copied()
-    assert (user.outcome, user.reason) == (
-        Outcome.DIFFERENT,
-        "differs in memory 'drink'",
-    )
+    assert (user.outcome, user.reason) == (Outcome.DIFFERENT, "differs in memory 'drink'")
     assert session.outcome is Outcome.PRESENT
     assert summary(await copied(overwrite=True))[0] == ("user", "u", "replaced", 0, 2)
     assert await contents(target) == await contents(source)

@@ -34,8 +34,8 @@ def prolonged(updated_at_us: int) -> list[Document]:
 class Sessions:
     """The headers of one store; see ``SessionStorage`` for what the calls do.
 
-    Where messages lie is remembered for the latest 10,000 sessions. What is remembered may be out of date: who
-    relies on it verifies it with the server afterwards, see ``appends``.
+    Where messages lie is remembered for the latest 10,000 sessions. It may be out of date: a call that relies on
+    it verifies it with the server afterwards, see ``appends``.
     """
 
     def __init__(self, store: Collections) -> None:

@@ -154,18 +154,19 @@ class PostgreSQLStorage(BaseStorage):
             SchemaVersionError: The tables are of a newer version, or a foreign table has one of their names.
             StorageAccessError: The role may not create tables.
         """
+        deadline = asyncio.get_running_loop().time() + _MIGRATION_SECONDS
         if self._is_open:
             self._check_loop()
-            return await self._migrate(self._pool, _MIGRATION_SECONDS)
+            return await self._migrate(self._pool, deadline)
         pool = self._new_pool()
         await pool.open()
         try:
-            return await self._migrate(pool, _MIGRATION_SECONDS)
+            return await self._migrate(pool, deadline)
         finally:
             await pool.close()
 
-    async def _migrate(self, pool: "PostgresPool", seconds: float | None) -> int:
-        return await pool.run(lambda call: self._migrator.migrate(call, shown=pool.shown), seconds=seconds)
+    async def _migrate(self, pool: "PostgresPool", deadline: float | None = None) -> int:
+        return await pool.run(lambda call: self._migrator.migrate(call, shown=pool.shown), deadline)
 
     async def _open(self) -> None:
         pool = self._pool
@@ -175,7 +176,7 @@ class PostgreSQLStorage(BaseStorage):
                 lambda call: self._migrator.is_current(call, shown=pool.shown, auto_create=self._auto_create)
             )
             if not current:
-                await self._migrate(pool, None)
+                await self._migrate(pool)
         except BaseException:
             await pool.close()
             raise
@@ -310,7 +311,7 @@ class PostgreSQLStorage(BaseStorage):
             last: int = row[0]
             return AppendReceipt(first_position=last - size + 1, last_position=last)
 
-        return await self._pool.run(work, deadline=append.deadline)
+        return await self._pool.run(work, append.deadline)
 
     async def _replayed(self, call: "Call", append: Append) -> AppendReceipt | None:
         """Find out why an append wrote nothing, under a lock; None: the reason is gone.
@@ -342,7 +343,7 @@ class PostgreSQLStorage(BaseStorage):
                 return []
 
         deadline = max(append.deadline for append in appends)
-        return group_receipts(appends, await self._pool.run(work, deadline=deadline))
+        return group_receipts(appends, await self._pool.run(work, deadline))
 
     # -- messages --------------------------------------------------------------------------------
 

@@ -264,35 +264,37 @@ class ClusterClient(Client):
 
         A request for which there is no node gets the error as its reply.
         """
+        try:
+            await self._refresh()
+        except StorageUnavailableError as exc:
+            for place in todo:
+                replies[place] = exc
+            return []
         groups: dict[tuple[str, bool], tuple[ClusterNode, bool, list[int]]] = {}
         for place, target in todo.items():
-            try:
-                node = target or await self._holder(requests[place].key)
-            except StorageUnavailableError as exc:
-                replies[place] = exc
-                continue
-            is_asking = target is not None
-            groups.setdefault((node.name, is_asking), (node, is_asking, []))[2].append(place)
+            node = target or self._known_node(requests[place].key)
+            if node is None:
+                self._is_stale = True
+                replies[place] = StorageUnavailableError(BACKEND, "no node of the cluster has the slot of a key")
+            else:
+                is_asking = target is not None
+                groups.setdefault((node.name, is_asking), (node, is_asking, []))[2].append(place)
         return list(groups.values())
 
-    async def _holder(self, key: bytes) -> ClusterNode:
-        """Return the node that has a key's slot."""
-        if self._is_stale:
-            self._is_stale = False
-            try:
-                with connecting(self._limits.connect_seconds):
-                    async with asyncio.timeout(self._limits.connect_seconds):
-                        if not self._owned:
-                            await self._cluster.initialize()
-                        await self._cluster.nodes_manager.initialize()
-            except BaseException:
-                self._is_stale = True
-                raise
-        node = self._known_node(key)
-        if node is None:
+    async def _refresh(self) -> None:
+        """Ask the cluster which node has which slot, if what redis-py knows may be wrong."""
+        if not self._is_stale:
+            return
+        self._is_stale = False
+        try:
+            with connecting(self._limits.connect_seconds):
+                async with asyncio.timeout(self._limits.connect_seconds):
+                    if not self._owned:
+                        await self._cluster.initialize()
+                    await self._cluster.nodes_manager.initialize()
+        except BaseException:
             self._is_stale = True
-            raise StorageUnavailableError(BACKEND, "no node of the cluster has the slot of a key")
-        return node
+            raise
 
     def _known_node(self, key: bytes) -> ClusterNode | None:
         try:

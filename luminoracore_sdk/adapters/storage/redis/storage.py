@@ -175,6 +175,7 @@ class RedisStorage(BaseStorage):
         client = self._client
         try:
             await asyncio.gather(*(commit.drain() for commit in self._commits.values()))
+            self._opened = None  # calls that need another request fail
             await client.wait_until_idle()
         finally:
             self._opened, self._commits, self._nodes = None, {}, {}

@@ -11,7 +11,6 @@ from urllib.parse import unquote
 import attrs
 
 from luminoracore_sdk.adapters.codec.converter import settings_from_mapping
-from luminoracore_sdk.bootstrap.environment import environment_fields, environment_value
 from luminoracore_sdk.domain.errors import ConfigurationError, UnsupportedStorageTypeError
 from luminoracore_sdk.domain.settings import MemoryConfig
 
@@ -323,6 +322,8 @@ class Settings:
         Raises:
             ConfigurationError: A variable matches no field, or its value is wrong.
         """
+        from luminoracore_sdk.bootstrap.environment import environment_fields, environment_value  # noqa: PLC0415
+
         environ = os.environ if environ is None else environ
         fields: dict[str, Any] = {}
         storage = environment_fields("LUMINORA_STORAGE_", StorageConfig, environ)

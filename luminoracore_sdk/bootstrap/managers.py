@@ -5,8 +5,6 @@ from functools import partial
 import attrs
 
 from luminoracore_sdk.adapters.clock import SystemClock, UuidFactory
-from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
-from luminoracore_sdk.adapters.core_memory import find_core_memory_system
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.deferred_writes import DeferredWriteWrapper
 from luminoracore_sdk.application import conversations, memories, sessions
@@ -24,6 +22,7 @@ __all__ = ["ConversationManager", "MemoryManager", "SessionManager", "default_se
 
 def default_services() -> Services:
     """Return the default ports; their modules are imported when the first manager needs them."""
+    from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec  # noqa: PLC0415
     from luminoracore_sdk.adapters.notation import default_notations  # noqa: PLC0415
     from luminoracore_sdk.adapters.providers.registry import ProviderFactory  # noqa: PLC0415
     from luminoracore_sdk.adapters.tokens import default_token_counter  # noqa: PLC0415
@@ -95,6 +94,8 @@ class MemoryManager(memories.Memories):
         storage: SessionStorage | None = None,
         services: Services | None = None,
     ) -> None:
+        from luminoracore_sdk.adapters.core_memory import find_core_memory_system  # noqa: PLC0415
+
         storage = _checked(storage) or InMemoryStorage()
         if optimizer is not None:
             from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper  # noqa: PLC0415

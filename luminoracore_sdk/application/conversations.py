@@ -9,7 +9,7 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import ensure_session
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import Message, MessageRole, at_position, message_text, stamped
 from luminoracore_sdk.domain.values import check_count, folded_query, from_microseconds
@@ -283,6 +283,26 @@ class Conversations:
             "updated_at": updated,
             "duration": (updated - created).total_seconds(),
         }
+
+    async def find_position(self, session_id: str, messages: Sequence[Message]) -> int | None:
+        """Return the last position of messages that are stored under their ids; None: they are not.
+
+        The probe is an append that cannot succeed: a repeated batch is recognised before its condition is checked,
+        on every backend, in one round trip and at a cost that does not depend on the length of the history.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        records = [self._services.codec.message_record(message) for message in messages]
+        try:
+            receipt = await self.storage.append_messages(session_id, records, expected_last=-1)
+        except ConflictError:
+            return None
+        return receipt.last_position
+
+    async def read_after(self, session_id: str, position: int, limit: int) -> list[Message]:
+        """Return the first ``limit`` messages behind a position, oldest first."""
+        return await self._read(session_id, MessageRange(after=position, limit=limit))
 
     # -- helpers ---------------------------------------------------------------------------------
 

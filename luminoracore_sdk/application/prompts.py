@@ -2,19 +2,34 @@
 
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+import attrs
 
 from luminoracore_sdk.application.invisible_characters import HIDDEN, JOINERS, SELECTORS
 from luminoracore_sdk.application.ports.prompting import Notation, TokenCounter
 from luminoracore_sdk.domain.chat import ChatMessage
-from luminoracore_sdk.domain.context import select_window
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
-from luminoracore_sdk.domain.message import Message
-from luminoracore_sdk.domain.personality import system_prompt
+from luminoracore_sdk.domain.message import Message, MessageRole
+from luminoracore_sdk.domain.outgoing import build_outgoing, shortened
 from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.vendors import VendorRules
+from luminoracore_sdk.domain.window import choose_window
 
-__all__ = ["UNSEEN", "build_prompt", "compact_json", "render_data", "render_memory", "render_transcript"]
+__all__ = [
+    "UNSEEN",
+    "MemoryRenderer",
+    "Prompt",
+    "build_prompt",
+    "compact_json",
+    "measured_scale",
+    "render_data",
+    "render_memory",
+    "render_transcript",
+]
 
 
 UNSEEN = re.compile(
@@ -31,8 +46,10 @@ has no visible effect and could encode text that only a model reads.
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-_TOKENS_AROUND_A_MESSAGE = 4
-"""Tokens for role and separators: the figure of OpenAI's cookbook for its chat format, rounded up."""
+_MARKER_CHARACTERS = 48
+"""Length of the marker in a shortened tool result."""
+
+_LARGEST_SCALE = 3.0
 
 _HEADINGS = {
     MemoryCategory.FACT: "What you remember",
@@ -43,33 +60,172 @@ _HEADINGS = {
 }
 
 
+@attrs.frozen(kw_only=True)
+class Prompt:
+    """The prompt of one turn.
+
+    Attributes:
+        messages: What the provider is sent, in order.
+        first_position: Position of the first message of the window; that of the first new message if the window
+            holds no history.
+        left_out: Messages of the session before the window.
+        tokens: Estimated cost of the whole prompt.
+        prefix_digest: SHA-256 of all that stands before the turn in progress. As long as it stays the same, the
+            provider's prompt cache serves that part.
+    """
+
+    messages: list[ChatMessage]
+    first_position: int
+    left_out: int
+    tokens: int
+    prefix_digest: str
+
+    def kept_facts(self) -> JSONObject:
+        """Return what is stored with the answer, from which the next window is chosen."""
+        return {"first_position": self.first_position, "tokens": self.tokens}
+
+    def facts(self) -> JSONObject:
+        """Return what a response says of its prompt."""
+        return {
+            "first_position": self.first_position,
+            "left_out": self.left_out,
+            "tokens": self.tokens,
+            "prefix_digest": self.prefix_digest,
+        }
+
+
 def build_prompt(
     session: Session,
     history: Sequence[Message],
-    remembered: Sequence[MemoryEntry],
-    question: Message,
-    tokens: TokenCounter,
-    notations: Sequence[Notation],
-) -> list[ChatMessage]:
-    """Return the prompt of one turn, in order.
+    new: Sequence[Message],
+    system: str,
+    *,
+    costs: Sequence[int],
+    fixed_tokens: int,
+    rules: VendorRules,
+    context: str = "",
+) -> Prompt:
+    """Return the prompt of one turn.
 
-    An empty system message is omitted. History is omitted, oldest first and in whole groups, until everything
-    fits ``context_window_size``; the system message and the question always stay.
+    The turn in progress is sent whole; older history is omitted in steps, see ``choose_window``. Tool results of
+    the turn are shortened where they do not fit.
+
+    Args:
+        session: The session; its configuration has the limits.
+        history: Newest messages of the session, oldest first; they reach back to the beginning of the turn.
+        new: What is sent now.
+        system: Text of the system message; an empty one is omitted.
+        costs: Tokens of each message of ``history`` and ``new``.
+        fixed_tokens: Tokens of the system message, the context and the schemas of tools.
+        rules: What the provider accepts.
+        context: Text for this turn alone.
+
+    Raises:
+        ContextWindowError: The turn in progress does not fit.
+        UnsupportedContentError: A content part that the provider does not take.
     """
-    parts = (system_prompt(session.personality), render_memory(remembered, tokens, notations))
-    system = "\n\n".join(filter(None, parts))
-    prompt = [ChatMessage("system", system)] if system else []
-    new = ChatMessage(question.role.value, question.content, question.metadata)
-    taken = sum(_cost(message.content, tokens) for message in (*prompt, new))
-    window = select_window(
-        history,
-        lambda index: _cost(history[index].content, tokens),
+    messages = [*history, *new]
+    window = choose_window(
+        messages,
+        costs,
+        max_tokens=max(0, session.config.context_window_size - fixed_tokens),
         max_messages=session.config.max_history_length,
-        max_tokens=session.config.context_window_size - taken,
+        previous_start=_previous_start(history),
     )
-    prompt.extend(ChatMessage(message.role.value, message.content, message.metadata) for message in window)
-    prompt.append(new)
-    return prompt
+    provider = str((session.provider or {}).get("name"))
+    sent = messages[window.start :]
+    if window.result_limit is not None:
+        sent = [
+            _shortened_result(message, cost, window.result_limit)
+            for message, cost in zip(sent, costs[window.start :], strict=True)
+        ]
+    first = sent[0].position or (history[-1].position or 0 if history else session.message_count) + 1
+    before = window.turn - window.start
+    if context:
+        sent.insert(before, Message(rules.context_role, context))
+    outgoing = build_outgoing(sent, rules, provider=provider)
+    turn = build_outgoing(sent[before:], rules, provider=provider)
+    prompt = [*([ChatMessage("system", system)] if system else []), *outgoing]
+    return Prompt(
+        messages=prompt,
+        first_position=first,
+        left_out=first - 1,
+        tokens=window.tokens + fixed_tokens,
+        prefix_digest=sha256(_canonical(prompt[: max(0, len(prompt) - len(turn))])).hexdigest(),
+    )
+
+
+def _previous_start(history: Sequence[Message]) -> int | None:
+    """Return the index at which the window of the newest answer began; -1: before the history; None: unknown."""
+    for message in reversed(history):
+        facts = message.metadata.get("prompt")
+        if message.role is MessageRole.ASSISTANT and isinstance(facts, dict):
+            position = facts.get("first_position")
+            return next((index for index, one in enumerate(history) if one.position == position), -1)
+    return None
+
+
+def _shortened_result(message: Message, cost: int, limit: int) -> Message:
+    if message.role is not MessageRole.TOOL or cost <= limit:
+        return message
+    text = message.content if isinstance(message.content, str) else compact_json(message.content)
+    return attrs.evolve(message, content=shortened(text, max(1, len(text) * limit // cost - _MARKER_CHARACTERS)))
+
+
+def _canonical(messages: Sequence[ChatMessage]) -> bytes:
+    parts = [[message.role, message.content, message.metadata] for message in messages]
+    return json.dumps(parts, separators=(",", ":")).encode()
+
+
+def measured_scale(history: Sequence[Message]) -> float:
+    """Return how many tokens the provider counted for each estimated one, by its newest answer; else 1.
+
+    The truth of one prompt corrects the estimate of the next. It is bounded, so that a provider that counts
+    something else cannot empty or flood the window.
+    """
+    for message in reversed(history):
+        facts, usage = message.metadata.get("prompt"), message.metadata.get("usage")
+        if message.role is MessageRole.ASSISTANT and isinstance(facts, dict) and isinstance(usage, dict):
+            estimated, counted = facts.get("tokens"), _input_tokens(usage)
+            if type(estimated) is int and estimated > 0 and counted > 0:
+                return min(_LARGEST_SCALE, max(1 / _LARGEST_SCALE, counted / estimated))
+            return 1.0
+    return 1.0
+
+
+def _input_tokens(usage: JSONObject) -> int:
+    names = ("prompt_tokens", "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    return sum(usage[name] for name in names if type(usage.get(name)) is int)
+
+
+class MemoryRenderer:
+    """Renders memories for system messages, and remembers the text of those that it rendered last.
+
+    Choosing the notation with the fewest tokens is the most expensive step of a turn, and memories rarely change
+    between two of them.
+
+    Args:
+        tokens: Decides between the notations.
+        notations: The most readable one first.
+        remembered: Most texts that are remembered.
+    """
+
+    def __init__(self, tokens: TokenCounter, notations: Sequence[Notation], *, remembered: int = 256) -> None:
+        self._tokens = tokens
+        self._notations = notations
+        self._remembered = remembered
+        self._texts: OrderedDict[object, str] = OrderedDict()
+
+    def render(self, entries: Sequence[MemoryEntry]) -> str:
+        """Return the text; see ``render_memory``."""
+        key = tuple((entry.key, entry.category, repr(entry.value)) for entry in entries)
+        text = self._texts.get(key)
+        if text is None:
+            text = self._texts[key] = render_memory(entries, self._tokens, self._notations)
+            if len(self._texts) > self._remembered:
+                self._texts.popitem(last=False)
+        self._texts.move_to_end(key)
+        return text
 
 
 def render_memory(entries: Sequence[MemoryEntry], tokens: TokenCounter, notations: Sequence[Notation]) -> str:
@@ -148,8 +304,3 @@ def compact_json(value: JSONValue) -> str:
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return UNSEEN.sub(lambda found: json.dumps(found.group())[1:-1], text)
-
-
-def _cost(content: JSONValue, tokens: TokenCounter) -> int:
-    text = content if isinstance(content, str) else compact_json(content)
-    return tokens.count(text) + _TOKENS_AROUND_A_MESSAGE

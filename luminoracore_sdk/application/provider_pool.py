@@ -13,6 +13,7 @@ from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderError
 from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.vendors import VendorRules
 
 __all__ = ["ProviderPool", "SessionProviders"]
 
@@ -57,6 +58,14 @@ class ProviderPool:
             entry = self._entries[key] = _Entry(self._registry.create_provider(config))
         self._entries.move_to_end(key)
         return entry
+
+    def rules_of(self, config: ProviderConfig) -> VendorRules:
+        """Return what the provider of a configuration accepts in a prompt.
+
+        Raises:
+            ProviderError: Unknown name, missing key or invalid setting.
+        """
+        return self._entry(config).provider.rules
 
     @asynccontextmanager
     async def lease(self, config: ProviderConfig) -> AsyncIterator[BaseProvider]:
@@ -156,18 +165,50 @@ class SessionProviders:
         """Drop the configuration of a session."""
         self._passed.pop(session_id, None)
 
-    @asynccontextmanager
-    async def lease(self, session: Session) -> AsyncIterator[BaseProvider]:
-        """Yield the provider of a session.
+    def rules(self, session: Session, passed: Mapping[str, Any] | ProviderConfig | None = None) -> VendorRules:
+        """Return what the provider of a session accepts in a prompt.
 
         Raises:
             ProviderError: The session has none, or it cannot be created (for example without a key).
         """
+        return self._pool.rules_of(self._config(session, passed))
+
+    @asynccontextmanager
+    async def lease(
+        self, session: Session, passed: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> AsyncIterator[BaseProvider]:
+        """Yield the provider of a session.
+
+        Args:
+            session: The session.
+            passed: Fields that count for this call alone, such as ``api_key``.
+
+        Raises:
+            ProviderError: The session has none, or it cannot be created (for example without a key).
+        """
+        async with self._pool.lease(self._config(session, passed)) as provider:
+            yield provider
+
+    def _config(self, session: Session, passed: Mapping[str, Any] | ProviderConfig | None) -> ProviderConfig:
         if session.provider is None:
             raise ProviderError("this conversation has no provider; create it with create_session")
-        known = self._passed.get(session.session_id)
-        async with self._pool.lease(known or ProviderConfig.from_dict(session.provider)) as provider:
-            yield provider
+        known = self._passed.get(session.session_id) or ProviderConfig.from_dict(session.provider)
+        if passed is None:
+            return known
+        if isinstance(passed, ProviderConfig):
+            passed = {field.name: getattr(passed, field.name) for field in attrs.fields(ProviderConfig)}
+        override = ProviderConfig.from_dict({"name": known.name, **passed})
+        if override.name != known.name:
+            raise ProviderError(
+                f"the session's provider is {known.name!r}, not {override.name!r}; update_provider() changes it"
+            )
+        return attrs.evolve(
+            override,
+            api_key=override.api_key or known.api_key,
+            model=override.model or known.model,
+            base_url=override.base_url or known.base_url,
+            extra={**known.extra, **override.extra},
+        )
 
     async def close(self) -> None:
         """Close every provider."""

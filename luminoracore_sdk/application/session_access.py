@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
+from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
@@ -12,7 +12,12 @@ from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStor
 from luminoracore_sdk.application.ports.records import MAX_PAGE, Page, SessionQuery, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.domain.errors import ConflictError, SessionBusyError, SessionExistsError
+from luminoracore_sdk.domain.errors import (
+    ConflictError,
+    SessionBusyError,
+    SessionExistsError,
+    TurnInterruptedError,
+)
 from luminoracore_sdk.domain.session import Session
 
 __all__ = [
@@ -91,19 +96,39 @@ def _sort_key(record: SessionRecord) -> tuple[int, str]:
 
 
 class TurnLock:
-    """A lock that detects a task waiting for itself, which would never end.
+    """Serializes the turns of a session; detects a task waiting for itself; can interrupt the turn in progress.
 
     Args:
-        session_id: The locked session, for the error.
+        session_id: The locked session, for errors.
     """
 
     def __init__(self, session_id: str) -> None:
         self._session_id = session_id
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[object] | None = None
+        self._stop: Callable[[], None] | None = None
+        self._turn_ended = asyncio.Event()
+        self._interrupters = 0
+        self._interrupters_ended = asyncio.Event()
 
-    async def __aenter__(self) -> None:
-        if self._lock.locked() and self._holder is asyncio.current_task():
+    @asynccontextmanager
+    async def hold(
+        self, *, reader: asyncio.Task[object] | None = None, refuse_busy: bool = False
+    ) -> AsyncIterator[None]:
+        """Hold the lock within the block.
+
+        Args:
+            reader: The task that reads the turn's stream; None: the current one.
+            refuse_busy: Whether to raise instead of waiting for another turn.
+
+        Raises:
+            SessionBusyError: Another turn is in progress and ``refuse_busy``, or the reader waits for itself.
+            TurnInterruptedError: The turn was interrupted.
+        """
+        reader = reader or asyncio.current_task()
+        if self._lock.locked() and refuse_busy:
+            raise SessionBusyError(self._session_id, own_stream=False)
+        if self._lock.locked() and self._holder is reader:
             # The task may have left a stream with ``break``; the event loop closes that one shortly.
             try:
                 async with asyncio.timeout(GRACE_SECONDS):
@@ -112,13 +137,39 @@ class TurnLock:
                 raise SessionBusyError(self._session_id) from exc
         else:
             await self._lock.acquire()
-        self._holder = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        scope = asyncio.timeout(None)
+        try:
+            self._holder = reader
+            while self._interrupters:
+                await self._interrupters_ended.wait()
+            self._turn_ended.clear()
+            async with scope:
+                self._stop = lambda: scope.reschedule(loop.time())
+                yield
+        except TimeoutError as exc:
+            if scope.expired():
+                raise TurnInterruptedError(self._session_id) from exc
+            raise
+        finally:
+            self._holder = self._stop = None
+            self._turn_ended.set()
+            self._lock.release()
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._holder = None
-        self._lock.release()
+    @asynccontextmanager
+    async def interrupting(self) -> AsyncIterator[None]:
+        """Interrupt the turn in progress, and let no other begin within the block."""
+        self._interrupters += 1
+        self._interrupters_ended.clear()
+        try:
+            if self._stop is not None:
+                self._stop()
+                await self._turn_ended.wait()
+            yield
+        finally:
+            self._interrupters -= 1
+            if not self._interrupters:
+                self._interrupters_ended.set()
 
 
 class SessionLocks:

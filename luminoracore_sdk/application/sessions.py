@@ -1,7 +1,7 @@
 """The use cases of sessions: create, resume, send messages, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
@@ -10,13 +10,23 @@ import attrs
 
 from luminoracore_sdk.application.conversations import Conversations
 from luminoracore_sdk.application.memories import Memories
+from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
-from luminoracore_sdk.application.turns import Dialogue
+from luminoracore_sdk.application.turns import (
+    DEFAULT_READER_TIMEOUT,
+    DEFAULT_TEMPERATURE,
+    Busy,
+    Dialogue,
+    OnFailure,
+    OnStop,
+    SendOptions,
+)
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.json_value import JSONObject
@@ -73,6 +83,8 @@ class Sessions:
             memories=memories,
             providers=self._providers,
             services=services,
+            costs=MessageCosts(services.tokens),
+            memory_text=MemoryRenderer(services.tokens, services.notations),
         )
 
     @property
@@ -173,7 +185,7 @@ class Sessions:
 
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session with its conversation and memory; return False if there is none."""
-        async with self._sessions.lock(session_id):
+        async with self._sessions.lock(session_id).interrupting():
             self._providers.forget(session_id)
             async with self.memory_manager.removing(session_id):
                 return await self._storage.delete_session(session_id)
@@ -212,46 +224,108 @@ class Sessions:
     async def send_message(
         self,
         session_id: str,
-        message: str | Message,
-        temperature: float = 0.7,
+        message: str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]],
+        temperature: float = DEFAULT_TEMPERATURE,
         max_tokens: int | None = None,
+        *,
+        context: str = "",
+        on_failure: OnFailure = "discard",
+        busy: Busy = "wait",
+        provider_config: Mapping[str, Any] | ProviderConfig | None = None,
         **kwargs: Any,
     ) -> ChatResponse:
         """Send a message to the provider, and store question and answer together.
 
-        Calls for one session run one after the other, those for different sessions concurrently.
+        Calls for one session run one after the other, those for different sessions concurrently. A send can be
+        repeated: a message whose ``id`` is stored already is not sent again, and its stored answer is returned.
 
         Args:
             session_id: An existing session.
-            message: A string, or a Message of role user or tool, or its dictionary.
+            message: A string, or a Message of role user or tool, or its dictionary; or several results of
+                parallel tool calls, in any order.
             temperature: The sampling temperature; the default yields to ``generation_params``.
             max_tokens: The largest length of the answer; None: that of ``generation_params``, else the
                 provider's own.
+            context: Text for this turn alone (the date, retrieved documents); it is sent and never stored.
+            on_failure: What happens to the question if the provider fails: ``"discard"`` or ``"keep_question"``.
+            busy: Whether to ``"wait"`` for another turn of the session, or to ``"refuse"``.
+            provider_config: Fields of the provider's configuration for this call alone, such as ``api_key``.
             **kwargs: Passed to the provider.
+
+        Returns:
+            The answer, with ``id`` and ``position`` of its stored message.
 
         Raises:
             SessionNotFoundError: No such session.
-            ProviderError: The provider did not answer; nothing of the turn was stored.
+            ProviderError: The provider did not answer; nothing of the turn was stored, unless ``on_failure``
+                says so.
+            ContextWindowError: The turn does not fit the context window; the provider was not asked.
+            SessionBusyError: Another turn is in progress, and ``busy`` is ``"refuse"``.
+            TurnInterruptedError: The session was deleted or cleared meanwhile.
             StorageError: The turn could not be stored; nothing of it was.
         """
-        return await self._dialogue.send(session_id, message, temperature, max_tokens, kwargs)
+        options = SendOptions(
+            temperature=temperature,
+            max_tokens=max_tokens,
+            context=context,
+            on_failure=on_failure,
+            busy=busy,
+            provider_config=provider_config,
+            extra=kwargs,
+        )
+        return await self._dialogue.send(session_id, message, options)
 
     async def stream_message(
         self,
         session_id: str,
-        message: str | Message,
-        temperature: float = 0.7,
+        message: str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]],
+        temperature: float = DEFAULT_TEMPERATURE,
         max_tokens: int | None = None,
+        *,
+        context: str = "",
+        on_failure: OnFailure = "discard",
+        on_stop: OnStop = "discard",
+        busy: Busy = "wait",
+        provider_config: Mapping[str, Any] | ProviderConfig | None = None,
+        reader_timeout: float = DEFAULT_READER_TIMEOUT,
         **kwargs: Any,
     ) -> AsyncGenerator[ChatResponse, None]:
-        """Yield the answer in deltas; arguments and errors are those of ``send_message``.
+        """Yield the answer in deltas; other arguments and errors are those of ``send_message``.
 
         The turn is stored when the provider has finished, before the delta with ``finish_reason`` is
         yielded. Nothing is stored of a stream that fails, is cancelled or is abandoned before. The session
-        is locked while the stream is open: do not send messages to it within the loop.
+        is locked while the stream is open: do not send messages to it within the loop. The provider is read at
+        its own pace, so that a slow reader does not hold up the turn.
+
+        Args:
+            session_id: See ``send_message``.
+            message: See ``send_message``.
+            temperature: See ``send_message``.
+            max_tokens: See ``send_message``.
+            context: See ``send_message``.
+            on_failure: See ``send_message``.
+            on_stop: What happens to an answer that is stopped (closed, cancelled or broken) in the middle:
+                ``"discard"``, or ``"keep_partial"``: it is stored with the finish reason ``stopped``.
+            busy: See ``send_message``.
+            provider_config: See ``send_message``.
+            reader_timeout: Seconds for which a reader may take nothing once 1,024 deltas wait for it.
+            **kwargs: Passed to the provider.
+
+        Raises:
+            ReaderTimeoutError: The reader took nothing in time.
         """
-        turn = self._dialogue.stream(session_id, message, temperature, max_tokens, kwargs)
-        async with aclosing(turn) as deltas:
+        options = SendOptions(
+            temperature=temperature,
+            max_tokens=max_tokens,
+            context=context,
+            on_failure=on_failure,
+            on_stop=on_stop,
+            busy=busy,
+            provider_config=provider_config,
+            reader_timeout=reader_timeout,
+            extra=kwargs,
+        )
+        async with aclosing(self._dialogue.stream(session_id, message, options)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -266,7 +340,7 @@ class Sessions:
 
     async def clear_conversation(self, session_id: str) -> bool:
         """Remove every message of a session, not its memory; return False if there is no such session."""
-        async with self._sessions.lock(session_id):
+        async with self._sessions.lock(session_id).interrupting():
             if await self._sessions.find_for_change(session_id) is None:
                 return False
             return await self.conversation_manager.clear_conversation(session_id)

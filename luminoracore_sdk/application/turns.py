@@ -1,20 +1,30 @@
-"""Turns: a question and its answer are stored together or not at all, one turn at a time per session."""
+"""Turns: a question and its answer are stored together or not at all, one turn at a time in a session.
+
+A turn goes through these steps: question → history → window → outgoing prompt → provider → answer → one append.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import attrs
 
 from luminoracore_sdk.application.conversations import ABSENT, Conversations, to_message
 from luminoracore_sdk.application.memories import Memories
+from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.provider import BaseProvider
-from luminoracore_sdk.application.prompts import build_prompt
+from luminoracore_sdk.application.prompts import (
+    MemoryRenderer,
+    Prompt,
+    build_prompt,
+    compact_json,
+    measured_scale,
+)
 from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess
-from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse
+from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     InvalidJSONError,
@@ -23,17 +33,47 @@ from luminoracore_sdk.domain.errors import (
     ProviderResponseError,
     ProviderStreamError,
     ProviderTimeoutError,
+    ReaderTimeoutError,
     SessionNotFoundError,
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject, check_json, copy_json
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole, stamped
+from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionType
+from luminoracore_sdk.domain.vendors import VendorRules
+from luminoracore_sdk.domain.window import turn_start
 
-__all__ = ["DEFAULT_TEMPERATURE", "Answer", "Dialogue", "Turn", "generation_parameters"]
+__all__ = [
+    "DEFAULT_READER_TIMEOUT",
+    "DEFAULT_TEMPERATURE",
+    "Answer",
+    "Busy",
+    "Dialogue",
+    "OnFailure",
+    "OnStop",
+    "SendOptions",
+    "Turn",
+    "answer_message",
+    "generation_parameters",
+]
 
+T = TypeVar("T")
+
+Busy = Literal["wait", "refuse"]
+OnFailure = Literal["discard", "keep_question"]
+OnStop = Literal["discard", "keep_partial"]
+
+STOPPED = "stopped"
+"""The finish reason of a partial answer that was kept."""
+
+DEFAULT_READER_TIMEOUT = 60.0
+"""Seconds that the reader of a stream may take for one delta once the buffer is full."""
+
+_BUFFERED_DELTAS = 1024
+_MORE_HISTORY = 200
 
 DEFAULT_TEMPERATURE = 0.7
 
@@ -46,13 +86,13 @@ def generation_parameters(
 ) -> JSONObject:
     """Return the parameters for the provider: the arguments of the call override the session's defaults.
 
-    A temperature of 0.7 counts as not given, because it is the default of the signature.
+    The default of the signature counts as not given; a 0.7 of the caller's is another object.
 
     Raises:
         ValidationError: ``temperature`` is not a number from 0 to 100, or ``max_tokens`` is not an integer
             of at least 1.
     """
-    if temperature == DEFAULT_TEMPERATURE:
+    if temperature is DEFAULT_TEMPERATURE:
         temperature = defaults.get("temperature", DEFAULT_TEMPERATURE)
     if max_tokens is None:
         max_tokens = defaults.get("max_tokens")
@@ -65,16 +105,42 @@ def generation_parameters(
     return {**defaults, **extra, "temperature": temperature, "max_tokens": max_tokens}
 
 
-def _to_question(message: Any) -> Message:
+@attrs.frozen(kw_only=True)
+class SendOptions:
+    """How one message is sent; see ``Sessions.send_message`` and ``stream_message``."""
+
+    temperature: float
+    max_tokens: int | None
+    context: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    on_failure: OnFailure = "discard"
+    on_stop: OnStop = "discard"
+    busy: Busy = "wait"
+    provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    reader_timeout: float = DEFAULT_READER_TIMEOUT
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        for name, kind in (("on_failure", OnFailure), ("on_stop", OnStop), ("busy", Busy)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValidationError(f"{name} is {' or '.join(map(repr, get_args(kind)))}")
+        if type(self.reader_timeout) not in {int, float} or not 0 < self.reader_timeout < float("inf"):
+            raise ValidationError("reader_timeout must be a number of seconds above 0")
+
+
+def _to_new_messages(message: Any) -> list[Message]:
+    """Return what is sent as messages: one of a user, or the results of one or several tool calls."""
     if isinstance(message, str):
-        return Message(role=MessageRole.USER, content=message)
+        return [Message(role=MessageRole.USER, content=message)]
+    if isinstance(message, Sequence):
+        messages = [to_message(one, ABSENT, None) for one in message]
+        if not messages or any(one.role is not MessageRole.TOOL for one in messages):
+            raise ValidationError("a list of messages to send holds results of tool calls, at least one")
+        return messages
     question = to_message(message, ABSENT, None)
     if question.role not in (MessageRole.USER, MessageRole.TOOL):
         raise ValidationError(f"a message of role {question.role.value!r} cannot be sent")
-    return question
+    return [question]
 
-
-T = TypeVar("T")
 
 _END: Any = object()
 """Marks the end of a stream; no delta of a provider is this object."""
@@ -82,19 +148,23 @@ _END: Any = object()
 
 @attrs.frozen(kw_only=True)
 class Turn:
-    """A question with everything that the provider needs to answer it.
+    """New messages with everything that the provider needs to answer them.
 
     Attributes:
-        question: The message of the user.
-        prompt: The messages for the provider.
+        new: The message of the user, or results of tool calls.
+        unstored: Those of them that are not stored yet.
+        prompt: The messages for the provider, and facts about them.
         provider: Leases the provider.
+        provider_name: Its registered name.
         timeout_seconds: How long the provider may take for the whole answer.
         parameters: temperature, max_tokens and other parameters for the provider.
     """
 
-    question: Message
-    prompt: list[ChatMessage]
+    new: list[Message]
+    unstored: list[Message]
+    prompt: Prompt
     provider: Callable[[], AbstractAsyncContextManager[BaseProvider]]
+    provider_name: str
     timeout_seconds: float
     parameters: JSONObject
 
@@ -116,7 +186,7 @@ class Turn:
         """Return a copy of the prompt, which the provider may modify."""
         return [
             ChatMessage(message.role, copy_json(message.content), copy_json(message.metadata))
-            for message in self.prompt
+            for message in self.prompt.messages
         ]
 
     async def stream(self) -> AsyncGenerator[ChatResponse, None]:
@@ -150,39 +220,85 @@ class Answer:
     """Collects the deltas of a streamed answer."""
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
+        self._texts: dict[str, list[str]] = {"content": [], "reasoning": []}
         self._last = ChatResponse("")
+
+    def __bool__(self) -> bool:
+        return any(self._texts.values())
 
     def add(self, delta: ChatResponse) -> None:
         """Add the next delta."""
-        self._parts.append(delta.content)
+        self._texts["content"].append(delta.content)
+        if delta.reasoning:
+            self._texts["reasoning"].append(delta.reasoning)
         self._last = attrs.evolve(
             self._last,
             finish_reason=delta.finish_reason or self._last.finish_reason,
             usage=delta.usage or self._last.usage,
             model=delta.model or self._last.model,
             provider_metadata={**self._last.provider_metadata, **delta.provider_metadata},
+            refusal=delta.refusal or self._last.refusal,
+            tool_calls=delta.tool_calls or self._last.tool_calls,
+            parts=[*self._last.parts, *delta.parts],
         )
 
     def whole(self) -> ChatResponse:
         """Return the answer that the deltas form."""
-        return attrs.evolve(self._last, content="".join(self._parts))
+        content, reasoning = ("".join(self._texts[name]) for name in ("content", "reasoning"))
+        return attrs.evolve(self._last, content=content, reasoning=reasoning or None)
 
 
-def answer_message(response: ChatResponse) -> Message:
-    """Return the message to store for an answer; its metadata has model, finish reason, usage and tool calls."""
+def answer_message(response: ChatResponse, *, provider: str | None = None, prompt: JSONObject | None = None) -> Message:
+    """Return the message to store for an answer; nothing of it is lost.
+
+    Args:
+        response: The answer.
+        provider: Registered name of the provider, which alone is given its reasoning back.
+        prompt: Facts about the prompt.
+    """
+    given_back = response.provider_metadata.get("reasoning")
+    calls = response.tool_calls or response.provider_metadata.get("tool_calls")
     facts: JSONObject = {
         "model": response.model,
         "finish_reason": response.finish_reason,
         "usage": response.usage,
-        "tool_calls": response.provider_metadata.get("tool_calls"),
+        "tool_calls": calls,
+        "reasoning": given_back if isinstance(given_back, dict) else None,
+        "reasoning_text": response.reasoning,
+        "refusal": response.refusal,
+        "parts": response.parts,
     }
     metadata = {name: fact for name, fact in facts.items() if fact}
+    if provider is not None and ("reasoning" in metadata or calls):
+        metadata["provider"] = provider
+    if prompt is not None:
+        metadata["prompt"] = prompt
     try:
         check_json(metadata, where="the provider's answer")
     except InvalidJSONError as exc:
         raise ProviderResponseError(str(exc)) from exc
     return Message(role=MessageRole.ASSISTANT, content=response.content, metadata=metadata)
+
+
+def _stored_response(message: Message) -> ChatResponse:
+    """Return the response that a stored answer was."""
+    facts = message.metadata
+    known: JSONObject = {
+        name: facts[name] for name in ("id", "tool_calls", "reasoning", "refusal", "prompt") if name in facts
+    }
+    return ChatResponse(
+        content=message.content if isinstance(message.content, str) else compact_json(message.content),
+        finish_reason=facts.get("finish_reason"),
+        usage=facts.get("usage"),
+        model=facts.get("model"),
+        provider_metadata=known,
+        reasoning=facts.get("reasoning_text"),
+        refusal=facts.get("refusal"),
+        tool_calls=facts.get("tool_calls") or [],
+        parts=facts.get("parts") or [],
+        id=message.id,
+        position=message.position,
+    )
 
 
 def _checked(response: Any) -> ChatResponse:
@@ -227,6 +343,54 @@ async def _in_time(call: Callable[[], Awaitable[T]], seconds: float, whole: floa
         raise ProviderError(f"the provider failed with {type(exc).__name__}") from exc
 
 
+class _Buffer:
+    """Hands the deltas of a stream from the task that reads the provider to the one that reads the stream.
+
+    Args:
+        session_id: For errors.
+        seconds: How long the reader may take once the buffer is full.
+    """
+
+    def __init__(self, session_id: str, seconds: float) -> None:
+        self._session_id = session_id
+        self._seconds = seconds
+        self._deltas: asyncio.Queue[ChatResponse] = asyncio.Queue(_BUFFERED_DELTAS)
+
+    async def put(self, delta: ChatResponse) -> None:
+        """Add a delta.
+
+        Raises:
+            ReaderTimeoutError: The buffer is full, and the reader took nothing in time.
+        """
+        if not self._deltas.full():
+            self._deltas.put_nowait(delta)
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._deltas.put(delta)
+        except TimeoutError as exc:
+            raise ReaderTimeoutError(self._session_id, self._seconds) from exc
+
+    async def read(self, producer: "asyncio.Task[None]") -> AsyncIterator[ChatResponse]:
+        """Yield the deltas; raise the producer's error behind them."""
+        while (delta := await self._next(producer)) is not None:
+            yield delta
+        await producer
+
+    async def _next(self, producer: "asyncio.Task[None]") -> ChatResponse | None:
+        """Return the next delta; None: the producer has ended."""
+        if self._deltas.empty() and not producer.done():
+            get = asyncio.ensure_future(self._deltas.get())
+            try:
+                await asyncio.wait({get, producer}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                taken = get.done()
+                get.cancel()
+            if taken:
+                return get.result()
+        return None if self._deltas.empty() else self._deltas.get_nowait()
+
+
 @attrs.frozen(kw_only=True)
 class Dialogue:
     """Asks the provider of a session, and stores question and answer together or not at all."""
@@ -236,54 +400,159 @@ class Dialogue:
     memories: Memories
     providers: SessionProviders
     services: Services
+    costs: MessageCosts
+    memory_text: MemoryRenderer
 
-    async def send(
-        self, session_id: str, message: Any, temperature: float, max_tokens: int | None, extra: Mapping[str, Any]
-    ) -> ChatResponse:
+    async def send(self, session_id: str, message: Any, options: SendOptions) -> ChatResponse:
         """Take one turn; see ``Sessions.send_message``."""
-        async with self.sessions.lock(session_id):
-            turn = await self._turn(session_id, message, temperature, max_tokens, extra)
-            response = await turn.ask()
-            await self._keep(session_id, turn, response)
-            return response
+        async with self.sessions.lock(session_id).hold(refuse_busy=options.busy == "refuse"):
+            turn = await self._turn(session_id, message, options)
+            if isinstance(turn, ChatResponse):
+                return turn
+            try:
+                response = await turn.ask()
+            except ProviderError:
+                await self._keep_question(session_id, turn, options)
+                raise
+            return await self._store(session_id, turn, response)
 
-    async def stream(
-        self, session_id: str, message: Any, temperature: float, max_tokens: int | None, extra: Mapping[str, Any]
-    ) -> AsyncGenerator[ChatResponse, None]:
+    async def stream(self, session_id: str, message: Any, options: SendOptions) -> AsyncGenerator[ChatResponse, None]:
         """Take one turn, in deltas; see ``Sessions.stream_message``."""
-        async with self.sessions.lock(session_id):
-            turn = await self._turn(session_id, message, temperature, max_tokens, extra)
-            answer = Answer()
-            last: list[ChatResponse] = []
+        buffer = _Buffer(session_id, options.reader_timeout)
+        reader = asyncio.current_task()
+        producer = asyncio.create_task(self._produce(session_id, message, options, buffer, reader))
+        try:
+            async for delta in buffer.read(producer):
+                yield delta
+        finally:
+            if not producer.done():
+                producer.cancel()
+            await asyncio.wait({producer})
+            if not producer.cancelled():
+                producer.exception()  # raised already, or of no interest to a reader that has left
+
+    async def _produce(
+        self,
+        session_id: str,
+        message: Any,
+        options: SendOptions,
+        buffer: _Buffer,
+        reader: "asyncio.Task[Any] | None",
+    ) -> None:
+        """Read the provider's stream at its own pace, store the turn, hand on the deltas."""
+        last: list[ChatResponse] = []
+        async with self.sessions.lock(session_id).hold(reader=reader, refuse_busy=options.busy == "refuse"):
+            turn = await self._turn(session_id, message, options)
+            if isinstance(turn, ChatResponse):
+                last.append(turn)
+            else:
+                response = await self._read_stream(session_id, turn, options, buffer, last)
+                stored = await self._store(session_id, turn, response)
+                end = last.pop() if last else ChatResponse("", finish_reason=stored.finish_reason)
+                metadata = {**end.provider_metadata, "prompt": turn.prompt.facts()}
+                last.append(attrs.evolve(end, id=stored.id, position=stored.position, provider_metadata=metadata))
+        for delta in last:  # the turn is stored and the session unlocked
+            await buffer.put(delta)
+
+    async def _read_stream(
+        self, session_id: str, turn: Turn, options: SendOptions, buffer: _Buffer, last: list[ChatResponse]
+    ) -> ChatResponse:
+        """Return the whole answer of a streamed turn; its last deltas are held back until it is stored."""
+        answer = Answer()
+        try:
             async with aclosing(turn.stream()) as deltas:
                 async for delta in deltas:
                     answer.add(delta)
                     if last or delta.finish_reason is not None:
                         last.append(delta)
                     else:
-                        yield delta
-            await self._keep(session_id, turn, answer.whole())
-        for delta in last:  # the turn is stored and the session unlocked
-            yield delta
+                        await buffer.put(delta)
+        except (ProviderError, ReaderTimeoutError, asyncio.CancelledError) as exc:
+            if options.on_stop == "keep_partial" and answer:
+                partial = attrs.evolve(answer.whole(), finish_reason=STOPPED)
+                await _finished(self._store(session_id, turn, partial))
+            elif isinstance(exc, ProviderError):
+                await self._keep_question(session_id, turn, options)
+            raise
+        return answer.whole()
 
-    async def _turn(
-        self, session_id: str, message: Any, temperature: float, max_tokens: int | None, extra: Mapping[str, Any]
-    ) -> Turn:
-        question = self._stamped(_to_question(message))
-        self.services.codec.message_record(question)  # an invalid message is refused before the provider is called
+    # -- prepare -----------------------------------------------------------------------------------
+
+    async def _turn(self, session_id: str, message: Any, options: SendOptions) -> Turn | ChatResponse:
+        """Return what is to be asked, or the stored answer of a message that was sent before."""
+        given = _to_new_messages(message)
+        new = [self._stamped(one) for one in given]
+        for one in new:
+            self.services.codec.message_record(one)  # an invalid message is refused before the provider is called
         session = await self.sessions.find_for_change(session_id)
         if session is None:
             raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
         await self._prolong(session)
-        defaults = session.config.generation_params
-        history, remembered = await self._history(session), await self._remembered(session)
-        return Turn(
-            question=question,
-            prompt=build_prompt(session, history, remembered, question, self.services.tokens, self.services.notations),
-            provider=lambda: self.providers.lease(session),
-            timeout_seconds=min(session.config.timeout, session.config.ttl or session.config.timeout),
-            parameters=generation_parameters(defaults, temperature, max_tokens, extra),
+        config = session.config
+        parameters = generation_parameters(
+            config.generation_params, options.temperature, options.max_tokens, options.extra
         )
+        history = await self._history(session, new)
+        unstored = new
+        if any(one.id is not None for one in given):
+            answer, history, unstored = await self._sent_before(session_id, history, new)
+            if answer is not None:
+                return answer
+        remembered = await self._remembered(session)
+        rules = self.providers.rules(session, options.provider_config)
+        return Turn(
+            new=new,
+            unstored=unstored,
+            prompt=self._prompt(session, history, unstored, remembered, rules, options, parameters),
+            provider=lambda: self.providers.lease(session, options.provider_config),
+            provider_name=str((session.provider or {}).get("name")),
+            timeout_seconds=min(config.timeout, config.ttl or config.timeout),
+            parameters=parameters,
+        )
+
+    def _prompt(
+        self,
+        session: Session,
+        history: Sequence[Message],
+        new: Sequence[Message],
+        remembered: Sequence[MemoryEntry],
+        rules: VendorRules,
+        options: SendOptions,
+        parameters: JSONObject,
+    ) -> Prompt:
+        system = "\n\n".join(filter(None, (system_prompt(session.personality), self.memory_text.render(remembered))))
+        fixed = sum(self.costs.text(text) for text in (system, options.context) if text)
+        if parameters.get("tools"):
+            fixed += self.costs.text(compact_json(copy_json(parameters["tools"])))
+        scale = measured_scale(history)
+        costs = [round(cost * scale) for cost in self.costs.of([*history, *new], rules.name)]
+        return build_prompt(
+            session,
+            history,
+            new,
+            system,
+            costs=costs,
+            fixed_tokens=round(fixed * scale),
+            rules=rules,
+            context=options.context,
+        )
+
+    async def _sent_before(
+        self, session_id: str, history: list[Message], new: list[Message]
+    ) -> tuple[ChatResponse | None, list[Message], list[Message]]:
+        """Find out which of the new messages are stored already, under their ids.
+
+        Returns:
+            The stored answer, if there is one; the history with the stored messages at its end, if they are its
+            end; the messages that are still to be stored.
+        """
+        position = await self.conversations.find_position(session_id, new)
+        if position is None:
+            return None, history, new
+        after = await self.conversations.read_after(session_id, position, 1)
+        if after and after[0].role is MessageRole.ASSISTANT:
+            return _stored_response(after[0]), history, []
+        return None, [one for one in history if one.position is not None and one.position <= position], []
 
     async def _prolong(self, session: Session) -> None:
         """Count the question as activity, so that the session does not expire before the answer."""
@@ -299,12 +568,24 @@ class Dialogue:
             timestamp=message.timestamp or self.services.clock.now(),
         )
 
-    async def _history(self, session: Session) -> list[Message]:
+    async def _history(self, session: Session, new: Sequence[Message]) -> list[Message]:
+        """Return the newest messages of a session, at least back to the beginning of the turn in progress."""
         config = session.config
-        if config.session_type is SessionType.STATELESS:
-            return []
+        is_results = all(one.role is MessageRole.TOOL for one in new)
         count = min(config.max_history_length, config.max_history)
-        return await self.conversations.get_recent_messages(session.session_id, count)
+        if config.session_type is SessionType.STATELESS:
+            count = 0
+        if count == 0 and not is_results:
+            return []
+        wanted = count
+        while True:
+            history = await self.conversations.get_recent_messages(session.session_id, max(wanted, 1))
+            if not is_results or len(history) < wanted or any(one.role is MessageRole.USER for one in history):
+                break
+            wanted += _MORE_HISTORY
+        if count == 0:
+            return history[turn_start([*history, *new]) :]
+        return history
 
     async def _remembered(self, session: Session) -> list[MemoryEntry]:
         if not (session.config.include_context_in_prompt and session.config.memory_enabled):
@@ -312,5 +593,30 @@ class Dialogue:
         decay = session.config.memory_decay_factor
         return await self.memories.recall(session.session_id, decay_factor=decay)
 
-    async def _keep(self, session_id: str, turn: Turn, response: ChatResponse) -> None:
-        await self.conversations.append(session_id, [turn.question, answer_message(response)])
+    # -- store -------------------------------------------------------------------------------------
+
+    async def _store(self, session_id: str, turn: Turn, response: ChatResponse) -> ChatResponse:
+        """Store the turn in one append; return the response with the id and position of its message."""
+        answer = answer_message(response, provider=turn.provider_name, prompt=turn.prompt.kept_facts())
+        *_, stored = await self.conversations.append(session_id, [*turn.unstored, answer])
+        return attrs.evolve(
+            response,
+            id=stored.id,
+            position=stored.position,
+            provider_metadata={**response.provider_metadata, "prompt": turn.prompt.facts()},
+        )
+
+    async def _keep_question(self, session_id: str, turn: Turn, options: SendOptions) -> None:
+        if options.on_failure == "keep_question" and turn.unstored:
+            await self.conversations.append(session_id, turn.unstored)
+
+
+async def _finished(call: Awaitable[T]) -> T:
+    """Await a call to its end, also when the current task is cancelled again meanwhile."""
+    task = asyncio.ensure_future(call)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            continue
+    return task.result()

@@ -37,7 +37,7 @@ def converted_parts(parts: Iterable[Any], rules: VendorRules, *, role: str) -> l
             text = new.get("text")
             if not isinstance(text, str) or not text.strip():
                 continue
-        if new["type"] not in allowed:
+        if allowed is not None and new["type"] not in allowed:
             raise UnsupportedContentError(provider=rules.name, part=str(typed["type"]), role=role)
         converted.append(new)
     return converted

@@ -53,12 +53,13 @@ class VendorRules:
         name: As errors call it.
         call_id: What the id of a tool call must match.
         call_id_length: Length of an id that replaces one that does not match.
-        parts: Types of content parts that a user message may hold, in the vendor's own form.
+        parts: Types of content parts that a user message may hold, in the vendor's own form; None: any.
         result_parts: The same for the result of a tool; empty: results are text.
         part_form: How parts are written.
         blank_text: Whether whitespace alone is accepted as a text.
         alternates: Whether consecutive messages of one role are merged, and a user message comes first.
         answers_tools: Whether an assistant message must stand between a tool message and a user message.
+        context_role: Role of context that is sent for one turn.
         late_system: Whether a system message may stand behind others; otherwise it is sent as the user's.
         reasoning: How reasoning is given back.
     """
@@ -66,12 +67,13 @@ class VendorRules:
     name: str
     call_id: Pattern[str] = re.compile(r"(?s).{1,40}")
     call_id_length: int = 40
-    parts: frozenset[str] = frozenset({"text", "image_url", "input_audio", "file"})
+    parts: frozenset[str] | None = frozenset({"text", "image_url", "input_audio", "file"})
     result_parts: frozenset[str] = frozenset({"text"})
     part_form: PartForm = PartForm.OPENAI
     blank_text: bool = True
     alternates: bool = False
     answers_tools: bool = False
+    context_role: str = "system"
     late_system: bool = True
     reasoning: ReasoningForm = ReasoningForm.NONE
 
@@ -86,6 +88,7 @@ _ANTHROPIC = VendorRules(
     part_form=PartForm.ANTHROPIC,
     blank_text=False,
     alternates=True,
+    context_role="user",  # a changed system prompt would empty the prompt cache
     reasoning=ReasoningForm.BLOCKS,
 )
 _GEMINI = VendorRules(
@@ -104,6 +107,7 @@ _VLLM = VendorRules(
     blank_text=False,
     alternates=True,
     answers_tools=True,
+    context_role="user",
     late_system=False,
     reasoning=ReasoningForm.CONTENT,
 )
@@ -129,6 +133,7 @@ _RULES = MappingProxyType(
             blank_text=False,
             alternates=True,
             answers_tools=True,
+            context_role="user",
             late_system=False,
         ),
         "openrouter": VendorRules(
@@ -147,6 +152,9 @@ _RULES = MappingProxyType(
 
 
 def rules_of(name: str) -> VendorRules:
-    """Return the rules of a provider by its registered name; for an unknown one, those of OpenAI under its name."""
+    """Return the rules of a provider by its registered name.
+
+    A provider of another name gets those of OpenAI, but may be sent parts of any type.
+    """
     key = name.strip().lower()
-    return _RULES.get(key) or attrs.evolve(OPENAI, name=key)
+    return _RULES.get(key) or attrs.evolve(OPENAI, name=key, parts=None)

@@ -90,8 +90,8 @@ def choose_window(
         costs: Tokens of each of them.
         max_tokens: High mark: tokens left for the window.
         max_messages: High mark: messages of the window that lie before the turn in progress.
-        previous_start: Index at which the window of the prompt before began; None: there is none, or it lies
-            before ``messages``.
+        previous_start: Index at which the window of the prompt before began; -1: before ``messages``; None: there
+            was none.
         low_mark: Share of both limits that remains filled after a cut.
 
     Raises:

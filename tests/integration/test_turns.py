@@ -8,6 +8,13 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.application.turns import OnStop
+from luminoracore_sdk.domain.errors import (
+    ProviderStreamError,
+    ReaderTimeoutError,
+    SessionBusyError,
+    TurnInterruptedError,
+)
 from luminoracore_sdk.session import SessionManager, SessionStorage
 from luminoracore_sdk.testing import CancelAt
 from luminoracore_sdk.types.provider import ChatResponse
@@ -23,6 +30,7 @@ from luminoracore_sdk.utils.exceptions import (
 )
 from tests.support.backends import FILES, SQLITE, Backend
 from tests.support.scripted_provider import Script
+from tests.support.waiting import until
 
 _ENOUGH_STEPS = 400
 
@@ -66,11 +74,11 @@ async def test_a_failed_turn_stores_nothing_and_the_next_works(
     assert await said(manager, session_id) == ["Kept", "Fine."]
 
 
-async def take_turn(manager: SessionManager, session_id: str, text: Any, *, streaming: bool) -> None:
+async def take_turn(manager: SessionManager, session_id: str, text: Any, *, streaming: bool, **options: Any) -> None:
     if not streaming:
-        await manager.send_message(session_id, text)
+        await manager.send_message(session_id, text, **options)
         return
-    async with aclosing(manager.stream_message(session_id, text)) as deltas:
+    async with aclosing(manager.stream_message(session_id, text, **options)) as deltas:
         async for _ in deltas:
             pass
 
@@ -126,11 +134,13 @@ async def test_a_cancelled_send_keeps_the_whole_turn_or_nothing(
 async def test_an_abandoned_stream_stores_nothing(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.answers = ["One two three"]
+    script.may_finish.clear()
     async with aclosing(manager.stream_message(session_id, "Lost")) as deltas:
         assert (await anext(deltas)).content == "One "
         assert (await anext(deltas)).content == "two "
     assert script.active == 0
     assert await said(manager, session_id) == []
+    script.may_finish.set()
     await take_turn(manager, session_id, "Kept", streaming=True)
     assert await said(manager, session_id) == ["Kept", "One two three"]
 
@@ -138,6 +148,7 @@ async def test_an_abandoned_stream_stores_nothing(manager: SessionManager, scrip
 async def test_breaking_out_of_a_stream_frees_the_session(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.answers = ["One two three"]
+    script.may_finish.clear()
     async for _ in manager.stream_message(session_id, "Lost"):
         break
     async with asyncio.timeout(5):
@@ -148,9 +159,11 @@ async def test_breaking_out_of_a_stream_frees_the_session(manager: SessionManage
 async def test_a_turn_is_stored_before_the_last_delta(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.answers = ["One two"]
+    script.may_finish.clear()
     async with aclosing(manager.stream_message(session_id, "Hello")) as deltas:
         await anext(deltas)
         assert await said(manager, session_id) == []
+        script.may_finish.set()
         assert (await anext(deltas)).finish_reason == "stop"
         assert await said(manager, session_id) == ["Hello", "One two"]
 
@@ -259,20 +272,232 @@ async def test_turns_of_two_storages_do_not_interleave(
     assert await said(other, session_id) == contents
 
 
+@pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("ending", ["delete", "clear"])
-async def test_deleting_and_clearing_wait_for_a_running_turn(
-    manager: SessionManager, script: Script, ending: str
+async def test_deleting_and_clearing_win_over_a_running_turn(
+    manager: SessionManager, script: Script, ending: str, *, streaming: bool
 ) -> None:
+    session_id = await begin(manager)
+    script.may_answer.clear()
+    script.may_finish.clear()
+    turn = asyncio.ensure_future(take_turn(manager, session_id, "q", streaming=streaming))
+    await script.asked.wait()
+    end = manager.delete_session if ending == "delete" else manager.clear_conversation
+    assert await end(session_id) is True
+    with pytest.raises(TurnInterruptedError, match="deleted or cleared"):
+        await turn
+    assert await manager.conversation_manager.get_messages(session_id) == []
+    assert (await manager.get_session(session_id) is None) is (ending == "delete")
+
+
+async def test_a_reader_that_sleeps_holds_up_no_deletion(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.answers = ["One two three"]
+    script.may_finish.clear()
+    async with aclosing(manager.stream_message(session_id, "Lost")) as deltas:
+        await anext(deltas)
+        assert await manager.delete_session(session_id) is True
+        with pytest.raises(TurnInterruptedError):
+            [delta async for delta in deltas]
+
+
+async def test_a_slow_reader_gets_an_answer_that_is_stored(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.answers = ["One two three"]
+    async with aclosing(manager.stream_message(session_id, "Hello")) as deltas:
+        await anext(deltas)
+        await until(lambda: script.active == 0, "the answer")
+        assert (await manager.send_message(session_id, "Meanwhile")).content == "One two three"
+        assert [delta.content async for delta in deltas] == ["two ", "three"]
+    assert await said(manager, session_id) == ["Hello", "One two three", "Meanwhile", "One two three"]
+
+
+@pytest.mark.parametrize("on_stop", ["discard", "keep_partial"])
+async def test_a_reader_that_takes_nothing_is_given_up(
+    manager: SessionManager, script: Script, on_stop: OnStop
+) -> None:
+    session_id = await begin(manager)
+    script.answers = ["word " * 3000]
+    stream = manager.stream_message(session_id, "Hello", on_stop=on_stop, reader_timeout=0.05)
+    async with aclosing(stream) as deltas:
+        await anext(deltas)
+        await until(lambda: script.active == 0, "the answer")
+        with pytest.raises(ReaderTimeoutError, match="took nothing for"):
+            [delta async for delta in deltas]
+    stored = await manager.conversation_manager.get_messages(session_id)
+    assert len(stored) == (2 if on_stop == "keep_partial" else 0)
+    assert [one.metadata["finish_reason"] for one in stored[1:]] == ["stopped"] * (len(stored) // 2)
+
+
+async def test_a_stopped_answer_is_kept_on_request(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.answers = ["One two three"]
+    script.may_finish.clear()
+    async with aclosing(manager.stream_message(session_id, "Hello", on_stop="keep_partial")) as deltas:
+        assert [(await anext(deltas)).content, (await anext(deltas)).content] == ["One ", "two "]
+    stored = await manager.conversation_manager.get_messages(session_id)
+    assert [(one.role, one.content) for one in stored] == [("user", "Hello"), ("assistant", "One two ")]
+    assert stored[1].metadata["finish_reason"] == "stopped"
+
+
+async def test_a_broken_answer_is_kept_on_request(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.answers = [ProviderStreamError("cut")]
+    with pytest.raises(ProviderStreamError):
+        [delta async for delta in manager.stream_message(session_id, "Hello", on_stop="keep_partial")]
+    assert await said(manager, session_id) == ["Hello", "Half "]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_failed_question_is_kept_on_request(
+    manager: SessionManager, script: Script, *, streaming: bool
+) -> None:
+    session_id = await begin(manager)
+    script.answers = [ProviderError("down"), "An answer."]
+    question = Message("user", "Hello", id="q")
+    with pytest.raises(ProviderError, match="down"):
+        await take_turn(manager, session_id, question, streaming=streaming, on_failure="keep_question")
+    assert await said(manager, session_id) == ["Hello"]
+    await manager.send_message(session_id, question)
+    assert await said(manager, session_id) == ["Hello", "An answer."]
+    assert script.prompts[-1] == [("system", "You are Ada."), ("user", "Hello")]
+
+
+# -- repeated sends ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_send_can_be_repeated(manager: SessionManager, script: Script, *, streaming: bool) -> None:
+    session_id = await begin(manager)
+    script.answers = ["First.", "Second."]
+    question = Message("user", "Hello", id="q")
+    first = await manager.send_message(session_id, question)
+    for number in range(60):  # far behind the window
+        await manager.conversation_manager.add_message(session_id, "user", str(number))
+    if streaming:
+        [again] = [delta async for delta in manager.stream_message(session_id, question)]
+    else:
+        again = await manager.send_message(session_id, question)
+    assert (again.content, again.id, again.position) == ("First.", first.id, 2)
+    assert len(script.calls) == 1
+
+
+async def test_a_response_names_its_stored_message(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    response = await manager.send_message(session_id, "Hello")
+    *_, last = [delta async for delta in manager.stream_message(session_id, "Again")]
+    stored = await manager.conversation_manager.get_messages(session_id)
+    assert [(response.id, response.position), (last.id, last.position)] == [
+        (one.id, one.position) for one in stored[1::2]
+    ]
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+async def test_a_busy_session_can_refuse(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.may_answer.clear()
     send = asyncio.ensure_future(manager.send_message(session_id, "q"))
     await script.asked.wait()
-    end = manager.delete_session if ending == "delete" else manager.clear_conversation
-    ended = asyncio.ensure_future(end(session_id))
-    await asyncio.wait([ended], timeout=0.05)
-    assert ended.done() is False
+    with pytest.raises(SessionBusyError, match="in the middle of a turn"):
+        await manager.send_message(session_id, "again", busy="refuse")
+    with pytest.raises(SessionBusyError, match="in the middle of a turn"):
+        [delta async for delta in manager.stream_message(session_id, "again", busy="refuse")]
     script.may_answer.set()
     assert (await send).content == "An answer."
-    assert await ended is True
-    assert await manager.conversation_manager.get_messages(session_id) == []
-    assert (await manager.get_session(session_id) is None) is (ending == "delete")
+
+
+async def test_context_is_sent_and_never_stored(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    await manager.send_message(session_id, "One", context="Today is Monday.")
+    await manager.send_message(session_id, "Two", context="Today is Tuesday.")
+    assert script.prompts[-1] == [
+        ("system", "You are Ada."),
+        ("user", "One"),
+        ("assistant", "An answer."),
+        ("system", "Today is Tuesday."),
+        ("user", "Two"),
+    ]
+    assert await said(manager, session_id) == ["One", "An answer.", "Two", "An answer."]
+
+
+async def test_a_key_can_be_passed_for_one_call(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    await manager.send_message(session_id, "One", provider_config={"api_key": "sk-of-the-user"})
+    await manager.send_message(session_id, "Two")
+    assert [call.config.api_key for call in script.calls] == ["sk-of-the-user", None]
+    with pytest.raises(ProviderError, match="update_provider"):
+        await manager.send_message(session_id, "Three", provider_config={"name": "echo"})
+
+
+@pytest.mark.parametrize("option", [{"busy": "maybe"}, {"on_failure": "keep"}, {"reader_timeout": 0}])
+async def test_an_unknown_option_is_refused(manager: SessionManager, script: Script, option: dict[str, Any]) -> None:
+    session_id = await begin(manager)
+    with pytest.raises(ValidationError, match=next(iter(option))):
+        [delta async for delta in manager.stream_message(session_id, "q", **option)]
+    assert script.calls == []
+
+
+async def test_a_turn_that_comes_during_a_clearing_waits_for_it(
+    storage: SessionStorage, services: Services, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SessionManager(storage, services=services) as manager:
+        session_id = await begin(manager)
+        begun, may_end = asyncio.Event(), asyncio.Event()
+        truncate = storage.truncate_messages
+
+        async def slow(session_id: str, *, after: int) -> int:
+            begun.set()
+            await may_end.wait()
+            return await truncate(session_id, after=after)
+
+        monkeypatch.setattr(storage, "truncate_messages", slow)
+        clearing = asyncio.ensure_future(manager.clear_conversation(session_id))
+        await begun.wait()
+        send = asyncio.ensure_future(manager.send_message(session_id, "Hello"))
+        await asyncio.wait([send], timeout=0.05)
+        assert script.calls == []
+        may_end.set()
+        assert await clearing is True
+        assert (await send).position == 2
+
+
+async def test_a_kept_partial_answer_survives_a_second_cancellation(
+    storage: SessionStorage, services: Services, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SessionManager(storage, services=services) as manager:
+        session_id = await begin(manager)
+        script.answers = ["One two three"]
+        script.may_finish.clear()
+        append, begun, may_end = storage.append_messages, asyncio.Event(), asyncio.Event()
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            begun.set()
+            await may_end.wait()
+            return await append(*args, **options)
+
+        deltas = manager.stream_message(session_id, "Hello", on_stop="keep_partial")
+        await anext(deltas)
+        monkeypatch.setattr(storage, "append_messages", slow)
+        closing = asyncio.ensure_future(deltas.aclose())
+        await begun.wait()
+        clearing = asyncio.ensure_future(manager.get_session(session_id))
+        await clearing
+        interrupting = asyncio.ensure_future(manager.clear_conversation(session_id))
+        await asyncio.wait([interrupting], timeout=0.05)
+        may_end.set()
+        await asyncio.wait([closing, interrupting])
+        assert await said(manager, session_id) == []  # stored whole, then cleared
+
+
+async def test_reasoning_is_stored_for_its_provider(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    kept = {"reasoning_content": "Because."}
+    script.answers = [ChatResponse("Yes.", reasoning="Because.", provider_metadata={"reasoning": kept})]
+    response = await manager.send_message(session_id, Message("user", "Why?", id="q"))
+    stored = (await manager.conversation_manager.get_messages(session_id))[1]
+    assert (stored.metadata["reasoning"], stored.metadata["provider"]) == (kept, "scripted")
+    again = await manager.send_message(session_id, Message("user", "Why?", id="q"))
+    assert (again.content, again.reasoning) == (response.content, response.reasoning) == ("Yes.", "Because.")
+    assert again.provider_metadata["reasoning"] == kept

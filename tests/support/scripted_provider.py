@@ -32,6 +32,7 @@ class Script:
         turns: Suspensions before each answer, so that other tasks can run.
         asked: Set by the first call.
         may_answer: Answers wait until it is set, which it is by default.
+        may_finish: The last delta of a stream waits until it is set, which it is by default.
         calls: The calls, in order.
         active: The number of running calls.
         most_active: The largest number of concurrent calls.
@@ -42,6 +43,7 @@ class Script:
     turns: int = 0
     asked: asyncio.Event = attrs.field(factory=asyncio.Event)
     may_answer: asyncio.Event = attrs.field(factory=asyncio.Event)
+    may_finish: asyncio.Event = attrs.field(factory=asyncio.Event)
     calls: list[Call] = attrs.field(factory=list)
     active: int = 0
     most_active: int = 0
@@ -49,6 +51,7 @@ class Script:
 
     def __attrs_post_init__(self) -> None:
         self.may_answer.set()
+        self.may_finish.set()
 
     @property
     def prompts(self) -> list[list[tuple[str, Any]]]:
@@ -110,6 +113,7 @@ def scripted(name: str = "scripted") -> Iterator[Script]:
                     yield ChatResponse(f"{word} ")
                     if isinstance(answer, BaseException):
                         raise answer
+                await script.may_finish.wait()
                 yield ChatResponse(last, finish_reason="stop")
 
         async def close(self) -> None:

@@ -183,7 +183,7 @@ async def test_a_save_does_not_overwrite_another_writers_header() -> None:
 async def test_sending_within_an_open_stream_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_access, "GRACE_SECONDS", 0.01)
     async with SessionManager() as manager:
-        session_id = await manager.create_session({}, {"name": "echo"})
+        session_id = await manager.create_session({}, {"name": "echo", "extra": {"delay": 0.1}})
         async with aclosing(manager.stream_message(session_id, "a b c")) as deltas:
             await anext(deltas)
             with pytest.raises(SessionBusyError, match="still open"):

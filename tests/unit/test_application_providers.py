@@ -11,7 +11,7 @@ import pytest
 from luminoracore_sdk.application.ports.provider import BaseProvider
 from luminoracore_sdk.application.provider_pool import ProviderPool, SessionProviders
 from luminoracore_sdk.application.session_access import SessionLocks, TurnLock, locks_of
-from luminoracore_sdk.application.turns import generation_parameters
+from luminoracore_sdk.application.turns import DEFAULT_TEMPERATURE, generation_parameters
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderError, ValidationError
 from luminoracore_sdk.domain.session import Session
@@ -153,7 +153,8 @@ def test_each_event_loop_has_its_own_lock() -> None:
 @pytest.mark.parametrize(
     ("temperature", "max_tokens", "expected"),
     [
-        (0.7, None, {"temperature": 0.1, "max_tokens": 5, "top_p": 1, "seed": 3}),
+        (DEFAULT_TEMPERATURE, None, {"temperature": 0.1, "max_tokens": 5, "top_p": 1, "seed": 3}),
+        (float("0.7"), None, {"temperature": 0.7, "max_tokens": 5, "top_p": 1, "seed": 3}),
         (1, 9, {"temperature": 1, "max_tokens": 9, "top_p": 1, "seed": 3}),
     ],
 )

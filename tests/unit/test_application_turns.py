@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.application.ports.provider import BaseProvider
+from luminoracore_sdk.application.prompts import Prompt
 from luminoracore_sdk.application.turns import Answer, Turn, answer_message
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.errors import (
@@ -44,11 +45,16 @@ class Scripted(BaseProvider):
         return self.deltas
 
 
+NO_PROMPT = Prompt(messages=[], first_position=1, left_out=0, tokens=0, prefix_digest="")
+
+
 def turn(provider: BaseProvider, timeout_seconds: float = 5) -> Turn:
     return Turn(
-        question=Message("user", "?"),
-        prompt=[],
+        new=[Message("user", "?")],
+        unstored=[Message("user", "?")],
+        prompt=NO_PROMPT,
         provider=lambda: nullcontext(provider),
+        provider_name="scripted",
         timeout_seconds=timeout_seconds,
         parameters={},
     )
@@ -226,9 +232,9 @@ async def test_a_provider_gets_a_copy_of_the_prompt() -> None:
             messages.clear()
             return ChatResponse("hi")
 
-    asked = attrs.evolve(turn(Greedy(never)), prompt=[said])
+    asked = attrs.evolve(turn(Greedy(never)), prompt=attrs.evolve(NO_PROMPT, messages=[said]))
     await asked.ask()
-    assert asked.prompt == [ChatMessage("user", ["part"], {"k": [1]})]
+    assert asked.prompt.messages == [ChatMessage("user", ["part"], {"k": [1]})]
 
 
 async def test_the_time_limit_covers_the_whole_stream(wait: Callable[[float], Awaitable[None]]) -> None:

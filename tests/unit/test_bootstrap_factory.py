@@ -131,7 +131,7 @@ def test_a_server_needs_an_address_of_its_kind(kind: str) -> None:
         ("file://x", "filelock", "files"),
         ("postgresql://host/db", "asyncpg", "postgres"),
         ("redis://host", "redis", "redis"),
-        ("mongodb://host/db", "motor", "mongodb"),
+        ("mongodb://host/db", "pymongo", "mongodb"),
     ],
 )
 def test_a_missing_driver_is_named_with_what_to_install(url: str, driver: str, extra: str) -> None:

@@ -97,13 +97,13 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
 
     async def defer(self, session_id: str) -> None:
         """Defer the writes of a session from now on; see ``DeferredWriteStorage.defer``."""
-        async with self._locks.of(session_id):
+        async with self._locks.of(session_id).hold():
             if session_id not in self._deferred:
                 self._deferred[session_id] = await self._stage(session_id)
 
     async def release(self, session_id: str) -> None:
         """Stop deferring a session; see ``DeferredWriteStorage.release``."""
-        async with self._locks.of(session_id):
+        async with self._locks.of(session_id).hold():
             if self._deferred.pop(session_id, None) is not None:
                 await self._staging.delete_session(session_id)
 
@@ -144,7 +144,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
 
     async def flush(self, session_id: str) -> None:
         """Write what was deferred of one session; see ``DeferredWriteStorage.flush``."""
-        async with self._locks.of(session_id):
+        async with self._locks.of(session_id).hold():
             stored = self._deferred.get(session_id)
             record = await self._staging.find_session(session_id) if stored else None
             if stored is None or record is None:
@@ -195,7 +195,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
 
     async def delete_session(self, session_id: str) -> bool:
         """Delete here and below; see ``SessionStorage.delete_session``."""
-        async with self._locks.of(session_id):
+        async with self._locks.of(session_id).hold():
             below = await self.base.delete_session(session_id)
             if self._deferred.pop(session_id, None) is None:
                 return below
@@ -216,7 +216,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         """Truncate here or below; see ``SessionStorage.truncate_messages``."""
         if session_id not in self._deferred:
             return await self.base.truncate_messages(session_id, after=after)
-        async with self._locks.of(session_id):  # not during a flush
+        async with self._locks.of(session_id).hold():  # not during a flush
             removed = await super().truncate_messages(session_id, after=after)
             if stored := self._deferred.get(session_id):
                 stored.floor = min(stored.floor, after)

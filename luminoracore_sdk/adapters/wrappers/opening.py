@@ -42,7 +42,7 @@ class Opening(Generic[T]):
         if self._opener is asyncio.current_task():
             raise ConfigurationError("keys() uses the storage whose keys it fetches")
         closings = self._closings
-        async with self._locks.of("open"):
+        async with self._locks.of("open").hold():
             self._opener = asyncio.current_task()
             try:
                 await self._open(closings)

@@ -57,7 +57,7 @@ class PositionedAppends:
         """
         if not isinstance(expected_last, int | None):
             raise ValidationError(f"expected_last must be a whole number, not {expected_last!a:.40}")
-        async with self._locks.of(session_id):
+        async with self._locks.of(session_id).hold():
             if expected_last is not None:
                 return await self._attempt(session_id, messages, expected_last)
             return await self._repeat(session_id, messages)
@@ -85,7 +85,7 @@ class PositionedAppends:
         return header.last_position if header else 0  # without a session, the append raises the error
 
     async def _is_known(self, session_id: str, messages: Sequence[MessageRecord]) -> bool:
-        """Tell whether some of several messages are stored already; nothing is written.
+        """Return whether some of several messages are stored already; nothing is written.
 
         For a single message the store itself returns the first receipt.
         """

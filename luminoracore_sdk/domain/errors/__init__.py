@@ -12,7 +12,9 @@
     ├── SessionError
     │   ├── SessionNotFoundError (LookupError)
     │   ├── SessionExistsError
-    │   └── SessionBusyError                 used by a task that has an open stream on it
+    │   ├── SessionBusyError                 another turn is in progress, and the caller does not wait
+    │   ├── TurnInterruptedError             the session was deleted or cleared during the turn
+    │   └── ReaderTimeoutError (TimeoutError)   the reader of a stream took nothing for too long
     ├── StorageError
     │   ├── StorageUnavailableError          not reachable or usable now; in_doubt: a write may be done
     │   │   ├── StorageAccessError           the server refuses the password, the database or a permission
@@ -52,10 +54,12 @@ from luminoracore_sdk.domain.errors.base import (
     LuminoraCoreSDKError,
     MissingDependencyError,
     PayloadTooLargeError,
+    ReaderTimeoutError,
     SessionBusyError,
     SessionError,
     SessionExistsError,
     SessionNotFoundError,
+    TurnInterruptedError,
     UnsupportedStorageTypeError,
     ValidationError,
 )
@@ -115,6 +119,7 @@ __all__ = [
     "ProviderStreamError",
     "ProviderTimeoutError",
     "RateLimitError",
+    "ReaderTimeoutError",
     "SchemaVersionError",
     "SessionBusyError",
     "SessionError",
@@ -128,6 +133,7 @@ __all__ = [
     "StorageReadOnlyError",
     "StorageTimeoutError",
     "StorageUnavailableError",
+    "TurnInterruptedError",
     "UnencryptedRecordError",
     "UnreadablePayloadError",
     "UnsupportedContentError",

@@ -10,10 +10,12 @@ __all__ = [
     "LuminoraCoreSDKError",
     "MissingDependencyError",
     "PayloadTooLargeError",
+    "ReaderTimeoutError",
     "SessionBusyError",
     "SessionError",
     "SessionExistsError",
     "SessionNotFoundError",
+    "TurnInterruptedError",
     "UnsupportedStorageTypeError",
     "ValidationError",
     "shown",
@@ -136,13 +138,37 @@ class SessionNotFoundError(SessionError, LookupError):
 
 
 class SessionBusyError(SessionError):
-    """The calling task has an open stream on this session, so that waiting for it would never end."""
+    """Another turn of the session is in progress, and the caller does not wait for it."""
+
+    def __init__(self, session_id: str, *, own_stream: bool = True) -> None:
+        super().__init__(
+            f"a stream of this task on session {shown(session_id)} is still open; exhaust it or call its aclose()"
+            if own_stream
+            else f"session {shown(session_id)} is in the middle of a turn; try again later, or send with busy='wait'"
+        )
+        self.session_id = session_id
+
+
+class TurnInterruptedError(SessionError):
+    """The session was deleted or cleared during its turn; nothing of the turn was stored."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(
-            f"a stream of this task on session {shown(session_id)} is still open; exhaust it or call its aclose()"
+            f"session {shown(session_id)} was deleted or cleared during this turn; nothing of the turn was stored"
         )
         self.session_id = session_id
+
+
+class ReaderTimeoutError(SessionError, TimeoutError):
+    """The reader of a stream took nothing for too long; the turn was given up."""
+
+    def __init__(self, session_id: str, seconds: float) -> None:
+        super().__init__(
+            f"the reader of a stream of session {shown(session_id)} took nothing for {seconds:g} s; "
+            "the turn was given up"
+        )
+        self.session_id = session_id
+        self.seconds = seconds
 
 
 class SessionExistsError(SessionError):

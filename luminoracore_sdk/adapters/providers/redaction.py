@@ -45,7 +45,7 @@ class Secrets:
         return f"Secrets({len(self._texts)} texts)"
 
     def are_in(self, text: str) -> bool:
-        """Tell whether a string contains a secret."""
+        """Return whether a string contains a secret."""
         return any(secret in text for secret in self._texts)
 
     def scrub(self, value: Any) -> Any:

@@ -35,7 +35,7 @@ class _StoredSession:
 
 
 def _is_expired(entry: MemoryRecord, now_us: int) -> bool:
-    """Tell whether a memory has expired."""
+    """Return whether a memory has expired."""
     return entry.expires_at_us is not None and entry.expires_at_us <= now_us
 
 

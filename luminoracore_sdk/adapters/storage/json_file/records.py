@@ -183,7 +183,7 @@ def decode_memory(line: bytes) -> MemoryRecord:
 
 
 def is_sealed(text: bytes) -> bool:
-    """Tell whether a line, given without its newline, is complete and unchanged."""
+    """Return whether a line, given without its newline, is complete and unchanged."""
     return text.startswith(b'{"crc":"%08x",' % crc32(text[_SEALED_FROM:]))
 
 

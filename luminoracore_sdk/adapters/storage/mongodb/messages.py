@@ -178,7 +178,7 @@ def _records(session_id: str, extent: Extent, batches: Sequence[Document]) -> li
 
 
 def _is_within(span: MessageRange, last: int) -> bool:
-    """Tell whether a range holds messages, the same whatever follows a position."""
+    """Return whether a range holds messages, the same whatever follows a position."""
     start, end = _bounds(span, last)
     return start <= end and (start, end) == _bounds(span, last + 1)
 

@@ -219,7 +219,7 @@ class Sessions:
 
 
 def _is_consistent(document: Document) -> bool:
-    """Tell whether the epoch of a header was still open after its newest batch was looked up."""
+    """Return whether the epoch of a header was still open after its newest batch was looked up."""
     return bool(document["after"] == [{name: document[name] for name in ("inc", "epoch") if name in document}])
 
 

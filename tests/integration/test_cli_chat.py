@@ -42,7 +42,7 @@ def test_a_session_is_resumed_by_its_id(luminora: Luminora) -> None:
     ]
 
 
-def test_resuming_a_session_that_is_not_there_ends_with_3_and_makes_none(luminora: Luminora) -> None:
+def test_resuming_an_unknown_session_exits_with_3(luminora: Luminora) -> None:
     luminora("chat", "hi", "--session", "there", "--create")
     done = luminora("chat", "hi", "--session", "none")
     assert (done.exit_code, done.stdout) == (3, "")

@@ -181,9 +181,8 @@ def _is_open(schema: Any) -> bool:
 
 
 def _closed(schema: JSONObject) -> JSONObject:
-    closed: JSONObject = {
-        key: value for key, value in schema.items() if key not in {"default", "discriminator", "oneOf"}
-    }
+    dropped = {"default", "discriminator", "oneOf"}
+    closed: JSONObject = {key: value for key, value in schema.items() if key not in dropped}
     if "$ref" in closed and len(closed) > 1:
         closed["anyOf"] = [{"$ref": closed.pop("$ref")}]
     if alternatives := closed.get("anyOf") or schema.get("oneOf"):
@@ -206,8 +205,9 @@ def _adapter(hint: Any, name: str) -> Any:
     try:
         adapter = pydantic.TypeAdapter(hint)
         adapter.json_schema()
-    except pydantic.errors.PydanticErrorMixin as exc:
-        raise ValidationError(f"{name} cannot be described by a JSON schema: {exc.message}") from exc
+    except (pydantic.errors.PydanticUserError, pydantic.errors.PydanticUndefinedAnnotation) as exc:
+        problem, _, _ = str(exc).partition("\n")
+        raise ValidationError(f"{name} cannot be described by a JSON schema: {problem}") from exc
     return adapter
 
 

@@ -106,10 +106,13 @@ def _called(handler: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
 
 
 def _calls(response: ChatResponse) -> dict[str, JSONObject]:
-    """Return the calls of an answer by their ids."""
+    """Return the calls of an answer by their ids; an id twice names one call."""
     calls = response.tool_calls or response.provider_metadata.get("tool_calls") or []
     answer = Message(MessageRole.ASSISTANT, response.content, metadata={"tool_calls": calls})
-    return {call["id"]: call for call in reversed(calls_of(answer))}
+    found: dict[str, JSONObject] = {}
+    for call in calls_of(answer):
+        found.setdefault(call["id"], call)
+    return found
 
 
 @attrs.frozen(kw_only=True)

@@ -51,8 +51,10 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
     (SessionExistsError("s"), "session 's' exists already; load it, or delete it first"),
     (
         ToolStepsError("s", max_steps=3, response=ANSWER),
-        "session 's': the model still calls tools after 3 steps, which are stored; "
-        "continue with run_tools(manager, session_id, None, tools), or raise max_steps",
+        (
+            "session 's': the model still calls tools after 3 steps, which are stored; "
+            "continue with run_tools(manager, session_id, None, tools), or raise max_steps"
+        ),
     ),
     (StructuredOutputError("Invoice", "no JSON", ANSWER), "the answer is not a valid Invoice: no JSON"),
     (StorageBusyError("sqlite", "locked for 5 s"), "sqlite storage: locked for 5 s"),

@@ -232,12 +232,10 @@ class ToolRun:
         """Return the message for the result of a call, which may be an error."""
         name = call["function"]["name"]
         metadata: JSONObject = {"tool_call_id": call["id"], "name": name}
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):  # CancelledError: of a task of the tool's own, not of this one
             logger.warning("tool %.80a failed with %s", name, type(outcome).__name__)
             metadata["is_error"] = True
             outcome = f"{type(outcome).__name__}: {outcome}"
-        elif isinstance(outcome, BaseException):
-            raise outcome
         content = outcome if isinstance(outcome, str) else compact_json(outcome)
         facts = compact_json([self.session_id, response.position, call["id"]])
         result_key = sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()[:32]

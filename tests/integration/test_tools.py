@@ -1,7 +1,6 @@
 """Tools run while a model answers, every step is stored, and a run that was killed continues."""
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -27,10 +26,10 @@ from luminoracore_sdk.utils.exceptions import (
     ValidationError,
 )
 from tests.support import tool_worker
-from tests.support.model_server import WIRES, Answer, ModelServer, Reply, Request, configured, say
+from tests.support.model_server import WIRES, ModelServer, configured, say
 from tests.support.scripted_provider import Script
 from tests.support.strict_vendors import refusals
-from tests.support.tool_answers import calling
+from tests.support.tool_answers import call_on_wire, calling
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +131,7 @@ async def test_failures_of_tools_are_results(manager: SessionManager, script: Sc
         "RuntimeError: the tool raised StopIteration",
         "InvalidJSONError: the result of the tool bad is not JSON: type set is not a JSON type",
     ]
-    assert results[6].content.startswith("TypeError: ")
+    assert str(results[6].content).startswith("TypeError: ")
     assert results[7].content == "0.5"
     assert [message.metadata.get("is_error", False) for message in results] == [True] * 7 + [False]
 
@@ -146,7 +145,7 @@ async def test_a_call_id_that_is_repeated_is_run_once(manager: SessionManager, s
 
 async def test_ids_of_calls_may_begin_anew_in_each_answer(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
-    script.answers = [calling(("call_0", "add", {"a": n, "b": 0})) for n in range(3)] + ["Done."]
+    script.answers = [*(calling(("call_0", "add", {"a": n, "b": 0})) for n in range(3)), "Done."]
     question = Message("user", "Go", id="q")
     for _ in range(2):
         assert (await run_tools(manager, session_id, question, [add])).content == "Done."
@@ -155,7 +154,7 @@ async def test_ids_of_calls_may_begin_anew_in_each_answer(manager: SessionManage
 
 async def test_the_largest_number_of_steps_keeps_everything(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
-    script.answers = [calling((f"c{n}", "add", {"a": n, "b": 0})) for n in range(3)] + ["Done."]
+    script.answers = [*(calling((f"c{n}", "add", {"a": n, "b": 0})) for n in range(3)), "Done."]
     with pytest.raises(ToolStepsError, match="after 2 steps") as caught:
         await run_tools(manager, session_id, "Go", [add], max_steps=2)
     assert caught.value.response.tool_calls[0]["id"] == "c2"
@@ -186,7 +185,7 @@ async def test_a_repeated_run_asks_nothing_again(manager: SessionManager, script
     session_id = await begin(manager)
     script.answers = [calling(("c", "add", {"a": 1, "b": 1})), "Two."]
     question = Message("user", "1 + 1?", id="q-1")
-    first = await run_tools(manager, session_id, question, [add])
+    first = await run_tools(manager, session_id, question, [add], max_steps=1)
     again = await run_tools(manager, session_id, question, [add])
     assert (again.id, again.content) == (first.id, "Two.")
     assert len(script.calls) == 2
@@ -232,6 +231,43 @@ async def test_a_session_that_is_cleared_stops_the_run(manager: SessionManager, 
     with pytest.raises(TurnInterruptedError):
         await run_tools(manager, session_id, "Go", [clear])
     assert (await stored(manager), len(script.calls)) == ([], 1)
+
+
+async def test_a_tool_that_cancels_itself_has_a_result(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+
+    async def give_up() -> None:
+        raise asyncio.CancelledError
+
+    script.answers = [calling(("c", "give_up", {})), "Done."]
+    assert (await run_tools(manager, session_id, "Go", [give_up])).content == "Done."
+    assert (await stored(manager))[2] == ("tool", "CancelledError: ")
+
+
+async def test_the_same_run_at_the_same_time_asks_once(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.answers = [calling(("c", "add", {"a": 1, "b": 1})), "Two."]
+    question = Message("user", "1 + 1?", id="q-1")
+    runs = [run_tools(manager, session_id, question, [add]) for _ in range(3)]
+    assert [response.content for response in await asyncio.gather(*runs)] == ["Two."] * 3
+    assert (len(script.calls), len(await stored(manager))) == (2, 4)
+
+
+async def test_a_run_continues_behind_many_messages(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.answers = ["First."]
+    await manager.send_message(session_id, "Hello")
+    notes = [Message("system", f"note {number}") for number in range(120)]
+    await manager.conversation_manager.append(session_id, notes)
+    assert (await run_tools(manager, session_id, None, [add])).content == "First."
+
+
+async def test_results_without_an_answer_cannot_be_continued(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    orphan = Message("tool", "5", metadata={"tool_call_id": "c"})
+    await manager.conversation_manager.add_message(session_id, orphan)
+    with pytest.raises(ValidationError, match="no message to continue with"):
+        await run_tools(manager, session_id, None, [add])
 
 
 async def test_a_cancelled_run_cancels_its_tools(manager: SessionManager, script: Script) -> None:
@@ -320,25 +356,6 @@ async def roles(place: Path) -> list[str]:
 # -- on the wire ---------------------------------------------------------------------------------
 
 
-def call_on_wire(name: str, arguments: dict[str, Any]) -> Answer:
-    def answer(request: Request) -> Reply:
-        whole = json.loads(b"".join(say("")(request).pieces))
-        if request.wire == "openai":
-            function = {"name": name, "arguments": json.dumps(arguments)}
-            message = {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [{"id": "c1", "type": "function", "function": function}],
-            }
-            whole["choices"][0] |= {"message": message, "finish_reason": "tool_calls"}
-        else:
-            whole["content"] = [{"type": "tool_use", "id": "c1", "name": name, "input": arguments}]
-            whole["stop_reason"] = "tool_use"
-        return Reply(pieces=[json.dumps(whole).encode()])
-
-    return answer
-
-
 @pytest.mark.parametrize("wire", WIRES)
 async def test_tools_work_on_each_wire(wire: str) -> None:
     async with ModelServer(call_on_wire("add", {"a": 1, "b": 2}), say("Three.")) as server, SessionManager() as manager:
@@ -376,6 +393,15 @@ async def test_structured_output_works_on_each_wire(wire: str) -> None:
     assert form["schema"]["additionalProperties"] is False
     assert list(form["schema"]["properties"]) == ["total", "currency"]
     assert wire == "anthropic" or form["strict"] is True
+
+
+async def test_a_schema_that_anthropic_does_not_take_is_refused() -> None:
+    async with ModelServer(say("{}")) as server, SessionManager() as manager:
+        session_id = await manager.create_session({"name": "Ada"}, configured("anthropic", server.url))
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"description": "anything"}}}
+        with pytest.raises(ProviderError, match="does not take the schema of the answer"):
+            await manager.send_message(session_id, "Hello", response_format=form)
+    assert server.requests == []
 
 
 # -- structured output ---------------------------------------------------------------------------

@@ -185,6 +185,16 @@ def test_an_attrs_class_is_a_form_of_an_answer() -> None:
     assert "default" not in schema["properties"]["by"]
 
 
+def test_a_validator_of_attrs_that_raises_a_type_error_is_a_reason() -> None:
+    @attrs.frozen
+    class Odd:
+        value: Any = attrs.field(validator=attrs.validators.instance_of(str))
+
+    assert output_kind(Odd).parse('{"value": "x"}') == Odd("x")
+    with pytest.raises(ValidationError, match="Value error, 'value' must be <class 'str'>"):
+        output_kind(Odd).parse('{"value": 5}')
+
+
 def test_pydantic_models_dataclasses_and_typed_dicts_are_forms() -> None:
     class Song(BaseModel):
         title: str = Field(min_length=2)

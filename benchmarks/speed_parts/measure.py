@@ -63,17 +63,21 @@ async def measure(backend: Backend, sizes: Sizes, run: int) -> list[Result]:
     """Do all the work on a backend that was just started."""
     stores = [backend.storage_at(backend.place) for _ in range(3)]
     sides = [backend.floor(), Port(stores[0]), Conversations(stores[1]), Sessions(stores[2])]
+    defaults = backend.defaults()
     async with AsyncExitStack() as stack:
-        for side in sides:
+        for side in [*sides, *([defaults] if defaults else [])]:
             await side.open()
             stack.push_async_callback(side.close)
-        return await _Bench(backend, sides, sizes, run).results()
+        return await _Bench(backend, sides, defaults, sizes, run).results()
 
 
 class _Bench:
-    def __init__(self, backend: Backend, sides: Sequence[Contender], sizes: Sizes, run: int) -> None:
+    def __init__(
+        self, backend: Backend, sides: Sequence[Contender], defaults: Contender | None, sizes: Sizes, run: int
+    ) -> None:
         self._backend = backend
         self._sides = sides
+        self._defaults = defaults
         self._readers = sides[:3]  # SessionManager reads as ConversationManager does
         self._sizes = sizes
         self._run = run
@@ -150,9 +154,14 @@ class _Bench:
 
         # a side is quicker when it follows on itself: so none comes twice in a row
         calls = {(side, name): partial(append, side, name) for name in ("short", "long") for side in self._sides}
+        if self._defaults is not None:
+            await self._defaults.begin(f"short-{self._defaults.layer}")
+            calls[self._defaults, "short"] = partial(append, self._defaults, "short")
         slow = {key: _SELDOM for key in calls if isinstance(key[0], Sessions)}
         seconds = await in_turns(calls, count, steps=slow)
         found = []
+        if self._defaults is not None:
+            found.append(result_of(self._made(self._defaults, "append"), seconds[self._defaults, "short"]))
         for side in self._sides:
             short, long = seconds[side, "short"], seconds[side, "long"]
             result = result_of(self._made(side, "append"), short + long)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmarks.optimizer_parts.tables import machine, table
 from benchmarks.speed_parts.backends import BACKENDS
-from benchmarks.speed_parts.results import FLOOR, OURS, Result
+from benchmarks.speed_parts.results import DEFAULTS, FLOOR, OURS, Result
 from benchmarks.speed_parts.targets import target_table
 
 __all__ = ["PARTS", "Rows", "described_machine", "who"]
@@ -29,6 +29,8 @@ def who(row: Result) -> str:
     """Name a side."""
     if row.system == FLOOR:
         return "raw driver"
+    if row.system == DEFAULTS:
+        return "raw driver, its own defaults"
     return _LAYERS[row.layer] if row.system == OURS else f"{row.system}, {row.layer}"
 
 
@@ -38,7 +40,8 @@ def _described(rows: Rows, where: Mapping[str, str]) -> str:
     lines = [f"{where['machine']}, kernel {where['kernel']}. Medians of {counted}.", ""]
     for name, backend in BACKENDS.items():
         versions = {row.versions for row, _ in rows if row.backend == name and row.system in (FLOOR, OURS)}
-        lines += [f"- {'; '.join(sorted(versions))}: {backend.durability}." for _ in versions][:1]
+        own = f" Its own defaults: {backend.default_durability}."
+        lines += [f"- {'; '.join(sorted(versions))}: {backend.durability}.{own}" for _ in versions][:1]
     return "\n".join(lines)
 
 

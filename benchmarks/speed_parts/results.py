@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 __all__ = [
+    "DEFAULTS",
     "FLOOR",
     "OURS",
     "Result",
@@ -25,6 +26,9 @@ __all__ = [
 
 FLOOR = "floor"
 """``system`` and ``layer`` of the raw driver."""
+
+DEFAULTS = "defaults"
+"""``system`` and ``layer`` of the raw driver with its own defaults."""
 
 OURS = "ours"
 """``system`` of this package; its layers are ``port``, ``conversation`` and ``session``."""

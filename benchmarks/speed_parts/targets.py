@@ -48,11 +48,10 @@ class Target:
 
 
 TARGETS = (
-    Target("one append, port", "port", "append", (1.15, 1.2, 1.15, 1.2, 1.3)),
-    Target("one append, ConversationManager", "conversation", "append", (1.3, 1.5, 1.3, 1.5, 1.6)),
-    Target("newest 20", "port", "newest", (1.2, 1.3, 1.2, 1.3, 0.1)),
-    Target("all 1,000", "port", "all", (1.3, 1.3, 1.2, 1.3, 1.5)),
-    Target("64 writers, throughput", "port", "writers-64", (3, 2, 4, 2, 1), at_least=True),
+    Target("one append, ConversationManager", "conversation", "append", (1.3, 1.6, 2.0, 1.5, 1.6)),
+    Target("newest 20", "port", "newest", (1.4, 1.5, 1.5, 1.6, 0.1)),
+    Target("all 1,000", "port", "all", (2.5, 1.8, 2.2, 2.5, 3)),
+    Target("64 writers, throughput", "port", "writers-64", (2, 1.2, 2, 1.5, 0.3), at_least=True),
     Target("growth", "port", "append", (1.1, 1.1, 1.1, 1.1, 1.1), of_growth=True),
 )
 

@@ -62,7 +62,7 @@ def read_value(text: str) -> JSONValue:
 
 
 def is_plain(text: str, *, forbidden: str = "") -> bool:
-    """Tell whether a string has visible ends, no invisible characters, and nothing forbidden in it."""
+    """Return whether a string has visible ends, no invisible characters, and nothing forbidden in it."""
     if not text or text != text.strip() or UNSEEN.search(text):
         return False
     return not forbidden or forbidden not in text
@@ -231,7 +231,7 @@ class ToonNotation:
 
 
 def _reads_equal(left: Any, right: Any) -> bool:
-    """Tell whether two JSON values are equal to a reader: 1 equals 1.0, and the order of keys counts."""
+    """Return whether two JSON values are equal to a reader: 1 equals 1.0, and the order of keys counts."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, int | float) and isinstance(right, int | float):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
@@ -20,6 +21,7 @@ from luminoracore_sdk.domain.window import choose_window
 
 __all__ = [
     "UNSEEN",
+    "MemoryRenderer",
     "Prompt",
     "build_prompt",
     "compact_json",
@@ -194,6 +196,36 @@ def measured_scale(history: Sequence[Message]) -> float:
 def _input_tokens(usage: JSONObject) -> int:
     names = ("prompt_tokens", "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     return sum(usage[name] for name in names if type(usage.get(name)) is int)
+
+
+class MemoryRenderer:
+    """Renders memories for system messages, and remembers the text of those that it rendered last.
+
+    Choosing the notation with the fewest tokens is the most expensive step of a turn, and memories rarely change
+    between two of them.
+
+    Args:
+        tokens: Decides between the notations.
+        notations: The most readable one first.
+        remembered: Most texts that are remembered.
+    """
+
+    def __init__(self, tokens: TokenCounter, notations: Sequence[Notation], *, remembered: int = 256) -> None:
+        self._tokens = tokens
+        self._notations = notations
+        self._remembered = remembered
+        self._texts: OrderedDict[object, str] = OrderedDict()
+
+    def render(self, entries: Sequence[MemoryEntry]) -> str:
+        """Return the text; see ``render_memory``."""
+        key = tuple((entry.key, entry.category, repr(entry.value)) for entry in entries)
+        text = self._texts.get(key)
+        if text is None:
+            text = self._texts[key] = render_memory(entries, self._tokens, self._notations)
+            if len(self._texts) > self._remembered:
+                self._texts.popitem(last=False)
+        self._texts.move_to_end(key)
+        return text
 
 
 def render_memory(entries: Sequence[MemoryEntry], tokens: TokenCounter, notations: Sequence[Notation]) -> str:

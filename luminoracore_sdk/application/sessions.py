@@ -14,6 +14,7 @@ from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
@@ -83,6 +84,7 @@ class Sessions:
             providers=self._providers,
             services=services,
             costs=MessageCosts(services.tokens),
+            memory_text=MemoryRenderer(services.tokens, services.notations),
         )
 
     @property

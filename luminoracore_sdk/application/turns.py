@@ -14,7 +14,13 @@ from luminoracore_sdk.application.conversations import ABSENT, Conversations, to
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.provider import BaseProvider
-from luminoracore_sdk.application.prompts import Prompt, build_prompt, compact_json, measured_scale, render_memory
+from luminoracore_sdk.application.prompts import (
+    MemoryRenderer,
+    Prompt,
+    build_prompt,
+    compact_json,
+    measured_scale,
+)
 from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess
@@ -349,10 +355,10 @@ class _Buffer:
     def __init__(self, session_id: str, seconds: float) -> None:
         self._session_id = session_id
         self._seconds = seconds
-        self._deltas: asyncio.Queue[ChatResponse | None] = asyncio.Queue(_BUFFERED_DELTAS)
+        self._deltas: asyncio.Queue[ChatResponse] = asyncio.Queue(_BUFFERED_DELTAS)
 
-    async def put(self, delta: ChatResponse | None) -> None:
-        """Add a delta, or the end.
+    async def put(self, delta: ChatResponse) -> None:
+        """Add a delta.
 
         Raises:
             ReaderTimeoutError: The buffer is full, and the reader took nothing in time.
@@ -368,27 +374,22 @@ class _Buffer:
 
     async def read(self, producer: "asyncio.Task[None]") -> AsyncIterator[ChatResponse]:
         """Yield the deltas; raise the producer's error behind them."""
-        while True:
-            if self._deltas.empty() and not producer.done():
-                get = asyncio.ensure_future(self._deltas.get())
-                try:
-                    await asyncio.wait({get, producer}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not get.done():
-                        get.cancel()
-                if get.done() and not get.cancelled():
-                    delta = get.result()
-                else:
-                    continue
-            elif self._deltas.empty():
-                producer.result()  # raises its error
-                return
-            else:
-                delta = self._deltas.get_nowait()
-            if delta is None:
-                await producer
-                return
+        while (delta := await self._next(producer)) is not None:
             yield delta
+        await producer
+
+    async def _next(self, producer: "asyncio.Task[None]") -> ChatResponse | None:
+        """Return the next delta; None: the producer has ended."""
+        if self._deltas.empty() and not producer.done():
+            get = asyncio.ensure_future(self._deltas.get())
+            try:
+                await asyncio.wait({get, producer}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                taken = get.done()
+                get.cancel()
+            if taken:
+                return get.result()
+        return None if self._deltas.empty() else self._deltas.get_nowait()
 
 
 @attrs.frozen(kw_only=True)
@@ -401,6 +402,7 @@ class Dialogue:
     providers: SessionProviders
     services: Services
     costs: MessageCosts
+    memory_text: MemoryRenderer
 
     async def send(self, session_id: str, message: Any, options: SendOptions) -> ChatResponse:
         """Take one turn; see ``Sessions.send_message``."""
@@ -450,7 +452,7 @@ class Dialogue:
                 end = last.pop() if last else ChatResponse("", finish_reason=stored.finish_reason)
                 metadata = {**end.provider_metadata, "prompt": turn.prompt.facts()}
                 last.append(attrs.evolve(end, id=stored.id, position=stored.position, provider_metadata=metadata))
-        for delta in (*last, None):  # the turn is stored and the session unlocked
+        for delta in last:  # the turn is stored and the session unlocked
             await buffer.put(delta)
 
     async def _read_stream(
@@ -519,15 +521,7 @@ class Dialogue:
         options: SendOptions,
         parameters: JSONObject,
     ) -> Prompt:
-        system = "\n\n".join(
-            filter(
-                None,
-                (
-                    system_prompt(session.personality),
-                    render_memory(remembered, self.services.tokens, self.services.notations),
-                ),
-            )
-        )
+        system = "\n\n".join(filter(None, (system_prompt(session.personality), self.memory_text.render(remembered))))
         fixed = sum(self.costs.text(text) for text in (system, options.context) if text)
         if parameters.get("tools"):
             fixed += self.costs.text(compact_json(copy_json(parameters["tools"])))

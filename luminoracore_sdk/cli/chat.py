@@ -19,7 +19,7 @@ from luminoracore_sdk.domain.errors import ProviderError, SessionNotFoundError, 
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.session import Session
 
-__all__ = ["chat"]
+__all__ = ["chat", "usage_line"]
 
 
 def chat(
@@ -185,6 +185,7 @@ class ChatRepl:
         self._id = session_id
         self._at_keyboard = context.is_at_keyboard
         self._position = 0
+        self._thinking = False
 
     def greet(self) -> None:
         """Show the memories."""
@@ -273,18 +274,43 @@ class ChatRepl:
         return 0 if record is None else record.last_position
 
     async def _stream(self, text: str) -> None:
-        as_json, parts = self._context.options.as_json, []
+        as_json = self._context.options.as_json
+        contents: list[str] = []
+        thoughts: list[str] = []
         last = ChatResponse("")
         async with aclosing(self._context.manager.stream_message(self._id, text)) as deltas:
             async for last in deltas:
-                parts.append(last.content)
+                if last.reasoning:
+                    thoughts.append(last.reasoning)
+                if last.content:
+                    contents.append(last.content)
                 if not as_json:
-                    self._context.write(printable(last.content))
-        if not as_json:
-            self._context.write("\n")
+                    self._show(last, begins=len(contents) == 1)
+        if as_json:
+            answer = {**last.to_dict(), "content": "".join(contents)}
+            if thoughts:
+                answer["reasoning"] = "".join(thoughts)
+            self._context.write_json({"session_id": self._id, **answer})
             return
-        answer = {**last.to_dict(), "content": "".join(parts)}
-        self._context.write_json({"session_id": self._id, **answer})
+        self._context.write("\n")
+        for call in last.tool_calls:
+            function = call["function"]
+            self._context.say(printable(f"calls {function['name']}({function['arguments']})"))
+        if self._at_keyboard and last.usage:
+            self._dim(usage_line(last.usage) + "\n")
+
+    def _show(self, delta: ChatResponse, *, begins: bool) -> None:
+        """Write the text of a delta to stdout, its reasoning dimmed to stderr."""
+        if delta.reasoning:
+            self._dim(printable(delta.reasoning))
+        if delta.content:
+            if begins and self._thinking:
+                self._dim("\n")
+            self._context.write(printable(delta.content))
+        self._thinking = bool(delta.reasoning) or (self._thinking and not delta.content)
+
+    def _dim(self, text: str) -> None:
+        self._context.err.print(text, style="dim", end="", markup=False, highlight=False, soft_wrap=True)
 
     # -- commands --------------------------------------------------------------------------------
 
@@ -321,3 +347,10 @@ class ChatRepl:
                 self._context.write_json(message.to_dict())
             else:
                 self._context.out.print(message_text_of(message), soft_wrap=True)
+
+
+def usage_line(usage: JSONObject) -> str:
+    """Return the token counts of an answer in one line, as OpenAI or Anthropic names them."""
+    names = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    sent, received = (next((usage[name] for name in pair if name in usage), "?") for pair in names)
+    return f"{sent} tokens in, {received} out"

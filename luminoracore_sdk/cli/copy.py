@@ -78,7 +78,7 @@ def _memory_if_missing(store: StorageConfig) -> StorageConfig:
 
 
 async def _is_encrypted(storage: SessionStorage) -> bool:
-    """Tell whether a store was written with encryption."""
+    """Return whether a store was written with encryption."""
     return await storage.find_memory(STORE_SCOPE, CHECK_KEY) is not None
 
 

@@ -85,7 +85,7 @@ def _items(name: str, file: IO[bytes]) -> Iterator[Item]:
 
 
 def _is_whole_session(line: bytes) -> bool:
-    """Tell whether a first line is a session; the first line of an older store, indented or not, is none."""
+    """Return whether a first line is a session; the first line of an older store, indented or not, is none."""
     try:
         return not is_older_store(read_json(line))
     except ValidationError:

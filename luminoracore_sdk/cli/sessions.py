@@ -101,7 +101,7 @@ async def _row(context: CommandContext, header: SessionRecord) -> JSONObject:
 
 
 async def _is_own_document(context: CommandContext, session_id: str) -> bool:
-    """Tell whether the document is readable JSON that ``save_session`` of a storage stored."""
+    """Return whether the document is readable JSON that ``save_session`` of a storage stored."""
     try:
         document = await context.storage.load_session(session_id)
     except CorruptRecordError:

@@ -87,7 +87,7 @@ def untouched(storage: StorageConfig) -> StorageConfig:
 
 
 def is_server(storage: StorageConfig) -> bool:
-    """Tell whether a store is a server."""
+    """Return whether a store is a server."""
     return storage.storage_type in _PORTS
 
 
@@ -99,7 +99,7 @@ def store_name(storage: StorageConfig) -> str:
 
 
 def is_same_store(one: StorageConfig, other: StorageConfig) -> bool:
-    """Tell whether two configurations name the same store, judging by their text and the file system.
+    """Return whether two configurations name the same store, judging by their text and the file system.
 
     Two names of one host are not recognized; ``StoreCopy`` detects that before it deletes anything.
     """

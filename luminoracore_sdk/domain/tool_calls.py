@@ -83,9 +83,6 @@ class ToolCallAssembly:
         self._calls: list[JSONObject] = []
         self._by_index: dict[int, JSONObject] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._calls)
-
     def add(self, piece: JSONObject) -> None:
         """Add one element of a delta's ``tool_calls``."""
         function = piece.get("function")

@@ -320,7 +320,7 @@ def storage_state_machine(place: Place, *, persistent: bool = True) -> type[Rule
     """Return a state machine over one storage; its ``TestCase`` is a unittest.
 
     Args:
-        place: A context manager that returns a ``StorageFactory`` on an empty store, entered once per run::
+        place: A context manager that returns a ``StorageFactory`` on an empty store, entered once per run:
 
                 @contextmanager
                 def place() -> Iterator[StorageFactory]:

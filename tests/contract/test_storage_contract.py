@@ -1,5 +1,6 @@
 """Every backend, and every wrapper over every backend, passes the contract."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ class BackendContract(StorageContract):
     backend: ClassVar[Backend]
     rewrites: ClassVar[bool]
     listing_size = int(os.environ.get("LUMINORA_LISTING_SIZE", "1000"))
+
+    @pytest.fixture(autouse=True)
+    def no_logging(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Capture no log records: their exceptions keep a storage alive that its test has dropped."""
+        caplog.set_level(logging.CRITICAL + 1)
 
     @pytest.fixture
     def storage_factory(self, tmp_path: Path) -> Iterator[StorageFactory]:

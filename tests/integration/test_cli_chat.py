@@ -2,11 +2,16 @@
 
 import json
 import re
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from luminoracore_sdk.cli.chat import usage_line
+from luminoracore_sdk.providers import BaseProvider, ProviderFactory
+from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
+from luminoracore_sdk.utils.exceptions import ProviderError
 from tests.support.command import Luminora, luminora_over
 
 DEAD = "http://127.0.0.1:9/v1"
@@ -37,7 +42,7 @@ def test_a_session_is_resumed_by_its_id(luminora: Luminora) -> None:
     ]
 
 
-def test_resuming_a_session_that_is_not_there_ends_with_3_and_makes_none(luminora: Luminora) -> None:
+def test_resuming_an_unknown_session_exits_with_3(luminora: Luminora) -> None:
     luminora("chat", "hi", "--session", "there", "--create")
     done = luminora("chat", "hi", "--session", "none")
     assert (done.exit_code, done.stdout) == (3, "")
@@ -227,3 +232,56 @@ def test_control_characters_do_not_reach_the_terminal(luminora: Luminora) -> Non
 def test_stdin_that_is_not_utf_8_is_refused(luminora: Luminora) -> None:
     done = luminora("chat", stdin=b"\xff\n")
     assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, "luminora: stdin: not UTF-8")
+
+
+@pytest.fixture
+def thinker() -> Iterator[str]:
+    """Register a provider that thinks, answers in halves of an emoji's text, and calls a tool."""
+
+    class Thinker(BaseProvider):
+        def get_default_model(self) -> str:
+            return "thinker-1"
+
+        async def chat(self, messages: list[ChatMessage], *args: Any, **kwargs: Any) -> ChatResponse:
+            raise ProviderError("only streams")
+
+        async def stream_chat(
+            self, messages: list[ChatMessage], *args: Any, **kwargs: Any
+        ) -> AsyncIterator[ChatResponse]:
+            call = {"id": "t1", "type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}
+            yield ChatResponse("", reasoning="Let me ")
+            yield ChatResponse("", reasoning="think.")
+            yield ChatResponse("Sunny \U0001f600")
+            usage = {"prompt_tokens": 7, "completion_tokens": 2}
+            yield ChatResponse("", finish_reason="tool_calls", usage=usage, tool_calls=[call])
+
+    ProviderFactory.register_provider("thinker", Thinker)
+    yield "thinker"
+    ProviderFactory.unregister_provider("thinker")
+
+
+def test_reasoning_and_calls_stand_beside_the_answer(luminora: Luminora, thinker: str) -> None:
+    done = luminora("chat", "Weather?", "--provider", thinker)
+    assert (done.exit_code, done.stdout) == (0, "Sunny \U0001f600\n")
+    _, thought, called = done.stderr.splitlines()
+    assert (thought, called) == ("Let me think.", 'calls look({"at": "sky"})')
+
+
+def test_json_has_reasoning_calls_and_usage(luminora: Luminora, thinker: str) -> None:
+    answer = json.loads(luminora("chat", "Weather?", "--provider", thinker, "--json").stdout)
+    assert (answer["content"], answer["reasoning"]) == ("Sunny \U0001f600", "Let me think.")
+    assert [call["id"] for call in answer["tool_calls"]] == ["t1"]
+    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 2}
+    assert answer["position"] == 2
+
+
+@pytest.mark.parametrize(
+    ("usage", "line"),
+    [
+        ({"prompt_tokens": 7, "completion_tokens": 2}, "7 tokens in, 2 out"),
+        ({"input_tokens": 7, "output_tokens": 2}, "7 tokens in, 2 out"),
+        ({"total": 9}, "? tokens in, ? out"),
+    ],
+)
+def test_usage_is_one_line(usage: dict[str, Any], line: str) -> None:
+    assert usage_line(usage) == line

@@ -64,9 +64,7 @@ def exported(url: str) -> str:
     return luminora_over(url)("sessions", "export").stdout
 
 
-def test_a_copy_may_be_encrypted_and_compressed_and_comes_back_plain(
-    luminora: Luminora, source: str, tmp_path: Path
-) -> None:
+def test_encrypted_compressed_copy_is_copied_back_plain(luminora: Luminora, source: str, tmp_path: Path) -> None:
     long, back = "a word that is nowhere to be found " * 9, f"sqlite:///{tmp_path}/back.db"
     luminora_over(source)("chat", long, "--session", "a", "--remember", "hidden-key=hidden-value")
     keys = {"LUMINORA_ENCRYPTION_KEYS": f"2026:{'ab' * 32}"}
@@ -82,7 +80,7 @@ def test_a_copy_may_be_encrypted_and_compressed_and_comes_back_plain(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_copy_is_told_and_equal_and_a_second_one_finds_it_there(
+def test_copy_is_equal_and_second_copy_finds_it_present(
     luminora: Luminora, source: str, tmp_path: Path, kind: str
 ) -> None:
     remember(source, "u")
@@ -122,9 +120,7 @@ def test_a_copy_goes_on_after_the_source_did(luminora: Luminora, source: str, tm
     assert exported(target) == exported(source)
 
 
-def test_what_is_different_is_named_and_left_unless_it_may_be_overwritten(
-    luminora: Luminora, source: str, tmp_path: Path
-) -> None:
+def test_differences_stay_without_overwrite(luminora: Luminora, source: str, tmp_path: Path) -> None:
     target = f"file://{tmp_path}/target"
     luminora("copy", source, target)
     luminora_over(target)("chat", "more", "--session", "b")
@@ -159,9 +155,7 @@ def test_a_dry_run_makes_no_store(luminora: Luminora, source: str, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["source.db"]
 
 
-def test_one_users_sessions_and_memory_can_be_copied_and_those_with_a_label(
-    luminora: Luminora, source: str, tmp_path: Path
-) -> None:
+def test_copy_can_be_limited_to_a_user_or_a_tag(luminora: Luminora, source: str, tmp_path: Path) -> None:
     remember(source, "nobody's friend")
     target = f"sqlite:///{tmp_path}/target.db"
     done = luminora("copy", source, target, "--user", "nobody's friend")

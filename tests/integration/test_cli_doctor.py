@@ -70,7 +70,7 @@ SERVERS = {
 
 
 @pytest.mark.parametrize(("url", "shown"), SERVERS.items())
-def test_a_server_that_is_away_is_one_line_that_says_what_to_do_without_the_password(url: str, shown: str) -> None:
+def test_unreachable_server_is_one_line_without_password(url: str, shown: str) -> None:
     done = luminora_over(url)("doctor")
     assert done.exit_code == 1
     assert f"✓ store: {shown}\n" in done.stdout
@@ -134,5 +134,5 @@ def test_a_store_of_very_many_sessions_is_not_counted_to_its_end(
         ("memory://", "memory://"),
     ],
 )
-def test_a_url_that_is_not_as_it_should_be_hides_more_rather_than_less(url: str, shown: str) -> None:
+def test_irregular_url_hides_more_rather_than_less(url: str, shown: str) -> None:
     assert public_url(url) == shown

@@ -57,7 +57,7 @@ def test_named_sessions_are_exported_in_the_order_they_are_named(luminora: Lumin
     assert [json.loads(line)["session_id"] for line in exported] == ["c", "a"]
 
 
-def test_an_export_file_is_for_its_owner_alone_and_counted_for_scripts(luminora: Luminora, tmp_path: Path) -> None:
+def test_export_file_is_private_and_counted_in_json(luminora: Luminora, tmp_path: Path) -> None:
     luminora("chat", "hi")
     file = tmp_path / "out.jsonl"
     done = luminora("sessions", "export", "-o", file, "--json")
@@ -79,7 +79,7 @@ def test_a_folder_that_is_not_there_is_named(luminora: Luminora, tmp_path: Path)
     assert (done.exit_code, done.stderr) == (1, f"luminora: {tmp_path / 'no'}: no such folder\n")
 
 
-def test_a_chat_file_of_openai_becomes_new_sessions_that_can_go_on(luminora: Luminora, tmp_path: Path) -> None:
+def test_openai_chat_file_becomes_new_sessions(luminora: Luminora, tmp_path: Path) -> None:
     file = lines(tmp_path / "chat.jsonl", CHAT, "", CHAT)
     told = luminora("sessions", "import", file).stderr.splitlines()
     assert told[0] == "imported 2 sessions, 2 messages, 0 memories"
@@ -161,7 +161,7 @@ def test_a_file_that_cannot_be_read_is_named(luminora: Luminora, tmp_path: Path)
         assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, f"luminora: {place}: {reason}")
 
 
-def test_an_export_into_a_pipe_is_written_there_and_the_pipe_stays(luminora: Luminora, tmp_path: Path) -> None:
+def test_export_into_a_pipe_keeps_the_pipe(luminora: Luminora, tmp_path: Path) -> None:
     luminora("chat", "hi", "--session", "a", "--create")
     pipe, read = tmp_path / "pipe", []
     os.mkfifo(pipe)

@@ -9,7 +9,7 @@ import pytest
 from tests.support.command import luminora_over
 
 
-def test_tables_are_made_once_and_the_version_before_and_after_is_told(tmp_path: Path) -> None:
+def test_migrate_creates_tables_and_shows_both_versions(tmp_path: Path) -> None:
     luminora = luminora_over(f"sqlite:///{tmp_path / 's.db'}")
     first, second = luminora("migrate"), luminora("migrate")
     assert (first.exit_code, first.stdout) == (0, "")
@@ -57,9 +57,7 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_storage_with_a_migration_of_its_own_is_told_to_migrate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_storage_with_its_own_migration_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As PostgreSQLStorage has one; here it is SQLite that gets it."""
     from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
 
@@ -78,7 +76,7 @@ def test_a_storage_with_a_migration_of_its_own_is_told_to_migrate(
     assert done.stderr == "schema version: no tables before, 42 now\n"
 
 
-def test_settings_of_a_service_that_makes_no_tables_do_not_keep_the_command_from_it(tmp_path: Path) -> None:
+def test_migrate_ignores_auto_create_tables_of_the_environment(tmp_path: Path) -> None:
     luminora = luminora_over(f"sqlite:///{tmp_path / 's.db'}")
     service = {"LUMINORA_STORAGE_AUTO_CREATE_TABLES": "0", "LUMINORA_STORAGE_RETRY_ATTEMPTS": "3"}
     assert luminora("migrate", **service).stderr == "schema version: no tables before, 1 now\n"

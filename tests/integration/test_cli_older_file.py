@@ -35,7 +35,7 @@ def test_the_single_file_is_imported_however_it_is_laid_out(luminora: Luminora, 
     assert json.loads(again.stdout)["skipped"] == ["s1", "s2"]
 
 
-def test_the_flat_layout_is_imported_with_its_provider_and_memory(luminora: Luminora, file: Path) -> None:
+def test_flat_layout_is_imported_with_provider_and_memory(luminora: Luminora, file: Path) -> None:
     entry = {
         "personality": {"name": "Ada"},
         "provider_config": {"name": "openai", "model": "m", "api_key": "sk-old"},

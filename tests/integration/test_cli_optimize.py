@@ -43,7 +43,7 @@ def rows(output: str) -> list[list[str]]:
 # -- train ---------------------------------------------------------------------------------------
 
 
-def test_a_trained_dictionary_is_stored_and_the_next_writer_uses_it(url: str, luminora: Luminora) -> None:
+def test_trained_dictionary_is_used_by_the_next_writer(url: str, luminora: Luminora) -> None:
     fill(luminora, 60)
     done = luminora("optimize", "train")
     assert (done.exit_code, tags(url)) == (0, {"json"})
@@ -124,7 +124,7 @@ def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Luminor
         yield luminora_over(f"file://{tmp_path}/s")
 
 
-def test_every_kind_of_store_is_trained_on_rewritten_and_measured(anywhere: Luminora) -> None:
+def test_every_backend_is_trained_rewritten_and_measured(anywhere: Luminora) -> None:
     fill(anywhere, 30)
     before, said = json_of(anywhere, "report"), exported(anywhere)
     trained = json_of(anywhere, "train")
@@ -179,7 +179,7 @@ def cells(one: dict[str, Any]) -> list[str]:
     ]
 
 
-def test_compression_shows_and_the_store_s_own_records_are_counted(url: str, luminora: Luminora) -> None:
+def test_report_shows_compression_and_own_records(url: str, luminora: Luminora) -> None:
     fill(luminora, 60)
     before = json_of(luminora, "report")
     luminora("optimize", "train")
@@ -196,7 +196,7 @@ def test_compression_shows_and_the_store_s_own_records_are_counted(url: str, lum
     assert total[0] == "total: 60 sessions"
 
 
-def test_filters_leave_out_the_others_and_the_store_s_own_records(luminora: Luminora) -> None:
+def test_filters_exclude_other_sessions_and_own_records(luminora: Luminora) -> None:
     fill(luminora, 40)
     luminora("optimize", "train")
     luminora("chat", "hi", "--session", "a", "--create", "--user", "u")
@@ -226,9 +226,7 @@ def test_an_empty_store_has_no_figures_and_no_picture(tmp_path: Path) -> None:
     }
 
 
-def test_an_encrypted_store_is_measured_with_its_keys_and_without_them_it_is_named(
-    url: str, luminora: Luminora
-) -> None:
+def test_encrypted_store_is_measured_only_with_its_keys(url: str, luminora: Luminora) -> None:
     luminora("chat", "hi", "--session", "a", "--create", **KEYS, **COMPRESSED)
     found = json_of(luminora, "report", **KEYS)
     assert found["sessions"][0]["stored_bytes"] == sizes(url, "a")

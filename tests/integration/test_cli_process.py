@@ -108,7 +108,7 @@ def test_at_the_keyboard_one_talks_line_by_line(tmp_path: Path) -> None:
     os.close(keyboard)
 
 
-def test_at_the_keyboard_a_failing_provider_does_not_end_the_conversation(tmp_path: Path) -> None:
+def test_failing_provider_does_not_end_a_keyboard_chat(tmp_path: Path) -> None:
     server = ("--provider", "ollama", "--base-url", "http://127.0.0.1:9/v1")
     started, keyboard = start_at_keyboard(tmp_path, "chat", *server)
     read_until(keyboard, "you> ")
@@ -146,7 +146,7 @@ def interrupt(started: "subprocess.Popen[bytes]") -> None:
     started.send_signal(signal.SIGINT)
 
 
-def test_ctrl_c_at_the_prompt_says_how_to_resume_and_ends_with_130(tmp_path: Path) -> None:
+def test_ctrl_c_at_the_prompt_exits_with_130(tmp_path: Path) -> None:
     with at_keyboard(tmp_path, "chat") as (started, keyboard):
         read_until(keyboard, "you> ")
         interrupt(started)
@@ -154,7 +154,7 @@ def test_ctrl_c_at_the_prompt_says_how_to_resume_and_ends_with_130(tmp_path: Pat
         assert started.wait(30) == 130
 
 
-def test_ctrl_c_at_the_question_deletes_nothing_and_ends_with_130(tmp_path: Path) -> None:
+def test_ctrl_c_at_the_question_deletes_nothing(tmp_path: Path) -> None:
     process(tmp_path, "chat", "hi", "--session", "s", "--create")
     with at_keyboard(tmp_path, "sessions", "delete", "s") as (started, keyboard):
         read_until(keyboard, "Delete session s, 2 messages? [y/N] ")
@@ -189,9 +189,7 @@ def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(tmp_path: Path, sil
     assert '"message_count":0' in process(tmp_path, "sessions", "show", "s", "--json").stdout
 
 
-def test_ctrl_c_stops_a_single_message_with_130_and_leaves_no_new_session(
-    tmp_path: Path, silent_server: socket.socket
-) -> None:
+def test_ctrl_c_in_a_single_message_leaves_no_session(tmp_path: Path, silent_server: socket.socket) -> None:
     with at_keyboard(tmp_path, "chat", "hello", *asking(silent_server)) as (started, keyboard):
         with silent_server.accept()[0]:
             interrupt(started)

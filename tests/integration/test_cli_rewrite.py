@@ -97,7 +97,7 @@ asyncio.run(main())
 """
 
 
-def test_nothing_is_lost_of_what_another_process_writes_meanwhile(url: str, luminora: Luminora, tmp_path: Path) -> None:
+def test_rewrite_loses_nothing_of_a_concurrent_writer(url: str, luminora: Luminora, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", APPENDING, url],
         env=process_environment(tmp_path),
@@ -156,7 +156,7 @@ def with_names(tmp_path: Path) -> tuple[str, Luminora]:
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGKILL", -signal.SIGKILL), ("SIGINT", 130)])
-def test_a_run_that_is_stopped_goes_on_behind_its_mark_to_the_same_end(tmp_path: Path, name: str, code: int) -> None:
+def test_stopped_run_continues_to_the_same_result(tmp_path: Path, name: str, code: int) -> None:
     url, luminora = with_names(tmp_path)
     shutil.copy(tmp_path / "s.db", tmp_path / "whole.db")
     whole = luminora_over(f"sqlite:///{tmp_path}/whole.db")
@@ -182,7 +182,7 @@ def test_a_run_that_is_stopped_goes_on_behind_its_mark_to_the_same_end(tmp_path:
     }
 
 
-def test_a_mark_counts_for_its_own_aim_alone_and_may_be_passed_over(tmp_path: Path) -> None:
+def test_progress_counts_only_for_the_same_encoding(tmp_path: Path) -> None:
     url, luminora = with_names(tmp_path)
     stopped_by("SIGINT", tmp_path, url)
     anew = luminora("optimize", "rewrite", "--from-start", "--json")
@@ -194,7 +194,7 @@ def test_a_mark_counts_for_its_own_aim_alone_and_may_be_passed_over(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("checksum", "stays"), [("checksum = NULL", {("b", 2)}), ("checksum = 1", {("b", 2)})])
-def test_a_damaged_record_is_named_and_stays_and_the_rest_is_done(
+def test_damaged_record_is_named_and_the_rest_rewritten(
     tmp_path: Path, checksum: str, stays: set[tuple[str, int]]
 ) -> None:
     _, luminora = with_names(tmp_path)
@@ -222,7 +222,7 @@ def test_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
     assert (done.exit_code, "rewriting" in done.stderr, "6/6" in done.stderr) == (0, True, True)
 
 
-def test_without_the_keys_of_an_encrypted_store_nothing_is_called_done(tmp_path: Path) -> None:
+def test_rewrite_without_keys_changes_nothing(tmp_path: Path) -> None:
     url, luminora = with_names(tmp_path)
     keys = {
         "LUMINORA_STORAGE_ENCRYPTION_ENABLED": "yes",
@@ -244,7 +244,7 @@ def test_a_run_that_goes_on_says_from_where_it_speaks(tmp_path: Path) -> None:
     assert last == f"every record after session {behind} has the encoding zstd:{GENERAL} level 3"
 
 
-def test_a_run_that_missed_something_and_was_stopped_looks_at_it_again(tmp_path: Path) -> None:
+def test_stopped_run_reads_missed_records_again(tmp_path: Path) -> None:
     url, luminora = with_names(tmp_path)
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
         connection.execute(

@@ -69,7 +69,7 @@ def test_a_copy_through_every_server_and_back_is_equal(servers: dict[str, str], 
 
 
 @pytest.mark.parametrize("kind", ["postgres", "redis", "mongodb"])
-def test_doctor_finds_a_server_in_order_and_leaves_nothing_behind(servers: dict[str, str], kind: str) -> None:
+def test_doctor_passes_on_a_server_and_leaves_nothing(servers: dict[str, str], kind: str) -> None:
     luminora = luminora_over(servers[kind])
     luminora("migrate")
     report = json.loads(luminora("doctor", "--json").stdout)
@@ -80,7 +80,7 @@ def test_doctor_finds_a_server_in_order_and_leaves_nothing_behind(servers: dict[
     assert checks["holds"] == "0 sessions, 0 messages"
 
 
-def test_tables_in_postgres_are_made_by_migrate_and_by_nothing_that_only_looks(
+def test_only_migrate_creates_tables_in_postgres(
     servers: dict[str, str],
 ) -> None:
     luminora = luminora_over(servers["postgres"])

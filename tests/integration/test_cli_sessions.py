@@ -75,7 +75,7 @@ def test_a_listing_that_is_cut_says_so(luminora: Luminora) -> None:
     assert luminora("sessions", "list", "--limit", "0").exit_code == 2
 
 
-def test_a_document_that_is_no_session_does_not_spoil_the_listing(luminora: Luminora, store: str) -> None:
+def test_foreign_document_is_listed(luminora: Luminora, store: str) -> None:
     async def save() -> None:
         async with create_storage(store) as storage:
             await storage.save_session("own", {"x": 1})

@@ -36,7 +36,7 @@ def test_doctor_finds_a_missing_store_at_its_opening(tmp_path: Path, url: str) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fields_of_the_environment_hold_for_the_store_that_is_named(tmp_path: Path) -> None:
+def test_environment_fields_apply_to_a_named_store(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/s.db"
     prefixed = {"LUMINORA_STORAGE_TABLE_NAME": "t", "LUMINORA_STORAGE_RETRY_ATTEMPTS": "3"}
     for store in ("", "file://elsewhere"):

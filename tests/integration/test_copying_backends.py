@@ -67,7 +67,7 @@ async def test_copies_through_every_backend_end_equal(clock: ManualClock, backen
         for source, target in pairwise(ring):
             found = await copied(source, target, clock)
             assert {one.outcome for one in found} == {Outcome.COPIED}, (source.backend, target.backend)
-            digests.append([one.digest for one in found])
+            digests.append(sorted(str(one.digest) for one in found))  # the order of users is the backend's
         assert len(digests[0]) == 2 * len(VALID_IDS)
         assert digests == digests[:1] * len(digests)
         again = await copied(ring[0], ring[-1], clock)

@@ -1,8 +1,10 @@
-"""What a page of a listing costs, and that it sees what others do to the folder."""
+"""What a page of a listing costs, and that it sees the changes of other processes."""
 
 import os
 import stat as stat_module
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.records import session_record
-from tests.support.file_groups import files_opened
 
 EVERYTHING = SessionQuery(limit=1000)
 
@@ -38,17 +39,32 @@ async def listed(storage: JSONFileStorage, query: SessionQuery = EVERYTHING) -> 
     return [record.session_id for record in (await storage.query_sessions(query)).sessions]
 
 
+@contextmanager
+def files_opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Give the names of the files that are opened in the block, in order."""
+    opened: list[str] = []
+    open_file = os.open
+
+    def recorded(path: str, flags: int, mode: int = 0o777) -> int:
+        opened.append(Path(path).name)
+        return open_file(path, flags, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", recorded)
+        yield opened
+
+
 async def headers_read(
     storage: JSONFileStorage, monkeypatch: pytest.MonkeyPatch, query: SessionQuery
 ) -> tuple[list[str], int]:
-    """Return the ids on a page, and how many headers were opened for it."""
+    """Return the ids on a page, and the number of headers that were opened for it."""
     with files_opened(monkeypatch) as opened:
         ids = await listed(storage, query)
     return ids, opened.count("session.json")
 
 
 def make_file_times_coarse(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Show file times as FAT keeps them: of 2 s; and give a file's number anew as soon as it is free."""
+    """Report file times as FAT has them, in steps of 2 s, and one inode number for everything."""
     stat = os.stat
 
     def coarse(path: int | str | os.PathLike[str], **options: Any) -> os.stat_result:
@@ -85,9 +101,7 @@ async def test_a_page_reads_the_headers_on_it_and_one_more(
         assert await headers_read(storage, monkeypatch, second) == (in_order[10:20], 11)
 
 
-async def test_a_page_of_the_times_between_two_reads_nothing_outside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_page_between_two_times_reads_nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ManualClock()
     async with JSONFileStorage(tmp_path, clock=clock, fsync=False) as storage:
         for number in range(50):
@@ -100,20 +114,21 @@ async def test_a_page_of_the_times_between_two_reads_nothing_outside(
         assert await headers_read(storage, monkeypatch, between) == (expected, 5)
 
 
-async def test_a_new_session_costs_its_own_header_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as others:
-        ids = await fill(others, 100)
+async def test_a_new_session_costs_the_headers_of_its_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as theirs:
+        ids = await fill(theirs, 100)
         age(tmp_path)
         await listed(ours)
-        await others.put_session(session_record("new"))
-        await others.delete_session("s050")
+        await theirs.put_session(session_record("new"))
+        shard = sum(hashed(session_id)[:2] == hashed("new")[:2] for session_id in [*ids, "new"])
         newest = SessionQuery(limit=1, newest_first=True)
-        assert await headers_read(ours, monkeypatch, newest) == (["new"], 1 + 2)
+        assert await headers_read(ours, monkeypatch, newest) == (["new"], shard + 2)
+        await theirs.delete_session("s050")
         ids.remove("s050")
         assert await listed(ours) == [*ids, "new"]
 
 
-async def test_a_page_looks_only_into_the_folders_that_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_lists_only_the_shards_that_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with JSONFileStorage(tmp_path, fsync=False) as storage:
         await fill(storage, 100)
         age(tmp_path)
@@ -144,67 +159,65 @@ async def test_a_page_for_a_user_or_tag_stops_when_it_is_full(tmp_path: Path, mo
             assert await headers_read(storage, monkeypatch, query) == (expected, reads)
 
 
-# -- others ----------------------------------------------------------------------------------------
+# -- other processes ----------------------------------------------------------------------------------------
 
 
-async def test_another_storage_s_sessions_come_and_go_in_the_next_page(tmp_path: Path) -> None:
-    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as others:
+async def test_the_next_page_shows_the_changes_of_another_storage(tmp_path: Path) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as theirs:
         assert await listed(ours) == []
-        ids = await fill(others, 20)
+        ids = await fill(theirs, 20)
         for _ in range(2):
             assert await listed(ours) == ids
             age(tmp_path)
-        await others.delete_session(ids.pop(7))
+        await theirs.delete_session(ids.pop(7))
         assert await listed(ours) == ids
         await ours.delete_session(ids.pop(3))
-        assert await listed(others) == ids
+        assert await listed(theirs) == ids
 
 
 @pytest.mark.parametrize("is_old", [False, True])
-async def test_a_session_that_was_made_anew_is_listed_in_its_new_place(tmp_path: Path, is_old: bool) -> None:
-    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as others:
-        await fill(others, 3)
+async def test_a_session_created_anew_is_listed_in_its_new_place(tmp_path: Path, is_old: bool) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as theirs:
+        await fill(theirs, 3)
         for session_id in ("s000", "s001", "s002") * 5:
             if is_old:
                 age(tmp_path)
             before = await listed(ours)
-            await others.delete_session(session_id)
-            await others.put_session(session_record(session_id))
+            await theirs.delete_session(session_id)
+            await theirs.put_session(session_record(session_id))
             before.remove(session_id)
             assert await listed(ours) == [*before, session_id]
 
 
-async def test_an_expired_session_that_another_storage_replaces_is_listed_once(tmp_path: Path) -> None:
+async def test_a_replaced_expired_session_is_listed_once(tmp_path: Path) -> None:
     clock = ManualClock()
     async with (
         JSONFileStorage(tmp_path, clock=clock, fsync=False) as ours,
-        JSONFileStorage(tmp_path, clock=clock, fsync=False) as others,
+        JSONFileStorage(tmp_path, clock=clock, fsync=False) as theirs,
     ):
-        await others.put_session(session_record("short", ttl_us=1_000_000))
+        await theirs.put_session(session_record("short", ttl_us=1_000_000))
         clock.advance(seconds=0.5)
-        await others.put_session(session_record("long"))
+        await theirs.put_session(session_record("long"))
         age(tmp_path)
         assert await listed(ours) == ["short", "long"]
         clock.advance(seconds=2)
         assert await listed(ours) == ["long"]
-        await others.put_session(session_record("short"))
+        await theirs.put_session(session_record("short"))
         assert await listed(ours) == ["long", "short"]
 
 
-async def test_what_changes_within_one_tick_of_the_file_times_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_change_within_one_tick_of_file_times_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_file_times_coarse(tmp_path, monkeypatch)
-    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as others:
+    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as theirs:
         expected: list[str] = []
-        for number in range(600):  # more than stripes, so that one has several
+        for number in range(600):  # more than shards, so that some have several
             expected.append(f"s{number:03}")
-            await others.put_session(session_record(expected[-1]))
+            await theirs.put_session(session_record(expected[-1]))
             if number % 50 == 49:
                 assert await listed(ours) == expected
         for session_id in ("s000", "s599", "s300"):
-            await others.delete_session(session_id)
-            await others.put_session(session_record(session_id))
+            await theirs.delete_session(session_id)
+            await theirs.put_session(session_record(session_id))
             expected.remove(session_id)
             expected.append(session_id)
             assert await listed(ours) == expected
@@ -214,7 +227,7 @@ async def test_what_changes_within_one_tick_of_the_file_times_is_seen(
 
 
 @pytest.mark.parametrize("was_listed", [False, True])
-async def test_a_damaged_header_is_told_at_every_page_it_belongs_to(tmp_path: Path, was_listed: bool) -> None:
+async def test_a_damaged_header_fails_every_page_it_belongs_to(tmp_path: Path, was_listed: bool) -> None:
     async with JSONFileStorage(tmp_path, fsync=False) as storage:
         ids = await fill(storage, 10)
         if was_listed:
@@ -234,12 +247,12 @@ async def test_a_damaged_header_is_told_at_every_page_it_belongs_to(tmp_path: Pa
         assert await listed(storage) == ids
 
 
-async def test_a_reopened_storage_lists_what_came_while_it_was_closed(tmp_path: Path) -> None:
+async def test_a_reopened_storage_lists_new_sessions(tmp_path: Path) -> None:
     storage = JSONFileStorage(tmp_path, fsync=False)
     async with storage:
         await storage.put_session(session_record("a"))
         assert await listed(storage) == ["a"]
-    async with JSONFileStorage(tmp_path, fsync=False) as others:
-        await others.put_session(session_record("b"))
+    async with JSONFileStorage(tmp_path, fsync=False) as theirs:
+        await theirs.put_session(session_record("b"))
     async with JSONFileStorage(tmp_path, fsync=False) as storage:
         assert await listed(storage) == ["a", "b"]

@@ -1,38 +1,54 @@
-"""Several processes on one folder, and the limits of a real operating system."""
+"""The JSON files backend in several processes, forked and killed ones too, and in several event loops."""
 
 import asyncio
+import fcntl
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
-from luminoracore_sdk.application.ports.records import MessageRange
+from luminoracore_sdk.adapters.storage.json_file.layout import hashed
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
+from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageBusyError
 from luminoracore_sdk.testing.records import message_record, session_record
 
 ROOT = Path(__file__).parents[2]
 ALL = MessageRange()
 
-PRELUDE = """
-import asyncio, resource, sys
+WRITERS = """
+import asyncio, sys
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
-from luminoracore_sdk.domain.errors import StorageError
-from luminoracore_sdk.testing.records import message_record, session_record
-"""
+from luminoracore_sdk.testing.records import message_record
 
-WRITER = """
-async def main(folder, name):
-    async with JSONFileStorage(folder, fsync=False) as storage:
+async def write(storage, name, count):
+    for number in range(count):
+        receipt = await storage.append_messages("s", [message_record(f"{name}-{number}")])
+        print(f"{name}-{number}", receipt.first_position, flush=True)
+
+async def main(folder, name, writers, count):
+    async with JSONFileStorage(folder) as storage:
         print("ready", flush=True)
         sys.stdin.readline()
-        for number in range(200):
-            receipt = await storage.append_messages("s", [message_record(f"{name}{number}")])
-            print(name, number, receipt.first_position)
+        await asyncio.gather(*(write(storage, f"{name}{writer}", int(count)) for writer in range(int(writers))))
 
 asyncio.run(main(*sys.argv[1:]))
 """
 
 LIMITED = """
+import asyncio, resource, sys
+from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
+from luminoracore_sdk.domain.errors import StorageError
+from luminoracore_sdk.testing.records import message_record
+
 async def main(folder):
     async with JSONFileStorage(folder) as storage:
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -50,7 +66,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + code, *map(str, arguments)],
+        [sys.executable, "-c", code, *map(str, arguments)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -58,9 +74,27 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-async def begin(folder: Path) -> None:
+def start_writers(folder: Path, *, writers: int, count: int) -> list[subprocess.Popen[str]]:
+    """Start two processes of several writers each, which begin to write at the same time."""
+    processes = [start(WRITERS, folder, name, writers, count) for name in "ab"]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return processes
+
+
+def receipts_in(lines: list[str]) -> dict[int, str]:
+    return {int(position): name for name, position in map(str.split, lines)}
+
+
+async def create(folder: Path, *session_ids: str) -> None:
     async with JSONFileStorage(folder) as storage:
-        await storage.put_session(session_record())
+        for session_id in session_ids or ("s",):
+            await storage.put_session(session_record(session_id))
 
 
 async def ids(folder: Path) -> list[str]:
@@ -68,95 +102,199 @@ async def ids(folder: Path) -> list[str]:
         return [message.message_id for message in await storage.read_messages("s", ALL)]
 
 
-async def test_two_processes_write_one_session_in_one_order_and_lose_nothing(tmp_path: Path) -> None:
-    await begin(tmp_path)
-    writers = [start(WRITER, tmp_path, name) for name in "ab"]
-    for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-    for writer in writers:
-        assert writer.stdin is not None
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
+async def append(storage: JSONFileStorage, message_id: str, session_id: str = "s") -> AppendReceipt:
+    return await storage.append_messages(session_id, [message_record(message_id)])
+
+
+# -- processes -----------------------------------------------------------------------------------
+
+
+async def test_two_processes_write_one_session_in_one_order(tmp_path: Path) -> None:
+    await create(tmp_path)
     receipts: dict[int, str] = {}
-    for writer in writers:
-        output, _ = writer.communicate(timeout=60)
-        assert writer.returncode == 0
-        for line in output.splitlines():
-            name, number, position = line.split()
-            receipts[int(position)] = f"{name}{number}"
+    for process in start_writers(tmp_path, writers=1, count=200):
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        receipts |= receipts_in(output.splitlines())
     assert sorted(receipts) == list(range(1, 401))
     assert await ids(tmp_path) == [receipts[position] for position in range(1, 401)]
 
 
-async def test_a_file_size_limit_is_a_full_store_and_leaves_no_trace(tmp_path: Path) -> None:
-    await begin(tmp_path)
-    process = start(LIMITED, tmp_path)
-    output, _ = process.communicate(timeout=60)
-    assert (process.returncode, output) == (0, "StorageFullError\n1\n")
+async def test_killed_writers_lose_no_acknowledged_message(tmp_path: Path) -> None:
+    await create(tmp_path)
+    receipts: dict[int, str] = {}
+    for process in start_writers(tmp_path, writers=8, count=100_000):
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(150)]
+        process.send_signal(signal.SIGKILL)
+        lines += process.stdout
+        receipts |= receipts_in([line for line in lines if line.endswith("\n")])
+        process.communicate()
+    stored = await ids(tmp_path)
+    assert len(receipts) >= 300
+    assert {position: stored[position - 1] for position in receipts} == receipts
+    assert len(set(stored)) == len(stored)
+    async with JSONFileStorage(tmp_path) as storage:
+        assert (await append(storage, "after")).first_position == len(stored) + 1
+
+
+async def test_changes_of_another_process_are_seen(tmp_path: Path) -> None:
+    await create(tmp_path)
+    async with JSONFileStorage(tmp_path) as ours, JSONFileStorage(tmp_path) as theirs:
+        await append(ours, "m1")
+        await append(theirs, "m2")
+        assert (await append(ours, "m2")).replayed is True
+        await append(ours, "m3")
+        await theirs.truncate_messages("s", after=1)
+        assert await ids(tmp_path) == ["m1"]
+        for message_id in ("m2", "n3"):
+            await append(theirs, message_id)
+        assert (await append(ours, "m3")).first_position == 4
+        assert (await append(ours, "n3")).replayed is True
+        await theirs.delete_session("s")
+        with pytest.raises(SessionNotFoundError):
+            await append(ours, "m4")
+        await theirs.put_session(session_record())
+        for number in range(1, 5):
+            assert (await append(ours, f"m{number}")).replayed is False
+
+
+async def test_a_file_size_limit_is_a_full_store(tmp_path: Path) -> None:
+    await create(tmp_path)
+    output, _ = start(LIMITED, tmp_path).communicate(timeout=60)
+    assert output == "StorageFullError\n1\n"
     assert await ids(tmp_path) == ["small"]
 
 
-def test_one_storage_serves_event_loops_one_after_the_other(tmp_path: Path) -> None:
+# -- locks ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(root: Path, session_id: str) -> Iterator[None]:
+    """Hold the lock of a session as another process would."""
+    fd = os.open(root / "locks" / f"{hashed(session_id)[:2]}.lock", os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+async def test_a_locked_session_does_not_hold_up_others(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(20)]
+    await create(tmp_path, *names)
+    async with JSONFileStorage(tmp_path) as storage:
+        with locked(tmp_path, "s3"):
+            held = [asyncio.create_task(append(storage, f"m{number}", "s3")) for number in range(64)]
+            await asyncio.sleep(0)
+            free = [name for name in names if hashed(name)[:2] != hashed("s3")[:2]]
+            async with asyncio.timeout(20):
+                await asyncio.gather(*(append(storage, "m1", name) for name in free))
+            assert not any(task.done() for task in held)
+        receipts = await asyncio.gather(*held)
+    assert [receipt.first_position for receipt in receipts] == list(range(1, 65))
+
+
+async def test_every_waiting_append_times_out_by_itself(tmp_path: Path) -> None:
+    await create(tmp_path)
+    async with JSONFileStorage(tmp_path, lock_timeout=0.2) as storage:
+        with locked(tmp_path, "s"):
+            async with asyncio.timeout(2):  # not 20 times the limit
+                errors = await asyncio.gather(*(append(storage, f"m{n}") for n in range(20)), return_exceptions=True)
+        assert {type(error) for error in errors} == {StorageBusyError}
+        assert (await append(storage, "after")).first_position == 1
+
+
+# -- event loops and threads ---------------------------------------------------------------------
+
+
+def test_one_storage_serves_one_event_loop_after_the_other(tmp_path: Path) -> None:
     storage = JSONFileStorage(tmp_path)
     asyncio.run(_put(storage))
-    asyncio.run(_append(storage))
+    asyncio.run(_append(storage, "m1"))
     asyncio.run(storage.close())
     assert asyncio.run(ids(tmp_path)) == ["m1"]
+
+
+def test_one_storage_serves_event_loops_at_the_same_time(tmp_path: Path) -> None:
+    storage = JSONFileStorage(tmp_path, fsync=False)
+    asyncio.run(_put(storage))
+
+    async def write(name: str) -> None:
+        await asyncio.gather(*(append(storage, f"{name}{number}") for number in range(50)))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: asyncio.run(write(name)), "abcd"))
+    asyncio.run(storage.close())
+    stored = asyncio.run(ids(tmp_path))
+    assert sorted(stored) == sorted(f"{name}{number}" for name in "abcd" for number in range(50))
+    assert [one for one in stored if one.startswith("a")] == [f"a{number}" for number in range(50)]
+
+
+async def test_close_waits_for_queued_appends(tmp_path: Path) -> None:
+    await create(tmp_path)
+    storage = JSONFileStorage(tmp_path)
+    await storage.open()
+    with locked(tmp_path, "s"):
+        appends = [asyncio.create_task(append(storage, f"m{number}")) for number in range(5)]
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(storage.close())
+        await asyncio.sleep(0)
+    await asyncio.gather(*appends)
+    await closing
+    assert await ids(tmp_path) == [f"m{number}" for number in range(5)]
 
 
 async def _put(storage: JSONFileStorage) -> None:
     await storage.put_session(session_record())
 
 
-async def _append(storage: JSONFileStorage) -> None:
-    await storage.append_messages("s", [message_record("m1")])
+async def _append(storage: JSONFileStorage, *message_ids: str) -> None:
+    for message_id in message_ids:
+        await append(storage, message_id)
 
 
-async def test_fifty_tasks_at_once_get_fifty_positions(tmp_path: Path) -> None:
-    async with JSONFileStorage(tmp_path, fsync=False) as storage:
-        await storage.put_session(session_record())
-        receipts = await asyncio.gather(
-            *(storage.append_messages("s", [message_record(f"m{number}")]) for number in range(50))
-        )
-    assert sorted(receipt.first_position for receipt in receipts) == list(range(1, 51))
-    assert sorted(await ids(tmp_path)) == sorted(f"m{number}" for number in range(50))
+# -- fork ----------------------------------------------------------------------------------------
 
 
-async def test_an_append_writes_as_many_bytes_after_10000_messages_as_after_10(tmp_path: Path) -> None:
-    def written() -> int:
-        return int(Path("/proc/self/io").read_text("ascii").split("wchar:")[1].split()[0])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_storage_works_on_both_sides_of_a_fork(tmp_path: Path) -> None:
+    storage = JSONFileStorage(tmp_path, fsync=False)
+    asyncio.run(_put(storage))
+    context = multiprocessing.get_context("fork")
+    stop = threading.Event()
+    written: list[str] = []
 
-    async with JSONFileStorage(tmp_path, fsync=False) as storage:
-        await storage.put_session(session_record())
-        costs: dict[int, int] = {}
-        for first in range(1, 10_001, 1000):
-            batch = [message_record(f"{number:05}") for number in range(first, first + 1000)]
-            if first in {1, 9001}:
-                await storage.append_messages("s", batch[:-1] if first > 1 else batch[:9])
-                before = written()
-                await storage.append_messages("s", batch[-1:] if first > 1 else batch[9:10])
-                costs[first] = written() - before
-                batch = batch[10:] if first == 1 else []
-            if batch:
-                await storage.append_messages("s", batch)
-        (header,) = [await storage.find_session("s")]
-    assert header is not None
-    assert header.last_position == 10_000
-    assert costs[9001] <= 1.1 * costs[1]
-
-
-async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
-    def count() -> int:
-        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a link may vanish while it is listed
-
-    async with JSONFileStorage(tmp_path) as storage:
-        await storage.put_session(session_record())
-        await storage.append_messages("s", [message_record("m0")])
-        before = count()
-        for number in range(1, 20):
-            await storage.append_messages("s", [message_record(f"m{number}")])
-            await storage.read_messages("s", ALL)
-            await storage.truncate_messages("s", after=number)
+    async def write() -> None:
+        while not stop.is_set():
+            name = f"parent{len(written)}"
+            await append(storage, name)
             await storage.list_sessions()
-        assert count() == before
+            written.append(name)
+
+    writer = threading.Thread(target=lambda: asyncio.run(write()))
+    writer.start()
+    names = [f"child{number}" for number in range(20)]
+    try:
+        for name in names:  # each fork meets the parent's threads and locks in another state
+            child = context.Process(target=lambda name: asyncio.run(_use_in_child(storage, name)), args=(name,))
+            child.start()
+            child.join(20)
+            is_alive = child.is_alive()
+            child.kill()
+            assert not is_alive, "the child hangs"
+            assert child.exitcode == 0
+    finally:
+        stop.set()
+        writer.join()
+        asyncio.run(storage.close())
+    stored = asyncio.run(ids(tmp_path))
+    assert [one for one in stored if one.startswith("child")] == names
+    assert [one for one in stored if one.startswith("parent")] == written
+
+
+async def _use_in_child(storage: JSONFileStorage, name: str) -> None:
+    await append(storage, name)
+    assert name in [message.message_id for message in await storage.read_messages("s", ALL)]
+    assert await storage.list_sessions() == ["s"]
+    await storage.close()

@@ -286,3 +286,30 @@ async def test_counted_tokens_correct_the_next_window(manager: SessionManager, s
     assert first.provider_metadata["prompt"]["tokens"] < 30
     second = await manager.send_message(session_id, "Two")  # estimated to fit, and known not to
     assert second.provider_metadata["prompt"]["left_out"] == 2
+
+
+async def test_a_stateless_session_sends_the_turn_of_its_results(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager, session_type="stateless")
+    calls = Message("assistant", "", metadata={"tool_calls": [call("1")]})
+    history = [Message("user", "Old"), Message("assistant", "Older"), Message("user", "Weather?"), calls]
+    await manager.conversation_manager.append(session_id, history)
+    await manager.send_message(session_id, Message("tool", "sun", metadata={"tool_call_id": "1"}))
+    assert script.prompts[0][1:] == [("user", "Weather?"), ("assistant", ""), ("tool", "sun")]
+
+
+async def test_schemas_of_tools_take_room_in_the_window(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    tools = [{"type": "function", "function": {"name": "look", "description": "word " * 100}}]
+    plain = await manager.send_message(session_id, "One")
+    with_tools = await manager.send_message(session_id, "Two", tools=tools)
+    added = with_tools.provider_metadata["prompt"]["tokens"] - plain.provider_metadata["prompt"]["tokens"]
+    assert added > 100
+    assert script.calls[1].parameters["tools"] == tools
+
+
+async def test_usage_that_says_nothing_changes_nothing(manager: SessionManager, script: Script) -> None:
+    script.answers = [ChatResponse("An answer.", usage={"total": "many"}), "An answer."]
+    session_id = await begin(manager)
+    await manager.send_message(session_id, "One")
+    second = await manager.send_message(session_id, "Two")
+    assert second.provider_metadata["prompt"]["left_out"] == 0

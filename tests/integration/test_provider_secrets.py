@@ -114,7 +114,7 @@ async def test_the_servers_words_stay_in_the_cause_redacted(wire: str) -> None:
     async with ModelServer(HOSTILE["400"]) as server, provider_on(server, wire) as provider:
         error = await failure(provider, streaming=False)
     assert "key [redacted] and" in str(error.__cause__)
-    assert str(error) == f"{wire} answered 400"
+    assert str(error) == f"{wire} answered 400 ([redacted])"
 
 
 async def test_an_api_key_in_a_response_header_is_not_logged(wire: str, caplog: pytest.LogCaptureFixture) -> None:

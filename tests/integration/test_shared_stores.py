@@ -76,7 +76,7 @@ async def test_a_folder_is_no_database_and_a_file_no_store(tmp_path: Path) -> No
     (tmp_path / "file").write_text('{"sessions": {}}')
     with pytest.raises(ConfigurationError, match="is a folder"):
         await SQLiteStorage(tmp_path / "folder").open()
-    with pytest.raises(ConfigurationError, match=r"is a file; the store of JSON files is a folder.*import"):
+    with pytest.raises(ConfigurationError, match=r"is a file; a store of JSON files is a folder.*import"):
         await JSONFileStorage(tmp_path / "file").open()
     assert (tmp_path / "file").read_text() == '{"sessions": {}}'
 

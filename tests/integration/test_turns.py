@@ -431,9 +431,73 @@ async def test_a_key_can_be_passed_for_one_call(manager: SessionManager, script:
         await manager.send_message(session_id, "Three", provider_config={"name": "echo"})
 
 
-@pytest.mark.parametrize("option", [{"busy": "maybe"}, {"on_failure": "keep"}])
+@pytest.mark.parametrize("option", [{"busy": "maybe"}, {"on_failure": "keep"}, {"reader_timeout": 0}])
 async def test_an_unknown_option_is_refused(manager: SessionManager, script: Script, option: dict[str, Any]) -> None:
     session_id = await begin(manager)
     with pytest.raises(ValidationError, match=next(iter(option))):
-        await manager.send_message(session_id, "q", **option)
+        [delta async for delta in manager.stream_message(session_id, "q", **option)]
     assert script.calls == []
+
+
+async def test_a_turn_that_comes_during_a_clearing_waits_for_it(
+    storage: SessionStorage, services: Services, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SessionManager(storage, services=services) as manager:
+        session_id = await begin(manager)
+        begun, may_end = asyncio.Event(), asyncio.Event()
+        truncate = storage.truncate_messages
+
+        async def slow(session_id: str, *, after: int) -> int:
+            begun.set()
+            await may_end.wait()
+            return await truncate(session_id, after=after)
+
+        monkeypatch.setattr(storage, "truncate_messages", slow)
+        clearing = asyncio.ensure_future(manager.clear_conversation(session_id))
+        await begun.wait()
+        send = asyncio.ensure_future(manager.send_message(session_id, "Hello"))
+        await asyncio.wait([send], timeout=0.05)
+        assert script.calls == []
+        may_end.set()
+        assert await clearing is True
+        assert (await send).position == 2
+
+
+async def test_a_kept_partial_answer_survives_a_second_cancellation(
+    storage: SessionStorage, services: Services, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SessionManager(storage, services=services) as manager:
+        session_id = await begin(manager)
+        script.answers = ["One two three"]
+        script.may_finish.clear()
+        append, begun, may_end = storage.append_messages, asyncio.Event(), asyncio.Event()
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            begun.set()
+            await may_end.wait()
+            return await append(*args, **options)
+
+        deltas = manager.stream_message(session_id, "Hello", on_stop="keep_partial")
+        await anext(deltas)
+        monkeypatch.setattr(storage, "append_messages", slow)
+        closing = asyncio.ensure_future(deltas.aclose())
+        await begun.wait()
+        clearing = asyncio.ensure_future(manager.get_session(session_id))
+        await clearing
+        interrupting = asyncio.ensure_future(manager.clear_conversation(session_id))
+        await asyncio.wait([interrupting], timeout=0.05)
+        may_end.set()
+        await asyncio.wait([closing, interrupting])
+        assert await said(manager, session_id) == []  # stored whole, then cleared
+
+
+async def test_reasoning_is_stored_for_its_provider(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    kept = {"reasoning_content": "Because."}
+    script.answers = [ChatResponse("Yes.", reasoning="Because.", provider_metadata={"reasoning": kept})]
+    response = await manager.send_message(session_id, Message("user", "Why?", id="q"))
+    stored = (await manager.conversation_manager.get_messages(session_id))[1]
+    assert (stored.metadata["reasoning"], stored.metadata["provider"]) == (kept, "scripted")
+    again = await manager.send_message(session_id, Message("user", "Why?", id="q"))
+    assert (again.content, again.reasoning) == (response.content, response.reasoning) == ("Yes.", "Because.")
+    assert again.provider_metadata["reasoning"] == kept

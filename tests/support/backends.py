@@ -211,7 +211,7 @@ CONTRACT_BACKENDS = (
     *BACKENDS,
     *map(encrypted, _WRAPPED),
     *map(retrying, (MEMORY, SQLITE, REDIS)),
-    deferred(SQLITE),
+    deferred(MEMORY),
     undeferred(SQLITE),
 )
 """Every backend, and every wrapper over every backend."""

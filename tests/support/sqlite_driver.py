@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ class Driver:
         return sum(statement.startswith(word) for statement in self.statements)
 
     def tick(self) -> int:
+        """Count an instruction; 0 lets SQLite continue."""
         self.instructions += 1
         return 0
 
@@ -72,7 +73,7 @@ async def all_at_once(path: Path, *calls: Awaitable[object]) -> list[object]:
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def outcomes(results: list[object]) -> list[object]:
+def outcomes(results: Sequence[object]) -> list[object]:
     """Return the positions of receipts, and the classes of errors."""
     return [
         (result.first_position, result.last_position) if isinstance(result, AppendReceipt) else type(result)

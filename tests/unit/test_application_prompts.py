@@ -198,3 +198,17 @@ def test_remembered_facts_cost_a_quarter_less_than_their_json(kind: str, count: 
         entries.append(entry(f"fact {number}", value))
     counted = prompt_tokens([], entries)
     assert counted.facts <= 0.75 * counted.facts_json
+
+
+def test_rendered_memories_are_remembered_and_bounded() -> None:
+    class Counted(Fixed):
+        rendered = 0
+
+        def render(self, value: object) -> str | None:
+            Counted.rendered += 1
+            return str(value)
+
+    renderer = prompts.MemoryRenderer(Length(), [Counted("", None)], remembered=2)
+    for value in (1, 1, True, 1.0, 1):
+        assert renderer.render([entry("k", value)]).endswith(str({"k": value}))
+    assert Counted.rendered == 4  # 1, True, 1.0, and 1 again, which was forgotten

@@ -173,7 +173,7 @@ def test_the_scheme_of_a_url_says_the_type(url: str, kind: StorageType) -> None:
 
 
 @pytest.mark.parametrize("url", ["oracle://host", "store.db", "", "://x", "oracle://me:secret@host"])
-def test_an_unknown_scheme_is_refused_without_showing_what_follows_it(url: str) -> None:
+def test_unknown_scheme_is_refused_without_the_rest(url: str) -> None:
     with pytest.raises(UnsupportedStorageTypeError) as caught:
         storage_config_from_url(url)
     assert "memory://" in caught.value.valid
@@ -238,12 +238,12 @@ def test_a_history_of_no_length_is_refused(max_history: Any) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite:///x.db?mode=ro", "file:///folder#part"])
-def test_a_query_in_a_url_is_refused_instead_of_becoming_a_file_name(url: str) -> None:
+def test_query_in_a_file_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="takes no query"):
         storage_config_from_url(url)
 
 
-def test_a_sqlite_url_of_two_slashes_is_refused_with_the_right_one() -> None:
+def test_sqlite_url_with_two_slashes_is_corrected() -> None:
     with pytest.raises(ConfigurationError, match=r"sqlite:///x\.db"):
         storage_config_from_url("sqlite://x.db")
 
@@ -254,7 +254,7 @@ def test_a_sqlite_url_with_a_login_is_refused_without_showing_it() -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_an_address_that_is_no_text_is_refused_without_showing_it() -> None:
+def test_url_that_is_no_string_is_refused_unseen() -> None:
     address: Any = b"postgresql://u:s3cret@h/d"  # as the URL objects of other packages show their password
     with pytest.raises(ConfigurationError, match="must be a non-empty string, not bytes"):
         StorageConfig(storage_type="postgres", connection_string=address)

@@ -70,7 +70,7 @@ def watched(events: list[str], script: Script, *, fails_at: str = "") -> tuple[C
     ],
     ids=lambda given: type(given).__name__,
 )
-def test_it_is_made_of_settings_a_configuration_a_mapping_or_a_url(given: Any) -> None:
+def test_container_from_every_kind_of_settings(given: Any) -> None:
     container = make_container(given)
     assert container.settings().storage == StorageConfig(StorageType.SQLITE, "sqlite:///x.db")
     assert type(container.storage()) is SQLiteStorage
@@ -139,7 +139,7 @@ def test_every_part_can_be_replaced(name: str) -> None:
         assert getattr(container, name)() is fake
 
 
-async def test_the_clock_and_the_ids_of_the_container_are_those_of_its_sessions() -> None:
+async def test_sessions_use_the_container_clock_and_ids() -> None:
     class OneId:
         def new_id(self) -> str:
             return "the-id"
@@ -184,7 +184,7 @@ async def test_a_storage_that_cannot_be_opened_lends_no_manager(script: Script) 
     assert "never" not in events
 
 
-async def test_the_storage_is_closed_though_the_body_or_a_provider_fails(script: Script) -> None:
+async def test_storage_is_closed_after_any_failure(script: Script) -> None:
     events: list[str] = []
     container, _ = watched(events, script)
     with pytest.raises(ZeroDivisionError):

@@ -64,7 +64,7 @@ def test_an_optimizer_wraps_every_backend_and_is_the_one_given() -> None:
         assert storage.base.backend == storage.backend
 
 
-def test_compression_enabled_brings_the_packages_own_optimizer_unless_one_is_given() -> None:
+def test_compression_enabled_uses_the_own_optimizer() -> None:
     config = StorageConfig(compression_enabled=True)
     wrapped = create_storage(config)
     assert isinstance(wrapped, OptimizedStorageWrapper)
@@ -76,7 +76,7 @@ def test_compression_enabled_brings_the_packages_own_optimizer_unless_one_is_giv
     assert type(given.base) is InMemoryStorage
 
 
-def test_what_is_no_optimizer_is_refused() -> None:
+def test_object_that_is_no_optimizer_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"compress\(data\) and expand\(data\)"):
         create_storage("memory://", optimizer=object())  # type: ignore[arg-type]
 
@@ -131,7 +131,7 @@ def test_a_server_needs_an_address_of_its_kind(kind: str) -> None:
         ("file://x", "filelock", "files"),
         ("postgresql://host/db", "asyncpg", "postgres"),
         ("redis://host", "redis", "redis"),
-        ("mongodb://host/db", "motor", "mongodb"),
+        ("mongodb://host/db", "pymongo", "mongodb"),
     ],
 )
 def test_a_missing_driver_is_named_with_what_to_install(url: str, driver: str, extra: str) -> None:
@@ -185,6 +185,6 @@ print(luminoracore_sdk.session.SQLiteStorage.__name__)
     assert done.stdout == "set()\nSQLiteStorage\n"
 
 
-def test_unknown_name_of_the_session_module_is_an_attribute_error() -> None:
+def test_unknown_name_in_session_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'OracleStorage'"):
         getattr(session, "OracleStorage")  # noqa: B009

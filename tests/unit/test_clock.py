@@ -23,7 +23,7 @@ def test_the_present_is_in_utc() -> None:
     assert now.tzinfo is UTC
 
 
-async def test_a_storage_without_a_clock_stamps_the_present_of_the_computer() -> None:
+async def test_storage_without_a_clock_uses_the_system_clock() -> None:
     async with InMemoryStorage() as storage:
         before = to_microseconds(SystemClock().now())
         stored = await storage.put_session(session_record())

@@ -41,7 +41,7 @@ def test_a_finer_error_of_a_field_is_kept() -> None:
         settings_from_mapping(SessionConfig, {"user_id": ""})
 
 
-def test_only_what_differs_from_the_defaults_is_written_and_nothing_that_has_a_place_of_its_own() -> None:
+def test_only_changed_settings_are_written() -> None:
     settings: dict[str, Any] = {
         "session_id": "s",
         "personality": {"name": "Ada"},

@@ -64,7 +64,7 @@ def test_a_session_comes_back_equal_from_its_record() -> None:
     assert CODEC.session(stored, backend="test") == attrs.evolve(SESSION, config=config)
 
 
-def test_a_session_without_time_to_live_and_provider_comes_back_equal() -> None:
+def test_session_without_ttl_and_provider_round_trips() -> None:
     bare = attrs.evolve(SESSION, config=SessionConfig(), provider=None, metadata={})
     record = CODEC.session_record(bare)
     assert record.ttl_us is None
@@ -78,7 +78,7 @@ def test_a_session_without_time_to_live_and_provider_comes_back_equal() -> None:
     assert CODEC.session(stored, backend="test") == bare
 
 
-def test_a_stored_session_holds_its_version_and_its_settings_but_not_what_has_a_column() -> None:
+def test_stored_session_has_version_and_settings() -> None:
     assert document_of(CODEC.session_record(SESSION).payload) == {
         "v": 2,
         "personality": {"name": "Ada", "k": [2**70, "\ud800"]},
@@ -133,7 +133,7 @@ def test_a_memory_comes_back_equal_from_its_record(expires_at: datetime | None) 
         {"personality": {}, "provider_config": {"name": ""}},
     ],
 )
-def test_a_document_that_is_no_session_is_damage_and_names_the_record(document: Any) -> None:
+def test_document_that_is_no_session_is_corrupt(document: Any) -> None:
     record = attrs.evolve(CODEC.session_record(SESSION), payload=json_payload(document))
     with pytest.raises(CorruptRecordError, match="session 's' is damaged") as caught:
         CODEC.session(record, backend="test")
@@ -147,7 +147,7 @@ def test_a_session_record_without_payload_is_damage() -> None:
 
 
 @pytest.mark.parametrize("change", [{"role": "robot"}, {"payload": json_payload({"v": 2})}])
-def test_a_record_that_is_no_message_is_damage_and_names_its_place(change: dict[str, Any]) -> None:
+def test_document_that_is_no_message_is_corrupt(change: dict[str, Any]) -> None:
     record = attrs.evolve(CODEC.message_record(MESSAGE), position=7, **change)
     with pytest.raises(CorruptRecordError, match="message 7 of session 's' is damaged"):
         CODEC.message(record, backend="test", session_id="s")

@@ -47,7 +47,7 @@ def test_a_current_document_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("version", [0, 3, 99, "2", None, 1.0, [2]])
-def test_an_unknown_version_is_refused_and_the_known_ones_are_named(version: Any) -> None:
+def test_unknown_version_is_refused_with_the_known_ones(version: Any) -> None:
     with pytest.raises(ValueError, match="this package reads 1 to 2"):
         message_document({"v": version, "content": "hi"})
 

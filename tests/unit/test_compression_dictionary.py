@@ -23,12 +23,12 @@ def test_whatever_is_compressed_at_any_level_comes_back(data: bytes, level: int)
     assert general_dictionary().expand(general_dictionary().compress(data, level)) == data
 
 
-def test_a_record_of_a_hundred_bytes_takes_less_than_zstandard_alone_makes_of_it() -> None:
+def test_small_record_is_smaller_than_with_plain_zstandard() -> None:
     alone = len(zstandard.compress(RECORD))
     assert len(general_dictionary().compress(RECORD)) < 0.75 * alone
 
 
-def test_the_name_of_a_dictionary_is_made_of_its_bytes_unless_it_is_packaged() -> None:
+def test_dictionary_id_is_a_hash_unless_packaged() -> None:
     assert WORDS.id == Dictionary.id_of(WORDS.data) == "2ee955c8"
     assert {name: dictionary.id for name, dictionary in packaged_dictionaries().items()} == {"g1": "g1"}
 
@@ -48,7 +48,7 @@ def test_what_it_did_not_make_is_refused(frame: bytes) -> None:
         WORDS.expand(frame)
 
 
-def test_a_frame_that_would_fill_the_memory_is_refused_before_it_does() -> None:
+def test_decompression_bomb_is_refused_beforehand() -> None:
     bomb = WORDS.compress(bytes(10_000_000))
     assert len(bomb) < 1000
     with pytest.raises(DictionaryError, match="larger than a record"):

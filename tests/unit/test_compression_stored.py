@@ -69,9 +69,7 @@ async def listed_memory(storage: SessionStorage) -> Payload | None:
 
 
 @pytest.mark.parametrize("read", [session, message, memory, listed_memory])
-async def test_a_dictionary_inside_an_encrypted_store_is_found_without_the_optimizer(
-    read: "Read", monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_encrypted_store_finds_its_dictionary(read: "Read", monkeypatch: pytest.MonkeyPatch) -> None:
     base, keys = InMemoryStorage(), Keyring({"k": bytes(32)})
     await filled(EncryptedStorageWrapper(base, keys))
     own = await base.list_memories(STORE)
@@ -88,9 +86,7 @@ Read = Callable[[SessionStorage], Awaitable[Payload | None]]
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-async def test_another_process_reads_with_and_without_the_wrapper_and_then_from_memory(
-    read: Read, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_other_process_reads_with_and_without_wrapper(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     base = InMemoryStorage()
     await filled(base)
     raw = await read(base)
@@ -105,7 +101,7 @@ async def test_another_process_reads_with_and_without_the_wrapper_and_then_from_
     assert known.expanded(raw, backend="memory", key="x") == plain
 
 
-async def test_a_storage_writes_with_what_was_chosen_when_it_was_opened() -> None:
+async def test_dictionary_is_chosen_at_opening() -> None:
     base = InMemoryStorage()
     wrapper = OptimizedStorageWrapper(base, Optimizer())
     await wrapper.put_session(session_record(text=TEXT))
@@ -119,7 +115,7 @@ async def test_a_storage_writes_with_what_was_chosen_when_it_was_opened() -> Non
     assert (await session(base) or Payload("", b"")).encoding == f"json{STEP}"
 
 
-async def test_a_dictionary_that_is_gone_is_told_by_the_record_that_needs_it(
+async def test_missing_dictionary_is_an_error_of_the_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base = InMemoryStorage()
@@ -134,7 +130,7 @@ async def test_a_dictionary_that_is_gone_is_told_by_the_record_that_needs_it(
         assert await wrapper.list_sessions() == ["s"]
 
 
-async def test_a_dictionary_that_the_store_has_lost_is_put_back_by_who_writes_with_it(
+async def test_lost_dictionary_is_stored_again_by_a_writer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base = InMemoryStorage()
@@ -230,6 +226,6 @@ def test_what_would_not_get_smaller_stays_as_it_is() -> None:
     assert known.compressed(short, TRAINED, 3) is short
 
 
-def test_nobody_may_be_called_as_the_store_calls_itself() -> None:
+def test_reserved_user_id_is_refused() -> None:
     with pytest.raises(ValidationError, match="reserved"):
         SessionConfig(user_id=STORE_OWNER)

@@ -18,7 +18,7 @@ def records(count: int) -> list[bytes]:
     return [b'{"content":"%s"}' % " ".join(random.choices(WORDS, k=40)).encode() for _ in range(count)]
 
 
-def test_a_dictionary_learns_the_words_of_a_store_and_is_measured_on_records_it_has_not_seen() -> None:
+def test_dictionary_is_measured_on_held_out_records() -> None:
     known, unseen = records(1000)[:900], records(1000)[900:]
     trained = train(known, present=general_dictionary())
     assert (trained.records, trained.held_out) == (720, 180)
@@ -35,7 +35,7 @@ def test_the_same_records_give_the_same_dictionary() -> None:
     assert (again.bytes_before, again.is_better) == (again.bytes_after, False)
 
 
-def test_a_dictionary_takes_no_more_than_it_may_and_than_a_tenth_of_what_it_learns_from() -> None:
+def test_dictionary_respects_its_size_limits() -> None:
     small = train(records(2000), present=general_dictionary(), size_bytes=2048)
     assert 1024 <= len(small.dictionary.data) <= 2048
     few = train(records(100), present=general_dictionary())

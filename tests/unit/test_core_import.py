@@ -11,7 +11,7 @@ def run(code: str, *paths: Path) -> str:
     return done.stdout.strip()
 
 
-def test_the_documented_import_line_gives_our_optimizer_without_core() -> None:
+def test_documented_import_works_without_core() -> None:
     code = (
         "import luminoracore_sdk\n"
         "from luminoracore.optimization import Optimizer, OptimizationConfig\n"

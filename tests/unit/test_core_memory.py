@@ -124,7 +124,7 @@ async def test_what_a_caller_holds_is_not_cores_own_object(core: Core) -> None:
     assert await core.facts() == {("fact", "pets"): ["cat"]}
 
 
-async def test_after_a_restart_the_store_answers_and_core_is_told_again(core: Core) -> None:
+async def test_after_a_restart_core_is_refreshed_from_the_store(core: Core) -> None:
     storage = InMemoryStorage()
     await MemoryManager(storage=storage).store_memory("s", "city", "Turin")
     again = MemoryManager(storage=storage)
@@ -152,7 +152,7 @@ async def test_what_only_core_holds_is_not_remembered(core: Core) -> None:
 
 
 @pytest.mark.parametrize("method", ["save_fact", "get_facts"])
-async def test_a_failure_of_core_loses_nothing_and_is_logged_without_the_value(
+async def test_core_failure_is_logged_without_the_value(
     core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     memory = MemoryManager()
@@ -176,7 +176,7 @@ async def test_a_core_that_says_it_was_cancelled_loses_nothing(
 
 
 @pytest.mark.parametrize("method", ["save_fact", "get_facts"])
-async def test_a_core_that_hangs_is_waited_for_no_longer_than_the_limit(
+async def test_hanging_core_times_out(
     core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.setattr(core.kind, method, hanging())
@@ -198,7 +198,7 @@ async def test_a_core_that_hangs_holds_up_no_memory(
     assert caplog.messages == [REFUSED.format("TimeoutError")] * 2
 
 
-async def test_who_cancels_a_call_that_waits_for_core_is_heard(
+async def test_call_that_waits_for_core_can_be_cancelled(
     core: Core, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory = MemoryManager()
@@ -237,7 +237,7 @@ async def test_that_core_does_not_keep_a_fact_is_noticed(
     assert caplog.messages == [REFUSED.format(FactNotKeptError.__name__)]
 
 
-async def test_that_core_says_no_is_noticed_though_it_has_the_same_fact_from_before(
+async def test_core_refusal_is_noticed_despite_an_equal_fact(
     core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = MemoryManager()
@@ -262,7 +262,7 @@ async def test_a_core_that_cannot_forget_or_count_is_only_logged(
     assert caplog.messages == [REFUSED.format("KeyError")] * 2
 
 
-def test_a_core_that_cannot_be_used_is_a_warning(
+def test_unusable_core_is_a_warning(
     core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core, "kind", lambda: 1 / 0)
@@ -270,7 +270,7 @@ def test_a_core_that_cannot_be_used_is_a_warning(
     assert caplog.messages == ["Core MemorySystem cannot be used (ZeroDivisionError); using the SDK's own memory"]
 
 
-def test_without_core_the_reason_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_core_is_logged_as_info(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         MemoryManager()
     assert caplog.messages == ["Core MemorySystem not available; using the SDK's own memory"]

@@ -431,7 +431,8 @@ async def test_drain_waits_for_retries(server: FakeServer, group: GroupCommit) -
     await settle()
     assert not drain.done()
     server.released.set()
-    await asyncio.gather(*others, drain)
+    await asyncio.gather(*others)
+    await drain
 
 
 async def test_drain_does_not_wait_for_cancelled_appends(server: FakeServer, group: GroupCommit) -> None:
@@ -446,7 +447,7 @@ async def test_drain_does_not_wait_for_cancelled_appends(server: FakeServer, gro
 
 async def test_a_closed_event_loop_starts_no_request() -> None:
     def run() -> FakeServer:
-        async def abandon() -> tuple[FakeServer, list[Coroutine[Any, Any, AppendReceipt]]]:
+        async def abandon() -> tuple[FakeServer, Sequence[Coroutine[Any, Any, AppendReceipt]]]:
             server = FakeServer()
             group = group_over(server)
             calls = [group.append(append) for append in map(an_append, "ab")]

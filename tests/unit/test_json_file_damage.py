@@ -1,4 +1,4 @@
-"""A torn last line is passed over; everything else that is not as it was written is an error."""
+"""A torn last line is skipped; everything else that is not as it was written is an error."""
 
 import logging
 from pathlib import Path
@@ -42,7 +42,7 @@ async def texts(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("keep", [1, 8, 30, -1])
-async def test_a_torn_last_line_is_passed_over_and_cut_off_by_the_next_writer(
+async def test_a_torn_last_line_is_skipped_and_then_cut_off(
     tmp_path: Path, keep: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = (await fill(tmp_path)) / "messages.jsonl"
@@ -52,7 +52,7 @@ async def test_a_torn_last_line_is_passed_over_and_cut_off_by_the_next_writer(
     with caplog.at_level(logging.WARNING, "luminoracore_sdk.storage.json"):
         assert await texts(tmp_path) == ["m1", "m2", "m3"]
     assert log.read_bytes() == whole + last[:keep]
-    assert "passed over" in caplog.text
+    assert "skipped" in caplog.text
     async with JSONFileStorage(tmp_path) as storage:
         receipt = await storage.append_messages("s", [message_record("m4")])
     assert receipt.first_position == 4
@@ -61,13 +61,13 @@ async def test_a_torn_last_line_is_passed_over_and_cut_off_by_the_next_writer(
     assert "cut off" in caplog.text
 
 
-async def test_zeros_that_a_power_loss_left_at_the_end_are_a_torn_line(tmp_path: Path) -> None:
+async def test_zeros_at_the_end_are_a_torn_line(tmp_path: Path) -> None:
     log = (await fill(tmp_path)) / "messages.jsonl"
     log.write_bytes(log.read_bytes() + bytes(300))
     assert await texts(tmp_path) == ["m1", "m2", "m3"]
 
 
-async def test_a_log_that_is_nothing_but_torn_is_empty(tmp_path: Path) -> None:
+async def test_a_log_of_one_torn_line_is_empty(tmp_path: Path) -> None:
     log = (await fill(tmp_path)) / "messages.jsonl"
     log.write_bytes(log.read_bytes()[:40])
     log.with_name("messages.idx").unlink()  # it is written after the line
@@ -109,7 +109,7 @@ async def test_a_flipped_bit_anywhere_in_a_memory_is_noticed(tmp_path: Path) -> 
                 await storage.list_memories(MemoryScope("session", "s"))
 
 
-async def test_damage_names_the_line_and_touches_nothing(tmp_path: Path) -> None:
+async def test_damage_names_the_line_and_changes_nothing(tmp_path: Path) -> None:
     log = (await fill(tmp_path)) / "messages.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     damaged = lines[0] + lines[1].replace(b"text", b"tExt") + lines[2]
@@ -152,7 +152,7 @@ async def test_a_line_at_the_wrong_position_is_damage(tmp_path: Path) -> None:
 # -- files in the wrong place ----------------------------------------------------------------------
 
 
-async def test_a_missing_header_is_damage_and_not_an_absent_session(tmp_path: Path) -> None:
+async def test_a_missing_header_is_damage(tmp_path: Path) -> None:
     header = (await fill(tmp_path)) / "session.json"
     header.unlink()
     async with JSONFileStorage(tmp_path) as storage:
@@ -206,17 +206,17 @@ async def test_a_file_where_a_folder_should_be_is_damage(tmp_path: Path) -> None
             await storage.list_sessions()
 
 
-# -- the sidecar -----------------------------------------------------------------------------------
+# -- the index -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "state", ["missing", "garbage", "half", "odd", "behind", "empty", "swapped", "ahead", "other", "folder"]
+    "state", ["missing", "garbage", "half", "odd", "behind", "empty", "swapped", "ahead", "other", "hole", "folder"]
 )
-async def test_a_bad_sidecar_is_made_again_and_nobody_notices(tmp_path: Path, state: str) -> None:
-    sidecar = (await fill(tmp_path)) / "messages.idx"
-    rows = sidecar.read_bytes()
+async def test_a_bad_index_is_rebuilt(tmp_path: Path, state: str) -> None:
+    index = (await fill(tmp_path)) / "messages.idx"
+    rows = index.read_bytes()
     assert len(rows) == 3 * 24
-    sidecar.unlink()
+    index.unlink()
     contents = {
         "garbage": b"\xff" * len(rows),
         "half": b"\xff" * 48 + rows[48:],
@@ -224,13 +224,14 @@ async def test_a_bad_sidecar_is_made_again_and_nobody_notices(tmp_path: Path, st
         "behind": rows[:24],
         "empty": b"",
         "swapped": rows[24:48] + rows[:24] + rows[48:],
-        "other": rows[:48] + b"\xff" * 16 + rows[64:],
+        "other": rows[:48] + b"\xff" * 8 + rows[56:],
+        "hole": bytes(48) + rows[48:],
         "ahead": rows + rows[48:],
     }
     if state == "folder":
-        sidecar.mkdir()
+        index.mkdir()
     elif state != "missing":
-        sidecar.write_bytes(contents[state])
+        index.write_bytes(contents[state])
     async with JSONFileStorage(tmp_path) as storage:
         middle = await storage.read_messages("s", MessageRange(after=1, limit=1))
         assert [message.message_id for message in middle] == ["m2"]
@@ -239,21 +240,21 @@ async def test_a_bad_sidecar_is_made_again_and_nobody_notices(tmp_path: Path, st
         assert (await storage.append_messages("s", [message_record("m4")])).first_position == 4
         assert [m.message_id for m in await storage.read_messages("s", ALL)] == ["m1", "m2", "m3", "m4"]
     if state != "folder":
-        assert len(sidecar.read_bytes()) == 4 * 24
-        assert sidecar.read_bytes()[: 3 * 24] == rows
+        assert len(index.read_bytes()) == 4 * 24
+        assert index.read_bytes()[: 3 * 24] == rows
 
 
-async def test_the_sidecar_follows_a_truncation_that_splits_a_line(tmp_path: Path) -> None:
+async def test_the_index_follows_a_truncation_inside_a_line(tmp_path: Path) -> None:
     async with JSONFileStorage(tmp_path) as storage:
         await storage.put_session(session_record())
         await storage.append_messages("s", message_records(2))
         await storage.append_messages("s", message_records(3, prefix="n"))
         assert await storage.truncate_messages("s", after=3) == 2
-        sidecar = folder_of(tmp_path) / "messages.idx"
-        assert not sidecar.exists()
+        index = folder_of(tmp_path) / "messages.idx"
+        assert not index.exists()
         receipt = await storage.append_messages("s", message_records(3, prefix="p"))
         assert receipt.first_position == 4
-        assert len(sidecar.read_bytes()) == 6 * 24
+        assert len(index.read_bytes()) == 6 * 24
     assert await texts(tmp_path) == ["m1", "m2", "n1", "p1", "p2", "p3"]
 
 

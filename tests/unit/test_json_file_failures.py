@@ -144,7 +144,7 @@ async def test_a_failed_truncation_keeps_every_message(tmp_path: Path, monkeypat
     await storage.close()
 
 
-async def test_a_sidecar_that_cannot_be_written_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_index_that_cannot_be_written_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = await started(tmp_path)
 
     def refused(fd: int, data: bytes, offset: int) -> int:
@@ -159,13 +159,46 @@ async def test_a_sidecar_that_cannot_be_written_does_no_harm(tmp_path: Path, mon
     await storage.close()
 
 
+async def test_an_append_that_cannot_be_undone_is_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = await started(tmp_path)
+
+    def refused(fd: int, size: int = 0) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refused)
+        patch.setattr(os, "ftruncate", refused)
+        with pytest.raises(StorageUnavailableError, match="cannot undo a failed write") as caught:
+            await storage.append_messages("s", [message_record("m2")])
+    assert caught.value.in_doubt is True
+    assert (await storage.append_messages("s", [message_record("m2")])).first_position == 2
+    assert (await storage.append_messages("s", [message_record("m3")])).first_position == 3
+    assert await texts(storage) == ["m1", "m2", "m3"]
+    await storage.close()
+
+
+async def test_a_failed_fsync_leaves_the_log_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = await started(tmp_path)
+
+    def refused(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refused)
+        with pytest.raises(StorageUnavailableError) as caught:
+            await storage.append_messages("s", [message_record("m2")])
+    assert caught.value.in_doubt is False
+    assert await texts(storage) == ["m1"]
+    receipt = await storage.append_messages("s", [message_record("m2")])
+    assert (receipt.first_position, receipt.replayed) == (2, False)
+    await storage.close()
+
+
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
-async def test_a_read_only_store_can_be_read_and_refuses_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+async def test_a_read_only_store_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     await (await started(tmp_path)).close()
-    (sidecar,) = found(tmp_path, "messages.idx")
-    sidecar.unlink()
+    (index,) = found(tmp_path, "messages.idx")
+    index.unlink()
     for lock in found(tmp_path, "*.lock"):
         lock.unlink()
     with read_only(monkeypatch, tmp_path, number):
@@ -192,7 +225,7 @@ async def test_a_folder_that_cannot_be_made_is_a_read_only_error(
         await JSONFileStorage(tmp_path / "store").open()
 
 
-async def test_a_lock_that_is_held_too_long_is_reported(tmp_path: Path) -> None:
+async def test_a_lock_held_too_long_is_an_error(tmp_path: Path) -> None:
     await (await started(tmp_path)).close()
     (path,) = found(tmp_path, "*.lock")
     fd = os.open(path, os.O_RDWR)
@@ -223,7 +256,7 @@ async def _cancelled(storage: JSONFileStorage) -> None:
     await CancelAt(storage.append_messages("s", message_records(5, prefix="n")), 0)
 
 
-async def test_without_the_lock_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_filelock_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "filelock", None)
     with pytest.raises(MissingDependencyError, match=r"luminoracore-sdk\[files\]"):
         JSONFileStorage(tmp_path)

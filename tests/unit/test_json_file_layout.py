@@ -1,4 +1,4 @@
-"""What lies where on the disk, and for whose eyes."""
+"""Where records are on the disk, and who can read them."""
 
 import json
 import stat
@@ -43,7 +43,7 @@ async def test_files_are_for_the_owner_alone(tmp_path: Path) -> None:
     assert modes == {True: 0o700, False: 0o600}
 
 
-async def test_an_id_never_becomes_a_name(tmp_path: Path) -> None:
+async def test_an_id_is_never_used_as_a_file_name(tmp_path: Path) -> None:
     root = tmp_path / "store"
     for session_id in HOSTILE_IDS:
         await fill(root, session_id)
@@ -99,7 +99,7 @@ async def test_a_message_of_20_mb_returns_whole(tmp_path: Path) -> None:
     assert len(big.payload.data) > 20_000_000
 
 
-async def test_deleting_leaves_nothing_of_the_session(tmp_path: Path) -> None:
+async def test_delete_leaves_nothing_of_the_session(tmp_path: Path) -> None:
     await fill(tmp_path)
     async with JSONFileStorage(tmp_path) as storage:
         assert await storage.delete_session("s") is True
@@ -107,7 +107,7 @@ async def test_deleting_leaves_nothing_of_the_session(tmp_path: Path) -> None:
     assert names(tmp_path / "trash") == []
 
 
-async def test_what_a_crash_left_is_swept_away_or_ignored(tmp_path: Path) -> None:
+async def test_remains_of_a_crash_are_removed_or_ignored(tmp_path: Path) -> None:
     await fill(tmp_path)
     folder = only(tmp_path, "session.json").parent
     (tmp_path / "trash").mkdir()
@@ -120,14 +120,14 @@ async def test_what_a_crash_left_is_swept_away_or_ignored(tmp_path: Path) -> Non
         assert names(tmp_path / "trash") == []
         assert await storage.list_sessions() == ["s"]
         assert await storage.delete_session("s") is True
-        await storage.put_session(session_record())  # under the name that a killed put had begun
+        await storage.put_session(session_record())  # under the name that a killed put left
         assert await storage.list_sessions() == ["s"]
 
 
 # -- the folder ------------------------------------------------------------------------------------
 
 
-async def test_a_file_in_its_place_is_refused_untouched_with_the_way_to_import_it(tmp_path: Path) -> None:
+async def test_a_file_is_refused_with_the_way_to_import_it(tmp_path: Path) -> None:
     path = tmp_path / "sessions.jsonl"
     path.write_text("{}\n")
     with pytest.raises(ConfigurationError, match=f"luminora sessions import {path} --store file://DIR"):
@@ -135,14 +135,14 @@ async def test_a_file_in_its_place_is_refused_untouched_with_the_way_to_import_i
     assert path.read_text() == "{}\n"
 
 
-async def test_a_folder_of_something_else_is_refused_untouched(tmp_path: Path) -> None:
+async def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"x")
     with pytest.raises(ConfigurationError, match="neither empty nor a store"):
         await JSONFileStorage(tmp_path).open()
     assert names(tmp_path) == ["photo.png"]
 
 
-async def test_a_store_of_another_version_is_left_alone(tmp_path: Path) -> None:
+async def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     await fill(tmp_path)
     marker = tmp_path / "luminora.json"
     text = marker.read_text()

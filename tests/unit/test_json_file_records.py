@@ -1,8 +1,9 @@
-"""Records that are sealed but not what this package writes are damage too, never a stray error."""
+"""The encoding of records in files: what was written comes back, and anything else is damage."""
 
 from collections.abc import Callable
 from zlib import crc32
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.json_file.records import (
@@ -14,60 +15,101 @@ from luminoracore_sdk.adapters.storage.json_file.records import (
     encode_memory,
     encode_session,
 )
-from luminoracore_sdk.application.ports.records import MemoryRecord, SessionRecord
+from luminoracore_sdk.application.ports.records import MessageRecord, Payload, SessionRecord
 from luminoracore_sdk.domain.errors import ValidationError
-from luminoracore_sdk.testing.records import memory_record, message_records, session_record
+from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
+
+HOSTILE_ID = '",\\"body\\":[{}]",\\u0000\n\u2028'
 
 
 def sealed(text: bytes) -> bytes:
-    """Return a line whose checksum is right, whatever it says."""
-    return b'{"crc":"%08x",' % crc32(text) + text + b"\n"
+    """Return a line with a correct checksum."""
+    return b'{"crc":"%08x",' % crc32(text) + text
 
 
-@pytest.mark.parametrize("decode", [decode_batch, decode_session, decode_memory])
+def unsealed(line: bytes) -> bytes:
+    """Return what the checksum of an encoded line covers."""
+    return line[len(b'{"crc":"9a3f00c1",') : -1]
+
+
+def decode_line(line: bytes) -> object:
+    if not line.endswith(b"\n"):
+        raise DamagedError("it does not end with a newline")
+    return decode_batch(line[:-1])
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [message_record("m1")],
+        message_records(3),
+        [message_record(',"body":[', text=HOSTILE_ID)],
+        [message_record(HOSTILE_ID)],
+        [attrs.evolve(message_record("m1"), payload=Payload("json+zlib", b"\x00\xff\n"))],
+        [attrs.evolve(message_record("m1"), payload=Payload("json", b""))],
+    ],
+    ids=["one", "three", "marks", "hostile", "binary", "empty"],
+)
+def test_a_line_returns_the_messages_that_were_written(messages: list[MessageRecord]) -> None:
+    text = encode_batch(7, 5, messages)[:-1]
+    written = [attrs.evolve(message, position=7 + number) for number, message in enumerate(messages)]
+    assert decode_batch(text) == (5, written)
+
+
+def test_a_flipped_bit_anywhere_in_a_line_is_damage() -> None:
+    text = encode_batch(1, 1, [message_record("m1")])[:-1]
+    for place in range(len(text)):
+        for bit in range(8):
+            damaged = bytearray(text)
+            damaged[place] ^= 1 << bit
+            with pytest.raises(DamagedError):
+                decode_batch(bytes(damaged))
+
+
+@pytest.mark.parametrize("decode", [decode_line, decode_session, decode_memory])
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (sealed(b'"size":4,"encoding":"json","body":null}'), "a field is missing"),
-        (sealed(b'"size":4,encoding,"body":null}'), "not JSON"),
-        (sealed(b'"size":999,"encoding":"json","body":null}'), "not JSON"),
-        (b'{"crc":"00000000","size":4,"body":null}', "does not end"),
-        (b"", "does not end"),
+        (sealed(b'"encoding":"json","body":null}\n')[:-1], "does not end with a newline"),
+        (sealed(b'"encoding":"json","body":null}') + b"\n", "a field is missing"),
+        (sealed(b'encoding,"body":null}') + b"\n", "not JSON"),
+        (sealed(b'"encoding":"json"}') + b"\n", "it has no body"),
+        (b'{"crc":"00000000","body":null}\n', "its checksum is wrong"),
+        (b"null\n", "does not begin as a record"),
+        (b"", "does not end with a newline"),
     ],
 )
-def test_a_line_of_another_make_is_damage(decode: Callable[[bytes], object], line: bytes, reason: str) -> None:
+def test_a_line_of_another_program_is_damage(decode: Callable[[bytes], object], line: bytes, reason: str) -> None:
     with pytest.raises(DamagedError, match=reason):
         decode(line)
 
 
-@pytest.mark.parametrize(
-    "decode",
-    [decode_session, decode_memory],
-)
-def test_fields_of_another_kind_are_damage(decode: Callable[[bytes], object]) -> None:
+@pytest.mark.parametrize("decode", [decode_session, decode_memory])
+def test_a_field_of_the_wrong_type_is_damage(decode: Callable[[bytes], object]) -> None:
     line = encode_memory(memory_record("k")) if decode is decode_memory else encode_session(session_record())
-    text = line[18:-1].replace(b'"tags":[]', b'"tags":7').replace(b'"retention":"0.0"', b'"retention":"x"')
-    with pytest.raises(DamagedError):
-        decode(sealed(text))
+    text = unsealed(line).replace(b'"tags":[]', b'"tags":7').replace(b'"retention":"0.0"', b'"retention":"x"')
+    with pytest.raises(DamagedError, match="has the wrong type"):
+        decode(sealed(text) + b"\n")
 
 
-def test_a_message_of_another_kind_is_damage() -> None:
-    text = encode_batch(1, 1, message_records(2))[18:-1].replace(b'"role":"user",', b"", 1)
-    with pytest.raises(DamagedError, match="a field is missing"):
-        decode_batch(sealed(text)).messages()
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (b'"role":"user",', b"", "a field is missing"),
+        (b'"first":1', b'"first":null', "has the wrong type"),
+        (b'"size":24,', b'"size":23,', "not as long as it says"),
+    ],
+)
+def test_a_message_of_another_program_is_damage(old: bytes, new: bytes, reason: str) -> None:
+    text = unsealed(encode_batch(1, 1, message_records(2)))
+    assert old in text
+    with pytest.raises(DamagedError, match=reason):
+        decode_batch(sealed(text.replace(old, new, 1)))
 
 
 def test_a_line_without_messages_is_damage() -> None:
-    with pytest.raises(DamagedError, match="holds no message"):
-        decode_batch(sealed(b'"size":2,"first":1,"at_us":1,"messages":[],"body":[]}'))
-
-
-def test_payload_sizes_that_do_not_add_up_are_damage() -> None:
-    line = encode_batch(1, 1, message_records(2))
-    wrong = line[18:-1].replace(b'"size":24,"tag"', b'"size":23,"tag"', 1)
-    assert wrong != line[18:-1]
-    with pytest.raises(DamagedError, match="not as long"):
-        decode_batch(sealed(wrong)).messages()
+    with pytest.raises(DamagedError, match="not as long as it says"):
+        decode_batch(sealed(b'"first":1,"at_us":1,"messages":[],"body":[]}'))
 
 
 def test_a_session_without_payload_is_refused() -> None:
@@ -77,7 +119,5 @@ def test_a_session_without_payload_is_refused() -> None:
 
 @pytest.mark.parametrize("retention", [0.1, -0.0, float("inf"), 5e-324])
 def test_any_retention_returns_exactly(retention: float) -> None:
-    record = memory_record("k", retention=retention)
-    found = decode_memory(encode_memory(record))
-    assert isinstance(found, MemoryRecord)
+    found = decode_memory(encode_memory(memory_record("k", retention=retention)))
     assert repr(found.retention) == repr(retention)

@@ -53,7 +53,7 @@ from luminoracore_sdk.application.ports.prompting import Notation
         ({}, "{}"),
     ],
 )
-def test_a_line_says_a_text_plainly_unless_it_could_be_something_else(value: Any, written: str) -> None:
+def test_line_quotes_only_ambiguous_strings(value: Any, written: str) -> None:
     text = LinesNotation().render({"k": value}) or ""
     assert text == f"k: {written}"
     assert read_lines(text) == {"k": value}
@@ -91,7 +91,7 @@ def test_what_are_no_lines_is_refused(text: str) -> None:
         read_lines(text)
 
 
-def test_a_deep_text_that_the_reader_gives_up_on_is_quoted_by_its_beginning() -> None:
+def test_deeply_nested_text_is_quoted() -> None:
     assert LinesNotation().render({"k": "[" * 100_000}) == f'k: "{"[" * 100_000}"'
 
 
@@ -105,7 +105,7 @@ def test_what_reads_as_json_is_json_and_the_rest_is_text() -> None:
     assert [read_value(text) for text in ("1", '"1"', "one")] == [1, "1", "one"]
 
 
-def test_a_table_names_the_fields_once_and_says_once_what_is_the_same_in_all() -> None:
+def test_table_writes_shared_fields_once() -> None:
     facts: dict[str, Any] = {
         "f1": {"source": "user", "value": "tea, green", "sure": 0.9, "tags": ["a|b"]},
         "f2": {"source": "user", "value": "10", "sure": 1.0},
@@ -167,7 +167,7 @@ def test_toon_writes_tables_within_objects() -> None:
 
 
 @pytest.mark.parametrize("value", [{}, {"k": "\ud800"}, {"k": "a\u2028b"}, {"k": "a\x85b"}])
-def test_toon_leaves_to_others_what_it_cannot_write_or_what_cannot_be_seen(value: Any) -> None:
+def test_toon_refuses_invisible_characters(value: Any) -> None:
     assert ToonNotation().render(value) is None
 
 
@@ -203,7 +203,7 @@ def names(notations: tuple[Notation, ...]) -> list[str]:
     return [notation.name for notation in notations]
 
 
-def test_the_most_readable_notation_comes_first_and_toon_only_where_it_is_installed(
+def test_default_notations_have_toon_if_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert names(default_notations()) == ["", "table", "TOON", "JSON"]

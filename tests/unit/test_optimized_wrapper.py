@@ -141,7 +141,7 @@ LONG_WORDS = ["an_exceptionally_long_name_for_a_field", "another_exceptionally_l
 
 
 @pytest.mark.parametrize("extra", [{}, {"big": 2**70, "half": "\ud800"}], ids=["json", "json-wide"])
-async def test_a_foreign_optimizer_with_other_settings_reads_no_other_value(extra: dict[str, Any]) -> None:
+async def test_third_party_optimizer_with_other_settings_is_refused(extra: dict[str, Any]) -> None:
     base = InMemoryStorage()
     one, other = (OptimizedStorageWrapper(base, Abbreviating(word)) for word in LONG_WORDS)
     document = {"provider_config": {"name": "echo"}, LONG_WORDS[0]: 1.5} | extra
@@ -152,7 +152,7 @@ async def test_a_foreign_optimizer_with_other_settings_reads_no_other_value(extr
         await other.load_session("s")
 
 
-async def test_what_a_foreign_optimizer_wrote_says_nothing_of_its_text_in_clear_when_it_is_encrypted() -> None:
+async def test_encryption_hides_third_party_checksums() -> None:
     base = InMemoryStorage()
     ring = Keyring({"k": bytes(range(32))})
     wrapper = OptimizedStorageWrapper(EncryptedStorageWrapper(base, ring), Abbreviating(LONG_WORDS[0]))

@@ -23,7 +23,7 @@ def test_a_module_that_is_there_is_returned() -> None:
 
 
 @pytest.mark.parametrize("module", ["zz_none", "zz_none.inner.deep"])
-def test_a_package_that_is_not_there_is_named_with_the_command_that_helps(module: str) -> None:
+def test_missing_package_names_the_install_command(module: str) -> None:
     with pytest.raises(MissingDependencyError) as caught:
         import_extra(module, needed_by="Thing", extra="thing")
     assert str(caught.value) == "Thing needs the 'thing' extra: pip install \"luminoracore-sdk[thing]\""
@@ -48,9 +48,7 @@ def test_a_part_of_a_package_that_is_not_there_is_missing(packages: Path) -> Non
         ("raise ModuleNotFoundError('of another kind')", None),
     ],
 )
-def test_a_package_that_is_there_and_broken_is_not_called_missing(
-    packages: Path, code: str, missing: str | None
-) -> None:
+def test_broken_package_is_not_called_missing(packages: Path, code: str, missing: str | None) -> None:
     install(packages, "zz_broken", code)
     with pytest.raises(ImportError) as caught:
         import_extra("zz_broken", needed_by="Thing", extra="thing")

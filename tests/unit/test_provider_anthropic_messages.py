@@ -66,7 +66,7 @@ def test_empty_texts_are_left_out() -> None:
     assert prompt(messages)["messages"] == [{"role": "user", "content": [text("A")]}]
 
 
-def test_a_window_that_begins_with_an_answer_gets_a_user_s_turn_before_it() -> None:
+def test_window_beginning_with_an_answer_gets_a_user_turn() -> None:
     messages = [ChatMessage("assistant", "A"), ChatMessage("user", "B")]
     assert prompt(messages)["messages"] == [
         {"role": "user", "content": [text("(The conversation began earlier.)")]},

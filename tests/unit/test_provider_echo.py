@@ -17,7 +17,7 @@ async def deltas(provider: EchoProvider, *said: ChatMessage, max_tokens: int | N
     return [delta async for delta in provider.stream_chat(list(said), max_tokens=max_tokens)]
 
 
-async def test_it_says_what_the_newest_user_message_said_and_nothing_else() -> None:
+async def test_echo_repeats_only_the_newest_user_message() -> None:
     said = [SYSTEM, ChatMessage("user", "One"), ChatMessage("assistant", "Two"), ChatMessage("user", "Three")]
     response = await echo().chat(said)
     assert response == ChatResponse(
@@ -28,7 +28,7 @@ async def test_it_says_what_the_newest_user_message_said_and_nothing_else() -> N
     )
 
 
-async def test_it_streams_a_word_at_a_time_and_ends_with_reason_and_usage() -> None:
+async def test_echo_streams_words_and_ends_with_usage() -> None:
     got = await deltas(echo(), ChatMessage("user", "a  b\n c"))
     assert [delta.content for delta in got] == ["You ", "said: ", "a  ", "b\n ", "c"]
     assert [delta.finish_reason for delta in got] == [None, None, None, None, "stop"]

@@ -98,7 +98,7 @@ def test_a_key_in_the_members_of_a_group_is_taken_out() -> None:
     assert str(inner) == "wrong: [redacted]"
 
 
-def test_a_key_in_an_error_that_refuses_to_be_changed_is_taken_out() -> None:
+def test_key_is_removed_from_a_frozen_error() -> None:
     @attrs.frozen(slots=False)
     class FrozenError(Exception):
         said: str

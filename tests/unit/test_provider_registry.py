@@ -94,7 +94,7 @@ def test_a_class_that_leaves_out_a_method_is_refused() -> None:
     assert ProviderFactory.is_provider_available("egg") is False
 
 
-def test_a_class_that_cannot_be_made_is_named_and_what_it_raised_is_chained_without_the_key() -> None:
+def test_failing_class_is_named_and_chained_without_the_key() -> None:
     ProviderFactory.register_provider("broken", Broken)
     try:
         with pytest.raises(ProviderError) as caught:
@@ -144,7 +144,7 @@ def test_a_key_of_the_configuration_comes_before_the_environment(monkeypatch: py
     assert provider.config.api_key == "of-the-caller"
 
 
-def test_a_provider_made_without_the_factory_reads_the_environment_too(
+def test_provider_without_the_factory_reads_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
@@ -218,9 +218,7 @@ def test_a_missing_package_is_named_with_the_command_that_helps(
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
-def test_a_package_that_is_there_and_broken_is_not_called_missing(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_broken_package_is_not_called_missing(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text("import zz_not_there")
     monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)

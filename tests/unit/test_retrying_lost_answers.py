@@ -42,7 +42,7 @@ async def test_a_session_begun_by_a_lost_put_is_ours() -> None:
     assert (await retrying(base).put_session(session_record(), expected_version=0)).version == 1
 
 
-async def test_what_a_conditional_put_wrote_is_looked_for_until_the_store_answers() -> None:
+async def test_conditional_put_in_doubt_is_looked_up() -> None:
     base = Unreliable(await small_store(), Fault(lost(), done=True), None, Fault(unsent()))
     assert (await retrying(base).put_session(session_record(text="n"), expected_version=1)).version == 2
     assert base.calls == ["put_session", *["put_session", "find_session"] * 2]
@@ -58,14 +58,14 @@ async def test_what_a_conditional_put_wrote_is_looked_for_until_the_store_answer
     ],
     ids=["payload", "user", "tags", "ttl"],
 )
-async def test_a_conditional_put_that_another_writer_forestalled_is_a_conflict(other: Any) -> None:
+async def test_conditional_put_after_another_writer_conflicts(other: Any) -> None:
     base = Unreliable(await small_store(), Fault(lost(), meanwhile=lambda below: below.put_session(other)))
     with pytest.raises(ConflictError) as caught:
         await retrying(base).put_session(session_record(text="new"), expected_version=1)
     assert caught.value.actual == "version 2"
 
 
-async def test_a_conditional_put_that_another_writer_followed_on_is_a_conflict() -> None:
+async def test_conditional_put_replaced_by_another_writer_conflicts() -> None:
     again = Fault(lost(), done=True, meanwhile=lambda below: below.put_session(session_record(text="new")))
     with pytest.raises(ConflictError) as caught:
         await retrying(Unreliable(await small_store(), again)).put_session(
@@ -87,7 +87,7 @@ async def test_a_conflict_without_a_doubt_is_not_looked_into() -> None:
     assert base.calls == ["put_session"] * 2
 
 
-async def test_a_delete_is_not_said_to_have_found_nothing_when_it_was_done() -> None:
+async def test_delete_in_doubt_returns_true() -> None:
     for name in ("delete_memory", "delete_session"):
         base = Unreliable(await small_store(), Fault(lost(), done=True))
         assert await CALLS[name](retrying(base)) is True

@@ -64,7 +64,7 @@ async def test_what_was_not_done_is_done_by_the_repetition(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_after_a_lost_acknowledgement_the_store_is_as_if_it_had_come(name: str) -> None:
+async def test_lost_acknowledgement_leaves_the_right_state(name: str) -> None:
     plain, base = await small_store(), Unreliable(await small_store(), Fault(lost(), done=True))
     await WRITES[name](plain)
     await WRITES[name](retrying(base))
@@ -101,7 +101,7 @@ async def test_what_may_pass_is_tried_again(kind: type[StorageUnavailableError])
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_after_the_last_attempt_its_error_is_raised_with_its_cause(name: str) -> None:
+async def test_last_error_is_raised_with_its_cause(name: str) -> None:
     faults = [Fault(unsent()) for _ in range(5)]
     faults[2].error.__cause__ = ConnectionRefusedError("no")
     base = Unreliable(await small_store(), *faults)
@@ -179,7 +179,7 @@ class Slow(InMemoryStorage):
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_call_that_is_cancelled_in_an_attempt_or_in_a_wait_ends_at_once(late: bool) -> None:
+async def test_cancelled_call_ends_at_once(late: bool) -> None:
     counts = []
     for step in range(7):  # four attempts and three waits
         base = Slow()

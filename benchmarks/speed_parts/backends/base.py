@@ -45,6 +45,13 @@ class Backend(ABC):
     def floor(self) -> Contender:
         """Return the raw driver, doing the least that could count."""
 
+    default_durability: ClassVar[str] = "as here"
+    """What an append survives with the driver's own defaults."""
+
+    def defaults(self) -> Contender | None:
+        """Return the raw driver with its own defaults; None: they are those of the floor."""
+        return None
+
     @abstractmethod
     def versions(self) -> str:
         """Return names and versions of server and driver."""

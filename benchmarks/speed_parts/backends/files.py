@@ -17,8 +17,9 @@ __all__ = ["Files"]
 class Floor(Contender):
     system = layer = "floor"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, fsync: bool = True) -> None:
         self._folder = folder
+        self._fsync = fsync
 
     async def open(self) -> None:
         self._folder.mkdir(exist_ok=True)
@@ -45,17 +46,23 @@ class Floor(Contender):
         with (self._folder / session).open("ab") as file:
             file.write(b"".join(json.dumps(text).encode() + b"\n" for text in texts))
             file.flush()
-            os.fsync(file.fileno())
+            if self._fsync:
+                os.fsync(file.fileno())
 
     def _read(self, session: str) -> list[Any]:
         with (self._folder / session).open("rb") as file:
             return [json.loads(line) for line in file]
 
 
+class Defaults(Floor):
+    system = layer = "defaults"
+
+
 class Files(Backend):
     name = "files"
     title = "files"
     durability = "fsync after each append"
+    default_durability = "no fsync: what the kernel has not written is lost with the machine"
 
     @property
     def place(self) -> str:
@@ -67,6 +74,9 @@ class Files(Backend):
 
     def floor(self) -> Floor:
         return Floor(self.folder / "floor")
+
+    def defaults(self) -> Defaults:
+        return Defaults(self.folder / "defaults", fsync=False)
 
     def versions(self) -> str:
         return "a local file system"

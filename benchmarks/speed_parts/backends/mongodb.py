@@ -26,9 +26,9 @@ _JOURNALED: dict[str, Any] = {"w": "majority", "journal": True}
 class Floor(Contender):
     system = layer = "floor"
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, database: str = "raw") -> None:
         self._client = client
-        self._messages = client["raw"]["messages"]
+        self._messages = client[database]["messages"]
         self._positions: dict[str, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
 
     async def open(self) -> None:
@@ -61,10 +61,15 @@ class Floor(Contender):
         return {"session": session, "position": position, "role": "user", "text": json.dumps(text)}
 
 
+class Defaults(Floor):
+    system = layer = "defaults"
+
+
 class MongoDB(ServerBackend):
     name = "mongodb"
     title = "MongoDB, PyMongo"
     durability = "w=majority, journal=true"
+    default_durability = "the server's write concern: up to 0.1 s are not yet in the journal"
 
     def _make(self, folder: Path) -> MongoServer:
         self.server = MongoServer(folder)
@@ -80,6 +85,9 @@ class MongoDB(ServerBackend):
 
     def floor(self) -> Floor:
         return Floor(AsyncMongoClient(self.server.url, **_JOURNALED))
+
+    def defaults(self) -> Defaults:
+        return Defaults(AsyncMongoClient(self.server.url), "defaults")
 
     def versions(self) -> str:
         with self.server.client() as client:
@@ -112,6 +120,9 @@ class MongoDBWithMotor(MongoDB):
 
     def floor(self) -> Floor:
         return Floor(AsyncIOMotorClient(self.server.url, **_JOURNALED))
+
+    def defaults(self) -> Defaults:
+        return Defaults(AsyncIOMotorClient(self.server.url), "defaults")
 
     def versions(self) -> str:
         return f"{super().versions()}, motor {version('motor')}"

@@ -61,6 +61,7 @@ class Redis(ServerBackend):
     name = "redis"
     title = "Redis"
     durability = "appendonly yes, appendfsync everysec: the last second is not yet on the disk"
+    default_durability = "as here; the append-only file is a setting of the server"
 
     def _make(self, folder: Path) -> ValkeyServer:
         self.server = ValkeyServer(folder, settings=_SETTINGS)

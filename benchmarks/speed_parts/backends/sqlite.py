@@ -77,10 +77,29 @@ class Floor(Contender):
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
+class Defaults(Floor):
+    """With a rollback journal, and a transaction that Python begins and the caller commits."""
+
+    system = layer = "defaults"
+
+    def _connect(self) -> None:
+        self._connection = sqlite3.connect(self._path)
+        self._connection.execute(_TABLE)
+        self._connection.commit()
+
+    async def append(self, session: str, text: str) -> None:
+        await self._run(self._append, (session, "user", json.dumps(text)))
+
+    def _append(self, given: tuple[str, str, str]) -> None:
+        with self._connection:
+            self._connection.execute(_APPEND, given)
+
+
 class SQLite(Backend):
     name = "sqlite"
     title = "SQLite"
     durability = "write-ahead log, synchronous FULL"
+    default_durability = "rollback journal, synchronous FULL"
 
     @property
     def place(self) -> str:
@@ -92,6 +111,9 @@ class SQLite(Backend):
 
     def floor(self) -> Floor:
         return Floor(self.folder / "floor.db")
+
+    def defaults(self) -> Defaults:
+        return Defaults(self.folder / "defaults.db")
 
     def versions(self) -> str:
         return f"SQLite {sqlite3.sqlite_version}"

@@ -25,12 +25,12 @@ _TAG = (b"label",)
 
 
 def is_plain(stored: str) -> bool:
-    """Tell whether a stored name was written before encryption was switched on."""
+    """Return whether a stored name was written before encryption was switched on."""
     return not stored.startswith((_ENCRYPTED, _HASHED))
 
 
 def is_hashed(stored: str) -> bool:
-    """Tell whether a stored name is a hash; the name is then inside the payload."""
+    """Return whether a stored name is a hash; the name is then inside the payload."""
     return stored.startswith(_HASHED)
 
 

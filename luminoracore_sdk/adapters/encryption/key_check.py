@@ -34,7 +34,7 @@ _NAME = f"memory {CHECK_KEY!a} of user {STORE_OWNER!a}"
 
 
 def is_key_check(scope: MemoryScope, key: str) -> bool:
-    """Tell whether a memory is the key check."""
+    """Return whether a memory is the key check."""
     return key == CHECK_KEY and scope == STORE_SCOPE
 
 

@@ -58,7 +58,7 @@ class EncryptedRecords:
     # -- payloads --------------------------------------------------------------------------------
 
     def is_current(self, payload: Payload) -> bool:
-        """Tell whether a stored payload is encrypted with the current key."""
+        """Return whether a stored payload is encrypted with the current key."""
         return key_id_of(payload.encoding) == self._cipher.current
 
     def encrypt_payload(self, payload: Payload, data: bytes, names: Sequence[str] = ()) -> Payload:
@@ -177,7 +177,7 @@ class EncryptedRecords:
         return attrs.evolve(stored, payload=found.payload, key=self._authenticated_key(stored, found.names))
 
     def has_plain_key(self, stored: MemoryRecord) -> bool:
-        """Tell whether the key of a stored memory was written before encryption, whatever it looks like."""
+        """Return whether the key of a stored memory was written before encryption, whatever it looks like."""
         if is_plain(stored.key) or key_id_of(stored.payload.encoding) is None:
             return True
         return self.memory(stored).key == stored.key

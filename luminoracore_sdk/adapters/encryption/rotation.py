@@ -61,7 +61,7 @@ class KeyRotation:
 
     @staticmethod
     def has_plain_names(stored: SessionRecord | MemoryRecord) -> bool:
-        """Tell whether a record's tags, or its key, were written before encryption."""
+        """Return whether a record's tags, or its key, were written before encryption."""
         if isinstance(stored, SessionRecord):
             return any(map(is_plain, stored.tags))
         return is_plain(stored.key) and not is_key_check(stored.scope, stored.key)

@@ -23,7 +23,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -90,8 +90,8 @@ def translated_errors(driver: ModuleType, peer: Peer, secrets: Secrets, *, strea
         scrub_error(exc, secrets)
         raise
     except Exception as exc:
-        scrub_error(exc, secrets)
         error = _translate(exc, driver, peer, streaming=streaming)
+        scrub_error(exc, secrets)
         scrub_error(error, secrets)
         raise error from exc
 
@@ -131,8 +131,9 @@ def _timeout_error(exc: Exception, peer: Peer, *, streaming: bool) -> ProviderTi
     for link in _causes(exc):
         if isinstance(link, tuple(_transport_errors("TimeoutException"))):
             phase = type(link).__name__.removesuffix("Timeout").lower()  # connect, read, write, pool
-            request = getattr(link, "_request", None)  # the property ``request`` raises if there is none
-            seconds = getattr(request, "extensions", {}).get("timeout", {}).get(phase)
+            seconds = None
+            with suppress(RuntimeError):  # the error knows no request
+                seconds = link.request.extensions.get("timeout", {}).get(phase)  # type: ignore[attr-defined]
             limit = limit if seconds is None else f"within {seconds:g} seconds"
             connecting = phase == "connect"
             break

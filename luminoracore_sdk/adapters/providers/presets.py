@@ -37,7 +37,7 @@ class Preset:
     stream_usage: bool = True
 
     def needs_key(self, config: ProviderConfig) -> bool:
-        """Tell whether a configuration needs a key."""
+        """Return whether a configuration needs a key."""
         if self.key is KeyRule.HOSTED:
             return config.base_url is None
         return self.key is KeyRule.ALWAYS

@@ -15,6 +15,7 @@ from luminoracore_sdk.domain.chat import ProviderConfig
 __all__ = ["Secrets", "guard_logs", "scrub_error"]
 
 _SHOWN = "[redacted]"
+_PLAIN = (str, bytes, int, float, list, tuple, dict, BaseException, type(None))
 _CORES = ("httpcore", "httpcore2")
 _LOGGERS = (
     "openai._base_client",
@@ -44,7 +45,7 @@ class Secrets:
         return f"Secrets({len(self._texts)} texts)"
 
     def are_in(self, text: str) -> bool:
-        """Tell whether a string contains a secret."""
+        """Return whether a string contains a secret."""
         return any(secret in text for secret in self._texts)
 
     def scrub(self, value: Any) -> Any:
@@ -66,18 +67,15 @@ _LIVE: WeakValueDictionary[int, Secrets] = WeakValueDictionary()
 
 
 def scrub_error(error: BaseException, secrets: Secrets) -> None:
-    """Remove the secrets from an error, its causes and its contexts, in place."""
+    """Remove the secrets, and requests and responses, from an error, its causes and its contexts, in place."""
     for link in _chain(error):
         BaseException.__setattr__(link, "args", secrets.scrub(link.args))  # works for frozen attrs classes too
         if isinstance(link, UnicodeDecodeError | UnicodeEncodeError):
             link.object = secrets.scrub(link.object)
         for name, value in list(vars(link).items()):
-            if name in {"request", "_request", "response"}:
-                _scrub_exchange(value, secrets)
-                _scrub_exchange(getattr(value, "_request", None), secrets)
-            else:
-                kept = secrets.scrub(value)
-                vars(link)[name] = None if secrets.are_in(repr(kept)) else kept
+            # a request or a response holds the key in its headers, and may repeat it in its body
+            kept = secrets.scrub(value) if isinstance(value, _PLAIN) else None
+            vars(link)[name] = None if secrets.are_in(repr(kept)) else kept
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -92,17 +90,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         waiting += [link.__cause__, link.__context__]
         if isinstance(link, BaseExceptionGroup):
             waiting += link.exceptions
-
-
-def _scrub_exchange(message: Any, secrets: Secrets) -> None:
-    """Remove the secrets from a finished httpx request or response: headers, body, decoded text."""
-    headers = getattr(message, "headers", {})
-    for name, value in list(headers.items()):
-        if secrets.are_in(value):
-            headers[name] = secrets.scrub(value)
-    for name in ("_content", "_text"):
-        if hasattr(message, name):
-            setattr(message, name, secrets.scrub(getattr(message, name)))
 
 
 class _RedactingFilter(logging.Filter):

@@ -69,7 +69,7 @@ class ProviderFactory:
 
     @classmethod
     def is_provider_available(cls, name: str) -> bool:
-        """Tell whether a provider has that name; its client package may still be missing."""
+        """Return whether a provider has that name; its client package may still be missing."""
         return provider_key(name) in cls.get_available_providers()
 
     @classmethod

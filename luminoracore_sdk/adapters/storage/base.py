@@ -62,7 +62,7 @@ ROLES = frozenset(role.value for role in MessageRole)
 
 
 def is_live(updated_at_us: int, ttl_us: int | None, now_us: int) -> bool:
-    """Tell whether a session of that age still counts as there."""
+    """Return whether a session of that age still counts as there."""
     return ttl_us is None or updated_at_us + ttl_us > now_us
 
 
@@ -181,8 +181,8 @@ class BaseStorage(SessionStorage):
     @abstractmethod
     async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]: ...
 
-    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
-        raise NotImplementedError  # replaced by an abstract method when every backend has it
+    @abstractmethod
+    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]: ...
 
     @abstractmethod
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool: ...
@@ -450,7 +450,7 @@ class BaseStorage(SessionStorage):
         return await documents.list_sessions(self)
 
     async def session_exists(self, session_id: str) -> bool:
-        """Tell whether the session exists."""
+        """Return whether the session exists."""
         return await self.find_session(session_id) is not None
 
     # -- rules -----------------------------------------------------------------------------------

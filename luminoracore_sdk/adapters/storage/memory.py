@@ -27,23 +27,23 @@ __all__ = ["InMemoryStorage"]
 
 @attrs.define
 class _StoredSession:
-    """A session; ``positions`` finds a message by its id."""
+    """A session; ``positions`` maps the id of a message to its position."""
 
     header: SessionRecord
     messages: list[MessageRecord] = attrs.field(factory=list)
     positions: dict[str, int] = attrs.field(factory=dict)
 
 
-def _is_gone(entry: MemoryRecord, now_us: int) -> bool:
-    """Tell whether a memory counts as absent."""
+def _is_expired(entry: MemoryRecord, now_us: int) -> bool:
+    """Return whether a memory has expired."""
     return entry.expires_at_us is not None and entry.expires_at_us <= now_us
 
 
 class InMemoryStorage(BaseStorage):
-    """Keep everything in this process; lost when it ends.
+    """Keep sessions in the memory of this process; they are lost when it ends.
 
-    Records are immutable and payloads are bytes, so a caller never holds the store's own objects.
-    Usable from several event loops and threads: every call is one step under a lock.
+    Records are immutable and payloads are bytes, so the caller cannot change what is stored. Any number of event
+    loops and threads may share the storage: every call is one step under a lock.
 
     Args:
         clock: Tells the time; the system clock when None.
@@ -64,12 +64,12 @@ class InMemoryStorage(BaseStorage):
         messages: Iterable[MessageRecord],
         memories: Iterable[MemoryRecord],
     ) -> None:
-        """Take over a session of another storage with all it holds, stamps and version unchanged."""
+        """Store a session of another storage with all it holds; its times and version stay as they are."""
         with self._lock:
             self._remove(header.session_id)
-            kept = list(messages)
-            positions = {message.message_id: message.position for message in kept}
-            self._sessions[header.session_id] = _StoredSession(header, kept, positions)
+            stored = list(messages)
+            positions = {message.message_id: message.position for message in stored}
+            self._sessions[header.session_id] = _StoredSession(header, stored, positions)
             insort(self._order, (header.created_at_us, header.session_id))
             scope = MemoryScope("session", header.session_id)
             self._memories[scope] = {memory.key: memory for memory in memories}
@@ -98,7 +98,7 @@ class InMemoryStorage(BaseStorage):
             if stored:
                 stored.header = header
             else:
-                self._remove(record.session_id)  # what an expired one left
+                self._remove(record.session_id)  # an expired one
                 self._sessions[record.session_id] = _StoredSession(header)
                 insort(self._order, (header.created_at_us, record.session_id))
             return header
@@ -145,8 +145,8 @@ class InMemoryStorage(BaseStorage):
             end = min(end, bisect_left(self._order, query.cursor))
         elif query.cursor is not None:
             start = max(start, bisect_right(self._order, query.cursor))
-        places = range(end - 1, start - 1, -1) if query.newest_first else range(start, end)
-        return (self._order[place][1] for place in places)
+        indexes = range(end - 1, start - 1, -1) if query.newest_first else range(start, end)
+        return (self._order[index][1] for index in indexes)
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         with self._lock:
@@ -262,7 +262,7 @@ class InMemoryStorage(BaseStorage):
             users = sorted(
                 scope.owner_id
                 for scope, entries in self._memories.items()
-                if scope.kind == "user" and any(not _is_gone(entry, now_us) for entry in entries.values())
+                if scope.kind == "user" and any(not _is_expired(entry, now_us) for entry in entries.values())
             )
             return users[0 if after is None else bisect_right(users, after) :][:limit]
 
@@ -294,7 +294,7 @@ class InMemoryStorage(BaseStorage):
                 self._remove(session_id)
             memories = 0
             for entries in self._memories.values():
-                gone = [key for key, entry in entries.items() if _is_gone(entry, now_us)]
+                gone = [key for key, entry in entries.items() if _is_expired(entry, now_us)]
                 memories += len(gone)
                 for key in gone:
                     del entries[key]
@@ -318,12 +318,11 @@ class InMemoryStorage(BaseStorage):
         stored = self._sessions.pop(session_id, None)
         if stored is None:
             return
-        place = bisect_left(self._order, (stored.header.created_at_us, session_id))
-        del self._order[place]
+        del self._order[bisect_left(self._order, (stored.header.created_at_us, session_id))]
         self._memories.pop(MemoryScope("session", session_id), None)
 
     def _entries(self, scope: MemoryScope, now_us: int) -> dict[str, MemoryRecord]:
         if scope.kind == "session" and self._live(scope.owner_id, now_us) is None:
             return {}
         entries = self._memories.get(scope, {})
-        return {key: entry for key, entry in entries.items() if not _is_gone(entry, now_us)}
+        return {key: entry for key, entry in entries.items() if not _is_expired(entry, now_us)}

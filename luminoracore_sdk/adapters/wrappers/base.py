@@ -143,7 +143,7 @@ class StorageWrapper(SessionStorage):
         return await documents.list_sessions(self)
 
     async def session_exists(self, session_id: str) -> bool:
-        """Tell whether a session exists."""
+        """Return whether a session exists."""
         return await self.find_session(session_id) is not None
 
     def stream_messages(

@@ -85,7 +85,7 @@ class PositionedAppends:
         return header.last_position if header else 0  # without a session, the append raises the error
 
     async def _is_known(self, session_id: str, messages: Sequence[MessageRecord]) -> bool:
-        """Tell whether some of several messages are stored already; nothing is written.
+        """Return whether some of several messages are stored already; nothing is written.
 
         For a single message the store itself returns the first receipt.
         """

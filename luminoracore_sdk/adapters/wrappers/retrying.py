@@ -241,7 +241,7 @@ class _Doubt:
 
 
 def _is_put(found: SessionRecord, record: SessionRecord, expected_version: int) -> bool:
-    """Tell whether a stored header is the result of putting a record over a version."""
+    """Return whether a stored header is the result of putting a record over a version."""
     return found.version == expected_version + 1 and _content(found) == _content(record)
 
 

@@ -1,7 +1,5 @@
 """The error tree: every error this package raises on purpose.
 
-::
-
     LuminoraCoreSDKError
     ├── ValidationError (ValueError)         a value of the caller is invalid; nothing was done
     │   ├── InvalidIdError                   an invalid id

@@ -39,7 +39,7 @@ class StorageContract(
 ):
     """Tests every statement of ``SessionStorage`` and its records.
 
-    Subclass it under a name that begins with ``Test`` and override two fixtures::
+    Subclass it under a name that begins with ``Test`` and override two fixtures:
 
         class TestMyStorage(StorageContract):
             @pytest.fixture

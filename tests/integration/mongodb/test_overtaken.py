@@ -179,6 +179,22 @@ async def test_a_remembered_epoch_that_was_sealed_is_not_read(
         await storage.read_messages("s", span)
 
 
+async def test_a_range_beyond_the_remembered_end_is_looked_up(late: Late, other: MongoDBStorage) -> None:
+    storage, _ = late
+    await storage.put_session(session_record())
+    await storage.append_messages("s", message_records(3))
+    for number in range(5):
+        await other.append_messages("s", [message_record(f"other{number}")])
+    read = await storage.read_messages("s", MessageRange(after=5, limit=2))
+    assert [message.position for message in read] == [6, 7]
+    read = await storage.read_messages("s", MessageRange(after=7))
+    assert [message.position for message in read] == [8]
+    await other.delete_session("s")
+    for span in (MessageRange(limit=0), MessageRange(after=8), MessageRange(after=1, limit=1)):
+        with pytest.raises(SessionNotFoundError):
+            await storage.read_messages("s", span)
+
+
 async def test_a_truncation_that_another_overtakes_looks_again(late: Late, other: MongoDBStorage) -> None:
     storage, moments = late
     await other.put_session(session_record())

@@ -150,7 +150,10 @@ class ServerProcess(ABC):
 
     def freeze(self) -> None:
         """Suspend the server: connections stay open, nothing answers."""
-        _each(self._family(), psutil.Process.suspend)
+        family = self._family()
+        _each(family, psutil.Process.suspend)
+        # The signal stops the threads of a process one by one.
+        wait_until(lambda: all(map(_is_stopped, family)), f"{self.name} to stop")
 
     def thaw(self) -> None:
         """Resume a frozen server."""
@@ -170,6 +173,12 @@ class ServerProcess(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.kill()
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_STOPPED
+    return True
 
 
 def _each(processes: Iterable[psutil.Process], do: Callable[[psutil.Process], None]) -> None:

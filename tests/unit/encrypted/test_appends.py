@@ -98,7 +98,7 @@ async def test_a_history_that_was_cut_or_begun_anew_is_noticed(
     assert await ids(storage) == ["again"]
 
 
-async def test_an_expected_position_is_not_looked_up_and_its_conflict_passes(
+async def test_expected_position_is_not_read_and_may_conflict(
     storage: EncryptedStorageWrapper, other: EncryptedStorageWrapper, crowded: Crowded
 ) -> None:
     await other.append_messages("s", message_records(2))
@@ -109,9 +109,7 @@ async def test_an_expected_position_is_not_looked_up_and_its_conflict_passes(
     assert crowded.calls == ["append at 1", "append at 2"]
 
 
-async def test_a_replay_is_told_apart_from_a_batch_that_is_stored_in_part(
-    storage: EncryptedStorageWrapper, crowded: Crowded
-) -> None:
+async def test_replay_differs_from_a_partly_stored_batch(storage: EncryptedStorageWrapper, crowded: Crowded) -> None:
     await storage.append_messages("s", message_records(3))
     for expected_last in (None, 0, 99):
         receipt = await storage.append_messages("s", message_records(2), expected_last=expected_last)
@@ -123,7 +121,7 @@ async def test_a_replay_is_told_apart_from_a_batch_that_is_stored_in_part(
     assert await ids(storage) == ["m1", "m2", "m3"]
 
 
-async def test_a_history_that_grew_and_was_cut_meanwhile_is_no_conflict(
+async def test_history_grown_and_truncated_meanwhile_is_no_conflict(
     storage: EncryptedStorageWrapper, other: EncryptedStorageWrapper, crowded: Crowded
 ) -> None:
     await storage.append_messages("s", message_records(2))
@@ -140,7 +138,7 @@ async def test_a_history_that_grew_and_was_cut_meanwhile_is_no_conflict(
     assert await ids(storage) == ["m1", "m2", "new1", "new2"]
 
 
-async def test_a_twin_that_was_stored_while_we_looked_gives_the_first_receipt(
+async def test_same_batch_stored_meanwhile_gives_its_first_receipt(
     storage: EncryptedStorageWrapper, other: EncryptedStorageWrapper, crowded: Crowded
 ) -> None:
     async def come_and_go() -> None:

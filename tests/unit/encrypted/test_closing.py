@@ -45,7 +45,7 @@ async def is_closed(base: InMemoryStorage) -> bool:
     return False
 
 
-async def test_a_closing_overtakes_an_opening_that_still_waits_for_its_keys(base: InMemoryStorage) -> None:
+async def test_close_overtakes_an_opening_that_fetches_keys(base: InMemoryStorage) -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 
     async def fetch() -> Keyring:
@@ -68,7 +68,7 @@ async def test_a_closing_overtakes_an_opening_that_still_waits_for_its_keys(base
     assert await storage.find_session("s") is not None
 
 
-async def test_a_closing_overtakes_an_opening_that_still_compares_its_keys(base: InMemoryStorage) -> None:
+async def test_close_overtakes_an_opening_that_compares_keys(base: InMemoryStorage) -> None:
     halting = Halting(base)
     storage = EncryptedStorageWrapper(halting, keyring())
     opening = asyncio.ensure_future(storage.open())
@@ -80,7 +80,7 @@ async def test_a_closing_overtakes_an_opening_that_still_compares_its_keys(base:
     assert await is_closed(base)
 
 
-async def test_an_opening_after_the_closing_that_overtook_another_one_stays_open(
+async def test_opening_after_an_overtaking_close_stays_open(
     base: InMemoryStorage,
 ) -> None:
     halting = Halting(base)
@@ -98,7 +98,7 @@ async def test_an_opening_after_the_closing_that_overtook_another_one_stays_open
     assert not await is_closed(base)
 
 
-async def test_keys_that_are_fetched_from_the_storage_itself_are_a_mistake_that_is_named(
+async def test_keys_fetched_from_the_storage_itself_are_refused(
     base: InMemoryStorage,
 ) -> None:
     async def fetch() -> Keyring:

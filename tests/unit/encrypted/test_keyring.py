@@ -25,7 +25,7 @@ def test_the_first_key_is_the_current_one_unless_told() -> None:
     assert (ring.current, ring.ids, ring.key("a"), ring.key("b")) == ("a", ("b", "a"), A, B)
 
 
-def test_names_depend_on_the_last_key_unless_there_is_an_index_key() -> None:
+def test_names_use_the_last_key_without_an_index_key() -> None:
     assert Keyring({"b": B, "a": A}).index_secret == (A, False)
     assert Keyring({"b": B, "a": A}, index_key=INDEX).index_secret == (INDEX, True)
 
@@ -55,7 +55,7 @@ def test_the_environment_holds_several_keys_and_an_index_key() -> None:
     assert ring.index_secret == (INDEX, True)
 
 
-def test_the_environment_of_the_process_is_read_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUMINORA_ENCRYPTION_KEYS", f"k:{A.hex()}")
     monkeypatch.delenv("LUMINORA_ENCRYPTION_INDEX_KEY", raising=False)
     assert Keyring.from_environment().index_secret == (A, False)
@@ -76,9 +76,7 @@ def test_the_environment_of_the_process_is_read_when_none_is_given(monkeypatch: 
         ({"KEYS": f"k:{A.hex()}", "INDEX_KEY": "AAAA"}, "INDEX_KEY must be 32 bytes long, not 3"),
     ],
 )
-def test_a_wrong_environment_is_refused_by_the_name_of_the_variable_and_shows_nothing(
-    variables: dict[str, str], reason: str
-) -> None:
+def test_wrong_variable_is_named_without_its_value(variables: dict[str, str], reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason) as caught:
         Keyring.from_environment(environment(**variables))
     assert [part for part in (A.hex(), A.hex()[:-2], "secret!") if part in str(caught.value)] == []

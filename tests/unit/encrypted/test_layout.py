@@ -39,7 +39,7 @@ def test_names_keep_their_stored_forms() -> None:
     assert RECORDS.stored_key(SCOPE, "red") == "aes-siv:8ejv68Z6ZvkRHbUSPUJsFR5-aA"
 
 
-def test_a_stored_message_of_this_version_is_read_by_every_later_one() -> None:
+def test_stored_message_of_this_version_is_readable() -> None:
     data = bytes.fromhex("9f7ff3cc074c5ea9fb9ff7d4c64f6e54ef60ce90d6b3545f151345360b06589e")
     stored = MessageRecord(message_id="m1", role="user", created_at_us=-5, payload=Payload(TAG, data), position=42)
     read = RECORDS.message("s", stored)
@@ -47,7 +47,7 @@ def test_a_stored_message_of_this_version_is_read_by_every_later_one() -> None:
     assert by_hand(stored.payload, b"message", b"s", b"42", b"m1", b"user", b"-5") == b'"hi"'
 
 
-def test_a_stored_memory_of_this_version_is_read_by_every_later_one() -> None:
+def test_stored_memory_of_this_version_is_readable() -> None:
     data = bytes.fromhex("a0d8a4b8cb132d1e13f8c71601a1b39fd7db43076953568e9de623cc815f10a2")
     key = "aes-siv:8ejv68Z6ZvkRHbUSPUJsFR5-aA"
     stored = MemoryRecord(scope=SCOPE, key=key, payload=Payload(TAG, data))
@@ -56,7 +56,7 @@ def test_a_stored_memory_of_this_version_is_read_by_every_later_one() -> None:
     assert by_hand(stored.payload, b"memory", b"user", b"u", key.encode()) == b'"hi"'
 
 
-def test_a_stored_header_is_bound_to_user_and_labels_and_holds_its_long_labels() -> None:
+def test_header_is_bound_to_its_user_and_tags() -> None:
     payload = Payload("json", b"{}")
     for user_id, user in (("u", b"uu"), (None, b"")):
         record = SessionRecord(session_id="s", payload=payload, user_id=user_id, tags=("red", "l" * 400))

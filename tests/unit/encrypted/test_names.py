@@ -109,7 +109,7 @@ async def test_where_encryption_is_required_no_name_leaves_the_process() -> None
     assert len(base.heard) > 10
 
 
-async def test_plain_memories_of_a_user_without_a_session_are_found_and_deleted() -> None:
+async def test_plain_memories_of_a_user_are_found_and_deleted() -> None:
     base, scope = InMemoryStorage(), MemoryScope("user", "u")
     await base.put_memory(memory_record("name", kind="user", owner="u", value="Ada"))
     storage = EncryptedStorageWrapper(base, keyring())
@@ -121,7 +121,7 @@ async def test_plain_memories_of_a_user_without_a_session_are_found_and_deleted(
     assert await storage.list_memories(scope) == []
 
 
-async def test_what_a_process_without_keys_writes_after_the_first_opening_is_found() -> None:
+async def test_plain_records_written_after_opening_are_found() -> None:
     base = InMemoryStorage()
     await EncryptedStorageWrapper(base, keyring()).open()
     await base.open()
@@ -132,7 +132,7 @@ async def test_what_a_process_without_keys_writes_after_the_first_opening_is_fou
     assert await storage.find_memory(SCOPE, "k") is not None
 
 
-async def test_what_a_store_keeps_for_itself_is_found_where_encryption_is_required() -> None:
+async def test_own_records_are_found_with_required_encryption() -> None:
     base = InMemoryStorage()
     await base.put_session(session_record())
     await base.put_memory(memory_record("dictionary", kind="user", owner=STORE_SCOPE.owner_id, value="d"))
@@ -144,7 +144,7 @@ async def test_what_a_store_keeps_for_itself_is_found_where_encryption_is_requir
     assert found.payload == json_payload("d")
 
 
-async def test_a_label_that_was_forged_is_not_listed_where_encryption_is_required() -> None:
+async def test_forged_tag_is_not_listed_with_required_encryption() -> None:
     base = InMemoryStorage()
     storage = EncryptedStorageWrapper(base, keyring(), required=True)
     await storage.put_session(session_record(tags=("true",)))
@@ -172,7 +172,7 @@ class Process(StorageWrapper):
         return stored
 
 
-async def test_processes_that_open_an_empty_store_at_once_with_different_keys_do_not_both_succeed() -> None:
+async def test_concurrent_openings_with_different_keys_conflict() -> None:
     base = InMemoryStorage()
     rings = [Keyring({"k": bytes([number]) * 32}) for number in range(3)]
     outcomes = await asyncio.gather(
@@ -181,7 +181,7 @@ async def test_processes_that_open_an_empty_store_at_once_with_different_keys_do
     assert [type(one) for one in outcomes].count(KeyMismatchError) == 2
 
 
-async def test_processes_that_open_an_empty_store_at_once_with_keys_of_their_own_are_all_remembered() -> None:
+async def test_concurrent_openings_with_new_keys_are_all_recorded() -> None:
     base, index = InMemoryStorage(), bytes(range(32))
     rings = [Keyring({f"k{number}": bytes([number]) * 32}, index_key=index) for number in range(3)]
     await asyncio.gather(*(EncryptedStorageWrapper(Process(base), ring).open() for ring in rings))
@@ -202,7 +202,7 @@ async def test_who_never_finds_its_keys_written_down_does_not_open(monkeypatch: 
         await EncryptedStorageWrapper(base, keyring()).open()
 
 
-async def test_an_opening_that_is_cancelled_leaves_the_storage_below_closed(
+async def test_cancelled_opening_closes_the_storage_below(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base = InMemoryStorage()

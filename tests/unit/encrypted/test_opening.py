@@ -35,7 +35,7 @@ def storage(base: InMemoryStorage) -> EncryptedStorageWrapper:
     return EncryptedStorageWrapper(base, keyring())
 
 
-async def test_keys_are_fetched_when_it_is_opened_and_again_after_it_was_closed(
+async def test_keys_are_fetched_at_each_opening(
     base: InMemoryStorage,
 ) -> None:
     fetched = []
@@ -57,7 +57,7 @@ async def test_keys_are_fetched_when_it_is_opened_and_again_after_it_was_closed(
     assert fetched == ["now", "now"]
 
 
-async def test_what_fetching_the_keys_raises_passes_and_the_store_stays_closed(
+async def test_error_of_fetching_keys_leaves_the_store_closed(
     monkeypatch: pytest.MonkeyPatch, base: InMemoryStorage
 ) -> None:
     def fetch() -> Keyring:
@@ -129,7 +129,7 @@ async def test_a_key_that_left_the_ring_is_still_known(base: InMemoryStorage) ->
         await EncryptedStorageWrapper(base, Keyring(rings[2])).open()
 
 
-async def test_without_the_record_of_keys_a_wrong_key_is_noticed_by_the_first_record(
+async def test_without_the_key_check_the_first_record_fails(
     storage: EncryptedStorageWrapper,
 ) -> None:
     raw = await small_store(storage)

@@ -43,7 +43,7 @@ async def test_a_put_encrypts_labels_and_payload(base: InMemoryStorage, storage:
 
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])
-async def test_pages_by_label_hold_plain_and_encrypted_sessions_in_order(
+async def test_pages_by_tag_have_plain_and_encrypted_sessions(
     base: InMemoryStorage,
     storage: EncryptedStorageWrapper,
     clock: ManualClock,

@@ -34,7 +34,7 @@ async def rewrite(raw: Raw, rotation: KeyRotation) -> int:
     return sum(payload is not None for payload in (new, *messages.values(), *memories.values()))
 
 
-async def test_a_plain_store_is_rewritten_and_reads_the_same_where_encryption_is_required(
+async def test_rewritten_plain_store_passes_required_encryption(
     base: InMemoryStorage, storage: EncryptedStorageWrapper
 ) -> None:
     before = await everything(base)
@@ -102,7 +102,7 @@ async def test_a_rewrite_may_change_what_is_inside(storage: EncryptedStorageWrap
     assert found[1].payload == json_payload({"content": "secret two"})
 
 
-async def test_a_rewrite_leaves_the_record_of_keys_and_headers_without_payload(
+async def test_rewrite_leaves_the_key_check_unchanged(
     storage: EncryptedStorageWrapper,
 ) -> None:
     rotation = await storage.rotation()

@@ -100,9 +100,7 @@ async def test_messages_that_changed_places_are_noticed(storage: EncryptedStorag
         await storage.read_messages("s", ALL)
 
 
-async def test_a_message_that_was_taken_out_is_noticed_by_the_next_ones(
-    storage: EncryptedStorageWrapper, raw: Raw
-) -> None:
+async def test_removed_message_is_noticed_by_the_next_one(storage: EncryptedStorageWrapper, raw: Raw) -> None:
     _, second = await raw.messages()
     await raw.replace(messages=[attrs.evolve(second, position=1)])
     with pytest.raises(DecryptionError, match="message 1 of session 's'"):
@@ -192,7 +190,7 @@ async def test_a_memory_of_another_scope_is_noticed(storage: EncryptedStorageWra
 
 
 @pytest.mark.parametrize("key", ["aes-siv:AAAA", "hmac-sha256:AAAA"])
-async def test_a_planted_plain_memory_is_plain_whatever_its_key_and_refused_where_that_is_required(
+async def test_planted_plain_memory_is_refused_if_required(
     storage: EncryptedStorageWrapper, raw: Raw, key: str
 ) -> None:
     plain = memory_record(key, value="planted")

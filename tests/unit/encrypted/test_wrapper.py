@@ -72,15 +72,13 @@ async def test_any_payload_comes_back_whatever_its_tag(storage: EncryptedStorage
         assert found.payload == payload
 
 
-async def test_a_reader_without_encryption_gets_an_error_and_no_empty_session(
-    base: InMemoryStorage, storage: EncryptedStorageWrapper
-) -> None:
+async def test_reader_without_encryption_gets_an_error(base: InMemoryStorage, storage: EncryptedStorageWrapper) -> None:
     await storage.save_session("s", {"a": 1})
     with pytest.raises(UnreadablePayloadError, match="switch on the wrapper"):
         await base.load_session("s")
 
 
-async def test_names_are_the_same_at_each_write_and_differ_between_scopes(
+async def test_encrypted_names_are_stable_and_differ_by_scope(
     base: InMemoryStorage, storage: EncryptedStorageWrapper
 ) -> None:
     for name in ("s", "t"):
@@ -123,7 +121,7 @@ async def test_long_keys_of_memories_come_back_in_order(storage: EncryptedStorag
     assert [memory.key for memory in await storage.list_memories(USER)] == sorted(keys)
 
 
-async def test_a_long_label_is_looked_up_by_listings_unless_its_session_is_gone(
+async def test_listing_omits_a_session_deleted_meanwhile(
     storage: EncryptedStorageWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await storage.put_session(session_record("s", tags=(LONG,)))

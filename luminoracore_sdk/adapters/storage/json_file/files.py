@@ -98,7 +98,7 @@ class Files:
         try:
             for chunk in chunks:
                 _write(fd, chunk)
-            if self._fsync:
+            if self._fsync and os.lseek(fd, 0, os.SEEK_CUR):  # an empty file is only a name, synced with its folder
                 os.fsync(fd)
         finally:
             os.close(fd)

@@ -41,7 +41,7 @@ def hashed(value: str) -> str:
 
 
 def is_hashed(name: str) -> bool:
-    """Tell whether a name is one that ``hashed`` returns; a crash may leave others."""
+    """Return whether a name is one that ``hashed`` returns; a crash may leave others."""
     return _NAME.fullmatch(name) is not None
 
 

@@ -94,7 +94,7 @@ class MessageIndex:
         return int.from_bytes(row[8:16])
 
     def ends_with(self, message_id: str) -> bool:
-        """Tell whether the last row is that of a message."""
+        """Return whether the last row is that of a message."""
         return self._last_row[:8] == digest_of(message_id)
 
     def find(self, message_ids: Iterable[str]) -> dict[str, list[int]]:
@@ -133,7 +133,7 @@ class MessageIndex:
         self._rows = None if self._write(rows, 0) else rows
 
     def continues(self, rows: bytes | bytearray, end: int) -> bool:
-        """Tell whether the file holds these rows, and after them that of a line which begins at an offset."""
+        """Return whether the file holds these rows, and after them that of a line which begins at an offset."""
         known = self._part(1, self.count)
         following = known[len(rows) : len(rows) + ROW_BYTES]
         return known.startswith(rows) and following[8:16] == end.to_bytes(8) and any(following[:8])

@@ -183,7 +183,7 @@ def decode_memory(line: bytes) -> MemoryRecord:
 
 
 def is_sealed(text: bytes) -> bool:
-    """Tell whether a line, given without its newline, is complete and unchanged."""
+    """Return whether a line, given without its newline, is complete and unchanged."""
     return text.startswith(b'{"crc":"%08x",' % crc32(text[_SEALED_FROM:]))
 
 
@@ -198,6 +198,8 @@ def _unseal(text: bytes) -> tuple[dict[str, Any], int]:
         reason = "its checksum is wrong" if text.startswith(b'{"crc":"') else "it does not begin as a record does"
         raise DamagedError(reason)
     end = text.find(_BODY)
+    if end < 0:
+        raise DamagedError("it has no body")
     try:
         fields: dict[str, Any] = orjson.loads(text[:end] + b"}")
     except orjson.JSONDecodeError as exc:

@@ -124,7 +124,7 @@ def _key(header: SessionRecord) -> Key:
 
 
 def _matches(header: SessionRecord, query: SessionQuery) -> bool:
-    """Tell whether a session has the user and the tag that a query asks for."""
+    """Return whether a session has the user and the tag that a query asks for."""
     return query.user_id in (None, header.user_id) and (query.tag is None or query.tag in header.tags)
 
 

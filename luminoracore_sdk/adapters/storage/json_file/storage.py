@@ -84,9 +84,18 @@ class JSONFileStorage(BaseStorage):
         if self._pool is not None:
             self._pool = _new_pool()
 
+    def _renew_after_fork(self) -> None:
+        if self._pid != os.getpid():
+            self._renew()
+
     # -- lifecycle -------------------------------------------------------------------------------
 
+    async def _ready(self) -> int:
+        self._renew_after_fork()
+        return await super()._ready()
+
     async def _open(self) -> None:
+        self._renew_after_fork()
         self._pool = _new_pool()
         try:
             await self._run("open the store", self._store.prepare)
@@ -96,13 +105,14 @@ class JSONFileStorage(BaseStorage):
             raise
 
     async def _close(self) -> None:
+        self._renew_after_fork()
         loop = asyncio.get_running_loop()
         for (other, _), turn in list(self._turns.items()):
             if other is loop:
                 async with turn:  # behind the calls that wait for theirs
                     pass
         pool, self._pool = self._pool, None
-        if pool is not None and self._pid == os.getpid():
+        if pool is not None:
             await asyncio.to_thread(pool.shutdown)
         self._index.clear()
 
@@ -122,8 +132,6 @@ class JSONFileStorage(BaseStorage):
             work: The function.
             writing: Whether it writes.
         """
-        if self._pid != os.getpid():
-            self._renew()
         if self._pool is None:  # closed since the call began
             raise StorageClosedError(BACKEND)
 
@@ -139,8 +147,6 @@ class JSONFileStorage(BaseStorage):
         Calls of one event loop wait for their turn here, in the order in which they were made, so that no more
         than one thread waits for the same lock.
         """
-        if self._pid != os.getpid():
-            self._renew()
         locks = self._store.locks
         deadline = locks.deadline()
 
@@ -190,16 +196,17 @@ class JSONFileStorage(BaseStorage):
         scope: MemoryScope,
         verb: str,
         now_us: int,
-        work: Callable[[MemoryFolder | None], T],
+        work: Callable[[MemoryFolder], T],
         *,
+        absent: T,
         writing: bool = True,
     ) -> T:
-        """Run a function on the memories of a scope, or on None if its session does not exist."""
+        """Run a function on the memories of a scope; return ``absent`` if its session does not exist."""
         path = self._store.owner(scope)
 
         def run() -> T:
             if scope.kind == "session" and SessionFolder(path, self._store).current(now_us) is None:
-                return work(None)
+                return absent
             return work(MemoryFolder(path, self._store))
 
         return await self._run_locked(path, f"{verb} {scope.kind} {scope.owner_id!a}", run, writing=writing)
@@ -308,24 +315,23 @@ class JSONFileStorage(BaseStorage):
     # -- memory ----------------------------------------------------------------------------------
 
     async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        def put(memories: MemoryFolder | None) -> MemoryRecord:
-            if memories is None:
-                raise self._not_found(record.scope.owner_id)
+        def put(memories: MemoryFolder) -> MemoryRecord | None:
             return memories.put(record, max_entries, now_us)
 
-        return await self._with_memories(record.scope, "remember for", now_us, put)
+        stored = await self._with_memories(record.scope, "remember for", now_us, put, absent=None)
+        if stored is None:
+            raise self._not_found(record.scope.owner_id)
+        return stored
 
     async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
-        def find(memories: MemoryFolder | None) -> MemoryRecord | None:
-            return memories.find(key, now_us) if memories else None
-
-        return await self._with_memories(scope, "recall for", now_us, find, writing=False)
+        return await self._with_memories(
+            scope, "recall for", now_us, lambda memories: memories.find(key, now_us), absent=None, writing=False
+        )
 
     async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
-        def entries(memories: MemoryFolder | None) -> list[MemoryRecord]:
-            return memories.entries(now_us) if memories else []
-
-        return await self._with_memories(scope, "recall for", now_us, entries, writing=False)
+        return await self._with_memories(
+            scope, "recall for", now_us, lambda memories: memories.entries(now_us), absent=[], writing=False
+        )
 
     async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
         def owners() -> list[str]:
@@ -334,22 +340,17 @@ class JSONFileStorage(BaseStorage):
         return await self._run("list users", owners, writing=False)
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
-        def delete(memories: MemoryFolder | None) -> bool:
-            return memories.delete(key, now_us) if memories else False
-
-        return await self._with_memories(scope, "forget for", now_us, delete)
+        return await self._with_memories(
+            scope, "forget for", now_us, lambda memories: memories.delete(key, now_us), absent=False
+        )
 
     async def _clear_memories(self, scope: MemoryScope, now_us: int) -> int:
-        def clear(memories: MemoryFolder | None) -> int:
-            return memories.clear(now_us) if memories else 0
-
-        return await self._with_memories(scope, "forget for", now_us, clear)
+        return await self._with_memories(scope, "forget for", now_us, lambda memories: memories.clear(now_us), absent=0)
 
     async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
-        def rewrite(memories: MemoryFolder | None) -> bool:
-            return memories.rewrite(key, old, new, now_us) if memories else False
-
-        return await self._with_memories(scope, "rewrite for", now_us, rewrite)
+        return await self._with_memories(
+            scope, "rewrite for", now_us, lambda memories: memories.rewrite(key, old, new, now_us), absent=False
+        )
 
     async def _purge_expired(self, now_us: int) -> Purged:
         return await self._run("purge the store", lambda: purge(self._store, now_us))

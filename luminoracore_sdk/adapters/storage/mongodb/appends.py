@@ -279,7 +279,7 @@ def _receipts(
 
 
 def _is_open(header: Document, batch: Document) -> bool:
-    """Tell whether the epoch of a batch is the open one of its session."""
+    """Return whether the epoch of a batch is the open one of its session."""
     return (header.get("inc"), header.get("epoch")) == (batch["inc"], batch["epoch"]) and "ttl" in header
 
 

@@ -63,7 +63,7 @@ class Extent:
     expires_at_us: int | None = None
 
     def shows(self, epoch: int, position: int) -> bool:
-        """Tell whether a position of an epoch of this incarnation counts."""
+        """Return whether a position of an epoch of this incarnation counts."""
         return epoch == self.epoch or position <= self.bound(epoch)
 
     def bound(self, epoch: int) -> int:
@@ -85,7 +85,7 @@ class Extent:
         return sealed
 
     def is_live(self, now_us: int) -> bool:
-        """Tell whether the session has not expired."""
+        """Return whether the session has not expired."""
         return self.expires_at_us is None or self.expires_at_us > now_us
 
 

@@ -269,5 +269,5 @@ def check_url(url: str) -> str | None:
             f"the MongoDB URL cannot be read ({type(exc).__name__}); user name and password must be percent-encoded"
         ) from None
     if ("w", "0") in parse_qsl(parts.query):
-        raise ConfigurationError("w=0 in the MongoDB URL: writes that nobody confirms may be lost unnoticed")
+        raise ConfigurationError("w=0 in the MongoDB URL: unacknowledged writes may be lost unnoticed")
     return unquote(parts.path[1:]) or None

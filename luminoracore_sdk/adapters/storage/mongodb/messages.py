@@ -74,7 +74,7 @@ class Messages:
         """Return a range; positions have no gap, so its bounds tell which ones it holds."""
         while True:
             extent = self._sessions.remembered(session_id, now_us)
-            if extent is None or _bounds(span, extent.last) != _bounds(span, extent.last + 1):
+            if extent is None or not _is_within(span, extent.last):
                 extent = (await self._sessions.existing(session_id, now_us)).extent
                 self._sessions.remember(session_id, extent)
             start, end = _bounds(span, extent.last)
@@ -175,6 +175,12 @@ def _records(session_id: str, extent: Extent, batches: Sequence[Document]) -> li
         messages, epoch = batch_records(session_id, [batch]), batch.get("epoch", 0)
         found += [message for message in messages if extent.shows(epoch, message.position)]
     return found
+
+
+def _is_within(span: MessageRange, last: int) -> bool:
+    """Return whether a range holds messages, the same whatever follows a position."""
+    start, end = _bounds(span, last)
+    return start <= end and (start, end) == _bounds(span, last + 1)
 
 
 def _cut_to(start: int, end: int) -> Document:

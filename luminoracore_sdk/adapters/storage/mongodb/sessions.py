@@ -34,8 +34,8 @@ def prolonged(updated_at_us: int) -> list[Document]:
 class Sessions:
     """The headers of one store; see ``SessionStorage`` for what the calls do.
 
-    Where messages lie is remembered for the latest 10,000 sessions. What is remembered may be out of date: who
-    relies on it verifies it with the server afterwards, see ``appends``.
+    Where messages lie is remembered for the latest 10,000 sessions. It may be out of date: a call that relies on
+    it verifies it with the server afterwards, see ``appends``.
     """
 
     def __init__(self, store: Collections) -> None:
@@ -219,7 +219,7 @@ class Sessions:
 
 
 def _is_consistent(document: Document) -> bool:
-    """Tell whether the epoch of a header was still open after its newest batch was looked up."""
+    """Return whether the epoch of a header was still open after its newest batch was looked up."""
     return bool(document["after"] == [{name: document[name] for name in ("inc", "epoch") if name in document}])
 
 

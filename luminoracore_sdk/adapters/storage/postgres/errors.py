@@ -95,5 +95,5 @@ def _lasting(sqlstate: str, reason: str, *, connecting: bool) -> LuminoraCoreSDK
 
 
 def is_contended(sqlstate: str) -> bool:
-    """Tell whether another transaction interfered."""
+    """Return whether another transaction interfered."""
     return sqlstate in _CONTENDED

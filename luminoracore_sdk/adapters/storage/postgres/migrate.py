@@ -56,7 +56,7 @@ class Migrator:
         return _lock_number(self._namespace.schema or "", self._namespace.prefix, purpose)
 
     async def is_current(self, call: Call, *, shown: str, auto_create: bool) -> bool:
-        """Tell whether the tables have the version of this package; if not, they may be migrated.
+        """Return whether the tables have the version of this package; if not, they may be migrated.
 
         Args:
             call: Not in a transaction.
@@ -170,7 +170,7 @@ def _check_encoding(call: Call, *, shown: str) -> None:
 
 
 def _is_current(found: int | None) -> bool:
-    """Tell whether tables have the version of this package; False: a migration would give it to them.
+    """Return whether tables have the version of this package; False: a migration would give it to them.
 
     Raises:
         SchemaVersionError: They are newer.

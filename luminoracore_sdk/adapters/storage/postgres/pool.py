@@ -249,15 +249,15 @@ class PostgresPool:
             deadline = now + self._limits.call_seconds
         if deadline <= now:
             raise StorageBusyError(BACKEND, f"it had waited {self._limits.call_seconds:g} seconds for other appends")
+        cause: BaseException | None = None
         self._active_calls += 1
         try:
-            for _ in range(_ATTEMPTS - 1):
-                with contextlib.suppress(ContendedError):
+            for _ in range(_ATTEMPTS):
+                try:
                     return await self._attempt(pool, work, deadline)
-            return await self._attempt(pool, work, deadline)
-        except ContendedError as exc:
-            reason = f"other transactions interfered {_ATTEMPTS} times"
-            raise StorageBusyError(BACKEND, reason) from exc.__cause__
+                except ContendedError as exc:
+                    cause = exc.__cause__
+            raise StorageBusyError(BACKEND, f"other transactions interfered {_ATTEMPTS} times") from cause
         except DuplicateKeyError as exc:  # the only key that is not checked is one that the server generated
             reason = "the server generated a number that is in use; set the sequence of the table beyond it"
             raise CorruptRecordError(backend=BACKEND, key=f"key {exc.constraint!a}", reason=reason) from exc

@@ -46,7 +46,7 @@ def _code(exc: sqlite3.Error) -> int:
 
 
 def is_busy(exc: sqlite3.Error) -> bool:
-    """Tell whether another connection held a lock."""
+    """Return whether another connection held a lock."""
     return _code(exc) == sqlite3.SQLITE_BUSY
 
 

@@ -133,7 +133,7 @@ class Database:
         connection.execute("PRAGMA busy_timeout = 0")
 
     def _has_tables(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether the tables exist.
+        """Return whether the tables exist.
 
         Raises:
             SchemaVersionError: Some of the names belong to something else.

@@ -177,10 +177,10 @@ def messages_of_range(session_id: str, span: MessageRange, rows: Sequence[Row]) 
         CorruptRecordError: A row is damaged, or the positions are not those that the session's last position
             implies.
     """
-    given, last = range_values(span), rows[0][0]
+    last = rows[0][0]
     if type(last) is not int:
         raise damaged(f"session {session_id!a}", _WRONG_TYPE)
-    first, end = max(given["after"], 0) + 1, min(last, given["before"] - 1)
+    first, end = max(span.after, 0) + 1, last if span.before is None else min(last, span.before - 1)
     if span.limit is not None and span.newest:
         first = max(first, end - span.limit + 1)
     elif span.limit is not None:

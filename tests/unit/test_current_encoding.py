@@ -84,7 +84,7 @@ READABLE = [
 
 
 @pytest.mark.parametrize(("before", "after"), READABLE)
-async def test_every_record_gets_the_form_that_is_written_now_and_reads_as_before(before: str, after: str) -> None:
+async def test_rewritten_records_have_the_current_encoding(before: str, after: str) -> None:
     base = InMemoryStorage()
     await fill(MAKES[before][0](base))
     make, tag = MAKES[after]
@@ -97,7 +97,7 @@ async def test_every_record_gets_the_form_that_is_written_now_and_reads_as_befor
 
 
 @pytest.mark.parametrize("make", ["plain", "compressed"])
-async def test_without_its_key_nothing_is_rewritten_and_every_record_is_counted(make: str) -> None:
+async def test_without_its_key_nothing_is_rewritten(make: str) -> None:
     base = InMemoryStorage()
     await fill(MAKES["encrypted"][0](base))
     assert await rewrite(MAKES[make][0](base)) == (0, 4)
@@ -105,9 +105,7 @@ async def test_without_its_key_nothing_is_rewritten_and_every_record_is_counted(
 
 
 @pytest.mark.parametrize("make", ["compressed", "both"])
-async def test_what_a_trained_dictionary_wrote_is_rewritten_by_a_process_that_has_not_seen_it(
-    make: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unseen_trained_dictionary_is_loaded_by_a_rewrite(make: str, monkeypatch: pytest.MonkeyPatch) -> None:
     base, trained = InMemoryStorage(), Dictionary(TEXT.encode())
     storage = MAKES[make][0](base)
     await save_dictionary(storage, trained)
@@ -121,7 +119,7 @@ async def test_what_a_trained_dictionary_wrote_is_rewritten_by_a_process_that_ha
     assert await tags(base) == {tag}
 
 
-async def test_forms_have_a_name_that_tells_them_apart() -> None:
+async def test_each_encoding_has_its_own_name() -> None:
     names = [
         (await current_encoding(storage)).name
         for storage in (
@@ -140,7 +138,7 @@ async def test_forms_have_a_name_that_tells_them_apart() -> None:
     ]
 
 
-async def test_what_leads_to_a_dictionary_is_encrypted_and_never_compressed() -> None:
+async def test_own_records_are_encrypted_but_not_compressed() -> None:
     base, trained = InMemoryStorage(), Dictionary(b'"id":"dictionary","keys","index"' + TEXT.encode())
     await save_dictionary(base, trained)
     await choose_dictionary(base, trained.id)

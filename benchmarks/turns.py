@@ -1,0 +1,146 @@
+"""The cost of whole turns: ``send_message`` with a provider that answers at once.
+
+    python -m benchmarks.turns [--turns 300] [--only memory sqlite …] [--write]
+
+The session has 50 messages of 200 characters and ten memories. Beside it stands the raw floor of the same run:
+one read of the newest 50 messages and one durable write of two messages' text by the raw driver. CPU is that of
+this process.
+"""
+
+import argparse
+import asyncio
+import gc
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.optimizer_parts.tables import put_into, table
+from benchmarks.speed_parts.backends import BACKENDS
+from benchmarks.speed_parts.contender import Contender
+from benchmarks.speed_parts.measure import random_texts
+from benchmarks.speed_parts.results import percentile
+from luminoracore_sdk.providers import BaseProvider, ProviderFactory
+from luminoracore_sdk.session import InMemoryStorage, Message, SessionManager, SessionStorage
+from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
+HISTORY = 50
+MEMORIES = 10
+WARM_UP = 20
+MEMORY = "memory"
+
+
+class Instant(BaseProvider):
+    """Answer at once, with 200 characters."""
+
+    def get_default_model(self) -> str:
+        return "instant-1"
+
+    async def chat(
+        self,
+        messages: list[ChatMessage],  # noqa: ARG002
+        temperature: float = 0.7,  # noqa: ARG002
+        max_tokens: int | None = None,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> ChatResponse:
+        return ChatResponse("x" * 200, finish_reason="stop", model="instant-1")
+
+    async def stream_chat(self, messages: list[ChatMessage], *_: Any, **__: Any) -> Any:
+        yield await self.chat(messages)
+
+
+class Timed:
+    """Times of calls, and the CPU time of all of them."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.cpu = 0.0
+
+    async def call(self, work: Any) -> None:
+        cpu, began = time.process_time(), time.perf_counter()
+        await work
+        self.seconds.append(time.perf_counter() - began)
+        self.cpu += time.process_time() - cpu
+
+    def cells(self) -> list[str]:
+        """Return median, 99th percentile and CPU time of a call, in milliseconds."""
+        p50, p99 = percentile(self.seconds, 0.5), percentile(self.seconds, 0.99)
+        return [f"{1e3 * value:.2f}" for value in (p50, p99, self.cpu / len(self.seconds))]
+
+
+async def measure(storage: SessionStorage, floor: Contender | None, turns: int) -> tuple[Timed, Timed | None]:
+    """Take turns with a manager and, alternately, do the raw floor's work."""
+    texts = random_texts(max(turns, HISTORY) + WARM_UP)
+    ours, raw = Timed(), Timed() if floor else None
+    async with storage, SessionManager(storage) as manager:
+        session_id = await begun(manager, texts)
+        if floor is not None:
+            await floor.open()
+            await floor.begin("turns")
+            await floor.fill("turns", texts[:HISTORY])
+        for number in range(WARM_UP + turns):
+            if number == WARM_UP:
+                ours, raw = Timed(), Timed() if floor else None
+            await ours.call(manager.send_message(session_id, texts[number]))
+            if floor is not None and raw is not None:
+                await raw.call(floor_turn(floor, texts[number]))
+        if floor is not None:
+            await floor.close()
+    return ours, raw
+
+
+async def begun(manager: SessionManager, texts: list[str]) -> str:
+    config = {"context_window_size": 100_000}
+    session_id = await manager.create_session({"name": "Ada"}, {"name": "instant"}, config)
+    said = [Message("assistant" if number % 2 else "user", text) for number, text in enumerate(texts[:HISTORY])]
+    await manager.conversation_manager.append(session_id, said)
+    for number in range(MEMORIES):
+        await manager.memory_manager.store_memory(session_id, f"fact {number}", f"value {number}")
+    return session_id
+
+
+async def floor_turn(floor: Contender, text: str) -> None:
+    await floor.newest("turns", HISTORY)
+    await floor.append("turns", text + text)
+
+
+def run(name: str, turns: int) -> list[list[str]]:
+    """Measure one backend; return the lines of its table."""
+    gc.collect()
+    gc.freeze()
+    if name == MEMORY:
+        ours, _ = asyncio.run(measure(InMemoryStorage(), None, turns))
+        return [["memory", "send_message", *ours.cells(), "–"]]
+    with tempfile.TemporaryDirectory(prefix="luminora-turns-") as folder:
+        backend = BACKENDS[name](Path(folder))
+        backend.start()
+        try:
+            ours, raw = asyncio.run(measure(backend.storage_at(backend.place), backend.floor(), turns))
+        finally:
+            backend.stop()
+    assert raw is not None
+    ratio = percentile(ours.seconds, 0.5) / percentile(raw.seconds, 0.5)
+    return [
+        [backend.title, "raw driver: read 50, write once", *raw.cells(), "1.00"],
+        [backend.title, "send_message", *ours.cells(), f"{ratio:.2f}"],
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The cost of whole turns")
+    names = [MEMORY, *BACKENDS]
+    parser.add_argument("--turns", type=int, default=300)
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="BACKEND")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.name}")
+    arguments = parser.parse_args()
+    ProviderFactory.register_provider("instant", Instant)
+    lines = [line for name in arguments.only for line in run(name, arguments.turns)]
+    content = table(["", "", "p50, ms", "p99, ms", "CPU, ms", "÷ raw driver"], lines, texts=2)
+    print(content)
+    if arguments.write:
+        DOCUMENT.write_text(put_into(DOCUMENT.read_text("utf-8"), "turns", content), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -247,7 +247,7 @@ def _understood(hint: Any, within: tuple[Any, ...] = ()) -> Any:
     if origin is Annotated:
         return Annotated[(_understood(arguments[0], within), *arguments[1:])]
     understood = tuple(_understood(argument, within) for argument in arguments)
-    if understood == arguments:
+    if origin is None or understood == arguments:
         return hint
     return reduce(or_, understood) if origin in {Union, UnionType} else origin[understood]
 

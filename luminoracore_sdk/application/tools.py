@@ -1,7 +1,7 @@
 """Tools: functions that a model calls while it answers, and the loop that runs them.
 
-Question and answer of each step are stored in one append, and the results of tools before they are sent. A run that
-was killed continues with what is stored: it neither asks the provider nor runs a tool for it again.
+A question and its answer are stored in one append, results of tools before they are sent. A run that was killed
+continues with what is stored: for that part it neither asks the provider nor runs a tool again.
 """
 
 import asyncio

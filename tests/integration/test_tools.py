@@ -450,7 +450,7 @@ async def test_refused_and_cut_off_answers_are_not_repaired(
     assert len(script.calls) == 1
 
 
-async def test_a_provider_without_json_schemas_is_sent_the_schema_as_text() -> None:
+async def test_a_provider_without_schemas_is_sent_it_as_text() -> None:
     async with ModelServer(say('```json\n{"total": 5}\n```')) as server, SessionManager() as manager:
         config = attrs.evolve(configured("openai", server.url), name="deepseek")
         session_id = await manager.create_session({"name": "Ada"}, config)

@@ -185,7 +185,7 @@ def test_an_attrs_class_is_a_form_of_an_answer() -> None:
     assert "default" not in schema["properties"]["by"]
 
 
-def test_a_validator_of_attrs_that_raises_a_type_error_is_a_reason() -> None:
+def test_a_type_error_of_an_attrs_validator_is_a_reason() -> None:
     @attrs.frozen
     class Odd:
         value: Any = attrs.field(validator=attrs.validators.instance_of(str))

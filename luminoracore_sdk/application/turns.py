@@ -58,6 +58,7 @@ __all__ = [
     "Turn",
     "answer_message",
     "generation_parameters",
+    "stored_response",
 ]
 
 T = TypeVar("T")
@@ -280,7 +281,7 @@ def answer_message(response: ChatResponse, *, provider: str | None = None, promp
     return Message(role=MessageRole.ASSISTANT, content=response.content, metadata=metadata)
 
 
-def _stored_response(message: Message) -> ChatResponse:
+def stored_response(message: Message) -> ChatResponse:
     """Return the response that a stored answer was."""
     facts = message.metadata
     known: JSONObject = {
@@ -551,7 +552,7 @@ class Dialogue:
             return None, history, new
         after = await self.conversations.read_after(session_id, position, 1)
         if after and after[0].role is MessageRole.ASSISTANT:
-            return _stored_response(after[0]), history, []
+            return stored_response(after[0]), history, []
         return None, [one for one in history if one.position is not None and one.position <= position], []
 
     async def _prolong(self, session: Session) -> None:

@@ -9,7 +9,7 @@ Sources, looked up in November 2026:
 - Gemini: each first call of an answer needs its ``thought_signature``; ``skip_thought_signature_validator`` stands
   in for calls of another origin; ai.google.dev, "Thought signatures".
 - DeepSeek: with thinking, each answer that called tools needs its ``reasoning_content``; api-docs.deepseek.com,
-  "Thinking mode".
+  "Thinking mode". ``response_format`` takes ``text`` and ``json_object`` only; "JSON Output".
 - Mistral: ids are nine letters and digits; no user message directly behind a tool message (code 3230); no answer
   without content and calls; docs.mistral.ai, "Function calling".
 - vLLM: chat templates such as Llama's and Gemma's raise unless roles alternate, user first.
@@ -62,6 +62,7 @@ class VendorRules:
         context_role: Role of context that is sent for one turn.
         late_system: Whether a system message may stand behind others; otherwise it is sent as the user's.
         reasoning: How reasoning is given back.
+        json_schema: Whether ``response_format`` may be a JSON schema.
     """
 
     name: str
@@ -76,6 +77,7 @@ class VendorRules:
     context_role: str = "system"
     late_system: bool = True
     reasoning: ReasoningForm = ReasoningForm.NONE
+    json_schema: bool = True
 
 
 OPENAI = VendorRules(name="openai")
@@ -124,6 +126,7 @@ _RULES = MappingProxyType(
             result_parts=frozenset(),
             blank_text=False,
             reasoning=ReasoningForm.CONTENT,
+            json_schema=False,
         ),
         "mistral": VendorRules(
             name="mistral",

@@ -20,11 +20,16 @@ from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
     StorageBusyError,
     StorageClosedError,
+    StructuredOutputError,
+    ToolStepsError,
     UnencryptedRecordError,
     UnreadablePayloadError,
     UnsupportedStorageTypeError,
     WrongEventLoopError,
 )
+from luminoracore_sdk.types.provider import ChatResponse
+
+ANSWER = ChatResponse("text")
 
 SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
     (InvalidIdError("session id", "a\nb", "it is bad"), "session id 'a\\nb' is refused: it is bad"),
@@ -44,6 +49,14 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
     (SessionNotFoundError("s", backend="memory"), "no session 's' in memory storage"),
     (SessionNotFoundError("s"), "no session 's'"),
     (SessionExistsError("s"), "session 's' exists already; load it, or delete it first"),
+    (
+        ToolStepsError("s", max_steps=3, response=ANSWER),
+        (
+            "session 's': the model still calls tools after 3 steps, which are stored; "
+            "continue with run_tools(manager, session_id, None, tools), or raise max_steps"
+        ),
+    ),
+    (StructuredOutputError("Invoice", "no JSON", ANSWER), "the answer is not a valid Invoice: no JSON"),
     (StorageBusyError("sqlite", "locked for 5 s"), "sqlite storage: locked for 5 s"),
     (StorageClosedError("json"), "json storage is closed; call open() first"),
     (

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.providers.anthropic_messages import finish_reason, prompt
+from luminoracore_sdk.adapters.providers.anthropic_messages import finish_reason, prompt, tool_choice, tools
 from luminoracore_sdk.domain.errors import ProviderError
 from luminoracore_sdk.types.provider import ChatMessage
 
@@ -121,3 +121,29 @@ def test_what_cannot_be_expressed_is_refused(message: ChatMessage, reason: str) 
 )
 def test_stop_reasons_get_the_common_names(theirs: Any, ours: str | None) -> None:
     assert finish_reason(theirs) == ours
+
+
+def test_tools_are_converted_and_the_vendors_own_are_kept() -> None:
+    own = {"type": "web_search_20250305", "name": "web_search"}
+    schema = {"type": "object", "properties": {"at": {"type": "string"}}}
+    look = {"type": "function", "function": {"name": "look", "description": "Look.", "parameters": schema}}
+    wait = {"type": "function", "function": {"name": "wait"}}
+    assert tools([look, own, wait]) == [
+        {"name": "look", "description": "Look.", "input_schema": schema},
+        own,
+        {"name": "wait", "input_schema": {"type": "object", "properties": {}}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("auto", {"type": "auto"}),
+        ("none", {"type": "none"}),
+        ("required", {"type": "any"}),
+        ({"type": "function", "function": {"name": "look"}}, {"type": "tool", "name": "look"}),
+        ({"type": "any"}, {"type": "any"}),
+    ],
+)
+def test_a_choice_of_tools_is_converted(choice: Any, sent: dict[str, str]) -> None:
+    assert tool_choice(choice) == sent

@@ -6,7 +6,13 @@ from typing import Any
 
 import attrs
 
-from luminoracore_sdk.adapters.providers.anthropic_messages import finish_reason, prompt, tool_call
+from luminoracore_sdk.adapters.providers.anthropic_messages import (
+    finish_reason,
+    prompt,
+    tool_call,
+    tool_choice,
+    tools,
+)
 from luminoracore_sdk.adapters.providers.errors import reported_error
 from luminoracore_sdk.adapters.providers.http import HttpProvider
 from luminoracore_sdk.adapters.providers.presets import ANTHROPIC, Preset
@@ -20,7 +26,7 @@ from luminoracore_sdk.adapters.providers.wire import (
     without_none,
 )
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
-from luminoracore_sdk.domain.errors import ProviderResponseError
+from luminoracore_sdk.domain.errors import ProviderError, ProviderResponseError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.vendors import VendorRules, rules_of
 
@@ -36,7 +42,8 @@ class AnthropicProvider(HttpProvider):
 
     ``extra`` may hold ``timeout``, ``max_retries``, ``headers`` and ``api_version``. The API refuses
     ``temperature`` since version 2026-10-21, so it is sent only with ``api_version`` 2023-06-01. ``max_tokens``
-    defaults to 4096. Tool calls and finish reasons are returned in OpenAI's form; the original ``stop_reason`` is in
+    defaults to 4096. ``tools``, ``tool_choice`` and a JSON schema as ``response_format`` may be given in OpenAI's form.
+    Tool calls and finish reasons are returned in OpenAI's form; the original ``stop_reason`` is in
     ``provider_metadata``.
     """
 
@@ -68,7 +75,28 @@ class AnthropicProvider(HttpProvider):
         if self._settings.api_version == _VERSION_WITH_TEMPERATURE:
             kwargs["extra_body"] = {"temperature": temperature} | (kwargs.get("extra_body") or {})
         limit = _MAX_TOKENS if max_tokens is None else max_tokens
-        return {"model": self._model, "max_tokens": limit} | prompt(messages) | kwargs
+        return {"model": self._model, "max_tokens": limit} | prompt(messages) | self._converted(kwargs)
+
+    def _converted(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return parameters with those in OpenAI's form as the API takes them.
+
+        Raises:
+            ProviderError: The schema of the answer has no form that the API takes.
+        """
+        converted = dict(parameters)
+        if isinstance(converted.get("tools"), list):
+            converted["tools"] = tools(converted["tools"])
+        if "tool_choice" in converted:
+            converted["tool_choice"] = tool_choice(converted["tool_choice"])
+        if object_or_empty(converted.get("response_format")).get("type") == "json_schema":
+            schema = object_or_empty(converted.pop("response_format").get("json_schema")).get("schema")
+            try:
+                schema = self._driver.transform_schema(schema)
+            except (TypeError, ValueError) as exc:
+                raise ProviderError(f"{self.config.name} does not take the schema of the answer: {exc}") from exc
+            form = {"type": "json_schema", "schema": schema}
+            converted["output_config"] = {**object_or_empty(converted.get("output_config")), "format": form}
+        return converted
 
     def _sends_temperature(self, request: dict[str, Any]) -> bool:
         return "temperature" in (request.get("extra_body") or {})

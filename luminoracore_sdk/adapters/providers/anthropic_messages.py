@@ -9,7 +9,7 @@ from luminoracore_sdk.domain.chat import ChatMessage
 from luminoracore_sdk.domain.errors import ProviderError
 from luminoracore_sdk.domain.json_value import JSONObject
 
-__all__ = ["finish_reason", "prompt", "tool_call"]
+__all__ = ["finish_reason", "prompt", "tool_call", "tool_choice", "tools"]
 
 _OPENING = "(The conversation began earlier.)"
 """Inserted when a window of history begins with an answer: the API requires a user's turn first."""
@@ -90,3 +90,24 @@ def tool_call(call_id: Any, name: Any, arguments: str) -> JSONObject:
 def finish_reason(stop_reason: Any) -> str | None:
     """Return OpenAI's name for a stop reason, or the reason itself if OpenAI has none."""
     return _FINISH_REASONS.get(stop_reason, stop_reason) if isinstance(stop_reason, str) else None
+
+
+def tools(declared: Sequence[Any]) -> list[Any]:
+    """Return the tools of a request; those in OpenAI's form are converted, any other is passed as it is."""
+    return [_tool(tool["function"]) if _is_function(tool) else tool for tool in declared]
+
+
+def _is_function(tool: Any) -> bool:
+    return isinstance(tool, dict) and tool.get("type") == "function" and isinstance(tool.get("function"), dict)
+
+
+def _tool(function: JSONObject) -> JSONObject:
+    known: JSONObject = {key: function[key] for key in ("name", "description") if key in function}
+    return {**known, "input_schema": function.get("parameters") or {"type": "object", "properties": {}}}
+
+
+def tool_choice(choice: Any) -> Any:
+    """Return a choice in OpenAI's form as the API takes it; any other is passed as it is."""
+    if choice in ("auto", "none", "required"):
+        return {"type": "any" if choice == "required" else choice}
+    return {"type": "tool", "name": choice["function"]["name"]} if _is_function(choice) else choice

@@ -14,7 +14,9 @@
     │   ├── SessionExistsError
     │   ├── SessionBusyError                 another turn is in progress, and the caller does not wait
     │   ├── TurnInterruptedError             the session was deleted or cleared during the turn
-    │   └── ReaderTimeoutError (TimeoutError)   the reader of a stream took nothing for too long
+    │   ├── ReaderTimeoutError (TimeoutError)   the reader of a stream took nothing for too long
+    │   └── ToolStepsError                   the model calls tools without end; carries its last answer
+    ├── StructuredOutputError (ValueError)   an answer of the wrong form; carries the answer
     ├── StorageError
     │   ├── StorageUnavailableError          not reachable or usable now; in_doubt: a write may be done
     │   │   ├── StorageAccessError           the server refuses the password, the database or a permission
@@ -44,9 +46,10 @@
         ├── UnsupportedContentError          a content part that the provider does not take
         └── ProviderStreamError (NetworkError)           a stream that ended early
 
-No error carries a message body, a memory value or a secret.
+No error text contains a memory value, a secret or the body of a message.
 """
 
+from luminoracore_sdk.domain.errors.answers import StructuredOutputError, ToolStepsError
 from luminoracore_sdk.domain.errors.base import (
     ConfigurationError,
     InvalidIdError,
@@ -133,6 +136,8 @@ __all__ = [
     "StorageReadOnlyError",
     "StorageTimeoutError",
     "StorageUnavailableError",
+    "StructuredOutputError",
+    "ToolStepsError",
     "TurnInterruptedError",
     "UnencryptedRecordError",
     "UnreadablePayloadError",

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ class Instant(BaseProvider):
     ) -> ChatResponse:
         return ChatResponse("x" * 200, finish_reason="stop", model="instant-1")
 
-    async def stream_chat(self, messages: list[ChatMessage], *_: Any, **__: Any) -> Any:
-        yield await self.chat(messages)
+    async def stream_chat(
+        self, messages: list[ChatMessage], temperature: float = 0.7, max_tokens: int | None = None, **kwargs: Any
+    ) -> AsyncIterator[ChatResponse]:
+        yield await self.chat(messages, temperature, max_tokens, **kwargs)
 
 
 class Timed:

@@ -37,7 +37,7 @@ $(READY): pyproject.toml constraints.txt
 
 install: $(READY) ## Make .venv, if pyproject.toml or constraints.txt changed
 
-demo: $(READY) ## Import a corpus, chat, be killed in mid-turn, resume
+demo: $(READY) ## Import a corpus, chat, be killed mid-turn, resume
 	@$(PY) demo/demo.py
 
 test: lint types imports docs check coverage ## Everything that CI checks
@@ -52,7 +52,7 @@ format: $(READY) ## Repair style and formatting where a tool can
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 
-types: $(READY) ## mypy --strict and pyright, on package and tests, at the same time
+types: $(READY) ## mypy --strict and pyright, on package and tests, in parallel
 	@$(MAKE) --jobs=2 mypy pyright
 
 mypy: $(READY)
@@ -63,7 +63,7 @@ pyright: $(READY)
 	$(call step,pyright)
 	@$(PY) -m pyright --pythonpath $(PY)
 
-imports: $(READY) ## Dependencies point inwards
+imports: $(READY) ## Check that imports point inwards
 	$(call step,import-linter)
 	@$(VENV)/bin/lint-imports --no-logo
 
@@ -71,7 +71,7 @@ check: $(READY) ## All tests, measuring coverage
 	$(call step,pytest)
 	@$(PY) -m pytest --numprocesses 2 --dist worksteal --cov --cov-report= | tee $(LOG)
 
-coverage: check ## The core whole, everything to 95 %
+coverage: check ## Coverage gates: 100 % of the core, 95 % overall
 	$(call step,coverage)
 	@$(PY) -m coverage report --fail-under 100 --include '*/domain/*,*/application/*'
 	@$(PY) -m coverage report --fail-under 95
@@ -115,11 +115,11 @@ bench-peers: $(READY) ## The same work done by other packages
 bench-large: $(READY) ## A million messages, a hundred thousand sessions; takes long
 	@$(PY) -m benchmarks.large
 
-figures: $(READY) ## Measure anew, and write the figures into the documentation
+figures: $(READY) ## Measure again and write the figures into the documentation
 	@$(PY) -m benchmarks.optimizer --write
 	@$(PY) -m benchmarks.speed --write
 	@$(PY) -m benchmarks.peers --write
 	@$(PY) -m benchmarks.large --write
 
-clean: ## Remove all that make made
+clean: ## Remove everything that make created
 	rm -rf $(VENV) .venv313 .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist site

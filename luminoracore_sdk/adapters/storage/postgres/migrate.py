@@ -121,8 +121,10 @@ class Migrator:
         return SCHEMA_VERSION
 
     def _in_the_way(self, what: str) -> SchemaVersionError:
-        hint = f"{what}; give the storage a table_prefix or a schema of its own"
-        return SchemaVersionError(backend=BACKEND, found="foreign tables", supported=SCHEMA_VERSION, hint=hint)
+        hint = f"{what}; use another table_name or another schema"
+        return SchemaVersionError(
+            backend=BACKEND, found="tables of another program", supported=SCHEMA_VERSION, hint=hint
+        )
 
     def migration_sql(self, found: int | None) -> str:
         """Return the SQL that brings tables up to date: several statements, without a transaction of their own.

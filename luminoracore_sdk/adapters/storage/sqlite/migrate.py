@@ -146,7 +146,7 @@ class Database:
             return False
         columns = connection.execute("SELECT name FROM pragma_table_info(?)", (names[0],)).fetchall()
         if len(found) < len(names) or columns != [(b"version_num",)]:
-            raise _refused(f"foreign tables ({_listed(found)})", "give the storage a table_prefix of its own")
+            raise _refused(f"tables of another program ({_listed(found)})", "use another file, or another table_name")
         return True
 
     def _check_version(self, connection: sqlite3.Connection) -> None:

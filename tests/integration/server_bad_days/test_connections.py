@@ -5,6 +5,7 @@ from collections import Counter
 from types import NoneType
 
 import attrs
+import pytest
 
 from luminoracore_sdk.domain.errors import (
     StorageBusyError,

@@ -117,8 +117,9 @@ class GroupCommit:
     async def append(self, append: Append) -> AppendReceipt:
         """Write an append, alone or with others, and return when it is committed.
 
-        If the caller is cancelled while the append is queued, it is not written. If its request is in progress,
-        the request continues, and the cancelled call waits up to a second for it.
+        If the caller is cancelled while the append is queued, it is not written. If it was sent with others, their
+        request continues, and the cancelled call waits up to a second for it. If it was sent alone, the backend
+        decides what becomes of the statement.
 
         Args:
             append: What to write.

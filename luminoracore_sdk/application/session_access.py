@@ -1,7 +1,7 @@
 """Access to sessions: pages of headers, one lock per session, creation on demand, deferred writes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -38,7 +38,7 @@ GRACE_SECONDS = 5.0
 # -- pages of headers ----------------------------------------------------------------------------
 
 
-async def headers(storage: SessionStorage, query: SessionQuery) -> AsyncIterator[SessionRecord]:
+async def headers(storage: SessionStorage, query: SessionQuery) -> AsyncGenerator[SessionRecord, None]:
     """Yield every header that matches a query, without payload, in constant memory.
 
     Args:

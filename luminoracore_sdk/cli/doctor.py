@@ -4,6 +4,7 @@ import importlib.util
 import os
 import platform
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from statistics import median
 from time import perf_counter
 from typing import Annotated
@@ -168,11 +169,12 @@ async def _probe(context: CommandContext) -> str:
 
 async def _count(context: CommandContext) -> str:
     sessions = messages = 0
-    async for header in headers(context.storage, SessionQuery()):
-        if sessions == COUNT_LIMIT:
-            return f"more than {amount(sessions, 'session')}"
-        sessions += 1
-        messages += header.last_position
+    async with aclosing(headers(context.storage, SessionQuery())) as found:
+        async for header in found:
+            if sessions == COUNT_LIMIT:
+                return f"more than {amount(sessions, 'session')}"
+            sessions += 1
+            messages += header.last_position
     return f"{amount(sessions, 'session')}, {amount(messages, 'message')}"
 
 

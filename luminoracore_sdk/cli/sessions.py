@@ -1,5 +1,6 @@
 """``luminora sessions list | show | delete``."""
 
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated
 
@@ -70,10 +71,11 @@ def _listed(context: CommandContext, user: str | None, tag: str | None, count: i
 
 async def _rows(context: CommandContext, query: SessionQuery, count: int) -> list[JSONObject]:
     rows: list[JSONObject] = []
-    async for header in headers(context.storage, query):
-        rows.append(await _row(context, header))
-        if len(rows) == count:
-            break
+    async with aclosing(headers(context.storage, query)) as found:
+        async for header in found:
+            rows.append(await _row(context, header))
+            if len(rows) == count:
+                break
     return rows
 
 

@@ -5,7 +5,6 @@ from collections import Counter
 from types import NoneType
 
 import attrs
-import pytest
 
 from luminoracore_sdk.domain.errors import (
     StorageBusyError,
@@ -30,8 +29,6 @@ async def test_a_stopped_server_is_found_when_it_runs(place: Place) -> None:
     assert (await storage.put_session(session_record())).version == 1
 
 
-# PyMongo 4.20 leaves a socket open whose connect was cancelled or failed in the handshake.
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 async def test_a_restarted_server_is_found_again(place: Place) -> None:
     storage = await place.begun(pool=2)
     await storage.append_messages("s", [message_record("m1")])

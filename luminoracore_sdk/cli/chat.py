@@ -46,16 +46,16 @@ def chat(
         Path | None, typer.Option(metavar="FILE", show_default=False, help="File with a JSON object.")
     ] = None,
     system: Annotated[str | None, typer.Option(show_default=False, help="System prompt.")] = None,
-    user: Annotated[str | None, typer.Option(show_default=False, help="Id of the user.")] = None,
+    user: Annotated[str | None, typer.Option(show_default=False, help="User id.")] = None,
     remember: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", show_default=False, help="Store a memory first; may be repeated."),
     ] = None,
 ) -> None:
-    """Chat in a new or resumed session. Keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY …."""
+    """Start or resume a session and chat. Keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY …."""
     memories = [_memory(text) for text in remember or []]
     if create and session is None:
-        raise typer.BadParameter("--create needs --session ID; without an id, omit it")
+        raise typer.BadParameter("--create needs --session ID; omit --create to get a generated id")
     wanted = _Wanted(
         provider=provider,
         model=model,
@@ -151,7 +151,7 @@ async def _change_provider(context: CommandContext, session: Session, wanted: _W
     changed = await context.manager.get_session(session.session_id)
     current = (changed and changed.provider) or config
     names = " ".join(filter(None, (current.get("name"), current.get("model"), current.get("base_url"))))
-    context.say(f"the session now uses {names}, in later chats too")
+    context.say(f"the session now uses {names}, and will in later chats")
 
 
 async def _delete_empty(context: CommandContext, session_id: str) -> None:

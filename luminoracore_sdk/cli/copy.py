@@ -47,7 +47,7 @@ def copy(
     encrypt: Annotated[bool, typer.Option("--encrypt", help=f"Encrypt TO, with the keys in {KEYS_VARIABLE}.")] = False,
     compress: Annotated[bool, typer.Option("--compress", help="Compress the records of TO.")] = False,
 ) -> None:
-    """Copy a store into another one and verify that they are equal; a stopped copy is continued by the next run."""
+    """Copy a store into another one and verify that they are equal; an interrupted copy is resumed by the next run."""
     if context.options.store is not None:
         raise typer.BadParameter("--store cannot be used here: FROM and TO name the stores")
     stores = (

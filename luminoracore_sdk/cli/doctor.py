@@ -185,7 +185,7 @@ def _print_report(context: CommandContext, checks: list[Check]) -> None:
         mark = ("✓ ", "green") if check.ok else ("✗ ", "red")
         context.out.print(Text.assemble(mark, printable(f"{check.name}: {check.detail}")), soft_wrap=True)
     missing = [name for name, is_installed in _packages().items() if not is_installed]
-    context.out.print(Text(f"packages not installed: {', '.join(missing) or 'none'}"))
+    context.out.print(Text(f"missing packages: {', '.join(missing) or 'none'}"))
     rows = ((one["name"], "yes" if one["installed"] else "no", _key_state(one)) for one in _providers())
     print_table(context.out, ("provider", "installed", "key"), rows)
 

@@ -122,7 +122,7 @@ _SPOOL_BYTES = 4 * 1024 * 1024
 def export_sessions(
     context: CommandContext,
     session_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of sessions; none: all sessions.")
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Session ids; all sessions if none is given.")
     ] = None,
     *,
     output: Annotated[
@@ -199,7 +199,9 @@ def _target(output: Path | None) -> Iterator[IO[str]]:
     output = output.resolve()  # a link must stay a link
     if not output.parent.is_dir():
         raise ValidationError(f"{output.parent}: no such folder")
-    if output.exists() and not (output.is_file() or output.is_dir()):  # a pipe or /dev/null must not be replaced
+    if output.is_dir():
+        raise ValidationError(f"{output}: is a folder")
+    if output.exists() and not output.is_file():  # a pipe or /dev/null must not be replaced
         with output.open("w", encoding="utf-8", newline="\n") as target:
             yield target
         return

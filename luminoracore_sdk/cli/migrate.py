@@ -36,7 +36,7 @@ def migrate(context: CommandContext) -> None:
     if context.options.as_json:
         context.write_json({"store": context.store_name, "before": before, "after": after})
     elif storage.storage_type not in _SQL:
-        context.say(f"a {storage.storage_type!s} store has no tables to migrate; its layout has version {after}")
+        context.say(f"a {storage.storage_type!s} store has no tables to migrate; its layout is at version {after}")
     elif before == after:
         context.say(f"schema version {after} is current; nothing was changed")
     else:

@@ -41,7 +41,7 @@ def train_dictionary(
     size: Annotated[
         int, typer.Option(min=SMALLEST_BYTES, max=_LARGEST_BYTES, help="Size limit of the dictionary in bytes.")
     ] = DICTIONARY_BYTES,
-    sample: Annotated[int, typer.Option(min=100, help="Largest number of records to train on.")] = 20_000,
+    sample: Annotated[int, typer.Option(min=100, help="Maximum number of records to train on.")] = 20_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure the dictionary without storing it.")] = False,
 ) -> None:
     """Train a dictionary on the records of a store, and use it for new records if it is better."""
@@ -105,7 +105,7 @@ def rewrite(
     *,
     plain: Annotated[bool, typer.Option("--plain", help="Remove compression.")] = False,
     from_start: Annotated[
-        bool, typer.Option("--from-start", help="Start over instead of continuing a stopped run.")
+        bool, typer.Option("--from-start", help="Start over instead of resuming an interrupted run.")
     ] = False,
     save_every: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", hidden=True, help="Time between saves of the progress.")
@@ -113,7 +113,7 @@ def rewrite(
 ) -> None:
     """Rewrite every record with the current settings, while the store is in use.
 
-    A stopped run is continued by the next one.
+    An interrupted run is resumed by the next one.
     """
     work = _Rewrite(context, from_start=from_start, save_every=save_every)
     try:

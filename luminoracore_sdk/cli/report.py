@@ -49,7 +49,7 @@ def report(
     picture: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Draw a chart too: FILE.svg or FILE.png.", show_default=False, callback=_picture
+            metavar="FILE", help="Also draw a chart: FILE.svg or FILE.png.", show_default=False, callback=_picture
         ),
     ] = None,
 ) -> None:

@@ -35,7 +35,7 @@ def list_sessions(
     *,
     user: Annotated[str | None, typer.Option(help="Only sessions of this user.", show_default=False)] = None,
     tag: Annotated[str | None, typer.Option(help="Only sessions with this tag.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Largest number of sessions.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of sessions.")] = 50,
 ) -> None:
     """List sessions, the newest first."""
     rows = _listed(context, user, tag, limit + 1)
@@ -131,7 +131,7 @@ def show(
     session_id: SessionId,
     *,
     last: Annotated[
-        int | None, typer.Option(min=0, help="Only this number of newest messages.", show_default=False)
+        int | None, typer.Option(min=0, help="Show only this many of the newest messages.", show_default=False)
     ] = None,
 ) -> None:
     """Show a session: its header, its messages, its memories."""

@@ -38,7 +38,9 @@ class NoStoreError(StorageError):
     """The store does not exist, and the command does not create one."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"No store at {path}. `luminora chat` or `luminora sessions import` creates one.")
+        super().__init__(
+            f"no store at {path}. `luminora chat` without --session and `luminora sessions import` create one"
+        )
 
 
 def missing_path(storage: StorageConfig) -> Path | None:

@@ -145,7 +145,7 @@ def test_another_provider_is_stored_and_told(luminora: Luminora) -> None:
     other = ["--provider", "openai", "--model", "m2", "--base-url", DEAD]
     done = luminora("chat", "hi", "--session", "s", *other, **KEY)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[1] == (f"the session now uses openai m2 {DEAD}, in later chats too")
+    assert done.stderr.splitlines()[1] == (f"the session now uses openai m2 {DEAD}, and will in later chats")
     stored = provider_of(luminora, "s")
     assert (stored["name"], stored["model"], stored["base_url"]) == ("openai", "m2", DEAD)
     assert "sk-no" not in json.dumps(stored)
@@ -154,7 +154,7 @@ def test_another_provider_is_stored_and_told(luminora: Luminora) -> None:
 def test_another_model_alone_is_stored_and_the_rest_stays(luminora: Luminora) -> None:
     luminora("chat", "hi", "--session", "s", "--create")
     done = luminora("chat", "hi", "--session", "s", "--model", "m2")
-    assert "the session now uses echo m2, in later chats too\n" in done.stderr
+    assert "the session now uses echo m2, and will in later chats\n" in done.stderr
     assert provider_of(luminora, "s") == {"name": "echo", "model": "m2", "base_url": None, "extra": {}}
 
 

@@ -228,7 +228,7 @@ def test_other_places_are_no_mistake(one: str, other: str) -> None:
 def test_a_source_that_is_not_there_is_not_made(luminora: Luminora, tmp_path: Path) -> None:
     for kind in KINDS:
         done = luminora("copy", kind.format(tmp_path, "none"), kind.format(tmp_path, "target"))
-        assert (done.exit_code, "No store at " in done.stderr) == (3, True)
+        assert (done.exit_code, "no store at " in done.stderr) == (3, True)
     assert list(tmp_path.iterdir()) == []
 
 

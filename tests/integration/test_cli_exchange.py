@@ -137,7 +137,7 @@ def test_a_session_that_exists_is_refused_skipped_or_replaced(luminora: Luminora
     luminora("chat", "more", "--session", "s")  # a document of the caller's own: refused, nothing is added
     done = luminora("sessions", "import", file, "--skip-bad")
     assert done.exit_code == 1
-    assert "session 's' exists already" in done.stderr
+    assert "session 's' already exists" in done.stderr
     assert "use --replace or --skip-existing" in done.stderr
     assert counted(luminora, file, "--skip-existing")[1]["skipped"] == ["s"]
     changed = lines(tmp_path / "two.jsonl", {**good_line(), "user_id": "u"})
@@ -159,6 +159,12 @@ def test_a_file_that_cannot_be_read_is_named(luminora: Luminora, tmp_path: Path)
     for place, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
         done = luminora("sessions", "import", place)
         assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, f"luminora: {place}: {reason}")
+
+
+def test_export_into_a_folder_is_refused(luminora: Luminora, tmp_path: Path) -> None:
+    luminora("chat", "hi")
+    done = luminora("sessions", "export", "--output", tmp_path)
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, f"luminora: {tmp_path}: is a folder")
 
 
 def test_export_into_a_pipe_keeps_the_pipe(luminora: Luminora, tmp_path: Path) -> None:

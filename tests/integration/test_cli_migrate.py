@@ -49,7 +49,7 @@ def test_a_store_without_tables_has_nothing_to_bring_up_to_date(tmp_path: Path, 
     done = luminora("migrate")
     kind = "json" if url.startswith("file") else "memory"
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr == f"a {kind} store has no tables to migrate; its layout has version 1\n"
+    assert done.stderr == f"a {kind} store has no tables to migrate; its layout is at version 1\n"
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -95,14 +95,14 @@ def test_too_little_to_learn_from_is_one_line(luminora: Luminora) -> None:
     fill(luminora, 2)
     done = luminora("optimize", "train")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert re.fullmatch(r"luminora: 14 records of [\d,]+ bytes are too little to train .*\n", done.stderr)
+    assert re.fullmatch(r"luminora: 14 records of [\d,]+ bytes are not enough to train .*\n", done.stderr)
 
 
 @pytest.mark.parametrize("command", ["train", "rewrite", "report"])
 @pytest.mark.parametrize("kind", ["sqlite:///{}/none.db", "file://{}/none"])
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, kind: str, command: str) -> None:
     done = luminora_over(kind.format(tmp_path))("optimize", command)
-    assert (done.exit_code, done.stdout, "No store at " in done.stderr) == (3, "", True)
+    assert (done.exit_code, done.stdout, "no store at " in done.stderr) == (3, "", True)
     assert list(tmp_path.iterdir()) == []
 
 

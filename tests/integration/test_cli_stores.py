@@ -22,7 +22,9 @@ def test_a_mistyped_store_is_neither_made_nor_read_as_empty(tmp_path: Path, url:
     place = tmp_path / "typo"
     done = luminora_over(url.format(place))(*arguments)
     assert (done.exit_code, done.stdout) == (3, "")
-    assert done.stderr == f"luminora: No store at {place}. `luminora chat` or `luminora sessions import` creates one.\n"
+    assert done.stderr == (
+        f"luminora: no store at {place}. `luminora chat` without --session and `luminora sessions import` create one\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -32,7 +34,10 @@ def test_doctor_finds_a_missing_store_at_its_opening(tmp_path: Path, url: str) -
     done = luminora_over(url.format(place))("doctor", "--json")
     last = json.loads(done.stdout)["checks"][-1]
     assert (done.exit_code, last["name"], last["ok"]) == (3, "opens", False)
-    assert last["detail"] == f"No store at {place}. `luminora chat` or `luminora sessions import` creates one."
+    assert (
+        last["detail"]
+        == f"no store at {place}. `luminora chat` without --session and `luminora sessions import` create one"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,7 +84,7 @@ def test_before_the_first_chat_the_default_store_has_no_sessions(tmp_path: Path)
     assert (listed.returncode, listed.stdout, listed.stderr) == (0, "", "no sessions\n")
     exported = process(tmp_path, "sessions", "export")
     assert (exported.returncode, exported.stdout) == (3, "")
-    assert "No store at " in exported.stderr
+    assert "no store at " in exported.stderr
     assert list(tmp_path.iterdir()) == []
 
 

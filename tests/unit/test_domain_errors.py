@@ -48,7 +48,7 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
     ),
     (SessionNotFoundError("s", backend="memory"), "no session 's' in memory storage"),
     (SessionNotFoundError("s"), "no session 's'"),
-    (SessionExistsError("s"), "session 's' exists already; load it, or delete it first"),
+    (SessionExistsError("s"), "session 's' already exists; load it, or delete it first"),
     (
         ToolStepsError("s", max_steps=3, response=ANSWER),
         (

@@ -66,7 +66,7 @@ def train(
     if dictionary is None:
         total = sum(map(len, records))
         raise ValidationError(
-            f"{len(records)} records of {total:,} bytes are too little to train a dictionary; "
+            f"{len(records)} records of {total:,} bytes are not enough to train a dictionary; "
             f"some dozens of different records and {SMALLEST_BYTES * _TRAINING_PER_DICTIONARY:,} bytes are needed"
         )
     return Trained(

@@ -175,5 +175,5 @@ class SessionExistsError(SessionError):
     """A session with that id exists already."""
 
     def __init__(self, session_id: str) -> None:
-        super().__init__(f"session {shown(session_id)} exists already; load it, or delete it first")
+        super().__init__(f"session {shown(session_id)} already exists; load it, or delete it first")
         self.session_id = session_id

@@ -1,4 +1,4 @@
-"""Training a dictionary: what it learns, how it is measured, when there is too little."""
+"""Training a dictionary: what it learns, how it is measured, when there is not enough."""
 
 from random import Random
 
@@ -48,7 +48,7 @@ def test_dictionary_respects_its_size_limits() -> None:
     ids=["none", "short", "two", "long and all the same"],
 )
 def test_too_little_is_refused_with_how_much_it_takes(given: list[bytes]) -> None:
-    with pytest.raises(ValidationError, match=f"^{len(given)} records of .* too little .* 10,240 bytes"):
+    with pytest.raises(ValidationError, match=f"^{len(given)} records of .* not enough .* 10,240 bytes"):
         train(given, present=general_dictionary())
 
 

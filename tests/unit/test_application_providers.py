@@ -121,6 +121,22 @@ async def test_a_reattached_key_keeps_what_is_stored(registry: Registry) -> None
         providers.reattach(session(None), {"name": "a"})
 
 
+async def test_headers_are_passed_again_like_a_key(registry: Registry) -> None:
+    providers = SessionProviders(registry)
+    headers = {"Helicone-Auth": "secret", "X-Title": "Mine"}
+    config = ProviderConfig("a", model="m", extra={"headers": headers, "timeout": 5})
+    stored = session(config.public())
+    providers.remember("s", config)
+    async with providers.lease(stored) as provider:
+        assert provider.config == config
+    resumed = SessionProviders(registry)
+    async with resumed.lease(stored) as provider:
+        assert provider.config.extra == {"headers": {"X-Title": "Mine"}, "timeout": 5}
+    resumed.reattach(stored, {"name": "a", "extra": {"headers": headers}})
+    async with resumed.lease(stored) as provider:
+        assert provider.config == config
+
+
 async def test_a_key_goes_to_no_server_that_one_call_names(registry: Registry) -> None:
     providers = SessionProviders(registry)
     headers = {"authorization": "Bearer secret", "x-kind": "own"}

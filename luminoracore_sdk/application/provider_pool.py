@@ -10,7 +10,7 @@ import attrs
 
 from luminoracore_sdk.application.ports.provider import BaseProvider, ProviderRegistry
 from luminoracore_sdk.domain.chat import ProviderConfig
-from luminoracore_sdk.domain.errors import ProviderError
+from luminoracore_sdk.domain.errors import ProviderAuthenticationError, ProviderError
 from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.vendors import VendorRules
@@ -115,6 +115,17 @@ def _frozen(value: JSONValue) -> Hashable:
     return (type(value).__name__, value)
 
 
+def _for_another_server(known: ProviderConfig, override: ProviderConfig) -> ProviderConfig:
+    """Return what is known without keys, headers and secrets, which are meant for the session's own server."""
+    if override.api_key is None:  # the registry would take the key of the environment
+        raise ProviderAuthenticationError(
+            f"{known.name}: a call with a 'base_url' of its own needs an 'api_key' of its own; "
+            "the session's key is not sent to another server"
+        )
+    extra = {key: value for key, value in known.public()["extra"].items() if key != "headers"}
+    return attrs.evolve(known, api_key=None, extra=extra)
+
+
 class SessionProviders:
     """Leases the providers of sessions; keeps API keys that were passed in, in memory only.
 
@@ -181,9 +192,12 @@ class SessionProviders:
 
         Args:
             session: The session.
-            passed: Fields that count for this call alone, such as ``api_key``.
+            passed: Fields that count for this call alone, such as ``api_key``. No known key, header or secret
+                goes to a ``base_url`` that is named here and is not the session's, nor does the key of the
+                environment: it needs an ``api_key`` here too (any text, if that server needs none).
 
         Raises:
+            ProviderAuthenticationError: ``passed`` has another ``base_url`` and no ``api_key``.
             ProviderError: The session has none, or it cannot be created (for example without a key).
         """
         async with self._pool.lease(self._config(session, passed)) as provider:
@@ -202,6 +216,8 @@ class SessionProviders:
             raise ProviderError(
                 f"the session's provider is {known.name!r}, not {override.name!r}; update_provider() changes it"
             )
+        if override.base_url and override.base_url.rstrip("/") != (known.base_url or "").rstrip("/"):
+            known = _for_another_server(known, override)
         return attrs.evolve(
             override,
             api_key=override.api_key or known.api_key,

@@ -1,7 +1,7 @@
 """The requests to a model provider and its answers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import attrs
@@ -15,6 +15,23 @@ _SECRET_NAME = re.compile(
     r"(api|access|private|secret|signing)[-_]?key|authorization|password|secret|credential|cookie|bearer"
     r"|^auth$|token$",
     re.IGNORECASE,
+)
+_HEADERS = re.compile(r"headers$", re.IGNORECASE)
+_PUBLIC_HEADERS = frozenset(
+    {
+        "accept",
+        "accept-language",
+        "anthropic-beta",
+        "anthropic-version",
+        "content-type",
+        "http-referer",
+        "openai-beta",
+        "openai-organization",
+        "openai-project",
+        "referer",
+        "user-agent",
+        "x-title",
+    }
 )
 _CREDENTIALS_IN_URL = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE)
 
@@ -61,7 +78,8 @@ class ProviderConfig:
         model: The model; None: the provider's default.
         base_url: The URL of a compatible server; None: the provider's own.
         extra: Settings of the provider class, a JSON object. Entries whose names denote secrets (api_key,
-            authorization, token …) are treated like ``api_key``.
+            authorization, token …) are treated like ``api_key``, and so are ``headers``, except those known to
+            hold no key (User-Agent, HTTP-Referer, X-Title …).
 
     Raises:
         ProviderError: A field is invalid; the text never contains the key.
@@ -108,34 +126,40 @@ class ProviderConfig:
     def secrets(self) -> tuple[str, ...]:
         """Return every secret string, for redaction of error texts."""
         found = [self.api_key] if self.api_key else []
-        return (*found, *_secret_texts(self.extra))
+        texts = [item for _, item in _secret_entries(self.extra) if isinstance(item, str) and item]
+        return (*found, *texts)
 
 
 def secret_names(value: JSONValue) -> list[str]:
-    """Return the keys, at any depth, whose names denote secrets."""
-    if isinstance(value, dict):
-        own = [key for key in value if _SECRET_NAME.search(key)]
-        return own + [name for item in value.values() for name in secret_names(item)]
-    if isinstance(value, list):
-        return [name for item in value for name in secret_names(item)]
-    return []
+    """Return the keys, at any depth, whose names denote secrets, and those of headers that may hold one."""
+    return [name for name, _ in _secret_entries(value)]
 
 
-def _without_secrets(value: JSONValue) -> Any:
+def _is_secret(name: str, *, in_headers: bool) -> bool:
+    # each gateway has its own header for keys, so only those known to hold none are shown
+    return bool(_SECRET_NAME.search(name)) or (in_headers and name.lower() not in _PUBLIC_HEADERS)
+
+
+def _secret_entries(value: JSONValue, *, in_headers: bool = False) -> Iterator[tuple[str, JSONValue]]:
     if isinstance(value, dict):
-        return {key: _without_secrets(item) for key, item in value.items() if not _SECRET_NAME.search(key)}
+        yield from ((key, item) for key, item in value.items() if _is_secret(key, in_headers=in_headers))
+        for key, item in value.items():
+            yield from _secret_entries(item, in_headers=bool(_HEADERS.search(key)))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secret_entries(item, in_headers=in_headers)
+
+
+def _without_secrets(value: JSONValue, *, in_headers: bool = False) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _without_secrets(item, in_headers=bool(_HEADERS.search(key)))
+            for key, item in value.items()
+            if not _is_secret(key, in_headers=in_headers)
+        }
     if isinstance(value, list):
-        return [_without_secrets(item) for item in value]
+        return [_without_secrets(item, in_headers=in_headers) for item in value]
     return value
-
-
-def _secret_texts(value: JSONValue) -> list[str]:
-    if isinstance(value, dict):
-        own = [item for key, item in value.items() if _SECRET_NAME.search(key) and isinstance(item, str) and item]
-        return own + [text for item in value.values() for text in _secret_texts(item)]
-    if isinstance(value, list):
-        return [text for item in value for text in _secret_texts(item)]
-    return []
 
 
 @attrs.frozen

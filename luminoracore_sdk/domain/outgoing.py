@@ -15,7 +15,7 @@ from luminoracore_sdk.domain.chat import ChatMessage
 from luminoracore_sdk.domain.content_parts import converted_parts, is_part_list
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import Message, MessageRole
-from luminoracore_sdk.domain.tool_calls import calls_of, parsed_arguments, result_id
+from luminoracore_sdk.domain.tool_calls import calls_of, derived_id, parsed_arguments, result_id
 from luminoracore_sdk.domain.vendors import SKIP_SIGNATURE, ReasoningForm, VendorRules
 
 __all__ = ["CUT_OFF", "MISSING_RESULT", "build_outgoing", "shortened"]
@@ -67,7 +67,11 @@ def build_outgoing(messages: Sequence[Message], rules: VendorRules, *, provider:
 
 
 def _paired(messages: Sequence[Message]) -> dict[int, list[_Call]]:
-    """Return the calls of each assistant message with their results, wherever those stand behind it."""
+    """Return the calls of each assistant message with their results, wherever those stand behind it.
+
+    An id that an earlier answer has too, as of servers that count calls from 0, is replaced: a prompt names each
+    call once.
+    """
     open_calls: dict[str, tuple[int, int]] = {}
     found: dict[int, list[_Call]] = {}
     named: dict[str, str] = {}
@@ -75,11 +79,15 @@ def _paired(messages: Sequence[Message]) -> dict[int, list[_Call]]:
         if message.role is MessageRole.ASSISTANT:
             found[index] = []
             for call in calls_of(message):
-                if any(call["id"] == known.call["id"] for known in found[index]):
+                call_id = call["id"]
+                earlier = open_calls.get(call_id)
+                if earlier is not None and earlier[0] == index:
                     continue  # an id twice in one answer names one call
-                open_calls[call["id"]] = (index, len(found[index]))
-                named[call["function"]["name"]] = call["id"]
-                found[index].append(_Call(call, None))
+                open_calls[call_id] = (index, len(found[index]))
+                named[call["function"]["name"]] = call_id
+                place_of_answer = message.id or message.position or index
+                sent_id = call_id if earlier is None else derived_id(call_id, place_of_answer)
+                found[index].append(_Call({**call, "id": sent_id}, None))
         elif message.role is MessageRole.TOOL:
             call_id = result_id(message)
             if call_id is None:  # the older role "function" names its call by the function

@@ -4,11 +4,20 @@ import json
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
+from uuid import uuid4
 
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import Message, MessageRole
 
-__all__ = ["ToolCallAssembly", "call_ids", "calls_of", "parsed_arguments", "result_id", "with_missing_ids"]
+__all__ = [
+    "ToolCallAssembly",
+    "call_ids",
+    "calls_of",
+    "derived_id",
+    "parsed_arguments",
+    "result_id",
+    "with_missing_ids",
+]
 
 
 def calls_of(message: Message) -> list[JSONObject]:
@@ -23,7 +32,7 @@ def calls_of(message: Message) -> list[JSONObject]:
         return [call for call in calls if _is_call(call)]
     older = message.metadata.get("function_call")
     if isinstance(older, dict) and isinstance(older.get("name"), str):
-        return [{"id": _derived_id(message.id, message.position), "type": "function", "function": dict(older)}]
+        return [{"id": derived_id(message.id, message.position), "type": "function", "function": dict(older)}]
     return []
 
 
@@ -37,7 +46,8 @@ def _is_call(call: JSONValue) -> bool:
     )
 
 
-def _derived_id(*facts: object) -> str:
+def derived_id(*facts: object) -> str:
+    """Return an id for a call: the same for the same facts."""
     seed = "\0".join(map(str, facts)).encode("utf-8", "surrogatepass")
     return f"call_{sha256(seed).hexdigest()[:24]}"
 
@@ -76,18 +86,24 @@ class ToolCallAssembly:
     """Put streamed tool calls together, whatever way a server cuts them.
 
     Seen in the field: one index for two calls (Gemini), no index or null, the name repeated in every piece or
-    split over pieces, the id before the function, a null function later, arguments as an object, none at all.
+    split over pieces, the id before the function, a null function later, arguments as an object, none at all, one
+    id or none for several calls (a name behind whole arguments begins the next).
     """
 
     def __init__(self) -> None:
         self._calls: list[JSONObject] = []
         self._by_index: dict[int, JSONObject] = {}
 
-    def add(self, piece: JSONObject) -> None:
-        """Add one element of a delta's ``tool_calls``."""
+    def add(self, piece: JSONObject, *, whole: bool = False) -> None:
+        """Add one element of a delta's ``tool_calls``.
+
+        Args:
+            piece: The element.
+            whole: It is a call of its own, whatever its id and index.
+        """
         function = piece.get("function")
         function = function if isinstance(function, dict) else {}
-        call = self._call_of(piece)
+        call = self._begun(piece) if whole else self._call_of(piece, function)
         for key, value in piece.items():
             if key not in {"index", "function", "id", "type"} and value is not None:
                 call[key] = value
@@ -100,42 +116,66 @@ class ToolCallAssembly:
         elif isinstance(arguments, str):
             known["arguments"] += arguments
 
-    def _call_of(self, piece: JSONObject) -> JSONObject:
-        call_id, index = piece.get("id"), piece.get("index")
-        call_id = call_id if isinstance(call_id, str) and call_id else None
-        call = next((call for call in self._calls if call_id is not None and call["id"] == call_id), None)
+    def _call_of(self, piece: JSONObject, function: JSONObject) -> JSONObject:
+        call_id, index = _id_of(piece), piece.get("index")
+        call = next((call for call in reversed(self._calls) if call_id is not None and call["id"] == call_id), None)
         if call is None:
             call = self._by_index.get(index) if type(index) is int else next(reversed(self._calls), None)
             if call is not None and call_id is not None and call["id"] is not None:
                 call = None  # a new id begins a new call, also under a known index
-        if call is None:
-            call = {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
-            self._calls.append(call)
+        if call is None or _begins_next(function, call["function"]):
+            call = self._begun(piece)
         if type(index) is int:
             self._by_index[index] = call
         call["id"] = call_id or call["id"]
+        return call
+
+    def _begun(self, piece: JSONObject) -> JSONObject:
+        call: JSONObject = {"id": _id_of(piece), "type": "function", "function": {"name": "", "arguments": ""}}
+        self._calls.append(call)
         return call
 
     def calls(self, answer_id: str | None = None) -> list[JSONObject]:
         """Return the calls in the order in which they began; empty arguments become ``{}``.
 
         Args:
-            answer_id: Id of the answer, from which a missing call id is derived.
+            answer_id: Id of the answer, from which a missing or repeated call id is derived; without it, such a
+                call gets a new id each time.
         """
-        return [_completed(call, number, answer_id) for number, call in enumerate(self._calls)]
+        return _completed(self._calls, answer_id)
 
 
-def _completed(call: JSONObject, number: int, answer_id: str | None) -> JSONObject:
-    function: JSONObject = dict(call["function"])
-    function["arguments"] = function["arguments"] if function["arguments"].strip() else "{}"
-    call_id = call["id"] or _derived_id(answer_id, number, function["name"], function["arguments"])
-    return {**call, "id": call_id, "function": function}
+def _id_of(piece: JSONObject) -> str | None:
+    call_id = piece.get("id")
+    return call_id if isinstance(call_id, str) and call_id else None
+
+
+def _begins_next(function: JSONObject, known: JSONObject) -> bool:
+    """Whether a piece does not continue a call: it has a name, the call has whole arguments."""
+    name, arguments = function.get("name"), function.get("arguments")
+    if not isinstance(name, str) or not name or not known["arguments"].rstrip().endswith("}"):
+        return False
+    repeats = name == known["name"] and (arguments is None or (isinstance(arguments, str) and not arguments.strip()))
+    return not repeats and parsed_arguments(known["arguments"]) is not None
+
+
+def _completed(calls: Sequence[JSONObject], answer_id: str | None) -> list[JSONObject]:
+    answer_id = answer_id or uuid4().hex
+    found: dict[str, JSONObject] = {}
+    for number, call in enumerate(calls):
+        function: JSONObject = dict(call["function"])
+        function["arguments"] = function["arguments"] if function["arguments"].strip() else "{}"
+        call_id = call["id"]
+        if call_id is None or call_id in found:
+            call_id = derived_id(answer_id, number, function["name"], function["arguments"])
+        found[call_id] = {**call, "id": call_id, "function": function}
+    return list(found.values())
 
 
 def with_missing_ids(calls: Sequence[Any], answer_id: str | None) -> list[JSONObject]:
-    """Return the calls of an answer that was not streamed, completed as streamed ones are."""
+    """Return the calls of an answer that was not streamed, each with an id of its own; see ``ToolCallAssembly``."""
     assembly = ToolCallAssembly()
-    for number, call in enumerate(calls):
+    for call in calls:
         if isinstance(call, dict):
-            assembly.add({"index": number, **{key: value for key, value in call.items() if key != "index"}})
+            assembly.add(call, whole=True)
     return assembly.calls(answer_id)

@@ -37,7 +37,7 @@ def no_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def configured(server: ModelServer, **changes: Any) -> dict[str, Any]:
-    headers = {"authorization": f"Bearer {HEADER}", "x-kind": "kept"}
+    headers = {"authorization": f"Bearer {HEADER}", "x-title": "kept"}
     extra = {"headers": headers, "max_retries": 0, "timeout": 5}
     return {
         "name": "openai",
@@ -74,7 +74,7 @@ async def test_an_api_key_reaches_only_the_provider(
         "name": "openai",
         "model": "m",
         "base_url": f"{server.url}/v1",
-        "extra": {"headers": {"x-kind": "kept"}, "max_retries": 0, "timeout": 5},
+        "extra": {"headers": {"x-title": "kept"}, "max_retries": 0, "timeout": 5},
     }
     shown = [session, session.to_dict(), await manager.get_session_info(session_id)]
     assert secrets_in(repr(shown)) == []

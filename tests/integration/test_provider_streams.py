@@ -214,6 +214,39 @@ async def test_an_unfinished_stream_is_accepted_on_request() -> None:
         await streamed(DONE, accept_unfinished=True)
 
 
+# -- ways to write the same stream -------------------------------------------------------------------
+
+
+def flushed(*frames: bytes) -> list[bytes]:
+    """Return gzip data that is flushed behind each event, as servers send it."""
+    packer = zlib.compressobj(wbits=31)
+    return [*(packer.compress(frame) + packer.flush(zlib.Z_SYNC_FLUSH) for frame in frames), packer.flush()]
+
+
+@pytest.mark.parametrize("wire", ["openai", "anthropic"])
+async def test_a_stream_compressed_event_by_event_is_read(wire: str) -> None:
+    frames = [frame + b"\n\n" for frame in whole_stream(wire).split(b"\n\n")]
+
+    def answer(_: Request) -> Reply:
+        return Reply(content_type="text/event-stream", headers={"content-encoding": "gzip"}, pieces=flushed(*frames))
+
+    async with ModelServer(answer) as server, provider_on(server, wire) as provider:
+        deltas = [delta async for delta in provider.stream_chat(PROMPT)]
+    assert "".join(delta.content for delta in deltas) == TEXT
+    assert deltas[-1].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("wire", ["openai", "anthropic"])
+@pytest.mark.parametrize("end", [b"\r", b"\r\n"])
+@pytest.mark.parametrize("begin", [b"", b": comment\n\n", b"event: ping\ndata:\n\n", b"event: x\n\n", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("single", [False, True])
+async def test_a_stream_may_be_written_in_another_way(wire: str, end: bytes, begin: bytes, *, single: bool) -> None:
+    whole = (begin + whole_stream(wire)).replace(b"\n", end)
+    deltas = await streamed(*((bytes([byte]) for byte in whole) if single else (whole,)), wire=wire)
+    assert "".join(delta.content for delta in deltas) == TEXT
+    assert deltas[-1].finish_reason == "stop"
+
+
 # -- errors in an answer that says 200 ---------------------------------------------------------------
 
 ERRORS: list[tuple[dict[str, Any], type[ProviderError]]] = [

@@ -113,6 +113,14 @@ def test_every_outgoing_prompt_is_accepted(vendor: str) -> None:
     check()
 
 
+@given(histories(pictures=False), st.sampled_from([*VENDORS]))
+def test_no_id_names_two_calls_of_a_prompt(messages: list[Message], vendor: str) -> None:
+    sent = build_outgoing(messages, rules_of(vendor), provider=vendor)
+    ids = [call["id"] for message in sent for call in message.metadata.get("tool_calls", [])]
+    assert len(set(ids)) == len(ids)
+    assert ids == [message.metadata["tool_call_id"] for message in sent if message.role == "tool"]
+
+
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_what_the_user_says_last_goes_out(vendor: str) -> None:
     @given(histories(pictures=False))

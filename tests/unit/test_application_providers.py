@@ -13,8 +13,9 @@ from luminoracore_sdk.application.provider_pool import ProviderPool, SessionProv
 from luminoracore_sdk.application.session_access import SessionLocks, TurnLock, locks_of
 from luminoracore_sdk.application.turns import DEFAULT_TEMPERATURE, generation_parameters
 from luminoracore_sdk.domain.chat import ProviderConfig
-from luminoracore_sdk.domain.errors import ProviderError, ValidationError
+from luminoracore_sdk.domain.errors import ProviderAuthenticationError, ProviderError, ValidationError
 from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.providers import ProviderFactory
 from luminoracore_sdk.session import InMemoryStorage
 from tests.support.stub_provider import StubProvider
 
@@ -118,6 +119,50 @@ async def test_a_reattached_key_keeps_what_is_stored(registry: Registry) -> None
         providers.reattach(session(stored), ProviderConfig("b"))
     with pytest.raises(ProviderError, match="None, not 'a'"):
         providers.reattach(session(None), {"name": "a"})
+
+
+async def test_headers_are_passed_again_like_a_key(registry: Registry) -> None:
+    providers = SessionProviders(registry)
+    headers = {"Helicone-Auth": "secret", "X-Title": "Mine"}
+    config = ProviderConfig("a", model="m", extra={"headers": headers, "timeout": 5})
+    stored = session(config.public())
+    providers.remember("s", config)
+    async with providers.lease(stored) as provider:
+        assert provider.config == config
+    resumed = SessionProviders(registry)
+    async with resumed.lease(stored) as provider:
+        assert provider.config.extra == {"headers": {"X-Title": "Mine"}, "timeout": 5}
+    resumed.reattach(stored, {"name": "a", "extra": {"headers": headers}})
+    async with resumed.lease(stored) as provider:
+        assert provider.config == config
+
+
+async def test_a_key_goes_to_no_server_that_one_call_names(registry: Registry) -> None:
+    providers = SessionProviders(registry)
+    headers = {"authorization": "Bearer secret", "x-kind": "own"}
+    config = ProviderConfig("a", "secret", "m", "http://known/v1", {"headers": headers, "token": "secret", "x": 1})
+    providers.remember("s", config)
+    known, other = session(config.public()), "http://other/v1"
+    for passed in ({"base_url": other}, ProviderConfig("a", base_url=other)):
+        with pytest.raises(ProviderAuthenticationError, match="'base_url' of its own"):
+            providers.rules(known, passed)
+    assert registry.made == []
+    async with providers.lease(known, {"base_url": other, "api_key": "theirs", "extra": {"y": 2}}) as provider:
+        assert provider.config == ProviderConfig("a", "theirs", "m", other, {"x": 1, "y": 2})
+    for same in ({"base_url": "http://known/v1/"}, {"model": "m"}):
+        async with providers.lease(known, same) as provider:
+            assert (provider.config.api_key, provider.config.extra) == ("secret", config.extra)
+
+
+@pytest.mark.parametrize("base_url", [None, "http://known/v1"])
+async def test_the_environments_key_goes_to_no_server_that_one_call_names(
+    base_url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    providers = SessionProviders(ProviderFactory())
+    known = session(ProviderConfig("openai", model="m", base_url=base_url).public())
+    with pytest.raises(ProviderAuthenticationError):
+        providers.rules(known, {"base_url": "http://other/v1"})
 
 
 async def test_a_session_without_provider_is_refused(registry: Registry) -> None:

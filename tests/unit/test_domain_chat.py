@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
+from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig, secret_names
 from luminoracore_sdk.domain.errors import InvalidJSONError, ProviderError
 from luminoracore_sdk.domain.message import MessageRole
 
@@ -109,6 +109,17 @@ def test_names_of_secrets_are_recognised(name: str) -> None:
     config = ProviderConfig("a", extra={"nested": [{name: "hidden"}], "max_tokens": 5})
     assert config.public()["extra"] == {"nested": [{}], "max_tokens": 5}
     assert config.secrets() == ("hidden",)
+
+
+def test_a_header_is_a_secret_unless_it_is_known_not_to_be() -> None:
+    public = {"User-Agent": "mine/1", "HTTP-Referer": "https://me", "X-Title": "Mine", "anthropic-beta": "b"}
+    secret = {"Helicone-Auth": "Bearer a", "Ocp-Apim-Subscription-Key": "b", "x-portkey-virtual-key": "c", "X-Own": "d"}
+    for headers in ({**public, **secret}, [public, secret]):
+        config = ProviderConfig("a", extra={"headers": headers, "X-Own": "no header"})
+        assert config.secrets() == ("Bearer a", "b", "c", "d")
+        kept = config.public()["extra"]
+        assert kept == {"headers": public if isinstance(headers, dict) else [public, {}], "X-Own": "no header"}
+    assert secret_names({"extra_headers": {**public, **secret}}) == list(secret)
 
 
 def test_an_extra_that_contains_itself_is_refused() -> None:

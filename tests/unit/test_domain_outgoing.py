@@ -186,3 +186,30 @@ def test_the_older_form_of_calls_is_sent_as_todays() -> None:
     assert only["function"] == {"name": "clock", "arguments": "{}"}
     assert (sent[2].content, sent[2].metadata["tool_call_id"]) == ("noon", only["id"])
     assert [one.role for one in outgoing([Message("assistant", "", metadata={"function_call": 1})], "openai")] == []
+
+
+@pytest.mark.parametrize("facts", [[{}, {}], [{"id": "m1"}, {"id": "m2"}], [{"position": 2}, {"position": 6}]])
+@pytest.mark.parametrize("vendor", ["anthropic", "mistral", "openai"])
+def test_an_id_of_an_earlier_answer_is_replaced_with_that_of_its_result(vendor: str, facts: list[Any]) -> None:
+    history = [Message("user", "?")]
+    for number, fact in enumerate(facts):
+        calls = [call("call_0"), call("call_0"), call("call_1")]
+        history.append(Message("assistant", "", metadata={"tool_calls": calls}, **fact))
+        history += [Message("tool", f"{one} {number}", metadata={"tool_call_id": one}) for one in ("call_1", "call_0")]
+    sent = outgoing([*history, Message("user", "Well?")], vendor)
+    calls_sent = [one["id"] for message in sent for one in message.metadata.get("tool_calls", [])]
+    results = {message.metadata["tool_call_id"]: message.content for message in sent if message.role == "tool"}
+    assert list(results) == calls_sent
+    assert list(results.values()) == ["call_0 0", "call_1 0", "call_0 1", "call_1 1"]
+    assert vendor == "mistral" or calls_sent[:2] == ["call_0", "call_1"]
+
+
+def test_a_replaced_id_stays_as_the_conversation_grows() -> None:
+    answers = [Message("assistant", "", metadata={"tool_calls": [call("call_0")]}, id=f"m{n}") for n in range(3)]
+    history = [one for answer in answers for one in (Message("user", "?"), answer)]
+
+    def ids(messages: list[Message]) -> list[str]:
+        return [one.metadata["tool_call_id"] for one in outgoing(messages, "openai") if one.role == "tool"]
+
+    assert ids(history)[:2] == ids(history[:4])
+    assert ids(history[2:])[1] == ids(history)[2]

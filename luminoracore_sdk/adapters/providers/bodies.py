@@ -2,11 +2,12 @@
 
 The client packages read a body of any size, and OpenAI's takes an event without data for damage. So the HTTP
 client is wrapped: the body of each response is decompressed here piece by piece, refused above a limit, and an
-event stream is handed on without the lines that carry nothing.
+event stream is handed on without the lines that carry nothing, and with LF as its only line end.
 """
 
+import codecs
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -59,10 +60,12 @@ def _body_of(response: Any, limit: int, provider: str) -> Any:
     kind = next(base for base in type(response.stream).__mro__ if base.__name__ == "AsyncByteStream")
     stream = response.stream
 
+    pieces = _limited(_decompressed(stream, encoding, provider), limit, provider)
+    pieces = _with_data(pieces) if is_events else pieces
+
     class Body(kind):  # type: ignore[misc, valid-type]
         def __aiter__(self) -> AsyncIterator[bytes]:
-            pieces = _limited(_decompressed(stream, encoding, provider), limit, provider)
-            return _without_empty_fields(pieces) if is_events else pieces
+            return pieces  # the same each time: a client that drains the rest iterates again
 
         async def aclose(self) -> None:
             await stream.aclose()
@@ -97,22 +100,42 @@ async def _limited(pieces: AsyncIterator[bytes], limit: int, provider: str) -> A
         yield piece
 
 
-async def _without_empty_fields(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield whole lines of an event stream, without comments, ``retry``, ``id`` and empty ``data``."""
+async def _with_data(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the whole events of a stream that have data, without comments, ``retry``, ``id`` and empty ``data``."""
+    event: list[bytes] = []
+    async for lines in _lines(pieces):
+        whole: list[bytes] = []
+        for line in lines:
+            if line and _carries(line):
+                event.append(line)
+            elif not line:
+                whole += _written(event)
+                event = []
+        if whole:
+            yield b"".join(whole)
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """Yield the whole lines of a stream, which end with CR, LF or both, without a byte order mark at its start."""
     begun: list[bytes] = []  # of a line whose end has not come
+    mark = codecs.BOM_UTF8
+    after_cr = False
     async for piece in pieces:
-        first, end, others = piece.partition(b"\n")
-        begun.append(first)
-        if not end:
+        if not piece:
             continue
-        *lines, rest = others.split(b"\n")
-        kept = b"".join(line + b"\n" for line in (b"".join(begun), *lines) if _carries(line))
-        begun = [rest]
-        if kept:
-            yield kept
-    rest = b"".join(begun)
-    if rest and _carries(rest):
-        yield rest
+        text = piece.removeprefix(b"\n") if after_cr else piece
+        after_cr = piece.endswith(b"\r")
+        first, *others = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        begun.append(first)
+        if others:
+            yield [b"".join(begun).removeprefix(mark), *others[:-1]]
+            begun, mark = [others[-1]], b""
+
+
+def _written(event: Sequence[bytes]) -> list[bytes]:
+    if not any(line.startswith(b"data:") for line in event):
+        return []
+    return [*(line + b"\n" for line in event), b"\n"]
 
 
 def _carries(line: bytes) -> bool:

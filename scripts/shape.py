@@ -152,7 +152,8 @@ def exceeds(name: str, value: Any) -> bool:
     found = re.search(r"\((?:≤ )?([\d.,]+)\)", name)
     if not found:
         return False
-    return max(value.values() if isinstance(value, dict) else [value]) > float(found.group(1).replace(",", ""))
+    highest: float = max(value.values() if isinstance(value, dict) else [value])
+    return highest > float(found.group(1).replace(",", ""))
 
 
 def _postgres(folder: Path) -> str:

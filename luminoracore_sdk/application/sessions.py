@@ -249,7 +249,8 @@ class Sessions:
             context: Text for this turn alone (the date, retrieved documents); it is sent and never stored.
             on_failure: What happens to the question if the provider fails: ``"discard"`` or ``"keep_question"``.
             busy: Whether to ``"wait"`` for another turn of the session, or to ``"refuse"``.
-            provider_config: Fields of the provider's configuration for this call alone, such as ``api_key``.
+            provider_config: Fields of the provider's configuration for this call alone, such as ``api_key``. With a
+                ``base_url`` that is not the session's, the key must be among them.
             **kwargs: Passed to the provider.
 
         Returns:
@@ -259,6 +260,7 @@ class Sessions:
             SessionNotFoundError: No such session.
             ProviderError: The provider did not answer; nothing of the turn was stored, unless ``on_failure``
                 says so.
+            ConflictError: The ``id`` of the message belongs to another message of the session.
             ContextWindowError: The turn does not fit the context window; the provider was not asked.
             SessionBusyError: Another turn is in progress, and ``busy`` is ``"refuse"``.
             TurnInterruptedError: The session was deleted or cleared meanwhile.

@@ -25,6 +25,7 @@ CUT_OFF = "(The arguments of this call were cut off; it was sent without them.)"
 _EMPTY_RESULT = "(empty result)"
 _EMPTY_MESSAGE = "(empty message)"
 _NO_ANSWER = "(no answer)"
+_ARRIVED = "(A tool result has arrived. Go on.)"
 _OPENING = "(The conversation began earlier.)"
 _ALPHABET = digits + ascii_letters
 
@@ -60,14 +61,23 @@ def build_outgoing(messages: Sequence[Message], rules: VendorRules, *, provider:
             if content is not None:
                 is_system = message.role is MessageRole.SYSTEM and rules.late_system
                 sent.append(ChatMessage("system" if is_system else "user", content))
-    return _ordered(sent, rules)
+    ordered = _ordered(sent, rules)
+    is_result = bool(messages) and messages[-1].role is MessageRole.TOOL
+    if is_result and (not ordered or ordered[-1].role not in {"user", "tool"}):
+        # it stands further up, or has no call; Mistral and Claude from 4.6 on refuse a prompt that ends with an answer
+        ordered.append(ChatMessage("user", _ARRIVED))
+    return ordered
 
 
 # -- calls and results -------------------------------------------------------------------------------
 
 
 def _paired(messages: Sequence[Message]) -> dict[int, list[_Call]]:
-    """Return the calls of each assistant message with their results, wherever those stand behind it."""
+    """Return the calls of each assistant message with their results, wherever those stand.
+
+    A result that stands before its call, as concurrent appends may store it, waits for the call.
+    """
+    waiting: dict[str, Message] = {}
     open_calls: dict[str, tuple[int, int]] = {}
     found: dict[int, list[_Call]] = {}
     named: dict[str, str] = {}
@@ -79,7 +89,7 @@ def _paired(messages: Sequence[Message]) -> dict[int, list[_Call]]:
                     continue  # an id twice in one answer names one call
                 open_calls[call["id"]] = (index, len(found[index]))
                 named[call["function"]["name"]] = call["id"]
-                found[index].append(_Call(call, None))
+                found[index].append(_Call(call, waiting.pop(call["id"], None)))
         elif message.role is MessageRole.TOOL:
             call_id = result_id(message)
             if call_id is None:  # the older role "function" names its call by the function
@@ -88,6 +98,8 @@ def _paired(messages: Sequence[Message]) -> dict[int, list[_Call]]:
             if place is not None:
                 answer, number = place
                 found[answer][number] = attrs.evolve(found[answer][number], result=message)
+            elif call_id is not None:
+                waiting[call_id] = message
     return found
 
 

@@ -9,9 +9,10 @@ from typing import Any
 from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.message import Message, MessageRole
 from luminoracore_sdk.domain.pictures import FLAT_PICTURE_TOKENS, picture_tokens
 from luminoracore_sdk.domain.tool_calls import calls_of
+from luminoracore_sdk.domain.vendors import rules_of
 
 __all__ = ["TOKENS_AROUND_A_MESSAGE", "MessageCosts", "estimated_tokens"]
 
@@ -94,7 +95,9 @@ class MessageCosts:
         return known
 
     def _count(self, message: Message, vendor: str) -> int:
-        total = TOKENS_AROUND_A_MESSAGE + self._content(message.content, vendor)
+        is_text = message.role is MessageRole.TOOL and not rules_of(vendor).result_parts  # pictures and all
+        content = self._value(message.content) if is_text else self._content(message.content, vendor)
+        total = TOKENS_AROUND_A_MESSAGE + content
         for call in calls_of(message):
             total += self._value(call["function"]) + TOKENS_AROUND_A_MESSAGE
         reasoning = message.metadata.get("reasoning")

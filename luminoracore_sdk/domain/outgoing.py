@@ -232,8 +232,6 @@ def _ordered(sent: Sequence[ChatMessage], rules: VendorRules) -> list[ChatMessag
 def _can_merge(previous: ChatMessage, message: ChatMessage) -> bool:
     if previous.role != message.role or message.role not in {"user", "assistant"}:
         return False
-    if previous.metadata.get("tool_calls"):  # results follow calls
-        return False
     # the order of signed blocks counts; the API takes such messages one after the other
     return not (previous.metadata.get("thinking_blocks") or message.metadata.get("thinking_blocks"))
 

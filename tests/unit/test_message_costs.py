@@ -53,6 +53,14 @@ def test_everything_of_a_content_is_counted(content: Any, tokens: int) -> None:
     assert costs.of([Message("user", content)], "openai") == [tokens]
 
 
+def test_a_picture_in_a_result_is_text_for_a_vendor_that_takes_text() -> None:
+    content = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}]
+    costs = MessageCosts(HeuristicTokenCounter())
+    result = Message("tool", content, metadata={"tool_call_id": "t1"})
+    assert costs.of([result], "anthropic")[0] < 2_000
+    assert costs.of([result], "vllm")[0] > 24_000
+
+
 def test_calls_and_reasoning_are_counted() -> None:
     function = {"name": "weather", "arguments": '{"city": "Turin"}'}
     call = {"id": "t1", "type": "function", "function": function}

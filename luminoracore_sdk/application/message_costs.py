@@ -148,28 +148,31 @@ class MessageCosts:
 
         Of a structure that is larger, elements are drawn; they stand for the others.
         """
-        if isinstance(value, str) and len(value) > characters:
-            return _sampled_tokens(value, self.tokens, characters)
-        if not isinstance(value, list | tuple | dict) or _is_small(value, characters):
+        if _is_small(value, characters):
             return self.tokens.count(compact_json(value))
-        elements = list(value.items()) if isinstance(value, dict) else value
-        drawn = min(len(elements), max(1, characters // _ELEMENT_CHARACTERS))
-        starts = [number * len(elements) // drawn for number in range(drawn + 1)]
-        chosen = [elements[random.randrange(*stratum)] for stratum in pairwise(starts)]
+        if isinstance(value, str):
+            return _sampled_tokens(value, self.tokens, characters)
+        names: Sequence[Any] = list(value) if isinstance(value, dict) else range(len(value))
+        drawn = min(len(names), max(1, characters // _ELEMENT_CHARACTERS))
+        starts = [number * len(names) // drawn for number in range(drawn + 1)]
+        chosen = [names[random.randrange(*stratum)] for stratum in pairwise(starts)]
+        elements = [[name, value[name]] if isinstance(value, dict) else value[name] for name in chosen]
         share = max(_ELEMENT_CHARACTERS, characters // drawn)
-        counted = sum(self._structure(element, share, random) for element in chosen)
-        return counted / drawn * len(elements)
+        large = [element for element in elements if not _is_small(element, share)]
+        written = "".join(f"{compact_json(element)}," for element in elements if _is_small(element, share))
+        counted = self.tokens.count(written) + sum(self._structure(element, share, random) for element in large)
+        return counted / drawn * len(names)
 
 
 def _is_small(value: Any, characters: int) -> bool:
-    """Whether a structure has at most about so many characters as JSON."""
+    """Whether a value has at most about so many characters as JSON."""
     waiting = [value]
     while waiting and characters >= 0:
         one = waiting.pop()
         characters -= _NODE_CHARACTERS
         if isinstance(one, str):
             characters -= len(one)
-        elif isinstance(one, list | tuple | dict):
+        elif isinstance(one, list | dict):
             characters -= len(one)
             if characters >= 0:
                 waiting += one

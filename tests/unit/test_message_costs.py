@@ -122,8 +122,9 @@ def table(rows: int) -> list[Any]:
         [["word " * 200] * 4 for _ in range(1_000)],
         ["word " * 20_000] * 50,
         table(20_000),
+        list(range(100_000)),
     ],
-    ids=["rows", "mapping", "rows and text", "long rows", "long texts", "many rows"],
+    ids=["rows", "mapping", "rows and text", "long rows", "long texts", "many rows", "numbers"],
 )
 def test_a_large_structure_is_estimated_from_some_of_its_elements(value: Any) -> None:
     counter = Counter()

@@ -2,13 +2,17 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
+from typing import Any
 
 from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.application.prompts import compact_json
-from luminoracore_sdk.domain.json_value import JSONValue
-from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.message import Message, MessageRole
 from luminoracore_sdk.domain.pictures import FLAT_PICTURE_TOKENS, picture_tokens
 from luminoracore_sdk.domain.tool_calls import calls_of
+from luminoracore_sdk.domain.vendors import rules_of
 
 __all__ = ["TOKENS_AROUND_A_MESSAGE", "MessageCosts", "estimated_tokens"]
 
@@ -17,9 +21,22 @@ TOKENS_AROUND_A_MESSAGE = 4
 
 _COUNTED_WHOLE = 16_384
 _SAMPLES = 16
-_SAMPLE_CHARACTERS = 1_024
+_SMALLEST_SAMPLE = 256
+_ELEMENT_CHARACTERS = 160
+"""Characters that are counted of an element, if a structure is too large to be counted whole."""
+
+_NODE_CHARACTERS = 4
+"""Characters of a value and its separator, beside those of strings."""
+
+_MOST_PARTS = 1_024
+_SMALLEST_PART = 32
+"""Longer lists are data, not parts; that many parts can each be looked at, and a few characters of each counted."""
+
+_FINGERPRINT_NODES = 1_024
+_FINGERPRINT_CHARACTERS = 512
 _REMEMBERED = 65_536
-_LARGE_PARTS = frozenset({"file", "document", "input_audio", "video_url", "document_url"})
+_PICTURES = frozenset({"image_url", "image"})
+_LARGE_PARTS = frozenset({"file", "input_audio", "video_url", "document_url"})
 
 
 def estimated_tokens(text: str, tokens: TokenCounter) -> int:
@@ -28,12 +45,19 @@ def estimated_tokens(text: str, tokens: TokenCounter) -> int:
     Counting 5 MB takes longer than an event loop may be blocked. The samples are spread evenly; for prose, code
     and JSON the estimate is within 10 % of the count; a test shows it.
     """
-    if len(text) <= _COUNTED_WHOLE:
+    return _sampled_tokens(text, tokens, _COUNTED_WHOLE)
+
+
+def _sampled_tokens(text: str, tokens: TokenCounter, characters: int) -> int:
+    """Return the tokens of a text of which at most so many characters are counted."""
+    if len(text) <= characters:
         return tokens.count(text)
-    step = (len(text) - _SAMPLE_CHARACTERS) / (_SAMPLES - 1)
-    starts = (round(number * step) for number in range(_SAMPLES))
-    counted = sum(tokens.count(text[start : start + _SAMPLE_CHARACTERS]) for start in starts)
-    return round(counted / (_SAMPLES * _SAMPLE_CHARACTERS) * len(text))
+    samples = min(_SAMPLES, max(1, characters // _SMALLEST_SAMPLE))
+    size = characters // samples
+    step = (len(text) - size) / max(1, samples - 1)
+    starts = (round(number * step) for number in range(samples))
+    counted = sum(tokens.count(text[start : start + size]) for start in starts)
+    return round(counted / (samples * size) * len(text))
 
 
 class MessageCosts:
@@ -47,7 +71,7 @@ class MessageCosts:
     def __init__(self, tokens: TokenCounter, *, remembered: int = _REMEMBERED) -> None:
         self.tokens = tokens
         self._remembered = remembered
-        self._known: OrderedDict[tuple[str | None, int, str], int] = OrderedDict()
+        self._known: OrderedDict[tuple[str, int, int, str], int] = OrderedDict()
 
     def of(self, messages: Sequence[Message], vendor: str) -> list[int]:
         """Return the cost of each message for a vendor."""
@@ -58,49 +82,111 @@ class MessageCosts:
         return estimated_tokens(text, self.tokens) + TOKENS_AROUND_A_MESSAGE
 
     def _cost(self, message: Message, vendor: str) -> int:
-        key = (message.id, _fingerprint(message.content), vendor)
-        known = self._known.get(key) if message.id is not None else None
+        if message.id is None:
+            return self._count(message, vendor)
+        names = ("tool_calls", "function_call", "reasoning")
+        rest = [message.metadata.get(name) for name in names]
+        key = (message.id, _fingerprint(message.content), _fingerprint(rest), vendor)
+        known = self._known.get(key)
         if known is None:
-            known = self._count(message, vendor)
-            self._known[key] = known
+            known = self._known[key] = self._count(message, vendor)
             if len(self._known) > self._remembered:
                 self._known.popitem(last=False)
         return known
 
     def _count(self, message: Message, vendor: str) -> int:
-        total = TOKENS_AROUND_A_MESSAGE + self._content(message.content, vendor)
+        is_text = message.role is MessageRole.TOOL and not rules_of(vendor).result_parts  # pictures and all
+        content = self._value(message.content) if is_text else self._content(message.content, vendor)
+        total = TOKENS_AROUND_A_MESSAGE + content
         for call in calls_of(message):
             total += self._value(call["function"]) + TOKENS_AROUND_A_MESSAGE
         reasoning = message.metadata.get("reasoning")
         return total + (self._value(reasoning) if reasoning else 0)
 
     def _content(self, content: JSONValue, vendor: str) -> int:
-        if not isinstance(content, list):
+        if not isinstance(content, list) or len(content) > _MOST_PARTS:
             return self._value(content)
-        return sum(self._part(part, vendor) for part in content)
+        total = 0
+        texts: list[str] = []
+        others: list[JSONValue] = []
+        for part in content:
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind in _PICTURES:
+                total += picture_tokens(part, vendor)
+            elif kind == "document":
+                total += self._document(part, vendor)
+            elif kind in _LARGE_PARTS:
+                total += FLAT_PICTURE_TOKENS
+            elif isinstance(part, str):
+                texts.append(part)
+            elif kind == "text" and isinstance(part.get("text"), str):
+                texts.append(part["text"])
+            else:
+                others.append(part)
+        share = max(_SMALLEST_PART, _COUNTED_WHOLE // max(1, len(texts)))
+        total += sum(_sampled_tokens(text, self.tokens, share) for text in texts)
+        return total + (self._value(others) if others else 0)
 
-    def _part(self, part: JSONValue, vendor: str) -> int:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if isinstance(part, dict) and kind in {"image_url", "image"}:
-            return picture_tokens(part, vendor)
-        if kind in _LARGE_PARTS:
-            return FLAT_PICTURE_TOKENS
-        if isinstance(part, dict) and kind == "text" and isinstance(part.get("text"), str):
-            return self._value(part["text"])
-        return self._value(part)
+    def _document(self, part: JSONObject, vendor: str) -> int:
+        source = part.get("source")
+        source = source if isinstance(source, dict) else {}
+        around = self._value([part.get("title"), part.get("context")])
+        match source.get("type"):
+            case "text":
+                return around + self._value(source.get("data"))
+            case "content":
+                return around + self._content(source.get("content"), vendor)
+        return around + FLAT_PICTURE_TOKENS
 
     def _value(self, value: JSONValue) -> int:
-        return estimated_tokens(value if isinstance(value, str) else compact_json(value), self.tokens)
+        if isinstance(value, str):
+            return estimated_tokens(value, self.tokens)
+        return round(self._structure(value, _COUNTED_WHOLE, Random(0)))  # noqa: S311 - a sample, the same each time
+
+    def _structure(self, value: Any, characters: int, random: Random) -> float:
+        """Return the tokens of a value as JSON, of which about so many characters are read.
+
+        Of a structure that is larger, elements are drawn; they stand for the others.
+        """
+        if _is_small(value, characters):
+            return self.tokens.count(compact_json(value))
+        if isinstance(value, str):
+            return _sampled_tokens(value, self.tokens, characters)
+        names: Sequence[Any] = list(value) if isinstance(value, dict) else range(len(value))
+        drawn = min(len(names), max(1, characters // _ELEMENT_CHARACTERS))
+        starts = [number * len(names) // drawn for number in range(drawn + 1)]
+        chosen = [names[random.randrange(*stratum)] for stratum in pairwise(starts)]
+        elements = [[name, value[name]] if isinstance(value, dict) else value[name] for name in chosen]
+        share = max(_ELEMENT_CHARACTERS, characters // drawn)
+        large = [element for element in elements if not _is_small(element, share)]
+        written = "".join(f"{compact_json(element)}," for element in elements if _is_small(element, share))
+        counted = self.tokens.count(written) + sum(self._structure(element, share, random) for element in large)
+        return counted / drawn * len(names)
 
 
-def _fingerprint(content: JSONValue) -> int:
-    """Return a number that changes when a content is edited, without reading its pictures."""
-    if isinstance(content, str):
-        return hash(content)
-    if isinstance(content, list):
-        return hash(tuple(map(_fingerprint, content)))
-    if isinstance(content, dict):
-        return hash(
-            tuple((key, len(item) if isinstance(item, str) else _fingerprint(item)) for key, item in content.items())
-        )
-    return hash(content)
+def _is_small(value: Any, characters: int) -> bool:
+    """Whether a value has at most about so many characters as JSON."""
+    waiting = [value]
+    while waiting and characters >= 0:
+        one = waiting.pop()
+        characters -= _NODE_CHARACTERS
+        if isinstance(one, str):
+            characters -= len(one)
+        elif isinstance(one, list | dict):
+            characters -= len(one)
+            if characters >= 0:
+                waiting += one
+                waiting += one.values() if isinstance(one, dict) else ()
+    return characters >= 0
+
+
+def _fingerprint(content: JSONValue, nodes: int = _FINGERPRINT_NODES) -> int:
+    """Return a number that changes when a content is edited; of large structures and nested strings, a part is read."""
+    if isinstance(content, str) and nodes < _FINGERPRINT_NODES:  # perhaps a picture
+        return hash((len(content), content[:_FINGERPRINT_CHARACTERS], content[-_FINGERPRINT_CHARACTERS:]))
+    if isinstance(content, list | dict):
+        names: Sequence[Any] = list(content) if isinstance(content, dict) else range(len(content))
+        read = names[:: max(1, len(names) // max(1, nodes))]
+        share = nodes // (len(read) + 1)
+        return hash((len(names), *((name, _fingerprint(content[name], share)) for name in read)))
+    return hash((type(content), content))

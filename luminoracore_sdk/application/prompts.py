@@ -11,6 +11,7 @@ import attrs
 from luminoracore_sdk.application.invisible_characters import HIDDEN, JOINERS, SELECTORS
 from luminoracore_sdk.application.ports.prompting import Notation, TokenCounter
 from luminoracore_sdk.domain.chat import ChatMessage
+from luminoracore_sdk.domain.content_parts import is_part_list
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
@@ -168,8 +169,22 @@ def _previous_start(history: Sequence[Message]) -> int | None:
 def _shortened_result(message: Message, cost: int, limit: int) -> Message:
     if message.role is not MessageRole.TOOL or cost <= limit:
         return message
-    text = message.content if isinstance(message.content, str) else compact_json(message.content)
-    return attrs.evolve(message, content=shortened(text, max(1, len(text) * limit // cost - _MARKER_CHARACTERS)))
+    text, others = _result_text(message.content)
+    least = limit // 2 if others else 1  # what is left out cost something, the text may be short
+    short = shortened(text, max(least, len(text) * limit // cost - _MARKER_CHARACTERS))
+    note = [f"(content parts that are not text were left out: {others})"] if others else []
+    return attrs.evolve(message, content="\n".join([*filter(None, [short]), *note]))
+
+
+def _result_text(content: JSONValue) -> tuple[str, int]:
+    """Return the text of a tool result, and how many parts of it are no text."""
+    if isinstance(content, str):
+        return content, 0
+    if not is_part_list(content):
+        return compact_json(content), 0
+    values = [part.get("text") if isinstance(part, dict) else part for part in content]
+    texts = [value for value in values if isinstance(value, str)]
+    return "\n".join(texts), len(values) - len(texts)
 
 
 def _canonical(messages: Sequence[ChatMessage]) -> bytes:

@@ -25,6 +25,7 @@ CUT_OFF = "(The arguments of this call were cut off; it was sent without them.)"
 _EMPTY_RESULT = "(empty result)"
 _EMPTY_MESSAGE = "(empty message)"
 _NO_ANSWER = "(no answer)"
+_ARRIVED = "(A tool result has arrived. Go on.)"
 _OPENING = "(The conversation began earlier.)"
 _ALPHABET = digits + ascii_letters
 
@@ -60,18 +61,24 @@ def build_outgoing(messages: Sequence[Message], rules: VendorRules, *, provider:
             if content is not None:
                 is_system = message.role is MessageRole.SYSTEM and rules.late_system
                 sent.append(ChatMessage("system" if is_system else "user", content))
-    return _ordered(sent, rules)
+    ordered = _ordered(sent, rules)
+    is_result = bool(messages) and messages[-1].role is MessageRole.TOOL
+    if is_result and (not ordered or ordered[-1].role not in {"user", "tool"}):
+        # it stands further up, or has no call; Mistral and Claude from 4.6 on refuse a prompt that ends with an answer
+        ordered.append(ChatMessage("user", _ARRIVED))
+    return ordered
 
 
 # -- calls and results -------------------------------------------------------------------------------
 
 
 def _paired(messages: Sequence[Message]) -> dict[int, list[_Call]]:
-    """Return the calls of each assistant message with their results, wherever those stand behind it.
+    """Return the calls of each assistant message with their results, wherever those stand.
 
-    An id that an earlier answer has too, as of servers that count calls from 0, is replaced: a prompt names each
-    call once.
+    A result that stands before its call, as concurrent appends may store it, waits for the call. An id that an
+    earlier answer has too, as of servers that count calls from 0, is replaced: a prompt names each call once.
     """
+    waiting: dict[str, Message] = {}
     open_calls: dict[str, tuple[int, int]] = {}
     found: dict[int, list[_Call]] = {}
     named: dict[str, str] = {}
@@ -87,7 +94,7 @@ def _paired(messages: Sequence[Message]) -> dict[int, list[_Call]]:
                 named[call["function"]["name"]] = call_id
                 place_of_answer = message.id or message.position or index
                 sent_id = call_id if earlier is None else derived_id(call_id, place_of_answer)
-                found[index].append(_Call({**call, "id": sent_id}, None))
+                found[index].append(_Call({**call, "id": sent_id}, waiting.pop(call_id, None)))
         elif message.role is MessageRole.TOOL:
             call_id = result_id(message)
             if call_id is None:  # the older role "function" names its call by the function
@@ -96,6 +103,8 @@ def _paired(messages: Sequence[Message]) -> dict[int, list[_Call]]:
             if place is not None:
                 answer, number = place
                 found[answer][number] = attrs.evolve(found[answer][number], result=message)
+            elif call_id is not None:
+                waiting[call_id] = message
     return found
 
 
@@ -227,8 +236,6 @@ def _ordered(sent: Sequence[ChatMessage], rules: VendorRules) -> list[ChatMessag
 
 def _can_merge(previous: ChatMessage, message: ChatMessage) -> bool:
     if previous.role != message.role or message.role not in {"user", "assistant"}:
-        return False
-    if previous.metadata.get("tool_calls"):  # results follow calls
         return False
     # the order of signed blocks counts; the API takes such messages one after the other
     return not (previous.metadata.get("thinking_blocks") or message.metadata.get("thinking_blocks"))

@@ -268,6 +268,43 @@ async def test_a_large_tool_result_is_shortened_in_the_copy(manager: SessionMana
     assert stored[2].content == text
 
 
+@pytest.mark.parametrize(
+    ("texts", "begins"),
+    [(["see: " + "x y " * 4_000], "see: x y"), (["short", "too"], "short\ntoo\n("), ([], "(content")],
+)
+async def test_a_picture_is_left_out_of_a_shortened_result(
+    manager: SessionManager, script: Script, texts: list[str], begins: str
+) -> None:
+    session_id = await begin(manager, context_window_size=1_000)
+    calls = Message("assistant", "", metadata={"tool_calls": [call("1")]})
+    await manager.conversation_manager.append(session_id, [Message("user", "Take a screenshot."), calls])
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    parts = [*({"type": "text", "text": text} for text in texts), picture]
+    await manager.send_message(session_id, Message("tool", parts, metadata={"tool_call_id": "1"}))
+    sent = script.prompts[0][-1][1]
+    assert sent.startswith(begins)
+    assert sent.endswith("(content parts that are not text were left out: 1)")
+    assert HeuristicTokenCounter().count(sent) < 1_000
+
+
+async def test_a_large_structure_is_shortened_as_json(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager, context_window_size=1_000)
+    calls = Message("assistant", "", metadata={"tool_calls": [call("1")]})
+    await manager.conversation_manager.append(session_id, [Message("user", "List."), calls])
+    rows = [{"row": number} for number in range(2_000)]
+    await manager.send_message(session_id, Message("tool", rows, metadata={"tool_call_id": "1"}))
+    assert script.prompts[0][-1][1].startswith('[{"row":0},{"row":1}')
+    assert len(script.prompts[0][-1][1]) < 4_000
+
+
+async def test_a_document_of_text_takes_room_in_the_window(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager, context_window_size=4_000)
+    document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "word " * 80_000}}
+    with pytest.raises(ContextWindowError):
+        await manager.send_message(session_id, Message("user", [document]))
+    assert script.prompts == []
+
+
 async def test_pictures_leave_the_history_in_place(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     await fill(manager, session_id, [("user", "Hi"), ("assistant", "Hello"), ("user", "And?"), ("assistant", "A cat.")])

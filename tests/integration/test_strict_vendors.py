@@ -72,6 +72,11 @@ SITUATIONS: dict[str, tuple[list[Message], Message | list[Message]]] = {
         ],
         Message("user", "Well?"),
     ),
+    "a result behind the answer to another": (
+        [Message("user", "Both?"), calls("t1", "t2"), result("t1"), Message("assistant", "The first is 22.")],
+        result("t2"),
+    ),
+    "a result before its call": ([Message("user", "Weather?"), result("t1"), calls("t1")], Message("user", "Well?")),
     "a result without a call": (
         [Message("user", "Hi"), result("gone"), Message("assistant", "?")],
         Message("user", "Go"),

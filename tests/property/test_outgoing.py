@@ -88,7 +88,13 @@ def histories(draw: st.DrawFn, *, pictures: bool) -> list[Message]:
         call_id = draw(st.sampled_from(known) if known else IDS)
         metadata = {"tool_call_id": call_id} if draw(st.booleans()) else {"name": "clock"}
         history.append(Message("tool", draw(results), metadata=metadata))
-    last = draw(st.one_of(users, st.just(Message("user", "Well?"))))
+    late = st.builds(
+        lambda call_id, content: Message("tool", content, metadata={"tool_call_id": call_id}),
+        st.sampled_from(known) if known else IDS,
+        results,
+    )
+    some = any(message.role == "user" for message in history)
+    last = draw(st.one_of(users, st.just(Message("user", "Well?")), *([late] if some else [])))
     return [*history, last]
 
 

@@ -216,6 +216,8 @@ def _anthropic(body: Body) -> list[str]:  # noqa: C901 - a list of rules
             found.append(f"anthropic: messages.{index}: thinking blocks must precede tool_use")
     if wanted:
         found.append("anthropic: tool_use without tool_result at the end")
+    elif messages and messages[-1]["role"] == "assistant":  # Claude from 4.6 on
+        found.append("anthropic: This model does not support assistant message prefill.")
     return found
 
 

@@ -213,3 +213,26 @@ def test_a_replaced_id_stays_as_the_conversation_grows() -> None:
 
     assert ids(history)[:2] == ids(history[:4])
     assert ids(history[2:])[1] == ids(history)[2]
+
+
+def test_a_result_may_stand_before_its_call() -> None:
+    answer = Message("assistant", "", metadata={"tool_calls": [call("t1")]})
+    result = Message("tool", "sun", metadata={"tool_call_id": "t1"})
+    sent = outgoing([Message("user", "?"), result, answer, Message("user", "Well?")], "openai")
+    assert [(one.role, one.content) for one in sent[2:]] == [("tool", "sun"), ("user", "Well?")]
+
+
+def test_a_late_result_does_not_end_the_prompt_with_an_answer() -> None:
+    calls = Message("assistant", "", metadata={"tool_calls": [call("t1"), call("t2")]})
+    results = [Message("tool", text, metadata={"tool_call_id": f"t{text}"}) for text in "12"]
+    history = [Message("user", "?"), calls, results[0], Message("assistant", "The first says 1."), results[1]]
+    sent = outgoing(history, "mistral")
+    assert [(one.role, one.content) for one in sent[2:]] == [
+        ("tool", "1"),
+        ("tool", "2"),
+        ("assistant", "The first says 1."),
+        ("user", "(A tool result has arrived. Go on.)"),
+    ]
+    assert outgoing(history[:-1], "mistral")[-1].role == "assistant"  # an answer that is to be continued
+    assert [one.role for one in outgoing([results[0]], "mistral")] == ["user"]
+    assert outgoing([], "mistral") == []

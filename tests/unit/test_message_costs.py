@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.application.message_costs import MessageCosts, estimated_tokens
+from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.pictures import FLAT_PICTURE_TOKENS
 from luminoracore_sdk.utils.prompts import BpeTokenCounter, HeuristicTokenCounter
@@ -39,12 +40,25 @@ def test_a_message_is_counted_once() -> None:
         ([{"type": "image_url", "image_url": {"url": "https://host/a.png"}}], 4 + FLAT_PICTURE_TOKENS),
         ([{"type": "file", "file": {"file_data": "A" * 100_000}}], 4 + FLAT_PICTURE_TOKENS),
         (["x" * 40, {"a": [1]}], 17),
+        ([{"type": "document", "source": {"type": "text", "data": "x" * 4_000}}], 1_007),
+        ([{"type": "document", "source": {"type": "content", "content": "x" * 4_000}}], 1_007),
+        ([{"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "x" * 40}]}}], 17),
+        ([{"type": "document", "source": {"type": "base64", "data": "A" * 100_000}}], 7 + FLAT_PICTURE_TOKENS),
+        ([{"type": "document", "context": "x" * 4_000}], 1_007 + FLAT_PICTURE_TOKENS),
     ],
 )
 def test_everything_of_a_content_is_counted(content: Any, tokens: int) -> None:
     costs = MessageCosts(HeuristicTokenCounter())
     assert costs.of([Message("user", content, id="m")], "openai") == [tokens]
     assert costs.of([Message("user", content)], "openai") == [tokens]
+
+
+def test_a_picture_in_a_result_is_text_for_a_vendor_that_takes_text() -> None:
+    content = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}]
+    costs = MessageCosts(HeuristicTokenCounter())
+    result = Message("tool", content, metadata={"tool_call_id": "t1"})
+    assert costs.of([result], "anthropic")[0] < 2_000
+    assert costs.of([result], "vllm")[0] > 24_000
 
 
 def test_calls_and_reasoning_are_counted() -> None:
@@ -76,3 +90,60 @@ def test_a_long_text_is_estimated_within_10_percent(seed: int) -> None:
     text = "".join(random.choice(pieces) for _ in range(20_000))
     exact = BpeTokenCounter().count(text)
     assert abs(estimated_tokens(text, BpeTokenCounter()) - exact) < 0.1 * exact
+
+
+def test_an_id_of_two_sessions_has_two_costs() -> None:
+    costs = MessageCosts(HeuristicTokenCounter())
+
+    def cost(**metadata: Any) -> int:
+        return costs.of([Message("assistant", "", id="1", metadata=metadata)], "openai")[0]
+
+    def calls(text: str) -> list[Any]:
+        function = {"name": "f", "arguments": f'{{"x": "{text}"}}'}
+        return [{"id": "c", "type": "function", "function": function}]
+
+    assert cost(tool_calls=calls("a")) < 30
+    assert cost(tool_calls=calls("a" * 12_000)) > 3_000
+    assert cost(function_call={"name": "f", "arguments": "a" * 12_000}) > 3_000
+    assert cost(reasoning={"reasoning_content": "a" * 12_000}) > 3_000
+    assert cost() < 30
+
+
+def table(rows: int) -> list[Any]:
+    return [{"k": row, "city": "Turin", "said": "word " * (row % 20), "open": True} for row in range(rows)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"rows": table(20_000)},
+        {str(number): row for number, row in enumerate(table(20_000))},
+        [table(3_000), "word " * 40_000],
+        [["word " * 200] * 4 for _ in range(1_000)],
+        ["word " * 20_000] * 50,
+        table(20_000),
+        list(range(100_000)),
+    ],
+    ids=["rows", "mapping", "rows and text", "long rows", "long texts", "many rows", "numbers"],
+)
+def test_a_large_structure_is_estimated_from_some_of_its_elements(value: Any) -> None:
+    counter = Counter()
+    exact = counter.count(compact_json(value))
+    counter.characters = 0
+    assert abs(MessageCosts(counter).of([Message("user", value)], "openai")[0] - exact) < 0.15 * exact
+    assert counter.characters < 50_000
+
+
+@pytest.mark.parametrize("parts", [1, 30, 1_000])
+def test_many_parts_are_estimated_together(parts: int) -> None:
+    counter = Counter()
+    content = [{"type": "text", "text": "word " * 4_000}] * parts
+    cost = MessageCosts(counter).of([Message("user", content)], "openai")[0]
+    assert abs(cost - 5_000 * parts) < 500 * parts
+    assert counter.characters < 50_000
+
+
+def test_an_edited_structure_is_counted_again() -> None:
+    costs = MessageCosts(HeuristicTokenCounter())
+    first = costs.of([Message("tool", table(4_000), id="m")], "openai")
+    assert costs.of([Message("tool", table(8_000), id="m")], "openai")[0] > 1.8 * first[0]

@@ -75,6 +75,8 @@ DEFAULT_READER_TIMEOUT = 60.0
 
 _BUFFERED_DELTAS = 1024
 _MORE_HISTORY = 200
+_ANSWERS_BEHIND = 200
+"""Messages behind a stored question among which its answer is looked for."""
 
 DEFAULT_TEMPERATURE = 0.7
 
@@ -493,12 +495,13 @@ class Dialogue:
         parameters = generation_parameters(
             config.generation_params, options.temperature, options.max_tokens, options.extra
         )
-        history = await self._history(session, new)
-        unstored = new
+        position = None
         if any(one.id is not None for one in given):
-            answer, history, unstored = await self._sent_before(session_id, history, new)
-            if answer is not None:
-                return answer
+            position = await self.conversations.find_position(session_id, new)
+        if position is not None and (answer := await self._answer_to(session_id, new, position)) is not None:
+            return answer
+        history = await self._history(session, new, position)
+        unstored = new if position is None else []
         remembered = await self._remembered(session)
         rules = self.providers.rules(session, options.provider_config)
         return Turn(
@@ -538,22 +541,34 @@ class Dialogue:
             context=options.context,
         )
 
-    async def _sent_before(
-        self, session_id: str, history: list[Message], new: list[Message]
-    ) -> tuple[ChatResponse | None, list[Message], list[Message]]:
-        """Find out which of the new messages are stored already, under their ids.
+    async def _answer_to(self, session_id: str, new: Sequence[Message], position: int) -> ChatResponse | None:
+        """Return the stored answer to messages that are stored already, or None.
 
-        Returns:
-            The stored answer, if there is one; the history with the stored messages at its end, if they are its
-            end; the messages that are still to be stored.
+        An answer that is not stored together with its question names it.
+
+        Args:
+            session_id: The session.
+            new: The messages, as they are sent now.
+            position: The position of the last of them.
+
+        Raises:
+            ConflictError: Another message is stored under one of their ids.
         """
-        position = await self.conversations.find_position(session_id, new)
-        if position is None:
-            return None, history, new
-        after = await self.conversations.read_after(session_id, position, 1)
-        if after and after[0].role is MessageRole.ASSISTANT:
-            return stored_response(after[0]), history, []
-        return None, [one for one in history if one.position is not None and one.position <= position], []
+        read = await self.conversations.read_after(session_id, position - len(new), len(new) + _ANSWERS_BEHIND)
+        for sent, stored in zip(new, read, strict=False):
+            if (sent.role, sent.content) != (stored.role, stored.content):
+                raise ConflictError(
+                    backend=self.conversations.storage.backend,
+                    key=f"message id {sent.id!a}",
+                    expected="the message that is stored under it",
+                    actual="one with another role or content",
+                )
+        question = new[-1].id
+        for one in read[len(new) :]:
+            behind = question if one.position == position + 1 else None
+            if one.role is MessageRole.ASSISTANT and one.metadata.get("answers", behind) == question:
+                return stored_response(one)
+        return None
 
     async def _prolong(self, session: Session) -> None:
         """Count the question as activity, so that the session does not expire before the answer."""
@@ -569,24 +584,39 @@ class Dialogue:
             timestamp=message.timestamp or self.services.clock.now(),
         )
 
-    async def _history(self, session: Session, new: Sequence[Message]) -> list[Message]:
-        """Return the newest messages of a session, at least back to the beginning of the turn in progress."""
+    async def _history(self, session: Session, new: Sequence[Message], last: int | None) -> list[Message]:
+        """Return the newest messages of a session, at least back to the beginning of the turn in progress.
+
+        Args:
+            session: The session.
+            new: What is sent.
+            last: The position of the last of these messages, with which the history then ends; None: they are
+                not stored yet.
+        """
         config = session.config
         is_results = all(one.role is MessageRole.TOOL for one in new)
         count = min(config.max_history_length, config.max_history)
         if config.session_type is SessionType.STATELESS:
             count = 0
-        if count == 0 and not is_results:
+        behind = list(new) if last is None else []
+        wanted = count + len(new) - len(behind)
+        if wanted == 0 and not is_results:
             return []
-        wanted = count
         while True:
-            history = await self.conversations.get_recent_messages(session.session_id, max(wanted, 1))
+            history = await self._newest(session.session_id, max(wanted, 1), last)
             if not is_results or len(history) < wanted or any(one.role is MessageRole.USER for one in history):
                 break
             wanted += _MORE_HISTORY
         if count == 0:
-            return history[turn_start([*history, *new]) :]
+            return history[turn_start([*history, *behind]) :]
         return history
+
+    async def _newest(self, session_id: str, count: int, last: int | None) -> list[Message]:
+        """Return the newest messages, oldest first; only those up to the position ``last`` if given."""
+        if last is None:
+            return await self.conversations.get_recent_messages(session_id, count)
+        first = max(0, last - count)
+        return await self.conversations.read_after(session_id, first, last - first)
 
     async def _remembered(self, session: Session) -> list[MemoryEntry]:
         if not (session.config.include_context_in_prompt and session.config.memory_enabled):
@@ -599,6 +629,8 @@ class Dialogue:
     async def _store(self, session_id: str, turn: Turn, response: ChatResponse) -> ChatResponse:
         """Store the turn in one append; return the response with the id and position of its message."""
         answer = answer_message(response, provider=turn.provider_name, prompt=turn.prompt.kept_facts())
+        if not turn.unstored:  # other messages may lie between
+            answer.metadata["answers"] = turn.new[-1].id
         *_, stored = await self.conversations.append(session_id, [*turn.unstored, answer])
         return attrs.evolve(
             response,

@@ -10,6 +10,7 @@ import pytest
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.turns import OnStop
 from luminoracore_sdk.domain.errors import (
+    ConflictError,
     ProviderStreamError,
     ReaderTimeoutError,
     SessionBusyError,
@@ -380,6 +381,100 @@ async def test_a_send_can_be_repeated(manager: SessionManager, script: Script, *
         again = await manager.send_message(session_id, question)
     assert (again.content, again.id, again.position) == ("First.", first.id, 2)
     assert len(script.calls) == 1
+
+
+def tool_call(call_id: str) -> ChatResponse:
+    call = {"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    return ChatResponse("", tool_calls=[call])
+
+
+async def keep(manager: SessionManager, script: Script, session_id: str, question: Message) -> None:
+    answers, script.answers = script.answers, [ProviderError("down")]
+    with pytest.raises(ProviderError, match="down"):
+        await manager.send_message(session_id, question, on_failure="keep_question")
+    script.answers = answers
+
+
+@pytest.mark.parametrize("between", [0, 2])
+async def test_a_kept_question_of_a_stateless_session_can_be_repeated(
+    manager: SessionManager, script: Script, between: int
+) -> None:
+    session_id = await begin(manager, session_type="stateless")
+    question = Message("user", "Hello", id="q")
+    await keep(manager, script, session_id, question)
+    for number in range(between):
+        await manager.send_message(session_id, str(number))
+    assert (await manager.send_message(session_id, question)).content == "An answer."
+    assert script.prompts[-1] == [("system", "You are Ada."), ("user", "Hello")]
+
+
+async def test_a_kept_question_far_behind_the_newest_messages_can_be_repeated(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager, max_history_length=4)
+    for text in ("One", "Two", "Three"):
+        await manager.send_message(session_id, text)
+    question = Message("user", "Hello", id="q")
+    await keep(manager, script, session_id, question)
+    expected = script.prompts[-1]
+    for number in range(4):
+        await manager.send_message(session_id, str(number))
+    assert (await manager.send_message(session_id, question)).content == "An answer."
+    assert script.prompts[-1] == expected
+    assert expected[-1] == ("user", "Hello")
+
+
+async def test_stored_results_of_a_stateless_session_are_sent_with_their_turn(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager, session_type="stateless")
+    script.answers = [ChatResponse("Before"), tool_call("c"), ChatResponse("Done")]
+    await manager.send_message(session_id, "Zero")
+    await manager.send_message(session_id, "One")
+    result = Message("tool", "1", metadata={"tool_call_id": "c"}, id="r")
+    await manager.conversation_manager.append(session_id, [result])
+    await manager.conversation_manager.add_message(session_id, "user", "Later")
+    assert (await manager.send_message(session_id, result)).content == "Done"
+    assert [role for role, _ in script.prompts[-1]] == ["system", "user", "assistant", "tool"]
+
+
+async def test_a_kept_question_is_answered_once(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    first, second = Message("user", "One?", id="q1"), Message("user", "Two?", id="q2")
+    for question in (first, second):
+        await keep(manager, script, session_id, question)
+    script.answers = ["One.", "Two.", "Unexpected"]
+    asked = len(script.calls)
+    answers = [(await manager.send_message(session_id, question)) for question in (first, second) * 2]
+    assert [(one.content, one.position) for one in answers] == [("One.", 3), ("Two.", 4)] * 2
+    assert len(script.calls) == asked + 2
+    assert await said(manager, session_id) == ["One?", "Two?", "One.", "Two."]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Message("user", "Quite another question", id="1"),
+        Message("tool", "Hello", id="1", metadata={"tool_call_id": "c"}),
+        [Message("tool", "Hello", id="1", metadata={"tool_call_id": "c"})],
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("is_answered", [False, True])
+async def test_an_id_of_another_message_is_refused(
+    manager: SessionManager, script: Script, other: Any, *, is_answered: bool
+) -> None:
+    session_id = await begin(manager)
+    question = Message("user", "Hello", id="1")
+    if is_answered:
+        script.answers = [tool_call("c"), ChatResponse("Done")]
+        await manager.send_message(session_id, question)
+    else:
+        await keep(manager, script, session_id, question)
+    stored, asked = await said(manager, session_id), len(script.calls)
+    with pytest.raises(ConflictError, match="'1'"):
+        await manager.send_message(session_id, other)
+    assert (await said(manager, session_id), len(script.calls)) == (stored, asked)
 
 
 async def test_a_response_names_its_stored_message(manager: SessionManager, script: Script) -> None:

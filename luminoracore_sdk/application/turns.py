@@ -538,6 +538,7 @@ class Dialogue:
             costs=costs,
             fixed_tokens=round(fixed * scale),
             rules=rules,
+            scale=scale,
             context=options.context,
         )
 

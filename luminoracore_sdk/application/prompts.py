@@ -187,10 +187,11 @@ def _canonical(messages: Sequence[ChatMessage]) -> bytes:
 
 
 def measured_scale(history: Sequence[Message]) -> float:
-    """Return how many tokens the provider counted for each one estimated without correction, by its newest answer; else 1.
+    """Return how many tokens the provider counted for each one estimated, by its newest answer; else 1.
 
-    The truth of one prompt corrects the estimate of the next. It is bounded, so that a provider that counts
-    something else cannot empty or flood the window.
+    The truth of one prompt corrects the estimate of the next; it is compared with the uncorrected estimate, since
+    only such ones are corrected. It is bounded, so that a provider that counts something else cannot empty or
+    flood the window.
     """
     for message in reversed(history):
         facts, usage = message.metadata.get("prompt"), message.metadata.get("usage")

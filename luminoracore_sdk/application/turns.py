@@ -4,8 +4,10 @@ A turn goes through these steps: question → history → window → outgoing pr
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from types import NoneType
 from typing import Any, Literal, TypeVar, get_args
 
 import attrs
@@ -60,6 +62,8 @@ __all__ = [
     "generation_parameters",
     "stored_response",
 ]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -206,7 +210,7 @@ class Turn:
             )
             left, is_empty = self.timeout_seconds, True
             loop = asyncio.get_running_loop()
-            async with aclosing(deltas) as stream:
+            async with _closing(deltas) as stream:
                 while True:
                     asked_at = loop.time()
                     delta = await _in_time(lambda: anext(stream, _END), left, self.timeout_seconds)
@@ -304,6 +308,14 @@ def stored_response(message: Message) -> ChatResponse:
     )
 
 
+_FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
+    "reasoning": (str, NoneType),
+    "refusal": (str, NoneType),
+    "tool_calls": list,
+    "parts": list,
+}
+
+
 def _checked(response: Any) -> ChatResponse:
     if not isinstance(response, ChatResponse) or type(response.content) is not str:
         raise ProviderResponseError(
@@ -311,6 +323,9 @@ def _checked(response: Any) -> ChatResponse:
         )
     if not isinstance(response.provider_metadata, dict):
         raise ProviderResponseError("the provider's answer has a provider_metadata that is not a dict")
+    for name, kinds in _FIELD_TYPES.items():
+        if not isinstance(getattr(response, name), kinds):
+            raise ProviderResponseError(f"the provider's answer has a {name} of another type")
     return response
 
 
@@ -417,7 +432,7 @@ class Dialogue:
             except ProviderError:
                 await self._keep_question(session_id, turn, options)
                 raise
-            return await self._store(session_id, turn, response)
+            return await self._store(session_id, turn, response, options)
 
     async def stream(self, session_id: str, message: Any, options: SendOptions) -> AsyncGenerator[ChatResponse, None]:
         """Take one turn, in deltas; see ``Sessions.stream_message``."""
@@ -450,7 +465,8 @@ class Dialogue:
                 last.append(turn)
             else:
                 response = await self._read_stream(session_id, turn, options, buffer, last)
-                stored = await self._store(session_id, turn, response)
+                store = self._store(session_id, turn, response, options)
+                stored = await (_finished(store) if options.on_stop == "keep_partial" else store)
                 end = last.pop() if last else ChatResponse("", finish_reason=stored.finish_reason)
                 metadata = {**end.provider_metadata, "prompt": turn.prompt.facts()}
                 last.append(attrs.evolve(end, id=stored.id, position=stored.position, provider_metadata=metadata))
@@ -473,7 +489,7 @@ class Dialogue:
         except (ProviderError, ReaderTimeoutError, asyncio.CancelledError) as exc:
             if options.on_stop == "keep_partial" and answer:
                 partial = attrs.evolve(answer.whole(), finish_reason=STOPPED)
-                await _finished(self._store(session_id, turn, partial))
+                await _finished(self._store(session_id, turn, partial, options))
             elif isinstance(exc, ProviderError):
                 await self._keep_question(session_id, turn, options)
             raise
@@ -627,12 +643,16 @@ class Dialogue:
 
     # -- store -------------------------------------------------------------------------------------
 
-    async def _store(self, session_id: str, turn: Turn, response: ChatResponse) -> ChatResponse:
+    async def _store(self, session_id: str, turn: Turn, response: ChatResponse, options: SendOptions) -> ChatResponse:
         """Store the turn in one append; return the response with the id and position of its message."""
-        answer = answer_message(response, provider=turn.provider_name, prompt=turn.prompt.kept_facts())
+        try:
+            answer = answer_message(response, provider=turn.provider_name, prompt=turn.prompt.kept_facts())
+        except ProviderResponseError:
+            await self._keep_question(session_id, turn, options)
+            raise
         if not turn.unstored:  # other messages may lie between
             answer.metadata["answers"] = turn.new[-1].id
-        *_, stored = await self.conversations.append(session_id, [*turn.unstored, answer])
+        *_, stored = await self._append(session_id, [*turn.unstored, answer])
         return attrs.evolve(
             response,
             id=stored.id,
@@ -642,15 +662,35 @@ class Dialogue:
 
     async def _keep_question(self, session_id: str, turn: Turn, options: SendOptions) -> None:
         if options.on_failure == "keep_question" and turn.unstored:
-            await self.conversations.append(session_id, turn.unstored)
+            await self._append(session_id, turn.unstored)
+
+    async def _append(self, session_id: str, messages: Sequence[Message]) -> list[Message]:
+        with self.sessions.lock(session_id).storing():
+            return await self.conversations.append(session_id, messages)
+
+
+@asynccontextmanager
+async def _closing(deltas: AsyncGenerator[T, None]) -> AsyncIterator[AsyncGenerator[T, None]]:
+    """Close a provider's stream behind the block; an error of the closing is only logged."""
+    try:
+        yield deltas
+    finally:
+        try:
+            await deltas.aclose()
+        except Exception as exc:  # noqa: BLE001  # the answer does not depend on it
+            logger.warning("closing the provider's stream failed with %s", type(exc).__name__)
 
 
 async def _finished(call: Awaitable[T]) -> T:
-    """Await a call to its end, also when the current task is cancelled again meanwhile."""
+    """Await a call to its end, also when the current task is cancelled meanwhile, which is raised afterwards."""
     task = asyncio.ensure_future(call)
+    cancelled = None
     while not task.done():
         try:
             await asyncio.shield(task)
-        except asyncio.CancelledError:
-            continue
-    return task.result()
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    result = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return result

@@ -1,14 +1,15 @@
 """A question and its answer are stored together or not at all, one turn after the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
 
+from luminoracore_sdk.application import session_access
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.application.turns import OnStop
+from luminoracore_sdk.application.turns import Answer, OnStop
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     ProviderStreamError,
@@ -16,9 +17,10 @@ from luminoracore_sdk.domain.errors import (
     SessionBusyError,
     TurnInterruptedError,
 )
+from luminoracore_sdk.providers import BaseProvider, ProviderFactory
 from luminoracore_sdk.session import SessionManager, SessionStorage
 from luminoracore_sdk.testing import CancelAt
-from luminoracore_sdk.types.provider import ChatResponse
+from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
 from luminoracore_sdk.types.session import Message
 from luminoracore_sdk.utils.exceptions import (
     ProviderConnectionError,
@@ -596,3 +598,192 @@ async def test_reasoning_is_stored_for_its_provider(manager: SessionManager, scr
     again = await manager.send_message(session_id, Message("user", "Why?", id="q"))
     assert (again.content, again.reasoning) == (response.content, response.reasoning) == ("Yes.", "Because.")
     assert again.provider_metadata["reasoning"] == kept
+
+
+# -- interruptions -------------------------------------------------------------------------------
+
+
+async def test_a_session_can_be_cleared_and_deleted_at_once(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.may_answer.clear()
+    turn = asyncio.ensure_future(manager.send_message(session_id, "q"))
+    await script.asked.wait()
+    ended = await asyncio.gather(manager.clear_conversation(session_id), manager.delete_session(session_id))
+    assert ended[1] is True
+    with pytest.raises(TurnInterruptedError):
+        await turn
+    assert await manager.get_session(session_id) is None
+
+
+class Stubborn(BaseProvider):
+    """A provider that takes its time to end after a cancellation."""
+
+    may_end: asyncio.Event
+    asked: asyncio.Event
+
+    def get_default_model(self) -> str:
+        return "stubborn-1"
+
+    async def chat(
+        self, messages: list[ChatMessage], temperature: float = 0.7, max_tokens: int | None = None, **kwargs: Any
+    ) -> ChatResponse:
+        self.asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await self.may_end.wait()
+        return ChatResponse("Too late.")
+
+    async def stream_chat(
+        self, messages: list[ChatMessage], temperature: float = 0.7, max_tokens: int | None = None, **kwargs: Any
+    ) -> AsyncIterator[ChatResponse]:
+        yield await self.chat(messages)
+
+
+@pytest.fixture
+def stubborn() -> Iterator[type[Stubborn]]:
+    Stubborn.may_end, Stubborn.asked = asyncio.Event(), asyncio.Event()
+    ProviderFactory.register_provider("stubborn", Stubborn)
+    yield Stubborn
+    ProviderFactory.unregister_provider("stubborn")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_provider_that_does_not_end_holds_up_no_clearing(
+    manager: SessionManager, stubborn: type[Stubborn], monkeypatch: pytest.MonkeyPatch, *, streaming: bool
+) -> None:
+    monkeypatch.setattr(session_access, "INTERRUPT_SECONDS", 0.02)
+    session_id = await manager.create_session({}, {"name": "stubborn"})
+    turn = asyncio.ensure_future(take_turn(manager, session_id, "q", streaming=streaming, on_failure="keep_question"))
+    await stubborn.asked.wait()
+    async with asyncio.timeout(5):
+        assert await manager.clear_conversation(session_id) is True
+    stubborn.may_end.set()
+    with pytest.raises(TurnInterruptedError):
+        await turn
+    assert await said(manager, session_id) == []
+
+
+async def test_a_clearing_waits_for_a_turn_that_is_being_stored(
+    storage: SessionStorage, services: Services, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_access, "INTERRUPT_SECONDS", 0.02)
+    async with SessionManager(storage, services=services) as manager:
+        session_id = await begin(manager)
+        append, begun, may_end = storage.append_messages, asyncio.Event(), asyncio.Event()
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            begun.set()
+            await may_end.wait()
+            return await append(*args, **options)
+
+        monkeypatch.setattr(storage, "append_messages", slow)
+        turn = asyncio.ensure_future(take_turn(manager, session_id, "q", streaming=True, on_stop="keep_partial"))
+        await begun.wait()
+        clearing = asyncio.ensure_future(manager.clear_conversation(session_id))
+        await asyncio.wait([clearing], timeout=0.1)
+        assert not clearing.done()
+        may_end.set()
+        assert await clearing is True
+        with pytest.raises(TurnInterruptedError):
+            await turn
+        assert await said(manager, session_id) == []
+
+
+async def test_a_session_whose_turns_wait_in_line_refuses(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.may_answer.clear()
+
+    async def first_and_third() -> None:
+        await manager.send_message(session_id, "1")
+        with pytest.raises(SessionBusyError):
+            await manager.send_message(session_id, "3", busy="refuse")
+
+    task = asyncio.ensure_future(first_and_third())
+    await script.asked.wait()
+    second = asyncio.ensure_future(manager.send_message(session_id, "2"))
+    await asyncio.sleep(0)
+    script.may_answer.set()
+    await asyncio.gather(task, second)
+    assert await said(manager, session_id) == ["1", "An answer.", "2", "An answer."]
+
+
+# -- stored as far as it was shown ---------------------------------------------------------------
+
+
+async def test_a_whole_answer_is_stored_although_the_reader_leaves(
+    storage: SessionStorage, services: Services, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SessionManager(storage, services=services) as manager:
+        session_id = await begin(manager)
+        script.answers = ["One two three"]
+        script.may_finish.clear()
+        append, begun = storage.append_messages, asyncio.Event()
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            begun.set()
+            await asyncio.sleep(0.02)
+            return await append(*args, **options)
+
+        deltas = manager.stream_message(session_id, "Hello", on_stop="keep_partial")
+        assert [(await anext(deltas)).content, (await anext(deltas)).content] == ["One ", "two "]
+        monkeypatch.setattr(storage, "append_messages", slow)
+        script.may_finish.set()
+        await begun.wait()
+        await deltas.aclose()
+        monkeypatch.undo()
+        assert await said(manager, session_id) == ["Hello", "One two three"]
+
+
+class Leaking(Stubborn):
+    """A provider whose stream cannot be closed without an error."""
+
+    async def stream_chat(
+        self, messages: list[ChatMessage], temperature: float = 0.7, max_tokens: int | None = None, **kwargs: Any
+    ) -> AsyncIterator[ChatResponse]:
+        try:
+            for _ in range(3000):
+                yield ChatResponse("w ")
+                if self.asked.is_set():
+                    await self.may_end.wait()
+        finally:
+            raise RuntimeError("not closed")
+
+
+@pytest.fixture
+def leaking() -> Iterator[type[Leaking]]:
+    Leaking.may_end, Leaking.asked = asyncio.Event(), asyncio.Event()
+    ProviderFactory.register_provider("leaking", Leaking)
+    yield Leaking
+    ProviderFactory.unregister_provider("leaking")
+
+
+@pytest.mark.parametrize("waits_for", ["reader", "provider"])
+@pytest.mark.parametrize("ending", ["leave", "delete"])
+async def test_a_stream_that_fails_when_it_is_closed_changes_nothing(
+    manager: SessionManager, leaking: type[Leaking], waits_for: str, ending: str
+) -> None:
+    session_id = await manager.create_session({}, {"name": "leaking"})
+    if waits_for == "provider":
+        leaking.asked.set()
+    async with aclosing(manager.stream_message(session_id, "q", on_stop="keep_partial")) as deltas:
+        await anext(deltas)
+        await asyncio.sleep(0.05)  # until the buffer is full
+        if ending == "delete":
+            assert await manager.delete_session(session_id) is True
+            with pytest.raises(TurnInterruptedError):
+                [delta async for delta in deltas]
+    stored = await said(manager, session_id)
+    assert stored[:1] == (["q"] if ending == "leave" else [])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_question_is_kept_if_its_answer_cannot_be_stored(
+    manager: SessionManager, script: Script, monkeypatch: pytest.MonkeyPatch, *, streaming: bool
+) -> None:
+    session_id = await begin(manager)
+    script.answers = [ChatResponse("x", usage={"x": float("nan")})]
+    if streaming:
+        monkeypatch.setattr(Answer, "whole", lambda _: script.answers[0])
+    with pytest.raises(ProviderResponseError, match="not JSON"):
+        await take_turn(manager, session_id, "q", streaming=streaming, on_failure="keep_question")
+    assert await said(manager, session_id) == ["q"]

@@ -45,6 +45,7 @@ from luminoracore_sdk.domain.message import Message, MessageRole, stamped
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionType
+from luminoracore_sdk.domain.tool_calls import call_ids, result_id
 from luminoracore_sdk.domain.vendors import VendorRules
 from luminoracore_sdk.domain.window import turn_start
 
@@ -78,7 +79,9 @@ DEFAULT_READER_TIMEOUT = 60.0
 """Seconds that the reader of a stream may take for one delta once the buffer is full."""
 
 _BUFFERED_DELTAS = 1024
-_MORE_HISTORY = 200
+_MORE_HISTORY = 1000
+"""So many further messages are read at once for the beginning of the turn in progress."""
+
 _ANSWERS_BEHIND = 200
 """Messages behind a stored question among which its answer is looked for."""
 
@@ -147,6 +150,22 @@ def _to_new_messages(message: Any) -> list[Message]:
     if question.role not in (MessageRole.USER, MessageRole.TOOL):
         raise ValidationError(f"a message of role {question.role.value!r} cannot be sent")
     return [question]
+
+
+def _check_result(message: Message) -> Message:
+    if message.role is MessageRole.TOOL and result_id(message) is None and "name" not in message.metadata:
+        raise ValidationError("the result of a tool call needs the id of the call as metadata['tool_call_id']")
+    return message
+
+
+def _reaches_back(history: Sequence[Message], results: Sequence[Message]) -> bool:
+    """Return whether a history holds the calls of these results, and a user message before them."""
+    missing = {call_id for one in results if (call_id := result_id(one)) is not None}
+    for message in reversed(history):
+        if message.role is MessageRole.USER and not missing:
+            return True
+        missing.difference_update(call_ids(message))
+    return False
 
 
 _END: Any = object()
@@ -499,7 +518,7 @@ class Dialogue:
 
     async def _turn(self, session_id: str, message: Any, options: SendOptions) -> Turn | ChatResponse:
         """Return what is to be asked, or the stored answer of a message that was sent before."""
-        given = _to_new_messages(message)
+        given = [_check_result(one) for one in _to_new_messages(message)]
         new = [self._stamped(one) for one in given]
         for one in new:
             self.services.codec.message_record(one)  # an invalid message is refused before the provider is called
@@ -619,10 +638,14 @@ class Dialogue:
         wanted = count + len(new) - len(behind)
         if wanted == 0 and not is_results:
             return []
+        is_first = True
         while True:
             history = await self._newest(session.session_id, max(wanted, 1), last)
-            if not is_results or len(history) < wanted or any(one.role is MessageRole.USER for one in history):
+            if not is_results or len(history) < wanted or _reaches_back(history, new):
                 break
+            if not is_first and any(one.role is MessageRole.USER for one in history):
+                break  # the calls are too far away
+            is_first = False
             wanted += _MORE_HISTORY
         if count == 0:
             return history[turn_start([*history, *behind]) :]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.application import session_access
+from luminoracore_sdk.application import session_access, turns
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.turns import Answer, OnStop
 from luminoracore_sdk.domain.errors import (
@@ -598,6 +598,40 @@ async def test_reasoning_is_stored_for_its_provider(manager: SessionManager, scr
     again = await manager.send_message(session_id, Message("user", "Why?", id="q"))
     assert (again.content, again.reasoning) == (response.content, response.reasoning) == ("Yes.", "Because.")
     assert again.provider_metadata["reasoning"] == kept
+
+
+# -- results of tool calls -----------------------------------------------------------------------
+
+
+async def test_a_result_is_sent_with_its_call_however_much_was_said_meanwhile(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager, max_history_length=4)
+    script.answers = [tool_call("c"), ChatResponse("Fine.")]
+    await manager.send_message(session_id, "Book it")
+    for number in range(3):
+        await manager.send_message(session_id, str(number))
+    await manager.send_message(session_id, Message("tool", "BOOKED", metadata={"tool_call_id": "c"}))
+    assert script.prompts[-1][1:4] == [("user", "Book it"), ("assistant", ""), ("tool", "BOOKED")]
+
+
+async def test_a_result_whose_call_is_unknown_is_looked_for_once(
+    manager: SessionManager, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_MORE_HISTORY", 4)
+    session_id = await begin(manager, max_history_length=2)
+    for number in range(6):
+        await manager.send_message(session_id, str(number))
+    await manager.send_message(session_id, Message("tool", "x", metadata={"tool_call_id": "c"}))
+    assert script.prompts[-1][-2:] == [("user", "5"), ("assistant", "An answer.")]
+
+
+async def test_a_result_that_names_no_call_is_refused(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    for message in (Message("tool", "x"), [Message("tool", "x", metadata={"tool_call_id": 5})]):
+        with pytest.raises(ValidationError, match="tool_call_id"):
+            await manager.send_message(session_id, message)
+    assert script.calls == []
 
 
 # -- interruptions -------------------------------------------------------------------------------

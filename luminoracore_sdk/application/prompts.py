@@ -71,6 +71,7 @@ class Prompt:
             holds no history.
         left_out: Messages of the session before the window.
         tokens: Estimated cost of the whole prompt.
+        uncorrected_tokens: The same, as estimated without ``measured_scale``.
         prefix_digest: SHA-256 of all that stands before the turn in progress. As long as it stays the same, the
             provider's prompt cache serves that part.
     """
@@ -79,11 +80,16 @@ class Prompt:
     first_position: int
     left_out: int
     tokens: int
+    uncorrected_tokens: int
     prefix_digest: str
 
     def kept_facts(self) -> JSONObject:
-        """Return what is stored with the answer, from which the next window is chosen."""
-        return {"first_position": self.first_position, "tokens": self.tokens}
+        """Return what is stored with the answer, from which the next window is chosen and its cost estimated."""
+        return {
+            "first_position": self.first_position,
+            "tokens": self.tokens,
+            "estimated": self.uncorrected_tokens,
+        }
 
     def facts(self) -> JSONObject:
         """Return what a response says of its prompt."""
@@ -104,6 +110,7 @@ def build_prompt(
     costs: Sequence[int],
     fixed_tokens: int,
     rules: VendorRules,
+    scale: float = 1.0,
     context: str = "",
 ) -> Prompt:
     """Return the prompt of one turn.
@@ -119,6 +126,7 @@ def build_prompt(
         costs: Tokens of each message of ``history`` and ``new``.
         fixed_tokens: Tokens of the system message, the context and the schemas of tools.
         rules: What the provider accepts.
+        scale: What the estimates were multiplied by, see ``measured_scale``.
         context: Text for this turn alone.
 
     Raises:
@@ -152,6 +160,7 @@ def build_prompt(
         first_position=first,
         left_out=first - 1,
         tokens=window.tokens + fixed_tokens,
+        uncorrected_tokens=round((window.tokens + fixed_tokens) / scale),
         prefix_digest=sha256(_canonical(prompt[: max(0, len(prompt) - len(turn))])).hexdigest(),
     )
 
@@ -193,15 +202,16 @@ def _canonical(messages: Sequence[ChatMessage]) -> bytes:
 
 
 def measured_scale(history: Sequence[Message]) -> float:
-    """Return how many tokens the provider counted for each estimated one, by its newest answer; else 1.
+    """Return how many tokens the provider counted for each one estimated, by its newest answer; else 1.
 
-    The truth of one prompt corrects the estimate of the next. It is bounded, so that a provider that counts
-    something else cannot empty or flood the window.
+    The truth of one prompt corrects the estimate of the next; it is compared with the uncorrected estimate, since
+    only such ones are corrected. It is bounded, so that a provider that counts something else cannot empty or
+    flood the window.
     """
     for message in reversed(history):
         facts, usage = message.metadata.get("prompt"), message.metadata.get("usage")
         if message.role is MessageRole.ASSISTANT and isinstance(facts, dict) and isinstance(usage, dict):
-            estimated, counted = facts.get("tokens"), _input_tokens(usage)
+            estimated, counted = facts.get("estimated"), _input_tokens(usage)
             if type(estimated) is int and estimated > 0 and counted > 0:
                 return min(_LARGEST_SCALE, max(1 / _LARGEST_SCALE, counted / estimated))
             return 1.0

@@ -1,8 +1,8 @@
 """Access to sessions: pages of headers, one lock per session, creation on demand, deferred writes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
@@ -33,6 +33,9 @@ __all__ = [
 
 GRACE_SECONDS = 5.0
 """How long a task waits for an abandoned stream of its own to be closed; closing one takes milliseconds."""
+
+INTERRUPT_SECONDS = 2.0
+"""How long an interrupter waits for a provider to end; what it answers later is not stored."""
 
 
 # -- pages of headers ----------------------------------------------------------------------------
@@ -105,9 +108,13 @@ class TurnLock:
     def __init__(self, session_id: str) -> None:
         self._session_id = session_id
         self._lock = asyncio.Lock()
+        self._claims = 0
         self._holder: asyncio.Task[object] | None = None
         self._stop: Callable[[], None] | None = None
+        self._is_interrupted = False
+        self._is_storing = False
         self._turn_ended = asyncio.Event()
+        self._turn_ended.set()
         self._interrupters = 0
         self._interrupters_ended = asyncio.Event()
 
@@ -126,17 +133,33 @@ class TurnLock:
             TurnInterruptedError: The turn was interrupted.
         """
         reader = reader or asyncio.current_task()
-        if self._lock.locked() and refuse_busy:
+        if self._claims and refuse_busy:
             raise SessionBusyError(self._session_id, own_stream=False)
-        if self._lock.locked() and self._holder is reader:
-            # The task may have left a stream with ``break``; the event loop closes that one shortly.
+        self._claims += 1
+        try:
+            await self._acquire(reader)
             try:
-                async with asyncio.timeout(GRACE_SECONDS):
-                    await self._lock.acquire()
-            except TimeoutError as exc:
-                raise SessionBusyError(self._session_id) from exc
-        else:
+                async with self._turn(reader):
+                    yield
+            finally:
+                self._lock.release()
+        finally:
+            self._claims -= 1
+
+    async def _acquire(self, reader: asyncio.Task[object] | None) -> None:
+        if not (self._lock.locked() and self._holder is reader):
             await self._lock.acquire()
+            return
+        # The task may have left a stream with ``break``; the event loop closes that one shortly.
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self._lock.acquire()
+        except TimeoutError as exc:
+            raise SessionBusyError(self._session_id) from exc
+
+    @asynccontextmanager
+    async def _turn(self, reader: asyncio.Task[object] | None) -> AsyncIterator[None]:
+        """Be the turn in progress within the block."""
         loop = asyncio.get_running_loop()
         scope = asyncio.timeout(None)
         try:
@@ -147,14 +170,29 @@ class TurnLock:
             async with scope:
                 self._stop = lambda: scope.reschedule(loop.time())
                 yield
-        except TimeoutError as exc:
-            if scope.expired():
+        except Exception as exc:
+            if self._is_interrupted:
                 raise TurnInterruptedError(self._session_id) from exc
             raise
         finally:
             self._holder = self._stop = None
+            self._is_interrupted = False
             self._turn_ended.set()
-            self._lock.release()
+
+    @contextmanager
+    def storing(self) -> Iterator[None]:
+        """Let interrupters wait while the turn in progress is stored within the block.
+
+        Raises:
+            TurnInterruptedError: The turn was interrupted.
+        """
+        if self._is_interrupted:
+            raise TurnInterruptedError(self._session_id)
+        self._is_storing = True
+        try:
+            yield
+        finally:
+            self._is_storing = False
 
     @asynccontextmanager
     async def interrupting(self) -> AsyncIterator[None]:
@@ -163,13 +201,23 @@ class TurnLock:
         self._interrupters_ended.clear()
         try:
             if self._stop is not None:
-                self._stop()
-                await self._turn_ended.wait()
+                stop, self._stop = self._stop, None  # a second interrupter only waits
+                self._is_interrupted = True
+                stop()
+            await self._end_of_turn()
             yield
         finally:
             self._interrupters -= 1
             if not self._interrupters:
                 self._interrupters_ended.set()
+
+    async def _end_of_turn(self) -> None:
+        try:
+            async with asyncio.timeout(INTERRUPT_SECONDS):
+                await self._turn_ended.wait()
+        except TimeoutError:
+            if self._is_storing:
+                await self._turn_ended.wait()
 
 
 class SessionLocks:

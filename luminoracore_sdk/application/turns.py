@@ -4,8 +4,10 @@ A turn goes through these steps: question → history → window → outgoing pr
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from types import NoneType
 from typing import Any, Literal, TypeVar, get_args
 
 import attrs
@@ -43,6 +45,7 @@ from luminoracore_sdk.domain.message import Message, MessageRole, stamped
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionType
+from luminoracore_sdk.domain.tool_calls import call_ids, result_id
 from luminoracore_sdk.domain.vendors import VendorRules
 from luminoracore_sdk.domain.window import turn_start
 
@@ -61,6 +64,8 @@ __all__ = [
     "stored_response",
 ]
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 Busy = Literal["wait", "refuse"]
@@ -74,7 +79,11 @@ DEFAULT_READER_TIMEOUT = 60.0
 """Seconds that the reader of a stream may take for one delta once the buffer is full."""
 
 _BUFFERED_DELTAS = 1024
-_MORE_HISTORY = 200
+_MORE_HISTORY = 1000
+"""So many further messages are read at once for the beginning of the turn in progress."""
+
+_ANSWERS_BEHIND = 200
+"""Messages behind a stored question among which its answer is looked for."""
 
 DEFAULT_TEMPERATURE = 0.7
 
@@ -143,6 +152,22 @@ def _to_new_messages(message: Any) -> list[Message]:
     return [question]
 
 
+def _check_result(message: Message) -> Message:
+    if message.role is MessageRole.TOOL and result_id(message) is None and "name" not in message.metadata:
+        raise ValidationError("the result of a tool call needs the id of the call as metadata['tool_call_id']")
+    return message
+
+
+def _reaches_back(history: Sequence[Message], results: Sequence[Message]) -> bool:
+    """Return whether a history holds the calls of these results, and a user message before them."""
+    missing = {call_id for one in results if (call_id := result_id(one)) is not None}
+    for message in reversed(history):
+        if message.role is MessageRole.USER and not missing:
+            return True
+        missing.difference_update(call_ids(message))
+    return False
+
+
 _END: Any = object()
 """Marks the end of a stream; no delta of a provider is this object."""
 
@@ -204,7 +229,7 @@ class Turn:
             )
             left, is_empty = self.timeout_seconds, True
             loop = asyncio.get_running_loop()
-            async with aclosing(deltas) as stream:
+            async with _closing(deltas) as stream:
                 while True:
                     asked_at = loop.time()
                     delta = await _in_time(lambda: anext(stream, _END), left, self.timeout_seconds)
@@ -302,6 +327,14 @@ def stored_response(message: Message) -> ChatResponse:
     )
 
 
+_FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
+    "reasoning": (str, NoneType),
+    "refusal": (str, NoneType),
+    "tool_calls": list,
+    "parts": list,
+}
+
+
 def _checked(response: Any) -> ChatResponse:
     if not isinstance(response, ChatResponse) or type(response.content) is not str:
         raise ProviderResponseError(
@@ -309,6 +342,9 @@ def _checked(response: Any) -> ChatResponse:
         )
     if not isinstance(response.provider_metadata, dict):
         raise ProviderResponseError("the provider's answer has a provider_metadata that is not a dict")
+    for name, kinds in _FIELD_TYPES.items():
+        if not isinstance(getattr(response, name), kinds):
+            raise ProviderResponseError(f"the provider's answer has a {name} of another type")
     return response
 
 
@@ -415,7 +451,7 @@ class Dialogue:
             except ProviderError:
                 await self._keep_question(session_id, turn, options)
                 raise
-            return await self._store(session_id, turn, response)
+            return await self._store(session_id, turn, response, options)
 
     async def stream(self, session_id: str, message: Any, options: SendOptions) -> AsyncGenerator[ChatResponse, None]:
         """Take one turn, in deltas; see ``Sessions.stream_message``."""
@@ -448,7 +484,8 @@ class Dialogue:
                 last.append(turn)
             else:
                 response = await self._read_stream(session_id, turn, options, buffer, last)
-                stored = await self._store(session_id, turn, response)
+                store = self._store(session_id, turn, response, options)
+                stored = await (_finished(store) if options.on_stop == "keep_partial" else store)
                 end = last.pop() if last else ChatResponse("", finish_reason=stored.finish_reason)
                 metadata = {**end.provider_metadata, "prompt": turn.prompt.facts()}
                 last.append(attrs.evolve(end, id=stored.id, position=stored.position, provider_metadata=metadata))
@@ -471,7 +508,7 @@ class Dialogue:
         except (ProviderError, ReaderTimeoutError, asyncio.CancelledError) as exc:
             if options.on_stop == "keep_partial" and answer:
                 partial = attrs.evolve(answer.whole(), finish_reason=STOPPED)
-                await _finished(self._store(session_id, turn, partial))
+                await _finished(self._store(session_id, turn, partial, options))
             elif isinstance(exc, ProviderError):
                 await self._keep_question(session_id, turn, options)
             raise
@@ -481,7 +518,7 @@ class Dialogue:
 
     async def _turn(self, session_id: str, message: Any, options: SendOptions) -> Turn | ChatResponse:
         """Return what is to be asked, or the stored answer of a message that was sent before."""
-        given = _to_new_messages(message)
+        given = [_check_result(one) for one in _to_new_messages(message)]
         new = [self._stamped(one) for one in given]
         for one in new:
             self.services.codec.message_record(one)  # an invalid message is refused before the provider is called
@@ -493,12 +530,13 @@ class Dialogue:
         parameters = generation_parameters(
             config.generation_params, options.temperature, options.max_tokens, options.extra
         )
-        history = await self._history(session, new)
-        unstored = new
+        position = None
         if any(one.id is not None for one in given):
-            answer, history, unstored = await self._sent_before(session_id, history, new)
-            if answer is not None:
-                return answer
+            position = await self.conversations.find_position(session_id, new)
+        if position is not None and (answer := await self._answer_to(session_id, new, position)) is not None:
+            return answer
+        history = await self._history(session, new, position)
+        unstored = new if position is None else []
         remembered = await self._remembered(session)
         rules = self.providers.rules(session, options.provider_config)
         return Turn(
@@ -535,25 +573,38 @@ class Dialogue:
             costs=costs,
             fixed_tokens=round(fixed * scale),
             rules=rules,
+            scale=scale,
             context=options.context,
         )
 
-    async def _sent_before(
-        self, session_id: str, history: list[Message], new: list[Message]
-    ) -> tuple[ChatResponse | None, list[Message], list[Message]]:
-        """Find out which of the new messages are stored already, under their ids.
+    async def _answer_to(self, session_id: str, new: Sequence[Message], position: int) -> ChatResponse | None:
+        """Return the stored answer to messages that are stored already, or None.
 
-        Returns:
-            The stored answer, if there is one; the history with the stored messages at its end, if they are its
-            end; the messages that are still to be stored.
+        An answer that is not stored together with its question names it.
+
+        Args:
+            session_id: The session.
+            new: The messages, as they are sent now.
+            position: The position of the last of them.
+
+        Raises:
+            ConflictError: Another message is stored under one of their ids.
         """
-        position = await self.conversations.find_position(session_id, new)
-        if position is None:
-            return None, history, new
-        after = await self.conversations.read_after(session_id, position, 1)
-        if after and after[0].role is MessageRole.ASSISTANT:
-            return stored_response(after[0]), history, []
-        return None, [one for one in history if one.position is not None and one.position <= position], []
+        read = await self.conversations.read_after(session_id, position - len(new), len(new) + _ANSWERS_BEHIND)
+        for sent, stored in zip(new, read, strict=False):
+            if (sent.role, sent.content) != (stored.role, stored.content):
+                raise ConflictError(
+                    backend=self.conversations.storage.backend,
+                    key=f"message id {sent.id!a}",
+                    expected="the message that is stored under it",
+                    actual="one with another role or content",
+                )
+        question = new[-1].id
+        for one in read[len(new) :]:
+            behind = question if one.position == position + 1 else None
+            if one.role is MessageRole.ASSISTANT and one.metadata.get("answers", behind) == question:
+                return stored_response(one)
+        return None
 
     async def _prolong(self, session: Session) -> None:
         """Count the question as activity, so that the session does not expire before the answer."""
@@ -569,24 +620,43 @@ class Dialogue:
             timestamp=message.timestamp or self.services.clock.now(),
         )
 
-    async def _history(self, session: Session, new: Sequence[Message]) -> list[Message]:
-        """Return the newest messages of a session, at least back to the beginning of the turn in progress."""
+    async def _history(self, session: Session, new: Sequence[Message], last: int | None) -> list[Message]:
+        """Return the newest messages of a session, at least back to the beginning of the turn in progress.
+
+        Args:
+            session: The session.
+            new: What is sent.
+            last: The position of the last of these messages, with which the history then ends; None: they are
+                not stored yet.
+        """
         config = session.config
         is_results = all(one.role is MessageRole.TOOL for one in new)
         count = min(config.max_history_length, config.max_history)
         if config.session_type is SessionType.STATELESS:
             count = 0
-        if count == 0 and not is_results:
+        behind = list(new) if last is None else []
+        wanted = count + len(new) - len(behind)
+        if wanted == 0 and not is_results:
             return []
-        wanted = count
+        is_first = True
         while True:
-            history = await self.conversations.get_recent_messages(session.session_id, max(wanted, 1))
-            if not is_results or len(history) < wanted or any(one.role is MessageRole.USER for one in history):
+            history = await self._newest(session.session_id, max(wanted, 1), last)
+            if not is_results or len(history) < wanted or _reaches_back(history, new):
                 break
+            if not is_first and any(one.role is MessageRole.USER for one in history):
+                break  # the calls are too far away
+            is_first = False
             wanted += _MORE_HISTORY
         if count == 0:
-            return history[turn_start([*history, *new]) :]
+            return history[turn_start([*history, *behind]) :]
         return history
+
+    async def _newest(self, session_id: str, count: int, last: int | None) -> list[Message]:
+        """Return the newest messages, oldest first; only those up to the position ``last`` if given."""
+        if last is None:
+            return await self.conversations.get_recent_messages(session_id, count)
+        first = max(0, last - count)
+        return await self.conversations.read_after(session_id, first, last - first)
 
     async def _remembered(self, session: Session) -> list[MemoryEntry]:
         if not (session.config.include_context_in_prompt and session.config.memory_enabled):
@@ -596,10 +666,16 @@ class Dialogue:
 
     # -- store -------------------------------------------------------------------------------------
 
-    async def _store(self, session_id: str, turn: Turn, response: ChatResponse) -> ChatResponse:
+    async def _store(self, session_id: str, turn: Turn, response: ChatResponse, options: SendOptions) -> ChatResponse:
         """Store the turn in one append; return the response with the id and position of its message."""
-        answer = answer_message(response, provider=turn.provider_name, prompt=turn.prompt.kept_facts())
-        *_, stored = await self.conversations.append(session_id, [*turn.unstored, answer])
+        try:
+            answer = answer_message(response, provider=turn.provider_name, prompt=turn.prompt.kept_facts())
+        except ProviderResponseError:
+            await self._keep_question(session_id, turn, options)
+            raise
+        if not turn.unstored:  # other messages may lie between
+            answer.metadata["answers"] = turn.new[-1].id
+        *_, stored = await self._append(session_id, [*turn.unstored, answer])
         return attrs.evolve(
             response,
             id=stored.id,
@@ -609,15 +685,35 @@ class Dialogue:
 
     async def _keep_question(self, session_id: str, turn: Turn, options: SendOptions) -> None:
         if options.on_failure == "keep_question" and turn.unstored:
-            await self.conversations.append(session_id, turn.unstored)
+            await self._append(session_id, turn.unstored)
+
+    async def _append(self, session_id: str, messages: Sequence[Message]) -> list[Message]:
+        with self.sessions.lock(session_id).storing():
+            return await self.conversations.append(session_id, messages)
+
+
+@asynccontextmanager
+async def _closing(deltas: AsyncGenerator[T, None]) -> AsyncIterator[AsyncGenerator[T, None]]:
+    """Close a provider's stream behind the block; an error of the closing is only logged."""
+    try:
+        yield deltas
+    finally:
+        try:
+            await deltas.aclose()
+        except Exception as exc:  # noqa: BLE001  # the answer does not depend on it
+            logger.warning("closing the provider's stream failed with %s", type(exc).__name__)
 
 
 async def _finished(call: Awaitable[T]) -> T:
-    """Await a call to its end, also when the current task is cancelled again meanwhile."""
+    """Await a call to its end, also when the current task is cancelled meanwhile, which is raised afterwards."""
     task = asyncio.ensure_future(call)
+    cancelled = None
     while not task.done():
         try:
             await asyncio.shield(task)
-        except asyncio.CancelledError:
-            continue
-    return task.result()
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    result = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return result

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import ContextWindowError
 from luminoracore_sdk.session import SessionManager, SessionStorage
@@ -350,3 +351,24 @@ async def test_usage_that_says_nothing_changes_nothing(manager: SessionManager, 
     await manager.send_message(session_id, "One")
     second = await manager.send_message(session_id, "Two")
     assert second.provider_metadata["prompt"]["left_out"] == 0
+
+
+async def test_an_estimate_follows_a_provider_that_counts_otherwise(
+    manager: SessionManager, script: Script, services: Services
+) -> None:
+    costs = MessageCosts(services.tokens)
+
+    class Counting(list[str | ChatResponse | BaseException]):
+        """One answer, with twice the tokens that the prompt is estimated at without a correction."""
+
+        def __getitem__(self, _: Any) -> Any:
+            sent = [Message(role, content) for role, content in script.prompts[-1]]
+            return ChatResponse("Fine. " * 50, usage={"prompt_tokens": 2 * sum(costs.of(sent, "scripted"))})
+
+    script.answers = Counting([""])
+    session_id = await begin(manager, {}, context_window_size=100_000)
+    turns = [await manager.send_message(session_id, f"{number} word " * 200) for number in range(8)]
+    estimated = [turn.provider_metadata["prompt"]["tokens"] for turn in turns]
+    counted = [(turn.usage or {})["prompt_tokens"] for turn in turns]
+    assert estimated[0] * 2 == counted[0]
+    assert estimated[1:] == counted[1:]

@@ -1,23 +1,26 @@
 """A question and its answer are stored together or not at all, one turn after the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
 
+from luminoracore_sdk.application import session_access, turns
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.application.turns import OnStop
+from luminoracore_sdk.application.turns import Answer, OnStop
 from luminoracore_sdk.domain.errors import (
+    ConflictError,
     ProviderStreamError,
     ReaderTimeoutError,
     SessionBusyError,
     TurnInterruptedError,
 )
+from luminoracore_sdk.providers import BaseProvider, ProviderFactory
 from luminoracore_sdk.session import SessionManager, SessionStorage
 from luminoracore_sdk.testing import CancelAt
-from luminoracore_sdk.types.provider import ChatResponse
+from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
 from luminoracore_sdk.types.session import Message
 from luminoracore_sdk.utils.exceptions import (
     ProviderConnectionError,
@@ -382,6 +385,100 @@ async def test_a_send_can_be_repeated(manager: SessionManager, script: Script, *
     assert len(script.calls) == 1
 
 
+def tool_call(call_id: str) -> ChatResponse:
+    call = {"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    return ChatResponse("", tool_calls=[call])
+
+
+async def keep(manager: SessionManager, script: Script, session_id: str, question: Message) -> None:
+    answers, script.answers = script.answers, [ProviderError("down")]
+    with pytest.raises(ProviderError, match="down"):
+        await manager.send_message(session_id, question, on_failure="keep_question")
+    script.answers = answers
+
+
+@pytest.mark.parametrize("between", [0, 2])
+async def test_a_kept_question_of_a_stateless_session_can_be_repeated(
+    manager: SessionManager, script: Script, between: int
+) -> None:
+    session_id = await begin(manager, session_type="stateless")
+    question = Message("user", "Hello", id="q")
+    await keep(manager, script, session_id, question)
+    for number in range(between):
+        await manager.send_message(session_id, str(number))
+    assert (await manager.send_message(session_id, question)).content == "An answer."
+    assert script.prompts[-1] == [("system", "You are Ada."), ("user", "Hello")]
+
+
+async def test_a_kept_question_far_behind_the_newest_messages_can_be_repeated(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager, max_history_length=4)
+    for text in ("One", "Two", "Three"):
+        await manager.send_message(session_id, text)
+    question = Message("user", "Hello", id="q")
+    await keep(manager, script, session_id, question)
+    expected = script.prompts[-1]
+    for number in range(4):
+        await manager.send_message(session_id, str(number))
+    assert (await manager.send_message(session_id, question)).content == "An answer."
+    assert script.prompts[-1] == expected
+    assert expected[-1] == ("user", "Hello")
+
+
+async def test_stored_results_of_a_stateless_session_are_sent_with_their_turn(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager, session_type="stateless")
+    script.answers = [ChatResponse("Before"), tool_call("c"), ChatResponse("Done")]
+    await manager.send_message(session_id, "Zero")
+    await manager.send_message(session_id, "One")
+    result = Message("tool", "1", metadata={"tool_call_id": "c"}, id="r")
+    await manager.conversation_manager.append(session_id, [result])
+    await manager.conversation_manager.add_message(session_id, "user", "Later")
+    assert (await manager.send_message(session_id, result)).content == "Done"
+    assert [role for role, _ in script.prompts[-1]] == ["system", "user", "assistant", "tool"]
+
+
+async def test_a_kept_question_is_answered_once(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    first, second = Message("user", "One?", id="q1"), Message("user", "Two?", id="q2")
+    for question in (first, second):
+        await keep(manager, script, session_id, question)
+    script.answers = ["One.", "Two.", "Unexpected"]
+    asked = len(script.calls)
+    answers = [(await manager.send_message(session_id, question)) for question in (first, second) * 2]
+    assert [(one.content, one.position) for one in answers] == [("One.", 3), ("Two.", 4)] * 2
+    assert len(script.calls) == asked + 2
+    assert await said(manager, session_id) == ["One?", "Two?", "One.", "Two."]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Message("user", "Quite another question", id="1"),
+        Message("tool", "Hello", id="1", metadata={"tool_call_id": "c"}),
+        [Message("tool", "Hello", id="1", metadata={"tool_call_id": "c"})],
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("is_answered", [False, True])
+async def test_an_id_of_another_message_is_refused(
+    manager: SessionManager, script: Script, other: Any, *, is_answered: bool
+) -> None:
+    session_id = await begin(manager)
+    question = Message("user", "Hello", id="1")
+    if is_answered:
+        script.answers = [tool_call("c"), ChatResponse("Done")]
+        await manager.send_message(session_id, question)
+    else:
+        await keep(manager, script, session_id, question)
+    stored, asked = await said(manager, session_id), len(script.calls)
+    with pytest.raises(ConflictError, match="'1'"):
+        await manager.send_message(session_id, other)
+    assert (await said(manager, session_id), len(script.calls)) == (stored, asked)
+
+
 async def test_a_response_names_its_stored_message(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     response = await manager.send_message(session_id, "Hello")
@@ -501,3 +598,226 @@ async def test_reasoning_is_stored_for_its_provider(manager: SessionManager, scr
     again = await manager.send_message(session_id, Message("user", "Why?", id="q"))
     assert (again.content, again.reasoning) == (response.content, response.reasoning) == ("Yes.", "Because.")
     assert again.provider_metadata["reasoning"] == kept
+
+
+# -- results of tool calls -----------------------------------------------------------------------
+
+
+async def test_a_result_is_sent_with_its_call_however_much_was_said_meanwhile(
+    manager: SessionManager, script: Script
+) -> None:
+    session_id = await begin(manager, max_history_length=4)
+    script.answers = [tool_call("c"), ChatResponse("Fine.")]
+    await manager.send_message(session_id, "Book it")
+    for number in range(3):
+        await manager.send_message(session_id, str(number))
+    await manager.send_message(session_id, Message("tool", "BOOKED", metadata={"tool_call_id": "c"}))
+    assert script.prompts[-1][1:4] == [("user", "Book it"), ("assistant", ""), ("tool", "BOOKED")]
+
+
+async def test_a_result_whose_call_is_unknown_is_looked_for_once(
+    manager: SessionManager, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_MORE_HISTORY", 4)
+    session_id = await begin(manager, max_history_length=2)
+    for number in range(6):
+        await manager.send_message(session_id, str(number))
+    await manager.send_message(session_id, Message("tool", "x", metadata={"tool_call_id": "c"}))
+    assert script.prompts[-1][-2:] == [("user", "5"), ("assistant", "An answer.")]
+
+
+async def test_a_result_that_names_no_call_is_refused(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    for message in (Message("tool", "x"), [Message("tool", "x", metadata={"tool_call_id": 5})]):
+        with pytest.raises(ValidationError, match="tool_call_id"):
+            await manager.send_message(session_id, message)
+    assert script.calls == []
+
+
+# -- interruptions -------------------------------------------------------------------------------
+
+
+async def test_a_session_can_be_cleared_and_deleted_at_once(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.may_answer.clear()
+    turn = asyncio.ensure_future(manager.send_message(session_id, "q"))
+    await script.asked.wait()
+    ended = await asyncio.gather(manager.clear_conversation(session_id), manager.delete_session(session_id))
+    assert ended[1] is True
+    with pytest.raises(TurnInterruptedError):
+        await turn
+    assert await manager.get_session(session_id) is None
+
+
+class Stubborn(BaseProvider):
+    """A provider that takes its time to end after a cancellation."""
+
+    may_end: asyncio.Event
+    asked: asyncio.Event
+
+    def get_default_model(self) -> str:
+        return "stubborn-1"
+
+    async def chat(
+        self, messages: list[ChatMessage], temperature: float = 0.7, max_tokens: int | None = None, **kwargs: Any
+    ) -> ChatResponse:
+        self.asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await self.may_end.wait()
+        return ChatResponse("Too late.")
+
+    async def stream_chat(
+        self, messages: list[ChatMessage], temperature: float = 0.7, max_tokens: int | None = None, **kwargs: Any
+    ) -> AsyncIterator[ChatResponse]:
+        yield await self.chat(messages)
+
+
+@pytest.fixture
+def stubborn() -> Iterator[type[Stubborn]]:
+    Stubborn.may_end, Stubborn.asked = asyncio.Event(), asyncio.Event()
+    ProviderFactory.register_provider("stubborn", Stubborn)
+    yield Stubborn
+    ProviderFactory.unregister_provider("stubborn")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_provider_that_does_not_end_holds_up_no_clearing(
+    manager: SessionManager, stubborn: type[Stubborn], monkeypatch: pytest.MonkeyPatch, *, streaming: bool
+) -> None:
+    monkeypatch.setattr(session_access, "INTERRUPT_SECONDS", 0.02)
+    session_id = await manager.create_session({}, {"name": "stubborn"})
+    turn = asyncio.ensure_future(take_turn(manager, session_id, "q", streaming=streaming, on_failure="keep_question"))
+    await stubborn.asked.wait()
+    async with asyncio.timeout(5):
+        assert await manager.clear_conversation(session_id) is True
+    stubborn.may_end.set()
+    with pytest.raises(TurnInterruptedError):
+        await turn
+    assert await said(manager, session_id) == []
+
+
+async def test_a_clearing_waits_for_a_turn_that_is_being_stored(
+    storage: SessionStorage, services: Services, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_access, "INTERRUPT_SECONDS", 0.02)
+    async with SessionManager(storage, services=services) as manager:
+        session_id = await begin(manager)
+        append, begun, may_end = storage.append_messages, asyncio.Event(), asyncio.Event()
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            begun.set()
+            await may_end.wait()
+            return await append(*args, **options)
+
+        monkeypatch.setattr(storage, "append_messages", slow)
+        turn = asyncio.ensure_future(take_turn(manager, session_id, "q", streaming=True, on_stop="keep_partial"))
+        await begun.wait()
+        clearing = asyncio.ensure_future(manager.clear_conversation(session_id))
+        await asyncio.wait([clearing], timeout=0.1)
+        assert not clearing.done()
+        may_end.set()
+        assert await clearing is True
+        with pytest.raises(TurnInterruptedError):
+            await turn
+        assert await said(manager, session_id) == []
+
+
+async def test_a_session_whose_turns_wait_in_line_refuses(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.may_answer.clear()
+
+    async def first_and_third() -> None:
+        await manager.send_message(session_id, "1")
+        with pytest.raises(SessionBusyError):
+            await manager.send_message(session_id, "3", busy="refuse")
+
+    task = asyncio.ensure_future(first_and_third())
+    await script.asked.wait()
+    second = asyncio.ensure_future(manager.send_message(session_id, "2"))
+    await asyncio.sleep(0)
+    script.may_answer.set()
+    await asyncio.gather(task, second)
+    assert await said(manager, session_id) == ["1", "An answer.", "2", "An answer."]
+
+
+# -- stored as far as it was shown ---------------------------------------------------------------
+
+
+async def test_a_whole_answer_is_stored_although_the_reader_leaves(
+    storage: SessionStorage, services: Services, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SessionManager(storage, services=services) as manager:
+        session_id = await begin(manager)
+        script.answers = ["One two three"]
+        script.may_finish.clear()
+        append, begun = storage.append_messages, asyncio.Event()
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            begun.set()
+            await asyncio.sleep(0.02)
+            return await append(*args, **options)
+
+        deltas = manager.stream_message(session_id, "Hello", on_stop="keep_partial")
+        assert [(await anext(deltas)).content, (await anext(deltas)).content] == ["One ", "two "]
+        monkeypatch.setattr(storage, "append_messages", slow)
+        script.may_finish.set()
+        await begun.wait()
+        await deltas.aclose()
+        monkeypatch.undo()
+        assert await said(manager, session_id) == ["Hello", "One two three"]
+
+
+class Leaking(Stubborn):
+    """A provider whose stream cannot be closed without an error."""
+
+    async def stream_chat(
+        self, messages: list[ChatMessage], temperature: float = 0.7, max_tokens: int | None = None, **kwargs: Any
+    ) -> AsyncIterator[ChatResponse]:
+        try:
+            for _ in range(3000):
+                yield ChatResponse("w ")
+                if self.asked.is_set():
+                    await self.may_end.wait()
+        finally:
+            raise RuntimeError("not closed")
+
+
+@pytest.fixture
+def leaking() -> Iterator[type[Leaking]]:
+    Leaking.may_end, Leaking.asked = asyncio.Event(), asyncio.Event()
+    ProviderFactory.register_provider("leaking", Leaking)
+    yield Leaking
+    ProviderFactory.unregister_provider("leaking")
+
+
+@pytest.mark.parametrize("waits_for", ["reader", "provider"])
+@pytest.mark.parametrize("ending", ["leave", "delete"])
+async def test_a_stream_that_fails_when_it_is_closed_changes_nothing(
+    manager: SessionManager, leaking: type[Leaking], waits_for: str, ending: str
+) -> None:
+    session_id = await manager.create_session({}, {"name": "leaking"})
+    if waits_for == "provider":
+        leaking.asked.set()
+    async with aclosing(manager.stream_message(session_id, "q", on_stop="keep_partial")) as deltas:
+        await anext(deltas)
+        await asyncio.sleep(0.05)  # until the buffer is full
+        if ending == "delete":
+            assert await manager.delete_session(session_id) is True
+            with pytest.raises(TurnInterruptedError):
+                [delta async for delta in deltas]
+    stored = await said(manager, session_id)
+    assert stored[:1] == (["q"] if ending == "leave" else [])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_question_is_kept_if_its_answer_cannot_be_stored(
+    manager: SessionManager, script: Script, monkeypatch: pytest.MonkeyPatch, *, streaming: bool
+) -> None:
+    session_id = await begin(manager)
+    script.answers = [ChatResponse("x", usage={"x": float("nan")})]
+    if streaming:
+        monkeypatch.setattr(Answer, "whole", lambda _: script.answers[0])
+    with pytest.raises(ProviderResponseError, match="not JSON"):
+        await take_turn(manager, session_id, "q", streaming=streaming, on_failure="keep_question")
+    assert await said(manager, session_id) == ["q"]

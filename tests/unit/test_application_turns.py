@@ -45,7 +45,7 @@ class Scripted(BaseProvider):
         return self.deltas
 
 
-NO_PROMPT = Prompt(messages=[], first_position=1, left_out=0, tokens=0, prefix_digest="")
+NO_PROMPT = Prompt(messages=[], first_position=1, left_out=0, tokens=0, uncorrected_tokens=0, prefix_digest="")
 
 
 def turn(provider: BaseProvider, timeout_seconds: float = 5) -> Turn:
@@ -253,3 +253,17 @@ async def test_the_time_limit_covers_the_whole_stream(wait: Callable[[float], Aw
     with pytest.raises(ProviderTimeoutError):
         await read()
     assert seen == 2
+
+
+@pytest.mark.parametrize("name", ["reasoning", "refusal", "tool_calls", "parts"])
+async def test_a_field_of_another_type_is_refused(name: str) -> None:
+    wrong: dict[str, Any] = {name: ("a",)}
+    answer = ChatResponse("hi", **wrong)
+
+    async def deltas() -> AsyncIterator[ChatResponse]:
+        yield answer
+
+    with pytest.raises(ProviderResponseError, match=name):
+        await turn(Scripted(answering(answer))).ask()
+    with pytest.raises(ProviderResponseError, match=name):
+        [delta async for delta in turn(Scripted(never, deltas())).stream()]

@@ -85,11 +85,10 @@ class Prompt:
 
     def kept_facts(self) -> JSONObject:
         """Return what is stored with the answer, from which the next window is chosen and its cost estimated."""
-        return {
-            "first_position": self.first_position,
-            "tokens": self.tokens,
-            "estimated": self.uncorrected_tokens,
-        }
+        facts: JSONObject = {"first_position": self.first_position, "tokens": self.tokens}
+        if self.uncorrected_tokens != self.tokens:
+            facts["estimated"] = self.uncorrected_tokens
+        return facts
 
     def facts(self) -> JSONObject:
         """Return what a response says of its prompt."""
@@ -211,7 +210,7 @@ def measured_scale(history: Sequence[Message]) -> float:
     for message in reversed(history):
         facts, usage = message.metadata.get("prompt"), message.metadata.get("usage")
         if message.role is MessageRole.ASSISTANT and isinstance(facts, dict) and isinstance(usage, dict):
-            estimated, counted = facts.get("estimated"), _input_tokens(usage)
+            estimated, counted = facts.get("estimated", facts.get("tokens")), _input_tokens(usage)
             if type(estimated) is int and estimated > 0 and counted > 0:
                 return min(_LARGEST_SCALE, max(1 / _LARGEST_SCALE, counted / estimated))
             return 1.0

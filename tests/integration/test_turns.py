@@ -603,13 +603,14 @@ async def test_reasoning_is_stored_for_its_provider(manager: SessionManager, scr
 # -- results of tool calls -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("length", "between"), [(4, 3), (2, 0)])
 async def test_a_result_is_sent_with_its_call_however_much_was_said_meanwhile(
-    manager: SessionManager, script: Script
+    manager: SessionManager, script: Script, length: int, between: int
 ) -> None:
-    session_id = await begin(manager, max_history_length=4)
+    session_id = await begin(manager, max_history_length=length)
     script.answers = [tool_call("c"), ChatResponse("Fine.")]
     await manager.send_message(session_id, "Book it")
-    for number in range(3):
+    for number in range(between):
         await manager.send_message(session_id, str(number))
     await manager.send_message(session_id, Message("tool", "BOOKED", metadata={"tool_call_id": "c"}))
     assert script.prompts[-1][1:4] == [("user", "Book it"), ("assistant", ""), ("tool", "BOOKED")]

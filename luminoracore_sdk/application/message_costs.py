@@ -185,8 +185,10 @@ def _fingerprint(content: JSONValue, nodes: int = _FINGERPRINT_NODES) -> int:
     if isinstance(content, str) and nodes < _FINGERPRINT_NODES:  # perhaps a picture
         return hash((len(content), content[:_FINGERPRINT_CHARACTERS], content[-_FINGERPRINT_CHARACTERS:]))
     if isinstance(content, list | dict):
-        names: Sequence[Any] = list(content) if isinstance(content, dict) else range(len(content))
-        read = names[:: max(1, len(names) // max(1, nodes))]
-        share = nodes // (len(read) + 1)
-        return hash((len(names), *((name, _fingerprint(content[name], share)) for name in read)))
+        items: Sequence[Any] = list(content.items()) if isinstance(content, dict) else content
+        step = max(1, len(items) // max(1, nodes))
+        share = nodes // (len(items[::step]) + 1)
+        if isinstance(content, dict):
+            return hash((len(items), *((name, _fingerprint(value, share)) for name, value in items[::step])))
+        return hash((len(items), *(_fingerprint(value, share) for value in items[::step])))
     return hash((type(content), content))

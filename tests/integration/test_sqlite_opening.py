@@ -100,7 +100,7 @@ async def test_a_database_without_a_version_is_damaged(path: Path) -> None:
 async def test_a_foreign_table_with_our_name_is_refused_untouched(path: Path, statement: str) -> None:
     run(path, statement)
     before = path.read_bytes()
-    with pytest.raises(SchemaVersionError, match="table_prefix"):
+    with pytest.raises(SchemaVersionError, match="use another file, or another table_name"):
         await SQLiteStorage(path).open()
     assert path.read_bytes() == before
     async with SQLiteStorage(path, table_prefix="own_") as storage:

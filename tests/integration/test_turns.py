@@ -391,7 +391,8 @@ def tool_call(call_id: str) -> ChatResponse:
 
 
 async def keep(manager: SessionManager, script: Script, session_id: str, question: Message) -> None:
-    answers, script.answers = script.answers, [ProviderError("down")]
+    answers = script.answers
+    script.answers = [ProviderError("down")]
     with pytest.raises(ProviderError, match="down"):
         await manager.send_message(session_id, question, on_failure="keep_question")
     script.answers = answers
@@ -624,7 +625,7 @@ async def test_a_result_whose_call_is_unknown_is_looked_for_once(
     for number in range(6):
         await manager.send_message(session_id, str(number))
     await manager.send_message(session_id, Message("tool", "x", metadata={"tool_call_id": "c"}))
-    assert script.prompts[-1][-2:] == [("user", "5"), ("assistant", "An answer.")]
+    assert script.prompts[-1][-3:-1] == [("user", "5"), ("assistant", "An answer.")]
 
 
 async def test_a_result_that_names_no_call_is_refused(manager: SessionManager, script: Script) -> None:

@@ -78,3 +78,8 @@ def test_a_turn_that_cannot_fit_is_refused_with_figures() -> None:
     assert (caught.value.needed_tokens, caught.value.max_tokens) == (174, 150)
     with pytest.raises(ContextWindowError):
         choose_window([USER], [11], max_tokens=10, max_messages=50)
+
+
+def test_a_result_without_a_call_belongs_to_the_turn_of_the_question_before() -> None:
+    assert turn_start([USER, answer("a"), USER, result("gone")]) == 2
+    assert turn_start([result("gone")]) == 0

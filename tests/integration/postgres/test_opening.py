@@ -121,7 +121,7 @@ async def test_a_foreign_table_in_the_way_is_named_and_kept(schema: Schema, fore
     async with schema.connection() as connection:
         await connection.execute(f"CREATE SCHEMA {schema.name}; CREATE TABLE {foreign} AS SELECT 7 AS mine")
     for attempt in (schema.storage().open, schema.storage().migrate):
-        with pytest.raises(SchemaVersionError, match=f"{foreign}.*give the storage a table_prefix"):
+        with pytest.raises(SchemaVersionError, match=f"{foreign}.*use another table_name"):
             await attempt()
     assert await tables(schema) == [foreign]
     assert await schema.rows(f"TABLE {foreign}") == [(7,)]

@@ -271,5 +271,5 @@ async def test_a_silent_node_delays_only_its_own_sessions(other: ValkeyCluster) 
             assert {isinstance(one, StorageUnavailableError) for one in failed} == {True}
         finally:
             other.nodes[1].thaw()
-        await asyncio.to_thread(wait_until, other._is_whole, "a whole cluster")
+        await asyncio.to_thread(wait_until, other.is_whole, "a whole cluster")
     assert 10 < len(silent) < 40

@@ -249,7 +249,7 @@ async def test_a_node_that_is_away_leaves_the_others_to_work(
             with pytest.raises(StorageUnavailableError):
                 await storage.list_sessions()
             await asyncio.to_thread(cluster.nodes[2].start)
-            await asyncio.to_thread(wait_until, cluster._is_whole, "a whole cluster")
+            await asyncio.to_thread(wait_until, cluster.is_whole, "a whole cluster")
             for name in names:
                 assert (await storage.append_messages(name, [message_record("m")])).last_position == 1
             assert len(await storage.list_sessions()) == 30

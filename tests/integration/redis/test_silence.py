@@ -148,13 +148,13 @@ class Watched:
         self.sentinels = [
             stack.enter_context(_watching(folder / f"sentinel{number}", self.master)) for number in range(3)
         ]
-        wait_until(self._is_whole, "sentinels that know all")
+        wait_until(self.is_whole, "sentinels that know all")
 
     @property
     def url(self) -> str:
         return "redis+sentinel://" + ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels) + "/main"
 
-    def _is_whole(self) -> bool:
+    def is_whole(self) -> bool:
         return self.replica.command("INFO", "replication")["master_link_status"] == "up" and all(
             len(one.command("SENTINEL", "SENTINELS", "main")) == 2
             and len(one.command("SENTINEL", "REPLICAS", "main")) == 1

@@ -104,10 +104,10 @@ class ValkeyCluster:
                 node.command("CLUSTER", "ADDSLOTSRANGE", *slots)
             for node in others:
                 first.command("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
-        wait_until(self._is_whole, "a whole cluster")
+        wait_until(self.is_whole, "a whole cluster")
         return self
 
-    def _is_whole(self) -> bool:
+    def is_whole(self) -> bool:
         said = [node.command("CLUSTER", "INFO") for node in self.nodes]
         return all("cluster_state:ok" in text and "cluster_known_nodes:3" in text for text in said)
 

@@ -1,6 +1,6 @@
 """Requests to one Redis server, or to the nodes of a cluster; each is sent once.
 
-redis-py's ``execute_command`` does not tell whether a request had been sent when it failed, and on a cluster
+redis-py's ``execute_command`` does not say whether a request had been sent when it failed, and on a cluster
 redis-py 8.1 may send ASKING over another connection than the request. So requests go over connections taken
 from redis-py's pools. Connecting and talking are two steps with a time limit each; a failure of the first one
 has changed nothing.

@@ -1,10 +1,6 @@
 """Tools run while a model answers, every step is stored, and a run that was killed continues."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.session import SessionManager, create_storage
+from luminoracore_sdk.session import SessionManager
 from luminoracore_sdk.tools import Tool, run_tools, send_structured
 from luminoracore_sdk.types.provider import ChatResponse
 from luminoracore_sdk.types.session import Message
@@ -25,7 +21,6 @@ from luminoracore_sdk.utils.exceptions import (
     TurnInterruptedError,
     ValidationError,
 )
-from tests.support import tool_worker
 from tests.support.model_server import WIRES, ModelServer, configured, say
 from tests.support.scripted_provider import Script
 from tests.support.strict_vendors import refusals
@@ -312,45 +307,6 @@ async def test_without_tools_it_is_a_send(manager: SessionManager, script: Scrip
     assert (await run_tools(manager, session_id, "Hello", [])).content == "An answer."
     assert "tools" not in script.calls[0].parameters
     assert (await run_tools(manager, session_id, None, [])).content == "An answer."
-
-
-# -- kills ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("moment", "left", "again"),
-    [
-        ("first answer", [], {"asked": 3, "ran": 1}),
-        ("tool", ["user", "assistant"], {"asked": 2, "ran": 2}),
-        ("second request", ["user", "assistant", "tool"], {"asked": 3, "ran": 1}),
-        ("second append", ["user", "assistant", "tool"], {"asked": 3, "ran": 1}),
-    ],
-)
-async def test_a_killed_run_continues_in_a_new_process(
-    tmp_path: Path, moment: str, left: list[str], again: dict[str, int]
-) -> None:
-    place = tmp_path / "store.db"
-    assert work(place, moment) == -signal.SIGKILL
-    assert await roles(place) == left
-    assert work(place, "never") == 0
-    assert await roles(place) == ["user", "assistant", "tool", "assistant"]
-    log = (tmp_path / "store.db.log").read_text().split()
-    assert {word: log.count(word) for word in ("asked", "ran")} == again
-    assert work(place, "never") == 0
-    assert (tmp_path / "store.db.log").read_text().split() == log
-
-
-def work(place: Path, moment: str) -> int:
-    command = [sys.executable, tool_worker.__file__, str(place), moment]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
-    assert done.stderr == ""
-    return done.returncode
-
-
-async def roles(place: Path) -> list[str]:
-    async with create_storage(f"sqlite:///{place}") as storage, SessionManager(storage) as manager:
-        return [message.role.value for message in await manager.conversation_manager.get_messages("s", limit=100)]
 
 
 # -- on the wire ---------------------------------------------------------------------------------

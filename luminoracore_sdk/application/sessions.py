@@ -29,11 +29,13 @@ from luminoracore_sdk.application.turns import (
 )
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
+from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.vendors import VendorRules
 
 __all__ = ["Sessions"]
 
@@ -218,6 +220,24 @@ class Sessions:
         if updated:
             self._providers.remember(session_id, provider)
         return updated
+
+    async def provider_rules(
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> VendorRules:
+        """Return what the provider of a session accepts in a prompt.
+
+        Args:
+            session_id: An existing session.
+            provider_config: As for ``send_message``.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ProviderError: The session has no provider, or it cannot be created.
+        """
+        session = await self.get_session(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
+        return self._providers.rules(session, provider_config)
 
     # -- send messages ---------------------------------------------------------------------------
 

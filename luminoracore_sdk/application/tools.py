@@ -18,6 +18,7 @@ from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.application.sessions import Sessions
 from luminoracore_sdk.application.turns import stored_response
 from luminoracore_sdk.domain.chat import ChatResponse
+from luminoracore_sdk.domain.content_parts import converted_parts, has_part_form
 from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
     ToolStepsError,
@@ -64,8 +65,8 @@ class Tool:
     Attributes:
         name: 1 to 64 letters, digits, ``_`` and ``-``, which every vendor accepts.
         schema: The JSON schema of its arguments, of type ``object``.
-        handler: Is called with the arguments as keywords and returns a JSON value. A coroutine function is awaited,
-            any other one runs in a thread.
+        handler: Is called with the arguments as keywords and returns a JSON value, or a list of content parts (text,
+            pictures) in OpenAI's or Anthropic's form. A coroutine function is awaited, any other one runs in a thread.
         description: What it does, for the model.
     """
 
@@ -226,7 +227,12 @@ class ToolRun:
         arguments = parsed_arguments(function.get("arguments"))
         if arguments is None:
             raise ValidationError("the arguments are not a JSON object")
-        return await tool.call(arguments)
+        result = await tool.call(arguments)
+        if has_part_form(result):  # refused now: stored, it would be refused in every prompt
+            passed = self.options.get("provider_config")
+            rules = await self.sessions.provider_rules(self.session_id, provider_config=passed)
+            converted_parts(result, rules, role="tool")
+        return result
 
     def _result(self, response: ChatResponse, call: JSONObject, outcome: Any) -> Message:
         """Return the message for the result of a call, which may be an error."""
@@ -236,7 +242,7 @@ class ToolRun:
             logger.warning("tool %.80a failed with %s", name, type(outcome).__name__)
             metadata["is_error"] = True
             outcome = f"{type(outcome).__name__}: {outcome}"
-        content = outcome if isinstance(outcome, str) else compact_json(outcome)
+        content = outcome if isinstance(outcome, str) or has_part_form(outcome) else compact_json(outcome)
         facts = compact_json([self.session_id, response.position, call["id"]])
         result_key = sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         return Message(MessageRole.TOOL, content, metadata=metadata, id=f"result-{result_key}")

@@ -7,6 +7,7 @@ byte on its input, and ``ended STATUS``.
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -107,6 +108,7 @@ def main(factory: str, wire: str) -> None:
         if place is None:
             asyncio.run(run(InMemoryStorage(), provider, look))
             say("ended 0")
+            gc.freeze()  # a collection in a forked process would copy every page
             continue
         process = os.fork()
         if process == 0:

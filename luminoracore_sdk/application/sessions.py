@@ -280,8 +280,11 @@ class Sessions:
             SessionNotFoundError: No such session.
             ProviderError: The provider did not answer; nothing of the turn was stored, unless ``on_failure``
                 says so.
-            ConflictError: The ``id`` of the message belongs to another message of the session.
+            ConflictError: The ``id`` of the message belongs to another message of the session, or some of several
+                messages are stored and others are not; the provider was not asked.
             ContextWindowError: The turn does not fit the context window; the provider was not asked.
+            ToolCallNotFoundError: The call of a result lies more than about 1,000 messages back; the provider was not
+                asked.
             SessionBusyError: Another turn is in progress, and ``busy`` is ``"refuse"``.
             TurnInterruptedError: The session was deleted or cleared meanwhile.
             StorageError: The turn could not be stored; nothing of it was.

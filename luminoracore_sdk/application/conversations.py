@@ -1,10 +1,10 @@
 """The use cases of conversations: add messages, read, search, clear, summarize."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
-from luminoracore_sdk.application.ports.records import MessageRange, SessionRecord
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import ensure_session
@@ -326,6 +326,10 @@ class Conversations:
             records = await self.storage.read_messages(session_id, span)
         except SessionNotFoundError:
             return []
+        return self.decoded(session_id, records)
+
+    def decoded(self, session_id: str, records: Iterable[MessageRecord]) -> list[Message]:
+        """Return the messages of records that were read from the storage."""
         decode, backend = self._services.codec.message, self.storage.backend
         return [decode(record, backend=backend, session_id=session_id) for record in records]
 

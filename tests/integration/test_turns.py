@@ -11,6 +11,7 @@ import pytest
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application import session_access, turns
 from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
     MessageRange,
     MessageRecord,
 )
@@ -26,7 +27,6 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.providers import BaseProvider, ProviderFactory
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager, SessionStorage
-from luminoracore_sdk.storage import AppendReceipt, MessageRange, MessageRecord, StorageWrapper
 from luminoracore_sdk.testing import CancelAt
 from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
 from luminoracore_sdk.types.session import Message
@@ -523,31 +523,32 @@ async def test_a_partly_stored_batch_is_refused_before_the_provider_is_asked(
 
 
 class ClearedMeanwhile(StorageWrapper):
-    """Another process clears the session behind an append that is recognised as a repetition, or behind a read.
+    """Another process clears the session behind an append that is recognised as a repetition.
 
-    ``filled`` is what it then adds.
+    With ``behind_read`` it does so behind the next read. ``filled`` is what it then adds.
     """
 
     filled: Sequence[Message] = ()
     times = 1
     behind_read = False
+    is_replayed = False
 
     async def append_messages(
         self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
     ) -> AppendReceipt:
         receipt = await super().append_messages(session_id, messages, expected_last=expected_last)
-        if receipt.replayed and not self.behind_read:
+        self.is_replayed = receipt.replayed
+        if not self.behind_read:
             await self.clear(session_id)
         return receipt
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         records = await super().read_messages(session_id, span)
-        if self.behind_read:
-            await self.clear(session_id)
+        await self.clear(session_id)
         return records
 
     async def clear(self, session_id: str) -> None:
-        if self.times:
+        if self.is_replayed and self.times:
             self.times -= 1
             await self.base.truncate_messages(session_id, after=0)
             if self.filled:

@@ -18,7 +18,7 @@ from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.application.sessions import Sessions
 from luminoracore_sdk.application.turns import stored_response
 from luminoracore_sdk.domain.chat import ChatResponse
-from luminoracore_sdk.domain.content_parts import converted_parts, has_part_form
+from luminoracore_sdk.domain.content_parts import check_result_parts, has_part_form
 from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
     ToolStepsError,
@@ -231,7 +231,7 @@ class ToolRun:
         if has_part_form(result):  # refused now: stored, it would be refused in every prompt
             passed = self.options.get("provider_config")
             rules = await self.sessions.provider_rules(self.session_id, provider_config=passed)
-            converted_parts(result, rules, role="tool")
+            check_result_parts(result, rules)
         return result
 
     def _result(self, response: ChatResponse, call: JSONObject, outcome: Any) -> Message:

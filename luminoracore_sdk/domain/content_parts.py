@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
+import attrs
+
 from luminoracore_sdk.domain.errors import UnsupportedContentError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.vendors import PartForm, VendorRules
 
-__all__ = ["converted_parts", "has_part_form", "is_part_list"]
+__all__ = ["check_result_parts", "converted_parts", "has_part_form", "is_part_list"]
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?:;[^;,]*)*;base64,(?P<data>.*)", re.DOTALL)
 
@@ -65,6 +67,15 @@ def converted_parts(parts: Iterable[Any], rules: VendorRules, *, role: str) -> l
             raise UnsupportedContentError(provider=rules.name, part=str(typed["type"]), role=role)
         converted.append(new)
     return converted
+
+
+def check_result_parts(parts: Iterable[Any], rules: VendorRules) -> None:
+    """Refuse parts that the result of a tool cannot hold; texts are sent to every vendor, to some as one string.
+
+    Raises:
+        UnsupportedContentError: The vendor takes no such part in a tool message.
+    """
+    converted_parts(parts, attrs.evolve(rules, result_parts=rules.result_parts | {"text"}), role="tool")
 
 
 def _to_openai(part: JSONObject) -> JSONObject:

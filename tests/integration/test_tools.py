@@ -8,6 +8,8 @@ from typing import Any
 import attrs
 import pytest
 
+from luminoracore_sdk.domain.vendors import VendorRules, rules_of
+from luminoracore_sdk.providers import AnthropicProvider, BaseProvider, OpenAIProvider, ProviderFactory
 from luminoracore_sdk.session import SessionManager
 from luminoracore_sdk.tools import Tool, run_tools, send_structured
 from luminoracore_sdk.types.provider import ChatResponse
@@ -129,6 +131,75 @@ async def test_failures_of_tools_are_results(manager: SessionManager, script: Sc
     assert str(results[6].content).startswith("TypeError: ")
     assert results[7].content == "0.5"
     assert [message.metadata.get("is_error", False) for message in results] == [True] * 7 + [False]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+ANTHROPIC_PICTURE = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
+}
+
+
+async def screenshot(form: str) -> Any:
+    """Return what the screen shows."""
+    if form == "list":
+        return [{"type": "bug", "title": "It fails."}]
+    picture = PICTURE if form == "openai" else ANTHROPIC_PICTURE
+    return [{"type": "text", "text": "The screen:"}, *([picture] if form != "text" else [])]
+
+
+@pytest.mark.parametrize("form", ["openai", "anthropic"])
+async def test_a_tool_may_return_a_picture(form: str) -> None:
+    answers = call_on_wire("screenshot", {"form": form}), say("A cat.")
+    async with ModelServer(*answers) as server, SessionManager() as manager:
+        session_id = await manager.create_session({"name": "Ada"}, configured("anthropic", server.url))
+        await run_tools(manager, session_id, "What is there?", [screenshot])
+        stored_result = (await manager.conversation_manager.get_messages(session_id))[2]
+    assert stored_result.content == await screenshot(form)
+    body = server.requests[1].body
+    assert refusals("anthropic", body) == []
+    assert body["messages"][-1]["content"][0]["content"] == [
+        {"type": "text", "text": "The screen:"},
+        ANTHROPIC_PICTURE,
+    ]
+
+
+@pytest.mark.parametrize("vendor", ["openai", "vllm", "mistral", "deepseek"])
+async def test_a_picture_is_an_error_where_results_are_text(vendor: str) -> None:
+    answers = call_on_wire("screenshot", {"form": "openai"}), say("I cannot see it.")
+    async with ModelServer(*answers) as server, SessionManager() as manager:
+        config = attrs.evolve(configured("openai", server.url), name=vendor)
+        session_id = await manager.create_session({"name": "Ada"}, config)
+        assert (await run_tools(manager, session_id, "What is there?", [screenshot])).content == "I cannot see it."
+        stored_result = (await manager.conversation_manager.get_messages(session_id))[2]
+    assert stored_result.metadata["is_error"] is True
+    assert stored_result.content == (
+        f"UnsupportedContentError: {vendor} does not take a content part of type 'image_url' in a tool message; "
+        "send it as text, or use a provider that does"
+    )
+    body = server.requests[1].body
+    assert refusals(vendor, body) == []
+    assert "iVBORw0KGgo=" not in str(body)
+
+
+@pytest.mark.parametrize("vendor", ["openai", "vllm", "deepseek", "anthropic"])
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        ("text", [{"type": "text", "text": "The screen:"}]),
+        ("list", '[{"type":"bug","title":"It fails."}]'),
+    ],
+)
+async def test_texts_and_other_lists_are_results_everywhere(vendor: str, form: str, content: Any) -> None:
+    wire = "anthropic" if vendor == "anthropic" else "openai"
+    answers = call_on_wire("screenshot", {"form": form}), say("Yes.")
+    async with ModelServer(*answers) as server, SessionManager() as manager:
+        config = attrs.evolve(configured(wire, server.url), name=vendor)
+        session_id = await manager.create_session({"name": "Ada"}, config)
+        assert (await run_tools(manager, session_id, "What is there?", [screenshot])).content == "Yes."
+        stored_result = (await manager.conversation_manager.get_messages(session_id))[2]
+    assert (stored_result.content, "is_error" in stored_result.metadata) == (content, False)
+    assert refusals(vendor, server.requests[1].body) == []
 
 
 async def test_a_call_id_that_is_repeated_is_run_once(manager: SessionManager, script: Script) -> None:
@@ -420,6 +491,38 @@ async def test_a_provider_without_schemas_is_sent_it_as_text() -> None:
     assert context.startswith("Today is Monday.\n\nAnswer with one JSON object")
     assert '"total"' in context
     assert contents[0] == "How much?"
+
+
+class OwnAnthropic(AnthropicProvider):
+    """A provider of a vendor under a name of its own."""
+
+
+class OwnDeepSeek(OpenAIProvider):
+    """A server with OpenAI's protocol and DeepSeek's rules."""
+
+    @property
+    def rules(self) -> VendorRules:
+        return rules_of("deepseek")
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"), [(OwnAnthropic, "output_config"), (OwnDeepSeek, None), (OpenAIProvider, "response_format")]
+)
+async def test_structured_output_follows_the_rules_of_the_provider_class(
+    kind: type[BaseProvider], form: str | None
+) -> None:
+    ProviderFactory.register_provider("own", kind)
+    wire = "anthropic" if kind is OwnAnthropic else "openai"
+    try:
+        async with ModelServer(say('{"total": 5}')) as server, SessionManager() as manager:
+            config = attrs.evolve(configured(wire, server.url), name="own")
+            session_id = await manager.create_session({"name": "Ada"}, config)
+            assert (await send_structured(manager, session_id, "How much?", Invoice)).value == Invoice(5)
+    finally:
+        ProviderFactory.unregister_provider("own")
+    body = server.requests[0].body
+    assert [name for name in ("output_config", "response_format") if name in body] == ([form] if form else [])
+    assert ("Answer with one JSON object" in str(body["messages"])) is (form is None)
 
 
 async def test_wrong_arguments_of_structured_output_are_refused(manager: SessionManager, script: Script) -> None:

@@ -270,7 +270,7 @@ class Sessions:
             on_failure: What happens to the question if the provider fails: ``"discard"`` or ``"keep_question"``.
             busy: Whether to ``"wait"`` for another turn of the session, or to ``"refuse"``.
             provider_config: Fields of the provider's configuration for this call alone, such as ``api_key``. With a
-                ``base_url`` that is not the session's, the key must be among them.
+                ``base_url`` that is not the session's, the key must be among them if the provider needs one.
             **kwargs: Passed to the provider.
 
         Returns:

@@ -8,7 +8,8 @@ import asyncio
 import inspect
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from hashlib import sha256
 from typing import Any
 
@@ -16,7 +17,7 @@ import attrs
 
 from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.application.sessions import Sessions
-from luminoracore_sdk.application.turns import stored_response
+from luminoracore_sdk.application.turns import Answer, stored_response
 from luminoracore_sdk.domain.chat import ChatResponse
 from luminoracore_sdk.domain.content_parts import check_result_parts, has_part_form
 from luminoracore_sdk.domain.errors import (
@@ -29,7 +30,9 @@ from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
 from luminoracore_sdk.domain.message import Message, MessageRole
 from luminoracore_sdk.domain.tool_calls import call_ids, calls_of, parsed_arguments, result_id
 
-__all__ = ["DEFAULT_MAX_STEPS", "Tool", "ToolRun"]
+__all__ = ["DEFAULT_MAX_STEPS", "OnDelta", "Tool", "ToolRun"]
+
+OnDelta = Callable[[ChatResponse], Awaitable[None] | None]
 
 DEFAULT_MAX_STEPS = 10
 
@@ -126,6 +129,8 @@ class ToolRun:
         tools: The tools, with distinct names.
         max_steps: How often results may be sent.
         options: Further arguments of each send.
+        on_delta: Is called with each delta of each answer, and awaited if it returns an awaitable; None: answers are
+            not streamed.
     """
 
     sessions: Sessions
@@ -133,12 +138,15 @@ class ToolRun:
     tools: Sequence[Tool]
     max_steps: int
     options: Mapping[str, Any]
+    on_delta: OnDelta | None = None
 
     def __attrs_post_init__(self) -> None:
         if type(self.max_steps) is not int or self.max_steps < 1:
             raise ValidationError(f"max_steps must be a whole number of at least 1, not {self.max_steps!r}")
         if len({tool.name for tool in self.tools}) < len(self.tools):
             raise ValidationError("two tools have the same name")
+        if self.on_delta is not None and not callable(self.on_delta):
+            raise ValidationError(f"on_delta must be callable, not {type(self.on_delta).__name__}")
 
     async def run(self, message: Any) -> ChatResponse:
         """Return the first answer without calls.
@@ -164,7 +172,17 @@ class ToolRun:
     async def _send(self, message: Any, **options: Any) -> ChatResponse:
         if self.tools:
             options["tools"] = [tool.declaration() for tool in self.tools]
-        return await self.sessions.send_message(self.session_id, message, **options)
+        if self.on_delta is None:
+            return await self.sessions.send_message(self.session_id, message, **options)
+        answer, last = Answer(), ChatResponse("")
+        async with aclosing(self.sessions.stream_message(self.session_id, message, **options)) as deltas:
+            async for delta in deltas:
+                answer.add(delta)
+                last = delta
+                called = self.on_delta(delta)
+                if inspect.isawaitable(called):
+                    await called
+        return attrs.evolve(answer.whole(), id=last.id, position=last.position)
 
     async def _stored_state(self) -> ChatResponse:
         """Return the newest answer; a question behind it is sent first."""

@@ -202,6 +202,39 @@ async def test_texts_and_other_lists_are_results_everywhere(vendor: str, form: s
     assert refusals(vendor, server.requests[1].body) == []
 
 
+async def test_deltas_of_a_run_are_awaited_and_may_stop_it(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    texts = []
+
+    async def show(delta: ChatResponse) -> None:
+        await asyncio.sleep(0)
+        texts.append(delta.content)
+        if delta.content == "it ":
+            raise KeyError("the browser has left")
+
+    call = attrs.evolve(calling(("c", "add", {"a": 1, "b": 1})), content="One moment")
+    script.answers = [call, "Well, it is two."]
+    question = Message("user", "1 + 1?", id="q")
+    with pytest.raises(KeyError, match="browser"):
+        await run_tools(manager, session_id, question, [add], on_delta=show, on_stop="keep_partial")
+    assert texts == ["One ", "moment", "Well, ", "it "]
+    assert (await stored(manager))[1:3] == [("assistant", "One moment"), ("tool", "2")]
+    assert (await stored(manager))[3][1].startswith("Well, it ")
+    with pytest.raises(ValidationError, match="on_delta must be callable, not str"):
+        await run_tools(manager, session_id, question, [add], on_delta="show")  # type: ignore[arg-type]
+
+
+async def test_a_stored_answer_of_a_run_is_one_delta(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.answers = [calling(("c", "add", {"a": 1, "b": 1})), "It is two."]
+    question = Message("user", "1 + 1?", id="q")
+    first = await run_tools(manager, session_id, question, [add])
+    deltas: list[ChatResponse] = []
+    again = await run_tools(manager, session_id, question, [add], on_delta=deltas.append)
+    assert (again.id, again.content, len(script.calls)) == (first.id, "It is two.", 2)
+    assert [delta.content for delta in deltas] == ["", "It is two."]
+
+
 async def test_a_call_id_that_is_repeated_is_run_once(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     script.answers = [calling(("c", "add", {"a": 1, "b": 1}), ("c", "add", {"a": 2, "b": 2})), "Two."]
@@ -401,6 +434,25 @@ async def test_tools_work_on_each_wire(wire: str) -> None:
         assert (first["tools"][0]["name"], first["tool_choice"]) == ("add", {"type": "tool", "name": "add"})
         result = {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "3"}]}
         assert second["messages"][-1]["content"] == [result]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_every_answer_of_a_run_can_be_streamed(wire: str) -> None:
+    deltas = []
+    answers = call_on_wire("add", {"a": 1, "b": 2}), say("It is three.")
+    async with ModelServer(*answers) as server, SessionManager() as manager:
+        session_id = await manager.create_session({"name": "Ada"}, configured(wire, server.url))
+        response = await run_tools(manager, session_id, "1 + 2?", [add], on_delta=deltas.append)
+        messages = await manager.conversation_manager.get_messages(session_id)
+    assert (response.content, response.id, response.position) == ("It is three.", messages[3].id, 4)
+    assert "".join(delta.content for delta in deltas) == "Let me see.It is three."
+    ends = [delta for delta in deltas if delta.finish_reason is not None]
+    assert [(end.finish_reason, end.id, len(end.tool_calls)) for end in ends] == [
+        ("tool_calls", messages[1].id, 1),
+        ("stop", messages[3].id, 0),
+    ]
+    assert [message.content for message in messages] == ["1 + 2?", "Let me see.", "3", "It is three."]
+    assert [(request.streaming, refusals(wire, request.body)) for request in server.requests] == [(True, [])] * 2
 
 
 @attrs.frozen

@@ -74,7 +74,7 @@ def forecast(city: str) -> str:
 def look_on_anthropic(at: str) -> list[dict[str, Any]]:
     """Return what a camera shows."""
     reach("look begins")
-    shown = [{"type": "text", "text": f"The {at}:"}, PICTURE]
+    shown: list[dict[str, Any]] = [{"type": "text", "text": f"The {at}:"}, PICTURE]
     reach("look ends")
     return shown
 

@@ -20,7 +20,7 @@ def test_a_storage_type_may_be_a_text_or_an_alias(given: Any) -> None:
 
 
 def test_postgresql_is_postgres_as_in_urls() -> None:
-    config = StorageConfig(storage_type="postgresql", connection_string="postgresql://host/db")  # type: ignore[arg-type]
+    config = StorageConfig(storage_type="postgresql", connection_string="postgresql://host/db")
     assert config.storage_type is StorageType.POSTGRES
 
 

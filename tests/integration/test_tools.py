@@ -438,7 +438,7 @@ async def test_tools_work_on_each_wire(wire: str) -> None:
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_every_answer_of_a_run_can_be_streamed(wire: str) -> None:
-    deltas = []
+    deltas: list[ChatResponse] = []
     answers = call_on_wire("add", {"a": 1, "b": 2}), say("It is three.")
     async with ModelServer(*answers) as server, SessionManager() as manager:
         session_id = await manager.create_session({"name": "Ada"}, configured(wire, server.url))

@@ -522,6 +522,17 @@ async def test_a_partly_stored_batch_is_refused_before_the_provider_is_asked(
     assert len(await said(manager, session_id)) == 4
 
 
+async def test_a_new_batch_with_ids_is_sent_once(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    calls = [tool_call(name).tool_calls[0] for name in ("c", "d")]
+    script.answers = [ChatResponse("", tool_calls=calls), ChatResponse("Done.")]
+    await manager.send_message(session_id, "Hello")
+    results = [result("d", "r1"), result("c", "r2")]
+    answers = [await manager.send_message(session_id, results) for _ in range(2)]
+    assert [(answer.content, answer.position) for answer in answers] == [("Done.", 5)] * 2
+    assert len(script.calls) == 2
+
+
 class ClearedMeanwhile(StorageWrapper):
     """Another process clears the session behind an append that is recognised as a repetition.
 
@@ -745,6 +756,19 @@ async def test_a_result_whose_call_is_too_far_back_is_refused(
         assert (caught.value.call_ids, caught.value.searched) == (("c",), 6)
     assert (await said(manager, session_id), len(script.calls)) == (stored, asked)
     assert (await manager.send_message(session_id, near)).content == "An answer."
+
+
+async def test_a_result_is_sent_with_its_call_where_no_user_message_precedes_it(
+    manager: SessionManager, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_MORE_HISTORY", 4)
+    session_id = await begin(manager, max_history_length=2)
+    call = Message("assistant", "", metadata={"tool_calls": tool_call("c").tool_calls})
+    notes = [Message("assistant", f"Note {number}") for number in range(8)]
+    await manager.conversation_manager.append(session_id, [*notes, call, Message("user", "Well?"), notes[0]])
+    await manager.send_message(session_id, Message("tool", "x", metadata={"tool_call_id": "c"}))
+    sent = script.prompts[-1]
+    assert sent[sent.index(("tool", "x")) - 1] == ("assistant", "")
 
 
 async def test_a_result_that_names_no_call_is_refused(manager: SessionManager, script: Script) -> None:

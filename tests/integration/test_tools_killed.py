@@ -17,7 +17,7 @@ import pytest
 from luminoracore_sdk.session import Message, SessionManager
 from tests.support import tool_run_worker
 from tests.support.killed_clients import CLIENTS, Client
-from tests.support.model_server import KEY, WIRES, ModelServer, Reply, Request
+from tests.support.model_server import KEY, WIRES, ModelServer, Reply, Request, event
 from tests.support.strict_vendors import refusals
 from tests.support.tool_run_worker import PICTURE, QUESTION
 
@@ -43,7 +43,7 @@ def step_of(request: Request) -> int:
     return {0: 0, 2: 1, 3: 2}[text.count('"tool_use_id"' if request.wire == "anthropic" else '"tool_call_id"')]
 
 
-def answer_body(wire: str, step: int) -> bytes:
+def answer_of(wire: str, step: int) -> dict[str, Any]:
     if wire == "anthropic":
         content: list[dict[str, Any]] = [
             {"type": "thinking", "thinking": THOUGHTS[step], "signature": f"c2lnbmVk{step}=="},
@@ -81,7 +81,53 @@ def answer_body(wire: str, step: int) -> bytes:
             "choices": [choice],
             "usage": {"prompt_tokens": 50, "completion_tokens": 9, "total_tokens": 59},
         }
-    return json.dumps(whole).encode()
+    return whole
+
+
+def frames(wire: str, answer: dict[str, Any]) -> list[bytes]:
+    """Return an answer as a stream."""
+    if wire == "anthropic":
+        return [event(one) for one in anthropic_events(answer)]
+    choice = answer["choices"][0]
+    message = choice["message"]
+    thought = message["reasoning_content"]
+    deltas: list[dict[str, Any]] = [{"reasoning_content": thought[:7]}, {"reasoning_content": thought[7:]}]
+    deltas += [{"content": message["content"]}] if message["content"] else []
+    for index, call in enumerate(message["tool_calls"] or []):
+        arguments = call["function"]["arguments"]
+        begun = {**call, "index": index, "function": {**call["function"], "arguments": arguments[:4]}}
+        deltas += [
+            {"tool_calls": [begun]},
+            {"tool_calls": [{"index": index, "function": {"arguments": arguments[4:]}}]},
+        ]
+    ends = [*((delta, None) for delta in deltas), ({}, choice["finish_reason"])]
+    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]} for delta, reason in ends]
+    return [*(event({"id": answer["id"], **chunk}) for chunk in chunks), b"data: [DONE]\n\n"]
+
+
+def anthropic_events(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield {"type": "message_start", "message": {**answer, "content": [], "stop_reason": None}}
+    for index, block in enumerate(answer["content"]):
+        begun, deltas = block, []
+        match block["type"]:
+            case "thinking":
+                begun = {"type": "thinking", "thinking": "", "signature": ""}
+                deltas = [("thinking", block["thinking"][:7]), ("thinking", block["thinking"][7:])]
+                deltas.append(("signature", block["signature"]))
+            case "text":
+                begun, deltas = {"type": "text", "text": ""}, [("text", block["text"])]
+            case "tool_use":
+                arguments = json.dumps(block["input"])
+                begun = {**block, "input": {}}
+                deltas = [("partial_json", arguments[:4]), ("partial_json", arguments[4:])]
+        yield {"type": "content_block_start", "index": index, "content_block": begun}
+        for name, piece in deltas:
+            kind = "input_json_delta" if name == "partial_json" else f"{name}_delta"
+            yield {"type": "content_block_delta", "index": index, "delta": {"type": kind, name: piece}}
+        yield {"type": "content_block_stop", "index": index}
+    end = {"stop_reason": answer["stop_reason"], "stop_sequence": None}
+    yield {"type": "message_delta", "delta": end, "usage": {"output_tokens": 9}}
+    yield {"type": "message_stop"}
 
 
 # -- the processes -------------------------------------------------------------------------------
@@ -98,6 +144,7 @@ class Stage:
         kill_at: Number of the moment at which the process is killed; None: it is not.
         moments: The moments that the running process has reached, and the server on its behalf.
         process: Its id.
+        is_killed: Whether it was killed.
     """
 
     wire: str
@@ -106,31 +153,38 @@ class Stage:
     kill_at: int | None = None
     moments: list[str] = attrs.field(factory=list)
     process: int = 0
+    is_killed: bool = False
 
-    def reached(self, moment: str) -> bool:
-        """Note a moment; kill the process if it is the one; return whether the process goes on."""
+    def reached(self, moment: str, process: int) -> bool:
+        """Note a moment of a process; kill it if it is the one; return whether the process goes on."""
+        if process != self.process or self.is_killed:  # what was under way when it was killed
+            return False
         self.moments.append(moment)
         if len(self.moments) == self.kill_at:
-            os.kill(self.process, signal.SIGKILL)
-            return False
-        return True
+            os.kill(process, signal.SIGKILL)
+            self.is_killed = True
+        return not self.is_killed
 
     def answer(self, request: Request) -> Reply:
-        step = step_of(request)
-        self.reached(f"request {step} came")
-        body = answer_body(self.wire, step)
+        step, process = step_of(request), self.process
+        self.reached(f"request {step} came", process)
+        answer = answer_of(self.wire, step)
+        sent = frames(self.wire, answer) if request.streaming else [json.dumps(answer).encode()]
+        body = b"".join(sent)
+        half = len(b"".join(sent[: len(sent) // 2])) or len(body) // 2
 
         def pieces() -> Iterator[bytes]:
-            yield body[: len(body) // 2]
-            self.reached(f"half of answer {step} was sent")
-            yield body[len(body) // 2 :]
-            self.reached(f"answer {step} was sent")
+            yield body[:half]
+            self.reached(f"half of answer {step} was sent", process)
+            yield body[half:]
+            self.reached(f"answer {step} was sent", process)
 
-        return Reply(pieces=pieces())
+        kind = "text/event-stream" if request.streaming else "application/json"
+        return Reply(content_type=kind, pieces=pieces())
 
     async def run(self, place: str | None, *, kill_at: int | None = None) -> int:
         """Run the conversation in a new process; return its exit status."""
-        self.kill_at, self.moments, self.server.requests = kill_at, [], []
+        self.kill_at, self.is_killed, self.moments, self.server.requests = kill_at, False, [], []
         base_url = self.server.url if self.wire == "anthropic" else f"{self.server.url}/v1"
         extra = {"max_retries": 0}
         provider = {"name": VENDORS[self.wire], "base_url": base_url, "model": "model-x", "extra": extra}
@@ -143,14 +197,14 @@ class Stage:
                 self.process = int(rest)
             elif word == "ended":
                 return int(rest)
-            elif self.reached(rest):
+            elif self.reached(rest, self.process):
                 self.worker.stdin.write(b".")
         raise AssertionError("the worker ended")
 
 
 @asynccontextmanager
-async def stage_of(client: Client, wire: str, folder: Path) -> AsyncIterator[Stage]:
-    command = [sys.executable, tool_run_worker.__file__, client.factory, wire]
+async def stage_of(client: Client, wire: str, mode: str, folder: Path) -> AsyncIterator[Stage]:
+    command = [sys.executable, tool_run_worker.__file__, client.factory, wire, mode]
     # reading the certificates would take a sixth of the time of a process
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ANTHROPIC_API_KEY": KEY, "SSL_CERT_DIR": str(folder)}
     errors = folder / "errors.txt"
@@ -202,6 +256,7 @@ def given_back(wire: str, body: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("mode", ["whole", pytest.param("streamed", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(
     "client",
     [
@@ -209,8 +264,8 @@ def given_back(wire: str, body: dict[str, Any]) -> list[Any]:
         for name, client in CLIENTS.items()
     ],
 )
-async def test_a_run_killed_at_any_moment_is_finished(tmp_path: Path, client: Client, wire: str) -> None:
-    async with stage_of(client, wire, tmp_path) as stage:
+async def test_a_run_killed_at_any_moment_is_finished(tmp_path: Path, client: Client, mode: str, wire: str) -> None:
+    async with stage_of(client, wire, mode, tmp_path) as stage:
         assert await stage.run(None) == 0
         whole = await uninterrupted(stage, client, tmp_path / "whole")
         moment = 0
@@ -253,7 +308,7 @@ async def uninterrupted(stage: Stage, client: Client, path: Path) -> Whole:
     assert messages[0].content == QUESTION.content
     reasoning: list[Any] = THOUGHTS[:2]
     if stage.wire == "anthropic":
-        answers = [json.loads(answer_body("anthropic", step))["content"] for step in (0, 1)]
+        answers = [answer_of("anthropic", step)["content"] for step in (0, 1)]
         reasoning = [[block for block in answer if "thinking" in block["type"]] for answer in answers]
         last = bodies[2]["messages"][-1]["content"][0]
         assert (last["tool_use_id"], [part["type"] for part in last["content"]]) == ("call_3", ["text", "image"])

@@ -1,4 +1,4 @@
-"""Processes that run tools and can be killed at each moment: ``tool_run_worker.py factory wire``.
+"""Processes that run tools and can be killed at each moment: ``tool_run_worker.py factory wire whole|streamed``.
 
 For each line of its input, JSON with the provider and the place of the store, it forks a process that runs the
 conversation. Without a place it runs it itself, in memory: everything is then imported once for all later processes.
@@ -17,6 +17,7 @@ from importlib import import_module
 from threading import Lock
 from typing import Any
 
+from luminoracore_sdk.application.tools import OnDelta
 from luminoracore_sdk.session import InMemoryStorage, SessionManager
 from luminoracore_sdk.storage import AppendReceipt, MessageRecord, SessionStorage, StorageWrapper
 from luminoracore_sdk.tools import run_tools, tool_of
@@ -87,26 +88,27 @@ def look_on_openai(at: str) -> dict[str, Any]:
     return seen
 
 
-async def run(storage: SessionStorage, provider: dict[str, Any], look: Any) -> None:
+async def run(storage: SessionStorage, provider: dict[str, Any], look: Any, on_delta: OnDelta | None) -> None:
     """Ask the question, continuing what is stored."""
     async with Watched(storage) as opened, SessionManager(opened) as manager:
         if not await opened.session_exists("s"):
             await manager.create_session({"name": "Ada"}, provider, {"session_id": "s"})
         reach("run begins")
         tools = [tool_of(locate), tool_of(forecast), tool_of(look, name="look")]
-        answer = await run_tools(manager, "s", QUESTION, tools)
+        answer = await run_tools(manager, "s", QUESTION, tools, on_delta=on_delta)
         assert answer.content == "It is sunny in Turin."
         reach("run ended")
 
 
-def main(factory: str, wire: str) -> None:
+def main(factory: str, wire: str, mode: str) -> None:
     module, _, name = factory.partition(":")
     make = getattr(import_module(module), name)
     look = look_on_anthropic if wire == "anthropic" else look_on_openai
+    on_delta = (lambda _: reach("delta came")) if mode == "streamed" else None
     while line := _line():
         provider, place = json.loads(line)
         if place is None:
-            asyncio.run(run(InMemoryStorage(), provider, look))
+            asyncio.run(run(InMemoryStorage(), provider, look, on_delta))
             say("ended 0")
             gc.freeze()  # a collection in a forked process would copy every page
             continue
@@ -114,7 +116,7 @@ def main(factory: str, wire: str) -> None:
         if process == 0:
             status = 1
             try:
-                asyncio.run(run(make(place), provider, look))
+                asyncio.run(run(make(place), provider, look, on_delta))
                 status = 0
             finally:
                 if status:

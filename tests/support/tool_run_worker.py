@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from threading import Lock
@@ -115,14 +116,14 @@ def main(factory: str, wire: str, mode: str) -> None:
         process = os.fork()
         if process == 0:
             status = 1
+            say(f"began {os.getpid()}")
             try:
                 asyncio.run(run(make(place), provider, look, on_delta))
                 status = 0
+            except BaseException:  # noqa: BLE001  # the process must not go on in this loop
+                traceback.print_exc()
             finally:
-                if status:
-                    sys.excepthook(*sys.exc_info())
                 os._exit(status)
-        say(f"began {process}")
         say(f"ended {os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}")
 
 

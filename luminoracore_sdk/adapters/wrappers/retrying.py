@@ -120,7 +120,7 @@ class RetryingStorage(StorageWrapper):
                 if met.error is not None:
                     logger.warning("%s: %s, attempt %d of %d", met.error, name, attempt.num, self._attempts)
                 return await call()
-        raise AssertionError("the last attempt returned or raised")  # pragma: no cover
+        raise AssertionError("the last attempt returned or raised")  # pragma: no cover  # the loop never ends by itself
 
     # -- life ------------------------------------------------------------------------------------
 

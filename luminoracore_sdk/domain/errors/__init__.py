@@ -12,6 +12,7 @@
     │   └── MissingDependencyError (ImportError)   names the pip command to run
     ├── SessionError
     │   ├── SessionNotFoundError (LookupError)
+    │   ├── MessageNotFoundError (LookupError)
     │   ├── SessionExistsError
     │   ├── SessionBusyError                 another turn is in progress, and the caller does not wait
     │   ├── TurnInterruptedError             the session was deleted or cleared during the turn
@@ -56,6 +57,7 @@ from luminoracore_sdk.domain.errors.base import (
     InvalidIdError,
     InvalidJSONError,
     LuminoraCoreSDKError,
+    MessageNotFoundError,
     MissingDependencyError,
     PayloadTooLargeError,
     ReaderTimeoutError,
@@ -116,6 +118,7 @@ __all__ = [
     "KeyMismatchError",
     "KeyNotFoundError",
     "LuminoraCoreSDKError",
+    "MessageNotFoundError",
     "MissingDependencyError",
     "NetworkError",
     "PayloadTooLargeError",

@@ -8,6 +8,7 @@ __all__ = [
     "InvalidIdError",
     "InvalidJSONError",
     "LuminoraCoreSDKError",
+    "MessageNotFoundError",
     "MissingDependencyError",
     "PayloadTooLargeError",
     "ReaderTimeoutError",
@@ -135,6 +136,18 @@ class SessionNotFoundError(SessionError, LookupError):
         where = f" in {backend} storage" if backend else ""
         super().__init__(f"no session {shown(session_id)}{where}", details={"backend": backend})
         self.session_id = session_id
+        self.backend = backend
+
+
+class MessageNotFoundError(SessionError, LookupError):
+    """No such message, or no such session."""
+
+    def __init__(self, session_id: str, message: str | int, *, backend: str | None = None) -> None:
+        which = f"at position {message}" if isinstance(message, int) else shown(message)
+        where = f" in {backend} storage" if backend else ""
+        super().__init__(f"no message {which} in session {shown(session_id)}{where}", details={"backend": backend})
+        self.session_id = session_id
+        self.message_id = None if isinstance(message, int) else message
         self.backend = backend
 
 

@@ -10,7 +10,14 @@ from luminoracore_sdk.adapters.providers.bodies import DEFAULT_MAX_ANSWER_BYTES
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderError
 
-__all__ = ["AnthropicSettings", "EchoSettings", "HttpSettings", "OpenAISettings", "read_settings"]
+__all__ = [
+    "AnthropicSettings",
+    "EchoSettings",
+    "HttpSettings",
+    "OpenAISettings",
+    "PydanticAISettings",
+    "read_settings",
+]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 section 5.6.2
 _HEADER_VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
@@ -118,6 +125,19 @@ class AnthropicSettings(HttpSettings):
     """
 
     api_version: str | None = attrs.field(default=None, validator=_check_text)
+
+
+@attrs.frozen(kw_only=True)
+class PydanticAISettings(HttpSettings):
+    """Settings of ``PydanticAIProvider``.
+
+    Attributes:
+        provider: Further arguments of pydantic-ai's provider class, such as ``region_name`` of Bedrock's.
+        accept_unfinished: Take a stream that ends without a finish reason for a whole answer.
+    """
+
+    provider: dict[str, Any] = attrs.field(factory=dict, repr=False, validator=attrs.validators.instance_of(dict))
+    accept_unfinished: bool = attrs.field(default=False, validator=_check_flag)
 
 
 def read_settings(cls: type[S], config: ProviderConfig) -> S:

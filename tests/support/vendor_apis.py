@@ -169,11 +169,9 @@ def strict_mistral(answer: Answer) -> Answer:
     """Refuse with 400 what Mistral refuses; the rules are those of ``strict_vendors``."""
 
     def checked(request: Request) -> Reply:
-        # pydantic-ai sends ``"tool_calls": []`` with each answer, which Mistral takes
-        messages = [
-            {key: value for key, value in one.items() if key != "tool_calls" or value}
-            for one in request.body["messages"]
-        ]
+        # pydantic-ai sends [] where an answer has no calls, or calls and no content, and leaves out an answer without
+        # both, which Mistral rejects: its models/mistral.py, "_map_model_response"
+        messages = [{key: value for key, value in one.items() if value != []} for one in request.body["messages"]]
         found = refusals("mistral", {**request.body, "messages": messages})
         refused = {
             "object": "error",

@@ -24,7 +24,7 @@ from luminoracore_sdk.types.provider import ProviderConfig
 from tests.support.stub_provider import StubProvider
 
 KEYED = ["anthropic", "deepseek", "gemini", "google", "groq", "mistral", "openai", "openrouter"]
-BUILT_IN = sorted([*KEYED, "echo", "llama", "ollama", "vllm"])
+BUILT_IN = sorted([*KEYED, "echo", "llama", "ollama", "pydantic-ai", "vllm"])
 
 
 class Parrot(StubProvider):
@@ -231,7 +231,7 @@ def test_broken_package_is_not_called_missing(name: str, monkeypatch: pytest.Mon
 def test_the_documented_import_loads_no_client_package() -> None:
     code = (
         "import sys, luminoracore_sdk.providers, luminoracore_sdk.types.provider\n"
-        "print(sorted({'openai', 'anthropic', 'httpx', 'httpx2', 'pydantic'} & sys.modules.keys()))"
+        "print(sorted({'openai', 'anthropic', 'httpx', 'httpx2', 'pydantic', 'pydantic_ai'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -104,10 +104,12 @@ async def send(manager: SessionManager, session_id: str, message: Any, *, stream
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_a_conversation(manager: SessionManager, vendor: str, *, streaming: bool) -> None:
     async with ModelServer(answer(vendor, "Good morning to you.")) as server:
-        session_id = await manager.create_session({"system_prompt": "Be kind."}, config(vendor, server))
+        place = config(vendor, server, headers={"X-Team": "blue"})
+        session_id = await manager.create_session({"system_prompt": "Be kind."}, place)
         first = await send(manager, session_id, "Good morning!", streaming=streaming)
         await send(manager, session_id, "Again?", streaming=streaming, stop="END", seed=7, max_tokens=50)
         sent = server.requests[1].body
+        assert server.requests[0].headers["x-team"] == "blue"
         key = server.requests[0].headers["x-goog-api-key" if vendor == "google" else "authorization"]
     assert (first.content, first.finish_reason) == ("Good morning to you.", "stop")
     assert (first.usage["input_tokens"], first.usage["output_tokens"]) == (11, 7)
@@ -450,16 +452,51 @@ async def test_tools_and_structured_output(manager: SessionManager, vendor: str)
     ("model", "error", "text"),
     [
         ("mistral-small", ProviderError, "provider:model"),
+        (None, ProviderError, "no default model"),
         ("nobody:model", ProviderError, "knows no provider 'nobody'"),
         pytest.param("mistral:m", ProviderError, "takes no 'region_name'", marks=MISTRAL),
     ],
 )
-def test_a_wrong_configuration(model: str, error: type[ProviderError], text: str) -> None:
+def test_a_wrong_configuration(model: str | None, error: type[ProviderError], text: str) -> None:
     extra = {"provider": {"region_name": "eu"}} if "region" in text else {}
     with pytest.raises(error, match=text):
         ProviderFactory.create_provider_from_dict(
             {"name": "pydantic-ai", "model": model, "api_key": KEY, "extra": extra}
         )
+
+
+@MISTRAL
+async def test_parameters_that_a_vendor_does_not_take(manager: SessionManager) -> None:
+    async with ModelServer(answer("mistral", "Yes.")) as server:
+        session_id = await manager.create_session({}, config("mistral", server))
+        response = await manager.send_message(session_id, "Hi", top_k=5, reasoning_effort="none", temperature=0.2)
+        body = server.requests[0].body
+        with pytest.raises(ProviderError, match="no setting 'entropy'"):
+            await manager.send_message(session_id, "Hi", entropy=5)
+    assert response.provider_metadata["dropped"] == ["top_k"]
+    assert ("top_k" in body, body["temperature"], body["reasoning_effort"]) == (False, 0.2, "none")
+    assert len(server.requests) == 1
+
+
+@MISTRAL
+async def test_a_stream_without_an_end_can_be_accepted(manager: SessionManager) -> None:
+    async with ModelServer(answer("mistral", "Once upon", finish="")) as server:
+        session_id = await manager.create_session({}, config("mistral", server, accept_unfinished=True))
+        assert (await send(manager, session_id, "A story!", streaming=True)).content == "Once upon"
+
+
+@MISTRAL
+async def test_a_stream_is_repeated_until_it_begins(manager: SessionManager) -> None:
+    busy = fail(429, {"message": "slow down"}, retry_after="0")
+    async with ModelServer(busy, answer("mistral", "Now.")) as server:
+        session_id = await manager.create_session({}, config("mistral", server, max_retries=1))
+        assert (await send(manager, session_id, "Hi", streaming=True)).content == "Now."
+        assert len(server.requests) == 2
+    async with ModelServer(fail(429, {"message": "slow down"}, retry_after="3600")) as server:
+        session_id = await manager.create_session({}, config("mistral", server, max_retries=5))
+        with pytest.raises(ProviderRateLimitError):
+            await send(manager, session_id, "Hi", streaming=True)
+        assert len(server.requests) == 1  # it asks for an hour
 
 
 @GOOGLE

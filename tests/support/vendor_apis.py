@@ -146,7 +146,7 @@ def mistral(content: Any = "", *calls: Body, finish: str | None = None, ending: 
                 ]
             )
         words = [f"{word} " for word in content.split(" ")] if isinstance(content, str) else [[one] for one in content]
-        if isinstance(content, str):
+        if isinstance(words[-1], str):
             words[-1] = words[-1][:-1]
         deltas: list[Body] = [{"content": word} for word in words]
         if calls:

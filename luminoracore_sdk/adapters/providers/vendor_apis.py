@@ -210,7 +210,9 @@ class PydanticAIProvider(BaseProvider):
         native = bool(self._profile.get("supports_json_schema_output"))
         form = (kwargs.pop(name, None) for name in ("tools", "tool_choice", "response_format"))
         parameters, settings = self._forms.request_parameters(*form, native=native)
-        settings |= {"temperature": temperature, "max_tokens": max_tokens, "max_retries": 0}  # repeated here
+        settings |= {"temperature": temperature, "max_tokens": max_tokens}
+        # mistralai overrides the timeout of the HTTP client with 300 seconds; failed requests are repeated here
+        settings |= {"timeout": self._settings.timeout, "max_retries": 0}
         known = self._driver.settings.ModelSettings.__annotations__
         given = {_RENAMED.get(name, name): value for name, value in kwargs.items()}
         for name, value in given.items():

@@ -74,16 +74,24 @@ def _response(message: ChatMessage, vendor: str) -> ai.ModelResponse:
         ai.ToolCallPart(call["function"]["name"], call["function"]["arguments"], call["id"])
         for call in sendable(objects_of(message.metadata.get("tool_calls")))
     ]
-    stored = message.metadata.get("vendor_message")
-    if isinstance(stored, dict):
-        (kept,) = ai.ModelMessagesTypeAdapter.validate_python([stored])
-        own = [part for part in kept.parts if isinstance(part, ai.ToolCallPart)]
-        if isinstance(kept, ai.ModelResponse) and len(own) == len(calls):
-            waiting = iter(calls)  # their ids may have been mapped
-            return replace(kept, parts=[_renewed(part, waiting) for part in kept.parts])
+    kept = _kept(message.metadata.get("vendor_message"))
+    if kept is not None and len(calls) == sum(isinstance(part, ai.ToolCallPart) for part in kept.parts):
+        waiting = iter(calls)  # their ids may have been mapped
+        return replace(kept, parts=[_renewed(part, waiting) for part in kept.parts])
     content = sendable(message.content)
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}] if content else []
     return ai.ModelResponse(parts=[*(_said(part, vendor) for part in parts), *calls])
+
+
+def _kept(stored: Any) -> ai.ModelResponse | None:
+    """Return a stored answer; None: there is none, or this version of pydantic-ai cannot read it."""
+    if stored is None:
+        return None
+    try:
+        (kept,) = ai.ModelMessagesTypeAdapter.validate_python([stored])
+    except ValueError:
+        return None
+    return kept if isinstance(kept, ai.ModelResponse) else None
 
 
 def _renewed(part: ai.ModelResponsePart, calls: Any) -> ai.ModelResponsePart:

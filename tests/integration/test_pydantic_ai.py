@@ -276,8 +276,15 @@ async def test_a_cut_stream_is_no_answer(manager: SessionManager, vendor: str) -
     ],
 )
 async def test_statuses(
-    manager: SessionManager, vendor: str, status: int, error: type[ProviderError], *, streaming: bool
+    manager: SessionManager,
+    vendor: str,
+    status: int,
+    error: type[ProviderError],
+    caplog: pytest.LogCaptureFixture,
+    *,
+    streaming: bool,
 ) -> None:
+    caplog.set_level("DEBUG")
     refused = fail(
         status, {"error": {"code": status, "status": "SOME_CODE", "message": f"not with {KEY}"}}, retry_after="7"
     )
@@ -289,6 +296,7 @@ async def test_statuses(
     assert str(status) in str(caught.value)
     if isinstance(caught.value, ProviderRateLimitError):
         assert caught.value.retry_after == 7
+    assert KEY not in caplog.text
     link: BaseException | None = caught.value
     while link is not None:
         assert KEY not in f"{link!r} {link} {vars(link)}"
@@ -497,6 +505,13 @@ async def test_a_stream_is_repeated_until_it_begins(manager: SessionManager) -> 
         with pytest.raises(ProviderRateLimitError):
             await send(manager, session_id, "Hi", streaming=True)
         assert len(server.requests) == 1  # it asks for an hour
+
+
+@pytest.mark.parametrize("name", ["base_url", "api_key", "http_client", "azure_endpoint"])
+def test_an_address_has_its_own_place(name: str) -> None:
+    wrong = {"name": "pydantic-ai", "model": MODELS["mistral"], "extra": {"provider": {name: "http://host.test"}}}
+    with pytest.raises(ProviderError, match=f"must not hold '{name}'"):
+        ProviderFactory.create_provider_from_dict(wrong)
 
 
 @GOOGLE

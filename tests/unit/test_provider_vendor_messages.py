@@ -68,7 +68,7 @@ def test_a_kept_answer_gets_the_ids_that_are_sent() -> None:
     [
         pytest.param({"kind": "response", "parts": [{"part_kind": "of a later version"}]}, id="not readable"),
         pytest.param({"kind": "request", "parts": []}, id="no answer"),
-        pytest.param({**SIGNED, "parts": SIGNED["parts"][:1]}, id="other calls"),  # type: ignore[index]
+        pytest.param({**SIGNED, "parts": SIGNED["parts"][:1]}, id="other calls"),
     ],
 )
 def test_a_kept_answer_that_does_not_fit_is_sent_as_it_reads(stored: dict[str, Any]) -> None:

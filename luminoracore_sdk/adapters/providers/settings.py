@@ -71,6 +71,15 @@ def _check_headers(_: object, attribute: Any, value: Any) -> None:
             raise _wrong(attribute, f"has a header that HTTP does not allow: {name[:40]!a}")
 
 
+def _check_provider(_: object, attribute: Any, value: Any) -> None:
+    if type(value) is not dict:
+        raise _wrong(attribute, "must be an object of arguments")
+    for name in value:
+        # an address here would be sent the session's key by a call that only changes ``extra``
+        if name in {"api_key", "base_url"} or name.endswith(("client", "endpoint")):
+            raise _wrong(attribute, f"must not hold {name[:40]!a}; 'api_key' and 'base_url' have their own place")
+
+
 @attrs.frozen(kw_only=True)
 class EchoSettings:
     """Settings of ``EchoProvider``.
@@ -136,7 +145,7 @@ class PydanticAISettings(HttpSettings):
         accept_unfinished: Take a stream that ends without a finish reason for a whole answer.
     """
 
-    provider: dict[str, Any] = attrs.field(factory=dict, repr=False, validator=attrs.validators.instance_of(dict))
+    provider: dict[str, Any] = attrs.field(factory=dict, repr=False, validator=_check_provider)
     accept_unfinished: bool = attrs.field(default=False, validator=_check_flag)
 
 

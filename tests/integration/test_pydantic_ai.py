@@ -323,8 +323,13 @@ async def test_failures_are_repeated_and_silence_ends(manager: SessionManager, v
         assert len(server.requests) == 2
     async with ModelServer(hang()) as server:
         session_id = await manager.create_session({}, config(vendor, server, timeout=0.2))
-        with pytest.raises(ProviderTimeoutError):
+        with pytest.raises(ProviderTimeoutError, match=r"within 0\.2 seconds"):
             await manager.send_message(session_id, "Hi")
+    unfinished = {"finish": None} if vendor == "google" else {"finish": ""}
+    async with ModelServer(answer(vendor, "Once upon", ending=Ending.HANG, **unfinished)) as server:
+        session_id = await manager.create_session({}, config(vendor, server, timeout=0.2))
+        with pytest.raises(ProviderTimeoutError, match="during the answer"):
+            await send(manager, session_id, "Hi", streaming=True)
     session_id = await manager.create_session({}, config(vendor, server))
     with pytest.raises(ProviderConnectionError, match="is it running"):
         await manager.send_message(session_id, "Hi")

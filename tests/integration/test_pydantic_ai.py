@@ -1,5 +1,6 @@
 """Vendors' own APIs through pydantic-ai, against servers that refuse what the vendors refuse."""
 
+import asyncio
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 from luminoracore_sdk.providers import ProviderFactory
 from luminoracore_sdk.session import Message, SessionManager
 from luminoracore_sdk.tools import run_tools, send_structured
+from luminoracore_sdk.types.provider import ChatMessage
 from luminoracore_sdk.utils.exceptions import (
     MissingDependencyError,
     ProviderAuthenticationError,
@@ -561,3 +563,18 @@ async def test_bedrock(manager: SessionManager) -> None:
         stored = await manager.get_session_info(session_id)
         assert "very-secret" not in json.dumps(stored, default=str)
     assert (response.content, response.finish_reason) == ("Hello.", "stop")
+
+
+@MISTRAL
+def test_one_provider_serves_several_event_loops() -> None:
+    async def both() -> list[str]:
+        async with ModelServer(answer("mistral", "Yes.")) as server:
+            place = config("mistral", server)
+            provider = ProviderFactory.create_provider_from_dict(place)
+            first = (await provider.chat([ChatMessage("user", "Hi")])).content
+            await provider.close()
+            second = await asyncio.to_thread(lambda: asyncio.run(provider.chat([ChatMessage("user", "Hi")])))
+            await provider.close()
+            return [first, second.content]
+
+    assert asyncio.run(both()) == ["Yes.", "Yes."]

@@ -101,7 +101,8 @@ class PydanticAIProvider(BaseProvider):
             self._provider_class = self._find_provider_class()
             first = self._new_client()  # checks the settings; opens no connection
         self._profile, self._unsupported = first.model.profile, first.model.unsupported_settings
-        self._clients = LoopClients(self._new_client, _Client.close)
+        self._ready = [first]
+        self._clients = LoopClients(self._next_client, _Client.close)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.config.name!r}, model={self.config.model!r})"
@@ -166,6 +167,12 @@ class PydanticAIProvider(BaseProvider):
             return self._driver.providers.infer_provider_class(self._vendor)
         except ValueError as exc:
             raise ProviderError(f"{self.config.name}: pydantic-ai knows no provider {self._vendor[:40]!a}") from exc
+
+    def _next_client(self) -> _Client:
+        try:
+            return self._ready.pop()  # a client takes 40 ms to make, most of them for its certificates
+        except IndexError:
+            return self._new_client()
 
     def _new_client(self) -> _Client:
         guard_logs()

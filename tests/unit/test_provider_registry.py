@@ -206,14 +206,16 @@ def test_information_tells_how_a_provider_is_reached(parrot: str) -> None:
     }
 
 
-@pytest.mark.parametrize(("name", "package"), [("openai", "openai"), ("anthropic", "anthropic")])
+@pytest.mark.parametrize(
+    ("name", "package"), [("openai", "openai"), ("anthropic", "anthropic"), ("pydantic-ai", "pydantic_ai")]
+)
 def test_a_missing_package_is_named_with_the_command_that_helps(
     name: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingDependencyError) as caught:
-        ProviderFactory.create_provider(ProviderConfig(name=name, api_key="a-key"))
-    assert f'pip install "luminoracore-sdk[{package}]"' in str(caught.value)
+        ProviderFactory.create_provider(ProviderConfig(name=name, api_key="a-key", model="mistral:m"))
+    assert f'pip install "luminoracore-sdk[{name}]"' in str(caught.value)
     assert isinstance(caught.value, ConfigurationError)
 
 

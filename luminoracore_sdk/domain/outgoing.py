@@ -27,6 +27,7 @@ _EMPTY_MESSAGE = "(empty message)"
 _NO_ANSWER = "(no answer)"
 _ARRIVED = "(A tool result has arrived. Go on.)"
 _OPENING = "(The conversation began earlier.)"
+_KEPT_APART = ("thinking_blocks", "vendor_message")
 _ALPHABET = digits + ascii_letters
 
 
@@ -123,6 +124,8 @@ def _answer(message: Message, calls: Sequence[_Call], rules: VendorRules, provid
         if parsed_arguments(call.call["function"].get("arguments")) is None:
             result = _noted(result)
         metadata = {"tool_call_id": mapped_id(call.call["id"], rules), "name": call.call["function"]["name"]}
+        if call.result is not None and call.result.metadata.get("is_error") is True:
+            metadata["is_error"] = True
         sent.append(ChatMessage("tool", result, metadata))
     return sent
 
@@ -201,6 +204,8 @@ def _reasoning(message: Message, has_calls: bool, rules: VendorRules, provider: 
             return {"extra_content": kept["extra_content"]}
         case ReasoningForm.BLOCKS if isinstance(kept.get("thinking_blocks"), list):
             return {"thinking_blocks": kept["thinking_blocks"]}
+        case ReasoningForm.MESSAGE if kept.get("vendor") == rules.name and isinstance(kept.get("message"), dict):
+            return {"vendor_message": kept["message"]}
     return {}
 
 
@@ -238,7 +243,7 @@ def _can_merge(previous: ChatMessage, message: ChatMessage) -> bool:
     if previous.role != message.role or message.role not in {"user", "assistant"}:
         return False
     # the order of signed blocks counts; the API takes such messages one after the other
-    return not (previous.metadata.get("thinking_blocks") or message.metadata.get("thinking_blocks"))
+    return not any(one.metadata.get(name) for one in (previous, message) for name in _KEPT_APART)
 
 
 def _merged(previous: ChatMessage, message: ChatMessage) -> ChatMessage:

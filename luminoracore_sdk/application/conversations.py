@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
+import attrs
+
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
@@ -160,8 +162,19 @@ class Conversations:
             updated_at=from_microseconds(record.updated_at_us),
         )
 
-    async def get_messages(self, session_id: str, limit: int | None = None, offset: int = 0) -> list[Message]:
+    async def get_messages(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Message]:
         """Return messages, oldest first.
+
+        Positions do not change while others append, so ``before`` and ``after`` page through a conversation that
+        grows: ``before`` the first position of the page that is shown goes back, ``after`` the last one forward.
 
         A manager without a storage counts from the oldest of the newest ``max_history`` messages; one with
         a storage from the oldest stored message, so that ``limit`` and ``offset`` page through all of them.
@@ -171,9 +184,13 @@ class Conversations:
             limit: Return at most so many, the first ones after ``offset``; None: the newest
                 ``max_history`` after ``offset``.
             offset: Skip so many of the oldest messages.
+            before: Only positions below this one: the newest ``limit`` of them, unless ``after`` is given too.
+            after: Only positions above this one: the first ``limit`` of them.
         """
         check_count(limit, "limit")
         check_count(offset, "offset")
+        if before is not None or after is not None:
+            return await self._page(session_id, self.max_history if limit is None else limit, before, after)
         if limit is None:
             span = MessageRange(after=offset, limit=self.max_history, newest=True)
             if self._whole:
@@ -183,6 +200,15 @@ class Conversations:
             return []
         after = offset + self._first_visible(record)
         return await self._read(session_id, MessageRange(after=after, limit=limit))
+
+    async def _page(self, session_id: str, limit: int, before: int | None, after: int | None) -> list[Message]:
+        span = MessageRange(after=after or 0, before=before, limit=limit, newest=after is None)
+        if self._whole:
+            return await self._read(session_id, span)
+        record = await self.storage.find_session(session_id)
+        if record is None:
+            return []
+        return await self._read(session_id, attrs.evolve(span, after=max(span.after, self._first_visible(record))))
 
     async def get_recent_messages(self, session_id: str, count: int) -> list[Message]:
         """Return the newest ``count`` messages, oldest first."""

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, overload
 
-from luminoracore_sdk.application.ports.records import MessageRange, SessionRecord
+from luminoracore_sdk.application.off_loop import is_large_message, off_loop
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import ensure_session
@@ -12,6 +13,7 @@ from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import Message, MessageRole, at_position, message_text, stamped
+from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.values import check_count, folded_query, from_microseconds
 
 __all__ = ["ABSENT", "Conversations", "to_message"]
@@ -88,7 +90,12 @@ class Conversations:
             return (await self.append(session_id, [message]))[0]
 
     async def append(
-        self, session_id: str, messages: Sequence[Message], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[Message],
+        *,
+        expected_last: int | None = None,
+        encoded: Sequence[MessageRecord] = (),
     ) -> list[Message]:
         """Add several messages to an existing conversation, all or none.
 
@@ -96,6 +103,7 @@ class Conversations:
             session_id: An existing session.
             messages: The messages, oldest first.
             expected_last: Append only if this is the newest position.
+            encoded: The records of the first of them, if ``encode`` was called already.
 
         Returns:
             The stored messages, with ids, times and positions.
@@ -105,12 +113,22 @@ class Conversations:
             ConflictError: ``expected_last`` is not the newest position.
         """
         ready = [self._stamped(message) for message in messages]
-        records = [self._services.codec.message_record(message) for message in ready]
+        records = [*encoded, *await self.encode(ready[len(encoded) :])]
         receipt = await self.storage.append_messages(session_id, records, expected_last=expected_last)
         if receipt.replayed:  # the stored messages may differ from those passed in under the same ids
             span = MessageRange(after=receipt.first_position - 1, limit=len(records))
             return await self._read(session_id, span)
         return [at_position(message, position) for position, message in enumerate(ready, start=receipt.first_position)]
+
+    async def encode(self, messages: Sequence[Message]) -> list[MessageRecord]:
+        """Return the records of messages that have an id and a time.
+
+        Raises:
+            ValidationError: A value is not JSON.
+        """
+        encode = self._services.codec.message_record
+        large = any(map(is_large_message, messages))
+        return await off_loop(lambda: [encode(message) for message in messages], large=large)
 
     def _stamped(self, message: Message) -> Message:
         if message.id is not None and message.timestamp is not None and message.position is None:
@@ -284,8 +302,8 @@ class Conversations:
             "duration": (updated - created).total_seconds(),
         }
 
-    async def find_position(self, session_id: str, messages: Sequence[Message]) -> int | None:
-        """Return the last position of messages that are stored under their ids; None: they are not.
+    async def find_position(self, session_id: str, records: Sequence[MessageRecord]) -> int | None:
+        """Return the last position of records that are stored under their ids; None: they are not.
 
         The probe is an append that cannot succeed: a repeated batch is recognised before its condition is checked,
         on every backend, in one round trip and at a cost that does not depend on the length of the history.
@@ -293,7 +311,6 @@ class Conversations:
         Raises:
             SessionNotFoundError: No such session.
         """
-        records = [self._services.codec.message_record(message) for message in messages]
         try:
             receipt = await self.storage.append_messages(session_id, records, expected_last=-1)
         except ConflictError:
@@ -318,7 +335,10 @@ class Conversations:
         except SessionNotFoundError:
             return []
         decode, backend = self._services.codec.message, self.storage.backend
-        return [decode(record, backend=backend, session_id=session_id) for record in records]
+        large = sum(len(record.payload.data) for record in records) > LARGE
+        return await off_loop(
+            lambda: [decode(record, backend=backend, session_id=session_id) for record in records], large=large
+        )
 
     async def _newest(self, session_id: str, limit: int | None, matches: Callable[[Message], bool]) -> list[Message]:
         """Read backwards in chunks until ``limit`` messages match."""

@@ -17,6 +17,7 @@ encoding names the reader:
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -30,11 +31,15 @@ from luminoracore_sdk.domain.errors import (
     UnreadablePayloadError,
 )
 from luminoracore_sdk.domain.json_value import JSONValue, check_json
+from luminoracore_sdk.domain.pieces import LARGE, is_large, let_others_run, written
 
 __all__ = ["JSON", "JSON_WIDE", "JsonCodec"]
 
 JSON = "json"
 JSON_WIDE = "json-wide"
+
+_PIECE_VALUES = 512
+_TEXT_CHARACTERS = 256
 
 
 class JsonCodec:
@@ -44,7 +49,7 @@ class JsonCodec:
         """Return compact UTF-8 JSON on one line; see ``ValueCodec.encode``."""
         check_json(value, where=where)
         try:
-            return Payload(JSON, orjson.dumps(value))
+            return Payload(JSON, _dump_in_pieces(value) if is_large(value) else orjson.dumps(value))
         except orjson.JSONEncodeError:  # a wide integer or a lone surrogate: check_json refused everything else
             return Payload(JSON_WIDE, _dump_wide(value, where).encode("ascii"))
 
@@ -60,6 +65,8 @@ class JsonCodec:
                 key=key,
                 reason=f"its encoding is {payload.encoding!r}; switch on the wrapper that wrote it",
             )
+        if len(payload.data) > LARGE:
+            reader = _IN_PIECES.get(payload.encoding, reader)
         try:
             value: JSONValue = reader(payload.data)
         except (ValueError, LookupError, TypeError, RecursionError) as exc:
@@ -83,6 +90,42 @@ def _read_opt1_wide(data: bytes) -> Any:
     return expand(_read_wide(data)[1])
 
 
+def _dump_in_pieces(value: object) -> bytes:
+    return "".join(written(value, lambda part: orjson.dumps(part).decode(), comma=",", colon=":")).encode()
+
+
+def _read_in_pieces(data: bytes) -> Any:
+    """Read what orjson wrote, with the standard library's reader, which can be interrupted: orjson cannot.
+
+    It calls a function for each object and number, and other threads run between two such calls.
+    """
+    if _is_mostly_text(data):  # a few long strings, which orjson reads faster
+        return orjson.loads(data)
+    read = 0
+
+    def note(value: Any) -> Any:
+        nonlocal read
+        read += 1
+        if not read % _PIECE_VALUES:
+            let_others_run()
+        return value
+
+    return json.loads(
+        data.decode(),
+        object_hook=note,
+        parse_int=lambda digits: note(int(digits)),
+        parse_float=lambda digits: note(float(digits)),
+        parse_constant=_refuse,
+    )
+
+
+def _is_mostly_text(data: bytes) -> bool:
+    """Whether compact JSON consists of few strings: it has few quotes, and no more commas than spaces."""
+    return data.count(b'"') * _TEXT_CHARACTERS < len(data) and data.count(b",") <= data.count(b" ")
+
+
+_IN_PIECES = {JSON: _read_in_pieces}
+
 _READERS: dict[str, Callable[[bytes], Any]] = {
     JSON: orjson.loads,
     JSON_WIDE: _read_wide,
@@ -91,8 +134,11 @@ _READERS: dict[str, Callable[[bytes], Any]] = {
 }
 
 
+_wide = partial(json.dumps, separators=(",", ":"), allow_nan=False)
+
+
 def _dump_wide(value: object, where: str) -> str:
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return "".join(written(value, _wide, comma=",", colon=":")) if is_large(value) else _wide(value)
     except ValueError as exc:  # CPython refuses to convert an int of more than 4,300 digits
         raise InvalidJSONError(where, str(exc)) from exc

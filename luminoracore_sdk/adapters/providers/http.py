@@ -25,6 +25,9 @@ from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["HttpProvider"]
 
+_EVENTS_AT_A_TIME = 8
+"""Events of a stream after which other tasks run; some servers send hundreds at once."""
+
 
 class HttpProvider(BaseProvider):
     """Call a model provider through a client package that speaks HTTP.
@@ -137,7 +140,11 @@ class HttpProvider(BaseProvider):
         reading = self._reading()
         with self._errors(streaming=True):
             async with stream:
+                number = 0
                 async for event in stream:
+                    number += 1
+                    if not number % _EVENTS_AT_A_TIME:  # many events may have come in one piece
+                        await asyncio.sleep(0)
                     delta = reading.take(event)
                     if delta is not None:
                         yield delta

@@ -1,5 +1,7 @@
 """A model server that reads requests of any size and answers at once: ``/small`` with a word, ``/large`` with text.
 
+It answers in Anthropic's form below ``/v1/messages``, without streams, else in OpenAI's.
+
 The command line has the size of the large answer. It prints its port, and ends with its input.
 """
 
@@ -18,6 +20,12 @@ def _whole(text: str) -> bytes:
     ).encode()
 
 
+def _message(text: str) -> bytes:
+    usage = {"input_tokens": 10, "output_tokens": 10}
+    facts = {"id": "a", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
+    return json.dumps({**facts, "content": [{"type": "text", "text": text}], "usage": usage}).encode()
+
+
 def _events(text: str) -> bytes:
     chunk: dict[str, object] = {"id": "a", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     deltas = [{"content": text[start : start + _DELTA]} for start in range(0, len(text), _DELTA)]
@@ -30,9 +38,9 @@ def _events(text: str) -> bytes:
 async def serve(size: int) -> None:
     large = ("words of the model " * (size // 19 + 1))[:size]
     bodies = {
-        (path, stream): (_events if stream else _whole)(text)
+        (path, form): write(text)
         for path, text in ((b"/small", "right"), (b"/large", large))
-        for stream in (False, True)
+        for form, write in (("events", _events), ("message", _message), ("completion", _whole))
     }
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -43,7 +51,8 @@ async def serve(size: int) -> None:
                 request = await reader.readexactly(int(fields[b"content-length"]))
                 path = head.split(b" ", 2)[1]
                 stream = any(mark in request[-500:] + request[:500] for mark in (b'"stream":true', b'"stream": true'))
-                body = bodies[b"/large" if path.startswith(b"/large") else b"/small", stream]
+                form = "events" if stream else "message" if path.endswith(b"/v1/messages") else "completion"
+                body = bodies[b"/large" if path.startswith(b"/large") else b"/small", form]
                 kind = b"text/event-stream" if stream else b"application/json"
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (kind, len(body)))
                 writer.write(body)

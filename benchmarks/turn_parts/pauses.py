@@ -1,6 +1,6 @@
 """The longest pause of the event loop during one turn that carries 5 MB.
 
-    python -m benchmarks.turn_parts.pauses [--repeats 5] [--only text rows picture] [--megabytes 5]
+    python -m benchmarks.turn_parts.pauses [--repeats 5] [--only text rows picture] [--megabytes 5] [--write]
 
 A second task asks for the loop every half millisecond; what it waits beyond that is a pause. Each turn is taken
 ``--repeats`` times, and the figure is the median of the longest pauses: a machine with other work adds to each of
@@ -22,12 +22,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.optimizer_parts.tables import table
+from benchmarks.optimizer_parts.tables import put_into, table
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
 from luminoracore_sdk.providers import BaseProvider, ProviderFactory
 from luminoracore_sdk.session import InMemoryStorage, Message, SessionManager, SessionStorage
 from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "explanation" / "performance.md"
 TICK = 0.0005
 SERVER = Path(__file__).with_name("large_answers.py")
 
@@ -172,11 +173,13 @@ async def measure(repeats: int, names: list[str], size: int, folder: Path) -> li
     async with model_server(size) as server:
         providers = {
             "at once": {"name": "immediate"},
-            "over HTTP": {"name": "openai", "api_key": "sk-1", "model": "m", "base_url": f"{server}/small"},
+            "openai": {"name": "openai", "api_key": "sk-1", "model": "m", "base_url": f"{server}/small"},
+            "anthropic": {"name": "anthropic", "api_key": "sk-1", "model": "m", "base_url": f"{server}/small"},
         }
         large = {
             "at once": {"name": "immediate", "extra": {"characters": size}},
-            "over HTTP": {**providers["over HTTP"], "base_url": f"{server}/large"},
+            "openai": {**providers["openai"], "base_url": f"{server}/large"},
+            "anthropic": {**providers["anthropic"], "base_url": f"{server}/large"},
         }
         cases: list[tuple[str, Case, Any, dict[str, Any]]] = [
             (f"{name}, {place}", case, values[name], providers)
@@ -190,10 +193,14 @@ async def measure(repeats: int, names: list[str], size: int, folder: Path) -> li
         for title, case, value, given in cases:
             cells = []
             for way, provider in given.items():
-                for storage in (InMemoryStorage(), SQLiteStorage(folder / "pauses.db")):
-                    if way == "over HTTP" and storage.backend != "memory":
-                        continue
-                    cells.append(f"{1e3 * await _median_pause(storage, case, provider, value, repeats):.1f}")
+                if way == "anthropic" and case is as_streamed_answer:  # it comes in the same way
+                    cells.append("–")
+                    continue
+                storages: list[SessionStorage] = [InMemoryStorage()]
+                if way == "at once":
+                    storages.append(SQLiteStorage(folder / "pauses.db"))
+                pauses = [await _median_pause(storage, case, provider, value, repeats) for storage in storages]
+                cells += [f"{1e3 * pause:.1f}" for pause in pauses]
             lines.append([title, *cells])
             print(*lines[-1], sep=" | ", file=sys.stderr, flush=True)
     return lines
@@ -213,12 +220,17 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=5)
     names = ["small", "text", "rows", "picture"]
     parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.name}")
     arguments = parser.parse_args()
     ProviderFactory.register_provider("immediate", Immediate)
     with tempfile.TemporaryDirectory(prefix="luminora-pauses-") as folder:
         size = round(arguments.megabytes * 1_000_000)
         lines = asyncio.run(measure(arguments.repeats, arguments.only, size, Path(folder)))
-    print(table(["longest pause, ms", "memory", "SQLite", "memory, OpenAIProvider"], lines))
+    ways = ["memory", "SQLite", "memory, OpenAIProvider", "memory, AnthropicProvider"]
+    content = table(["longest pause, ms", *ways], lines)
+    print(content)
+    if arguments.write:
+        DOCUMENT.write_text(put_into(DOCUMENT.read_text("utf-8"), "pauses", content), "utf-8")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,11 @@ from luminoracore_sdk.adapters.storage.postgres.options import DEFAULT_POOL_SIZE
 __all__ = ["TURN_CASES", "TurnCase", "take_all"]
 
 _BLOCK = 10
-"""Turns that one side takes before the next; each block has a session of its own, which begins with 50 messages."""
+"""Turns that one side takes before the next.
+
+Each block has a session of its own, which begins with 50 messages. Its first turn is not counted: in it, a side
+fills what it remembers of a session.
+"""
 
 _LEAST_SEEN = 30
 """Messages that a model must be shown at least; our window is cut to 60 % of its 50 messages when it is full."""
@@ -74,7 +78,8 @@ class _Side:
             return
         try:
             await self.link.order(do="begin", session=session, texts=history)
-            answer = await self.link.order(do="turn", session=session, texts=texts)
+            await self.link.order(do="turn", session=session, texts=texts[:1])
+            answer = await self.link.order(do="turn", session=session, texts=texts[1:])
         except PeerUnavailableError as exc:
             self.link, self.reason = None, str(exc)
             return
@@ -102,11 +107,11 @@ async def _take_all(name: str, cases: list[TurnCase], turns: int) -> list[list[s
                 await floor.open()
                 stack.push_async_callback(floor.close)
                 sides = [await _begun(stack, case, backend.place) for case in cases]
-                texts = random_texts(NEWEST + _BLOCK)
+                texts = random_texts(NEWEST + 1 + _BLOCK)
                 history, asked = texts[:NEWEST], texts[NEWEST:]
                 for number in range(max(1, turns // _BLOCK) + 1):
                     session, kept = f"turns-{number}", number > 0  # the first block warms up
-                    await _take_floor(floor, session, history, asked, floor_times if kept else Timed())
+                    await _take_floor(floor, session, history, asked[1:], floor_times if kept else Timed())
                     for side in sides:
                         await side.take(session, history, asked, kept=kept)
         finally:

@@ -36,6 +36,7 @@ _COUNTED_FACTS = frozenset({"tool_calls", "function_call", "reasoning"})
 _FINGERPRINT_NODES = 1_024
 _FINGERPRINT_CHARACTERS = 512
 _REMEMBERED = 65_536
+_REMEMBERED_TEXTS = 256
 _PICTURES = frozenset({"image_url", "image"})
 _LARGE_PARTS = frozenset({"file", "input_audio", "video_url", "document_url"})
 
@@ -72,6 +73,7 @@ class MessageCosts:
     def __init__(self, tokens: TokenCounter, *, remembered: int = _REMEMBERED) -> None:
         self.tokens = tokens
         self._remembered = remembered
+        self._known_texts: OrderedDict[str, int] = OrderedDict()
         self._known: OrderedDict[tuple[str, int, int | None, str], int] = OrderedDict()
 
     def of(self, messages: Sequence[Message], vendor: str) -> list[int]:
@@ -79,8 +81,15 @@ class MessageCosts:
         return [self._cost(message, vendor) for message in messages]
 
     def text(self, text: str) -> int:
-        """Return the cost of a text that is a message of its own."""
-        return estimated_tokens(text, self.tokens) + TOKENS_AROUND_A_MESSAGE
+        """Return the cost of a text that is a message of its own, such as a system prompt; it is remembered."""
+        known = self._known_texts.get(text)
+        if known is None:
+            known = estimated_tokens(text, self.tokens) + TOKENS_AROUND_A_MESSAGE
+            if len(text) <= _COUNTED_WHOLE:
+                self._known_texts[text] = known
+                if len(self._known_texts) > _REMEMBERED_TEXTS:
+                    self._known_texts.popitem(last=False)
+        return known
 
     def _cost(self, message: Message, vendor: str) -> int:
         if message.id is None:

@@ -75,7 +75,11 @@ def _is_json(value: Any) -> bool:
 
 def _each_once(nodes: list[Any]) -> Iterator[Any]:
     """Yield each object once, as in ``check_json``; other threads run in between."""
-    for number, node in enumerate({id(node): node for node in nodes}.values(), start=1):
+    unique: dict[int, Any] = {}
+    for start in range(0, len(nodes), _PIECE_NODES):
+        unique.update((id(node), node) for node in nodes[start : start + _PIECE_NODES])
+        let_others_run()
+    for number, node in enumerate(unique.values(), start=1):
         yield node
         if not number % _PIECE_NODES:
             let_others_run()

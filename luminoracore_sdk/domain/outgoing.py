@@ -200,12 +200,11 @@ def _noted(result: JSONValue) -> JSONValue:
 
 def _content(content: JSONValue, rules: VendorRules, *, role: str) -> JSONValue:
     """Return a content as the vendor accepts it; None: nothing is left of it."""
+    if isinstance(content, str):
+        return content if content and (rules.blank_text or not content.isspace()) else None
     if is_part_list(content):
         return converted_parts(content, rules, role=role) or None
-    if content is None or content == "":
-        return None
-    text = content if isinstance(content, str) else json_text(content)
-    return text if rules.blank_text or text.strip() else None
+    return None if content is None else json_text(content)
 
 
 def _reasoning(message: Message, has_calls: bool, rules: VendorRules, provider: str) -> JSONObject:  # noqa: FBT001

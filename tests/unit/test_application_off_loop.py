@@ -1,6 +1,7 @@
 """Turns with large messages: what is done in a thread, and how often."""
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -62,11 +63,12 @@ def codec() -> CountingCodec:
 
 
 @pytest.fixture
-def manager(codec: CountingCodec, monkeypatch: pytest.MonkeyPatch) -> SessionManager:
+def manager(codec: CountingCodec, monkeypatch: pytest.MonkeyPatch) -> Iterator[SessionManager]:
     monkeypatch.setattr(Remembering, "prompts", [], raising=False)
     ProviderFactory.register_provider("remembering", Remembering)
     services = attrs.evolve(default_services(), codec=JsonEntityCodec(codec))
-    return SessionManager(InMemoryStorage(), services=services)
+    yield SessionManager(InMemoryStorage(), services=services)
+    ProviderFactory.unregister_provider("remembering")
 
 
 async def begun(manager: SessionManager) -> str:
@@ -135,15 +137,15 @@ async def test_a_large_value_is_written_into_the_prompt_once(
 async def test_what_is_stored_is_what_was_sent(manager: SessionManager) -> None:
     content = [{"type": "text", "text": "before"}]
 
-    class Changing(StubProvider):
-        async def answer(self, messages: list[ChatMessage], parameters: dict[str, Any]) -> ChatResponse:
+    class Prompts(list[Any]):
+        def append(self, _: Any) -> None:
             content[0]["text"] = "changed meanwhile"
-            return ChatResponse("An answer.", finish_reason="stop")
 
-    ProviderFactory.register_provider("changing", Changing)
+    Remembering.prompts = Prompts()
     async with manager:
-        session = await manager.create_session({"name": "Ada"}, {"name": "changing"})
+        session = await manager.create_session({"name": "Ada"}, {"name": "remembering"})
         await manager.send_message(session, Message("user", content))
+        assert content == [{"type": "text", "text": "changed meanwhile"}]
         stored = await manager.conversation_manager.get_messages(session)
         assert stored[0].content == [{"type": "text", "text": "before"}]
 

@@ -14,6 +14,7 @@ LARGE_VALUES: dict[str, Any] = {
     "rows": [{**ROW, "id": number} for number in range(5000)],
     "rows in an object": {"rows": [{**ROW, "id": number} for number in range(5000)], "more": [1, 2], "empty": {}},
     "an object of many": {f"key {number}": number for number in range(20_000)},
+    "prose": {"said": "Some words, and a few more. " * 20_000, "by": "Ada", "empty": ""},
     "numbers": [list(range(20_000)), [number / 7 for number in range(20_000)]],
     "a text": 'quote " and\n line end ü' * 20_000,
     "a text in an object": {"file": ["\ud83d" + "\ude00" * 200_000, "short"]},

@@ -22,6 +22,7 @@ from typing import Any
 
 import orjson
 
+from luminoracore_sdk.adapters.codec.long_strings import read_long_strings
 from luminoracore_sdk.adapters.codec.opt1 import MARK, expand
 from luminoracore_sdk.adapters.compression.dictionary_registry import expanded
 from luminoracore_sdk.application.ports.records import Payload
@@ -40,6 +41,7 @@ JSON_WIDE = "json-wide"
 
 _PIECE_VALUES = 512
 _TEXT_CHARACTERS = 256
+_SAMPLES, _SAMPLE = 32, 2048
 
 
 class JsonCodec:
@@ -99,8 +101,8 @@ def _read_in_pieces(data: bytes) -> Any:
 
     It calls a function for each object and number, and other threads run between two such calls.
     """
-    if _is_mostly_text(data):  # a few long strings, which orjson reads faster
-        return orjson.loads(data)
+    if _is_mostly_text(data):  # which orjson reads faster
+        return read_long_strings(data)
     read = 0
 
     def note(value: Any) -> Any:
@@ -120,8 +122,10 @@ def _read_in_pieces(data: bytes) -> Any:
 
 
 def _is_mostly_text(data: bytes) -> bool:
-    """Whether compact JSON consists of few strings: it has few quotes, and no more commas than spaces."""
-    return data.count(b'"') * _TEXT_CHARACTERS < len(data) and data.count(b",") <= data.count(b" ")
+    """Whether compact JSON consists of few strings: samples have few quotes, and no more commas than spaces."""
+    step = len(data) // _SAMPLES
+    sample = b"".join(data[start : start + _SAMPLE] for start in range(0, len(data), step))
+    return sample.count(b'"') * _TEXT_CHARACTERS < len(sample) and sample.count(b",") <= sample.count(b" ")
 
 
 _IN_PIECES = {JSON: _read_in_pieces}

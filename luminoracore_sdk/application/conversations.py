@@ -334,6 +334,10 @@ class Conversations:
             records = await self.storage.read_messages(session_id, span)
         except SessionNotFoundError:
             return []
+        return await self.decoded(session_id, records)
+
+    async def decoded(self, session_id: str, records: Sequence[MessageRecord]) -> list[Message]:
+        """Return the messages of records that were read from the storage."""
         decode, backend = self._services.codec.message, self.storage.backend
         large = sum(len(record.payload.data) for record in records) > LARGE
         return await off_loop(

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ import attrs
 
 from luminoracore_sdk.application.core_mirror import Mirror
 from luminoracore_sdk.application.ports.memory_system import MemorySystem
-from luminoracore_sdk.application.ports.records import MemoryScope
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import ensure_session
@@ -166,7 +166,9 @@ class Memories:
         """Return the entries of a session, by time of creation, then key."""
         if not self.config.enabled:
             return []
-        records = await self.storage.list_memories(_scope(session_id))
+        return self._decoded(await self.storage.list_memories(_scope(session_id)))
+
+    def _decoded(self, records: Iterable[MemoryRecord]) -> list[MemoryEntry]:
         return [self._services.codec.memory(record, backend=self.storage.backend) for record in records]
 
     async def recall(self, session_id: str, *, decay_factor: float | None = None) -> list[MemoryEntry]:
@@ -176,10 +178,16 @@ class Memories:
             session_id: Any id.
             decay_factor: Overrides ``config.decay_factor``.
         """
+        if not self.config.enabled:
+            return []
+        return self.recalled(await self.storage.list_memories(_scope(session_id)), decay_factor=decay_factor)
+
+    def recalled(self, records: Iterable[MemoryRecord], *, decay_factor: float | None = None) -> list[MemoryEntry]:
+        """Return those entries of records that were read from the storage whose importance suffices."""
+        if not self.config.enabled:
+            return []
         now, threshold = self._services.clock.now(), self.config.importance_threshold
-        return [
-            entry for entry in await self.list_entries(session_id) if self._left(entry, now, decay_factor) >= threshold
-        ]
+        return [entry for entry in self._decoded(records) if self._left(entry, now, decay_factor) >= threshold]
 
     async def search_memories(self, session_id: str, query: str, limit: int | None = None) -> list[JSONObject]:
         """Return the memories whose key or value contains ``query``, without regard to case.

@@ -9,7 +9,7 @@ import attrs
 
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
-from luminoracore_sdk.application.ports.records import MAX_PAGE, Page, SessionQuery, SessionRecord
+from luminoracore_sdk.application.ports.records import MAX_PAGE, Page, SessionQuery, SessionRecord, TurnRecords
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import (
@@ -283,6 +283,17 @@ class SessionAccess:
             return session
         await self.storage.defer(session_id)
         return await self.find(session_id)  # it may have changed before its writes were deferred
+
+    async def read_turn(self, session_id: str, newest: int) -> tuple[Session, TurnRecords] | None:
+        """Return what a turn needs, or None; otherwise as ``find_for_change``."""
+        records = await self.storage.read_turn(session_id, newest=newest)
+        if records is None:
+            return None
+        session = self.codec.session(records.session, backend=self.storage.backend)
+        if session.config.auto_save or self.storage.is_deferred(session_id):
+            return session, records
+        await self.storage.defer(session_id)
+        return await self.read_turn(session_id, newest)  # it may have changed before its writes were deferred
 
     async def read(self, session_id: str, storage: SessionStorage) -> Session | None:
         """Return a session as the given storage has it, or None."""

@@ -18,7 +18,7 @@ from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.provider import BaseProvider
-from luminoracore_sdk.application.ports.records import MessageRecord
+from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, TurnRecords
 from luminoracore_sdk.application.prompts import (
     MemoryRenderer,
     Prompt,
@@ -48,7 +48,7 @@ from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole, stamped
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
-from luminoracore_sdk.domain.settings import SessionType
+from luminoracore_sdk.domain.settings import SessionConfig, SessionType
 from luminoracore_sdk.domain.tool_calls import call_ids, result_id
 from luminoracore_sdk.domain.vendors import VendorRules
 from luminoracore_sdk.domain.window import turn_start
@@ -436,9 +436,14 @@ class _Buffer:
         return None if self._deltas.empty() else self._deltas.get_nowait()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Dialogue:
-    """Asks the provider of a session, and stores question and answer together or not at all."""
+    """Asks the provider of a session, and stores question and answer together or not at all.
+
+    Attributes:
+        read_ahead: So many messages are read with the header of a session, before its settings are known: as many
+            as the latest turn needed.
+    """
 
     sessions: SessionAccess
     conversations: Conversations
@@ -447,6 +452,7 @@ class Dialogue:
     services: Services
     costs: MessageCosts
     memory_text: MemoryRenderer
+    read_ahead: int = SessionConfig().max_history_length
 
     async def send(self, session_id: str, message: Any, options: SendOptions) -> ChatResponse:
         """Take one turn; see ``Sessions.send_message``."""
@@ -529,9 +535,10 @@ class Dialogue:
         given = [_check_result(one) for one in _to_new_messages(message)]
         new = [self._stamped(one) for one in given]
         encoded = await self.conversations.encode(new)  # an invalid message is refused before the provider is called
-        session = await self.sessions.find_for_change(session_id)
-        if session is None:
+        found = await self.sessions.read_turn(session_id, self.read_ahead)
+        if found is None:
             raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
+        session, read = found
         await self._prolong(session)
         config = session.config
         parameters = generation_parameters(
@@ -542,9 +549,9 @@ class Dialogue:
             position = await self.conversations.find_position(session_id, encoded)
         if position is not None and (answer := await self._answer_to(session_id, new, position)) is not None:
             return answer
-        history = await self._history(session, new, position)
+        history = await self._history(session, new, position, read)
         unstored = new if position is None else []
-        remembered = await self._remembered(session)
+        remembered = self._remembered(session, read.memories)
         rules = self.providers.rules(session, options.provider_config)
         return Turn(
             new=new,
@@ -630,7 +637,9 @@ class Dialogue:
             timestamp=message.timestamp or self.services.clock.now(),
         )
 
-    async def _history(self, session: Session, new: Sequence[Message], last: int | None) -> list[Message]:
+    async def _history(
+        self, session: Session, new: Sequence[Message], last: int | None, read: TurnRecords
+    ) -> list[Message]:
         """Return the newest messages of a session, at least back to the beginning of the turn in progress.
 
         Args:
@@ -638,6 +647,7 @@ class Dialogue:
             new: What is sent.
             last: The position of the last of these messages, with which the history then ends; None: they are
                 not stored yet.
+            read: What was read with the session.
         """
         config = session.config
         is_results = all(one.role is MessageRole.TOOL for one in new)
@@ -646,11 +656,16 @@ class Dialogue:
             count = 0
         behind = list(new) if last is None else []
         wanted = count + len(new) - len(behind)
+        self.read_ahead = max(wanted, 1)
         if wanted == 0 and not is_results:
             return []
         is_first = True
         while True:
-            history = await self._newest(session.session_id, max(wanted, 1), last)
+            size = max(wanted, 1)
+            if last is None and len(read.messages) >= min(size, read.session.last_position):
+                history = await self.conversations.decoded(session.session_id, read.messages[-size:])
+            else:
+                history = await self._newest(session.session_id, size, last)
             if not is_results or len(history) < wanted or _reaches_back(history, new):
                 break
             if not is_first and any(one.role is MessageRole.USER for one in history):
@@ -668,11 +683,10 @@ class Dialogue:
         first = max(0, last - count)
         return await self.conversations.read_after(session_id, first, last - first)
 
-    async def _remembered(self, session: Session) -> list[MemoryEntry]:
+    def _remembered(self, session: Session, records: Sequence[MemoryRecord]) -> list[MemoryEntry]:
         if not (session.config.include_context_in_prompt and session.config.memory_enabled):
             return []
-        decay = session.config.memory_decay_factor
-        return await self.memories.recall(session.session_id, decay_factor=decay)
+        return self.memories.recalled(records, decay_factor=session.config.memory_decay_factor)
 
     # -- store -------------------------------------------------------------------------------------
 

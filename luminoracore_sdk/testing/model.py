@@ -16,6 +16,7 @@ from luminoracore_sdk.application.ports.records import (
     MessageRecord,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 
@@ -144,6 +145,16 @@ class StorageModel:
         """Return the messages of a range."""
         self._header(session_id)
         return select_range(self.messages[session_id], span)
+
+    def read_turn(self, session_id: str, newest: int) -> TurnRecords | None:
+        """Return what a turn reads, or None."""
+        if session_id not in self.headers:
+            return None
+        return TurnRecords(
+            session=self.headers[session_id],
+            memories=self.list_memories(MemoryScope("session", session_id)),
+            messages=self.read_messages(session_id, MessageRange(limit=newest, newest=True)),
+        )
 
     def truncate_messages(self, session_id: str, after: int) -> int:
         """Remove what is above a position."""

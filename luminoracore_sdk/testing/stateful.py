@@ -232,6 +232,10 @@ class StorageMachine(RuleBasedStateMachine):
         whole = MessageRange(after=after, before=before)
         self.agree(lambda: self.model.read_messages(session_id, whole), streamed())
 
+    @rule(session_id=_sessions, newest=st.integers(0, 4))
+    def read_turn(self, session_id: str, newest: int) -> None:
+        self.agree(lambda: self.model.read_turn(session_id, newest), self.storage.read_turn(session_id, newest=newest))
+
     def read(self, session_id: str, span: MessageRange) -> None:
         self.agree(lambda: self.model.read_messages(session_id, span), self.storage.read_messages(session_id, span))
 

@@ -5,9 +5,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from typing import Any
 
+import attrs
 import pytest
 
+from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application import session_access, turns
+from luminoracore_sdk.application.ports.records import (
+    MessageRange,
+    MessageRecord,
+)
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.turns import Answer, OnStop
 from luminoracore_sdk.domain.errors import (
@@ -18,7 +24,7 @@ from luminoracore_sdk.domain.errors import (
     TurnInterruptedError,
 )
 from luminoracore_sdk.providers import BaseProvider, ProviderFactory
-from luminoracore_sdk.session import SessionManager, SessionStorage
+from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
 from luminoracore_sdk.testing import CancelAt
 from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
 from luminoracore_sdk.types.session import Message
@@ -823,3 +829,21 @@ async def test_a_question_is_kept_if_its_answer_cannot_be_stored(
     with pytest.raises(ProviderResponseError, match="not JSON"):
         await take_turn(manager, session_id, "q", streaming=streaming, on_failure="keep_question")
     assert await said(manager, session_id) == ["q"]
+
+
+async def test_a_wrapper_that_changes_what_is_read_changes_turns_too(script: Script) -> None:
+    class Loud(StorageWrapper):
+        async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
+            found = await self.base.read_messages(session_id, span)
+            return [
+                attrs.evolve(
+                    one, payload=attrs.evolve(one.payload, data=one.payload.data.replace(b"a question", b"A QUESTION"))
+                )
+                for one in found
+            ]
+
+    async with SessionManager(Loud(InMemoryStorage())) as manager:
+        session_id = await begin(manager)
+        await manager.send_message(session_id, "a question")
+        await manager.send_message(session_id, "another")
+    assert [text for _, text in script.prompts[-1]][1:] == ["A QUESTION", "An answer.", "another"]

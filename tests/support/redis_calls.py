@@ -47,6 +47,7 @@ READS: dict[str, Call] = {
     "find": lambda storage: storage.find_session("s"),
     "query": lambda storage: storage.query_sessions(SessionQuery()),
     "read": lambda storage: storage.read_messages("s", ALL),
+    "read turn": lambda storage: storage.read_turn("s", newest=2),
     "find memory": lambda storage: storage.find_memory(SCOPE, "k"),
     "list memories": lambda storage: storage.list_memories(SCOPE),
     "list owners": lambda storage: storage.list_memory_owners(),

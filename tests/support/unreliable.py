@@ -39,6 +39,7 @@ READS: dict[str, Call] = {
     "find_session": lambda storage: storage.find_session("s"),
     "query_sessions": lambda storage: storage.query_sessions(SessionQuery()),
     "read_messages": lambda storage: storage.read_messages("s", MessageRange()),
+    "read_turn": lambda storage: storage.read_turn("s", newest=2),
     "find_memory": lambda storage: storage.find_memory(_SCOPE, "k"),
     "list_memories": lambda storage: storage.list_memories(_SCOPE),
     "list_memory_owners": lambda storage: storage.list_memory_owners(),

@@ -8,10 +8,11 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, TurnRecords
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager
 from luminoracore_sdk.testing.records import message_record
+from luminoracore_sdk.types.session import Message
 
 TEXT = "x" * 200
 
@@ -29,6 +30,9 @@ class Counted(StorageWrapper):
         if name in PORT:
             self.calls.append(name)
         return super().__getattribute__(name)
+
+    async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
+        return await self.base.read_turn(session_id, newest=newest)
 
     def taken(self) -> list[str]:
         """Return the calls since the last time."""
@@ -78,13 +82,13 @@ async def test_a_read_of_the_newest_is_one_call_to_the_storage(storage: Counted)
 @pytest.mark.parametrize(
     ("config", "calls"),
     [
-        ({}, ["find_session", "read_messages", "list_memories", "append_messages"]),
-        ({"session_type": "stateless"}, ["find_session", "list_memories", "append_messages"]),
-        ({"memory_enabled": False}, ["find_session", "read_messages", "append_messages"]),
-        ({"ttl": 60}, ["find_session", "put_session", "read_messages", "list_memories", "append_messages"]),
+        ({}, ["read_turn", "append_messages"]),
+        ({"session_type": "stateless"}, ["read_turn", "append_messages"]),
+        ({"memory_enabled": False}, ["read_turn", "append_messages"]),
+        ({"ttl": 60}, ["read_turn", "put_session", "append_messages"]),
     ],
 )
-async def test_a_turn_makes_one_append_and_the_reads_of_its_prompt(
+async def test_a_turn_is_one_read_and_one_append(
     manager: SessionManager, storage: Counted, config: dict[str, Any], calls: list[str]
 ) -> None:
     session_id = await _begun(manager, storage, **config)
@@ -93,6 +97,17 @@ async def test_a_turn_makes_one_append_and_the_reads_of_its_prompt(
     async for _ in manager.stream_message(session_id, TEXT):
         pass
     assert storage.taken() == calls
+
+
+async def test_a_turn_reads_ahead_as_many_messages_as_the_one_before(manager: SessionManager, storage: Counted) -> None:
+    session_id = await _begun(manager, storage, max_history_length=80, context_window_size=100_000)
+    await manager.conversation_manager.append(session_id, [Message("user", TEXT)] * 70)
+    other = await manager.create_session({"name": "Bob"}, {"name": "echo"})
+    await manager.send_message(other, TEXT)
+    for calls in (["read_turn", "read_messages", "append_messages"], ["read_turn", "append_messages"]):
+        storage.taken()
+        await manager.send_message(session_id, TEXT)
+        assert storage.taken() == calls
 
 
 async def test_a_turn_of_a_deferred_session_calls_no_storage(manager: SessionManager, storage: Counted) -> None:

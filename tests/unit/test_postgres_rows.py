@@ -45,7 +45,7 @@ def test_a_range_equals_a_slice_of_a_list() -> None:
                 for newest in (False, True):
                     span = MessageRange(after=after, before=before, limit=limit, newest=newest)
                     expected = [m.position for m in model.select_range(everything, span)]
-                    found = message_records("s", rows(4, *expected) or [(4, *[None] * 7)], span)
+                    found = message_records("s", rows(4, *expected) or [(4, *[None] * 7)], span, last=4)
                     assert [message.position for message in found] == expected
 
 
@@ -62,7 +62,7 @@ def test_a_range_equals_a_slice_of_a_list() -> None:
 )
 def test_missing_or_unexpected_positions_are_damage(positions: tuple[int, ...], span: MessageRange) -> None:
     with pytest.raises(CorruptRecordError, match="where there must be"):
-        message_records("s", rows(3, *positions), span)
+        message_records("s", rows(3, *positions), span, last=3)
 
 
 def test_bounds_beyond_64_bits_mean_the_same() -> None:

@@ -29,6 +29,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -168,6 +169,18 @@ class BaseStorage(SessionStorage):
 
     @abstractmethod
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]: ...
+
+    async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
+        """Do so in one round trip where these are several."""
+        session = await self._find_session(session_id, now_us)
+        if session is None:
+            return None
+        memories = await self._list_memories(MemoryScope("session", session_id), now_us)
+        try:
+            messages = await self._read_messages(session_id, MessageRange(limit=newest, newest=True), now_us)
+        except SessionNotFoundError:  # deleted meanwhile
+            return None
+        return TurnRecords(session=session, memories=memories, messages=messages)
 
     @abstractmethod
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int: ...
@@ -348,6 +361,16 @@ class BaseStorage(SessionStorage):
         if after < 0:
             raise ValidationError(f"a position is 0 or more, not {after}")
         return await self._truncate_messages(session_id, after, await self._ready())
+
+    async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
+        """Return what a turn reads; see ``SessionStorage.read_turn``."""
+        check_id(session_id)
+        if newest < 0:
+            raise ValidationError(f"a limit is 0 or more, not {newest}")
+        found = await self._read_turn(session_id, newest, await self._ready())
+        if found is not None:
+            await load_dictionaries(self, encodings_of([found.session, *found.memories, *found.messages]))
+        return found
 
     # -- memory ----------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import SessionLocks, merged_page
@@ -211,6 +212,10 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         return merged_page((attrs.evolve(below, sessions=others), staged), query)
 
     # -- messages and memory ---------------------------------------------------------------------
+
+    async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
+        """Read here or below; see ``SessionStorage.read_turn``."""
+        return await self._target(session_id).read_turn(session_id, newest=newest)
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Truncate here or below; see ``SessionStorage.truncate_messages``."""

@@ -23,6 +23,7 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import merged_page
@@ -135,12 +136,15 @@ class EncryptedStorageWrapper(StorageWrapper):
         stored = await self.base.find_session(session_id)
         if stored is None:
             return None
+        found = self._decrypted_session(records, stored)
+        await load_dictionaries(self, encodings_of([found]))
+        return found
+
+    def _decrypted_session(self, records: EncryptedRecords, stored: SessionRecord) -> SessionRecord:
         if stored.payload is None:
             key = f"session {stored.session_id!a}"
             raise CorruptRecordError(backend=self.backend, key=key, reason="it has no payload")
-        found = records.session(stored, stored.payload)
-        await load_dictionaries(self, encodings_of([found]))
-        return found
+        return records.session(stored, stored.payload)
 
     async def delete_session(self, session_id: str) -> bool:
         """Delegate; see ``SessionStorage.delete_session``."""
@@ -202,6 +206,20 @@ class EncryptedStorageWrapper(StorageWrapper):
         await load_dictionaries(self, encodings_of(found))
         return found
 
+    async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
+        """Read, then decrypt; see ``SessionStorage.read_turn``."""
+        records = (await self._ready()).records
+        stored = await self.base.read_turn(session_id, newest=newest)
+        if stored is None:
+            return None
+        found = TurnRecords(
+            session=self._decrypted_session(records, stored.session),
+            memories=_decrypted_memories(records, MemoryScope("session", session_id), stored.memories),
+            messages=[records.message(session_id, message) for message in stored.messages],
+        )
+        await load_dictionaries(self, encodings_of((found.session, *found.memories, *found.messages)))
+        return found
+
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Delegate; see ``SessionStorage.truncate_messages``."""
         (await self._ready()).appends.forget(session_id)
@@ -248,15 +266,9 @@ class EncryptedStorageWrapper(StorageWrapper):
     async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
         """List, then decrypt; see ``SessionStorage.list_memories``."""
         records = (await self._ready()).records
-        found: dict[str, MemoryRecord] = {}
-        for stored in await self.base.list_memories(scope):
-            if is_key_check(scope, stored.key):
-                continue
-            memory = records.memory(stored)
-            if memory.key not in found or stored.key != memory.key:  # the encrypted one is the newer of two
-                found[memory.key] = memory
-        await load_dictionaries(self, encodings_of(found.values()))
-        return sorted(found.values(), key=lambda memory: (memory.created_at_us, memory.key))
+        found = _decrypted_memories(records, scope, await self.base.list_memories(scope))
+        await load_dictionaries(self, encodings_of(found))
+        return found
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete; see ``SessionStorage.delete_memory``."""
@@ -283,6 +295,20 @@ class _Opened:
     ring: Keyring
     records: EncryptedRecords
     appends: PositionedAppends
+
+
+def _decrypted_memories(
+    records: EncryptedRecords, scope: MemoryScope, memories: Sequence[MemoryRecord]
+) -> list[MemoryRecord]:
+    """Return the memories of a scope, by time of creation, then key."""
+    found: dict[str, MemoryRecord] = {}
+    for stored in memories:
+        if is_key_check(scope, stored.key):
+            continue
+        memory = records.memory(stored)
+        if memory.key not in found or stored.key != memory.key:  # the encrypted one is the newer of two
+            found[memory.key] = memory
+    return sorted(found.values(), key=lambda memory: (memory.created_at_us, memory.key))
 
 
 def _check_memory_name(scope: MemoryScope, key: str) -> None:

@@ -31,6 +31,7 @@ from luminoracore_sdk.application.ports.records import (
     MessageRecord,
     Payload,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
@@ -153,20 +154,34 @@ class OptimizedStorageWrapper(StorageWrapper):
         key = f"memory {record.key!a} of {record.scope.kind} {record.scope.owner_id!a}"
         return attrs.evolve(record, payload=self.plain(record.payload, key))
 
+    def _expanded_session(self, record: SessionRecord) -> SessionRecord:
+        if record.payload is None:
+            return record
+        return attrs.evolve(record, payload=self.plain(record.payload, f"session {record.session_id!a}"))
+
+    def _expanded_messages(self, session_id: str, messages: Sequence[MessageRecord]) -> list[MessageRecord]:
+        key = f"a message of session {session_id!a}"
+        return [attrs.evolve(message, payload=self.plain(message.payload, key)) for message in messages]
+
     async def find_session(self, session_id: str) -> SessionRecord | None:
         """Find, then expand; see ``SessionStorage.find_session``."""
         record = await self.base.find_session(session_id)
-        if record is None or record.payload is None:
-            return record
-        return attrs.evolve(record, payload=self.plain(record.payload, f"session {session_id!a}"))
+        return None if record is None else self._expanded_session(record)
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Read, then expand; see ``SessionStorage.read_messages``."""
-        key = f"a message of session {session_id!a}"
-        return [
-            attrs.evolve(message, payload=self.plain(message.payload, key))
-            for message in await self.base.read_messages(session_id, span)
-        ]
+        return self._expanded_messages(session_id, await self.base.read_messages(session_id, span))
+
+    async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
+        """Read, then expand; see ``SessionStorage.read_turn``."""
+        found = await self.base.read_turn(session_id, newest=newest)
+        if found is None:
+            return None
+        return TurnRecords(
+            session=self._expanded_session(found.session),
+            memories=[self._expanded_memory(record) for record in found.memories],
+            messages=self._expanded_messages(session_id, found.messages),
+        )
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Find, then expand; see ``SessionStorage.find_memory``."""

@@ -20,6 +20,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import (
@@ -179,6 +180,10 @@ class RetryingStorage(StorageWrapper):
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Read, with retries; see ``SessionStorage.read_messages``."""
         return await self._again("read_messages", partial(self.base.read_messages, session_id, span))
+
+    async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
+        """Read, with retries; see ``SessionStorage.read_turn``."""
+        return await self._again("read_turn", partial(self.base.read_turn, session_id, newest=newest))
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Truncate, with retries; see ``SessionStorage.truncate_messages`` and this class."""

@@ -24,6 +24,7 @@ __all__ = [
     "Purged",
     "SessionQuery",
     "SessionRecord",
+    "TurnRecords",
     "stored_record",
 ]
 
@@ -207,6 +208,21 @@ class MemoryRecord:
     retention: float = 0.0
     created_at_us: int = 0
     updated_at_us: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class TurnRecords:
+    """What one turn needs of a session.
+
+    Attributes:
+        session: Its header with the payload.
+        memories: Its memories, in the order of ``list_memories``.
+        messages: Its newest messages, oldest first.
+    """
+
+    session: SessionRecord
+    memories: list[MemoryRecord]
+    messages: list[MessageRecord]
 
 
 @attrs.frozen(kw_only=True)

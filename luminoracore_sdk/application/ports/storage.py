@@ -19,7 +19,9 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
+from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["SessionStorage"]
@@ -169,6 +171,29 @@ class SessionStorage(ABC):
         Raises:
             SessionNotFoundError: No such session.
         """
+
+    async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
+        """Return the header of a session, its memories and its newest messages, or None.
+
+        This is what a turn reads. The backends of this package do it in one round trip; a storage that does not
+        override it calls ``find_session``, ``list_memories`` and ``read_messages``, one after the other.
+
+        Args:
+            session_id: Any id.
+            newest: Largest number of messages.
+
+        Raises:
+            CorruptRecordError: A record cannot be read.
+        """
+        session = await self.find_session(session_id)
+        if session is None:
+            return None
+        memories = await self.list_memories(MemoryScope("session", session_id))
+        try:
+            messages = await self.read_messages(session_id, MessageRange(limit=newest, newest=True))
+        except SessionNotFoundError:  # deleted meanwhile
+            return None
+        return TurnRecords(session=session, memories=memories, messages=messages)
 
     # -- memory --------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from luminoracore_sdk.testing.contract.races import MemoryRaceContract, SessionR
 from luminoracore_sdk.testing.contract.rewriting import RewriteContract, RewriteRaceContract, RewriteRefusalContract
 from luminoracore_sdk.testing.contract.sessions import ExpiryContract, SessionContract
 from luminoracore_sdk.testing.contract.tenants import TenantContract
+from luminoracore_sdk.testing.contract.turns import TurnContract
 
 __all__ = ["StorageContract", "StorageFactory"]
 
@@ -22,6 +23,7 @@ class StorageContract(
     PageContract,
     MessageContract,
     MeanwhileContract,
+    TurnContract,
     AppendContract,
     AppendRaceContract,
     AppendsAtOnceContract,

@@ -42,6 +42,9 @@ class TenantContract(ContractBase):
         """Return what ``fill_tenant`` stored, as found in every way."""
         header = await storage.find_session("s")
         listed = await storage.query_sessions(SessionQuery(user_id="u", tag="t"))
+        turn = await storage.read_turn("s", newest=9)
+        assert (turn and turn.messages) == (await storage.read_messages("s", _ALL) if header else None)
+        assert (turn and turn.memories) == (await storage.list_memories(_SESSION) if header else None)
         memories = [memory for scope in (_SESSION, _USER) for memory in await storage.list_memories(scope)]
         return [
             header and header.payload,

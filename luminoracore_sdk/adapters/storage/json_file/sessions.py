@@ -20,7 +20,7 @@ from luminoracore_sdk.adapters.storage.json_file.records import (
 )
 from luminoracore_sdk.application.ports.records import MemoryRecord, Payload, Purged, SessionRecord
 
-__all__ = ["MemoryFolder", "SessionFolder", "memory_owners", "purge"]
+__all__ = ["MemoryFolder", "SessionFolder", "memory_owners", "purge", "with_log"]
 
 _HEADER_NAME = "session.json"
 
@@ -75,9 +75,7 @@ class SessionFolder:
         with self.opened(now_us, writing=False) as opened:
             if opened is None:
                 return None
-            header, log = opened
-            updated_at_us = max(header.updated_at_us, log.at_us)
-            return attrs.evolve(header, updated_at_us=updated_at_us, last_position=log.last)
+            return with_log(*opened)
 
     def write_header(self, record: SessionRecord) -> None:
         """Replace the header."""
@@ -106,6 +104,11 @@ class SessionFolder:
             return not any(self.path.iterdir())
         except FileNotFoundError:
             return True
+
+
+def with_log(header: SessionRecord, log: MessageLog) -> SessionRecord:
+    """Return a header with what the log adds to its file."""
+    return attrs.evolve(header, updated_at_us=max(header.updated_at_us, log.at_us), last_position=log.last)
 
 
 class MemoryFolder:

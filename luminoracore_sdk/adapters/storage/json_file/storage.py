@@ -16,7 +16,13 @@ from luminoracore_sdk.adapters.storage.json_file.files import BACKEND, os_errors
 from luminoracore_sdk.adapters.storage.json_file.layout import Store
 from luminoracore_sdk.adapters.storage.json_file.log import MessageLog
 from luminoracore_sdk.adapters.storage.json_file.session_index import SessionIndex
-from luminoracore_sdk.adapters.storage.json_file.sessions import MemoryFolder, SessionFolder, memory_owners, purge
+from luminoracore_sdk.adapters.storage.json_file.sessions import (
+    MemoryFolder,
+    SessionFolder,
+    memory_owners,
+    purge,
+    with_log,
+)
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
@@ -29,6 +35,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError, StorageClosedError
@@ -294,6 +301,21 @@ class JSONFileStorage(BaseStorage):
             return log.read(first, last)
 
         return await self._with_log(session_id, "read", now_us, read, writing=False)
+
+    async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
+        path = self._store.session(session_id)
+
+        def read(header: SessionRecord, log: MessageLog) -> TurnRecords:
+            return TurnRecords(
+                session=with_log(header, log),
+                memories=MemoryFolder(path, self._store).entries(now_us),
+                messages=log.read(max(1, log.last - newest + 1), log.last),
+            )
+
+        try:
+            return await self._with_log(session_id, "read", now_us, read, writing=False)
+        except SessionNotFoundError:
+            return None
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
         folder = self._session(session_id)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Self
 
 import attrs
-from bson import ObjectId
+from bson import Int64, ObjectId
 
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND
@@ -31,6 +31,7 @@ __all__ = [
     "damaged",
     "live",
     "memory_record",
+    "plain_numbers",
     "readable",
     "stored",
     "stored_payload",
@@ -197,6 +198,11 @@ def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
             updated_at_us=document["updated"],
             payload=stored_payload(document),
         )
+
+
+def plain_numbers(document: Document) -> Document:
+    """Return a document that was read as it is, with the integers of Python."""
+    return {name: int(value) if type(value) is Int64 else value for name, value in document.items()}
 
 
 def live(now_us: int) -> Document:

@@ -6,7 +6,7 @@ from bson import ObjectId
 from luminoracore_sdk.adapters.storage.mongodb.documents import live, memory_record, stored
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey, after_write
-from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
+from luminoracore_sdk.adapters.storage.mongodb.schema import BY_CREATION, Collections
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 
@@ -54,7 +54,7 @@ class Memories:
         owner = await self.owner(scope, now_us)
         if owner is None:
             return []
-        found = await self._store.memories.find({"owner": owner, **live(now_us)}, order=[("created", 1), ("key", 1)])
+        found = await self._store.memories.find({"owner": owner, **live(now_us)}, order=BY_CREATION)
         return [memory_record(scope, document) for document in found]
 
     async def owners(self, after: str | None, limit: int, now_us: int) -> list[str]:

@@ -10,13 +10,21 @@ from contextlib import suppress
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.mongodb.documents import Extent, batch_records, damaged
+from luminoracore_sdk.adapters.storage.mongodb.documents import (
+    Extent,
+    Header,
+    batch_records,
+    damaged,
+    live,
+    memory_record,
+    plain_numbers,
+)
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document, Order
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND
 from luminoracore_sdk.adapters.storage.mongodb.purge import delete_above
-from luminoracore_sdk.adapters.storage.mongodb.schema import IN_ORDER, NEWEST_FIRST, Collections
+from luminoracore_sdk.adapters.storage.mongodb.schema import BY_CREATION, IN_ORDER, NEWEST_FIRST, Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
-from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, MessageRecord, TurnRecords
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
 
 __all__ = ["Messages"]
@@ -25,8 +33,18 @@ _READ: Document = {
     "_id": 0,
     **dict.fromkeys(("epoch", "first", "last", "ids", "items", "role", "created", "encoding", "payload"), 1),
 }
+_READ_AT: Document = {**_READ, "at": 1}
 _LARGEST = 2**31 - 1
 _HEADER: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1}
+
+
+@attrs.frozen(kw_only=True)
+class _Read:
+    """What one command has read; memories and the whole header only for a turn."""
+
+    batches: list[Document]
+    memories: list[Document]
+    header: Document
 
 
 class Messages:
@@ -56,9 +74,13 @@ class Messages:
         """
         where: Document = {"inc": extent.inc}
         order = IN_ORDER if limit is None else NEWEST_FIRST
-        batches = await self._batches(session_id, extent, where, _READ, now_us, order=order, limit=limit)
-        if batches is None:
-            return None
+        read = await self._batches(session_id, extent, where, _READ, now_us, order=order, limit=limit)
+        return None if read is None else self._end(session_id, extent, read.batches, limit)
+
+    def _end(
+        self, session_id: str, extent: Extent, batches: list[Document], limit: int | None
+    ) -> list[MessageRecord] | None:
+        """Return the newest messages of batches, or all, and remember where they end; None: there is a gap."""
         if limit is not None:
             batches.reverse()
         found = _records(session_id, extent, batches)
@@ -69,6 +91,31 @@ class Messages:
             return None
         self._sessions.remember(session_id, attrs.evolve(extent, last=last))
         return found
+
+    async def turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
+        """Return what a turn reads with one command.
+
+        Returns:
+            None: it takes several, see ``SessionStorage.read_turn``.
+        """
+        extent = self._sessions.remembered(session_id, now_us)
+        if extent is None or newest < 1:
+            return None
+        read = await self._batches(
+            session_id, extent, {"inc": extent.inc}, _READ_AT, now_us, order=NEWEST_FIRST, limit=newest, turn=True
+        )
+        if read is None:
+            return None
+        newest_batch = [batch for batch in read.batches[:1] if batch.get("epoch") == extent.epoch]
+        messages = self._end(session_id, extent, read.batches, newest)
+        if messages is None:
+            return None
+        scope = MemoryScope("session", session_id)
+        return TurnRecords(
+            session=Header.of({**plain_numbers(read.header), "newest": map(plain_numbers, newest_batch)}).session,
+            memories=[memory_record(scope, plain_numbers(document)) for document in read.memories],
+            messages=messages,
+        )
 
     async def _read_range(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         """Return a range; positions have no gap, so its bounds tell which ones it holds."""
@@ -89,10 +136,10 @@ class Messages:
                 "epoch": {"$gte": extent.epoch_at(start), "$lte": extent.epoch_at(end)},
                 "first": {"$gte": begin, "$lte": end},
             }
-            batches = await self._batches(session_id, extent, where, fields, now_us)
-            if batches is None:
+            read = await self._batches(session_id, extent, where, fields, now_us)
+            if read is None:
                 continue
-            found = _records(session_id, extent, batches)
+            found = _records(session_id, extent, read.batches)
             found = [message for message in found if start <= message.position <= end]
             if [message.position for message in found] != list(range(start, end + 1)):
                 reason = f"{len(found)} messages at positions {start} to {end}"
@@ -109,34 +156,45 @@ class Messages:
         *,
         order: Order = IN_ORDER,
         limit: int | None = None,
-    ) -> list[Document] | None:
+        turn: bool = False,
+    ) -> "_Read | None":
         """Return batches that were read while the epoch of an extent was open; None: it is not any more.
 
-        The server runs the pipeline of ``$unionWith`` once it has passed on all documents before it (through
-        MongoDB 8: ``document_source_union_with.cpp``), so the header is read last.
+        Memories and the payload of the header are read for a turn only. The server runs the pipeline of
+        ``$unionWith`` once it has passed on all documents before it (through MongoDB 8:
+        ``document_source_union_with.cpp``), so the header is read last.
 
         Raises:
             SessionNotFoundError: The session was deleted or has expired.
         """
-        header_stages: list[Document] = [{"$match": {"_id": session_id}}, {"$project": _HEADER}]
+        header: list[Document] = [{"$match": {"_id": session_id}}]
+        memories: list[Document] = [
+            {"$match": {"owner": extent.inc, **live(now_us)}},
+            {"$sort": dict(BY_CREATION)},
+            {"$project": {"_id": 0}},
+        ]
+        if not turn:
+            header.append({"$project": _HEADER})
         found = await self._store.messages.aggregate(
             {"$match": where},
             {"$sort": dict(order)},
             *([] if limit is None else [{"$limit": min(limit, _LARGEST)}]),
             {"$project": fields},
-            {"$unionWith": {"coll": self._store.sessions.name, "pipeline": header_stages}},
+            *([{"$unionWith": {"coll": self._store.memories.name, "pipeline": memories}}] if turn else []),
+            {"$unionWith": {"coll": self._store.sessions.name, "pipeline": header}},
             as_they_are=True,
             hint=dict(IN_ORDER),
         )
-        header = found.pop() if found and "_id" in found[-1] else None
-        expires_at_us = header.get("expires") if header else None
-        if header is None or (expires_at_us is not None and expires_at_us <= now_us):
+        last = found.pop() if found and "_id" in found[-1] else None
+        expires_at_us = last.get("expires") if last else None
+        if last is None or (expires_at_us is not None and expires_at_us <= now_us):
             self._sessions.forget(session_id)
             raise SessionNotFoundError(session_id, backend=BACKEND)
-        if (header.get("inc"), header.get("epoch")) != (extent.inc, extent.epoch):
+        if (last.get("inc"), last.get("epoch")) != (extent.inc, extent.epoch):
             self._sessions.forget(session_id)
             return None
-        return found
+        batches = [document for document in found if "key" not in document] if turn else found
+        return _Read(batches=batches, memories=found[len(batches) :], header=last)
 
     async def _begin(self, extent: Extent, position: int) -> int:
         """Return where the batch begins that holds a position."""

@@ -27,7 +27,16 @@ from luminoracore_sdk.adapters.storage.mongodb.driver import Collection, Connect
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey
 from luminoracore_sdk.domain.errors import SchemaVersionError
 
-__all__ = ["IN_ORDER", "NEWEST_FIRST", "VERSION", "Collections", "collections", "prepare", "stored_version"]
+__all__ = [
+    "BY_CREATION",
+    "IN_ORDER",
+    "NEWEST_FIRST",
+    "VERSION",
+    "Collections",
+    "collections",
+    "prepare",
+    "stored_version",
+]
 
 VERSION = 1
 
@@ -35,6 +44,7 @@ IN_ORDER = (("inc", 1), ("epoch", 1), ("first", 1))
 """The order of batches: epochs are numbered, so positions that count rise with it. Also a hint at the index."""
 
 NEWEST_FIRST = tuple((field, -1) for field, _ in IN_ORDER)
+BY_CREATION = (("created", 1), ("key", 1))
 
 _THIS: Document = {"_id": "luminoracore_sdk"}
 

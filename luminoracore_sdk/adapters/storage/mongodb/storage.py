@@ -22,6 +22,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
@@ -29,6 +30,7 @@ from luminoracore_sdk.domain.errors import (
     LuminoraCoreSDKError,
     PayloadTooLargeError,
     SchemaVersionError,
+    SessionNotFoundError,
     StorageTimeoutError,
 )
 
@@ -247,6 +249,13 @@ class MongoDBStorage(BaseStorage):
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         return await self._run(self._messages.read(session_id, span, now_us), write=False)
+
+    async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
+        try:
+            found = await self._run(self._messages.turn(session_id, newest, now_us), write=False)
+        except SessionNotFoundError:
+            return None
+        return found or await super()._read_turn(session_id, newest, now_us)
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
         return await self._run(self._messages.truncate(session_id, after, now_us), write=True)

@@ -234,6 +234,33 @@ SELECT last_position, m.*
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
  ORDER BY position;
 
+-- name: read_turn
+-- The header (kind 0), the memories (1) and the newest messages (2) of a session, as of one moment, in any order.
+WITH session AS (
+    SELECT sid, session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+      FROM luminora_sessions
+     WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+)
+SELECT 0 AS kind, last_position AS position, session_id AS name, user_id AS other, created_at_us,
+       encoding, payload, blob, updated_at_us, ttl_us AS expires, tags, version, NULL::float8 AS retention
+  FROM session LEFT JOIN luminora_documents USING (sid)
+ UNION ALL
+SELECT 1, NULL, key, NULL, m.created_at_us,
+       encoding, payload, blob, m.updated_at_us, expires_at_us, NULL, NULL, retention
+  FROM session JOIN luminora_session_memories AS m USING (sid)
+ WHERE expires_at_us IS NULL OR expires_at_us > :now
+ UNION ALL
+SELECT 2, m.position, message_id, role, m.created_at_us,
+       encoding, payload, blob, NULL, NULL, NULL, NULL, NULL
+  FROM session
+ CROSS JOIN LATERAL (
+       SELECT position, message_id, role, created_at_us, encoding, payload, blob
+         FROM luminora_messages
+        WHERE sid = session.sid
+        ORDER BY position DESC
+        LIMIT :count
+       ) AS m;
+
 -- name: truncate_session
 -- Lower the last position; delete_messages_above follows in the same transaction.
 UPDATE luminora_sessions

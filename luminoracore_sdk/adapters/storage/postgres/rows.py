@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Protocol, cast
 
 import attrs
@@ -20,6 +21,7 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
     stored_record,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -43,13 +45,14 @@ __all__ = [
     "session_record",
     "session_values",
     "span_values",
+    "turn_records",
 ]
 
 
 class Row(Protocol):
     """What asyncpg's records and tuples have in common."""
 
-    def __getitem__(self, index: int, /) -> Any: ...
+    def __getitem__(self, index: Any, /) -> Any: ...
     def __iter__(self) -> Iterator[Any]: ...
 
 
@@ -285,13 +288,18 @@ def span_values(span: MessageRange) -> dict[str, Any]:
     }
 
 
-def message_records(session_id: str, rows: Sequence[Row], span: MessageRange) -> list[MessageRecord]:
-    """Return the messages of the rows of a read, of which there is at least one.
+def message_records(session_id: str, rows: Sequence[Row], span: MessageRange, *, last: int) -> list[MessageRecord]:
+    """Return the messages of the rows of a read, in the order of their positions.
+
+    Args:
+        session_id: The session.
+        rows: Each with something, position, id, role, time of creation, and the payload's three columns.
+        span: The range that was read.
+        last: The newest position of the session.
 
     Raises:
         CorruptRecordError: They are not those of the range: positions are 1, 2, 3 … to the last one.
     """
-    last = rows[0][0]
     found = _messages(session_id, rows)
     low = max(span.after, 0) + 1
     high = last if span.before is None else min(last, span.before - 1)
@@ -322,6 +330,37 @@ def _messages(session_id: str, rows: Sequence[Row]) -> list[MessageRecord]:
         data = text.encode() if blob is None else blob
         found.append(stored_record(position, message_id, role, created_at_us, encoding, data))
     return found
+
+
+def turn_records(rows: Sequence[Row], newest: int) -> TurnRecords | None:
+    """Return what the rows of ``read_turn`` hold; None if there are none.
+
+    Raises:
+        CorruptRecordError: A payload is missing, or a message.
+    """
+    kinds: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
+    for row in rows:
+        kinds[row[0]].append(row)
+    headers, memories, messages = kinds
+    if not headers:
+        return None
+    _, last, session_id, user_id, created, *document, updated, ttl, tags, version, _ = headers[0]
+    header = (session_id, user_id, tags, ttl, created, updated, version, last, *document)
+    messages.sort(key=itemgetter(1))
+    return TurnRecords(
+        session=session_record(header),
+        memories=_memories_of_turn(MemoryScope("session", session_id), memories),
+        messages=message_records(
+            session_id, [row[:8] for row in messages], MessageRange(limit=newest, newest=True), last=last
+        ),
+    )
+
+
+def _memories_of_turn(scope: MemoryScope, rows: Sequence[Row]) -> list[MemoryRecord]:
+    found = list[MemoryRecord]()
+    for _, _, key, _, created, *payload, updated, expires, _, _, retention in rows:
+        found.append(memory_record(scope, (key, expires, retention, created, updated, *payload)))
+    return sorted(found, key=lambda memory: (memory.created_at_us, memory.key))
 
 
 def rewrite_batches(changes: Sequence[PayloadRewrite]) -> Iterator[dict[str, Any]]:

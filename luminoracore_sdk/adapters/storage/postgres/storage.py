@@ -28,6 +28,7 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     session_record,
     session_values,
     span_values,
+    turn_records,
 )
 from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
 from luminoracore_sdk.application.ports.clock import Clock
@@ -42,6 +43,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
@@ -353,7 +355,11 @@ class PostgreSQLStorage(BaseStorage):
         rows = await self._pool.rows(read, session=session_id, now=now_us, **span_values(span))
         if not rows:
             raise self._not_found(session_id)
-        return message_records(session_id, rows, span)
+        return message_records(session_id, rows, span, last=rows[0][0])
+
+    async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
+        rows = await self._pool.rows(self._sql.read_turn, session=session_id, now=now_us, count=clamped(newest))
+        return turn_records(rows, newest)
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
         bound = clamped(after)

@@ -39,12 +39,14 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     LuminoraCoreSDKError,
     SchemaVersionError,
+    SessionNotFoundError,
     StorageClosedError,
     StorageUnavailableError,
 )
@@ -387,20 +389,40 @@ class RedisStorage(BaseStorage):
             elements += more
         return [message_record(session_id, first + number, element) for number, element in enumerate(elements)]
 
-    async def _read_part(self, session_id: str, span: MessageRange, now_us: int, size_bytes: int) -> Sequence[Any]:
+    async def _read_part(
+        self, session_id: str, span: MessageRange, now_us: int, size_bytes: int, *, turn: bool = False
+    ) -> Sequence[Any]:
+        """Return history, first and last position and the elements that fit; of a turn header and memories too."""
         keys = self._keys.session(session_id)
         reply = await self._run(
             "read",
-            (keys.session, keys.messages),
+            (keys.session, keys.messages, *((keys.memories,) if turn else ())),
             b"%d" % now_us,
             b"%d" % max(0, min(span.after, _MAX_POSITION)),
             number_or_none(None if span.before is None else max(0, min(span.before, _MAX_POSITION))),
             number_or_none(None if span.limit is None else min(span.limit, _MAX_POSITION)),
             b"1" if span.newest else b"0",
             b"%d" % size_bytes,
+            *(HEADER_WITH_PAYLOAD if turn else ()),
             writes=False,
         )
         return self._done(session_id, reply)
+
+    async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
+        span = MessageRange(limit=newest, newest=True)
+        try:
+            read = await self._read_part(session_id, span, now_us, _PART_BYTES, turn=True)
+        except SessionNotFoundError:
+            return None
+        _, first, stop, elements, values, memories = read
+        session = session_record(session_id, values)
+        if session is None or len(elements) <= stop - first:
+            return await super()._read_turn(session_id, newest, now_us)  # in parts
+        return TurnRecords(
+            session=session,
+            memories=_unexpired(MemoryScope("session", session_id), memories, now_us),
+            messages=[message_record(session_id, first + number, element) for number, element in enumerate(elements)],
+        )
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
         arguments = (b"%d" % now_us, b"%d" % self.grace_ms, b"%d" % min(after, _MAX_POSITION))
@@ -446,12 +468,7 @@ class RedisStorage(BaseStorage):
         return found if found and not _is_expired(found, now_us) else None
 
     async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
-        values = await self._read_memories(scope, now_us, b"HGETALL")
-        if not isinstance(values, dict):  # a flat list in version 2 of the protocol
-            values = dict(zip(*[iter(values or ())] * 2, strict=True))
-        found = [memory_record(scope, name, value) for name, value in values.items()]
-        unexpired = [memory for memory in found if not _is_expired(memory, now_us)]
-        return sorted(unexpired, key=lambda memory: (memory.created_at_us, memory.key))
+        return _unexpired(scope, await self._read_memories(scope, now_us, b"HGETALL"), now_us)
 
     async def _read_memories(self, scope: MemoryScope, now_us: int, *command: bytes) -> Any:
         """Send a command to the hash of a scope; return None if it belongs to a session that is absent."""
@@ -533,6 +550,15 @@ def _checked(reply: Any) -> Any:
 def _scope_words(scope: MemoryScope) -> tuple[bytes, bytes]:
     """Return kind and owner of a scope, as scripts and index name them."""
     return (b"s" if scope.kind == "session" else b"u"), scope.owner_id.encode()
+
+
+def _unexpired(scope: MemoryScope, values: Any, now_us: int) -> list[MemoryRecord]:
+    """Return the memories of an answer to HGETALL, by time of creation, then key."""
+    if not isinstance(values, dict):  # a flat list in version 2 of the protocol, and of a script
+        values = dict(zip(*[iter(values or ())] * 2, strict=True))
+    found = [memory_record(scope, name, value) for name, value in values.items()]
+    unexpired = [memory for memory in found if not _is_expired(memory, now_us)]
+    return sorted(unexpired, key=lambda memory: (memory.created_at_us, memory.key))
 
 
 def _is_expired(memory: MemoryRecord, now_us: int) -> bool:

@@ -19,7 +19,7 @@ from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND
 from luminoracore_sdk.domain.errors import StorageClosedError, StorageUnavailableError
 
-__all__ = ["Row", "SQLiteConnection", "change", "change_many", "fetch", "fetch_row", "transaction"]
+__all__ = ["Row", "SQLiteConnection", "change", "change_many", "fetch", "fetch_row", "snapshot", "transaction"]
 
 T = TypeVar("T")
 
@@ -110,6 +110,17 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:  # not on a full disk, where SQLite has rolled back already
             connection.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let all statements of a block read the database as of one moment."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:  # not after an I/O error
+            connection.execute("ROLLBACK")
 
 
 def fetch(connection: sqlite3.Connection, statement: Statement, **given: object) -> list[Row]:

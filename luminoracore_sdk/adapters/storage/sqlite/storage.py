@@ -23,6 +23,7 @@ from luminoracore_sdk.adapters.storage.sqlite.connection import (
     change_many,
     fetch,
     fetch_row,
+    snapshot,
     transaction,
 )
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, translated
@@ -54,6 +55,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
@@ -358,6 +360,25 @@ class SQLiteStorage(BaseStorage):
             if not rows:
                 raise self._not_found(session_id)
             return messages_of_range(session_id, span, rows)
+
+        return await self._run(work)
+
+    async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
+        span, scope = MessageRange(limit=newest, newest=True), MemoryScope("session", session_id)
+        given = {"session": session_id, "owner": session_id, "now": now_us, **range_values(span)}
+
+        def work(connection: sqlite3.Connection) -> TurnRecords | None:
+            with snapshot(connection):
+                header = fetch_row(connection, self._sql.find_session, **given)
+                if header is None:
+                    return None
+                memories = fetch(connection, self._sql.list_session_memories, **given)
+                messages = fetch(connection, self._sql.read_messages, **given)
+            return TurnRecords(
+                session=session_record(header),
+                memories=[memory_record(scope, row) for row in memories],
+                messages=messages_of_range(session_id, span, messages),
+            )
 
         return await self._run(work)
 

@@ -1,8 +1,9 @@
 -- needs: session
--- KEYS: session, messages. ARGV: now, after, before or '', limit or '', 1: the newest, bytes.
+-- KEYS: session, messages; for a turn, memories. ARGV: now, after, before or '', limit or '', 1: the newest, bytes;
+-- for a turn, the fields of the header that are wanted.
 -- Returns ok, a number that changes when the history is cut off or begins anew, the first position, the
--- position at which to stop, and the elements from the first on until they have so many bytes; or absent; or
--- damaged.
+-- position at which to stop, the elements from the first on until they have so many bytes, and for a turn the
+-- header's values and the memories; or absent; or damaged.
 local found, refusal = live_history(ARGV[1])
 if not found then return refusal end
 local first, stop = math.max(1, tonumber(ARGV[2]) + 1), found.last
@@ -21,4 +22,9 @@ while at <= stop and size < tonumber(ARGV[6]) do
   end
   at, step = at + step, math.min(2 * step, 128)
 end
-return {'ok', redis.call('HGET', KEYS[1], 'history') or '', first, stop, elements}
+local reply = {'ok', redis.call('HGET', KEYS[1], 'history') or '', first, stop, elements}
+if KEYS[3] then
+  reply[6] = redis.call('HMGET', KEYS[1], unpack(ARGV, 7))
+  reply[7] = redis.call('HGETALL', KEYS[3])
+end
+return reply

@@ -214,7 +214,10 @@ class Conversations:
         """
         decode, backend = self._services.codec.message, self.storage.backend
         async for record in self.storage.stream_messages(session_id, after=after, before=before):
-            yield decode(record, backend=backend, session_id=session_id)
+            if len(record.payload.data) > LARGE:
+                yield (await self.decoded(session_id, [record]))[0]
+            else:
+                yield decode(record, backend=backend, session_id=session_id)
 
     async def get_last_message(self, session_id: str) -> Message | None:
         """Return the newest message, or None."""

@@ -109,6 +109,18 @@ async def test_a_large_history_is_decoded_once(manager: SessionManager, codec: C
         assert here() not in codec.decoded
 
 
+async def test_a_large_message_of_a_stream_is_decoded_in_a_thread(
+    manager: SessionManager, codec: CountingCodec
+) -> None:
+    async with manager:
+        session = await begun(manager)
+        await manager.send_message(session, Message("user", ROWS))
+        read = [message.content async for message in manager.conversation_manager.stream_messages(session)]
+        assert read[2:] == [ROWS, "An answer."]
+        assert len(codec.decoded) == 1
+        assert here() not in codec.decoded
+
+
 async def test_a_large_answer_is_encoded_once(manager: SessionManager, codec: CountingCodec) -> None:
     async with manager:
         session = await begun(manager)

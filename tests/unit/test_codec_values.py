@@ -1,7 +1,9 @@
+import asyncio
 import json
 
 import pytest
 
+from luminoracore_sdk.adapters.codec import values
 from luminoracore_sdk.adapters.codec.values import JSON, JSON_WIDE, JsonCodec
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError, InvalidJSONError, UnreadablePayloadError
@@ -91,6 +93,16 @@ def test_large_values_come_back_the_same(name: str) -> None:
     assert json.loads(payload.data) == json.loads(json.dumps(value))
     assert b"\n" not in payload.data
     assert same_json(CODEC.decode(payload, backend="memory", key="k"), json.loads(json.dumps(value)))
+
+
+async def test_on_a_loop_a_large_value_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeps: list[int] = []
+    monkeypatch.setattr(values, "let_others_run", lambda: sleeps.append(1))
+    payload = CODEC.encode(LARGE_VALUES["numbers"])
+    assert CODEC.decode(payload, backend="memory", key="k") == LARGE_VALUES["numbers"]
+    assert sleeps == []
+    assert await asyncio.to_thread(CODEC.decode, payload, backend="memory", key="k") == LARGE_VALUES["numbers"]
+    assert len(sleeps) == 40_000 // 512
 
 
 @pytest.mark.parametrize("value", [2**64, -0.0, 5e-324, 0.1, 2**63 - 1, -(2**63), "é", '"quoted"'])

@@ -15,6 +15,7 @@ encoding names the reader:
     Compressed with a dictionary (``adapters.compression``). It is read here too, for the same reason.
 """
 
+import asyncio
 import json
 from collections.abc import Callable
 from functools import partial
@@ -67,7 +68,7 @@ class JsonCodec:
                 key=key,
                 reason=f"its encoding is {payload.encoding!r}; switch on the wrapper that wrote it",
             )
-        if len(payload.data) > LARGE:
+        if len(payload.data) > LARGE and not _is_on_loop():
             reader = _IN_PIECES.get(payload.encoding, reader)
         try:
             value: JSONValue = reader(payload.data)
@@ -94,6 +95,15 @@ def _read_opt1_wide(data: bytes) -> Any:
 
 def _dump_in_pieces(value: object) -> bytes:
     return "".join(written(value, lambda part: orjson.dumps(part).decode(), comma=",", colon=":")).encode()
+
+
+def _is_on_loop() -> bool:
+    """Whether this thread runs an event loop, which pieces would only hold up longer."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _read_in_pieces(data: bytes) -> Any:

@@ -97,7 +97,7 @@ class MessageCosts:
         content, metadata = message.content, message.metadata
         has_facts = not _COUNTED_FACTS.isdisjoint(metadata)
         of_facts = _fingerprint([metadata.get(name) for name in _COUNTED_FACTS]) if has_facts else None
-        of_content = hash(content) if type(content) is str else _fingerprint(content)
+        of_content = hash(content) if type(content) is str and len(content) <= _COUNTED_WHOLE else _fingerprint(content)
         key = (message.id, of_content, of_facts, vendor)
         known = self._known.get(key)
         if known is None:
@@ -177,8 +177,11 @@ class MessageCosts:
 
 
 def _fingerprint(content: JSONValue, nodes: int = _FINGERPRINT_NODES) -> int:
-    """Return a number that changes when a content is edited; of large structures and nested strings, a part is read."""
-    if isinstance(content, str) and nodes < _FINGERPRINT_NODES:  # perhaps a picture
+    """Return a number that changes when a content is edited.
+
+    Of large structures, nested strings and texts whose cost is estimated, a part is read.
+    """
+    if isinstance(content, str) and (nodes < _FINGERPRINT_NODES or len(content) > _COUNTED_WHOLE):
         return hash((len(content), content[:_FINGERPRINT_CHARACTERS], content[-_FINGERPRINT_CHARACTERS:]))
     if isinstance(content, list | dict):
         items: Sequence[Any] = list(content.items()) if isinstance(content, dict) else content

@@ -97,8 +97,8 @@ def test_large_values_come_back_the_same(name: str) -> None:
 
 async def test_on_a_loop_a_large_value_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sleeps: list[int] = []
-    monkeypatch.setattr(values, "let_others_run", lambda: sleeps.append(1))
     payload = CODEC.encode(LARGE_VALUES["numbers"])
+    monkeypatch.setattr(values, "let_others_run", lambda: sleeps.append(1))
     assert CODEC.decode(payload, backend="memory", key="k") == LARGE_VALUES["numbers"]
     assert sleeps == []
     assert await asyncio.to_thread(CODEC.decode, payload, backend="memory", key="k") == LARGE_VALUES["numbers"]

@@ -94,7 +94,11 @@ def _read_opt1_wide(data: bytes) -> Any:
 
 
 def _dump_in_pieces(value: object) -> bytes:
-    return "".join(written(value, lambda part: orjson.dumps(part).decode(), comma=",", colon=":")).encode()
+    text = "".join(written(value, lambda part: orjson.dumps(part).decode(), comma=",", colon=":"))
+    let_others_run()
+    data = text.encode()
+    let_others_run()
+    return data
 
 
 def _is_on_loop() -> bool:

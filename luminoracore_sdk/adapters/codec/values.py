@@ -23,6 +23,7 @@ from typing import Any
 
 import orjson
 
+from luminoracore_sdk.adapters.codec.collector import collector_held_off
 from luminoracore_sdk.adapters.codec.long_strings import read_long_strings
 from luminoracore_sdk.adapters.codec.opt1 import MARK, expand
 from luminoracore_sdk.adapters.compression.dictionary_registry import expanded
@@ -126,13 +127,14 @@ def _read_in_pieces(data: bytes) -> Any:
             let_others_run()
         return value
 
-    return json.loads(
-        data.decode(),
-        object_hook=note,
-        parse_int=lambda digits: note(int(digits)),
-        parse_float=lambda digits: note(float(digits)),
-        parse_constant=_refuse,
-    )
+    with collector_held_off():
+        return json.loads(
+            data.decode(),
+            object_hook=note,
+            parse_int=lambda digits: note(int(digits)),
+            parse_float=lambda digits: note(float(digits)),
+            parse_constant=_refuse,
+        )
 
 
 def _is_mostly_text(data: bytes) -> bool:

@@ -114,10 +114,14 @@ class Conversations:
         """
         ready = [self._stamped(message) for message in messages]
         records = [*encoded, *await self.encode(ready[len(encoded) :])]
-        receipt = await self.storage.append_messages(session_id, records, expected_last=expected_last)
-        if receipt.replayed:  # the stored messages may differ from those passed in under the same ids
+        while (
+            receipt := await self.storage.append_messages(session_id, records, expected_last=expected_last)
+        ).replayed:  # the stored messages may differ from those passed in under the same ids
             span = MessageRange(after=receipt.first_position - 1, limit=len(records))
-            return await self._read(session_id, span)
+            stored = await self._read(session_id, span)
+            if [message.id for message in stored] == [record.message_id for record in records]:
+                return stored
+            # cleared between the append and the reading: append again
         return [at_position(message, position) for position, message in enumerate(ready, start=receipt.first_position)]
 
     async def encode(self, messages: Sequence[Message]) -> list[MessageRecord]:
@@ -313,10 +317,15 @@ class Conversations:
 
         Raises:
             SessionNotFoundError: No such session.
+            ConflictError: Some of them are stored, or all in another order.
         """
         try:
             receipt = await self.storage.append_messages(session_id, records, expected_last=-1)
         except ConflictError:
+            if len(records) > 1:
+                for record in records:
+                    if await self.find_position(session_id, [record]) is not None:
+                        raise
             return None
         return receipt.last_position
 

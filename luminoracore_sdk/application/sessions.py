@@ -29,11 +29,13 @@ from luminoracore_sdk.application.turns import (
 )
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
+from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.vendors import VendorRules
 
 __all__ = ["Sessions"]
 
@@ -219,6 +221,24 @@ class Sessions:
             self._providers.remember(session_id, provider)
         return updated
 
+    async def provider_rules(
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> VendorRules:
+        """Return what the provider of a session accepts in a prompt.
+
+        Args:
+            session_id: An existing session.
+            provider_config: As for ``send_message``.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ProviderError: The session has no provider, or it cannot be created.
+        """
+        session = await self.get_session(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
+        return self._providers.rules(session, provider_config)
+
     # -- send messages ---------------------------------------------------------------------------
 
     async def send_message(
@@ -250,7 +270,7 @@ class Sessions:
             on_failure: What happens to the question if the provider fails: ``"discard"`` or ``"keep_question"``.
             busy: Whether to ``"wait"`` for another turn of the session, or to ``"refuse"``.
             provider_config: Fields of the provider's configuration for this call alone, such as ``api_key``. With a
-                ``base_url`` that is not the session's, the key must be among them.
+                ``base_url`` that is not the session's, the key must be among them if the provider needs one.
             **kwargs: Passed to the provider.
 
         Returns:
@@ -260,8 +280,11 @@ class Sessions:
             SessionNotFoundError: No such session.
             ProviderError: The provider did not answer; nothing of the turn was stored, unless ``on_failure``
                 says so.
-            ConflictError: The ``id`` of the message belongs to another message of the session.
+            ConflictError: The ``id`` of the message belongs to another message of the session, or some of several
+                messages are stored and others are not; the provider was not asked.
             ContextWindowError: The turn does not fit the context window; the provider was not asked.
+            ToolCallNotFoundError: The call of a result lies more than about 1,000 messages back; the provider was not
+                asked.
             SessionBusyError: Another turn is in progress, and ``busy`` is ``"refuse"``.
             TurnInterruptedError: The session was deleted or cleared meanwhile.
             StorageError: The turn could not be stored; nothing of it was.

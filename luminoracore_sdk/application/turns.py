@@ -41,6 +41,8 @@ from luminoracore_sdk.domain.errors import (
     ProviderTimeoutError,
     ReaderTimeoutError,
     SessionNotFoundError,
+    ToolCallNotFoundError,
+    TurnInterruptedError,
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject, check_json, copy_json
@@ -160,6 +162,18 @@ def _check_result(message: Message) -> Message:
     if message.role is MessageRole.TOOL and result_id(message) is None and "name" not in message.metadata:
         raise ValidationError("the result of a tool call needs the id of the call as metadata['tool_call_id']")
     return message
+
+
+def _identity(message: Message) -> tuple[Any, ...]:
+    """Return what two messages under one id must share: what the provider is sent of them."""
+    names = ("tool_call_id", "name") if message.role is MessageRole.TOOL else ()
+    return message.role, message.content, *map(message.metadata.get, names)
+
+
+def _missing_calls(history: Sequence[Message], results: Sequence[Message]) -> list[str]:
+    """Return the ids of the calls of these results that a history does not hold."""
+    known = {call_id for message in history for call_id in call_ids(message)}
+    return [call_id for one in results if (call_id := result_id(one)) is not None and call_id not in known]
 
 
 def _reaches_back(history: Sequence[Message], results: Sequence[Message]) -> bool:
@@ -550,6 +564,8 @@ class Dialogue:
         if position is not None and (answer := await self._answer_to(session_id, new, position)) is not None:
             return answer
         history = await self._history(session, new, position, read)
+        if position is not None and (not history or history[-1].id != new[-1].id):  # cleared since it was found
+            raise TurnInterruptedError(session_id)
         unstored = new if position is None else []
         remembered = self._remembered(session, read.memories)
         rules = self.providers.rules(session, options.provider_config)
@@ -606,15 +622,18 @@ class Dialogue:
 
         Raises:
             ConflictError: Another message is stored under one of their ids.
+            TurnInterruptedError: They are not stored any more.
         """
         read = await self.conversations.read_after(session_id, position - len(new), len(new) + _ANSWERS_BEHIND)
+        if [one.id for one in read[: len(new)]] != [one.id for one in new]:  # cleared since they were found
+            raise TurnInterruptedError(session_id)
         for sent, stored in zip(new, read, strict=False):
-            if (sent.role, sent.content) != (stored.role, stored.content):
+            if _identity(sent) != _identity(stored):
                 raise ConflictError(
                     backend=self.conversations.storage.backend,
                     key=f"message id {sent.id!a}",
                     expected="the message that is stored under it",
-                    actual="one with another role or content",
+                    actual="one with another role, content or tool call",
                 )
         question = new[-1].id
         for one in read[len(new) :]:
@@ -669,7 +688,9 @@ class Dialogue:
             if not is_results or len(history) < wanted or _reaches_back(history, new):
                 break
             if not is_first and any(one.role is MessageRole.USER for one in history):
-                break  # the calls are too far away
+                if missing := _missing_calls(history, new):
+                    raise ToolCallNotFoundError(session.session_id, missing, searched=len(history))
+                break
             is_first = False
             wanted += _MORE_HISTORY
         if count == 0:

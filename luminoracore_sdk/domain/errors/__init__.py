@@ -5,7 +5,8 @@
     │   ├── InvalidIdError                   an invalid id
     │   ├── InvalidJSONError                 a value that is not JSON, NaN and infinities included
     │   ├── PayloadTooLargeError             above the backend's documented limit
-    │   └── ContextWindowError               the turn in progress does not fit the context window
+    │   ├── ContextWindowError               the turn in progress does not fit the context window
+    │   └── ToolCallNotFoundError (LookupError)   a result whose call is not among the newest messages
     ├── ConfigurationError (ValueError)      the configuration is invalid
     │   ├── UnsupportedStorageTypeError      carries the valid types
     │   └── MissingDependencyError (ImportError)   names the pip command to run
@@ -66,7 +67,11 @@ from luminoracore_sdk.domain.errors.base import (
     UnsupportedStorageTypeError,
     ValidationError,
 )
-from luminoracore_sdk.domain.errors.prompt import ContextWindowError, UnsupportedContentError
+from luminoracore_sdk.domain.errors.prompt import (
+    ContextWindowError,
+    ToolCallNotFoundError,
+    UnsupportedContentError,
+)
 from luminoracore_sdk.domain.errors.provider import (
     AuthenticationError,
     NetworkError,
@@ -137,6 +142,7 @@ __all__ = [
     "StorageTimeoutError",
     "StorageUnavailableError",
     "StructuredOutputError",
+    "ToolCallNotFoundError",
     "ToolStepsError",
     "TurnInterruptedError",
     "UnencryptedRecordError",

@@ -104,9 +104,10 @@ class ConfigurationError(LuminoraCoreSDKError, ValueError):
 class UnsupportedStorageTypeError(ConfigurationError):
     """The storage type is not supported; the error lists the supported ones."""
 
-    def __init__(self, given: object, valid: Sequence[str]) -> None:
+    def __init__(self, given: object, valid: Sequence[str], *, meant: str | None = None) -> None:
+        hint = f". For this file write {meant}" if meant else ""
         super().__init__(
-            f"Storage type not supported: {shown(given)}. Valid types: {', '.join(valid)}",
+            f"Storage type not supported: {shown(given)}. Valid types: {', '.join(valid)}{hint}",
             details={"valid": list(valid)},
         )
         self.valid = tuple(valid)

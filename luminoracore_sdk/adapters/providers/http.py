@@ -1,5 +1,6 @@
 """The base of providers that are reached by HTTP: calls, key, one client per event loop, errors."""
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
@@ -24,6 +25,9 @@ from luminoracore_sdk.domain.errors import ProviderError
 from luminoracore_sdk.domain.json_value import JSONObject
 
 __all__ = ["HttpProvider", "with_dropped"]
+
+_EVENTS_AT_A_TIME = 8
+"""Events of a stream after which other tasks run; some servers send hundreds at once."""
 
 
 class HttpProvider(BaseProvider):
@@ -136,7 +140,11 @@ class HttpProvider(BaseProvider):
         reading = self._reading()
         with self._errors(streaming=True):
             async with stream:
+                number = 0
                 async for event in stream:
+                    number += 1
+                    if not number % _EVENTS_AT_A_TIME:  # many events may have come in one piece
+                        await asyncio.sleep(0)
                     delta = reading.take(event)
                     if delta is not None:
                         yield delta

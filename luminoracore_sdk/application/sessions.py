@@ -288,6 +288,27 @@ class Sessions:
 
         return await self._sessions.change(session_id, changed)
 
+    async def suggest_title(
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> str:
+        """Ask the session's provider for a title of the conversation; nothing is stored.
+
+        Args:
+            session_id: An existing session.
+            provider_config: See ``send_message``; for example another ``model``.
+
+        Returns:
+            One line of at most 80 characters; empty if nothing was said yet.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ProviderError: The provider did not answer.
+        """
+        session = await self._sessions.find(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id, backend=self._storage.backend)
+        return await self._dialogue.suggest_title(session, provider_config)
+
     # -- send messages ---------------------------------------------------------------------------
 
     async def send_message(

@@ -26,6 +26,7 @@ from luminoracore_sdk.application.prompts import (
     compact_json,
     is_large_prompt,
     measured_scale,
+    render_transcript,
 )
 from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.revisions import Revisions, branches_of, branches_with, with_branches
@@ -48,7 +49,8 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.json_value import JSONObject, check_json, copy_json
 from luminoracore_sdk.domain.memory import MemoryEntry
-from luminoracore_sdk.domain.message import Message, MessageRole, stamped
+from luminoracore_sdk.domain.message import Message, MessageRole, message_text, stamped
+from luminoracore_sdk.domain.outgoing import shortened
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig, SessionType
@@ -92,6 +94,14 @@ _MORE_HISTORY = 1000
 
 _ANSWERS_BEHIND = 200
 """Messages behind a stored question among which its answer is looked for."""
+
+_TITLE_MESSAGES = 6
+_TITLE_CHARACTERS = 500
+_LONGEST_TITLE = 80
+_TITLE_PROMPT = (
+    "The user sends the beginning of a conversation. Answer with a title for it: at most six words, in the language "
+    "of the conversation, without quotation marks. Do not answer the conversation itself."
+)
 
 DEFAULT_TEMPERATURE = 0.7
 
@@ -577,6 +587,19 @@ class Dialogue:
                 await self._keep_question(session_id, turn, options)
             raise
         return answer.whole()
+
+    async def suggest_title(self, session: Session, provider_config: Mapping[str, Any] | ProviderConfig | None) -> str:
+        """Return a title that the provider suggests; see ``Sessions.suggest_title``."""
+        first = await self.conversations.read_after(session.session_id, 0, _TITLE_MESSAGES)
+        said = [one for one in first if one.role in (MessageRole.USER, MessageRole.ASSISTANT) and message_text(one)]
+        if not said:
+            return ""
+        texts = [attrs.evolve(one, content=shortened(message_text(one), _TITLE_CHARACTERS)) for one in said]
+        prompt = [ChatMessage("system", _TITLE_PROMPT), ChatMessage("user", render_transcript(texts))]
+        seconds = session.config.timeout
+        async with self.providers.lease(session, provider_config) as provider:
+            response = await _in_time(lambda: provider.chat(prompt), seconds, seconds)
+        return " ".join(_checked(response).content.split()).strip("\"'*#. ")[:_LONGEST_TITLE]
 
     # -- prepare -----------------------------------------------------------------------------------
 

@@ -185,3 +185,20 @@ async def test_pages_of_a_manager_without_a_storage_end_with_its_history() -> No
     assert [message.content for message in await manager.get_messages("s", 2, before=6)] == [3, 4]
     assert [message.content for message in await manager.get_messages("s", after=0)] == [3, 4, 5]
     assert await manager.get_messages("t", after=0) == []
+
+
+async def test_a_title_is_suggested_by_the_provider(manager: SessionManager, script: Script) -> None:
+    await manager.create_session({"name": "Ada"}, {"name": "scripted"}, {"session_id": "s"})
+    assert await manager.suggest_title("s") == ""
+    script.answers = ["Because of its iron.", '"Why blood\nis red."']
+    await manager.send_message("s", "Why is blood red? " + "x" * 2000)
+    before = await said(manager, "s")
+    assert await manager.suggest_title("s") == "Why blood is red"
+    (system, transcript) = script.prompts[-1]
+    assert "title" in system[1]
+    assert transcript[1].startswith("user: Why is blood red?")
+    assert transcript[1].endswith("assistant: Because of its iron.")
+    assert len(transcript[1]) < 700
+    assert await said(manager, "s") == before
+    with pytest.raises(SessionNotFoundError):
+        await manager.suggest_title("t")

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from copy import copy
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ from luminoracore_sdk.application.turns import (
     Revises,
     SendOptions,
 )
+from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.errors import SessionNotFoundError
@@ -37,6 +39,7 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.values import check_user_id
 from luminoracore_sdk.domain.vendors import VendorRules
 
 __all__ = ["Sessions"]
@@ -153,6 +156,7 @@ class Sessions:
         )
         record = self._services.codec.session_record(session)
         await self._sessions.insert(record, defer=not config.auto_save)
+        self._providers.forget(session.session_id)  # of an earlier session of this id, which another process deleted
         self._providers.remember(session.session_id, provider)
         return session.session_id
 
@@ -192,8 +196,10 @@ class Sessions:
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session with its conversation and memory; return False if there is none."""
         async with self._sessions.lock(session_id).interrupting():
+            if not await self._sessions.is_visible(session_id):
+                return False
             self._providers.forget(session_id)
-            async with self.memory_manager.removing(session_id):
+            async with self.memory_manager.of_session(session_id).removing():
                 return await self._storage.delete_session(session_id)
 
     async def update_personality(self, session_id: str, personality: Mapping[str, Any]) -> bool:
@@ -220,8 +226,8 @@ class Sessions:
         updated = await self._sessions.change(
             session_id, lambda session: attrs.evolve(session, provider=provider.public())
         )
-        self._providers.forget(session_id)
         if updated:
+            self._providers.forget(session_id)
             self._providers.remember(session_id, provider)
         return updated
 
@@ -489,8 +495,28 @@ class Sessions:
     async def _changing(self, session_id: str) -> AsyncIterator[None]:
         """Interrupt the turn in progress, and let no other begin within the block."""
         async with self._sessions.lock(session_id).interrupting():
+            await self._sessions.check(session_id)
             await self._sessions.find_for_change(session_id)
             yield
+
+    # -- users -----------------------------------------------------------------------------------
+
+    def for_user(self, user_id: str) -> UserSessions:
+        """Return a handle on the sessions and memories of one user, which reaches no others.
+
+        It costs nothing, so that a web service can make one for each request. It works as long as this manager.
+
+        Args:
+            user_id: Any id, as ``SessionConfig.user_id``; nothing needs to be stored of it yet.
+
+        Raises:
+            ValidationError: The id is invalid or reserved.
+        """
+        access = attrs.evolve(self._sessions, user_id=check_user_id(user_id))
+        narrowed = copy(self)
+        narrowed._sessions = access  # noqa: SLF001  # of a copy of this object
+        narrowed._dialogue = attrs.evolve(self._dialogue, sessions=access)  # noqa: SLF001  # likewise
+        return UserSessions(narrowed, access, user_id)
 
     # -- read, list ------------------------------------------------------------------------------
 

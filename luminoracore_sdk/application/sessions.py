@@ -10,6 +10,7 @@ from typing import Any, Self
 import attrs
 
 from luminoracore_sdk.application.conversations import Conversations
+from luminoracore_sdk.application.erasure import Erasure, ErasureReceipt
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
@@ -517,6 +518,37 @@ class Sessions:
         narrowed._sessions = access  # noqa: SLF001  # of a copy of this object
         narrowed._dialogue = attrs.evolve(self._dialogue, sessions=access)  # noqa: SLF001  # likewise
         return UserSessions(narrowed, access, user_id)
+
+    async def erase_user(self, user_id: str) -> ErasureReceipt:
+        """Delete every session of a user, with messages and memories, and the memories of the user.
+
+        Turns in progress are interrupted, and API keys that this manager remembers for the sessions are forgotten.
+        Sessions that are created and memories that are stored during the erasure are found by the next pass over the
+        store; the last pass finds nothing, which the receipt calls ``verified``. An erasure that was killed is
+        repeated; the receipt of the second call counts what that call deleted. Expired records of the whole store
+        are removed as well, and not counted: those of the user may be among them.
+
+        Files: JSON files are deleted. SQLite overwrites what is deleted (``PRAGMA secure_delete``), and the
+        write-ahead log is emptied at the end, unless another connection reads from it at that moment; then it is
+        emptied when the last connection is closed. Servers reclaim space in their own time (PostgreSQL: VACUUM).
+        Not erased are what other processes hold in memory, sessions with ``auto_save=False`` among it, backups, the
+        log, and a dictionary that ``luminora optimize train`` made from messages.
+
+        Args:
+            user_id: Any id.
+
+        Returns:
+            The receipt; ``verified`` is False if other processes keep on writing for the user.
+
+        Raises:
+            ValidationError: The id is invalid or reserved.
+        """
+        return await Erasure(
+            user_id=check_user_id(user_id),
+            access=self._sessions,
+            clock=self._services.clock,
+            delete=self.delete_session,
+        ).run()
 
     # -- read, list ------------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
 """The use cases of sessions: create, resume, send messages, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
@@ -43,6 +43,9 @@ from luminoracore_sdk.domain.settings import SessionConfig
 from luminoracore_sdk.domain.values import check_user_id
 from luminoracore_sdk.domain.vendors import VendorRules
 
+if TYPE_CHECKING:
+    from luminoracore_sdk.application.exchange.export_import import SessionExchange
+
 __all__ = ["Sessions"]
 
 logger = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ class Sessions:
         services: The other ports.
         conversations: Stores the messages in the same storage.
         memories: Stores the memories in the same storage.
+        exchange: Makes what exports from the same storage.
         owns_storage: Whether ``close`` closes the storage.
 
     Attributes:
@@ -76,12 +80,14 @@ class Sessions:
         services: Services,
         conversations: Conversations,
         memories: Memories,
+        exchange: "Callable[[], SessionExchange]",
         owns_storage: bool,
     ) -> None:
         self.conversation_manager = conversations
         self.memory_manager = memories
         self._storage = storage
         self._services = services
+        self._exchange = exchange
         self._owns_storage = owns_storage
         self._providers = SessionProviders(services.providers)
         self._sessions = SessionAccess(storage, services.codec)
@@ -549,6 +555,24 @@ class Sessions:
             clock=self._services.clock,
             delete=self.delete_session,
         ).run()
+
+    async def export_user(self, user_id: str) -> AsyncGenerator[str, None]:
+        """Yield everything that is stored of a user as lines of JSON, which ``luminora sessions import`` reads.
+
+        The lines come in pieces, to be written one after the other: sessions with their messages and memories, a
+        line each, and a line with the memories of the user. Memory use does not depend on their number or length.
+
+        Args:
+            user_id: Any id; of a user of whom nothing is stored, nothing is yielded.
+
+        Raises:
+            SessionNotFoundError: A session was deleted in the middle of its line.
+            CorruptRecordError: A record cannot be read.
+            ValidationError: The id is invalid or reserved.
+        """
+        async with aclosing(self._exchange().export_user(check_user_id(user_id))) as pieces:
+            async for piece in pieces:
+                yield piece
 
     # -- read, list ------------------------------------------------------------------------------
 

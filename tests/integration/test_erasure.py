@@ -111,7 +111,7 @@ def sqlite_keeps_what_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = sqlite3.connect
 
     def plain(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-        connection = connect(*args, **kwargs)
+        connection: sqlite3.Connection = connect(*args, **kwargs)
         connection.execute("PRAGMA secure_delete = OFF")
         return connection
 

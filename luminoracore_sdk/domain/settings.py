@@ -89,7 +89,7 @@ class MemoryConfig:
 
     Attributes:
         enabled: Whether memory works; if not, ``store_memory`` returns False and reads find nothing.
-        max_entries: Most entries of a session; above it, those with the least remaining importance are
+        max_entries: Most entries of a session, and of a user; above it, those with the least remaining importance are
             evicted.
         decay_factor: The share of its importance that an entry loses in 30 days.
         importance_threshold: Entries with less remaining importance are not part of the prompt.

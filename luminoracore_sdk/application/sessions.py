@@ -1,14 +1,16 @@
 """The use cases of sessions: create, resume, send messages, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from copy import copy
 from types import EllipsisType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 from luminoracore_sdk.application.conversations import Conversations
+from luminoracore_sdk.application.erasure import Erasure, ErasureReceipt
 from luminoracore_sdk.application.forks import Fork
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
@@ -30,6 +32,7 @@ from luminoracore_sdk.application.turns import (
     Revises,
     SendOptions,
 )
+from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.errors import SessionExistsError, SessionNotFoundError, ValidationError
@@ -38,7 +41,11 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.values import check_user_id
 from luminoracore_sdk.domain.vendors import VendorRules
+
+if TYPE_CHECKING:
+    from luminoracore_sdk.application.exchange.export_import import SessionExchange
 
 __all__ = ["Sessions"]
 
@@ -58,6 +65,7 @@ class Sessions:
         services: The other ports.
         conversations: Stores the messages in the same storage.
         memories: Stores the memories in the same storage.
+        exchange: Makes what exports from the same storage.
         owns_storage: Whether ``close`` closes the storage.
 
     Attributes:
@@ -73,12 +81,14 @@ class Sessions:
         services: Services,
         conversations: Conversations,
         memories: Memories,
+        exchange: "Callable[[], SessionExchange]",
         owns_storage: bool,
     ) -> None:
         self.conversation_manager = conversations
         self.memory_manager = memories
         self._storage = storage
         self._services = services
+        self._exchange = exchange
         self._owns_storage = owns_storage
         self._providers = SessionProviders(services.providers)
         self._sessions = SessionAccess(storage, services.codec)
@@ -154,6 +164,7 @@ class Sessions:
         )
         record = self._services.codec.session_record(session)
         await self._sessions.insert(record, defer=not config.auto_save)
+        self._providers.forget(session.session_id)  # of an earlier session of this id, which another process deleted
         self._providers.remember(session.session_id, provider)
         return session.session_id
 
@@ -193,8 +204,10 @@ class Sessions:
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session with its conversation and memory; return False if there is none."""
         async with self._sessions.lock(session_id).interrupting():
+            if not await self._sessions.is_visible(session_id):
+                return False
             self._providers.forget(session_id)
-            async with self.memory_manager.removing(session_id):
+            async with self.memory_manager.of_session(session_id).removing():
                 return await self._storage.delete_session(session_id)
 
     async def update_personality(self, session_id: str, personality: Mapping[str, Any]) -> bool:
@@ -221,8 +234,8 @@ class Sessions:
         updated = await self._sessions.change(
             session_id, lambda session: attrs.evolve(session, provider=provider.public())
         )
-        self._providers.forget(session_id)
         if updated:
+            self._providers.forget(session_id)
             self._providers.remember(session_id, provider)
         return updated
 
@@ -591,8 +604,77 @@ class Sessions:
     async def _changing(self, session_id: str) -> AsyncIterator[None]:
         """Interrupt the turn in progress, and let no other begin within the block."""
         async with self._sessions.lock(session_id).interrupting():
+            await self._sessions.check(session_id)
             await self._sessions.find_for_change(session_id)
             yield
+
+    # -- users -----------------------------------------------------------------------------------
+
+    def for_user(self, user_id: str) -> UserSessions:
+        """Return a handle on the sessions and memories of one user, which reaches no others.
+
+        It costs nothing, so that a web service can make one for each request. It works as long as this manager.
+
+        Args:
+            user_id: Any id, as ``SessionConfig.user_id``; nothing needs to be stored of it yet.
+
+        Raises:
+            ValidationError: The id is invalid or reserved.
+        """
+        access = attrs.evolve(self._sessions, user_id=check_user_id(user_id))
+        narrowed = copy(self)
+        narrowed._sessions = access  # noqa: SLF001  # of a copy of this object
+        narrowed._dialogue = attrs.evolve(self._dialogue, sessions=access)  # noqa: SLF001  # likewise
+        return UserSessions(narrowed, access, user_id)
+
+    async def erase_user(self, user_id: str) -> ErasureReceipt:
+        """Delete every session of a user, with messages and memories, and the memories of the user.
+
+        Turns in progress are interrupted, and API keys that this manager remembers for the sessions are forgotten.
+        Sessions that are created and memories that are stored during the erasure are found by the next pass over the
+        store; the last pass finds nothing, which the receipt calls ``verified``. An erasure that was killed is
+        repeated; the receipt of the second call counts what that call deleted. Expired records of the whole store
+        are removed as well, and not counted: those of the user may be among them.
+
+        Files: JSON files are deleted. SQLite overwrites what is deleted (``PRAGMA secure_delete``), and the
+        write-ahead log is emptied at the end, unless another connection reads from it at that moment; then it is
+        emptied when the last connection is closed. Servers reclaim space in their own time (PostgreSQL: VACUUM).
+        Not erased are what other processes hold in memory, sessions with ``auto_save=False`` among it, backups, the
+        log, and a dictionary that ``luminora optimize train`` made from messages.
+
+        Args:
+            user_id: Any id.
+
+        Returns:
+            The receipt; ``verified`` is False if other processes keep on writing for the user.
+
+        Raises:
+            ValidationError: The id is invalid or reserved.
+        """
+        return await Erasure(
+            user_id=check_user_id(user_id),
+            access=self._sessions,
+            clock=self._services.clock,
+            delete=self.delete_session,
+        ).run()
+
+    async def export_user(self, user_id: str) -> AsyncGenerator[str, None]:
+        """Yield everything that is stored of a user as lines of JSON, which ``luminora sessions import`` reads.
+
+        The lines come in pieces, to be written one after the other: sessions with their messages and memories, a
+        line each, and a line with the memories of the user. Memory use does not depend on their number or length.
+
+        Args:
+            user_id: Any id; of a user of whom nothing is stored, nothing is yielded.
+
+        Raises:
+            SessionNotFoundError: A session was deleted in the middle of its line.
+            CorruptRecordError: A record cannot be read.
+            ValidationError: The id is invalid or reserved.
+        """
+        async with aclosing(self._exchange().export_user(check_user_id(user_id))) as pieces:
+            async for piece in pieces:
+                yield piece
 
     # -- read, list ------------------------------------------------------------------------------
 

@@ -629,7 +629,7 @@ class Dialogue:
         if is_stored and (not history or history[-1].id != new[-1].id):  # cleared since it was found
             raise TurnInterruptedError(session_id)
         unstored = [] if is_stored else new
-        remembered = self._remembered(session, read.memories)
+        remembered = await self._remembered(session, read.memories)
         rules = self.providers.rules(session, options.provider_config)
         return Turn(
             new=new,
@@ -800,10 +800,11 @@ class Dialogue:
         first = max(0, last - count)
         return await self.conversations.read_after(session_id, first, last - first)
 
-    def _remembered(self, session: Session, records: Sequence[MemoryRecord]) -> list[MemoryEntry]:
+    async def _remembered(self, session: Session, records: Sequence[MemoryRecord]) -> list[MemoryEntry]:
         if not (session.config.include_context_in_prompt and session.config.memory_enabled):
             return []
-        return self.memories.recalled(records, decay_factor=session.config.memory_decay_factor)
+        config = session.config
+        return await self.memories.recalled_with_user(records, config.user_id, decay_factor=config.memory_decay_factor)
 
     # -- store -------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ __all__ = [
     "export_sessions",
     "import_sessions",
     "items_of",
+    "output_target",
 ]
 
 
@@ -134,7 +135,7 @@ def export_sessions(
 ) -> None:
     """Write sessions as JSON lines, one complete session per line."""
     wanted = session_ids or context.run(context.storage.list_sessions())
-    with _target(output) as target:
+    with output_target(output) as target:
         work = _Export(context, target, may_be_gone=not session_ids, skip_bad=skip_bad)
         context.run(work.run(wanted))
     if output is not None and context.options.as_json:
@@ -191,7 +192,7 @@ class _Export:
 
 
 @contextmanager
-def _target(output: Path | None) -> Iterator[IO[str]]:
+def output_target(output: Path | None) -> Iterator[IO[str]]:
     """Yield stdout, or a file that is private to its owner and renamed to its name when it is complete."""
     if output is None:
         yield sys.stdout
@@ -263,10 +264,10 @@ def import_sessions(
     size = 0 if str(file) == "-" else file.stat().st_size
     with items_of(file) as items:
         try:
-            _import(context, items, size, _Import(context, reader, existing, tally), skip_bad=skip_bad)
+            count = _import(context, items, size, _Import(context, reader, existing, tally), skip_bad=skip_bad)
         finally:  # after an error, report what was imported before it
             _report(context, tally, is_adopting=provider is None)
-    if not (tally.sessions or tally.skipped or tally.bad):
+    if not count:
         context.say(f"{file} contains no sessions")
     if tally.bad:
         raise typer.Exit(FAILED)
@@ -283,10 +284,13 @@ def _report(context: CommandContext, tally: _Tally, *, is_adopting: bool) -> Non
         )
 
 
-def _import(context: CommandContext, items: Iterator[Item], size: int, work: "_Import", *, skip_bad: bool) -> None:
+def _import(context: CommandContext, items: Iterator[Item], size: int, work: "_Import", *, skip_bad: bool) -> int:
+    """Import the items; return their number."""
+    count = 0
     with progress_bar(context.err, quiet=False) as bar:
         task = bar.add_task("importing", total=size or None)
         for item in items:
+            count += 1
             try:
                 work.take(item)
             except SessionExistsError as exc:
@@ -298,6 +302,7 @@ def _import(context: CommandContext, items: Iterator[Item], size: int, work: "_I
                 work.tally.bad.append({"place": item.place, "error": str(exc)})
                 context.say(f"{item.place}: {exc}")
             bar.update(task, completed=item.end)
+    return count
 
 
 @attrs.frozen
@@ -310,18 +315,21 @@ class _Import:
     tally: _Tally
 
     def take(self, item: Item) -> None:
-        """Import one session.
+        """Import one session, or the memories of one user.
 
         Raises:
             SessionExistsError: A session with its id exists.
             ValidationError: The item is invalid.
         """
         value: Any = item.value if item.text is None else read_json(item.text)
-        if item.session_id is None:
-            parsed = self.reader.read_line(value)
-        else:
-            parsed = self.reader.read_older(item.session_id, value)
         exchange = self.context.exchange()
+        if item.session_id is not None:
+            parsed = self.reader.read_older(item.session_id, value)
+        elif (user := self.reader.read_user(value)) is not None:
+            self.tally.memories += self.context.run(exchange.import_user(user, existing=self.existing))
+            return
+        else:
+            parsed = self.reader.read_line(value)
         if self.context.run(exchange.import_session(parsed, existing=self.existing)):
             self.tally.sessions += 1
             self.tally.messages += len(parsed.messages)

@@ -22,12 +22,13 @@ from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
-from luminoracore_sdk.domain.values import check_id, parse_time, to_microseconds
+from luminoracore_sdk.domain.values import check_id, check_user_id, parse_time, to_microseconds
 
-__all__ = ["FORMAT", "VERSION", "ParsedSession", "SessionParser"]
+__all__ = ["FORMAT", "USER_FORMAT", "VERSION", "ParsedSession", "ParsedUser", "SessionParser"]
 
 
 FORMAT = "luminora-session"
+USER_FORMAT = "luminora-user"
 VERSION = 1
 
 _SESSION_FIELDS = frozenset(
@@ -56,6 +57,14 @@ class ParsedSession:
     messages: list[MessageRecord]
     memories: list[MemoryRecord]
     is_adopted: bool = False
+
+
+@attrs.frozen
+class ParsedUser:
+    """The validated memories of one user, ready to be written."""
+
+    user_id: str
+    memories: list[MemoryRecord]
 
 
 class SessionParser:
@@ -93,6 +102,19 @@ class SessionParser:
         raise ValidationError(
             f"neither a session of this package ('format': '{FORMAT}') nor an OpenAI chat ('messages': [...])"
         )
+
+    def read_user(self, data: JSONValue) -> ParsedUser | None:
+        """Return the memories of a user of one line of an export; None: the line is of another kind.
+
+        Raises:
+            ValidationError: The value is invalid.
+        """
+        if not isinstance(data, dict) or data.get("format") != USER_FORMAT:
+            return None
+        _check_version(data)
+        refuse_unknown(data, frozenset({"format", "version", "user_id", "memories"}), "a user")
+        user_id = check_user_id(data.get("user_id"))
+        return ParsedUser(user_id, self._exported_memories(MemoryScope("user", user_id), data))
 
     def read_older(self, session_id: str, data: JSONValue) -> ParsedSession:
         """Return a session of the older SDK's single file; times without a zone are read as UTC.
@@ -132,8 +154,7 @@ class SessionParser:
     # -- exports of this package -----------------------------------------------------------------
 
     def _from_export(self, data: JSONObject) -> ParsedSession:
-        if data.get("version") != VERSION:
-            raise ValidationError(f"this package reads version {VERSION} of its format, not another")
+        _check_version(data)
         refuse_unknown(data, _SESSION_FIELDS, "a session")
         record = SessionRecord(
             session_id=check_id(data.get("session_id")),
@@ -145,12 +166,8 @@ class SessionParser:
         )
         self._check_document(record, data["document"])
         messages = [self._exported_message(*numbered) for numbered in enumerate(objects_of(data, "messages"))]
-        memories = []
-        for index, item in enumerate(objects_of(data, "memories")):
-            with placed(f"memories[{index}]"):
-                memories.append(self._exported_memory(MemoryScope("session", record.session_id), item))
+        memories = self._exported_memories(MemoryScope("session", record.session_id), data)
         refuse_twice([message.message_id for message in messages], "message id")
-        refuse_twice([memory.key for memory in memories], "memory key")
         return ParsedSession(record=record, messages=messages, memories=memories)
 
     def _check_document(self, record: SessionRecord, document: JSONObject) -> None:
@@ -170,6 +187,14 @@ class SessionParser:
             if message.position != index + 1:
                 raise ValidationError(f"'position' must be {index + 1}")
             return self._services.codec.message_record(message)
+
+    def _exported_memories(self, scope: MemoryScope, data: JSONObject) -> list[MemoryRecord]:
+        memories = []
+        for index, item in enumerate(objects_of(data, "memories")):
+            with placed(f"memories[{index}]"):
+                memories.append(self._exported_memory(scope, item))
+        refuse_twice([memory.key for memory in memories], "memory key")
+        return memories
 
     def _exported_memory(self, scope: MemoryScope, item: JSONObject) -> MemoryRecord:
         refuse_unknown(item, _MEMORY_FIELDS, "a memory")
@@ -231,6 +256,11 @@ def _chat_message(item: JSONObject, now: datetime) -> Message:
     role = item.get("role")
     known = _OPENAI_ROLES.get(role, role) if isinstance(role, str) else role
     return Message(role=known, content=item.get("content"), timestamp=now, metadata=metadata)
+
+
+def _check_version(data: JSONObject) -> None:
+    if data.get("version") != VERSION:
+        raise ValidationError(f"this package reads version {VERSION} of its format, not another")
 
 
 def _time_us(data: JSONObject, name: str) -> int:

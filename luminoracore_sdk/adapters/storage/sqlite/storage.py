@@ -527,7 +527,9 @@ class SQLiteStorage(BaseStorage):
                 sessions = change(connection, self._sql.delete_expired_sessions, now=now_us)
                 memories = change(connection, self._sql.delete_expired_session_memories, now=now_us)
                 memories += change(connection, self._sql.delete_expired_user_memories, now=now_us)
-                return Purged(sessions=sessions, memories=memories)
+            # The write-ahead log holds pages as they were before deletions. A log that is in use stays as it is.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return Purged(sessions=sessions, memories=memories)
 
         return await self._run(work)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -108,6 +109,25 @@ class UserSessions:
         """Change the provider or model of a session; return False if there is no such session."""
         return await self._sessions.update_provider(session_id, provider_config)
 
+    async def update_session(
+        self,
+        session_id: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        ttl: float | EllipsisType | None = ...,
+        config: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Change the header of a session; return False if there is none; see ``SessionManager.update_session``."""
+        return await self._sessions.update_session(session_id, metadata=metadata, tags=tags, ttl=ttl, config=config)
+
+    async def suggest_title(
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> str:
+        """Ask the provider for a title of the conversation; see ``SessionManager.suggest_title``."""
+        await self._access.check(session_id)
+        return await self._sessions.suggest_title(session_id, provider_config=provider_config)
+
     # -- send messages ---------------------------------------------------------------------------
 
     async def send_message(
@@ -185,6 +205,18 @@ class UserSessions:
         """Remove every message behind one; see ``SessionManager.rewind``."""
         await self._access.check(session_id)
         return await self._sessions.rewind(session_id, to)
+
+    async def fork(
+        self,
+        session_id: str,
+        at: str | int | None = None,
+        *,
+        new_session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Copy a session up to a message into a new one of the user; see ``SessionManager.fork``."""
+        await self._access.check(session_id)
+        return await self._sessions.fork(session_id, at, new_session_id=new_session_id, metadata=metadata)
 
     async def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
         """Add annotations to a message; see ``SessionManager.annotate``."""

@@ -1,7 +1,9 @@
 """Tails that are replaced while other storages write, and by processes that are killed between two commands."""
 
 import asyncio
+import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -217,3 +219,16 @@ async def test_an_opened_tail_is_not_taken_for_a_prepared_one_by_another_replace
         with pytest.raises(ConflictError):
             await other.replace_tail("s", after=3, messages=[message_record("new1")])
         assert await ids(other) == ["m1", "new1", "new2"]
+
+
+async def test_many_replacements_at_once_all_end(place: MongoPlace) -> None:
+    async with AsyncExitStack() as stack:
+        writers = [await stack.enter_async_context(place.storage()) for _ in range(16)]
+        await begin(writers[0])
+        began = time.monotonic()
+        receipts = await asyncio.gather(
+            *(one.replace_tail("s", after=1, messages=[message_record(f"new{n}")]) for n, one in enumerate(writers))
+        )
+        assert time.monotonic() - began < 15
+        removed = [message.message_id for receipt in receipts for message in receipt.removed]
+        assert sorted([*await ids(writers[0]), *removed]) == sorted(["m1", "m2", "m3", *(f"new{n}" for n in range(16))])

@@ -9,13 +9,15 @@
    at the last position that stays, open the prepared one, and remove the mark. Appends that waited find their
    batches hidden, and append again.
 
-A batch in an epoch above the open one is therefore not hidden for good, unless the mark under which it was prepared
-is gone. Whoever needs an id that such a batch holds removes the mark, after having seen the batch, reads the header
-again, because the batch may have been opened before that, and deletes the batch if it is still hidden. An append that waits longer than a quarter of a second removes the mark too: nobody has to wait for a process
-that was killed, and a slow one begins again. What a killed process has prepared stays until its epoch is below the
-open one, or the session is deleted.
+A batch in an epoch above the open one is therefore not hidden for good, unless the mark under which it was
+prepared is gone. Whoever needs an id that such a batch holds removes the mark, after having seen the batch, reads
+the header again, because the batch may have been opened before that, and deletes the batch if it is still hidden.
+An append or a replacement that waits longer than a quarter of a second removes the mark too: nobody has to wait
+for a process that was killed, and a slow one begins again. What a killed process has prepared stays until its
+epoch is below the open one, or the session is deleted.
 """
 
+import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,12 +41,15 @@ from luminoracore_sdk.adapters.storage.mongodb.purge import delete_above, take_o
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, TailReceipt
-from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
+from luminoracore_sdk.domain.errors import StorageUnavailableError
 
 __all__ = ["Tails", "find_stored", "release", "sorted_out"]
 
 _EPOCH_BITS = 40
 """So that two writers, of which one was killed, never draw the same epoch."""
+
+_PAUSE = 0.01  # seconds, on average, for another tail that is being replaced
+_PAUSES = 25  # then its writer has to begin again
 
 
 @attrs.frozen
@@ -83,11 +88,19 @@ class Tails:
         return receipt
 
     async def _frozen(self, tail: Tail, mark: ObjectId) -> Header:
-        """Return the header of a session that was marked."""
-        where: Document = {"_id": tail.session_id, **live(tail.now_us)}
-        if not await self.store.sessions.update(where, {"$set": {"frozen": mark}}):
-            self.sessions.forget(tail.session_id)
-            raise SessionNotFoundError(tail.session_id, backend=BACKEND)
+        """Return the header of a session that was marked, once it has no other mark.
+
+        Writers that took the mark from each other would all begin again for ever.
+        """
+        where: Document = {"_id": tail.session_id, "frozen": {"$exists": False}, **live(tail.now_us)}
+        seen, pauses = None, 0
+        while not await self.store.sessions.update(where, {"$set": {"frozen": mark}}):
+            found = (await self.sessions.existing(tail.session_id, tail.now_us)).extent.frozen
+            seen, pauses = (seen, pauses + 1) if found == seen else (found, 0)
+            if found is not None and pauses > _PAUSES:
+                await release(self.store, tail.session_id, found)
+            elif found is not None:
+                await asyncio.sleep(2 * _PAUSE * random.random())  # noqa: S311  # not a secret
         return await self.sessions.existing(tail.session_id, tail.now_us)
 
     async def _replaced(self, tail: Tail, header: Header, mark: ObjectId) -> TailReceipt | None:

@@ -78,6 +78,51 @@ class Revisions:
         )
         return [at_position(message, place) for place, message in enumerate(messages, start=after + 1)], receipt
 
+    async def replace_kept(
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[Message],
+        branches: Sequence[Any],
+        tail: Sequence[Message],
+    ) -> list[Message]:
+        """Replace a tail, which becomes an alternative of the first new message.
+
+        A message of the tail may be annotated or redacted, or the whole tail be replaced by one of the same length,
+        after it was read. Then the alternatives are corrected.
+
+        Args:
+            session_id: An existing session.
+            after: The position of the last message that stays.
+            messages: The new messages.
+            branches: Their other alternatives.
+            tail: What stands behind ``after``, as it was read.
+
+        Raises:
+            ConflictError: The conversation does not end with the tail; nothing was changed.
+        """
+        stored, receipt = await self.replace(
+            session_id,
+            after=after,
+            messages=with_branches(messages, branches_with(branches, tail)),
+            expected_last=after + len(tail),
+        )
+        decode, backend = self.services.codec.message, self.storage.backend
+        removed = [decode(record, backend=backend, session_id=session_id) for record in receipt.removed]
+        if receipt.replayed or removed == list(tail):
+            return stored
+        known = branches_of(removed[0])  # a redaction has removed them
+        if removed[0].id == tail[0].id:
+            known = list(branches) if known else []
+        correct = branches_with(known, removed)
+
+        def corrected(message: Message) -> Message:
+            return attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: correct})
+
+        await self._changed(session_id, stored[0].id or "", corrected)
+        return [corrected(stored[0]), *stored[1:]]
+
     # -- one message -------------------------------------------------------------------------------
 
     async def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
@@ -181,9 +226,7 @@ class Revisions:
         after = (first.position or 1) - 1
         tail = await self.read(session_id, after)
         chosen = self._parsed(session_id, branches.pop(number))
-        messages = with_branches(chosen, branches_with(branches, tail))
-        stored, _ = await self.replace(session_id, after=after, messages=messages, expected_last=after + len(tail))
-        return stored
+        return await self.replace_kept(session_id, after=after, messages=chosen, branches=branches, tail=tail)
 
     def _parsed(self, session_id: str, branch: Any) -> list[Message]:
         try:

@@ -28,7 +28,7 @@ from luminoracore_sdk.application.prompts import (
     measured_scale,
 )
 from luminoracore_sdk.application.provider_pool import SessionProviders
-from luminoracore_sdk.application.revisions import Revisions, branches_of, branches_with, with_branches
+from luminoracore_sdk.application.revisions import Revisions, branches_of
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
@@ -166,14 +166,14 @@ class Revision:
     Attributes:
         after: The position of the last message that stays.
         last: The newest position.
+        newest: The id of the newest message.
         question: The question that is answered again; None: there is a new one.
-        branches: The alternatives of the first new message, see ``revisions``.
     """
 
     after: int
     last: int
+    newest: str | None
     question: Message | None
-    branches: list[Any]
 
 
 def _to_new_messages(message: Any) -> list[Message]:
@@ -638,9 +638,8 @@ class Dialogue:
             raise ValidationError(f"session {session_id!a:.80} has no such {what}")
         place = question.position or 0
         after = place - 1 if revises.edits else place
-        tail = await self.revisions.read(session_id, after, last + 1)
-        branches = branches_with(branches_of(tail[0]), tail) if tail else []
-        return Revision(after=after, last=last, question=None if revises.edits else question, branches=branches)
+        newest_id = newest.id if newest else None
+        return Revision(after=after, last=last, newest=newest_id, question=None if revises.edits else question)
 
     async def _question_at(self, session_id: str, position: int) -> Message | None:
         """Return the last message of a user up to a position, or None."""
@@ -809,12 +808,24 @@ class Dialogue:
             await self._append(session_id, turn.unstored, turn.encoded)
 
     async def _replace(self, session_id: str, revision: Revision, messages: Sequence[Message]) -> list[Message]:
+        """Store messages in the place of others, as these are now: they may have been annotated or redacted."""
+        after, question = revision.after, revision.question
+        begin = after - 1 if question else after
         with self.sessions.lock(session_id).storing():
-            new = with_branches(messages, revision.branches)
-            stored, _ = await self.revisions.replace(
-                session_id, after=revision.after, messages=new, expected_last=revision.last
+            found = await self.revisions.read(session_id, begin)
+            tail = found[1:] if question else found
+            ends = (found[-1].position, found[-1].id) if found else (0, None)
+            if ends != (revision.last, revision.newest) or (question and found[0].id != question.id):
+                raise ConflictError(
+                    backend=self.conversations.storage.backend,
+                    key=f"session {session_id!a}",
+                    expected=f"the messages up to position {revision.last} that were read",
+                    actual=f"others, up to position {ends[0]}",
+                )
+            branches = branches_of(tail[0]) if tail else []
+            return await self.revisions.replace_kept(
+                session_id, after=after, messages=messages, branches=branches, tail=tail
             )
-            return stored
 
     async def _append(
         self, session_id: str, messages: Sequence[Message], encoded: Sequence[MessageRecord]

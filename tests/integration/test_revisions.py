@@ -8,6 +8,8 @@ from typing import Any
 import attrs
 import pytest
 
+from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import MessageNotFoundError
 from luminoracore_sdk.session import SessionManager, SessionStorage
 from luminoracore_sdk.types.provider import ChatResponse
@@ -21,6 +23,7 @@ from luminoracore_sdk.utils.exceptions import (
     ValidationError,
 )
 from tests.support.scripted_provider import Script
+from tests.support.waiting import until
 
 Change = Callable[[SessionManager], Awaitable[object]]
 
@@ -305,3 +308,71 @@ async def test_an_unsaved_session_is_changed_on_saving(
         assert await said(other) == await said(manager)
         assert await contents(other) == ["Question 1", "Answer 1", "Question 2", "Answer 3"]
         assert (await said(other))[1].metadata["annotations"] == {"rating": 1}
+
+
+async def asked(script: Script, count: int) -> None:
+    await until(lambda: len(script.calls) >= count, f"call {count} of the provider")
+
+
+async def test_an_annotation_during_a_regeneration_is_in_the_alternative(
+    manager: SessionManager, script: Script
+) -> None:
+    before = await two_turns(manager, script)
+    script.may_answer.clear()
+    regenerating = asyncio.create_task(manager.regenerate("s"))
+    await asked(script, 3)
+    await manager.annotate("s", before[3].id or "", {"thumb": "down"})
+    script.may_answer.set()
+    ((old,),) = await manager.alternatives("s", (await regenerating).id or "")
+    assert old.metadata["annotations"] == {"thumb": "down"}
+
+
+async def test_what_another_process_redacts_during_a_regeneration_is_in_no_alternative(
+    manager: SessionManager, script: Script, storage: SessionStorage, services: Services
+) -> None:
+    before = await two_turns(manager, script)
+    script.may_answer.clear()
+    regenerating = asyncio.create_task(manager.regenerate("s"))
+    await asked(script, 3)
+    async with SessionManager(StorageWrapper(storage), services=services) as other:  # has locks of its own
+        await other.redact("s", before[3].id or "")
+        script.may_answer.set()
+        ((old,),) = await manager.alternatives("s", (await regenerating).id or "")
+    assert (old.content, old.metadata) == ("", {"redacted": True})
+
+
+async def test_of_two_processes_that_regenerate_an_answer_none_loses_one(
+    manager: SessionManager, script: Script, storage: SessionStorage, services: Services
+) -> None:
+    """Both have seen a history of the same length; one is told of the conflict, or both answers are kept."""
+    await two_turns(manager, script)
+    script.may_answer.clear()
+    async with SessionManager(StorageWrapper(storage), services=services) as other:
+        calls = [asyncio.create_task(one.regenerate("s")) for one in (manager, other)]
+        await asked(script, 4)
+        script.may_answer.set()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    kept = await said(manager)
+    alternatives = await manager.alternatives("s", kept[3].id or "")
+    given = {one.content for one in answers if isinstance(one, ChatResponse)}
+    assert all(isinstance(one, ChatResponse | ConflictError) for one in answers)
+    assert {kept[3].content, *(branch[0].content for branch in alternatives)} == {"Answer 2", *given}
+
+
+@pytest.mark.parametrize("edits", [False, True])
+async def test_a_history_that_another_process_replaced_by_one_of_the_same_length_conflicts(
+    manager: SessionManager, script: Script, storage: SessionStorage, services: Services, *, edits: bool
+) -> None:
+    before = await two_turns(manager, script)
+    script.may_answer.clear()
+    call = manager.edit_message("s", before[2].id or "", "Edited") if edits else manager.regenerate("s")
+    revising = asyncio.create_task(call)
+    await asked(script, 3)
+    async with SessionManager(StorageWrapper(storage), services=services) as other:
+        await other.rewind("s", 2)
+        for role, content in (("user", "Other question"), ("assistant", "Other answer")):
+            await other.conversation_manager.add_message("s", role, content)
+    script.may_answer.set()
+    with pytest.raises(ConflictError):
+        await revising
+    assert await contents(manager) == ["Question 1", "Answer 1", "Other question", "Other answer"]

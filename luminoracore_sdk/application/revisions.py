@@ -21,6 +21,7 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message, MessageRole, at_position
+from luminoracore_sdk.domain.values import check_id
 
 __all__ = ["ALTERNATIVES", "ANNOTATIONS", "REDACTED", "Revisions", "branches_of", "branches_with", "with_branches"]
 
@@ -131,7 +132,10 @@ class Revisions:
         Raises:
             MessageNotFoundError: No such message.
             InvalidJSONError: A value is not JSON.
+            ValidationError: ``annotations`` is not a JSON object.
         """
+        if not isinstance(annotations, dict):
+            raise ValidationError(f"annotations must be a dict, not {type(annotations).__name__}")
 
         def annotated(message: Message) -> Message:
             before = message.metadata.get(ANNOTATIONS)
@@ -186,7 +190,7 @@ class Revisions:
             MessageNotFoundError: No such message.
             SessionNotFoundError: No such session.
         """
-        after = to if isinstance(to, int) else (await self.existing(session_id, to)).position or 0
+        after = to if type(to) is int else (await self.existing(session_id, check_id(to, "message id"))).position or 0
         try:
             receipt = await self.storage.replace_tail(session_id, after=after)
         except ConflictError as exc:
@@ -229,11 +233,14 @@ class Revisions:
         return await self.replace_kept(session_id, after=after, messages=chosen, branches=branches, tail=tail)
 
     def _parsed(self, session_id: str, branch: Any) -> list[Message]:
+        key = f"an alternative in session {session_id!a}"
         try:
-            return [Message.from_dict(data) for data in branch]
+            messages = [Message.from_dict(data) for data in branch]
         except (TypeError, ValidationError) as exc:
-            key = f"an alternative in session {session_id!a}"
             raise CorruptRecordError(backend=self.storage.backend, key=key, reason="it is not messages") from exc
+        if not messages or any(message.id is None or message.timestamp is None for message in messages):
+            raise CorruptRecordError(backend=self.storage.backend, key=key, reason="a message has no id or no time")
+        return messages
 
 
 def branches_of(message: Message) -> list[Any]:

@@ -16,6 +16,7 @@ from luminoracore_sdk.types.provider import ChatResponse
 from luminoracore_sdk.types.session import Message
 from luminoracore_sdk.utils.exceptions import (
     ConflictError,
+    CorruptRecordError,
     InvalidJSONError,
     ProviderConnectionError,
     ProviderError,
@@ -376,3 +377,36 @@ async def test_a_history_that_another_process_replaced_by_one_of_the_same_length
     with pytest.raises(ConflictError):
         await revising
     assert await contents(manager) == ["Question 1", "Answer 1", "Other question", "Other answer"]
+
+
+@pytest.mark.parametrize("place", [True, 1.5, [1], b"1"])
+async def test_what_is_neither_an_id_nor_a_position_is_refused(
+    manager: SessionManager, script: Script, place: Any
+) -> None:
+    before = await two_turns(manager, script)
+    conversations = manager.conversation_manager
+    for call in (
+        manager.rewind("s", place),
+        manager.fork("s", place),
+        manager.annotate("s", before[0].id or "", place),
+        conversations.get_messages("s", before=place),
+        conversations.get_messages("s", after=place),
+    ):
+        with pytest.raises(ValidationError):
+            await call
+    assert await said(manager) == before
+    assert await manager.list_sessions() == ["s"]
+
+
+@pytest.mark.parametrize(
+    "branch", [[], [{"role": "user", "content": "x"}], [{"role": "user", "content": "x", "id": "i"}]]
+)
+async def test_an_alternative_that_is_not_stored_messages_is_damaged(
+    manager: SessionManager, script: Script, branch: list[Any]
+) -> None:
+    await two_turns(manager, script)
+    message = Message(role="assistant", content="x", id="x", metadata={"alternatives": [branch]})
+    await manager.conversation_manager.add_message("s", message)
+    for call in (manager.alternatives("s", "x"), manager.choose("s", "x", 0)):
+        with pytest.raises(CorruptRecordError):
+            await call

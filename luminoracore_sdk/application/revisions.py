@@ -5,6 +5,7 @@ alternatives lie in the metadata of the first message that stands there now, so 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -121,7 +122,8 @@ class Revisions:
         def corrected(message: Message) -> Message:
             return attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: correct})
 
-        await self._changed(session_id, stored[0].id or "", corrected)
+        with suppress(MessageNotFoundError):  # another writer has replaced it in turn
+            await self._changed(session_id, stored[0].id or "", corrected)
         return [corrected(stored[0]), *stored[1:]]
 
     # -- one message -------------------------------------------------------------------------------

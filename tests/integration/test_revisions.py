@@ -410,3 +410,31 @@ async def test_an_alternative_that_is_not_stored_messages_is_damaged(
     for call in (manager.alternatives("s", "x"), manager.choose("s", "x", 0)):
         with pytest.raises(CorruptRecordError):
             await call
+
+
+@pytest.mark.parametrize("place", [0, 2])
+async def test_an_edited_message_with_a_stored_id_is_refused_before_the_provider_is_asked(
+    manager: SessionManager, script: Script, place: int
+) -> None:
+    before = await two_turns(manager, script)
+    with pytest.raises(ConflictError):
+        await manager.edit_message("s", before[2].id or "", Message(role="user", content="New", id=before[place].id))
+    assert len(script.calls) == 2
+    assert await said(manager) == before
+    await manager.edit_message("s", before[2].id or "", Message(role="user", content="New", id="new"))
+    assert (await said(manager))[2].id == "new"
+
+
+async def test_the_result_of_a_tool_does_not_replace_a_question(manager: SessionManager, script: Script) -> None:
+    before = await two_turns(manager, script)
+    result = Message(role="tool", content="x", metadata={"tool_call_id": "c"})
+    for message in (result, [result]):
+        with pytest.raises(ValidationError):
+            await manager.edit_message("s", before[2].id or "", message)  # type: ignore[arg-type]
+    assert len(script.calls) == 2
+    assert await said(manager) == before
+
+
+async def test_a_question_of_an_absent_session_is_not_asked_again(manager: SessionManager) -> None:
+    with pytest.raises(SessionNotFoundError):
+        await manager.regenerate("absent")

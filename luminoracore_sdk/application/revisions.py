@@ -117,7 +117,8 @@ class Revisions:
         known = branches_of(removed[0])  # a redaction has removed them
         if removed[0].id == tail[0].id:
             known = list(branches) if known else []
-        correct = branches_with(known, removed)
+        (chosen,) = branches_with([], stored)
+        correct = branches_with([branch for branch in known if branch != chosen], removed)
 
         def corrected(message: Message) -> Message:
             return attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: correct})

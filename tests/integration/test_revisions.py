@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.application.ports.records import TailReceipt
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import MessageNotFoundError
 from luminoracore_sdk.session import SessionManager, SessionStorage
@@ -438,3 +439,68 @@ async def test_the_result_of_a_tool_does_not_replace_a_question(manager: Session
 async def test_a_question_of_an_absent_session_is_not_asked_again(manager: SessionManager) -> None:
     with pytest.raises(SessionNotFoundError):
         await manager.regenerate("absent")
+
+
+class ActsAround(StorageWrapper):
+    """Lets a test act right before a tail is replaced, and right after it."""
+
+    before: Callable[[], Awaitable[object]] | None = None
+    after: Callable[[], Awaitable[object]] | None = None
+
+    async def replace_tail(self, session_id: str, **arguments: Any) -> TailReceipt:
+        for_now, self.before = self.before, None
+        if for_now:
+            await for_now()
+        receipt = await super().replace_tail(session_id, **arguments)
+        for_now, self.after = self.after, None
+        if for_now:
+            await for_now()
+        return receipt
+
+
+@pytest.mark.parametrize("call", ["regenerate", "choose"])
+@pytest.mark.parametrize("change", ["annotate", "redact", "replace"])
+async def test_a_change_right_before_a_replacement_is_in_the_alternative(
+    storage: SessionStorage, services: Services, script: Script, call: str, change: str
+) -> None:
+    acting = ActsAround(storage)
+    async with SessionManager(acting, services=services) as manager, SessionManager(storage) as other:
+        await two_turns(manager, script)
+        present = await manager.regenerate("s")
+        present_id = present.id or ""
+        acts: dict[str, Change] = {
+            "annotate": lambda by: by.annotate("s", present_id, {"thumb": "down"}),
+            "redact": lambda by: by.redact("s", present_id),
+            "replace": lambda by: by.regenerate("s"),
+        }
+        acting.before = lambda: acts[change](other)
+        if call == "regenerate":
+            await manager.regenerate("s")
+        else:
+            await manager.choose("s", present_id, 0)
+        first = (await said(manager))[3]
+        alternatives = await manager.alternatives("s", first.id or "")
+        last = alternatives[-1][0]
+        assert last.position is None
+        if change == "annotate":
+            assert (last.content, last.metadata["annotations"]) == ("Answer 3", {"thumb": "down"})
+        elif change == "redact":
+            assert len(alternatives) == 1
+            assert (last.content, last.metadata) == ("", {"redacted": True})
+        else:
+            given = ["Answer 2", "Answer 3", "Answer 4"]
+            if call == "choose":
+                given.remove(str(first.content))
+            assert [branch[0].content for branch in alternatives] == given
+
+
+async def test_an_answer_that_is_replaced_before_its_alternatives_are_corrected_is_returned(
+    storage: SessionStorage, services: Services, script: Script
+) -> None:
+    acting = ActsAround(storage)
+    async with SessionManager(acting, services=services) as manager, SessionManager(storage) as other:
+        before = await two_turns(manager, script)
+        acting.before = lambda: other.annotate("s", before[3].id or "", {"thumb": "down"})
+        acting.after = lambda: other.rewind("s", 0)
+        assert (await manager.regenerate("s")).content == "Answer 3"
+        assert await said(manager) == []

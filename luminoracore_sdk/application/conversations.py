@@ -16,7 +16,7 @@ from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, 
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import Message, MessageRole, at_position, message_text, stamped
 from luminoracore_sdk.domain.pieces import LARGE
-from luminoracore_sdk.domain.values import check_count, folded_query, from_microseconds
+from luminoracore_sdk.domain.values import check_count, check_whole, folded_query, from_microseconds
 
 __all__ = ["ABSENT", "Conversations", "to_message"]
 
@@ -207,6 +207,8 @@ class Conversations:
         """
         check_count(limit, "limit")
         check_count(offset, "offset")
+        check_whole(before, "before")
+        check_whole(after, "after")
         if before is not None or after is not None:
             return await self._page(session_id, self.max_history if limit is None else limit, before, after)
         if limit is None:

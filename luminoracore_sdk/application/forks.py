@@ -8,6 +8,7 @@ from luminoracore_sdk.application.ports.records import MAX_BATCH, MemoryScope, M
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError, MessageNotFoundError, SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.values import check_id
 
 __all__ = ["PARENT", "Fork"]
 
@@ -61,11 +62,11 @@ class Fork:
     async def _position(self, record: SessionRecord, at: str | int | None) -> int:
         if at is None:
             return record.last_position
-        if isinstance(at, str):
-            message = await self.storage.find_message(record.session_id, at)
-            position = message.position if message else -1
-        else:
+        if type(at) is int:
             position = at
+        else:
+            message = await self.storage.find_message(record.session_id, check_id(at, "message id"))
+            position = message.position if message else -1
         if not 0 <= position <= record.last_position:
             raise MessageNotFoundError(record.session_id, at, backend=self.storage.backend)
         return position

@@ -5,6 +5,7 @@ alternatives lie in the metadata of the first message that stands there now, so 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -21,6 +22,7 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message, MessageRole, at_position
+from luminoracore_sdk.domain.values import check_id
 
 __all__ = ["ALTERNATIVES", "ANNOTATIONS", "REDACTED", "Revisions", "branches_of", "branches_with", "with_branches"]
 
@@ -78,6 +80,53 @@ class Revisions:
         )
         return [at_position(message, place) for place, message in enumerate(messages, start=after + 1)], receipt
 
+    async def replace_kept(
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[Message],
+        branches: Sequence[Any],
+        tail: Sequence[Message],
+    ) -> list[Message]:
+        """Replace a tail, which becomes an alternative of the first new message.
+
+        A message of the tail may be annotated or redacted, or the whole tail be replaced by one of the same length,
+        after it was read. Then the alternatives are corrected.
+
+        Args:
+            session_id: An existing session.
+            after: The position of the last message that stays.
+            messages: The new messages.
+            branches: Their other alternatives.
+            tail: What stands behind ``after``, as it was read.
+
+        Raises:
+            ConflictError: The conversation does not end with the tail; nothing was changed.
+        """
+        stored, receipt = await self.replace(
+            session_id,
+            after=after,
+            messages=with_branches(messages, branches_with(branches, tail)),
+            expected_last=after + len(tail),
+        )
+        decode, backend = self.services.codec.message, self.storage.backend
+        removed = [decode(record, backend=backend, session_id=session_id) for record in receipt.removed]
+        if receipt.replayed or removed == list(tail):
+            return stored
+        known = branches_of(removed[0])  # a redaction has removed them
+        if removed[0].id == tail[0].id:
+            known = list(branches) if known else []
+        (chosen,) = branches_with([], stored)
+        correct = branches_with([branch for branch in known if branch != chosen], removed)
+
+        def corrected(message: Message) -> Message:
+            return attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: correct})
+
+        with suppress(MessageNotFoundError):  # another writer has replaced it in turn
+            await self._changed(session_id, stored[0].id or "", corrected)
+        return [corrected(stored[0]), *stored[1:]]
+
     # -- one message -------------------------------------------------------------------------------
 
     async def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
@@ -86,7 +135,10 @@ class Revisions:
         Raises:
             MessageNotFoundError: No such message.
             InvalidJSONError: A value is not JSON.
+            ValidationError: ``annotations`` is not a JSON object.
         """
+        if not isinstance(annotations, dict):
+            raise ValidationError(f"annotations must be a dict, not {type(annotations).__name__}")
 
         def annotated(message: Message) -> Message:
             before = message.metadata.get(ANNOTATIONS)
@@ -141,7 +193,7 @@ class Revisions:
             MessageNotFoundError: No such message.
             SessionNotFoundError: No such session.
         """
-        after = to if isinstance(to, int) else (await self.existing(session_id, to)).position or 0
+        after = to if type(to) is int else (await self.existing(session_id, check_id(to, "message id"))).position or 0
         try:
             receipt = await self.storage.replace_tail(session_id, after=after)
         except ConflictError as exc:
@@ -181,16 +233,17 @@ class Revisions:
         after = (first.position or 1) - 1
         tail = await self.read(session_id, after)
         chosen = self._parsed(session_id, branches.pop(number))
-        messages = with_branches(chosen, branches_with(branches, tail))
-        stored, _ = await self.replace(session_id, after=after, messages=messages, expected_last=after + len(tail))
-        return stored
+        return await self.replace_kept(session_id, after=after, messages=chosen, branches=branches, tail=tail)
 
     def _parsed(self, session_id: str, branch: Any) -> list[Message]:
+        key = f"an alternative in session {session_id!a}"
         try:
-            return [Message.from_dict(data) for data in branch]
+            messages = [Message.from_dict(data) for data in branch]
         except (TypeError, ValidationError) as exc:
-            key = f"an alternative in session {session_id!a}"
             raise CorruptRecordError(backend=self.storage.backend, key=key, reason="it is not messages") from exc
+        if not messages or any(message.id is None or message.timestamp is None for message in messages):
+            raise CorruptRecordError(backend=self.storage.backend, key=key, reason="a message has no id or no time")
+        return messages
 
 
 def branches_of(message: Message) -> list[Any]:

@@ -454,13 +454,14 @@ class Sessions:
         Args:
             session_id: An existing session.
             message_id: The id of a message of the user.
-            message: What is sent instead.
+            message: What is sent instead, a message of the user; its ``id``, if given, is a new one.
             **options: Of ``send_message``.
 
         Raises:
             MessageNotFoundError: No such message.
-            ValidationError: The message is not one of a user.
-            ConflictError: Another writer has changed the conversation meanwhile; nothing was changed.
+            ValidationError: One of the messages is not one of a user.
+            ConflictError: The new ``id`` is stored already, and the provider was not asked; or another writer has
+                changed the conversation meanwhile. Nothing was changed.
         """
         revises = Revises(message_id=message_id, edits=True)
         return await self._dialogue.send(session_id, message, _revising(revises, options))

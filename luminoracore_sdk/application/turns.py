@@ -29,7 +29,7 @@ from luminoracore_sdk.application.prompts import (
     render_transcript,
 )
 from luminoracore_sdk.application.provider_pool import SessionProviders
-from luminoracore_sdk.application.revisions import Revisions, branches_of, branches_with, with_branches
+from luminoracore_sdk.application.revisions import Revisions, branches_of
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
@@ -176,14 +176,14 @@ class Revision:
     Attributes:
         after: The position of the last message that stays.
         last: The newest position.
+        newest: The id of the newest message.
         question: The question that is answered again; None: there is a new one.
-        branches: The alternatives of the first new message, see ``revisions``.
     """
 
     after: int
     last: int
+    newest: str | None
     question: Message | None
-    branches: list[Any]
 
 
 def _to_new_messages(message: Any) -> list[Message]:
@@ -608,6 +608,8 @@ class Dialogue:
         revision = None if options.revises is None else await self._revision(session_id, options.revises)
         question = None if revision is None else revision.question
         given = [question] if question else [_check_result(one) for one in _to_new_messages(message)]
+        if revision is not None and any(one.role is not MessageRole.USER for one in given):
+            raise ValidationError("a message of the user's is replaced by another of the user's")
         new = [question] if question else [self._stamped(one) for one in given]
         encoded = await self.conversations.encode(new)  # an invalid message is refused before the provider is called
         found = await self.sessions.read_turn(session_id, self.read_ahead)
@@ -624,6 +626,8 @@ class Dialogue:
             position = await self.conversations.find_position(session_id, encoded)
             if position is not None and (answer := await self._answer_to(session_id, new, position)) is not None:
                 return answer
+        if revision is not None and question is None and given[0].id is not None:
+            await self._check_unused(session_id, encoded)
         is_stored = position is not None if revision is None else question is not None
         history = await self._history(session, new, position, read, stored=is_stored)
         if is_stored and (not history or history[-1].id != new[-1].id):  # cleared since it was found
@@ -647,6 +651,7 @@ class Dialogue:
         """Return what is to be replaced.
 
         Raises:
+            SessionNotFoundError: No such session.
             MessageNotFoundError: No such message.
             ValidationError: There is no question, or the message that is edited is none.
         """
@@ -657,13 +662,24 @@ class Dialogue:
             at = (await self.revisions.existing(session_id, revises.message_id)).position or 0
         question = await self._question_at(session_id, at)
         if question is None or (revises.edits and question.position != at and revises.message_id is not None):
+            if await self.sessions.find(session_id) is None:
+                raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
             what = "message of the user's" if revises.edits else "question to answer again"
             raise ValidationError(f"session {session_id!a:.80} has no such {what}")
         place = question.position or 0
         after = place - 1 if revises.edits else place
-        tail = await self.revisions.read(session_id, after, last + 1)
-        branches = branches_with(branches_of(tail[0]), tail) if tail else []
-        return Revision(after=after, last=last, question=None if revises.edits else question, branches=branches)
+        newest_id = newest.id if newest else None
+        return Revision(after=after, last=last, newest=newest_id, question=None if revises.edits else question)
+
+    async def _check_unused(self, session_id: str, records: Sequence[MessageRecord]) -> None:
+        """Refuse an id that is stored before the provider is asked."""
+        if await self.conversations.find_position(session_id, records) is not None:
+            raise ConflictError(
+                backend=self.conversations.storage.backend,
+                key=f"message id {records[0].message_id!a}",
+                expected="an id that is not stored",
+                actual="a stored message, perhaps the one that is edited",
+            )
 
     async def _question_at(self, session_id: str, position: int) -> Message | None:
         """Return the last message of a user up to a position, or None."""
@@ -833,12 +849,24 @@ class Dialogue:
             await self._append(session_id, turn.unstored, turn.encoded)
 
     async def _replace(self, session_id: str, revision: Revision, messages: Sequence[Message]) -> list[Message]:
+        """Store messages in the place of others, as these are now: they may have been annotated or redacted."""
+        after, question = revision.after, revision.question
+        begin = after - 1 if question else after
         with self.sessions.lock(session_id).storing():
-            new = with_branches(messages, revision.branches)
-            stored, _ = await self.revisions.replace(
-                session_id, after=revision.after, messages=new, expected_last=revision.last
+            found = await self.revisions.read(session_id, begin)
+            tail = found[1:] if question else found
+            ends = (found[-1].position, found[-1].id) if found else (0, None)
+            if ends != (revision.last, revision.newest) or (question and found[0].id != question.id):
+                raise ConflictError(
+                    backend=self.conversations.storage.backend,
+                    key=f"session {session_id!a}",
+                    expected=f"the messages up to position {revision.last} that were read",
+                    actual=f"others, up to position {ends[0]}",
+                )
+            branches = branches_of(tail[0]) if tail else []
+            return await self.revisions.replace_kept(
+                session_id, after=after, messages=messages, branches=branches, tail=tail
             )
-            return stored
 
     async def _append(
         self, session_id: str, messages: Sequence[Message], encoded: Sequence[MessageRecord]

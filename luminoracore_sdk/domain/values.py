@@ -13,6 +13,7 @@ __all__ = [
     "check_count",
     "check_id",
     "check_user_id",
+    "check_whole",
     "folded_query",
     "from_microseconds",
     "parse_time",
@@ -90,6 +91,12 @@ def check_count(value: object, name: str) -> None:
     """Refuse a value that is neither None nor an integer of at least 0."""
     if value is not None and (type(value) is not int or value < 0):
         raise ValidationError(f"{name} must be a whole number of at least 0, not {value!r}")
+
+
+def check_whole(value: object, name: str) -> None:
+    """Refuse a value that is neither None nor an integer."""
+    if value is not None and type(value) is not int:
+        raise ValidationError(f"{name} must be a whole number, not {value!a:.80}")
 
 
 def folded_query(query: object) -> str:

@@ -8,12 +8,16 @@ from typing import Any
 import attrs
 import pytest
 
+from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.application.ports.records import TailReceipt
+from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import MessageNotFoundError
 from luminoracore_sdk.session import SessionManager, SessionStorage
 from luminoracore_sdk.types.provider import ChatResponse
 from luminoracore_sdk.types.session import Message
 from luminoracore_sdk.utils.exceptions import (
     ConflictError,
+    CorruptRecordError,
     InvalidJSONError,
     ProviderConnectionError,
     ProviderError,
@@ -21,6 +25,7 @@ from luminoracore_sdk.utils.exceptions import (
     ValidationError,
 )
 from tests.support.scripted_provider import Script
+from tests.support.waiting import until
 
 Change = Callable[[SessionManager], Awaitable[object]]
 
@@ -305,3 +310,197 @@ async def test_an_unsaved_session_is_changed_on_saving(
         assert await said(other) == await said(manager)
         assert await contents(other) == ["Question 1", "Answer 1", "Question 2", "Answer 3"]
         assert (await said(other))[1].metadata["annotations"] == {"rating": 1}
+
+
+async def asked(script: Script, count: int) -> None:
+    await until(lambda: len(script.calls) >= count, f"call {count} of the provider")
+
+
+async def test_an_annotation_during_a_regeneration_is_in_the_alternative(
+    manager: SessionManager, script: Script
+) -> None:
+    before = await two_turns(manager, script)
+    script.may_answer.clear()
+    regenerating = asyncio.create_task(manager.regenerate("s"))
+    await asked(script, 3)
+    await manager.annotate("s", before[3].id or "", {"thumb": "down"})
+    script.may_answer.set()
+    ((old,),) = await manager.alternatives("s", (await regenerating).id or "")
+    assert old.metadata["annotations"] == {"thumb": "down"}
+
+
+async def test_what_another_process_redacts_during_a_regeneration_is_in_no_alternative(
+    manager: SessionManager, script: Script, storage: SessionStorage, services: Services
+) -> None:
+    before = await two_turns(manager, script)
+    script.may_answer.clear()
+    regenerating = asyncio.create_task(manager.regenerate("s"))
+    await asked(script, 3)
+    async with SessionManager(StorageWrapper(storage), services=services) as other:  # has locks of its own
+        await other.redact("s", before[3].id or "")
+        script.may_answer.set()
+        ((old,),) = await manager.alternatives("s", (await regenerating).id or "")
+    assert (old.content, old.metadata) == ("", {"redacted": True})
+
+
+async def test_of_two_processes_that_regenerate_an_answer_none_loses_one(
+    manager: SessionManager, script: Script, storage: SessionStorage, services: Services
+) -> None:
+    """Both have seen a history of the same length; one is told of the conflict, or both answers are kept."""
+    await two_turns(manager, script)
+    script.may_answer.clear()
+    async with SessionManager(StorageWrapper(storage), services=services) as other:
+        calls = [asyncio.create_task(one.regenerate("s")) for one in (manager, other)]
+        await asked(script, 4)
+        script.may_answer.set()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    kept = await said(manager)
+    alternatives = await manager.alternatives("s", kept[3].id or "")
+    given = {one.content for one in answers if isinstance(one, ChatResponse)}
+    assert all(isinstance(one, ChatResponse | ConflictError) for one in answers)
+    assert {kept[3].content, *(branch[0].content for branch in alternatives)} == {"Answer 2", *given}
+
+
+@pytest.mark.parametrize("edits", [False, True])
+async def test_a_history_that_another_process_replaced_by_one_of_the_same_length_conflicts(
+    manager: SessionManager, script: Script, storage: SessionStorage, services: Services, *, edits: bool
+) -> None:
+    before = await two_turns(manager, script)
+    script.may_answer.clear()
+    call = manager.edit_message("s", before[2].id or "", "Edited") if edits else manager.regenerate("s")
+    revising = asyncio.create_task(call)
+    await asked(script, 3)
+    async with SessionManager(StorageWrapper(storage), services=services) as other:
+        await other.rewind("s", 2)
+        for role, content in (("user", "Other question"), ("assistant", "Other answer")):
+            await other.conversation_manager.add_message("s", role, content)
+    script.may_answer.set()
+    with pytest.raises(ConflictError):
+        await revising
+    assert await contents(manager) == ["Question 1", "Answer 1", "Other question", "Other answer"]
+
+
+@pytest.mark.parametrize("place", [True, 1.5, [1], b"1"])
+async def test_what_is_neither_an_id_nor_a_position_is_refused(
+    manager: SessionManager, script: Script, place: Any
+) -> None:
+    before = await two_turns(manager, script)
+    conversations = manager.conversation_manager
+    for call in (
+        manager.rewind("s", place),
+        manager.fork("s", place),
+        manager.annotate("s", before[0].id or "", place),
+        conversations.get_messages("s", before=place),
+        conversations.get_messages("s", after=place),
+    ):
+        with pytest.raises(ValidationError):
+            await call
+    assert await said(manager) == before
+    assert await manager.list_sessions() == ["s"]
+
+
+@pytest.mark.parametrize(
+    "branch", [[], [{"role": "user", "content": "x"}], [{"role": "user", "content": "x", "id": "i"}]]
+)
+async def test_an_alternative_that_is_not_stored_messages_is_damaged(
+    manager: SessionManager, script: Script, branch: list[Any]
+) -> None:
+    await two_turns(manager, script)
+    message = Message(role="assistant", content="x", id="x", metadata={"alternatives": [branch]})
+    await manager.conversation_manager.add_message("s", message)
+    for call in (manager.alternatives("s", "x"), manager.choose("s", "x", 0)):
+        with pytest.raises(CorruptRecordError):
+            await call
+
+
+@pytest.mark.parametrize("place", [0, 2])
+async def test_an_edited_message_with_a_stored_id_is_refused_before_the_provider_is_asked(
+    manager: SessionManager, script: Script, place: int
+) -> None:
+    before = await two_turns(manager, script)
+    with pytest.raises(ConflictError):
+        await manager.edit_message("s", before[2].id or "", Message(role="user", content="New", id=before[place].id))
+    assert len(script.calls) == 2
+    assert await said(manager) == before
+    await manager.edit_message("s", before[2].id or "", Message(role="user", content="New", id="new"))
+    assert (await said(manager))[2].id == "new"
+
+
+async def test_the_result_of_a_tool_does_not_replace_a_question(manager: SessionManager, script: Script) -> None:
+    before = await two_turns(manager, script)
+    result = Message(role="tool", content="x", metadata={"tool_call_id": "c"})
+    for message in (result, [result]):
+        with pytest.raises(ValidationError):
+            await manager.edit_message("s", before[2].id or "", message)  # type: ignore[arg-type]
+    assert len(script.calls) == 2
+    assert await said(manager) == before
+
+
+async def test_a_question_of_an_absent_session_is_not_asked_again(manager: SessionManager) -> None:
+    with pytest.raises(SessionNotFoundError):
+        await manager.regenerate("absent")
+
+
+class ActsAround(StorageWrapper):
+    """Lets a test act right before a tail is replaced, and right after it."""
+
+    before: Callable[[], Awaitable[object]] | None = None
+    after: Callable[[], Awaitable[object]] | None = None
+
+    async def replace_tail(self, session_id: str, **arguments: Any) -> TailReceipt:
+        for_now, self.before = self.before, None
+        if for_now:
+            await for_now()
+        receipt = await super().replace_tail(session_id, **arguments)
+        for_now, self.after = self.after, None
+        if for_now:
+            await for_now()
+        return receipt
+
+
+@pytest.mark.parametrize("call", ["regenerate", "choose"])
+@pytest.mark.parametrize("change", ["annotate", "redact", "replace"])
+async def test_a_change_right_before_a_replacement_is_in_the_alternative(
+    storage: SessionStorage, services: Services, script: Script, call: str, change: str
+) -> None:
+    acting = ActsAround(storage)
+    async with SessionManager(acting, services=services) as manager, SessionManager(storage) as other:
+        await two_turns(manager, script)
+        present = await manager.regenerate("s")
+        present_id = present.id or ""
+        acts: dict[str, Change] = {
+            "annotate": lambda by: by.annotate("s", present_id, {"thumb": "down"}),
+            "redact": lambda by: by.redact("s", present_id),
+            "replace": lambda by: by.regenerate("s"),
+        }
+        acting.before = lambda: acts[change](other)
+        if call == "regenerate":
+            await manager.regenerate("s")
+        else:
+            await manager.choose("s", present_id, 0)
+        first = (await said(manager))[3]
+        alternatives = await manager.alternatives("s", first.id or "")
+        last = alternatives[-1][0]
+        assert last.position is None
+        if change == "annotate":
+            assert (last.content, last.metadata["annotations"]) == ("Answer 3", {"thumb": "down"})
+        elif change == "redact":
+            assert len(alternatives) == 1
+            assert (last.content, last.metadata) == ("", {"redacted": True})
+        else:
+            given = ["Answer 2", "Answer 3", "Answer 4"]
+            if call == "choose":
+                given.remove(str(first.content))
+            assert [branch[0].content for branch in alternatives] == given
+
+
+async def test_an_answer_that_is_replaced_before_its_alternatives_are_corrected_is_returned(
+    storage: SessionStorage, services: Services, script: Script
+) -> None:
+    acting = ActsAround(storage)
+    async with SessionManager(acting, services=services) as manager, SessionManager(storage) as other:
+        before = await two_turns(manager, script)
+        acting.before = lambda: other.annotate("s", before[3].id or "", {"thumb": "down"})
+        acting.after = lambda: other.rewind("s", 0)
+        assert (await manager.regenerate("s")).content == "Answer 3"
+        assert await said(manager) == []

@@ -13,13 +13,14 @@ from luminoracore_sdk.application.ports.records import (
     MemoryScope,
     MessageRange,
     MessageRecord,
+    Payload,
     Purged,
     SessionQuery,
 )
-from luminoracore_sdk.domain.errors import ConflictError
+from luminoracore_sdk.domain.errors import ConflictError, StorageTimeoutError
 from luminoracore_sdk.session import InMemoryStorage, SessionManager
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.records import memory_record, message_record, session_record
+from luminoracore_sdk.testing.records import json_payload, memory_record, message_record, session_record
 
 SCOPE = MemoryScope("session", "s")
 
@@ -251,3 +252,67 @@ async def test_a_truncation_during_a_flush_is_kept(base: InMemoryStorage, clock:
     await deferring.append_messages("s", [message_record("c")])
     await deferring.flush("s")
     assert await ids(base) == await ids(deferring) == ["c"]
+
+
+async def test_a_flush_does_not_undo_the_change_of_another_writer(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper
+) -> None:
+    """Such as a redaction; the unsaved change is kept."""
+    await base.put_session(session_record())
+    await base.append_messages("s", [message_record("a", text="secret")])
+    (read,) = await base.read_messages("s", MessageRange())
+    await deferring.defer("s")
+    await deferring.update_message("s", 1, payload=json_payload({"content": "annotated"}), expected=read.payload)
+    redacted = json_payload({"content": ""})
+    await base.update_message("s", 1, payload=redacted, expected=read.payload)
+    for _ in range(2):
+        with pytest.raises(ConflictError):
+            await deferring.flush("s")
+        assert [message.payload for message in await base.read_messages("s", MessageRange())] == [redacted]
+    assert await deferring.unsaved() == ["s"]
+
+
+async def test_a_flush_does_not_change_a_message_of_another_session_of_the_same_id(
+    base: InMemoryStorage, deferring: DeferredWriteWrapper
+) -> None:
+    await base.put_session(session_record())
+    await base.append_messages("s", [message_record("a", text="of the first user")])
+    (read,) = await base.read_messages("s", MessageRange())
+    await deferring.defer("s")
+    await deferring.update_message("s", 1, payload=json_payload({"content": "annotated"}), expected=read.payload)
+    await base.delete_session("s")
+    await base.put_session(session_record())
+    await base.append_messages("s", [message_record("b", text="of the second user")])
+    before = await base.read_messages("s", MessageRange())
+    with pytest.raises(ConflictError):
+        await deferring.flush("s")
+    assert await base.read_messages("s", MessageRange()) == before
+
+
+async def test_a_flush_whose_answer_is_lost_may_be_repeated_with_a_further_change(clock: ManualClock) -> None:
+    class LosesOneAnswer(StorageWrapper):
+        is_due = True
+
+        async def update_message(
+            self, session_id: str, position: int, *, payload: Payload, expected: Payload
+        ) -> MessageRecord:
+            message = await super().update_message(session_id, position, payload=payload, expected=expected)
+            if self.is_due:
+                self.is_due = False
+                raise StorageTimeoutError("memory", "the answer was lost", in_doubt=True)
+            return message
+
+    async with InMemoryStorage(clock=clock) as base:
+        await base.put_session(session_record())
+        await base.append_messages("s", [message_record("a")])
+        deferring = DeferredWriteWrapper(LosesOneAnswer(base), clock=clock)
+        await deferring.defer("s")
+        (read,) = await base.read_messages("s", MessageRange())
+        one, two = (json_payload({"content": text}) for text in ("one", "two"))
+        await deferring.update_message("s", 1, payload=one, expected=read.payload)
+        with pytest.raises(StorageTimeoutError):
+            await deferring.flush("s")
+        await deferring.update_message("s", 1, payload=two, expected=one)
+        await deferring.flush("s")
+        assert [message.payload for message in await base.read_messages("s", MessageRange())] == [two]
+        assert await deferring.unsaved() == []

@@ -54,6 +54,7 @@ __all__ = [
     "ROLES",
     "BaseStorage",
     "Tail",
+    "check_position",
     "check_times",
     "is_live",
     "payload_conflict",
@@ -144,6 +145,12 @@ def payload_conflict(backend: str, session_id: str, position: int) -> ConflictEr
         expected="the payload that was read",
         actual="another payload, or no message",
     )
+
+
+def check_position(value: int) -> None:
+    """Refuse what is not a position or 0: a store would keep True, or a fraction, as the end of a history."""
+    if type(value) is not int or value < 0:
+        raise ValidationError(f"a position is a whole number, 0 or more, not {value!a:.80}")
 
 
 def check_times(*microseconds: int | None) -> None:
@@ -407,8 +414,7 @@ class BaseStorage(SessionStorage):
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Remove what is above a position; see ``SessionStorage.truncate_messages``."""
         check_id(session_id)
-        if after < 0:
-            raise ValidationError(f"a position is 0 or more, not {after}")
+        check_position(after)
         return await self._truncate_messages(session_id, after, await self._ready())
 
     async def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
@@ -430,8 +436,7 @@ class BaseStorage(SessionStorage):
         """Remove a tail and append others; see ``SessionStorage.replace_tail``."""
         check_id(session_id)
         messages = tuple(messages)  # the caller may change its list during the await
-        if after < 0:
-            raise ValidationError(f"a position is 0 or more, not {after}")
+        check_position(after)
         if len(messages) > MAX_BATCH:
             raise ValidationError(f"a tail is replaced by up to {MAX_BATCH} messages, not {len(messages)}")
         self._check_batch(messages)

@@ -41,7 +41,8 @@ class _Stored:
             truncation that is not written yet.
         memories: The stored memories by key.
         staged_version: The version of the staged header when both were last equal.
-        updated: Positions up to ``floor`` whose payload was changed here since.
+        updated: Positions up to ``floor`` whose payload was changed here since, and the payloads that may be
+            below: the one before the change, and those of flushes whose answers were lost.
     """
 
     version: int = 0
@@ -49,7 +50,7 @@ class _Stored:
     floor: int = 0
     memories: dict[str, MemoryRecord] = attrs.field(factory=dict)
     staged_version: int = 0
-    updated: set[int] = attrs.field(factory=set)
+    updated: dict[int, list[Payload]] = attrs.field(factory=dict)
 
 
 class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
@@ -183,10 +184,14 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
     async def _flush_updates(self, session_id: str, stored: _Stored) -> None:
         for position in sorted(stored.updated):
             staged = await read_message(self._staging, session_id, position)
-            below = await read_message(self.base, session_id, position)
-            if staged is not None and below is not None:
-                await self.base.update_message(session_id, position, payload=staged.payload, expected=below.payload)
-            stored.updated.discard(position)
+            if staged is not None:
+                below = await read_message(self.base, session_id, position)
+                known = stored.updated[position]
+                known.append(staged.payload)
+                # the change of another writer, such as a redaction, must not be undone
+                expected = below.payload if below is not None and below.payload in known else known[0]
+                await self.base.update_message(session_id, position, payload=staged.payload, expected=expected)
+            del stored.updated[position]
 
     async def _flush_messages(self, session_id: str, stored: _Stored) -> None:
         while True:
@@ -268,16 +273,18 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         if session_id not in self._deferred:
             return await call(session_id, position)
         async with self._locks.of(session_id).hold():  # not during a flush
+            before = await read_message(self._staging, session_id, position)
             message = await call(session_id, position)
-            if (stored := self._deferred.get(session_id)) and position <= stored.floor:
-                stored.updated.add(position)
+            stored = self._deferred.get(session_id)
+            if stored and position <= stored.floor and before is not None and before.payload != message.payload:
+                stored.updated.setdefault(position, [before.payload])
             return message
 
     @staticmethod
     def _cut(stored: _Stored, after: int) -> None:
         """Note that messages above a position were removed here."""
         stored.floor = min(stored.floor, after)
-        stored.updated = {position for position in stored.updated if position <= stored.floor}
+        stored.updated = {position: old for position, old in stored.updated.items() if position <= stored.floor}
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Put here or below; see ``SessionStorage.put_memory``."""

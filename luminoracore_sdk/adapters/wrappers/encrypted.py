@@ -10,7 +10,7 @@ from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE, check_ke
 from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource, load_keyring
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
 from luminoracore_sdk.adapters.encryption.rotation import KeyRotation
-from luminoracore_sdk.adapters.storage.base import payload_conflict
+from luminoracore_sdk.adapters.storage.base import check_position, payload_conflict
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper, read_message
 from luminoracore_sdk.adapters.wrappers.opening import Opening
 from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
@@ -230,6 +230,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         messages = tuple(messages)  # the caller may change its list during the await
         opened = await self._ready()
         check_id(session_id)
+        check_position(after)
         for message in messages:
             check_id(message.message_id, "message id")
         encrypted = opened.records.stored_messages(session_id, messages, after)

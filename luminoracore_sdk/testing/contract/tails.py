@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -107,6 +108,15 @@ class TailContract(ContractBase):
         with pytest.raises(PayloadTooLargeError):
             await storage.replace_tail("s", after=0, messages=[huge])
         assert await self.ids(storage) == ["m1"]
+
+    @pytest.mark.parametrize("after", [True, 1.0, 1.5, "1", None])
+    async def test_what_is_not_a_position_is_refused(self, storage: SessionStorage, after: Any) -> None:
+        await self.begin(storage, messages=3)
+        with pytest.raises(ValidationError):
+            await storage.replace_tail("s", after=after)
+        with pytest.raises(ValidationError):
+            await storage.truncate_messages("s", after=after)
+        assert await self.ids(storage) == ["m1", "m2", "m3"]
 
     async def test_an_absent_or_expired_session_has_no_tail(self, storage: SessionStorage, clock: ManualClock) -> None:
         with pytest.raises(SessionNotFoundError):

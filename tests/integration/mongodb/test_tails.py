@@ -1,11 +1,14 @@
 """Tails that are replaced while other storages write, and by processes that are killed between two commands."""
 
+import asyncio
+import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.application.ports.records import MessageRange
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, TailReceipt
 from luminoracore_sdk.domain.errors import ConflictError
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import Action, Moments, MongoPlace, ids
@@ -155,3 +158,77 @@ async def test_a_session_that_is_deleted_and_put_again_is_not_mistaken(late: Lat
     receipt = await storage.replace_tail("s", after=2, messages=[message_record("new")])
     assert [message.message_id for message in receipt.removed] == ["m3"]
     assert await ids(other) == ["m1", "m2", "new"]
+
+
+async def test_an_opened_tail_is_not_taken_for_a_prepared_one_by_an_append(late: Late, place: MongoPlace) -> None:
+    """The append sees the prepared batch and the mark; before it removes the mark, the batch is opened."""
+    storage, moments = late
+    await begin(storage)
+    async with place.interrupted() as (other, its):
+        await ids(other)
+        prepared, may_open = asyncio.Event(), asyncio.Event()
+
+        async def pause() -> None:
+            prepared.set()
+            await may_open.wait()
+
+        async def open_it() -> None:
+            may_open.set()
+            await replacing
+
+        async def open_before_the_release() -> None:
+            its.before("sessions", "update_one", open_it)
+
+        moments.after("messages", "insert_one", pause)
+        replacing = asyncio.create_task(storage.replace_tail("s", after=1, messages=message_records(2, prefix="new")))
+        await prepared.wait()
+        its.after("sessions", "aggregate", open_before_the_release)
+        with pytest.raises(ConflictError):
+            await other.append_messages("s", [message_record("x"), message_record("new1")])
+        assert await other.append_messages("s", [message_record("new1")]) == AppendReceipt(
+            first_position=2, last_position=2, replayed=True
+        )
+        assert await ids(other) == ["m1", "new1", "new2"]
+
+
+async def test_an_opened_tail_is_not_taken_for_a_prepared_one_by_another_replacement(
+    late: Late, place: MongoPlace
+) -> None:
+    storage, moments = late
+    await begin(storage)
+    async with place.interrupted() as (other, its):
+        prepared, may_open = asyncio.Event(), asyncio.Event()
+        tasks: list[asyncio.Task[TailReceipt]] = []
+
+        async def pause() -> None:
+            prepared.set()
+            await may_open.wait()
+
+        async def prepare() -> None:
+            moments.after("messages", "insert_one", pause)
+            new = message_records(2, prefix="new")
+            tasks.append(asyncio.create_task(storage.replace_tail("s", after=1, messages=new)))
+            await prepared.wait()
+            its.before("sessions", "update_one", open_it)
+
+        async def open_it() -> None:
+            may_open.set()
+            await tasks[0]
+
+        its.after("sessions", "aggregate", prepare)
+        with pytest.raises(ConflictError):
+            await other.replace_tail("s", after=3, messages=[message_record("new1")])
+        assert await ids(other) == ["m1", "new1", "new2"]
+
+
+async def test_many_replacements_at_once_all_end(place: MongoPlace) -> None:
+    async with AsyncExitStack() as stack:
+        writers = [await stack.enter_async_context(place.storage()) for _ in range(16)]
+        await begin(writers[0])
+        began = time.monotonic()
+        receipts = await asyncio.gather(
+            *(one.replace_tail("s", after=1, messages=[message_record(f"new{n}")]) for n, one in enumerate(writers))
+        )
+        assert time.monotonic() - began < 15
+        removed = [message.message_id for receipt in receipts for message in receipt.removed]
+        assert sorted([*await ids(writers[0]), *removed]) == sorted(["m1", "m2", "m3", *(f"new{n}" for n in range(16))])

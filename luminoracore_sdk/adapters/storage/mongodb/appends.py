@@ -180,9 +180,14 @@ class Appends:
             return None
         known, hidden = sorted_out(batches, asked, extent)
         receipt = replay_receipt(BACKEND, append.messages, known)
+        if receipt is None and any(batch["epoch"] > extent.epoch for batch in hidden):
+            await release(self._store, append.session_id)
+            extent = (await self._sessions.existing(append.session_id, append.now_us)).extent
+            if extent.inc != inc:
+                return None
+            known, hidden = sorted_out(batches, asked, extent)  # it may have been opened before
+            receipt = replay_receipt(BACKEND, append.messages, known)
         if receipt is None:
-            if any(batch["epoch"] > extent.epoch for batch in hidden):
-                await release(self._store, append.session_id)
             for batch in hidden:
                 await take_out(self._store, inc, batch, extent.bound(batch["epoch"]))
         else:

@@ -9,11 +9,12 @@
    at the last position that stays, open the prepared one, and remove the mark. Appends that waited find their
    batches hidden, and append again.
 
-A batch in an epoch above the open one is therefore not hidden for good, unless the mark under which it was prepared
-is gone. Whoever needs an id that such a batch holds removes the mark, after having seen the batch, and then deletes
-it. A call that has waited for the same mark for a quarter of a second removes it too: nobody has to wait long for a
-process that was killed, and a slow one begins again. What a killed process has prepared stays until its epoch is
-below the open one, or the session is deleted.
+A batch in an epoch above the open one is therefore not hidden for good, unless the mark under which it was
+prepared is gone. Whoever needs an id that such a batch holds removes the mark, after having seen the batch, reads
+the header again, because the batch may have been opened before that, and deletes the batch if it is still hidden.
+A call that has waited for the same mark for a quarter of a second removes it too: nobody has to wait long for a
+process that was killed, and a slow one begins again. What a killed process has prepared stays until its
+epoch is below the open one, or the session is deleted.
 """
 
 import asyncio
@@ -48,6 +49,9 @@ _PAUSE = 0.01  # seconds
 _PAUSES = 25  # then the writer of the mark has to begin again
 _EPOCH_BITS = 40
 """So that two writers, of which one was killed, never draw the same epoch."""
+
+_PAUSE = 0.01  # seconds, on average, for another tail that is being replaced
+_PAUSES = 25  # then its writer has to begin again
 
 
 @attrs.frozen
@@ -103,9 +107,7 @@ class Tails:
             await self.store.messages.update(where, {"$set": {"s": session_id}})  # see Appends
             return receipt
         if hidden:
-            await release(self.store, session_id)
-            for other in hidden:
-                await take_out(self.store, extent.inc, other, extent.bound(other["epoch"]))
+            await self._take_out(tail, extent.inc, hidden)
             return None
         span = MessageRange(after=tail.after, before=extent.last + 1)
         removed = await self.messages.read(session_id, span, tail.now_us)
@@ -126,6 +128,15 @@ class Tails:
             with suppress(StorageUnavailableError):
                 await self.store.messages.delete({"inc": extent.inc, "_id": batch["_id"]})
         return None
+
+    async def _take_out(self, tail: Tail, inc: ObjectId, batches: Sequence[Document]) -> None:
+        """Delete batches that are still hidden once no prepared one can be opened any more."""
+        await release(self.store, tail.session_id)
+        extent = (await self.sessions.existing(tail.session_id, tail.now_us)).extent
+        ids = {message.message_id for message in tail.messages}
+        if extent.inc == inc:
+            for batch in sorted_out(batches, ids, extent)[1]:
+                await take_out(self.store, inc, batch, extent.bound(batch["epoch"]))
 
     async def _opened(self, tail: Tail, header: Header, epoch: int, mark: ObjectId) -> bool:
         """Seal the open epoch and open another one; False: the header has changed since it was marked."""

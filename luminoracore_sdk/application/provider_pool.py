@@ -177,6 +177,11 @@ class SessionProviders:
         )
         self._passed[session.session_id] = self.checked(known)
 
+    def share(self, session_id: str, other_id: str) -> None:
+        """Use what was passed in for one session for another one too, unless that has something of its own."""
+        if (passed := self._passed.get(session_id)) is not None:
+            self._passed.setdefault(other_id, passed)
+
     def forget(self, session_id: str) -> None:
         """Drop the configuration of a session."""
         self._passed.pop(session_id, None)

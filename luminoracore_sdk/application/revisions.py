@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 
-from luminoracore_sdk.application.ports.records import MessageRange, TailReceipt
+from luminoracore_sdk.application.off_loop import is_large_message, off_loop
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, TailReceipt
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import (
@@ -22,6 +23,7 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message, MessageRole, at_position
+from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.values import check_id
 
 __all__ = ["ALTERNATIVES", "ANNOTATIONS", "REDACTED", "Revisions", "branches_of", "branches_with", "with_branches"]
@@ -67,14 +69,15 @@ class Revisions:
     async def read(self, session_id: str, after: int, before: int | None = None) -> list[Message]:
         """Return the messages between two positions, oldest first."""
         records = await self.storage.read_messages(session_id, MessageRange(after=after, before=before))
-        decode, backend = self.services.codec.message, self.storage.backend
-        return [decode(record, backend=backend, session_id=session_id) for record in records]
+        return await self._decoded(session_id, records)
 
     async def replace(
         self, session_id: str, *, after: int, messages: Sequence[Message], expected_last: int | None
     ) -> tuple[list[Message], TailReceipt]:
         """Replace the messages above a position; return the new ones, as they are stored."""
-        records = [self.services.codec.message_record(message) for message in messages]
+        encode = self.services.codec.message_record
+        large = any(map(is_large_message, messages))
+        records = await off_loop(lambda: [encode(message) for message in messages], large=large)
         receipt = await self.storage.replace_tail(
             session_id, after=after, messages=records, expected_last=expected_last
         )
@@ -110,8 +113,7 @@ class Revisions:
             messages=with_branches(messages, branches_with(branches, tail)),
             expected_last=after + len(tail),
         )
-        decode, backend = self.services.codec.message, self.storage.backend
-        removed = [decode(record, backend=backend, session_id=session_id) for record in receipt.removed]
+        removed = await self._decoded(session_id, receipt.removed)
         if receipt.replayed or removed == list(tail):
             return stored
         known = branches_of(removed[0])  # a redaction has removed them
@@ -194,12 +196,23 @@ class Revisions:
             SessionNotFoundError: No such session.
         """
         after = to if type(to) is int else (await self.existing(session_id, check_id(to, "message id"))).position or 0
-        try:
-            receipt = await self.storage.replace_tail(session_id, after=after)
-        except ConflictError as exc:
-            raise MessageNotFoundError(session_id, after, backend=self.storage.backend) from exc
+        while True:
+            newest = await self.storage.read_messages(session_id, MessageRange(limit=1, newest=True))
+            last = newest[0].position if newest else 0
+            if last < after:
+                raise MessageNotFoundError(session_id, after, backend=self.storage.backend)
+            try:  # with the end that was seen, so that a repeated call is not taken for one that removes nothing
+                receipt = await self.storage.replace_tail(session_id, after=after, expected_last=last)
+            except ConflictError:
+                continue
+            return await self._decoded(session_id, receipt.removed)
+
+    async def _decoded(self, session_id: str, records: Sequence[MessageRecord]) -> list[Message]:
         decode, backend = self.services.codec.message, self.storage.backend
-        return [decode(record, backend=backend, session_id=session_id) for record in receipt.removed]
+        return await off_loop(
+            lambda: [decode(record, backend=backend, session_id=session_id) for record in records],
+            large=sum(len(record.payload.data) for record in records) > LARGE,
+        )
 
     async def alternatives(self, session_id: str, message_id: str) -> list[list[Message]]:
         """Return the answers that a message has replaced, the newest last; each is a list of messages.

@@ -35,7 +35,7 @@ from luminoracore_sdk.application.turns import (
 from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import SessionExistsError, SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
@@ -275,22 +275,22 @@ class Sessions:
             metadata: Fields to set, such as a title; None as a value removes a field.
             tags: The new tags.
             ttl: Seconds without activity after which it expires; None: never.
-            config: Other settings of ``SessionConfig`` to change, except the user.
+            config: Other settings of ``SessionConfig`` to change, except the user and ``auto_save``.
 
         Raises:
             ValidationError: A value is invalid; nothing was changed.
         """
-        if unknown := sorted(_FIXED_SETTINGS & set(config or {})):
-            raise ValidationError(f"{unknown[0]!r} of a session is not changed by update_session")
-        settings = {**(config or {})}
+        settings, fields = _object(config, "config"), _object(metadata, "metadata")
+        if fixed := sorted(_FIXED_SETTINGS & settings.keys()):
+            raise ValidationError(f"{fixed[0]!r} of a session is not changed by update_session")
         if tags is not None:
             settings["tags"] = tags
         if ttl is not ...:
             settings["ttl"] = ttl
-        check_json(dict(metadata or {}), where="metadata")
+        check_json(fields, where="metadata")
 
         def changed(session: Session) -> Session:
-            merged = {**session.metadata, **(metadata or {})}
+            merged = {**session.metadata, **fields}
             return attrs.evolve(
                 session,
                 config=self._services.codec.settings(
@@ -567,16 +567,18 @@ class Sessions:
             SessionNotFoundError: No such session.
             MessageNotFoundError: No such message.
             SessionExistsError: Another session has the new id.
+            ConflictError: The session was cut off during the copy, which is not complete; delete it.
         """
         new_id = new_session_id or self._services.ids.new_id()
         fork = Fork(storage=self._storage, codec=self._services.codec, clock=self._services.clock)
-        record = await fork.header(session_id, at, new_id, dict(metadata or {}))
-        try:
+        record = await fork.begun(session_id, at, new_id)
+        if record is None:
+            record = await fork.header(session_id, at, new_id, _object(metadata, "metadata"))
             await self._sessions.insert(record, defer=False)
-        except SessionExistsError:
-            if not await fork.is_begun(record):
-                raise
-        await fork.copy(session_id, record)
+        self._providers.share(session_id, new_id)
+        if not fork.is_complete(record):
+            await fork.copy(session_id, record)
+            await self._sessions.change(new_id, fork.completed)
         return new_id
 
     async def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
@@ -708,7 +710,9 @@ class Sessions:
         return None if session is None else session.info()
 
 
-_FIXED_SETTINGS = frozenset({"session_id", "personality", "provider_config", "storage", "user_id", "tags", "ttl"})
+_FIXED_SETTINGS = frozenset(
+    {"session_id", "personality", "provider_config", "storage", "user_id", "tags", "ttl", "auto_save"}
+)
 _OPTIONS = frozenset(field.name for field in attrs.fields(SendOptions)) - {"revises", "extra"}
 
 
@@ -719,3 +723,9 @@ def _revising(revises: Revises, options: Mapping[str, Any]) -> SendOptions:
     return SendOptions(
         **{"temperature": DEFAULT_TEMPERATURE, "max_tokens": None, **known}, revises=revises, extra=extra
     )
+
+
+def _object(value: Mapping[str, Any] | None, name: str) -> JSONObject:
+    if not isinstance(value, Mapping | None):
+        raise ValidationError(f"{name} must be a mapping, not {type(value).__name__}")
+    return dict(value or {})

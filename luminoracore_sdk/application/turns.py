@@ -92,6 +92,7 @@ _BUFFERED_DELTAS = 1024
 _MORE_HISTORY = 1000
 """So many further messages are read at once for the beginning of the turn in progress."""
 
+_MOST_READ_AHEAD = 200
 _ANSWERS_BEHIND = 200
 """Messages behind a stored question among which its answer is looked for."""
 
@@ -501,7 +502,7 @@ class Dialogue:
 
     Attributes:
         read_ahead: So many messages are read with the header of a session, before its settings are known: as many
-            as the latest turn needed.
+            as the latest turn needed, but not more than 200: the next session may want few.
     """
 
     sessions: SessionAccess
@@ -787,7 +788,7 @@ class Dialogue:
             count = 0
         behind = [] if stored else list(new)
         wanted = count + len(new) - len(behind)
-        self.read_ahead = max(wanted, 1)
+        self.read_ahead = min(max(wanted, 1), _MOST_READ_AHEAD)
         if wanted == 0 and not is_results:
             return []
         is_first = True

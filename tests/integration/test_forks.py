@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, MessageRecord
 from luminoracore_sdk.domain.errors import MessageNotFoundError
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager, SessionStorage
 from luminoracore_sdk.storage import StorageWrapper
@@ -147,6 +147,9 @@ async def test_the_header_of_a_session_is_changed(
     assert await manager.update_session("t", tags=["a"]) is False
     wrong: list[dict[str, object]] = [
         {"config": {"user_id": "another"}},
+        {"config": {"auto_save": True}},
+        {"config": [1]},
+        {"metadata": [1]},
         {"config": {"nothing": 1}},
         {"config": {"max_history": 0}},
         {"metadata": {"title": float("nan")}},
@@ -202,3 +205,42 @@ async def test_a_title_is_suggested_by_the_provider(manager: SessionManager, scr
     assert await said(manager, "s") == before
     with pytest.raises(SessionNotFoundError):
         await manager.suggest_title("t")
+
+
+async def test_a_complete_fork_is_left_as_it_is(manager: SessionManager, script: Script) -> None:
+    await begin(manager, script)
+    await manager.fork("s", new_session_id="new")
+    await manager.memory_manager.store_memory("new", "town", "Rome")
+    await manager.send_message("s", "Question 3")  # the source goes on
+    assert await manager.fork("s", new_session_id="new") == "new"
+    assert await manager.memory_manager.get_memory("new", "town") == "Rome"
+    assert len(await said(manager, "new")) == 4
+    with pytest.raises(SessionExistsError):
+        await manager.fork("s", 1, new_session_id="new")
+
+
+async def test_a_fork_of_a_history_that_is_replaced_meanwhile_is_a_conflict(script: Script) -> None:
+    class Replaced(StorageWrapper):
+        async def append_messages(
+            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        ) -> AppendReceipt:
+            if session_id == "new" and not expected_last:
+                last = await self.base.read_messages("s", MessageRange(limit=1, newest=True))
+                again = [attrs.evolve(one, message_id=f"again {number}") for one in last for number in range(900)]
+                await self.base.replace_tail("s", after=last[0].position - 900, messages=again)
+            return await self.base.append_messages(session_id, messages, expected_last=expected_last)
+
+    async with SessionManager(Replaced(InMemoryStorage())) as manager:
+        await begin(manager, script)
+        for _ in range(3):
+            await manager.conversation_manager.append("s", [Message("user", "more")] * 500)
+        with pytest.raises(ConflictError):
+            await manager.fork("s", new_session_id="new")
+
+
+async def test_a_fork_uses_the_key_of_its_source(script: Script) -> None:
+    async with SessionManager() as manager:
+        await manager.create_session({"name": "Ada"}, {"name": "scripted", "api_key": "sk-of-s"}, {"session_id": "s"})
+        new = await manager.fork("s")
+        await manager.send_message(new, "Hello")
+        assert script.calls[-1].config.api_key == "sk-of-s"

@@ -9,10 +9,12 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
-from luminoracore_sdk.application.ports.records import TailReceipt
+from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, TailReceipt
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import MessageNotFoundError
-from luminoracore_sdk.session import SessionManager, SessionStorage
+from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
+from luminoracore_sdk.testing.records import message_record
 from luminoracore_sdk.types.provider import ChatResponse
 from luminoracore_sdk.types.session import Message
 from luminoracore_sdk.utils.exceptions import (
@@ -22,6 +24,7 @@ from luminoracore_sdk.utils.exceptions import (
     ProviderConnectionError,
     ProviderError,
     SessionNotFoundError,
+    StorageUnavailableError,
     ValidationError,
 )
 from tests.support.scripted_provider import Script
@@ -504,3 +507,43 @@ async def test_an_answer_that_is_replaced_before_its_alternatives_are_corrected_
         acting.after = lambda: other.rewind("s", 0)
         assert (await manager.regenerate("s")).content == "Answer 3"
         assert await said(manager) == []
+
+
+async def test_a_rewind_whose_answer_was_lost_removes_nothing_of_others(script: Script) -> None:
+    class Lost(StorageWrapper):
+        async def replace_tail(self, session_id: str, **arguments: Any) -> TailReceipt:
+            await self.base.replace_tail(session_id, **arguments)
+            await self.base.append_messages(session_id, [message_record("of another writer")])
+            raise StorageUnavailableError("memory", "no answer", in_doubt=True)
+
+    storage = InMemoryStorage()
+    async with SessionManager(storage) as manager:
+        await two_turns(manager, script)
+    async with SessionManager(RetryingStorage(Lost(storage), attempts=2, first_wait=0.001)) as manager:
+        with pytest.raises(StorageUnavailableError) as caught:
+            await manager.rewind("s", 2)
+    assert caught.value.in_doubt
+    assert [one.message_id for one in await storage.read_messages("s", MessageRange(after=2))] == ["of another writer"]
+
+
+async def test_a_replaced_answer_of_an_unsaved_session_is_saved_in_one_step(script: Script) -> None:
+    class Full(StorageWrapper):
+        async def append_messages(self, session_id: str, *_: Any, **__: Any) -> AppendReceipt:
+            raise StorageUnavailableError("memory", "no space left")
+
+    storage = InMemoryStorage()
+    async with SessionManager(storage) as manager:
+        await two_turns(manager, script, auto_save=False)
+        await manager.save_session("s")
+    async with SessionManager(Full(storage)) as manager:
+        script.answers = ["Answer 3"]
+        await manager.regenerate("s")
+        await manager.save_session("s")
+        assert await manager.save_session("s")
+    async with SessionManager(storage) as manager:
+        assert await contents(manager) == ["Question 1", "Answer 1", "Question 2", "Answer 3"]
+        chosen = (await said(manager))[3]
+        await manager.choose("s", chosen.id or "", 0)  # ids that were stored before are used again
+        await manager.save_session("s")
+    async with SessionManager(storage) as manager:
+        assert await contents(manager) == ["Question 1", "Answer 1", "Question 2", "Answer 2"]

@@ -25,7 +25,6 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import SessionLocks, merged_page
-from luminoracore_sdk.domain.errors import ConflictError
 
 __all__ = ["DeferredWriteWrapper"]
 
@@ -163,23 +162,24 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
                 header = await self.base.put_session(record, expected_version=stored.version)
                 stored.version, stored.staged_version = header.version, record.version
             if stored.floor < stored.position:
-                await self._flush_truncation(session_id, stored)
+                await self._flush_tail(session_id, stored)
             await self._flush_updates(session_id, stored)
             await self._flush_messages(session_id, stored)
             await self._flush_memories(MemoryScope("session", session_id), stored)
 
-    async def _flush_truncation(self, session_id: str, stored: _Stored) -> None:
-        header = await self.base.find_session(session_id)
-        last = header.last_position if header else 0
-        if last != stored.position:  # the messages of another writer must not be removed
-            raise ConflictError(
-                backend=self.backend,
-                key=f"session {session_id!a}",
-                expected=f"last position {stored.position}",
-                actual=f"last position {last}",
-            )
-        await self.base.truncate_messages(session_id, after=stored.floor)
-        stored.position = stored.floor
+    async def _flush_tail(self, session_id: str, stored: _Stored) -> None:
+        """Replace what was removed here by what follows; in two steps if that has ids of what was removed."""
+        batch = await self._staging.read_messages(session_id, MessageRange(after=stored.floor, limit=MAX_BATCH))
+        below = await self.base.read_messages(session_id, MessageRange(after=stored.floor))
+        if below and below == batch:  # by an earlier flush, whose answer was lost
+            stored.position = stored.floor = below[-1].position
+            return
+        gone = {message.message_id for message in below}
+        new = [] if any(message.message_id in gone for message in batch) else batch
+        receipt = await self.base.replace_tail(
+            session_id, after=stored.floor, messages=new, expected_last=stored.position
+        )
+        stored.position = stored.floor = receipt.last_position
 
     async def _flush_updates(self, session_id: str, stored: _Stored) -> None:
         for position in sorted(stored.updated):

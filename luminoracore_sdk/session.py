@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.bootstrap.factory import create_storage
+from luminoracore_sdk.bootstrap.factory import create_storage, shared_storage
 from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManager, SessionManager
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.memory import MemoryEntry
@@ -45,6 +45,7 @@ __all__ = [
     "SessionManager",
     "SessionStorage",
     "create_storage",
+    "shared_storage",
 ]
 
 PersonalitySession = SessionManager

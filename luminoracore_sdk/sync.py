@@ -23,7 +23,7 @@ from luminoracore_sdk.domain.memory import MemoryCategory
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
     from types import TracebackType
     from typing import Any, Literal, Self
 
@@ -44,9 +44,11 @@ if TYPE_CHECKING:
         MessageRange,
         MessageRecord,
         Page,
+        Payload,
         Purged,
         SessionQuery,
         SessionRecord,
+        TailReceipt,
         TurnRecords,
     )
     from luminoracore_sdk.application.services import Services
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from luminoracore_sdk.domain.message import Message, MessageRole
     from luminoracore_sdk.domain.session import Session
     from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
+    from luminoracore_sdk.domain.vendors import VendorRules
 
 __all__ = [
     "ConversationManager",
@@ -151,6 +154,22 @@ class SessionStorage(SyncFacade[aio.SessionStorage]):
     def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Remove every message above a position, all or nothing; the next append continues from there."""
         return self._run(self.asynchronous.truncate_messages(session_id, after=after))
+
+    def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
+        """Return the message of an id, or None; does not search through the history."""
+        return self._run(self.asynchronous.find_message(session_id, message_id))
+
+    def replace_tail(
+        self, session_id: str, *, after: int, messages: Sequence[MessageRecord] = (), expected_last: int | None = None
+    ) -> TailReceipt:
+        """Remove every message above a position and append others there, all or nothing."""
+        return self._run(
+            self.asynchronous.replace_tail(session_id, after=after, messages=messages, expected_last=expected_last)
+        )
+
+    def update_message(self, session_id: str, position: int, *, payload: Payload, expected: Payload) -> MessageRecord:
+        """Replace the payload of a message, if it is the expected one."""
+        return self._run(self.asynchronous.update_message(session_id, position, payload=payload, expected=expected))
 
     def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Return the header of a session, its memories and its newest messages, or None."""
@@ -693,6 +712,12 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Change the provider or model of a session; return False if there is no such session."""
         return self._run(self.asynchronous.update_provider(session_id, provider_config))
 
+    def provider_rules(
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> VendorRules:
+        """Return what the provider of a session accepts in a prompt."""
+        return self._run(self.asynchronous.provider_rules(session_id, provider_config=provider_config))
+
     def send_message(
         self,
         session_id: str,
@@ -753,6 +778,48 @@ class SessionManager(SyncFacade[aio.SessionManager]):
             )
         )
 
+    def edit_message(
+        self, session_id: str, message_id: str, message: str | Message | Mapping[str, Any], **options: Any
+    ) -> ChatResponse:
+        """Replace a message of the user, and all behind it, by another message and its answer."""
+        return self._run(self.asynchronous.edit_message(session_id, message_id, message, **options))
+
+    def stream_edit_message(
+        self, session_id: str, message_id: str, message: str | Message | Mapping[str, Any], **options: Any
+    ) -> Generator[ChatResponse, None, None]:
+        """Yield the answer to an edited message in deltas; see ``edit_message`` and ``stream_message``."""
+        return self._iterate(self.asynchronous.stream_edit_message(session_id, message_id, message, **options))
+
+    def regenerate(self, session_id: str, message_id: str | None = None, **options: Any) -> ChatResponse:
+        """Ask a question again, and put the answer in the place of all behind the question."""
+        return self._run(self.asynchronous.regenerate(session_id, message_id, **options))
+
+    def stream_regenerate(
+        self, session_id: str, message_id: str | None = None, **options: Any
+    ) -> Generator[ChatResponse, None, None]:
+        """Yield a new answer in deltas; see ``regenerate`` and ``stream_message``."""
+        return self._iterate(self.asynchronous.stream_regenerate(session_id, message_id, **options))
+
+    def alternatives(self, session_id: str, message_id: str) -> list[list[Message]]:
+        """Return what a message has replaced, the newest last; each alternative is a list of messages."""
+        return self._run(self.asynchronous.alternatives(session_id, message_id))
+
+    def choose(self, session_id: str, message_id: str, number: int) -> list[Message]:
+        """Put an alternative in the place of a message and of all behind it, which become an alternative."""
+        return self._run(self.asynchronous.choose(session_id, message_id, number))
+
+    def rewind(self, session_id: str, to: str | int) -> list[Message]:
+        """Remove every message behind one; return what was removed, oldest first."""
+        return self._run(self.asynchronous.rewind(session_id, to))
+
+    def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
+        """Add annotations (feedback, labels) to a message, which are never sent to a provider; None removes one."""
+        return self._run(self.asynchronous.annotate(session_id, message_id, annotations))
+
+    def redact(self, session_id: str, message_id: str) -> Message:
+        """Remove the content of a message for good, with its metadata and alternatives; id and position stay."""
+        return self._run(self.asynchronous.redact(session_id, message_id))
+
     def get_conversation(self, session_id: str) -> Conversation | None:
         """Return the newest ``max_history`` messages of a session, or None."""
         return self._run(self.asynchronous.get_conversation(session_id))
@@ -777,11 +844,14 @@ def run_tools(
     tools: Sequence[Tool | Callable[..., Any]],
     *,
     max_steps: int = DEFAULT_MAX_STEPS,
+    on_delta: Callable[[ChatResponse], Awaitable[None] | None] | None = None,
     **options: Any,
 ) -> ChatResponse:
     """Send a message with tools, run the tools that the model calls, and return the answer after them."""
     return portal().run(
-        aio_tools.run_tools(manager.asynchronous, session_id, message, tools, max_steps=max_steps, **options)
+        aio_tools.run_tools(
+            manager.asynchronous, session_id, message, tools, max_steps=max_steps, on_delta=on_delta, **options
+        )
     )
 
 

@@ -18,11 +18,15 @@ __all__ = ["share"]
 def _on_portal(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     @wraps(getattr(SessionStorage, name), updated=())
     async def call(self: "_Shared", *args: Any, **kwargs: Any) -> Any:
-        # The caller may change a list while the call waits for its turn.
-        given = [tuple(value) if isinstance(value, list) else value for value in args]
-        return await portal().call(getattr(self.storage.get(), name)(*given, **kwargs))
+        method = getattr(self.storage.get(), name)
+        return await portal().call(method(*map(_fixed, args), **{key: _fixed(value) for key, value in kwargs.items()}))
 
     return call
+
+
+def _fixed(value: Any) -> Any:
+    """Return a value that the caller cannot change while the call waits for its turn."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 class _Shared(SessionStorage):

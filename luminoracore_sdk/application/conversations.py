@@ -106,10 +106,14 @@ class Conversations:
         """
         ready = [self._stamped(message) for message in messages]
         records = [self._services.codec.message_record(message) for message in ready]
-        receipt = await self.storage.append_messages(session_id, records, expected_last=expected_last)
-        if receipt.replayed:  # the stored messages may differ from those passed in under the same ids
+        while (
+            receipt := await self.storage.append_messages(session_id, records, expected_last=expected_last)
+        ).replayed:  # the stored messages may differ from those passed in under the same ids
             span = MessageRange(after=receipt.first_position - 1, limit=len(records))
-            return await self._read(session_id, span)
+            stored = await self._read(session_id, span)
+            if [message.id for message in stored] == [record.message_id for record in records]:
+                return stored
+            # cleared between the append and the reading: append again
         return [at_position(message, position) for position, message in enumerate(ready, start=receipt.first_position)]
 
     def _stamped(self, message: Message) -> Message:
@@ -292,11 +296,16 @@ class Conversations:
 
         Raises:
             SessionNotFoundError: No such session.
+            ConflictError: Some of them are stored, or all in another order.
         """
         records = [self._services.codec.message_record(message) for message in messages]
         try:
             receipt = await self.storage.append_messages(session_id, records, expected_last=-1)
         except ConflictError:
+            if len(messages) > 1:
+                for message in messages:
+                    if await self.find_position(session_id, [message]) is not None:
+                        raise
             return None
         return receipt.last_position
 

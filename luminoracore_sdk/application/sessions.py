@@ -1,8 +1,8 @@
 """The use cases of sessions: create, resume, send messages, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
+from luminoracore_sdk.application.revisions import Revisions
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
 from luminoracore_sdk.application.turns import (
@@ -25,15 +26,18 @@ from luminoracore_sdk.application.turns import (
     Dialogue,
     OnFailure,
     OnStop,
+    Revises,
     SendOptions,
 )
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
+from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.vendors import VendorRules
 
 __all__ = ["Sessions"]
 
@@ -77,6 +81,7 @@ class Sessions:
         self._owns_storage = owns_storage
         self._providers = SessionProviders(services.providers)
         self._sessions = SessionAccess(storage, services.codec)
+        self._revisions = Revisions(storage=storage, services=services)
         self._dialogue = Dialogue(
             sessions=self._sessions,
             conversations=conversations,
@@ -85,6 +90,7 @@ class Sessions:
             services=services,
             costs=MessageCosts(services.tokens),
             memory_text=MemoryRenderer(services.tokens, services.notations),
+            revisions=self._revisions,
         )
 
     @property
@@ -219,6 +225,24 @@ class Sessions:
             self._providers.remember(session_id, provider)
         return updated
 
+    async def provider_rules(
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> VendorRules:
+        """Return what the provider of a session accepts in a prompt.
+
+        Args:
+            session_id: An existing session.
+            provider_config: As for ``send_message``.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ProviderError: The session has no provider, or it cannot be created.
+        """
+        session = await self.get_session(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
+        return self._providers.rules(session, provider_config)
+
     # -- send messages ---------------------------------------------------------------------------
 
     async def send_message(
@@ -250,7 +274,7 @@ class Sessions:
             on_failure: What happens to the question if the provider fails: ``"discard"`` or ``"keep_question"``.
             busy: Whether to ``"wait"`` for another turn of the session, or to ``"refuse"``.
             provider_config: Fields of the provider's configuration for this call alone, such as ``api_key``. With a
-                ``base_url`` that is not the session's, the key must be among them.
+                ``base_url`` that is not the session's, the key must be among them if the provider needs one.
             **kwargs: Passed to the provider.
 
         Returns:
@@ -260,8 +284,11 @@ class Sessions:
             SessionNotFoundError: No such session.
             ProviderError: The provider did not answer; nothing of the turn was stored, unless ``on_failure``
                 says so.
-            ConflictError: The ``id`` of the message belongs to another message of the session.
+            ConflictError: The ``id`` of the message belongs to another message of the session, or some of several
+                messages are stored and others are not; the provider was not asked.
             ContextWindowError: The turn does not fit the context window; the provider was not asked.
+            ToolCallNotFoundError: The call of a result lies more than about 1,000 messages back; the provider was not
+                asked.
             SessionBusyError: Another turn is in progress, and ``busy`` is ``"refuse"``.
             TurnInterruptedError: The session was deleted or cleared meanwhile.
             StorageError: The turn could not be stored; nothing of it was.
@@ -331,6 +358,140 @@ class Sessions:
             async for delta in deltas:
                 yield delta
 
+    # -- change the past -------------------------------------------------------------------------
+
+    async def edit_message(
+        self,
+        session_id: str,
+        message_id: str,
+        message: str | Message | Mapping[str, Any],
+        **options: Any,
+    ) -> ChatResponse:
+        """Replace a message of the user, and all behind it, by another message and its answer.
+
+        Both are stored in one step, when the provider has answered. What was replaced stays as an alternative of the
+        new message, see ``alternatives``.
+
+        Args:
+            session_id: An existing session.
+            message_id: The id of a message of the user.
+            message: What is sent instead.
+            **options: Of ``send_message``.
+
+        Raises:
+            MessageNotFoundError: No such message.
+            ValidationError: The message is not one of a user.
+            ConflictError: Another writer has changed the conversation meanwhile; nothing was changed.
+        """
+        revises = Revises(message_id=message_id, edits=True)
+        return await self._dialogue.send(session_id, message, _revising(revises, options))
+
+    async def stream_edit_message(
+        self, session_id: str, message_id: str, message: str | Message | Mapping[str, Any], **options: Any
+    ) -> AsyncGenerator[ChatResponse, None]:
+        """Yield the answer to an edited message in deltas; see ``edit_message`` and ``stream_message``."""
+        revises = Revises(message_id=message_id, edits=True)
+        async with aclosing(self._dialogue.stream(session_id, message, _revising(revises, options))) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def regenerate(self, session_id: str, message_id: str | None = None, **options: Any) -> ChatResponse:
+        """Ask a question again, and put the answer in the place of all behind the question.
+
+        What was replaced stays as an alternative of the new answer, see ``alternatives``.
+
+        Args:
+            session_id: An existing session.
+            message_id: The id of a question, or of a message of its answer; None: the newest question.
+            **options: Of ``send_message``.
+
+        Raises:
+            MessageNotFoundError: No such message.
+            ValidationError: There is no question.
+            ConflictError: Another writer has changed the conversation meanwhile; nothing was changed.
+        """
+        revises = Revises(message_id=message_id, edits=False)
+        return await self._dialogue.send(session_id, None, _revising(revises, options))
+
+    async def stream_regenerate(
+        self, session_id: str, message_id: str | None = None, **options: Any
+    ) -> AsyncGenerator[ChatResponse, None]:
+        """Yield a new answer in deltas; see ``regenerate`` and ``stream_message``."""
+        revises = Revises(message_id=message_id, edits=False)
+        async with aclosing(self._dialogue.stream(session_id, None, _revising(revises, options))) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def alternatives(self, session_id: str, message_id: str) -> list[list[Message]]:
+        """Return what a message has replaced, the newest last; each alternative is a list of messages.
+
+        Raises:
+            MessageNotFoundError: No such message.
+        """
+        return await self._revisions.alternatives(session_id, message_id)
+
+    async def choose(self, session_id: str, message_id: str, number: int) -> list[Message]:
+        """Put an alternative in the place of a message and of all behind it, which become an alternative.
+
+        Args:
+            session_id: An existing session.
+            message_id: The message that has the alternatives.
+            number: Which of ``alternatives``, from 0.
+
+        Returns:
+            The messages that stand there now.
+
+        Raises:
+            MessageNotFoundError: No such message.
+            ValidationError: There is no such alternative.
+            ConflictError: Another writer has changed the conversation meanwhile; nothing was changed.
+        """
+        async with self._changing(session_id):
+            return await self._revisions.choose(session_id, message_id, number)
+
+    async def rewind(self, session_id: str, to: str | int) -> list[Message]:
+        """Remove every message behind one; return what was removed, oldest first.
+
+        Args:
+            session_id: An existing session.
+            to: The id or the position of the last message that stays; 0: none does.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            MessageNotFoundError: No such message.
+        """
+        async with self._changing(session_id):
+            return await self._revisions.rewind(session_id, to)
+
+    async def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
+        """Add annotations (feedback, labels) to a message, which are never sent to a provider; None removes one.
+
+        Returns:
+            The message with all its annotations, in ``metadata["annotations"]``.
+
+        Raises:
+            MessageNotFoundError: No such message.
+            InvalidJSONError: A value is not JSON; nothing was changed.
+        """
+        await self._sessions.find_for_change(session_id)
+        return await self._revisions.annotate(session_id, message_id, annotations)
+
+    async def redact(self, session_id: str, message_id: str) -> Message:
+        """Remove the content of a message for good, with its metadata and alternatives; id and position stay.
+
+        Raises:
+            MessageNotFoundError: No such message.
+        """
+        async with self._changing(session_id):
+            return await self._revisions.redact(session_id, message_id)
+
+    @asynccontextmanager
+    async def _changing(self, session_id: str) -> AsyncIterator[None]:
+        """Interrupt the turn in progress, and let no other begin within the block."""
+        async with self._sessions.lock(session_id).interrupting():
+            await self._sessions.find_for_change(session_id)
+            yield
+
     # -- read, list ------------------------------------------------------------------------------
 
     async def get_conversation(self, session_id: str) -> Conversation | None:
@@ -360,3 +521,15 @@ class Sessions:
         """
         session = await self.get_session(session_id)
         return None if session is None else session.info()
+
+
+_OPTIONS = frozenset(field.name for field in attrs.fields(SendOptions)) - {"revises", "extra"}
+
+
+def _revising(revises: Revises, options: Mapping[str, Any]) -> SendOptions:
+    """Return the options of a turn that replaces a part of the past; others are passed to the provider."""
+    known = {name: value for name, value in options.items() if name in _OPTIONS}
+    extra = {name: value for name, value in options.items() if name not in _OPTIONS}
+    return SendOptions(
+        **{"temperature": DEFAULT_TEMPERATURE, "max_tokens": None, **known}, revises=revises, extra=extra
+    )

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class StorageType(StrEnum):
-    """The backends. ``FILE`` ("file") is an alias of ``JSON``."""
+    """The backends. ``FILE`` ("file") is an alias of ``JSON``, and "postgresql", as in URLs, of ``POSTGRES``."""
 
     MEMORY = "memory"
     JSON = "json"
@@ -32,7 +32,8 @@ class StorageType(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "StorageType | None":
-        return cls.JSON if value == "file" else None
+        aliases = {"file": cls.JSON, "postgresql": cls.POSTGRES}
+        return aliases.get(value) if isinstance(value, str) else None
 
 
 def _to_storage_type(value: Any) -> StorageType:
@@ -93,7 +94,7 @@ class StorageConfig:
     """Which storage to create, and how. A field that the storage type does not use is refused, not ignored.
 
     Attributes:
-        storage_type: memory, json (or file), sqlite, redis, postgres, mongodb.
+        storage_type: memory, json (or file), sqlite, redis, postgres (or postgresql), mongodb.
         connection_string: A URL or, for json and sqlite, a path: the folder of a json store, the file of a
             sqlite store. Required for servers.
         table_name: The names of all tables (in MongoDB, collections) begin with this and a ``_``: 1 to 31
@@ -226,6 +227,7 @@ _SHOWN_URLS = (
     *("postgresql://host/database", "redis://host/0", "redis+cluster://host:port,host:port"),
     *("redis+sentinel://host:port/name/0", "mongodb://host/database"),
 )
+_SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _REDIS_SCHEMES = [
     f"{base}{kind}" for base in ("redis", "rediss", "valkey", "valkeys") for kind in ("", "+cluster", "+sentinel")
 ]
@@ -261,7 +263,9 @@ def storage_config_from_url(url: str) -> StorageConfig:
     if not separator and name in _SCHEMES and name != url:
         raise ConfigurationError(f"the URL lacks two slashes after {name}: write {name}://…")
     if kind is None:
-        raise UnsupportedStorageTypeError(name, _SHOWN_URLS)  # only the scheme: the rest may hold a password
+        # only the scheme: the rest may hold a password
+        is_file = name == url and "@" not in url and url.endswith(_SQLITE_SUFFIXES)
+        raise UnsupportedStorageTypeError(name, _SHOWN_URLS, meant=f"sqlite:///{url}" if is_file else None)
     if kind is StorageType.MEMORY and rest:
         raise ConfigurationError("memory:// must not be followed by anything")
     if scheme == "sqlite" and not rest.startswith("/"):

@@ -34,7 +34,7 @@ _optimize = typer.Typer(no_args_is_help=True, help="Measure a store and make it 
 app.add_typer(_optimize, name="optimize")
 
 command(app, "chat", opens=False)(chat.chat)
-command(app, "copy", opens=False)(copy.copy)
+command(app, "copy", opens=False, names_stores=True)(copy.copy)
 command(app, "doctor", opens=False)(doctor.doctor)
 command(app, "migrate", opens=False)(migrate.migrate)
 command(_optimize, "report", opens=False)(report.report)

@@ -260,26 +260,31 @@ def import_sessions(
     answers = ProviderConfig(name=name, model=model).public()
     reader = SessionParser(services=context.services, values=JsonCodec(), provider=answers)
     tally = _Tally()
-    try:
-        _import(context, file, _Import(context, reader, existing, tally), skip_bad=skip_bad)
-    finally:  # after an error, report what was imported before it
-        if context.options.as_json:
-            context.write_json(attrs.asdict(tally))
-        context.say(str(tally))
-        if tally.adopted and provider is None:
-            context.say(
-                f"{amount(tally.adopted, 'session')} without a provider: echo was set, which repeats the message; "
-                "`luminora chat --session ID --provider NAME` changes it"
-            )
+    size = 0 if str(file) == "-" else file.stat().st_size
+    with items_of(file) as items:
+        try:
+            _import(context, items, size, _Import(context, reader, existing, tally), skip_bad=skip_bad)
+        finally:  # after an error, report what was imported before it
+            _report(context, tally, is_adopting=provider is None)
     if not (tally.sessions or tally.skipped or tally.bad):
         context.say(f"{file} contains no sessions")
     if tally.bad:
         raise typer.Exit(FAILED)
 
 
-def _import(context: CommandContext, file: Path, work: "_Import", *, skip_bad: bool) -> None:
-    size = 0 if str(file) == "-" else file.stat().st_size
-    with progress_bar(context.err, quiet=False) as bar, items_of(file) as items:
+def _report(context: CommandContext, tally: _Tally, *, is_adopting: bool) -> None:
+    if context.options.as_json:
+        context.write_json(attrs.asdict(tally))
+    context.say(str(tally))
+    if tally.adopted and is_adopting:
+        context.say(
+            f"{amount(tally.adopted, 'session')} without a provider: echo was set, which repeats the message; "
+            "`luminora chat --session ID --provider NAME` changes it"
+        )
+
+
+def _import(context: CommandContext, items: Iterator[Item], size: int, work: "_Import", *, skip_bad: bool) -> None:
+    with progress_bar(context.err, quiet=False) as bar:
         task = bar.add_task("importing", total=size or None)
         for item in items:
             try:

@@ -9,7 +9,8 @@ Sources, looked up in November 2026:
 - Gemini: each first call of an answer needs its ``thought_signature``; ``skip_thought_signature_validator`` stands
   in for calls of another origin; ai.google.dev, "Thought signatures".
 - DeepSeek: with thinking, each answer that called tools needs its ``reasoning_content``; api-docs.deepseek.com,
-  "Thinking mode". ``response_format`` takes ``text`` and ``json_object`` only; "JSON Output".
+  "Thinking mode". ``response_format`` is ``text`` or ``json_object``; "Create Chat Completion" and "JSON Output". Its
+  server refuses ``json_schema`` with 400 "This response_format type is unavailable now"; inspect_ai issue 4916.
 - Mistral: ids are nine letters and digits; no user message directly behind a tool message (code 3230); no answer
   without content and calls; docs.mistral.ai, "Function calling".
 - vLLM: chat templates such as Llama's and Gemma's raise unless roles alternate, user first.

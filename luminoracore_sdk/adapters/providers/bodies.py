@@ -78,15 +78,33 @@ async def _decompressed(stream: AsyncIterator[bytes], encoding: str, provider: s
         async for piece in stream:
             yield piece
         return
-    inflater = zlib.decompressobj(_AUTOMATIC_FORMAT)
+    head, inflater = b"", None
     async for piece in stream:
-        data = piece
+        data = head + piece
+        if inflater is None:
+            if len(data) < 2:
+                head = data
+                continue
+            head, inflater = b"", zlib.decompressobj(_window_bits(encoding, data))
         while data:
+            if inflater.eof:  # a gzip body may have several members, and zeros behind them
+                data = data.lstrip(b"\0")
+                if not data:
+                    break
+                inflater = zlib.decompressobj(_AUTOMATIC_FORMAT)
             try:
                 yield inflater.decompress(data, _PIECE)
             except zlib.error as exc:
                 raise ProviderResponseError(f"{provider} sent a body that cannot be decompressed") from exc
-            data = inflater.unconsumed_tail
+            data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+
+
+def _window_bits(encoding: str, head: bytes) -> int:
+    """Return the format of a body: some servers send "deflate" without the header of zlib (RFC 1950, section 2.2)."""
+    has_header = head[0] & 15 == zlib.DEFLATED and int.from_bytes(head[:2]) % 31 == 0
+    if encoding == "deflate" and not has_header and not head.startswith(b"\x1f\x8b"):
+        return -zlib.MAX_WBITS
+    return _AUTOMATIC_FORMAT
 
 
 async def _limited(pieces: AsyncIterator[bytes], limit: int, provider: str) -> AsyncIterator[bytes]:

@@ -109,6 +109,16 @@ class ProviderFactory:
             raise ProviderError(f"{config.name}: {found.__name__} cannot be created: {type(exc).__name__}") from exc
 
     @classmethod
+    def needs_key(cls, config: ProviderConfig) -> bool:
+        """Return whether the provider of a configuration needs a key; True for a class that does not use HttpProvider.
+
+        Raises:
+            ProviderError: The name is unknown.
+        """
+        found = cls.get_provider_class(config.name)
+        return not issubclass(found, HttpProvider) or found.find_preset(config.name).needs_key(config)
+
+    @classmethod
     def create_provider_from_dict(cls, data: object) -> BaseProvider:
         """Return a provider for a ``provider_config``; raises what ``create_provider`` raises."""
         return cls.create_provider(ProviderConfig.from_dict(data))

@@ -145,7 +145,7 @@ class Portal:
             if self._is_abandoned:
                 raise SyncCallError("it was begun before a fork, on an event loop that stayed in the parent process")
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = asyncio.SelectorEventLoop()
                 arguments = (self._loop, self._kept)
                 self._thread = Thread(target=_serve, args=arguments, name="luminora-portal", daemon=True)
                 self._thread.start()

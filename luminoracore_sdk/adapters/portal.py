@@ -6,14 +6,14 @@ parent's does not exist there.
 
 import asyncio
 import atexit
+import concurrent.futures.thread  # noqa: F401 - what holds its lock during a fork is registered before what is below
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from contextvars import Context, copy_context
-from functools import partial
-from threading import RLock, Thread, current_thread
-from typing import Any, TypeVar
+from threading import Event, RLock, Thread, current_thread, local
+from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from luminoracore_sdk.domain.errors import SyncCallError
@@ -21,6 +21,7 @@ from luminoracore_sdk.domain.errors import SyncCallError
 __all__ = ["Portal", "portal"]
 
 _EXIT_SECONDS = 5.0
+_PAUSE_SECONDS = 1.0
 _END: Any = object()
 
 T = TypeVar("T")
@@ -48,25 +49,27 @@ class Portal:
         if current_thread() is self._thread:
             call.close()
             raise SyncCallError("a call without await was made on the event loop that has to run it; use await there")
-        outcome, cancel = self._begin(call, context or copy_context())
+        begun = _Call(call, context or copy_context())
         try:
-            wait([outcome])
+            self._begin(begun)
+            wait([begun.outcome])
         except BaseException:
-            cancel()
-            wait([outcome])
+            self._cancel(begun)
+            wait([begun.outcome])
             raise
-        return outcome.result()
+        return begun.outcome.result()
 
     async def call(self, call: Coroutine[Any, Any, T]) -> T:
         """Return the result of a call. When the task is cancelled, so is the call, and its end is awaited."""
         if asyncio.get_running_loop() is self._loop:
             return await call
-        outcome, cancel = self._begin(call, copy_context())
-        ended = asyncio.wrap_future(outcome)
+        begun = _Call(call, copy_context())
+        self._begin(begun)
+        ended = asyncio.wrap_future(begun.outcome)
         try:
             return await asyncio.shield(ended)
         except asyncio.CancelledError:
-            cancel()
+            self._cancel(begun)
             while not ended.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([ended])
@@ -81,14 +84,35 @@ class Portal:
                 yield item
         finally:
             if current_thread() is self._thread:  # where the garbage collector found the generator
-                self._begin(_close(stream), context)
+                self._begin(_Call(_close(stream), context))
             elif self._loop is not None and not self._loop.is_closed():
                 self.run(_close(stream), context)
+
+    @property
+    def has_run(self) -> bool:
+        """Whether a call was made."""
+        return self._thread is not None
 
     def adopt(self, resource: T) -> T:
         """Return a resource or stream, which is closed at the exit of the interpreter if it still exists then."""
         self._resources[id(resource)] = resource
         return resource
+
+    def pause(self) -> Callable[[], None]:
+        """Let the thread wait between two callbacks, where it holds no lock; return how to end that.
+
+        A process that forks does so, because a lock that is held then is never released in the child.
+        """
+        reached, resume = Event(), Event()
+
+        def wait_for_the_fork() -> None:
+            reached.set()
+            resume.wait()
+
+        if self.has_run and current_thread() is not self._thread and self._loop and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(wait_for_the_fork)
+            reached.wait(_PAUSE_SECONDS)
+        return resume.set
 
     def abandon(self) -> None:
         """Give up the loop in a forked process, and what was opened on it.
@@ -104,8 +128,9 @@ class Portal:
     def stop(self) -> None:
         """Cancel all calls, close what is open, and end the thread."""
         if self._loop is not None and self._thread is not None:
-            outcome, _ = self._begin(self._end(), copy_context())
-            wait([outcome], _EXIT_SECONDS)
+            end = _Call(self._end(), copy_context())
+            self._begin(end)
+            wait([end.outcome], _EXIT_SECONDS)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_EXIT_SECONDS)
 
@@ -120,36 +145,50 @@ class Portal:
                 await (resource.aclose() if hasattr(resource, "aclose") else resource.close())
         await loop.shutdown_asyncgens()
 
-    def _begin(self, call: Coroutine[Any, Any, T], context: Context) -> tuple["Future[T]", Callable[[], object]]:
-        """Start a call; return its outcome, and a function that cancels it."""
-        outcome: Future[T] = Future()
-        tasks: list[asyncio.Task[T]] = []
-
-        def start() -> None:
-            tasks.append(loop.create_task(call, context=context))
-            tasks[0].add_done_callback(partial(_report, outcome))
-
-        def cancel() -> None:  # runs behind start
-            tasks[0].cancel()
-
-        try:
-            loop = self._running_loop()
-            loop.call_soon_threadsafe(start)
-        except BaseException:
-            call.close()
-            raise
-        return outcome, partial(loop.call_soon_threadsafe, cancel)
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
+    def _begin(self, call: "_Call[Any]") -> None:
         with self.lock:
-            if self._is_abandoned:
-                raise SyncCallError("it was begun before a fork, on an event loop that stayed in the parent process")
-            if self._loop is None:
-                self._loop = asyncio.SelectorEventLoop()
-                arguments = (self._loop, self._kept)
-                self._thread = Thread(target=_serve, args=arguments, name="luminora-portal", daemon=True)
-                self._thread.start()
-            return self._loop
+            if self._loop is None and not self._is_abandoned:
+                loop = asyncio.SelectorEventLoop()
+                thread = Thread(target=_serve, args=(loop, self._kept), name="luminora-portal", daemon=True)
+                thread.start()
+                self._thread, self._loop = thread, loop
+        if self._loop is None or self._loop.is_closed():
+            call.cancel()
+            raise SyncCallError("the event loop of this call ended, with a parent process or at the exit")
+        self._loop.call_soon_threadsafe(call.start)
+
+    def _cancel(self, call: "_Call[Any]") -> None:
+        if self._loop is not None and not call.outcome.done():
+            self._loop.call_soon_threadsafe(call.cancel)
+
+
+class _Call(Generic[T]):
+    """A coroutine, and its outcome for other threads; ``start`` and ``cancel`` run on the loop, in this order."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], context: Context) -> None:
+        self.outcome: Future[T] = Future()
+        self._coroutine = coroutine
+        self._context = context
+        self._task: asyncio.Task[T] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._coroutine, context=self._context)
+        self._task.add_done_callback(self._report)
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:  # not started, because a signal came first
+            self._coroutine.close()
+            self.outcome.set_exception(asyncio.CancelledError())
+
+    def _report(self, task: "asyncio.Task[T]") -> None:
+        if task.cancelled():
+            self.outcome.set_exception(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(task.result())
 
 
 def _serve(loop: asyncio.AbstractEventLoop, _kept: list[object]) -> None:
@@ -158,15 +197,6 @@ def _serve(loop: asyncio.AbstractEventLoop, _kept: list[object]) -> None:
         loop.run_forever()
     finally:
         loop.close()
-
-
-def _report(outcome: "Future[T]", task: "asyncio.Task[T]") -> None:
-    if task.cancelled():
-        outcome.set_exception(asyncio.CancelledError())
-    elif (error := task.exception()) is not None:
-        outcome.set_exception(error)
-    else:
-        outcome.set_result(task.result())
 
 
 async def _next(stream: AsyncIterator[T]) -> T:
@@ -179,11 +209,20 @@ async def _close(stream: Any) -> None:
 
 
 _portal = Portal()
+_forking = local()
 
 
 def portal() -> Portal:
     """Return the portal of this process."""
     return _portal
+
+
+def _pause() -> None:
+    _forking.resume = _portal.pause()
+
+
+def _resume() -> None:
+    _forking.resume()
 
 
 def _renew() -> None:
@@ -192,5 +231,8 @@ def _renew() -> None:
     _portal = Portal()
 
 
-os.register_at_fork(after_in_child=_renew)
+_forking = local()
+
+
+os.register_at_fork(before=_pause, after_in_parent=_resume, after_in_child=_renew)
 atexit.register(lambda: portal().stop())

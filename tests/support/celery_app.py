@@ -1,4 +1,4 @@
-"""A Celery application with its broker and its results in a folder, and a store that its main process opens."""
+"""A Celery application with its broker and its results in a folder, and a store."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,6 @@ app.conf.update(
 )
 
 storage = sync.create_storage(f"sqlite:///{FOLDER}/store.db")
-storage.open()
 manager = sync.SessionManager(storage)
 
 

@@ -1,4 +1,4 @@
-"""A Flask application on the store that ``LUMINORA_STORE`` names, which it opens when it is imported."""
+"""A Flask application on the store that ``LUMINORA_STORE`` names."""
 
 import os
 import threading
@@ -11,7 +11,6 @@ from luminoracore_sdk import sync
 
 app = Flask(__name__)
 storage = sync.create_storage(os.environ["LUMINORA_STORE"])
-storage.open()
 manager = sync.SessionManager(storage)
 
 

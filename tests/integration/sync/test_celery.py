@@ -1,4 +1,4 @@
-"""Celery: a worker that forks its processes after the store was opened."""
+"""Celery: a worker that forks its processes after the application was imported."""
 
 import json
 import subprocess

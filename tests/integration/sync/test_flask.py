@@ -1,4 +1,4 @@
-"""Flask: a server with a thread for each request, and gunicorn, which forks after the store was opened."""
+"""Flask: a server with a thread for each request, and gunicorn, which forks after the application was imported."""
 
 import re
 import subprocess

@@ -1,6 +1,7 @@
 """A process that forks while a storage is open: each backend works in the child, or an error says why not."""
 
 import json
+import os
 from collections.abc import Callable
 
 import pytest
@@ -38,9 +39,9 @@ def check_all_stored(report: dict[str, object]) -> None:
     assert max(found) == BEFORE + IN_CHILDREN
 
 
-def check_refused(report: dict[str, object]) -> None:
+def check_refused(report: dict[str, object], error: str) -> None:
     check_children(report, parent=BEFORE + AFTER)
-    assert report["children"] == ["WrongEventLoopError"] * fork_worker.CHILDREN
+    assert report["children"] == [error] * fork_worker.CHILDREN
 
 
 def test_json_files_work_in_every_child(run_forking: Forking) -> None:
@@ -49,16 +50,60 @@ def test_json_files_work_in_every_child(run_forking: Forking) -> None:
         check_all_stored(reports[how])
 
 
-@pytest.mark.parametrize("server", ["sqlite", "postgres", "redis", "mongodb"])
-def test_a_database_works_in_every_child(server: str, run_forking: Forking, request: pytest.FixtureRequest) -> None:
-    place = "sqlite:///store.db" if server == "sqlite" else request.getfixturevalue(server)
-    reports = run_forking(place)
+@pytest.mark.parametrize("server", ["postgres", "redis", "mongodb"])
+def test_a_server_works_in_every_child(server: str, run_forking: Forking, request: pytest.FixtureRequest) -> None:
+    reports = run_forking(request.getfixturevalue(server))
     check_all_stored(reports["sync"])
     check_all_stored(reports["shared"])
-    check_refused(reports["plain"])
+    check_refused(reports["plain"], "WrongEventLoopError")
+
+
+def test_an_open_sqlite_file_is_refused_in_every_child(run_forking: Forking) -> None:
+    reports = run_forking("sqlite:///store.db")
+    check_refused(reports["sync"], "StorageUnavailableError")
+    check_refused(reports["shared"], "StorageUnavailableError")
+    check_refused(reports["plain"], "WrongEventLoopError")
 
 
 def test_in_memory_each_child_has_a_copy(run_forking: Forking) -> None:
     for report in run_forking("memory://").values():
         check_children(report, parent=BEFORE + AFTER)
         assert report["children"] == [str(BEFORE + 2)] * fork_worker.CHILDREN
+
+
+BUSY = """
+import os, signal, sys, threading
+from luminoracore_sdk import sync
+
+sys.setswitchinterval(1e-6)  # so that a fork meets the threads at every point
+manager = sync.SessionManager(sync.create_storage({url!r}))
+session_ids = [manager.create_session({{}}, {{"name": "echo"}}) for _ in range(3)]
+
+over = threading.Event()
+
+def write(session_id):
+    while not over.is_set():
+        manager.conversation_manager.add_message(session_id, "Hello")
+
+threads = [threading.Thread(target=write, args=(session_id,)) for session_id in session_ids[:2]]
+for thread in threads:
+    thread.start()
+codes = set()
+for _ in range({forks}):
+    if not (child := os.fork()):
+        signal.alarm(20)
+        manager.send_message(session_ids[2], "Hello")
+        os._exit(0)
+    codes.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+over.set()
+for thread in threads:
+    thread.join()
+print(*codes)
+"""
+
+
+@pytest.mark.parametrize("url", ["memory://", "file://files"])
+def test_a_fork_beside_busy_threads_leaves_no_lock_held(url: str, run_python: Worker) -> None:
+    forks = int(os.environ.get("LUMINORA_CRASH_TRIALS", "20"))
+    done = run_python("-W", "ignore:This process:DeprecationWarning", "-c", BUSY.format(url=url, forks=forks))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

@@ -24,7 +24,7 @@ from luminoracore_sdk.domain.memory import MemoryCategory
 if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-    from types import TracebackType
+    from types import EllipsisType, TracebackType
     from typing import Any, Literal, Self
 
     import asyncpg
@@ -463,10 +463,19 @@ class ConversationManager(SyncFacade[aio.ConversationManager]):
         return self._run(self.asynchronous.add_message(session_id, role, content, metadata))
 
     def append(
-        self, session_id: str, messages: Sequence[Message], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[Message],
+        *,
+        expected_last: int | None = None,
+        encoded: Sequence[MessageRecord] = (),
     ) -> list[Message]:
         """Add several messages to an existing conversation, all or none."""
-        return self._run(self.asynchronous.append(session_id, messages, expected_last=expected_last))
+        return self._run(self.asynchronous.append(session_id, messages, expected_last=expected_last, encoded=encoded))
+
+    def encode(self, messages: Sequence[Message]) -> list[MessageRecord]:
+        """Return the records of messages that have an id and a time."""
+        return self._run(self.asynchronous.encode(messages))
 
     def clear_conversation(self, session_id: str) -> bool:
         """Remove every message; return False if there is no such session."""
@@ -480,9 +489,17 @@ class ConversationManager(SyncFacade[aio.ConversationManager]):
         """Return a snapshot with the newest ``limit`` (``max_history`` when None) messages, or None."""
         return self._run(self.asynchronous.get_conversation(session_id, limit=limit))
 
-    def get_messages(self, session_id: str, limit: int | None = None, offset: int = 0) -> list[Message]:
+    def get_messages(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Message]:
         """Return messages, oldest first."""
-        return self._run(self.asynchronous.get_messages(session_id, limit, offset))
+        return self._run(self.asynchronous.get_messages(session_id, limit, offset, before=before, after=after))
 
     def get_recent_messages(self, session_id: str, count: int) -> list[Message]:
         """Return the newest ``count`` messages, oldest first."""
@@ -522,13 +539,17 @@ class ConversationManager(SyncFacade[aio.ConversationManager]):
         """Return counts and lengths, or None."""
         return self._run(self.asynchronous.get_conversation_stats(session_id))
 
-    def find_position(self, session_id: str, messages: Sequence[Message]) -> int | None:
-        """Return the last position of messages that are stored under their ids; None: they are not."""
-        return self._run(self.asynchronous.find_position(session_id, messages))
+    def find_position(self, session_id: str, records: Sequence[MessageRecord]) -> int | None:
+        """Return the last position of records that are stored under their ids; None: they are not."""
+        return self._run(self.asynchronous.find_position(session_id, records))
 
     def read_after(self, session_id: str, position: int, limit: int) -> list[Message]:
         """Return the first ``limit`` messages behind a position, oldest first."""
         return self._run(self.asynchronous.read_after(session_id, position, limit))
+
+    def decoded(self, session_id: str, records: Sequence[MessageRecord]) -> list[Message]:
+        """Return the messages of records that were read from the storage."""
+        return self._run(self.asynchronous.decoded(session_id, records))
 
 
 class MemoryManager(SyncFacade[aio.MemoryManager]):
@@ -718,6 +739,26 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Return what the provider of a session accepts in a prompt."""
         return self._run(self.asynchronous.provider_rules(session_id, provider_config=provider_config))
 
+    def update_session(
+        self,
+        session_id: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        ttl: float | EllipsisType | None = ...,
+        config: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Change the header of a session; return False if there is no such session."""
+        return self._run(
+            self.asynchronous.update_session(session_id, metadata=metadata, tags=tags, ttl=ttl, config=config)
+        )
+
+    def suggest_title(
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> str:
+        """Ask the session's provider for a title of the conversation; nothing is stored."""
+        return self._run(self.asynchronous.suggest_title(session_id, provider_config=provider_config))
+
     def send_message(
         self,
         session_id: str,
@@ -811,6 +852,17 @@ class SessionManager(SyncFacade[aio.SessionManager]):
     def rewind(self, session_id: str, to: str | int) -> list[Message]:
         """Remove every message behind one; return what was removed, oldest first."""
         return self._run(self.asynchronous.rewind(session_id, to))
+
+    def fork(
+        self,
+        session_id: str,
+        at: str | int | None = None,
+        *,
+        new_session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Copy a session up to a message into a new one, and return its id."""
+        return self._run(self.asynchronous.fork(session_id, at, new_session_id=new_session_id, metadata=metadata))
 
     def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
         """Add annotations (feedback, labels) to a message, which are never sent to a provider; None removes one."""

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Self
 
 import attrs
 
 from luminoracore_sdk.application.conversations import Conversations
+from luminoracore_sdk.application.forks import Fork
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
@@ -31,8 +32,8 @@ from luminoracore_sdk.application.turns import (
 )
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import SessionNotFoundError
-from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.errors import SessionExistsError, SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
 from luminoracore_sdk.domain.session import Session
@@ -242,6 +243,71 @@ class Sessions:
         if session is None:
             raise SessionNotFoundError(session_id, backend=self.storage.backend)
         return self._providers.rules(session, provider_config)
+
+    async def update_session(
+        self,
+        session_id: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        ttl: float | EllipsisType | None = ...,
+        config: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Change the header of a session; return False if there is no such session.
+
+        Changes that other writers make to other parts meanwhile are kept.
+
+        Args:
+            session_id: Any id.
+            metadata: Fields to set, such as a title; None as a value removes a field.
+            tags: The new tags.
+            ttl: Seconds without activity after which it expires; None: never.
+            config: Other settings of ``SessionConfig`` to change, except the user.
+
+        Raises:
+            ValidationError: A value is invalid; nothing was changed.
+        """
+        if unknown := sorted(_FIXED_SETTINGS & set(config or {})):
+            raise ValidationError(f"{unknown[0]!r} of a session is not changed by update_session")
+        settings = {**(config or {})}
+        if tags is not None:
+            settings["tags"] = tags
+        if ttl is not ...:
+            settings["ttl"] = ttl
+        check_json(dict(metadata or {}), where="metadata")
+
+        def changed(session: Session) -> Session:
+            merged = {**session.metadata, **(metadata or {})}
+            return attrs.evolve(
+                session,
+                config=self._services.codec.settings(
+                    SessionConfig, {**attrs.asdict(session.config, recurse=False), **settings}
+                ),
+                metadata={name: value for name, value in merged.items() if value is not None},
+            )
+
+        return await self._sessions.change(session_id, changed)
+
+    async def suggest_title(
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> str:
+        """Ask the session's provider for a title of the conversation; nothing is stored.
+
+        Args:
+            session_id: An existing session.
+            provider_config: See ``send_message``; for example another ``model``.
+
+        Returns:
+            One line of at most 80 characters; empty if nothing was said yet.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ProviderError: The provider did not answer.
+        """
+        session = await self._sessions.find(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id, backend=self._storage.backend)
+        return await self._dialogue.suggest_title(session, provider_config)
 
     # -- send messages ---------------------------------------------------------------------------
 
@@ -463,6 +529,42 @@ class Sessions:
         async with self._changing(session_id):
             return await self._revisions.rewind(session_id, to)
 
+    async def fork(
+        self,
+        session_id: str,
+        at: str | int | None = None,
+        *,
+        new_session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Copy a session up to a message into a new one, and return its id.
+
+        Ids and positions of the messages stay; personality, provider, settings and memories are copied; the new
+        session's ``metadata["parent"]`` names the old one and the position. Afterwards the two are independent. A copy
+        that failed or was killed is completed by the same call with the same ``new_session_id``.
+
+        Args:
+            session_id: An existing session.
+            at: The id or the position of the last message that is copied; None: the newest.
+            new_session_id: The id of the new session; None: one is generated.
+            metadata: Further fields for the metadata of the new session.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            MessageNotFoundError: No such message.
+            SessionExistsError: Another session has the new id.
+        """
+        new_id = new_session_id or self._services.ids.new_id()
+        fork = Fork(storage=self._storage, codec=self._services.codec, clock=self._services.clock)
+        record = await fork.header(session_id, at, new_id, dict(metadata or {}))
+        try:
+            await self._sessions.insert(record, defer=False)
+        except SessionExistsError:
+            if not await fork.is_begun(record):
+                raise
+        await fork.copy(session_id, record)
+        return new_id
+
     async def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
         """Add annotations (feedback, labels) to a message, which are never sent to a provider; None removes one.
 
@@ -523,6 +625,7 @@ class Sessions:
         return None if session is None else session.info()
 
 
+_FIXED_SETTINGS = frozenset({"session_id", "personality", "provider_config", "storage", "user_id", "tags", "ttl"})
 _OPTIONS = frozenset(field.name for field in attrs.fields(SendOptions)) - {"revises", "extra"}
 
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from functools import partial
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args
 
@@ -15,14 +16,17 @@ import attrs
 from luminoracore_sdk.application.conversations import ABSENT, Conversations, to_message
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
+from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.provider import BaseProvider
-from luminoracore_sdk.application.ports.records import MemoryRecord, TurnRecords
+from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, TurnRecords
 from luminoracore_sdk.application.prompts import (
     MemoryRenderer,
     Prompt,
     build_prompt,
     compact_json,
+    is_large_prompt,
     measured_scale,
+    render_transcript,
 )
 from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.revisions import Revisions, branches_of, branches_with, with_branches
@@ -45,7 +49,8 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.json_value import JSONObject, check_json, copy_json
 from luminoracore_sdk.domain.memory import MemoryEntry
-from luminoracore_sdk.domain.message import Message, MessageRole, stamped
+from luminoracore_sdk.domain.message import Message, MessageRole, message_text, stamped
+from luminoracore_sdk.domain.outgoing import shortened
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig, SessionType
@@ -89,6 +94,14 @@ _MORE_HISTORY = 1000
 
 _ANSWERS_BEHIND = 200
 """Messages behind a stored question among which its answer is looked for."""
+
+_TITLE_MESSAGES = 6
+_TITLE_CHARACTERS = 500
+_LONGEST_TITLE = 80
+_TITLE_PROMPT = (
+    "The user sends the beginning of a conversation. Answer with a title for it: at most six words, in the language "
+    "of the conversation, without quotation marks. Do not answer the conversation itself."
+)
 
 DEFAULT_TEMPERATURE = 0.7
 
@@ -227,6 +240,7 @@ class Turn:
     Attributes:
         new: The message of the user, or results of tool calls.
         unstored: Those of them that are not stored yet.
+        encoded: The records of ``unstored``.
         prompt: The messages for the provider, and facts about them.
         provider: Leases the provider.
         provider_name: Its registered name.
@@ -237,6 +251,7 @@ class Turn:
 
     new: list[Message]
     unstored: list[Message]
+    encoded: Sequence[MessageRecord] = ()
     prompt: Prompt
     provider: Callable[[], AbstractAsyncContextManager[BaseProvider]]
     provider_name: str
@@ -259,9 +274,11 @@ class Turn:
         return _checked(response)
 
     def _prompt_copy(self) -> list[ChatMessage]:
-        """Return a copy of the prompt, which the provider may modify."""
+        """Return a copy of the prompt, which the provider may modify; a message of text alone is the prompt's own."""
         return [
-            ChatMessage(message.role, copy_json(message.content), copy_json(message.metadata))
+            message
+            if type(message.content) is str and not message.metadata
+            else ChatMessage(message.role, copy_json(message.content), copy_json(message.metadata))
             for message in self.prompt.messages
         ]
 
@@ -571,6 +588,19 @@ class Dialogue:
             raise
         return answer.whole()
 
+    async def suggest_title(self, session: Session, provider_config: Mapping[str, Any] | ProviderConfig | None) -> str:
+        """Return a title that the provider suggests; see ``Sessions.suggest_title``."""
+        first = await self.conversations.read_after(session.session_id, 0, _TITLE_MESSAGES)
+        said = [one for one in first if one.role in (MessageRole.USER, MessageRole.ASSISTANT) and message_text(one)]
+        if not said:
+            return ""
+        texts = [attrs.evolve(one, content=shortened(message_text(one), _TITLE_CHARACTERS)) for one in said]
+        prompt = [ChatMessage("system", _TITLE_PROMPT), ChatMessage("user", render_transcript(texts))]
+        seconds = session.config.timeout
+        async with self.providers.lease(session, provider_config) as provider:
+            response = await _in_time(lambda: provider.chat(prompt), seconds, seconds)
+        return " ".join(_checked(response).content.split()).strip("\"'*#. ")[:_LONGEST_TITLE]
+
     # -- prepare -----------------------------------------------------------------------------------
 
     async def _turn(self, session_id: str, message: Any, options: SendOptions) -> Turn | ChatResponse:
@@ -579,8 +609,7 @@ class Dialogue:
         question = None if revision is None else revision.question
         given = [question] if question else [_check_result(one) for one in _to_new_messages(message)]
         new = [question] if question else [self._stamped(one) for one in given]
-        for one in new:
-            self.services.codec.message_record(one)  # an invalid message is refused before the provider is called
+        encoded = await self.conversations.encode(new)  # an invalid message is refused before the provider is called
         found = await self.sessions.read_turn(session_id, self.read_ahead)
         if found is None:
             raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
@@ -592,7 +621,7 @@ class Dialogue:
         )
         position = revision.after if revision else None
         if revision is None and any(one.id is not None for one in given):
-            position = await self.conversations.find_position(session_id, new)
+            position = await self.conversations.find_position(session_id, encoded)
             if position is not None and (answer := await self._answer_to(session_id, new, position)) is not None:
                 return answer
         is_stored = position is not None if revision is None else question is not None
@@ -605,7 +634,8 @@ class Dialogue:
         return Turn(
             new=new,
             unstored=unstored,
-            prompt=self._prompt(session, history, unstored, remembered, rules, options, parameters),
+            encoded=encoded[: len(unstored)],
+            prompt=await self._prompt(session, history, unstored, remembered, rules, options, parameters),
             provider=lambda: self.providers.lease(session, options.provider_config),
             provider_name=str((session.provider or {}).get("name")),
             timeout_seconds=min(config.timeout, config.ttl or config.timeout),
@@ -646,7 +676,7 @@ class Dialogue:
             position = first
         return None
 
-    def _prompt(
+    async def _prompt(
         self,
         session: Session,
         history: Sequence[Message],
@@ -662,7 +692,8 @@ class Dialogue:
             fixed += self.costs.text(compact_json(copy_json(parameters["tools"])))
         scale = measured_scale(history)
         costs = [round(cost * scale) for cost in self.costs.of([*history, *new], rules.name)]
-        return build_prompt(
+        build = partial(
+            build_prompt,
             session,
             history,
             new,
@@ -673,6 +704,7 @@ class Dialogue:
             scale=scale,
             context=options.context,
         )
+        return await off_loop(build, large=is_large_prompt([*history, *new], costs))
 
     async def _answer_to(self, session_id: str, new: Sequence[Message], position: int) -> ChatResponse | None:
         """Return the stored answer to messages that are stored already, or None.
@@ -746,7 +778,7 @@ class Dialogue:
         while True:
             size = max(wanted, 1)
             if last is None and len(read.messages) >= min(size, read.session.last_position):
-                history = self.conversations.decoded(session.session_id, read.messages[-size:])
+                history = await self.conversations.decoded(session.session_id, read.messages[-size:])
             else:
                 history = await self._newest(session.session_id, size, last)
             if not is_results or len(history) < wanted or _reaches_back(history, new):
@@ -785,7 +817,7 @@ class Dialogue:
         if not turn.unstored:  # other messages may lie between
             answer.metadata["answers"] = turn.new[-1].id
         if turn.revision is None:
-            *_, stored = await self._append(session_id, [*turn.unstored, answer])
+            *_, stored = await self._append(session_id, [*turn.unstored, answer], turn.encoded)
         else:
             *_, stored = await self._replace(session_id, turn.revision, [*turn.unstored, self._stamped(answer)])
         return attrs.evolve(
@@ -797,7 +829,7 @@ class Dialogue:
 
     async def _keep_question(self, session_id: str, turn: Turn, options: SendOptions) -> None:
         if options.on_failure == "keep_question" and turn.unstored and turn.revision is None:
-            await self._append(session_id, turn.unstored)
+            await self._append(session_id, turn.unstored, turn.encoded)
 
     async def _replace(self, session_id: str, revision: Revision, messages: Sequence[Message]) -> list[Message]:
         with self.sessions.lock(session_id).storing():
@@ -807,9 +839,11 @@ class Dialogue:
             )
             return stored
 
-    async def _append(self, session_id: str, messages: Sequence[Message]) -> list[Message]:
+    async def _append(
+        self, session_id: str, messages: Sequence[Message], encoded: Sequence[MessageRecord]
+    ) -> list[Message]:
         with self.sessions.lock(session_id).storing():
-            return await self.conversations.append(session_id, messages)
+            return await self.conversations.append(session_id, messages, encoded=encoded)
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ event stream is handed on without the lines that carry nothing, and with LF as i
 import codecs
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from types import ModuleType
 from typing import Any
 
 from luminoracore_sdk.domain.errors import ProviderResponseError
@@ -23,17 +22,17 @@ _AUTOMATIC_FORMAT = 32 + zlib.MAX_WBITS  # gzip or zlib, by the header
 _EMPTY_FIELDS = (b"retry:", b"id:", b":")
 
 
-def bounded_client(driver: ModuleType, *, max_answer_bytes: int, provider: str, **options: Any) -> Any:
-    """Return an HTTP client of a driver package whose responses are bounded.
+def bounded_client(kind: type[Any], *, max_answer_bytes: int, provider: str, **options: Any) -> Any:
+    """Return an HTTP client whose responses are bounded.
 
     Args:
-        driver: The client package, which brings ``DefaultAsyncHttpxClient``.
+        kind: ``AsyncClient`` of httpx or httpx2, or a subclass.
         max_answer_bytes: Most bytes of a body, after decompression.
         provider: Named in errors.
         **options: Of the HTTP client.
     """
 
-    class BoundedClient(driver.DefaultAsyncHttpxClient):  # type: ignore[misc, name-defined]
+    class BoundedClient(kind):  # type: ignore[misc]
         async def send(self, request: Any, *, stream: bool = False, **kwargs: Any) -> Any:
             # only what is decompressed below is asked for
             request.headers["accept-encoding"] = "gzip, deflate"

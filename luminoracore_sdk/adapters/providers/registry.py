@@ -11,6 +11,7 @@ from luminoracore_sdk.adapters.providers.http import HttpProvider
 from luminoracore_sdk.adapters.providers.openai_compatible import OpenAIProvider
 from luminoracore_sdk.adapters.providers.presets import OPENAI_COMPATIBLE, provider_key
 from luminoracore_sdk.adapters.providers.redaction import Secrets, scrub_error
+from luminoracore_sdk.adapters.providers.vendor_apis import PydanticAIProvider
 from luminoracore_sdk.application.ports.provider import BaseProvider
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, ProviderError
@@ -23,6 +24,7 @@ _BUILT_IN: MappingProxyType[str, type[BaseProvider]] = MappingProxyType(
     {
         "echo": EchoProvider,
         "anthropic": AnthropicProvider,
+        "pydantic-ai": PydanticAIProvider,
         **dict.fromkeys(OPENAI_COMPATIBLE, OpenAIProvider),
     }
 )

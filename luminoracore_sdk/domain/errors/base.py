@@ -122,9 +122,10 @@ class UnsupportedStorageTypeError(ConfigurationError):
 class MissingDependencyError(ConfigurationError, ImportError):
     """An optional package is required and not installed."""
 
-    def __init__(self, needed_by: str, extra: str) -> None:
+    def __init__(self, needed_by: str, extra: str, package: str = "luminoracore-sdk") -> None:
+        whose = "" if package == "luminoracore-sdk" else f" of {package}"
         super().__init__(
-            f'{needed_by} needs the {extra!r} extra: pip install "luminoracore-sdk[{extra}]"',
+            f'{needed_by} needs the {extra!r} extra{whose}: pip install "{package}[{extra}]"',
             details={"extra": extra},
         )
         self.extra = extra

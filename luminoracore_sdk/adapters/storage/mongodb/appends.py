@@ -58,7 +58,7 @@ from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateK
 from luminoracore_sdk.adapters.storage.mongodb.purge import take_out
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
-from luminoracore_sdk.adapters.storage.mongodb.tails import find_stored, release, sorted_out
+from luminoracore_sdk.adapters.storage.mongodb.tails import Marks, find_stored, release, sorted_out
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import (
     ConflictError,
@@ -71,8 +71,6 @@ __all__ = ["Appends"]
 
 _LONGEST_PAUSE = 0.05  # seconds
 _SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1, "frozen": 1}
-_PAUSE = 0.01  # seconds, for a tail that is being replaced
-_PAUSES = 25  # then its writer has to begin again
 
 
 class Appends:
@@ -148,16 +146,12 @@ class Appends:
     async def _overtaken(self, batch: Document, now_us: int) -> AppendReceipt | None:
         """Find out whether a batch counts whose epoch was not seen open, or whose session was not seen alive."""
         self._sessions.forget(batch["s"])
-        pauses = 0
+        marks = Marks(self._store, batch["s"])
         while True:
             header = await self._sessions.header(batch["s"])
             extent = header.extent if header is not None and header.extent.inc == batch["inc"] else None
             if extent is not None and extent.frozen is not None and extent.epoch == batch["epoch"]:
-                pauses += 1
-                if pauses > _PAUSES:
-                    await release(self._store, batch["s"], extent.frozen)
-                else:
-                    await asyncio.sleep(_PAUSE)
+                await marks.wait(extent.frozen)
                 continue
             if extent is None or not extent.shows(batch["epoch"], batch["first"]):
                 with suppress(StorageUnavailableError):  # the purge deletes it otherwise

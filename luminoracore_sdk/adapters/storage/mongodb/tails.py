@@ -1,8 +1,8 @@
 """Replacing the tail of a history, and finding a message by its id.
 
-1. *Freeze*: set ``frozen`` in the header, to a new ObjectId. From then on no append to the open epoch is
-   acknowledged: its writer sees the mark when it verifies its batch, and waits. So the end of the history, read
-   after this, stays the end.
+1. *Freeze*: set ``frozen`` in the header, if it has none, to a new ObjectId. From then on no append to the open
+   epoch is acknowledged: its writer sees the mark when it verifies its batch, and waits. So the end of the history,
+   read after this, stays the end.
 2. *Prepare*: insert the new messages as a batch in an epoch that is not open, at a number drawn at random. No reader
    sees it.
 3. *Open*: in one command, on the condition that the header still has this ``frozen`` and the epoch, seal the epoch
@@ -11,11 +11,12 @@
 
 A batch in an epoch above the open one is therefore not hidden for good, unless the mark under which it was prepared
 is gone. Whoever needs an id that such a batch holds removes the mark, after having seen the batch, and then deletes
-it. An append that waits longer than a quarter of a second removes the mark too: nobody has to wait for a process
-that was killed, and a slow one begins again. What a killed process has prepared stays until its epoch is below the
-open one, or the session is deleted.
+it. A call that has waited for the same mark for a quarter of a second removes it too: nobody has to wait long for a
+process that was killed, and a slow one begins again. What a killed process has prepared stays until its epoch is
+below the open one, or the session is deleted.
 """
 
+import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,10 +40,12 @@ from luminoracore_sdk.adapters.storage.mongodb.purge import delete_above, take_o
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, TailReceipt
-from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
+from luminoracore_sdk.domain.errors import StorageUnavailableError
 
-__all__ = ["Tails", "find_stored", "release", "sorted_out"]
+__all__ = ["Marks", "Tails", "find_stored", "release", "sorted_out"]
 
+_PAUSE = 0.01  # seconds
+_PAUSES = 25  # then the writer of the mark has to begin again
 _EPOCH_BITS = 40
 """So that two writers, of which one was killed, never draw the same epoch."""
 
@@ -83,11 +86,11 @@ class Tails:
         return receipt
 
     async def _frozen(self, tail: Tail, mark: ObjectId) -> Header:
-        """Return the header of a session that was marked."""
-        where: Document = {"_id": tail.session_id, **live(tail.now_us)}
-        if not await self.store.sessions.update(where, {"$set": {"frozen": mark}}):
-            self.sessions.forget(tail.session_id)
-            raise SessionNotFoundError(tail.session_id, backend=BACKEND)
+        """Mark a session, when no other replacement is in progress, and return its header."""
+        where: Document = {"_id": tail.session_id, "frozen": {"$exists": False}, **live(tail.now_us)}
+        marks = Marks(self.store, tail.session_id)
+        while not await self.store.sessions.update(where, {"$set": {"frozen": mark}}):
+            await marks.wait((await self.sessions.existing(tail.session_id, tail.now_us)).extent.frozen)
         return await self.sessions.existing(tail.session_id, tail.now_us)
 
     async def _replaced(self, tail: Tail, header: Header, mark: ObjectId) -> TailReceipt | None:
@@ -132,6 +135,26 @@ class Tails:
         change: Document = {"epoch": epoch, "sealed": {"$literal": extent.sealed_at(tail.after)}}
         prolong = prolonged(max(tail.now_us, header.session.updated_at_us))
         return await self.store.sessions.update(where, [{"$set": change}, {"$unset": "frozen"}, *prolong])
+
+
+class Marks:
+    """Waits for the marks of other writers on a header; removes one that stays."""
+
+    def __init__(self, store: Collections, session_id: str) -> None:
+        self._store = store
+        self._session_id = session_id
+        self._mark: ObjectId | None = None
+        self._pauses = 0
+
+    async def wait(self, mark: ObjectId | None) -> None:
+        """Wait a moment for a mark that was seen; after a quarter of a second with the same one, remove it."""
+        if mark != self._mark:
+            self._mark, self._pauses = mark, 0
+        self._pauses += 1
+        if mark is not None and self._pauses > _PAUSES:
+            await release(self._store, self._session_id, mark)
+        else:
+            await asyncio.sleep(_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311  # not a secret
 
 
 async def find_stored(store: Collections, where: Document) -> list[Document]:

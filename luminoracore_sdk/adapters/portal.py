@@ -34,7 +34,6 @@ class Portal:
         self.lock = RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
-        self._is_abandoned = False
         self._resources: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._kept: list[object] = []
 
@@ -109,7 +108,7 @@ class Portal:
             reached.set()
             resume.wait()
 
-        if self.has_run and current_thread() is not self._thread and self._loop and not self._loop.is_closed():
+        if self._loop is not None and not self._loop.is_closed() and current_thread() is not self._thread:
             self._loop.call_soon_threadsafe(wait_for_the_fork)
             reached.wait(_PAUSE_SECONDS)
         return resume.set
@@ -121,7 +120,6 @@ class Portal:
         and removes it from the epoll object that both processes share. The list keeps what is in it for ever,
         because the frame of the thread, which refers to it, does not end there.
         """
-        self._is_abandoned = True
         self._kept += [self._loop, *self._resources.values()]
         self._loop = None
 
@@ -147,7 +145,7 @@ class Portal:
 
     def _begin(self, call: "_Call[Any]") -> None:
         with self.lock:
-            if self._loop is None and not self._is_abandoned:
+            if self._thread is None:
                 loop = asyncio.SelectorEventLoop()
                 thread = Thread(target=_serve, args=(loop, self._kept), name="luminora-portal", daemon=True)
                 thread.start()
@@ -158,7 +156,9 @@ class Portal:
         self._loop.call_soon_threadsafe(call.start)
 
     def _cancel(self, call: "_Call[Any]") -> None:
-        if self._loop is not None and not call.outcome.done():
+        if self._loop is None:
+            call.cancel()
+        elif not call.outcome.done():
             self._loop.call_soon_threadsafe(call.cancel)
 
 
@@ -178,7 +178,7 @@ class _Call(Generic[T]):
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        else:  # not started, because a signal came first
+        elif not self.outcome.done():  # not started: a signal came first, or the loop has ended
             self._coroutine.close()
             self.outcome.set_exception(asyncio.CancelledError())
 
@@ -229,9 +229,6 @@ def _renew() -> None:
     global _portal  # noqa: PLW0603 - one for each process
     _portal.abandon()
     _portal = Portal()
-
-
-_forking = local()
 
 
 os.register_at_fork(before=_pause, after_in_parent=_resume, after_in_child=_renew)

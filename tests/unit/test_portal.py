@@ -3,16 +3,17 @@
 import asyncio
 import gc
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.portal import portal
+from luminoracore_sdk.adapters.portal import Portal, portal
 from luminoracore_sdk.adapters.shared_storage import share
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
@@ -64,7 +65,7 @@ def test_all_calls_run_on_one_daemon_thread() -> None:
     with ThreadPoolExecutor(4) as threads:
         names = set(threads.map(lambda _: portal().run(thread_name()), range(20)))
     assert names == {"luminora-portal"}
-    assert [thread.daemon for thread in threading.enumerate() if thread.name in names] == [True]
+    assert {thread.daemon for thread in threading.enumerate() if thread.name in names} == {True}
 
 
 def test_an_error_of_the_call_is_raised_unchanged() -> None:
@@ -239,3 +240,70 @@ async def test_a_shared_storage_has_the_name_of_its_backend(tmp_path: Any) -> No
 def test_a_configuration_that_cannot_work_is_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match="takes a StorageConfig or a URL, not int"):
         shared_storage(1)  # type: ignore[arg-type]
+
+
+# -- signals, forks and the end ------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_line_leaves_the_portal_usable() -> None:
+    """A signal handler may raise between any two lines of a call, even of the first one."""
+    for line in range(1, 200):
+        fresh, left = Portal(), line
+
+        def interrupt(frame: Any, event: str, _: Any) -> Any:
+            nonlocal left
+            if "portal" not in frame.f_code.co_filename or frame.f_code.co_name == "_serve":
+                return None
+            left -= event == "line"
+            if left == 0:
+                raise Interrupted
+            return interrupt
+
+        sys.settrace(interrupt)
+        try:
+            fresh.run(thread_name())
+        except Interrupted:
+            pass
+        finally:
+            sys.settrace(None)
+        assert fresh.run(thread_name()) == "luminora-portal"
+        fresh.stop()
+        if left > 0:
+            gc.collect()  # loops whose threads were not started warn here instead of in a later test
+            return
+    raise AssertionError("a call has more lines than that")
+
+
+def test_a_portal_that_has_ended_refuses_calls() -> None:
+    ended = Portal()
+    assert ended.run(thread_name()) == "luminora-portal"
+    numbers = ended.iterate(Numbers().stream())
+    assert next(numbers) == 0
+    ended.stop()
+    with pytest.raises(SyncCallError, match="at the exit"):
+        ended.run(thread_name())
+    numbers.close()
+
+
+def test_a_portal_that_a_fork_has_left_refuses_calls() -> None:
+    left = Portal()
+    assert left.run(thread_name()) == "luminora-portal"
+    numbers = left.iterate(Numbers().stream())
+    assert next(numbers) == 0
+    left.abandon()
+    with pytest.raises(SyncCallError, match="with a parent process"):
+        next(numbers)
+
+
+def test_a_paused_portal_runs_nothing_until_it_is_resumed() -> None:
+    paused = Portal()
+    paused.pause()()  # before its first call there is nothing to pause
+    assert paused.run(thread_name()) == "luminora-portal"
+    resume = paused.pause()
+    with ThreadPoolExecutor(1) as thread:
+        call = thread.submit(paused.run, thread_name())
+        assert not wait([call], timeout=0.05).done
+        resume()
+        assert call.result(10) == "luminora-portal"
+    paused.stop()

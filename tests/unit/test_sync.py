@@ -1,6 +1,7 @@
 """``luminoracore_sdk.sync``: equal to the asynchronous code, and usable from threads."""
 
 import asyncio
+import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -213,3 +214,21 @@ def test_a_facade_needs_no_class_of_its_own() -> None:
     storage.put_session(session_record())
     assert storage.list_sessions() == ["s"]
     assert isinstance(storage, SyncFacade)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_begins_with_a_manager_of_its_own(tmp_path: Path) -> None:
+    """Unsaved changes stay in the parent: the child would write them a second time."""
+    with sync.create_storage(f"file://{tmp_path}/files") as storage, sync.SessionManager(storage) as manager:
+        session_id = manager.create_session({}, ECHO, {"auto_save": False})
+        read, write = os.pipe()
+        if not (child := os.fork()):
+            try:
+                os.write(write, b"none" if manager.get_session(session_id) is None else b"found")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(read, 10) == b"none"
+        assert manager.save_session(session_id)
+    os.close(read)
+    os.close(write)

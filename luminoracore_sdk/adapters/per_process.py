@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, Generic, Self, TypeVar, cast
 
 from luminoracore_sdk.adapters.portal import portal
-from luminoracore_sdk.domain.errors import StorageUnavailableError
 
 __all__ = ["PerProcess", "SyncFacade", "unwrapped"]
 
@@ -26,24 +25,14 @@ class PerProcess(Generic[T]):
         self._object = self._portal.adopt(make())
 
     def get(self) -> T:
-        """Return the object of this process.
-
-        Raises:
-            StorageUnavailableError: It is an SQLite storage that may have been open in the parent process.
-        """
+        """Return the object of this process."""
         current = portal()
         if self._portal is not current:
             with current.lock:
                 if self._portal is not current:
-                    self._check_fork()
                     self._object = current.adopt(self._make())
                     self._portal = current
         return self._object
-
-    def _check_fork(self) -> None:
-        # SQLite keeps the locks of open files in memory. The child's copy is wrong: what it writes may be lost.
-        if getattr(self._object, "backend", None) == "sqlite" and self._portal.has_run:
-            raise StorageUnavailableError("sqlite", "used before a fork; use it, or make it, in the child process only")
 
 
 class SyncFacade(Generic[T_co]):

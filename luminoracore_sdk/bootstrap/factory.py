@@ -83,8 +83,8 @@ def shared_storage(
     """Create a storage that any number of event loops and threads may use at once.
 
     Its calls run on an event loop of the package's own, on one thread for each process. A forked process opens
-    the storage anew at its first call; one in memory continues there with a copy, and one on SQLite is refused if
-    the parent has used it. A cancelled call is cancelled on that loop, and its end is awaited.
+    the storage anew at its first call; one in memory continues there with a copy. A cancelled call is cancelled on that
+    loop, and its end is awaited.
 
     Args:
         config: See ``create_storage``.

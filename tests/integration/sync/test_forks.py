@@ -50,18 +50,11 @@ def test_json_files_work_in_every_child(run_forking: Forking) -> None:
         check_all_stored(reports[how])
 
 
-@pytest.mark.parametrize("server", ["postgres", "redis", "mongodb"])
-def test_a_server_works_in_every_child(server: str, run_forking: Forking, request: pytest.FixtureRequest) -> None:
-    reports = run_forking(request.getfixturevalue(server))
+@pytest.mark.parametrize("server", ["sqlite", "postgres", "redis", "mongodb"])
+def test_a_database_works_in_every_child(server: str, run_forking: Forking, request: pytest.FixtureRequest) -> None:
+    reports = run_forking("sqlite:///store.db" if server == "sqlite" else request.getfixturevalue(server))
     check_all_stored(reports["sync"])
     check_all_stored(reports["shared"])
-    check_refused(reports["plain"], "WrongEventLoopError")
-
-
-def test_an_open_sqlite_file_is_refused_in_every_child(run_forking: Forking) -> None:
-    reports = run_forking("sqlite:///store.db")
-    check_refused(reports["sync"], "StorageUnavailableError")
-    check_refused(reports["shared"], "StorageUnavailableError")
     check_refused(reports["plain"], "WrongEventLoopError")
 
 
@@ -102,8 +95,35 @@ print(*codes)
 """
 
 
-@pytest.mark.parametrize("url", ["memory://", "file://files"])
+@pytest.mark.parametrize("url", ["memory://", "file://files", "sqlite:///store.db"])
 def test_a_fork_beside_busy_threads_leaves_no_lock_held(url: str, run_python: Worker) -> None:
     forks = int(os.environ.get("LUMINORA_CRASH_TRIALS", "20"))
     done = run_python("-W", "ignore:This process:DeprecationWarning", "-c", BUSY.format(url=url, forks=forks))
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+CLOSED = """
+import os
+from luminoracore_sdk import sync
+
+manager = sync.SessionManager(sync.create_storage("sqlite:///store.db"))
+session_id = manager.create_session({}, {"name": "echo"})
+parent_closed, child_opened = os.pipe(), os.pipe()
+if not (child := os.fork()):
+    manager.send_message(session_id, "before the parent closes")
+    os.write(child_opened[1], b".")
+    os.read(parent_closed[0], 1)
+    manager.send_message(session_id, "after it")
+    os._exit(0)
+os.read(child_opened[0], 1)
+manager.storage.close()
+os.write(parent_closed[1], b".")
+os.waitpid(child, 0)
+with sync.create_storage("sqlite:///store.db") as storage:
+    print(storage.find_session(session_id).last_position)
+"""
+
+
+def test_a_child_keeps_sqlite_after_the_parent_has_closed_it(run_python: Worker) -> None:
+    done = run_python("-W", "ignore:This process:DeprecationWarning", "-c", CLOSED)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "4\n", "")

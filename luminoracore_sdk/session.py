@@ -7,7 +7,7 @@ from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.erasure import ErasureReceipt
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.users import UserSessions
-from luminoracore_sdk.bootstrap.factory import create_storage
+from luminoracore_sdk.bootstrap.factory import create_storage, shared_storage
 from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManager, SessionManager
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.memory import MemoryEntry
@@ -49,6 +49,7 @@ __all__ = [
     "SessionStorage",
     "UserSessions",
     "create_storage",
+    "shared_storage",
 ]
 
 PersonalitySession = SessionManager

@@ -306,7 +306,7 @@ class Memories:
     async def recalled_with_user(
         self, records: Iterable[MemoryRecord], user_id: str | None, *, decay_factor: float | None = None
     ) -> list[MemoryEntry]:
-        """Return ``recalled``, then those memories of the user whose importance suffices and whose key is not among it.
+        """Return ``recalled``, then the user's memories of other keys whose importance suffices.
 
         Args:
             records: The memories of a session.

@@ -1,4 +1,4 @@
-"""``create_storage``: create a storage from a configuration or a URL."""
+"""``create_storage`` and ``shared_storage``: create a storage from a configuration or a URL."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from luminoracore_sdk.domain.errors import ConfigurationError
 if TYPE_CHECKING:
     from luminoracore_sdk.adapters.encryption.keyring import KeySource
 
-__all__ = ["create_storage"]
+__all__ = ["create_storage", "shared_storage"]
 
 
 def _create_backend(config: StorageConfig, clock: Clock | None) -> SessionStorage:
@@ -69,13 +69,57 @@ def create_storage(
         MissingDependencyError: The backend's driver is not installed; the error says what to install.
         ConfigurationError: The configuration cannot work, or there are no keys.
     """
+    config = _checked(config)
+    return _wrapped(_create_backend(config, clock), config, optimizer, keys)
+
+
+def shared_storage(
+    config: StorageConfig | str | None = None,
+    optimizer: Optimizer | None = None,
+    *,
+    keys: "KeySource | None" = None,
+    clock: Clock | None = None,
+) -> SessionStorage:
+    """Create a storage that any number of event loops and threads may use at once.
+
+    Its calls run on an event loop of the package's own, on one thread for each process. A forked process opens
+    the storage anew at its first call; one in memory continues there with a copy. A cancelled call is cancelled on that
+    loop, and its end is awaited.
+
+    Args:
+        config: See ``create_storage``.
+        optimizer: See ``create_storage``.
+        keys: See ``create_storage``; a callable runs on that event loop.
+        clock: See ``create_storage``.
+
+    Raises:
+        ConfigurationError: See ``create_storage``; so do the other errors.
+    """
+    from luminoracore_sdk.adapters.shared_storage import share  # noqa: PLC0415
+
+    checked = _checked(config)
+    first = _create_backend(checked, clock)
+
+    def make() -> SessionStorage:
+        backend = first if isinstance(first, InMemoryStorage) else _create_backend(checked, clock)
+        return _wrapped(backend, checked, optimizer, keys)
+
+    return share(make)
+
+
+def _checked(config: StorageConfig | str | None) -> StorageConfig:
     if config is None:
-        config = StorageConfig()
-    elif isinstance(config, str):
-        config = storage_config_from_url(config)
-    elif not isinstance(config, StorageConfig):
+        return StorageConfig()
+    if isinstance(config, str):
+        return storage_config_from_url(config)
+    if not isinstance(config, StorageConfig):
         raise ConfigurationError(f"create_storage takes a StorageConfig or a URL, not {type(config).__name__}")
-    storage = _create_backend(config, clock)
+    return config
+
+
+def _wrapped(
+    storage: SessionStorage, config: StorageConfig, optimizer: Optimizer | None, keys: "KeySource | None"
+) -> SessionStorage:
     if keys is not None or config.encryption_enabled:
         storage = _encrypted(storage, keys, required=config.encryption_required)
     if optimizer is not None or config.compression_enabled:

@@ -13,6 +13,7 @@ import pytest
 
 from luminoracore_sdk.adapters.encryption.keyring import Keyring
 from luminoracore_sdk.adapters.optimizer import Optimizer
+from luminoracore_sdk.adapters.shared_storage import share
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
@@ -147,6 +148,11 @@ def undeferred(backend: Backend) -> Backend:
     return backend.wrapped("undeferred", lambda storage, clock: DeferredWriteWrapper(storage, clock=clock))
 
 
+def shared(backend: Backend) -> Backend:
+    """Return a backend whose calls all run on the portal."""
+    return backend.wrapped("shared", lambda storage, _: share(lambda: storage))
+
+
 def _postgres(path: Path) -> StorageFactory:
     # by search_path, so that the SQL is the same in all places, and compiled once in a run
     url, name = postgres_url(), place_name(path)
@@ -213,6 +219,7 @@ CONTRACT_BACKENDS = (
     *map(retrying, (MEMORY, SQLITE, REDIS)),
     deferred(MEMORY),
     undeferred(SQLITE),
+    *map(shared, _WRAPPED),
 )
 """Every backend, and every wrapper over every backend."""
 

@@ -21,6 +21,7 @@ from luminoracore_sdk.domain.errors import (
     StorageBusyError,
     StorageClosedError,
     StructuredOutputError,
+    SyncCallError,
     ToolStepsError,
     UnencryptedRecordError,
     UnreadablePayloadError,
@@ -64,6 +65,7 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
         ),
     ),
     (StructuredOutputError("Invoice", "no JSON", ANSWER), "the answer is not a valid Invoice: no JSON"),
+    (SyncCallError("it waits for itself"), "it waits for itself"),
     (StorageBusyError("sqlite", "locked for 5 s"), "sqlite storage: locked for 5 s"),
     (StorageClosedError("json"), "json storage is closed; call open() first"),
     (

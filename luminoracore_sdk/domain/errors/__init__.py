@@ -18,6 +18,7 @@
     │   ├── TurnInterruptedError             the session was deleted or cleared during the turn
     │   ├── ReaderTimeoutError (TimeoutError)   the reader of a stream took nothing for too long
     │   └── ToolStepsError                   the model calls tools without end; carries its last answer
+    ├── SyncCallError (RuntimeError)         a call without await that waits for itself
     ├── StructuredOutputError (ValueError)   an answer of the wrong form; carries the answer
     ├── StorageError
     │   ├── StorageUnavailableError          not reachable or usable now; in_doubt: a write may be done
@@ -65,6 +66,7 @@ from luminoracore_sdk.domain.errors.base import (
     SessionError,
     SessionExistsError,
     SessionNotFoundError,
+    SyncCallError,
     TurnInterruptedError,
     UnsupportedStorageTypeError,
     ValidationError,
@@ -145,6 +147,7 @@ __all__ = [
     "StorageTimeoutError",
     "StorageUnavailableError",
     "StructuredOutputError",
+    "SyncCallError",
     "ToolCallNotFoundError",
     "ToolStepsError",
     "TurnInterruptedError",

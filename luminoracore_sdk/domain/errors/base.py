@@ -16,6 +16,7 @@ __all__ = [
     "SessionError",
     "SessionExistsError",
     "SessionNotFoundError",
+    "SyncCallError",
     "TurnInterruptedError",
     "UnsupportedStorageTypeError",
     "ValidationError",
@@ -96,6 +97,10 @@ class PayloadTooLargeError(ValidationError):
         self.backend = backend
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+
+class SyncCallError(LuminoraCoreSDKError, RuntimeError):
+    """A call of ``luminoracore_sdk.sync`` that could not end; nothing was done."""
 
 
 class ConfigurationError(LuminoraCoreSDKError, ValueError):

@@ -74,12 +74,12 @@ class StorageClosedError(StorageError):
 
 
 class WrongEventLoopError(StorageError):
-    """The storage belongs to another event loop; close it there, or use one storage per loop."""
+    """The storage belongs to another event loop; close it there, or use one for each loop, or ``shared_storage``."""
 
     def __init__(self, backend: str) -> None:
         super().__init__(
             f"{backend} storage was opened on another event loop; "
-            "close() it there and open() it here, or use one storage per loop",
+            "close() it there and open() it here, or use one storage for each loop, or shared_storage()",
             details={"backend": backend},
         )
         self.backend = backend

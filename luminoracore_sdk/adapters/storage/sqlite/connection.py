@@ -11,9 +11,11 @@ import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from threading import Event, local
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND
@@ -40,6 +42,7 @@ class SQLiteConnection:
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
+        self._is_open = False
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="luminora-sqlite")
         self._process = os.getpid()
 
@@ -76,15 +79,41 @@ class SQLiteConnection:
         self._executor.shutdown(wait=False)
         return closed
 
+    def hold(self, resume: Event) -> None:
+        """Close the connection until the event is set; the next call opens it again.
+
+        A process that forks does so. SQLite keeps the locks of open files in memory, and a child would take the
+        parent's for its own: what it commits once the parent has closed the file would be lost.
+        """
+        held = Event()
+
+        def wait_for_the_fork() -> None:
+            self._disconnect()
+            held.set()
+            resume.wait()
+
+        with suppress(RuntimeError):  # the thread is at its end
+            self._executor.submit(wait_for_the_fork)
+            held.wait()
+
     def _open(self) -> None:
         self._connection = self._connect()
+        self._is_open = True
+        _connections.add(self)
 
     def _call(self, work: Work[T]) -> T:
-        if self._connection is None:
+        if not self._is_open:
             raise StorageClosedError(BACKEND)
+        if self._connection is None:  # since a fork
+            self._connection = self._connect()
         return work(self._connection)
 
     def _close(self) -> None:
+        self._is_open = False
+        _connections.discard(self)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -92,6 +121,24 @@ class SQLiteConnection:
     def __del__(self) -> None:
         if self._connection is not None:
             warnings.warn("a SQLiteStorage was dropped without close()", ResourceWarning, stacklevel=2, source=self)
+
+
+_connections: "WeakSet[SQLiteConnection]" = WeakSet()
+_fork = local()
+
+
+def _before_fork() -> None:
+    _fork.resume = Event()
+    for connection in list(_connections):
+        connection.hold(_fork.resume)
+
+
+def _after_fork() -> None:
+    _fork.resume.set()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_connections.clear)
 
 
 def _call_once(functions: list[Callable[[], T]]) -> T:

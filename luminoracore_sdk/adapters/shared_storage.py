@@ -1,0 +1,67 @@
+"""A storage that any number of event loops and threads may use at once."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any
+
+from luminoracore_sdk.adapters.per_process import PerProcess
+from luminoracore_sdk.adapters.portal import portal
+from luminoracore_sdk.adapters.storage import documents
+from luminoracore_sdk.application.ports.records import MessageRecord
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.json_value import JSONObject
+
+__all__ = ["share"]
+
+
+def _on_portal(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    @wraps(getattr(SessionStorage, name), updated=())
+    async def call(self: "_Shared", *args: Any, **kwargs: Any) -> Any:
+        method = getattr(self.storage.get(), name)
+        return await portal().call(method(*map(_fixed, args), **{key: _fixed(value) for key, value in kwargs.items()}))
+
+    return call
+
+
+def _fixed(value: Any) -> Any:
+    """Return a value that the caller cannot change while the call waits for its turn."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+class _Shared(SessionStorage):
+    def __init__(self, make: Callable[[], SessionStorage]) -> None:
+        self.storage = PerProcess(make)
+
+    @property
+    def backend(self) -> str:
+        return self.storage.get().backend
+
+    def stream_messages(
+        self, session_id: str, *, after: int = 0, before: int | None = None, chunk: int = 500
+    ) -> AsyncIterator[MessageRecord]:
+        return documents.stream_messages(self, session_id, after=after, before=before, chunk=chunk)
+
+    async def save_session(self, session_id: str, data: JSONObject) -> bool:
+        return await documents.save_session(self, session_id, data)  # encoded before the caller can change it
+
+
+_CALLS = {
+    name: _on_portal(name)
+    for name, member in vars(SessionStorage).items()
+    if iscoroutinefunction(member) and not name.startswith("_") and name not in vars(_Shared)
+}
+
+_SharedStorage = type("SharedStorage", (_Shared,), _CALLS)
+
+
+def share(make: Callable[[], SessionStorage]) -> SessionStorage:
+    """Return a storage whose calls are made on the portal, by whichever loop or thread.
+
+    A call that is cancelled is cancelled there, and its end is awaited.
+
+    Args:
+        make: Makes the storage, now and in each forked process that uses it.
+    """
+    shared: SessionStorage = _SharedStorage(make)
+    return shared

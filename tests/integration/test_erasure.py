@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,15 @@ from luminoracore_sdk.application.ports.records import MemoryScope, Purged, Sess
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.session import InMemoryStorage, Message, SessionManager, SessionStorage
-from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.utils.exceptions import CorruptRecordError, TurnInterruptedError, ValidationError
+from luminoracore_sdk.storage import StorageWrapper
+from luminoracore_sdk.testing import CancelAt, ManualClock
+from luminoracore_sdk.utils.exceptions import (
+    CorruptRecordError,
+    SessionExistsError,
+    SessionNotFoundError,
+    TurnInterruptedError,
+    ValidationError,
+)
 from tests.support.backends import EMBEDDED, FILES, MONGODB, POSTGRES, REDIS, SQLITE, Backend, encrypted, optimized
 from tests.support.command import ROOT
 from tests.support.scripted_provider import Script
@@ -361,6 +369,95 @@ async def test_expired_records_of_the_user_are_removed_and_not_counted(
 async def test_only_a_user_can_be_erased(manager: SessionManager, user_id: Any) -> None:
     with pytest.raises(ValidationError, match="user id"):
         await manager.erase_user(user_id)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_erasure_cancelled_at_any_await_is_repeated(
+    clock: ManualClock, services: Services, *, late: bool
+) -> None:
+    async def store() -> InMemoryStorage:
+        storage = InMemoryStorage(clock=clock)
+        async with SessionManager(storage, services=services) as manager:
+            for user in ("ada", "bob"):
+                await fill_user(manager, user, sessions=2, turns=1)
+        return storage
+
+    class Yields(StorageWrapper):
+        """Suspends before each call, so that it can be cancelled there."""
+
+        async def find_session(self, session_id: str) -> SessionRecord | None:
+            await asyncio.sleep(0)
+            return await super().find_session(session_id)
+
+        async def delete_session(self, session_id: str) -> bool:
+            await asyncio.sleep(0)
+            deleted = await super().delete_session(session_id)
+            await asyncio.sleep(0)
+            return deleted
+
+        async def clear_memories(self, scope: MemoryScope) -> int:
+            await asyncio.sleep(0)
+            return await super().clear_memories(scope)
+
+    step, reached = 0, True
+    while reached:
+        storage = await store()
+        bob = await records_of(storage, "bob")
+        async with SessionManager(Yields(storage), services=services) as manager:
+            erasing = CancelAt(manager.erase_user("ada"), step, late=late)
+            try:
+                assert (await erasing).sessions == 2
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                assert task is not None
+                task.uncancel()
+            reached = erasing.reached
+            left = len(await manager.list_sessions(user_id="ada"))
+            receipt = await manager.erase_user("ada")
+            assert (receipt.sessions, receipt.verified) == (left, True)
+        assert await records_of(storage, "ada") == []
+        assert await records_of(storage, "bob") == bob
+        step += 1
+    assert step > 8
+
+
+async def test_writers_of_another_process_do_not_outlast_the_erasure(
+    manager: SessionManager, storage: SessionStorage, services: Services
+) -> None:
+    await fill_user(manager, "ada", sessions=5)
+    await fill_user(manager, "bob", sessions=5)
+    writing = asyncio.Event()
+
+    async def write(another: SessionManager, user: str, number: int) -> int:
+        """Write some turns and memories; return the number of messages that were acknowledged."""
+        acknowledged = 0
+        for _ in range(8):
+            await asyncio.sleep(0)  # the backend in memory never suspends
+            try:
+                await another.send_message(session_of(user, number), canary(user))
+                acknowledged += 2
+            except (SessionNotFoundError, TurnInterruptedError):
+                with suppress(SessionExistsError):
+                    config = {"session_id": session_of(user, number), "user_id": user}
+                    await another.create_session({"name": canary(user)}, {"name": "echo"}, config)
+            await another.memory_manager.of_user(user).store_memory(f"late {number}", canary(user))
+            writing.set()
+        return acknowledged
+
+    async with SessionManager(storage) as another:
+        writes = [write(another, user, number) for number in range(5) for user in ("ada", "bob")]
+        writers = [asyncio.create_task(one) for one in writes]
+        await writing.wait()
+        first = await manager.erase_user("ada")
+        acknowledged = await asyncio.gather(*writers)
+    second = await manager.erase_user("ada")
+    assert first.sessions + second.sessions >= 5
+    assert second.verified is True
+    assert await records_of(storage, "ada") == []
+    assert await storage.list_memory_owners() == ["bob"]
+    assert sorted(await manager.list_sessions()) == sorted(session_of("bob", number) for number in range(5))
+    stored = [len(await manager.conversation_manager.get_messages(session_of("bob", n), 10_000)) for n in range(5)]
+    assert stored == [4 + count for count in acknowledged[1::2]] == [20] * 5
 
 
 _KILLED = """

@@ -140,8 +140,10 @@ async def test_an_id_that_is_no_users_is_refused(manager: SessionManager, user_i
         manager.memory_manager.of_user(user_id)
 
 
-async def test_memory_that_is_switched_off_keeps_nothing_of_users(storage: SessionStorage, services: Services) -> None:
-    memory = MemoryManager(MemoryConfig(enabled=False), storage=storage, services=services).of_user("ada")
+async def test_memory_that_is_off_keeps_and_recalls_nothing(storage: SessionStorage, services: Services) -> None:
+    manager = MemoryManager(MemoryConfig(enabled=False), storage=storage, services=services)
+    memory = manager.of_user("ada")
+    assert await manager.recall("s") == []
     assert await memory.store_memory("k", 1) is False
     assert await memory.get_memory("k") is None
     assert await memory.list_memories() == []

@@ -97,12 +97,12 @@ class Fork:
         if record is None:
             return None
         parent = self._parent(record)
-        if parent.get("session_id") != session_id:
+        source = await self.storage.find_session(session_id)
+        is_other_users = source is not None and source.user_id != record.user_id  # any session may name any parent
+        if parent.get("session_id") != session_id or is_other_users:
             raise SessionExistsError(new_session_id)
-        if at is not None:
-            source = await self.storage.find_session(session_id)
-            if source is None or await self._position(source, at) != parent.get("position"):
-                raise SessionExistsError(new_session_id)
+        if at is not None and (source is None or await self._position(source, at) != parent.get("position")):
+            raise SessionExistsError(new_session_id)
         return record
 
     def is_complete(self, record: SessionRecord) -> bool:

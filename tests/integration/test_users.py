@@ -213,6 +213,17 @@ async def test_calls_neither_wait_for_nor_interrupt_the_turn_of_another_user(
     assert (await running).position == 2
 
 
+async def test_a_fork_is_not_completed_in_the_session_of_another_user(manager: SessionManager) -> None:
+    await fill_user(manager, "ada")
+    bob = manager.for_user("bob")
+    parent = {"session_id": session_of("ada"), "position": 4}
+    await bob.create_session({"name": "B"}, {"name": "echo"}, {"session_id": "guessed"})
+    await bob.update_session("guessed", metadata={"parent": parent})
+    with pytest.raises(SessionExistsError):
+        await manager.for_user("ada").fork(session_of("ada"), new_session_id="guessed")
+    assert await bob.get_messages("guessed") == []
+
+
 async def exchange(manager: SessionManager, session_id: str) -> None:
     """Delete a session, and create one of the same id for bob."""
     await manager.delete_session(session_id)

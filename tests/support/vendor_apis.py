@@ -145,7 +145,8 @@ def mistral(content: Any = "", *calls: Body, finish: str | None = None, ending: 
                     json.dumps({**common, "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
                 ]
             )
-        words = [f"{word} " for word in content.split(" ")] if isinstance(content, str) else [[one] for one in content]
+        is_text = isinstance(content, str)
+        words: list[Any] = [f"{word} " for word in content.split(" ")] if is_text else [[one] for one in content]
         if isinstance(words[-1], str):
             words[-1] = words[-1][:-1]
         deltas: list[Body] = [{"content": word} for word in words]

@@ -309,10 +309,12 @@ class PydanticAIProvider(BaseProvider):
             broke = ProviderStreamError(f"{name}: the connection broke during the answer")
             return broke if streaming else connection_error(exc, peer)
         if isinstance(exc, ai.ModelHTTPError):
+            answer: Any = exc
             # Gemini answers 400 to a wrong key
-            status = 401 if isinstance(exc, ai.ModelAuthenticationError) else exc.status_code
-            code = code_text({"code": exc.provider_error_code, "type": exc.provider_error_type})
-            return status_error(status, f"{name} answered {exc.status_code}{code}", retry_after=exc.retry_after)
+            status = 401 if isinstance(exc, ai.ModelAuthenticationError) else answer.status_code
+            code = code_text({"code": answer.provider_error_code, "type": answer.provider_error_type})
+            text = f"{name} answered {answer.status_code}{code}"
+            return status_error(status, text, retry_after=answer.retry_after)
         if isinstance(exc, ai.ModelAPIError | ai.UnexpectedModelBehavior | AssertionError | ValueError):
             return ProviderResponseError(f"{name} sent a response outside its protocol")
         if isinstance(exc, ai.UserError) and "API_KEY" in str(exc):

@@ -10,7 +10,8 @@ from typing import Annotated
 import attrs
 import typer
 
-from luminoracore_sdk.application.exchange.fields import placed, read_json
+from luminoracore_sdk.application.exchange.fields import placed
+from luminoracore_sdk.application.exchange.raw_json import read_json
 from luminoracore_sdk.cli.context import STOPPED, CommandContext, error_line, not_empty
 from luminoracore_sdk.cli.output import amount, display, printable
 from luminoracore_sdk.cli.sessions import message_text_of, print_memory

@@ -6,8 +6,8 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.application.exchange.fields import read_json
 from luminoracore_sdk.application.exchange.older_sdk import is_older_store
+from luminoracore_sdk.application.exchange.raw_json import read_json
 from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, SessionRecord
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject

@@ -96,7 +96,7 @@ def _silence_stamina() -> None:
 
 
 def _names_store(environ: Mapping[str, str]) -> bool:
-    return any(environ.get(name) for name in _NAMES_STORE)
+    return any(environ.get(name, "").strip() for name in _NAMES_STORE)
 
 
 class CommandContext:

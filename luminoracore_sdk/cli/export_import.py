@@ -116,6 +116,7 @@ def _target(output: Path | None) -> Iterator[IO[str]]:
     """Yield stdout, or a file that is private to its owner and renamed to its name when it is complete."""
     if output is None:
         yield sys.stdout
+        sys.stdout.flush()
         return
     output = output.resolve()  # a link must stay a link
     if not output.parent.is_dir():

@@ -2,13 +2,15 @@
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres.options import Address, without_connect_timeout
 from luminoracore_sdk.adapters.storage.redis.options import parse_address
-from luminoracore_sdk.bootstrap.config import Settings, StorageConfig, storage_config_from_url
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.bootstrap.config import Settings, StorageConfig, StorageType, storage_config_from_url
 from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.session import create_storage
 from tests.support.command import luminora_over
@@ -61,6 +63,10 @@ def shown_by(action: Callable[[], object]) -> str:
         return "".join(traceback.format_exception(exc)) + repr(exc)
 
 
+def opened(kind: str, url: str) -> SessionStorage:
+    return create_storage(StorageConfig(kind, url))  # type: ignore[arg-type]  # a string is converted
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_error_shows_a_password(form: str, scheme: str) -> None:
@@ -68,10 +74,10 @@ def test_no_error_shows_a_password(form: str, scheme: str) -> None:
         url = form.format(scheme=scheme, password=password)
         if url.strip().startswith(f"{password}://"):
             continue  # a scheme that is none: the text before :// is shown
-        assert SECRET not in shown_by(lambda url=url: create_storage(url)), url
-        assert SECRET not in shown_by(lambda url=url: Settings.from_environment({"LUMINORA_STORE": url})), url
+        assert SECRET not in shown_by(partial(create_storage, url)), url
+        assert SECRET not in shown_by(partial(Settings.from_environment, {"LUMINORA_STORE": url})), url
         for kind in ("postgres", "redis", "mongodb"):
-            config = shown_by(lambda url=url, kind=kind: create_storage(StorageConfig(kind, url)))
+            config = shown_by(partial(opened, kind, url))
             assert SECRET not in config, url
 
 
@@ -79,7 +85,7 @@ def test_no_error_shows_a_password(form: str, scheme: str) -> None:
 def test_no_error_of_a_variable_shows_a_url(form: str) -> None:
     url = form.format(scheme="postgresql", password=SECRET)
     for name in ("STORAGE_TYPE", "TABLE_NAME", "REDIS_DB", "RETRY_ATTEMPTS", "COMPRESSION_ENABLED"):
-        given = shown_by(lambda name=name: Settings.from_environment({f"LUMINORA_STORAGE_{name}": url}))
+        given = shown_by(partial(Settings.from_environment, {f"LUMINORA_STORAGE_{name}": url}))
         assert SECRET not in given, name
 
 
@@ -103,7 +109,7 @@ def test_libpqs_list_of_values_is_refused_with_what_to_write() -> None:
 def test_blanks_around_a_url_are_removed(blank: str) -> None:
     assert storage_config_from_url(f"sqlite:///a.db{blank}").path == Path("a.db")
     assert storage_config_from_url(f"{blank}redis://h/0{blank}").url == "redis://h/0"
-    assert StorageConfig("sqlite", f"sqlite:///a.db{blank}").path == Path("a.db")
+    assert StorageConfig(StorageType.SQLITE, f"sqlite:///a.db{blank}").path == Path("a.db")
     assert Address.of(f"{blank}postgresql://h/d{blank}").dsn == "postgresql://h/d"
     assert parse_address(f"redis://h{blank}") == parse_address("redis://h")
     assert Settings.from_environment({"LUMINORA_STORE": f"sqlite:///a.db{blank}"}).storage.path == Path("a.db")
@@ -122,8 +128,8 @@ def test_a_blank_within_is_refused_by_the_backend_too(parse: Callable[[str], obj
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    names = ("STORE", "STORAGE_STORAGE_TYPE", "STORAGE_REDIS_DB", "STORAGE_TABLE_NAME", "STORAGE_NO_SUCH_FIELD")
-    names += ("MEMORY_MAX_MEMORIES", "MAX_HISTORY")
+    names = ["STORE", "STORAGE_STORAGE_TYPE", "STORAGE_REDIS_DB", "STORAGE_TABLE_NAME", "STORAGE_NO_SUCH_FIELD"]
+    names += ["MEMORY_MAX_ENTRIES", "MAX_HISTORY"]
     for blank in ("", " ", "\n"):
         assert Settings.from_environment({f"LUMINORA_{name}": blank for name in names}) == Settings()
 

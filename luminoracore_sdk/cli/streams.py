@@ -4,7 +4,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 __all__ = ["finish_streams", "prepare_streams"]
 
@@ -33,7 +33,7 @@ def _opened(descriptor: int, mode: str) -> TextIO:
     return open(descriptor, mode, encoding="utf-8", closefd=False)  # type: ignore[return-value]
 
 
-def _reconfigure(stream: TextIO, **options: str) -> None:
+def _reconfigure(stream: TextIO, **options: Any) -> None:
     if isinstance(stream, io.TextIOWrapper):  # a program that calls ``run`` may have put something else there
         stream.reconfigure(**options)
 

@@ -64,7 +64,7 @@ def shown_by(action: Callable[[], object]) -> str:
 
 
 def opened(kind: str, url: str) -> SessionStorage:
-    return create_storage(StorageConfig(kind, url))  # type: ignore[arg-type]  # a string is converted
+    return create_storage(StorageConfig(kind, url))
 
 
 @pytest.mark.parametrize("form", FORMS)

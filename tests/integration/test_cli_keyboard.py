@@ -6,11 +6,12 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from luminoracore_sdk.domain.json_value import JSONObject
 from tests.support.command import process
 from tests.support.terminal import at_keyboard, read_until
 
@@ -110,44 +111,65 @@ def test_ctrl_c_discards_a_line_and_leaves_at_an_empty_one(tmp_path: Path) -> No
     assert said(tmp_path) == ["kept", "You said: kept"]
 
 
-@pytest.fixture
-def slow_server() -> Iterator[tuple[str, threading.Event]]:
-    """A server that begins an answer and does not go on; the event says that it has begun."""
-    begun, ended = threading.Event(), threading.Event()
+@contextmanager
+def model_server(*deltas: JSONObject, usage: JSONObject | None = None) -> Iterator[tuple[str, threading.Event]]:
+    """A model server that streams deltas once; without usage it does not end. The event says that they were sent."""
+    sent, ended = threading.Event(), threading.Event()
+    choices: list[JSONObject] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    if usage is not None:
+        choices.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage})
+    body = "".join(f"data: {json.dumps(one)}\n\n" for one in choices) + ("data: [DONE]\n\n" if usage else "")
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
     def answer(listening: socket.socket) -> None:
-        connection = listening.accept()[0]
-        with connection:
+        with listening.accept()[0] as connection:
             connection.recv(65_536)
-            delta: Any = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Half an **answer**"}}]}
-            head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-            connection.sendall(f"{head}data: {json.dumps(delta)}\n\n".encode())
-            begun.set()
-            ended.wait(60)
+            connection.sendall(f"{head}{body}".encode())
+            sent.set()
+            if usage is None:
+                ended.wait(60)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(30)
         thread = threading.Thread(target=answer, args=(listening,))
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1", begun
-        ended.set()
-        thread.join(60)
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1", sent
+        finally:
+            ended.set()
+            thread.join(60)
 
 
 @pytest.mark.parametrize("terminal_type", ["dumb", "xterm-256color"])
-def test_ctrl_c_keeps_what_came_of_an_answer(
-    tmp_path: Path, slow_server: tuple[str, threading.Event], terminal_type: str
-) -> None:
-    url, begun = slow_server
-    server = ("--provider", "ollama", "--base-url", url)
-    with at_keyboard(tmp_path, *CHAT, *server, terminal_type=terminal_type) as (started, keyboard):
-        read_until(keyboard, PROMPT)
-        os.write(keyboard, b"Question?\r")
-        read_until(keyboard, "Half an ")
-        assert begun.wait(30)
-        started.send_signal(signal.SIGINT)
-        read_until(keyboard, "stopped; what came was saved")
-        read_until(keyboard, PROMPT)
-        os.write(keyboard, b"/quit\r")
-        assert started.wait(30) == 0
+def test_ctrl_c_keeps_what_came_of_an_answer(tmp_path: Path, terminal_type: str) -> None:
+    with model_server({"role": "assistant", "content": "Half an **answer**"}) as (url, begun):
+        server = ("--provider", "ollama", "--base-url", url)
+        with at_keyboard(tmp_path, *CHAT, *server, terminal_type=terminal_type) as (started, keyboard):
+            read_until(keyboard, PROMPT)
+            os.write(keyboard, b"Question?\r")
+            read_until(keyboard, "Half an ")
+            assert begun.wait(30)
+            started.send_signal(signal.SIGINT)
+            read_until(keyboard, "stopped; what came was saved")
+            read_until(keyboard, PROMPT)
+            os.write(keyboard, b"/quit\r")
+            assert started.wait(30) == 0
     assert said(tmp_path) == ["Question?", "Half an **answer**"]
+
+
+def test_reasoning_calls_and_usage_stand_beside_a_rendered_answer(tmp_path: Path) -> None:
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    deltas: list[JSONObject] = [
+        {"role": "assistant", "reasoning_content": "Let me think."},
+        {"content": "It is **sunny**."},
+        {"tool_calls": [call]},
+    ]
+    usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+    with model_server(*deltas, usage=usage) as (url, _):
+        shown = chat(
+            tmp_path, b"Weather?\r", arguments=(*CHAT, "--provider", "vllm", "--base-url", url, "--model", "m")
+        )
+    assert "\x1b[2mLet me think.\x1b[0m" in shown
+    assert "It is \x1b[1msunny\x1b[0m" in shown
+    assert "calls look({})" in shown
+    assert "7 tokens in, 2 out" in shown

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
-from typing import IO, Annotated
+from typing import IO, Annotated, Any
 
 import attrs
 import typer
@@ -288,10 +288,12 @@ def sources_of(path: Path) -> Iterator[Iterator[_Source]]:
     """
     with ExitStack() as opened:
         if str(path) == "-":
-            name, size, file = "stdin", 0, sys.stdin.buffer
+            name, size = "stdin", 0
+            given: Any = sys.stdin.buffer  # anything that reads, where a program that calls ``run`` replaced it
         else:
-            name, size, file = str(path), path.stat().st_size, opened.enter_context(path.open("rb"))
-        file = io.BufferedReader(file) if not isinstance(file, io.BufferedReader) else file
+            name, size = str(path), path.stat().st_size
+            given = opened.enter_context(path.open("rb"))
+        file = given if isinstance(given, io.BufferedReader) else io.BufferedReader(given)
         if file.peek(4)[:4] not in _ZIP:
             yield iter([_Source(name, size, file)])
             return

@@ -20,6 +20,11 @@ PROMPT = "you>"
 HISTORY = ".local/state/luminora/chat_history"
 
 
+def next_prompt(keyboard: int) -> str:
+    """Return what the terminal shows from the end of this line's editor to the next prompt."""
+    return read_until(keyboard, "\x1b[?2004l") + read_until(keyboard, PROMPT)
+
+
 def said(home: Path) -> list[str]:
     shown = json.loads(process(home, "sessions", "show", "s", "--json").stdout)
     return [message["content"] for message in shown["messages"]]
@@ -31,8 +36,7 @@ def chat(home: Path, *typed: bytes, arguments: tuple[str, ...] = CHAT) -> str:
         shown = read_until(keyboard, PROMPT)
         for text in typed:
             os.write(keyboard, text)
-            shown += read_until(keyboard, "\x1b[?2004l")  # the editor has ended
-            shown += read_until(keyboard, PROMPT)
+            shown += next_prompt(keyboard)
         os.write(keyboard, b"\x04")
         shown += read_until(keyboard, "--session s\r\n")
         assert started.wait(30) == 0
@@ -76,7 +80,7 @@ def test_the_tabulator_completes_a_command(tmp_path: Path) -> None:
         os.write(keyboard, b"/rem\t")
         read_until(keyboard, "ember")
         os.write(keyboard, b" drink tea\r")
-        read_until(keyboard, PROMPT)
+        next_prompt(keyboard)
         os.write(keyboard, b"/quit\r")
         assert started.wait(30) == 0
     memories = json.loads(process(tmp_path, "sessions", "show", "s", "--json").stdout)["memories"]
@@ -101,10 +105,9 @@ def test_ctrl_c_discards_a_line_and_leaves_at_an_empty_one(tmp_path: Path) -> No
     with at_keyboard(tmp_path, *CHAT, terminal_type="xterm-256color") as (started, keyboard):
         read_until(keyboard, PROMPT)
         os.write(keyboard, b"discarded\x03")
-        read_until(keyboard, PROMPT)
+        next_prompt(keyboard)
         os.write(keyboard, b"kept\r")
-        read_until(keyboard, "You said: kept")
-        read_until(keyboard, PROMPT)
+        assert "You said: kept" in next_prompt(keyboard)
         os.write(keyboard, b"\x03")
         read_until(keyboard, "resume with: luminora chat --session s")
         assert started.wait(30) == 130

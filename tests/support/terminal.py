@@ -35,11 +35,11 @@ def start_at_keyboard(
 
 
 def read_until(keyboard: int, expected: str) -> str:
-    """Return what a terminal shows until an expected text."""
+    """Return what a terminal shows up to an expected text; what follows it is left to the next call."""
     seen = b""
-    while expected.encode() not in seen:
+    while not seen.endswith(expected.encode()):
         assert select.select([keyboard], [], [], 30)[0], seen
-        seen += os.read(keyboard, 4096)
+        seen += os.read(keyboard, 1)
     return seen.decode()
 
 

@@ -131,8 +131,9 @@ class _Making:
         elif kind == "thinking":
             self.thoughts.append(field_of(block, "thinking", str, ""))
         elif kind == "tool_use":
-            self.last_call = field_of(block, "id", str, None) or f"{self.uuid}-{len(self.done)}-{len(self.calls)}"
-            self.calls.append(tool_call(self.last_call, field_of(block, "name", str), block.get("input")))
+            call_id: str = field_of(block, "id", str, None) or f"{self.uuid}-{len(self.done)}-{len(self.calls)}"
+            self.calls.append(tool_call(call_id, field_of(block, "name", str), block.get("input")))
+            self.last_call = call_id
         else:
             self.others.append(block)
             return

@@ -62,10 +62,10 @@ def _sharegpt_messages(data: JSONObject) -> Iterator[Message]:
 def _sharegpt_calls(content: JSONValue, index: int) -> list[JSONObject]:
     """Return the calls of a text, ``{"name": …, "arguments": …}`` or a list of them; empty: it is not that."""
     try:
-        parsed = json.loads(content) if isinstance(content, str) else content
+        parsed: Any = json.loads(content) if isinstance(content, str) else content
     except (ValueError, RecursionError):
         return []
-    calls = parsed if isinstance(parsed, list) else [parsed]
+    calls: list[Any] = parsed if isinstance(parsed, list) else [parsed]
     if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
         return []
     return [tool_call(f"call_{index}_{n}", call["name"], call.get("arguments")) for n, call in enumerate(calls)]

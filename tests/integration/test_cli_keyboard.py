@@ -114,6 +114,13 @@ def test_ctrl_c_discards_a_line_and_leaves_at_an_empty_one(tmp_path: Path) -> No
     assert said(tmp_path) == ["kept", "You said: kept"]
 
 
+def test_without_the_editors_package_one_line_says_what_to_install(tmp_path: Path) -> None:
+    missing = "import sys; sys.modules['prompt_toolkit'] = None"
+    with at_keyboard(tmp_path, *CHAT, terminal_type="xterm-256color", code=missing) as (started, keyboard):
+        read_until(keyboard, "luminora: luminora chat at the keyboard needs the 'cli' extra: ")
+        assert started.wait(30) == 1
+
+
 @contextmanager
 def model_server(*deltas: JSONObject, usage: JSONObject | None = None) -> Iterator[tuple[str, threading.Event]]:
     """A model server that streams deltas once; without usage it does not end. The event says that they were sent."""

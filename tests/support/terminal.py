@@ -15,13 +15,13 @@ __all__ = ["at_keyboard", "read_until", "start_at_keyboard"]
 
 
 def start_at_keyboard(
-    home: Path, *arguments: str, terminal_type: str = "dumb"
+    home: Path, *arguments: str, terminal_type: str = "dumb", code: str = "pass"
 ) -> tuple["subprocess.Popen[bytes]", int]:
-    """Start the command on a terminal of its own; return it and the keyboard."""
+    """Start the command on a terminal of its own, after some code; return it and the keyboard."""
     keyboard, terminal = pty.openpty()
     # who runs the tests in the background passes on an ignored SIGINT
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    source = f"{heed}; from luminoracore_sdk.cli import run; run()"
+    source = f"{heed}; {code}; from luminoracore_sdk.cli import run; run()"
     started = subprocess.Popen(
         [sys.executable, "-c", source, *arguments],
         stdin=terminal,
@@ -45,10 +45,10 @@ def read_until(keyboard: int, expected: str) -> str:
 
 @contextmanager
 def at_keyboard(
-    home: Path, *arguments: str, terminal_type: str = "dumb"
+    home: Path, *arguments: str, terminal_type: str = "dumb", code: str = "pass"
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """Run the command on a terminal of its own, and kill it at the end."""
-    started, keyboard = start_at_keyboard(home, *arguments, terminal_type=terminal_type)
+    started, keyboard = start_at_keyboard(home, *arguments, terminal_type=terminal_type, code=code)
     try:
         yield started, keyboard
     finally:

@@ -108,9 +108,14 @@ bench: $(READY) ## Measure what README and documentation claim; under ten minute
 	@$(PY) -m benchmarks.optimizer --sessions 100
 	$(call step,speed)
 	@$(PY) -m benchmarks.speed
+	$(call step,turns)
+	@$(PY) -m benchmarks.turns
+	$(call step,pauses)
+	@$(PY) -m benchmarks.turn_parts.pauses
 
 bench-peers: $(READY) ## The same work done by other packages
 	@$(PY) -m benchmarks.peers
+	@$(PY) -m benchmarks.turns --peers
 
 bench-large: $(READY) ## A million messages, a hundred thousand sessions; takes long
 	@$(PY) -m benchmarks.large
@@ -119,6 +124,9 @@ figures: $(READY) ## Measure again and write the figures into the documentation
 	@$(PY) -m benchmarks.optimizer --write
 	@$(PY) -m benchmarks.speed --write
 	@$(PY) -m benchmarks.peers --write
+	@$(PY) -m benchmarks.turns --write
+	@$(PY) -m benchmarks.turns --peers --write
+	@$(PY) -m benchmarks.turn_parts.pauses --write
 	@$(PY) -m benchmarks.large --write
 
 clean: ## Remove everything that make created

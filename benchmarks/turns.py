@@ -1,26 +1,33 @@
 """The cost of whole turns: ``send_message`` with a provider that answers at once.
 
-    python -m benchmarks.turns [--turns 300] [--only memory sqlite …] [--write]
+    python -m benchmarks.turns [--turns 300] [--only memory sqlite …] [--peers] [--write]
 
 The session has 50 messages of 200 characters and ten memories. Beside it stands the raw floor of the same run:
 one read of the newest 50 messages and one durable write of two messages' text by the raw driver. CPU is that of
 this process.
+
+With ``--peers``, the same turn is taken by other frameworks too, each with a model that answers at once and in a
+process of its own, ours among them; they are installed as ``benchmarks.peers`` does it. Each ten turns begin a
+session of 50 messages, and the sides take turns.
 """
 
 import argparse
 import asyncio
 import gc
 import tempfile
-import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from benchmarks.optimizer_parts.tables import put_into, table
+from benchmarks.peer_parts.environments import PeerUnavailableError, python_of
 from benchmarks.speed_parts.backends import BACKENDS
 from benchmarks.speed_parts.contender import Contender
 from benchmarks.speed_parts.measure import random_texts
 from benchmarks.speed_parts.results import percentile
+from benchmarks.turn_parts.peers import TURN_CASES, floor_turn, take_all
+from benchmarks.turn_parts.timed import Timed
 from luminoracore_sdk.providers import BaseProvider, ProviderFactory
 from luminoracore_sdk.session import InMemoryStorage, Message, SessionManager, SessionStorage
 from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
@@ -53,25 +60,6 @@ class Instant(BaseProvider):
         yield await self.chat(messages, temperature, max_tokens, **kwargs)
 
 
-class Timed:
-    """Times of calls, and the CPU time of all of them."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.cpu = 0.0
-
-    async def call(self, work: Any) -> None:
-        cpu, began = time.process_time(), time.perf_counter()
-        await work
-        self.seconds.append(time.perf_counter() - began)
-        self.cpu += time.process_time() - cpu
-
-    def cells(self) -> list[str]:
-        """Return median, 99th percentile and CPU time of a call, in milliseconds."""
-        p50, p99 = percentile(self.seconds, 0.5), percentile(self.seconds, 0.99)
-        return [f"{1e3 * value:.2f}" for value in (p50, p99, self.cpu / len(self.seconds))]
-
-
 async def measure(storage: SessionStorage, floor: Contender | None, turns: int) -> tuple[Timed, Timed | None]:
     """Take turns with a manager and, alternately, do the raw floor's work."""
     texts = random_texts(max(turns, HISTORY) + WARM_UP)
@@ -87,7 +75,7 @@ async def measure(storage: SessionStorage, floor: Contender | None, turns: int) 
                 ours, raw = Timed(), Timed() if floor else None
             await ours.call(manager.send_message(session_id, texts[number]))
             if floor is not None and raw is not None:
-                await raw.call(floor_turn(floor, texts[number]))
+                await raw.call(floor_turn(floor, "turns", texts[number]))
         if floor is not None:
             await floor.close()
     return ours, raw
@@ -101,11 +89,6 @@ async def begun(manager: SessionManager, texts: list[str]) -> str:
     for number in range(MEMORIES):
         await manager.memory_manager.store_memory(session_id, f"fact {number}", f"value {number}")
     return session_id
-
-
-async def floor_turn(floor: Contender, text: str) -> None:
-    await floor.newest("turns", HISTORY)
-    await floor.append("turns", text + text)
 
 
 def run(name: str, turns: int) -> list[list[str]]:
@@ -135,14 +118,22 @@ def main() -> None:
     names = [MEMORY, *BACKENDS]
     parser.add_argument("--turns", type=int, default=300)
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="BACKEND")
+    parser.add_argument("--peers", action="store_true", help="measure other frameworks beside ours")
     parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.name}")
     arguments = parser.parse_args()
     ProviderFactory.register_provider("instant", Instant)
-    lines = [line for name in arguments.only for line in run(name, arguments.turns)]
+    if arguments.peers:
+        for peer in dict.fromkeys(case.peer for case in TURN_CASES):  # nothing is installed while others are measured
+            with suppress(PeerUnavailableError):  # its row says why
+                python_of(peer)
+    measured = take_all if arguments.peers else run
+    lines = [line for name in arguments.only for line in measured(name, arguments.turns)]
     content = table(["", "", "p50, ms", "p99, ms", "CPU, ms", "÷ raw driver"], lines, texts=2)
     print(content)
     if arguments.write:
-        DOCUMENT.write_text(put_into(DOCUMENT.read_text("utf-8"), "turns", content), "utf-8")
+        DOCUMENT.write_text(
+            put_into(DOCUMENT.read_text("utf-8"), "turn-peers" if arguments.peers else "turns", content), "utf-8"
+        )
 
 
 if __name__ == "__main__":

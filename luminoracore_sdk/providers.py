@@ -5,6 +5,7 @@ from luminoracore_sdk.adapters.providers.echo import EchoProvider
 from luminoracore_sdk.adapters.providers.openai_compatible import OpenAIProvider
 from luminoracore_sdk.adapters.providers.presets import KeyRule, Preset
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
+from luminoracore_sdk.adapters.providers.vendor_apis import PydanticAIProvider
 from luminoracore_sdk.application.ports.provider import BaseProvider, ProviderRegistry
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Preset",
     "ProviderFactory",
     "ProviderRegistry",
+    "PydanticAIProvider",
 ]

@@ -4,7 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
+from luminoracore_sdk.application.erasure import ErasureReceipt
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManager, SessionManager
 from luminoracore_sdk.domain.conversation import Conversation
@@ -27,6 +29,7 @@ __all__ = [
     "Conversation",
     "ConversationManager",
     "EncryptedStorageWrapper",
+    "ErasureReceipt",
     "InMemoryStorage",
     "JSONFileStorage",
     "Keyring",
@@ -44,6 +47,7 @@ __all__ = [
     "Session",
     "SessionManager",
     "SessionStorage",
+    "UserSessions",
     "create_storage",
 ]
 

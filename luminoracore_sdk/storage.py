@@ -4,7 +4,7 @@ A backend subclasses ``BaseStorage`` and implements its primitives; a wrapper su
 and overrides the calls that it changes. Both are ``SessionStorage``.
 """
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, is_live, replay_receipt
+from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, is_live, replay_receipt
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
@@ -18,6 +18,8 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -38,6 +40,9 @@ __all__ = [
     "SessionRecord",
     "SessionStorage",
     "StorageWrapper",
+    "Tail",
+    "TailReceipt",
+    "TurnRecords",
     "is_live",
     "replay_receipt",
 ]

@@ -1,9 +1,12 @@
 """The use cases of conversations: add messages, read, search, clear, summarize."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, overload
 
+import attrs
+
+from luminoracore_sdk.application.off_loop import is_large_message, off_loop
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
@@ -12,6 +15,7 @@ from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import Message, MessageRole, at_position, message_text, stamped
+from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.values import check_count, folded_query, from_microseconds
 
 __all__ = ["ABSENT", "Conversations", "to_message"]
@@ -88,7 +92,12 @@ class Conversations:
             return (await self.append(session_id, [message]))[0]
 
     async def append(
-        self, session_id: str, messages: Sequence[Message], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[Message],
+        *,
+        expected_last: int | None = None,
+        encoded: Sequence[MessageRecord] = (),
     ) -> list[Message]:
         """Add several messages to an existing conversation, all or none.
 
@@ -96,6 +105,7 @@ class Conversations:
             session_id: An existing session.
             messages: The messages, oldest first.
             expected_last: Append only if this is the newest position.
+            encoded: The records of the first of them, if ``encode`` was called already.
 
         Returns:
             The stored messages, with ids, times and positions.
@@ -105,12 +115,26 @@ class Conversations:
             ConflictError: ``expected_last`` is not the newest position.
         """
         ready = [self._stamped(message) for message in messages]
-        records = [self._services.codec.message_record(message) for message in ready]
-        receipt = await self.storage.append_messages(session_id, records, expected_last=expected_last)
-        if receipt.replayed:  # the stored messages may differ from those passed in under the same ids
+        records = [*encoded, *await self.encode(ready[len(encoded) :])]
+        while (
+            receipt := await self.storage.append_messages(session_id, records, expected_last=expected_last)
+        ).replayed:  # the stored messages may differ from those passed in under the same ids
             span = MessageRange(after=receipt.first_position - 1, limit=len(records))
-            return await self._read(session_id, span)
+            stored = await self._read(session_id, span)
+            if [message.id for message in stored] == [record.message_id for record in records]:
+                return stored
+            # cleared between the append and the reading: append again
         return [at_position(message, position) for position, message in enumerate(ready, start=receipt.first_position)]
+
+    async def encode(self, messages: Sequence[Message]) -> list[MessageRecord]:
+        """Return the records of messages that have an id and a time.
+
+        Raises:
+            ValidationError: A value is not JSON.
+        """
+        encode = self._services.codec.message_record
+        large = any(map(is_large_message, messages))
+        return await off_loop(lambda: [encode(message) for message in messages], large=large)
 
     def _stamped(self, message: Message) -> Message:
         if message.id is not None and message.timestamp is not None and message.position is None:
@@ -156,8 +180,19 @@ class Conversations:
             updated_at=from_microseconds(record.updated_at_us),
         )
 
-    async def get_messages(self, session_id: str, limit: int | None = None, offset: int = 0) -> list[Message]:
+    async def get_messages(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Message]:
         """Return messages, oldest first.
+
+        Positions do not change while others append, so ``before`` and ``after`` page through a conversation that
+        grows: ``before`` the first position of the page that is shown goes back, ``after`` the last one forward.
 
         A manager without a storage counts from the oldest of the newest ``max_history`` messages; one with
         a storage from the oldest stored message, so that ``limit`` and ``offset`` page through all of them.
@@ -167,9 +202,13 @@ class Conversations:
             limit: Return at most so many, the first ones after ``offset``; None: the newest
                 ``max_history`` after ``offset``.
             offset: Skip so many of the oldest messages.
+            before: Only positions below this one: the newest ``limit`` of them, unless ``after`` is given too.
+            after: Only positions above this one: the first ``limit`` of them.
         """
         check_count(limit, "limit")
         check_count(offset, "offset")
+        if before is not None or after is not None:
+            return await self._page(session_id, self.max_history if limit is None else limit, before, after)
         if limit is None:
             span = MessageRange(after=offset, limit=self.max_history, newest=True)
             if self._whole:
@@ -179,6 +218,15 @@ class Conversations:
             return []
         after = offset + self._first_visible(record)
         return await self._read(session_id, MessageRange(after=after, limit=limit))
+
+    async def _page(self, session_id: str, limit: int, before: int | None, after: int | None) -> list[Message]:
+        span = MessageRange(after=after or 0, before=before, limit=limit, newest=after is None)
+        if self._whole:
+            return await self._read(session_id, span)
+        record = await self.storage.find_session(session_id)
+        if record is None:
+            return []
+        return await self._read(session_id, attrs.evolve(span, after=max(span.after, self._first_visible(record))))
 
     async def get_recent_messages(self, session_id: str, count: int) -> list[Message]:
         """Return the newest ``count`` messages, oldest first."""
@@ -196,7 +244,10 @@ class Conversations:
         """
         decode, backend = self._services.codec.message, self.storage.backend
         async for record in self.storage.stream_messages(session_id, after=after, before=before):
-            yield decode(record, backend=backend, session_id=session_id)
+            if len(record.payload.data) > LARGE:
+                yield (await self.decoded(session_id, [record]))[0]
+            else:
+                yield decode(record, backend=backend, session_id=session_id)
 
     async def get_last_message(self, session_id: str) -> Message | None:
         """Return the newest message, or None."""
@@ -284,19 +335,23 @@ class Conversations:
             "duration": (updated - created).total_seconds(),
         }
 
-    async def find_position(self, session_id: str, messages: Sequence[Message]) -> int | None:
-        """Return the last position of messages that are stored under their ids; None: they are not.
+    async def find_position(self, session_id: str, records: Sequence[MessageRecord]) -> int | None:
+        """Return the last position of records that are stored under their ids; None: they are not.
 
         The probe is an append that cannot succeed: a repeated batch is recognised before its condition is checked,
         on every backend, in one round trip and at a cost that does not depend on the length of the history.
 
         Raises:
             SessionNotFoundError: No such session.
+            ConflictError: Some of them are stored, or all in another order.
         """
-        records = [self._services.codec.message_record(message) for message in messages]
         try:
             receipt = await self.storage.append_messages(session_id, records, expected_last=-1)
         except ConflictError:
+            if len(records) > 1:
+                for record in records:
+                    if await self.find_position(session_id, [record]) is not None:
+                        raise
             return None
         return receipt.last_position
 
@@ -317,12 +372,15 @@ class Conversations:
             records = await self.storage.read_messages(session_id, span)
         except SessionNotFoundError:
             return []
-        return self.decoded(session_id, records)
+        return await self.decoded(session_id, records)
 
-    def decoded(self, session_id: str, records: Iterable[MessageRecord]) -> list[Message]:
+    async def decoded(self, session_id: str, records: Sequence[MessageRecord]) -> list[Message]:
         """Return the messages of records that were read from the storage."""
         decode, backend = self._services.codec.message, self.storage.backend
-        return [decode(record, backend=backend, session_id=session_id) for record in records]
+        large = sum(len(record.payload.data) for record in records) > LARGE
+        return await off_loop(
+            lambda: [decode(record, backend=backend, session_id=session_id) for record in records], large=large
+        )
 
     async def _newest(self, session_id: str, limit: int | None, matches: Callable[[Message], bool]) -> list[Message]:
         """Read backwards in chunks until ``limit`` messages match."""

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -19,17 +19,141 @@ from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry, importance_at, lifetime, searchable_text
 from luminoracore_sdk.domain.settings import MemoryConfig
-from luminoracore_sdk.domain.values import check_count, folded_query, parse_time, to_microseconds
+from luminoracore_sdk.domain.values import check_count, check_user_id, folded_query, parse_time, to_microseconds
 
-__all__ = ["Memories", "imported_entries"]
+__all__ = ["Memories", "Scope", "ScopedMemories", "imported_entries"]
+
+Scope = Literal["session", "user"]
+"""What a memory belongs to: one session, or the user of that session, who may have others."""
+
+
+@attrs.frozen(kw_only=True)
+class ScopedMemories:
+    """The memories of one session or of one user: values by key.
+
+    Attributes:
+        scope: Their owner.
+        storage: The storage that holds them.
+        services: The other ports.
+        config: Limits and switches.
+        mirror: Receives every change as well.
+    """
+
+    scope: MemoryScope
+    storage: SessionStorage
+    services: Services
+    config: MemoryConfig
+    mirror: Mirror
+
+    # -- write -----------------------------------------------------------------------------------
+
+    async def store_memory(
+        self,
+        key: str,
+        value: JSONValue,
+        ttl: float | None = None,
+        *,
+        importance: float = 1.0,
+        category: MemoryCategory | str = MemoryCategory.FACT,
+    ) -> bool:
+        """Store a value under a key, replacing the previous one; see ``Memories.store_memory``."""
+        entry = self._entry(key, value, ttl, importance, category)
+        if not self.config.enabled or not self.config.tracks(entry.category):
+            return False
+        await self.put(entry)
+        return True
+
+    def _entry(self, key: str, value: JSONValue, ttl: float | None, importance: float, category: str) -> MemoryEntry:
+        now = self.services.clock.now()
+        seconds = self.config.ttl if ttl is None else ttl
+        return MemoryEntry(
+            key=key,
+            value=value,
+            created_at=now,
+            updated_at=now,
+            expires_at=None if seconds is None else now + lifetime(seconds),
+            importance=importance,
+            category=category,
+        )
+
+    async def put(self, entry: MemoryEntry) -> None:
+        """Store an entry; a session that does not exist is created."""
+        record = self.services.codec.memory_record(self.scope, entry, decay_factor=self.config.decay_factor)
+        record = attrs.evolve(record, created_at_us=to_microseconds(entry.created_at))
+        try:
+            await self.storage.put_memory(record, max_entries=self.config.max_entries)
+        except SessionNotFoundError:
+            await ensure_session(self.scope.owner_id, self.storage, self.services)
+            await self.storage.put_memory(record, max_entries=self.config.max_entries)
+        await self.mirror.remember(self.scope.owner_id, entry)
+
+    @asynccontextmanager
+    async def removing(self) -> AsyncIterator[None]:
+        """Remove from the mirror, after the block, all memories that there were before it."""
+        entries = await self.list_entries() if self.mirror.is_active else []
+        yield
+        for entry in entries:
+            await self.mirror.forget(self.scope.owner_id, entry)
+
+    async def delete_memory(self, key: str) -> bool:
+        """Delete one memory; return False if there is none."""
+        found = await self.find(key) if self.mirror.is_active else None
+        deleted = await self.storage.delete_memory(self.scope, key)
+        if found is not None:
+            await self.mirror.forget(self.scope.owner_id, found)
+        return deleted
+
+    async def clear_memories(self) -> int:
+        """Delete all memories; return their number."""
+        async with self.removing():
+            return await self.storage.clear_memories(self.scope)
+
+    # -- read ------------------------------------------------------------------------------------
+
+    async def find(self, key: str) -> MemoryEntry | None:
+        """Return one entry, or None."""
+        if not self.config.enabled:
+            return None
+        record = await self.storage.find_memory(self.scope, key)
+        return None if record is None else self.services.codec.memory(record, backend=self.storage.backend)
+
+    async def get_memory(self, key: str) -> JSONValue:
+        """Return a value, equal to what was stored, or None."""
+        entry = await self.find(key)
+        if entry is None:
+            return None
+        await self.mirror.refresh(self.scope.owner_id, entry)
+        return entry.value
+
+    async def list_entries(self) -> list[MemoryEntry]:
+        """Return the entries, by time of creation, then key."""
+        if not self.config.enabled:
+            return []
+        decode, backend = self.services.codec.memory, self.storage.backend
+        return [decode(record, backend=backend) for record in await self.storage.list_memories(self.scope)]
+
+    async def list_memories(self) -> list[str]:
+        """Return the keys, by time of creation, then key."""
+        return [entry.key for entry in await self.list_entries()]
+
+    async def search_memories(self, query: str, limit: int | None = None) -> list[JSONObject]:
+        """Return the memories whose key or value contains ``query``; see ``Memories.search_memories``."""
+        folded = folded_query(query)
+        check_count(limit, "limit")
+        found = [entry for entry in await self.list_entries() if folded in searchable_text(entry)]
+        return [entry.to_dict() for entry in found[:limit]]
 
 
 class Memories:
-    """Stores the memories of sessions: values by key.
+    """Stores the memories of sessions and of their users: values by key.
 
     Reads of an unknown session or key return nothing (None, an empty list, False). An id need not be created
-    first. The storage is the source of truth. A mirror (Core's MemorySystem) receives every change as well
-    and is kept up to date on reads; its failures are logged and have no other effect.
+    first. With the scope ``"user"`` a call is about the memories of the session's user, which all sessions of
+    the user share; a read for a session without a user returns nothing.
+
+    The storage is the source of truth. A mirror (Core's MemorySystem) receives every change as well and is kept
+    up to date on reads; its failures are logged and have no other effect. It does not receive the memories of
+    users.
 
     Args:
         storage: The storage that holds them.
@@ -57,6 +181,7 @@ class Memories:
         *,
         importance: float = 1.0,
         category: MemoryCategory | str = MemoryCategory.FACT,
+        scope: Scope = "session",
     ) -> bool:
         """Store a value under a key, replacing the previous one.
 
@@ -67,63 +192,55 @@ class Memories:
             ttl: Lifetime in seconds; None: ``config.ttl``.
             importance: 0..1; it fades, see ``MemoryConfig.decay_factor``.
             category: fact, topic, preference, context or emotion.
+            scope: ``"session"``, or ``"user"``: it is remembered for the session's user.
 
         Returns:
             True if it was stored; False if memory is switched off, for this category or altogether.
 
         Raises:
-            ValidationError: The value is not JSON, or the ttl is not above 0; nothing was stored.
+            ValidationError: The value is not JSON, the ttl is not above 0, or the scope is ``"user"`` and the
+                session has no user; nothing was stored.
         """
-        entry = self._entry(key, value, ttl, importance, category)
-        if not self.config.enabled or not self.config.tracks(entry.category):
-            return False
-        await self._put(session_id, entry)
-        return True
+        memories = await self._in(session_id, scope)
+        if memories is None:
+            raise ValidationError(f"session {session_id!a:.80} has no user to remember anything for")
+        return await memories.store_memory(key, value, ttl, importance=importance, category=category)
 
-    def _entry(self, key: str, value: JSONValue, ttl: float | None, importance: float, category: str) -> MemoryEntry:
-        now = self._services.clock.now()
-        seconds = self.config.ttl if ttl is None else ttl
-        return MemoryEntry(
-            key=key,
-            value=value,
-            created_at=now,
-            updated_at=now,
-            expires_at=None if seconds is None else now + lifetime(seconds),
-            importance=importance,
-            category=category,
+    def of_session(self, session_id: str) -> ScopedMemories:
+        """Return the memories of a session."""
+        return self._scoped(MemoryScope("session", session_id), self._mirror)
+
+    def of_user(self, user_id: str) -> ScopedMemories:
+        """Return the memories of a user.
+
+        Raises:
+            ValidationError: The id is invalid or reserved.
+        """
+        return self._scoped(MemoryScope("user", check_user_id(user_id)), Mirror(None))
+
+    def _scoped(self, scope: MemoryScope, mirror: Mirror) -> ScopedMemories:
+        return ScopedMemories(
+            scope=scope, storage=self.storage, services=self._services, config=self.config, mirror=mirror
         )
 
-    async def _put(self, session_id: str, entry: MemoryEntry) -> None:
-        scope = _scope(session_id)
-        record = self._services.codec.memory_record(scope, entry, decay_factor=self.config.decay_factor)
-        record = attrs.evolve(record, created_at_us=to_microseconds(entry.created_at))
-        try:
-            await self.storage.put_memory(record, max_entries=self.config.max_entries)
-        except SessionNotFoundError:
-            await ensure_session(session_id, self.storage, self._services)
-            await self.storage.put_memory(record, max_entries=self.config.max_entries)
-        await self._mirror.remember(session_id, entry)
+    async def _in(self, session_id: str, scope: Scope) -> ScopedMemories | None:
+        """Return the memories of a session or of its user; None: it has no user."""
+        if scope == "session":
+            return self.of_session(session_id)
+        if scope != "user":
+            raise ValidationError(f"scope is 'session' or 'user', not {scope!r}")
+        record = await self.storage.find_session(session_id)
+        return None if record is None or record.user_id is None else self.of_user(record.user_id)
 
-    @asynccontextmanager
-    async def removing(self, session_id: str) -> AsyncIterator[None]:
-        """Remove from the mirror, after the block, all memories that the session had before it."""
-        entries = await self.list_entries(session_id) if self._mirror.is_active else []
-        yield
-        for entry in entries:
-            await self._mirror.forget(session_id, entry)
-
-    async def delete_memory(self, session_id: str, key: str) -> bool:
+    async def delete_memory(self, session_id: str, key: str, *, scope: Scope = "session") -> bool:
         """Delete one memory; return False if there is none."""
-        found = await self._find(session_id, key) if self._mirror.is_active else None
-        deleted = await self.storage.delete_memory(_scope(session_id), key)
-        if found is not None:
-            await self._mirror.forget(session_id, found)
-        return deleted
+        memories = await self._in(session_id, scope)
+        return memories is not None and await memories.delete_memory(key)
 
-    async def clear_memory(self, session_id: str) -> bool:
-        """Delete all memories of a session; return False if there are none."""
-        async with self.removing(session_id):
-            return await self.storage.clear_memories(_scope(session_id)) > 0
+    async def clear_memory(self, session_id: str, *, scope: Scope = "session") -> bool:
+        """Delete all memories of a session, or of its user; return False if there are none."""
+        memories = await self._in(session_id, scope)
+        return memories is not None and await memories.clear_memories() > 0
 
     async def cleanup_expired_memories(self) -> int:
         """Remove what has expired from the whole store; return the number of expired memories."""
@@ -131,13 +248,10 @@ class Memories:
 
     # -- read ------------------------------------------------------------------------------------
 
-    async def get_memory(self, session_id: str, key: str) -> JSONValue:
+    async def get_memory(self, session_id: str, key: str, *, scope: Scope = "session") -> JSONValue:
         """Return a value, equal to what was stored, or None."""
-        entry = await self._find(session_id, key)
-        if entry is None:
-            return None
-        await self._mirror.refresh(session_id, entry)
-        return entry.value
+        memories = await self._in(session_id, scope)
+        return None if memories is None else await memories.get_memory(key)
 
     async def get_memory_info(self, session_id: str, key: str) -> JSONObject | None:
         """Return the attributes of a memory other than its value, or None.
@@ -145,7 +259,7 @@ class Memories:
         Keys: key, created_at, updated_at, expires_at, importance (the remaining one), category, is_expired
         (always False: an expired memory is not found).
         """
-        entry = await self._find(session_id, key)
+        entry = await self.of_session(session_id).find(key)
         if entry is None:
             return None
         return {
@@ -158,18 +272,14 @@ class Memories:
             "is_expired": False,
         }
 
-    async def list_memories(self, session_id: str) -> list[str]:
-        """Return the keys of a session, by time of creation, then key."""
-        return [entry.key for entry in await self.list_entries(session_id)]
+    async def list_memories(self, session_id: str, *, scope: Scope = "session") -> list[str]:
+        """Return the keys of a session, or of its user, by time of creation, then key."""
+        memories = await self._in(session_id, scope)
+        return [] if memories is None else await memories.list_memories()
 
     async def list_entries(self, session_id: str) -> list[MemoryEntry]:
         """Return the entries of a session, by time of creation, then key."""
-        if not self.config.enabled:
-            return []
-        return self._decoded(await self.storage.list_memories(_scope(session_id)))
-
-    def _decoded(self, records: Iterable[MemoryRecord]) -> list[MemoryEntry]:
-        return [self._services.codec.memory(record, backend=self.storage.backend) for record in records]
+        return await self.of_session(session_id).list_entries()
 
     async def recall(self, session_id: str, *, decay_factor: float | None = None) -> list[MemoryEntry]:
         """Return the entries whose importance suffices for the prompt, in the order of ``list_memories``.
@@ -180,16 +290,39 @@ class Memories:
         """
         if not self.config.enabled:
             return []
-        return self.recalled(await self.storage.list_memories(_scope(session_id)), decay_factor=decay_factor)
+        return self.recalled(
+            await self.storage.list_memories(MemoryScope("session", session_id)), decay_factor=decay_factor
+        )
 
     def recalled(self, records: Iterable[MemoryRecord], *, decay_factor: float | None = None) -> list[MemoryEntry]:
         """Return those entries of records that were read from the storage whose importance suffices."""
         if not self.config.enabled:
             return []
         now, threshold = self._services.clock.now(), self.config.importance_threshold
-        return [entry for entry in self._decoded(records) if self._left(entry, now, decay_factor) >= threshold]
+        decode, backend = self._services.codec.memory, self.storage.backend
+        entries = [decode(record, backend=backend) for record in records]
+        return [entry for entry in entries if self._left(entry, now, decay_factor) >= threshold]
 
-    async def search_memories(self, session_id: str, query: str, limit: int | None = None) -> list[JSONObject]:
+    async def recalled_with_user(
+        self, records: Iterable[MemoryRecord], user_id: str | None, *, decay_factor: float | None = None
+    ) -> list[MemoryEntry]:
+        """Return ``recalled``, then those memories of the user whose importance suffices and whose key is not among it.
+
+        Args:
+            records: The memories of a session.
+            user_id: Its user, whose memories are read; None: it has none.
+            decay_factor: Overrides ``config.decay_factor``.
+        """
+        entries = self.recalled(records, decay_factor=decay_factor)
+        if user_id is None or not self.config.enabled:
+            return entries
+        known = {entry.key for entry in entries}
+        wider = await self.storage.list_memories(MemoryScope("user", user_id))
+        return entries + [one for one in self.recalled(wider, decay_factor=decay_factor) if one.key not in known]
+
+    async def search_memories(
+        self, session_id: str, query: str, limit: int | None = None, *, scope: Scope = "session"
+    ) -> list[JSONObject]:
         """Return the memories whose key or value contains ``query``, without regard to case.
 
         Returns:
@@ -199,10 +332,8 @@ class Memories:
         Raises:
             ValidationError: The query is empty or not a string, or the limit is invalid.
         """
-        folded = folded_query(query)
-        check_count(limit, "limit")
-        found = [entry for entry in await self.list_entries(session_id) if folded in searchable_text(entry)]
-        return [entry.to_dict() for entry in found[:limit]]
+        memories = await self._in(session_id, scope)
+        return [] if memories is None else await memories.search_memories(query, limit)
 
     async def get_memory_stats(self, session_id: str) -> JSONObject | None:
         """Return statistics of one session, or None for an unknown one.
@@ -262,15 +393,15 @@ class Memories:
         """
         now = self._services.clock.now()
         entries = imported_entries(blob)
-        scope = _scope(session_id)
+        memories = self.of_session(session_id)
         for entry in entries:  # encoding checks the values
-            self._services.codec.memory_record(scope, entry, decay_factor=self.config.decay_factor)
+            self._services.codec.memory_record(memories.scope, entry, decay_factor=self.config.decay_factor)
         if not self.config.enabled:
             return False
         for entry in entries:
             is_expired = entry.expires_at is not None and entry.expires_at <= now
             if self.config.tracks(entry.category) and not is_expired:
-                await self._put(session_id, entry)
+                await memories.put(entry)
         return True
 
     # -- helpers ---------------------------------------------------------------------------------
@@ -278,18 +409,6 @@ class Memories:
     def _left(self, entry: MemoryEntry, now: datetime, decay_factor: float | None = None) -> float:
         factor = self.config.decay_factor if decay_factor is None else decay_factor
         return importance_at(entry, now, decay_factor=factor)
-
-    async def _find(self, session_id: str, key: str) -> MemoryEntry | None:
-        if not self.config.enabled:
-            return None
-        record = await self.storage.find_memory(_scope(session_id), key)
-        if record is None:
-            return None
-        return self._services.codec.memory(record, backend=self.storage.backend)
-
-
-def _scope(session_id: str) -> MemoryScope:
-    return MemoryScope("session", session_id)
 
 
 def imported_entries(blob: JSONObject | str | bytes) -> list[MemoryEntry]:

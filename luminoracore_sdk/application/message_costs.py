@@ -11,6 +11,7 @@ from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import Message, MessageRole
 from luminoracore_sdk.domain.pictures import FLAT_PICTURE_TOKENS, picture_tokens
+from luminoracore_sdk.domain.pieces import is_large
 from luminoracore_sdk.domain.tool_calls import calls_of
 from luminoracore_sdk.domain.vendors import rules_of
 
@@ -25,16 +26,17 @@ _SMALLEST_SAMPLE = 256
 _ELEMENT_CHARACTERS = 160
 """Characters that are counted of an element, if a structure is too large to be counted whole."""
 
-_NODE_CHARACTERS = 4
-"""Characters of a value and its separator, beside those of strings."""
-
 _MOST_PARTS = 1_024
 _SMALLEST_PART = 32
 """Longer lists are data, not parts; that many parts can each be looked at, and a few characters of each counted."""
 
+_COUNTED_FACTS = frozenset({"tool_calls", "function_call", "reasoning"})
+"""Names of what is counted of a message beside its content."""
+
 _FINGERPRINT_NODES = 1_024
 _FINGERPRINT_CHARACTERS = 512
 _REMEMBERED = 65_536
+_REMEMBERED_TEXTS = 256
 _PICTURES = frozenset({"image_url", "image"})
 _LARGE_PARTS = frozenset({"file", "input_audio", "video_url", "document_url"})
 
@@ -71,22 +73,32 @@ class MessageCosts:
     def __init__(self, tokens: TokenCounter, *, remembered: int = _REMEMBERED) -> None:
         self.tokens = tokens
         self._remembered = remembered
-        self._known: OrderedDict[tuple[str, int, int, str], int] = OrderedDict()
+        self._known_texts: OrderedDict[str, int] = OrderedDict()
+        self._known: OrderedDict[tuple[str, int, int | None, str], int] = OrderedDict()
 
     def of(self, messages: Sequence[Message], vendor: str) -> list[int]:
         """Return the cost of each message for a vendor."""
         return [self._cost(message, vendor) for message in messages]
 
     def text(self, text: str) -> int:
-        """Return the cost of a text that is a message of its own."""
-        return estimated_tokens(text, self.tokens) + TOKENS_AROUND_A_MESSAGE
+        """Return the cost of a text that is a message of its own, such as a system prompt; it is remembered."""
+        known = self._known_texts.get(text)
+        if known is None:
+            known = estimated_tokens(text, self.tokens) + TOKENS_AROUND_A_MESSAGE
+            if len(text) <= _COUNTED_WHOLE:
+                self._known_texts[text] = known
+                if len(self._known_texts) > _REMEMBERED_TEXTS:
+                    self._known_texts.popitem(last=False)
+        return known
 
     def _cost(self, message: Message, vendor: str) -> int:
         if message.id is None:
             return self._count(message, vendor)
-        names = ("tool_calls", "function_call", "reasoning")
-        rest = [message.metadata.get(name) for name in names]
-        key = (message.id, _fingerprint(message.content), _fingerprint(rest), vendor)
+        content, metadata = message.content, message.metadata
+        has_facts = not _COUNTED_FACTS.isdisjoint(metadata)
+        of_facts = _fingerprint([metadata.get(name) for name in _COUNTED_FACTS]) if has_facts else None
+        of_content = hash(content) if type(content) is str and len(content) <= _COUNTED_WHOLE else _fingerprint(content)
+        key = (message.id, of_content, of_facts, vendor)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._count(message, vendor)
@@ -148,7 +160,7 @@ class MessageCosts:
 
         Of a structure that is larger, elements are drawn; they stand for the others.
         """
-        if _is_small(value, characters):
+        if not is_large(value, characters):
             return self.tokens.count(compact_json(value))
         if isinstance(value, str):
             return _sampled_tokens(value, self.tokens, characters)
@@ -158,31 +170,18 @@ class MessageCosts:
         chosen = [names[random.randrange(*stratum)] for stratum in pairwise(starts)]
         elements = [[name, value[name]] if isinstance(value, dict) else value[name] for name in chosen]
         share = max(_ELEMENT_CHARACTERS, characters // drawn)
-        large = [element for element in elements if not _is_small(element, share)]
-        written = "".join(f"{compact_json(element)}," for element in elements if _is_small(element, share))
+        large = [element for element in elements if is_large(element, share)]
+        written = "".join(f"{compact_json(element)}," for element in elements if not is_large(element, share))
         counted = self.tokens.count(written) + sum(self._structure(element, share, random) for element in large)
         return counted / drawn * len(names)
 
 
-def _is_small(value: Any, characters: int) -> bool:
-    """Whether a value has at most about so many characters as JSON."""
-    waiting = [value]
-    while waiting and characters >= 0:
-        one = waiting.pop()
-        characters -= _NODE_CHARACTERS
-        if isinstance(one, str):
-            characters -= len(one)
-        elif isinstance(one, list | dict):
-            characters -= len(one)
-            if characters >= 0:
-                waiting += one
-                waiting += one.values() if isinstance(one, dict) else ()
-    return characters >= 0
-
-
 def _fingerprint(content: JSONValue, nodes: int = _FINGERPRINT_NODES) -> int:
-    """Return a number that changes when a content is edited; of large structures and nested strings, a part is read."""
-    if isinstance(content, str) and nodes < _FINGERPRINT_NODES:  # perhaps a picture
+    """Return a number that changes when a content is edited.
+
+    Of large structures, nested strings and texts whose cost is estimated, a part is read.
+    """
+    if isinstance(content, str) and (nodes < _FINGERPRINT_NODES or len(content) > _COUNTED_WHOLE):
         return hash((len(content), content[:_FINGERPRINT_CHARACTERS], content[-_FINGERPRINT_CHARACTERS:]))
     if isinstance(content, list | dict):
         items: Sequence[Any] = list(content.items()) if isinstance(content, dict) else content

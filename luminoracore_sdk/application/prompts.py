@@ -15,7 +15,8 @@ from luminoracore_sdk.domain.content_parts import is_part_list
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
-from luminoracore_sdk.domain.outgoing import build_outgoing, shortened
+from luminoracore_sdk.domain.outgoing import build_outgoing_turn, shortened
+from luminoracore_sdk.domain.pieces import LARGE, is_large, json_text
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.vendors import VendorRules
 from luminoracore_sdk.domain.window import choose_window
@@ -26,6 +27,7 @@ __all__ = [
     "Prompt",
     "build_prompt",
     "compact_json",
+    "is_large_prompt",
     "measured_scale",
     "render_data",
     "render_memory",
@@ -51,6 +53,7 @@ _MARKER_CHARACTERS = 48
 """Length of the marker in a shortened tool result."""
 
 _LARGEST_SCALE = 3.0
+_CHARACTERS_OF_A_TOKEN = 4
 
 _HEADINGS = {
     MemoryCategory.FACT: "What you remember",
@@ -151,17 +154,29 @@ def build_prompt(
     before = window.turn - window.start
     if context:
         sent.insert(before, Message(rules.context_role, context))
-    outgoing = build_outgoing(sent, rules, provider=provider)
-    turn = build_outgoing(sent[before:], rules, provider=provider)
-    prompt = [*([ChatMessage("system", system)] if system else []), *outgoing]
+    outgoing, stable = build_outgoing_turn(sent, before, rules, provider=provider)
+    beginning = [ChatMessage("system", system)] if system else []
+    prompt = [*beginning, *outgoing]
     return Prompt(
         messages=prompt,
         first_position=first,
         left_out=first - 1,
         tokens=window.tokens + fixed_tokens,
         uncorrected_tokens=round((window.tokens + fixed_tokens) / scale),
-        prefix_digest=sha256(_canonical(prompt[: max(0, len(prompt) - len(turn))])).hexdigest(),
+        prefix_digest=_digest(prompt[: len(beginning) + stable]),
     )
+
+
+def is_large_prompt(messages: Sequence[Message], costs: Sequence[int]) -> bool:
+    """Return whether building a prompt of these messages may keep an event loop waiting for some milliseconds.
+
+    Args:
+        messages: History and new messages.
+        costs: Tokens of each of them; a picture costs few, whatever its size.
+    """
+    if sum(costs) * _CHARACTERS_OF_A_TOKEN > LARGE:
+        return True
+    return any(type(message.content) is not str and is_large(message.content) for message in messages)
 
 
 def _previous_start(history: Sequence[Message]) -> int | None:
@@ -195,9 +210,16 @@ def _result_text(content: JSONValue) -> tuple[str, int]:
     return "\n".join(texts), len(values) - len(texts)
 
 
-def _canonical(messages: Sequence[ChatMessage]) -> bytes:
-    parts = [[message.role, message.content, message.metadata] for message in messages]
-    return json.dumps(parts, separators=(",", ":")).encode()
+def _digest(messages: Sequence[ChatMessage]) -> str:
+    """Return a digest of messages; each of their texts is preceded by its length, so that none runs into the next."""
+    texts = []
+    for message in messages:
+        content, metadata = message.content, message.metadata
+        text = content if isinstance(content, str) else json_text(content)
+        form = "" if isinstance(content, str) else "json"
+        facts = json_text(metadata) if metadata else ""
+        texts.append(f"{message.role} {form} {len(text)} {len(facts)}\n{text}{facts}")
+    return sha256("".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def measured_scale(history: Sequence[Message]) -> float:

@@ -115,15 +115,19 @@ def _frozen(value: JSONValue) -> Hashable:
     return (type(value).__name__, value)
 
 
-def _for_another_server(known: ProviderConfig, override: ProviderConfig) -> ProviderConfig:
+_NO_KEY = "none"
+"""Is sent to a server that needs no key; without it the registry would take the key of the environment."""
+
+
+def _for_another_server(known: ProviderConfig, override: ProviderConfig, *, needs_key: bool) -> ProviderConfig:
     """Return what is known without keys, headers and secrets, which are meant for the session's own server."""
-    if override.api_key is None:  # the registry would take the key of the environment
+    if override.api_key is None and needs_key:
         raise ProviderAuthenticationError(
             f"{known.name}: a call with a 'base_url' of its own needs an 'api_key' of its own; "
             "the session's key is not sent to another server"
         )
     extra = {key: value for key, value in known.public()["extra"].items() if key != "headers"}
-    return attrs.evolve(known, api_key=None, extra=extra)
+    return attrs.evolve(known, api_key=_NO_KEY, extra=extra)
 
 
 class SessionProviders:
@@ -134,6 +138,7 @@ class SessionProviders:
     """
 
     def __init__(self, registry: ProviderRegistry) -> None:
+        self._registry = registry
         self._pool = ProviderPool(registry)
         self._passed: dict[str, ProviderConfig] = {}
 
@@ -194,10 +199,10 @@ class SessionProviders:
             session: The session.
             passed: Fields that count for this call alone, such as ``api_key``. No known key, header or secret
                 goes to a ``base_url`` that is named here and is not the session's, nor does the key of the
-                environment: it needs an ``api_key`` here too (any text, if that server needs none).
+                environment: it needs an ``api_key`` here too, unless the provider works without one.
 
         Raises:
-            ProviderAuthenticationError: ``passed`` has another ``base_url`` and no ``api_key``.
+            ProviderAuthenticationError: ``passed`` has another ``base_url`` and no ``api_key``, which is needed.
             ProviderError: The session has none, or it cannot be created (for example without a key).
         """
         async with self._pool.lease(self._config(session, passed)) as provider:
@@ -217,7 +222,7 @@ class SessionProviders:
                 f"the session's provider is {known.name!r}, not {override.name!r}; update_provider() changes it"
             )
         if override.base_url and override.base_url.rstrip("/") != (known.base_url or "").rstrip("/"):
-            known = _for_another_server(known, override)
+            known = _for_another_server(known, override, needs_key=self._registry.needs_key(override))
         return attrs.evolve(
             override,
             api_key=override.api_key or known.api_key,

@@ -16,6 +16,7 @@ from luminoracore_sdk.domain.errors import (
     ConflictError,
     SessionBusyError,
     SessionExistsError,
+    SessionNotFoundError,
     TurnInterruptedError,
 )
 from luminoracore_sdk.domain.session import Session
@@ -263,14 +264,37 @@ class SessionAccess:
     Attributes:
         storage: The storage that holds them.
         codec: Converts their records.
+        user_id: Sessions of other users, and of none, count as absent; None: every session is visible.
     """
 
     storage: DeferredWriteStorage
     codec: EntityCodec
+    user_id: str | None = None
 
     def lock(self, session_id: str) -> TurnLock:
         """Return the lock that serializes the turns of one session."""
         return locks_of(self.storage.stored).of(session_id)
+
+    def _is_visible(self, record: SessionRecord) -> bool:
+        return self.user_id is None or record.user_id == self.user_id
+
+    async def header(self, session_id: str) -> SessionRecord | None:
+        """Return the header of a session with its deferred writes applied, or None."""
+        record = await self.storage.find_session(session_id)
+        return None if record is None or not self._is_visible(record) else record
+
+    async def is_visible(self, session_id: str) -> bool:
+        """Return whether the user has the session; True without a read if this is not about a user."""
+        return self.user_id is None or await self.header(session_id) is not None
+
+    async def check(self, session_id: str) -> None:
+        """Refuse a session that is not visible.
+
+        Raises:
+            SessionNotFoundError: The user has no such session.
+        """
+        if not await self.is_visible(session_id):
+            raise SessionNotFoundError(session_id, backend=self.storage.stored.backend)
 
     async def find(self, session_id: str) -> Session | None:
         """Return a session with its deferred writes applied, or None."""
@@ -287,7 +311,7 @@ class SessionAccess:
     async def read_turn(self, session_id: str, newest: int) -> tuple[Session, TurnRecords] | None:
         """Return what a turn needs, or None; otherwise as ``find_for_change``."""
         records = await self.storage.read_turn(session_id, newest=newest)
-        if records is None:
+        if records is None or not self._is_visible(records.session):
             return None
         session = self.codec.session(records.session, backend=self.storage.backend)
         if session.config.auto_save or self.storage.is_deferred(session_id):
@@ -298,7 +322,11 @@ class SessionAccess:
     async def read(self, session_id: str, storage: SessionStorage) -> Session | None:
         """Return a session as the given storage has it, or None."""
         record = await storage.find_session(session_id)
-        return None if record is None else self.codec.session(record, backend=storage.backend)
+        return (
+            None
+            if record is None or not self._is_visible(record)
+            else self.codec.session(record, backend=storage.backend)
+        )
 
     async def insert(self, record: SessionRecord, *, defer: bool) -> None:
         """Store a new session, or defer its writes.

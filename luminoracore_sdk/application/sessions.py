@@ -1,14 +1,17 @@
 """The use cases of sessions: create, resume, send messages, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from copy import copy
+from types import EllipsisType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 from luminoracore_sdk.application.conversations import Conversations
+from luminoracore_sdk.application.erasure import Erasure, ErasureReceipt
+from luminoracore_sdk.application.forks import Fork
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
@@ -16,6 +19,7 @@ from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
+from luminoracore_sdk.application.revisions import Revisions
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
 from luminoracore_sdk.application.turns import (
@@ -25,15 +29,23 @@ from luminoracore_sdk.application.turns import (
     Dialogue,
     OnFailure,
     OnStop,
+    Revises,
     SendOptions,
 )
+from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.errors import SessionExistsError, SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.values import check_user_id
+from luminoracore_sdk.domain.vendors import VendorRules
+
+if TYPE_CHECKING:
+    from luminoracore_sdk.application.exchange.export_import import SessionExchange
 
 __all__ = ["Sessions"]
 
@@ -53,6 +65,7 @@ class Sessions:
         services: The other ports.
         conversations: Stores the messages in the same storage.
         memories: Stores the memories in the same storage.
+        exchange: Makes what exports from the same storage.
         owns_storage: Whether ``close`` closes the storage.
 
     Attributes:
@@ -68,15 +81,18 @@ class Sessions:
         services: Services,
         conversations: Conversations,
         memories: Memories,
+        exchange: "Callable[[], SessionExchange]",
         owns_storage: bool,
     ) -> None:
         self.conversation_manager = conversations
         self.memory_manager = memories
         self._storage = storage
         self._services = services
+        self._exchange = exchange
         self._owns_storage = owns_storage
         self._providers = SessionProviders(services.providers)
         self._sessions = SessionAccess(storage, services.codec)
+        self._revisions = Revisions(storage=storage, services=services)
         self._dialogue = Dialogue(
             sessions=self._sessions,
             conversations=conversations,
@@ -85,6 +101,7 @@ class Sessions:
             services=services,
             costs=MessageCosts(services.tokens),
             memory_text=MemoryRenderer(services.tokens, services.notations),
+            revisions=self._revisions,
         )
 
     @property
@@ -147,6 +164,7 @@ class Sessions:
         )
         record = self._services.codec.session_record(session)
         await self._sessions.insert(record, defer=not config.auto_save)
+        self._providers.forget(session.session_id)  # of an earlier session of this id, which another process deleted
         self._providers.remember(session.session_id, provider)
         return session.session_id
 
@@ -186,8 +204,10 @@ class Sessions:
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session with its conversation and memory; return False if there is none."""
         async with self._sessions.lock(session_id).interrupting():
+            if not await self._sessions.is_visible(session_id):
+                return False
             self._providers.forget(session_id)
-            async with self.memory_manager.removing(session_id):
+            async with self.memory_manager.of_session(session_id).removing():
                 return await self._storage.delete_session(session_id)
 
     async def update_personality(self, session_id: str, personality: Mapping[str, Any]) -> bool:
@@ -214,10 +234,93 @@ class Sessions:
         updated = await self._sessions.change(
             session_id, lambda session: attrs.evolve(session, provider=provider.public())
         )
-        self._providers.forget(session_id)
         if updated:
+            self._providers.forget(session_id)
             self._providers.remember(session_id, provider)
         return updated
+
+    async def provider_rules(
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> VendorRules:
+        """Return what the provider of a session accepts in a prompt.
+
+        Args:
+            session_id: An existing session.
+            provider_config: As for ``send_message``.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ProviderError: The session has no provider, or it cannot be created.
+        """
+        session = await self.get_session(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
+        return self._providers.rules(session, provider_config)
+
+    async def update_session(
+        self,
+        session_id: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        ttl: float | EllipsisType | None = ...,
+        config: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Change the header of a session; return False if there is no such session.
+
+        Changes that other writers make to other parts meanwhile are kept.
+
+        Args:
+            session_id: Any id.
+            metadata: Fields to set, such as a title; None as a value removes a field.
+            tags: The new tags.
+            ttl: Seconds without activity after which it expires; None: never.
+            config: Other settings of ``SessionConfig`` to change, except the user.
+
+        Raises:
+            ValidationError: A value is invalid; nothing was changed.
+        """
+        if unknown := sorted(_FIXED_SETTINGS & set(config or {})):
+            raise ValidationError(f"{unknown[0]!r} of a session is not changed by update_session")
+        settings = {**(config or {})}
+        if tags is not None:
+            settings["tags"] = tags
+        if ttl is not ...:
+            settings["ttl"] = ttl
+        check_json(dict(metadata or {}), where="metadata")
+
+        def changed(session: Session) -> Session:
+            merged = {**session.metadata, **(metadata or {})}
+            return attrs.evolve(
+                session,
+                config=self._services.codec.settings(
+                    SessionConfig, {**attrs.asdict(session.config, recurse=False), **settings}
+                ),
+                metadata={name: value for name, value in merged.items() if value is not None},
+            )
+
+        return await self._sessions.change(session_id, changed)
+
+    async def suggest_title(
+        self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
+    ) -> str:
+        """Ask the session's provider for a title of the conversation; nothing is stored.
+
+        Args:
+            session_id: An existing session.
+            provider_config: See ``send_message``; for example another ``model``.
+
+        Returns:
+            One line of at most 80 characters; empty if nothing was said yet.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ProviderError: The provider did not answer.
+        """
+        session = await self._sessions.find(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id, backend=self._storage.backend)
+        return await self._dialogue.suggest_title(session, provider_config)
 
     # -- send messages ---------------------------------------------------------------------------
 
@@ -250,7 +353,7 @@ class Sessions:
             on_failure: What happens to the question if the provider fails: ``"discard"`` or ``"keep_question"``.
             busy: Whether to ``"wait"`` for another turn of the session, or to ``"refuse"``.
             provider_config: Fields of the provider's configuration for this call alone, such as ``api_key``. With a
-                ``base_url`` that is not the session's, the key must be among them.
+                ``base_url`` that is not the session's, the key must be among them if the provider needs one.
             **kwargs: Passed to the provider.
 
         Returns:
@@ -260,8 +363,11 @@ class Sessions:
             SessionNotFoundError: No such session.
             ProviderError: The provider did not answer; nothing of the turn was stored, unless ``on_failure``
                 says so.
-            ConflictError: The ``id`` of the message belongs to another message of the session.
+            ConflictError: The ``id`` of the message belongs to another message of the session, or some of several
+                messages are stored and others are not; the provider was not asked.
             ContextWindowError: The turn does not fit the context window; the provider was not asked.
+            ToolCallNotFoundError: The call of a result lies more than about 1,000 messages back; the provider was not
+                asked.
             SessionBusyError: Another turn is in progress, and ``busy`` is ``"refuse"``.
             TurnInterruptedError: The session was deleted or cleared meanwhile.
             StorageError: The turn could not be stored; nothing of it was.
@@ -331,6 +437,245 @@ class Sessions:
             async for delta in deltas:
                 yield delta
 
+    # -- change the past -------------------------------------------------------------------------
+
+    async def edit_message(
+        self,
+        session_id: str,
+        message_id: str,
+        message: str | Message | Mapping[str, Any],
+        **options: Any,
+    ) -> ChatResponse:
+        """Replace a message of the user, and all behind it, by another message and its answer.
+
+        Both are stored in one step, when the provider has answered. What was replaced stays as an alternative of the
+        new message, see ``alternatives``.
+
+        Args:
+            session_id: An existing session.
+            message_id: The id of a message of the user.
+            message: What is sent instead.
+            **options: Of ``send_message``.
+
+        Raises:
+            MessageNotFoundError: No such message.
+            ValidationError: The message is not one of a user.
+            ConflictError: Another writer has changed the conversation meanwhile; nothing was changed.
+        """
+        revises = Revises(message_id=message_id, edits=True)
+        return await self._dialogue.send(session_id, message, _revising(revises, options))
+
+    async def stream_edit_message(
+        self, session_id: str, message_id: str, message: str | Message | Mapping[str, Any], **options: Any
+    ) -> AsyncGenerator[ChatResponse, None]:
+        """Yield the answer to an edited message in deltas; see ``edit_message`` and ``stream_message``."""
+        revises = Revises(message_id=message_id, edits=True)
+        async with aclosing(self._dialogue.stream(session_id, message, _revising(revises, options))) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def regenerate(self, session_id: str, message_id: str | None = None, **options: Any) -> ChatResponse:
+        """Ask a question again, and put the answer in the place of all behind the question.
+
+        What was replaced stays as an alternative of the new answer, see ``alternatives``.
+
+        Args:
+            session_id: An existing session.
+            message_id: The id of a question, or of a message of its answer; None: the newest question.
+            **options: Of ``send_message``.
+
+        Raises:
+            MessageNotFoundError: No such message.
+            ValidationError: There is no question.
+            ConflictError: Another writer has changed the conversation meanwhile; nothing was changed.
+        """
+        revises = Revises(message_id=message_id, edits=False)
+        return await self._dialogue.send(session_id, None, _revising(revises, options))
+
+    async def stream_regenerate(
+        self, session_id: str, message_id: str | None = None, **options: Any
+    ) -> AsyncGenerator[ChatResponse, None]:
+        """Yield a new answer in deltas; see ``regenerate`` and ``stream_message``."""
+        revises = Revises(message_id=message_id, edits=False)
+        async with aclosing(self._dialogue.stream(session_id, None, _revising(revises, options))) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def alternatives(self, session_id: str, message_id: str) -> list[list[Message]]:
+        """Return what a message has replaced, the newest last; each alternative is a list of messages.
+
+        Raises:
+            MessageNotFoundError: No such message.
+        """
+        return await self._revisions.alternatives(session_id, message_id)
+
+    async def choose(self, session_id: str, message_id: str, number: int) -> list[Message]:
+        """Put an alternative in the place of a message and of all behind it, which become an alternative.
+
+        Args:
+            session_id: An existing session.
+            message_id: The message that has the alternatives.
+            number: Which of ``alternatives``, from 0.
+
+        Returns:
+            The messages that stand there now.
+
+        Raises:
+            MessageNotFoundError: No such message.
+            ValidationError: There is no such alternative.
+            ConflictError: Another writer has changed the conversation meanwhile; nothing was changed.
+        """
+        async with self._changing(session_id):
+            return await self._revisions.choose(session_id, message_id, number)
+
+    async def rewind(self, session_id: str, to: str | int) -> list[Message]:
+        """Remove every message behind one; return what was removed, oldest first.
+
+        Args:
+            session_id: An existing session.
+            to: The id or the position of the last message that stays; 0: none does.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            MessageNotFoundError: No such message.
+        """
+        async with self._changing(session_id):
+            return await self._revisions.rewind(session_id, to)
+
+    async def fork(
+        self,
+        session_id: str,
+        at: str | int | None = None,
+        *,
+        new_session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Copy a session up to a message into a new one, and return its id.
+
+        Ids and positions of the messages stay; personality, provider, settings and memories are copied; the new
+        session's ``metadata["parent"]`` names the old one and the position. Afterwards the two are independent. A copy
+        that failed or was killed is completed by the same call with the same ``new_session_id``.
+
+        Args:
+            session_id: An existing session.
+            at: The id or the position of the last message that is copied; None: the newest.
+            new_session_id: The id of the new session; None: one is generated.
+            metadata: Further fields for the metadata of the new session.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            MessageNotFoundError: No such message.
+            SessionExistsError: Another session has the new id.
+        """
+        new_id = new_session_id or self._services.ids.new_id()
+        fork = Fork(storage=self._storage, codec=self._services.codec, clock=self._services.clock)
+        record = await fork.header(session_id, at, new_id, dict(metadata or {}))
+        try:
+            await self._sessions.insert(record, defer=False)
+        except SessionExistsError:
+            if not await fork.is_begun(record):
+                raise
+        await fork.copy(session_id, record)
+        return new_id
+
+    async def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
+        """Add annotations (feedback, labels) to a message, which are never sent to a provider; None removes one.
+
+        Returns:
+            The message with all its annotations, in ``metadata["annotations"]``.
+
+        Raises:
+            MessageNotFoundError: No such message.
+            InvalidJSONError: A value is not JSON; nothing was changed.
+        """
+        await self._sessions.find_for_change(session_id)
+        return await self._revisions.annotate(session_id, message_id, annotations)
+
+    async def redact(self, session_id: str, message_id: str) -> Message:
+        """Remove the content of a message for good, with its metadata and alternatives; id and position stay.
+
+        Raises:
+            MessageNotFoundError: No such message.
+        """
+        async with self._changing(session_id):
+            return await self._revisions.redact(session_id, message_id)
+
+    @asynccontextmanager
+    async def _changing(self, session_id: str) -> AsyncIterator[None]:
+        """Interrupt the turn in progress, and let no other begin within the block."""
+        async with self._sessions.lock(session_id).interrupting():
+            await self._sessions.check(session_id)
+            await self._sessions.find_for_change(session_id)
+            yield
+
+    # -- users -----------------------------------------------------------------------------------
+
+    def for_user(self, user_id: str) -> UserSessions:
+        """Return a handle on the sessions and memories of one user, which reaches no others.
+
+        It costs nothing, so that a web service can make one for each request. It works as long as this manager.
+
+        Args:
+            user_id: Any id, as ``SessionConfig.user_id``; nothing needs to be stored of it yet.
+
+        Raises:
+            ValidationError: The id is invalid or reserved.
+        """
+        access = attrs.evolve(self._sessions, user_id=check_user_id(user_id))
+        narrowed = copy(self)
+        narrowed._sessions = access  # noqa: SLF001  # of a copy of this object
+        narrowed._dialogue = attrs.evolve(self._dialogue, sessions=access)  # noqa: SLF001  # likewise
+        return UserSessions(narrowed, access, user_id)
+
+    async def erase_user(self, user_id: str) -> ErasureReceipt:
+        """Delete every session of a user, with messages and memories, and the memories of the user.
+
+        Turns in progress are interrupted, and API keys that this manager remembers for the sessions are forgotten.
+        Sessions that are created and memories that are stored during the erasure are found by the next pass over the
+        store; the last pass finds nothing, which the receipt calls ``verified``. An erasure that was killed is
+        repeated; the receipt of the second call counts what that call deleted. Expired records of the whole store
+        are removed as well, and not counted: those of the user may be among them.
+
+        Files: JSON files are deleted. SQLite overwrites what is deleted (``PRAGMA secure_delete``), and the
+        write-ahead log is emptied at the end, unless another connection reads from it at that moment; then it is
+        emptied when the last connection is closed. Servers reclaim space in their own time (PostgreSQL: VACUUM).
+        Not erased are what other processes hold in memory, sessions with ``auto_save=False`` among it, backups, the
+        log, and a dictionary that ``luminora optimize train`` made from messages.
+
+        Args:
+            user_id: Any id.
+
+        Returns:
+            The receipt; ``verified`` is False if other processes keep on writing for the user.
+
+        Raises:
+            ValidationError: The id is invalid or reserved.
+        """
+        return await Erasure(
+            user_id=check_user_id(user_id),
+            access=self._sessions,
+            clock=self._services.clock,
+            delete=self.delete_session,
+        ).run()
+
+    async def export_user(self, user_id: str) -> AsyncGenerator[str, None]:
+        """Yield everything that is stored of a user as lines of JSON, which ``luminora sessions import`` reads.
+
+        The lines come in pieces, to be written one after the other: sessions with their messages and memories, a
+        line each, and a line with the memories of the user. Memory use does not depend on their number or length.
+
+        Args:
+            user_id: Any id; of a user of whom nothing is stored, nothing is yielded.
+
+        Raises:
+            SessionNotFoundError: A session was deleted in the middle of its line.
+            CorruptRecordError: A record cannot be read.
+            ValidationError: The id is invalid or reserved.
+        """
+        async with aclosing(self._exchange().export_user(check_user_id(user_id))) as pieces:
+            async for piece in pieces:
+                yield piece
+
     # -- read, list ------------------------------------------------------------------------------
 
     async def get_conversation(self, session_id: str) -> Conversation | None:
@@ -360,3 +705,16 @@ class Sessions:
         """
         session = await self.get_session(session_id)
         return None if session is None else session.info()
+
+
+_FIXED_SETTINGS = frozenset({"session_id", "personality", "provider_config", "storage", "user_id", "tags", "ttl"})
+_OPTIONS = frozenset(field.name for field in attrs.fields(SendOptions)) - {"revises", "extra"}
+
+
+def _revising(revises: Revises, options: Mapping[str, Any]) -> SendOptions:
+    """Return the options of a turn that replaces a part of the past; others are passed to the provider."""
+    known = {name: value for name, value in options.items() if name in _OPTIONS}
+    extra = {name: value for name, value in options.items() if name not in _OPTIONS}
+    return SendOptions(
+        **{"temperature": DEFAULT_TEMPERATURE, "max_tokens": None, **known}, revises=revises, extra=extra
+    )

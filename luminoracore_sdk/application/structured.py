@@ -9,10 +9,9 @@ import attrs
 from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.application.sessions import Sessions
 from luminoracore_sdk.domain.chat import ChatResponse
-from luminoracore_sdk.domain.errors import SessionNotFoundError, StructuredOutputError, ValidationError
+from luminoracore_sdk.domain.errors import StructuredOutputError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message, MessageRole
-from luminoracore_sdk.domain.vendors import rules_of
 
 __all__ = ["OutputKind", "StructuredResponse", "send_structured"]
 
@@ -82,11 +81,9 @@ async def send_structured(
     """
     if repair not in {0, 1}:
         raise ValidationError(f"repair is 0 or 1, not {repair!r}")
-    session = await sessions.get_session(session_id)
-    if session is None:
-        raise SessionNotFoundError(session_id, backend=sessions.storage.backend)
     sent = dict(options)
-    if rules_of(str((session.provider or {}).get("name"))).json_schema:
+    rules = await sessions.provider_rules(session_id, provider_config=sent.get("provider_config"))
+    if rules.json_schema:
         sent["response_format"] = kind.response_format()
     else:
         instruction = _INSTRUCTION.format(schema=compact_json(kind.schema))

@@ -8,7 +8,8 @@ import asyncio
 import inspect
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from hashlib import sha256
 from typing import Any
 
@@ -16,8 +17,9 @@ import attrs
 
 from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.application.sessions import Sessions
-from luminoracore_sdk.application.turns import stored_response
+from luminoracore_sdk.application.turns import Answer, stored_response
 from luminoracore_sdk.domain.chat import ChatResponse
+from luminoracore_sdk.domain.content_parts import check_result_parts, has_part_form
 from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
     ToolStepsError,
@@ -28,7 +30,9 @@ from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
 from luminoracore_sdk.domain.message import Message, MessageRole
 from luminoracore_sdk.domain.tool_calls import call_ids, calls_of, parsed_arguments, result_id
 
-__all__ = ["DEFAULT_MAX_STEPS", "Tool", "ToolRun"]
+__all__ = ["DEFAULT_MAX_STEPS", "OnDelta", "Tool", "ToolRun"]
+
+OnDelta = Callable[[ChatResponse], Awaitable[None] | None]
 
 DEFAULT_MAX_STEPS = 10
 
@@ -64,8 +68,8 @@ class Tool:
     Attributes:
         name: 1 to 64 letters, digits, ``_`` and ``-``, which every vendor accepts.
         schema: The JSON schema of its arguments, of type ``object``.
-        handler: Is called with the arguments as keywords and returns a JSON value. A coroutine function is awaited,
-            any other one runs in a thread.
+        handler: Is called with the arguments as keywords and returns a JSON value, or a list of content parts (text,
+            pictures) in OpenAI's or Anthropic's form. A coroutine function is awaited, any other one runs in a thread.
         description: What it does, for the model.
     """
 
@@ -125,6 +129,8 @@ class ToolRun:
         tools: The tools, with distinct names.
         max_steps: How often results may be sent.
         options: Further arguments of each send.
+        on_delta: Is called with each delta of each answer, and awaited if it returns an awaitable; None: answers are
+            not streamed.
     """
 
     sessions: Sessions
@@ -132,12 +138,15 @@ class ToolRun:
     tools: Sequence[Tool]
     max_steps: int
     options: Mapping[str, Any]
+    on_delta: OnDelta | None = None
 
     def __attrs_post_init__(self) -> None:
         if type(self.max_steps) is not int or self.max_steps < 1:
             raise ValidationError(f"max_steps must be a whole number of at least 1, not {self.max_steps!r}")
         if len({tool.name for tool in self.tools}) < len(self.tools):
             raise ValidationError("two tools have the same name")
+        if self.on_delta is not None and not callable(self.on_delta):
+            raise ValidationError(f"on_delta must be callable, not {type(self.on_delta).__name__}")
 
     async def run(self, message: Any) -> ChatResponse:
         """Return the first answer without calls.
@@ -163,7 +172,17 @@ class ToolRun:
     async def _send(self, message: Any, **options: Any) -> ChatResponse:
         if self.tools:
             options["tools"] = [tool.declaration() for tool in self.tools]
-        return await self.sessions.send_message(self.session_id, message, **options)
+        if self.on_delta is None:
+            return await self.sessions.send_message(self.session_id, message, **options)
+        answer, last = Answer(), ChatResponse("")
+        async with aclosing(self.sessions.stream_message(self.session_id, message, **options)) as deltas:
+            async for delta in deltas:
+                answer.add(delta)
+                last = delta
+                called = self.on_delta(delta)
+                if inspect.isawaitable(called):
+                    await called
+        return attrs.evolve(answer.whole(), id=last.id, position=last.position)
 
     async def _stored_state(self) -> ChatResponse:
         """Return the newest answer; a question behind it is sent first."""
@@ -226,7 +245,12 @@ class ToolRun:
         arguments = parsed_arguments(function.get("arguments"))
         if arguments is None:
             raise ValidationError("the arguments are not a JSON object")
-        return await tool.call(arguments)
+        result = await tool.call(arguments)
+        if has_part_form(result):  # refused now: stored, it would be refused in every prompt
+            passed = self.options.get("provider_config")
+            rules = await self.sessions.provider_rules(self.session_id, provider_config=passed)
+            check_result_parts(result, rules)
+        return result
 
     def _result(self, response: ChatResponse, call: JSONObject, outcome: Any) -> Message:
         """Return the message for the result of a call, which may be an error."""
@@ -236,7 +260,7 @@ class ToolRun:
             logger.warning("tool %.80a failed with %s", name, type(outcome).__name__)
             metadata["is_error"] = True
             outcome = f"{type(outcome).__name__}: {outcome}"
-        content = outcome if isinstance(outcome, str) else compact_json(outcome)
+        content = outcome if isinstance(outcome, str) or has_part_form(outcome) else compact_json(outcome)
         facts = compact_json([self.session_id, response.position, call["id"]])
         result_key = sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         return Message(MessageRole.TOOL, content, metadata=metadata, id=f"result-{result_key}")

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from functools import partial
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args
 
@@ -15,16 +16,20 @@ import attrs
 from luminoracore_sdk.application.conversations import ABSENT, Conversations, to_message
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
+from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.provider import BaseProvider
-from luminoracore_sdk.application.ports.records import MemoryRecord, TurnRecords
+from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, TurnRecords
 from luminoracore_sdk.application.prompts import (
     MemoryRenderer,
     Prompt,
     build_prompt,
     compact_json,
+    is_large_prompt,
     measured_scale,
+    render_transcript,
 )
 from luminoracore_sdk.application.provider_pool import SessionProviders
+from luminoracore_sdk.application.revisions import Revisions, branches_of, branches_with, with_branches
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
@@ -38,11 +43,14 @@ from luminoracore_sdk.domain.errors import (
     ProviderTimeoutError,
     ReaderTimeoutError,
     SessionNotFoundError,
+    ToolCallNotFoundError,
+    TurnInterruptedError,
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject, check_json, copy_json
 from luminoracore_sdk.domain.memory import MemoryEntry
-from luminoracore_sdk.domain.message import Message, MessageRole, stamped
+from luminoracore_sdk.domain.message import Message, MessageRole, message_text, stamped
+from luminoracore_sdk.domain.outgoing import shortened
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig, SessionType
@@ -58,6 +66,7 @@ __all__ = [
     "Dialogue",
     "OnFailure",
     "OnStop",
+    "Revises",
     "SendOptions",
     "Turn",
     "answer_message",
@@ -85,6 +94,14 @@ _MORE_HISTORY = 1000
 
 _ANSWERS_BEHIND = 200
 """Messages behind a stored question among which its answer is looked for."""
+
+_TITLE_MESSAGES = 6
+_TITLE_CHARACTERS = 500
+_LONGEST_TITLE = 80
+_TITLE_PROMPT = (
+    "The user sends the beginning of a conversation. Answer with a title for it: at most six words, in the language "
+    "of the conversation, without quotation marks. Do not answer the conversation itself."
+)
 
 DEFAULT_TEMPERATURE = 0.7
 
@@ -128,6 +145,7 @@ class SendOptions:
     busy: Busy = "wait"
     provider_config: Mapping[str, Any] | ProviderConfig | None = None
     reader_timeout: float = DEFAULT_READER_TIMEOUT
+    revises: "Revises | None" = None
     extra: Mapping[str, Any] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -136,6 +154,36 @@ class SendOptions:
                 raise ValidationError(f"{name} is {' or '.join(map(repr, get_args(kind)))}")
         if type(self.reader_timeout) not in {int, float} or not 0 < self.reader_timeout < float("inf"):
             raise ValidationError("reader_timeout must be a number of seconds above 0")
+
+
+@attrs.frozen(kw_only=True)
+class Revises:
+    """A turn that replaces a part of the past.
+
+    Attributes:
+        message_id: A question of the user, or a message of its answer; None: the newest question.
+        edits: Whether the question is replaced too, and not only what follows it.
+    """
+
+    message_id: str | None
+    edits: bool
+
+
+@attrs.frozen(kw_only=True)
+class Revision:
+    """What a turn replaces, as it was when the turn began.
+
+    Attributes:
+        after: The position of the last message that stays.
+        last: The newest position.
+        question: The question that is answered again; None: there is a new one.
+        branches: The alternatives of the first new message, see ``revisions``.
+    """
+
+    after: int
+    last: int
+    question: Message | None
+    branches: list[Any]
 
 
 def _to_new_messages(message: Any) -> list[Message]:
@@ -159,6 +207,18 @@ def _check_result(message: Message) -> Message:
     return message
 
 
+def _identity(message: Message) -> tuple[Any, ...]:
+    """Return what two messages under one id must share: what the provider is sent of them."""
+    names = ("tool_call_id", "name") if message.role is MessageRole.TOOL else ()
+    return message.role, message.content, *map(message.metadata.get, names)
+
+
+def _missing_calls(history: Sequence[Message], results: Sequence[Message]) -> list[str]:
+    """Return the ids of the calls of these results that a history does not hold."""
+    known = {call_id for message in history for call_id in call_ids(message)}
+    return [call_id for one in results if (call_id := result_id(one)) is not None and call_id not in known]
+
+
 def _reaches_back(history: Sequence[Message], results: Sequence[Message]) -> bool:
     """Return whether a history holds the calls of these results, and a user message before them."""
     missing = {call_id for one in results if (call_id := result_id(one)) is not None}
@@ -180,20 +240,24 @@ class Turn:
     Attributes:
         new: The message of the user, or results of tool calls.
         unstored: Those of them that are not stored yet.
+        encoded: The records of ``unstored``.
         prompt: The messages for the provider, and facts about them.
         provider: Leases the provider.
         provider_name: Its registered name.
         timeout_seconds: How long the provider may take for the whole answer.
         parameters: temperature, max_tokens and other parameters for the provider.
+        revision: What it replaces; None: it is appended.
     """
 
     new: list[Message]
     unstored: list[Message]
+    encoded: Sequence[MessageRecord] = ()
     prompt: Prompt
     provider: Callable[[], AbstractAsyncContextManager[BaseProvider]]
     provider_name: str
     timeout_seconds: float
     parameters: JSONObject
+    revision: Revision | None = None
 
     async def ask(self) -> ChatResponse:
         """Return the provider's answer.
@@ -210,9 +274,11 @@ class Turn:
         return _checked(response)
 
     def _prompt_copy(self) -> list[ChatMessage]:
-        """Return a copy of the prompt, which the provider may modify."""
+        """Return a copy of the prompt, which the provider may modify; a message of text alone is the prompt's own."""
         return [
-            ChatMessage(message.role, copy_json(message.content), copy_json(message.metadata))
+            message
+            if type(message.content) is str and not message.metadata
+            else ChatMessage(message.role, copy_json(message.content), copy_json(message.metadata))
             for message in self.prompt.messages
         ]
 
@@ -445,6 +511,7 @@ class Dialogue:
     services: Services
     costs: MessageCosts
     memory_text: MemoryRenderer
+    revisions: Revisions
     read_ahead: int = SessionConfig().max_history_length
 
     async def send(self, session_id: str, message: Any, options: SendOptions) -> ChatResponse:
@@ -521,14 +588,28 @@ class Dialogue:
             raise
         return answer.whole()
 
+    async def suggest_title(self, session: Session, provider_config: Mapping[str, Any] | ProviderConfig | None) -> str:
+        """Return a title that the provider suggests; see ``Sessions.suggest_title``."""
+        first = await self.conversations.read_after(session.session_id, 0, _TITLE_MESSAGES)
+        said = [one for one in first if one.role in (MessageRole.USER, MessageRole.ASSISTANT) and message_text(one)]
+        if not said:
+            return ""
+        texts = [attrs.evolve(one, content=shortened(message_text(one), _TITLE_CHARACTERS)) for one in said]
+        prompt = [ChatMessage("system", _TITLE_PROMPT), ChatMessage("user", render_transcript(texts))]
+        seconds = session.config.timeout
+        async with self.providers.lease(session, provider_config) as provider:
+            response = await _in_time(lambda: provider.chat(prompt), seconds, seconds)
+        return " ".join(_checked(response).content.split()).strip("\"'*#. ")[:_LONGEST_TITLE]
+
     # -- prepare -----------------------------------------------------------------------------------
 
     async def _turn(self, session_id: str, message: Any, options: SendOptions) -> Turn | ChatResponse:
         """Return what is to be asked, or the stored answer of a message that was sent before."""
-        given = [_check_result(one) for one in _to_new_messages(message)]
-        new = [self._stamped(one) for one in given]
-        for one in new:
-            self.services.codec.message_record(one)  # an invalid message is refused before the provider is called
+        revision = None if options.revises is None else await self._revision(session_id, options.revises)
+        question = None if revision is None else revision.question
+        given = [question] if question else [_check_result(one) for one in _to_new_messages(message)]
+        new = [question] if question else [self._stamped(one) for one in given]
+        encoded = await self.conversations.encode(new)  # an invalid message is refused before the provider is called
         found = await self.sessions.read_turn(session_id, self.read_ahead)
         if found is None:
             raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
@@ -538,26 +619,64 @@ class Dialogue:
         parameters = generation_parameters(
             config.generation_params, options.temperature, options.max_tokens, options.extra
         )
-        position = None
-        if any(one.id is not None for one in given):
-            position = await self.conversations.find_position(session_id, new)
-        if position is not None and (answer := await self._answer_to(session_id, new, position)) is not None:
-            return answer
-        history = await self._history(session, new, position, read)
-        unstored = new if position is None else []
-        remembered = self._remembered(session, read.memories)
+        position = revision.after if revision else None
+        if revision is None and any(one.id is not None for one in given):
+            position = await self.conversations.find_position(session_id, encoded)
+            if position is not None and (answer := await self._answer_to(session_id, new, position)) is not None:
+                return answer
+        is_stored = position is not None if revision is None else question is not None
+        history = await self._history(session, new, position, read, stored=is_stored)
+        if is_stored and (not history or history[-1].id != new[-1].id):  # cleared since it was found
+            raise TurnInterruptedError(session_id)
+        unstored = [] if is_stored else new
+        remembered = await self._remembered(session, read.memories)
         rules = self.providers.rules(session, options.provider_config)
         return Turn(
             new=new,
             unstored=unstored,
-            prompt=self._prompt(session, history, unstored, remembered, rules, options, parameters),
+            encoded=encoded[: len(unstored)],
+            prompt=await self._prompt(session, history, unstored, remembered, rules, options, parameters),
             provider=lambda: self.providers.lease(session, options.provider_config),
             provider_name=str((session.provider or {}).get("name")),
             timeout_seconds=min(config.timeout, config.ttl or config.timeout),
             parameters=parameters,
+            revision=revision,
         )
 
-    def _prompt(
+    async def _revision(self, session_id: str, revises: Revises) -> Revision:
+        """Return what is to be replaced.
+
+        Raises:
+            MessageNotFoundError: No such message.
+            ValidationError: There is no question, or the message that is edited is none.
+        """
+        newest = await self.conversations.get_last_message(session_id)
+        last = newest.position or 0 if newest else 0
+        at = last
+        if revises.message_id is not None:
+            at = (await self.revisions.existing(session_id, revises.message_id)).position or 0
+        question = await self._question_at(session_id, at)
+        if question is None or (revises.edits and question.position != at and revises.message_id is not None):
+            what = "message of the user's" if revises.edits else "question to answer again"
+            raise ValidationError(f"session {session_id!a:.80} has no such {what}")
+        place = question.position or 0
+        after = place - 1 if revises.edits else place
+        tail = await self.revisions.read(session_id, after, last + 1)
+        branches = branches_with(branches_of(tail[0]), tail) if tail else []
+        return Revision(after=after, last=last, question=None if revises.edits else question, branches=branches)
+
+    async def _question_at(self, session_id: str, position: int) -> Message | None:
+        """Return the last message of a user up to a position, or None."""
+        while position > 0:
+            first = max(0, position - _ANSWERS_BEHIND)
+            found = await self.conversations.read_after(session_id, first, position - first)
+            question = next((one for one in reversed(found) if one.role is MessageRole.USER), None)
+            if question is not None or not found:
+                return question
+            position = first
+        return None
+
+    async def _prompt(
         self,
         session: Session,
         history: Sequence[Message],
@@ -573,7 +692,8 @@ class Dialogue:
             fixed += self.costs.text(compact_json(copy_json(parameters["tools"])))
         scale = measured_scale(history)
         costs = [round(cost * scale) for cost in self.costs.of([*history, *new], rules.name)]
-        return build_prompt(
+        build = partial(
+            build_prompt,
             session,
             history,
             new,
@@ -584,6 +704,7 @@ class Dialogue:
             scale=scale,
             context=options.context,
         )
+        return await off_loop(build, large=is_large_prompt([*history, *new], costs))
 
     async def _answer_to(self, session_id: str, new: Sequence[Message], position: int) -> ChatResponse | None:
         """Return the stored answer to messages that are stored already, or None.
@@ -597,15 +718,18 @@ class Dialogue:
 
         Raises:
             ConflictError: Another message is stored under one of their ids.
+            TurnInterruptedError: They are not stored any more.
         """
         read = await self.conversations.read_after(session_id, position - len(new), len(new) + _ANSWERS_BEHIND)
+        if [one.id for one in read[: len(new)]] != [one.id for one in new]:  # cleared since they were found
+            raise TurnInterruptedError(session_id)
         for sent, stored in zip(new, read, strict=False):
-            if (sent.role, sent.content) != (stored.role, stored.content):
+            if _identity(sent) != _identity(stored):
                 raise ConflictError(
                     backend=self.conversations.storage.backend,
                     key=f"message id {sent.id!a}",
                     expected="the message that is stored under it",
-                    actual="one with another role or content",
+                    actual="one with another role, content or tool call",
                 )
         question = new[-1].id
         for one in read[len(new) :]:
@@ -629,23 +753,23 @@ class Dialogue:
         )
 
     async def _history(
-        self, session: Session, new: Sequence[Message], last: int | None, read: TurnRecords
+        self, session: Session, new: Sequence[Message], last: int | None, read: TurnRecords, *, stored: bool
     ) -> list[Message]:
         """Return the newest messages of a session, at least back to the beginning of the turn in progress.
 
         Args:
             session: The session.
             new: What is sent.
-            last: The position of the last of these messages, with which the history then ends; None: they are
-                not stored yet.
+            last: The position with which the history ends; None: the newest.
             read: What was read with the session.
+            stored: Whether the history ends with what is sent.
         """
         config = session.config
         is_results = all(one.role is MessageRole.TOOL for one in new)
         count = min(config.max_history_length, config.max_history)
         if config.session_type is SessionType.STATELESS:
             count = 0
-        behind = list(new) if last is None else []
+        behind = [] if stored else list(new)
         wanted = count + len(new) - len(behind)
         self.read_ahead = max(wanted, 1)
         if wanted == 0 and not is_results:
@@ -654,13 +778,15 @@ class Dialogue:
         while True:
             size = max(wanted, 1)
             if last is None and len(read.messages) >= min(size, read.session.last_position):
-                history = self.conversations.decoded(session.session_id, read.messages[-size:])
+                history = await self.conversations.decoded(session.session_id, read.messages[-size:])
             else:
                 history = await self._newest(session.session_id, size, last)
             if not is_results or len(history) < wanted or _reaches_back(history, new):
                 break
             if not is_first and any(one.role is MessageRole.USER for one in history):
-                break  # the calls are too far away
+                if missing := _missing_calls(history, new):
+                    raise ToolCallNotFoundError(session.session_id, missing, searched=len(history))
+                break
             is_first = False
             wanted += _MORE_HISTORY
         if count == 0:
@@ -674,10 +800,11 @@ class Dialogue:
         first = max(0, last - count)
         return await self.conversations.read_after(session_id, first, last - first)
 
-    def _remembered(self, session: Session, records: Sequence[MemoryRecord]) -> list[MemoryEntry]:
+    async def _remembered(self, session: Session, records: Sequence[MemoryRecord]) -> list[MemoryEntry]:
         if not (session.config.include_context_in_prompt and session.config.memory_enabled):
             return []
-        return self.memories.recalled(records, decay_factor=session.config.memory_decay_factor)
+        config = session.config
+        return await self.memories.recalled_with_user(records, config.user_id, decay_factor=config.memory_decay_factor)
 
     # -- store -------------------------------------------------------------------------------------
 
@@ -690,7 +817,10 @@ class Dialogue:
             raise
         if not turn.unstored:  # other messages may lie between
             answer.metadata["answers"] = turn.new[-1].id
-        *_, stored = await self._append(session_id, [*turn.unstored, answer])
+        if turn.revision is None:
+            *_, stored = await self._append(session_id, [*turn.unstored, answer], turn.encoded)
+        else:
+            *_, stored = await self._replace(session_id, turn.revision, [*turn.unstored, self._stamped(answer)])
         return attrs.evolve(
             response,
             id=stored.id,
@@ -699,12 +829,22 @@ class Dialogue:
         )
 
     async def _keep_question(self, session_id: str, turn: Turn, options: SendOptions) -> None:
-        if options.on_failure == "keep_question" and turn.unstored:
-            await self._append(session_id, turn.unstored)
+        if options.on_failure == "keep_question" and turn.unstored and turn.revision is None:
+            await self._append(session_id, turn.unstored, turn.encoded)
 
-    async def _append(self, session_id: str, messages: Sequence[Message]) -> list[Message]:
+    async def _replace(self, session_id: str, revision: Revision, messages: Sequence[Message]) -> list[Message]:
         with self.sessions.lock(session_id).storing():
-            return await self.conversations.append(session_id, messages)
+            new = with_branches(messages, revision.branches)
+            stored, _ = await self.revisions.replace(
+                session_id, after=revision.after, messages=new, expected_last=revision.last
+            )
+            return stored
+
+    async def _append(
+        self, session_id: str, messages: Sequence[Message], encoded: Sequence[MessageRecord]
+    ) -> list[Message]:
+        with self.sessions.lock(session_id).storing():
+            return await self.conversations.append(session_id, messages, encoded=encoded)
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class StorageType(StrEnum):
-    """The backends. ``FILE`` ("file") is an alias of ``JSON``."""
+    """The backends. ``FILE`` ("file") is an alias of ``JSON``, and "postgresql", as in URLs, of ``POSTGRES``."""
 
     MEMORY = "memory"
     JSON = "json"
@@ -32,7 +32,8 @@ class StorageType(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "StorageType | None":
-        return cls.JSON if value == "file" else None
+        aliases = {"file": cls.JSON, "postgresql": cls.POSTGRES}
+        return aliases.get(value) if isinstance(value, str) else None
 
 
 def _to_storage_type(value: Any) -> StorageType:
@@ -99,7 +100,7 @@ class StorageConfig:
     """Which storage to create, and how. A field that the storage type does not use is refused, not ignored.
 
     Attributes:
-        storage_type: memory, json (or file), sqlite, redis, postgres, mongodb.
+        storage_type: memory, json (or file), sqlite, redis, postgres (or postgresql), mongodb.
         connection_string: A URL or, for json and sqlite, a path: the folder of a json store, the file of a
             sqlite store. Required for servers.
         table_name: The names of all tables (in MongoDB, collections) begin with this and a ``_``: 1 to 31
@@ -233,6 +234,7 @@ _SHOWN_URLS = (
     *("redis+sentinel://host:port/name/0", "mongodb://host/database"),
 )
 _KEY_VALUES = re.compile(r"(?:^|\s)(?:host|hostaddr|dbname|user|password|port|service)\s*=")
+_SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _REDIS_SCHEMES = [
     f"{base}{kind}" for base in ("redis", "rediss", "valkey", "valkeys") for kind in ("", "+cluster", "+sentinel")
 ]
@@ -272,9 +274,11 @@ def storage_config_from_url(url: str) -> StorageConfig:
         raise ConfigurationError(
             "a list of key=value, as libpq takes it, is not read: write postgresql://user:password@host:port/dbname"
         )
-    if kind is None:  # only a scheme is shown: the rest may hold a password, also if the scheme was left out
-        shown = name if separator and re.fullmatch("[A-Za-z][A-Za-z0-9+.-]{0,30}", name) else "a text without a scheme"
-        raise UnsupportedStorageTypeError(shown, _SHOWN_URLS)
+    if kind is None:  # only a scheme or a file is shown: the rest may hold a password, also if the scheme was left out
+        is_file = re.fullmatch(r"[\w./~ -]+", url) is not None and url.endswith(_SQLITE_SUFFIXES)
+        is_scheme = separator and re.fullmatch("[A-Za-z][A-Za-z0-9+.-]{0,30}", name)
+        shown = name if is_file or is_scheme else "a text without a scheme"
+        raise UnsupportedStorageTypeError(shown, _SHOWN_URLS, meant=f"sqlite:///{url}" if is_file else None)
     if kind in _SERVERS and (not url.isprintable() or " " in url):
         raise ConfigurationError(f"a {scheme}:// URL holds no blank and no control character; write %20 for a blank")
     if kind is StorageType.MEMORY and rest:

@@ -1,6 +1,7 @@
 """The documented managers: the use cases with default ports, so that each works on its own."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -16,6 +17,9 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
 from luminoracore_sdk.domain.settings import MemoryConfig
+
+if TYPE_CHECKING:
+    from luminoracore_sdk.application.exchange.export_import import SessionExchange
 
 __all__ = ["ConversationManager", "MemoryManager", "SessionManager", "default_services"]
 
@@ -35,6 +39,13 @@ def default_services() -> Services:
         notations=default_notations(),
         providers=ProviderFactory(),
     )
+
+
+def _exchange(storage: SessionStorage, services: Services) -> "SessionExchange":
+    from luminoracore_sdk.adapters.codec.values import JsonCodec  # noqa: PLC0415
+    from luminoracore_sdk.application.exchange.export_import import SessionExchange  # noqa: PLC0415
+
+    return SessionExchange(storage=storage, services=services, values=JsonCodec())
 
 
 def _defers_writes(codec: EntityCodec, record: SessionRecord) -> bool:
@@ -146,5 +157,6 @@ class SessionManager(sessions.Sessions):
             services=services,
             conversations=ConversationManager(max_history, storage=deferring, services=services),
             memories=MemoryManager(memory_config, storage=deferring, services=services),
+            exchange=partial(_exchange, deferring, services),
             owns_storage=storage is None,
         )

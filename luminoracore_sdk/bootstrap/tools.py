@@ -1,6 +1,6 @@
 """The documented functions for tools and structured output."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from luminoracore_sdk.adapters.schemas import output_kind, tool_of
@@ -23,6 +23,7 @@ async def run_tools(
     tools: Sequence[Tool | Callable[..., Any]],
     *,
     max_steps: int = DEFAULT_MAX_STEPS,
+    on_delta: Callable[[ChatResponse], Awaitable[None] | None] | None = None,
     **options: Any,
 ) -> ChatResponse:
     """Send a message with tools, run the tools that the model calls, and return the answer after them.
@@ -42,7 +43,11 @@ async def run_tools(
             newest answer.
         tools: Functions, see ``tool_of``, or ``Tool`` objects.
         max_steps: How often results may be sent.
-        **options: Further arguments of ``send_message``, for each step; ``tool_choice`` for the first one.
+        on_delta: A function, synchronous or not: answers are streamed, and it is called with each delta of each of
+            them. The delta with a ``finish_reason`` ends an answer. The session is locked while it is called, until
+            that delta; an error that it raises stops the answer, as if the reader of ``stream_message`` had left.
+        **options: Further arguments of ``send_message``, with ``on_delta`` of ``stream_message``, for each step;
+            ``tool_choice`` for the first one.
 
     Returns:
         The first answer without calls.
@@ -53,7 +58,14 @@ async def run_tools(
         ValidationError: A tool cannot be described, or there is nothing to continue with.
     """
     described = [tool if isinstance(tool, Tool) else tool_of(tool) for tool in tools]
-    run = ToolRun(sessions=manager, session_id=session_id, tools=described, max_steps=max_steps, options=options)
+    run = ToolRun(
+        sessions=manager,
+        session_id=session_id,
+        tools=described,
+        max_steps=max_steps,
+        options=options,
+        on_delta=on_delta,
+    )
     return await run.run(message)
 
 

@@ -14,6 +14,7 @@ from luminoracore_sdk.cli import (
     optimize,
     report,
     sessions,
+    users,
 )
 from luminoracore_sdk.cli.context import JsonOption, Options, StoreOption, VerboseOption, command
 
@@ -30,11 +31,13 @@ app = typer.Typer(
 )
 _sessions = typer.Typer(no_args_is_help=True, help="List, show, delete, export and import sessions.")
 app.add_typer(_sessions, name="sessions")
+_users = typer.Typer(no_args_is_help=True, help="Erase or export everything that is stored of a user.")
+app.add_typer(_users, name="users")
 _optimize = typer.Typer(no_args_is_help=True, help="Measure a store and make it smaller.")
 app.add_typer(_optimize, name="optimize")
 
 command(app, "chat", opens=False)(chat.chat)
-command(app, "copy", opens=False)(copy.copy)
+command(app, "copy", opens=False, names_stores=True)(copy.copy)
 command(app, "doctor", opens=False)(doctor.doctor)
 command(app, "migrate", opens=False)(migrate.migrate)
 command(_optimize, "report", opens=False)(report.report)
@@ -45,6 +48,8 @@ command(_sessions, "show")(sessions.show)
 command(_sessions, "delete")(sessions.delete)
 command(_sessions, "export")(export_import.export_sessions)
 command(_sessions, "import", creates=True)(export_import.import_sessions)
+command(_users, "erase")(users.erase)
+command(_users, "export")(users.export)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001  # as typer calls it

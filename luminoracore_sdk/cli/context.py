@@ -271,6 +271,9 @@ StoreOption = Annotated[
         callback=not_empty,
     ),
 ]
+HiddenStoreOption = Annotated[str | None, typer.Option("--store", hidden=True, callback=not_empty)]
+"""Of a command whose arguments name its stores; it says so when it is given one."""
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.", show_default=False)]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show tracebacks of errors.", show_default=False)]
 
@@ -278,7 +281,7 @@ _SHARED = {"store": (StoreOption, None), "as_json": (JsonOption, False), "verbos
 
 
 def command(
-    group: typer.Typer, name: str, *, opens: bool = True, creates: bool = False
+    group: typer.Typer, name: str, *, opens: bool = True, creates: bool = False, names_stores: bool = False
 ) -> Callable[[Callable[Concatenate[CommandContext, P], None]], Callable[Concatenate[CommandContext, P], None]]:
     """Register a function as a command; it is called with a ``CommandContext`` and its own parameters.
 
@@ -289,6 +292,7 @@ def command(
         name: The name of the command.
         opens: Whether to open the store before the call.
         creates: Whether to create a missing store.
+        names_stores: Whether its arguments name the stores; then its help does not show ``--store``.
     """
 
     def register(
@@ -304,7 +308,9 @@ def command(
         own = list(signature.parameters.values())[1:]
         shared = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-            for key, (kind, default) in _SHARED.items()
+            for key, (kind, default) in (
+                _SHARED | ({"store": (HiddenStoreOption, None)} if names_stores else {})
+            ).items()
         ]
         context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         parameters = [context, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own), *shared]

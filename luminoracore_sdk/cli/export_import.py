@@ -32,7 +32,7 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.json_value import JSONObject
 
-__all__ = ["export_sessions", "import_sessions"]
+__all__ = ["export_sessions", "import_sessions", "output_target"]
 
 
 _SPOOL_BYTES = 4 * 1024 * 1024
@@ -55,7 +55,7 @@ def export_sessions(
 ) -> None:
     """Write sessions as JSON lines, one complete session per line."""
     wanted = session_ids or context.run(context.storage.list_sessions())
-    with _target(output) as target:
+    with output_target(output) as target:
         work = _Export(context, target, may_be_gone=not session_ids, skip_bad=skip_bad)
         context.run(work.run(wanted))
     if output is not None and context.options.as_json:
@@ -112,7 +112,7 @@ class _Export:
 
 
 @contextmanager
-def _target(output: Path | None) -> Iterator[IO[str]]:
+def output_target(output: Path | None) -> Iterator[IO[str]]:
     """Yield stdout, or a file that is private to its owner and renamed to its name when it is complete."""
     if output is None:
         yield sys.stdout
@@ -203,21 +203,26 @@ def import_sessions(
     parser = SessionParser(services=context.services, values=JsonCodec(), provider=answers)
     tally = _Tally()
     work = _Import(context, parser, tally, existing=existing, format=format, skip_bad=skip_bad)
-    try:
-        work.run(file)
-    finally:  # after an error, report what was imported before it
-        if context.options.as_json:
-            context.write_json(attrs.asdict(tally))
-        context.say(str(tally))
-        if tally.adopted and provider is None:
-            context.say(
-                f"{amount(tally.adopted, 'session')} without a provider: echo was set, which repeats the message; "
-                "`luminora chat --session ID --provider NAME` changes it"
-            )
-    if not (tally.sessions or tally.completed or tally.skipped or tally.bad):
+    with sources_of(file) as sources:
+        try:
+            count = work.run(sources)
+        finally:  # after an error, report what was imported before it
+            _report(context, tally, is_adopting=provider is None)
+    if not count:
         context.say(f"{file} contains no sessions")
     if tally.bad:
         raise typer.Exit(FAILED)
+
+
+def _report(context: CommandContext, tally: _Tally, *, is_adopting: bool) -> None:
+    if context.options.as_json:
+        context.write_json(attrs.asdict(tally))
+    context.say(str(tally))
+    if tally.adopted and is_adopting:
+        context.say(
+            f"{amount(tally.adopted, 'session')} without a provider: echo was set, which repeats the message; "
+            "`luminora chat --session ID --provider NAME` changes it"
+        )
 
 
 @attrs.frozen
@@ -231,23 +236,30 @@ class _Import:
     format: ImportFormat | None = attrs.field(kw_only=True)
     skip_bad: bool = attrs.field(kw_only=True)
 
-    def run(self, path: Path) -> None:
-        """Import all sessions.
+    def run(self, sources: Iterator["_Source"]) -> int:
+        """Import all sessions; return the number of conversations in the files.
 
         Raises:
             ValidationError: A session exists, or is invalid and ``skip_bad`` is not set; the error names the place.
         """
-        with progress_bar(self.context.err, quiet=False) as bar, sources_of(path) as sources:
+        count = 0
+        with progress_bar(self.context.err, quiet=False) as bar:
             for source in sources:
                 task = bar.add_task("importing", total=source.size or None)
                 for item in items_of(source.file, source.name, self.format):
+                    count += 1
                     self._take(item)
                     bar.update(task, completed=item.end)
+        return count
 
     def _take(self, item: Item) -> None:
+        exchange = self.context.exchange()
         try:
+            user = None if item.session_id else self.parser.read_user(item.content)
+            if user is not None:
+                self.tally.memories += self.context.run(exchange.import_user(user, existing=self.existing))
+                return
             for parsed in self._sessions(item):
-                exchange = self.context.exchange()
                 self.tally.add(parsed, self.context.run(exchange.import_session(parsed, existing=self.existing)))
         except SessionExistsError as exc:
             hint = "use --replace or --skip-existing"

@@ -19,7 +19,7 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.values import from_microseconds
 
-__all__ = ["delete", "list_sessions", "message_text_of", "print_memory", "show"]
+__all__ = ["confirm", "delete", "list_sessions", "message_text_of", "print_memory", "show"]
 
 _CREATED, _ACTIVE, _SINCE = "created (UTC)", "last activity (UTC)", "since (UTC)"
 _COLUMNS = ("session", "personality", "provider", "msgs", _CREATED, _ACTIVE, "tags")
@@ -203,7 +203,7 @@ def delete(
     """Delete a session with its messages and memories."""
     content = _content(context, session_id)
     if not yes:
-        _confirm(context, f"Delete session {session_id}, {content}?")
+        confirm(context, f"Delete session {session_id}, {content}?")
     if not context.run(context.manager.delete_session(session_id)):
         raise SessionNotFoundError(session_id, backend=context.storage.backend)
     if context.options.as_json:
@@ -221,7 +221,12 @@ def _content(context: CommandContext, session_id: str) -> str:
     return amount(record.last_position, "message")
 
 
-def _confirm(context: CommandContext, question: str) -> None:
+def confirm(context: CommandContext, question: str) -> None:
+    """Go on if the question is answered with yes; else end the command.
+
+    Raises:
+        Exit: It was answered with no, or cannot be asked.
+    """
     if not context.is_at_keyboard:
         context.say("nothing was deleted: without a terminal, confirm with --yes")
         raise typer.Exit(USAGE)

@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
+import attrs
+
 from luminoracore_sdk.domain.errors import UnsupportedContentError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.vendors import PartForm, VendorRules
 
-__all__ = ["converted_parts", "is_part_list"]
+__all__ = ["check_result_parts", "converted_parts", "has_part_form", "is_part_list"]
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?:;[^;,]*)*;base64,(?P<data>.*)", re.DOTALL)
 
@@ -20,6 +22,30 @@ def is_part_list(content: JSONValue) -> TypeGuard[list[Any]]:
     objects = [part for part in content if isinstance(part, dict)]
     others = [part for part in content if not isinstance(part, dict | str)]
     return bool(objects) and not others and all(isinstance(part.get("type"), str) for part in objects)
+
+
+_FORMS: dict[str, tuple[str, type | tuple[type, ...]]] = {
+    "text": ("text", str),
+    "image_url": ("image_url", (dict, str)),
+    "input_audio": ("input_audio", dict),
+    "video_url": ("video_url", dict),
+    "file": ("file", dict),
+    "document_url": ("document_url", str),
+    "image": ("source", dict),
+    "document": ("source", dict),
+}
+"""The field that each type of part has, and the type of its value."""
+
+
+def has_part_form(value: JSONValue) -> TypeGuard[list[JSONObject]]:
+    """Whether a value is a list of parts in OpenAI's or Anthropic's form, and not other data with a ``type``."""
+    return isinstance(value, list) and bool(value) and all(map(_is_part, value))
+
+
+def _is_part(part: JSONValue) -> bool:
+    kind = part.get("type") if isinstance(part, dict) else None
+    name, types = _FORMS.get(kind, ("", ())) if isinstance(kind, str) else ("", ())
+    return isinstance(part, dict) and isinstance(part.get(name), types)
 
 
 def converted_parts(parts: Iterable[Any], rules: VendorRules, *, role: str) -> list[JSONObject]:
@@ -41,6 +67,15 @@ def converted_parts(parts: Iterable[Any], rules: VendorRules, *, role: str) -> l
             raise UnsupportedContentError(provider=rules.name, part=str(typed["type"]), role=role)
         converted.append(new)
     return converted
+
+
+def check_result_parts(parts: Iterable[Any], rules: VendorRules) -> None:
+    """Refuse parts that the result of a tool cannot hold; texts are sent to every vendor, to some as one string.
+
+    Raises:
+        UnsupportedContentError: The vendor takes no such part in a tool message.
+    """
+    converted_parts(parts, attrs.evolve(rules, result_parts=rules.result_parts | {"text"}), role="tool")
 
 
 def _to_openai(part: JSONObject) -> JSONObject:

@@ -15,10 +15,11 @@ from luminoracore_sdk.domain.chat import ChatMessage
 from luminoracore_sdk.domain.content_parts import converted_parts, is_part_list
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import Message, MessageRole
+from luminoracore_sdk.domain.pieces import json_text
 from luminoracore_sdk.domain.tool_calls import calls_of, derived_id, parsed_arguments, result_id
 from luminoracore_sdk.domain.vendors import SKIP_SIGNATURE, ReasoningForm, VendorRules
 
-__all__ = ["CUT_OFF", "MISSING_RESULT", "build_outgoing", "shortened"]
+__all__ = ["CUT_OFF", "MISSING_RESULT", "build_outgoing", "build_outgoing_turn", "shortened"]
 
 MISSING_RESULT = "(No result: the tool call was interrupted.)"
 CUT_OFF = "(The arguments of this call were cut off; it was sent without them.)"
@@ -27,6 +28,7 @@ _EMPTY_MESSAGE = "(empty message)"
 _NO_ANSWER = "(no answer)"
 _ARRIVED = "(A tool result has arrived. Go on.)"
 _OPENING = "(The conversation began earlier.)"
+_KEPT_APART = ("thinking_blocks", "vendor_message")
 _ALPHABET = digits + ascii_letters
 
 
@@ -49,9 +51,28 @@ def build_outgoing(messages: Sequence[Message], rules: VendorRules, *, provider:
     Raises:
         UnsupportedContentError: A content part that the vendor does not take.
     """
+    return build_outgoing_turn(messages, len(messages), rules, provider=provider)[0]
+
+
+def build_outgoing_turn(
+    messages: Sequence[Message], turn: int, rules: VendorRules, *, provider: str
+) -> tuple[list[ChatMessage], int]:
+    """Return what ``build_outgoing`` returns, and how many of these messages stand before the turn in progress.
+
+    A message that was merged with the first one of the turn belongs to it.
+
+    Args:
+        messages: See ``build_outgoing``.
+        turn: Index of the first message of the turn in progress.
+        rules: See ``build_outgoing``.
+        provider: See ``build_outgoing``.
+    """
     paired = _paired(messages)
     sent: list[ChatMessage] = []
+    before = None
     for index, message in enumerate(messages):
+        if index == turn:
+            before = len(sent)
         if message.role is MessageRole.ASSISTANT:
             sent += _answer(message, paired[index], rules, provider)
         elif message.role is not MessageRole.TOOL:  # results stand behind their calls
@@ -61,12 +82,12 @@ def build_outgoing(messages: Sequence[Message], rules: VendorRules, *, provider:
             if content is not None:
                 is_system = message.role is MessageRole.SYSTEM and rules.late_system
                 sent.append(ChatMessage("system" if is_system else "user", content))
-    ordered = _ordered(sent, rules)
+    ordered, stable = _ordered(sent, rules, turn=before)
     is_result = bool(messages) and messages[-1].role is MessageRole.TOOL
     if is_result and (not ordered or ordered[-1].role not in {"user", "tool"}):
         # it stands further up, or has no call; Mistral and Claude from 4.6 on refuse a prompt that ends with an answer
         ordered.append(ChatMessage("user", _ARRIVED))
-    return ordered
+    return ordered, stable
 
 
 # -- calls and results -------------------------------------------------------------------------------
@@ -123,6 +144,8 @@ def _answer(message: Message, calls: Sequence[_Call], rules: VendorRules, provid
         if parsed_arguments(call.call["function"].get("arguments")) is None:
             result = _noted(result)
         metadata = {"tool_call_id": mapped_id(call.call["id"], rules), "name": call.call["function"]["name"]}
+        if call.result is not None and call.result.metadata.get("is_error") is True:
+            metadata["is_error"] = True
         sent.append(ChatMessage("tool", result, metadata))
     return sent
 
@@ -165,7 +188,7 @@ def _result(content: JSONValue, rules: VendorRules) -> JSONValue:
         texts = [part if isinstance(part, str) else part.get("text") for part in content]
         if all(isinstance(text, str) for text in texts):
             content = "\n".join(texts)
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    text = content if isinstance(content, str) else json_text(content)
     return text if text.strip() else _EMPTY_RESULT
 
 
@@ -180,12 +203,11 @@ def _noted(result: JSONValue) -> JSONValue:
 
 def _content(content: JSONValue, rules: VendorRules, *, role: str) -> JSONValue:
     """Return a content as the vendor accepts it; None: nothing is left of it."""
+    if isinstance(content, str):
+        return content if content and (rules.blank_text or not content.isspace()) else None
     if is_part_list(content):
         return converted_parts(content, rules, role=role) or None
-    if content is None or content == "":
-        return None
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-    return text if rules.blank_text or text.strip() else None
+    return None if content is None else json_text(content)
 
 
 def _reasoning(message: Message, has_calls: bool, rules: VendorRules, provider: str) -> JSONObject:  # noqa: FBT001
@@ -201,6 +223,8 @@ def _reasoning(message: Message, has_calls: bool, rules: VendorRules, provider: 
             return {"extra_content": kept["extra_content"]}
         case ReasoningForm.BLOCKS if isinstance(kept.get("thinking_blocks"), list):
             return {"thinking_blocks": kept["thinking_blocks"]}
+        case ReasoningForm.MESSAGE if kept.get("vendor") == rules.name and isinstance(kept.get("message"), dict):
+            return {"vendor_message": kept["message"]}
     return {}
 
 
@@ -217,28 +241,32 @@ def shortened(text: str, keep_characters: int) -> str:
 # -- order -------------------------------------------------------------------------------------------
 
 
-def _ordered(sent: Sequence[ChatMessage], rules: VendorRules) -> list[ChatMessage]:
-    """Return the messages in an order of roles that the vendor's template accepts."""
+def _ordered(sent: Sequence[ChatMessage], rules: VendorRules, *, turn: int | None) -> tuple[list[ChatMessage], int]:
+    """Return the messages in an order of roles that the vendor's template accepts, and how many precede the turn."""
     ordered: list[ChatMessage] = []
-    for message in sent:
-        begins = all(before.role == "system" for before in ordered)
+    stable = None
+    begins = True
+    for number, message in enumerate(sent):
         if begins and message.role == "assistant" and rules.alternates:
             ordered.append(ChatMessage("user", _OPENING))
+        begins = begins and message.role == "system"
         previous = ordered[-1] if ordered else None
         if previous is not None and previous.role == "tool" and message.role == "user" and rules.answers_tools:
             ordered.append(ChatMessage("assistant", _NO_ANSWER))
         elif previous is not None and rules.alternates and _can_merge(previous, message):
             ordered[-1] = _merged(previous, message)
+            stable = len(ordered) - 1 if number == turn else stable
             continue
+        stable = len(ordered) if number == turn else stable
         ordered.append(message)
-    return ordered
+    return ordered, len(ordered) if stable is None else stable
 
 
 def _can_merge(previous: ChatMessage, message: ChatMessage) -> bool:
     if previous.role != message.role or message.role not in {"user", "assistant"}:
         return False
     # the order of signed blocks counts; the API takes such messages one after the other
-    return not (previous.metadata.get("thinking_blocks") or message.metadata.get("thinking_blocks"))
+    return not any(one.metadata.get(name) for one in (previous, message) for name in _KEPT_APART)
 
 
 def _merged(previous: ChatMessage, message: ChatMessage) -> ChatMessage:

@@ -73,7 +73,7 @@ def picture_tokens(part: JSONObject, vendor: str) -> int:
     size = picture_size(_data(source))
     if size is None:
         return FLAT_PICTURE_TOKENS
-    return {"anthropic": _anthropic, "gemini": _gemini}.get(vendor, _openai)(*size)
+    return _BY_VENDOR.get(vendor.removeprefix("pydantic-ai:"), _openai)(*size)
 
 
 def _data(source: Any) -> bytes:
@@ -105,3 +105,6 @@ def _gemini(width: int, height: int) -> int:
     if width <= 384 and height <= 384:
         return 258
     return 258 * math.ceil(width / 768) * math.ceil(height / 768)
+
+
+_BY_VENDOR = {"anthropic": _anthropic, "gemini": _gemini, "google": _gemini, "google-cloud": _gemini}

@@ -9,7 +9,7 @@ from luminoracore_sdk.domain.chat import secret_names
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.memory import MemoryCategory
-from luminoracore_sdk.domain.values import STORE_OWNER, NamedValue, check_id
+from luminoracore_sdk.domain.values import NamedValue, check_id, check_user_id
 
 __all__ = ["MemoryConfig", "SessionConfig", "SessionType"]
 
@@ -62,10 +62,8 @@ def _identifier(_: object, attribute: Any, value: Any) -> None:
     check_id(value, attribute.name.replace("_", " "))
 
 
-def _user(_: object, attribute: Any, value: Any) -> None:
-    _identifier(_, attribute, value)
-    if value == STORE_OWNER:
-        raise ValidationError(f"user id {value!r} is reserved for the store itself")
+def _user(_: object, __: object, value: Any) -> None:
+    check_user_id(value)
 
 
 def _to_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -91,7 +89,7 @@ class MemoryConfig:
 
     Attributes:
         enabled: Whether memory works; if not, ``store_memory`` returns False and reads find nothing.
-        max_entries: Most entries of a session; above it, those with the least remaining importance are
+        max_entries: Most entries of a session, and of a user; above it, those with the least remaining importance are
             evicted.
         decay_factor: The share of its importance that an entry loses in 30 days.
         importance_threshold: Entries with less remaining importance are not part of the prompt.

@@ -87,7 +87,7 @@ class ToolCallAssembly:
 
     Seen in the field: one index for two calls (Gemini), no index or null, the name repeated in every piece or
     split over pieces, the id before the function, a null function later, arguments as an object, none at all, one
-    id or none for several calls (a name behind whole arguments begins the next).
+    id or none for several calls (a name behind whole arguments begins the next), a call repeated whole at its end.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,11 @@ class ToolCallAssembly:
         """
         function = piece.get("function")
         function = function if isinstance(function, dict) else {}
-        call = self._begun(piece) if whole else self._call_of(piece, function)
+        call = None if whole else self._repeated(piece, function)
+        if call is not None:
+            function = {}
+        else:
+            call = self._begun(piece) if whole else self._call_of(piece, function)
         for key, value in piece.items():
             if key not in {"index", "function", "id", "type"} and value is not None:
                 call[key] = value
@@ -116,11 +120,29 @@ class ToolCallAssembly:
         elif isinstance(arguments, str):
             known["arguments"] += arguments
 
+    def _repeated(self, piece: JSONObject, function: JSONObject) -> JSONObject | None:
+        """Return the call whose whole arguments a piece has again; None: it has others, or begins a call."""
+        call_id, name = _id_of(piece), function.get("name")
+        call = self._with_id(call_id) if call_id is not None else None if name else self._at(piece.get("index"))
+        if call is None or name not in {None, "", call["function"]["name"]}:
+            return None
+        known, given = call["function"]["arguments"], function.get("arguments")
+        if not known.strip() or given is None or given == "":
+            return None
+        whole = parsed_arguments(known)
+        return call if whole is not None and parsed_arguments(given) == whole else None
+
+    def _with_id(self, call_id: str | None) -> JSONObject | None:
+        return next((call for call in reversed(self._calls) if call_id is not None and call["id"] == call_id), None)
+
+    def _at(self, index: Any) -> JSONObject | None:
+        return self._by_index.get(index) if type(index) is int else next(reversed(self._calls), None)
+
     def _call_of(self, piece: JSONObject, function: JSONObject) -> JSONObject:
         call_id, index = _id_of(piece), piece.get("index")
-        call = next((call for call in reversed(self._calls) if call_id is not None and call["id"] == call_id), None)
+        call = self._with_id(call_id)
         if call is None:
-            call = self._by_index.get(index) if type(index) is int else next(reversed(self._calls), None)
+            call = self._at(index)
             if call is not None and call_id is not None and call["id"] is not None:
                 call = None  # a new id begins a new call, also under a known index
         if call is None or _begins_next(function, call["function"]):

@@ -9,9 +9,12 @@ Sources, looked up in November 2026:
 - Gemini: each first call of an answer needs its ``thought_signature``; ``skip_thought_signature_validator`` stands
   in for calls of another origin; ai.google.dev, "Thought signatures".
 - DeepSeek: with thinking, each answer that called tools needs its ``reasoning_content``; api-docs.deepseek.com,
-  "Thinking mode". ``response_format`` takes ``text`` and ``json_object`` only; "JSON Output".
+  "Thinking mode". ``response_format`` is ``text`` or ``json_object``; "Create Chat Completion" and "JSON Output". Its
+  server refuses ``json_schema`` with 400 "This response_format type is unavailable now"; inspect_ai issue 4916.
 - Mistral: ids are nine letters and digits; no user message directly behind a tool message (code 3230); no answer
   without content and calls; docs.mistral.ai, "Function calling".
+- pydantic-ai 2.68 (names ``pydantic-ai:<its provider>``): writes the vendor's form itself, and refuses parts locally:
+  Mistral audio and video, Cohere everything but text, Bedrock audio; each in ``pydantic_ai/models/<vendor>.py``.
 - vLLM: chat templates such as Llama's and Gemma's raise unless roles alternate, user first.
 """
 
@@ -19,6 +22,7 @@ import re
 from enum import Enum
 from re import Pattern
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 
@@ -43,6 +47,7 @@ class ReasoningForm(Enum):
     DETAILS = "reasoning_details"
     SIGNATURES = "thought_signature"
     BLOCKS = "thinking blocks"
+    MESSAGE = "message of pydantic-ai"
 
 
 @attrs.frozen(kw_only=True)
@@ -114,6 +119,38 @@ _VLLM = VendorRules(
     reasoning=ReasoningForm.CONTENT,
 )
 
+_PYDANTIC_AI = VendorRules(
+    name="pydantic-ai",
+    call_id=re.compile(r"[a-zA-Z0-9_-]{1,40}"),  # the strictest of its vendors, but for Mistral
+    parts=frozenset({"text", "image_url", "input_audio", "document_url", "file"}),
+    result_parts=frozenset(),
+    blank_text=False,
+    alternates=True,
+    context_role="user",  # it moves later system messages into the first, which would empty the prompt cache
+    late_system=False,
+    reasoning=ReasoningForm.MESSAGE,
+)
+_WITH_PICTURES = frozenset({"text", "image_url"})
+_WITH_DOCUMENTS = frozenset({"text", "image_url", "document_url", "file"})
+
+_PYDANTIC_AI_RULES: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
+    {
+        "google": {"result_parts": _WITH_DOCUMENTS},
+        "google-cloud": {"result_parts": _WITH_DOCUMENTS},
+        "mistral": {
+            "call_id": re.compile(r"[a-zA-Z0-9]{9}"),
+            "call_id_length": 9,
+            "parts": _WITH_DOCUMENTS,
+            "answers_tools": True,
+        },
+        "bedrock": {"parts": _WITH_DOCUMENTS},
+        "cohere": {"parts": frozenset({"text"})},
+        "groq": {"parts": _WITH_PICTURES},
+        "huggingface": {"parts": _WITH_PICTURES},
+    }
+)
+"""What differs, by pydantic-ai's name of a vendor."""
+
 _RULES = MappingProxyType(
     {
         "openai": OPENAI,
@@ -157,7 +194,11 @@ _RULES = MappingProxyType(
 def rules_of(name: str) -> VendorRules:
     """Return the rules of a provider by its registered name.
 
-    A provider of another name gets those of OpenAI, but may be sent parts of any type.
+    Those of ``pydantic-ai`` depend on the vendor: ``pydantic-ai:mistral``. A provider of another name gets those of
+    OpenAI, but may be sent parts of any type.
     """
     key = name.strip().lower()
+    bridge, _, vendor = key.partition(":")
+    if bridge == "pydantic-ai":
+        return attrs.evolve(_PYDANTIC_AI, name=key, **_PYDANTIC_AI_RULES.get(vendor, {}))
     return _RULES.get(key) or attrs.evolve(OPENAI, name=key, parts=None)

@@ -14,8 +14,10 @@ from luminoracore_sdk.application.ports.records import (
     MemoryScope,
     MessageRange,
     MessageRecord,
+    Payload,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
@@ -135,6 +137,39 @@ class StorageModel:
         if first is None or places != list(range(first, first + len(places))):
             raise self._conflict()
         return AppendReceipt(first_position=first, last_position=first + len(places) - 1, replayed=True)
+
+    def replace_tail(
+        self, session_id: str, after: int, batch: Sequence[MessageRecord], expected_last: int | None
+    ) -> TailReceipt:
+        """Replace what is above a position."""
+        header, stored = self._header(session_id), self.messages[session_id]
+        places = {message.message_id: message.position for message in stored}
+        if any(message.message_id in places for message in batch):
+            receipt = self._replay([places.get(message.message_id) for message in batch])
+            if receipt.first_position != after + 1:
+                raise self._conflict()
+            return TailReceipt(removed=[], last_position=len(stored), replayed=True)
+        if after > len(stored) or expected_last not in (None, len(stored)):
+            raise self._conflict()
+        removed = stored[after:]
+        stored[after:] = [attrs.evolve(message, position=place) for place, message in enumerate(batch, after + 1)]
+        self._touch(header)
+        return TailReceipt(removed=removed, last_position=len(stored))
+
+    def update_message(self, session_id: str, position: int, payload: Payload, expected: Payload) -> MessageRecord:
+        """Replace a payload."""
+        self._header(session_id)
+        stored = self.messages[session_id]
+        found = stored[position - 1] if 1 <= position <= len(stored) else None
+        if found is None or found.payload not in (payload, expected):
+            raise self._conflict()
+        stored[position - 1] = attrs.evolve(found, payload=payload)
+        return stored[position - 1]
+
+    def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
+        """Return the message of an id, or None."""
+        stored = self.messages[session_id] if session_id in self.headers else []
+        return next((message for message in stored if message.message_id == message_id), None)
 
     def _touch(self, header: SessionRecord) -> None:
         self.headers[header.session_id] = attrs.evolve(

@@ -253,6 +253,47 @@ class StorageMachine(RuleBasedStateMachine):
         if again and removed:
             self.append(session_id, removed[::-1], after)
 
+    @rule(
+        session_id=_sessions,
+        count=st.integers(-1, 3),
+        batch=st.just([]) | _batches(),
+        new=st.booleans(),
+        expected_last=st.sampled_from((None, None, "stored", 2)),
+    )
+    def replace_tail(
+        self, session_id: str, count: int, batch: list[MessageRecord], expected_last: int | str | None, *, new: bool
+    ) -> None:
+        """Replace the newest messages, often by ones with new ids, and perhaps do it again."""
+        self.tick()
+        if new:
+            self.fresh += 1
+            batch = [attrs.evolve(message, message_id=f"{message.message_id} of {self.fresh}") for message in batch]
+        stored = len(self.model.messages.get(session_id, ()))
+        after, last = max(0, stored - count), stored if isinstance(expected_last, str) else expected_last
+        for _ in range(2 if new and batch else 1):
+            self.agree(
+                lambda: self.model.replace_tail(session_id, after, batch, last),
+                self.storage.replace_tail(session_id, after=after, messages=batch, expected_last=last),
+            )
+
+    @rule(session_id=_sessions, position=st.integers(0, 6), payload=_payloads, right=st.booleans())
+    def update_message(self, session_id: str, position: int, payload: Payload, *, right: bool) -> None:
+        stored = self.model.messages.get(session_id, [])
+        known = right and 1 <= position <= len(stored)
+        expected = stored[position - 1].payload if known else _PAYLOADS[0]
+        self.agree(
+            lambda: self.model.update_message(session_id, position, payload, expected),
+            self.storage.update_message(session_id, position, payload=payload, expected=expected),
+        )
+
+    @rule(session_id=_sessions, position=st.integers(0, 6))
+    def find_message(self, session_id: str, position: int) -> None:
+        stored = self.model.messages.get(session_id, [])
+        message_id = stored[position].message_id if position < len(stored) else "nobody's"
+        self.agree(
+            lambda: self.model.find_message(session_id, message_id), self.storage.find_message(session_id, message_id)
+        )
+
     # -- memory ------------------------------------------------------------------------------------
 
     @rule(

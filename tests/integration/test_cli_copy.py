@@ -253,6 +253,8 @@ def test_an_encrypted_store_is_copied_from_and_to_only_as_one(luminora: Luminora
 def test_the_option_for_one_store_is_refused(luminora: Luminora, source: str, tmp_path: Path) -> None:
     done = luminora("copy", source, f"file://{tmp_path}/target", "--store", source)
     assert (done.exit_code, "FROM and TO name the stores" in done.stderr) == (2, True)
+    assert "--store" not in luminora("copy", "--help").stdout
+    assert "--store" in luminora("sessions", "list", "--help").stdout
 
 
 # -- stopped -------------------------------------------------------------------------------------

@@ -162,8 +162,9 @@ def test_an_empty_file_imports_nothing(luminora: Luminora, tmp_path: Path) -> No
 
 def test_a_file_that_cannot_be_read_is_named(luminora: Luminora, tmp_path: Path) -> None:
     for place, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
-        done = luminora("sessions", "import", place)
-        assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, f"luminora: {place}: {reason}")
+        for options in ([], ["--json"]):
+            done = luminora("sessions", "import", place, *options)
+            assert (done.exit_code, done.stdout, done.stderr) == (1, "", f"luminora: {place}: {reason}\n")
 
 
 def test_export_into_a_folder_is_refused(luminora: Luminora, tmp_path: Path) -> None:

@@ -140,6 +140,12 @@ def test_an_unknown_store_is_refused_with_the_valid_ones(luminora: Luminora) -> 
     assert done.stderr.count("\n") == 1
 
 
+def test_the_path_of_a_file_is_refused_with_its_url(luminora: Luminora) -> None:
+    done = luminora("sessions", "list", "--store", "x.db")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.endswith(". For this file write sqlite:///x.db\n")
+
+
 def test_common_options_stand_before_or_behind_the_command(luminora: Luminora) -> None:
     for arguments in (
         ["--store", "memory://", "sessions", "list"],

@@ -15,11 +15,9 @@ import pytest
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.testing import CrashReport, crash_trial, server_crash_trial
 from tests.support import server_factories
-from tests.support.backends import MONGODB, POSTGRES, REDIS, REDIS_CLUSTER, Backend
 from tests.support.faulty_server import FAULTY_SERVERS, Server
-from tests.support.servers import mongodb_url, postgres_url, redis_cluster_url, redis_url
+from tests.support.killed_clients import CLIENTS, Client
 from tests.support.servers.mongo import MongoServer
-from tests.support.servers.places import place_name
 from tests.support.servers.postgres import PostgresServer
 from tests.support.servers.process import ServerProcess
 from tests.support.servers.valkey import ValkeyCluster, ValkeyServer
@@ -28,46 +26,9 @@ _TRIALS = int(os.environ.get("LUMINORA_CRASH_TRIALS", "10"))
 _TRIALS_ON_ONE_STORE = 10
 _SERVER_KILLS = int(os.environ.get("LUMINORA_SERVER_KILLS", "2"))
 
-_STORAGES = "luminoracore_sdk.adapters.storage"
-_FACTORIES = "tests.support.server_factories"
-
-
-@attrs.frozen
-class Client:
-    """A process that is killed while it writes.
-
-    Attributes:
-        factory: ``module:name`` of the factory of its storage.
-        url: Returns the address of its server; None: it writes to a path.
-        backend: Clears its store on the server.
-    """
-
-    factory: str
-    url: Callable[[], str] | None = None
-    backend: Backend | None = None
-
-    def place(self, path: Path) -> str:
-        """Return the argument of the factory."""
-        return f"{self.url()}#{place_name(path)}" if self.url else str(path)
-
-    def clear(self, path: Path) -> None:
-        """Remove the store from a shared server."""
-        if self.backend is not None:
-            self.backend.clear(path)
-
-
-_CLIENTS = {
-    "files": Client(f"{_STORAGES}.json_file:JSONFileStorage"),
-    "sqlite": Client(f"{_STORAGES}.sqlite:SQLiteStorage"),
-    "postgres": Client(f"{_FACTORIES}:postgres", postgres_url, POSTGRES),
-    "redis": Client(f"{_FACTORIES}:redis", redis_url, REDIS),
-    "redis-cluster": Client(f"{_FACTORIES}:redis", redis_cluster_url, REDIS_CLUSTER),
-    "mongodb": Client(f"{_FACTORIES}:mongodb", mongodb_url, MONGODB),
-}
-
 
 @pytest.mark.parametrize("first_seed", range(1, _TRIALS + 1, _TRIALS_ON_ONE_STORE))
-@pytest.mark.parametrize("client", _CLIENTS.values(), ids=_CLIENTS)
+@pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 def test_killing_the_client_loses_nothing(tmp_path: Path, client: Client, first_seed: int) -> None:
     path = tmp_path / "store"
     place = client.place(path)

@@ -1,10 +1,6 @@
 """Tools run while a model answers, every step is stored, and a run that was killed continues."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.session import SessionManager, create_storage
+from luminoracore_sdk.domain.vendors import VendorRules, rules_of
+from luminoracore_sdk.providers import AnthropicProvider, BaseProvider, OpenAIProvider, ProviderFactory
+from luminoracore_sdk.session import SessionManager
 from luminoracore_sdk.tools import Tool, run_tools, send_structured
 from luminoracore_sdk.types.provider import ChatResponse
 from luminoracore_sdk.types.session import Message
@@ -25,7 +23,6 @@ from luminoracore_sdk.utils.exceptions import (
     TurnInterruptedError,
     ValidationError,
 )
-from tests.support import tool_worker
 from tests.support.model_server import WIRES, ModelServer, configured, say
 from tests.support.scripted_provider import Script
 from tests.support.strict_vendors import refusals
@@ -134,6 +131,108 @@ async def test_failures_of_tools_are_results(manager: SessionManager, script: Sc
     assert str(results[6].content).startswith("TypeError: ")
     assert results[7].content == "0.5"
     assert [message.metadata.get("is_error", False) for message in results] == [True] * 7 + [False]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+ANTHROPIC_PICTURE = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
+}
+
+
+async def screenshot(form: str) -> Any:
+    """Return what the screen shows."""
+    if form == "list":
+        return [{"type": "bug", "title": "It fails."}]
+    picture = PICTURE if form == "openai" else ANTHROPIC_PICTURE
+    return [{"type": "text", "text": "The screen:"}, *([picture] if form != "text" else [])]
+
+
+@pytest.mark.parametrize("form", ["openai", "anthropic"])
+async def test_a_tool_may_return_a_picture(form: str) -> None:
+    answers = call_on_wire("screenshot", {"form": form}), say("A cat.")
+    async with ModelServer(*answers) as server, SessionManager() as manager:
+        session_id = await manager.create_session({"name": "Ada"}, configured("anthropic", server.url))
+        await run_tools(manager, session_id, "What is there?", [screenshot])
+        stored_result = (await manager.conversation_manager.get_messages(session_id))[2]
+    assert stored_result.content == await screenshot(form)
+    body = server.requests[1].body
+    assert refusals("anthropic", body) == []
+    assert body["messages"][-1]["content"][0]["content"] == [
+        {"type": "text", "text": "The screen:"},
+        ANTHROPIC_PICTURE,
+    ]
+
+
+@pytest.mark.parametrize("vendor", ["openai", "vllm", "mistral", "deepseek"])
+async def test_a_picture_is_an_error_where_results_are_text(vendor: str) -> None:
+    answers = call_on_wire("screenshot", {"form": "openai"}), say("I cannot see it.")
+    async with ModelServer(*answers) as server, SessionManager() as manager:
+        config = attrs.evolve(configured("openai", server.url), name=vendor)
+        session_id = await manager.create_session({"name": "Ada"}, config)
+        assert (await run_tools(manager, session_id, "What is there?", [screenshot])).content == "I cannot see it."
+        stored_result = (await manager.conversation_manager.get_messages(session_id))[2]
+    assert stored_result.metadata["is_error"] is True
+    assert stored_result.content == (
+        f"UnsupportedContentError: {vendor} does not take a content part of type 'image_url' in a tool message; "
+        "send it as text, or use a provider that does"
+    )
+    body = server.requests[1].body
+    assert refusals(vendor, body) == []
+    assert "iVBORw0KGgo=" not in str(body)
+
+
+@pytest.mark.parametrize("vendor", ["openai", "vllm", "deepseek", "anthropic"])
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        ("text", [{"type": "text", "text": "The screen:"}]),
+        ("list", '[{"type":"bug","title":"It fails."}]'),
+    ],
+)
+async def test_texts_and_other_lists_are_results_everywhere(vendor: str, form: str, content: Any) -> None:
+    wire = "anthropic" if vendor == "anthropic" else "openai"
+    answers = call_on_wire("screenshot", {"form": form}), say("Yes.")
+    async with ModelServer(*answers) as server, SessionManager() as manager:
+        config = attrs.evolve(configured(wire, server.url), name=vendor)
+        session_id = await manager.create_session({"name": "Ada"}, config)
+        assert (await run_tools(manager, session_id, "What is there?", [screenshot])).content == "Yes."
+        stored_result = (await manager.conversation_manager.get_messages(session_id))[2]
+    assert (stored_result.content, "is_error" in stored_result.metadata) == (content, False)
+    assert refusals(vendor, server.requests[1].body) == []
+
+
+async def test_deltas_of_a_run_are_awaited_and_may_stop_it(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    texts = []
+
+    async def show(delta: ChatResponse) -> None:
+        await asyncio.sleep(0)
+        texts.append(delta.content)
+        if delta.content == "it ":
+            raise KeyError("the browser has left")
+
+    call = attrs.evolve(calling(("c", "add", {"a": 1, "b": 1})), content="One moment")
+    script.answers = [call, "Well, it is two."]
+    question = Message("user", "1 + 1?", id="q")
+    with pytest.raises(KeyError, match="browser"):
+        await run_tools(manager, session_id, question, [add], on_delta=show, on_stop="keep_partial")
+    assert texts == ["One ", "moment", "Well, ", "it "]
+    assert (await stored(manager))[1:3] == [("assistant", "One moment"), ("tool", "2")]
+    assert (await stored(manager))[3][1].startswith("Well, it ")
+    with pytest.raises(ValidationError, match="on_delta must be callable, not str"):
+        await run_tools(manager, session_id, question, [add], on_delta="show")  # type: ignore[arg-type]
+
+
+async def test_a_stored_answer_of_a_run_is_one_delta(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    script.answers = [calling(("c", "add", {"a": 1, "b": 1})), "It is two."]
+    question = Message("user", "1 + 1?", id="q")
+    first = await run_tools(manager, session_id, question, [add])
+    deltas: list[ChatResponse] = []
+    again = await run_tools(manager, session_id, question, [add], on_delta=deltas.append)
+    assert (again.id, again.content, len(script.calls)) == (first.id, "It is two.", 2)
+    assert [delta.content for delta in deltas] == ["", "It is two."]
 
 
 async def test_a_call_id_that_is_repeated_is_run_once(manager: SessionManager, script: Script) -> None:
@@ -314,45 +413,6 @@ async def test_without_tools_it_is_a_send(manager: SessionManager, script: Scrip
     assert (await run_tools(manager, session_id, None, [])).content == "An answer."
 
 
-# -- kills ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("moment", "left", "again"),
-    [
-        ("first answer", [], {"asked": 3, "ran": 1}),
-        ("tool", ["user", "assistant"], {"asked": 2, "ran": 2}),
-        ("second request", ["user", "assistant", "tool"], {"asked": 3, "ran": 1}),
-        ("second append", ["user", "assistant", "tool"], {"asked": 3, "ran": 1}),
-    ],
-)
-async def test_a_killed_run_continues_in_a_new_process(
-    tmp_path: Path, moment: str, left: list[str], again: dict[str, int]
-) -> None:
-    place = tmp_path / "store.db"
-    assert work(place, moment) == -signal.SIGKILL
-    assert await roles(place) == left
-    assert work(place, "never") == 0
-    assert await roles(place) == ["user", "assistant", "tool", "assistant"]
-    log = (tmp_path / "store.db.log").read_text().split()
-    assert {word: log.count(word) for word in ("asked", "ran")} == again
-    assert work(place, "never") == 0
-    assert (tmp_path / "store.db.log").read_text().split() == log
-
-
-def work(place: Path, moment: str) -> int:
-    command = [sys.executable, tool_worker.__file__, str(place), moment]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
-    assert done.stderr == ""
-    return done.returncode
-
-
-async def roles(place: Path) -> list[str]:
-    async with create_storage(f"sqlite:///{place}") as storage, SessionManager(storage) as manager:
-        return [message.role.value for message in await manager.conversation_manager.get_messages("s", limit=100)]
-
-
 # -- on the wire ---------------------------------------------------------------------------------
 
 
@@ -374,6 +434,25 @@ async def test_tools_work_on_each_wire(wire: str) -> None:
         assert (first["tools"][0]["name"], first["tool_choice"]) == ("add", {"type": "tool", "name": "add"})
         result = {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "3"}]}
         assert second["messages"][-1]["content"] == [result]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_every_answer_of_a_run_can_be_streamed(wire: str) -> None:
+    deltas: list[ChatResponse] = []
+    answers = call_on_wire("add", {"a": 1, "b": 2}), say("It is three.")
+    async with ModelServer(*answers) as server, SessionManager() as manager:
+        session_id = await manager.create_session({"name": "Ada"}, configured(wire, server.url))
+        response = await run_tools(manager, session_id, "1 + 2?", [add], on_delta=deltas.append)
+        messages = await manager.conversation_manager.get_messages(session_id)
+    assert (response.content, response.id, response.position) == ("It is three.", messages[3].id, 4)
+    assert "".join(delta.content for delta in deltas) == "Let me see.It is three."
+    ends = [delta for delta in deltas if delta.finish_reason is not None]
+    assert [(end.finish_reason, end.id, len(end.tool_calls)) for end in ends] == [
+        ("tool_calls", messages[1].id, 1),
+        ("stop", messages[3].id, 0),
+    ]
+    assert [message.content for message in messages] == ["1 + 2?", "Let me see.", "3", "It is three."]
+    assert [(request.streaming, refusals(wire, request.body)) for request in server.requests] == [(True, [])] * 2
 
 
 @attrs.frozen
@@ -464,6 +543,38 @@ async def test_a_provider_without_schemas_is_sent_it_as_text() -> None:
     assert context.startswith("Today is Monday.\n\nAnswer with one JSON object")
     assert '"total"' in context
     assert contents[0] == "How much?"
+
+
+class OwnAnthropic(AnthropicProvider):
+    """A provider of a vendor under a name of its own."""
+
+
+class OwnDeepSeek(OpenAIProvider):
+    """A server with OpenAI's protocol and DeepSeek's rules."""
+
+    @property
+    def rules(self) -> VendorRules:
+        return rules_of("deepseek")
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"), [(OwnAnthropic, "output_config"), (OwnDeepSeek, None), (OpenAIProvider, "response_format")]
+)
+async def test_structured_output_follows_the_rules_of_the_provider_class(
+    kind: type[BaseProvider], form: str | None
+) -> None:
+    ProviderFactory.register_provider("own", kind)
+    wire = "anthropic" if kind is OwnAnthropic else "openai"
+    try:
+        async with ModelServer(say('{"total": 5}')) as server, SessionManager() as manager:
+            config = attrs.evolve(configured(wire, server.url), name="own")
+            session_id = await manager.create_session({"name": "Ada"}, config)
+            assert (await send_structured(manager, session_id, "How much?", Invoice)).value == Invoice(5)
+    finally:
+        ProviderFactory.unregister_provider("own")
+    body = server.requests[0].body
+    assert [name for name in ("output_config", "response_format") if name in body] == ([form] if form else [])
+    assert ("Answer with one JSON object" in str(body["messages"])) is (form is None)
 
 
 async def test_wrong_arguments_of_structured_output_are_refused(manager: SessionManager, script: Script) -> None:

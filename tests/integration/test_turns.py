@@ -1,7 +1,7 @@
 """A question and its answer are stored together or not at all, one turn after the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application import session_access, turns
 from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
     MessageRange,
     MessageRecord,
 )
@@ -21,10 +22,11 @@ from luminoracore_sdk.domain.errors import (
     ProviderStreamError,
     ReaderTimeoutError,
     SessionBusyError,
+    ToolCallNotFoundError,
     TurnInterruptedError,
 )
 from luminoracore_sdk.providers import BaseProvider, ProviderFactory
-from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
+from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager, SessionStorage
 from luminoracore_sdk.testing import CancelAt
 from luminoracore_sdk.types.provider import ChatMessage, ChatResponse
 from luminoracore_sdk.types.session import Message
@@ -486,6 +488,119 @@ async def test_an_id_of_another_message_is_refused(
     assert (await said(manager, session_id), len(script.calls)) == (stored, asked)
 
 
+def result(call_id: str, message_id: str, content: str = "1", **metadata: Any) -> Message:
+    return Message("tool", content, id=message_id, metadata={"tool_call_id": call_id, **metadata})
+
+
+@pytest.mark.parametrize(
+    "other", [result("d", "r"), result("c", "r", "2"), result("c", "r", name="another"), [result("d", "r")]], ids=repr
+)
+async def test_an_id_of_another_result_is_refused(manager: SessionManager, script: Script, other: Any) -> None:
+    session_id = await begin(manager)
+    script.answers = [tool_call("c"), tool_call("d"), "Done."]
+    await manager.send_message(session_id, "Hello")
+    sent = result("c", "r", is_error=False)
+    response = await manager.send_message(session_id, sent)
+    assert (await manager.send_message(session_id, result("c", "r", is_error=True))).id == response.id
+    with pytest.raises(ConflictError, match="'r'"):
+        await manager.send_message(session_id, other)
+    assert len(script.calls) == 2
+
+
+@pytest.mark.parametrize("sent", [("r2", "r3"), ("r3", "r1"), ("r2", "r1")])
+async def test_a_partly_stored_batch_is_refused_before_the_provider_is_asked(
+    manager: SessionManager, script: Script, sent: tuple[str, str]
+) -> None:
+    session_id = await begin(manager)
+    script.answers = [tool_call("c")]
+    await manager.send_message(session_id, "Hello")
+    results = {name: result("c", name) for name in ("r1", "r2", "r3")}
+    await manager.conversation_manager.append(session_id, [results["r1"], results["r2"]])
+    with pytest.raises(ConflictError, match=r"'r[12]'"):
+        await manager.send_message(session_id, [results[name] for name in sent])
+    assert len(script.calls) == 1
+    assert len(await said(manager, session_id)) == 4
+
+
+async def test_a_new_batch_with_ids_is_sent_once(manager: SessionManager, script: Script) -> None:
+    session_id = await begin(manager)
+    calls = [tool_call(name).tool_calls[0] for name in ("c", "d")]
+    script.answers = [ChatResponse("", tool_calls=calls), ChatResponse("Done.")]
+    await manager.send_message(session_id, "Hello")
+    results = [result("d", "r1"), result("c", "r2")]
+    answers = [await manager.send_message(session_id, results) for _ in range(2)]
+    assert [(answer.content, answer.position) for answer in answers] == [("Done.", 5)] * 2
+    assert len(script.calls) == 2
+
+
+class ClearedMeanwhile(StorageWrapper):
+    """Another process clears the session behind an append that is recognised as a repetition.
+
+    With ``behind_read`` it does so behind the next read. ``filled`` is what it then adds.
+    """
+
+    filled: Sequence[Message] = ()
+    times = 1
+    behind_read = False
+    is_replayed = False
+
+    async def append_messages(
+        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+    ) -> AppendReceipt:
+        receipt = await super().append_messages(session_id, messages, expected_last=expected_last)
+        self.is_replayed = receipt.replayed
+        if not self.behind_read:
+            await self.clear(session_id)
+        return receipt
+
+    async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
+        records = await super().read_messages(session_id, span)
+        await self.clear(session_id)
+        return records
+
+    async def clear(self, session_id: str) -> None:
+        if self.is_replayed and self.times:
+            self.times -= 1
+            await self.base.truncate_messages(session_id, after=0)
+            if self.filled:
+                await ConversationManager(storage=self.base).append(session_id, self.filled)
+
+
+FILLED = [[], [Message("user", "Hello", id="another"), Message("assistant", "Of another", id="answer")]]
+
+
+@pytest.mark.parametrize("filled", FILLED)
+@pytest.mark.parametrize("behind_read", [False, True])
+@pytest.mark.parametrize("config", [{}, {"session_type": "stateless"}])
+async def test_a_session_that_is_cleared_while_a_repetition_is_read_is_an_error(
+    storage: SessionStorage, script: Script, filled: list[Message], config: dict[str, Any], *, behind_read: bool
+) -> None:
+    wrapped = ClearedMeanwhile(storage)
+    async with SessionManager(wrapped) as manager:
+        session_id = await begin(manager, **config)
+        question = Message("user", "Hello", id="q")
+        await keep(manager, script, session_id, question)
+        wrapped.filled, wrapped.behind_read = filled, behind_read
+        with pytest.raises(TurnInterruptedError):
+            await manager.send_message(session_id, question)
+        assert wrapped.times == 0
+    assert len(script.calls) == 1
+
+
+@pytest.mark.parametrize("filled", FILLED)
+async def test_a_message_that_is_cleared_while_its_repetition_is_read_is_added_again(
+    storage: SessionStorage, filled: list[Message]
+) -> None:
+    wrapped = ClearedMeanwhile(storage)
+    conversations = ConversationManager(storage=wrapped)
+    message = Message("user", "Hello", id="q")
+    for times in (0, 1):
+        wrapped.filled, wrapped.times = filled, times
+        assert (await conversations.add_message("s", message)).id == "q"
+    stored = [one.id for one in await conversations.get_messages("s")]
+    assert stored == [*(one.id for one in filled), "q"]
+
+
 async def test_a_response_names_its_stored_message(manager: SessionManager, script: Script) -> None:
     session_id = await begin(manager)
     response = await manager.send_message(session_id, "Hello")
@@ -623,15 +738,37 @@ async def test_a_result_is_sent_with_its_call_however_much_was_said_meanwhile(
     assert script.prompts[-1][1:4] == [("user", "Book it"), ("assistant", ""), ("tool", "BOOKED")]
 
 
-async def test_a_result_whose_call_is_unknown_is_looked_for_once(
+async def test_a_result_whose_call_is_too_far_back_is_refused(
     manager: SessionManager, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "_MORE_HISTORY", 4)
     session_id = await begin(manager, max_history_length=2)
+    script.answers = [tool_call("c"), "An answer."]
     for number in range(6):
         await manager.send_message(session_id, str(number))
+    near, far = (Message("tool", "x", metadata={"tool_call_id": call_id}) for call_id in ("d", "c"))
+    script.answers = [tool_call("d"), "An answer."]
+    await manager.send_message(session_id, "Near")
+    stored, asked = await said(manager, session_id), len(script.calls)
+    for results in (far, [near, far]):
+        with pytest.raises(ToolCallNotFoundError, match=r"newest 6 messages of session 's' .* 'c'") as caught:
+            await manager.send_message(session_id, results)
+        assert (caught.value.call_ids, caught.value.searched) == (("c",), 6)
+    assert (await said(manager, session_id), len(script.calls)) == (stored, asked)
+    assert (await manager.send_message(session_id, near)).content == "An answer."
+
+
+async def test_a_result_is_sent_with_its_call_where_no_user_message_precedes_it(
+    manager: SessionManager, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_MORE_HISTORY", 4)
+    session_id = await begin(manager, max_history_length=2)
+    call = Message("assistant", "", metadata={"tool_calls": tool_call("c").tool_calls})
+    notes = [Message("assistant", f"Note {number}") for number in range(8)]
+    await manager.conversation_manager.append(session_id, [*notes, call, Message("user", "Well?"), notes[0]])
     await manager.send_message(session_id, Message("tool", "x", metadata={"tool_call_id": "c"}))
-    assert script.prompts[-1][-3:-1] == [("user", "5"), ("assistant", "An answer.")]
+    sent = script.prompts[-1]
+    assert sent[sent.index(("tool", "x")) - 1] == ("assistant", "")
 
 
 async def test_a_result_that_names_no_call_is_refused(manager: SessionManager, script: Script) -> None:

@@ -45,3 +45,12 @@ def test_constraints_pin_one_version_a_line() -> None:
     pinned = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+(?: ; .+)?")
     assert [line for line in pins if not pinned.fullmatch(line)] == []
     assert len({line.split("==")[0].lower() for line in pins}) == len(pins)
+
+
+def test_stores_that_the_first_pages_create_are_ignored() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs/tutorial").glob("*.md")]
+    names = {name for page in pages for name in re.findall(r"sqlite:///([\w-]+\.db)", page.read_text())}
+    assert "conversations.db" in names
+    for name in names | {f"{name}-wal" for name in names}:
+        ignored = subprocess.run(["git", "check-ignore", "--quiet", name], cwd=ROOT, check=False)  # noqa: S607
+        assert ignored.returncode == 0, name

@@ -108,7 +108,7 @@ def body(vendor: str, messages: list[Message]) -> dict[str, Any]:
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_every_outgoing_prompt_is_accepted(vendor: str) -> None:
     @given(histories(pictures=vendor != "deepseek"))
-    @settings(max_examples=settings().max_examples * 10)
+    @settings(max_examples=10_000 if settings.get_current_profile_name() == "nightly" else 250)
     def check(messages: list[Message]) -> None:
         before = deepcopy(messages)
         sent = body(vendor, messages)

@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.base import Tail
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
@@ -18,6 +19,8 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
+    TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.json_value import JSONObject
@@ -35,7 +38,9 @@ from luminoracore_sdk.testing.contract.rewriting import (
     RewriteRefusalContract,
 )
 from luminoracore_sdk.testing.contract.sessions import ExpiryContract, SessionContract
+from luminoracore_sdk.testing.contract.tails import TailContract, TailRaceContract, UpdateContract
 from luminoracore_sdk.testing.contract.tenants import TenantContract
+from luminoracore_sdk.testing.contract.turns import TurnContract
 
 __all__ = ["FAULTS", "STATE_FAULTS"]
 
@@ -131,6 +136,34 @@ class KeepsTheCallersList(InMemoryStorage):
         return await super().append_messages(session_id, messages, expected_last=expected_last)
 
 
+class ReadsOneMessageMoreForATurn(InMemoryStorage):
+    async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
+        return await super()._read_turn(session_id, newest + 1, now_us)
+
+
+class ReturnsTheTailReversed(InMemoryStorage):
+    async def _replace_tail(self, tail: Tail) -> TailReceipt:
+        receipt = await super()._replace_tail(tail)
+        return attrs.evolve(receipt, removed=receipt.removed[::-1])
+
+
+class ReadsTheTailFirst(InMemoryStorage):
+    async def _replace_tail(self, tail: Tail) -> TailReceipt:
+        removed = await self._read_messages(tail.session_id, MessageRange(after=tail.after), tail.now_us)
+        await pause()
+        receipt = await super()._replace_tail(attrs.evolve(tail, expected_last=None))
+        return attrs.evolve(receipt, removed=removed)
+
+
+class UpdatesWhateverIsStored(InMemoryStorage):
+    async def update_message(
+        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+    ) -> MessageRecord:
+        stored = await self.read_messages(session_id, MessageRange(after=position - 1, limit=1))
+        present = stored[0].payload if stored else expected
+        return await super().update_message(session_id, position, payload=payload, expected=present)
+
+
 # -- memory --------------------------------------------------------------------------------------
 
 
@@ -213,6 +246,10 @@ FAULTS: dict[type[ContractBase], type[InMemoryStorage]] = {
     PageContract: PagesByNumber,
     MessageContract: ReadsTheBoundToo,
     MeanwhileContract: WritesMessageByMessage,
+    TurnContract: ReadsOneMessageMoreForATurn,
+    TailContract: ReturnsTheTailReversed,
+    TailRaceContract: ReadsTheTailFirst,
+    UpdateContract: UpdatesWhateverIsStored,
     AppendContract: IgnoresTheExpectedPosition,
     AppendRaceContract: ChecksThePositionFirst,
     AppendsAtOnceContract: KeepsTheCallersList,

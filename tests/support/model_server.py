@@ -6,7 +6,7 @@ answers ``Hello there, friend``. It records requests, and can fail as real serve
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Any, Self
@@ -47,7 +47,7 @@ class Reply:
     status: int = 200
     content_type: str = "application/json"
     headers: dict[str, str] = attrs.field(factory=dict)
-    pieces: Sequence[bytes] = ()
+    pieces: Iterable[bytes] = ()
     ending: Ending = Ending.COMPLETE
 
 

@@ -106,15 +106,16 @@ def scripted(name: str = "scripted") -> Iterator[Script]:
         ) -> AsyncIterator[ChatResponse]:
             parameters = {"temperature": temperature, "max_tokens": max_tokens, **kwargs}
             with script.answering(self._call(messages, parameters)) as answer:
-                text = answer if isinstance(answer, str) else "Half an answer"
-                *words, last = text.split(" ")
+                text = "Half an answer" if isinstance(answer, BaseException) else answer
+                end = text if isinstance(text, ChatResponse) else ChatResponse(text, finish_reason="stop")
+                *words, last = end.content.split(" ")
                 for word in words:
                     await asyncio.sleep(0)
                     yield ChatResponse(f"{word} ")
                     if isinstance(answer, BaseException):
                         raise answer
                 await script.may_finish.wait()
-                yield ChatResponse(last, finish_reason="stop")
+                yield attrs.evolve(end, content=last)
 
         async def close(self) -> None:
             script.closed += 1

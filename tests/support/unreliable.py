@@ -33,12 +33,15 @@ __all__ = [
 Call = Callable[[SessionStorage], Awaitable[Any]]
 
 _SCOPE = MemoryScope("session", "s")
+_OLD = message_record("m1").payload
+_NEW = message_record("m1", text="new").payload
 
 READS: dict[str, Call] = {
     "schema_version": lambda storage: storage.schema_version(),
     "find_session": lambda storage: storage.find_session("s"),
     "query_sessions": lambda storage: storage.query_sessions(SessionQuery()),
     "read_messages": lambda storage: storage.read_messages("s", MessageRange()),
+    "find_message": lambda storage: storage.find_message("s", "m1"),
     "read_turn": lambda storage: storage.read_turn("s", newest=2),
     "find_memory": lambda storage: storage.find_memory(_SCOPE, "k"),
     "list_memories": lambda storage: storage.list_memories(_SCOPE),
@@ -50,6 +53,8 @@ WRITES: dict[str, Call] = {
     "delete_session": lambda storage: storage.delete_session("s"),
     "append_messages": lambda storage: storage.append_messages("s", [message_record("new")]),
     "truncate_messages": lambda storage: storage.truncate_messages("s", after=1),
+    "replace_tail": lambda storage: storage.replace_tail("s", after=1, messages=[message_record("new")]),
+    "update_message": lambda storage: storage.update_message("s", 1, payload=_NEW, expected=_OLD),
     "put_memory": lambda storage: storage.put_memory(memory_record("k", value="new")),
     "delete_memory": lambda storage: storage.delete_memory(_SCOPE, "k"),
     "clear_memories": lambda storage: storage.clear_memories(_SCOPE),

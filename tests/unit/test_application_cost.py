@@ -12,7 +12,7 @@ from luminoracore_sdk.application.ports.records import MessageRange, MessageReco
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager
 from luminoracore_sdk.testing.records import message_record
-from luminoracore_sdk.types.session import Message
+from luminoracore_sdk.types.session import MemoryConfig, Message
 
 TEXT = "x" * 200
 
@@ -86,6 +86,9 @@ async def test_a_read_of_the_newest_is_one_call_to_the_storage(storage: Counted)
         ({"session_type": "stateless"}, ["read_turn", "append_messages"]),
         ({"memory_enabled": False}, ["read_turn", "append_messages"]),
         ({"ttl": 60}, ["read_turn", "put_session", "append_messages"]),
+        ({"user_id": "u"}, ["read_turn", "list_memories", "append_messages"]),
+        ({"user_id": "u", "memory_enabled": False}, ["read_turn", "append_messages"]),
+        ({"user_id": "u", "include_context_in_prompt": False}, ["read_turn", "append_messages"]),
     ],
 )
 async def test_a_turn_is_one_read_and_one_append(
@@ -108,6 +111,13 @@ async def test_a_turn_reads_ahead_as_many_messages_as_the_one_before(manager: Se
         storage.taken()
         await manager.send_message(session_id, TEXT)
         assert storage.taken() == calls
+
+
+async def test_a_turn_without_memory_does_not_read_that_of_the_user(storage: Counted) -> None:
+    async with SessionManager(storage, memory_config=MemoryConfig(enabled=False)) as manager:
+        session_id = await _begun(manager, storage, user_id="u")
+        await manager.send_message(session_id, TEXT)
+        assert storage.taken() == ["read_turn", "append_messages"]
 
 
 async def test_a_turn_of_a_deferred_session_calls_no_storage(manager: SessionManager, storage: Counted) -> None:

@@ -15,7 +15,7 @@ from luminoracore_sdk.application.turns import DEFAULT_TEMPERATURE, generation_p
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderAuthenticationError, ProviderError, ValidationError
 from luminoracore_sdk.domain.session import Session
-from luminoracore_sdk.providers import ProviderFactory
+from luminoracore_sdk.providers import OpenAIProvider, ProviderFactory
 from luminoracore_sdk.session import InMemoryStorage
 from tests.support.stub_provider import StubProvider
 
@@ -28,6 +28,9 @@ class Fake(StubProvider):
 class Registry:
     def __init__(self) -> None:
         self.made: list[Fake] = []
+
+    def needs_key(self, config: ProviderConfig) -> bool:
+        return True
 
     def create_provider(self, config: ProviderConfig) -> BaseProvider:
         if config.name == "wrong":
@@ -163,6 +166,35 @@ async def test_the_environments_key_goes_to_no_server_that_one_call_names(
     known = session(ProviderConfig("openai", model="m", base_url=base_url).public())
     with pytest.raises(ProviderAuthenticationError):
         providers.rules(known, {"base_url": "http://other/v1"})
+
+
+@pytest.mark.parametrize("name", ["ollama", "vllm", "llama", "own"])
+async def test_a_provider_that_needs_no_key_may_be_called_on_another_server(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{name.upper()}_API_KEY", "secret")
+    ProviderFactory.register_provider("own", OpenAIProvider)
+    providers = SessionProviders(ProviderFactory())
+    known = ProviderConfig(name, "secret", "m", "http://known/v1", {"headers": {"x-kind": "own"}})
+    providers.remember("s", known)
+    try:
+        async with providers.lease(session(known.public()), {"base_url": "http://other/v1"}) as provider:
+            assert provider.config == ProviderConfig(name, "none", "m", "http://other/v1")
+    finally:
+        ProviderFactory.unregister_provider("own")
+
+
+@pytest.mark.parametrize("name", ["anthropic", "deepseek", "stub"])
+async def test_another_provider_needs_a_key_for_another_server(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{name.upper()}_API_KEY", "secret")
+    ProviderFactory.register_provider("stub", StubProvider)
+    try:
+        with pytest.raises(ProviderAuthenticationError, match="'base_url' of its own"):
+            SessionProviders(ProviderFactory()).rules(
+                session(ProviderConfig(name, model="m").public()), {"base_url": "http://other/v1"}
+            )
+    finally:
+        ProviderFactory.unregister_provider("stub")
 
 
 async def test_a_session_without_provider_is_refused(registry: Registry) -> None:

@@ -19,7 +19,12 @@ def test_a_storage_type_may_be_a_text_or_an_alias(given: Any) -> None:
     assert StorageConfig(storage_type=given, file_path="x").storage_type is StorageType.JSON
 
 
-@pytest.mark.parametrize("given", ["oracle", "", "MEMORY", None, 5, ["json"]])
+def test_postgresql_is_postgres_as_in_urls() -> None:
+    config = StorageConfig(storage_type="postgresql", connection_string="postgresql://host/db")
+    assert config.storage_type is StorageType.POSTGRES
+
+
+@pytest.mark.parametrize("given", ["oracle", "", "MEMORY", "mongo", None, 5, ["json"]])
 def test_an_unknown_storage_type_is_refused_with_the_valid_ones(given: Any) -> None:
     with pytest.raises(UnsupportedStorageTypeError, match="Storage type not supported: ") as caught:
         StorageConfig(storage_type=given)
@@ -178,6 +183,20 @@ def test_unknown_scheme_is_refused_without_the_rest(url: str) -> None:
         storage_config_from_url(url)
     assert "memory://" in caught.value.valid
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["x.db", "/data/chat.sqlite3", "a folder/x.sqlite"])
+def test_the_path_of_a_sqlite_file_is_refused_with_its_url(file: str) -> None:
+    with pytest.raises(UnsupportedStorageTypeError, match=f"For this file write sqlite:///{file}$"):
+        storage_config_from_url(file)
+    assert str(storage_config_from_url(f"sqlite:///{file}").path) == file
+
+
+@pytest.mark.parametrize("url", ["me:secret@host.db", "secret@host.db", "store", "oracle://x.db"])
+def test_nothing_else_is_taken_for_a_file(url: str) -> None:
+    with pytest.raises(UnsupportedStorageTypeError) as caught:
+        storage_config_from_url(url)
+    assert "For this file" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["file://", "sqlite:///"])

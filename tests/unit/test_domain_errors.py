@@ -46,6 +46,13 @@ SAMPLES: list[tuple[LuminoraCoreSDKError, str]] = [
         MissingDependencyError("SQLiteStorage", "sqlite"),
         "SQLiteStorage needs the 'sqlite' extra: pip install \"luminoracore-sdk[sqlite]\"",
     ),
+    (
+        MissingDependencyError("pydantic-ai with 'mistral'", "mistral", "pydantic-ai-slim"),
+        (
+            "pydantic-ai with 'mistral' needs the 'mistral' extra of pydantic-ai-slim: "
+            'pip install "pydantic-ai-slim[mistral]"'
+        ),
+    ),
     (SessionNotFoundError("s", backend="memory"), "no session 's' in memory storage"),
     (SessionNotFoundError("s"), "no session 's'"),
     (SessionExistsError("s"), "session 's' already exists; load it, or delete it first"),

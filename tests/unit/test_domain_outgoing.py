@@ -118,6 +118,38 @@ def test_reasoning_goes_to_its_own_provider_alone(vendor: str, reasoning: dict[s
         assert outgoing(history, other)[1].metadata == {}
 
 
+def test_a_kept_message_goes_to_its_own_vendor_alone() -> None:
+    reasoning = {"vendor": "pydantic-ai:google", "message": {"kind": "response"}}
+    answer = Message("assistant", "Yes.", metadata={"provider": "pydantic-ai", "reasoning": reasoning})
+    history = [Message("user", "?"), answer, Message("assistant", "Really."), Message("user", "Sure?")]
+
+    def sent(vendor: str, provider: str = "pydantic-ai") -> list[ChatMessage]:
+        return build_outgoing(history, rules_of(vendor), provider=provider)
+
+    own = sent("pydantic-ai:google")
+    assert [message.metadata for message in own] == [{}, {"vendor_message": {"kind": "response"}}, {}, {}]
+    for vendor, provider in (("pydantic-ai:mistral", "pydantic-ai"), ("pydantic-ai:google", "other")):
+        assert [message.content for message in sent(vendor, provider)] == ["?", "Yes.\n\nReally.", "Sure?"]
+        assert [message.metadata for message in sent(vendor, provider)] == [{}, {}, {}]
+
+
+def test_a_result_that_is_an_error_says_so() -> None:
+    answer = Message("assistant", "", metadata={"tool_calls": [call("t1")]})
+    result = Message("tool", "no such city", metadata={"tool_call_id": "t1", "is_error": True})
+    sent = outgoing([Message("user", "?"), answer, result], "openai")
+    assert sent[2].metadata == {"tool_call_id": "t1", "name": "look", "is_error": True}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "call_id", "audio"),
+    [("google", "call-1", True), ("mistral", None, False), ("bedrock", "call-1", False), ("unknown", "call-1", True)],
+)
+def test_rules_of_pydantic_ai_depend_on_its_vendor(vendor: str, call_id: str | None, *, audio: bool) -> None:
+    rules = rules_of(f"pydantic-ai:{vendor}")
+    assert (rules.name, bool(rules.call_id.fullmatch("call-1"))) == (f"pydantic-ai:{vendor}", call_id is not None)
+    assert ("input_audio" in (rules.parts or ())) is audio
+
+
 def test_signatures_of_calls_go_back_or_are_stood_in_for() -> None:
     signed = call("t1", extra_content={"google": {"thought_signature": "sig"}})
     result = Message("tool", "sun", metadata={"tool_call_id": "t1"})

@@ -61,6 +61,8 @@ def url(data: bytes, **more: Any) -> dict[str, Any]:
         ("gemini", url(PNG), 516),
         ("gemini", url(GIF), 258),
         ("mistral", url(GIF), 85 + 170),
+        ("pydantic-ai:google", url(PNG), 516),
+        ("pydantic-ai:mistral", url(GIF), 85 + 170),
         ("openai", url(b"unknown"), FLAT_PICTURE_TOKENS),
         ("openai", {"type": "image_url", "image_url": {"url": "https://host/a.png"}}, FLAT_PICTURE_TOKENS),
         ("openai", {"type": "image_url", "image_url": "data:image/png;base64,%%%"}, FLAT_PICTURE_TOKENS),

@@ -65,7 +65,8 @@ def test_a_name_behind_whole_arguments_begins_a_call(
         assembly.add(call(name, arguments, call_id, **index))
     name, arguments = second
     written = '{"x": 1}' if isinstance(arguments, dict) else arguments or "{}"
-    assert functions(assembly.calls("answer")) == [("a", '{"x":1}'), (name, written)]
+    is_same = bool(call_id) and name == "a"  # the first call once more
+    assert functions(assembly.calls("answer")) == [("a", '{"x":1}'), (name, written)][: 1 if is_same else 2]
 
 
 def test_a_name_that_is_only_repeated_begins_no_call() -> None:
@@ -73,6 +74,25 @@ def test_a_name_that_is_only_repeated_begins_no_call() -> None:
     for arguments in ('{"x":{"y":1}', ',"z":2', "}", "", None):
         assembly.add(call("a", arguments))
     assert functions(assembly.calls()) == [("a", '{"x":{"y":1},"z":2}')]
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}])
+@pytest.mark.parametrize("name", [None, "", "a"])
+@pytest.mark.parametrize("again", ['{"x":1}', ' {"x": 1}', {"x": 1}])
+def test_a_call_that_is_repeated_whole_is_one_call(index: dict[str, Any], name: str, again: Any) -> None:
+    assembly = ToolCallAssembly()
+    for call_name, arguments in [("a", '{"x":'), (None, "1}"), (name, again)]:
+        assembly.add(call(call_name, arguments, "call_7", **index))  # type: ignore[arg-type]
+    assembly.add(call("b", '{"x":1}', "call_8", index=1))
+    assert functions(assembly.calls()) == [("a", '{"x":1}'), ("b", '{"x":1}')]
+
+
+def test_what_is_repeated_whole_without_an_id_and_a_name_is_one_call() -> None:
+    assembly = ToolCallAssembly()
+    assembly.add(call("a", '{"x":1}', "call_7", index=0))
+    assembly.add({"index": 0, "function": {"arguments": '{"x":1}'}, "extra_content": {"signature": "s"}})
+    assert functions(assembly.calls()) == [("a", '{"x":1}')]
+    assert assembly.calls()[0]["extra_content"] == {"signature": "s"}
 
 
 def test_pieces_belong_to_the_latest_call_of_their_id() -> None:

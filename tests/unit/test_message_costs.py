@@ -147,3 +147,24 @@ def test_an_edited_structure_is_counted_again() -> None:
     costs = MessageCosts(HeuristicTokenCounter())
     first = costs.of([Message("tool", table(4_000), id="m")], "openai")
     assert costs.of([Message("tool", table(8_000), id="m")], "openai")[0] > 1.8 * first[0]
+
+
+def test_texts_are_counted_once_and_their_number_is_bounded() -> None:
+    counter = Counter()
+    costs = MessageCosts(counter)
+    assert {costs.text("You are Ada.") for _ in range(3)} == {7}
+    assert counter.characters == 12
+    for number in range(300):
+        costs.text(f"You are {number}.")
+    before = counter.characters
+    costs.text("You are 299.")
+    assert counter.characters == before
+    costs.text("You are Ada.")
+    assert counter.characters == before + 12
+
+
+def test_a_long_text_is_not_remembered() -> None:
+    counter = Counter()
+    costs = MessageCosts(counter)
+    assert costs.text("word " * 4_000) == costs.text("word " * 4_000)
+    assert counter.characters == 2 * 16_384

@@ -24,7 +24,7 @@ from luminoracore_sdk.types.provider import ProviderConfig
 from tests.support.stub_provider import StubProvider
 
 KEYED = ["anthropic", "deepseek", "gemini", "google", "groq", "mistral", "openai", "openrouter"]
-BUILT_IN = sorted([*KEYED, "echo", "llama", "ollama", "vllm"])
+BUILT_IN = sorted([*KEYED, "echo", "llama", "ollama", "pydantic-ai", "vllm"])
 
 
 class Parrot(StubProvider):
@@ -206,14 +206,16 @@ def test_information_tells_how_a_provider_is_reached(parrot: str) -> None:
     }
 
 
-@pytest.mark.parametrize(("name", "package"), [("openai", "openai"), ("anthropic", "anthropic")])
+@pytest.mark.parametrize(
+    ("name", "package"), [("openai", "openai"), ("anthropic", "anthropic"), ("pydantic-ai", "pydantic_ai")]
+)
 def test_a_missing_package_is_named_with_the_command_that_helps(
     name: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingDependencyError) as caught:
-        ProviderFactory.create_provider(ProviderConfig(name=name, api_key="a-key"))
-    assert f'pip install "luminoracore-sdk[{package}]"' in str(caught.value)
+        ProviderFactory.create_provider(ProviderConfig(name=name, api_key="a-key", model="mistral:m"))
+    assert f'pip install "luminoracore-sdk[{name}]"' in str(caught.value)
     assert isinstance(caught.value, ConfigurationError)
 
 
@@ -231,7 +233,7 @@ def test_broken_package_is_not_called_missing(name: str, monkeypatch: pytest.Mon
 def test_the_documented_import_loads_no_client_package() -> None:
     code = (
         "import sys, luminoracore_sdk.providers, luminoracore_sdk.types.provider\n"
-        "print(sorted({'openai', 'anthropic', 'httpx', 'httpx2', 'pydantic'} & sys.modules.keys()))"
+        "print(sorted({'openai', 'anthropic', 'httpx', 'httpx2', 'pydantic', 'pydantic_ai'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

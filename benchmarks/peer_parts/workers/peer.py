@@ -95,7 +95,7 @@ class Worker:
         return seconds
 
 
-def serve(peers: Mapping[str, type[Peer]]) -> None:
+def serve(peers: Mapping[str, type[Any]], worker: type[Any] = Worker) -> None:
     """Be the worker for one store, until the input ends.
 
     The command line has the store's name, the place and the pool's size. Each line of the input is an order,
@@ -104,14 +104,14 @@ def serve(peers: Mapping[str, type[Peer]]) -> None:
     name, place, pool_size = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a peer prints must not stand among the answers
-    asyncio.run(_serve(peers[name](place, int(pool_size)), answers))
+    asyncio.run(_serve(peers[name](place, int(pool_size)), worker, answers))
 
 
-async def _serve(peer: Peer, answers: Any) -> None:
+async def _serve(peer: Any, work: type[Any], answers: Any) -> None:
     def answer(content: Mapping[str, Any]) -> None:
         print(json.dumps(content), file=answers, flush=True)
 
-    worker = Worker(peer)
+    worker = work(peer)
     try:
         await peer.open()
         answer({})

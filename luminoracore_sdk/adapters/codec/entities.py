@@ -110,10 +110,8 @@ class JsonEntityCodec:
 
     def message(self, record: MessageRecord, *, backend: str, session_id: str) -> Message:
         """Return the message of a record; see ``EntityCodec``."""
-        key = f"message {record.position} of session {session_id!a}"
-        document = self._values.decode(record.payload, backend=backend, key=key)
-        try:  # as in _read, but without a closure per message
-            current = message_document(document)
+        try:  # as in _read, but without a closure and a key for each message
+            current = message_document(self._values.decode(record.payload, backend=backend, key=""))
             return stored_message(
                 record.role,
                 current["content"],
@@ -123,6 +121,8 @@ class JsonEntityCodec:
                 record.position,
             )
         except _BUILD_ERRORS as exc:
+            key = f"message {record.position} of session {session_id!a}"
+            self._values.decode(record.payload, backend=backend, key=key)  # raises an error that names the key
             raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc
 
     def memory_record(self, scope: MemoryScope, entry: MemoryEntry, *, decay_factor: float) -> MemoryRecord:

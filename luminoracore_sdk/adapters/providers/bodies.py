@@ -8,7 +8,6 @@ event stream is handed on without the lines that carry nothing, and with LF as i
 import codecs
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from types import ModuleType
 from typing import Any
 
 from luminoracore_sdk.domain.errors import ProviderResponseError
@@ -23,17 +22,17 @@ _AUTOMATIC_FORMAT = 32 + zlib.MAX_WBITS  # gzip or zlib, by the header
 _EMPTY_FIELDS = (b"retry:", b"id:", b":")
 
 
-def bounded_client(driver: ModuleType, *, max_answer_bytes: int, provider: str, **options: Any) -> Any:
-    """Return an HTTP client of a driver package whose responses are bounded.
+def bounded_client(kind: type[Any], *, max_answer_bytes: int, provider: str, **options: Any) -> Any:
+    """Return an HTTP client whose responses are bounded.
 
     Args:
-        driver: The client package, which brings ``DefaultAsyncHttpxClient``.
+        kind: ``AsyncClient`` of httpx or httpx2, or a subclass.
         max_answer_bytes: Most bytes of a body, after decompression.
         provider: Named in errors.
         **options: Of the HTTP client.
     """
 
-    class BoundedClient(driver.DefaultAsyncHttpxClient):  # type: ignore[misc, name-defined]
+    class BoundedClient(kind):  # type: ignore[misc]
         async def send(self, request: Any, *, stream: bool = False, **kwargs: Any) -> Any:
             # only what is decompressed below is asked for
             request.headers["accept-encoding"] = "gzip, deflate"
@@ -78,15 +77,33 @@ async def _decompressed(stream: AsyncIterator[bytes], encoding: str, provider: s
         async for piece in stream:
             yield piece
         return
-    inflater = zlib.decompressobj(_AUTOMATIC_FORMAT)
+    head, inflater = b"", None
     async for piece in stream:
-        data = piece
+        data = head + piece
+        if inflater is None:
+            if len(data) < 2:
+                head = data
+                continue
+            head, inflater = b"", zlib.decompressobj(_window_bits(encoding, data))
         while data:
+            if inflater.eof:  # a gzip body may have several members, and zeros behind them
+                data = data.lstrip(b"\0")
+                if not data:
+                    break
+                inflater = zlib.decompressobj(_AUTOMATIC_FORMAT)
             try:
                 yield inflater.decompress(data, _PIECE)
             except zlib.error as exc:
                 raise ProviderResponseError(f"{provider} sent a body that cannot be decompressed") from exc
-            data = inflater.unconsumed_tail
+            data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+
+
+def _window_bits(encoding: str, head: bytes) -> int:
+    """Return the format of a body: some servers send "deflate" without the header of zlib (RFC 1950, section 2.2)."""
+    has_header = head[0] & 15 == zlib.DEFLATED and int.from_bytes(head[:2]) % 31 == 0
+    if encoding == "deflate" and not has_header and not head.startswith(b"\x1f\x8b"):
+        return -zlib.MAX_WBITS
+    return _AUTOMATIC_FORMAT
 
 
 async def _limited(pieces: AsyncIterator[bytes], limit: int, provider: str) -> AsyncIterator[bytes]:

@@ -41,7 +41,17 @@ from luminoracore_sdk.domain.errors import (
     ProviderTimeoutError,
 )
 
-__all__ = ["Peer", "reported_error", "translated_errors"]
+__all__ = [
+    "Peer",
+    "code_text",
+    "connection_error",
+    "own_error",
+    "reported_error",
+    "setup_hint",
+    "status_error",
+    "timeout_error",
+    "translated_errors",
+]
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,63}")
 
@@ -100,20 +110,20 @@ def _translate(  # noqa: PLR0911 - a table of kinds
     exc: Exception, driver: ModuleType, peer: Peer, *, streaming: bool
 ) -> ProviderError:
     provider = peer.name
-    if isinstance(exc, driver.APIConnectionError) and (own := _own_error(exc)):
+    if isinstance(exc, driver.APIConnectionError) and (own := own_error(exc)):
         return own
     if isinstance(exc, (driver.APITimeoutError, *_transport_errors("TimeoutException"))):
-        return _timeout_error(exc, peer, streaming=streaming)
+        return timeout_error(exc, peer, streaming=streaming)
     if isinstance(exc, (driver.APIConnectionError, *_transport_errors("RequestError"))):
         broke = ProviderStreamError(f"{provider}: the connection broke during the answer")
-        return broke if streaming else _connection_error(exc, peer)
+        return broke if streaming else connection_error(exc, peer)
     if isinstance(exc, driver.APIStatusError):
         return _from_status(exc, provider)
     if isinstance(exc, (driver.APIResponseValidationError, json.JSONDecodeError, UnicodeDecodeError)):
         return ProviderResponseError(f"{provider} sent a response outside its protocol")
     if isinstance(exc, driver.APIError):
         return reported_error(getattr(exc, "body", None), provider)
-    return ProviderError(f"{provider}: the client package failed with {type(exc).__name__}{_setup_hint(exc)}")
+    return ProviderError(f"{provider}: the client package failed with {type(exc).__name__}{setup_hint(exc)}")
 
 
 def _transport_errors(name: str) -> list[type[Exception]]:
@@ -125,7 +135,7 @@ def _transport_errors(name: str) -> list[type[Exception]]:
     return [getattr(module, name) for module in modules if module is not None]
 
 
-def _timeout_error(exc: Exception, peer: Peer, *, streaming: bool) -> ProviderTimeoutError:
+def timeout_error(exc: Exception, peer: Peer, *, streaming: bool) -> ProviderTimeoutError:
     """Return an error that names the limit of this call, which may have had its own ``timeout``."""
     limit, connecting = "in time", False
     for link in _causes(exc):
@@ -144,7 +154,8 @@ def _timeout_error(exc: Exception, peer: Peer, *, streaming: bool) -> ProviderTi
     return ProviderTimeoutError(f"{peer.name} at {peer.address} did not answer {limit}")
 
 
-def _connection_error(exc: Exception, peer: Peer) -> ProviderConnectionError:
+def connection_error(exc: Exception, peer: Peer) -> ProviderConnectionError:
+    """Return an error that says why a server could not be reached, as far as it is known."""
     links = list(_causes(exc))
     fitting = [text for kind, text in _REASONS if any(isinstance(link, kind) for link in links)]
     if any(isinstance(link, tuple(_transport_errors("ProxyError"))) for link in links):
@@ -166,12 +177,12 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
             waiting += [link.__cause__, *link.args, *getattr(link, "exceptions", ())]
 
 
-def _own_error(exc: BaseException) -> ProviderError | None:
+def own_error(exc: BaseException) -> ProviderError | None:
     """Return the error that the bounded body raised while the client was reading it."""
     return next((link for link in _causes(exc) if isinstance(link, ProviderResponseError)), None)
 
 
-def _setup_hint(exc: BaseException) -> str:
+def setup_hint(exc: BaseException) -> str:
     """Return what to do about a client that cannot even be made."""
     for link in _causes(exc):
         if isinstance(link, ImportError) and "socks" in str(link).lower():
@@ -185,11 +196,12 @@ def _from_status(exc: Any, provider: str) -> ProviderError:
     status = exc.status_code
     if status < 400:  # anthropic gives an error event the status of the stream, 200
         return reported_error(getattr(exc, "body", None), provider)
-    text = f"{provider} answered {status}{_code(exc.body)}"
-    return _of_status(status, text, retry_after=_retry_after(exc.response.headers))
+    text = f"{provider} answered {status}{code_text(exc.body)}"
+    return status_error(status, text, retry_after=_retry_after(exc.response.headers))
 
 
-def _of_status(status: int, text: str, *, retry_after: float | None = None) -> ProviderError:
+def status_error(status: int, text: str, *, retry_after: float | None = None) -> ProviderError:
+    """Return the error that a status means."""
     if status in {401, 403}:
         return ProviderAuthenticationError(f"{text}: the key was refused")
     if status == 429:
@@ -225,18 +237,18 @@ def reported_error(error: Any, provider: str) -> ProviderError:
     """
     inner = error.get("error") if isinstance(error, dict) and isinstance(error.get("error"), dict) else error
     inner = inner if isinstance(inner, dict) else {}
-    text = f"{provider} reported an error in its answer{_code(inner)}"
+    text = f"{provider} reported an error in its answer{code_text(inner)}"
     for name in ("code", "status", "type"):
         value = inner.get(name)
         if isinstance(value, str) and value.isdigit():
             value = int(value)
         status = value if type(value) is int else _STATUS_OF_CODE.get(str(value).lower())
         if status is not None and 400 <= status < 600:
-            return _of_status(status, f"{text}, {status}" if type(value) is int else text)
+            return status_error(status, f"{text}, {status}" if type(value) is int else text)
     return ProviderError(text)
 
 
-def _code(body: Any) -> str:
+def code_text(body: Any) -> str:
     """Return the error code in parentheses if it is an identifier, else an empty string."""
     body = body if isinstance(body, dict) else {}
     inner = body.get("error")

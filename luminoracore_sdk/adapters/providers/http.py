@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ import attrs
 
 from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.providers.bodies import bounded_client
+from luminoracore_sdk.adapters.providers.clients import LoopClients
 from luminoracore_sdk.adapters.providers.credentials import checked_key, with_environment_key
 from luminoracore_sdk.adapters.providers.errors import Peer, translated_errors
 from luminoracore_sdk.adapters.providers.presets import Preset
@@ -23,7 +24,10 @@ from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConf
 from luminoracore_sdk.domain.errors import ProviderError
 from luminoracore_sdk.domain.json_value import JSONObject
 
-__all__ = ["HttpProvider"]
+__all__ = ["HttpProvider", "with_dropped"]
+
+_EVENTS_AT_A_TIME = 8
+"""Events of a stream after which other tasks run; some servers send hundreds at once."""
 
 
 class HttpProvider(BaseProvider):
@@ -31,8 +35,7 @@ class HttpProvider(BaseProvider):
 
     ``chat`` and ``stream_chat`` are implemented here; a protocol implements the abstract methods.
 
-    One client per event loop is created at its first use. It is closed by ``close``, or when its loop ends
-    (``asyncio.run`` does that). One provider may therefore serve several loops, in sequence or in several threads.
+    One client per event loop is created at its first use; see ``LoopClients``.
 
     Args:
         config: Without a key, ``<NAME>_API_KEY`` is used.
@@ -60,7 +63,7 @@ class HttpProvider(BaseProvider):
         self._model = self.config.model or self.get_default_model()
         self._driver = import_extra(self.package, needed_by=type(self).__name__, extra=self.package)
         self._without_temperature: set[str] = set()
-        self._clients: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None]]] = {}
+        self._clients = LoopClients[Any](self._new_client, lambda client: client.close())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.config.name!r}, model={self._model!r})"
@@ -118,7 +121,7 @@ class HttpProvider(BaseProvider):
         with self._errors():
             sent, dropped = await self._call(request)
             response = storable(self._answer(plain_object(sent, provider=name)), provider=name)
-        return _with_dropped(response, dropped)
+        return with_dropped(response, dropped)
 
     async def stream_chat(
         self,
@@ -137,18 +140,22 @@ class HttpProvider(BaseProvider):
         reading = self._reading()
         with self._errors(streaming=True):
             async with stream:
+                number = 0
                 async for event in stream:
+                    number += 1
+                    if not number % _EVENTS_AT_A_TIME:  # many events may have come in one piece
+                        await asyncio.sleep(0)
                     delta = reading.take(event)
                     if delta is not None:
                         yield delta
-                yield _with_dropped(reading.last(stream.response), dropped)
+                yield with_dropped(reading.last(stream.response), dropped)
 
     async def _call(self, request: dict[str, Any]) -> tuple[Any, list[str]]:
         """Call the API; a model that refuses ``temperature`` is called without it, from then on."""
         model = str(request.get("model"))
         if model in self._without_temperature:
             request.pop("temperature", None)
-        client = await self._client()
+        client = await self._clients.get()
         try:
             answer = await self._create(client, request)
         except self._driver.BadRequestError as exc:
@@ -175,21 +182,11 @@ class HttpProvider(BaseProvider):
 
     async def close(self) -> None:
         """Close the client of the running event loop; the next call creates a new one."""
-        self._forget_ended_loops()
-        _, closing = self._clients.pop(asyncio.get_running_loop(), (None, None))
-        if closing is not None:
-            await closing.aclose()
+        await self._clients.close()
 
-    async def _client(self) -> Any:
-        self._forget_ended_loops()
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            guard_logs()
-            client = self._make_client(self._driver, **self._client_arguments())
-            closing = _close_at_end(client)
-            self._clients[loop] = client, closing
-            await anext(closing)
-        return self._clients[loop][0]
+    def _new_client(self) -> Any:
+        guard_logs()
+        return self._make_client(self._driver, **self._client_arguments())
 
     def _client_arguments(self) -> dict[str, Any]:
         timeout = self._http_settings.timeout
@@ -199,17 +196,13 @@ class HttpProvider(BaseProvider):
             "max_retries": self._http_settings.max_retries,
             # a redirect would send custom headers, which may hold keys, to another host
             "http_client": bounded_client(
-                self._driver,
+                self._driver.DefaultAsyncHttpxClient,
                 max_answer_bytes=self._http_settings.max_answer_bytes,
                 provider=self.config.name,
                 timeout=timeout,
                 follow_redirects=False,
             ),
         }
-
-    def _forget_ended_loops(self) -> None:
-        for loop in [loop for loop in self._clients if loop.is_closed()]:
-            self._clients.pop(loop, None)
 
     def _errors(self, *, streaming: bool = False) -> AbstractContextManager[None]:
         peer = Peer(name=self.config.name, base_url=self._base_url)
@@ -227,20 +220,8 @@ def _refuses(exc: Any, parameter: str) -> bool:
     return isinstance(message, str) and f"'{parameter}'" in message and "support" in message
 
 
-def _with_dropped(response: ChatResponse, dropped: list[str]) -> ChatResponse:
+def with_dropped(response: ChatResponse, dropped: list[str]) -> ChatResponse:
     """Return a response that says which parameters its model did not get."""
     if not dropped:
         return response
     return attrs.evolve(response, provider_metadata={**response.provider_metadata, "dropped": dropped})
-
-
-async def _close_at_end(client: Any) -> AsyncGenerator[None]:
-    """Close a client when this generator is closed.
-
-    Before it ends, an event loop closes the generators that were started on it (PEP 525,
-    ``loop.shutdown_asyncgens``): the last moment at which the client can close its sockets.
-    """
-    try:
-        yield
-    finally:
-        await client.close()

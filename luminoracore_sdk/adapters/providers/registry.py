@@ -11,6 +11,7 @@ from luminoracore_sdk.adapters.providers.http import HttpProvider
 from luminoracore_sdk.adapters.providers.openai_compatible import OpenAIProvider
 from luminoracore_sdk.adapters.providers.presets import OPENAI_COMPATIBLE, provider_key
 from luminoracore_sdk.adapters.providers.redaction import Secrets, scrub_error
+from luminoracore_sdk.adapters.providers.vendor_apis import PydanticAIProvider
 from luminoracore_sdk.application.ports.provider import BaseProvider
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, ProviderError
@@ -23,6 +24,7 @@ _BUILT_IN: MappingProxyType[str, type[BaseProvider]] = MappingProxyType(
     {
         "echo": EchoProvider,
         "anthropic": AnthropicProvider,
+        "pydantic-ai": PydanticAIProvider,
         **dict.fromkeys(OPENAI_COMPATIBLE, OpenAIProvider),
     }
 )
@@ -107,6 +109,16 @@ class ProviderFactory:
         except Exception as exc:
             scrub_error(exc, Secrets(config))
             raise ProviderError(f"{config.name}: {found.__name__} cannot be created: {type(exc).__name__}") from exc
+
+    @classmethod
+    def needs_key(cls, config: ProviderConfig) -> bool:
+        """Return whether the provider of a configuration needs a key; True for a class that does not use HttpProvider.
+
+        Raises:
+            ProviderError: The name is unknown.
+        """
+        found = cls.get_provider_class(config.name)
+        return not issubclass(found, HttpProvider) or found.find_preset(config.name).needs_key(config)
 
     @classmethod
     def create_provider_from_dict(cls, data: object) -> BaseProvider:

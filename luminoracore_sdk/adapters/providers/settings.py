@@ -10,7 +10,14 @@ from luminoracore_sdk.adapters.providers.bodies import DEFAULT_MAX_ANSWER_BYTES
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import ProviderError
 
-__all__ = ["AnthropicSettings", "EchoSettings", "HttpSettings", "OpenAISettings", "read_settings"]
+__all__ = [
+    "AnthropicSettings",
+    "EchoSettings",
+    "HttpSettings",
+    "OpenAISettings",
+    "PydanticAISettings",
+    "read_settings",
+]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 section 5.6.2
 _HEADER_VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
@@ -62,6 +69,15 @@ def _check_headers(_: object, attribute: Any, value: Any) -> None:
     for name, text in value.items():
         if not _HEADER_NAME.fullmatch(name) or not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
             raise _wrong(attribute, f"has a header that HTTP does not allow: {name[:40]!a}")
+
+
+def _check_provider(_: object, attribute: Any, value: Any) -> None:
+    if type(value) is not dict:
+        raise _wrong(attribute, "must be an object of arguments")
+    for name in value:
+        # an address here would be sent the session's key by a call that only changes ``extra``
+        if name in {"api_key", "base_url"} or name.endswith(("client", "endpoint")):
+            raise _wrong(attribute, f"must not hold {name[:40]!a}; 'api_key' and 'base_url' have their own place")
 
 
 @attrs.frozen(kw_only=True)
@@ -118,6 +134,19 @@ class AnthropicSettings(HttpSettings):
     """
 
     api_version: str | None = attrs.field(default=None, validator=_check_text)
+
+
+@attrs.frozen(kw_only=True)
+class PydanticAISettings(HttpSettings):
+    """Settings of ``PydanticAIProvider``.
+
+    Attributes:
+        provider: Further arguments of pydantic-ai's provider class, such as ``region_name`` of Bedrock's.
+        accept_unfinished: Take a stream that ends without a finish reason for a whole answer.
+    """
+
+    provider: dict[str, Any] = attrs.field(factory=dict, repr=False, validator=_check_provider)
+    accept_unfinished: bool = attrs.field(default=False, validator=_check_flag)
 
 
 def read_settings(cls: type[S], config: ProviderConfig) -> S:

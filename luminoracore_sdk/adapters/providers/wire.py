@@ -1,10 +1,13 @@
 """Conversion between messages, JSON that servers accept, and the objects of client packages."""
 
+import json
+from functools import partial
 from typing import Any
 
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse
 from luminoracore_sdk.domain.errors import InvalidJSONError, ProviderResponseError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
+from luminoracore_sdk.domain.pieces import written
 from luminoracore_sdk.domain.surrogates import joined_surrogates
 
 __all__ = [
@@ -13,6 +16,7 @@ __all__ = [
     "object_or_empty",
     "objects_of",
     "plain_object",
+    "request_body",
     "sendable",
     "storable",
     "text_or_none",
@@ -35,6 +39,17 @@ def sendable(value: JSONValue) -> Any:
     if isinstance(value, dict):
         return {sendable(key): sendable(item) for key, item in value.items()}
     return value
+
+
+def request_body(request: JSONObject) -> bytes | None:
+    """Return a large request as JSON, as the clients write it, but in pieces; None: it holds what is not JSON."""
+    try:
+        return "".join(written(request, _dumps, comma=",", colon=":")).encode()
+    except (TypeError, ValueError):  # a client can write more types, and has its own errors
+        return None
+
+
+_dumps = partial(json.dumps, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def handed_on(message: ChatMessage) -> JSONObject:

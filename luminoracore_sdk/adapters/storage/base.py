@@ -12,6 +12,8 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import ClassVar
 
+import attrs
+
 from luminoracore_sdk.adapters.clock import SystemClock
 from luminoracore_sdk.adapters.compression.dictionary_store import encodings_of, load_dictionaries
 from luminoracore_sdk.adapters.storage import documents
@@ -29,6 +31,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -50,8 +53,10 @@ __all__ = [
     "MAX_PAGE",
     "ROLES",
     "BaseStorage",
+    "Tail",
     "check_times",
     "is_live",
+    "payload_conflict",
     "replay_receipt",
 ]
 
@@ -93,6 +98,51 @@ def replay_receipt(backend: str, messages: Sequence[MessageRecord], stored: Mapp
         key=f"message id {known!a}",
         expected="a batch that is wholly new or wholly stored",
         actual=f"that id at position {stored[known]}",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Tail:
+    """A call of ``replace_tail``, and when it was made."""
+
+    session_id: str
+    after: int
+    messages: Sequence[MessageRecord]
+    expected_last: int | None
+    now_us: int
+
+    def replayed(self, backend: str, last: int, stored: Mapping[str, int]) -> TailReceipt | None:
+        """Return the receipt if the call is a repeated one; None: the tail is to be replaced.
+
+        Args:
+            backend: For errors.
+            last: The newest position of the session.
+            stored: Positions of those ids that are stored, the tail included.
+
+        Raises:
+            ConflictError: The session ends elsewhere, or ids are stored.
+        """
+        receipt = replay_receipt(backend, self.messages, stored)
+        if receipt is not None and receipt.first_position == self.after + 1:
+            return TailReceipt(removed=[], last_position=last, replayed=True)
+        if receipt is not None:
+            expected, actual = "ids that are not stored", f"these ids from position {receipt.first_position} on"
+        elif last < self.after:
+            expected, actual = f"a last position of at least {self.after}", f"last position {last}"
+        elif self.expected_last not in (None, last):
+            expected, actual = f"last position {self.expected_last}", f"last position {last}"
+        else:
+            return None
+        raise ConflictError(backend=backend, key=f"session {self.session_id!a}", expected=expected, actual=actual)
+
+
+def payload_conflict(backend: str, session_id: str, position: int) -> ConflictError:
+    """Return the error for a payload that is not the one that was read."""
+    return ConflictError(
+        backend=backend,
+        key=f"message {position} of session {session_id!a}",
+        expected="the payload that was read",
+        actual="another payload, or no message",
     )
 
 
@@ -169,6 +219,12 @@ class BaseStorage(SessionStorage):
 
     @abstractmethod
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]: ...
+
+    @abstractmethod
+    async def _find_message(self, session_id: str, message_id: str, now_us: int) -> MessageRecord | None: ...
+
+    @abstractmethod
+    async def _replace_tail(self, tail: Tail) -> TailReceipt: ...
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         """Do so in one round trip where these are several."""
@@ -330,14 +386,7 @@ class BaseStorage(SessionStorage):
         messages = tuple(messages)  # the caller may change its list during the await
         if not 1 <= len(messages) <= MAX_BATCH:
             raise ValidationError(f"an append takes 1 to {MAX_BATCH} messages, not {len(messages)}")
-        for message in messages:
-            check_id(message.message_id, "message id")
-            if message.role not in ROLES:
-                raise ValidationError(f"role {message.role!a} is not one of: {', '.join(sorted(ROLES))}")
-            self._check_size(message.payload, "the message")
-            check_times(message.created_at_us)
-        if len(messages) > 1 and len({message.message_id for message in messages}) < len(messages):
-            raise ValidationError("a message id occurs twice in one append")
+        self._check_batch(messages)
         return await self._append_messages(session_id, messages, expected_last, await self._ready())
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
@@ -361,6 +410,54 @@ class BaseStorage(SessionStorage):
         if after < 0:
             raise ValidationError(f"a position is 0 or more, not {after}")
         return await self._truncate_messages(session_id, after, await self._ready())
+
+    async def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
+        """Return the message of an id, or None; see ``SessionStorage.find_message``."""
+        check_id(session_id)
+        check_id(message_id, "message id")
+        found = await self._find_message(session_id, message_id, await self._ready())
+        await load_dictionaries(self, encodings_of([found] if found else []))
+        return found
+
+    async def replace_tail(
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[MessageRecord] = (),
+        expected_last: int | None = None,
+    ) -> TailReceipt:
+        """Remove a tail and append others; see ``SessionStorage.replace_tail``."""
+        check_id(session_id)
+        messages = tuple(messages)  # the caller may change its list during the await
+        if after < 0:
+            raise ValidationError(f"a position is 0 or more, not {after}")
+        if len(messages) > MAX_BATCH:
+            raise ValidationError(f"a tail is replaced by up to {MAX_BATCH} messages, not {len(messages)}")
+        self._check_batch(messages)
+        now_us = await self._ready()
+        receipt = await self._replace_tail(
+            Tail(session_id=session_id, after=after, messages=messages, expected_last=expected_last, now_us=now_us)
+        )
+        await load_dictionaries(self, encodings_of(receipt.removed))
+        return receipt
+
+    async def update_message(
+        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+    ) -> MessageRecord:
+        """Replace a payload; see ``SessionStorage.update_message``."""
+        check_id(session_id)
+        self._check_size(payload, "the message")
+        now_us = await self._ready()
+        found = await self._read_messages(session_id, MessageRange(after=max(0, position - 1), limit=1), now_us)
+        message = found[0] if position > 0 and found else None
+        if message is not None and message.payload == payload:
+            return message
+        if message is not None and message.payload == expected:
+            change = PayloadRewrite(position=position, message_id=message.message_id, old=expected, new=payload)
+            if await self._rewrite_messages(session_id, [change], now_us):
+                return attrs.evolve(message, payload=payload)
+        raise payload_conflict(self.backend_name, session_id, position)
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Return what a turn reads; see ``SessionStorage.read_turn``."""
@@ -486,6 +583,16 @@ class BaseStorage(SessionStorage):
                 size_bytes=len(payload.data),
                 limit_bytes=self.max_payload_bytes,
             )
+
+    def _check_batch(self, messages: Sequence[MessageRecord]) -> None:
+        for message in messages:
+            check_id(message.message_id, "message id")
+            if message.role not in ROLES:
+                raise ValidationError(f"role {message.role!a} is not one of: {', '.join(sorted(ROLES))}")
+            self._check_size(message.payload, "the message")
+            check_times(message.created_at_us)
+        if len(messages) > 1 and len({message.message_id for message in messages}) < len(messages):
+            raise ValidationError("a message id occurs twice in one batch")
 
     def _not_found(self, session_id: str) -> SessionNotFoundError:
         return SessionNotFoundError(session_id, backend=self.backend_name)

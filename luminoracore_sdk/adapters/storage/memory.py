@@ -6,7 +6,7 @@ from threading import RLock
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, is_live, replay_receipt
+from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, is_live, replay_receipt
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
@@ -19,6 +19,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 
@@ -37,6 +38,15 @@ class _StoredSession:
 def _is_expired(entry: MemoryRecord, now_us: int) -> bool:
     """Return whether a memory has expired."""
     return entry.expires_at_us is not None and entry.expires_at_us <= now_us
+
+
+def _known(stored: _StoredSession, messages: Sequence[MessageRecord]) -> dict[str, int]:
+    """Return the positions of those messages whose ids are stored."""
+    return {
+        message.message_id: stored.positions[message.message_id]
+        for message in messages
+        if message.message_id in stored.positions
+    }
 
 
 class InMemoryStorage(BaseStorage):
@@ -167,19 +177,12 @@ class InMemoryStorage(BaseStorage):
     ) -> AppendReceipt:
         with self._lock:
             stored = self._existing(session_id, now_us)
-            known = {
-                message.message_id: stored.positions[message.message_id]
-                for message in messages
-                if message.message_id in stored.positions
-            }
-            if receipt := replay_receipt(self.backend_name, messages, known):
+            if receipt := replay_receipt(self.backend_name, messages, _known(stored, messages)):
                 return receipt
             last = len(stored.messages)
             if expected_last is not None and expected_last != last:
                 raise self._position_conflict(session_id, expected_last, last)
-            for position, message in enumerate(messages, start=last + 1):
-                stored.messages.append(attrs.evolve(message, position=position))
-                stored.positions[message.message_id] = position
+            self._extend(stored, messages)
             self._touch(stored, now_us)
             return AppendReceipt(first_position=last + 1, last_position=last + len(messages))
 
@@ -202,13 +205,40 @@ class InMemoryStorage(BaseStorage):
                 end = min(end, start + span.limit)
             return messages[start : max(start, end)]
 
+    async def _find_message(self, session_id: str, message_id: str, now_us: int) -> MessageRecord | None:
+        with self._lock:
+            stored = self._live(session_id, now_us)
+            position = stored.positions.get(message_id) if stored else None
+            return stored.messages[position - 1] if stored and position else None
+
+    async def _replace_tail(self, tail: Tail) -> TailReceipt:
+        with self._lock:
+            stored = self._existing(tail.session_id, tail.now_us)
+            if receipt := tail.replayed(self.backend_name, len(stored.messages), _known(stored, tail.messages)):
+                return receipt
+            removed = self._cut(stored, tail.after)
+            self._extend(stored, tail.messages)
+            self._touch(stored, tail.now_us)
+            return TailReceipt(removed=removed, last_position=len(stored.messages))
+
+    @staticmethod
+    def _cut(stored: _StoredSession, after: int) -> list[MessageRecord]:
+        removed = stored.messages[after:]
+        del stored.messages[after:]
+        for message in removed:
+            del stored.positions[message.message_id]
+        return removed
+
+    @staticmethod
+    def _extend(stored: _StoredSession, messages: Sequence[MessageRecord]) -> None:
+        for position, message in enumerate(messages, start=len(stored.messages) + 1):
+            stored.messages.append(attrs.evolve(message, position=position))
+            stored.positions[message.message_id] = position
+
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
         with self._lock:
             stored = self._existing(session_id, now_us)
-            removed = stored.messages[after:]
-            del stored.messages[after:]
-            for message in removed:
-                del stored.positions[message.message_id]
+            removed = self._cut(stored, after)
             self._touch(stored, now_us)
             return len(removed)
 

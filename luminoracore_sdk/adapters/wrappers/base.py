@@ -10,14 +10,28 @@ from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
     Page,
+    Payload,
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.json_value import JSONObject
 
-__all__ = ["StorageWrapper"]
+__all__ = ["StorageWrapper", "read_message"]
+
+
+async def read_message(storage: SessionStorage, session_id: str, position: int) -> MessageRecord | None:
+    """Return the message at a position, or None.
+
+    Raises:
+        SessionNotFoundError: No such session.
+    """
+    if position < 1:
+        return None
+    found = await storage.read_messages(session_id, MessageRange(after=position - 1, limit=1))
+    return found[0] if found else None
 
 
 class StorageWrapper(SessionStorage):
@@ -95,6 +109,29 @@ class StorageWrapper(SessionStorage):
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Delegate; see ``SessionStorage.read_messages``."""
         return await self._target(session_id).read_messages(session_id, span)
+
+    async def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
+        """Delegate; see ``SessionStorage.find_message``."""
+        return await self._target(session_id).find_message(session_id, message_id)
+
+    async def replace_tail(
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[MessageRecord] = (),
+        expected_last: int | None = None,
+    ) -> TailReceipt:
+        """Delegate; see ``SessionStorage.replace_tail``."""
+        target = self._target(session_id)
+        return await target.replace_tail(session_id, after=after, messages=messages, expected_last=expected_last)
+
+    async def update_message(
+        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+    ) -> MessageRecord:
+        """Delegate; see ``SessionStorage.update_message``."""
+        target = self._target(session_id)
+        return await target.update_message(session_id, position, payload=payload, expected=expected)
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Delegate; see ``SessionStorage.truncate_messages``."""

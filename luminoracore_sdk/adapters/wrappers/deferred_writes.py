@@ -1,11 +1,12 @@
 """Sessions that are written on request only (``auto_save=False``)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
-from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.adapters.wrappers.base import StorageWrapper, read_message
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import (
@@ -13,10 +14,13 @@ from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
     MemoryScope,
     MessageRange,
+    MessageRecord,
     Page,
+    Payload,
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -37,6 +41,7 @@ class _Stored:
             truncation that is not written yet.
         memories: The stored memories by key.
         staged_version: The version of the staged header when both were last equal.
+        updated: Positions up to ``floor`` whose payload was changed here since.
     """
 
     version: int = 0
@@ -44,6 +49,7 @@ class _Stored:
     floor: int = 0
     memories: dict[str, MemoryRecord] = attrs.field(factory=dict)
     staged_version: int = 0
+    updated: set[int] = attrs.field(factory=set)
 
 
 class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
@@ -135,7 +141,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         if record is None:
             return False
         saved = (stored.staged_version, stored.position, stored.position)
-        if (record.version, record.last_position, stored.floor) != saved:
+        if (record.version, record.last_position, stored.floor) != saved or stored.updated:
             return True
         return await self._staged_memories(session_id) != stored.memories
 
@@ -157,6 +163,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
                 stored.version, stored.staged_version = header.version, record.version
             if stored.floor < stored.position:
                 await self._flush_truncation(session_id, stored)
+            await self._flush_updates(session_id, stored)
             await self._flush_messages(session_id, stored)
             await self._flush_memories(MemoryScope("session", session_id), stored)
 
@@ -172,6 +179,14 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             )
         await self.base.truncate_messages(session_id, after=stored.floor)
         stored.position = stored.floor
+
+    async def _flush_updates(self, session_id: str, stored: _Stored) -> None:
+        for position in sorted(stored.updated):
+            staged = await read_message(self._staging, session_id, position)
+            below = await read_message(self.base, session_id, position)
+            if staged is not None and below is not None:
+                await self.base.update_message(session_id, position, payload=staged.payload, expected=below.payload)
+            stored.updated.discard(position)
 
     async def _flush_messages(self, session_id: str, stored: _Stored) -> None:
         while True:
@@ -224,8 +239,45 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         async with self._locks.of(session_id).hold():  # not during a flush
             removed = await super().truncate_messages(session_id, after=after)
             if stored := self._deferred.get(session_id):
-                stored.floor = min(stored.floor, after)
+                self._cut(stored, after)
             return removed
+
+    async def replace_tail(
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[MessageRecord] = (),
+        expected_last: int | None = None,
+    ) -> TailReceipt:
+        """Replace here or below; see ``SessionStorage.replace_tail``."""
+        call = partial(super().replace_tail, after=after, messages=messages, expected_last=expected_last)
+        if session_id not in self._deferred:
+            return await call(session_id)
+        async with self._locks.of(session_id).hold():  # not during a flush
+            receipt = await call(session_id)
+            if (stored := self._deferred.get(session_id)) and not receipt.replayed:
+                self._cut(stored, after)
+            return receipt
+
+    async def update_message(
+        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+    ) -> MessageRecord:
+        """Update here or below; see ``SessionStorage.update_message``."""
+        call = partial(super().update_message, payload=payload, expected=expected)
+        if session_id not in self._deferred:
+            return await call(session_id, position)
+        async with self._locks.of(session_id).hold():  # not during a flush
+            message = await call(session_id, position)
+            if (stored := self._deferred.get(session_id)) and position <= stored.floor:
+                stored.updated.add(position)
+            return message
+
+    @staticmethod
+    def _cut(stored: _Stored, after: int) -> None:
+        """Note that messages above a position were removed here."""
+        stored.floor = min(stored.floor, after)
+        stored.updated = {position for position in stored.updated if position <= stored.floor}
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Put here or below; see ``SessionStorage.put_memory``."""

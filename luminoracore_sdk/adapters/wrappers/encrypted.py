@@ -10,7 +10,8 @@ from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE, check_ke
 from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource, load_keyring
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
 from luminoracore_sdk.adapters.encryption.rotation import KeyRotation
-from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.adapters.storage.base import payload_conflict
+from luminoracore_sdk.adapters.wrappers.base import StorageWrapper, read_message
 from luminoracore_sdk.adapters.wrappers.opening import Opening
 from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
 from luminoracore_sdk.application.ports.records import (
@@ -23,6 +24,7 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -205,6 +207,59 @@ class EncryptedStorageWrapper(StorageWrapper):
         found = [records.message(session_id, message) for message in stored]
         await load_dictionaries(self, encodings_of(found))
         return found
+
+    async def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
+        """Find, then decrypt; see ``SessionStorage.find_message``."""
+        records = (await self._ready()).records
+        stored = await self.base.find_message(session_id, message_id)
+        if stored is None:
+            return None
+        found = records.message(session_id, stored)
+        await load_dictionaries(self, encodings_of([found]))
+        return found
+
+    async def replace_tail(
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[MessageRecord] = (),
+        expected_last: int | None = None,
+    ) -> TailReceipt:
+        """Encrypt, then replace; see ``SessionStorage.replace_tail``."""
+        messages = tuple(messages)  # the caller may change its list during the await
+        opened = await self._ready()
+        check_id(session_id)
+        for message in messages:
+            check_id(message.message_id, "message id")
+        encrypted = opened.records.stored_messages(session_id, messages, after)
+        try:
+            receipt = await self.base.replace_tail(
+                session_id, after=after, messages=encrypted, expected_last=expected_last
+            )
+        finally:
+            opened.appends.forget(session_id)
+        removed = [opened.records.message(session_id, message) for message in receipt.removed]
+        await load_dictionaries(self, encodings_of(removed))
+        return attrs.evolve(receipt, removed=removed)
+
+    async def update_message(
+        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+    ) -> MessageRecord:
+        """Encrypt, then update; see ``SessionStorage.update_message``."""
+        records = (await self._ready()).records
+        stored = await read_message(self.base, session_id, position)
+        if stored is not None:
+            plain = records.message(session_id, stored)
+            await load_dictionaries(self, encodings_of([plain]))
+            if plain.payload == payload:
+                return plain
+            if plain.payload == expected:
+                changed = attrs.evolve(plain, payload=payload)
+                (encrypted,) = records.stored_messages(session_id, [changed], position - 1)
+                await self.base.update_message(session_id, position, payload=encrypted.payload, expected=stored.payload)
+                return changed
+        raise payload_conflict(self.backend, session_id, position)
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Read, then decrypt; see ``SessionStorage.read_turn``."""

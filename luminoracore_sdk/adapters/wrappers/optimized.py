@@ -14,7 +14,8 @@ from luminoracore_sdk.adapters.compression.dictionary_store import (
     ensure_dictionary,
 )
 from luminoracore_sdk.adapters.optimizer import Optimizer as OwnOptimizer
-from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
+from luminoracore_sdk.adapters.storage.base import payload_conflict
+from luminoracore_sdk.adapters.wrappers.base import StorageWrapper, read_message
 from luminoracore_sdk.adapters.wrappers.record_compression import (
     DictionaryCompression,
     NotationCompression,
@@ -31,6 +32,7 @@ from luminoracore_sdk.application.ports.records import (
     MessageRecord,
     Payload,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -136,6 +138,40 @@ class OptimizedStorageWrapper(StorageWrapper):
         compressed = [attrs.evolve(message, payload=writer.compress(message.payload)) for message in messages]
         return await self.base.append_messages(session_id, compressed, expected_last=expected_last)
 
+    async def replace_tail(
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[MessageRecord] = (),
+        expected_last: int | None = None,
+    ) -> TailReceipt:
+        """Compress, then replace; see ``SessionStorage.replace_tail``."""
+        messages = tuple(messages)  # the caller may change its list during the await
+        writer = await self.writer()
+        compressed = [attrs.evolve(message, payload=writer.compress(message.payload)) for message in messages]
+        receipt = await self.base.replace_tail(
+            session_id, after=after, messages=compressed, expected_last=expected_last
+        )
+        return attrs.evolve(receipt, removed=self._expanded_messages(session_id, receipt.removed))
+
+    async def update_message(
+        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+    ) -> MessageRecord:
+        """Compress, then update; see ``SessionStorage.update_message``."""
+        writer = await self.writer()
+        stored = await read_message(self.base, session_id, position)
+        if stored is not None:
+            (plain,) = self._expanded_messages(session_id, [stored])
+            if plain.payload == payload:
+                return plain
+            if plain.payload == expected:
+                await self.base.update_message(
+                    session_id, position, payload=writer.compress(payload), expected=stored.payload
+                )
+                return attrs.evolve(plain, payload=payload)
+        raise payload_conflict(self.backend, session_id, position)
+
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Compress, then put, except the store's own records; see ``SessionStorage.put_memory``."""
         if record.scope == STORE_SCOPE:
@@ -171,6 +207,11 @@ class OptimizedStorageWrapper(StorageWrapper):
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Read, then expand; see ``SessionStorage.read_messages``."""
         return self._expanded_messages(session_id, await self.base.read_messages(session_id, span))
+
+    async def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
+        """Find, then expand; see ``SessionStorage.find_message``."""
+        found = await self.base.find_message(session_id, message_id)
+        return None if found is None else self._expanded_messages(session_id, [found])[0]
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Read, then expand; see ``SessionStorage.read_turn``."""

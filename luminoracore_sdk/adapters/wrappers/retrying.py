@@ -17,9 +17,11 @@ from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
     Page,
+    Payload,
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -118,7 +120,7 @@ class RetryingStorage(StorageWrapper):
                 if met.error is not None:
                     logger.warning("%s: %s, attempt %d of %d", met.error, name, attempt.num, self._attempts)
                 return await call()
-        raise AssertionError("the last attempt returned or raised")  # pragma: no cover
+        raise AssertionError("the last attempt returned or raised")  # pragma: no cover  # the loop never ends by itself
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -180,6 +182,38 @@ class RetryingStorage(StorageWrapper):
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Read, with retries; see ``SessionStorage.read_messages``."""
         return await self._again("read_messages", partial(self.base.read_messages, session_id, span))
+
+    async def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
+        """Find, with retries; see ``SessionStorage.find_message``."""
+        return await self._again("find_message", partial(self.base.find_message, session_id, message_id))
+
+    async def replace_tail(
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[MessageRecord] = (),
+        expected_last: int | None = None,
+    ) -> TailReceipt:
+        """Replace exactly once, with retries; see ``SessionStorage.replace_tail`` and this class."""
+        messages = tuple(messages)  # the caller may change its list between two attempts
+        doubt = _Doubt()
+        replace = partial(
+            self.base.replace_tail, session_id, after=after, messages=messages, expected_last=expected_last
+        )
+        try:
+            return await self._again("replace_tail", replace, doubt)
+        except ConflictError as exc:
+            if messages or doubt.error is None or not doubt.exists:
+                raise
+            raise doubt.error from exc  # an earlier attempt may have removed the tail
+
+    async def update_message(
+        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+    ) -> MessageRecord:
+        """Update, with retries; see ``SessionStorage.update_message``."""
+        update = partial(self.base.update_message, session_id, position, payload=payload, expected=expected)
+        return await self._again("update_message", update)
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Read, with retries; see ``SessionStorage.read_turn``."""

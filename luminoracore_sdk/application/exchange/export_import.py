@@ -2,26 +2,34 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, suppress
 from enum import StrEnum
 from itertools import islice
 from typing import Any
 
 import attrs
 
-from luminoracore_sdk.application.exchange.formats import FORMAT, VERSION, ParsedSession
+from luminoracore_sdk.application.exchange.formats import FORMAT, USER_FORMAT, VERSION, ParsedSession, ParsedUser
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
     MemoryRecord,
     MemoryScope,
     MessageRecord,
+    SessionQuery,
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.domain.errors import ConflictError, SessionExistsError, SessionNotFoundError, StorageError
+from luminoracore_sdk.application.session_access import headers
+from luminoracore_sdk.domain.errors import (
+    ConflictError,
+    SessionExistsError,
+    SessionNotFoundError,
+    StorageError,
+    ValidationError,
+)
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.values import from_microseconds
 
@@ -70,7 +78,7 @@ class SessionExchange:
     A line contains everything of a session that can be restored: ids, header, messages with their times and
     positions, memories. It does not contain what a store assigns (last activity, version), so that the export
     of an import is the same line, byte for byte; the ``ttl`` of a session starts anew with its import. The
-    memories of users belong to no session and are not exported.
+    memories of users belong to no session; ``export_user`` writes them as a line of their own.
 
     Args:
         storage: The storage to export from or import to.
@@ -83,7 +91,7 @@ class SessionExchange:
         self._codec = services.codec
         self._values = values
 
-    async def export_session(self, session_id: str) -> AsyncIterator[str]:
+    async def export_session(self, session_id: str) -> AsyncGenerator[str, None]:
         """Yield one session as pieces of one line, which ends with a newline, in constant memory.
 
         Each message is a piece. Messages that are added meanwhile are not exported.
@@ -106,6 +114,27 @@ class SessionExchange:
             yield comma + json_text(message.to_dict())
             comma = ","
         yield f'],"memories":{json_text([self._memory(memory) for memory in memories])}}}\n'
+
+    async def export_user(self, user_id: str) -> AsyncGenerator[str, None]:
+        """Yield the sessions of a user, as ``export_session`` does, and behind them a line of the user's memories.
+
+        Sessions that are deleted before their turn comes are omitted; without memories there is no such line.
+
+        Raises:
+            SessionNotFoundError: A session was deleted in the middle of its line.
+            CorruptRecordError: A record cannot be read.
+        """
+        async with aclosing(headers(self._storage, SessionQuery(user_id=user_id))) as listed:
+            async for header in listed:
+                async with aclosing(self.export_session(header.session_id)) as pieces:
+                    with suppress(SessionNotFoundError):
+                        yield await anext(pieces)
+                    async for piece in pieces:
+                        yield piece
+        memories = await self._storage.list_memories(MemoryScope("user", user_id))
+        if memories:
+            head = {"format": USER_FORMAT, "version": VERSION, "user_id": user_id}
+            yield json_text({**head, "memories": [self._memory(memory) for memory in memories]}) + "\n"
 
     def _memory(self, record: MemoryRecord) -> JSONObject:
         entry = self._codec.memory(record, backend=self._storage.backend).to_dict()
@@ -137,6 +166,33 @@ class SessionExchange:
                     await asyncio.wait([work])
             work.exception()  # retrieved, since the cancellation is raised instead
             raise
+
+    async def import_user(self, parsed: ParsedUser, *, existing: OnExisting = OnExisting.REFUSE) -> int:
+        """Write the memories of a user one by one; other memories of the user stay.
+
+        Args:
+            parsed: The memories of a user from a ``SessionParser``.
+            existing: What to do with those whose key exists with another value. After a failure, or a kill, the
+                same import writes the rest.
+
+        Returns:
+            The number of memories that were written.
+
+        Raises:
+            ValidationError: The user has another memory of one of the keys; nothing was written.
+        """
+        stored = await self._storage.list_memories(MemoryScope("user", parsed.user_id))
+        known = {memory.key: memory.payload for memory in stored}
+        if existing is OnExisting.REFUSE and any(
+            one.payload != known.get(one.key, one.payload) for one in parsed.memories
+        ):
+            raise ValidationError(
+                f"user {parsed.user_id!a:.80} has some of these memories already; use --replace or --skip-existing"
+            )
+        new = [one for one in parsed.memories if existing is OnExisting.REPLACE or one.key not in known]
+        for memory in new:
+            await self._storage.put_memory(memory)
+        return len(new)
 
     async def _write(self, parsed: ParsedSession, existing: OnExisting) -> ImportReceipt:
         session_id = parsed.record.session_id

@@ -36,13 +36,25 @@ from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, stamped
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
-from luminoracore_sdk.domain.values import check_id, from_microseconds, parse_time, to_microseconds
+from luminoracore_sdk.domain.values import check_id, check_user_id, from_microseconds, parse_time, to_microseconds
 
-__all__ = ["FORMAT", "VERSION", "ImportFormat", "ParsedSession", "SessionParser", "detected_format"]
+__all__ = [
+    "FORMAT",
+    "USER_FORMAT",
+    "VERSION",
+    "ImportFormat",
+    "ParsedSession",
+    "ParsedUser",
+    "SessionParser",
+    "detected_format",
+]
 
 
 FORMAT = "luminora-session"
+USER_FORMAT = "luminora-user"
 VERSION = 1
+_HEAD_BYTES = 1_000
+"""Where the format of a line of an export stands, which is its first field."""
 
 _SESSION_FIELDS = frozenset(
     {
@@ -125,6 +137,14 @@ class ParsedSession:
     is_adopted: bool = False
 
 
+@attrs.frozen
+class ParsedUser:
+    """The validated memories of one user, ready to be written."""
+
+    user_id: str
+    memories: list[MemoryRecord]
+
+
 class SessionParser:
     """Parses sessions from JSON values.
 
@@ -203,6 +223,26 @@ class SessionParser:
         )
         return self._from_foreign(foreign, chat)
 
+    def read_user(self, content: Any) -> ParsedUser | None:
+        """Return the memories of a user of one line of an export; None: the line is of another kind.
+
+        Args:
+            content: A JSON value, or a ``RawJSON``.
+
+        Raises:
+            ValidationError: The value is invalid.
+        """
+        if isinstance(content, RawJSON):
+            data = content.load() if USER_FORMAT.encode() in bytes(content.data[:_HEAD_BYTES]) else None
+        else:
+            data = content
+        if not isinstance(data, dict) or data.get("format") != USER_FORMAT:
+            return None
+        _check_version(data)
+        refuse_unknown(data, frozenset({"format", "version", "user_id", "memories"}), "a user")
+        user_id = check_user_id(data.get("user_id"))
+        return ParsedUser(user_id, self._exported_memories(MemoryScope("user", user_id), data))
+
     def read_older(self, session_id: str, data: JSONValue) -> ParsedSession:
         """Return a session of the older SDK's single file; times without a zone are read as UTC.
 
@@ -241,8 +281,7 @@ class SessionParser:
     # -- exports of this package -----------------------------------------------------------------
 
     def _from_export(self, data: JSONObject) -> ParsedSession:
-        if data.get("version") != VERSION:
-            raise ValidationError(f"this package reads version {VERSION} of its format, not another")
+        _check_version(data)
         refuse_unknown(data, _SESSION_FIELDS, "a session")
         document = resolved(field_of(data, "document", dict))
         record = SessionRecord(
@@ -255,12 +294,8 @@ class SessionParser:
         )
         self._check_document(record, document)
         messages = [self._exported_message(*numbered) for numbered in enumerate(each_object(data, "messages"))]
-        memories = []
-        for index, item in enumerate(each_object(data, "memories")):
-            with placed(f"memories[{index}]"):
-                memories.append(self._exported_memory(MemoryScope("session", record.session_id), item))
+        memories = self._exported_memories(MemoryScope("session", record.session_id), data)
         refuse_twice([message.message_id for message in messages], "message id")
-        refuse_twice([memory.key for memory in memories], "memory key")
         return ParsedSession(record=record, messages=messages, memories=memories)
 
     def _check_document(self, record: SessionRecord, document: JSONObject) -> None:
@@ -280,6 +315,14 @@ class SessionParser:
             if message.position != index + 1:
                 raise ValidationError(f"'position' must be {index + 1}")
             return self._services.codec.message_record(message)
+
+    def _exported_memories(self, scope: MemoryScope, data: JSONObject) -> list[MemoryRecord]:
+        memories = []
+        for index, item in enumerate(each_object(data, "memories")):
+            with placed(f"memories[{index}]"):
+                memories.append(self._exported_memory(scope, item))
+        refuse_twice([memory.key for memory in memories], "memory key")
+        return memories
 
     def _exported_memory(self, scope: MemoryScope, item: JSONObject) -> MemoryRecord:
         refuse_unknown(item, _MEMORY_FIELDS, "a memory")
@@ -365,6 +408,11 @@ def _object(data: Any) -> JSONObject:
     if not isinstance(data, dict):
         raise ValidationError(f"a conversation is a JSON object, not {type(data).__name__}")
     return data
+
+
+def _check_version(data: JSONObject) -> None:
+    if data.get("version") != VERSION:
+        raise ValidationError(f"this package reads version {VERSION} of its format, not another")
 
 
 def _time_us(data: JSONObject, name: str) -> int:

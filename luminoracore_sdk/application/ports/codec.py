@@ -35,7 +35,10 @@ class ValueCodec(Protocol):
 
 
 class EntityCodec(Protocol):
-    """Converts entities to records and back; also reads records of every earlier version."""
+    """Converts entities to records and back; also reads records of every earlier version.
+
+    Large messages are converted in threads, several at the same time.
+    """
 
     def settings(self, kind: type[T], data: object) -> T:
         """Return a settings object: ``data`` itself if it is one, else the settings in a mapping.

@@ -64,6 +64,14 @@ class BaseProvider(ABC):
 class ProviderRegistry(Protocol):
     """Creates providers by name."""
 
+    def needs_key(self, config: ProviderConfig) -> bool:
+        """Return whether the provider of a configuration needs a key; True if that is not known.
+
+        Raises:
+            ProviderError: Unknown name.
+        """
+        ...
+
     def create_provider(self, config: ProviderConfig) -> BaseProvider:
         """Return a provider for a configuration.
 

@@ -24,6 +24,7 @@ __all__ = [
     "Purged",
     "SessionQuery",
     "SessionRecord",
+    "TailReceipt",
     "TurnRecords",
     "stored_record",
 ]
@@ -183,6 +184,21 @@ class MemoryScope:
 
     kind: str = attrs.field(validator=_check_kind)
     owner_id: str
+
+
+@attrs.frozen(kw_only=True)
+class TailReceipt:
+    """The result of ``replace_tail``.
+
+    Attributes:
+        removed: The messages that were removed, oldest first; none if the call is a repeated one.
+        last_position: The newest position afterwards.
+        replayed: Whether the messages were stored already, so that nothing was changed.
+    """
+
+    removed: list[MessageRecord]
+    last_position: int
+    replayed: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -16,9 +16,11 @@ from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
     Page,
+    Payload,
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.domain.errors import SessionNotFoundError
@@ -170,6 +172,62 @@ class SessionStorage(ABC):
 
         Raises:
             SessionNotFoundError: No such session.
+        """
+
+    @abstractmethod
+    async def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
+        """Return the message of an id, or None; does not search through the history."""
+
+    @abstractmethod
+    async def replace_tail(
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[MessageRecord] = (),
+        expected_last: int | None = None,
+    ) -> TailReceipt:
+        """Remove every message above a position and append others there, all or nothing.
+
+        A pop, a rewind and a regenerated answer are cases of it. ``truncate_messages`` removes a tail of any length
+        without reading it.
+
+        Args:
+            session_id: An existing session.
+            after: The last position that is kept; the first of ``messages`` is stored behind it.
+            messages: 0..1,000 messages with distinct ids. If all of them are stored already at these positions,
+                nothing is changed, regardless of ``expected_last``.
+            expected_last: Replace only if this is the newest position.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ConflictError: The newest position is not ``expected_last`` or is below ``after``, or an id is stored
+                already, be it in the tail; nothing was changed.
+            PayloadTooLargeError: A payload exceeds the backend's limit; nothing was changed.
+            ValidationError: Too many messages, an id twice, an unknown role, or a position below 0.
+        """
+
+    @abstractmethod
+    async def update_message(
+        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+    ) -> MessageRecord:
+        """Replace the payload of a message, if it is the expected one.
+
+        Id, role, time and position stay, and so does the session's time of change.
+
+        Args:
+            session_id: An existing session.
+            position: The position of the message.
+            payload: The new payload. If it is stored already, nothing is changed.
+            expected: The payload that was read.
+
+        Returns:
+            The message as it is now.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ConflictError: There is no message at the position, or its payload is another one; nothing was changed.
+            PayloadTooLargeError: The payload exceeds the backend's limit; nothing was changed.
         """
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:

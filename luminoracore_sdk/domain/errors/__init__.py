@@ -5,12 +5,14 @@
     │   ├── InvalidIdError                   an invalid id
     │   ├── InvalidJSONError                 a value that is not JSON, NaN and infinities included
     │   ├── PayloadTooLargeError             above the backend's documented limit
-    │   └── ContextWindowError               the turn in progress does not fit the context window
+    │   ├── ContextWindowError               the turn in progress does not fit the context window
+    │   └── ToolCallNotFoundError (LookupError)   a result whose call is not among the newest messages
     ├── ConfigurationError (ValueError)      the configuration is invalid
     │   ├── UnsupportedStorageTypeError      carries the valid types
     │   └── MissingDependencyError (ImportError)   names the pip command to run
     ├── SessionError
     │   ├── SessionNotFoundError (LookupError)
+    │   ├── MessageNotFoundError (LookupError)
     │   ├── SessionExistsError
     │   ├── SessionBusyError                 another turn is in progress, and the caller does not wait
     │   ├── TurnInterruptedError             the session was deleted or cleared during the turn
@@ -55,6 +57,7 @@ from luminoracore_sdk.domain.errors.base import (
     InvalidIdError,
     InvalidJSONError,
     LuminoraCoreSDKError,
+    MessageNotFoundError,
     MissingDependencyError,
     PayloadTooLargeError,
     ReaderTimeoutError,
@@ -66,7 +69,11 @@ from luminoracore_sdk.domain.errors.base import (
     UnsupportedStorageTypeError,
     ValidationError,
 )
-from luminoracore_sdk.domain.errors.prompt import ContextWindowError, UnsupportedContentError
+from luminoracore_sdk.domain.errors.prompt import (
+    ContextWindowError,
+    ToolCallNotFoundError,
+    UnsupportedContentError,
+)
 from luminoracore_sdk.domain.errors.provider import (
     AuthenticationError,
     NetworkError,
@@ -111,6 +118,7 @@ __all__ = [
     "KeyMismatchError",
     "KeyNotFoundError",
     "LuminoraCoreSDKError",
+    "MessageNotFoundError",
     "MissingDependencyError",
     "NetworkError",
     "PayloadTooLargeError",
@@ -137,6 +145,7 @@ __all__ = [
     "StorageTimeoutError",
     "StorageUnavailableError",
     "StructuredOutputError",
+    "ToolCallNotFoundError",
     "ToolStepsError",
     "TurnInterruptedError",
     "UnencryptedRecordError",

@@ -8,6 +8,7 @@ __all__ = [
     "InvalidIdError",
     "InvalidJSONError",
     "LuminoraCoreSDKError",
+    "MessageNotFoundError",
     "MissingDependencyError",
     "PayloadTooLargeError",
     "ReaderTimeoutError",
@@ -104,9 +105,10 @@ class ConfigurationError(LuminoraCoreSDKError, ValueError):
 class UnsupportedStorageTypeError(ConfigurationError):
     """The storage type is not supported; the error lists the supported ones."""
 
-    def __init__(self, given: object, valid: Sequence[str]) -> None:
+    def __init__(self, given: object, valid: Sequence[str], *, meant: str | None = None) -> None:
+        hint = f". For this file write {meant}" if meant else ""
         super().__init__(
-            f"Storage type not supported: {shown(given)}. Valid types: {', '.join(valid)}",
+            f"Storage type not supported: {shown(given)}. Valid types: {', '.join(valid)}{hint}",
             details={"valid": list(valid)},
         )
         self.valid = tuple(valid)
@@ -115,9 +117,10 @@ class UnsupportedStorageTypeError(ConfigurationError):
 class MissingDependencyError(ConfigurationError, ImportError):
     """An optional package is required and not installed."""
 
-    def __init__(self, needed_by: str, extra: str) -> None:
+    def __init__(self, needed_by: str, extra: str, package: str = "luminoracore-sdk") -> None:
+        whose = "" if package == "luminoracore-sdk" else f" of {package}"
         super().__init__(
-            f'{needed_by} needs the {extra!r} extra: pip install "luminoracore-sdk[{extra}]"',
+            f'{needed_by} needs the {extra!r} extra{whose}: pip install "{package}[{extra}]"',
             details={"extra": extra},
         )
         self.extra = extra
@@ -134,6 +137,18 @@ class SessionNotFoundError(SessionError, LookupError):
         where = f" in {backend} storage" if backend else ""
         super().__init__(f"no session {shown(session_id)}{where}", details={"backend": backend})
         self.session_id = session_id
+        self.backend = backend
+
+
+class MessageNotFoundError(SessionError, LookupError):
+    """No such message, or no such session."""
+
+    def __init__(self, session_id: str, message: str | int, *, backend: str | None = None) -> None:
+        which = f"at position {message}" if isinstance(message, int) else shown(message)
+        where = f" in {backend} storage" if backend else ""
+        super().__init__(f"no message {which} in session {shown(session_id)}{where}", details={"backend": backend})
+        self.session_id = session_id
+        self.message_id = None if isinstance(message, int) else message
         self.backend = backend
 
 

@@ -1,9 +1,11 @@
 """Errors of a prompt that cannot be sent as it is; raised before the provider is asked."""
 
-from luminoracore_sdk.domain.errors.base import ValidationError
+from collections.abc import Sequence
+
+from luminoracore_sdk.domain.errors.base import ValidationError, shown
 from luminoracore_sdk.domain.errors.provider import ProviderError
 
-__all__ = ["ContextWindowError", "UnsupportedContentError"]
+__all__ = ["ContextWindowError", "ToolCallNotFoundError", "UnsupportedContentError"]
 
 
 class ContextWindowError(ValidationError):
@@ -17,6 +19,20 @@ class ContextWindowError(ValidationError):
         )
         self.needed_tokens = needed_tokens
         self.max_tokens = max_tokens
+
+
+class ToolCallNotFoundError(ValidationError, LookupError):
+    """Results of tool calls were sent whose calls are not among the newest messages of the session."""
+
+    def __init__(self, session_id: str, call_ids: Sequence[str], *, searched: int) -> None:
+        super().__init__(
+            f"the newest {searched} messages of session {shown(session_id)} do not hold the tool call "
+            f"{', '.join(map(shown, call_ids))}; send the result as a message of the user",
+            details={"searched": searched},
+        )
+        self.session_id = session_id
+        self.call_ids = tuple(call_ids)
+        self.searched = searched
 
 
 class UnsupportedContentError(ProviderError):

@@ -10,6 +10,7 @@ from luminoracore_sdk.testing.contract.messages import MeanwhileContract, Messag
 from luminoracore_sdk.testing.contract.races import MemoryRaceContract, SessionRaceContract
 from luminoracore_sdk.testing.contract.rewriting import RewriteContract, RewriteRaceContract, RewriteRefusalContract
 from luminoracore_sdk.testing.contract.sessions import ExpiryContract, SessionContract
+from luminoracore_sdk.testing.contract.tails import TailContract, TailRaceContract, UpdateContract
 from luminoracore_sdk.testing.contract.tenants import TenantContract
 from luminoracore_sdk.testing.contract.turns import TurnContract
 
@@ -24,6 +25,9 @@ class StorageContract(
     MessageContract,
     MeanwhileContract,
     TurnContract,
+    TailContract,
+    UpdateContract,
+    TailRaceContract,
     AppendContract,
     AppendRaceContract,
     AppendsAtOnceContract,

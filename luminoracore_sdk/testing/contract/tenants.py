@@ -22,6 +22,7 @@ __all__ = ["TenantContract"]
 _ALL = MessageRange()
 _SESSION = MemoryScope("session", "s")
 _USER = MemoryScope("user", "u")
+_PAYLOAD = json_payload({"content": "another"})
 
 
 class TenantContract(ContractBase):
@@ -64,11 +65,16 @@ class TenantContract(ContractBase):
         await self.fill_tenant(storage, "here")
         assert await self.texts(elsewhere) == [None, [], None, []]
         assert await elsewhere.list_sessions() == []
+        assert await elsewhere.find_message("s", "m1") is None
         assert await elsewhere.delete_session("s") is False
         assert await elsewhere.delete_memory(_USER, "k") is False
         assert await elsewhere.clear_memories(_USER) == 0
         with pytest.raises(SessionNotFoundError):
             await elsewhere.append_messages("s", message_records(1))
+        with pytest.raises(SessionNotFoundError):
+            await elsewhere.replace_tail("s", after=0)
+        with pytest.raises(SessionNotFoundError):
+            await elsewhere.update_message("s", 1, payload=_PAYLOAD, expected=_PAYLOAD)
         with pytest.raises(SessionNotFoundError):
             await elsewhere.put_memory(memory_record("k"))
         clock.advance(9)
@@ -81,7 +87,9 @@ class TenantContract(ContractBase):
         await self.fill_tenant(elsewhere, "there")
         assert await self.texts(storage) == self.filled("here")
         assert await self.texts(elsewhere) == self.filled("there")
+        await elsewhere.update_message("s", 1, payload=_PAYLOAD, expected=json_payload({"content": "there"}))
         await elsewhere.truncate_messages("s", after=1)
+        await elsewhere.replace_tail("s", after=0, messages=message_records(1, prefix="new"))
         assert await elsewhere.clear_memories(_USER) == 1
         assert await elsewhere.delete_session("s") is True
         assert await self.texts(storage) == self.filled("here")

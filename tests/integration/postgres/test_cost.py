@@ -89,6 +89,8 @@ async def test_an_append_is_one_statement(
         pytest.param(lambda storage: storage.find_session("s"), 1, id="find"),
         pytest.param(lambda storage: storage.read_messages("s", MessageRange()), 1, id="read"),
         pytest.param(lambda storage: storage.read_turn("s", newest=5), 1, id="read turn"),
+        pytest.param(lambda storage: storage.find_message("s", "m1"), 1, id="find message"),
+        pytest.param(lambda storage: storage.replace_tail("s", after=0), 6, id="replace tail"),
         pytest.param(lambda storage: storage.query_sessions(SessionQuery()), 1, id="list"),
         pytest.param(lambda storage: storage.put_memory(memory_record("k")), 1, id="put memory"),
         pytest.param(lambda storage: storage.put_memory(memory_record("k"), max_entries=2), 4, id="put and evict"),

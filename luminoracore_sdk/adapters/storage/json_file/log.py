@@ -136,10 +136,23 @@ class MessageLog:
         """Remove the messages above a position, all or nothing; returns how many there were."""
         if after >= self.last:
             return 0
+        self._cut(after, b"")
+        return self.last - after
+
+    def replace_tail(self, after: int, messages: Sequence[MessageRecord], now_us: int) -> None:
+        """Replace the messages above a position by others, all or nothing."""
+        if after >= self.last:
+            if messages:
+                self.append(messages, now_us)
+            return
+        at_us = max(now_us, self.at_us)
+        self._cut(after, encode_batch(after + 1, at_us, messages) if messages else b"")
+
+    def _cut(self, after: int, line: bytes) -> None:
+        """Replace what is above a position, of which there is something, by a line."""
         offset, part = self._by_index(lambda: self._split(after + 1))
         self._index.remove()  # first: an index that knows more than the log is a sign of damage
-        self._files.replace(self._path, chain(self._bytes(0, offset), (part,)))
-        return self.last - after
+        self._files.replace(self._path, chain(self._bytes(0, offset), (part, line)))
 
     def rewrite(self, changes: Iterable[PayloadRewrite]) -> int:
         """Replace the payloads of those messages that are as their change expects, all or none.

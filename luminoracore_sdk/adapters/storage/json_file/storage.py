@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, replay_receipt
+from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, replay_receipt
 from luminoracore_sdk.adapters.storage.json_file.files import BACKEND, os_errors
 from luminoracore_sdk.adapters.storage.json_file.layout import Store
 from luminoracore_sdk.adapters.storage.json_file.log import MessageLog
@@ -35,6 +35,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -302,6 +303,30 @@ class JSONFileStorage(BaseStorage):
 
         return await self._with_log(session_id, "read", now_us, read, writing=False)
 
+    async def _find_message(self, session_id: str, message_id: str, now_us: int) -> MessageRecord | None:
+        def find(_: SessionRecord, log: MessageLog) -> MessageRecord | None:
+            position = log.find([message_id]).get(message_id)
+            return log.read(position, position)[0] if position else None
+
+        try:
+            return await self._with_log(session_id, "read", now_us, find, writing=False)
+        except SessionNotFoundError:
+            return None
+
+    async def _replace_tail(self, tail: Tail) -> TailReceipt:
+        folder = self._session(tail.session_id)
+
+        def replace(header: SessionRecord, log: MessageLog) -> TailReceipt:
+            stored = log.find([message.message_id for message in tail.messages])
+            if receipt := tail.replayed(BACKEND, log.last, stored):
+                return receipt
+            removed = log.read(tail.after + 1, log.last)
+            self._touch(folder, header, log, tail.now_us)
+            log.replace_tail(tail.after, tail.messages, tail.now_us)
+            return TailReceipt(removed=removed, last_position=tail.after + len(tail.messages))
+
+        return await self._with_log(tail.session_id, "replace messages of", tail.now_us, replace)
+
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         path = self._store.session(session_id)
 
@@ -317,12 +342,17 @@ class JSONFileStorage(BaseStorage):
         except SessionNotFoundError:
             return None
 
+    @staticmethod
+    def _touch(folder: SessionFolder, header: SessionRecord, log: MessageLog, now_us: int) -> None:
+        """Write the time of a change into the header, whose newest line may be removed."""
+        updated_at_us = max(header.updated_at_us, log.at_us, now_us)
+        folder.write_header(attrs.evolve(header, updated_at_us=updated_at_us))
+
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
         folder = self._session(session_id)
 
         def truncate(header: SessionRecord, log: MessageLog) -> int:
-            updated_at_us = max(header.updated_at_us, log.at_us, now_us)
-            folder.write_header(attrs.evolve(header, updated_at_us=updated_at_us))
+            self._touch(folder, header, log, now_us)
             return log.truncate(after)
 
         return await self._with_log(session_id, "truncate", now_us, truncate)

@@ -30,6 +30,8 @@ that verifies, which finds the header by the same ``inc`` and ``epoch``.
 - *Replay*: the unique index (``inc``, ``ids``) refuses an id that is stored. If the header shows it, the call is
   a replay, and its first positions are the receipt; if it is hidden, it is taken out of the way. An append that
   a truncation hides before it is verified is appended again behind what is left, once.
+- *Replacing a tail* (see ``tails``) marks the header first. An append whose batch lies in the open epoch of a marked
+  header waits until the mark is gone: then it is visible, or hidden and appended again.
 - *A writer killed between the two steps*: its batch was appended, or is hidden, as for any append whose answer
   is lost. No other writer has to wait for it or to complete it.
 - *Expiry is judged by the caller's clock at the start of the call*, before the insert. If another storage has
@@ -50,12 +52,13 @@ from bson import ObjectId
 
 from luminoracore_sdk.adapters.storage.base import replay_receipt
 from luminoracore_sdk.adapters.storage.group_commit import Append, own_copy
-from luminoracore_sdk.adapters.storage.mongodb.documents import Extent, batch_document, batch_ids, live
+from luminoracore_sdk.adapters.storage.mongodb.documents import Extent, batch_document, live
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey, after_write
 from luminoracore_sdk.adapters.storage.mongodb.purge import take_out
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
+from luminoracore_sdk.adapters.storage.mongodb.tails import Marks, find_stored, release, sorted_out
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import (
     ConflictError,
@@ -67,7 +70,7 @@ from luminoracore_sdk.domain.errors import (
 __all__ = ["Appends"]
 
 _LONGEST_PAUSE = 0.05  # seconds
-_SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1}
+_SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1, "frozen": 1}
 
 
 class Appends:
@@ -143,9 +146,13 @@ class Appends:
     async def _overtaken(self, batch: Document, now_us: int) -> AppendReceipt | None:
         """Find out whether a batch counts whose epoch was not seen open, or whose session was not seen alive."""
         self._sessions.forget(batch["s"])
+        marks = Marks(self._store, batch["s"])
         while True:
             header = await self._sessions.header(batch["s"])
             extent = header.extent if header is not None and header.extent.inc == batch["inc"] else None
+            if extent is not None and extent.frozen is not None and extent.epoch == batch["epoch"]:
+                await marks.wait(extent.frozen)
+                continue
             if extent is None or not extent.shows(batch["epoch"], batch["first"]):
                 with suppress(StorageUnavailableError):  # the purge deletes it otherwise
                     await self._store.messages.delete({"inc": batch["inc"], "_id": batch["_id"]})
@@ -167,19 +174,15 @@ class Appends:
         """
         asked = {message.message_id for message in append.messages}
         where: Document = {"inc": inc, "ids": {"$in": list(asked)}}
-        batches = await self._store.messages.find(where, {"epoch": 1, "first": 1, "ids": 1})
+        batches = await find_stored(self._store, where)
         extent = (await self._sessions.existing(append.session_id, append.now_us)).extent
         if extent.inc != inc:
             return None
-        known, hidden = dict[str, int](), list[Document]()
-        for batch in batches:
-            for position, message_id in enumerate(batch_ids(batch), start=batch["first"]):
-                if message_id in asked and extent.shows(batch["epoch"], position):
-                    known[message_id] = position
-                elif message_id in asked and batch not in hidden:
-                    hidden.append(batch)
+        known, hidden = sorted_out(batches, asked, extent)
         receipt = replay_receipt(BACKEND, append.messages, known)
         if receipt is None:
+            if any(batch["epoch"] > extent.epoch for batch in hidden):
+                await release(self._store, append.session_id)
             for batch in hidden:
                 await take_out(self._store, inc, batch, extent.bound(batch["epoch"]))
         else:
@@ -279,8 +282,9 @@ def _receipts(
 
 
 def _is_open(header: Document, batch: Document) -> bool:
-    """Return whether the epoch of a batch is the open one of its session."""
-    return (header.get("inc"), header.get("epoch")) == (batch["inc"], batch["epoch"]) and "ttl" in header
+    """Return whether the epoch of a batch is the open one of its session, and no tail is being replaced."""
+    is_open = (header.get("inc"), header.get("epoch")) == (batch["inc"], batch["epoch"])
+    return is_open and "ttl" in header and "frozen" not in header
 
 
 def _receipt(batch: Document) -> AppendReceipt:

@@ -54,6 +54,7 @@ class Extent:
         last: The newest position; 0: none.
         ttl_us: The session's time to live; None: it does not expire.
         expires_at_us: When it expires unless it is written before; None: never.
+        frozen: The mark of a tail that is being replaced, see ``tails``; None: none.
     """
 
     inc: ObjectId
@@ -62,6 +63,7 @@ class Extent:
     last: int = 0
     ttl_us: int | None = None
     expires_at_us: int | None = None
+    frozen: ObjectId | None = None
 
     def shows(self, epoch: int, position: int) -> bool:
         """Return whether a position of an epoch of this incarnation counts."""
@@ -113,6 +115,7 @@ class Header:
                     last=last,
                     ttl_us=document["ttl"],
                     expires_at_us=document.get("expires"),
+                    frozen=document.get("frozen"),
                 ),
                 session=SessionRecord(
                     session_id=document["_id"],

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.base import BaseStorage
+from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail
 from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
@@ -22,6 +22,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from luminoracore_sdk.adapters.storage.mongodb.rewriting import Rewriting
     from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
     from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions
+    from luminoracore_sdk.adapters.storage.mongodb.tails import Tails
 
 __all__ = ["MongoDBStorage"]
 
@@ -150,6 +152,7 @@ class MongoDBStorage(BaseStorage):
     _sessions: "Sessions"
     _messages: "Messages"
     _memories: "Memories"
+    _tails: "Tails"
     _rewriting: "Rewriting"
     _appends: "Appends"
     _group: GroupCommit
@@ -165,6 +168,7 @@ class MongoDBStorage(BaseStorage):
             rewriting,
             schema,
             sessions,
+            tails,
         )
 
         connection = self._given or await driver.connect(self._url, self._driver, self._options)
@@ -178,6 +182,7 @@ class MongoDBStorage(BaseStorage):
         self._sessions = sessions.Sessions(store)
         self._messages = messages.Messages(store, self._sessions)
         self._memories = memories.Memories(store)
+        self._tails = tails.Tails(store, self._sessions, self._messages)
         self._rewriting = rewriting.Rewriting(store, self._sessions, self._memories)
         self._appends = appends.Appends(store, self._sessions, patience=self._timeout)
         self._group = GroupCommit(
@@ -230,14 +235,17 @@ class MongoDBStorage(BaseStorage):
         now_us: int,
     ) -> AppendReceipt:
         append = Append(session_id, messages, expected_last, now_us)
+        self._check_batch_size(append)
+        return await self._group.append(append)
+
+    def _check_batch_size(self, append: Append) -> None:
         if append.size_bytes > self.max_payload_bytes:
             raise PayloadTooLargeError(
                 backend=self.backend_name,
-                key=f"the batch of {len(messages)} messages",
+                key=f"the batch of {len(append.messages)} messages",
                 size_bytes=append.size_bytes,
                 limit_bytes=self.max_payload_bytes,
             )
-        return await self._group.append(append)
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         return await self._run(self._appends.alone(append), write=True)
@@ -249,6 +257,13 @@ class MongoDBStorage(BaseStorage):
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         return await self._run(self._messages.read(session_id, span, now_us), write=False)
+
+    async def _find_message(self, session_id: str, message_id: str, now_us: int) -> MessageRecord | None:
+        return await self._run(self._tails.find(session_id, message_id, now_us), write=False)
+
+    async def _replace_tail(self, tail: Tail) -> TailReceipt:
+        self._check_batch_size(Append(tail.session_id, tail.messages, tail.expected_last, tail.now_us))
+        return await self._run(self._tails.replace(tail), write=True)
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         try:

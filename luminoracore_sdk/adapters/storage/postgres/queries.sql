@@ -234,6 +234,11 @@ SELECT last_position, m.*
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
  ORDER BY position;
 
+-- name: find_message
+SELECT last_position, position, message_id, role, m.created_at_us, encoding, payload, blob
+  FROM luminora_sessions AS s JOIN luminora_messages AS m USING (sid)
+ WHERE session_id = :session AND (ttl_us IS NULL OR s.updated_at_us + ttl_us > :now) AND message_id = :id;
+
 -- name: read_turn
 -- The header (kind 0), the memories (1) and the newest messages (2) of a session, as of one moment, in any order.
 WITH session AS (
@@ -267,6 +272,10 @@ UPDATE luminora_sessions
    SET last_position = least(last_position, :after), updated_at_us = greatest(:now, updated_at_us)
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
 RETURNING sid;
+
+-- name: take_messages_above
+DELETE FROM luminora_messages WHERE sid = :sid AND position > :after
+RETURNING NULL, position, message_id, role, created_at_us, encoding, payload, blob;
 
 -- name: delete_messages_above
 WITH deleted AS (DELETE FROM luminora_messages WHERE sid = :sid AND position > :after RETURNING 1)

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.base import BaseStorage, replay_receipt
+from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, replay_receipt
 from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
 from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND, ContendedError, DuplicateKeyError
 from luminoracore_sdk.adapters.storage.postgres.options import DEFAULT_POOL_SIZE, Address, Limits, Namespace
@@ -43,6 +44,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -356,6 +358,37 @@ class PostgreSQLStorage(BaseStorage):
         if not rows:
             raise self._not_found(session_id)
         return message_records(session_id, rows, span, last=rows[0][0])
+
+    async def _find_message(self, session_id: str, message_id: str, now_us: int) -> MessageRecord | None:
+        row = await self._pool.row(self._sql.find_message, session=session_id, id=message_id, now=now_us)
+        if row is None:
+            return None
+        (found,) = message_records(session_id, [row], MessageRange(after=row[1] - 1, limit=1), last=row[0])
+        return found
+
+    async def _replace_tail(self, tail: Tail) -> TailReceipt:
+        append = Append(tail.session_id, tail.messages, None, tail.now_us)
+        given = batch_values(append) if tail.messages else {}
+
+        async def work(call: "Call") -> TailReceipt:
+            async with call.transaction():
+                header = await call.row(self._sql.lock_session, session=tail.session_id, now=tail.now_us)
+                if header is None or not header["is_live"]:
+                    raise self._not_found(tail.session_id)
+                sid, last = header["sid"], header["last_position"]
+                ids = [message.message_id for message in tail.messages]
+                rows = await call.rows(self._sql.stored_positions, sid=sid, ids=ids)
+                if receipt := tail.replayed(BACKEND, last, {row[0]: row[1] for row in rows}):
+                    return receipt
+                taken = await call.rows(self._sql.take_messages_above, sid=sid, after=tail.after)
+                taken = sorted(taken, key=itemgetter(1))
+                removed = message_records(tail.session_id, taken, MessageRange(after=tail.after), last=last)
+                await call.row(self._sql.truncate_session, session=tail.session_id, after=tail.after, now=tail.now_us)
+                if tail.messages:
+                    await call.row(self._sql.append_messages, **given)
+                return TailReceipt(removed=removed, last_position=tail.after + len(ids))
+
+        return await self._pool.run(work)
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         rows = await self._pool.rows(self._sql.read_turn, session=session_id, now=now_us, count=clamped(newest))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.base import BaseStorage, is_live, replay_receipt
+from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, is_live, replay_receipt
 from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit, own_copy
 from luminoracore_sdk.adapters.storage.redis.keys import Keyspace, bounds, memory_entry, stamp, unstamp
 from luminoracore_sdk.adapters.storage.redis.listing import IndexRange, entries, grown
@@ -39,6 +39,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -407,6 +408,37 @@ class RedisStorage(BaseStorage):
             writes=False,
         )
         return self._done(session_id, reply)
+
+    async def _find_message(self, session_id: str, message_id: str, now_us: int) -> MessageRecord | None:
+        reply = await self._run(
+            "find_message", self._keys.session(session_id)[:3], b"%d" % now_us, message_id.encode(), writes=False
+        )
+        if reply[0] == b"absent":
+            return None
+        found = self._done(session_id, reply)
+        return message_record(session_id, found[0], found[1]) if found else None
+
+    async def _replace_tail(self, tail: Tail) -> TailReceipt:
+        arguments = [
+            b"%d" % tail.now_us,
+            b"%d" % self.grace_ms,
+            b"%d" % min(tail.after, _MAX_POSITION),
+            number_or_none(tail.expected_last),
+        ]
+        for message in tail.messages:
+            arguments += (message.message_id.encode(), message_element(message))
+        reply = await self._run("replace_tail", self._keys.session(tail.session_id)[:5], *arguments)
+        if reply[0] != b"refused":
+            [elements] = self._done(tail.session_id, reply)
+            numbered = enumerate(elements, start=tail.after + 1)
+            removed = [message_record(tail.session_id, position, element) for position, element in numbered]
+            return TailReceipt(removed=removed, last_position=tail.after + len(tail.messages))
+        _, last, positions = reply
+        pairs = zip(tail.messages, positions, strict=True)
+        stored = {message.message_id: position for message, position in pairs if position}
+        if receipt := tail.replayed(BACKEND, last, stored):
+            return receipt
+        raise damaged(f"session {tail.session_id!a}", "an id of its messages has no position")
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         span = MessageRange(limit=newest, newest=True)

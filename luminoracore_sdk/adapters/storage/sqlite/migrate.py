@@ -120,6 +120,7 @@ class Database:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA secure_delete = ON")  # overwrite what is deleted
         connection.execute(f"PRAGMA synchronous = {self.synchronous}")
         has_tables = self._has_tables(connection)
         if not has_tables and not self.auto_create:

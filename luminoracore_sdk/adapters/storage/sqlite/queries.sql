@@ -121,6 +121,13 @@ SELECT s.last_position, m.position, m.message_id, m.role, m.created_at_us,
  WHERE s.session_id = :session AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
  ORDER BY m.position LIMIT :count;
 
+-- name: find_message
+SELECT NULL, m.position, m.message_id, m.role, m.created_at_us,
+       m.checksum, m.encoding, coalesce(m.payload, m.blob) AS data
+  FROM luminora_sessions AS s JOIN luminora_messages AS m ON m.sid = s.sid
+ WHERE s.session_id = :session AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
+   AND m.message_id = :message_id;
+
 -- name: read_messages_at
 SELECT NULL, position, message_id, role, created_at_us, checksum, encoding, coalesce(payload, blob) AS data
   FROM luminora_messages

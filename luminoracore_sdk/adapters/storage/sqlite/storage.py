@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, replay_receipt
+from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, replay_receipt
 from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
 from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
 from luminoracore_sdk.adapters.storage.sqlite.connection import (
@@ -55,6 +55,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -335,22 +336,33 @@ class SQLiteStorage(BaseStorage):
         sid, last = header.sid, header.last_position
         is_expected = append.expected_last in (None, last)
         if check_ids or not is_expected:
-            ids = json.dumps([message.message_id for message in messages])
-            rows = fetch(connection, self._sql.find_positions, sid=sid, ids=ids)
-            stored = {message_id.decode(): position for message_id, position in rows}
+            stored = self._positions(connection, sid, messages)
             if receipt := replay_receipt(self.backend_name, messages, stored):
                 return receipt
         if append.expected_last is not None and not is_expected:
             raise self._position_conflict(session_id, append.expected_last, last)
-        values = [message_values(session_id, sid, last + n, message) for n, message in enumerate(messages, 1)]
         try:
-            change_many(connection, self._sql.insert_message, values)
+            self._insert(connection, session_id, sid, last, messages)
         except sqlite3.IntegrityError as exc:
             if not check_ids:
                 raise
             raise damaged(f"session {session_id!a}", f"messages follow on its last position, {last}") from exc
         change(connection, self._sql.advance_session, sid=sid, last=last + len(messages), now=append.now_us)
         return AppendReceipt(first_position=last + 1, last_position=last + len(messages))
+
+    def _positions(self, connection: sqlite3.Connection, sid: int, messages: Sequence[MessageRecord]) -> dict[str, int]:
+        """Return the positions of those messages whose ids are stored."""
+        ids = json.dumps([message.message_id for message in messages])
+        rows = fetch(connection, self._sql.find_positions, sid=sid, ids=ids)
+        return {message_id.decode(): position for message_id, position in rows}
+
+    def _insert(
+        self, connection: sqlite3.Connection, session_id: str, sid: int, last: int, messages: Sequence[MessageRecord]
+    ) -> int:
+        """Insert messages behind a position; return the position of the last one."""
+        values = [message_values(session_id, sid, last + n, message) for n, message in enumerate(messages, 1)]
+        change_many(connection, self._sql.insert_message, values)
+        return last + len(messages)
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         given = {"session": session_id, "now": now_us, **range_values(span)}
@@ -360,6 +372,33 @@ class SQLiteStorage(BaseStorage):
             if not rows:
                 raise self._not_found(session_id)
             return messages_of_range(session_id, span, rows)
+
+        return await self._run(work)
+
+    async def _find_message(self, session_id: str, message_id: str, now_us: int) -> MessageRecord | None:
+        def work(connection: sqlite3.Connection) -> MessageRecord | None:
+            given = {"session": session_id, "message_id": message_id, "now": now_us}
+            rows = fetch(connection, self._sql.find_message, **given)
+            return next(iter(message_records(session_id, rows)), None)
+
+        return await self._run(work)
+
+    async def _replace_tail(self, tail: Tail) -> TailReceipt:
+        session_id, now_us = tail.session_id, tail.now_us
+        span = MessageRange(after=tail.after)
+
+        def work(connection: sqlite3.Connection) -> TailReceipt:
+            with transaction(connection):
+                header = self._existing(connection, session_id, now_us)
+                stored = self._positions(connection, header.sid, tail.messages)
+                if receipt := tail.replayed(self.backend_name, header.last_position, stored):
+                    return receipt
+                rows = fetch(connection, self._sql.read_messages, session=session_id, now=now_us, **range_values(span))
+                removed = messages_of_range(session_id, span, rows)
+                change(connection, self._sql.truncate_messages, sid=header.sid, after=tail.after)
+                last = self._insert(connection, session_id, header.sid, tail.after, tail.messages)
+                change(connection, self._sql.advance_session, sid=header.sid, last=last, now=now_us)
+                return TailReceipt(removed=removed, last_position=last)
 
         return await self._run(work)
 
@@ -488,7 +527,9 @@ class SQLiteStorage(BaseStorage):
                 sessions = change(connection, self._sql.delete_expired_sessions, now=now_us)
                 memories = change(connection, self._sql.delete_expired_session_memories, now=now_us)
                 memories += change(connection, self._sql.delete_expired_user_memories, now=now_us)
-                return Purged(sessions=sessions, memories=memories)
+            # The write-ahead log holds pages as they were before deletions. A log that is in use stays as it is.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return Purged(sessions=sessions, memories=memories)
 
         return await self._run(work)
 

@@ -65,3 +65,27 @@ local function prolong(updated, ttl, now, grace_ms)
   local left_ms = string.format('%.0f', math.ceil(sum(updated, ttl, now) / 1000) + tonumber(grace_ms))
   for number = 1, 5 do redis.call('PEXPIRE', KEYS[number], left_ms) end
 end
+
+-- Remove the messages of a history above a position; return their elements if they are wanted. Call HLEN on the
+-- ids before the first write: it fails if the key holds a value of another type.
+local function cut(last, after, wanted)
+  local taken = {}
+  if last <= after then return taken end
+  if after > 0 or wanted then
+    for from = after, last - 1, 500 do
+      local ids = {}
+      for _, element in ipairs(redis.call('LRANGE', KEYS[2], from, math.min(from + 499, last - 1))) do
+        ids[#ids + 1] = string.sub(element, 1, (string.find(element, NUL, 1, true) or 1) - 1)
+        if wanted then taken[#taken + 1] = element end
+      end
+      redis.call('HDEL', KEYS[3], unpack(ids))
+    end
+  end
+  if after > 0 then
+    redis.call('LTRIM', KEYS[2], 0, after - 1)
+  else
+    redis.call('UNLINK', KEYS[2], KEYS[3])
+  end
+  redis.call('HINCRBY', KEYS[1], 'history', 1)
+  return taken
+end

@@ -1,0 +1,180 @@
+"""Replacing the tail of a history, and finding a message by its id.
+
+1. *Freeze*: set ``frozen`` in the header, if it has none, to a new ObjectId. From then on no append to the open
+   epoch is acknowledged: its writer sees the mark when it verifies its batch, and waits. So the end of the history,
+   read after this, stays the end.
+2. *Prepare*: insert the new messages as a batch in an epoch that is not open, at a number drawn at random. No reader
+   sees it.
+3. *Open*: in one command, on the condition that the header still has this ``frozen`` and the epoch, seal the epoch
+   at the last position that stays, open the prepared one, and remove the mark. Appends that waited find their
+   batches hidden, and append again.
+
+A batch in an epoch above the open one is therefore not hidden for good, unless the mark under which it was prepared
+is gone. Whoever needs an id that such a batch holds removes the mark, after having seen the batch, and then deletes
+it. A call that has waited for the same mark for a quarter of a second removes it too: nobody has to wait long for a
+process that was killed, and a slow one begins again. What a killed process has prepared stays until its epoch is
+below the open one, or the session is deleted.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+
+import attrs
+from bson import ObjectId
+
+from luminoracore_sdk.adapters.storage.base import Tail
+from luminoracore_sdk.adapters.storage.mongodb.documents import (
+    Extent,
+    Header,
+    batch_document,
+    batch_ids,
+    batch_records,
+    live,
+)
+from luminoracore_sdk.adapters.storage.mongodb.driver import Document
+from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey, after_write
+from luminoracore_sdk.adapters.storage.mongodb.messages import Messages
+from luminoracore_sdk.adapters.storage.mongodb.purge import delete_above, take_out
+from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
+from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, TailReceipt
+from luminoracore_sdk.domain.errors import StorageUnavailableError
+
+__all__ = ["Marks", "Tails", "find_stored", "release", "sorted_out"]
+
+_PAUSE = 0.01  # seconds
+_PAUSES = 25  # then the writer of the mark has to begin again
+_EPOCH_BITS = 40
+"""So that two writers, of which one was killed, never draw the same epoch."""
+
+
+@attrs.frozen
+class Tails:
+    """The tails of the histories of one store; see ``SessionStorage`` for what the calls do."""
+
+    store: Collections
+    sessions: Sessions
+    messages: Messages
+
+    async def find(self, session_id: str, message_id: str, now_us: int) -> MessageRecord | None:
+        """Return the message of an id, or None."""
+        header = await self.sessions.header(session_id)
+        if header is None or not header.extent.is_live(now_us):
+            return None
+        extent = header.extent
+        batch = await self.store.messages.find_one({"inc": extent.inc, "ids": message_id})
+        if batch is None:
+            return None
+        found = (one for one in batch_records(session_id, [batch]) if one.message_id == message_id)
+        return next((one for one in found if extent.shows(batch["epoch"], one.position)), None)
+
+    async def replace(self, tail: Tail) -> TailReceipt:
+        """Replace the messages above a position."""
+        receipt = None
+        while receipt is None:
+            mark = ObjectId()
+            header = await self._frozen(tail, mark)
+            with after_write():
+                try:
+                    receipt = await self._replaced(tail, header, mark)
+                finally:
+                    if receipt is None or receipt.replayed:
+                        with suppress(StorageUnavailableError):  # later an append that waits
+                            await release(self.store, tail.session_id, mark)
+        return receipt
+
+    async def _frozen(self, tail: Tail, mark: ObjectId) -> Header:
+        """Mark a session, when no other replacement is in progress, and return its header."""
+        where: Document = {"_id": tail.session_id, "frozen": {"$exists": False}, **live(tail.now_us)}
+        marks = Marks(self.store, tail.session_id)
+        while not await self.store.sessions.update(where, {"$set": {"frozen": mark}}):
+            await marks.wait((await self.sessions.existing(tail.session_id, tail.now_us)).extent.frozen)
+        return await self.sessions.existing(tail.session_id, tail.now_us)
+
+    async def _replaced(self, tail: Tail, header: Header, mark: ObjectId) -> TailReceipt | None:
+        """Return the receipt; None: another writer was faster."""
+        session_id, extent, count = tail.session_id, header.extent, len(tail.messages)
+        ids = {message.message_id for message in tail.messages}
+        where: Document = {"inc": extent.inc, "ids": {"$in": list(ids)}}
+        known, hidden = sorted_out(await find_stored(self.store, where), ids, extent)
+        if receipt := tail.replayed(BACKEND, extent.last, known):
+            await self.store.messages.update(where, {"$set": {"s": session_id}})  # see Appends
+            return receipt
+        if hidden:
+            await release(self.store, session_id)
+            for other in hidden:
+                await take_out(self.store, extent.inc, other, extent.bound(other["epoch"]))
+            return None
+        span = MessageRange(after=tail.after, before=extent.last + 1)
+        removed = await self.messages.read(session_id, span, tail.now_us)
+        epoch = extent.epoch + 1 + random.getrandbits(_EPOCH_BITS)
+        batch: Document | None = None
+        if count:
+            prepared = attrs.evolve(extent, epoch=epoch, last=tail.after)
+            batch = batch_document(session_id, prepared, tail.messages, tail.now_us)
+            try:
+                await self.store.messages.insert(batch)
+            except DuplicateKey:
+                return None
+        if await self._opened(tail, header, epoch, mark):
+            with suppress(StorageUnavailableError):  # later an append that needs an id, or the purge
+                await delete_above(self.store, extent.inc, extent.epoch, tail.after)
+            return TailReceipt(removed=removed, last_position=tail.after + count)
+        if batch is not None:
+            with suppress(StorageUnavailableError):
+                await self.store.messages.delete({"inc": extent.inc, "_id": batch["_id"]})
+        return None
+
+    async def _opened(self, tail: Tail, header: Header, epoch: int, mark: ObjectId) -> bool:
+        """Seal the open epoch and open another one; False: the header has changed since it was marked."""
+        extent = header.extent
+        self.sessions.forget(tail.session_id)
+        where: Document = {"_id": tail.session_id, "inc": extent.inc, "epoch": extent.epoch, "frozen": mark}
+        change: Document = {"epoch": epoch, "sealed": {"$literal": extent.sealed_at(tail.after)}}
+        prolong = prolonged(max(tail.now_us, header.session.updated_at_us))
+        return await self.store.sessions.update(where, [{"$set": change}, {"$unset": "frozen"}, *prolong])
+
+
+class Marks:
+    """Waits for the marks of other writers on a header; removes one that stays."""
+
+    def __init__(self, store: Collections, session_id: str) -> None:
+        self._store = store
+        self._session_id = session_id
+        self._mark: ObjectId | None = None
+        self._pauses = 0
+
+    async def wait(self, mark: ObjectId | None) -> None:
+        """Wait a moment for a mark that was seen; after a quarter of a second with the same one, remove it."""
+        if mark != self._mark:
+            self._mark, self._pauses = mark, 0
+        self._pauses += 1
+        if mark is not None and self._pauses > _PAUSES:
+            await release(self._store, self._session_id, mark)
+        else:
+            await asyncio.sleep(_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311  # not a secret
+
+
+async def find_stored(store: Collections, where: Document) -> list[Document]:
+    """Return epoch, first position and ids of batches."""
+    return await store.messages.find(where, {"epoch": 1, "first": 1, "ids": 1})
+
+
+def sorted_out(batches: Sequence[Document], asked: set[str], extent: Extent) -> tuple[dict[str, int], list[Document]]:
+    """Return the positions of those ids that a header shows, and the batches in which it hides some of them."""
+    known, hidden = dict[str, int](), list[Document]()
+    for batch in batches:
+        for position, message_id in enumerate(batch_ids(batch), start=batch["first"]):
+            if message_id in asked and extent.shows(batch["epoch"], position):
+                known[message_id] = position
+            elif message_id in asked and batch not in hidden:
+                hidden.append(batch)
+    return known, hidden
+
+
+async def release(store: Collections, session_id: str, mark: ObjectId | None = None) -> None:
+    """Remove a mark, or whatever mark the header has: what was prepared under it cannot be opened any more."""
+    where: Document = {"_id": session_id, "frozen": {"$exists": True} if mark is None else mark}
+    await store.sessions.update(where, {"$unset": {"frozen": 1}})

@@ -1,0 +1,411 @@
+"""``SessionManager.erase_user``: nothing of the user is left, nothing of others is changed."""
+
+import asyncio
+import logging
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.application.erasure import MAX_PASSES
+from luminoracore_sdk.application.ports.records import MemoryScope, Purged, SessionRecord
+from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.domain.values import STORE_OWNER
+from luminoracore_sdk.session import InMemoryStorage, Message, SessionManager, SessionStorage
+from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.utils.exceptions import CorruptRecordError, TurnInterruptedError, ValidationError
+from tests.support.backends import EMBEDDED, FILES, MONGODB, POSTGRES, REDIS, SQLITE, Backend, encrypted, optimized
+from tests.support.command import ROOT
+from tests.support.scripted_provider import Script
+from tests.support.users import canary, fill_user, records_of, session_of
+
+BACKENDS = [
+    *EMBEDDED,
+    *(wrap(backend) for wrap in (optimized, encrypted) for backend in (FILES, SQLITE)),
+    *(pytest.param(server, marks=pytest.mark.nightly) for server in (POSTGRES, REDIS, MONGODB)),
+]
+ON_DISK = (FILES, SQLITE)
+
+on_each_disk = pytest.mark.parametrize("backend", ON_DISK, ids=lambda backend: backend.name)
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    chosen: Backend = request.param
+    return chosen
+
+
+@pytest.fixture
+async def storage(backend: Backend, clock: ManualClock) -> AsyncIterator[SessionStorage]:
+    with backend.place() as make:
+        async with make(clock) as opened:
+            yield opened
+
+
+async def test_an_erasure_deletes_all_of_one_user_and_nothing_else(
+    manager: SessionManager, storage: SessionStorage, clock: ManualClock
+) -> None:
+    users = ["ada", "bob", "cy", None]
+    for user in users:
+        await fill_user(manager, user, sessions=3)
+    others = {user: await records_of(storage, user) for user in users if user != "ada"}
+    began = clock.now()
+    receipt = await manager.erase_user("ada")
+    assert receipt.to_dict() == {
+        "sessions": 3,
+        "messages": 12,
+        "memories": 6,
+        "verified": True,
+        "started_at": began.isoformat(),
+        "finished_at": clock.now().isoformat(),
+    }
+    assert await records_of(storage, "ada") == []
+    assert sorted(await storage.list_memory_owners()) == ["bob", "cy"]
+    for number in range(3):
+        session_id = session_of("ada", number)
+        assert await storage.session_exists(session_id) is False
+        assert await storage.list_memories(MemoryScope("session", session_id)) == []
+        assert await manager.get_session(session_id) is None
+    assert {user: await records_of(storage, user) for user in others} == others
+    again = await manager.erase_user("ada")
+    assert (again.sessions, again.messages, again.memories, again.verified) == (0, 0, 0, True)
+
+
+def words_on_disk(folder: Path, word: str) -> list[str]:
+    """Return the files of which the name or a byte has a word."""
+    assert any(path.is_file() for path in folder.parent.rglob("*"))
+    return [
+        path.name
+        for path in folder.parent.rglob("*")
+        if path.is_file() and word.encode() in str(path).encode() + path.read_bytes()
+    ]
+
+
+async def fill_disk(manager: SessionManager, clock: ManualClock, user: str) -> None:
+    """Store records of every size and history: long ones, some that were replaced, removed or have expired."""
+    word = canary(user)
+    await fill_user(manager, user, sessions=2, turns=3)
+    session_id = session_of(user)
+    long = [Message("user", f"{word} {number} " * 3000, id=f"{word}-long-{number}") for number in range(3)]
+    await manager.conversation_manager.append(session_id, long)
+    await manager.redact(session_id, f"{word}-long-0")
+    await manager.rewind(session_id, f"{word}-long-1")
+    for number in range(40):
+        await manager.memory_manager.store_memory(session_id, f"{word} {number}", word * number)
+    await manager.memory_manager.delete_memory(session_id, f"{word} 7")
+    config = {"session_id": f"{word} short", "user_id": user, "ttl": 5}
+    await manager.create_session({"name": word}, {"name": "echo"}, config)
+    await manager.conversation_manager.append(f"{word} short", [Message("user", word * 99)])
+    clock.advance(10)
+
+
+@pytest.fixture
+def sqlite_keeps_what_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open connections as a build of SQLite does that was not compiled with SQLITE_SECURE_DELETE."""
+    connect = sqlite3.connect
+
+    def plain(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*args, **kwargs)
+        connection.execute("PRAGMA secure_delete = OFF")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", plain)
+
+
+@pytest.mark.usefixtures("sqlite_keeps_what_is_deleted")
+@on_each_disk
+async def test_no_byte_of_the_store_has_a_word_of_the_user(
+    backend: Backend, tmp_path: Path, clock: ManualClock, services: Services
+) -> None:
+    folder = tmp_path / "stores" / "store"
+    async with backend.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
+        for user in ("ada", "bob", "cy"):
+            await fill_disk(manager, clock, user)
+        assert words_on_disk(folder, canary("ada")) != []
+        receipt = await manager.erase_user("ada")
+        assert (receipt.sessions, receipt.verified) == (2, True)
+        assert words_on_disk(folder, canary("ada")) == []
+        assert words_on_disk(folder, canary("bob")) != []
+        assert await manager.list_sessions(user_id="bob") == [session_of("bob", number) for number in range(2)]
+    assert words_on_disk(folder, canary("ada")) == []
+
+
+async def test_a_log_that_another_connection_reads_is_emptied_by_the_last_close(
+    tmp_path: Path, clock: ManualClock, services: Services
+) -> None:
+    folder = tmp_path / "stores" / "store"
+    async with SQLITE.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
+        await fill_user(manager, "ada")
+        reader = sqlite3.connect(folder)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        assert (await manager.erase_user("ada")).verified is True
+        assert words_on_disk(folder, canary("ada")) != []
+        reader.close()
+    assert words_on_disk(folder, canary("ada")) == []
+
+
+@on_each_disk
+@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.nightly)])
+async def test_some_of_many_users_are_erased(
+    backend: Backend, tmp_path: Path, clock: ManualClock, services: Services, count: int
+) -> None:
+    folder = tmp_path / "stores" / "store"
+    users = [f"user{number}" for number in range(count)]
+    async with backend.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
+        for user in users:
+            await fill_user(manager, user, turns=1)
+        erased = users[:: count // 5]
+        kept = {user: await records_of(storage, user) for user in users if user not in erased}
+        for user in erased:
+            receipt = await manager.erase_user(user)
+            assert (receipt.sessions, receipt.messages, receipt.memories, receipt.verified) == (1, 2, 2, True)
+        assert {user: await records_of(storage, user) for user in kept} == kept
+        for user in erased:
+            assert await records_of(storage, user) == []
+            assert words_on_disk(folder, canary(user)) == []
+
+
+class Meanwhile(InMemoryStorage):
+    """Lets a writer write each time a session was deleted or the memory of a user cleared."""
+
+    writes: Any = None
+
+    async def delete_session(self, session_id: str) -> bool:
+        deleted = await super().delete_session(session_id)
+        await self.write()
+        return deleted
+
+    async def clear_memories(self, scope: MemoryScope) -> int:
+        cleared = await super().clear_memories(scope)
+        await self.write()
+        return cleared
+
+    async def write(self) -> None:
+        if self.writes is not None:
+            await self.writes()
+
+
+@pytest.fixture
+async def meanwhile(clock: ManualClock) -> AsyncIterator[Meanwhile]:
+    async with Meanwhile(clock=clock) as storage:
+        yield storage
+
+
+async def test_what_a_writer_stores_meanwhile_is_erased_too(meanwhile: Meanwhile, services: Services) -> None:
+    async with SessionManager(meanwhile, services=services) as manager:
+        await fill_user(manager, "ada")
+        await fill_user(manager, "bob")
+        bob = await records_of(meanwhile, "bob")
+        left = [1, 2, 3, 4]
+
+        async def writes() -> None:
+            meanwhile.writes = None
+            if left:
+                number = left.pop()
+                config = {"session_id": f"late {number}", "user_id": "ada"}
+                await manager.create_session({"name": "A"}, {"name": "echo"}, config)
+                await manager.memory_manager.store_memory(f"late {number}", "k", 1, scope="user")
+            meanwhile.writes = writes
+
+        meanwhile.writes = writes
+        receipt = await manager.erase_user("ada")
+        assert (left, receipt.sessions, receipt.verified) == ([], 5, True)
+        assert await records_of(meanwhile, "ada") == []
+        assert await records_of(meanwhile, "bob") == bob
+
+
+async def test_a_session_that_a_late_memory_creates_is_erased_too(meanwhile: Meanwhile, services: Services) -> None:
+    async with SessionManager(meanwhile, services=services) as manager:
+        await fill_user(manager, "ada")
+        await fill_user(manager, None)
+        nobodys = await records_of(meanwhile, None)
+
+        async def writes() -> None:
+            meanwhile.writes = None
+            await manager.memory_manager.store_memory(session_of("ada"), "late", canary("ada"))
+
+        meanwhile.writes = writes
+        receipt = await manager.erase_user("ada")
+        assert (receipt.sessions, receipt.memories, receipt.verified) == (2, 3, True)
+        assert await records_of(meanwhile, None) == nobodys
+
+
+async def test_an_id_that_another_user_takes_meanwhile_is_not_erased(meanwhile: Meanwhile, services: Services) -> None:
+    async with SessionManager(meanwhile, services=services) as manager, SessionManager(meanwhile) as another:
+        await fill_user(manager, "ada")
+
+        async def writes() -> None:
+            meanwhile.writes = None
+            config = {"session_id": session_of("ada"), "user_id": "bob"}
+            await another.create_session({"name": "B"}, {"name": "echo"}, config)
+
+        meanwhile.writes = writes
+        receipt = await manager.erase_user("ada")
+        assert (receipt.sessions, receipt.verified) == (1, True)
+        assert await manager.list_sessions(user_id="bob") == [session_of("ada")]
+
+
+async def test_a_session_exchanged_after_the_listing_is_not_erased(clock: ManualClock, services: Services) -> None:
+    class Exchanged(InMemoryStorage):
+        async def query_sessions(self, query: Any) -> Any:
+            page = await super().query_sessions(query)
+            for header in page.sessions:
+                await manager.delete_session(header.session_id)
+                config = {"session_id": header.session_id, "user_id": "bob"}
+                await manager.create_session({"name": "B"}, {"name": "echo"}, config)
+            return page
+
+    async with SessionManager(Exchanged(clock=clock), services=services) as manager:
+        await fill_user(manager, "ada", turns=0)
+        receipt = await manager.erase_user("ada")
+        assert (receipt.sessions, receipt.verified) == (0, True)
+        assert await manager.get_session(session_of("ada")) is not None
+
+
+async def test_a_writer_that_never_ends_leaves_the_receipt_unverified(meanwhile: Meanwhile, services: Services) -> None:
+    async with SessionManager(meanwhile, services=services) as manager:
+        written = 0
+
+        async def writes() -> None:
+            nonlocal written
+            written += 1
+            await manager.memory_manager.of_user("ada").store_memory("late", written)
+
+        meanwhile.writes = writes
+        await writes()
+        receipt = await manager.erase_user("ada")
+        assert (receipt.memories, receipt.verified, written) == (MAX_PASSES, False, MAX_PASSES + 1)
+
+
+async def test_an_erasure_interrupts_turns_and_forgets_keys(manager: SessionManager, script: Script) -> None:
+    config = {"name": "scripted", "api_key": "sk-ada"}
+    settings = {"session_id": "s", "user_id": "ada"}
+    await manager.create_session({"name": "A"}, config, settings)
+    script.may_answer.clear()
+    running = asyncio.create_task(manager.send_message("s", "hello"))
+    await script.asked.wait()
+    receipt = await manager.erase_user("ada")
+    with pytest.raises(TurnInterruptedError):
+        await running
+    assert (receipt.sessions, receipt.messages, receipt.verified) == (1, 0, True)
+    script.may_answer.set()
+    await manager.create_session({"name": "A"}, {"name": "scripted"}, settings)
+    await manager.send_message("s", "hello")
+    assert [call.config.api_key for call in script.calls] == ["sk-ada", None]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+async def test_sessions_saved_on_demand_are_erased(
+    manager: SessionManager, storage: SessionStorage, *, saved: bool
+) -> None:
+    await fill_user(manager, "ada", auto_save=False)
+    await fill_user(manager, "bob", auto_save=False)
+    if saved:
+        await manager.save_session(session_of("ada"))
+        await manager.send_message(session_of("ada"), "more")
+    receipt = await manager.erase_user("ada")
+    assert (receipt.sessions, receipt.messages, receipt.memories) == (1, 6 if saved else 4, 2)
+    assert await manager.save_session(session_of("ada")) is False
+    assert await storage.session_exists(session_of("ada")) is False
+    assert await manager.list_sessions() == [session_of("bob")]
+
+
+async def test_a_session_that_cannot_be_read_is_erased(
+    clock: ManualClock, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Damaged(InMemoryStorage):
+        is_damaged = False
+
+        async def find_session(self, session_id: str) -> SessionRecord | None:
+            if self.is_damaged:
+                raise CorruptRecordError(backend="memory", key=session_id, reason="damaged")
+            return await super().find_session(session_id)
+
+        async def delete_session(self, session_id: str) -> bool:
+            self.is_damaged = False
+            return await super().delete_session(session_id)
+
+    storage = Damaged(clock=clock)
+    async with SessionManager(storage, services=services) as manager:
+        await fill_user(manager, "ada")
+        storage.is_damaged = True
+        with caplog.at_level(logging.WARNING):
+            receipt = await manager.erase_user("ada")
+        assert (receipt.sessions, receipt.messages, receipt.memories) == (1, 4, 1)
+        assert [record.getMessage() for record in caplog.records] == [
+            "a session that cannot be read is erased; its memories are not counted"
+        ]
+        assert await manager.list_sessions() == []
+
+
+async def test_expired_records_of_the_user_are_removed_and_not_counted(
+    manager: SessionManager, storage: SessionStorage, clock: ManualClock
+) -> None:
+    await fill_user(manager, "ada", ttl=5)
+    await manager.memory_manager.of_user("ada").clear_memories()
+    await manager.memory_manager.of_user("ada").store_memory("short", 1, 5)
+    clock.advance(6)
+    receipt = await manager.erase_user("ada")
+    assert (receipt.sessions, receipt.memories, receipt.verified) == (0, 0, True)
+    assert await storage.purge_expired() == Purged(sessions=0, memories=0)
+
+
+@pytest.mark.parametrize("user_id", ["", None, STORE_OWNER])
+async def test_only_a_user_can_be_erased(manager: SessionManager, user_id: Any) -> None:
+    with pytest.raises(ValidationError, match="user id"):
+        await manager.erase_user(user_id)
+
+
+_KILLED = """
+import asyncio, os, signal, sys
+from luminoracore_sdk.session import SessionManager, create_storage
+
+async def erase():
+    async with create_storage(sys.argv[1]) as storage:
+        delete, deleted = storage.delete_session, []
+
+        async def killed(session_id):
+            deleted.append(await delete(session_id))
+            if len(deleted) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        storage.delete_session = killed
+        async with SessionManager(storage) as manager:
+            await manager.erase_user("ada")
+
+asyncio.run(erase())
+"""
+
+
+@on_each_disk
+async def test_an_erasure_that_was_killed_is_repeated(
+    backend: Backend, tmp_path: Path, clock: ManualClock, services: Services
+) -> None:
+    folder = tmp_path / "stores" / "store"
+    async with backend.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
+        await fill_user(manager, "ada", sessions=5)
+        await fill_user(manager, "bob")
+        bob = await records_of(storage, "bob")
+    url = f"file://{folder}" if backend is FILES else f"sqlite:///{folder}"
+    killed = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", _KILLED, url],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        timeout=60,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    async with backend.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
+        assert len(await manager.list_sessions(user_id="ada")) == 2
+        receipt = await manager.erase_user("ada")
+        assert (receipt.sessions, receipt.messages, receipt.memories) == (2, 8, 2 + 5)
+        assert receipt.verified is True
+        assert await records_of(storage, "bob") == bob
+        assert words_on_disk(folder, canary("ada")) == []

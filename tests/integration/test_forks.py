@@ -1,0 +1,204 @@
+"""Forks, and changes of a session's header."""
+
+from collections.abc import Sequence
+
+import attrs
+import pytest
+
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
+from luminoracore_sdk.domain.errors import MessageNotFoundError
+from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager, SessionStorage
+from luminoracore_sdk.storage import StorageWrapper
+from luminoracore_sdk.types.session import Message
+from luminoracore_sdk.utils.exceptions import (
+    ConflictError,
+    SessionExistsError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+    ValidationError,
+)
+from tests.support.scripted_provider import Script
+
+
+async def begin(manager: SessionManager, script: Script) -> list[Message]:
+    await manager.create_session(
+        {"name": "Ada"}, {"name": "scripted"}, {"session_id": "s", "user_id": "u", "tags": ["t"], "ttl": 100}
+    )
+    script.answers = ["Answer 1", "Answer 2", "Answer 3"]
+    await manager.memory_manager.store_memory("s", "town", "Paris")
+    for number in (1, 2):
+        await manager.send_message("s", f"Question {number}")
+    return await said(manager, "s")
+
+
+async def said(manager: SessionManager, session_id: str) -> list[Message]:
+    return await manager.conversation_manager.get_messages(session_id)
+
+
+async def test_a_fork_is_the_same_and_independent(manager: SessionManager, script: Script) -> None:
+    before = await begin(manager, script)
+    await manager.update_session("s", metadata={"title": "A talk"})
+    new = await manager.fork("s", before[1].id, metadata={"title": "Another talk"})
+    assert await said(manager, new) == before[:2]
+    old, fork = await manager.get_session("s"), await manager.get_session(new)
+    assert old is not None
+    assert fork is not None
+    assert fork.metadata == {"title": "Another talk", "parent": {"session_id": "s", "position": 2}}
+    assert (fork.personality, fork.provider) == (old.personality, old.provider)
+    assert attrs.evolve(fork.config, session_id="s") == attrs.evolve(old.config, session_id="s")
+    assert await manager.memory_manager.get_memory(new, "town") == "Paris"
+    await manager.send_message(new, "Question 3")
+    await manager.memory_manager.store_memory(new, "town", "Rome")
+    assert script.prompts[-1][-1] == ("user", "Question 3")
+    assert await said(manager, "s") == before
+    assert await manager.memory_manager.get_memory("s", "town") == "Paris"
+    await manager.delete_session("s")
+    assert [message.content for message in await said(manager, new)] == [
+        *["Question 1", "Answer 1"],
+        *["Question 3", "Answer 3"],
+    ]
+
+
+@pytest.mark.parametrize(("at", "count"), [(None, 4), (0, 0), (1, 1), (4, 4)])
+async def test_a_fork_ends_where_it_is_told(
+    manager: SessionManager, script: Script, at: int | None, count: int
+) -> None:
+    before = await begin(manager, script)
+    assert await manager.fork("s", at, new_session_id="new") == "new"
+    assert await said(manager, "new") == before[:count]
+
+
+async def test_what_cannot_be_forked_is_refused(manager: SessionManager, script: Script) -> None:
+    await begin(manager, script)
+    await manager.create_session({"name": "Bob"}, {"name": "scripted"}, {"session_id": "taken"})
+    with pytest.raises(SessionNotFoundError):
+        await manager.fork("t")
+    for at in (5, -1, "nobody's"):
+        with pytest.raises(MessageNotFoundError):
+            await manager.fork("s", at)
+    with pytest.raises(SessionExistsError):
+        await manager.fork("s", new_session_id="taken")
+    assert sorted(await manager.list_sessions()) == ["s", "taken"]
+
+
+async def test_a_fork_that_failed_is_completed_by_the_same_call(script: Script) -> None:
+    class Failing(StorageWrapper):
+        fails = True
+
+        async def append_messages(
+            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        ) -> AppendReceipt:
+            if session_id == "new" and self.fails and expected_last:
+                raise StorageUnavailableError("memory", "gone")
+            return await self.base.append_messages(session_id, messages, expected_last=expected_last)
+
+    storage = Failing(InMemoryStorage())
+    async with SessionManager(storage) as manager:
+        await begin(manager, script)
+        for _ in range(3):
+            await manager.conversation_manager.append("s", [Message("user", "more")] * 500)
+        with pytest.raises(StorageUnavailableError):
+            await manager.fork("s", new_session_id="new")
+        storage.fails = False
+        await manager.fork("s", new_session_id="new")
+        everything = [message async for message in manager.conversation_manager.stream_messages("s")]
+        assert [message async for message in manager.conversation_manager.stream_messages("new")] == everything
+        await manager.send_message("new", "On we go.")
+        with pytest.raises(SessionExistsError):
+            await manager.fork("s", 3, new_session_id="new")
+        assert len(everything) == 1504
+
+
+async def test_a_source_that_is_cut_off_during_the_copy_is_a_conflict(script: Script) -> None:
+    class CutOff(StorageWrapper):
+        async def append_messages(
+            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        ) -> AppendReceipt:
+            if session_id == "new":
+                await self.base.truncate_messages("s", after=1)
+            return await self.base.append_messages(session_id, messages, expected_last=expected_last)
+
+    async with SessionManager(CutOff(InMemoryStorage())) as manager:
+        await begin(manager, script)
+        for _ in range(3):
+            await manager.conversation_manager.append("s", [Message("user", "more")] * 500)
+        with pytest.raises(ConflictError):
+            await manager.fork("s", new_session_id="new")
+
+
+async def test_the_header_of_a_session_is_changed(
+    manager: SessionManager, storage: SessionStorage, script: Script
+) -> None:
+    await begin(manager, script)
+    assert await manager.update_session("s", metadata={"title": "A talk", "pinned": True}, tags=["a", "b"], ttl=50)
+    assert await manager.update_session("s", metadata={"pinned": None}, config={"max_history_length": 2})
+    session = await manager.get_session("s")
+    assert session is not None
+    assert session.metadata == {"title": "A talk"}
+    assert (session.config.tags, session.config.ttl, session.config.max_history_length) == (("a", "b"), 50, 2)
+    assert session.config.user_id == "u"
+    assert await manager.list_sessions(tag="b") == ["s"]
+    assert await manager.list_sessions(tag="t") == []
+    await manager.update_session("s", ttl=None)
+    async with SessionManager(storage) as other:
+        stored = await other.get_session("s")
+        assert stored is not None
+        assert (stored.config.ttl, stored.metadata) == (None, {"title": "A talk"})
+    assert await manager.update_session("t", tags=["a"]) is False
+    wrong: list[dict[str, object]] = [
+        {"config": {"user_id": "another"}},
+        {"config": {"nothing": 1}},
+        {"config": {"max_history": 0}},
+        {"metadata": {"title": float("nan")}},
+        {"ttl": -1},
+        {"tags": "a"},
+    ]
+    for arguments in wrong:
+        with pytest.raises(ValidationError):
+            await manager.update_session("s", **arguments)  # type: ignore[arg-type]
+    assert await manager.get_session("s") == stored
+
+
+async def test_pages_stay_right_while_others_append(manager: SessionManager, script: Script) -> None:
+    await begin(manager, script)
+    conversations = manager.conversation_manager
+    await conversations.append("s", [Message("user", str(number)) for number in range(5, 11)])
+
+    async def page(**bounds: int) -> list[int | None]:
+        return [message.position for message in await conversations.get_messages("s", 3, **bounds)]
+
+    assert await page(before=11) == [8, 9, 10]
+    await conversations.add_message("s", "user", "meanwhile")
+    assert await page(before=8) == [5, 6, 7]
+    assert await page(before=2) == [1]
+    assert await page(before=1) == []
+    assert await page(after=8) == [9, 10, 11]
+    assert await page(after=11) == []
+    assert await page(after=2, before=5) == [3, 4]
+    assert len(await conversations.get_messages("s", after=0)) == 11
+
+
+async def test_pages_of_a_manager_without_a_storage_end_with_its_history() -> None:
+    manager = ConversationManager(max_history=3)
+    for number in range(6):
+        await manager.add_message("s", "user", number)
+    assert [message.content for message in await manager.get_messages("s", 2, before=6)] == [3, 4]
+    assert [message.content for message in await manager.get_messages("s", after=0)] == [3, 4, 5]
+    assert await manager.get_messages("t", after=0) == []
+
+
+async def test_a_title_is_suggested_by_the_provider(manager: SessionManager, script: Script) -> None:
+    await manager.create_session({"name": "Ada"}, {"name": "scripted"}, {"session_id": "s"})
+    assert await manager.suggest_title("s") == ""
+    script.answers = ["Because of its iron.", '"Why blood\nis red."']
+    await manager.send_message("s", "Why is blood red? " + "x" * 2000)
+    before = await said(manager, "s")
+    assert await manager.suggest_title("s") == "Why blood is red"
+    (system, transcript) = script.prompts[-1]
+    assert "title" in system[1]
+    assert transcript[1].startswith("user: Why is blood red?")
+    assert transcript[1].endswith("assistant: Because of its iron.")
+    assert len(transcript[1]) < 700
+    assert await said(manager, "s") == before
+    with pytest.raises(SessionNotFoundError):
+        await manager.suggest_title("t")

@@ -22,8 +22,8 @@ from rich.progress import track
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.application.exchange.export_import import SessionExchange
-from luminoracore_sdk.application.exchange.fields import read_json
 from luminoracore_sdk.application.exchange.formats import SessionParser
+from luminoracore_sdk.application.exchange.raw_json import read_json
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.bootstrap.managers import default_services
 from luminoracore_sdk.domain.json_value import JSONObject

@@ -39,8 +39,9 @@ class StorageType(StrEnum):
 def _to_storage_type(value: Any) -> StorageType:
     try:
         return StorageType(value)
-    except ValueError as exc:
-        raise UnsupportedStorageTypeError(value, [kind.value for kind in StorageType]) from exc
+    except ValueError:  # its text may be a URL with a password
+        given = "a URL or another text" if isinstance(value, str) and not value.isidentifier() else value
+        raise UnsupportedStorageTypeError(given, [kind.value for kind in StorageType]) from None
 
 
 def _flag(_: object, attribute: Any, value: object) -> None:
@@ -56,6 +57,11 @@ def _whole_number(minimum: int) -> Any:
     return check
 
 
+def _without_blanks(value: Any) -> Any:
+    """Return a URL without the blanks around it: secret stores add a newline. A path may end with one."""
+    return value.strip() if isinstance(value, str) and "://" in value else value
+
+
 def _to_path(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -69,9 +75,9 @@ def _text(_: object, attribute: Any, value: object) -> None:
 def _table_name(instance: object, attribute: Any, value: Any) -> None:
     _text(instance, attribute, value)
     if value is not None and (not re.fullmatch("[A-Za-z0-9_]{1,31}", value) or value.lower().startswith("sqlite")):
+        shown = "" if set("@:/=") & set(value) else f" {value!a:.80}"  # a URL may hold a password
         raise ConfigurationError(
-            f"table_name {value!a:.80} is refused: use 1 to 31 letters (A-Z, a-z), digits and _; "
-            "it must not begin with sqlite"
+            f"table_name{shown} is refused: use 1 to 31 letters (A-Z, a-z), digits and _; it must not begin with sqlite"
         )
 
 
@@ -115,7 +121,7 @@ class StorageConfig:
     """
 
     storage_type: StorageType = attrs.field(default=StorageType.MEMORY, converter=_to_storage_type)
-    connection_string: str | None = attrs.field(default=None, validator=_text, repr=False)
+    connection_string: str | None = attrs.field(default=None, converter=_without_blanks, validator=_text, repr=False)
     table_name: str | None = attrs.field(default=None, validator=_table_name)
     auto_create_tables: bool = attrs.field(default=True, validator=_flag)
     encryption_enabled: bool = attrs.field(default=False, validator=_flag)
@@ -227,6 +233,7 @@ _SHOWN_URLS = (
     *("postgresql://host/database", "redis://host/0", "redis+cluster://host:port,host:port"),
     *("redis+sentinel://host:port/name/0", "mongodb://host/database"),
 )
+_KEY_VALUES = re.compile(r"(?:^|\s)(?:host|hostaddr|dbname|user|password|port|service)\s*=")
 _SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _REDIS_SCHEMES = [
     f"{base}{kind}" for base in ("redis", "rediss", "valkey", "valkeys") for kind in ("", "+cluster", "+sentinel")
@@ -257,19 +264,27 @@ def storage_config_from_url(url: str) -> StorageConfig:
         UnsupportedStorageTypeError: The scheme is unknown; the error lists the valid ones.
         ConfigurationError: The URL is incomplete or has parts that its scheme does not take.
     """
+    url = url.strip()
     scheme, separator, rest = url.partition("://")
     kind = _SCHEMES.get(scheme) if separator else None
     name = url.partition(":")[0]
     if not separator and name in _SCHEMES and name != url:
         raise ConfigurationError(f"the URL lacks two slashes after {name}: write {name}://…")
-    if kind is None:
-        # only the scheme: the rest may hold a password
-        is_file = name == url and "@" not in url and url.endswith(_SQLITE_SUFFIXES)
-        raise UnsupportedStorageTypeError(name, _SHOWN_URLS, meant=f"sqlite:///{url}" if is_file else None)
+    if _KEY_VALUES.search(url) and not separator:
+        raise ConfigurationError(
+            "a list of key=value, as libpq takes it, is not read: write postgresql://user:password@host:port/dbname"
+        )
+    if kind is None:  # only a scheme or a file is shown: the rest may hold a password, also if the scheme was left out
+        is_file = re.fullmatch(r"[\w./~ -]+", url) is not None and url.endswith(_SQLITE_SUFFIXES)
+        is_scheme = separator and re.fullmatch("[A-Za-z][A-Za-z0-9+.-]{0,30}", name)
+        shown = name if is_file or is_scheme else "a text without a scheme"
+        raise UnsupportedStorageTypeError(shown, _SHOWN_URLS, meant=f"sqlite:///{url}" if is_file else None)
+    if kind in _SERVERS and (not url.isprintable() or " " in url):
+        raise ConfigurationError(f"a {scheme}:// URL holds no blank and no control character; write %20 for a blank")
     if kind is StorageType.MEMORY and rest:
         raise ConfigurationError("memory:// must not be followed by anything")
     if scheme == "sqlite" and not rest.startswith("/"):
-        shown = "file.db" if "@" in rest else rest  # a password may precede the @
+        shown = rest if re.fullmatch(r"[\w./~-]+", rest) else "file.db"  # it may hold a password
         raise ConfigurationError(f"a SQLite URL has three or four slashes: sqlite:///{shown}")
     config = StorageConfig(storage_type=kind, connection_string=url)
     if kind in _FILES:
@@ -318,7 +333,8 @@ class Settings:
         """Return settings from environment variables.
 
         ``LUMINORA_STORE`` (a URL), ``LUMINORA_STORAGE_<FIELD>``, ``LUMINORA_MEMORY_<FIELD>``,
-        ``LUMINORA_MAX_HISTORY``. Flags are true/false, 1/0, yes/no or on/off.
+        ``LUMINORA_MAX_HISTORY``. Flags are true/false, 1/0, yes/no or on/off. A variable that is empty or blank counts
+        as unset.
 
         Args:
             environ: The variables; None: those of this process.
@@ -331,12 +347,12 @@ class Settings:
         environ = os.environ if environ is None else environ
         fields: dict[str, Any] = {}
         storage = environment_fields("LUMINORA_STORAGE_", StorageConfig, environ)
-        if url := environ.get("LUMINORA_STORE"):
+        if url := environ.get("LUMINORA_STORE", "").strip():
             fields["storage"] = attrs.evolve(storage_config_from_url(url), **storage)
         elif storage:
             fields["storage"] = StorageConfig(**storage)
         if memory := environment_fields("LUMINORA_MEMORY_", MemoryConfig, environ):
             fields["memory"] = MemoryConfig(**memory)
-        if text := environ.get("LUMINORA_MAX_HISTORY"):
+        if text := environ.get("LUMINORA_MAX_HISTORY", "").strip():
             fields["max_history"] = environment_value("LUMINORA_MAX_HISTORY", text, int)
         return cls(**fields)

@@ -1,5 +1,6 @@
 """Reading attrs classes from environment variables: one variable per field, parsed by the field's type."""
 
+import re
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any, get_args
@@ -36,13 +37,15 @@ def environment_fields(prefix: str, kind: type[Any], environ: Mapping[str, str])
         kind: An attrs class.
         environ: The environment variables.
 
+    A variable that is empty or blank counts as unset.
+
     Raises:
         ConfigurationError: A variable with this prefix matches no field, or its value is wrong.
     """
     types = {field.name: field.type for field in attrs.fields(kind)}
     found: dict[str, Any] = {}
     for variable, text in environ.items():
-        if not variable.startswith(prefix):
+        if not variable.startswith(prefix) or not text.strip():
             continue
         name = variable.removeprefix(prefix).lower()
         if name not in types:
@@ -59,10 +62,16 @@ def environment_value(variable: str, text: str, kind: Any) -> Any:
         ConfigurationError: The text does not have that type; the error names the variable.
     """
     kind = next((one for one in get_args(kind) if one is not NoneType), kind)
+    text = text.strip()  # secret stores add a newline
     if kind not in _PARSERS:
         return text
     parse, wanted = _PARSERS[kind]
     try:
         return parse(text)
-    except (ValueError, KeyError) as exc:
-        raise ConfigurationError(f"environment variable {variable} must be {wanted}, not {text!a}") from exc
+    except (ValueError, KeyError):  # its text may be a URL with a password
+        raise ConfigurationError(f"environment variable {variable} must be {wanted}{not_secret(text)}") from None
+
+
+def not_secret(text: object) -> str:
+    """Return ", not …" for an error, or nothing if the text may hold a password."""
+    return f", not {text!a}" if isinstance(text, str) and re.fullmatch(r"[\w.,+-]{0,40}", text) else ""

@@ -30,8 +30,11 @@ def _create_backend(config: StorageConfig, clock: Clock | None) -> SessionStorag
             return SQLiteStorage(config.path, clock=clock, auto_create=config.auto_create_tables, **prefix)
         case StorageType.POSTGRES:
             from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage  # noqa: PLC0415
+            from luminoracore_sdk.adapters.storage.postgres.options import without_connect_timeout  # noqa: PLC0415
 
-            return PostgreSQLStorage(config.url, clock=clock, auto_create=config.auto_create_tables, **prefix)
+            url, seconds = without_connect_timeout(config.url)
+            limit: Any = {} if seconds is None else {"connect_timeout": seconds}
+            return PostgreSQLStorage(url, clock=clock, auto_create=config.auto_create_tables, **limit, **prefix)
         case StorageType.REDIS:
             from luminoracore_sdk.adapters.storage.redis import RedisStorage  # noqa: PLC0415
 

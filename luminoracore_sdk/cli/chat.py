@@ -2,15 +2,19 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import attrs
 import typer
 
-from luminoracore_sdk.application.exchange.fields import placed, read_json
+from luminoracore_sdk.adapters.optional import import_extra
+from luminoracore_sdk.application.exchange.fields import placed
+from luminoracore_sdk.application.exchange.raw_json import read_json
+from luminoracore_sdk.cli.answers import AnswerView, MarkdownAnswer, NoAnswer, PlainAnswer
 from luminoracore_sdk.cli.context import STOPPED, CommandContext, error_line, not_empty
 from luminoracore_sdk.cli.output import amount, display, printable
 from luminoracore_sdk.cli.sessions import message_text_of, print_memory
@@ -29,7 +33,7 @@ def chat(
         typer.Argument(
             metavar="[MESSAGE]",
             callback=not_empty,
-            help="Without it, messages are read line by line from the keyboard or a pipe.",
+            help="Without it, messages are read from the keyboard, or line by line from a pipe.",
         ),
     ] = None,
     *,
@@ -51,6 +55,10 @@ def chat(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", show_default=False, help="Store a memory first; may be repeated."),
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Show answers as they are, without rendering Markdown.")
+    ] = False,
+    no_history: Annotated[bool, typer.Option("--no-history", help="Keep no history of typed lines.")] = False,
 ) -> None:
     """Start or resume a session and chat. Keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY …."""
     memories = [_memory(text) for text in remember or []]
@@ -66,7 +74,7 @@ def chat(
     )
     context.open(creates=create or session is None)
     session_id, is_new = context.run(_session(context, session, wanted, create=create))
-    repl = ChatRepl(context, session_id)
+    repl = ChatRepl(context, session_id, is_plain=plain, keeps_history=not no_history)
     try:
         for key, value in memories:
             repl.remember(key, value)
@@ -76,9 +84,13 @@ def chat(
         else:
             repl.send_once(message)
     except BaseException:
-        if is_new and message is not None:
-            context.run(_delete_empty(context, session_id))
+        if is_new:
+            context.run(_delete_empty(context, session_id, with_memories=message is not None))
         raise
+    if is_new and context.run(_delete_empty(context, session_id)):
+        return
+    if message is None:
+        repl.say_how_to_resume()
 
 
 def _memory(text: str) -> tuple[str, str]:
@@ -154,22 +166,27 @@ async def _change_provider(context: CommandContext, session: Session, wanted: _W
     context.say(f"the session now uses {names}, and will in later chats")
 
 
-async def _delete_empty(context: CommandContext, session_id: str) -> None:
-    """Delete a session that was created for one message and did not get it."""
+async def _delete_empty(context: CommandContext, session_id: str, *, with_memories: bool = False) -> bool:
+    """Delete a new session without messages, and without memories unless these do not count; return whether it was."""
     record = await context.storage.find_session(session_id)
-    if record is not None and record.last_position == 0:
-        await context.manager.delete_session(session_id)
-        context.say(f"deleted the new session {session_id}: it has no messages")
+    if record is None or record.last_position:
+        return False
+    if not with_memories and await context.manager.memory_manager.list_entries(session_id):
+        return False
+    await context.manager.delete_session(session_id)
+    context.say(f"deleted the new session {session_id}: it has no messages")
+    return True
 
 
-HELP = """\
-/help                 show this list
-/memory               list the memories
-/remember KEY VALUE   store a memory
-/forget KEY           delete a memory
-/history              show the conversation
-/quit                 quit; Ctrl-D does the same
-//TEXT                send a message that begins with /"""
+COMMANDS = {
+    "/help": "/help                 show this list",
+    "/memory": "/memory               list the memories",
+    "/remember": "/remember KEY VALUE   store a memory",
+    "/forget": "/forget KEY           delete a memory",
+    "/history": "/history              show the conversation",
+    "/quit": "/quit                 quit; Ctrl-D does the same",
+}
+HELP = "\n".join([*COMMANDS.values(), "//TEXT                send a message that begins with /"])
 
 
 class ChatRepl:
@@ -178,12 +195,18 @@ class ChatRepl:
     Args:
         context: Store and outputs.
         session_id: An existing session.
+        is_plain: Whether Markdown is shown as it is.
+        keeps_history: Whether lines typed at the keyboard are kept for later chats.
     """
 
-    def __init__(self, context: CommandContext, session_id: str) -> None:
+    def __init__(
+        self, context: CommandContext, session_id: str, *, is_plain: bool = False, keeps_history: bool = True
+    ) -> None:
         self._context = context
         self._id = session_id
         self._at_keyboard = context.is_at_keyboard
+        self._is_plain = is_plain
+        self._keeps_history = keeps_history
         self._position = 0
         self._thinking = False
 
@@ -192,15 +215,18 @@ class ChatRepl:
         for entry in self._context.run(self._context.manager.memory_manager.list_entries(self._id)):
             self._context.say(f"remembers {entry.key}: {display(entry.value)}")
 
+    def say_how_to_resume(self) -> None:
+        """Show the command that resumes the session."""
+        self._context.say(f"resume with: luminora chat --session {shlex.quote(self._id)}")
+
     def loop(self) -> None:
         """Send lines and run commands until the end of input.
 
         Raises:
-            typer.Exit: With 130 after Ctrl-C at the prompt or, with a pipe, anywhere.
+            typer.Exit: With 130 after Ctrl-C at an empty prompt or, with a pipe, anywhere.
         """
         if self._at_keyboard:
             self._context.say("/help shows the commands")
-        resume = f"resume with: luminora chat --session {shlex.quote(self._id)}"
         try:
             for line in self._lines():
                 if not line.startswith("/"):
@@ -212,9 +238,10 @@ class ChatRepl:
                 else:
                     self._run_command(line)
         except KeyboardInterrupt as exc:
-            self._context.say(f"\n{resume}")
+            self._context.say("")
+            if self._context.run(self._last_position()):
+                self.say_how_to_resume()
             raise typer.Exit(STOPPED) from exc
-        self._context.say(resume)
 
     def _lines(self) -> Iterator[str]:
         if not self._at_keyboard:
@@ -223,14 +250,30 @@ class ChatRepl:
             except UnicodeDecodeError as exc:
                 raise ValidationError("stdin: not UTF-8") from exc
             return
+        read = self._reader()
         while True:
             try:
-                line = self._context.err.input("[bold]you>[/] ").strip()
+                line = read().strip()
             except EOFError:
                 self._context.say("")
                 return
             if line:
                 yield line
+
+    def _reader(self) -> Callable[[], str]:
+        """Return the function that reads a line, with an editor if the terminal can move its cursor."""
+        if self._context.err.is_dumb_terminal:
+            return partial(self._context.err.input, "[bold]you>[/] ")
+        import_extra("prompt_toolkit", needed_by="luminora chat at the keyboard", extra="cli")
+        from luminoracore_sdk.cli.keyboard import Keyboard, history_file  # noqa: PLC0415  # takes 0.1 s to import
+
+        history: Path | None = None
+        if self._keeps_history:
+            try:
+                history = history_file()
+            except OSError as exc:
+                self._context.say(f"no history is kept: {error_line(exc)}")
+        return Keyboard(COMMANDS, history).read
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -267,46 +310,59 @@ class ChatRepl:
     def report_stop(self) -> None:
         """Say whether the turn that Ctrl-C stopped was saved."""
         is_saved = self._context.run(self._last_position()) > self._position
-        self._context.say(f"\nstopped; the turn was {'saved' if is_saved else 'not saved'}")
+        self._context.say(f"\nstopped; {'what came was saved' if is_saved else 'the turn was not saved'}")
 
     async def _last_position(self) -> int:
         record = await self._context.storage.find_session(self._id)
         return 0 if record is None else record.last_position
 
     async def _stream(self, text: str) -> None:
-        as_json = self._context.options.as_json
         contents: list[str] = []
         thoughts: list[str] = []
         last = ChatResponse("")
-        async with aclosing(self._context.manager.stream_message(self._id, text)) as deltas:
-            async for last in deltas:
-                if last.reasoning:
-                    thoughts.append(last.reasoning)
-                if last.content:
-                    contents.append(last.content)
-                if not as_json:
-                    self._show(last, begins=len(contents) == 1)
-        if as_json:
+        view = self._view()
+        stream = self._context.manager.stream_message(self._id, text, on_stop="keep_partial")
+        try:
+            async with aclosing(stream) as deltas:
+                async for last in deltas:
+                    thoughts += filter(None, [last.reasoning])
+                    contents += filter(None, [last.content])
+                    self._show(last, view, begins=len(contents) == 1)
+        except BaseException:
+            if contents:
+                view.finish()
+            raise
+        if self._context.options.as_json:
             answer = {**last.to_dict(), "content": "".join(contents)}
             if thoughts:
                 answer["reasoning"] = "".join(thoughts)
             self._context.write_json({"session_id": self._id, **answer})
             return
-        self._context.write("\n")
+        view.finish()
         for call in last.tool_calls:
             function = call["function"]
             self._context.say(printable(f"calls {function['name']}({function['arguments']})"))
         if self._at_keyboard and last.usage:
             self._dim(usage_line(last.usage) + "\n")
 
-    def _show(self, delta: ChatResponse, *, begins: bool) -> None:
-        """Write the text of a delta to stdout, its reasoning dimmed to stderr."""
+    def _view(self) -> AnswerView:
+        out = self._context.out
+        if self._context.options.as_json:
+            return NoAnswer()
+        renders = self._at_keyboard and out.is_terminal and not out.is_dumb_terminal and not self._is_plain
+        return MarkdownAnswer(out) if renders else PlainAnswer(out)
+
+    def _show(self, delta: ChatResponse, view: AnswerView, *, begins: bool) -> None:
+        """Show the text of a delta, its reasoning dimmed on stderr."""
+        if self._context.options.as_json:
+            return
         if delta.reasoning:
+            view.pause()
             self._dim(printable(delta.reasoning))
         if delta.content:
             if begins and self._thinking:
                 self._dim("\n")
-            self._context.write(printable(delta.content))
+            view.add(delta.content)
         self._thinking = bool(delta.reasoning) or (self._thinking and not delta.content)
 
     def _dim(self, text: str) -> None:
@@ -325,8 +381,13 @@ class ChatRepl:
                     self._context.say(f"there is no memory {key}")
             case ["/history"]:
                 self._context.run(self._show_history())
-            case _:
+            case ["/help", *_]:
                 self._context.say(HELP)
+            case [name, *_] if name in COMMANDS:
+                self._context.say(f"write: {COMMANDS[name]}")
+            case [name, *_]:
+                known = " ".join(COMMANDS)
+                self._context.say(f"unknown command {name}; known: {known}; //TEXT sends a message that begins with /")
 
     def remember(self, key: str, value: JSONValue) -> None:
         """Store a memory."""

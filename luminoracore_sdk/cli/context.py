@@ -96,7 +96,7 @@ def _silence_stamina() -> None:
 
 
 def _names_store(environ: Mapping[str, str]) -> bool:
-    return any(environ.get(name) for name in _NAMES_STORE)
+    return any(environ.get(name, "").strip() for name in _NAMES_STORE)
 
 
 class CommandContext:
@@ -329,6 +329,7 @@ def _run(body: Callable[[CommandContext], None], options: Options, *, opens: boo
             if opens:
                 context.open(creates=creates)
             body(context)
+            sys.stdout.flush()
     except (LuminoraCoreSDKError, OSError) as exc:
         if isinstance(exc, BrokenPipeError):  # the reader of the output has exited; typer exits quietly
             raise
@@ -350,5 +351,5 @@ def error_line(error: Exception) -> str:
     """Return the text of an error on one line."""
     text = str(error)
     if isinstance(error, OSError) and not isinstance(error, LuminoraCoreSDKError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        text = f"{error.filename or 'cannot write the output'}: {error.strerror}"
     return printable(text).replace("\n", "\\n")

@@ -1,13 +1,15 @@
 """``luminora sessions export | import``."""
 
+import io
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from io import BytesIO
-from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 from typing import IO, Annotated, Any
 
@@ -16,10 +18,9 @@ import typer
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
-from luminoracore_sdk.application.exchange.export_import import OnExisting
-from luminoracore_sdk.application.exchange.fields import read_json
-from luminoracore_sdk.application.exchange.formats import SessionParser
-from luminoracore_sdk.application.exchange.older_sdk import is_older_store
+from luminoracore_sdk.application.exchange.export_import import ImportReceipt, OnExisting, Outcome
+from luminoracore_sdk.application.exchange.formats import ImportFormat, ParsedSession, SessionParser
+from luminoracore_sdk.application.exchange.items import Item, items_of
 from luminoracore_sdk.cli.context import FAILED, CommandContext
 from luminoracore_sdk.cli.output import amount, progress_bar
 from luminoracore_sdk.domain.chat import ProviderConfig
@@ -29,90 +30,9 @@ from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
     ValidationError,
 )
-from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.json_value import JSONObject
 
-__all__ = [
-    "Item",
-    "export_sessions",
-    "import_sessions",
-    "items_of",
-    "output_target",
-]
-
-
-@attrs.frozen(kw_only=True)
-class Item:
-    """One session in a file.
-
-    Attributes:
-        place: File and line, or file and session, for errors.
-        end: Position in the file at which it ends.
-        text: A line; None: ``value`` is set instead.
-        value: An entry of an older store.
-        session_id: The entry's key; None: the line contains it.
-    """
-
-    place: str
-    end: int
-    text: bytes | None = None
-    value: JSONValue = None
-    session_id: str | None = None
-
-
-@contextmanager
-def items_of(path: Path) -> Iterator[Iterator[Item]]:
-    """Open a file (``-``: stdin) and yield an iterator over its sessions.
-
-    Lines are read one at a time; only an older store is read at once. Blank lines are skipped.
-    """
-    with ExitStack() as opened:
-        if str(path) == "-":
-            yield _items("stdin", sys.stdin.buffer)
-        else:
-            yield _items(str(path), opened.enter_context(path.open("rb")))
-
-
-def _items(name: str, file: IO[bytes]) -> Iterator[Item]:
-    head = []
-    for line in file:
-        head.append(line)
-        if line.strip():
-            break
-    if not head or _is_whole_session(head[-1]):
-        return _lines(name, chain(head, file))
-    whole = b"".join(head) + file.read()
-    store = _older_store(whole)
-    return _lines(name, BytesIO(whole)) if store is None else _entries(name, store, len(whole))
-
-
-def _is_whole_session(line: bytes) -> bool:
-    """Return whether a first line is a session; the first line of an older store, indented or not, is none."""
-    try:
-        return not is_older_store(read_json(line))
-    except ValidationError:
-        return False
-
-
-def _older_store(text: bytes) -> JSONObject | None:
-    try:
-        value = read_json(text)
-    except ValidationError:
-        return None
-    return value if isinstance(value, dict) and is_older_store(value) else None
-
-
-def _lines(name: str, lines: Iterable[bytes]) -> Iterator[Item]:
-    end = 0
-    for number, line in enumerate(lines, 1):
-        end += len(line)
-        if line.strip():
-            yield Item(place=f"{name}:{number}", end=end, text=line)
-
-
-def _entries(name: str, store: JSONObject, size: int) -> Iterator[Item]:
-    for number, (session_id, entry) in enumerate(store.items(), 1):
-        place = f"{name}: session {session_id!a}"
-        yield Item(place=place, end=size * number // len(store), value=entry, session_id=session_id)
+__all__ = ["export_sessions", "import_sessions", "output_target"]
 
 
 _SPOOL_BYTES = 4 * 1024 * 1024
@@ -196,6 +116,7 @@ def output_target(output: Path | None) -> Iterator[IO[str]]:
     """Yield stdout, or a file that is private to its owner and renamed to its name when it is complete."""
     if output is None:
         yield sys.stdout
+        sys.stdout.flush()
         return
     output = output.resolve()  # a link must stay a link
     if not output.parent.is_dir():
@@ -232,10 +153,24 @@ class _Tally:
     skipped: list[str] = attrs.field(factory=list)
     bad: list[JSONObject] = attrs.field(factory=list)
     adopted: int = 0
+    completed: int = 0
+
+    def add(self, parsed: ParsedSession, receipt: ImportReceipt) -> None:
+        """Count a session."""
+        self.messages += receipt.messages
+        self.memories += receipt.memories
+        if receipt.outcome is Outcome.ADDED:
+            self.sessions += 1
+            self.adopted += parsed.is_adopted
+        elif receipt.outcome is Outcome.COMPLETED:
+            self.completed += 1
+        else:
+            self.skipped.append(parsed.record.session_id)
 
     def __str__(self) -> str:
         done = (self.sessions, "session"), (self.messages, "message"), (self.memories, "memory")
         text = f"imported {', '.join(amount(*one) for one in done)}"
+        text += f"; completed {self.completed}" if self.completed else ""
         text += f"; skipped {len(self.skipped)} that already exist" if self.skipped else ""
         return text + (f"; skipped {len(self.bad)} that are invalid" if self.bad else "")
 
@@ -246,25 +181,31 @@ def import_sessions(
     *,
     replace: Annotated[bool, typer.Option("--replace", help="Replace existing sessions.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep existing sessions.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Report invalid lines, and continue.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Report invalid sessions, and continue.")] = False,
+    format: Annotated[  # noqa: A002  # the name of the option
+        ImportFormat | None, typer.Option(help="Format of the file. [default: detected]", show_default=False)
+    ] = None,
     provider: Annotated[
         str | None, typer.Option(help="Provider of imported chats that name none. [default: echo, offline]")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model of that provider.", show_default=False)] = None,
 ) -> None:
-    """Import sessions: an export of this command, OpenAI chat files, the older SDK's JSON file."""
+    """Import sessions: an export of this command or of ChatGPT, Claude and others, as JSON or ZIP.
+
+    An import that was interrupted can be repeated: what the store has already is not added again.
+    """
     if replace and skip_existing:
         raise typer.BadParameter("--replace and --skip-existing cannot be combined")
     existing = OnExisting.REPLACE if replace else OnExisting.SKIP if skip_existing else OnExisting.REFUSE
     name = provider or "echo"
     ProviderFactory.get_provider_class(name)
     answers = ProviderConfig(name=name, model=model).public()
-    reader = SessionParser(services=context.services, values=JsonCodec(), provider=answers)
+    parser = SessionParser(services=context.services, values=JsonCodec(), provider=answers)
     tally = _Tally()
-    size = 0 if str(file) == "-" else file.stat().st_size
-    with items_of(file) as items:
+    work = _Import(context, parser, tally, existing=existing, format=format, skip_bad=skip_bad)
+    with sources_of(file) as sources:
         try:
-            count = _import(context, items, size, _Import(context, reader, existing, tally), skip_bad=skip_bad)
+            count = work.run(sources)
         finally:  # after an error, report what was imported before it
             _report(context, tally, is_adopting=provider is None)
     if not count:
@@ -284,56 +225,116 @@ def _report(context: CommandContext, tally: _Tally, *, is_adopting: bool) -> Non
         )
 
 
-def _import(context: CommandContext, items: Iterator[Item], size: int, work: "_Import", *, skip_bad: bool) -> int:
-    """Import the items; return their number."""
-    count = 0
-    with progress_bar(context.err, quiet=False) as bar:
-        task = bar.add_task("importing", total=size or None)
-        for item in items:
-            count += 1
-            try:
-                work.take(item)
-            except SessionExistsError as exc:
-                hint = "use --replace or --skip-existing"
-                raise ValidationError(f"{item.place}: {exc}; {hint}") from exc
-            except ValidationError as exc:
-                if not skip_bad:
-                    raise ValidationError(f"{item.place}: {exc}") from exc
-                work.tally.bad.append({"place": item.place, "error": str(exc)})
-                context.say(f"{item.place}: {exc}")
-            bar.update(task, completed=item.end)
-    return count
+@attrs.frozen
+class _Import:
+    """Import the sessions of a file one by one."""
+
+    context: CommandContext
+    parser: SessionParser
+    tally: _Tally
+    existing: OnExisting = attrs.field(kw_only=True)
+    format: ImportFormat | None = attrs.field(kw_only=True)
+    skip_bad: bool = attrs.field(kw_only=True)
+
+    def run(self, sources: Iterator["_Source"]) -> int:
+        """Import all sessions; return the number of conversations in the files.
+
+        Raises:
+            ValidationError: A session exists, or is invalid and ``skip_bad`` is not set; the error names the place.
+        """
+        count = 0
+        with progress_bar(self.context.err, quiet=False) as bar:
+            for source in sources:
+                task = bar.add_task("importing", total=source.size or None)
+                for item in items_of(source.file, source.name, self.format):
+                    count += 1
+                    self._take(item)
+                    bar.update(task, completed=item.end)
+        return count
+
+    def _take(self, item: Item) -> None:
+        exchange = self.context.exchange()
+        try:
+            user = None if item.session_id else self.parser.read_user(item.content)
+            if user is not None:
+                self.tally.memories += self.context.run(exchange.import_user(user, existing=self.existing))
+                return
+            for parsed in self._sessions(item):
+                self.tally.add(parsed, self.context.run(exchange.import_session(parsed, existing=self.existing)))
+        except SessionExistsError as exc:
+            hint = "use --replace or --skip-existing"
+            raise ValidationError(f"{item.place}: {exc}; {hint}") from exc
+        except ValidationError as exc:
+            if not self.skip_bad:
+                raise ValidationError(f"{item.place}: {exc}") from exc
+            self.tally.bad.append({"place": item.place, "error": str(exc)})
+            self.context.say(f"{item.place}: {exc}")
+
+    def _sessions(self, item: Item) -> Iterator[ParsedSession]:
+        if item.session_id is None:
+            return self.parser.read(item.content, self.format)
+        return iter([self.parser.read_older(item.session_id, item.content)])
 
 
 @attrs.frozen
-class _Import:
-    """Import items one by one."""
+class _Source:
+    """One file of conversations.
 
-    context: CommandContext
-    reader: SessionParser
-    existing: OnExisting
-    tally: _Tally
+    Attributes:
+        name: Its name, for errors.
+        size: Its size in bytes; 0: unknown.
+        file: The open file.
+    """
 
-    def take(self, item: Item) -> None:
-        """Import one session, or the memories of one user.
+    name: str
+    size: int
+    file: IO[bytes]
 
-        Raises:
-            SessionExistsError: A session with its id exists.
-            ValidationError: The item is invalid.
-        """
-        value: Any = item.value if item.text is None else read_json(item.text)
-        exchange = self.context.exchange()
-        if item.session_id is not None:
-            parsed = self.reader.read_older(item.session_id, value)
-        elif (user := self.reader.read_user(value)) is not None:
-            self.tally.memories += self.context.run(exchange.import_user(user, existing=self.existing))
+
+@contextmanager
+def sources_of(path: Path) -> Iterator[Iterator[_Source]]:
+    """Open a file (``-``: stdin), and yield an iterator over the files in it: those of a ZIP archive, else itself.
+
+    Raises:
+        ValidationError: An archive is damaged or encrypted, or has no conversations.
+    """
+    with ExitStack() as opened:
+        if str(path) == "-":
+            name, size = "stdin", 0
+            given: Any = sys.stdin.buffer  # anything that reads, where a program that calls ``run`` replaced it
+        else:
+            name, size = str(path), path.stat().st_size
+            given = opened.enter_context(path.open("rb"))
+        file = given if isinstance(given, io.BufferedReader) else io.BufferedReader(given)
+        if file.peek(4)[:4] not in _ZIP:
+            yield iter([_Source(name, size, file)])
             return
+        if str(path) == "-":  # an archive is read from its end
+            spooled = opened.enter_context(SpooledTemporaryFile(_SPOOL_BYTES))
+            shutil.copyfileobj(file, spooled)
+            archive_file: IO[bytes] = spooled
         else:
-            parsed = self.reader.read_line(value)
-        if self.context.run(exchange.import_session(parsed, existing=self.existing)):
-            self.tally.sessions += 1
-            self.tally.messages += len(parsed.messages)
-            self.tally.memories += len(parsed.memories)
-            self.tally.adopted += parsed.is_adopted
-        else:
-            self.tally.skipped.append(parsed.record.session_id)
+            archive_file = file
+        try:
+            archive = opened.enter_context(zipfile.ZipFile(archive_file))
+            yield _members(name, archive)
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as exc:
+            raise ValidationError(f"{name}: a ZIP archive that cannot be read: {exc}") from exc
+
+
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def _members(name: str, archive: zipfile.ZipFile) -> Iterator[_Source]:
+    """Yield the files with conversations; ChatGPT divides a large export into ``conversations-000.json`` and so on."""
+    found = [info for info in archive.infolist() if _CONVERSATIONS.fullmatch(PurePosixPath(info.filename).name)]
+    if not found:
+        raise ValidationError(f"{name}: the ZIP archive has no conversations.json")
+    for info in sorted(found, key=lambda info: info.filename):
+        if info.flag_bits & 1:
+            raise ValidationError(f"{name}/{info.filename}: is encrypted")
+        with archive.open(info) as file:
+            yield _Source(f"{name}/{info.filename}", info.file_size, file)
+
+
+_CONVERSATIONS = re.compile(r"conversations([-_]?[0-9]+)?\.json")

@@ -88,9 +88,17 @@ def test_memory_and_history_are_json_for_scripts(luminora: Luminora) -> None:
     assert (question["content"], answer["content"]) == ("hi", "You said: hi")
 
 
-def test_an_unknown_command_shows_those_that_there_are(luminora: Luminora) -> None:
+def test_an_unknown_command_is_named_with_those_that_are_known(luminora: Luminora) -> None:
+    done = luminora("chat", stdin="/nonsense at all\n")
+    assert done.stderr.splitlines()[1] == (
+        "unknown command /nonsense; known: /help /memory /remember /forget /history /quit; "
+        "//TEXT sends a message that begins with /"
+    )
+
+
+def test_a_command_without_its_arguments_shows_how_it_is_written(luminora: Luminora) -> None:
     done = luminora("chat", stdin="/remember alone\n")
-    assert "/remember KEY VALUE   store a memory" in done.stderr
+    assert done.stderr.splitlines()[1] == "write: /remember KEY VALUE   store a memory"
     assert done.stdout == ""
     assert luminora("chat", stdin="/help\n").stderr.splitlines()[1] == "/help                 show this list"
 
@@ -181,7 +189,7 @@ def test_one_message_that_fails_leaves_no_new_session(luminora: Luminora, named:
 
 
 def test_one_message_that_fails_leaves_a_session_that_was_there(luminora: Luminora) -> None:
-    luminora("chat", "--session", "s", "--create", stdin="")
+    luminora("chat", "--session", "s", "--create", "--remember", "k=v", stdin="")
     server = ["--provider", "ollama", "--base-url", DEAD]
     assert luminora("chat", "hi", "--session", "s", *server).exit_code == 1
     assert json.loads(luminora("sessions", "show", "s", "--json").stdout)["messages"] == []
@@ -219,8 +227,27 @@ def test_a_provider_that_fails_on_a_pipe_ends_with_1(luminora: Luminora) -> None
     server = ["--provider", "ollama", "--base-url", "http://127.0.0.1:9/v1"]
     done = luminora("chat", *server, "--session", "s", "--create", stdin="hi\n")
     assert (done.exit_code, done.stdout) == (1, "")
-    shown = json.loads(luminora("sessions", "show", "s", "--json").stdout)
-    assert shown["messages"] == []
+    assert luminora("sessions", "list", "--json").stdout == "[]\n"
+
+
+@pytest.mark.parametrize("lines", ["", "/memory\n/nothing\n"])
+def test_an_empty_chat_leaves_no_session(luminora: Luminora, lines: str) -> None:
+    done = luminora("chat", "--session", "s", "--create", stdin=lines)
+    assert done.exit_code == 0
+    assert done.stderr.splitlines()[-1] == "deleted the new session s: it has no messages"
+    assert luminora("sessions", "list", "--json").stdout == "[]\n"
+
+
+def test_a_chat_in_which_a_memory_was_stored_is_not_empty(luminora: Luminora) -> None:
+    done = luminora("chat", "--session", "s", "--create", stdin="/remember drink tea\n")
+    assert done.stderr.splitlines()[-1] == "resume with: luminora chat --session s"
+    assert "remembers drink: tea" in luminora("chat", "hi", "--session", "s").stderr
+
+
+def test_an_empty_chat_in_an_old_session_keeps_it(luminora: Luminora) -> None:
+    luminora("chat", "--session", "s", "--create", "--remember", "k=v", stdin="")
+    luminora("chat", "--session", "s", stdin="/forget k\n")
+    assert luminora("sessions", "show", "s").exit_code == 0
 
 
 def test_control_characters_do_not_reach_the_terminal(luminora: Luminora) -> None:

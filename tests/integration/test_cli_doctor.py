@@ -40,7 +40,7 @@ def test_a_store_that_works_passes_every_check(tmp_path: Path, url: str) -> None
 
 def test_the_report_is_readable(tmp_path: Path) -> None:
     luminora = luminora_over(f"sqlite:///{tmp_path}/s.db")
-    luminora("chat", "--session", "s", "--create", stdin="")
+    luminora("chat", "--session", "s", "--create", "--remember", "k=v", stdin="")
     done = luminora("doctor", ECHO_API_KEY="sk-secret-key")
     assert (done.exit_code, done.stderr) == (0, "")
     assert f"✓ store: sqlite: {tmp_path}/s.db\n" in done.stdout

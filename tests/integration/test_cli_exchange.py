@@ -31,6 +31,11 @@ def counted(luminora: Luminora, *arguments: str | Path) -> tuple[int, Any]:
     return done.exit_code, json.loads(done.stdout)
 
 
+def tally(**changes: Any) -> dict[str, Any]:
+    numbers = dict.fromkeys(("sessions", "messages", "memories", "adopted", "completed"), 0)
+    return {**numbers, "skipped": [], "bad": [], **changes}
+
+
 def ids(luminora: Luminora) -> list[str]:
     return [json.loads(line)["session_id"] for line in luminora("sessions", "export").stdout.splitlines()]
 
@@ -44,7 +49,7 @@ def test_an_export_imported_elsewhere_is_the_same_export(luminora: Luminora, tmp
     other = luminora_over(target.format(tmp_path))
     assert counted(other, file) == (
         0,
-        {"sessions": 2, "messages": 6, "memories": 1, "skipped": [], "bad": [], "adopted": 0},
+        tally(sessions=2, messages=6, memories=1),
     )
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert hashlib.sha256(other("sessions", "export").stdout_bytes).hexdigest() == digest
@@ -126,15 +131,15 @@ def test_a_bad_first_line_is_named_as_well(luminora: Luminora, tmp_path: Path) -
 
 def test_bad_lines_may_be_left_out(luminora: Luminora, tmp_path: Path) -> None:
     file = lines(tmp_path / "mixed.jsonl", good_line(), "{", CHAT, [])
-    code, tally = counted(luminora, file, "--skip-bad")
-    assert (code, tally["sessions"]) == (1, 2)
-    assert [one["place"] for one in tally["bad"]] == [f"{file}:2", f"{file}:4"]
+    code, found = counted(luminora, file, "--skip-bad")
+    assert (code, found["sessions"]) == (1, 2)
+    assert [one["place"] for one in found["bad"]] == [f"{file}:2", f"{file}:4"]
 
 
 def test_a_session_that_exists_is_refused_skipped_or_replaced(luminora: Luminora, tmp_path: Path) -> None:
     file = lines(tmp_path / "one.jsonl", good_line())
-    luminora("sessions", "import", file)
-    luminora("chat", "more", "--session", "s")  # a document of the caller's own: refused, nothing is added
+    other = {**good_line(), "messages": [{**good_line()["messages"][0], "id": "other"}]}
+    luminora("sessions", "import", lines(tmp_path / "zero.jsonl", other))
     done = luminora("sessions", "import", file, "--skip-bad")
     assert done.exit_code == 1
     assert "session 's' already exists" in done.stderr
@@ -143,7 +148,7 @@ def test_a_session_that_exists_is_refused_skipped_or_replaced(luminora: Luminora
     changed = lines(tmp_path / "two.jsonl", {**good_line(), "user_id": "u"})
     assert counted(luminora, changed, "--replace") == (
         0,
-        {"sessions": 1, "messages": 1, "memories": 1, "skipped": [], "bad": [], "adopted": 0},
+        tally(sessions=1, messages=1, memories=1),
     )
     assert json.loads(luminora("sessions", "export").stdout)["user_id"] == "u"
     assert luminora("sessions", "import", file, "--replace", "--skip-existing").exit_code == 2

@@ -1,14 +1,12 @@
 """The command as users start it: new processes, pipes, a keyboard, Ctrl-C, missing packages."""
 
 import os
-import pty
-import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ import pytest
 from luminoracore_sdk import __version__
 from luminoracore_sdk.cli import run
 from tests.support.command import process, process_environment
+from tests.support.terminal import at_keyboard, read_until, start_at_keyboard
 
 
 def test_a_new_process_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
@@ -72,31 +71,6 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def start_at_keyboard(home: Path, *arguments: str) -> tuple["subprocess.Popen[bytes]", int]:
-    keyboard, terminal = pty.openpty()
-    # who runs the tests in the background passes on an ignored SIGINT
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    source = f"{heed}; from luminoracore_sdk.cli import run; run()"
-    started = subprocess.Popen(
-        [sys.executable, "-c", source, *arguments],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        start_new_session=True,
-        env=process_environment(home, TERM="dumb", COLUMNS="80"),
-    )
-    os.close(terminal)
-    return started, keyboard
-
-
-def read_until(keyboard: int, expected: str) -> str:
-    seen = b""
-    while expected.encode() not in seen:
-        assert select.select([keyboard], [], [], 30)[0], seen
-        seen += os.read(keyboard, 4096)
-    return seen.decode()
-
-
 def test_at_the_keyboard_one_talks_line_by_line(tmp_path: Path) -> None:
     started, keyboard = start_at_keyboard(tmp_path, "chat")
     read_until(keyboard, "you> ")
@@ -131,17 +105,6 @@ def asking(server: socket.socket) -> tuple[str, ...]:
     return "--provider", "ollama", "--base-url", f"http://127.0.0.1:{server.getsockname()[1]}/v1"
 
 
-@contextmanager
-def at_keyboard(home: Path, *arguments: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    started, keyboard = start_at_keyboard(home, *arguments)
-    try:
-        yield started, keyboard
-    finally:
-        started.kill()
-        started.wait()
-        os.close(keyboard)
-
-
 def interrupt(started: "subprocess.Popen[bytes]") -> None:
     started.send_signal(signal.SIGINT)
 
@@ -159,7 +122,8 @@ def test_ctrl_c_at_the_prompt_exits_with_130(tmp_path: Path) -> None:
     with at_keyboard(tmp_path, "chat") as (started, keyboard):
         read_until(keyboard, "you> ")
         assert interrupt_until_ended(started) == 130
-        assert "\r\nresume with: luminora chat --session " in read_until(keyboard, "--session ")
+        assert "it has no messages" in read_until(keyboard, "it has no messages")
+    assert process(tmp_path, "sessions", "list", "--json").stdout == "[]\n"
 
 
 def test_ctrl_c_at_the_question_deletes_nothing(tmp_path: Path) -> None:
@@ -181,7 +145,7 @@ def test_at_the_keyboard_deleting_asks_first(tmp_path: Path, answer: bytes, code
 
 
 def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(tmp_path: Path, silent_server: socket.socket) -> None:
-    begun = ("chat", "--session", "s", "--create", *asking(silent_server))
+    begun = ("chat", "--session", "s", "--create", "--remember", "k=v", *asking(silent_server))
     with at_keyboard(tmp_path, *begun) as (started, keyboard):
         read_until(keyboard, "you> ")
         os.write(keyboard, b"hello\n")

@@ -36,7 +36,7 @@ def process_environment(home: Path, **changes: str) -> dict[str, str]:
 
 
 def process(
-    home: Path, *arguments: str, stdin: str = "", code: str = "", **environment: str
+    home: Path, *arguments: str, stdin: str = "", code: str = "", timeout: float = 30, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own; ``code`` runs before it."""
     source = f"{code}\nfrom luminoracore_sdk.cli import run\nrun()"
@@ -46,6 +46,6 @@ def process(
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=timeout,
         env=process_environment(home, **environment),
     )

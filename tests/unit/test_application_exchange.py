@@ -11,9 +11,21 @@ import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
-from luminoracore_sdk.application.exchange.export_import import OnExisting, SessionExchange, json_text
-from luminoracore_sdk.application.exchange.fields import read_json
-from luminoracore_sdk.application.ports.records import AppendReceipt, MemoryRecord, MessageRange
+from luminoracore_sdk.application.exchange.export_import import (
+    ImportReceipt,
+    OnExisting,
+    Outcome,
+    SessionExchange,
+    json_text,
+)
+from luminoracore_sdk.application.exchange.raw_json import read_json
+from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    SessionRecord,
+)
 from luminoracore_sdk.bootstrap.managers import SessionManager
 from luminoracore_sdk.domain.errors import (
     SessionExistsError,
@@ -23,7 +35,7 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
-from luminoracore_sdk.testing import ManualClock, message_record
+from luminoracore_sdk.testing import ManualClock, message_record, session_record
 from tests.support.exchange import TOOLS, good_line, reader
 
 
@@ -35,7 +47,7 @@ async def export(storage: InMemoryStorage, session_id: str) -> str:
     return "".join([piece async for piece in exchange(storage).export_session(session_id)])
 
 
-async def import_line(storage: InMemoryStorage, line: str) -> bool:
+async def import_line(storage: InMemoryStorage, line: str) -> ImportReceipt:
     return await exchange(storage).import_session(reader().read_line(read_json(line)))
 
 
@@ -66,7 +78,7 @@ async def filled(storage: InMemoryStorage) -> str:
 async def test_the_export_of_an_import_is_the_same_line_byte_for_byte(storage: InMemoryStorage) -> None:
     line = await export(storage, await filled(storage))
     async with InMemoryStorage(clock=ManualClock(datetime(2026, 1, 1, 12, 0, 3, tzinfo=UTC))) as other:
-        assert await import_line(other, line) is True
+        assert (await import_line(other, line)).outcome is Outcome.ADDED
         assert await export(other, "a/b:'\n") == line
         assert await other.list_sessions() == ["a/b:'\n"]
 
@@ -133,9 +145,11 @@ async def test_a_session_that_exists_is_refused_skipped_or_replaced(storage: InM
     draft = reader().read_line(good_line())
     with pytest.raises(SessionExistsError):
         await exchange(storage).import_session(draft)
-    assert await exchange(storage).import_session(draft, existing=OnExisting.SKIP) is False
+    assert await exchange(storage).import_session(draft, existing=OnExisting.SKIP) == ImportReceipt(
+        outcome=Outcome.SKIPPED
+    )
     assert await storage.load_session("s") == {"old": True}
-    assert await exchange(storage).import_session(draft, existing=OnExisting.REPLACE) is True
+    assert (await exchange(storage).import_session(draft, existing=OnExisting.REPLACE)).outcome is Outcome.ADDED
     assert await storage.load_session("s") == {"anything": 1}
 
 
@@ -239,5 +253,112 @@ async def test_writes_of_another_writer_during_an_import_are_kept() -> None:
 
 async def test_replacing_an_absent_session_writes_it(storage: InMemoryStorage) -> None:
     draft = reader().read_line(good_line())
-    assert await exchange(storage).import_session(draft, existing=OnExisting.REPLACE) is True
+    receipt = await exchange(storage).import_session(draft, existing=OnExisting.REPLACE)
+    assert receipt == ImportReceipt(outcome=Outcome.ADDED, messages=1, memories=1)
     assert await storage.list_sessions() == ["s"]
+
+
+# -- repeated imports --------------------------------------------------------------------------------
+
+
+def long_line(count: int, **changes: Any) -> JSONObject:
+    """Return a session of so many messages and two memories."""
+    line = good_line()
+    message, memory = line["messages"][0], line["memories"][0]
+    line["messages"] = [{**message, "id": f"m{number}", "position": number} for number in range(1, count + 1)]
+    line["memories"] = [memory, {**memory, "key": "other"}]
+    return {**line, **changes}
+
+
+async def take(storage: InMemoryStorage, line: JSONObject, **options: Any) -> ImportReceipt:
+    return await exchange(storage).import_session(reader().read_line(line), **options)
+
+
+async def test_a_repeated_import_writes_nothing(storage: InMemoryStorage) -> None:
+    assert await take(storage, long_line(3)) == ImportReceipt(outcome=Outcome.ADDED, messages=3, memories=2)
+    before = await export(storage, "s")
+    assert await take(storage, long_line(3)) == ImportReceipt(outcome=Outcome.UNCHANGED)
+    assert await export(storage, "s") == before
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 3])
+async def test_the_beginning_of_a_session_is_completed(storage: InMemoryStorage, left: int) -> None:
+    await take(storage, long_line(3))
+    whole = await export(storage, "s")
+    await storage.truncate_messages("s", after=left)
+    await storage.delete_memory(MemoryScope("session", "s"), "other")
+    expected = ImportReceipt(outcome=Outcome.COMPLETED, messages=3 - left, memories=1)
+    assert await take(storage, long_line(3), existing=OnExisting.SKIP) == expected
+    assert await export(storage, "s") == whole
+
+
+async def test_a_session_that_went_on_is_left_as_it_is(storage: InMemoryStorage) -> None:
+    await take(storage, long_line(3))
+    await storage.delete_memory(MemoryScope("session", "s"), "other")
+    before = await export(storage, "s")
+    assert await take(storage, long_line(2)) == ImportReceipt(outcome=Outcome.UNCHANGED)
+    assert await export(storage, "s") == before
+
+
+@pytest.mark.parametrize("changes", [{"user_id": "u"}, {"messages": [{**good_line()["messages"][0], "id": "x"}]}])
+async def test_another_session_with_the_same_id_is_refused(storage: InMemoryStorage, changes: JSONObject) -> None:
+    await take(storage, long_line(3))
+    with pytest.raises(SessionExistsError):
+        await take(storage, long_line(3, **changes))
+
+
+async def test_large_messages_are_appended_in_several_requests() -> None:
+    class Counting(InMemoryStorage):
+        sizes: list[int]
+
+        async def append_messages(
+            self, session_id: str, messages: Any, *, expected_last: int | None = None
+        ) -> AppendReceipt:
+            self.sizes.append(len(messages))
+            return await super().append_messages(session_id, messages, expected_last=expected_last)
+
+    line = long_line(5)
+    for message in line["messages"]:
+        message["content"] = "x" * 100_000
+    async with Counting() as storage:
+        storage.sizes = []
+        await take(storage, line)
+        assert storage.sizes == [2, 2, 1]
+
+
+async def test_two_imports_of_one_beginning_do_not_mix() -> None:
+    class Busy(InMemoryStorage):
+        is_busy = False
+
+        async def append_messages(
+            self, session_id: str, messages: Any, *, expected_last: int | None = None
+        ) -> AppendReceipt:
+            if self.is_busy:
+                await super().append_messages(session_id, [message_record("theirs")])
+            return await super().append_messages(session_id, messages, expected_last=expected_last)
+
+    async with Busy() as storage:
+        await take(storage, long_line(1))
+        storage.is_busy = True
+        with pytest.raises(StorageError, match="written by another writer"):
+            await take(storage, long_line(2))
+
+
+async def test_a_replacement_that_meets_another_writer_is_refused() -> None:
+    class Racing(InMemoryStorage):
+        async def find_session(self, session_id: str) -> SessionRecord | None:
+            found = await super().find_session(session_id)
+            if found is None:
+                await self.put_session(session_record(session_id))
+            return found
+
+    async with Racing() as storage:
+        with pytest.raises(SessionExistsError):
+            await take(storage, good_line(), existing=OnExisting.REPLACE)
+
+
+async def test_a_replacement_of_nothing_that_fails_leaves_nothing() -> None:
+    async with FullStorage() as storage:
+        with pytest.raises(StorageFullError):
+            await take(storage, good_line(), existing=OnExisting.REPLACE)
+        assert await storage.list_sessions() == []

@@ -1,13 +1,14 @@
 """Import formats: what is parsed, and what is refused with which reason."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import pytest
 
-from luminoracore_sdk.application.exchange.fields import read_json
 from luminoracore_sdk.application.exchange.older_sdk import is_older_store
+from luminoracore_sdk.application.exchange.raw_json import RawJSON, read_json
 from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, SessionRecord
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject
@@ -271,3 +272,17 @@ def test_a_wrong_session_of_the_older_store_is_refused(change: JSONObject, reaso
 def test_an_entry_that_is_not_an_older_session_is_refused(data: Any, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         reader().read_older("s1", data)
+
+
+# -- users -----------------------------------------------------------------------------------------
+
+
+def test_the_memories_of_a_user_are_known_parsed_or_not() -> None:
+    memory = good_line()["memories"][0]
+    line: JSONObject = {"format": "luminora-user", "version": 1, "user_id": "u", "memories": [memory]}
+    parsed = reader().read_user(line)
+    assert parsed is not None
+    assert (parsed.user_id, [one.key for one in parsed.memories]) == ("u", ["k"])
+    assert reader().read_user(RawJSON(json.dumps(line).encode())) == parsed
+    others: list[object] = [good_line(), [], RawJSON(b"{}"), RawJSON(b'{"format": "x", "y": "luminora-user"}')]
+    assert [reader().read_user(other) for other in others] == [None] * 4

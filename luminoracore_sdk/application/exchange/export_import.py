@@ -2,14 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 from enum import StrEnum
+from itertools import islice
 from typing import Any
+
+import attrs
 
 from luminoracore_sdk.application.exchange.formats import FORMAT, USER_FORMAT, VERSION, ParsedSession, ParsedUser
 from luminoracore_sdk.application.ports.codec import ValueCodec
-from luminoracore_sdk.application.ports.records import MAX_BATCH, MemoryRecord, MemoryScope, SessionQuery, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    MAX_BATCH,
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    SessionQuery,
+    SessionRecord,
+)
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import headers
@@ -23,15 +33,43 @@ from luminoracore_sdk.domain.errors import (
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.values import from_microseconds
 
-__all__ = ["OnExisting", "SessionExchange", "json_text"]
+__all__ = ["ImportReceipt", "OnExisting", "Outcome", "SessionExchange", "json_text"]
+
+
+_BATCH_BYTES = 256 * 1024
+"""Payload bytes of one append, unless a single message is larger: a request is a copy in memory."""
 
 
 class OnExisting(StrEnum):
-    """What an import does with a session whose id exists."""
+    """What an import does with a session whose id exists and which is not the beginning of the imported one."""
 
     REFUSE = "refuse"
     SKIP = "skip"
     REPLACE = "replace"
+
+
+class Outcome(StrEnum):
+    """What an import did with a session."""
+
+    ADDED = "added"
+    COMPLETED = "completed"
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+
+
+@attrs.frozen(kw_only=True)
+class ImportReceipt:
+    """The result of the import of one session.
+
+    Attributes:
+        outcome: Completed: the store had its beginning. Unchanged: the store had all of it.
+        messages: The number of messages that were written.
+        memories: The number of memories that were written.
+    """
+
+    outcome: Outcome
+    messages: int = 0
+    memories: int = 0
 
 
 class SessionExchange:
@@ -103,22 +141,20 @@ class SessionExchange:
         del entry["updated_at"]
         return {**entry, "retention": record.retention}
 
-    async def import_session(self, parsed: ParsedSession, *, existing: OnExisting = OnExisting.REFUSE) -> bool:
+    async def import_session(self, parsed: ParsedSession, *, existing: OnExisting = OnExisting.REFUSE) -> ImportReceipt:
         """Write one session, all or nothing; expired memories count as absent.
 
-        A failure removes what was written so far; a cancellation waits until the session is complete. Only a
-        killed process leaves a partial session, which an import with ``REPLACE`` repairs.
+        A stored session that is the beginning of the imported one, judged by the ids of its messages, is completed; one
+        that goes on where the imported one ends is left as it is. So an import that was killed can be repeated. A
+        failure removes what was written so far; a cancellation waits until the session is complete.
 
         Args:
             parsed: A session from a ``SessionParser``.
-            existing: What to do if the session exists. ``REPLACE`` deletes the stored session with its
+            existing: What to do if another session with the id exists. ``REPLACE`` deletes the stored session with its
                 messages and memories before it writes the new one, and restores it if that fails.
 
-        Returns:
-            False if the session exists and was skipped, else True.
-
         Raises:
-            SessionExistsError: The session exists; it is unchanged.
+            SessionExistsError: Another session with the id exists; it is unchanged.
             StorageError: The session could not be written.
         """
         work = asyncio.ensure_future(self._write(parsed, existing))
@@ -136,16 +172,20 @@ class SessionExchange:
 
         Args:
             parsed: The memories of a user from a ``SessionParser``.
-            existing: What to do with those whose key exists. After a failure, an import with ``REPLACE`` writes all.
+            existing: What to do with those whose key exists with another value. After a failure, or a kill, the
+                same import writes the rest.
 
         Returns:
             The number of memories that were written.
 
         Raises:
-            ValidationError: The user has a memory of one of the keys; nothing was written.
+            ValidationError: The user has another memory of one of the keys; nothing was written.
         """
-        known = {memory.key for memory in await self._storage.list_memories(MemoryScope("user", parsed.user_id))}
-        if existing is OnExisting.REFUSE and any(memory.key in known for memory in parsed.memories):
+        stored = await self._storage.list_memories(MemoryScope("user", parsed.user_id))
+        known = {memory.key: memory.payload for memory in stored}
+        if existing is OnExisting.REFUSE and any(
+            one.payload != known.get(one.key, one.payload) for one in parsed.memories
+        ):
             raise ValidationError(
                 f"user {parsed.user_id!a:.80} has some of these memories already; use --replace or --skip-existing"
             )
@@ -154,20 +194,60 @@ class SessionExchange:
             await self._storage.put_memory(memory)
         return len(new)
 
-    async def _write(self, parsed: ParsedSession, existing: OnExisting) -> bool:
+    async def _write(self, parsed: ParsedSession, existing: OnExisting) -> ImportReceipt:
         session_id = parsed.record.session_id
-        before = await self._remove(session_id) if existing is OnExisting.REPLACE else None
+        if existing is OnExisting.REPLACE:
+            return await self._replace(parsed)
         try:
-            await self._create(parsed)
+            return await self._create(parsed)
         except ConflictError as exc:
+            if (receipt := await self._complete(parsed)) is not None:
+                return receipt
             if existing is OnExisting.SKIP:
-                return False
+                return ImportReceipt(outcome=Outcome.SKIPPED)
             raise SessionExistsError(session_id) from exc
+
+    async def _replace(self, parsed: ParsedSession) -> ImportReceipt:
+        before = await self._remove(parsed.record.session_id)
+        try:
+            return await self._create(parsed)
+        except ConflictError as exc:
+            raise SessionExistsError(parsed.record.session_id) from exc
         except BaseException:
             if before is not None:
                 await self._create(before)
             raise
-        return True
+
+    async def _complete(self, parsed: ParsedSession) -> ImportReceipt | None:
+        """Write what a stored session lacks of the imported one; None: they are different sessions."""
+        session_id = parsed.record.session_id
+        record = await self._storage.find_session(session_id)
+        if record is None or record.user_id != parsed.record.user_id:
+            return None
+        count = min(record.last_position, len(parsed.messages))
+        if not count and record.payload != parsed.record.payload:
+            return None
+        is_beginning = True
+        async for message in self._storage.stream_messages(session_id, before=count + 1):
+            is_beginning &= message.message_id == parsed.messages[message.position - 1].message_id
+        if not is_beginning:
+            return None
+        memories: list[MemoryRecord] = []
+        if record.last_position <= len(parsed.messages):  # later, memories may have been deleted on purpose
+            kept = {memory.key for memory in await self._storage.list_memories(MemoryScope("session", session_id))}
+            memories = [memory for memory in parsed.memories if memory.key not in kept]
+        written = count
+        try:
+            for batch in _batches(parsed.messages, count):
+                receipt = await self._storage.append_messages(session_id, batch, expected_last=written)
+                written = receipt.last_position
+            for memory in memories:
+                await self._storage.put_memory(memory)
+        except ConflictError as exc:
+            raise _raced(session_id) from exc
+        added = len(parsed.messages) - count
+        outcome = Outcome.COMPLETED if added or memories else Outcome.UNCHANGED
+        return ImportReceipt(outcome=outcome, messages=added, memories=len(memories))
 
     async def _remove(self, session_id: str) -> ParsedSession | None:
         record = await self._storage.find_session(session_id)
@@ -181,13 +261,12 @@ class SessionExchange:
         await self._storage.delete_session(session_id)
         return before
 
-    async def _create(self, parsed: ParsedSession) -> None:
+    async def _create(self, parsed: ParsedSession) -> ImportReceipt:
         session_id, written = parsed.record.session_id, 0
         created = await self._storage.put_session(parsed.record, expected_version=0)
         try:
-            for start in range(0, len(parsed.messages), MAX_BATCH):
-                batch = parsed.messages[start : start + MAX_BATCH]
-                receipt = await self._storage.append_messages(session_id, batch, expected_last=start)
+            for batch in _batches(parsed.messages, 0):
+                receipt = await self._storage.append_messages(session_id, batch, expected_last=written)
                 written = receipt.last_position
             for memory in parsed.memories:
                 await self._storage.put_memory(memory)
@@ -197,8 +276,27 @@ class SessionExchange:
             if found is not None and (found.version, found.last_position) == unchanged:  # no other writer
                 await self._storage.delete_session(session_id)
             if isinstance(exc, ConflictError):
-                raise StorageError(f"session {session_id!a} was written by another writer during its import") from exc
+                raise _raced(session_id) from exc
             raise
+        return ImportReceipt(outcome=Outcome.ADDED, messages=written, memories=len(parsed.memories))
+
+
+def _batches(messages: list[MessageRecord], start: int) -> Iterator[list[MessageRecord]]:
+    """Yield messages from an index on, in batches of a bounded size."""
+    batch: list[MessageRecord] = []
+    size = 0
+    for message in islice(messages, start, None):
+        size += len(message.payload.data)
+        if batch and (size > _BATCH_BYTES or len(batch) == MAX_BATCH):
+            yield batch
+            batch, size = [], len(message.payload.data)
+        batch.append(message)
+    if batch:
+        yield batch
+
+
+def _raced(session_id: str) -> StorageError:
+    return StorageError(f"session {session_id!a} was written by another writer during its import")
 
 
 def _head(record: SessionRecord, document: Any) -> JSONObject:

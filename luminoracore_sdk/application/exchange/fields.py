@@ -1,37 +1,15 @@
 """Validated access to the fields of an imported JSON object; errors name the field."""
 
-import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
+from luminoracore_sdk.application.exchange.raw_json import resolved
 from luminoracore_sdk.domain.errors import ValidationError
-from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.json_value import JSONObject
 
-__all__ = ["field_of", "objects_of", "placed", "read_json", "refuse_twice", "refuse_unknown"]
-
-
-def read_json(text: str | bytes) -> JSONValue:
-    """Return the value of a JSON text.
-
-    Raises:
-        ValidationError: The text is not JSON (RFC 8259, which excludes NaN); the error names the column and
-            quotes nothing.
-    """
-    try:
-        value: JSONValue = json.loads(text, parse_constant=_refuse_constant)
-    except ValidationError:
-        raise
-    except json.JSONDecodeError as exc:
-        raise ValidationError(f"not JSON: {exc.msg}, at column {exc.colno}") from exc
-    except (ValueError, RecursionError) as exc:
-        reason = "not UTF-8" if isinstance(exc, UnicodeDecodeError) else type(exc).__name__
-        raise ValidationError(f"not JSON: {reason}") from exc
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValidationError(f"not JSON: {name} has no JSON form")
+__all__ = ["each_object", "field_of", "objects_of", "placed", "refuse_twice", "refuse_unknown"]
 
 
 _REQUIRED: Any = object()
@@ -49,11 +27,17 @@ def field_of(data: Mapping[str, Any], name: str, kind: Any, default: Any = _REQU
 
 def objects_of(data: Mapping[str, Any], name: str) -> list[JSONObject]:
     """Return a field that must be a list of objects."""
-    items: list[JSONObject] = field_of(data, name, list)
-    for index, item in enumerate(items):
-        if not isinstance(item, dict):
-            raise ValidationError(f"{name}[{index}] is of type {type(item).__name__}, not an object")
-    return items
+    return list(each_object(data, name))
+
+
+def each_object(data: Mapping[str, Any], name: str) -> Iterator[JSONObject]:
+    """Yield the objects of a field that must be a list of objects, each parsed when its turn comes."""
+    for index, item in enumerate(field_of(data, name, list)):
+        with placed(f"{name}[{index}]"):
+            value = resolved(item)
+        if not isinstance(value, dict):
+            raise ValidationError(f"{name}[{index}] is of type {type(value).__name__}, not an object")
+        yield value
 
 
 def refuse_unknown(data: JSONObject, known: frozenset[str], what: str) -> None:
@@ -65,7 +49,7 @@ def refuse_unknown(data: JSONObject, known: frozenset[str], what: str) -> None:
 def refuse_twice(names: list[str], what: str) -> None:
     """Refuse duplicate names."""
     if len(set(names)) < len(names):
-        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        twice = Counter(names).most_common(1)[0][0]
         raise ValidationError(f"{what} {twice!a} occurs twice")
 
 

@@ -1,17 +1,31 @@
-"""Parsers of import formats: this package's export, OpenAI chat files, the older SDK's store.
+"""Parsers of import formats: this package's export, and what other products write.
 
-A session is validated completely before any of it is written.
+A session is validated completely before any of it is written. All ids are given by the input or derived from it, so
+that an import can be repeated.
 """
 
-import json
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from enum import StrEnum
 from hashlib import sha256
+from typing import Any
 
 import attrs
 
-from luminoracore_sdk.application.exchange.fields import field_of, objects_of, placed, refuse_twice, refuse_unknown
+from luminoracore_sdk.application.exchange.chatgpt import chatgpt_sessions
+from luminoracore_sdk.application.exchange.claude import claude_sessions
+from luminoracore_sdk.application.exchange.fields import each_object, field_of, placed, refuse_twice, refuse_unknown
+from luminoracore_sdk.application.exchange.foreign import ForeignSession, content_id
+from luminoracore_sdk.application.exchange.message_lists import (
+    is_agents_item,
+    is_langchain_message,
+    langchain_session,
+    openai_agents_session,
+    sharegpt_session,
+)
 from luminoracore_sdk.application.exchange.older_sdk import read_older_session
+from luminoracore_sdk.application.exchange.raw_json import RawJSON, resolved
 from luminoracore_sdk.application.memories import imported_entries
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, SessionRecord
@@ -19,17 +33,28 @@ from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
 from luminoracore_sdk.domain.memory import MemoryEntry
-from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.message import Message, stamped
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
-from luminoracore_sdk.domain.values import check_id, check_user_id, parse_time, to_microseconds
+from luminoracore_sdk.domain.values import check_id, check_user_id, from_microseconds, parse_time, to_microseconds
 
-__all__ = ["FORMAT", "USER_FORMAT", "VERSION", "ParsedSession", "ParsedUser", "SessionParser"]
+__all__ = [
+    "FORMAT",
+    "USER_FORMAT",
+    "VERSION",
+    "ImportFormat",
+    "ParsedSession",
+    "ParsedUser",
+    "SessionParser",
+    "detected_format",
+]
 
 
 FORMAT = "luminora-session"
 USER_FORMAT = "luminora-user"
 VERSION = 1
+_HEAD_BYTES = 1_000
+"""Where the format of a line of an export stands, which is its first field."""
 
 _SESSION_FIELDS = frozenset(
     {
@@ -40,6 +65,59 @@ _SESSION_FIELDS = frozenset(
 _MEMORY_FIELDS = frozenset({"key", "value", "category", "importance", "retention", "created_at", "expires_at"})
 _OPENAI_ROLES = {"developer": "system", "function": "tool"}
 _DECAY = MemoryConfig().decay_factor
+
+
+class ImportFormat(StrEnum):
+    """The formats that can be imported."""
+
+    LUMINORA = "luminora"
+    OPENAI = "openai"
+    CHATGPT = "chatgpt"
+    CLAUDE = "claude"
+    SHAREGPT = "sharegpt"
+    LANGCHAIN = "langchain"
+    OPENAI_AGENTS = "openai-agents"
+    OLDER_SDK = "older-sdk"
+
+
+_LISTS = frozenset({ImportFormat.OPENAI, ImportFormat.LANGCHAIN, ImportFormat.OPENAI_AGENTS})
+_FIELDS: tuple[tuple[str, type, ImportFormat], ...] = (
+    ("mapping", dict, ImportFormat.CHATGPT),
+    ("chat_messages", list, ImportFormat.CLAUDE),
+    ("conversations", list, ImportFormat.SHAREGPT),
+)
+"""Fields by which a conversation of another product is known."""
+
+
+def detected_format(value: Any) -> ImportFormat | None:
+    """Return the format of a conversation, parsed or as an outline; None: it is none that is known."""
+    if isinstance(value, list):
+        return _format_of_messages(value)
+    if not isinstance(value, dict):
+        return None
+    if "format" in value:
+        return ImportFormat.LUMINORA if value["format"] == FORMAT else None
+    for name, kind, found in _FIELDS:
+        if isinstance(value.get(name), kind):
+            return found
+    if "messages" not in value:
+        return None
+    items = value["messages"]
+    return (_format_of_messages(items) if isinstance(items, list) else None) or ImportFormat.OPENAI
+
+
+def _format_of_messages(items: list[Any]) -> ImportFormat | None:
+    found = None
+    for index, item in enumerate(items):
+        with placed(f"messages[{index}]"):
+            message = resolved(item)
+        if index == 0 and is_langchain_message(message):
+            return ImportFormat.LANGCHAIN
+        if is_agents_item(message):
+            return ImportFormat.OPENAI_AGENTS
+        if index == 0 and isinstance(message, dict) and "role" in message:
+            found = ImportFormat.OPENAI
+    return found
 
 
 @attrs.frozen(kw_only=True)
@@ -80,35 +158,84 @@ class SessionParser:
         self._services = services
         self._values = values
         self._provider = provider
-        self._chats: Counter[str] = Counter()
+        self._conversations: Counter[str] = Counter()
 
     def read_line(self, data: JSONValue) -> ParsedSession:
-        """Return the session of one line: an export, or an OpenAI chat (``{"messages": […]}``).
+        """Return the session of a value, or the first one; see ``read``."""
+        return next(self.read(data))
 
-        The id of a chat is derived from its content, and from its number among equal chats, so that parsing a
-        file again gives the same ids. If the first message is a system message of plain text, it becomes the
-        personality's ``system_prompt``; other keys of a message become its metadata, other keys of the line
-        the session's metadata.
+    def read(self, content: Any, format: ImportFormat | None = None) -> Iterator[ParsedSession]:  # noqa: A002
+        """Yield the session of a conversation, and then each of its branches.
+
+        The id of a conversation that has none is derived from its content, and from its number among equal ones, so
+        that parsing a file again gives the same ids. If the first message of an OpenAI chat is a system message of
+        plain text, it becomes the personality's ``system_prompt``. What has no place in a message or session is kept in
+        its metadata, under the name of the format; of an OpenAI chat, directly.
+
+        Args:
+            content: A JSON value, a ``RawJSON``, or a list of messages of either kind.
+            format: None: detect it.
 
         Raises:
-            ValidationError: The value is neither, or is invalid.
+            ValidationError: The value is in no known format, or is invalid.
         """
-        if not isinstance(data, dict):
-            raise ValidationError(f"a session is a JSON object, not {type(data).__name__}")
-        if data.get("format") == FORMAT:
-            return self._from_export(data)
-        if "format" not in data and "messages" in data:
-            return self._from_chat(data)
-        raise ValidationError(
-            f"neither a session of this package ('format': '{FORMAT}') nor an OpenAI chat ('messages': [...])"
-        )
+        data = content.outline() if isinstance(content, RawJSON) else content
+        found = format or detected_format(data)
+        if found is None:
+            if not isinstance(data, dict):
+                raise ValidationError(f"a session is a JSON object, not {type(data).__name__}")
+            raise ValidationError(
+                f"neither a session of this package ('format': '{FORMAT}') nor an OpenAI chat ('messages': [...]) nor "
+                "a conversation of ChatGPT ('mapping'), Claude ('chat_messages') or ShareGPT ('conversations')"
+            )
+        if found is ImportFormat.OLDER_SDK:
+            raise ValidationError("the older SDK's file is one object, session id to session")
+        if found in _LISTS:
+            yield self._from_messages(data, found)
+            return
+        data = _object(data)
+        if found is ImportFormat.LUMINORA:
+            yield self._from_export(data)
+        elif found is ImportFormat.SHAREGPT:
+            yield self._from_foreign(sharegpt_session(data), data)
+        else:
+            sessions = chatgpt_sessions if found is ImportFormat.CHATGPT else claude_sessions
+            yield from map(self._from_foreign, sessions(data))
 
-    def read_user(self, data: JSONValue) -> ParsedUser | None:
+    def _from_messages(self, data: Any, format: ImportFormat) -> ParsedSession:  # noqa: A002
+        chat = {"messages": data} if isinstance(data, list) else _object(data)
+        items = field_of(chat, "messages", list)
+        if not items:
+            raise ValidationError("'messages' is empty")
+        metadata = resolved({name: value for name, value in chat.items() if name != "messages"})
+        if format is ImportFormat.LANGCHAIN:
+            return self._from_foreign(langchain_session(items, {"langchain": metadata} if metadata else {}), chat)
+        if format is ImportFormat.OPENAI_AGENTS:
+            return self._from_foreign(
+                openai_agents_session(items, {"openai_agents": metadata} if metadata else {}), chat
+            )
+        prompt = _system_prompt(resolved(items[0]))
+        rest = each_object(chat, "messages")
+        if prompt is not None:
+            next(rest)
+        foreign = ForeignSession(
+            system_prompt=prompt, metadata=metadata, messages=_chat_messages(rest, 0 if prompt is None else 1)
+        )
+        return self._from_foreign(foreign, chat)
+
+    def read_user(self, content: Any) -> ParsedUser | None:
         """Return the memories of a user of one line of an export; None: the line is of another kind.
+
+        Args:
+            content: A JSON value, or a ``RawJSON``.
 
         Raises:
             ValidationError: The value is invalid.
         """
+        if isinstance(content, RawJSON):
+            data = content.load() if USER_FORMAT.encode() in bytes(content.data[:_HEAD_BYTES]) else None
+        else:
+            data = content
         if not isinstance(data, dict) or data.get("format") != USER_FORMAT:
             return None
         _check_version(data)
@@ -141,7 +268,7 @@ class SessionParser:
         scope = MemoryScope("session", session_id)
         return ParsedSession(
             record=self._header(session),
-            messages=[self._record(message) for message in older.messages],
+            messages=self._records(session_id, older.messages, older.created_at),
             memories=[self._memory(scope, key, value, now) for key, value in older.memories.items()],
             is_adopted=older.provider is None,
         )
@@ -156,16 +283,17 @@ class SessionParser:
     def _from_export(self, data: JSONObject) -> ParsedSession:
         _check_version(data)
         refuse_unknown(data, _SESSION_FIELDS, "a session")
+        document = resolved(field_of(data, "document", dict))
         record = SessionRecord(
             session_id=check_id(data.get("session_id")),
-            payload=self._values.encode(field_of(data, "document", dict), where="document"),
+            payload=self._values.encode(document, where="document"),
             user_id=field_of(data, "user_id", str, None),
-            tags=tuple(check_id(tag, "tag") for tag in field_of(data, "tags", list, [])),
+            tags=tuple(check_id(tag, "tag") for tag in resolved(field_of(data, "tags", list, []))),
             ttl_us=field_of(data, "ttl_us", int, None),
             created_at_us=_time_us(data, "created_at"),
         )
-        self._check_document(record, data["document"])
-        messages = [self._exported_message(*numbered) for numbered in enumerate(objects_of(data, "messages"))]
+        self._check_document(record, document)
+        messages = [self._exported_message(*numbered) for numbered in enumerate(each_object(data, "messages"))]
         memories = self._exported_memories(MemoryScope("session", record.session_id), data)
         refuse_twice([message.message_id for message in messages], "message id")
         return ParsedSession(record=record, messages=messages, memories=memories)
@@ -190,7 +318,7 @@ class SessionParser:
 
     def _exported_memories(self, scope: MemoryScope, data: JSONObject) -> list[MemoryRecord]:
         memories = []
-        for index, item in enumerate(objects_of(data, "memories")):
+        for index, item in enumerate(each_object(data, "memories")):
             with placed(f"memories[{index}]"):
                 memories.append(self._exported_memory(scope, item))
         refuse_twice([memory.key for memory in memories], "memory key")
@@ -205,43 +333,53 @@ class SessionParser:
         check_json(rank, where="retention")
         return attrs.evolve(record, retention=float(rank), created_at_us=to_microseconds(entry.created_at))
 
-    # -- OpenAI chats ----------------------------------------------------------------------------
+    # -- conversations of other products -----------------------------------------------------------
 
-    def _from_chat(self, data: JSONObject) -> ParsedSession:
-        items = objects_of(data, "messages")
-        if not items:
-            raise ValidationError("'messages' is empty")
-        prompt = _system_prompt(items[0])
+    def _from_foreign(self, foreign: ForeignSession, data: Any = None) -> ParsedSession:
+        session_id = self._derived_id(data) if foreign.session_id is None else check_id(foreign.session_id)
         now = self._services.clock.now()
+        messages = self._records(session_id, foreign.messages, foreign.created_at or now)
+        created_at = foreign.created_at
+        if created_at is None:
+            created_at = from_microseconds(messages[0].created_at_us) if messages else now
         session = Session(
-            session_id=self._chat_id(data),
-            personality={} if prompt is None else {"system_prompt": prompt},
+            session_id=session_id,
+            personality={} if foreign.system_prompt is None else {"system_prompt": foreign.system_prompt},
             provider=self._provider,
-            created_at=now,
-            last_activity=now,
-            metadata={name: value for name, value in data.items() if name != "messages"},
+            created_at=created_at,
+            last_activity=created_at,
+            metadata=foreign.metadata,
         )
-        messages: list[MessageRecord] = []
-        for index, item in enumerate(items):
-            if index or prompt is None:
-                with placed(f"messages[{index}]"):
-                    messages.append(self._record(_chat_message(item, now)))
         return ParsedSession(record=self._header(session), messages=messages, memories=[], is_adopted=True)
 
-    def _chat_id(self, data: JSONObject) -> str:
-        content = sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]
-        self._chats[content] += 1
-        number = self._chats[content]
+    def _derived_id(self, data: Any) -> str:
+        content = content_id(data)
+        self._conversations[content] += 1
+        number = self._conversations[content]
         return content if number == 1 else f"{content}-{number}"
+
+    def _records(self, session_id: str, messages: Iterable[Message], time: datetime) -> list[MessageRecord]:
+        """Return the records of messages; an id that is missing is derived, a time that is missing inherited."""
+        records: list[MessageRecord] = []
+        for message in messages:
+            time = message.timestamp or time
+            record = self._services.codec.message_record(stamped(message, id=message.id or "derived", timestamp=time))
+            # orjson 3.13 leaves up to ten times the size of a text allocated; a copy is as large as it is
+            payload = attrs.evolve(record.payload, data=bytes(memoryview(record.payload.data)))
+            record = attrs.evolve(record, payload=payload)
+            if message.id is None:
+                facts = f"{session_id}\0{len(records) + 1}\0{record.role}\0".encode()
+                derived = sha256(facts + record.payload.data).hexdigest()[:32]
+                record = attrs.evolve(record, message_id=derived)
+            records.append(record)
+        refuse_twice([record.message_id for record in records], "message id")
+        return records
 
     # -- helpers ---------------------------------------------------------------------------------
 
     def _header(self, session: Session) -> SessionRecord:
         record = self._services.codec.session_record(session)
         return attrs.evolve(record, created_at_us=to_microseconds(session.created_at))
-
-    def _record(self, message: Message) -> MessageRecord:
-        return self._services.codec.message_record(attrs.evolve(message, id=self._services.ids.new_id()))
 
 
 def _system_prompt(item: JSONObject) -> str | None:
@@ -251,11 +389,25 @@ def _system_prompt(item: JSONObject) -> str | None:
     return item["content"] if isinstance(item["content"], str) else None
 
 
-def _chat_message(item: JSONObject, now: datetime) -> Message:
+def _chat_messages(items: Iterator[JSONObject], first: int) -> Iterator[Message]:
+    for index, item in enumerate(items, first):
+        with placed(f"messages[{index}]"):
+            message = _chat_message(item)
+            check_json(message.content, where="message['content']")
+        yield message
+
+
+def _chat_message(item: JSONObject) -> Message:
     metadata = {name: value for name, value in item.items() if name not in ("role", "content")}
     role = item.get("role")
     known = _OPENAI_ROLES.get(role, role) if isinstance(role, str) else role
-    return Message(role=known, content=item.get("content"), timestamp=now, metadata=metadata)
+    return Message(role=known, content=item.get("content"), metadata=metadata)
+
+
+def _object(data: Any) -> JSONObject:
+    if not isinstance(data, dict):
+        raise ValidationError(f"a conversation is a JSON object, not {type(data).__name__}")
+    return data
 
 
 def _check_version(data: JSONObject) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.postgres.migrate import MIGRATION_LOCK
+from luminoracore_sdk.adapters.storage.postgres.options import Address
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
+from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     CorruptRecordError,
@@ -276,3 +278,23 @@ async def test_an_unknown_older_version_is_refused_and_kept(schema: Schema) -> N
     with pytest.raises(SchemaVersionError, match=r"has schema version 0; .*no migration leads from there"):
         await storage.migrate()
     assert await schema.rows("SELECT version_num FROM luminora_version") == [("0000",)]
+
+
+async def test_parameters_of_libpq_and_sqlalchemy_reach_the_server(schema: Schema) -> None:
+    mark = "&" if "?" in schema.url else "?"
+    pasted = f"{schema.url.replace('postgresql://', 'postgresql+asyncpg://')}{mark}schema={schema.name}"
+    pasted += "&ssl=disable&channel_binding=prefer&connect_timeout=7&application_name=as%20pasted"
+    async with create_storage(
+        f" {pasted}&options=-c%20lock_timeout%3D4321%20-c%20statement_timeout%3D54321\n"
+    ) as storage:
+        await storage.put_session(session_record())
+        connections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'as pasted'"
+        assert await schema.rows(connections) == [(1,)]
+        assert await schema.rows("SELECT count(*) FROM luminora_sessions") == [(1,)]
+
+
+async def test_the_options_of_a_url_are_settings_of_its_connections(schema: Schema) -> None:
+    mark = "&" if "?" in schema.url else "?"
+    dsn = Address.of(f"{schema.url}{mark}options=-c%20lock_timeout%3D4321").dsn
+    async with schema.connection(url=dsn) as connection:
+        assert await connection.fetchval("SHOW lock_timeout") == "4321ms"

@@ -10,7 +10,7 @@ import attrs
 from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
 from luminoracore_sdk.domain.errors import ConfigurationError
 
-__all__ = ["DEFAULT_POOL_SIZE", "MAX_PREFIX_LENGTH", "Address", "Limits", "Namespace"]
+__all__ = ["DEFAULT_POOL_SIZE", "MAX_PREFIX_LENGTH", "Address", "Limits", "Namespace", "without_connect_timeout"]
 
 DEFAULT_POOL_SIZE = 10
 
@@ -33,6 +33,27 @@ _TRUTHS = {
 _MAX_POOL_SIZE = 10_000
 _MAX_PORT = 65_535
 _NAME_BYTES = 63
+_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_REPLACED = {
+    **dict.fromkeys(
+        ("statement_cache_size", "prepared_statement_cache_size", "prepared_statement_name_func"),
+        "write prepared_statements=false behind a pooler that shares connections, else leave it out",
+    ),
+    **dict.fromkeys(
+        ("timeout", "command_timeout"), "pass timeout=… to PostgreSQLStorage; connect_timeout is for connections"
+    ),
+    **dict.fromkeys(("max_overflow", "pool_timeout", "pool_recycle", "poolclass"), "write pool_size alone"),
+    **dict.fromkeys(
+        (
+            *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
+            *("gssencmode", "gssdelegation", "sslcompression", "sslsni", "sslcertmode", "sslcrldir", "requirepeer"),
+            *("require_auth", "hostaddr", "fallback_application_name", "load_balance_hosts", "replication"),
+            *("async_fallback", "requiressl"),
+        ),
+        "asyncpg has no such parameter; leave it out",
+    ),
+}
+"""What to write in place of parameters of libpq and SQLAlchemy that asyncpg would send to the server, which fails."""
 _ENCODE = "write %40, %2F, %3F and %23 for the characters @ / ? # of a name or password"
 
 
@@ -63,6 +84,9 @@ class Address:
         Raises:
             ConfigurationError: It cannot work; the message shows no part that may be secret.
         """
+        url = url.strip()  # secret stores add a newline
+        if not url.isprintable() or " " in url:
+            raise _refused(f"a blank or a control character stands in it; {_ENCODE}, and %20 for a blank")
         try:
             parts = urlsplit(url)
             query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -79,6 +103,9 @@ class Address:
         for name, _value in rest:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name):
                 raise _refused("a parameter has a name that no setting of PostgreSQL has")
+            if name in _REPLACED:
+                raise _refused(f"{name}: {_REPLACED[name]}")
+        rest = _asyncpg_parameters(rest)
         public = [(name, value) for name, value in rest if not _SECRET.search(name)]
         user = login.partition(":")[0]
         return cls(
@@ -162,6 +189,42 @@ class Limits:
         for name, seconds in (("connect_timeout", self.connect_seconds), ("timeout", self.call_seconds)):
             if not (math.isfinite(seconds) and seconds > 0):
                 raise ConfigurationError(f"{name} is a number of seconds above 0, not {seconds!r}")
+
+
+def without_connect_timeout(url: str) -> tuple[str, float | None]:
+    """Return a URL without libpq's ``connect_timeout``, and its seconds; None, also for 0: it sets no limit.
+
+    Raises:
+        ConfigurationError: It is not a number.
+    """
+    place, mark, query = url.strip().partition("?")
+    found = [pair for pair in query.split("&") if pair.startswith("connect_timeout=")]
+    if not found:
+        return url, None
+    seconds = found[-1].partition("=")[2]
+    if not re.fullmatch(r"[0-9]{1,9}", seconds):
+        raise _refused("connect_timeout is a whole number of seconds")
+    rest = "&".join(pair for pair in query.split("&") if pair not in found)
+    return f"{place}{mark if rest else ''}{rest}", float(seconds) or None
+
+
+def _asyncpg_parameters(query: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return parameters as asyncpg takes them: without ``ssl`` and ``channel_binding`` of other drivers."""
+    modes = {value for name, value in query if name in ("ssl", "sslmode")}
+    if any(name == "ssl" for name, _ in query):
+        if len(modes) > 1:
+            raise _refused("ssl and sslmode contradict each other")
+        if not modes.issubset(_MODES):
+            raise _refused("for ssl, write sslmode=verify-full (or require, which checks no certificate), or disable")
+    if any(name == "channel_binding" and value not in ("disable", "prefer") for name, value in query):
+        raise _refused(
+            "channel_binding: asyncpg has none; leave it out, and write sslmode=verify-full, which makes sure of the "
+            "server"
+        )
+    if any(name == "connect_timeout" for name, _ in query):
+        raise _refused("connect_timeout: pass connect_timeout=… to PostgreSQLStorage; create_storage reads the URL's")
+    kept = [(name, value) for name, value in query if name not in ("ssl", "sslmode", "channel_binding")]
+    return [("sslmode", mode) for mode in modes] + kept
 
 
 def _joined(netloc: str, path: str, query: list[tuple[str, str]]) -> str:

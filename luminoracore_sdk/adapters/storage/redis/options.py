@@ -22,6 +22,7 @@ _OPTIONS = frozenset(
         *("ssl_check_hostname", "ssl_ciphers"),
     }
 )
+_ENCODE = "in a name and a password, / ? # @ and a blank are written as %2F %3F %23 %40 and %20"
 _FALSE = frozenset({"0", "f", "false", "n", "no"})
 _MAX_BUCKETS = 16_384  # the slots of a cluster
 _MAX_PREFIX = 200
@@ -112,10 +113,15 @@ def parse_address(url: str) -> RedisAddress:
     Raises:
         ConfigurationError: The URL is not valid; the text does not repeat it, for it may hold a password.
     """
+    url = url.strip()  # secret stores add a newline
+    if not url.isprintable() or " " in url:
+        raise ConfigurationError(f"a Redis URL holds no blank and no control character; {_ENCODE}")
+    if "@" in url.partition("?")[2]:
+        raise ConfigurationError(f"the Redis URL has an @ behind a ?; {_ENCODE}")
     try:
         parts = urlsplit(url, allow_fragments=False)
+        kind, tls = _scheme(parts.scheme, url)
         options = _options(parts.query)
-        kind, tls = _scheme(parts.scheme)
         users, _, place = parts.netloc.rpartition("@")
         name, _, password = users.partition(":")
         for option, value in (("username", name), ("password", password)):
@@ -141,10 +147,7 @@ def parse_address(url: str) -> RedisAddress:
     except ConfigurationError:
         raise
     except ValueError:  # the text may hold part of a password in which a character is not encoded
-        raise ConfigurationError(
-            "the Redis URL has a port or a database that is not a number; "
-            "in a name and a password, / ? # and @ are written as %2F %3F %23 and %40"
-        ) from None
+        raise ConfigurationError(f"the Redis URL has a port or a database that is not a number; {_ENCODE}") from None
     if kind == "sentinel" and not master:
         raise ConfigurationError("a sentinel URL names the master: redis+sentinel://host:port/mymaster/0")
     if segments:
@@ -152,14 +155,15 @@ def parse_address(url: str) -> RedisAddress:
     return address
 
 
-def _scheme(scheme: str) -> tuple[Kind, bool]:
+def _scheme(scheme: str, url: str) -> tuple[Kind, bool]:
     base, _, kind = scheme.partition("+")
     kinds: dict[str, Kind] = {"": "single", "cluster": "cluster", "sentinel": "sentinel"}
     if base in ("redis", "valkey", "rediss", "valkeys") and kind in kinds:
         return kinds[kind], base in ("rediss", "valkeys")
     if scheme == "unix":
         return "single", False
-    raise ConfigurationError(f"a Redis URL begins with one of {_SCHEMES}; valkey means redis; not {scheme[:20]!a}")
+    given = f"; not {scheme[:20]!a}" if url.lower().startswith(f"{scheme}://") else ""  # else it may be a password
+    raise ConfigurationError(f"a Redis URL begins with one of {_SCHEMES}; valkey means redis{given}")
 
 
 def _hosts(place: str, port: int) -> tuple[tuple[str, int], ...]:

@@ -203,8 +203,12 @@ def test_a_coroutine_function_must_await_the_asynchronous_manager(manager: sync.
 
 def test_a_keyboard_interrupt_cancels_the_turn(manager: sync.SessionManager) -> None:
     session_id = manager.create_session({}, {"name": "worker"})
-    with pytest.raises(KeyboardInterrupt):
-        manager.send_message(session_id, "wait")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            manager.send_message(session_id, "wait")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert Worker.cancelled.is_set()
     assert manager.conversation_manager.get_message_count(session_id) == 0
 

@@ -69,7 +69,7 @@ imports: $(READY) ## Check that imports point inwards
 
 check: $(READY) ## All tests, measuring coverage
 	$(call step,pytest)
-	@$(PY) -m pytest --numprocesses 2 --dist worksteal --cov --cov-report= | tee $(LOG)
+	@$(PY) -m pytest --numprocesses 2 --dist worksteal --durations 15 --cov --cov-report= | tee $(LOG)
 
 coverage: check ## Coverage gates: 100 % of the core, 95 % overall
 	$(call step,coverage)

@@ -202,12 +202,14 @@ async def test_50_concurrent_sends_of_5_managers_do_not_mix(storage: SessionStor
 
 
 async def test_different_sessions_run_concurrently(manager: SessionManager, script: Script) -> None:
-    script.turns = 50
     names = [f"s{number}" for number in range(5)]
     for name in names:
         await begin(manager, session_id=name)
-    await asyncio.gather(*(manager.send_message(name, "Hello") for name in names))
-    assert script.most_active > 1
+    script.may_answer.clear()
+    sends = [asyncio.ensure_future(manager.send_message(name, "Hello")) for name in names]
+    await until(lambda: script.active == 5, "five calls of the provider")
+    script.may_answer.set()
+    await asyncio.gather(*sends)
     assert [await said(manager, name) for name in names] == [["Hello", "An answer."]] * 5
 
 

@@ -213,15 +213,21 @@ _WRAPPED = (*EMBEDDED, POSTGRES, REDIS, MONGODB)
 BACKENDS = (*_PLAIN, *map(optimized, _WRAPPED), *(optimized(encrypted(backend)) for backend in _WRAPPED))
 """Every backend, and the optimizing and the encrypting wrapper over every backend."""
 
+
+def _nightly(backend: Backend) -> Backend:
+    return attrs.evolve(backend, nightly=True)
+
+
 CONTRACT_BACKENDS = (
-    *BACKENDS,
-    *map(encrypted, _WRAPPED),
-    *map(retrying, (MEMORY, SQLITE, REDIS)),
+    *(_nightly(backend) if backend.name == "optimized SQLite" else backend for backend in BACKENDS),
+    *(_nightly(backend) if backend.name == "encrypted SQLite" else backend for backend in map(encrypted, _WRAPPED)),
+    *map(retrying, (MEMORY, REDIS)),
+    _nightly(retrying(SQLITE)),
     deferred(MEMORY),
     undeferred(SQLITE),
     *map(shared, _WRAPPED),
 )
-"""Every backend, and every wrapper over every backend."""
+"""Every backend, and every wrapper over every backend. Over SQLite, the ordinary run takes both wrappers at once."""
 
 
 def marks(backend: Backend) -> list[pytest.MarkDecorator]:

@@ -28,9 +28,8 @@ async def read_message(storage: SessionStorage, session_id: str, position: int) 
     Raises:
         SessionNotFoundError: No such session.
     """
-    if position < 1:
-        return None
-    found = await storage.read_messages(session_id, MessageRange(after=position - 1, limit=1))
+    span = MessageRange(after=position - 1, limit=1) if position > 0 else MessageRange(limit=0)
+    found = await storage.read_messages(session_id, span)
     return found[0] if found else None
 
 

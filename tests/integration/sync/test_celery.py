@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.sync.conftest import Worker
 
 TASKS = 10
@@ -20,6 +22,7 @@ print(json.dumps([answers, manager.conversation_manager.get_message_count(sessio
 """
 
 
+@pytest.mark.nightly
 def test_tasks_of_two_processes_write_one_session(
     run_python: Worker, environment: dict[str, str], tmp_path: Path
 ) -> None:

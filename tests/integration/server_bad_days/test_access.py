@@ -62,7 +62,7 @@ async def test_a_read_only_user_can_read(place: Place) -> None:
 
 async def test_a_right_granted_later_is_used(place: Place) -> None:
     await place.begun()
-    reader = place.storage(attrs.evolve(place.account, user="reader"))
+    reader = place.storage(attrs.evolve(place.account, user="reader"), seconds=10)
     error = await possible_failure(reader.list_sessions())  # Valkey grants the reader its permission from the start
     assert type(error) in {NoneType, StorageAccessError}
     place.rig.allow_reading(place.account.place)

@@ -10,7 +10,7 @@ import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
-from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, TailReceipt
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, MessageRecord, TailReceipt
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import MessageNotFoundError
 from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
@@ -547,3 +547,42 @@ async def test_a_replaced_answer_of_an_unsaved_session_is_saved_in_one_step(scri
         await manager.save_session("s")
     async with SessionManager(storage) as manager:
         assert await contents(manager) == ["Question 1", "Answer 1", "Question 2", "Answer 2"]
+
+
+async def test_a_rewind_behind_an_append_removes_that_too(script: Script) -> None:
+    class Overtaken(StorageWrapper):
+        appended = False
+
+        async def replace_tail(self, session_id: str, **arguments: Any) -> TailReceipt:
+            if not self.appended:
+                self.appended = True
+                await self.base.append_messages(session_id, [message_record("meanwhile")])
+            return await self.base.replace_tail(session_id, **arguments)
+
+    async with SessionManager(Overtaken(InMemoryStorage())) as manager:
+        before = await two_turns(manager, script)
+        removed = await manager.rewind("s", 2)
+        assert ids(removed) == [*ids(before[2:]), "meanwhile"]
+
+
+async def test_a_message_whose_session_is_deleted_meanwhile_is_not_found(script: Script) -> None:
+    class Deleted(StorageWrapper):
+        async def update_message(self, session_id: str, position: int, **payloads: Any) -> MessageRecord:
+            await self.base.delete_session(session_id)
+            return await self.base.update_message(session_id, position, **payloads)
+
+    async with SessionManager(Deleted(InMemoryStorage())) as manager:
+        before = await two_turns(manager, script)
+        with pytest.raises(MessageNotFoundError):
+            await manager.annotate("s", before[0].id or "", {"rating": 1})
+
+
+async def test_a_question_far_back_is_asked_again(script: Script) -> None:
+    async with SessionManager() as manager:
+        await begin(manager, max_history=1000)
+        await manager.conversation_manager.append("s", [Message("user", "Long ago?")])
+        await manager.conversation_manager.append("s", [Message("assistant", "…") for _ in range(450)])
+        answer = await manager.regenerate("s")
+        assert await contents(manager) == ["Long ago?", "An answer."]
+        (alternative,) = await manager.alternatives("s", answer.id or "")
+        assert len(alternative) == 450

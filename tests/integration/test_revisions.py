@@ -10,11 +10,18 @@ import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
-from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, MessageRecord, TailReceipt
+from luminoracore_sdk.application.ports.records import (
+    AppendReceipt,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    TailReceipt,
+)
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import MessageNotFoundError
 from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
-from luminoracore_sdk.testing.records import message_record
+from luminoracore_sdk.testing.records import message_record, session_record
 from luminoracore_sdk.types.provider import ChatResponse
 from luminoracore_sdk.types.session import Message
 from luminoracore_sdk.utils.exceptions import (
@@ -586,3 +593,30 @@ async def test_a_question_far_back_is_asked_again(script: Script) -> None:
         assert await contents(manager) == ["Long ago?", "An answer."]
         (alternative,) = await manager.alternatives("s", answer.id or "")
         assert len(alternative) == 450
+
+
+@pytest.mark.parametrize("branch", [[{"role": "robot", "content": "x"}], [7], 7])
+async def test_alternatives_that_are_no_messages_are_damage(script: Script, branch: Any) -> None:
+    async with SessionManager() as manager:
+        await begin(manager)
+        message = Message("assistant", "Hello", metadata={"alternatives": [branch]}, id="m")
+        await manager.conversation_manager.append("s", [message])
+        with pytest.raises(CorruptRecordError, match="not messages"):
+            await manager.alternatives("s", "m")
+    assert script.prompts == []
+
+
+async def test_a_storage_without_a_read_of_turns_of_its_own_reads_in_three_calls() -> None:
+    class Deleted(StorageWrapper):
+        async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
+            found = await self.base.list_memories(scope)
+            await self.base.delete_session(scope.owner_id)
+            return found
+
+    storage = InMemoryStorage()
+    assert await StorageWrapper(storage).read_turn("s", newest=5) is None
+    await storage.put_session(session_record())
+    await storage.append_messages("s", [message_record("m")])
+    turn = await StorageWrapper(storage).read_turn("s", newest=5)
+    assert turn == await storage.read_turn("s", newest=5)
+    assert await Deleted(storage).read_turn("s", newest=5) is None

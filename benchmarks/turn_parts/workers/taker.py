@@ -46,7 +46,7 @@ class TurnTaker(ABC):
 
 
 class Worker:
-    """Does what it is told, and answers with the seconds that it took."""
+    """Carries out a request, and returns the seconds that it took."""
 
     def __init__(self, taker: TurnTaker) -> None:
         self._taker = taker

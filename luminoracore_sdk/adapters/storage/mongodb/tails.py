@@ -12,7 +12,7 @@
 A batch in an epoch above the open one is therefore not hidden for good, unless the mark under which it was
 prepared is gone. Whoever needs an id that such a batch holds removes the mark, after having seen the batch, reads
 the header again, because the batch may have been opened before that, and deletes the batch if it is still hidden.
-A call that has waited for the same mark for a quarter of a second removes it too: nobody has to wait long for a
+A call that has waited for the same mark for a quarter of a second removes it too: no call waits long for a
 process that was killed, and a slow one begins again. What a killed process has prepared stays until its
 epoch is below the open one, or the session is deleted.
 """

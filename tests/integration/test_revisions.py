@@ -620,3 +620,44 @@ async def test_a_storage_without_a_read_of_turns_of_its_own_reads_in_three_calls
     turn = await StorageWrapper(storage).read_turn("s", newest=5)
     assert turn == await storage.read_turn("s", newest=5)
     assert await Deleted(storage).read_turn("s", newest=5) is None
+
+
+async def test_a_replaced_answer_whose_saving_was_in_doubt_is_saved_once(script: Script) -> None:
+    class Lost(StorageWrapper):
+        lost = 0
+
+        async def replace_tail(self, session_id: str, **arguments: Any) -> TailReceipt:
+            receipt = await self.base.replace_tail(session_id, **arguments)
+            if not self.lost:
+                self.lost += 1
+                raise StorageUnavailableError("memory", "no answer", in_doubt=True)
+            return receipt
+
+    storage = InMemoryStorage()
+    async with SessionManager(storage) as manager:
+        before = await two_turns(manager, script, auto_save=False)
+        await manager.save_session("s")
+    async with SessionManager(Lost(storage)) as manager:
+        await manager.regenerate("s", before[0].id)  # two messages instead of four
+        with pytest.raises(StorageUnavailableError):
+            await manager.save_session("s")
+        await manager.save_session("s")
+        await manager.send_message("s", "Question 3")
+        await manager.save_session("s")
+        expected = await contents(manager)
+    async with SessionManager(storage) as manager:
+        assert await contents(manager) == expected
+        assert len(expected) == 4
+
+
+async def test_an_answer_that_was_replaced_and_chosen_back_is_saved_with_its_alternatives(script: Script) -> None:
+    storage = InMemoryStorage()
+    async with SessionManager(storage) as manager:
+        before = await two_turns(manager, script, auto_save=False)
+        await manager.save_session("s")
+        answer = await manager.regenerate("s")
+        await manager.choose("s", answer.id or "", 0)  # its id is stored, with another payload
+        await manager.save_session("s")
+    async with SessionManager(storage) as manager:
+        (alternative,) = await manager.alternatives("s", before[3].id or "")
+        assert ids(alternative) == [answer.id]

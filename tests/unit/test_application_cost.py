@@ -25,6 +25,7 @@ class Counted(StorageWrapper):
     def __init__(self, base: SessionStorage) -> None:
         super().__init__(base)
         self.calls: list[str] = []
+        self.newest: list[int] = []
 
     def __getattribute__(self, name: str) -> Any:
         if name in PORT:
@@ -32,6 +33,7 @@ class Counted(StorageWrapper):
         return super().__getattribute__(name)
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
+        self.newest.append(newest)
         return await self.base.read_turn(session_id, newest=newest)
 
     def taken(self) -> list[str]:
@@ -118,6 +120,13 @@ async def test_a_turn_without_memory_does_not_read_that_of_the_user(storage: Cou
         session_id = await _begun(manager, storage, user_id="u")
         await manager.send_message(session_id, TEXT)
         assert storage.taken() == ["read_turn", "append_messages"]
+
+
+async def test_no_turn_reads_ahead_more_than_200_messages(manager: SessionManager, storage: Counted) -> None:
+    session_id = await _begun(manager, storage, max_history_length=5000, max_history=5000)
+    await manager.send_message(session_id, TEXT)
+    await manager.send_message(session_id, TEXT)
+    assert storage.newest[-1] == 200
 
 
 async def test_a_turn_of_a_deferred_session_calls_no_storage(manager: SessionManager, storage: Counted) -> None:

@@ -4,11 +4,25 @@ A backend subclasses ``BaseStorage`` and implements its primitives; a wrapper su
 and overrides the calls that it changes. Both are ``SessionStorage``.
 """
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, is_live, replay_receipt
+from luminoracore_sdk.adapters.storage.base import (
+    Append,
+    BaseStorage,
+    MessageUpdate,
+    Tail,
+    check_fence,
+    check_fork,
+    granted,
+    is_live,
+    matches,
+    replay_receipt,
+)
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    Brief,
+    HistoryChange,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -16,33 +30,48 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
     TailReceipt,
     TurnRecords,
+    noted,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.application.ports.storage import SessionStorage
 
 __all__ = [
+    "Append",
     "AppendReceipt",
     "BaseStorage",
+    "Brief",
     "Clock",
+    "HistoryChange",
+    "Lease",
     "MemoryRecord",
     "MemoryScope",
     "MessageRange",
     "MessageRecord",
+    "MessageUpdate",
     "Page",
     "Payload",
     "PayloadRewrite",
     "Purged",
+    "RewriteMessage",
     "SessionQuery",
     "SessionRecord",
     "SessionStorage",
+    "SessionSummary",
     "StorageWrapper",
     "Tail",
     "TailReceipt",
     "TurnRecords",
+    "check_fence",
+    "check_fork",
+    "granted",
     "is_live",
+    "matches",
+    "noted",
     "replay_receipt",
 ]

@@ -10,6 +10,8 @@ import attrs
 
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    Brief,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -17,12 +19,15 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
     TailReceipt,
     TurnRecords,
 )
-from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
+from luminoracore_sdk.domain.errors import ConflictError, LeaseHeldError, LeaseLostError, SessionNotFoundError
 
 __all__ = ["StorageModel", "select_range"]
+
+_ROLES = ("user", "assistant", "system", "tool")
 
 
 def select_range(messages: Sequence[MessageRecord], span: MessageRange) -> list[MessageRecord]:
@@ -49,6 +54,7 @@ class StorageModel:
         self.headers: dict[str, SessionRecord] = {}
         self.messages: dict[str, list[MessageRecord]] = {}
         self.memories: dict[tuple[MemoryScope, str], MemoryRecord] = {}
+        self.leases: dict[str, Lease] = {}
 
     def forget_expired(self) -> tuple[int, int]:
         """Remove what has expired; return how many sessions and memories a purge may count at most."""
@@ -70,6 +76,7 @@ class StorageModel:
 
     def _drop(self, session_id: str) -> int:
         del self.headers[session_id], self.messages[session_id]
+        self.leases.pop(session_id, None)
         return self.clear_memories(MemoryScope("session", session_id))
 
     def _header(self, session_id: str) -> SessionRecord:
@@ -95,8 +102,56 @@ class StorageModel:
             updated_at_us=self._now_us(),
             version=version + 1,
             last_position=len(self.messages[record.session_id]),
+            summary=before.summary if before else record.summary,
         )
         return self.headers[record.session_id]
+
+    def fork_session(self, source_id: str, record: SessionRecord, at: int) -> SessionRecord:
+        """Create a session with a copy of messages."""
+        self._header(source_id)
+        messages = self.messages[source_id]
+        if at > len(messages) or record.session_id in self.headers:
+            raise self._conflict()
+        self.messages[record.session_id] = messages[:at]
+        counters = {name: number for name, number in record.summary.counters.items() if name not in _ROLES}
+        for message in messages[:at]:
+            counters[message.role] = counters.get(message.role, 0) + 1
+        header = attrs.evolve(
+            record,
+            created_at_us=record.created_at_us or self._now_us(),
+            updated_at_us=self._now_us(),
+            version=1,
+            last_position=at,
+            summary=attrs.evolve(record.summary, counters=counters),
+        )
+        self.headers[record.session_id] = header
+        return header
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    def acquire_lease(self, session_id: str, holder: str, ttl_us: int) -> Lease:
+        """Take or renew a lease."""
+        self._header(session_id)
+        lease, now_us = self.leases.get(session_id), self._now_us()
+        if lease is not None and lease.until_us > now_us and lease.holder != holder:
+            raise LeaseHeldError(backend="model", session_id=session_id, until_us=lease.until_us, now_us=now_us)
+        fence = lease.fence if lease else 0
+        fence += lease is None or lease.until_us <= now_us
+        self.leases[session_id] = Lease(fence=fence, holder=holder, until_us=now_us + ttl_us)
+        return self.leases[session_id]
+
+    def release_lease(self, session_id: str, fence: int) -> bool:
+        """End a lease."""
+        lease = self.leases.get(session_id)
+        if lease is None or lease.fence != fence:
+            return False
+        self.leases[session_id] = attrs.evolve(lease, until_us=self._now_us())
+        return True
+
+    def _check_fence(self, session_id: str, fence: int | None) -> None:
+        latest = self.leases[session_id].fence if session_id in self.leases else 0
+        if fence not in (None, latest):
+            raise LeaseLostError(backend="model", session_id=session_id, fence=fence or 0, latest=latest)
 
     def delete_session(self, session_id: str) -> bool:
         """Delete a session with its messages and memories."""
@@ -110,26 +165,38 @@ class StorageModel:
         found = [
             attrs.evolve(header, payload=None)
             for header in self.headers.values()
-            if query.user_id in (None, header.user_id) and (query.tag is None or query.tag in header.tags)
+            if query.user_id in (None, header.user_id)
+            and (query.tag is None or query.tag in header.tags)
+            and query.without_tag not in header.tags
         ]
-        found.sort(key=lambda header: (header.created_at_us, header.session_id))
+        found.sort(
+            key=lambda header: (
+                header.updated_at_us if query.by_activity else header.created_at_us,
+                header.session_id,
+            )
+        )
         return found[::-1] if query.newest_first else found
 
     # -- messages --------------------------------------------------------------------------------
 
     def append_messages(
-        self, session_id: str, batch: Sequence[MessageRecord], expected_last: int | None
+        self,
+        session_id: str,
+        batch: Sequence[MessageRecord],
+        expected_last: int | None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         """Append all or none."""
         header, stored = self._header(session_id), self.messages[session_id]
         places = {message.message_id: message.position for message in stored}
         if any(message.message_id in places for message in batch):
             return self._replay([places.get(message.message_id) for message in batch])
+        self._check_fence(session_id, fence)
         if expected_last not in (None, len(stored)):
             raise self._conflict()
         first = len(stored) + 1
         stored.extend(attrs.evolve(message, position=place) for place, message in enumerate(batch, first))
-        self._touch(header)
+        self._touch(header, new=stored[first - 1 :])
         return AppendReceipt(first_position=first, last_position=len(stored))
 
     def _replay(self, places: list[int | None]) -> AppendReceipt:
@@ -153,17 +220,26 @@ class StorageModel:
             raise self._conflict()
         removed = stored[after:]
         stored[after:] = [attrs.evolve(message, position=place) for place, message in enumerate(batch, after + 1)]
-        self._touch(header)
+        self._touch(header, removed=removed, new=stored[after:])
         return TailReceipt(removed=removed, last_position=len(stored))
 
-    def update_message(self, session_id: str, position: int, payload: Payload, expected: Payload) -> MessageRecord:
+    def update_message(
+        self, session_id: str, position: int, payload: Payload, expected: Payload, brief: Payload | None = None
+    ) -> MessageRecord:
         """Replace a payload."""
-        self._header(session_id)
+        header = self._header(session_id)
         stored = self.messages[session_id]
         found = stored[position - 1] if 1 <= position <= len(stored) else None
         if found is None or found.payload not in (payload, expected):
             raise self._conflict()
-        stored[position - 1] = attrs.evolve(found, payload=payload)
+        if found.payload != payload:
+            stored[position - 1] = attrs.evolve(found, payload=payload)
+            summary, new = header.summary, None if brief is None else Brief(position, brief)
+            if summary.first is not None and summary.first.position == position:
+                summary = attrs.evolve(summary, first=new)
+            if summary.last is not None and summary.last.position == position:
+                summary = attrs.evolve(summary, last=new)
+            self.headers[session_id] = attrs.evolve(header, summary=summary)
         return stored[position - 1]
 
     def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
@@ -171,9 +247,30 @@ class StorageModel:
         stored = self.messages[session_id] if session_id in self.headers else []
         return next((message for message in stored if message.message_id == message_id), None)
 
-    def _touch(self, header: SessionRecord) -> None:
+    def _touch(
+        self, header: SessionRecord, *, removed: Sequence[MessageRecord] = (), new: Sequence[MessageRecord] = ()
+    ) -> None:
+        """Write what has changed into the header: what was removed first, then what is new."""
+        summary, counters = header.summary, dict(header.summary.counters)
+        for message in removed:
+            counters[message.role] -= 1
+            if summary.first is not None and summary.first.position == message.position:
+                summary = attrs.evolve(summary, first=None)
+            if summary.last is not None and summary.last.position == message.position:
+                summary = attrs.evolve(summary, last=None)
+        counters = {name: number for name, number in counters.items() if number or name not in _ROLES}
+        for message in new:
+            for name, number in {message.role: 1, **message.adds}.items():
+                counters[name] = counters.get(name, 0) + number
+            if message.brief is not None:
+                told = Brief(message.position, message.brief)
+                is_first = summary.first is None and message.role == "user"
+                summary = attrs.evolve(summary, last=told, first=told if is_first else summary.first)
         self.headers[header.session_id] = attrs.evolve(
-            header, updated_at_us=self._now_us(), last_position=len(self.messages[header.session_id])
+            header,
+            updated_at_us=self._now_us(),
+            last_position=len(self.messages[header.session_id]),
+            summary=attrs.evolve(summary, counters=counters),
         )
 
     def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
@@ -186,7 +283,7 @@ class StorageModel:
         if session_id not in self.headers:
             return None
         return TurnRecords(
-            session=self.headers[session_id],
+            session=attrs.evolve(self.headers[session_id], card=None, summary=SessionSummary()),
             memories=self.list_memories(MemoryScope("session", session_id)),
             messages=self.read_messages(session_id, MessageRange(limit=newest, newest=True)),
         )
@@ -194,10 +291,10 @@ class StorageModel:
     def truncate_messages(self, session_id: str, after: int) -> int:
         """Remove what is above a position."""
         header, stored = self._header(session_id), self.messages[session_id]
-        removed = len(stored[after:])
+        removed = stored[after:]
         del stored[after:]
-        self._touch(header)
-        return removed
+        self._touch(header, removed=removed)
+        return len(removed)
 
     # -- memory ----------------------------------------------------------------------------------
 

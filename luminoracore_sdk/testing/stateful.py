@@ -62,14 +62,19 @@ _rarely = st.integers(0, 7).map(lambda number: number == 7)
 
 
 def _batches() -> st.SearchStrategy[list[MessageRecord]]:
-    def said(message_ids: list[str], payload: Payload) -> list[MessageRecord]:
+    def said(
+        message_ids: list[str], payload: Payload, roles: list[str], briefs: list[Payload | None], adds: dict[str, int]
+    ) -> list[MessageRecord]:
         return [
-            MessageRecord(message_id=message_id, role="user", created_at_us=-1, payload=payload)
-            for message_id in message_ids
+            MessageRecord(message_id=message_id, role=role, created_at_us=-1, payload=payload, brief=brief, adds=adds)
+            for message_id, role, brief in zip(message_ids, roles, briefs, strict=False)
         ]
 
     distinct = st.lists(st.sampled_from(_IDS), min_size=1, max_size=3, unique=True)
-    return st.builds(said, distinct, _payloads)
+    roles = st.lists(st.sampled_from(("user", "user", "assistant", "tool")), min_size=3, max_size=3)
+    briefs = st.lists(st.sampled_from((None, *_PAYLOADS)), min_size=3, max_size=3)
+    adds = st.just(dict[str, int]()) | st.dictionaries(st.sampled_from(("t", "a=b;c\n")), st.integers(0, 2**40))
+    return st.builds(said, distinct, _payloads, roles, briefs, adds)
 
 
 def _outcome(call: Callable[[], object]) -> object:
@@ -130,7 +135,7 @@ class StorageMachine(RuleBasedStateMachine):
     @initialize(ttls=st.tuples(_times_to_live, _times_to_live))
     def begin(self, ttls: tuple[int | None, int | None]) -> None:
         for session_id, ttl_us in zip(_SESSIONS, ttls, strict=True):
-            self.put_session(session_id, _PAYLOADS[0], None, set(), ttl_us, None)
+            self.put_session(session_id, _PAYLOADS[0], None, set(), ttl_us, None, None)
 
     @rule(
         session_id=_sessions,
@@ -139,8 +144,9 @@ class StorageMachine(RuleBasedStateMachine):
         tags=st.sets(st.sampled_from(_TAGS)),
         ttl_us=_times_to_live,
         expected=st.sampled_from((None, "stored", 0, 1, 2)),
+        card=st.none() | _payloads,
     )
-    def put_session(
+    def put_session(  # the fields of a header
         self,
         session_id: str,
         payload: Payload,
@@ -148,9 +154,12 @@ class StorageMachine(RuleBasedStateMachine):
         tags: set[str],
         ttl_us: int | None,
         expected: int | str | None,
+        card: Payload | None,
     ) -> None:
         self.tick()
-        record = SessionRecord(session_id=session_id, payload=payload, user_id=user_id, tags=tuple(tags), ttl_us=ttl_us)
+        record = SessionRecord(
+            session_id=session_id, payload=payload, user_id=user_id, tags=tuple(tags), ttl_us=ttl_us, card=card
+        )
         stored = self.model.headers.get(session_id)
         version = (stored.version if stored else 0) if isinstance(expected, str) else expected
         self.agree(
@@ -174,11 +183,29 @@ class StorageMachine(RuleBasedStateMachine):
     @rule(
         user_id=st.sampled_from(_USERS),
         tag=st.sampled_from((None, *_TAGS)),
+        without_tag=st.sampled_from((None, *_TAGS)),
         newest_first=st.booleans(),
+        by_activity=st.booleans(),
         limit=st.integers(1, 3),
     )
-    def list_pages(self, user_id: str | None, tag: str | None, limit: int, *, newest_first: bool) -> None:
-        query = SessionQuery(user_id=user_id, tag=tag, newest_first=newest_first, limit=limit)
+    def list_pages(  # the fields of a query
+        self,
+        user_id: str | None,
+        tag: str | None,
+        without_tag: str | None,
+        limit: int,
+        *,
+        newest_first: bool,
+        by_activity: bool,
+    ) -> None:
+        query = SessionQuery(
+            user_id=user_id,
+            tag=tag,
+            without_tag=without_tag,
+            newest_first=newest_first,
+            by_activity=by_activity,
+            limit=limit,
+        )
         expected = self.model.query_sessions(query)
         found: list[SessionRecord] = []
         while len(found) <= len(expected):
@@ -191,14 +218,46 @@ class StorageMachine(RuleBasedStateMachine):
 
     # -- messages ----------------------------------------------------------------------------------
 
-    @rule(session_id=_sessions, batch=_batches(), expected_last=st.sampled_from((None, None, "stored", 0, 2)))
-    def append(self, session_id: str, batch: list[MessageRecord], expected_last: int | str | None) -> None:
+    @rule(session_id=_sessions, source_id=_sessions, at=st.integers(0, 6), payload=_payloads, again=st.booleans())
+    def fork_session(self, session_id: str, source_id: str, at: int, payload: Payload, *, again: bool) -> None:
+        """Fork one of the two sessions, mostly after the other one was deleted."""
+        self.tick()
+        if again and session_id != source_id:
+            self.agree(lambda: self.model.delete_session(session_id), self.storage.delete_session(session_id))
+        record = SessionRecord(session_id=session_id, payload=payload, card=payload)
+        self.agree(
+            lambda: self.model.fork_session(source_id, record, at), self.storage.fork_session(source_id, record, at=at)
+        )
+
+    @rule(session_id=_sessions, holder=st.sampled_from("hi"), ttl_us=st.sampled_from((5, 500)), fence=st.integers(0, 3))
+    def lease(self, session_id: str, holder: str, ttl_us: int, fence: int) -> None:
+        """Take, renew or release a lease."""
+        self.tick()
+        if fence:
+            self.agree(
+                lambda: self.model.release_lease(session_id, fence), self.storage.release_lease(session_id, fence=fence)
+            )
+        else:
+            self.agree(
+                lambda: self.model.acquire_lease(session_id, holder, ttl_us),
+                self.storage.acquire_lease(session_id, holder=holder, ttl_us=ttl_us),
+            )
+
+    @rule(
+        session_id=_sessions,
+        batch=_batches(),
+        expected_last=st.sampled_from((None, None, "stored", 0, 2)),
+        fence=st.sampled_from((None, None, 1, 2)),
+    )
+    def append(
+        self, session_id: str, batch: list[MessageRecord], expected_last: int | str | None, fence: int | None = None
+    ) -> None:
         self.tick()
         stored = len(self.model.messages.get(session_id, ()))
         last = stored if isinstance(expected_last, str) else expected_last
         self.agree(
-            lambda: self.model.append_messages(session_id, batch, last),
-            self.storage.append_messages(session_id, batch, expected_last=last),
+            lambda: self.model.append_messages(session_id, batch, last, fence),
+            self.storage.append_messages(session_id, batch, expected_last=last, fence=fence),
         )
 
     @rule(session_id=_sessions, batch=_batches())
@@ -276,14 +335,22 @@ class StorageMachine(RuleBasedStateMachine):
                 self.storage.replace_tail(session_id, after=after, messages=batch, expected_last=last),
             )
 
-    @rule(session_id=_sessions, position=st.integers(0, 6), payload=_payloads, right=st.booleans())
-    def update_message(self, session_id: str, position: int, payload: Payload, *, right: bool) -> None:
+    @rule(
+        session_id=_sessions,
+        position=st.integers(0, 6),
+        payload=_payloads,
+        brief=st.none() | _payloads,
+        right=st.booleans(),
+    )
+    def update_message(
+        self, session_id: str, position: int, payload: Payload, brief: Payload | None, *, right: bool
+    ) -> None:
         stored = self.model.messages.get(session_id, [])
         known = right and 1 <= position <= len(stored)
         expected = stored[position - 1].payload if known else _PAYLOADS[0]
         self.agree(
-            lambda: self.model.update_message(session_id, position, payload, expected),
-            self.storage.update_message(session_id, position, payload=payload, expected=expected),
+            lambda: self.model.update_message(session_id, position, payload, expected, brief),
+            self.storage.update_message(session_id, position, payload=payload, expected=expected, brief=brief),
         )
 
     @rule(session_id=_sessions, position=st.integers(0, 6))

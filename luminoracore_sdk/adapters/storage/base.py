@@ -10,6 +10,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import ClassVar
 
 import attrs
@@ -17,11 +18,14 @@ import attrs
 from luminoracore_sdk.adapters.clock import SystemClock
 from luminoracore_sdk.adapters.compression.dictionary_store import encodings_of, load_dictionaries
 from luminoracore_sdk.adapters.storage import documents
+from luminoracore_sdk.adapters.storage.wakeups import Wakeups
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
     MAX_PAGE,
     AppendReceipt,
+    HeaderTexts,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -29,6 +33,7 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
@@ -36,8 +41,11 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.ports.watching import Change, Wakeup
 from luminoracore_sdk.domain.errors import (
     ConflictError,
+    LeaseHeldError,
+    LeaseLostError,
     PayloadTooLargeError,
     SessionNotFoundError,
     StorageClosedError,
@@ -52,11 +60,17 @@ __all__ = [
     "MAX_BATCH",
     "MAX_PAGE",
     "ROLES",
+    "Append",
     "BaseStorage",
+    "MessageUpdate",
     "Tail",
+    "check_fence",
+    "check_fork",
     "check_position",
     "check_times",
+    "granted",
     "is_live",
+    "matches",
     "payload_conflict",
     "replay_receipt",
 ]
@@ -64,6 +78,12 @@ __all__ = [
 
 MAX_MICROSECONDS = 2**62
 """Largest time or duration: the sum of two still fits the 64-bit integers of every backend."""
+
+MAX_SHORT_BYTES = 16 * 1024
+"""Largest card or brief: they are part of the header, which every append writes on some backends."""
+
+MAX_COUNTER = 2**48
+"""Largest value of a counter that a caller gives; sums of 32 of them are exact as doubles too."""
 
 ROLES = frozenset(role.value for role in MessageRole)
 
@@ -102,6 +122,123 @@ def replay_receipt(backend: str, messages: Sequence[MessageRecord], stored: Mapp
     )
 
 
+def matches(header: SessionRecord, query: SessionQuery) -> bool:
+    """Return whether a session has the user and tags that a query asks for."""
+    return (
+        query.user_id in (None, header.user_id)
+        and (query.tag is None or query.tag in header.tags)
+        and (query.without_tag is None or query.without_tag not in header.tags)
+    )
+
+
+def check_fence(backend: str, session_id: str, fence: int | None, latest: int) -> None:
+    """Refuse a write whose fence is not that of the latest lease.
+
+    Args:
+        backend: For the error.
+        session_id: The session.
+        fence: The fence of the call; None: it has none.
+        latest: The fence of the latest lease; 0: there was none.
+
+    Raises:
+        LeaseLostError: They differ.
+    """
+    if fence is not None and fence != latest:
+        raise LeaseLostError(backend=backend, session_id=session_id, fence=fence, latest=latest)
+
+
+def granted(  # the facts of one call
+    backend: str, session_id: str, lease: Lease | None, *, holder: str, ttl_us: int, now_us: int
+) -> Lease:
+    """Return the lease that ``acquire_lease`` gives.
+
+    Args:
+        backend: For the error.
+        session_id: The session.
+        lease: The latest lease, which may have ended; None: there was none.
+        holder: Who asks.
+        ttl_us: For how long.
+        now_us: The time.
+
+    Raises:
+        LeaseHeldError: Another holder has it.
+    """
+    fence = lease.fence if lease else 0
+    if lease is None or lease.until_us <= now_us:
+        fence += 1
+    elif lease.holder != holder:
+        raise LeaseHeldError(backend=backend, session_id=session_id, until_us=lease.until_us, now_us=now_us)
+    return Lease(fence=fence, holder=holder, until_us=now_us + ttl_us)
+
+
+def check_fork(backend: str, source_id: str, at: int, last: int) -> None:
+    """Refuse to copy messages that are not there.
+
+    Raises:
+        ConflictError: The source ends below ``at``.
+    """
+    if at > last:
+        expected, actual = f"a last position of at least {at}", f"last position {last}"
+        raise ConflictError(backend=backend, key=f"session {source_id!a}", expected=expected, actual=actual)
+
+
+@attrs.frozen
+class Append:
+    """The checked arguments of one ``append_messages`` call.
+
+    Attributes:
+        session_id: The session to append to.
+        messages: The batch.
+        expected_last: Append only if this is the newest position; None: unconditionally.
+        now_us: The time of the call, in microseconds.
+        deadline: When the call times out, by the event loop's clock, for backends that limit their calls.
+        fence: Append only if this is the fence of the latest lease; None: unconditionally.
+    """
+
+    session_id: str
+    messages: Sequence[MessageRecord]
+    expected_last: int | None
+    now_us: int
+    deadline: float = math.inf
+    fence: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """The total size of the payloads."""
+        return sum(len(message.payload.data) for message in self.messages)
+
+
+@attrs.frozen(kw_only=True)
+class MessageUpdate:
+    """A call of ``update_message``, once the message was found.
+
+    Attributes:
+        session_id: The session.
+        message: The message as it was read.
+        payload: The new payload; update only if that of ``message`` is still stored.
+        brief: Its new brief, for the summary; None: it has none.
+        now_us: The time of the call.
+    """
+
+    session_id: str
+    message: MessageRecord
+    payload: Payload
+    brief: Payload | None
+    now_us: int
+
+    @property
+    def rewrite(self) -> PayloadRewrite:
+        """The change of the payload."""
+        message = self.message
+        return PayloadRewrite(
+            position=message.position, message_id=message.message_id, old=message.payload, new=self.payload
+        )
+
+    def fits(self, found: Sequence[MessageRecord]) -> bool:
+        """Return whether what is stored at the position, if anything, is the message as it was read."""
+        return list(found) == [self.message]
+
+
 @attrs.frozen(kw_only=True)
 class Tail:
     """A call of ``replace_tail``, and when it was made."""
@@ -111,21 +248,25 @@ class Tail:
     messages: Sequence[MessageRecord]
     expected_last: int | None
     now_us: int
+    fence: int | None = None
 
-    def replayed(self, backend: str, last: int, stored: Mapping[str, int]) -> TailReceipt | None:
+    def replayed(self, backend: str, last: int, stored: Mapping[str, int], latest_fence: int = 0) -> TailReceipt | None:
         """Return the receipt if the call is a repeated one; None: the tail is to be replaced.
 
         Args:
             backend: For errors.
             last: The newest position of the session.
             stored: Positions of those ids that are stored, the tail included.
+            latest_fence: The fence of the latest lease; 0: there was none.
 
         Raises:
+            LeaseLostError: The fence is another one.
             ConflictError: The session ends elsewhere, or ids are stored.
         """
         receipt = replay_receipt(backend, self.messages, stored)
         if receipt is not None and receipt.first_position == self.after + 1:
             return TailReceipt(removed=[], last_position=last, replayed=True)
+        check_fence(backend, self.session_id, self.fence, latest_fence)
         if receipt is not None:
             expected, actual = "ids that are not stored", f"these ids from position {receipt.first_position} on"
         elif last < self.after:
@@ -160,6 +301,26 @@ def check_times(*microseconds: int | None) -> None:
             raise ValidationError(f"{value} microseconds are beyond what every backend can keep")
 
 
+def _check_short(payload: Payload | None) -> None:
+    if payload is not None and len(payload.data) > MAX_SHORT_BYTES:
+        raise ValidationError(f"a card or brief has at most {MAX_SHORT_BYTES} bytes, not {len(payload.data)}")
+
+
+def _check_texts(texts: HeaderTexts) -> None:
+    _check_short(texts.card)
+    for brief in (texts.first, texts.last):
+        if brief is not None:
+            check_position(brief.position)
+            _check_short(brief.payload)
+
+
+def _check_counters(counters: Mapping[str, int]) -> None:
+    for name, number in counters.items():
+        check_id(name, "counter")
+        if type(number) is not int or not 0 <= number <= MAX_COUNTER:
+            raise ValidationError(f"a counter is a whole number from 0 to {MAX_COUNTER}, not {number!a:.80}")
+
+
 def _check_scope(scope: MemoryScope) -> None:
     check_id(scope.owner_id, f"{scope.kind} id")
 
@@ -188,6 +349,7 @@ class BaseStorage(SessionStorage):
         self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._locks: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._wakeups = Wakeups()
 
     # -- primitives: what a backend implements ---------------------------------------------------
 
@@ -216,13 +378,18 @@ class BaseStorage(SessionStorage):
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page: ...
 
     @abstractmethod
-    async def _append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt: ...
+    async def _fork_session(
+        self, source_id: str, record: SessionRecord, at: int, rewrite: RewriteMessage | None, now_us: int
+    ) -> SessionRecord: ...
+
+    @abstractmethod
+    async def _acquire_lease(self, session_id: str, holder: str, ttl_us: int, now_us: int) -> Lease: ...
+
+    @abstractmethod
+    async def _release_lease(self, session_id: str, fence: int, now_us: int) -> bool: ...
+
+    @abstractmethod
+    async def _append_messages(self, append: Append) -> AppendReceipt: ...
 
     @abstractmethod
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]: ...
@@ -232,6 +399,10 @@ class BaseStorage(SessionStorage):
 
     @abstractmethod
     async def _replace_tail(self, tail: Tail) -> TailReceipt: ...
+
+    @abstractmethod
+    async def _update_message(self, update: MessageUpdate) -> bool:
+        """Return False if another payload is stored, or no such message."""
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         """Do so in one round trip where these are several."""
@@ -243,7 +414,7 @@ class BaseStorage(SessionStorage):
             messages = await self._read_messages(session_id, MessageRange(limit=newest, newest=True), now_us)
         except SessionNotFoundError:  # deleted meanwhile
             return None
-        return TurnRecords(session=session, memories=memories, messages=messages)
+        return TurnRecords(session=session.of_turn(), memories=memories, messages=messages)
 
     @abstractmethod
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int: ...
@@ -271,6 +442,9 @@ class BaseStorage(SessionStorage):
 
     @abstractmethod
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool: ...
+
+    @abstractmethod
+    async def _rewrite_texts(self, session_id: str, old: HeaderTexts, new: HeaderTexts, now_us: int) -> bool: ...
 
     @abstractmethod
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int: ...
@@ -342,6 +516,10 @@ class BaseStorage(SessionStorage):
 
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         """Create or replace a header; see ``SessionStorage.put_session``."""
+        self._check_header(record)
+        return await self._put_session(record, expected_version, await self._ready())
+
+    def _check_header(self, record: SessionRecord) -> None:
         check_id(record.session_id)
         if record.user_id is not None:
             check_id(record.user_id, "user id")
@@ -353,7 +531,8 @@ class BaseStorage(SessionStorage):
             raise ValidationError(f"a session's ttl must be above 0, not {record.ttl_us} microseconds")
         check_times(record.ttl_us, record.created_at_us)
         self._check_size(record.payload, "the session document")
-        return await self._put_session(record, expected_version, await self._ready())
+        _check_texts(record.texts)
+        _check_counters(record.summary.counters)
 
     async def find_session(self, session_id: str) -> SessionRecord | None:
         """Return a header with its payload, or None."""
@@ -365,7 +544,9 @@ class BaseStorage(SessionStorage):
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session with all it holds; see ``SessionStorage.delete_session``."""
         check_id(session_id)
-        return await self._delete_session(session_id, await self._ready())
+        deleted = await self._delete_session(session_id, await self._ready())
+        self._wakeups.wake(session_id)
+        return deleted
 
     async def query_sessions(self, query: SessionQuery) -> Page:
         """Return one page of headers; see ``SessionStorage.query_sessions``."""
@@ -375,9 +556,38 @@ class BaseStorage(SessionStorage):
             check_id(query.user_id, "user id")
         if query.tag is not None:
             check_id(query.tag, "tag")
+        if query.without_tag is not None:
+            check_id(query.without_tag, "tag")
         if query.cursor is not None:
             check_id(query.cursor[1], "cursor")
         return await self._query_sessions(query, await self._ready())
+
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        """Create a session with a copy of messages; see ``SessionStorage.fork_session``."""
+        check_id(source_id)
+        check_position(at)
+        self._check_header(record)
+        stays = {name: number for name, number in record.summary.counters.items() if name not in ROLES}
+        record = attrs.evolve(record, summary=attrs.evolve(record.summary, counters=stays))
+        return await self._fork_session(source_id, record, at, rewrite, await self._ready())
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+        """Take or renew a lease; see ``SessionStorage.acquire_lease``."""
+        check_id(session_id)
+        check_id(holder, "holder")
+        if ttl_us <= 0:
+            raise ValidationError(f"the ttl of a lease must be above 0, not {ttl_us} microseconds")
+        check_times(ttl_us)
+        return await self._acquire_lease(session_id, holder, ttl_us, await self._ready())
+
+    async def release_lease(self, session_id: str, *, fence: int) -> bool:
+        """End a lease; see ``SessionStorage.release_lease``."""
+        check_id(session_id)
+        return await self._release_lease(session_id, fence, await self._ready())
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -387,6 +597,7 @@ class BaseStorage(SessionStorage):
         messages: Sequence[MessageRecord],
         *,
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         """Append all or none; see ``SessionStorage.append_messages``."""
         check_id(session_id)
@@ -394,7 +605,10 @@ class BaseStorage(SessionStorage):
         if not 1 <= len(messages) <= MAX_BATCH:
             raise ValidationError(f"an append takes 1 to {MAX_BATCH} messages, not {len(messages)}")
         self._check_batch(messages)
-        return await self._append_messages(session_id, messages, expected_last, await self._ready())
+        now_us = await self._ready()
+        receipt = await self._append_messages(Append(session_id, messages, expected_last, now_us, fence=fence))
+        self._wakeups.wake(session_id)
+        return receipt
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Return a range, oldest first; see ``SessionStorage.read_messages``."""
@@ -415,7 +629,9 @@ class BaseStorage(SessionStorage):
         """Remove what is above a position; see ``SessionStorage.truncate_messages``."""
         check_id(session_id)
         check_position(after)
-        return await self._truncate_messages(session_id, after, await self._ready())
+        removed = await self._truncate_messages(session_id, after, await self._ready())
+        self._wakeups.wake(session_id)
+        return removed
 
     async def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
         """Return the message of an id, or None; see ``SessionStorage.find_message``."""
@@ -432,6 +648,7 @@ class BaseStorage(SessionStorage):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> TailReceipt:
         """Remove a tail and append others; see ``SessionStorage.replace_tail``."""
         check_id(session_id)
@@ -442,27 +659,55 @@ class BaseStorage(SessionStorage):
         self._check_batch(messages)
         now_us = await self._ready()
         receipt = await self._replace_tail(
-            Tail(session_id=session_id, after=after, messages=messages, expected_last=expected_last, now_us=now_us)
+            Tail(
+                session_id=session_id,
+                after=after,
+                messages=messages,
+                expected_last=expected_last,
+                now_us=now_us,
+                fence=fence,
+            )
         )
+        self._wakeups.wake(session_id)
         await load_dictionaries(self, encodings_of(receipt.removed))
         return receipt
 
     async def update_message(
-        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+        self,
+        session_id: str,
+        position: int,
+        *,
+        payload: Payload,
+        expected: Payload,
+        brief: Payload | None = None,
     ) -> MessageRecord:
         """Replace a payload; see ``SessionStorage.update_message``."""
         check_id(session_id)
         self._check_size(payload, "the message")
+        _check_short(brief)
         now_us = await self._ready()
         found = await self._read_messages(session_id, MessageRange(after=max(0, position - 1), limit=1), now_us)
         message = found[0] if position > 0 and found else None
         if message is not None and message.payload == payload:
             return message
         if message is not None and message.payload == expected:
-            change = PayloadRewrite(position=position, message_id=message.message_id, old=expected, new=payload)
-            if await self._rewrite_messages(session_id, [change], now_us):
+            update = MessageUpdate(session_id=session_id, message=message, payload=payload, brief=brief, now_us=now_us)
+            if await self._update_message(update):
+                self._wakeups.wake(session_id)
                 return attrs.evolve(message, payload=payload)
         raise payload_conflict(self.backend_name, session_id, position)
+
+    def watch(self, session_id: str, *, after: int = 0, poll_seconds: float = 0.5) -> AsyncIterator[Change]:
+        """Yield the changes of a session; see ``SessionStorage.watch``."""
+        check_id(session_id)
+        check_position(after)
+        return documents.watch(self, session_id, after=after, poll_seconds=poll_seconds)
+
+    @asynccontextmanager
+    async def wakeups(self, session_id: str) -> AsyncIterator[Wakeup]:
+        """Return what wakes a watcher; see ``SessionStorage.wakeups``."""
+        with self._wakeups.of(session_id) as watcher:
+            yield watcher
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Return what a turn reads; see ``SessionStorage.read_turn``."""
@@ -539,6 +784,12 @@ class BaseStorage(SessionStorage):
         self._check_size(new, "the session document")
         return await self._rewrite_session(session_id, old, new, await self._ready())
 
+    async def rewrite_texts(self, session_id: str, *, old: HeaderTexts, new: HeaderTexts) -> bool:
+        """Replace card and briefs; see ``RewritingStorage.rewrite_texts``."""
+        check_id(session_id)
+        _check_texts(new)
+        return await self._rewrite_texts(session_id, old, new, await self._ready())
+
     async def rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite]) -> int:
         """Replace the payloads of messages; see ``RewritingStorage.rewrite_messages``."""
         check_id(session_id)
@@ -596,6 +847,9 @@ class BaseStorage(SessionStorage):
                 raise ValidationError(f"role {message.role!a} is not one of: {', '.join(sorted(ROLES))}")
             self._check_size(message.payload, "the message")
             check_times(message.created_at_us)
+            _check_short(message.brief)
+            if message.adds:
+                _check_counters(message.adds)
         if len(messages) > 1 and len({message.message_id for message in messages}) < len(messages):
             raise ValidationError("a message id occurs twice in one batch")
 

@@ -1,4 +1,4 @@
-"""The document-level calls and the message stream, implemented once on the storage primitives.
+"""The document-level calls, the message stream and the watch, implemented once on the storage primitives.
 
 ``BaseStorage`` and ``StorageWrapper`` both delegate to these functions, so a document saved through a wrapper
 passes through the wrapper's own primitives.
@@ -16,18 +16,23 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.ports.watching import Change
 from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     CorruptRecordError,
     InvalidJSONError,
+    SessionNotFoundError,
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
 
-__all__ = ["list_sessions", "load_session", "save_session", "stream_messages"]
+__all__ = ["list_sessions", "load_session", "save_session", "stream_messages", "watch"]
 
 _CODEC = JsonCodec()
+
+_WATCHED_AT_ONCE = 500
+"""Messages that a watch reads at a time."""
 
 
 async def save_session(storage: SessionStorage, session_id: str, data: JSONObject) -> bool:
@@ -78,3 +83,68 @@ async def stream_messages(
         if len(messages) < chunk:
             return
         after = messages[-1].position
+
+
+async def watch(storage: SessionStorage, session_id: str, *, after: int, poll_seconds: float) -> AsyncIterator[Change]:
+    """Yield the changes of a session; see ``SessionStorage.watch``.
+
+    A look reads the header, then what it says has changed. What changes between the two is in the next header too, so
+    the copy of the caller ends up right.
+    """
+    async with storage.wakeups(session_id) as wakeup:
+        header = await storage.find_session(session_id)
+        if header is None:
+            raise SessionNotFoundError(session_id, backend=storage.backend)
+        seen, position = _newest_change(header), after
+        if position > header.last_position:
+            position = header.last_position
+            yield Change("cut", position)
+        while True:
+            try:
+                async for change in _changes(storage, header, seen, position):
+                    position = change.position if change.kind != "updated" else position
+                    yield change
+                seen = _newest_change(header)
+                await wakeup.wait(poll_seconds)
+            except SessionNotFoundError:
+                break
+            found = await storage.find_session(session_id)
+            if found is None or found.created_at_us != header.created_at_us or _newest_change(found) < seen:
+                break  # deleted, and perhaps created again
+            header = found
+    yield Change("deleted", 0)
+
+
+def _newest_change(header: SessionRecord) -> int:
+    return header.changes[-1].number if header.changes else 0
+
+
+async def _changes(storage: SessionStorage, header: SessionRecord, seen: int, position: int) -> AsyncIterator[Change]:
+    """Yield what a header says that a watcher has not seen.
+
+    Args:
+        storage: The storage.
+        header: The header.
+        seen: The number of the newest change that the watcher has seen.
+        position: The newest position that the watcher knows.
+    """
+    session_id = header.session_id
+    for change in header.changes:
+        if change.number <= seen or change.position > position:
+            continue
+        if change.kind == "cut":
+            if change.position < position:
+                position = change.position
+                yield Change("cut", position)
+            continue
+        for message in await storage.read_messages(session_id, MessageRange(after=change.position - 1, limit=1)):
+            if message.position == change.position:
+                yield Change("updated", message.position, message)
+    while position < header.last_position:
+        span = MessageRange(after=position, before=header.last_position + 1, limit=_WATCHED_AT_ONCE)
+        messages = await storage.read_messages(session_id, span)
+        for message in messages:
+            position = message.position
+            yield Change("appended", position, message)
+        if not messages:  # cut off since the header was read
+            return

@@ -7,7 +7,6 @@ once, in the caller's task. When the request limit is reached, new appends queue
 
 import asyncio
 import copy
-import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
@@ -15,10 +14,11 @@ from typing import Any, TypeVar
 
 import attrs
 
-from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
+from luminoracore_sdk.adapters.storage.base import Append
+from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, StorageBusyError, StorageUnavailableError
 
-__all__ = ["Append", "GroupCommit", "own_copy"]
+__all__ = ["GroupCommit", "own_copy"]
 
 _MOST_MESSAGES = 1000
 _MOST_BYTES = 4 * 1024 * 1024
@@ -28,30 +28,6 @@ _SLOW_SECONDS = 0.1
 
 _CANCEL_SECONDS = 1.0
 """Longest time that a cancelled caller waits for the request that holds its append."""
-
-
-@attrs.frozen
-class Append:
-    """The checked arguments of one ``append_messages`` call.
-
-    Attributes:
-        session_id: The session to append to.
-        messages: The batch.
-        expected_last: Append only if this is the newest position; None: unconditionally.
-        now_us: The time of the call, in microseconds.
-        deadline: When the call times out, by the event loop's clock, for backends that limit their calls.
-    """
-
-    session_id: str
-    messages: Sequence[MessageRecord]
-    expected_last: int | None
-    now_us: int
-    deadline: float = math.inf
-
-    @property
-    def size_bytes(self) -> int:
-        """The total size of the payloads."""
-        return sum(len(message.payload.data) for message in self.messages)
 
 
 Outcome = AppendReceipt | LuminoraCoreSDKError | None

@@ -2,14 +2,28 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from threading import RLock
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, is_live, replay_receipt
+from luminoracore_sdk.adapters.storage.base import (
+    Append,
+    BaseStorage,
+    MessageUpdate,
+    Tail,
+    check_fence,
+    check_fork,
+    granted,
+    is_live,
+    matches,
+    replay_receipt,
+)
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    HeaderTexts,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -17,9 +31,11 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
+    noted,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 
@@ -33,6 +49,11 @@ class _StoredSession:
     header: SessionRecord
     messages: list[MessageRecord] = attrs.field(factory=list)
     positions: dict[str, int] = attrs.field(factory=dict)
+
+    @property
+    def fence(self) -> int:
+        """The fence of the latest lease; 0: there was none."""
+        return self.header.lease.fence if self.header.lease else 0
 
 
 def _is_expired(entry: MemoryRecord, now_us: int) -> bool:
@@ -104,14 +125,21 @@ class InMemoryStorage(BaseStorage):
                 updated_at_us=max(stored.header.updated_at_us, now_us) if stored else now_us,
                 version=version + 1,
                 last_position=len(stored.messages) if stored else 0,
+                summary=stored.header.summary if stored else record.summary,
+                changes=stored.header.changes if stored else (),
+                lease=stored.header.lease if stored else None,
             )
             if stored:
                 stored.header = header
             else:
-                self._remove(record.session_id)  # an expired one
-                self._sessions[record.session_id] = _StoredSession(header)
-                insort(self._order, (header.created_at_us, record.session_id))
+                self._create(_StoredSession(header))
             return header
+
+    def _create(self, stored: _StoredSession) -> None:
+        session_id = stored.header.session_id
+        self._remove(session_id)  # an expired one
+        self._sessions[session_id] = stored
+        insort(self._order, (stored.header.created_at_us, session_id))
 
     async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
         with self._lock:
@@ -127,25 +155,32 @@ class InMemoryStorage(BaseStorage):
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         with self._lock:
-            found: list[SessionRecord] = []
-            for header in self._matching(query, now_us):
-                if len(found) == query.limit:
-                    last = found[-1]
-                    return Page(sessions=tuple(found), next_cursor=(last.created_at_us, last.session_id))
-                found.append(attrs.evolve(header, payload=None))
-            return Page(sessions=tuple(found), next_cursor=None)
+            found = list(islice(self._matching(query, now_us), query.limit + 1))
+            listed = tuple(attrs.evolve(header, payload=None, changes=(), lease=None) for header in found)
+            page = listed[: query.limit]
+            return Page(sessions=page, next_cursor=query.key(page[-1]) if len(found) > query.limit else None)
 
     def _matching(self, query: SessionQuery, now_us: int) -> Iterator[SessionRecord]:
-        for session_id in self._candidates(query):
+        for session_id in self._by_activity(query) if query.by_activity else self._by_creation(query):
             header = self._sessions[session_id].header
-            if (
-                is_live(header.updated_at_us, header.ttl_us, now_us)
-                and query.user_id in (None, header.user_id)
-                and (query.tag is None or query.tag in header.tags)
-            ):
+            if is_live(header.updated_at_us, header.ttl_us, now_us) and matches(header, query):
                 yield header
 
-    def _candidates(self, query: SessionQuery) -> Iterable[str]:
+    def _by_activity(self, query: SessionQuery) -> Iterator[str]:
+        after, before = query.created_after_us, query.created_before_us
+        keys = [
+            query.key(stored.header)
+            for stored in self._sessions.values()
+            if query.user_id in (None, stored.header.user_id)
+            and (after is None or stored.header.created_at_us >= after)
+            and (before is None or stored.header.created_at_us < before)
+        ]
+        if query.cursor is not None:
+            end = query.cursor
+            keys = [key for key in keys if (key < end if query.newest_first else key > end)]
+        return (session_id for _, session_id in sorted(keys, reverse=query.newest_first))
+
+    def _by_creation(self, query: SessionQuery) -> Iterator[str]:
         start, end = 0, len(self._order)
         if query.created_after_us is not None:
             start = bisect_left(self._order, (query.created_after_us, ""))
@@ -158,6 +193,58 @@ class InMemoryStorage(BaseStorage):
         indexes = range(end - 1, start - 1, -1) if query.newest_first else range(start, end)
         return (self._order[index][1] for index in indexes)
 
+    async def _fork_session(
+        self, source_id: str, record: SessionRecord, at: int, rewrite: RewriteMessage | None, now_us: int
+    ) -> SessionRecord:
+        with self._lock:
+            source = self._existing(source_id, now_us)
+            check_fork(self.backend_name, source_id, at, source.header.last_position)
+            if self._live(record.session_id, now_us) is not None:
+                raise self._version_conflict(record.session_id, 0, 1)
+            messages = [message if rewrite is None else rewrite(message) for message in source.messages[:at]]
+            self._check_batch(messages)
+            header = attrs.evolve(
+                record,
+                created_at_us=record.created_at_us or now_us,
+                updated_at_us=now_us,
+                version=1,
+                last_position=at,
+                summary=record.summary.copied(message.role for message in messages),
+            )
+            positions = {message.message_id: message.position for message in messages}
+            self._create(_StoredSession(header, messages, positions))
+            return header
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    async def _acquire_lease(self, session_id: str, holder: str, ttl_us: int, now_us: int) -> Lease:
+        with self._lock:
+            stored = self._existing(session_id, now_us)
+            lease = granted(
+                self.backend_name, session_id, stored.header.lease, holder=holder, ttl_us=ttl_us, now_us=now_us
+            )
+            stored.header = attrs.evolve(stored.header, lease=lease)
+            return lease
+
+    async def _release_lease(self, session_id: str, fence: int, now_us: int) -> bool:
+        with self._lock:
+            stored = self._live(session_id, now_us)
+            lease = stored.header.lease if stored else None
+            if stored is None or lease is None or lease.fence != fence:
+                return False
+            stored.header = attrs.evolve(stored.header, lease=attrs.evolve(lease, until_us=now_us))
+            return True
+
+    # -- rewriting -------------------------------------------------------------------------------
+
+    async def _rewrite_texts(self, session_id: str, old: HeaderTexts, new: HeaderTexts, now_us: int) -> bool:
+        with self._lock:
+            stored = self._live(session_id, now_us)
+            if stored is None or stored.header.texts != old:
+                return False
+            stored.header = stored.header.with_texts(new)
+            return True
+
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         with self._lock:
             stored = self._live(session_id, now_us)
@@ -168,22 +255,18 @@ class InMemoryStorage(BaseStorage):
 
     # -- messages --------------------------------------------------------------------------------
 
-    async def _append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt:
+    async def _append_messages(self, append: Append) -> AppendReceipt:
+        session_id, messages = append.session_id, append.messages
         with self._lock:
-            stored = self._existing(session_id, now_us)
+            stored = self._existing(session_id, append.now_us)
             if receipt := replay_receipt(self.backend_name, messages, _known(stored, messages)):
                 return receipt
+            check_fence(self.backend_name, session_id, append.fence, stored.fence)
             last = len(stored.messages)
-            if expected_last is not None and expected_last != last:
-                raise self._position_conflict(session_id, expected_last, last)
+            if append.expected_last is not None and append.expected_last != last:
+                raise self._position_conflict(session_id, append.expected_last, last)
             self._extend(stored, messages)
-            self._touch(stored, now_us)
+            self._touch(stored, append.now_us)
             return AppendReceipt(first_position=last + 1, last_position=last + len(messages))
 
     @staticmethod
@@ -214,7 +297,8 @@ class InMemoryStorage(BaseStorage):
     async def _replace_tail(self, tail: Tail) -> TailReceipt:
         with self._lock:
             stored = self._existing(tail.session_id, tail.now_us)
-            if receipt := tail.replayed(self.backend_name, len(stored.messages), _known(stored, tail.messages)):
+            known = _known(stored, tail.messages)
+            if receipt := tail.replayed(self.backend_name, len(stored.messages), known, stored.fence):
                 return receipt
             removed = self._cut(stored, tail.after)
             self._extend(stored, tail.messages)
@@ -227,10 +311,18 @@ class InMemoryStorage(BaseStorage):
         del stored.messages[after:]
         for message in removed:
             del stored.positions[message.message_id]
+        if removed:
+            stored.header = attrs.evolve(
+                stored.header,
+                summary=stored.header.summary.cut(after, (message.role for message in removed)),
+                changes=noted(stored.header.changes, "cut", after),
+            )
         return removed
 
     @staticmethod
     def _extend(stored: _StoredSession, messages: Sequence[MessageRecord]) -> None:
+        summary = stored.header.summary.appended(messages, len(stored.messages) + 1)
+        stored.header = attrs.evolve(stored.header, summary=summary)
         for position, message in enumerate(messages, start=len(stored.messages) + 1):
             stored.messages.append(attrs.evolve(message, position=position))
             stored.positions[message.message_id] = position
@@ -241,6 +333,20 @@ class InMemoryStorage(BaseStorage):
             removed = self._cut(stored, after)
             self._touch(stored, now_us)
             return len(removed)
+
+    async def _update_message(self, update: MessageUpdate) -> bool:
+        message = update.message
+        with self._lock:
+            stored = self._live(update.session_id, update.now_us)
+            if stored is None or not update.fits(stored.messages[message.position - 1 : message.position]):
+                return False
+            stored.messages[message.position - 1] = attrs.evolve(message, payload=update.payload, brief=update.brief)
+            stored.header = attrs.evolve(
+                stored.header,
+                summary=stored.header.summary.updated(message.position, update.brief),
+                changes=noted(stored.header.changes, "updated", message.position),
+            )
+            return True
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
         with self._lock:

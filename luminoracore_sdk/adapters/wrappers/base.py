@@ -1,10 +1,13 @@
 """The base of every wrapper: a storage that delegates every call to another storage."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from luminoracore_sdk.adapters.storage import documents
+from luminoracore_sdk.adapters.storage.base import check_position
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -12,12 +15,15 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.ports.watching import Change, Wakeup
 from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.values import check_id
 
 __all__ = ["StorageWrapper", "read_message"]
 
@@ -94,16 +100,31 @@ class StorageWrapper(SessionStorage):
         """Delegate; see ``SessionStorage.query_sessions``."""
         return await self.base.query_sessions(query)
 
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        """Delegate; see ``SessionStorage.fork_session``."""
+        return await self._target(source_id).fork_session(source_id, record, at=at, rewrite=rewrite)
+
+    async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+        """Delegate; see ``SessionStorage.acquire_lease``."""
+        return await self.base.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+
+    async def release_lease(self, session_id: str, *, fence: int) -> bool:
+        """Delegate; see ``SessionStorage.release_lease``."""
+        return await self.base.release_lease(session_id, fence=fence)
+
     async def append_messages(
         self,
         session_id: str,
         messages: Sequence[MessageRecord],
         *,
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         """Delegate; see ``SessionStorage.append_messages``."""
         target = self._target(session_id)
-        return await target.append_messages(session_id, messages, expected_last=expected_last)
+        return await target.append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Delegate; see ``SessionStorage.read_messages``."""
@@ -120,17 +141,35 @@ class StorageWrapper(SessionStorage):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> TailReceipt:
         """Delegate; see ``SessionStorage.replace_tail``."""
-        target = self._target(session_id)
-        return await target.replace_tail(session_id, after=after, messages=messages, expected_last=expected_last)
+        return await self._target(session_id).replace_tail(
+            session_id, after=after, messages=messages, expected_last=expected_last, fence=fence
+        )
 
     async def update_message(
-        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+        self,
+        session_id: str,
+        position: int,
+        *,
+        payload: Payload,
+        expected: Payload,
+        brief: Payload | None = None,
     ) -> MessageRecord:
         """Delegate; see ``SessionStorage.update_message``."""
         target = self._target(session_id)
-        return await target.update_message(session_id, position, payload=payload, expected=expected)
+        return await target.update_message(session_id, position, payload=payload, expected=expected, brief=brief)
+
+    def watch(self, session_id: str, *, after: int = 0, poll_seconds: float = 0.5) -> AsyncIterator[Change]:
+        """Yield the changes of a session; see ``SessionStorage.watch``."""
+        check_id(session_id)
+        check_position(after)
+        return documents.watch(self, session_id, after=after, poll_seconds=poll_seconds)
+
+    def wakeups(self, session_id: str) -> AbstractAsyncContextManager[Wakeup]:
+        """Delegate; see ``SessionStorage.wakeups``."""
+        return self._target(session_id).wakeups(session_id)
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Delegate; see ``SessionStorage.truncate_messages``."""

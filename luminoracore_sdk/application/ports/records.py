@@ -5,7 +5,9 @@ names its encoding, so that a store can hold records of several encodings and a 
 the entities.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, Self
 
 import attrs
 
@@ -13,8 +15,13 @@ from luminoracore_sdk.domain.errors import ValidationError
 
 __all__ = [
     "MAX_BATCH",
+    "MAX_CHANGES",
     "MAX_PAGE",
     "AppendReceipt",
+    "Brief",
+    "HeaderTexts",
+    "HistoryChange",
+    "Lease",
     "MemoryRecord",
     "MemoryScope",
     "MessageRange",
@@ -22,10 +29,13 @@ __all__ = [
     "Page",
     "Payload",
     "Purged",
+    "RewriteMessage",
     "SessionQuery",
     "SessionRecord",
+    "SessionSummary",
     "TailReceipt",
     "TurnRecords",
+    "noted",
     "stored_record",
 ]
 
@@ -35,6 +45,9 @@ MAX_BATCH = 1000
 
 MAX_PAGE = 1000
 """Most sessions or users in one page of a listing."""
+
+MAX_CHANGES = 32
+"""Most changes that a header lists; see ``HistoryChange``."""
 
 
 @attrs.frozen
@@ -63,6 +76,142 @@ def _sorted(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(tags)))
 
 
+@attrs.frozen
+class Brief:
+    """The short text of a message, as listings show it.
+
+    Attributes:
+        position: The position of the message.
+        payload: The text.
+    """
+
+    position: int
+    payload: Payload
+
+
+_NO_COUNTERS: Mapping[str, int] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True)
+class SessionSummary:
+    """What a header says of its messages, so that a listing reads none of them.
+
+    Every append updates it in its own step. It never holds more than the two briefs and the counters.
+
+    Attributes:
+        first: The brief of the first message of role ``user`` that has one; None: none, or it was removed.
+        last: The brief of the newest message that has one; None: none, or it was removed since.
+        counters: Sums by name. Those named by a role are the numbers of stored messages of that role; the others
+            only grow: what removed messages have added stays.
+    """
+
+    first: Brief | None = None
+    last: Brief | None = None
+    counters: Mapping[str, int] = attrs.field(default=_NO_COUNTERS)
+
+    def appended(self, messages: Sequence["MessageRecord"], first_position: int) -> Self:
+        """Return the summary once messages are stored from a position on."""
+        first, last, counters = self.first, self.last, dict(self.counters)
+        for position, message in enumerate(messages, start=first_position):
+            counters[message.role] = counters.get(message.role, 0) + 1
+            for name, number in message.adds.items():
+                counters[name] = counters.get(name, 0) + number
+            if message.brief is not None:
+                last = Brief(position, message.brief)
+                if first is None and message.role == "user":
+                    first = last
+        return attrs.evolve(self, first=first, last=last, counters=counters)
+
+    def copied(self, roles: Iterable[str]) -> Self:
+        """Return the summary of a fork whose messages have these roles; only the counters are made of them."""
+        counters = dict(self.counters)
+        for role in roles:
+            counters[role] = counters.get(role, 0) + 1
+        return attrs.evolve(self, counters=counters)
+
+    def cut(self, after: int, removed: Iterable[str]) -> Self:
+        """Return the summary once the messages above a position are removed.
+
+        Args:
+            after: The last position that stays.
+            removed: The role of each removed message.
+        """
+        counters = dict(self.counters)
+        for role in removed:
+            counters[role] -= 1
+            if not counters[role]:
+                del counters[role]
+        first = self.first if self.first is not None and self.first.position <= after else None
+        last = self.last if self.last is not None and self.last.position <= after else None
+        return attrs.evolve(self, first=first, last=last, counters=counters)
+
+    def updated(self, position: int, brief: Payload | None) -> Self:
+        """Return the summary once the message at a position has another brief, or none."""
+        new = None if brief is None else Brief(position, brief)
+        first = new if self.first is not None and self.first.position == position else self.first
+        last = new if self.last is not None and self.last.position == position else self.last
+        return attrs.evolve(self, first=first, last=last)
+
+
+_NO_SUMMARY = SessionSummary()
+
+
+@attrs.frozen(kw_only=True)
+class HeaderTexts:
+    """The payloads that a listing shows of one session: the card and the two briefs."""
+
+    card: Payload | None
+    first: Brief | None
+    last: Brief | None
+
+
+@attrs.frozen
+class HistoryChange:
+    """A change of messages that were stored before.
+
+    A header lists the latest ``MAX_CHANGES``, numbered 1, 2, 3 …. When there would be more, the two oldest become
+    one: a cut that covers both.
+
+    Attributes:
+        number: Its number within the session.
+        kind: ``updated``: one message has another payload; ``cut``: all above a position were removed.
+        position: That of the updated message, or the last position that stayed.
+    """
+
+    number: int
+    kind: Literal["updated", "cut"]
+    position: int
+
+
+def noted(
+    changes: Sequence[HistoryChange], kind: Literal["updated", "cut"], position: int
+) -> tuple[HistoryChange, ...]:
+    """Return the changes of a header once another one is made."""
+    number = changes[-1].number + 1 if changes else 1
+    found = (*changes, HistoryChange(number, kind, position))
+    if len(found) <= MAX_CHANGES:
+        return found
+    oldest, second, *rest = found
+    position = min(change.position - (change.kind == "updated") for change in (oldest, second))
+    return (HistoryChange(second.number, "cut", position), *rest)
+
+
+@attrs.frozen(kw_only=True)
+class Lease:
+    """The right of one holder to write to a session for a time.
+
+    Attributes:
+        fence: 1, 2, 3 …: incremented whenever the lease passes to another holder. An append with an older fence is
+            refused.
+        holder: The name that the holder gave itself.
+        until_us: When the lease ends unless it is renewed.
+    """
+
+    fence: int
+    holder: str
+    until_us: int
+
+
 @attrs.frozen(kw_only=True)
 class SessionRecord:
     """The header of a session.
@@ -73,14 +222,22 @@ class SessionRecord:
         tags: Its tags, sorted and distinct.
         ttl_us: Microseconds after ``updated_at_us`` at which it expires; None: never.
         payload: The session's own document; None in listings.
+        card: What listings show of the document; None: nothing. Not part of what ``read_turn`` returns.
         created_at_us: The value of the first put, or its time if that is 0; later puts do not change it.
         updated_at_us: Assigned by the store: the time of the latest put, append or truncation.
         version: Assigned by the store: 1, 2, 3 …, incremented by each put and not by appends.
         last_position: Assigned by the store: the position of the newest message; 0: none.
+        summary: Assigned by the store, except that a put or fork that creates a session begins with what it is
+            given. Not part of what ``read_turn`` returns.
+        changes: Assigned by the store: the latest changes of what was stored before. Not part of what listings and
+            ``read_turn`` return.
+        lease: Assigned by the store: the latest lease, which may have ended; None: there was none. Not part of what
+            listings and ``read_turn`` return.
     """
 
     session_id: str
     payload: Payload | None
+    card: Payload | None = None
     user_id: str | None = None
     tags: tuple[str, ...] = attrs.field(default=(), converter=_sorted)
     ttl_us: int | None = None
@@ -88,6 +245,24 @@ class SessionRecord:
     updated_at_us: int = 0
     version: int = 0
     last_position: int = 0
+    summary: SessionSummary = _NO_SUMMARY
+    changes: tuple[HistoryChange, ...] = attrs.field(default=(), eq=False)
+    lease: Lease | None = attrs.field(default=None, eq=False)
+
+    def of_turn(self) -> Self:
+        """Return the header without what ``read_turn`` does not return."""
+        return attrs.evolve(self, card=None, summary=_NO_SUMMARY, changes=(), lease=None)
+
+    @property
+    def texts(self) -> HeaderTexts:
+        """The card and the briefs."""
+        return HeaderTexts(card=self.card, first=self.summary.first, last=self.summary.last)
+
+    def with_texts(self, texts: HeaderTexts) -> Self:
+        """Return the header with another card and other briefs."""
+        return attrs.evolve(
+            self, card=texts.card, summary=attrs.evolve(self.summary, first=texts.first, last=texts.last)
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -100,6 +275,8 @@ class MessageRecord:
         created_at_us: The time of the message, set by the caller.
         payload: Content and metadata.
         position: Assigned by the store: 1, 2, 3 …; 0 before that.
+        brief: Its short text for the summary of its session; None: it has none. Only given, never returned.
+        adds: What it adds to the counters of its session, besides 1 to that of its role. Only given, never returned.
     """
 
     message_id: str
@@ -107,11 +284,17 @@ class MessageRecord:
     created_at_us: int
     payload: Payload
     position: int = 0
+    brief: Payload | None = attrs.field(default=None, eq=False)
+    adds: Mapping[str, int] = attrs.field(default=_NO_COUNTERS, eq=False)
+
+
+RewriteMessage = Callable[[MessageRecord], MessageRecord]
+"""Returns a message with another payload."""
 
 
 _new = object.__new__
 _set_encoding, _set_data = (getattr(Payload, field.name).__set__ for field in attrs.fields(Payload))
-_set_id, _set_role, _set_created_at_us, _set_payload, _set_position = (
+_set_id, _set_role, _set_created_at_us, _set_payload, _set_position, _set_brief, _set_adds = (
     getattr(MessageRecord, field.name).__set__ for field in attrs.fields(MessageRecord)
 )
 
@@ -132,6 +315,8 @@ def stored_record(
     _set_created_at_us(record, created_at_us)
     _set_payload(record, payload)
     _set_position(record, position)
+    _set_brief(record, None)
+    _set_adds(record, _NO_COUNTERS)
     return record
 
 
@@ -243,11 +428,14 @@ class TurnRecords:
 
 @attrs.frozen(kw_only=True)
 class SessionQuery:
-    """The sessions to list, by time of creation, then id.
+    """The sessions to list, by time of creation or of the last change, then id.
 
     Attributes:
         user_id: Only those of this user; None: all.
         tag: Only those with this tag; None: all.
+        without_tag: Only those that do not have this tag; None: all.
+        by_activity: Whether to list by ``updated_at_us`` instead of ``created_at_us``. A session that is written
+            meanwhile moves, so that it may be listed twice or on no page; every other one is listed exactly once.
         created_after_us: Only those created at this time or later.
         created_before_us: Only those created before this time.
         newest_first: Whether to list in reverse order.
@@ -257,11 +445,17 @@ class SessionQuery:
 
     user_id: str | None = None
     tag: str | None = None
+    without_tag: str | None = None
+    by_activity: bool = False
     created_after_us: int | None = None
     created_before_us: int | None = None
     newest_first: bool = False
     limit: int = 100
     cursor: tuple[int, str] | None = None
+
+    def key(self, record: SessionRecord) -> tuple[int, str]:
+        """Return the place of a session in the order of the query, which is its cursor too."""
+        return record.updated_at_us if self.by_activity else record.created_at_us, record.session_id
 
 
 @attrs.frozen(kw_only=True)
@@ -270,7 +464,7 @@ class Page:
 
     Attributes:
         sessions: Headers without payload.
-        next_cursor: The cursor of the next page: creation time and id; None: this is the last page.
+        next_cursor: The cursor of the next page: the key of the last session; None: this is the last page.
     """
 
     sessions: tuple[SessionRecord, ...]

@@ -9,7 +9,14 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    HeaderTexts,
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    Payload,
+    SessionRecord,
+)
 
 __all__ = ["PayloadRewrite", "RecordForms", "RewritingStorage"]
 
@@ -52,6 +59,14 @@ class RewritingStorage(Protocol):
         """Replace the payload of a header; return False if there is no such session or its payload differs."""
         ...
 
+    async def rewrite_texts(self, session_id: str, *, old: HeaderTexts, new: HeaderTexts) -> bool:
+        """Replace card and briefs of a header; return False if there is no such session or one of them differs.
+
+        Raises:
+            ValidationError: One is too large.
+        """
+        ...
+
     async def rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite]) -> int:
         """Replace the payloads of 1..1,000 messages, in any order, each independently of the others.
 
@@ -80,6 +95,10 @@ class RecordForms(Protocol):
 
     async def session(self, record: SessionRecord) -> Payload:
         """Return the payload that a header should have."""
+        ...
+
+    async def texts(self, record: SessionRecord) -> HeaderTexts:
+        """Return the card and the briefs that a header should have."""
         ...
 
     async def message(self, session_id: str, record: MessageRecord) -> Payload:

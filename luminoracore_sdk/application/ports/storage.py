@@ -6,11 +6,13 @@ few primitives; a wrapper subclasses ``StorageWrapper``.
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -18,11 +20,13 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
     TurnRecords,
 )
+from luminoracore_sdk.application.ports.watching import Change, Wakeup
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
 
@@ -107,30 +111,93 @@ class SessionStorage(ABC):
 
     @abstractmethod
     async def query_sessions(self, query: SessionQuery) -> Page:
-        """Return one page of headers, without payloads.
+        """Return one page of headers, with card and summary, without payloads; no message is read.
 
         A session that exists throughout is listed exactly once over all pages, even if other sessions are
         created and deleted meanwhile.
+        """
+
+    @abstractmethod
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        """Create a session with a copy of the messages of another one up to a position, all or nothing.
+
+        Ids, times and positions stay. Afterwards the two are independent: changing, deleting or expiry of one does
+        not affect the other. Memories are not copied.
+
+        Args:
+            source_id: An existing session.
+            record: The header of the new session. Its summary gives the briefs, and counters besides those of roles,
+                which are counted.
+            at: The last position to copy, 0 to the newest of the source.
+            rewrite: Returns each message as it is to be stored, with another payload; None: they stay. May be called
+                in another thread, and more than once.
+
+        Returns:
+            The new header as stored.
+
+        Raises:
+            SessionNotFoundError: There is no source.
+            ConflictError: The new session exists already, or the source ends below ``at``; nothing was changed.
+            PayloadTooLargeError: A payload exceeds the backend's limit; nothing was changed.
+            ValidationError: The header has no payload, or its ttl is not above 0.
+        """
+
+    # -- leases --------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+        """Take or renew the lease of a session; neither is a change of the session.
+
+        A lease that has ended, or was released, passes to whoever asks, and its fence is incremented. The holder of a
+        lease that has not ended renews it, and its fence stays. Whether it has ended is judged by the clock of the
+        caller, so the clocks of processes must differ by less than ``ttl_us``; the fence protects what is stored even
+        if they do not.
+
+        Args:
+            session_id: An existing session.
+            holder: A name that no other holder uses.
+            ttl_us: Microseconds from now until it ends.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            LeaseHeldError: Another holder has it.
+            ValidationError: ``ttl_us`` is not above 0.
+        """
+
+    @abstractmethod
+    async def release_lease(self, session_id: str, *, fence: int) -> bool:
+        """End a lease; return False if it has passed to another holder, or there is no such session.
+
+        Its fence stays valid for appends until another holder takes the lease.
         """
 
     # -- messages ------------------------------------------------------------------------------
 
     @abstractmethod
     async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
-        """Append 1..1,000 messages, all or none, at the next positions.
+        """Append 1..1,000 messages, all or none, at the next positions, and fold them into the summary.
 
         The cost does not depend on the length of the history.
 
         Args:
             session_id: An existing session.
             messages: Messages with distinct ids. If all of them are stored already, in this order, nothing
-                is written and their first receipt is returned, regardless of ``expected_last``.
+                is written and their first receipt is returned, regardless of ``expected_last`` and ``fence``.
             expected_last: Append only if this is the newest position.
+            fence: Append only if this is the fence of the latest lease, which may have ended.
 
         Raises:
             SessionNotFoundError: No such session.
+            LeaseLostError: The lease has passed to another holder; nothing was written.
             ConflictError: The newest position is another, or some but not all of the ids are stored;
                 nothing was written.
             PayloadTooLargeError: A payload exceeds the backend's limit; nothing was written.
@@ -186,6 +253,7 @@ class SessionStorage(ABC):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> TailReceipt:
         """Remove every message above a position and append others there, all or nothing.
 
@@ -196,11 +264,13 @@ class SessionStorage(ABC):
             session_id: An existing session.
             after: The last position that is kept; the first of ``messages`` is stored behind it.
             messages: 0..1,000 messages with distinct ids. If all of them are stored already at these positions,
-                nothing is changed, regardless of ``expected_last``.
+                nothing is changed, regardless of ``expected_last`` and ``fence``.
             expected_last: Replace only if this is the newest position.
+            fence: Replace only if this is the fence of the latest lease, which may have ended.
 
         Raises:
             SessionNotFoundError: No such session.
+            LeaseLostError: The lease has passed to another holder; nothing was changed.
             ConflictError: The newest position is not ``expected_last`` or is below ``after``, or an id is stored
                 already, be it in the tail; nothing was changed.
             PayloadTooLargeError: A payload exceeds the backend's limit; nothing was changed.
@@ -209,7 +279,13 @@ class SessionStorage(ABC):
 
     @abstractmethod
     async def update_message(
-        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+        self,
+        session_id: str,
+        position: int,
+        *,
+        payload: Payload,
+        expected: Payload,
+        brief: Payload | None = None,
     ) -> MessageRecord:
         """Replace the payload of a message, if it is the expected one.
 
@@ -220,6 +296,7 @@ class SessionStorage(ABC):
             position: The position of the message.
             payload: The new payload. If it is stored already, nothing is changed.
             expected: The payload that was read.
+            brief: Replaces the brief of the message where the summary of the session has it; None: it is removed.
 
         Returns:
             The message as it is now.
@@ -229,6 +306,31 @@ class SessionStorage(ABC):
             ConflictError: There is no message at the position, or its payload is another one; nothing was changed.
             PayloadTooLargeError: The payload exceeds the backend's limit; nothing was changed.
         """
+
+    @abstractmethod
+    def watch(self, session_id: str, *, after: int = 0, poll_seconds: float = 0.5) -> AsyncIterator[Change]:
+        """Yield what is stored above a position, then every change that follows, until the session is deleted.
+
+        Applying the changes in order to a copy of the messages gives the stored messages. A change may be yielded
+        more than once, and several that follow quickly may be yielded as one: a message that was appended and removed
+        between two looks is not seen. Nothing is lost when a server is not reachable for a while: errors are raised
+        to the caller, who watches again from the last position.
+
+        Args:
+            session_id: An existing session.
+            after: The newest position that the caller knows. If the session ends below it, the first change is a cut.
+            poll_seconds: Longest time between two looks; writers of the same storage, and of every storage where the
+                server tells of changes, are seen at once.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            CorruptRecordError: A record cannot be read.
+            ValidationError: ``after`` is no position.
+        """
+
+    @abstractmethod
+    def wakeups(self, session_id: str) -> AbstractAsyncContextManager[Wakeup]:
+        """Return what wakes a watcher of a session within the block; a wake-up may be missing, or come for nothing."""
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Return the header of a session, its memories and its newest messages, or None.
@@ -251,7 +353,7 @@ class SessionStorage(ABC):
             messages = await self.read_messages(session_id, MessageRange(limit=newest, newest=True))
         except SessionNotFoundError:  # deleted meanwhile
             return None
-        return TurnRecords(session=session, memories=memories, messages=messages)
+        return TurnRecords(session=session.of_turn(), memories=memories, messages=messages)
 
     # -- memory --------------------------------------------------------------------------------
 

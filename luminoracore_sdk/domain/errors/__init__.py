@@ -30,6 +30,8 @@
     │   ├── StorageClosedError               used after close()
     │   ├── WrongEventLoopError              used on another event loop than the one it was opened on
     │   ├── ConflictError                    another writer was first; carries expected and actual
+    │   │   ├── LeaseHeldError               another holder has the lease of the session
+    │   │   └── LeaseLostError               the lease has passed to another holder
     │   ├── CorruptRecordError               a record that cannot be read; carries backend and key
     │   │   ├── DecryptionError              an encrypted record that was damaged, moved or replaced
     │   │   ├── UnencryptedRecordError       a plain record where encryption is required
@@ -94,6 +96,8 @@ from luminoracore_sdk.domain.errors.storage import (
     DecryptionError,
     KeyMismatchError,
     KeyNotFoundError,
+    LeaseHeldError,
+    LeaseLostError,
     SchemaVersionError,
     StorageAccessError,
     StorageBusyError,
@@ -119,6 +123,8 @@ __all__ = [
     "InvalidJSONError",
     "KeyMismatchError",
     "KeyNotFoundError",
+    "LeaseHeldError",
+    "LeaseLostError",
     "LuminoraCoreSDKError",
     "MessageNotFoundError",
     "MissingDependencyError",

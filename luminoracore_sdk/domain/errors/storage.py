@@ -8,6 +8,8 @@ __all__ = [
     "DecryptionError",
     "KeyMismatchError",
     "KeyNotFoundError",
+    "LeaseHeldError",
+    "LeaseLostError",
     "SchemaVersionError",
     "StorageAccessError",
     "StorageBusyError",
@@ -97,6 +99,40 @@ class ConflictError(StorageError):
         self.key = key
         self.expected = expected
         self.actual = actual
+
+
+class LeaseHeldError(ConflictError):
+    """Another holder has the lease of a session.
+
+    Attributes:
+        session_id: The session.
+        until_us: When the lease ends unless it is renewed, in microseconds since 1970.
+    """
+
+    def __init__(self, *, backend: str, session_id: str, until_us: int, now_us: int) -> None:
+        left = (until_us - now_us) / 1_000_000
+        super().__init__(
+            backend=backend,
+            key=f"session {shown(session_id)}",
+            expected="a lease that is free",
+            actual=f"one of another holder, for {left:.1f} more seconds",
+        )
+        self.session_id = session_id
+        self.until_us = until_us
+
+
+class LeaseLostError(ConflictError):
+    """The lease of a session has passed to another holder; nothing was written."""
+
+    def __init__(self, *, backend: str, session_id: str, fence: int, latest: int) -> None:
+        super().__init__(
+            backend=backend,
+            key=f"session {shown(session_id)}",
+            expected=f"a lease with fence {fence}",
+            actual=f"fence {latest}" if latest else "no lease",
+        )
+        self.session_id = session_id
+        self.fence = fence
 
 
 class CorruptRecordError(StorageError):

@@ -3,6 +3,8 @@
 from luminoracore_sdk.testing.contract.append import AppendContract, AppendRaceContract, AppendsAtOnceContract
 from luminoracore_sdk.testing.contract.base import StorageFactory
 from luminoracore_sdk.testing.contract.documents import DocumentContract, IdContract
+from luminoracore_sdk.testing.contract.forks import ForkContract
+from luminoracore_sdk.testing.contract.leases import LeaseContract
 from luminoracore_sdk.testing.contract.lifecycle import LifeContract, ResumeContract
 from luminoracore_sdk.testing.contract.listing import ListingContract, PageContract
 from luminoracore_sdk.testing.contract.memory import MemoryContract
@@ -10,9 +12,11 @@ from luminoracore_sdk.testing.contract.messages import MeanwhileContract, Messag
 from luminoracore_sdk.testing.contract.races import MemoryRaceContract, SessionRaceContract
 from luminoracore_sdk.testing.contract.rewriting import RewriteContract, RewriteRaceContract, RewriteRefusalContract
 from luminoracore_sdk.testing.contract.sessions import ExpiryContract, SessionContract
+from luminoracore_sdk.testing.contract.summaries import ActivityContract, SummaryContract
 from luminoracore_sdk.testing.contract.tails import TailContract, TailRaceContract, UpdateContract
 from luminoracore_sdk.testing.contract.tenants import TenantContract
 from luminoracore_sdk.testing.contract.turns import TurnContract
+from luminoracore_sdk.testing.contract.watching import WatchContract
 
 __all__ = ["StorageContract", "StorageFactory"]
 
@@ -22,6 +26,11 @@ class StorageContract(
     ExpiryContract,
     ListingContract,
     PageContract,
+    ActivityContract,
+    SummaryContract,
+    ForkContract,
+    LeaseContract,
+    WatchContract,
     MessageContract,
     MeanwhileContract,
     TurnContract,

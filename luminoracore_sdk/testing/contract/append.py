@@ -439,7 +439,9 @@ class AppendsAtOnceContract(ContractBase):
             updated_at_us=header.updated_at_us,
             version=1,
             last_position=(_SESSIONS - 1) % 7 + 3,
+            summary=header.summary,
         )
+        assert header.summary.counters == {"user": header.last_position}
 
     async def test_changing_a_batch_during_its_append_has_no_effect(self, writers: list[SessionStorage]) -> None:
         names = await self.begin_many(writers[0])

@@ -12,6 +12,7 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError
+from luminoracore_sdk.testing.cancellation import CancelAt
 from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.records import message_records, session_record
 
@@ -120,6 +121,15 @@ class ContractBase:
         messages = await storage.read_messages(session_id, MessageRange())
         assert [message.position for message in messages] == list(range(1, len(messages) + 1))
         return [message.message_id for message in messages]
+
+    async def cancel(self, call: Awaitable[object], step: int, *, late: bool) -> bool:
+        """Make a call and cancel it when it suspends for the nth time; return False if it ended before that."""
+        task = asyncio.ensure_future(CancelAt(call, step, late=late))
+        await asyncio.wait([task])
+        if task.cancelled():
+            return True
+        task.result()
+        return False
 
     async def race(self, calls: Iterable[Awaitable[T]], may_raise: type[E]) -> tuple[list[T], list[E]]:
         """Make all calls concurrently; return the results and the errors of one type, raise any other error."""

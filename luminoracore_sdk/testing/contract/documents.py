@@ -61,7 +61,7 @@ class DocumentContract(ContractBase):
         await storage.save_session("s", {"new": True})
         found = await storage.find_session("s")
         assert found is not None
-        assert found == attrs.evolve(put, payload=found.payload, version=2, last_position=2)
+        assert found == attrs.evolve(put, payload=found.payload, version=2, last_position=2, summary=found.summary)
         assert len(await storage.read_messages("s", MessageRange())) == 2
         assert len(await storage.list_memories(MemoryScope("session", "s"))) == 1
 

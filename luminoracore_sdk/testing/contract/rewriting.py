@@ -6,7 +6,15 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, MessageRecord, Payload, SessionQuery
+from luminoracore_sdk.application.ports.records import (
+    Brief,
+    HeaderTexts,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Payload,
+    SessionQuery,
+)
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite, RewritingStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import InvalidIdError, PayloadTooLargeError, ValidationError
@@ -185,6 +193,32 @@ class RewriteContract(RewritingCalls):
         assert await storage.find_session("s") == session
         assert (await storage.read_messages("s", _ALL))[1] == message
         assert await storage.find_memory(scope, "k") == memory
+
+    async def test_card_and_briefs_are_replaced_together(self, storage: SessionStorage) -> None:
+        rewriter = self.rewriting(storage)
+        card, brief = json_payload("a card"), json_payload("a brief")
+        await storage.put_session(attrs.evolve(session_record(), card=card))
+        await storage.append_messages("s", [attrs.evolve(message_record("m1"), brief=brief)])
+        before = await storage.find_session("s")
+        assert before is not None
+        old = before.texts
+        new = HeaderTexts(card=NEW, first=Brief(1, NEW), last=Brief(1, NEW))
+        for wrong in (
+            attrs.evolve(old, card=None),
+            attrs.evolve(old, first=None),
+            attrs.evolve(old, last=Brief(2, brief)),
+            attrs.evolve(old, last=Brief(1, card)),
+            new,
+        ):
+            assert await rewriter.rewrite_texts("s", old=wrong, new=new) is False
+        assert await storage.find_session("s") == before
+        assert await rewriter.rewrite_texts("s", old=old, new=new) is True
+        assert await storage.find_session("s") == before.with_texts(new)
+        assert await rewriter.rewrite_texts("absent", old=old, new=new) is False
+        nothing = HeaderTexts(card=None, first=None, last=None)
+        assert await rewriter.rewrite_texts("s", old=new, new=nothing) is True
+        assert await rewriter.rewrite_texts("s", old=nothing, new=nothing) is True
+        assert (await storage.query_sessions(SessionQuery())).sessions[0].texts == nothing
 
     async def test_a_change_for_another_message_is_skipped(self, storage: SessionStorage) -> None:
         rewriting = self.rewriting(storage)

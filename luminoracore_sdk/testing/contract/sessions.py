@@ -13,6 +13,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError, PayloadTooLargeError, SessionNotFoundError, ValidationError
@@ -92,11 +93,13 @@ class SessionContract(ContractBase):
         header = await storage.put_session(session_record())
         clock.advance(1)
         await storage.append_messages("s", message_records(2))
-        appended = attrs.evolve(header, updated_at_us=clock.now_us, last_position=2)
+        summary = SessionSummary(counters={"user": 2})
+        appended = attrs.evolve(header, updated_at_us=clock.now_us, last_position=2, summary=summary)
         assert await storage.find_session("s") == appended
         clock.advance(1)
         await storage.truncate_messages("s", after=1)
-        truncated = attrs.evolve(header, updated_at_us=clock.now_us, last_position=1)
+        summary = SessionSummary(counters={"user": 1})
+        truncated = attrs.evolve(header, updated_at_us=clock.now_us, last_position=1, summary=summary)
         assert await storage.find_session("s") == truncated
 
     @pytest.mark.parametrize("expected", [0, 1, 3])

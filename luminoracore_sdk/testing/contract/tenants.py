@@ -77,6 +77,15 @@ class TenantContract(ContractBase):
             await elsewhere.update_message("s", 1, payload=_PAYLOAD, expected=_PAYLOAD)
         with pytest.raises(SessionNotFoundError):
             await elsewhere.put_memory(memory_record("k"))
+        with pytest.raises(SessionNotFoundError):
+            await elsewhere.fork_session("s", session_record("f"), at=1)
+        with pytest.raises(SessionNotFoundError):
+            await elsewhere.acquire_lease("s", holder="h", ttl_us=1_000_000)
+        with pytest.raises(SessionNotFoundError):
+            await anext(elsewhere.watch("s"))
+        assert await elsewhere.release_lease("s", fence=1) is False
+        for by_activity in (True, False):
+            assert (await elsewhere.query_sessions(SessionQuery(by_activity=by_activity))).sessions == ()
         clock.advance(9)
         assert await self.texts(storage) == self.filled("here")
 
@@ -89,6 +98,10 @@ class TenantContract(ContractBase):
         assert await self.texts(elsewhere) == self.filled("there")
         await elsewhere.update_message("s", 1, payload=_PAYLOAD, expected=json_payload({"content": "there"}))
         await elsewhere.truncate_messages("s", after=1)
+        await elsewhere.acquire_lease("s", holder="there", ttl_us=1_000_000)
+        assert (await storage.acquire_lease("s", holder="here", ttl_us=1_000_000)).fence == 1
+        await elsewhere.fork_session("s", session_record("f"), at=1)
+        assert await storage.find_session("f") is None
         await elsewhere.replace_tail("s", after=0, messages=message_records(1, prefix="new"))
         assert await elsewhere.clear_memories(_USER) == 1
         assert await elsewhere.delete_session("s") is True

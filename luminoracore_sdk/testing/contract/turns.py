@@ -23,7 +23,9 @@ class TurnContract(ContractBase):
         """Assert that a turn is what the other reads return; return it."""
         turn = await storage.read_turn("s", newest=newest)
         assert turn is not None
-        assert turn.session == await storage.find_session("s")
+        header = await storage.find_session("s")
+        assert header is not None
+        assert turn.session == header.of_turn()
         assert turn.memories == await storage.list_memories(_SCOPE)
         assert turn.messages == await storage.read_messages("s", MessageRange(limit=newest, newest=True))
         return turn

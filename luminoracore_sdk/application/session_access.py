@@ -76,7 +76,7 @@ def merged_page(pages: tuple[Page, Page], query: SessionQuery) -> Page:
         query: Gives the order and the limit of the result.
     """
     found = {record.session_id: record for page in pages for record in page.sessions}
-    listed = sorted(found.values(), key=_sort_key, reverse=query.newest_first)
+    listed = sorted(found.values(), key=query.key, reverse=query.newest_first)
     ends = [page.next_cursor for page in pages if page.next_cursor is not None]
     end = None
     if ends:  # a page that is not the last one says nothing about what follows its cursor
@@ -84,16 +84,12 @@ def merged_page(pages: tuple[Page, Page], query: SessionQuery) -> Page:
         listed = [
             record
             for record in listed
-            if (_sort_key(record) >= end if query.newest_first else _sort_key(record) <= end)
+            if (query.key(record) >= end if query.newest_first else query.key(record) <= end)
         ]
     if len(listed) > query.limit:
         listed = listed[: query.limit]
-        end = _sort_key(listed[-1])
+        end = query.key(listed[-1])
     return Page(sessions=tuple(listed), next_cursor=end)
-
-
-def _sort_key(record: SessionRecord) -> tuple[int, str]:
-    return record.created_at_us, record.session_id
 
 
 # -- locks ---------------------------------------------------------------------------------------

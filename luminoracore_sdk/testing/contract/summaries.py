@@ -2,6 +2,7 @@
 
 import asyncio
 from random import Random
+from typing import Any
 
 import attrs
 import pytest
@@ -233,7 +234,8 @@ class SummaryContract(ContractBase):
             await storage.put_session(attrs.evolve(session_record("t"), card=large))
         with pytest.raises(ValidationError):
             await storage.append_messages("s", [attrs.evolve(message_record("m"), brief=large)])
-        for adds in ({"n": -1}, {"n": 2**48 + 1}, {"": 1}, {"n": True}, {"n": 0.5}):
+        wrong: tuple[Any, ...] = ({"n": -1}, {"n": 2**48 + 1}, {"": 1}, {"n": True}, {"n": 0.5})
+        for adds in wrong:
             with pytest.raises(ValidationError):
                 await storage.append_messages("s", [attrs.evolve(message_record("m"), adds=adds)])
         await storage.append_messages("s", [said("m", brief=None)])

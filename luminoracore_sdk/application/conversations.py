@@ -97,6 +97,7 @@ class Conversations:
         messages: Sequence[Message],
         *,
         expected_last: int | None = None,
+        fence: int | None = None,
         encoded: Sequence[MessageRecord] = (),
     ) -> list[Message]:
         """Add several messages to an existing conversation, all or none.
@@ -105,6 +106,7 @@ class Conversations:
             session_id: An existing session.
             messages: The messages, oldest first.
             expected_last: Append only if this is the newest position.
+            fence: Append only if this is the fence of the latest lease.
             encoded: The records of the first of them, if ``encode`` was called already.
 
         Returns:
@@ -117,7 +119,7 @@ class Conversations:
         ready = [self._stamped(message) for message in messages]
         records = [*encoded, *await self.encode(ready[len(encoded) :])]
         while (
-            receipt := await self.storage.append_messages(session_id, records, expected_last=expected_last)
+            receipt := await self.storage.append_messages(session_id, records, expected_last=expected_last, fence=fence)
         ).replayed:  # the stored messages may differ from those passed in under the same ids
             span = MessageRange(after=receipt.first_position - 1, limit=len(records))
             stored = await self._read(session_id, span)

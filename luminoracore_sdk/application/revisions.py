@@ -6,6 +6,7 @@ alternatives lie in the metadata of the first message that stands there now, so 
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import attrs
@@ -71,15 +72,22 @@ class Revisions:
         records = await self.storage.read_messages(session_id, MessageRange(after=after, before=before))
         return await self._decoded(session_id, records)
 
-    async def replace(
-        self, session_id: str, *, after: int, messages: Sequence[Message], expected_last: int | None
+    async def replace(  # the facts of one call
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[Message],
+        expected_last: int | None,
+        fence: int | None,
+        counted: bool,
     ) -> tuple[list[Message], TailReceipt]:
         """Replace the messages above a position; return the new ones, as they are stored."""
-        encode = self.services.codec.message_record
+        encode = partial(self.services.codec.message_record, counted=counted)
         large = any(map(is_large_message, messages))
         records = await off_loop(lambda: [encode(message) for message in messages], large=large)
         receipt = await self.storage.replace_tail(
-            session_id, after=after, messages=records, expected_last=expected_last
+            session_id, after=after, messages=records, expected_last=expected_last, fence=fence
         )
         return [at_position(message, place) for place, message in enumerate(messages, start=after + 1)], receipt
 
@@ -91,6 +99,8 @@ class Revisions:
         messages: Sequence[Message],
         branches: Sequence[Any],
         tail: Sequence[Message],
+        fence: int | None = None,
+        counted: bool = True,
     ) -> list[Message]:
         """Replace a tail, which becomes an alternative of the first new message.
 
@@ -103,6 +113,8 @@ class Revisions:
             messages: The new messages.
             branches: Their other alternatives.
             tail: What stands behind ``after``, as it was read.
+            fence: The fence of the lease under which this is done; None: there is no lease.
+            counted: Whether the tokens of the new messages are added to those of the session.
 
         Raises:
             ConflictError: The conversation does not end with the tail; nothing was changed.
@@ -112,6 +124,8 @@ class Revisions:
             after=after,
             messages=with_branches(messages, branches_with(branches, tail)),
             expected_last=after + len(tail),
+            fence=fence,
+            counted=counted,
         )
         removed = await self._decoded(session_id, receipt.removed)
         if receipt.replayed or removed == list(tail):
@@ -173,9 +187,11 @@ class Revisions:
                 raise MessageNotFoundError(session_id, message_id, backend=self.storage.backend)
             message = self.services.codec.message(record, backend=self.storage.backend, session_id=session_id)
             changed = change(message)
-            payload = self.services.codec.message_record(changed).payload
+            new = self.services.codec.message_record(changed, counted=False)
             try:
-                await self.storage.update_message(session_id, record.position, payload=payload, expected=record.payload)
+                await self.storage.update_message(
+                    session_id, record.position, payload=new.payload, expected=record.payload, brief=new.brief
+                )
             except ConflictError:
                 continue
             except SessionNotFoundError as exc:
@@ -246,7 +262,9 @@ class Revisions:
         after = (first.position or 1) - 1
         tail = await self.read(session_id, after)
         chosen = self._parsed(session_id, branches.pop(number))
-        return await self.replace_kept(session_id, after=after, messages=chosen, branches=branches, tail=tail)
+        return await self.replace_kept(
+            session_id, after=after, messages=chosen, branches=branches, tail=tail, counted=False
+        )
 
     def _parsed(self, session_id: str, branch: Any) -> list[Message]:
         key = f"an alternative in session {session_id!a}"

@@ -4,19 +4,23 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
+from datetime import date
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import attrs
 
 from luminoracore_sdk.application.conversations import Conversations
 from luminoracore_sdk.application.erasure import Erasure, ErasureReceipt
 from luminoracore_sdk.application.forks import Fork
+from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, TurnLease, turn_lease
+from luminoracore_sdk.application.listings import Listings, Order
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.ports.watching import Change
 from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.revisions import Revisions
@@ -41,6 +45,8 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange
+from luminoracore_sdk.domain.usage import Usage
 from luminoracore_sdk.domain.values import check_user_id
 from luminoracore_sdk.domain.vendors import VendorRules
 
@@ -92,6 +98,7 @@ class Sessions:
         self._owns_storage = owns_storage
         self._providers = SessionProviders(services.providers)
         self._sessions = SessionAccess(storage, services.codec)
+        self._listings = Listings(storage=storage, codec=services.codec)
         self._revisions = Revisions(storage=storage, services=services)
         self._dialogue = Dialogue(
             sessions=self._sessions,
@@ -261,8 +268,12 @@ class Sessions:
         self,
         session_id: str,
         *,
+        title: str | EllipsisType | None = ...,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
+        archived: bool | None = None,
+        pinned: bool | None = None,
+        attributes: Mapping[str, Any] | None = None,
         ttl: float | EllipsisType | None = ...,
         config: Mapping[str, Any] | None = None,
     ) -> bool:
@@ -272,8 +283,12 @@ class Sessions:
 
         Args:
             session_id: Any id.
-            metadata: Fields to set, such as a title; None as a value removes a field.
+            title: The new title; None: no title.
+            metadata: Fields to set; None as a value removes a field.
             tags: The new tags.
+            archived: Whether it is archived.
+            pinned: Whether it is pinned.
+            attributes: The new attributes, as ``SessionConfig.attributes``.
             ttl: Seconds without activity after which it expires; None: never.
             config: Other settings of ``SessionConfig`` to change, except the user and ``auto_save``.
 
@@ -283,10 +298,9 @@ class Sessions:
         settings, fields = _object(config, "config"), _object(metadata, "metadata")
         if fixed := sorted(_FIXED_SETTINGS & settings.keys()):
             raise ValidationError(f"{fixed[0]!r} of a session is not changed by update_session")
-        if tags is not None:
-            settings["tags"] = tags
-        if ttl is not ...:
-            settings["ttl"] = ttl
+        named = {"tags": tags, "archived": archived, "pinned": pinned, "attributes": attributes}
+        settings |= {name: value for name, value in named.items() if value is not None}
+        settings |= {name: value for name, value in (("title", title), ("ttl", ttl)) if value is not ...}
         check_json(fields, where="metadata")
 
         def changed(session: Session) -> Session:
@@ -334,6 +348,7 @@ class Sessions:
         context: str = "",
         on_failure: OnFailure = "discard",
         busy: Busy = "wait",
+        fence: int | None = None,
         provider_config: Mapping[str, Any] | ProviderConfig | None = None,
         **kwargs: Any,
     ) -> ChatResponse:
@@ -351,7 +366,9 @@ class Sessions:
                 provider's own.
             context: Text for this turn alone (the date, retrieved documents); it is sent and never stored.
             on_failure: What happens to the question if the provider fails: ``"discard"`` or ``"keep_question"``.
-            busy: Whether to ``"wait"`` for another turn of the session, or to ``"refuse"``.
+            busy: Whether to ``"wait"`` for another turn of this process, or to ``"refuse"`` while another turn of any
+                process that refuses too is in progress; see ``turn_lease``.
+            fence: That of a lease which the caller holds; the turn is not stored once another holder has it.
             provider_config: Fields of the provider's configuration for this call alone, such as ``api_key``. With a
                 ``base_url`` that is not the session's, the key must be among them if the provider needs one.
             **kwargs: Passed to the provider.
@@ -369,6 +386,7 @@ class Sessions:
             ToolCallNotFoundError: The call of a result lies more than about 1,000 messages back; the provider was not
                 asked.
             SessionBusyError: Another turn is in progress, and ``busy`` is ``"refuse"``.
+            LeaseLostError: Another holder has the lease; nothing of the turn was stored.
             TurnInterruptedError: The session was deleted or cleared meanwhile.
             StorageError: The turn could not be stored; nothing of it was.
         """
@@ -378,6 +396,7 @@ class Sessions:
             context=context,
             on_failure=on_failure,
             busy=busy,
+            fence=fence,
             provider_config=provider_config,
             extra=kwargs,
         )
@@ -394,6 +413,7 @@ class Sessions:
         on_failure: OnFailure = "discard",
         on_stop: OnStop = "discard",
         busy: Busy = "wait",
+        fence: int | None = None,
         provider_config: Mapping[str, Any] | ProviderConfig | None = None,
         reader_timeout: float = DEFAULT_READER_TIMEOUT,
         **kwargs: Any,
@@ -415,6 +435,7 @@ class Sessions:
             on_stop: What happens to an answer that is stopped (closed, cancelled or broken) in the middle:
                 ``"discard"``, or ``"keep_partial"``: it is stored with the finish reason ``stopped``.
             busy: See ``send_message``.
+            fence: See ``send_message``.
             provider_config: See ``send_message``.
             reader_timeout: Seconds for which a reader may take nothing once 1,024 deltas wait for it.
             **kwargs: Passed to the provider.
@@ -429,6 +450,7 @@ class Sessions:
             on_failure=on_failure,
             on_stop=on_stop,
             busy=busy,
+            fence=fence,
             provider_config=provider_config,
             reader_timeout=reader_timeout,
             extra=kwargs,
@@ -554,8 +576,9 @@ class Sessions:
         """Copy a session up to a message into a new one, and return its id.
 
         Ids and positions of the messages stay; personality, provider, settings and memories are copied; the new
-        session's ``metadata["parent"]`` names the old one and the position. Afterwards the two are independent. A copy
-        that failed or was killed is completed by the same call with the same ``new_session_id``.
+        session's ``metadata["parent"]`` names the old one and the position. Afterwards the two are independent. The
+        messages are copied in one step, then the memories; a call that was killed in between is completed by the same
+        call with the same ``new_session_id``.
 
         Args:
             session_id: An existing session.
@@ -567,17 +590,13 @@ class Sessions:
             SessionNotFoundError: No such session.
             MessageNotFoundError: No such message.
             SessionExistsError: Another session has the new id.
-            ConflictError: The session was cut off during the copy, which is not complete; delete it.
+            ConflictError: The session was cut off meanwhile; nothing was created.
         """
         new_id = new_session_id or self._services.ids.new_id()
         fork = Fork(storage=self._storage, codec=self._services.codec, clock=self._services.clock)
-        record = await fork.begun(session_id, at, new_id)
-        if record is None:
-            record = await fork.header(session_id, at, new_id, _object(metadata, "metadata"))
-            await self._sessions.insert(record, defer=False)
+        copied = await fork.make(session_id, at, new_id, _object(metadata, "metadata"))
         self._providers.share(session_id, new_id)
-        if not fork.is_complete(record):
-            await fork.copy(session_id, record)
+        if copied:
             await self._sessions.change(new_id, fork.completed)
         return new_id
 
@@ -610,6 +629,62 @@ class Sessions:
             await self._sessions.check(session_id)
             await self._sessions.find_for_change(session_id)
             yield
+
+    # -- several processes -----------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def turn_lease(self, session_id: str, *, ttl: float = DEFAULT_LEASE_SECONDS) -> AsyncIterator[TurnLease]:
+        """Be the only holder of a session's lease within the block, over all processes.
+
+        The lease is renewed as long as the block runs. If the process is killed or stopped, it passes to another
+        holder after ``ttl``; a call with the old fence is refused from then on, so that a holder that comes back
+        changes nothing. A call without a fence is not affected by leases.
+
+        Args:
+            session_id: An existing session.
+            ttl: Seconds that the lease outlives the process. The clocks of the processes must differ by less.
+
+        Yields:
+            The lease; pass its ``fence`` to ``send_message``.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            SessionBusyError: Another holder has the lease.
+        """
+        await self._sessions.check(session_id)
+        holder = self._services.ids.new_id()
+        async with turn_lease(self._storage, session_id, holder=holder, seconds=ttl) as lease:
+            yield lease
+
+    async def watch(self, session_id: str, *, after: int = 0) -> AsyncGenerator[SessionChange, None]:
+        """Yield the messages behind a position, then every change that follows, until the session is deleted.
+
+        Applying the changes in order to a copy of the conversation gives what is stored; a change may come twice, and
+        a message that was added and removed within half a second may not come at all. Turns of the same process are
+        seen at once, those of others within half a second.
+
+        Args:
+            session_id: An existing session.
+            after: The newest position that the caller has seen, such as the ``Last-Event-ID`` of a browser.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            StorageUnavailableError: The backend cannot be reached; call again with the last position.
+        """
+        before = await self._sessions.header(session_id)
+        if before is None:
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
+        changes = cast("AsyncGenerator[Change, None]", self._storage.watch(session_id, after=after))
+        async with aclosing(changes):
+            async for change in changes:
+                message = change.message
+                yield SessionChange(
+                    kind=change.kind,
+                    position=change.position,
+                    message=None
+                    if message is None
+                    else self._services.codec.message(message, backend=self.storage.backend, session_id=session_id),
+                )
 
     # -- users -----------------------------------------------------------------------------------
 
@@ -699,6 +774,68 @@ class Sessions:
         query = SessionQuery(user_id=user_id, tag=tag)
         return [record.session_id async for record in headers(self._storage, query)]
 
+    async def list_conversations(  # the filters
+        self,
+        user_id: str | None = None,
+        *,
+        tag: str | None = None,
+        archived: bool | None = False,
+        pinned: bool | None = None,
+        order: Order = "activity",
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ConversationPage:
+        """Return one page of a list of conversations, the newest first, without reading a message.
+
+        Each row has title, attributes, first and last text, counts and tokens. A session that is written while the
+        pages are read moves to the top, so that it may be listed twice or on no page.
+
+        Args:
+            user_id: Only those of this user; None: all.
+            tag: Only those with this tag.
+            archived: Whether to list those that are archived (True), the others (False), or all (None).
+            pinned: Likewise those that are pinned.
+            order: ``"activity"``: by the last change; ``"created"``: by creation.
+            limit: Largest number of rows, 1..1000.
+            cursor: The ``next_cursor`` of the page before; None: the first page.
+
+        Raises:
+            ValidationError: An argument is invalid, such as a cursor that is none.
+        """
+        return await self._listings.conversations(
+            user_id=user_id, tag=tag, archived=archived, pinned=pinned, order=order, limit=limit, cursor=cursor
+        )
+
+    async def usage(
+        self,
+        session_id: str | None = None,
+        *,
+        user_id: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> Usage:
+        """Return the tokens of a session, of a user's sessions, or of all, without reading a message.
+
+        Turns that were edited, regenerated or removed are counted; deleted sessions are not, so bill before you delete.
+        ``Usage.cost`` makes money of it, ``Usage.of_answer`` does the same for one answer.
+
+        Args:
+            session_id: An existing session; None: several.
+            user_id: Only sessions of this user.
+            since: Only answers of this day (UTC) or later.
+            until: Only answers before this day.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ValidationError: An argument is invalid.
+        """
+        if session_id is None:
+            return await self._listings.usage(SessionQuery(user_id=user_id), since=since, until=until)
+        record = await self._sessions.header(session_id)
+        if record is None or user_id not in (None, record.user_id):
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
+        return Usage.of_counters(record.summary.counters, since=since, until=until)
+
     async def get_session_info(self, session_id: str) -> JSONObject | None:
         """Return a summary of a session, or None.
 
@@ -710,7 +847,10 @@ class Sessions:
 
 
 _FIXED_SETTINGS = frozenset(
-    {"session_id", "personality", "provider_config", "storage", "user_id", "tags", "ttl", "auto_save"}
+    {
+        *("session_id", "personality", "provider_config", "storage", "user_id", "auto_save"),
+        *("tags", "ttl", "title", "archived", "pinned", "attributes"),
+    }
 )
 _OPTIONS = frozenset(field.name for field in attrs.fields(SendOptions)) - {"revises", "extra"}
 

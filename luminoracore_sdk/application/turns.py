@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_args
 import attrs
 
 from luminoracore_sdk.application.conversations import ABSENT, Conversations, to_message
+from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, turn_lease
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.off_loop import off_loop
@@ -146,6 +147,7 @@ class SendOptions:
     busy: Busy = "wait"
     provider_config: Mapping[str, Any] | ProviderConfig | None = None
     reader_timeout: float = DEFAULT_READER_TIMEOUT
+    fence: int | None = None
     revises: "Revises | None" = None
     extra: Mapping[str, Any] = attrs.field(factory=dict)
 
@@ -515,18 +517,36 @@ class Dialogue:
     revisions: Revisions
     read_ahead: int = SessionConfig().max_history_length
 
+    @asynccontextmanager
+    async def _alone(
+        self, session_id: str, options: SendOptions, reader: "asyncio.Task[Any] | None" = None
+    ) -> AsyncIterator[SendOptions]:
+        """Keep other turns out within the block: those of this process, or, if one is refused, of every process.
+
+        Returns:
+            The options, with the fence of the lease.
+        """
+        refuses = options.busy == "refuse"
+        async with self.sessions.lock(session_id).hold(reader=reader, refuse_busy=refuses):
+            if not refuses or options.fence is not None:
+                yield options
+                return
+            storage, holder = self.sessions.storage, self.services.ids.new_id()
+            async with turn_lease(storage, session_id, holder=holder, seconds=DEFAULT_LEASE_SECONDS) as lease:
+                yield attrs.evolve(options, fence=lease.fence)
+
     async def send(self, session_id: str, message: Any, options: SendOptions) -> ChatResponse:
         """Take one turn; see ``Sessions.send_message``."""
-        async with self.sessions.lock(session_id).hold(refuse_busy=options.busy == "refuse"):
-            turn = await self._turn(session_id, message, options)
+        async with self._alone(session_id, options) as alone:
+            turn = await self._turn(session_id, message, alone)
             if isinstance(turn, ChatResponse):
                 return turn
             try:
                 response = await turn.ask()
             except ProviderError:
-                await self._keep_question(session_id, turn, options)
+                await self._keep_question(session_id, turn, alone)
                 raise
-            return await self._store(session_id, turn, response, options)
+            return await self._store(session_id, turn, response, alone)
 
     async def stream(self, session_id: str, message: Any, options: SendOptions) -> AsyncGenerator[ChatResponse, None]:
         """Take one turn, in deltas; see ``Sessions.stream_message``."""
@@ -553,13 +573,13 @@ class Dialogue:
     ) -> None:
         """Read the provider's stream at its own pace, store the turn, hand on the deltas."""
         last: list[ChatResponse] = []
-        async with self.sessions.lock(session_id).hold(reader=reader, refuse_busy=options.busy == "refuse"):
-            turn = await self._turn(session_id, message, options)
+        async with self._alone(session_id, options, reader) as alone:
+            turn = await self._turn(session_id, message, alone)
             if isinstance(turn, ChatResponse):
                 last.append(turn)
             else:
-                response = await self._read_stream(session_id, turn, options, buffer, last)
-                store = self._store(session_id, turn, response, options)
+                response = await self._read_stream(session_id, turn, alone, buffer, last)
+                store = self._store(session_id, turn, response, alone)
                 stored = await (_finished(store) if options.on_stop == "keep_partial" else store)
                 end = last.pop() if last else ChatResponse("", finish_reason=stored.finish_reason)
                 metadata = {**end.provider_metadata, "prompt": turn.prompt.facts()}
@@ -835,9 +855,10 @@ class Dialogue:
         if not turn.unstored:  # other messages may lie between
             answer.metadata["answers"] = turn.new[-1].id
         if turn.revision is None:
-            *_, stored = await self._append(session_id, [*turn.unstored, answer], turn.encoded)
+            *_, stored = await self._append(session_id, [*turn.unstored, answer], turn.encoded, options.fence)
         else:
-            *_, stored = await self._replace(session_id, turn.revision, [*turn.unstored, self._stamped(answer)])
+            new = [*turn.unstored, self._stamped(answer)]
+            *_, stored = await self._replace(session_id, turn.revision, new, options.fence)
         return attrs.evolve(
             response,
             id=stored.id,
@@ -847,9 +868,11 @@ class Dialogue:
 
     async def _keep_question(self, session_id: str, turn: Turn, options: SendOptions) -> None:
         if options.on_failure == "keep_question" and turn.unstored and turn.revision is None:
-            await self._append(session_id, turn.unstored, turn.encoded)
+            await self._append(session_id, turn.unstored, turn.encoded, options.fence)
 
-    async def _replace(self, session_id: str, revision: Revision, messages: Sequence[Message]) -> list[Message]:
+    async def _replace(
+        self, session_id: str, revision: Revision, messages: Sequence[Message], fence: int | None
+    ) -> list[Message]:
         """Store messages in the place of others, as these are now: they may have been annotated or redacted."""
         after, question = revision.after, revision.question
         begin = after - 1 if question else after
@@ -866,14 +889,14 @@ class Dialogue:
                 )
             branches = branches_of(tail[0]) if tail else []
             return await self.revisions.replace_kept(
-                session_id, after=after, messages=messages, branches=branches, tail=tail
+                session_id, after=after, messages=messages, branches=branches, tail=tail, fence=fence
             )
 
     async def _append(
-        self, session_id: str, messages: Sequence[Message], encoded: Sequence[MessageRecord]
+        self, session_id: str, messages: Sequence[Message], encoded: Sequence[MessageRecord], fence: int | None
     ) -> list[Message]:
         with self.sessions.lock(session_id).storing():
-            return await self.conversations.append(session_id, messages, encoded=encoded)
+            return await self.conversations.append(session_id, messages, encoded=encoded, fence=fence)
 
 
 @asynccontextmanager

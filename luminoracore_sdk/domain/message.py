@@ -10,7 +10,7 @@ from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.values import NamedValue, check_id, parse_time, to_utc
 
-__all__ = ["Message", "MessageRole", "at_position", "message_text", "stamped", "stored_message"]
+__all__ = ["Message", "MessageRole", "at_position", "brief_text", "message_text", "stamped", "stored_message"]
 
 
 class MessageRole(NamedValue):
@@ -175,6 +175,20 @@ def _made(
     _set_id(message, message_id)
     _set_position(message, position)
     return message
+
+
+_BRIEF_CHARACTERS = 200
+_LOOKED_AT = 2000
+"""Characters of a long text of which its brief is made."""
+
+
+def brief_text(message: Message) -> str:
+    """Return the beginning of a message's text in one line, at most 200 characters."""
+    content = message.content
+    if isinstance(content, list):
+        parts = (part.get("text") if isinstance(part, dict) else part for part in content)
+        content = next((part for part in parts if isinstance(part, str) and part.strip()), "")
+    return " ".join(content[:_LOOKED_AT].split())[:_BRIEF_CHARACTERS] if isinstance(content, str) else ""
 
 
 def message_text(message: Message) -> str:

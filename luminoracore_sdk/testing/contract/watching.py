@@ -184,6 +184,14 @@ class WatchContract(ContractBase):
             with pytest.raises(ValidationError):
                 await anext(storage.watch("s", after=wrong))
 
+    async def test_a_wait_for_a_change_ends(self, storage: SessionStorage) -> None:
+        await self.begin(storage)
+        async with storage.wakeups("s") as wakeup, asyncio.timeout(_SECONDS):
+            await wakeup.wait(0.01)
+            await storage.append_messages("s", message_records(1))
+            await wakeup.wait(0.01)
+        assert await self.ids(storage) == ["m1"]
+
     async def test_leases_and_headers_are_no_changes(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=1)
         async with self.watching(storage) as (copy, _):

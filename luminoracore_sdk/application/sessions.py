@@ -22,6 +22,7 @@ from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.revisions import Revisions
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
+from luminoracore_sdk.application.tombstones import is_erased
 from luminoracore_sdk.application.turns import (
     DEFAULT_READER_TIMEOUT,
     DEFAULT_TEMPERATURE,
@@ -35,7 +36,7 @@ from luminoracore_sdk.application.turns import (
 from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
@@ -576,10 +577,25 @@ class Sessions:
             record = await fork.header(session_id, at, new_id, _object(metadata, "metadata"))
             await self._sessions.insert(record, defer=False)
         self._providers.share(session_id, new_id)
-        if not fork.is_complete(record):
-            await fork.copy(session_id, record)
-            await self._sessions.change(new_id, fork.completed)
+        try:
+            if not fork.is_complete(record):
+                await fork.copy(session_id, record)
+                await self._sessions.change(new_id, fork.completed)
+        except (ConflictError, SessionNotFoundError):
+            await self._delete_fork_of_erased(session_id, new_id)
+            raise
+        await self._delete_fork_of_erased(session_id, new_id)
         return new_id
+
+    async def _delete_fork_of_erased(self, session_id: str, new_id: str) -> None:
+        """Delete a copy that was made while its session was erased.
+
+        Raises:
+            SessionNotFoundError: It was.
+        """
+        if await is_erased(self._storage, session_id):
+            await self.delete_session(new_id)
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
 
     async def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
         """Add annotations (feedback, labels) to a message, which are never sent to a provider; None removes one.
@@ -656,7 +672,7 @@ class Sessions:
         return await Erasure(
             user_id=check_user_id(user_id),
             access=self._sessions,
-            clock=self._services.clock,
+            services=self._services,
             delete=self.delete_session,
         ).run()
 

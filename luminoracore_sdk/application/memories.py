@@ -201,7 +201,7 @@ class Memories:
         Raises:
             ValidationError: The value is not JSON, the ttl is not above 0, or the scope is ``"user"`` and the
                 session has no user; nothing was stored.
-            SessionNotFoundError: The user of the session was erased meanwhile; nothing was stored.
+            SessionNotFoundError: The session was erased with its user, less than a day ago; nothing was stored.
         """
         memories = await self._in(session_id, scope)
         if memories is None:

@@ -249,10 +249,10 @@ def locks_of(storage: SessionStorage) -> SessionLocks:
 
 
 async def ensure_session(session_id: str, storage: SessionStorage, services: Services) -> None:
-    """Store a session without personality and provider, unless the id exists already.
+    """Store a session of an id that was found missing, without personality and provider.
 
     Raises:
-        SessionNotFoundError: The session of this id was erased; a writer that was under way must not bring it back.
+        SessionNotFoundError: It was erased; a writer that was under way must not bring it back.
     """
     if await is_erased(storage, session_id):
         raise SessionNotFoundError(session_id, backend=storage.backend)

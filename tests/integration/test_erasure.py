@@ -159,27 +159,6 @@ async def test_a_log_that_another_connection_reads_is_emptied_by_the_last_close(
     assert words_on_disk(folder, canary("ada")) == []
 
 
-@on_each_disk
-@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.nightly)])
-async def test_some_of_many_users_are_erased(
-    backend: Backend, tmp_path: Path, clock: ManualClock, services: Services, count: int
-) -> None:
-    folder = tmp_path / "stores" / "store"
-    users = [f"user{number}" for number in range(count)]
-    async with backend.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
-        for user in users:
-            await fill_user(manager, user, turns=1)
-        erased = users[:: count // 5]
-        kept = {user: await records_of(storage, user) for user in users if user not in erased}
-        for user in erased:
-            receipt = await manager.erase_user(user)
-            assert (receipt.sessions, receipt.messages, receipt.memories, receipt.verified) == (1, 2, 2, True)
-        assert {user: await records_of(storage, user) for user in kept} == kept
-        for user in erased:
-            assert await records_of(storage, user) == []
-            assert words_on_disk(folder, canary(user)) == []
-
-
 class Meanwhile(InMemoryStorage):
     """Lets a writer write each time a session was deleted or the memory of a user cleared."""
 
@@ -227,22 +206,6 @@ async def test_what_a_writer_stores_meanwhile_is_erased_too(meanwhile: Meanwhile
         assert (left, receipt.sessions, receipt.verified) == ([], 5, True)
         assert await records_of(meanwhile, "ada") == []
         assert await records_of(meanwhile, "bob") == bob
-
-
-async def test_a_session_that_a_late_memory_creates_is_erased_too(meanwhile: Meanwhile, services: Services) -> None:
-    async with SessionManager(meanwhile, services=services) as manager:
-        await fill_user(manager, "ada")
-        await fill_user(manager, None)
-        nobodys = await records_of(meanwhile, None)
-
-        async def writes() -> None:
-            meanwhile.writes = None
-            await manager.memory_manager.store_memory(session_of("ada"), "late", canary("ada"))
-
-        meanwhile.writes = writes
-        receipt = await manager.erase_user("ada")
-        assert (receipt.sessions, receipt.memories, receipt.verified) == (2, 3, True)
-        assert await records_of(meanwhile, None) == nobodys
 
 
 async def test_an_id_that_another_user_takes_meanwhile_is_not_erased(meanwhile: Meanwhile, services: Services) -> None:

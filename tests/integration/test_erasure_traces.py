@@ -9,7 +9,7 @@ from luminoracore_sdk.session import SessionManager
 from luminoracore_sdk.testing import ManualClock
 from tests.support.backends import EMBEDDED, MONGODB, POSTGRES, REDIS, Backend, each_backend
 from tests.support.raw_stores import raw_content
-from tests.support.users import PLACES, canary, digest_of, fill_user, fill_user_everywhere, word_in
+from tests.support.users import PLACES, canary, digest_of, fill_user, fill_user_everywhere, session_of, word_in
 
 SIX = (*EMBEDDED, POSTGRES, REDIS, MONGODB)
 
@@ -40,5 +40,31 @@ async def test_no_word_of_an_erased_user_is_left_anywhere(
             assert {user: await digest_of(storage, user) for user in others} == digests
         if backend.persistent:
             assert canary("ada-4710").encode() not in await raw_content(backend, path, storage)
+    finally:
+        backend.clear(path)
+
+
+@each_backend(SIX)
+@pytest.mark.parametrize("count", [20, pytest.param(1000, marks=pytest.mark.nightly)])
+async def test_some_of_many_users_are_erased(
+    backend: Backend, tmp_path: Path, clock: ManualClock, services: Services, count: int
+) -> None:
+    path, users = tmp_path / "store", [f"user-{number}" for number in range(count)]
+    erased = users[count // 5 :: count // 5]
+    kept = [user for user in users if user not in erased]
+    try:
+        async with backend.at(path)(clock) as storage, SessionManager(storage, services=services) as manager:
+            for user in users:
+                await fill_user(manager, user, turns=1)
+            digests = {user: await digest_of(storage, user) for user in kept}
+            for user in erased:
+                receipt = await manager.erase_user(user)
+                assert (receipt.sessions, receipt.messages, receipt.memories, receipt.verified) == (1, 2, 2, True)
+            after = await raw_content(backend, path, storage)
+            assert [user for user in erased if canary(user).encode() in after] == []
+            assert [user for user in kept if canary(user).encode() not in after] == []
+            assert {user: await digest_of(storage, user) for user in kept} == digests
+            assert sorted(await manager.list_sessions()) == sorted(map(session_of, kept))
+            assert sorted(await storage.list_memory_owners()) == sorted(kept)
     finally:
         backend.clear(path)

@@ -2,11 +2,7 @@
 
 import asyncio
 import logging
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +25,6 @@ from luminoracore_sdk.utils.exceptions import (
     ValidationError,
 )
 from tests.support.backends import EMBEDDED, FILES, MONGODB, POSTGRES, REDIS, SQLITE, Backend, encrypted, optimized
-from tests.support.command import ROOT
 from tests.support.scripted_provider import Script
 from tests.support.users import canary, fill_user, records_of, session_of
 
@@ -421,51 +416,3 @@ async def test_writers_of_another_process_do_not_outlast_the_erasure(
     assert sorted(await manager.list_sessions()) == sorted(session_of("bob", number) for number in range(5))
     stored = [len(await manager.conversation_manager.get_messages(session_of("bob", n), 10_000)) for n in range(5)]
     assert stored == [4 + count for count in acknowledged[1::2]] == [20] * 5
-
-
-_KILLED = """
-import asyncio, os, signal, sys
-from luminoracore_sdk.session import SessionManager, create_storage
-
-async def erase():
-    async with create_storage(sys.argv[1]) as storage:
-        delete, deleted = storage.delete_session, []
-
-        async def killed(session_id):
-            deleted.append(await delete(session_id))
-            if len(deleted) == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        storage.delete_session = killed
-        async with SessionManager(storage) as manager:
-            await manager.erase_user("ada")
-
-asyncio.run(erase())
-"""
-
-
-@on_each_disk
-async def test_an_erasure_that_was_killed_is_repeated(
-    backend: Backend, tmp_path: Path, clock: ManualClock, services: Services
-) -> None:
-    folder = tmp_path / "stores" / "store"
-    async with backend.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
-        await fill_user(manager, "ada", sessions=5)
-        await fill_user(manager, "bob")
-        bob = await records_of(storage, "bob")
-    url = f"file://{folder}" if backend is FILES else f"sqlite:///{folder}"
-    killed = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", _KILLED, url],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-        timeout=60,
-    )
-    assert killed.returncode == -signal.SIGKILL
-    async with backend.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
-        assert len(await manager.list_sessions(user_id="ada")) == 2
-        receipt = await manager.erase_user("ada")
-        assert (receipt.sessions, receipt.messages, receipt.memories) == (2, 8, 2 + 5)
-        assert receipt.verified is True
-        assert await records_of(storage, "bob") == bob
-        assert words_on_disk(folder, canary("ada")) == []

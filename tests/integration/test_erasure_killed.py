@@ -8,13 +8,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
 from pathlib import Path
 
 import attrs
 import pytest
 
-from luminoracore_sdk.session import SessionManager, SessionStorage
+from luminoracore_sdk.session import SessionManager
 from tests.support import erase_worker
 from tests.support.backends import FILES, SQLITE
 from tests.support.command import ROOT
@@ -65,12 +64,6 @@ async def worker_of(client: Client, user_id: str) -> AsyncIterator[Worker]:
         await process.wait()
 
 
-def storage_of(client: Client, place: str) -> SessionStorage:
-    module, _, name = client.factory.partition(":")
-    made: SessionStorage = getattr(import_module(module), name)(place)
-    return made
-
-
 async def fill(client: Client, path: Path) -> str:
     """Fill a store; return its place. A store on the disk is a copy of the first one."""
     place, first = client.place(path), path.parent.with_name("first")
@@ -78,7 +71,7 @@ async def fill(client: Client, path: Path) -> str:
         shutil.copytree(first, path.parent)
         return place
     path.parent.mkdir()
-    async with storage_of(client, place) as storage, SessionManager(storage) as manager:
+    async with client.storage(place) as storage, SessionManager(storage) as manager:
         await fill_user(manager, "ada", sessions=2, turns=1)
         await fill_user(manager, "bob", turns=1)
     if client.backend is None:
@@ -103,7 +96,7 @@ async def test_an_erasure_killed_at_any_moment_is_repeated(tmp_path: Path, name:
             moment += 1
             path = tmp_path / f"moment-{moment}" / "store"
             place = await fill(client, path)
-            async with storage_of(client, place) as storage, SessionManager(storage) as manager:
+            async with client.storage(place) as storage, SessionManager(storage) as manager:
                 bob = await digest_of(storage, "bob")
 
                 status = await worker.erase(place, kill_at=moment)

@@ -1,8 +1,11 @@
 """An erasure and writers that are under way: what they write is erased or refused, whatever comes first."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,13 @@ from luminoracore_sdk.utils.exceptions import (
     TurnInterruptedError,
     ValidationError,
 )
-from tests.support.backends import MEMORY
+from tests.support import session_writer
+from tests.support.backends import FILES, MEMORY, SQLITE
+from tests.support.command import ROOT
+from tests.support.killed_clients import CLIENTS, Client
 from tests.support.raw_stores import raw_content
 from tests.support.unreliable import Unreliable
-from tests.support.users import canary, fill_user, session_of
+from tests.support.users import canary, digest_of, fill_user, session_of
 
 REFUSED = (ConflictError, MessageNotFoundError, SessionNotFoundError, TurnInterruptedError)
 ADA, WORD = session_of("ada"), canary("ada")
@@ -271,3 +277,58 @@ async def test_an_erased_id_can_be_used_again(clock: ManualClock, services: Serv
         clock.advance(TOMBSTONE_LIFETIME.total_seconds())
         await manager.conversation_manager.add_message(ADA, "user", "a day later")
         assert await manager.conversation_manager.get_message_count(ADA) == 1
+
+
+@asynccontextmanager
+async def writer_of(client: Client, place: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start a process that writes to three sessions of the user, and wait until it has."""
+    writer = await asyncio.create_subprocess_exec(
+        *(sys.executable, session_writer.__file__, client.factory, place, "ada", "3"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        assert writer.stdout is not None
+        assert await writer.stdout.readline() == b"writing\n"
+        yield writer
+    finally:
+        if writer.returncode is None:
+            writer.kill()
+            await writer.wait()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sqlite", "files"),
+        *(pytest.param(name, marks=pytest.mark.nightly) for name in ("postgres", "redis", "mongodb")),
+    ],
+)
+async def test_a_process_that_keeps_on_writing_brings_nothing_back(tmp_path: Path, name: str) -> None:
+    client, path = CLIENTS[name], tmp_path / "store"
+    backend = client.backend or {"files": FILES, "sqlite": SQLITE}[name]
+    place = client.place(path)
+    try:
+        async with client.storage(place) as storage, SessionManager(storage) as manager:
+            await fill_user(manager, "ada", sessions=3, turns=1)
+            await fill_user(manager, "bob", turns=1)
+            bob = await digest_of(storage, "bob")
+            settings = {"session_id": session_of("ada", 3), "user_id": "ada", "auto_save": False, "ttl": 600}
+            await manager.create_session({"name": WORD}, {"name": "echo"}, settings)
+            await manager.save_session(session_of("ada", 3))
+            async with writer_of(client, place) as writer:
+                receipt = await manager.erase_user("ada")
+                async with asyncio.timeout(60):
+                    said, _ = await writer.communicate(b"")  # which ends its input
+            counts = json.loads(said)
+            assert receipt.verified is True
+            assert receipt.sessions >= 4
+            assert counts["done"] >= 9 * 3
+            assert counts["refused"] > 0
+            assert counts["saved"] == [False, False]
+            assert await manager.list_sessions() == [session_of("bob")]
+            assert await digest_of(storage, "bob") == bob
+        assert WORD.encode() not in await raw_content(backend, path, storage)
+    finally:
+        client.clear(path)

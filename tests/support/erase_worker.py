@@ -1,7 +1,8 @@
 """Processes that erase a user and are killed at one moment each: ``erase_worker.py factory user``.
 
-For each line of its input, JSON with the place of a store and the number of a moment, it forks a process that erases the
-user there and kills itself at that moment. Lines on its output say what happens: ``reached MOMENT``, ``ended STATUS``.
+For each line of its input, JSON with the place of a store and the number of a moment, it forks a process that erases
+the user there and kills itself at that moment. Lines on its output say what happens: ``reached MOMENT``, ``ended
+STATUS``.
 
 Moments are the beginning and the end of each call of the storage, and what the backends do within a call: each
 change of a name in the file system, and each command to MongoDB and its answer.
@@ -49,7 +50,7 @@ class Moments:
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Reach a moment before a name in the store is changed; a hook of ``sys.addaudithook``."""
-        if event in _RENAMES and (self._folder in str(arguments[0]) or arguments[0] == os.path.basename(arguments[0])):
+        if event in _RENAMES and (self._folder in str(arguments[0]) or "/" not in str(arguments[0])):
             self.reach(event)  # shutil.rmtree names what is in a folder relative to it
 
     def watch_mongodb(self) -> None:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.domain.values import STORE_OWNER, to_microseconds
+from luminoracore_sdk.domain.values import STORE_OWNER, check_id, to_microseconds
 
 __all__ = ["TOMBSTONE_LIFETIME", "is_erased", "put_tombstone", "tombstone_of"]
 
@@ -24,7 +24,8 @@ _SCOPE = MemoryScope("user", STORE_OWNER)
 
 
 def _key(erased: MemoryScope) -> str:
-    return f"erased {erased.kind} {sha256(erased.owner_id.encode()).hexdigest()}"
+    owner_id = check_id(erased.owner_id, f"{erased.kind} id")
+    return f"erased {erased.kind} {sha256(owner_id.encode()).hexdigest()}"
 
 
 async def put_tombstone(storage: SessionStorage, erased: MemoryScope, services: Services) -> None:

@@ -24,6 +24,11 @@ from tests.support.users import canary, session_of
 _REFUSED = (ConflictError, MessageNotFoundError, SessionNotFoundError, TurnInterruptedError, ValidationError)
 
 
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 async def write(manager: SessionManager, user_id: str, number: int, counts: Counter[str]) -> None:
     """Make each write to one session once."""
     session_id, word = session_of(user_id, number), canary(user_id)
@@ -58,11 +63,11 @@ async def main(factory: str, place: str, user_id: str, sessions: str) -> None:
         for session_id in unsaved:
             await manager.send_message(session_id, word)
         await asyncio.gather(*(write(manager, user_id, number, counts) for number in range(int(sessions))))
-        print("writing", flush=True)
+        say("writing")
         while not ended.done():
             await asyncio.gather(*(write(manager, user_id, number, counts) for number in range(int(sessions))))
         saved = [await manager.save_session(session_id) for session_id in unsaved]
-        print(json.dumps({**counts, "saved": saved}), flush=True)
+        say(json.dumps({**counts, "saved": saved}))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The use cases of sessions: create, resume, send messages, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
+from functools import partial
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +20,7 @@ from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
-from luminoracore_sdk.application.revisions import Revisions
+from luminoracore_sdk.application.revisions import Revisions, checked_ids
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
 from luminoracore_sdk.application.turns import (
@@ -602,6 +603,40 @@ class Sessions:
         """
         async with self._changing(session_id):
             return await self._revisions.redact(session_id, message_id)
+
+    async def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages: content, metadata and alternatives are gone for good.
+
+        If the conversation ends with these messages and with them alone, nothing is left of them. Of others id, role,
+        time and position stay, as their neighbours keep their positions; no read returns them. Each message is deleted
+        in one atomic step; a call that failed or was killed is repeated. Deleted messages stay deleted: a message that
+        is added under the id of one again is not stored.
+
+        In a prompt, the results of a deleted tool call are omitted, and for a deleted result stands that there is none.
+        Name both to delete both. Copies stay: in a fork, and in the alternatives of a message that is not named.
+
+        Args:
+            session_id: An existing session.
+            message_ids: Any number of ids, an id twice counts once.
+
+        Returns:
+            The number of messages that were not deleted before.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            MessageNotFoundError: There is no message of one of the ids, or it was at the end and nothing is left of
+                it; nothing was changed.
+        """
+        ids = checked_ids(message_ids)
+        async with self._changing(session_id):
+            if await self._sessions.find(session_id) is None:
+                raise SessionNotFoundError(session_id, backend=self._storage.backend)
+            return await self._revisions.delete(session_id, ids, note=partial(self._note_deletions, session_id))
+
+    async def _note_deletions(self, session_id: str) -> None:
+        session = await self._sessions.find(session_id)
+        if session is not None and not session.has_deletions:
+            await self._sessions.change(session_id, lambda found: attrs.evolve(found, has_deletions=True))
 
     @asynccontextmanager
     async def _changing(self, session_id: str) -> AsyncIterator[None]:

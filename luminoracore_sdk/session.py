@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.erasure import ErasureReceipt
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.retention import RetentionReport
 from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.bootstrap.factory import create_storage, shared_storage
 from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManager, SessionManager
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
+from luminoracore_sdk.domain.retention import RetentionPolicy
 from luminoracore_sdk.domain.session import Session
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ __all__ = [
     "PersonalitySession",
     "PostgreSQLStorage",
     "RedisStorage",
+    "RetentionPolicy",
+    "RetentionReport",
     "RetryingStorage",
     "SQLiteStorage",
     "Session",

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, overload
 
 import attrs
@@ -396,6 +396,16 @@ class Conversations:
         """Return the newest ``limit`` messages before a position, oldest first."""
         return await self._read(session_id, MessageRange(before=position, limit=limit, newest=True))
 
+    async def before_newest(self, record: SessionRecord, count: int) -> int:
+        """Return the position behind which the newest ``count`` messages of a session stand."""
+        if not self._has_gaps(record):
+            return max(0, record.last_position - count)
+        position = record.last_position
+        while count and (found := await self.read_before(record.session_id, position + 1, min(count, _CHUNK))):
+            position = (found[0].position or 1) - 1
+            count -= len(found)
+        return 0 if count else position
+
     async def read_stored(self, session_id: str, position: int, limit: int) -> list[Message]:
         """Return what stands at the first ``limit`` positions behind one, deleted messages included."""
         return await self._read_stored(session_id, MessageRange(after=position, limit=limit))
@@ -404,12 +414,7 @@ class Conversations:
 
     async def _first_visible(self, record: SessionRecord) -> int:
         """Return the position behind which the messages that can be read stand."""
-        if self._whole or record.last_position <= self.max_history:
-            return 0
-        if not await self._has_deletions(record):
-            return record.last_position - self.max_history
-        newest = await self._read(record.session_id, MessageRange(limit=self.max_history, newest=True))
-        return (newest[0].position or 1) - 1 if newest else record.last_position
+        return 0 if self._whole else await self.before_newest(record, self.max_history)
 
     async def _visible(self, record: SessionRecord) -> AsyncGenerator[Message, None]:
         after = await self._first_visible(record)
@@ -421,10 +426,16 @@ class Conversations:
 
         ``delete_messages`` notes it in the header; ``apply_retention``, which is no activity, deletes the first one.
         """
-        with suppress(CorruptRecordError):  # a document of the caller's
-            if self._services.codec.session(record, backend=self.storage.backend).has_deletions:
-                return True
+        if self._has_gaps(record):
+            return True
         return any(map(is_deleted, await self.read_stored(record.session_id, 0, 1)))
+
+    def _has_gaps(self, record: SessionRecord) -> bool:
+        """Return whether messages may be deleted between others."""
+        try:
+            return self._services.codec.session(record, backend=self.storage.backend).has_deletions
+        except CorruptRecordError:  # a document of the caller's
+            return False
 
     async def _behind(self, record: SessionRecord, count: int) -> int:
         """Return the position behind the first ``count`` messages that can be read."""

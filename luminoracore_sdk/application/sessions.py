@@ -20,6 +20,7 @@ from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
+from luminoracore_sdk.application.retention import Retention, RetentionReport
 from luminoracore_sdk.application.revisions import Revisions, checked_ids
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
@@ -40,6 +41,7 @@ from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
+from luminoracore_sdk.domain.retention import RetentionPolicy
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
 from luminoracore_sdk.domain.values import check_user_id
@@ -205,11 +207,12 @@ class Sessions:
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session with its conversation and memory; return False if there is none."""
         async with self._sessions.lock(session_id).interrupting():
-            if not await self._sessions.is_visible(session_id):
-                return False
-            self._providers.forget(session_id)
-            async with self.memory_manager.of_session(session_id).removing():
-                return await self._storage.delete_session(session_id)
+            return await self._sessions.is_visible(session_id) and await self._delete(session_id)
+
+    async def _delete(self, session_id: str) -> bool:
+        self._providers.forget(session_id)
+        async with self.memory_manager.of_session(session_id).removing():
+            return await self._storage.delete_session(session_id)
 
     async def update_personality(self, session_id: str, personality: Mapping[str, Any]) -> bool:
         """Replace some top-level fields of the personality; return False if there is no such session.
@@ -620,7 +623,7 @@ class Sessions:
             message_ids: Any number of ids, an id twice counts once.
 
         Returns:
-            The number of messages that were not deleted before.
+            The number of messages that were not deleted when the call began.
 
         Raises:
             SessionNotFoundError: No such session.
@@ -693,6 +696,46 @@ class Sessions:
             access=self._sessions,
             clock=self._services.clock,
             delete=self.delete_session,
+        ).run()
+
+    async def apply_retention(
+        self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False
+    ) -> RetentionReport:
+        """Delete the sessions and messages that a policy does not keep.
+
+        Sessions are deleted whole, one by one; a call that failed or was killed is repeated and does the rest. The
+        oldest messages of long conversations are deleted as by ``delete_messages``, which is no activity. What a
+        session is kept for is compared again right before it is deleted: one that was written since it was listed, or
+        is in a turn of this process, is kept until the next call. Only what is written in the moment between this
+        comparison and the deletion (one call of the storage, and one more where the Core is installed) is lost with the
+        session; annotations and redactions are not compared.
+
+        Of a session with ``auto_save=False`` and unsaved changes, what this manager has is trimmed, and the store with
+        the next ``save_session``.
+
+        Args:
+            policy: What is kept. Ages are those at the beginning of the call, by this process's clock; activity is
+                timed by the store's.
+            user_id: Only sessions of this user; None: all.
+            dry_run: Whether to change nothing.
+
+        Returns:
+            What was deleted, or would be.
+
+        Raises:
+            ValidationError: The id of the user is invalid or reserved.
+        """
+        if not isinstance(policy, RetentionPolicy):
+            raise ValidationError(f"policy must be a RetentionPolicy, not {type(policy).__name__}")
+        return await Retention(
+            policy=policy,
+            user_id=None if user_id is None else check_user_id(user_id),
+            dry_run=dry_run,
+            access=self._sessions,
+            conversations=self.conversation_manager,
+            revisions=self._revisions,
+            clock=self._services.clock,
+            delete=self._delete,
         ).run()
 
     async def export_user(self, user_id: str) -> AsyncGenerator[str, None]:

@@ -140,10 +140,7 @@ def show(
         raise SessionNotFoundError(session_id, backend=context.storage.backend)
     conversations = context.manager.conversation_manager
     count = context.run(conversations.get_message_count(session_id))
-    after = 0
-    if last is not None and last < count:
-        newest = context.run(conversations.get_recent_messages(session_id, last))
-        after = (newest[0].position or 1) - 1 if newest else session.message_count
+    after = 0 if last is None else context.run(_before_newest(context, session_id, last))
     entries = context.run(context.manager.memory_manager.list_entries(session_id))
     if context.options.as_json:
         context.run(_write_json(context, session, after, entries))
@@ -152,6 +149,11 @@ def show(
         context.out.print(line, soft_wrap=True)
     context.run(_print_messages(context, session, after))
     print_memory(context, entries)
+
+
+async def _before_newest(context: CommandContext, session_id: str, count: int) -> int:
+    record = await context.storage.find_session(session_id)
+    return 0 if record is None else await context.manager.conversation_manager.before_newest(record, count)
 
 
 def _header_lines(session: Session, messages: int) -> list[Text]:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         TurnRecords,
     )
     from luminoracore_sdk.application.ports.watching import Change
+    from luminoracore_sdk.application.retention import RetentionReport
     from luminoracore_sdk.application.services import Services
     from luminoracore_sdk.application.structured import StructuredResponse
     from luminoracore_sdk.application.tools import Tool
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
     from luminoracore_sdk.domain.memory import MemoryEntry
     from luminoracore_sdk.domain.message import Message, MessageRole
+    from luminoracore_sdk.domain.retention import RetentionPolicy
     from luminoracore_sdk.domain.session import Session
     from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
     from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange
@@ -623,6 +625,10 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         """Remove the content of a message for good; see ``SessionManager.redact``."""
         return self._run(self.asynchronous.redact(session_id, message_id))
 
+    def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages; see ``SessionManager.delete_messages``."""
+        return self._run(self.asynchronous.delete_messages(session_id, message_ids))
+
     def clear_conversation(self, session_id: str) -> bool:
         """Remove every message of a session, not its memory; return False if there is no such session."""
         return self._run(self.asynchronous.clear_conversation(session_id))
@@ -834,6 +840,18 @@ class ConversationManager(SyncFacade[aio.ConversationManager]):
     def read_after(self, session_id: str, position: int, limit: int) -> list[Message]:
         """Return the first ``limit`` messages behind a position, oldest first."""
         return self._run(self.asynchronous.read_after(session_id, position, limit))
+
+    def read_before(self, session_id: str, position: int, limit: int) -> list[Message]:
+        """Return the newest ``limit`` messages before a position, oldest first."""
+        return self._run(self.asynchronous.read_before(session_id, position, limit))
+
+    def before_newest(self, record: SessionRecord, count: int) -> int:
+        """Return the position behind which the newest ``count`` messages of a session stand."""
+        return self._run(self.asynchronous.before_newest(record, count))
+
+    def read_stored(self, session_id: str, position: int, limit: int) -> list[Message]:
+        """Return what stands at the first ``limit`` positions behind one, deleted messages included."""
+        return self._run(self.asynchronous.read_stored(session_id, position, limit))
 
     def decoded(self, session_id: str, records: Sequence[MessageRecord]) -> list[Message]:
         """Return the messages of records that were read from the storage."""
@@ -1189,6 +1207,10 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Remove the content of a message for good, with its metadata and alternatives; id and position stay."""
         return self._run(self.asynchronous.redact(session_id, message_id))
 
+    def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages: content, metadata and alternatives are gone for good."""
+        return self._run(self.asynchronous.delete_messages(session_id, message_ids))
+
     def watch(self, session_id: str, *, after: int = 0) -> Generator[SessionChange, None, None]:
         """Yield the messages behind a position, then every change that follows, until the session is deleted."""
         return self._iterate(self.asynchronous.watch(session_id, after=after))
@@ -1196,6 +1218,12 @@ class SessionManager(SyncFacade[aio.SessionManager]):
     def erase_user(self, user_id: str) -> ErasureReceipt:
         """Delete every session of a user, with messages and memories, and the memories of the user."""
         return self._run(self.asynchronous.erase_user(user_id))
+
+    def apply_retention(
+        self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False
+    ) -> RetentionReport:
+        """Delete the sessions and messages that a policy does not keep."""
+        return self._run(self.asynchronous.apply_retention(policy, user_id=user_id, dry_run=dry_run))
 
     def export_user(self, user_id: str) -> Generator[str, None, None]:
         """Yield everything that is stored of a user as lines of JSON, which ``luminora sessions import`` reads."""

@@ -1,6 +1,6 @@
 """The sessions and memories of one user, apart from those of all others."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import date
 from types import EllipsisType
@@ -246,6 +246,11 @@ class UserSessions:
         """Remove the content of a message for good; see ``SessionManager.redact``."""
         await self._access.check(session_id)
         return await self._sessions.redact(session_id, message_id)
+
+    async def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages; see ``SessionManager.delete_messages``."""
+        await self._access.check(session_id)
+        return await self._sessions.delete_messages(session_id, message_ids)
 
     async def clear_conversation(self, session_id: str) -> bool:
         """Remove every message of a session, not its memory; return False if there is no such session."""

@@ -6,18 +6,30 @@ Rows contain TEXT as UTF-8 bytes, so that payloads need no conversion, and that 
 where the record has a name.
 
 ``checksum`` is a CRC-32 of what the caller wrote into the row. NULL means "not checked": set it so after a row
-was edited by hand.
+was edited by hand. Card, briefs, counters and history, which are written apart from each other, each have their own.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from zlib import crc32
 
+import attrs
+
+from luminoracore_sdk.adapters.storage.base import ROLES
+from luminoracore_sdk.adapters.storage.folded import (
+    counters_text,
+    header_text,
+    parse_counters_text,
+    parse_header_text,
+)
 from luminoracore_sdk.adapters.storage.sqlite.connection import Row
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND
 from luminoracore_sdk.application.ports.records import (
+    Brief,
+    HistoryChange,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -25,12 +37,22 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
     stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = [
+    "activity",
+    "activity_values",
+    "appended_values",
+    "card",
+    "card_values",
+    "counters",
     "damaged",
+    "history",
+    "history_values",
+    "listed_record",
     "memory_owner",
     "memory_owners",
     "memory_record",
@@ -42,6 +64,9 @@ __all__ = [
     "range_values",
     "session_record",
     "session_values",
+    "summary",
+    "summary_values",
+    "turn_record",
     "user_digest",
 ]
 
@@ -53,29 +78,66 @@ Values = dict[str, Any]
 # -- sessions --------------------------------------------------------------------------------------
 
 
+def activity(updated_at_us: int) -> int:
+    """Return the value of ``active`` of a session that was changed at a time.
+
+    The index for listings by activity is written when it changes, so at most 100 times a second; a page sorts the
+    sessions of one value, which are few even while a store is filled.
+    """
+    return updated_at_us // 10_000
+
+
 def session_values(record: SessionRecord) -> Values:
-    """Return the parameters of a header and of its document, without key and times."""
+    """Return the parameters of a header with its card and of its document, without key, times and summary."""
     return {
         "session": record.session_id,
         "user": record.user_id,
         "tags": json.dumps(record.tags, ensure_ascii=False),
         "ttl": record.ttl_us,
         "checksum": _session_checksum(record),
+        **card_values(record.session_id, record.card),
         **_payload_values(cast("Payload", record.payload)),
     }
 
 
-def session_record(row: Row, *, with_payload: bool = True) -> SessionRecord:
-    """Return the header of a row of ``find_session``, or without a payload of a listing.
+def session_record(row: Row) -> SessionRecord:
+    """Return the header of a row of ``find_session``.
 
     Raises:
         CorruptRecordError: The row is damaged.
     """
+    listed = listed_record(row[:25])
+    changes, lease = history(listed.session_id, row[25:27])
+    record = _with_payload(listed, row[27:30])
+    return attrs.evolve(record, changes=changes, lease=lease)
+
+
+def turn_record(row: Row) -> SessionRecord:
+    """Return the header of a row of ``find_session_of_turn``.
+
+    Raises:
+        CorruptRecordError: The row is damaged.
+    """
+    return _with_payload(_header(row), row[8:11])
+
+
+def listed_record(row: Row) -> SessionRecord:
+    """Return the header of a row of a listing, which has no payload.
+
+    Raises:
+        CorruptRecordError: The row is damaged.
+    """
+    record = _header(row)
+    session_id = record.session_id
+    return attrs.evolve(record, card=card(session_id, row[22:25]), summary=summary(session_id, row[8:22]))
+
+
+def _header(row: Row) -> SessionRecord:
     key = f"session {row[0]!a}"
     try:
         session_id = str(row[0], "utf-8")
         key = f"session {session_id!a}"
-        record = SessionRecord(
+        return SessionRecord(
             session_id=session_id,
             user_id=None if row[1] is None else str(row[1], "utf-8"),
             tags=json.loads(row[2]),
@@ -84,11 +146,19 @@ def session_record(row: Row, *, with_payload: bool = True) -> SessionRecord:
             updated_at_us=row[5],
             version=row[6],
             last_position=row[7],
-            payload=_payload(row[9], row[10]) if with_payload else None,
+            payload=None,
         )
     except (TypeError, ValueError) as exc:
         raise damaged(key, _WRONG_TYPE) from exc
-    if record.payload is not None and row[8] not in (None, _session_checksum(record)):
+
+
+def _with_payload(record: SessionRecord, row: Row) -> SessionRecord:
+    key = f"session {record.session_id!a}"
+    try:
+        record = attrs.evolve(record, payload=_payload(row[1], row[2]))
+    except (TypeError, ValueError) as exc:
+        raise damaged(key, _WRONG_TYPE) from exc
+    if row[0] not in (None, _session_checksum(record)):
         raise damaged(key, _MISMATCH)
     return record
 
@@ -105,14 +175,211 @@ def query_values(query: SessionQuery) -> Values:
         cursor = (_clamped(query.cursor[0]), query.cursor[1])
         low, high = (low, min(high, cursor)) if query.newest_first else (max(low, cursor), high)
     bounds = {"low_time": low[0], "low_id": low[1], "high_time": high[0], "high_id": high[1]}
-    return (
-        {**bounds, "tag": query.tag} if query.user_id is None else {**bounds, "tag": query.tag, "user": query.user_id}
-    )
+    return {**bounds, **_owner_values(query)}
+
+
+def activity_values(query: SessionQuery) -> Values:
+    """Return the parameters of a listing by activity, without the time and the count."""
+    time, session_id = query.cursor or ((_NO_BOUND, "") if query.newest_first else (-_NO_BOUND, ""))
+    time = _clamped(time)
+    return {
+        "active": activity(time),
+        "time": time,
+        "id": session_id,
+        "since": -_NO_BOUND if query.created_after_us is None else _clamped(query.created_after_us),
+        "before": _NO_BOUND if query.created_before_us is None else _clamped(query.created_before_us),
+        **_owner_values(query),
+    }
+
+
+def _owner_values(query: SessionQuery) -> Values:
+    values: Values = {"tag": query.tag, "without_tag": query.without_tag}
+    return values if query.user_id is None else {**values, "user": query.user_id}
 
 
 def _session_checksum(record: SessionRecord) -> int:
     payload = cast("Payload", record.payload)
     return _checksum(payload, record.session_id, record.user_id, record.tags, record.ttl_us)
+
+
+# -- summaries -------------------------------------------------------------------------------------
+
+_ROLES = ("user", "assistant", "system", "tool")
+"""In the order of the columns."""
+
+
+def summary_values(session_id: str, summary: SessionSummary) -> Values:
+    """Return the parameters of a summary."""
+    counters = {name: number for name, number in summary.counters.items() if name not in ROLES}
+    return {
+        **{f"{role}_messages": summary.counters.get(role, 0) for role in _ROLES},
+        **_counter_values(session_id, counters),
+        **_brief_values("first_brief", session_id, summary.first),
+        **_brief_values("last_brief", session_id, summary.last),
+    }
+
+
+def summary(session_id: str, row: Row) -> SessionSummary:
+    """Return the summary of a row of ``find_summary``.
+
+    Raises:
+        CorruptRecordError: The row is damaged.
+    """
+    numbers = {role: number for role, number in zip(_ROLES, row, strict=False) if number}
+    if any(type(number) is not int for number in numbers.values()):
+        raise damaged(f"the summary of session {session_id!a}", _WRONG_TYPE)
+    return SessionSummary(
+        first=_brief(session_id, row[6:10]),
+        last=_brief(session_id, row[10:14]),
+        counters={**numbers, **counters(session_id, row[4], row[5])},
+    )
+
+
+def counters(session_id: str, checksum: int | None, text: bytes) -> dict[str, int]:
+    """Return the counters that are not those of roles.
+
+    Raises:
+        CorruptRecordError: They are damaged.
+    """
+    if text == b"{}":
+        return {}
+    key = f"the counters of session {session_id!a}"
+    try:
+        found = parse_counters_text(text)
+        is_intact = checksum in (None, crc32(text, crc32(session_id.encode())))
+    except (TypeError, ValueError) as exc:
+        raise damaged(key, _WRONG_TYPE) from exc
+    if not is_intact:
+        raise damaged(key, _MISMATCH)
+    return found
+
+
+def appended_values(
+    session_id: str, stored: Row, first_position: int, messages: Sequence[MessageRecord]
+) -> tuple[Values, Values | None]:
+    """Return what messages that are appended add to the numbers by role, and the parameters of ``fold_session``.
+
+    Args:
+        session_id: The session.
+        stored: Checksum and text of its counters.
+        first_position: The position of the first message.
+        messages: The messages; the second result is None if they have neither briefs nor counters.
+
+    Raises:
+        CorruptRecordError: The stored counters are damaged.
+    """
+    numbers: Values = dict.fromkeys(_ROLES, 0)
+    if not any(message.brief is not None or message.adds for message in messages):
+        for message in messages:
+            numbers[message.role] += 1
+        return numbers, None
+    added = SessionSummary().appended(messages, first_position)
+    sums: dict[str, int] = {}
+    for name, number in added.counters.items():
+        (numbers if name in numbers else sums)[name] = number
+    if sums:
+        before = counters(session_id, *stored)
+        counted = _counter_values(session_id, before | {name: before.get(name, 0) + n for name, n in sums.items()})
+    else:
+        counted = {"counters_checksum": stored[0], "counters": str(stored[1], "utf-8")}
+    return numbers, {
+        **counted,
+        **_brief_values("first_brief", session_id, added.first),
+        **_brief_values("last_brief", session_id, added.last),
+    }
+
+
+def card_values(session_id: str, card: Payload | None) -> Values:
+    """Return the parameters of a card."""
+    return _short_values("card", crc32(session_id.encode()), card)
+
+
+def card(session_id: str, row: Row) -> Payload | None:
+    """Return the card of a row of ``find_card``.
+
+    Raises:
+        CorruptRecordError: It is damaged.
+    """
+    return _short(f"the card of session {session_id!a}", crc32(session_id.encode()), row)
+
+
+def history_values(session_id: str, changes: Sequence[HistoryChange], lease: Lease | None) -> Values:
+    """Return the parameters of a history."""
+    text = header_text(None, SessionSummary(), changes, lease)
+    return {"history_checksum": crc32(text.encode(), crc32(session_id.encode())), "history": text}
+
+
+def history(session_id: str, row: Row) -> tuple[tuple[HistoryChange, ...], Lease | None]:
+    """Return the changes and the lease of a row of ``find_history``.
+
+    Raises:
+        CorruptRecordError: The row is damaged.
+    """
+    checksum, text = row
+    if text == b"{}":
+        return (), None
+    key = f"the history of session {session_id!a}"
+    try:
+        _, _, changes, lease = parse_header_text(text)
+        is_intact = checksum in (None, crc32(text, crc32(session_id.encode())))
+    except (TypeError, ValueError) as exc:
+        raise damaged(key, _WRONG_TYPE) from exc
+    if not is_intact:
+        raise damaged(key, _MISMATCH)
+    return changes, lease
+
+
+def _counter_values(session_id: str, counters: Mapping[str, int]) -> Values:
+    text = counters_text(counters)
+    return {"counters_checksum": crc32(text.encode(), crc32(session_id.encode())), "counters": text}
+
+
+def _brief_values(name: str, session_id: str, brief: Brief | None) -> Values:
+    if brief is None:
+        return {f"{name}_position": None, **_short_values(name, 0, None)}
+    values = _short_values(name, _brief_seed(session_id, brief.position), brief.payload)
+    return {f"{name}_position": brief.position, **values}
+
+
+def _brief(session_id: str, row: Row) -> Brief | None:
+    position = row[0]
+    if position is None:
+        return None
+    key = f"a brief of session {session_id!a}"
+    payload = _short(key, _brief_seed(session_id, position), row[1:])
+    if payload is None or type(position) is not int:
+        raise damaged(key, _WRONG_TYPE)
+    return Brief(position, payload)
+
+
+def _brief_seed(session_id: str, position: object) -> int:
+    return crc32(f"{session_id}\0{position}".encode())
+
+
+def _short_values(name: str, seed: int, payload: Payload | None) -> Values:
+    """Return the columns of a card or brief, as TEXT where it is text, else as BLOB."""
+    if payload is None:
+        return {f"{name}_checksum": None, f"{name}_encoding": None, name: None}
+    columns = _payload_values(payload)
+    return {
+        f"{name}_checksum": crc32(payload.data, crc32(payload.encoding.encode(), seed)),
+        f"{name}_encoding": payload.encoding,
+        name: columns["blob"] if columns["payload"] is None else columns["payload"],
+    }
+
+
+def _short(key: str, seed: int, row: Row) -> Payload | None:
+    checksum, encoding, data = row
+    if encoding is None:
+        return None
+    try:
+        payload = _payload(encoding, data)
+        is_intact = checksum is None or checksum == crc32(data, crc32(encoding, seed))
+    except (TypeError, ValueError) as exc:
+        raise damaged(key, _WRONG_TYPE) from exc
+    if not is_intact:
+        raise damaged(key, _MISMATCH)
+    return payload
 
 
 # -- messages --------------------------------------------------------------------------------------

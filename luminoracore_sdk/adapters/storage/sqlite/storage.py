@@ -14,10 +14,20 @@ from typing import Literal, TypeVar
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, replay_receipt
-from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
+from luminoracore_sdk.adapters.storage.base import (
+    Append,
+    BaseStorage,
+    MessageUpdate,
+    Tail,
+    check_fence,
+    check_fork,
+    granted,
+    replay_receipt,
+)
+from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
 from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
 from luminoracore_sdk.adapters.storage.sqlite.connection import (
+    Row,
     SQLiteConnection,
     change,
     change_many,
@@ -29,7 +39,15 @@ from luminoracore_sdk.adapters.storage.sqlite.connection import (
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, translated
 from luminoracore_sdk.adapters.storage.sqlite.migrate import Database, load, stored_version
 from luminoracore_sdk.adapters.storage.sqlite.rows import (
+    activity,
+    activity_values,
+    appended_values,
+    card,
+    card_values,
     damaged,
+    history,
+    history_values,
+    listed_record,
     memory_owner,
     memory_owners,
     memory_record,
@@ -41,11 +59,17 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     range_values,
     session_record,
     session_values,
+    summary,
+    summary_values,
+    turn_record,
     user_digest,
 )
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    HeaderTexts,
+    HistoryChange,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -53,10 +77,13 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
     TailReceipt,
     TurnRecords,
+    noted,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
@@ -205,24 +232,36 @@ class SQLiteStorage(BaseStorage):
                 version = found.version if found else 0
                 if expected_version not in (None, version):
                     raise self._version_conflict(session_id, expected_version, version)
-                if found:
-                    header = attrs.evolve(found, updated_at_us=max(found.updated_at_us, now_us), version=version + 1)
-                    change(connection, self._sql.update_session, sid=header.sid, now=now_us, **values)
-                else:
-                    self._remove(connection, session_id)  # what an expired one left
-                    created = record.created_at_us or now_us
-                    [(sid,)] = fetch(connection, self._sql.insert_session, created=created, now=now_us, **values)
-                    header = _Header(sid, created, now_us, 1, 0)
-                change(connection, self._sql.put_document, sid=header.sid, **values)
-            return attrs.evolve(
-                record,
-                created_at_us=header.created_at_us,
-                updated_at_us=header.updated_at_us,
-                version=header.version,
-                last_position=header.last_position,
-            )
+                if found is None:
+                    return self._create(connection, record, 0, now_us)
+                stored = attrs.evolve(
+                    record,
+                    created_at_us=found.created_at_us,
+                    updated_at_us=max(found.updated_at_us, now_us),
+                    version=version + 1,
+                    last_position=found.last_position,
+                    summary=self._summary(connection, session_id, found.sid),
+                )
+                updated = stored.updated_at_us
+                given = {"sid": found.sid, "updated": updated, "active": activity(updated), **values}
+                change(connection, self._sql.update_session, **given)
+                change(connection, self._sql.put_document, **given)
+                return stored
 
         return await self._run(work)
+
+    def _create(self, connection: sqlite3.Connection, record: SessionRecord, last: int, now_us: int) -> SessionRecord:
+        """Insert a header in place of what an expired session has left."""
+        session_id = record.session_id
+        self._remove(connection, session_id)
+        created = attrs.evolve(
+            record, created_at_us=record.created_at_us or now_us, updated_at_us=now_us, version=1, last_position=last
+        )
+        given = session_values(created) | summary_values(session_id, created.summary)
+        times = {"created": created.created_at_us, "now": now_us, "active": activity(now_us)}
+        [(sid,)] = fetch(connection, self._sql.insert_session, last=last, **times, **given)
+        change(connection, self._sql.put_document, sid=sid, **given)
+        return created
 
     async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
         def work(connection: sqlite3.Connection) -> SessionRecord | None:
@@ -242,23 +281,23 @@ class SQLiteStorage(BaseStorage):
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         order = "newest" if query.newest_first else "oldest"
+        order = f"active_{order}" if query.by_activity else order
         listing = self._sql[f"list_{order}" if query.user_id is None else f"list_{order}_of_user"]
-        given = {"now": now_us, "count": query.limit + 1, **query_values(query)}
+        values = activity_values(query) if query.by_activity else query_values(query)
+        given = {"now": now_us, "count": query.limit + 1, **values}
 
         def work(connection: sqlite3.Connection) -> Page:
             rows = fetch(connection, listing, **given)
-            sessions = tuple(session_record(row, with_payload=False) for row in rows[: query.limit])
-            is_last = len(rows) <= query.limit
-            cursor = None if is_last else (sessions[-1].created_at_us, sessions[-1].session_id)
-            return Page(sessions=sessions, next_cursor=cursor)
+            sessions = tuple(map(listed_record, rows[: query.limit]))
+            return Page(sessions=sessions, next_cursor=query.key(sessions[-1]) if len(rows) > query.limit else None)
 
         return await self._run(work)
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
             with transaction(connection):
-                row = fetch_row(connection, self._sql.find_session, session=session_id, now=now_us)
-                if row is None or (record := session_record(row)).payload != old:
+                row = fetch_row(connection, self._sql.find_session_of_turn, session=session_id, now=now_us)
+                if row is None or (record := turn_record(row)).payload != old:
                     return False
                 change(
                     connection, self._sql.put_document, sid=row[11], **session_values(attrs.evolve(record, payload=new))
@@ -267,9 +306,26 @@ class SQLiteStorage(BaseStorage):
 
         return await self._run(work)
 
+    async def _rewrite_texts(self, session_id: str, old: HeaderTexts, new: HeaderTexts, now_us: int) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                header = self._find_live(connection, session_id, now_us)
+                if header is None:
+                    return False
+                [row] = fetch(connection, self._sql.find_card, sid=header.sid)
+                stored = self._summary(connection, session_id, header.sid)
+                if HeaderTexts(card=card(session_id, row), first=stored.first, last=stored.last) != old:
+                    return False
+                change(connection, self._sql.put_card, sid=header.sid, **card_values(session_id, new.card))
+                changed = attrs.evolve(stored, first=new.first, last=new.last)
+                self._put_summary(connection, session_id, header.sid, changed)
+                return True
+
+        return await self._run(work)
+
     def _find_live(self, connection: sqlite3.Connection, session_id: str, now_us: int) -> "_Header | None":
         row = fetch_row(connection, self._sql.find_live_session, session=session_id, now=now_us)
-        return _Header(*row) if row else None
+        return _Header(*row[:5], row[5:]) if row else None
 
     def _existing(self, connection: sqlite3.Connection, session_id: str, now_us: int) -> "_Header":
         header = self._find_live(connection, session_id, now_us)
@@ -277,21 +333,84 @@ class SQLiteStorage(BaseStorage):
             raise self._not_found(session_id)
         return header
 
+    def _summary(self, connection: sqlite3.Connection, session_id: str, sid: int) -> SessionSummary:
+        [row] = fetch(connection, self._sql.find_summary, sid=sid)
+        return summary(session_id, row)
+
+    def _put_summary(self, connection: sqlite3.Connection, session_id: str, sid: int, changed: SessionSummary) -> None:
+        change(connection, self._sql.put_summary, sid=sid, **summary_values(session_id, changed))
+
+    def _history(
+        self, connection: sqlite3.Connection, session_id: str, sid: int
+    ) -> tuple[tuple[HistoryChange, ...], Lease | None]:
+        [row] = fetch(connection, self._sql.find_history, sid=sid)
+        return history(session_id, row)
+
+    def _latest_fence(self, connection: sqlite3.Connection, session_id: str, sid: int) -> int:
+        _, lease = self._history(connection, session_id, sid)
+        return lease.fence if lease else 0
+
+    def _put_history(
+        self,
+        connection: sqlite3.Connection,
+        session_id: str,
+        sid: int,
+        changes: Sequence[HistoryChange],
+        lease: Lease | None,
+    ) -> None:
+        change(connection, self._sql.put_history, sid=sid, **history_values(session_id, changes, lease))
+
     def _remove(self, connection: sqlite3.Connection, session_id: str) -> None:
         """Delete a session, live or expired, with all it holds."""
         change(connection, self._sql.delete_messages, session=session_id)
         change(connection, self._sql.delete_session, session=session_id)
 
+    async def _fork_session(
+        self, source_id: str, record: SessionRecord, at: int, rewrite: RewriteMessage | None, now_us: int
+    ) -> SessionRecord:
+        def work(connection: sqlite3.Connection) -> SessionRecord:
+            with transaction(connection):
+                source = self._existing(connection, source_id, now_us)
+                check_fork(BACKEND, source_id, at, source.last_position)
+                found = self._find_live(connection, record.session_id, now_us)
+                if found:
+                    raise self._version_conflict(record.session_id, 0, found.version)
+                raise NotImplementedError
+
+        return await self._run(work)
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    async def _acquire_lease(self, session_id: str, holder: str, ttl_us: int, now_us: int) -> Lease:
+        def work(connection: sqlite3.Connection) -> Lease:
+            with transaction(connection):
+                sid = self._existing(connection, session_id, now_us).sid
+                changes, latest = self._history(connection, session_id, sid)
+                lease = granted(BACKEND, session_id, latest, holder=holder, ttl_us=ttl_us, now_us=now_us)
+                self._put_history(connection, session_id, sid, changes, lease)
+                return lease
+
+        return await self._run(work)
+
+    async def _release_lease(self, session_id: str, fence: int, now_us: int) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                header = self._find_live(connection, session_id, now_us)
+                if header is None:
+                    return False
+                changes, lease = self._history(connection, session_id, header.sid)
+                if lease is None or lease.fence != fence:
+                    return False
+                ended = attrs.evolve(lease, until_us=now_us)
+                self._put_history(connection, session_id, header.sid, changes, ended)
+                return True
+
+        return await self._run(work)
+
     # -- messages --------------------------------------------------------------------------------
 
-    async def _append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt:
-        return await self._appends.append(Append(session_id, messages, expected_last, now_us))
+    async def _append_messages(self, append: Append) -> AppendReceipt:
+        return await self._appends.append(append)
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         [outcome] = await self._run(partial(self._append_all, [append]))
@@ -334,11 +453,13 @@ class SQLiteStorage(BaseStorage):
         session_id, messages = append.session_id, append.messages
         header = self._existing(connection, session_id, append.now_us)
         sid, last = header.sid, header.last_position
-        is_expected = append.expected_last in (None, last)
+        fence = 0 if append.fence is None else self._latest_fence(connection, session_id, sid)
+        is_expected = append.expected_last in (None, last) and append.fence in (None, fence)
         if check_ids or not is_expected:
             stored = self._positions(connection, sid, messages)
             if receipt := replay_receipt(self.backend_name, messages, stored):
                 return receipt
+        check_fence(self.backend_name, session_id, append.fence, fence)
         if append.expected_last is not None and not is_expected:
             raise self._position_conflict(session_id, append.expected_last, last)
         try:
@@ -347,8 +468,19 @@ class SQLiteStorage(BaseStorage):
             if not check_ids:
                 raise
             raise damaged(f"session {session_id!a}", f"messages follow on its last position, {last}") from exc
-        change(connection, self._sql.advance_session, sid=sid, last=last + len(messages), now=append.now_us)
-        return AppendReceipt(first_position=last + 1, last_position=last + len(messages))
+        numbers, folded = appended_values(session_id, header.counters, last + 1, messages)
+        if folded is not None:
+            change(connection, self._sql.fold_session, sid=sid, **folded)
+        updated = max(header.updated_at_us, append.now_us)
+        last_position = last + len(messages)
+        change(connection, self._sql.advance_session, sid=sid, last=last_position, updated=updated, **numbers)
+        self._move(connection, header, updated)
+        return AppendReceipt(first_position=last + 1, last_position=last_position)
+
+    def _move(self, connection: sqlite3.Connection, header: "_Header", updated: int) -> None:
+        """Change the place of a session in listings by activity, if it has another one since it was written."""
+        if activity(updated) != activity(header.updated_at_us):
+            change(connection, self._sql.move_session, sid=header.sid, active=activity(updated))
 
     def _positions(self, connection: sqlite3.Connection, sid: int, messages: Sequence[MessageRecord]) -> dict[str, int]:
         """Return the positions of those messages whose ids are stored."""
@@ -390,17 +522,38 @@ class SQLiteStorage(BaseStorage):
         def work(connection: sqlite3.Connection) -> TailReceipt:
             with transaction(connection):
                 header = self._existing(connection, session_id, now_us)
-                stored = self._positions(connection, header.sid, tail.messages)
-                if receipt := tail.replayed(self.backend_name, header.last_position, stored):
+                sid = header.sid
+                stored = self._positions(connection, sid, tail.messages)
+                fence = 0 if tail.fence is None else self._latest_fence(connection, session_id, sid)
+                if receipt := tail.replayed(self.backend_name, header.last_position, stored, fence):
                     return receipt
                 rows = fetch(connection, self._sql.read_messages, session=session_id, now=now_us, **range_values(span))
                 removed = messages_of_range(session_id, span, rows)
-                change(connection, self._sql.truncate_messages, sid=header.sid, after=tail.after)
-                last = self._insert(connection, session_id, header.sid, tail.after, tail.messages)
-                change(connection, self._sql.advance_session, sid=header.sid, last=last, now=now_us)
+                self._cut(connection, session_id, header, tail.after, [message.role for message in removed])
+                last = self._insert(connection, session_id, sid, tail.after, tail.messages)
+                if tail.messages:
+                    folded = self._summary(connection, session_id, sid).appended(tail.messages, tail.after + 1)
+                    self._put_summary(connection, session_id, sid, folded)
+                self._end_at(connection, header, last, now_us)
                 return TailReceipt(removed=removed, last_position=last)
 
         return await self._run(work)
+
+    def _cut(
+        self, connection: sqlite3.Connection, session_id: str, header: "_Header", after: int, roles: Sequence[str]
+    ) -> None:
+        """Remove the messages above a position, which have these roles."""
+        sid = header.sid
+        change(connection, self._sql.truncate_messages, sid=sid, after=after)
+        if roles:
+            self._put_summary(connection, session_id, sid, self._summary(connection, session_id, sid).cut(after, roles))
+            changes, lease = self._history(connection, session_id, sid)
+            self._put_history(connection, session_id, sid, noted(changes, "cut", after), lease)
+
+    def _end_at(self, connection: sqlite3.Connection, header: "_Header", last: int, now_us: int) -> None:
+        updated = max(header.updated_at_us, now_us)
+        change(connection, self._sql.end_session_at, sid=header.sid, last=last, updated=updated)
+        self._move(connection, header, updated)
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         span, scope = MessageRange(limit=newest, newest=True), MemoryScope("session", session_id)
@@ -408,13 +561,13 @@ class SQLiteStorage(BaseStorage):
 
         def work(connection: sqlite3.Connection) -> TurnRecords | None:
             with snapshot(connection):
-                header = fetch_row(connection, self._sql.find_session, **given)
+                header = fetch_row(connection, self._sql.find_session_of_turn, **given)
                 if header is None:
                     return None
                 memories = fetch(connection, self._sql.list_session_memories, **given)
                 messages = fetch(connection, self._sql.read_messages, **given)
             return TurnRecords(
-                session=session_record(header),
+                session=turn_record(header),
                 memories=[memory_record(scope, row) for row in memories],
                 messages=messages_of_range(session_id, span, messages),
             )
@@ -426,9 +579,35 @@ class SQLiteStorage(BaseStorage):
             with transaction(connection):
                 header = self._existing(connection, session_id, now_us)
                 last = min(header.last_position, after)
-                removed = change(connection, self._sql.truncate_messages, sid=header.sid, after=last)
-                change(connection, self._sql.advance_session, sid=header.sid, last=last, now=now_us)
-                return removed
+                numbers = fetch(connection, self._sql.count_roles, sid=header.sid, after=last)
+                roles = [role.decode() for role, number in numbers for _ in range(number)]
+                self._cut(connection, session_id, header, last, roles)
+                self._end_at(connection, header, last, now_us)
+                return len(roles)
+
+        return await self._run(work)
+
+    async def _update_message(self, update: MessageUpdate) -> bool:
+        session_id, message = update.session_id, update.message
+
+        def work(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                header = self._find_live(connection, session_id, update.now_us)
+                if header is None:
+                    return False
+                sid = header.sid
+                positions = json.dumps([message.position])
+                rows = fetch(connection, self._sql.read_messages_at, sid=sid, positions=positions)
+                if message.position > header.last_position or not update.fits(message_records(session_id, rows)):
+                    return False
+                changed = attrs.evolve(message, payload=update.payload)
+                values = message_values(session_id, sid, message.position, changed)
+                change(connection, self._sql.rewrite_message, **values)
+                stored = self._summary(connection, session_id, sid)
+                self._put_summary(connection, session_id, sid, stored.updated(message.position, update.brief))
+                changes, lease = self._history(connection, session_id, sid)
+                self._put_history(connection, session_id, sid, noted(changes, "updated", message.position), lease)
+                return True
 
         return await self._run(work)
 
@@ -543,6 +722,7 @@ class _Header:
     updated_at_us: int
     version: int
     last_position: int
+    counters: Row
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

@@ -298,8 +298,20 @@ SELECT NULL, position, message_id, role, created_at_us, checksum, encoding, coal
  ORDER BY position;
 
 -- name: count_roles
--- Of the messages above a position.
-SELECT role, count(*) FROM luminora_messages WHERE sid = :sid AND position > :after GROUP BY role;
+SELECT role, count(*) FROM luminora_messages
+ WHERE sid = :sid AND position > :after AND position <= :last GROUP BY role;
+
+-- name: copy_messages
+-- Into another session. moved_checksum is a function of rows.py.
+INSERT INTO luminora_messages
+       (sid, position, message_id, role, created_at_us, checksum, encoding, payload, blob)
+SELECT :new_sid, position, message_id, role, created_at_us,
+       moved_checksum(:seed, :new_seed, checksum, CAST(message_id AS BLOB), CAST(role AS BLOB),
+                      CAST(created_at_us AS BLOB), CAST(encoding AS BLOB), CAST(coalesce(payload, blob, '') AS BLOB)),
+       encoding, payload, blob
+  FROM luminora_messages
+ WHERE sid = :sid AND position <= :last
+ ORDER BY position;
 
 -- name: truncate_messages
 DELETE FROM luminora_messages WHERE sid = :sid AND position > :after;

@@ -58,8 +58,10 @@ __all__ = [
     "memory_record",
     "memory_values",
     "message_records",
+    "message_seed",
     "message_values",
     "messages_of_range",
+    "moved_checksum",
     "query_values",
     "range_values",
     "session_record",
@@ -400,6 +402,28 @@ def message_values(session_id: str, sid: int, position: int, message: MessageRec
     }
 
 
+def message_seed(session_id: str) -> int:
+    """Return where the checksums of a session's messages begin."""
+    return crc32(f"{session_id}\0".encode())
+
+
+def moved_checksum(  # what the statement passes
+    seed: int,
+    new_seed: int,
+    checksum: int | None,
+    message_id: bytes,
+    role: bytes,
+    created_at_us: bytes,
+    encoding: bytes,
+    data: bytes,
+) -> int | None:
+    """Return the checksum of a message in another session; that of a damaged one stays wrong."""
+    if checksum is None:
+        return None
+    head = b"%b\0%b\0%b\0%b" % (message_id, role, created_at_us, encoding)
+    return checksum ^ crc32(data, crc32(head, seed)) ^ crc32(data, crc32(head, new_seed))
+
+
 def message_records(session_id: str, rows: Sequence[Row]) -> list[MessageRecord]:
     """Return the messages of rows of ``read_messages``, each of which has one.
 
@@ -409,7 +433,7 @@ def message_records(session_id: str, rows: Sequence[Row]) -> list[MessageRecord]
     Raises:
         CorruptRecordError: A row is damaged.
     """
-    start = crc32(f"{session_id}\0".encode())
+    start = message_seed(session_id)
     records: list[MessageRecord] = []
     for _, position, message_id, role, created_at_us, checksum, encoding, data in rows:
         try:

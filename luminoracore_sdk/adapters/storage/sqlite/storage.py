@@ -53,6 +53,7 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     memory_record,
     memory_values,
     message_records,
+    message_seed,
     message_values,
     messages_of_range,
     query_values,
@@ -104,6 +105,9 @@ Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _OLDEST_SQLITE = (3, 35, 0)  # RETURNING
+
+_COPIED_AT_ONCE = 500
+"""Messages that a fork reads at a time, if it rewrites them."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 """Seconds between two attempts to get a lock that another process holds."""
@@ -233,7 +237,7 @@ class SQLiteStorage(BaseStorage):
                 if expected_version not in (None, version):
                     raise self._version_conflict(session_id, expected_version, version)
                 if found is None:
-                    return self._create(connection, record, 0, now_us)
+                    return self._create(connection, record, now_us)[0]
                 stored = attrs.evolve(
                     record,
                     created_at_us=found.created_at_us,
@@ -250,18 +254,18 @@ class SQLiteStorage(BaseStorage):
 
         return await self._run(work)
 
-    def _create(self, connection: sqlite3.Connection, record: SessionRecord, last: int, now_us: int) -> SessionRecord:
-        """Insert a header in place of what an expired session has left."""
-        session_id = record.session_id
-        self._remove(connection, session_id)
-        created = attrs.evolve(
-            record, created_at_us=record.created_at_us or now_us, updated_at_us=now_us, version=1, last_position=last
-        )
-        given = session_values(created) | summary_values(session_id, created.summary)
-        times = {"created": created.created_at_us, "now": now_us, "active": activity(now_us)}
-        [(sid,)] = fetch(connection, self._sql.insert_session, last=last, **times, **given)
-        change(connection, self._sql.put_document, sid=sid, **given)
-        return created
+    def _create(
+        self, connection: sqlite3.Connection, record: SessionRecord, now_us: int, *, last: int = 0
+    ) -> tuple[SessionRecord, int]:
+        """Insert a header, in place of what an expired session has left; return it and its ``sid``."""
+        created_at_us = record.created_at_us or now_us
+        created = attrs.evolve(record, created_at_us=created_at_us, updated_at_us=now_us, version=1, last_position=last)
+        self._remove(connection, record.session_id)
+        values = session_values(created) | summary_values(record.session_id, created.summary)
+        given = {"created": created_at_us, "now": now_us, "active": activity(now_us), "last": last, **values}
+        [(sid,)] = fetch(connection, self._sql.insert_session, **given)
+        change(connection, self._sql.put_document, sid=sid, **values)
+        return created, sid
 
     async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
         def work(connection: sqlite3.Connection) -> SessionRecord | None:
@@ -375,9 +379,31 @@ class SQLiteStorage(BaseStorage):
                 found = self._find_live(connection, record.session_id, now_us)
                 if found:
                     raise self._version_conflict(record.session_id, 0, found.version)
-                raise NotImplementedError
+                roles = self._roles(connection, source.sid, after=0, last=at)
+                new = attrs.evolve(record, summary=record.summary.copied(roles))
+                created, sid = self._create(connection, new, now_us, last=at)
+                if rewrite is None:
+                    seeds = {"seed": message_seed(source_id), "new_seed": message_seed(record.session_id)}
+                    given = {"sid": source.sid, "new_sid": sid, "last": at, **seeds}
+                    copied = change(connection, self._sql.copy_messages, **given)
+                    if copied != at:
+                        raise damaged(f"session {source_id!a}", f"it has {copied} messages up to position {at}")
+                else:
+                    given = {"session": source_id, "now": now_us}
+                    for after in range(0, at, _COPIED_AT_ONCE):
+                        span = MessageRange(after=after, before=at + 1, limit=_COPIED_AT_ONCE)
+                        rows = fetch(connection, self._sql.read_messages, **given, **range_values(span))
+                        messages = [rewrite(message) for message in messages_of_range(source_id, span, rows)]
+                        self._check_batch(messages)
+                        self._insert(connection, record.session_id, sid, after, messages)
+                return created
 
         return await self._run(work)
+
+    def _roles(self, connection: sqlite3.Connection, sid: int, *, after: int, last: int) -> list[str]:
+        """Return the role of each message above a position and up to another."""
+        rows = fetch(connection, self._sql.count_roles, sid=sid, after=after, last=last)
+        return [role.decode() for role, number in rows for _ in range(number)]
 
     # -- leases ----------------------------------------------------------------------------------
 
@@ -579,8 +605,7 @@ class SQLiteStorage(BaseStorage):
             with transaction(connection):
                 header = self._existing(connection, session_id, now_us)
                 last = min(header.last_position, after)
-                numbers = fetch(connection, self._sql.count_roles, sid=header.sid, after=last)
-                roles = [role.decode() for role, number in numbers for _ in range(number)]
+                roles = self._roles(connection, header.sid, after=last, last=header.last_position)
                 self._cut(connection, session_id, header, last, roles)
                 self._end_at(connection, header, last, now_us)
                 return len(roles)

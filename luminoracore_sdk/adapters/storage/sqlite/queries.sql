@@ -33,7 +33,7 @@ SELECT s.session_id, s.user_id, s.tags, s.ttl_us, s.created_at_us, s.updated_at_
 
 -- name: find_live_session
 -- What a write has to know.
-SELECT sid, created_at_us, updated_at_us, version, last_position, counters_checksum, counters
+SELECT sid, created_at_us, updated_at_us, version, last_position
   FROM luminora_sessions
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now);
 
@@ -42,6 +42,9 @@ SELECT user_messages, assistant_messages, system_messages, tool_messages, counte
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief
   FROM luminora_sessions WHERE sid = :sid;
+
+-- name: find_counters
+SELECT counters_checksum, counters FROM luminora_sessions WHERE sid = :sid;
 
 -- name: find_card
 SELECT card_checksum, card_encoding, card FROM luminora_sessions WHERE sid = :sid;
@@ -250,6 +253,24 @@ UPDATE luminora_sessions
        system_messages = system_messages + :system, tool_messages = tool_messages + :tool
  WHERE sid = :sid;
 
+-- name: fold_session
+-- The same, if some have briefs or counters. :counters NULL: they stay.
+UPDATE luminora_sessions
+   SET last_position = :last, updated_at_us = :updated,
+       user_messages = user_messages + :user, assistant_messages = assistant_messages + :assistant,
+       system_messages = system_messages + :system, tool_messages = tool_messages + :tool,
+       counters_checksum = iif(:counters IS NULL, counters_checksum, :counters_checksum),
+       counters = coalesce(:counters, counters),
+       first_brief_position = iif(first_brief_position IS NULL, :first_brief_position, first_brief_position),
+       first_brief_checksum = iif(first_brief_position IS NULL, :first_brief_checksum, first_brief_checksum),
+       first_brief_encoding = iif(first_brief_position IS NULL, :first_brief_encoding, first_brief_encoding),
+       first_brief = iif(first_brief_position IS NULL, :first_brief, first_brief),
+       last_brief_position = coalesce(:last_brief_position, last_brief_position),
+       last_brief_checksum = coalesce(:last_brief_checksum, last_brief_checksum),
+       last_brief_encoding = coalesce(:last_brief_encoding, last_brief_encoding),
+       last_brief = coalesce(:last_brief, last_brief)
+ WHERE sid = :sid;
+
 -- name: end_session_at
 -- After a cut.
 UPDATE luminora_sessions SET last_position = :last, updated_at_us = :updated WHERE sid = :sid;
@@ -257,20 +278,6 @@ UPDATE luminora_sessions SET last_position = :last, updated_at_us = :updated WHE
 -- name: move_session
 -- Once the session is listed at another place by activity; not part of advance_session, since it touches two indexes.
 UPDATE luminora_sessions SET active = :active WHERE sid = :sid;
-
--- name: fold_session
--- After an append with briefs or counters.
-UPDATE luminora_sessions
-   SET counters_checksum = :counters_checksum, counters = :counters,
-       first_brief_position = iif(first_brief_position IS NULL, :first_brief_position, first_brief_position),
-       first_brief_checksum = iif(first_brief_position IS NULL, :first_brief_checksum, first_brief_checksum),
-       first_brief_encoding = iif(first_brief_position IS NULL, :first_brief_encoding, first_brief_encoding),
-       first_brief = iif(first_brief_position IS NULL, :first_brief, first_brief),
-       last_brief_position = iif(:last_brief_position IS NULL, last_brief_position, :last_brief_position),
-       last_brief_checksum = iif(:last_brief_position IS NULL, last_brief_checksum, :last_brief_checksum),
-       last_brief_encoding = iif(:last_brief_position IS NULL, last_brief_encoding, :last_brief_encoding),
-       last_brief = iif(:last_brief_position IS NULL, last_brief, :last_brief)
- WHERE sid = :sid;
 
 -- name: read_messages
 -- Those above :after and below :before, but only the last :newest of them (a large number: all), and at most :count

@@ -12,6 +12,7 @@ was edited by hand. Card, briefs, counters and history, which are written apart 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 from zlib import crc32
 
@@ -45,13 +46,14 @@ from luminoracore_sdk.domain.errors import CorruptRecordError
 __all__ = [
     "activity",
     "activity_values",
-    "appended_values",
     "card",
     "card_values",
     "counters",
     "damaged",
+    "folded_values",
     "history",
     "history_values",
+    "is_folded",
     "listed_record",
     "memory_owner",
     "memory_owners",
@@ -62,6 +64,7 @@ __all__ = [
     "message_values",
     "messages_of_range",
     "moved_checksum",
+    "numbers_by_role",
     "query_values",
     "range_values",
     "session_record",
@@ -213,12 +216,11 @@ _ROLES = ("user", "assistant", "system", "tool")
 def summary_values(session_id: str, summary: SessionSummary) -> Values:
     """Return the parameters of a summary."""
     counters = {name: number for name, number in summary.counters.items() if name not in ROLES}
-    return {
-        **{f"{role}_messages": summary.counters.get(role, 0) for role in _ROLES},
-        **_counter_values(session_id, counters),
-        **_brief_values("first_brief", session_id, summary.first),
-        **_brief_values("last_brief", session_id, summary.last),
-    }
+    values = {f"{role}_messages": summary.counters.get(role, 0) for role in _ROLES} | _NO_BRIEFS
+    for name, brief in (("first_brief", summary.first), ("last_brief", summary.last)):
+        if brief is not None:
+            values.update(_brief_values(name, session_id, brief.position, brief.payload))
+    return values | _counter_values(session_id, counters)
 
 
 def summary(session_id: str, row: Row) -> SessionSummary:
@@ -256,44 +258,55 @@ def counters(session_id: str, checksum: int | None, text: bytes) -> dict[str, in
     return found
 
 
-def appended_values(
-    session_id: str, stored: Row, first_position: int, messages: Sequence[MessageRecord]
-) -> tuple[Values, Values | None]:
-    """Return what messages that are appended add to the numbers by role, and the parameters of ``fold_session``.
+def is_folded(messages: Sequence[MessageRecord]) -> bool:
+    """Return whether messages change more of a summary than the numbers by role."""
+    return any([message.brief is not None or message.adds for message in messages])  # noqa: C419  # 0.3 µs less
+
+
+def numbers_by_role(messages: Sequence[MessageRecord]) -> Values:
+    """Return how many messages have each role: parameters of ``advance_session``."""
+    numbers: Values = dict.fromkeys(_ROLES, 0)
+    for message in messages:
+        numbers[message.role] += 1
+    return numbers
+
+
+def folded_values(
+    session_id: str, stored: Row | None, first_position: int, messages: Sequence[MessageRecord]
+) -> Values:
+    """Return the parameters of ``fold_session`` for messages that were appended.
 
     Args:
         session_id: The session.
-        stored: Checksum and text of its counters.
+        stored: Checksum and text of its counters; None: the messages add nothing to them.
         first_position: The position of the first message.
-        messages: The messages; the second result is None if they have neither briefs nor counters.
+        messages: The messages.
 
     Raises:
         CorruptRecordError: The stored counters are damaged.
     """
-    numbers: Values = dict.fromkeys(_ROLES, 0)
-    if not any(message.brief is not None or message.adds for message in messages):
+    values = numbers_by_role(messages) | _NO_FOLD
+    first = True
+    for position, message in enumerate(messages, first_position):
+        if message.brief is None:
+            continue
+        values.update(_brief_values("last_brief", session_id, position, message.brief))
+        if first and message.role == "user":
+            values.update(_brief_values("first_brief", session_id, position, message.brief))
+            first = False
+    if stored is not None:
+        sums = counters(session_id, *stored)
         for message in messages:
-            numbers[message.role] += 1
-        return numbers, None
-    added = SessionSummary().appended(messages, first_position)
-    sums: dict[str, int] = {}
-    for name, number in added.counters.items():
-        (numbers if name in numbers else sums)[name] = number
-    if sums:
-        before = counters(session_id, *stored)
-        counted = _counter_values(session_id, before | {name: before.get(name, 0) + n for name, n in sums.items()})
-    else:
-        counted = {"counters_checksum": stored[0], "counters": str(stored[1], "utf-8")}
-    return numbers, {
-        **counted,
-        **_brief_values("first_brief", session_id, added.first),
-        **_brief_values("last_brief", session_id, added.last),
-    }
+            for name, number in message.adds.items():
+                into = values if name in ROLES else sums
+                into[name] = into.get(name, 0) + number
+        values.update(_counter_values(session_id, sums))
+    return values
 
 
 def card_values(session_id: str, card: Payload | None) -> Values:
     """Return the parameters of a card."""
-    return _short_values("card", crc32(session_id.encode()), card)
+    return _NO_CARD if card is None else _short_values("card", crc32(session_id.encode()), card)
 
 
 def card(session_id: str, row: Row) -> Payload | None:
@@ -336,11 +349,19 @@ def _counter_values(session_id: str, counters: Mapping[str, int]) -> Values:
     return {"counters_checksum": crc32(text.encode(), crc32(session_id.encode())), "counters": text}
 
 
-def _brief_values(name: str, session_id: str, brief: Brief | None) -> Values:
-    if brief is None:
-        return {f"{name}_position": None, **_short_values(name, 0, None)}
-    values = _short_values(name, _brief_seed(session_id, brief.position), brief.payload)
-    return {f"{name}_position": brief.position, **values}
+_NO_CARD: Values = {"card_checksum": None, "card_encoding": None, "card": None}
+_NO_BRIEFS: Values = {
+    f"{brief}{column}": None
+    for brief in ("first_brief", "last_brief")
+    for column in ("_position", "_checksum", "_encoding", "")
+}
+_NO_FOLD: Values = {"counters_checksum": None, "counters": None, **_NO_BRIEFS}
+
+
+def _brief_values(name: str, session_id: str, position: int, payload: Payload) -> Values:
+    values = _short_values(name, _brief_seed(session_id, position), payload)
+    values[f"{name}_position"] = position
+    return values
 
 
 def _brief(session_id: str, row: Row) -> Brief | None:
@@ -358,10 +379,8 @@ def _brief_seed(session_id: str, position: object) -> int:
     return crc32(f"{session_id}\0{position}".encode())
 
 
-def _short_values(name: str, seed: int, payload: Payload | None) -> Values:
+def _short_values(name: str, seed: int, payload: Payload) -> Values:
     """Return the columns of a card or brief, as TEXT where it is text, else as BLOB."""
-    if payload is None:
-        return {f"{name}_checksum": None, f"{name}_encoding": None, name: None}
     columns = _payload_values(payload)
     return {
         f"{name}_checksum": crc32(payload.data, crc32(payload.encoding.encode(), seed)),
@@ -577,10 +596,16 @@ def _payload(encoding: object, data: object) -> Payload:
     return Payload(str(encoding, "utf-8"), data)
 
 
+@lru_cache(maxsize=64)
+def _is_text(encoding: str) -> bool:
+    """Return whether payloads of an encoding are text, at 0.1 µs instead of 0.9; a store has few encodings."""
+    return Payload(encoding, b"").is_text
+
+
 def _payload_values(payload: Payload) -> Values:
     """Return the columns of a payload: ``payload`` where it is text, else ``blob``."""
     values: Values = {"encoding": payload.encoding, "payload": None, "blob": None}
-    if payload.is_text:
+    if _is_text(payload.encoding):
         try:
             values["payload"] = payload.data.decode()
         except UnicodeDecodeError:  # not what its encoding says; the bytes are kept as they are

@@ -27,7 +27,6 @@ from luminoracore_sdk.adapters.storage.base import (
 from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
 from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
 from luminoracore_sdk.adapters.storage.sqlite.connection import (
-    Row,
     SQLiteConnection,
     change,
     change_many,
@@ -41,12 +40,13 @@ from luminoracore_sdk.adapters.storage.sqlite.migrate import Database, load, sto
 from luminoracore_sdk.adapters.storage.sqlite.rows import (
     activity,
     activity_values,
-    appended_values,
     card,
     card_values,
     damaged,
+    folded_values,
     history,
     history_values,
+    is_folded,
     listed_record,
     memory_owner,
     memory_owners,
@@ -56,6 +56,7 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     message_seed,
     message_values,
     messages_of_range,
+    numbers_by_role,
     query_values,
     range_values,
     session_record,
@@ -329,7 +330,7 @@ class SQLiteStorage(BaseStorage):
 
     def _find_live(self, connection: sqlite3.Connection, session_id: str, now_us: int) -> "_Header | None":
         row = fetch_row(connection, self._sql.find_live_session, session=session_id, now=now_us)
-        return _Header(*row[:5], row[5:]) if row else None
+        return _Header(*row) if row else None
 
     def _existing(self, connection: sqlite3.Connection, session_id: str, now_us: int) -> "_Header":
         header = self._find_live(connection, session_id, now_us)
@@ -494,12 +495,16 @@ class SQLiteStorage(BaseStorage):
             if not check_ids:
                 raise
             raise damaged(f"session {session_id!a}", f"messages follow on its last position, {last}") from exc
-        numbers, folded = appended_values(session_id, header.counters, last + 1, messages)
-        if folded is not None:
-            change(connection, self._sql.fold_session, sid=sid, **folded)
-        updated = max(header.updated_at_us, append.now_us)
-        last_position = last + len(messages)
-        change(connection, self._sql.advance_session, sid=sid, last=last_position, updated=updated, **numbers)
+        updated, last_position = max(header.updated_at_us, append.now_us), last + len(messages)
+        given = {"sid": sid, "last": last_position, "updated": updated}
+        if is_folded(messages):
+            counters = None
+            if any(message.adds for message in messages):
+                counters = fetch_row(connection, self._sql.find_counters, sid=sid)
+            values = folded_values(session_id, counters, last + 1, messages)
+            change(connection, self._sql.fold_session, **given, **values)
+        else:
+            change(connection, self._sql.advance_session, **given, **numbers_by_role(messages))
         self._move(connection, header, updated)
         return AppendReceipt(first_position=last + 1, last_position=last_position)
 
@@ -747,7 +752,6 @@ class _Header:
     updated_at_us: int
     version: int
     last_position: int
-    counters: Row
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

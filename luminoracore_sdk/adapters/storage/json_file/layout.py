@@ -2,7 +2,7 @@
 
     luminora.json                                   marks the store and names the version of its layout
     sessions/3f/3fd1…/session.json                  header, replaced atomically
-                     /messages.jsonl                log, one line for each append
+                     /messages.jsonl                log, one line for each append, with the summary as of then
                      /messages.idx                  derived from the log, rebuilt when missing
                      /memory/<hash of key>.json     one file for each memory
     users/a0/a09c…/memory/<hash of key>.json
@@ -26,7 +26,10 @@ from luminoracore_sdk.adapters.storage.json_file.message_index import KnownIds
 from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.domain.errors import ConfigurationError, SchemaVersionError
 
-__all__ = ["Store", "hashed", "is_hashed"]
+__all__ = ["UNFINISHED", "Store", "hashed", "is_hashed"]
+
+UNFINISHED = ".new"
+"""Ends the name of the folder of a session that is being created."""
 
 _FORMAT = "luminoracore-json-files"
 _SCHEMA_VERSION = 1
@@ -80,6 +83,11 @@ class Store:
     def sessions(self) -> Iterator[Path]:
         """Yield the folders of all sessions, by name."""
         return self._folders("sessions")
+
+    def unfinished(self) -> Iterator[Path]:
+        """Yield the folders of sessions that are being created, or whose creation was killed."""
+        for shard in _listed(self.root / "sessions"):
+            yield from (folder for folder in _listed(shard) if folder.suffix == UNFINISHED)
 
     def users(self, *, after: str = "") -> Iterator[Path]:
         """Yield the folders of all users, by name; only those above a name."""

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 import orjson
 
@@ -142,7 +143,7 @@ class Store:
                     f"{self.root} is neither empty nor a store ({_MARKER_NAME} is missing); choose another folder"
                 )
             marker = {"format": _FORMAT, "schema_version": _SCHEMA_VERSION}
-            self.files.replace(self._marker, [orjson.dumps(marker) + b"\n"])
+            self.files.replace(self._marker, [orjson.dumps(marker) + b"\n"], suffix=f".{uuid4().hex}.tmp")
         self.schema_version()
         self._empty_trash()
 

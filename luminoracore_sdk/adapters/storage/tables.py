@@ -4,6 +4,11 @@
 page in PostgreSQL (HOT) and touches no index; the document of a session, which may be large, is in
 ``documents``. Ids compare by code points.
 
+``active`` is ``updated_at_us`` in whole minutes: it changes, and with it the indexes of listings by activity, at most
+once a minute. PostgreSQL has the rest of a header, the summary of its messages included, in columns of ``sessions``:
+``counters`` is an object of numbers by name; ``changes`` lists the latest changes, the number of the newest being
+``last_change``: 2p is a cut that left the position p as the last one, 2p - 1 an update of the message at p.
+
 ``messages`` has no foreign key: checking it costs an append of 1,000 messages 35 to 60 % (PostgreSQL 18).
 Deleting a session takes the lock on its row instead, as every append does first.
 
@@ -33,6 +38,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import quoted_name
 
@@ -130,15 +136,45 @@ def _sessions(metadata: MetaData, prefix: str, dialect: str) -> Table:
         Column("updated_at_us", _number(), nullable=False),
         Column("version", _number(), nullable=False),
         Column("last_position", _number(), nullable=False),
+        Column("active", _number(), nullable=False),
+        *(_summary() if dialect == _POSTGRESQL else ()),
         Index(f"{name}_id", "session_id", unique=True),
         Index(f"{name}_created", "created_at_us", "session_id"),
         Index(f"{name}_user", "user_id", "created_at_us"),
+        Index(f"{name}_active", "active"),
+        Index(f"{name}_user_active", "user_id", "active"),
         Index(f"{name}_ttl", "ttl_us", postgresql_where=ttl_us.is_not(None), sqlite_where=ttl_us.is_not(None)),
         postgresql_with={"fillfactor": 80},
     )
     if dialect == _POSTGRESQL:
         table.append_constraint(Index(f"{name}_tags", "tags", postgresql_using="gin"))
     return table
+
+
+def _summary() -> list[Column[Any]]:
+    """Return the columns of PostgreSQL's headers that appends and other calls change without a put, and the card.
+
+    What an append changes is in the middle: PostgreSQL logs no more than that part of a row.
+    """
+    return [
+        Column("counters", JSONB, nullable=False),
+        *_brief("last_brief"),
+        *_brief("first_brief"),
+        *_short("card"),
+        Column("changes", ARRAY(BigInteger)),
+        Column("last_change", BigInteger),
+        Column("fence", BigInteger),
+        Column("holder", Text),
+        Column("lease_until_us", BigInteger),
+    ]
+
+
+def _brief(name: str) -> list[Column[Any]]:
+    return [Column(f"{name}_position", BigInteger), *_short(name)]
+
+
+def _short(name: str) -> list[Column[Any]]:
+    return [Column(f"{name}_encoding", Text), Column(f"{name}_payload", Text), Column(f"{name}_blob", LargeBinary)]
 
 
 def _messages(metadata: MetaData, prefix: str, dialect: str) -> None:

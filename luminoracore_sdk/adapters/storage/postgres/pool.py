@@ -105,13 +105,13 @@ class Call:
         await self._connection.execute(sql, timeout=self._deadline - self._time())
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
+    async def transaction(self, *, isolation: str = "read_committed") -> AsyncIterator[None]:
         """Commit what the block does, or nothing of it if it raises.
 
         When the call is cancelled or the server is silent, the connection is dropped instead of asking for a
         rollback: the server then undoes the transaction, and the caller does not wait.
         """
-        block = self._connection.transaction(isolation="read_committed")
+        block = self._connection.transaction(isolation=isolation)
         self._in_transaction = True
         async with asyncio.timeout_at(self._deadline):  # asyncpg's BEGIN and COMMIT take no time limit
             try:

@@ -36,7 +36,8 @@ WITH session AS (
             first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
             last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
             card_encoding, card_payload, card_blob)
-    VALUES (:session, :user, :tags, :ttl, :created, :now::bigint, :now::bigint / 60000000, 1, 0, :counters::text::jsonb,
+    VALUES (:session, :user, :tags, :ttl, :created, :now::bigint, :now::bigint / 60000000, 1, 0,
+            :counters::text::jsonb,
             :first_place, :first_encoding, :first_payload, :first_blob,
             :last_place, :last_encoding, :last_payload, :last_blob,
             :card_encoding, :card_payload, :card_blob)
@@ -60,14 +61,16 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
   FROM session;
 
 -- name: create_session
--- Create a header and its document. No row: the id is in use, perhaps by an expired session.
+-- Create a header and its document; a fork begins with messages up to :last. No row: the id is in use, perhaps by
+-- an expired session.
 WITH session AS (
     INSERT INTO luminora_sessions
            (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, active, version, last_position, counters,
             first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
             last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
             card_encoding, card_payload, card_blob)
-    VALUES (:session, :user, :tags, :ttl, :created, :now::bigint, :now::bigint / 60000000, 1, 0, :counters::text::jsonb,
+    VALUES (:session, :user, :tags, :ttl, :created, :now::bigint, :now::bigint / 60000000, 1, :last,
+            :counters::text::jsonb,
             :first_place, :first_encoding, :first_payload, :first_blob,
             :last_place, :last_encoding, :last_payload, :last_blob,
             :card_encoding, :card_payload, :card_blob)
@@ -81,7 +84,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob,
-       changes, last_change, fence, holder, lease_until_us
+       changes, last_change, fence, holder, lease_until_us, sid
   FROM session;
 
 -- name: update_session
@@ -124,6 +127,26 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        encoding, payload, blob
   FROM luminora_sessions LEFT JOIN luminora_documents USING (sid)
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now);
+
+-- name: fork_source
+-- A session, and how many messages of each role it has up to a position; one row if there are none.
+SELECT s.sid, last_position, role, count(position)
+  FROM luminora_sessions AS s LEFT JOIN luminora_messages AS m ON m.sid = s.sid AND position <= :at
+ WHERE session_id = :session AND (ttl_us IS NULL OR s.updated_at_us + ttl_us > :now)
+ GROUP BY s.sid, last_position, role;
+
+-- name: copy_messages
+INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
+SELECT :sid, position, message_id, role, created_at_us, encoding, payload, blob
+  FROM luminora_messages
+ WHERE sid = :source AND position <= :at;
+
+-- name: insert_messages
+INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
+SELECT :sid, position, id, role, time, encoding, payload, blob
+  FROM unnest(:positions::bigint[], :ids::text[], :roles::text[], :times::bigint[], :encodings::text[],
+              :payloads::text[], :blobs::bytea[])
+       AS m (position, id, role, time, encoding, payload, blob);
 
 -- name: delete_session
 -- Delete a header; its document and memories go by their foreign keys, its messages by delete_messages.
@@ -498,11 +521,14 @@ WITH session AS (
 )
 UPDATE luminora_sessions AS s
    SET first_brief_position = CASE WHEN first_brief_position = :position THEN :place ELSE first_brief_position END,
-       first_brief_encoding = CASE WHEN first_brief_position = :position THEN :brief_encoding ELSE first_brief_encoding END,
-       first_brief_payload = CASE WHEN first_brief_position = :position THEN :brief_payload ELSE first_brief_payload END,
+       first_brief_encoding = CASE WHEN first_brief_position = :position THEN :brief_encoding
+                                   ELSE first_brief_encoding END,
+       first_brief_payload = CASE WHEN first_brief_position = :position THEN :brief_payload
+                                   ELSE first_brief_payload END,
        first_brief_blob = CASE WHEN first_brief_position = :position THEN :brief_blob ELSE first_brief_blob END,
        last_brief_position = CASE WHEN last_brief_position = :position THEN :place ELSE last_brief_position END,
-       last_brief_encoding = CASE WHEN last_brief_position = :position THEN :brief_encoding ELSE last_brief_encoding END,
+       last_brief_encoding = CASE WHEN last_brief_position = :position THEN :brief_encoding
+                                   ELSE last_brief_encoding END,
        last_brief_payload = CASE WHEN last_brief_position = :position THEN :brief_payload ELSE last_brief_payload END,
        last_brief_blob = CASE WHEN last_brief_position = :position THEN :brief_blob ELSE last_brief_blob END,
        changes = CASE WHEN cardinality(changes) = :most

@@ -3,10 +3,10 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import attrs
 
@@ -40,9 +40,11 @@ __all__ = [
     "batch_values",
     "clamped",
     "cut_values",
+    "fork_header",
     "found_session",
     "group_receipts",
     "group_values",
+    "insert_batches",
     "listed_session",
     "memory_record",
     "memory_values",
@@ -59,6 +61,9 @@ __all__ = [
     "turn_records",
     "update_values",
 ]
+
+
+T = TypeVar("T")
 
 
 class Row(Protocol):
@@ -156,6 +161,7 @@ def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
         "ttl": record.ttl_us,
         "created": record.created_at_us or now_us,
         "now": now_us,
+        "last": record.last_position,
         "counters": json.dumps(dict(record.summary.counters)),
         **_summary_values(record.summary),
         **_short_values("card", record.card),
@@ -218,6 +224,19 @@ def listed_session(row: Row) -> SessionRecord:
         card=None if row[17] is row[18] is row[19] is None else _payload(row, 17, key),
         payload=None,
     )
+
+
+def fork_header(source_id: str, rows: Sequence[Row], record: SessionRecord, at: int) -> SessionRecord:
+    """Return the header of a fork, with the messages that the rows of ``fork_source`` count.
+
+    Raises:
+        CorruptRecordError: There are more or fewer than the positions up to ``at``.
+    """
+    numbers = {role: number for _, _, role, number in rows if number}
+    if sum(numbers.values()) != at:
+        raise _damaged(f"session {source_id!a}", f"{sum(numbers.values())} messages up to position {at}")
+    summary = attrs.evolve(record.summary, counters={**record.summary.counters, **numbers})
+    return attrs.evolve(record, last_position=at, summary=summary)
 
 
 def found_session(row: Row, payload: Payload | None = None) -> SessionRecord:
@@ -506,16 +525,27 @@ def rewrite_batches(changes: Sequence[PayloadRewrite]) -> Iterator[dict[str, Any
     It is one set, unless the payloads do not fit one message of PostgreSQL's protocol; each change stands for
     itself, so they may be made one after the other.
     """
-    batch: list[PayloadRewrite] = []
+    for batch in _batches(changes, lambda change: len(change.old.data) + len(change.new.data)):
+        yield _rewrite_lists(batch)
+
+
+def insert_batches(messages: Sequence[MessageRecord]) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of ``insert_messages`` but the session, in as many sets as are needed."""
+    for batch in _batches(messages, lambda message: len(message.payload.data)):
+        yield {"positions": [message.position for message in batch], **_message_lists(batch)}
+
+
+def _batches(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """Yield items in groups that fit one message of PostgreSQL's protocol."""
+    batch: list[T] = []
     free = MAX_BATCH_BYTES
-    for change in changes:
-        size = len(change.old.data) + len(change.new.data)
-        if batch and size > free:
-            yield _rewrite_lists(batch)
+    for item in items:
+        if batch and size(item) > free:
+            yield batch
             batch, free = [], MAX_BATCH_BYTES
-        batch.append(change)
-        free -= size
-    yield _rewrite_lists(batch)
+        batch.append(item)
+        free -= size(item)
+    yield batch
 
 
 def _rewrite_lists(changes: Sequence[PayloadRewrite]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The PostgreSQL backend."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from luminoracore_sdk.adapters.storage.base import (
     MessageUpdate,
     Tail,
     check_fence,
+    check_fork,
     granted,
     replay_receipt,
 )
@@ -24,9 +25,11 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     batch_values,
     clamped,
     cut_values,
+    fork_header,
     found_session,
     group_receipts,
     group_values,
+    insert_batches,
     listed_session,
     memory_record,
     memory_values,
@@ -80,6 +83,9 @@ PURGE_SIZE = 1000
 """Most sessions or memories that one transaction of a purge removes."""
 
 _MIGRATION_SECONDS = 3600.0
+
+_FORKED_AT_ONCE = 500
+"""Messages that a fork rewrites at a time."""
 
 _MOST_REQUESTS = 2
 """More are no faster: 64 writers with 1, 2, 3 and 4 reached 3.8-4.6, 3.2-5.5, 4.1 and 3.3-4.3 times the rate
@@ -279,7 +285,43 @@ class PostgreSQLStorage(BaseStorage):
     async def _fork_session(
         self, source_id: str, record: SessionRecord, at: int, rewrite: RewriteMessage | None, now_us: int
     ) -> SessionRecord:
-        raise NotImplementedError
+        given = {"session": source_id, "now": now_us, "at": clamped(at)}
+
+        async def work(call: "Call") -> SessionRecord:
+            # all statements see the source as of one moment, and its writers do not wait as they would for a lock
+            async with call.transaction(isolation="repeatable_read"):
+                rows = await call.rows(self._sql.fork_source, **given)
+                if not rows:
+                    raise self._not_found(source_id)
+                source, last, *_ = rows[0]
+                check_fork(BACKEND, source_id, at, last)
+                await self._delete_expired(call, record.session_id, 0, now_us)
+                header = fork_header(source_id, rows, record, at)
+                row = await call.row(self._sql.create_session, **session_values(header, now_us))
+                if row is None:
+                    raise ContendedError
+                if rewrite is None:
+                    await call.rows(self._sql.copy_messages, sid=row["sid"], source=source, at=at)
+                else:
+                    await self._copy_rewritten(call, row["sid"], given, last, rewrite)
+            return found_session(row, record.payload)
+
+        return await self._pool.run(work)
+
+    async def _copy_rewritten(
+        self, call: "Call", sid: int, source: Mapping[str, Any], last: int, rewrite: RewriteMessage
+    ) -> None:
+        """Copy the messages of a fork through a function, which runs in a thread."""
+        at, session_id = source["at"], source["session"]
+        for after in range(0, at, _FORKED_AT_ONCE):
+            span = MessageRange(after=after, before=at + 1, limit=_FORKED_AT_ONCE)
+            read = self._sql.read_oldest_messages
+            rows = await call.rows(read, session=session_id, now=source["now"], **span_values(span))
+            messages = message_records(session_id, rows, span, last=last)
+            rewritten = await asyncio.to_thread(lambda found: [rewrite(message) for message in found], messages)
+            self._check_batch(rewritten)
+            for batch in insert_batches(rewritten):
+                await call.rows(self._sql.insert_messages, sid=sid, **batch)
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         values = rewrite_values(old, new)

@@ -32,17 +32,18 @@ SELECT pg_advisory_xact_lock(:lock);
 -- Create or replace a header and its document. No row: an expired session has the id.
 WITH session AS (
     INSERT INTO luminora_sessions AS s
-           (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, active, version, last_position, counters,
+           (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, active, version, last_position,
+            user_messages, assistant_messages, system_messages, tool_messages, counters,
             first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
             last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
             card_encoding, card_payload, card_blob)
-    VALUES (:session, :user, :tags, :ttl, :created, :now::bigint, :now::bigint / 60000000, 1, 0,
-            :counters::text::jsonb,
+    VALUES (:session, :owner, :tags, :ttl, :created, :now::bigint, :now::bigint / 60000000, 1, 0,
+            :user, :assistant, :system, :tool, :adds::text::jsonb,
             :first_place, :first_encoding, :first_payload, :first_blob,
             :last_place, :last_encoding, :last_payload, :last_blob,
             :card_encoding, :card_payload, :card_blob)
         ON CONFLICT (session_id) DO UPDATE
-       SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = greatest(:now, s.updated_at_us),
+       SET user_id = :owner, tags = :tags, ttl_us = :ttl, updated_at_us = greatest(:now, s.updated_at_us),
            active = greatest(:now, s.updated_at_us) / 60000000, version = s.version + 1,
            card_encoding = :card_encoding, card_payload = :card_payload, card_blob = :card_blob
      WHERE s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now
@@ -53,7 +54,8 @@ WITH session AS (
         ON CONFLICT (sid) DO UPDATE
        SET encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
 )
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, counters::text,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob,
@@ -65,12 +67,13 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
 -- an expired session.
 WITH session AS (
     INSERT INTO luminora_sessions
-           (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, active, version, last_position, counters,
+           (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, active, version, last_position,
+            user_messages, assistant_messages, system_messages, tool_messages, counters,
             first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
             last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
             card_encoding, card_payload, card_blob)
-    VALUES (:session, :user, :tags, :ttl, :created, :now::bigint, :now::bigint / 60000000, 1, :last,
-            :counters::text::jsonb,
+    VALUES (:session, :owner, :tags, :ttl, :created, :now::bigint, :now::bigint / 60000000, 1, :last,
+            :user, :assistant, :system, :tool, :adds::text::jsonb,
             :first_place, :first_encoding, :first_payload, :first_blob,
             :last_place, :last_encoding, :last_payload, :last_blob,
             :card_encoding, :card_payload, :card_blob)
@@ -80,7 +83,8 @@ WITH session AS (
     INSERT INTO luminora_documents (sid, encoding, payload, blob)
     SELECT sid, :encoding, :payload, :blob FROM session
 )
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, counters::text,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob,
@@ -91,7 +95,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
 -- Replace a header of a known version and its document. No row: no such session, or another version.
 WITH session AS (
     UPDATE luminora_sessions
-       SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = greatest(:now, updated_at_us),
+       SET user_id = :owner, tags = :tags, ttl_us = :ttl, updated_at_us = greatest(:now, updated_at_us),
            active = greatest(:now, updated_at_us) / 60000000, version = version + 1,
            card_encoding = :card_encoding, card_payload = :card_payload, card_blob = :card_blob
      WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
@@ -103,7 +107,8 @@ WITH session AS (
         ON CONFLICT (sid) DO UPDATE
        SET encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
 )
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, counters::text,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob,
@@ -119,7 +124,8 @@ SELECT sid, version, last_position, fence, holder, lease_until_us,
    FOR NO KEY UPDATE;
 
 -- name: find_session
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, counters::text,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob,
@@ -214,7 +220,8 @@ RETURNING 1;
 -- name: list_sessions
 -- The storage omits the lines of the conditions that a query does not have, so that each query gets the plan of
 -- its own index, also once the server plans without looking at the values.
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, counters::text,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob
@@ -230,7 +237,8 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  LIMIT :count;
 
 -- name: list_sessions_newest_first
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, counters::text,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob
@@ -247,7 +255,8 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
 
 -- name: list_active_sessions
 -- The index gives the order by minute; the server sorts the sessions of one minute at a time.
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, counters::text,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob
@@ -263,7 +272,8 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  LIMIT :count;
 
 -- name: list_active_sessions_newest_first
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, counters::text,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob
@@ -279,15 +289,16 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  LIMIT :count;
 
 -- name: append_message
--- One message: takes the server 0.06 of 0.48 ms less than append_messages (PostgreSQL 18). No row: no live
--- session, or its last position or fence is not the expected one.
+-- One message that adds to no counter but that of its role: takes the server 0.06 of 0.48 ms less than
+-- append_messages (PostgreSQL 18). No row: no live session, or its last position or fence is not the expected one.
 WITH session AS (
     UPDATE luminora_sessions
        SET last_position = last_position + 1, updated_at_us = greatest(:now, updated_at_us),
            active = greatest(:now, updated_at_us) / 60000000,
-           counters = counters || (
-               SELECT jsonb_object_agg(name, number::bigint + coalesce((counters ->> name)::bigint, 0))
-                 FROM jsonb_each_text(:adds::text::jsonb) AS a (name, number)),
+           user_messages = coalesce(user_messages + :user, :user, user_messages),
+           assistant_messages = coalesce(assistant_messages + :assistant, :assistant, assistant_messages),
+           system_messages = coalesce(system_messages + :system, :system, system_messages),
+           tool_messages = coalesce(tool_messages + :tool, :tool, tool_messages),
            first_brief_position = coalesce(first_brief_position, last_position + :first_place),
            first_brief_encoding = coalesce(first_brief_encoding, :first_encoding),
            first_brief_payload = CASE WHEN first_brief_position IS NULL THEN :first_payload
@@ -311,9 +322,13 @@ WITH session AS (
     UPDATE luminora_sessions
        SET last_position = last_position + cardinality(:ids::text[]), updated_at_us = greatest(:now, updated_at_us),
            active = greatest(:now, updated_at_us) / 60000000,
-           counters = counters || (
+           user_messages = coalesce(user_messages + :user, :user, user_messages),
+           assistant_messages = coalesce(assistant_messages + :assistant, :assistant, assistant_messages),
+           system_messages = coalesce(system_messages + :system, :system, system_messages),
+           tool_messages = coalesce(tool_messages + :tool, :tool, tool_messages),
+           counters = CASE WHEN :adds::text IS NULL THEN counters ELSE coalesce(counters, '{}') || (
                SELECT jsonb_object_agg(name, number::bigint + coalesce((counters ->> name)::bigint, 0))
-                 FROM jsonb_each_text(:adds::text::jsonb) AS a (name, number)),
+                 FROM jsonb_each_text(:adds::text::jsonb) AS a (name, number)) END,
            first_brief_position = coalesce(first_brief_position, last_position + :first_place),
            first_brief_encoding = coalesce(first_brief_encoding, :first_encoding),
            first_brief_payload = CASE WHEN first_brief_position IS NULL THEN :first_payload
@@ -344,10 +359,11 @@ SELECT last_position FROM session;
 WITH wanted AS (
     SELECT sid, w.*
       FROM luminora_sessions AS s,
-           unnest(:sessions::text[], :expected_lasts::bigint[], :sizes::bigint[], :adds::text[],
+           unnest(:sessions::text[], :expected_lasts::bigint[], :sizes::bigint[],
+                  :users::bigint[], :assistants::bigint[], :systems::bigint[], :tools::bigint[], :adds::text[],
                   :first_places::bigint[], :first_encodings::text[], :first_payloads::text[], :first_blobs::bytea[],
                   :last_places::bigint[], :last_encodings::text[], :last_payloads::text[], :last_blobs::bytea[])
-           WITH ORDINALITY AS w (session_id, expected_last, size, adds,
+           WITH ORDINALITY AS w (session_id, expected_last, size, "user", assistant, system, tool, adds,
                                  first_place, first_encoding, first_payload, first_blob,
                                  last_place, last_encoding, last_payload, last_blob, number)
      WHERE s.session_id = w.session_id AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
@@ -357,9 +373,13 @@ WITH wanted AS (
     UPDATE luminora_sessions AS s
        SET last_position = last_position + size, updated_at_us = greatest(:now, updated_at_us),
            active = greatest(:now, updated_at_us) / 60000000,
-           counters = counters || (
+           user_messages = coalesce(user_messages + w."user", w."user", user_messages),
+           assistant_messages = coalesce(assistant_messages + w.assistant, w.assistant, assistant_messages),
+           system_messages = coalesce(system_messages + w.system, w.system, system_messages),
+           tool_messages = coalesce(tool_messages + w.tool, w.tool, tool_messages),
+           counters = CASE WHEN w.adds IS NULL THEN counters ELSE coalesce(counters, '{}') || (
                SELECT jsonb_object_agg(name, number::bigint + coalesce((counters ->> name)::bigint, 0))
-                 FROM jsonb_each_text(w.adds::jsonb) AS a (name, number)),
+                 FROM jsonb_each_text(w.adds::jsonb) AS a (name, number)) END,
            first_brief_position = coalesce(first_brief_position, last_position + w.first_place),
            first_brief_encoding = coalesce(first_brief_encoding, w.first_encoding),
            first_brief_payload = CASE WHEN first_brief_position IS NULL THEN w.first_payload
@@ -450,16 +470,18 @@ SELECT 2, m.position, message_id, role, m.created_at_us,
 WITH removed AS (
     DELETE FROM luminora_messages WHERE sid = :sid AND position > :after RETURNING role
 ), lost AS (
-    SELECT role, count(*) AS number FROM removed GROUP BY role
-), total AS (
-    SELECT coalesce(sum(number), 0)::bigint AS total FROM lost
+    SELECT count(*) AS total,
+           count(*) FILTER (WHERE role = 'user') AS users, count(*) FILTER (WHERE role = 'assistant') AS assistants,
+           count(*) FILTER (WHERE role = 'system') AS systems, count(*) FILTER (WHERE role = 'tool') AS tools
+      FROM removed
 ), cut AS (
     UPDATE luminora_sessions
        SET last_position = least(last_position, :after), updated_at_us = greatest(:now, updated_at_us),
            active = greatest(:now, updated_at_us) / 60000000,
-           counters = (SELECT coalesce(jsonb_object_agg(name, c.number::bigint - coalesce(lost.number, 0)), '{}')
-                         FROM jsonb_each_text(counters) AS c (name, number) LEFT JOIN lost ON role = name
-                        WHERE c.number::bigint IS DISTINCT FROM lost.number),
+           user_messages = nullif(user_messages - users, 0),
+           assistant_messages = nullif(assistant_messages - assistants, 0),
+           system_messages = nullif(system_messages - systems, 0),
+           tool_messages = nullif(tool_messages - tools, 0),
            first_brief_position = CASE WHEN first_brief_position <= :after THEN first_brief_position END,
            first_brief_encoding = CASE WHEN first_brief_position <= :after THEN first_brief_encoding END,
            first_brief_payload = CASE WHEN first_brief_position <= :after THEN first_brief_payload END,
@@ -473,10 +495,10 @@ WITH removed AS (
                           THEN least(changes[1], changes[2]) / 2 * 2 || changes[3:] || :change::bigint
                           ELSE changes || :change::bigint END,
            last_change = CASE WHEN total = 0 THEN last_change ELSE coalesce(last_change, 0) + 1 END
-      FROM total
+      FROM lost
      WHERE sid = :sid
 )
-SELECT total FROM total;
+SELECT total FROM lost;
 
 -- name: delete_messages
 DELETE FROM luminora_messages WHERE sid = ANY (:sids);

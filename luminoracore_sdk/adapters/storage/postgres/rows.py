@@ -132,6 +132,8 @@ def rewrite_values(old: Payload, new: Payload) -> dict[str, Any]:
 # -- sessions ------------------------------------------------------------------------------------
 
 
+_ROLES = ("user", "assistant", "system", "tool")  # in the order of the columns
+_EMPTY = SessionSummary()
 _NO_PAYLOAD = {"encoding": None, "payload": None, "blob": None}
 
 
@@ -141,14 +143,24 @@ def _short_values(name: str, payload: Payload | None) -> dict[str, Any]:
     return {f"{name}_{column}": value for column, value in values.items()}
 
 
-def _summary_values(summary: SessionSummary) -> dict[str, Any]:
+def _brief_values(first: Brief | None, last: Brief | None) -> dict[str, Any]:
     """Return the parameters of both briefs; their places are their positions."""
-    first, last = summary.first, summary.last
     return {
-        "first_place": first and clamped(first.position),
-        "last_place": last and clamped(last.position),
-        **_short_values("first", first and first.payload),
-        **_short_values("last", last and last.payload),
+        "first_place": None if first is None else clamped(first.position),
+        "last_place": None if last is None else clamped(last.position),
+        **_short_values("first", None if first is None else first.payload),
+        **_short_values("last", None if last is None else last.payload),
+    }
+
+
+def _summary_values(summary: SessionSummary) -> dict[str, Any]:
+    """Return the parameters of a summary: a number for each role, the other counters, and both briefs."""
+    counters = dict(summary.counters)
+    numbers = {role: counters.pop(role, None) for role in _ROLES}
+    return {
+        **numbers,
+        "adds": json.dumps(counters) if counters else None,
+        **_brief_values(summary.first, summary.last),
     }
 
 
@@ -156,13 +168,12 @@ def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
     """Return the parameters of ``put_session`` and ``create_session``."""
     return {
         "session": record.session_id,
-        "user": record.user_id,
+        "owner": record.user_id,
         "tags": list(record.tags),
         "ttl": record.ttl_us,
         "created": record.created_at_us or now_us,
         "now": now_us,
         "last": record.last_position,
-        "counters": json.dumps(dict(record.summary.counters)),
         **_summary_values(record.summary),
         **_short_values("card", record.card),
         **_payload_values(cast("Payload", record.payload)),
@@ -220,8 +231,8 @@ def listed_session(row: Row) -> SessionRecord:
         updated_at_us=row[5],
         version=row[6],
         last_position=row[7],
-        summary=SessionSummary(first=_brief(row, 9, key), last=_brief(row, 13, key), counters=_counters(row[8], key)),
-        card=None if row[17] is row[18] is row[19] is None else _payload(row, 17, key),
+        summary=SessionSummary(first=_brief(row, 13, key), last=_brief(row, 17, key), counters=_counters(row, 8, key)),
+        card=None if row[21] is row[22] is row[23] is None else _payload(row, 21, key),
         payload=None,
     )
 
@@ -248,9 +259,9 @@ def found_session(row: Row, payload: Payload | None = None) -> SessionRecord:
     key = f"session {row[0]!a}"
     return attrs.evolve(
         listed_session(row),
-        payload=_payload(row, 25, key) if payload is None else payload,
-        changes=_changes(row[20] or (), row[21] or 0, key),
-        lease=stored_lease(row[22], row[23], row[24], key),
+        payload=_payload(row, 29, key) if payload is None else payload,
+        changes=_changes(row[24] or (), row[25] or 0, key),
+        lease=stored_lease(row[26], row[27], row[28], key),
     )
 
 
@@ -263,10 +274,13 @@ def _brief(row: Row, first: int, key: str) -> Brief | None:
     return Brief(position, _payload(row, first + 1, key))
 
 
-def _counters(text: str, key: str) -> dict[str, int]:
-    counters = json.loads(text)
-    if type(counters) is not dict or any(type(number) is not int for number in counters.values()):
-        raise _damaged(key, "its counters are no numbers")
+def _counters(row: Row, first: int, key: str) -> dict[str, int]:
+    counters = {role: row[index] for index, role in enumerate(_ROLES, first) if row[index] is not None}
+    if (text := row[first + len(_ROLES)]) is not None:
+        others = json.loads(text)
+        if type(others) is not dict or any(type(number) is not int for number in others.values()):
+            raise _damaged(key, "its counters are not an object of whole numbers")
+        counters |= others
     return counters
 
 
@@ -300,8 +314,7 @@ def update_values(update: MessageUpdate) -> dict[str, Any]:
 
 def texts_values(texts: HeaderTexts) -> dict[str, Any]:
     """Return the parameters of ``rewrite_texts`` for new texts."""
-    summary = SessionSummary(first=texts.first, last=texts.last)
-    return {**_short_values("card", texts.card), **_summary_values(summary)}
+    return {**_short_values("card", texts.card), **_brief_values(texts.first, texts.last)}
 
 
 def cut_values(after: int) -> dict[str, Any]:
@@ -315,7 +328,7 @@ def stored_lease(fence: int | None, holder: str | None, until_us: int | None, ke
     Raises:
         CorruptRecordError: One of them is missing.
     """
-    if fence is holder is until_us is None:
+    if (fence, holder, until_us) == (None, None, None):
         return None
     if fence is None or holder is None or until_us is None:
         raise _damaged(key, "a part of its lease is missing")
@@ -361,8 +374,7 @@ def _append_values(append: Append) -> dict[str, Any]:
 
 def _folded(messages: Sequence[MessageRecord]) -> dict[str, Any]:
     """Return what messages add to the summary of their session; the places of briefs count from 1."""
-    summary = SessionSummary().appended(messages, 1)
-    return {"adds": json.dumps(summary.counters), **_summary_values(summary)}
+    return _summary_values(_EMPTY.appended(messages, 1))
 
 
 def group_values(appends: Sequence[Append]) -> dict[str, Any]:

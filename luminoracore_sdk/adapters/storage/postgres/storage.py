@@ -368,7 +368,7 @@ class PostgreSQLStorage(BaseStorage):
         size = len(append.messages)
         statement, given = (
             (self._sql.append_message, message_values(append))
-            if size == 1
+            if size == 1 and not append.messages[0].adds
             else (self._sql.append_messages, batch_values(append))
         )
 

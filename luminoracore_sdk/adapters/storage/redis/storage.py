@@ -29,7 +29,6 @@ from luminoracore_sdk.adapters.storage.redis.records import (
     LISTED_HEADER,
     TURN_HEADER,
     WHOLE_HEADER,
-    counters_text,
     damaged,
     encoded_payload,
     encoding_bytes,

@@ -47,11 +47,11 @@ from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
 from luminoracore_sdk.domain.retention import RetentionPolicy
+from luminoracore_sdk.domain.scopes import Owner, check_user_id
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
 from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange
 from luminoracore_sdk.domain.usage import Usage
-from luminoracore_sdk.domain.values import check_user_id
 from luminoracore_sdk.domain.vendors import VendorRules
 
 if TYPE_CHECKING:
@@ -743,23 +743,26 @@ class Sessions:
 
     # -- users -----------------------------------------------------------------------------------
 
-    def for_user(self, user_id: str) -> UserSessions:
+    def for_user(self, user_id: str, tenant: str | None = None) -> UserSessions:
         """Return a handle on the sessions and memories of one user, which reaches no others.
 
         It costs nothing, so that a web service can make one for each request. It works as long as this manager.
 
         Args:
             user_id: Any id, as ``SessionConfig.user_id``; nothing needs to be stored of it yet.
+            tenant: The tenant of the user: the same id of another tenant, or of none, is another user. None: there are
+                no tenants.
 
         Raises:
-            ValidationError: The id is invalid or reserved.
+            ValidationError: An id is invalid or reserved, or both together are too long.
         """
-        access = attrs.evolve(self._sessions, user_id=check_user_id(user_id))
+        owner = Owner.of_user(user_id, tenant)
+        access = attrs.evolve(self._sessions, user_id=owner.id)
         narrowed = copy(self)
         vars(narrowed).update(_sessions=access, _dialogue=attrs.evolve(self._dialogue, sessions=access))
-        return UserSessions(narrowed, access, user_id)
+        return UserSessions(narrowed, access, owner)
 
-    async def erase_user(self, user_id: str) -> ErasureReceipt:
+    async def erase_user(self, user_id: str, tenant: str | None = None) -> ErasureReceipt:
         """Delete every session of a user, with messages and memories, and the memories of the user.
 
         Turns in progress are interrupted, and API keys that this manager remembers for the sessions are forgotten. The
@@ -782,6 +785,7 @@ class Sessions:
 
         Args:
             user_id: Any id.
+            tenant: The tenant of the user, as for ``for_user``.
 
         Returns:
             The receipt; ``verified`` is False if other processes keep on writing for the user.
@@ -790,7 +794,7 @@ class Sessions:
             ValidationError: The id is invalid or reserved.
         """
         return await Erasure(
-            user_id=check_user_id(user_id),
+            user_id=Owner.of_user(user_id, tenant).id,
             access=self._sessions,
             services=self._services,
             delete=self.delete_session,
@@ -836,7 +840,7 @@ class Sessions:
             delete=self._delete,
         ).run()
 
-    async def export_user(self, user_id: str) -> AsyncGenerator[str, None]:
+    async def export_user(self, user_id: str, tenant: str | None = None) -> AsyncGenerator[str, None]:
         """Yield everything that is stored of a user as lines of JSON, which ``luminora sessions import`` reads.
 
         The lines come in pieces, to be written one after the other: sessions with their messages and memories, a
@@ -844,13 +848,14 @@ class Sessions:
 
         Args:
             user_id: Any id; of a user of whom nothing is stored, nothing is yielded.
+            tenant: The tenant of the user, as for ``for_user``.
 
         Raises:
             SessionNotFoundError: A session was deleted in the middle of its line.
             CorruptRecordError: A record cannot be read.
             ValidationError: The id is invalid or reserved.
         """
-        async with aclosing(self._exchange().export_user(check_user_id(user_id))) as pieces:
+        async with aclosing(self._exchange().export_user(Owner.of_user(user_id, tenant).id)) as pieces:
             async for piece in pieces:
                 yield piece
 

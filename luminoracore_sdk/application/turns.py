@@ -848,8 +848,7 @@ class Dialogue:
     async def _remembered(self, session: Session, records: Sequence[MemoryRecord]) -> list[MemoryEntry]:
         if not (session.config.include_context_in_prompt and session.config.memory_enabled):
             return []
-        config = session.config
-        return await self.memories.recalled_with_user(records, config.user_id, decay_factor=config.memory_decay_factor)
+        return await self.memories.recalled_with_wider(records, session.config)
 
     # -- store -------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from luminoracore_sdk.application.ports.records import HistoryChange, MessageRec
 
 __all__ = ["Base", "Tally"]
 
+
 @attrs.frozen
 class Base:
     """The first line of a log that was rewritten, or that began with a summary.

@@ -300,10 +300,12 @@ WITH session AS (
            system_messages = coalesce(system_messages + :system, :system, system_messages),
            tool_messages = coalesce(tool_messages + :tool, :tool, tool_messages),
            first_brief_position = coalesce(first_brief_position, last_position + :first_place),
-           first_brief_encoding = coalesce(first_brief_encoding, :first_encoding),
-           first_brief_payload = CASE WHEN first_brief_position IS NULL THEN :first_payload
-                                      ELSE first_brief_payload END,
-           first_brief_blob = CASE WHEN first_brief_position IS NULL THEN :first_blob ELSE first_brief_blob END,
+           first_brief_encoding = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_encoding
+                                      WHEN :first_place = :last_place THEN :last_encoding ELSE :first_encoding END,
+           first_brief_payload = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_payload
+                                      WHEN :first_place = :last_place THEN :last_payload ELSE :first_payload END,
+           first_brief_blob = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_blob
+                                      WHEN :first_place = :last_place THEN :last_blob ELSE :first_blob END,
            last_brief_position = coalesce(last_position + :last_place, last_brief_position),
            last_brief_encoding = coalesce(:last_encoding, last_brief_encoding),
            last_brief_payload = CASE WHEN :last_place IS NULL THEN last_brief_payload ELSE :last_payload END,
@@ -330,10 +332,12 @@ WITH session AS (
                SELECT jsonb_object_agg(name, number::bigint + coalesce((counters ->> name)::bigint, 0))
                  FROM jsonb_each_text(:adds::text::jsonb) AS a (name, number)) END,
            first_brief_position = coalesce(first_brief_position, last_position + :first_place),
-           first_brief_encoding = coalesce(first_brief_encoding, :first_encoding),
-           first_brief_payload = CASE WHEN first_brief_position IS NULL THEN :first_payload
-                                      ELSE first_brief_payload END,
-           first_brief_blob = CASE WHEN first_brief_position IS NULL THEN :first_blob ELSE first_brief_blob END,
+           first_brief_encoding = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_encoding
+                                      WHEN :first_place = :last_place THEN :last_encoding ELSE :first_encoding END,
+           first_brief_payload = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_payload
+                                      WHEN :first_place = :last_place THEN :last_payload ELSE :first_payload END,
+           first_brief_blob = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_blob
+                                      WHEN :first_place = :last_place THEN :last_blob ELSE :first_blob END,
            last_brief_position = coalesce(last_position + :last_place, last_brief_position),
            last_brief_encoding = coalesce(:last_encoding, last_brief_encoding),
            last_brief_payload = CASE WHEN :last_place IS NULL THEN last_brief_payload ELSE :last_payload END,
@@ -381,10 +385,12 @@ WITH wanted AS (
                SELECT jsonb_object_agg(name, number::bigint + coalesce((counters ->> name)::bigint, 0))
                  FROM jsonb_each_text(w.adds::jsonb) AS a (name, number)) END,
            first_brief_position = coalesce(first_brief_position, last_position + w.first_place),
-           first_brief_encoding = coalesce(first_brief_encoding, w.first_encoding),
-           first_brief_payload = CASE WHEN first_brief_position IS NULL THEN w.first_payload
-                                      ELSE first_brief_payload END,
-           first_brief_blob = CASE WHEN first_brief_position IS NULL THEN w.first_blob ELSE first_brief_blob END,
+           first_brief_encoding = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_encoding
+                                      WHEN w.first_place = w.last_place THEN w.last_encoding ELSE w.first_encoding END,
+           first_brief_payload = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_payload
+                                      WHEN w.first_place = w.last_place THEN w.last_payload ELSE w.first_payload END,
+           first_brief_blob = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_blob
+                                      WHEN w.first_place = w.last_place THEN w.last_blob ELSE w.first_blob END,
            last_brief_position = coalesce(last_position + w.last_place, last_brief_position),
            last_brief_encoding = coalesce(w.last_encoding, last_brief_encoding),
            last_brief_payload = CASE WHEN w.last_place IS NULL THEN last_brief_payload ELSE w.last_payload END,

@@ -132,13 +132,12 @@ def rewrite_values(old: Payload, new: Payload) -> dict[str, Any]:
 # -- sessions ------------------------------------------------------------------------------------
 
 
-_NO_PAYLOAD = {"encoding": None, "payload": None, "blob": None}
-
-
 def _short_values(name: str, payload: Payload | None) -> dict[str, Any]:
     """Return the parameters of a card or brief."""
-    values = _NO_PAYLOAD if payload is None else _payload_values(payload)
-    return {f"{name}_{column}": value for column, value in values.items()}
+    encoding = text = blob = None
+    if payload is not None:
+        encoding, (text, blob) = payload.encoding, _columns(payload)
+    return {f"{name}_encoding": encoding, f"{name}_payload": text, f"{name}_blob": blob}
 
 
 _ROLES = ("user", "assistant", "system", "tool")  # in the order of the columns
@@ -345,6 +344,7 @@ def message_values(append: Append) -> dict[str, Any]:
     (message,) = append.messages
     return {
         **_append_values(append),
+        **_short_values("brief", message.brief),
         "id": message.message_id,
         "role": message.role,
         "time": message.created_at_us,
@@ -361,7 +361,8 @@ def batch_values(append: Append) -> dict[str, Any]:
     size = append.size_bytes
     if size > MAX_BATCH_BYTES:
         raise PayloadTooLargeError(backend=BACKEND, key="the batch", size_bytes=size, limit_bytes=MAX_BATCH_BYTES)
-    return {**_append_values(append), **_message_lists(append.messages)}
+    folded = dict(zip(_FOLDED, _folded(append.messages), strict=True))
+    return {**_append_values(append), **folded, **_message_lists(append.messages)}
 
 
 def _append_values(append: Append) -> dict[str, Any]:
@@ -370,7 +371,6 @@ def _append_values(append: Append) -> dict[str, Any]:
         "now": append.now_us,
         "expected_last": _expected_last(append),
         "fence": None if append.fence is None else clamped(append.fence),
-        **dict(zip(_FOLDED, _folded(append.messages), strict=True)),
     }
 
 

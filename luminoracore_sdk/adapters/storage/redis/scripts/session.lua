@@ -28,6 +28,7 @@ local function sum(one, other, third)
 end
 
 local function later(one, other)
+  if #one == 16 and #other == 16 then return one > other and one or other end  -- from 2001 to 2286
   return sum(one, '0', other) > 0 and one or other
 end
 

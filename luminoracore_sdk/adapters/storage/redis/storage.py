@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 
     from luminoracore_sdk.adapters.storage.redis.client import Client
 
-__all__ = ["RedisStorage"]
+__all__ = ["COPY_MS", "RedisStorage"]
 
 SCHEMA_VERSION = 1
 
@@ -89,7 +89,7 @@ _PART_BYTES = 2**20  # of messages in one answer, which may be twice as long
 _ATTEMPTS = 3  # to read a long history in parts while it is being cut off
 _PURGED_AT_ONCE = 1000  # of all buckets together, or ten of each
 _REWRITTEN_AT_ONCE = 200  # messages in one call of the script, which seeks each of them in the list
-_COPY_MS = 60_000  # the server removes the copy of a fork that was not completed
+COPY_MS = 60_000  # the server removes the copy of a fork that was not completed
 _GROUPS_UNDER_WAY = 2  # the server works on one while the other is prepared; 1 to 4 measured the same
 
 
@@ -392,7 +392,7 @@ class RedisStorage(BaseStorage):
         while True:
             words = (b"%d" % (copied + 1), b"%d" % at, b"%d" % size_bytes, history)
             reply = await self._run(
-                "fork_part", (source.session, source.messages, *copy), b"%d" % now_us, b"%d" % _COPY_MS, *words
+                "fork_part", (source.session, source.messages, *copy), b"%d" % now_us, b"%d" % COPY_MS, *words
             )
             if reply[0] == b"changed":
                 return None
@@ -425,7 +425,7 @@ class RedisStorage(BaseStorage):
             self._check_batch(messages)
             words = [word for message in messages for word in (message.message_id.encode(), message_element(message))]
             if words:
-                await self._run("stage", copy, b"%d" % _COPY_MS, b"%d" % (copied + 1), *words)
+                await self._run("stage", copy, b"%d" % COPY_MS, b"%d" % (copied + 1), *words)
             for message in messages:
                 roles[message.role] = roles.get(message.role, 0) + 1
             copied += len(messages)

@@ -16,7 +16,7 @@ local put = {user = ARGV[6], tags = ARGV[7], ttl = ARGV[8], created = ARGV[9], a
 local before = header('created', 'user', 'tags', 'active', 'counters', 'first_brief', 'last_brief')
 local standing = state(before, now)
 local is_live = standing == 'live'
-if standing == 'damaged' or (is_live and before.active == '') then return refused('damaged') end
+if standing == 'damaged' or (is_live and before.lacks) then return refused('damaged') end
 local version = is_live and before.version or '0'
 if expected ~= '' and expected ~= version then return refused('conflict', version) end
 if KEYS[7] and redis.call('LLEN', KEYS[7]) ~= tonumber(ARGV[16]) then return refused('changed') end

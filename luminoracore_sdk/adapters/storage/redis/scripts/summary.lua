@@ -27,7 +27,7 @@ local function changing_history()
   local found, refusal = live_history(ARGV[1], 'active', 'counters')
   if not found then return nil, refusal end
   found.counters = counters_of(found.counters)
-  if found.active == '' or not found.counters then return nil, {'damaged'} end
+  if found.lacks or not found.counters then return nil, {'damaged'} end
   found.is_moving = string.sub(ARGV[2], 1, 16) > string.sub(found.active, 1, 16)
   if found.is_moving then check_sorted(KEYS[6]) end
   found.writes = {'updated_at_us', later(found.updated, ARGV[1])}

@@ -9,6 +9,7 @@ from luminoracore_sdk.application.ports.records import HistoryChange, MessageRec
 
 __all__ = ["Base", "Tally"]
 
+
 @attrs.frozen
 class Base:
     """The first line of a log that was rewritten, or that began with a summary.
@@ -57,7 +58,7 @@ class Tally:
                 counters[name] = counters.get(name, 0) + number
             if message.brief is None:
                 continue
-            if last != first:
+            if last is not None and last != first:
                 briefs.pop(last, None)
             last = position
             briefs[position] = message.brief

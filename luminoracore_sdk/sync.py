@@ -10,6 +10,7 @@ Written by scripts/generate_sync.py; do not edit.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast, overload
 
 from luminoracore_sdk import session as aio
@@ -24,6 +25,7 @@ from luminoracore_sdk.domain.memory import MemoryCategory
 if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+    from datetime import date
     from types import EllipsisType, TracebackType
     from typing import Any, Literal, Self
 
@@ -35,12 +37,15 @@ if TYPE_CHECKING:
     from luminoracore_sdk.adapters.encryption.keyring import KeySource
     from luminoracore_sdk.adapters.storage.sqlite.storage import Synchronous
     from luminoracore_sdk.application.erasure import ErasureReceipt
+    from luminoracore_sdk.application.leases import TurnLease
+    from luminoracore_sdk.application.listings import Order
     from luminoracore_sdk.application.memories import Scope
     from luminoracore_sdk.application.ports.clock import Clock
     from luminoracore_sdk.application.ports.optimizer import Optimizer
     from luminoracore_sdk.application.ports.prompting import TokenCounter
     from luminoracore_sdk.application.ports.records import (
         AppendReceipt,
+        Lease,
         MemoryRecord,
         MemoryScope,
         MessageRange,
@@ -48,11 +53,14 @@ if TYPE_CHECKING:
         Page,
         Payload,
         Purged,
+        RewriteMessage,
         SessionQuery,
         SessionRecord,
         TailReceipt,
         TurnRecords,
     )
+    from luminoracore_sdk.application.ports.watching import Change
+    from luminoracore_sdk.application.retention import RetentionReport
     from luminoracore_sdk.application.services import Services
     from luminoracore_sdk.application.structured import StructuredResponse
     from luminoracore_sdk.application.tools import Tool
@@ -64,8 +72,11 @@ if TYPE_CHECKING:
     from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
     from luminoracore_sdk.domain.memory import MemoryEntry
     from luminoracore_sdk.domain.message import Message, MessageRole
+    from luminoracore_sdk.domain.retention import RetentionPolicy
     from luminoracore_sdk.domain.session import Session
     from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
+    from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange
+    from luminoracore_sdk.domain.usage import Usage
     from luminoracore_sdk.domain.vendors import VendorRules
 
 __all__ = [
@@ -135,14 +146,35 @@ class SessionStorage(SyncFacade[aio.SessionStorage]):
         return self._run(self.asynchronous.delete_session(session_id))
 
     def query_sessions(self, query: SessionQuery) -> Page:
-        """Return one page of headers, without payloads."""
+        """Return one page of headers, with card and summary, without payloads; no message is read."""
         return self._run(self.asynchronous.query_sessions(query))
 
+    def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        """Create a session with a copy of the messages of another one up to a position, all or nothing."""
+        return self._run(self.asynchronous.fork_session(source_id, record, at=at, rewrite=rewrite))
+
+    def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+        """Take or renew the lease of a session; neither is a change of the session."""
+        return self._run(self.asynchronous.acquire_lease(session_id, holder=holder, ttl_us=ttl_us))
+
+    def release_lease(self, session_id: str, *, fence: int) -> bool:
+        """End a lease; return False if it has passed to another holder, or there is no such session."""
+        return self._run(self.asynchronous.release_lease(session_id, fence=fence))
+
     def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
-        """Append 1..1,000 messages, all or none, at the next positions."""
-        return self._run(self.asynchronous.append_messages(session_id, messages, expected_last=expected_last))
+        """Append 1..1,000 messages, all or none, at the next positions, and fold them into the summary."""
+        return self._run(
+            self.asynchronous.append_messages(session_id, messages, expected_last=expected_last, fence=fence)
+        )
 
     def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Return the messages of a range, oldest first."""
@@ -163,16 +195,32 @@ class SessionStorage(SyncFacade[aio.SessionStorage]):
         return self._run(self.asynchronous.find_message(session_id, message_id))
 
     def replace_tail(
-        self, session_id: str, *, after: int, messages: Sequence[MessageRecord] = (), expected_last: int | None = None
+        self,
+        session_id: str,
+        *,
+        after: int,
+        messages: Sequence[MessageRecord] = (),
+        expected_last: int | None = None,
+        fence: int | None = None,
     ) -> TailReceipt:
         """Remove every message above a position and append others there, all or nothing."""
         return self._run(
-            self.asynchronous.replace_tail(session_id, after=after, messages=messages, expected_last=expected_last)
+            self.asynchronous.replace_tail(
+                session_id, after=after, messages=messages, expected_last=expected_last, fence=fence
+            )
         )
 
-    def update_message(self, session_id: str, position: int, *, payload: Payload, expected: Payload) -> MessageRecord:
+    def update_message(
+        self, session_id: str, position: int, *, payload: Payload, expected: Payload, brief: Payload | None = None
+    ) -> MessageRecord:
         """Replace the payload of a message, if it is the expected one."""
-        return self._run(self.asynchronous.update_message(session_id, position, payload=payload, expected=expected))
+        return self._run(
+            self.asynchronous.update_message(session_id, position, payload=payload, expected=expected, brief=brief)
+        )
+
+    def watch(self, session_id: str, *, after: int = 0, poll_seconds: float = 0.5) -> Generator[Change, None, None]:
+        """Yield what is stored above a position, then every change that follows, until the session is deleted."""
+        return self._iterate(self.asynchronous.watch(session_id, after=after, poll_seconds=poll_seconds))
 
     def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Return the header of a session, its memories and its newest messages, or None."""
@@ -472,14 +520,28 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         self,
         session_id: str,
         *,
+        title: str | EllipsisType | None = ...,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
+        archived: bool | None = None,
+        pinned: bool | None = None,
+        attributes: Mapping[str, Any] | None = None,
         ttl: float | EllipsisType | None = ...,
         config: Mapping[str, Any] | None = None,
     ) -> bool:
         """Change the header of a session; return False if there is none; see ``SessionManager.update_session``."""
         return self._run(
-            self.asynchronous.update_session(session_id, metadata=metadata, tags=tags, ttl=ttl, config=config)
+            self.asynchronous.update_session(
+                session_id,
+                title=title,
+                metadata=metadata,
+                tags=tags,
+                archived=archived,
+                pinned=pinned,
+                attributes=attributes,
+                ttl=ttl,
+                config=config,
+            )
         )
 
     def suggest_title(
@@ -563,6 +625,10 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         """Remove the content of a message for good; see ``SessionManager.redact``."""
         return self._run(self.asynchronous.redact(session_id, message_id))
 
+    def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages; see ``SessionManager.delete_messages``."""
+        return self._run(self.asynchronous.delete_messages(session_id, message_ids))
+
     def clear_conversation(self, session_id: str) -> bool:
         """Remove every message of a session, not its memory; return False if there is no such session."""
         return self._run(self.asynchronous.clear_conversation(session_id))
@@ -582,6 +648,31 @@ class UserSessions(SyncFacade[aio.UserSessions]):
     def get_session_info(self, session_id: str) -> JSONObject | None:
         """Return a summary of a session, or None; see ``SessionManager.get_session_info``."""
         return self._run(self.asynchronous.get_session_info(session_id))
+
+    def list_conversations(
+        self,
+        *,
+        tag: str | None = None,
+        archived: bool | None = False,
+        pinned: bool | None = None,
+        order: Order = "activity",
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ConversationPage:
+        """Return one page of the user's conversations; see ``SessionManager.list_conversations``."""
+        return self._run(
+            self.asynchronous.list_conversations(
+                tag=tag, archived=archived, pinned=pinned, order=order, limit=limit, cursor=cursor
+            )
+        )
+
+    def usage(self, session_id: str | None = None, *, since: date | None = None, until: date | None = None) -> Usage:
+        """Return the tokens of a session, or of all sessions of the user; see ``SessionManager.usage``."""
+        return self._run(self.asynchronous.usage(session_id, since=since, until=until))
+
+    def watch(self, session_id: str, *, after: int = 0) -> Generator[SessionChange, None, None]:
+        """Yield the changes of a session; see ``SessionManager.watch``."""
+        return self._iterate(self.asynchronous.watch(session_id, after=after))
 
     def store_memory(
         self,
@@ -614,6 +705,12 @@ class UserSessions(SyncFacade[aio.UserSessions]):
     def clear_memories(self) -> int:
         """Delete all memories of the user, not those of the sessions; return their number."""
         return self._run(self.asynchronous.clear_memories())
+
+    @contextmanager
+    def turn_lease(self, session_id: str, *, ttl: float = 30.0) -> Generator[TurnLease, None, None]:
+        """Be the only holder of a session's lease within the block, over all processes."""
+        with self._within(self.asynchronous.turn_lease(session_id, ttl=ttl)) as lease:
+            yield lease
 
 
 class ConversationManager(SyncFacade[aio.ConversationManager]):
@@ -662,10 +759,13 @@ class ConversationManager(SyncFacade[aio.ConversationManager]):
         messages: Sequence[Message],
         *,
         expected_last: int | None = None,
+        fence: int | None = None,
         encoded: Sequence[MessageRecord] = (),
     ) -> list[Message]:
         """Add several messages to an existing conversation, all or none."""
-        return self._run(self.asynchronous.append(session_id, messages, expected_last=expected_last, encoded=encoded))
+        return self._run(
+            self.asynchronous.append(session_id, messages, expected_last=expected_last, fence=fence, encoded=encoded)
+        )
 
     def encode(self, messages: Sequence[Message]) -> list[MessageRecord]:
         """Return the records of messages that have an id and a time."""
@@ -740,6 +840,18 @@ class ConversationManager(SyncFacade[aio.ConversationManager]):
     def read_after(self, session_id: str, position: int, limit: int) -> list[Message]:
         """Return the first ``limit`` messages behind a position, oldest first."""
         return self._run(self.asynchronous.read_after(session_id, position, limit))
+
+    def read_before(self, session_id: str, position: int, limit: int) -> list[Message]:
+        """Return the newest ``limit`` messages before a position, oldest first."""
+        return self._run(self.asynchronous.read_before(session_id, position, limit))
+
+    def before_newest(self, record: SessionRecord, count: int) -> int:
+        """Return the position behind which the newest ``count`` messages of a session stand."""
+        return self._run(self.asynchronous.before_newest(record, count))
+
+    def read_stored(self, session_id: str, position: int, limit: int) -> list[Message]:
+        """Return what stands at the first ``limit`` positions behind one, deleted messages included."""
+        return self._run(self.asynchronous.read_stored(session_id, position, limit))
 
     def decoded(self, session_id: str, records: Sequence[MessageRecord]) -> list[Message]:
         """Return the messages of records that were read from the storage."""
@@ -948,14 +1060,28 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         self,
         session_id: str,
         *,
+        title: str | EllipsisType | None = ...,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
+        archived: bool | None = None,
+        pinned: bool | None = None,
+        attributes: Mapping[str, Any] | None = None,
         ttl: float | EllipsisType | None = ...,
         config: Mapping[str, Any] | None = None,
     ) -> bool:
         """Change the header of a session; return False if there is no such session."""
         return self._run(
-            self.asynchronous.update_session(session_id, metadata=metadata, tags=tags, ttl=ttl, config=config)
+            self.asynchronous.update_session(
+                session_id,
+                title=title,
+                metadata=metadata,
+                tags=tags,
+                archived=archived,
+                pinned=pinned,
+                attributes=attributes,
+                ttl=ttl,
+                config=config,
+            )
         )
 
     def suggest_title(
@@ -974,6 +1100,7 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         context: str = "",
         on_failure: OnFailure = "discard",
         busy: Busy = "wait",
+        fence: int | None = None,
         provider_config: Mapping[str, Any] | ProviderConfig | None = None,
         **kwargs: Any,
     ) -> ChatResponse:
@@ -987,6 +1114,7 @@ class SessionManager(SyncFacade[aio.SessionManager]):
                 context=context,
                 on_failure=on_failure,
                 busy=busy,
+                fence=fence,
                 provider_config=provider_config,
                 **kwargs,
             )
@@ -1003,6 +1131,7 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         on_failure: OnFailure = "discard",
         on_stop: OnStop = "discard",
         busy: Busy = "wait",
+        fence: int | None = None,
         provider_config: Mapping[str, Any] | ProviderConfig | None = None,
         reader_timeout: float = DEFAULT_READER_TIMEOUT,
         **kwargs: Any,
@@ -1018,6 +1147,7 @@ class SessionManager(SyncFacade[aio.SessionManager]):
                 on_failure=on_failure,
                 on_stop=on_stop,
                 busy=busy,
+                fence=fence,
                 provider_config=provider_config,
                 reader_timeout=reader_timeout,
                 **kwargs,
@@ -1077,9 +1207,23 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Remove the content of a message for good, with its metadata and alternatives; id and position stay."""
         return self._run(self.asynchronous.redact(session_id, message_id))
 
+    def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages: content, metadata and alternatives are gone for good."""
+        return self._run(self.asynchronous.delete_messages(session_id, message_ids))
+
+    def watch(self, session_id: str, *, after: int = 0) -> Generator[SessionChange, None, None]:
+        """Yield the messages behind a position, then every change that follows, until the session is deleted."""
+        return self._iterate(self.asynchronous.watch(session_id, after=after))
+
     def erase_user(self, user_id: str) -> ErasureReceipt:
         """Delete every session of a user, with messages and memories, and the memories of the user."""
         return self._run(self.asynchronous.erase_user(user_id))
+
+    def apply_retention(
+        self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False
+    ) -> RetentionReport:
+        """Delete the sessions and messages that a policy does not keep."""
+        return self._run(self.asynchronous.apply_retention(policy, user_id=user_id, dry_run=dry_run))
 
     def export_user(self, user_id: str) -> Generator[str, None, None]:
         """Yield everything that is stored of a user as lines of JSON, which ``luminora sessions import`` reads."""
@@ -1097,6 +1241,35 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Return the ids of sessions, of one user or with one tag if given, by time of creation, then id."""
         return self._run(self.asynchronous.list_sessions(user_id=user_id, tag=tag))
 
+    def list_conversations(
+        self,
+        user_id: str | None = None,
+        *,
+        tag: str | None = None,
+        archived: bool | None = False,
+        pinned: bool | None = None,
+        order: Order = "activity",
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ConversationPage:
+        """Return one page of a list of conversations, the newest first, without reading a message."""
+        return self._run(
+            self.asynchronous.list_conversations(
+                user_id, tag=tag, archived=archived, pinned=pinned, order=order, limit=limit, cursor=cursor
+            )
+        )
+
+    def usage(
+        self,
+        session_id: str | None = None,
+        *,
+        user_id: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> Usage:
+        """Return the tokens of a session, of a user's sessions, or of all, without reading a message."""
+        return self._run(self.asynchronous.usage(session_id, user_id=user_id, since=since, until=until))
+
     def get_session_info(self, session_id: str) -> JSONObject | None:
         """Return a summary of a session, or None."""
         return self._run(self.asynchronous.get_session_info(session_id))
@@ -1104,6 +1277,12 @@ class SessionManager(SyncFacade[aio.SessionManager]):
     def for_user(self, user_id: str) -> UserSessions:
         """Return a handle on the sessions and memories of one user, which reaches no others."""
         return UserSessions.over(lambda: self.asynchronous.for_user(user_id))
+
+    @contextmanager
+    def turn_lease(self, session_id: str, *, ttl: float = 30.0) -> Generator[TurnLease, None, None]:
+        """Be the only holder of a session's lease within the block, over all processes."""
+        with self._within(self.asynchronous.turn_lease(session_id, ttl=ttl)) as lease:
+            yield lease
 
 
 def run_tools(

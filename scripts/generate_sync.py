@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from luminoracore_sdk import session
+from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS
 from luminoracore_sdk.bootstrap import factory, tools
 
 __all__ = ["TARGET", "generated"]
@@ -78,6 +79,14 @@ FOR_USER = '''
 def for_user(self, user_id: str) -> UserSessions:
     """Return a handle on the sessions and memories of one user, which reaches no others."""
     return UserSessions.over(lambda: self.asynchronous.for_user(user_id))
+'''
+
+TURN_LEASE = '''
+@contextmanager
+def turn_lease(self, session_id: str, *, ttl: float = {seconds}) -> Generator[TurnLease, None, None]:
+    """Be the only holder of a session's lease within the block, over all processes."""
+    with self._within(self.asynchronous.turn_lease(session_id, ttl=ttl)) as lease:
+        yield lease
 '''
 
 CONTEXT = """
@@ -269,13 +278,20 @@ def _manager(name: str, names: Names) -> str:
         members.append(CONTEXT)
     members += [_method(each, names) for each in _calls(documented)]
     if hasattr(documented, "for_user"):
-        members.append(FOR_USER)
+        members += [FOR_USER, _turn_lease(names)]
     return _class(name, f"SyncFacade[aio.{name}]", members)
+
+
+def _turn_lease(names: Names) -> str:
+    names.runtime.add("from contextlib import contextmanager")
+    names.annotations.add("from luminoracore_sdk.application.leases import TurnLease")
+    return TURN_LEASE.format(seconds=DEFAULT_LEASE_SECONDS)
 
 
 def _user_sessions(names: Names) -> str:
     members = [_attribute("user_id", "str", "The user.")]
     members += [_method(each, names) for each in _calls(session.UserSessions)]
+    members.append(_turn_lease(names))
     return _class("UserSessions", "SyncFacade[aio.UserSessions]", members)
 
 

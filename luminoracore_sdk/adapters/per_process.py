@@ -1,6 +1,7 @@
 """Objects that a forked process makes anew, and the base of the classes of ``luminoracore_sdk.sync``."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Generic, Self, TypeVar, cast
 
 from luminoracore_sdk.adapters.portal import portal
@@ -62,8 +63,21 @@ class SyncFacade(Generic[T_co]):
         return portal().run(call)
 
     @staticmethod
+    @contextmanager
+    def _within(context: AbstractAsyncContextManager[R]) -> Generator[R, None, None]:
+        entered = portal().run(_awaited(context.__aenter__()))
+        try:
+            yield entered
+        finally:
+            portal().run(_awaited(context.__aexit__(None, None, None)))
+
+    @staticmethod
     def _iterate(stream: AsyncIterator[R]) -> Generator[R, None, None]:
         return portal().iterate(stream)
+
+
+async def _awaited(call: Awaitable[T]) -> T:
+    return await call
 
 
 def unwrapped(value: SyncFacade[R] | R) -> R:

@@ -1,6 +1,7 @@
 """A storage that any number of event loops and threads may use at once."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 from luminoracore_sdk.adapters.per_process import PerProcess
 from luminoracore_sdk.adapters.portal import portal
 from luminoracore_sdk.adapters.storage import documents
+from luminoracore_sdk.adapters.storage.base import check_position
 from luminoracore_sdk.application.ports.records import MessageRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.ports.watching import Change, Wakeup
 from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.values import check_id
 
 __all__ = ["share"]
 
@@ -29,6 +33,16 @@ def _fixed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+class _OnPortal:
+    """A wake-up on the loop of the portal."""
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
+
+    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109  # not an error if nothing happens
+        await portal().call(self._wakeup.wait(timeout))
+
+
 class _Shared(SessionStorage):
     def __init__(self, make: Callable[[], SessionStorage]) -> None:
         self.storage = PerProcess(make)
@@ -41,6 +55,20 @@ class _Shared(SessionStorage):
         self, session_id: str, *, after: int = 0, before: int | None = None, chunk: int = 500
     ) -> AsyncIterator[MessageRecord]:
         return documents.stream_messages(self, session_id, after=after, before=before, chunk=chunk)
+
+    def watch(self, session_id: str, *, after: int = 0, poll_seconds: float = 0.5) -> AsyncIterator[Change]:
+        check_id(session_id)
+        check_position(after)
+        return documents.watch(self, session_id, after=after, poll_seconds=poll_seconds)
+
+    @asynccontextmanager
+    async def wakeups(self, session_id: str) -> AsyncIterator[Wakeup]:
+        context = self.storage.get().wakeups(session_id)
+        wakeup = await portal().call(context.__aenter__())
+        try:
+            yield _OnPortal(wakeup)
+        finally:
+            await portal().call(context.__aexit__(None, None, None))
 
     async def save_session(self, session_id: str, data: JSONObject) -> bool:
         return await documents.save_session(self, session_id, data)  # encoded before the caller can change it

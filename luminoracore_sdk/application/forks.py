@@ -2,14 +2,16 @@
 
 import attrs
 
+from luminoracore_sdk.application.deleted_messages import is_tombstone
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.records import (
-    MAX_BATCH,
+    Brief,
     MemoryScope,
     MessageRange,
     MessageRecord,
     SessionRecord,
+    SessionSummary,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import (
@@ -27,14 +29,16 @@ __all__ = ["PARENT", "Fork"]
 PARENT = "parent"
 """The name in a session's metadata of the session and the position that it was forked from."""
 
-
 _COPIED = "copied"
-"""Is there, as false, until everything was copied."""
+"""Is there, as false, until the memories were copied."""
+
+_LOOKED_AT = 20
+"""Messages up to the fork among which the newest with a text is looked for."""
 
 
 @attrs.frozen(kw_only=True)
 class Fork:
-    """Copies a session, step by step; each step may be repeated.
+    """Copies a session: its messages in one step of the storage, then its memories, which may be repeated.
 
     Attributes:
         storage: Holds both sessions.
@@ -46,23 +50,51 @@ class Fork:
     codec: EntityCodec
     clock: Clock
 
-    async def header(
-        self, session_id: str, at: str | int | None, new_session_id: str, metadata: JSONObject
-    ) -> SessionRecord:
-        """Return the header of the new session.
+    async def make(self, session_id: str, at: str | int | None, new_session_id: str, metadata: JSONObject) -> bool:
+        """Create the new session, or continue where the same call was killed.
+
+        Returns:
+            Whether memories were copied; ``completed`` is to be stored then.
 
         Raises:
             SessionNotFoundError: No such session.
             MessageNotFoundError: No such message.
+            SessionExistsError: The new id belongs to another session.
+            ConflictError: The session was cut off meanwhile; nothing was created.
         """
+        made = await self._begun(session_id, at, new_session_id)
+        if made is None:
+            source = await self._source(session_id)
+            position = await self._position(source, at)
+            memories = await self.storage.list_memories(MemoryScope("session", session_id))
+            record = await self._header(source, position, new_session_id, metadata, has_memories=bool(memories))
+            try:
+                made = await self.storage.fork_session(session_id, record, at=position)
+            except ConflictError:
+                made = await self._begun(session_id, at, new_session_id)
+                if made is None:  # the source was cut off
+                    raise
+        if _COPIED in self._parent(made):
+            for memory in await self.storage.list_memories(MemoryScope("session", session_id)):
+                await self.storage.put_memory(attrs.evolve(memory, scope=MemoryScope("session", new_session_id)))
+            return True
+        return False
+
+    async def _source(self, session_id: str) -> SessionRecord:
         record = await self.storage.find_session(session_id)
         if record is None:
             raise SessionNotFoundError(session_id, backend=self.storage.backend)
-        position = await self._position(record, at)
-        session = self.codec.session(record, backend=self.storage.backend)
+        return record
+
+    async def _header(
+        self, source: SessionRecord, position: int, new_session_id: str, metadata: JSONObject, *, has_memories: bool
+    ) -> SessionRecord:
+        session = self.codec.session(source, backend=self.storage.backend)
         now = self.clock.now()
-        parent: JSONObject = {"session_id": session_id, "position": position, _COPIED: False}
-        return self.codec.session_record(
+        parent: JSONObject = {"session_id": source.session_id, "position": position}
+        if has_memories:
+            parent[_COPIED] = False
+        record = self.codec.session_record(
             attrs.evolve(
                 session,
                 session_id=new_session_id,
@@ -74,6 +106,31 @@ class Fork:
                 metadata={**session.metadata, **metadata, PARENT: parent},
             )
         )
+        first = source.summary.first
+        return attrs.evolve(
+            record,
+            summary=SessionSummary(
+                first=first if first is not None and first.position <= position else None,
+                last=await self._last(source, position),
+            ),
+        )
+
+    async def _last(self, source: SessionRecord, position: int) -> Brief | None:
+        """Return the brief of the newest message up to a position that has one."""
+        last = source.summary.last
+        if last is not None and last.position <= position:
+            return last
+        span = MessageRange(before=position + 1, limit=_LOOKED_AT, newest=True)
+        for record in reversed(await self.storage.read_messages(source.session_id, span)):
+            brief = self._brief(source.session_id, record)
+            if brief is not None:
+                return brief
+        return None
+
+    def _brief(self, session_id: str, record: MessageRecord) -> Brief | None:
+        message = self.codec.message(record, backend=self.storage.backend, session_id=session_id)
+        payload = self.codec.message_record(message, counted=False).brief
+        return None if payload is None else Brief(record.position, payload)
 
     async def _position(self, record: SessionRecord, at: str | int | None) -> int:
         if at is None:
@@ -81,14 +138,15 @@ class Fork:
         if type(at) is int:
             position = at
         else:
-            message = await self.storage.find_message(record.session_id, check_id(at, "message id"))
-            position = message.position if message else -1
+            found = await self.storage.find_message(record.session_id, check_id(at, "message id"))
+            place = {"backend": self.storage.backend, "session_id": record.session_id}
+            position = -1 if found is None or is_tombstone(self.codec, found, **place) else found.position
         if not 0 <= position <= record.last_position:
             raise MessageNotFoundError(record.session_id, at, backend=self.storage.backend)
         return position
 
-    async def begun(self, session_id: str, at: str | int | None, new_session_id: str) -> SessionRecord | None:
-        """Return the header of a fork that was begun by the same call, or None if there is no session of the new id.
+    async def _begun(self, session_id: str, at: str | int | None, new_session_id: str) -> SessionRecord | None:
+        """Return the header of a fork that the same call has made, or None if there is no session of the new id.
 
         Raises:
             SessionExistsError: The new id belongs to another session.
@@ -105,12 +163,8 @@ class Fork:
             raise SessionExistsError(new_session_id)
         return record
 
-    def is_complete(self, record: SessionRecord) -> bool:
-        """Return whether everything was copied into a fork that was begun."""
-        return _COPIED not in self._parent(record)
-
     def completed(self, session: Session) -> Session:
-        """Return a fork into which everything was copied."""
+        """Return a fork into which the memories were copied."""
         parent = session.metadata.get(PARENT)
         known = parent if isinstance(parent, dict) else {}
         rest = {name: value for name, value in known.items() if name != _COPIED}
@@ -119,35 +173,3 @@ class Fork:
     def _parent(self, record: SessionRecord) -> JSONObject:
         parent = self.codec.session(record, backend=self.storage.backend).metadata.get(PARENT)
         return parent if isinstance(parent, dict) else {}
-
-    async def copy(self, session_id: str, record: SessionRecord) -> None:
-        """Copy messages and memories; messages that were copied before are left as they are.
-
-        Raises:
-            ConflictError: The new session has other messages already, or the old one was changed during the copy.
-        """
-        position: int = self._parent(record).get("position", 0)
-        copied, ends = 0, list[MessageRecord]()
-        while copied < position:
-            span = MessageRange(after=copied, before=position + 1, limit=MAX_BATCH)
-            batch = await self.storage.read_messages(session_id, span)
-            if not batch:
-                raise self._changed(session_id)
-            receipt = await self.storage.append_messages(record.session_id, batch, expected_last=copied)
-            copied = receipt.last_position
-            ends.append(batch[-1])
-        for end in ends:
-            span = MessageRange(after=end.position - 1, limit=1)
-            now = await self.storage.read_messages(session_id, span)
-            if [message.message_id for message in now] != [end.message_id]:
-                raise self._changed(session_id)
-        for memory in await self.storage.list_memories(MemoryScope("session", session_id)):
-            await self.storage.put_memory(attrs.evolve(memory, scope=MemoryScope("session", record.session_id)))
-
-    def _changed(self, session_id: str) -> ConflictError:
-        return ConflictError(
-            backend=self.storage.backend,
-            key=f"session {session_id!a}",
-            expected="the history that was there when the copy began",
-            actual="one that was cut off during the copy",
-        )

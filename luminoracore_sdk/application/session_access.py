@@ -12,6 +12,7 @@ from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStor
 from luminoracore_sdk.application.ports.records import MAX_PAGE, Page, SessionQuery, SessionRecord, TurnRecords
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.application.tombstones import is_erased
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     SessionBusyError,
@@ -76,7 +77,7 @@ def merged_page(pages: tuple[Page, Page], query: SessionQuery) -> Page:
         query: Gives the order and the limit of the result.
     """
     found = {record.session_id: record for page in pages for record in page.sessions}
-    listed = sorted(found.values(), key=_sort_key, reverse=query.newest_first)
+    listed = sorted(found.values(), key=query.key, reverse=query.newest_first)
     ends = [page.next_cursor for page in pages if page.next_cursor is not None]
     end = None
     if ends:  # a page that is not the last one says nothing about what follows its cursor
@@ -84,16 +85,12 @@ def merged_page(pages: tuple[Page, Page], query: SessionQuery) -> Page:
         listed = [
             record
             for record in listed
-            if (_sort_key(record) >= end if query.newest_first else _sort_key(record) <= end)
+            if (query.key(record) >= end if query.newest_first else query.key(record) <= end)
         ]
     if len(listed) > query.limit:
         listed = listed[: query.limit]
-        end = _sort_key(listed[-1])
+        end = query.key(listed[-1])
     return Page(sessions=tuple(listed), next_cursor=end)
-
-
-def _sort_key(record: SessionRecord) -> tuple[int, str]:
-    return record.created_at_us, record.session_id
 
 
 # -- locks ---------------------------------------------------------------------------------------
@@ -248,7 +245,13 @@ def locks_of(storage: SessionStorage) -> SessionLocks:
 
 
 async def ensure_session(session_id: str, storage: SessionStorage, services: Services) -> None:
-    """Store a session without personality and provider, unless the id exists already."""
+    """Store a session of an id that was found missing, without personality and provider.
+
+    Raises:
+        SessionNotFoundError: It was erased; a writer that was under way must not bring it back.
+    """
+    if await is_erased(storage, session_id):
+        raise SessionNotFoundError(session_id, backend=storage.backend)
     now = services.clock.now()
     session = Session(session_id=session_id, personality={}, provider=None, created_at=now, last_activity=now)
     try:

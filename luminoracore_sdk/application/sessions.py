@@ -1,27 +1,34 @@
 """The use cases of sessions: create, resume, send messages, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
+from datetime import date
+from functools import partial
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import attrs
 
 from luminoracore_sdk.application.conversations import Conversations
 from luminoracore_sdk.application.erasure import Erasure, ErasureReceipt
 from luminoracore_sdk.application.forks import Fork
+from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, TurnLease, turn_lease
+from luminoracore_sdk.application.listings import Listings, Order
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.ports.watching import Change
 from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
-from luminoracore_sdk.application.revisions import Revisions
+from luminoracore_sdk.application.retention import Retention, RetentionReport
+from luminoracore_sdk.application.revisions import Revisions, checked_ids
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
+from luminoracore_sdk.application.tombstones import is_erased
 from luminoracore_sdk.application.turns import (
     DEFAULT_READER_TIMEOUT,
     DEFAULT_TEMPERATURE,
@@ -35,12 +42,15 @@ from luminoracore_sdk.application.turns import (
 from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
+from luminoracore_sdk.domain.retention import RetentionPolicy
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange
+from luminoracore_sdk.domain.usage import Usage
 from luminoracore_sdk.domain.values import check_user_id
 from luminoracore_sdk.domain.vendors import VendorRules
 
@@ -92,6 +102,7 @@ class Sessions:
         self._owns_storage = owns_storage
         self._providers = SessionProviders(services.providers)
         self._sessions = SessionAccess(storage, services.codec)
+        self._listings = Listings(storage=storage, codec=services.codec)
         self._revisions = Revisions(storage=storage, services=services)
         self._dialogue = Dialogue(
             sessions=self._sessions,
@@ -193,7 +204,8 @@ class Sessions:
     async def save_session(self, session_id: str) -> bool:
         """Write all unsaved changes of a session; return False if there is no such session.
 
-        With ``auto_save=True`` there are never any. With ``auto_save=False`` this is the only write.
+        With ``auto_save=True`` there are never any. With ``auto_save=False`` this is the only write. The changes of a
+        session that was erased with its user meanwhile are dropped.
 
         Raises:
             ConflictError: Another writer changed the stored session meanwhile. The unsaved changes are kept.
@@ -204,11 +216,12 @@ class Sessions:
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session with its conversation and memory; return False if there is none."""
         async with self._sessions.lock(session_id).interrupting():
-            if not await self._sessions.is_visible(session_id):
-                return False
-            self._providers.forget(session_id)
-            async with self.memory_manager.of_session(session_id).removing():
-                return await self._storage.delete_session(session_id)
+            return await self._sessions.is_visible(session_id) and await self._delete(session_id)
+
+    async def _delete(self, session_id: str) -> bool:
+        self._providers.forget(session_id)
+        async with self.memory_manager.of_session(session_id).removing():
+            return await self._storage.delete_session(session_id)
 
     async def update_personality(self, session_id: str, personality: Mapping[str, Any]) -> bool:
         """Replace some top-level fields of the personality; return False if there is no such session.
@@ -261,8 +274,12 @@ class Sessions:
         self,
         session_id: str,
         *,
+        title: str | EllipsisType | None = ...,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
+        archived: bool | None = None,
+        pinned: bool | None = None,
+        attributes: Mapping[str, Any] | None = None,
         ttl: float | EllipsisType | None = ...,
         config: Mapping[str, Any] | None = None,
     ) -> bool:
@@ -272,8 +289,12 @@ class Sessions:
 
         Args:
             session_id: Any id.
-            metadata: Fields to set, such as a title; None as a value removes a field.
+            title: The new title; None: no title.
+            metadata: Fields to set; None as a value removes a field.
             tags: The new tags.
+            archived: Whether it is archived.
+            pinned: Whether it is pinned.
+            attributes: The new attributes, as ``SessionConfig.attributes``.
             ttl: Seconds without activity after which it expires; None: never.
             config: Other settings of ``SessionConfig`` to change, except the user and ``auto_save``.
 
@@ -283,10 +304,9 @@ class Sessions:
         settings, fields = _object(config, "config"), _object(metadata, "metadata")
         if fixed := sorted(_FIXED_SETTINGS & settings.keys()):
             raise ValidationError(f"{fixed[0]!r} of a session is not changed by update_session")
-        if tags is not None:
-            settings["tags"] = tags
-        if ttl is not ...:
-            settings["ttl"] = ttl
+        named = {"tags": tags, "archived": archived, "pinned": pinned, "attributes": attributes}
+        settings |= {name: value for name, value in named.items() if value is not None}
+        settings |= {name: value for name, value in (("title", title), ("ttl", ttl)) if value is not ...}
         check_json(fields, where="metadata")
 
         def changed(session: Session) -> Session:
@@ -334,6 +354,7 @@ class Sessions:
         context: str = "",
         on_failure: OnFailure = "discard",
         busy: Busy = "wait",
+        fence: int | None = None,
         provider_config: Mapping[str, Any] | ProviderConfig | None = None,
         **kwargs: Any,
     ) -> ChatResponse:
@@ -351,7 +372,9 @@ class Sessions:
                 provider's own.
             context: Text for this turn alone (the date, retrieved documents); it is sent and never stored.
             on_failure: What happens to the question if the provider fails: ``"discard"`` or ``"keep_question"``.
-            busy: Whether to ``"wait"`` for another turn of the session, or to ``"refuse"``.
+            busy: Whether to ``"wait"`` for another turn of this process, or to ``"refuse"`` while another turn of any
+                process that refuses too is in progress; see ``turn_lease``.
+            fence: That of a lease which the caller holds; the turn is not stored once another holder has it.
             provider_config: Fields of the provider's configuration for this call alone, such as ``api_key``. With a
                 ``base_url`` that is not the session's, the key must be among them if the provider needs one.
             **kwargs: Passed to the provider.
@@ -369,6 +392,7 @@ class Sessions:
             ToolCallNotFoundError: The call of a result lies more than about 1,000 messages back; the provider was not
                 asked.
             SessionBusyError: Another turn is in progress, and ``busy`` is ``"refuse"``.
+            LeaseLostError: Another holder has the lease; nothing of the turn was stored.
             TurnInterruptedError: The session was deleted or cleared meanwhile.
             StorageError: The turn could not be stored; nothing of it was.
         """
@@ -378,6 +402,7 @@ class Sessions:
             context=context,
             on_failure=on_failure,
             busy=busy,
+            fence=fence,
             provider_config=provider_config,
             extra=kwargs,
         )
@@ -394,6 +419,7 @@ class Sessions:
         on_failure: OnFailure = "discard",
         on_stop: OnStop = "discard",
         busy: Busy = "wait",
+        fence: int | None = None,
         provider_config: Mapping[str, Any] | ProviderConfig | None = None,
         reader_timeout: float = DEFAULT_READER_TIMEOUT,
         **kwargs: Any,
@@ -415,6 +441,7 @@ class Sessions:
             on_stop: What happens to an answer that is stopped (closed, cancelled or broken) in the middle:
                 ``"discard"``, or ``"keep_partial"``: it is stored with the finish reason ``stopped``.
             busy: See ``send_message``.
+            fence: See ``send_message``.
             provider_config: See ``send_message``.
             reader_timeout: Seconds for which a reader may take nothing once 1,024 deltas wait for it.
             **kwargs: Passed to the provider.
@@ -429,6 +456,7 @@ class Sessions:
             on_failure=on_failure,
             on_stop=on_stop,
             busy=busy,
+            fence=fence,
             provider_config=provider_config,
             reader_timeout=reader_timeout,
             extra=kwargs,
@@ -554,8 +582,9 @@ class Sessions:
         """Copy a session up to a message into a new one, and return its id.
 
         Ids and positions of the messages stay; personality, provider, settings and memories are copied; the new
-        session's ``metadata["parent"]`` names the old one and the position. Afterwards the two are independent. A copy
-        that failed or was killed is completed by the same call with the same ``new_session_id``.
+        session's ``metadata["parent"]`` names the old one and the position. Afterwards the two are independent. The
+        messages are copied in one step, then the memories; a call that was killed in between is completed by the same
+        call with the same ``new_session_id``.
 
         Args:
             session_id: An existing session.
@@ -567,19 +596,30 @@ class Sessions:
             SessionNotFoundError: No such session.
             MessageNotFoundError: No such message.
             SessionExistsError: Another session has the new id.
-            ConflictError: The session was cut off during the copy, which is not complete; delete it.
+            ConflictError: The session was cut off meanwhile; nothing was created.
         """
         new_id = new_session_id or self._services.ids.new_id()
         fork = Fork(storage=self._storage, codec=self._services.codec, clock=self._services.clock)
-        record = await fork.begun(session_id, at, new_id)
-        if record is None:
-            record = await fork.header(session_id, at, new_id, _object(metadata, "metadata"))
-            await self._sessions.insert(record, defer=False)
-        self._providers.share(session_id, new_id)
-        if not fork.is_complete(record):
-            await fork.copy(session_id, record)
-            await self._sessions.change(new_id, fork.completed)
+        try:
+            copied = await fork.make(session_id, at, new_id, _object(metadata, "metadata"))
+            self._providers.share(session_id, new_id)
+            if copied:
+                await self._sessions.change(new_id, fork.completed)
+        except (ConflictError, SessionNotFoundError):
+            await self._delete_fork_of_erased(session_id, new_id)
+            raise
+        await self._delete_fork_of_erased(session_id, new_id)
         return new_id
+
+    async def _delete_fork_of_erased(self, session_id: str, new_id: str) -> None:
+        """Delete a copy that was made while its session was erased.
+
+        Raises:
+            SessionNotFoundError: It was.
+        """
+        if await is_erased(self._storage, session_id):
+            await self.delete_session(new_id)
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
 
     async def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
         """Add annotations (feedback, labels) to a message, which are never sent to a provider; None removes one.
@@ -603,6 +643,40 @@ class Sessions:
         async with self._changing(session_id):
             return await self._revisions.redact(session_id, message_id)
 
+    async def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages: content, metadata and alternatives are gone for good.
+
+        If the conversation ends with these messages and with them alone, nothing is left of them. Of others id, role,
+        time and position stay, as their neighbours keep their positions; no read returns them. Each message is deleted
+        in one atomic step; a call that failed or was killed is repeated. Deleted messages stay deleted: a message that
+        is added under the id of one again is not stored.
+
+        In a prompt, the results of a deleted tool call are omitted, and for a deleted result stands that there is none.
+        Name both to delete both. Copies stay: in a fork, and in the alternatives of a message that is not named.
+
+        Args:
+            session_id: An existing session.
+            message_ids: Any number of ids, an id twice counts once.
+
+        Returns:
+            The number of messages that were not deleted when the call began.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            MessageNotFoundError: There is no message of one of the ids, or it was at the end and nothing is left of
+                it; nothing was changed.
+        """
+        ids = checked_ids(message_ids)
+        async with self._changing(session_id):
+            if await self._sessions.find(session_id) is None:
+                raise SessionNotFoundError(session_id, backend=self._storage.backend)
+            return await self._revisions.delete(session_id, ids, note=partial(self._note_deletions, session_id))
+
+    async def _note_deletions(self, session_id: str) -> None:
+        session = await self._sessions.find(session_id)
+        if session is not None and not session.has_deletions:
+            await self._sessions.change(session_id, lambda found: attrs.evolve(found, has_deletions=True))
+
     @asynccontextmanager
     async def _changing(self, session_id: str) -> AsyncIterator[None]:
         """Interrupt the turn in progress, and let no other begin within the block."""
@@ -610,6 +684,62 @@ class Sessions:
             await self._sessions.check(session_id)
             await self._sessions.find_for_change(session_id)
             yield
+
+    # -- several processes -----------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def turn_lease(self, session_id: str, *, ttl: float = DEFAULT_LEASE_SECONDS) -> AsyncIterator[TurnLease]:
+        """Be the only holder of a session's lease within the block, over all processes.
+
+        The lease is renewed as long as the block runs. If the process is killed or stopped, it passes to another
+        holder after ``ttl``; a call with the old fence is refused from then on, so that a holder that comes back
+        changes nothing. A call without a fence is not affected by leases.
+
+        Args:
+            session_id: An existing session.
+            ttl: Seconds that the lease outlives the process. The clocks of the processes must differ by less.
+
+        Yields:
+            The lease; pass its ``fence`` to ``send_message``.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            SessionBusyError: Another holder has the lease.
+        """
+        await self._sessions.check(session_id)
+        holder = self._services.ids.new_id()
+        async with turn_lease(self._storage, session_id, holder=holder, seconds=ttl) as lease:
+            yield lease
+
+    async def watch(self, session_id: str, *, after: int = 0) -> AsyncGenerator[SessionChange, None]:
+        """Yield the messages behind a position, then every change that follows, until the session is deleted.
+
+        Applying the changes in order to a copy of the conversation gives what is stored; a change may come twice, and
+        a message that was added and removed within half a second may not come at all. Turns of the same process are
+        seen at once, those of others within half a second.
+
+        Args:
+            session_id: An existing session.
+            after: The newest position that the caller has seen, such as the ``Last-Event-ID`` of a browser.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            StorageUnavailableError: The backend cannot be reached; call again with the last position.
+        """
+        before = await self._sessions.header(session_id)
+        if before is None:
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
+        changes = cast("AsyncGenerator[Change, None]", self._storage.watch(session_id, after=after))
+        async with aclosing(changes):
+            async for change in changes:
+                message = change.message
+                yield SessionChange(
+                    kind=change.kind,
+                    position=change.position,
+                    message=None
+                    if message is None
+                    else self._services.codec.message(message, backend=self.storage.backend, session_id=session_id),
+                )
 
     # -- users -----------------------------------------------------------------------------------
 
@@ -632,17 +762,23 @@ class Sessions:
     async def erase_user(self, user_id: str) -> ErasureReceipt:
         """Delete every session of a user, with messages and memories, and the memories of the user.
 
-        Turns in progress are interrupted, and API keys that this manager remembers for the sessions are forgotten.
-        Sessions that are created and memories that are stored during the erasure are found by the next pass over the
-        store; the last pass finds nothing, which the receipt calls ``verified``. An erasure that was killed is
-        repeated; the receipt of the second call counts what that call deleted. Expired records of the whole store
-        are removed as well, and not counted: those of the user may be among them.
+        Turns in progress are interrupted, and API keys that this manager remembers for the sessions are forgotten. The
+        passes over the store are repeated until one finds nothing, which the receipt calls ``verified``. An erasure
+        that was killed is repeated; the receipt of the second call counts what that call deleted. Expired records of
+        the whole store are removed as well, and not counted: those of the user may be among them.
+
+        Writers that are under way, in this process or another: what they write to a session of the user, to its memory
+        or to that of its user, and a fork of it, is either erased too or refused with ``SessionNotFoundError``;
+        ``save_session`` drops unsaved changes of it and returns False. For a day, an erased session is not created
+        again by a message or a memory for its id; ``create_session`` may use the id at once. A session that is created
+        for the user during the erasure, and a memory that is stored for the id of the user, are new: the passes find
+        them, or they stay.
 
         Files: JSON files are deleted. SQLite overwrites what is deleted (``PRAGMA secure_delete``), and the
         write-ahead log is emptied at the end, unless another connection reads from it at that moment; then it is
         emptied when the last connection is closed. Servers reclaim space in their own time (PostgreSQL: VACUUM).
-        Not erased are what other processes hold in memory, sessions with ``auto_save=False`` among it, backups, the
-        log, and a dictionary that ``luminora optimize train`` made from messages.
+        Not erased are what other processes hold in memory, backups,
+        the log, and a dictionary that ``luminora optimize train`` made from messages.
 
         Args:
             user_id: Any id.
@@ -656,8 +792,48 @@ class Sessions:
         return await Erasure(
             user_id=check_user_id(user_id),
             access=self._sessions,
-            clock=self._services.clock,
+            services=self._services,
             delete=self.delete_session,
+        ).run()
+
+    async def apply_retention(
+        self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False
+    ) -> RetentionReport:
+        """Delete the sessions and messages that a policy does not keep.
+
+        Sessions are deleted whole, one by one; a call that failed or was killed is repeated and does the rest. The
+        oldest messages of long conversations are deleted as by ``delete_messages``, which is no activity. What a
+        session is kept for is compared again right before it is deleted: one that was written since it was listed, or
+        is in a turn of this process, is kept until the next call. Only what is written in the moment between this
+        comparison and the deletion (one call of the storage, and one more where the Core is installed) is lost with the
+        session; annotations and redactions are not compared.
+
+        Of a session with ``auto_save=False`` and unsaved changes, what this manager has is trimmed, and the store with
+        the next ``save_session``.
+
+        Args:
+            policy: What is kept. Ages are those at the beginning of the call, by this process's clock; activity is
+                timed by the store's.
+            user_id: Only sessions of this user; None: all.
+            dry_run: Whether to change nothing.
+
+        Returns:
+            What was deleted, or would be.
+
+        Raises:
+            ValidationError: The id of the user is invalid or reserved.
+        """
+        if not isinstance(policy, RetentionPolicy):
+            raise ValidationError(f"policy must be a RetentionPolicy, not {type(policy).__name__}")
+        return await Retention(
+            policy=policy,
+            user_id=None if user_id is None else check_user_id(user_id),
+            dry_run=dry_run,
+            access=self._sessions,
+            conversations=self.conversation_manager,
+            revisions=self._revisions,
+            clock=self._services.clock,
+            delete=self._delete,
         ).run()
 
     async def export_user(self, user_id: str) -> AsyncGenerator[str, None]:
@@ -699,6 +875,68 @@ class Sessions:
         query = SessionQuery(user_id=user_id, tag=tag)
         return [record.session_id async for record in headers(self._storage, query)]
 
+    async def list_conversations(  # the filters
+        self,
+        user_id: str | None = None,
+        *,
+        tag: str | None = None,
+        archived: bool | None = False,
+        pinned: bool | None = None,
+        order: Order = "activity",
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ConversationPage:
+        """Return one page of a list of conversations, the newest first, without reading a message.
+
+        Each row has title, attributes, first and last text, counts and tokens. A session that is written while the
+        pages are read moves to the top, so that it may be listed twice or on no page.
+
+        Args:
+            user_id: Only those of this user; None: all.
+            tag: Only those with this tag.
+            archived: Whether to list those that are archived (True), the others (False), or all (None).
+            pinned: Likewise those that are pinned.
+            order: ``"activity"``: by the last change; ``"created"``: by creation.
+            limit: Largest number of rows, 1..1000.
+            cursor: The ``next_cursor`` of the page before; None: the first page.
+
+        Raises:
+            ValidationError: An argument is invalid, such as a cursor that is none.
+        """
+        return await self._listings.conversations(
+            user_id=user_id, tag=tag, archived=archived, pinned=pinned, order=order, limit=limit, cursor=cursor
+        )
+
+    async def usage(
+        self,
+        session_id: str | None = None,
+        *,
+        user_id: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> Usage:
+        """Return the tokens of a session, of a user's sessions, or of all, without reading a message.
+
+        Turns that were edited, regenerated or removed are counted; deleted sessions are not, so bill before you delete.
+        ``Usage.cost`` makes money of it, ``Usage.of_answer`` does the same for one answer.
+
+        Args:
+            session_id: An existing session; None: several.
+            user_id: Only sessions of this user.
+            since: Only answers of this day (UTC) or later.
+            until: Only answers before this day.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            ValidationError: An argument is invalid.
+        """
+        if session_id is None:
+            return await self._listings.usage(SessionQuery(user_id=user_id), since=since, until=until)
+        record = await self._sessions.header(session_id)
+        if record is None or user_id not in (None, record.user_id):
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
+        return Usage.of_counters(record.summary.counters, since=since, until=until)
+
     async def get_session_info(self, session_id: str) -> JSONObject | None:
         """Return a summary of a session, or None.
 
@@ -710,7 +948,10 @@ class Sessions:
 
 
 _FIXED_SETTINGS = frozenset(
-    {"session_id", "personality", "provider_config", "storage", "user_id", "tags", "ttl", "auto_save"}
+    {
+        *("session_id", "personality", "provider_config", "storage", "user_id", "auto_save"),
+        *("tags", "ttl", "title", "archived", "pinned", "attributes"),
+    }
 )
 _OPTIONS = frozenset(field.name for field in attrs.fields(SendOptions)) - {"revises", "extra"}
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_args
 import attrs
 
 from luminoracore_sdk.application.conversations import ABSENT, Conversations, to_message
+from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, turn_lease
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.off_loop import off_loop
@@ -49,7 +50,15 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.json_value import JSONObject, check_json, copy_json
 from luminoracore_sdk.domain.memory import MemoryEntry
-from luminoracore_sdk.domain.message import Message, MessageRole, message_text, stamped
+from luminoracore_sdk.domain.message import (
+    Message,
+    MessageRole,
+    ends_history,
+    is_deleted,
+    message_text,
+    not_deleted,
+    stamped,
+)
 from luminoracore_sdk.domain.outgoing import shortened
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
@@ -146,6 +155,7 @@ class SendOptions:
     busy: Busy = "wait"
     provider_config: Mapping[str, Any] | ProviderConfig | None = None
     reader_timeout: float = DEFAULT_READER_TIMEOUT
+    fence: int | None = None
     revises: "Revises | None" = None
     extra: Mapping[str, Any] = attrs.field(factory=dict)
 
@@ -177,7 +187,7 @@ class Revision:
     Attributes:
         after: The position of the last message that stays.
         last: The newest position.
-        newest: The id of the newest message.
+        newest: The id of the newest message, be it deleted.
         question: The question that is answered again; None: there is a new one.
     """
 
@@ -515,18 +525,36 @@ class Dialogue:
     revisions: Revisions
     read_ahead: int = SessionConfig().max_history_length
 
+    @asynccontextmanager
+    async def _alone(
+        self, session_id: str, options: SendOptions, reader: "asyncio.Task[Any] | None" = None
+    ) -> AsyncIterator[SendOptions]:
+        """Keep other turns out within the block: those of this process, or, if one is refused, of every process.
+
+        Returns:
+            The options, with the fence of the lease.
+        """
+        refuses = options.busy == "refuse"
+        async with self.sessions.lock(session_id).hold(reader=reader, refuse_busy=refuses):
+            if not refuses or options.fence is not None:
+                yield options
+                return
+            storage, holder = self.sessions.storage, self.services.ids.new_id()
+            async with turn_lease(storage, session_id, holder=holder, seconds=DEFAULT_LEASE_SECONDS) as lease:
+                yield attrs.evolve(options, fence=lease.fence)
+
     async def send(self, session_id: str, message: Any, options: SendOptions) -> ChatResponse:
         """Take one turn; see ``Sessions.send_message``."""
-        async with self.sessions.lock(session_id).hold(refuse_busy=options.busy == "refuse"):
-            turn = await self._turn(session_id, message, options)
+        async with self._alone(session_id, options) as alone:
+            turn = await self._turn(session_id, message, alone)
             if isinstance(turn, ChatResponse):
                 return turn
             try:
                 response = await turn.ask()
             except ProviderError:
-                await self._keep_question(session_id, turn, options)
+                await self._keep_question(session_id, turn, alone)
                 raise
-            return await self._store(session_id, turn, response, options)
+            return await self._store(session_id, turn, response, alone)
 
     async def stream(self, session_id: str, message: Any, options: SendOptions) -> AsyncGenerator[ChatResponse, None]:
         """Take one turn, in deltas; see ``Sessions.stream_message``."""
@@ -553,13 +581,13 @@ class Dialogue:
     ) -> None:
         """Read the provider's stream at its own pace, store the turn, hand on the deltas."""
         last: list[ChatResponse] = []
-        async with self.sessions.lock(session_id).hold(reader=reader, refuse_busy=options.busy == "refuse"):
-            turn = await self._turn(session_id, message, options)
+        async with self._alone(session_id, options, reader) as alone:
+            turn = await self._turn(session_id, message, alone)
             if isinstance(turn, ChatResponse):
                 last.append(turn)
             else:
-                response = await self._read_stream(session_id, turn, options, buffer, last)
-                store = self._store(session_id, turn, response, options)
+                response = await self._read_stream(session_id, turn, alone, buffer, last)
+                store = self._store(session_id, turn, response, alone)
                 stored = await (_finished(store) if options.on_stop == "keep_partial" else store)
                 end = last.pop() if last else ChatResponse("", finish_reason=stored.finish_reason)
                 metadata = {**end.provider_metadata, "prompt": turn.prompt.facts()}
@@ -656,11 +684,11 @@ class Dialogue:
             MessageNotFoundError: No such message.
             ValidationError: There is no question, or the message that is edited is none.
         """
-        newest = await self.conversations.get_last_message(session_id)
-        last = newest.position or 0 if newest else 0
-        at = last
-        if revises.message_id is not None:
-            at = (await self.revisions.existing(session_id, revises.message_id)).position or 0
+        named = (
+            await self.revisions.existing(session_id, revises.message_id) if revises.message_id is not None else None
+        )
+        last, newest_id = await self.revisions.end(session_id)
+        at = named.position or 0 if named else last
         question = await self._question_at(session_id, at)
         if question is None or (revises.edits and question.position != at and revises.message_id is not None):
             if await self.sessions.find(session_id) is None:
@@ -669,7 +697,6 @@ class Dialogue:
             raise ValidationError(f"session {session_id!a:.80} has no such {what}")
         place = question.position or 0
         after = place - 1 if revises.edits else place
-        newest_id = newest.id if newest else None
         return Revision(after=after, last=last, newest=newest_id, question=None if revises.edits else question)
 
     async def _check_unused(self, session_id: str, records: Sequence[MessageRecord]) -> None:
@@ -684,13 +711,11 @@ class Dialogue:
 
     async def _question_at(self, session_id: str, position: int) -> Message | None:
         """Return the last message of a user up to a position, or None."""
-        while position > 0:
-            first = max(0, position - _ANSWERS_BEHIND)
-            found = await self.conversations.read_after(session_id, first, position - first)
+        while found := await self.conversations.read_before(session_id, position + 1, _ANSWERS_BEHIND):
             question = next((one for one in reversed(found) if one.role is MessageRole.USER), None)
-            if question is not None or not found:
+            if question is not None:
                 return question
-            position = first
+            position = (found[0].position or 1) - 1
         return None
 
     async def _prompt(
@@ -734,22 +759,22 @@ class Dialogue:
             position: The position of the last of them.
 
         Raises:
-            ConflictError: Another message is stored under one of their ids.
+            ConflictError: Another message is stored under one of their ids, or one of them was deleted.
             TurnInterruptedError: They are not stored any more.
         """
-        read = await self.conversations.read_after(session_id, position - len(new), len(new) + _ANSWERS_BEHIND)
+        read = await self.conversations.read_stored(session_id, position - len(new), len(new) + _ANSWERS_BEHIND)
         if [one.id for one in read[: len(new)]] != [one.id for one in new]:  # cleared since they were found
             raise TurnInterruptedError(session_id)
         for sent, stored in zip(new, read, strict=False):
-            if _identity(sent) != _identity(stored):
+            if is_deleted(stored) or _identity(sent) != _identity(stored):
                 raise ConflictError(
                     backend=self.conversations.storage.backend,
                     key=f"message id {sent.id!a}",
                     expected="the message that is stored under it",
-                    actual="one with another role, content or tool call",
+                    actual="a deleted one" if is_deleted(stored) else "one with another role, content or tool call",
                 )
         question = new[-1].id
-        for one in read[len(new) :]:
+        for one in not_deleted(read[len(new) :]):
             behind = question if one.position == position + 1 else None
             if one.role is MessageRole.ASSISTANT and one.metadata.get("answers", behind) == question:
                 return stored_response(one)
@@ -794,9 +819,13 @@ class Dialogue:
         is_first = True
         while True:
             size = max(wanted, 1)
-            if last is None and len(read.messages) >= min(size, read.session.last_position):
-                history = await self.conversations.decoded(session.session_id, read.messages[-size:])
-            else:
+            is_enough = last is None and len(read.messages) >= min(size, read.session.last_position)
+            if is_enough:
+                found = await self.conversations.decoded(session.session_id, read.messages[-size:])
+                history = not_deleted(found)
+                is_whole = len(found) == read.session.last_position or any(map(ends_history, found))
+                is_enough = is_whole or len(history) == len(found)
+            if not is_enough:
                 history = await self._newest(session.session_id, size, last)
             if not is_results or len(history) < wanted or _reaches_back(history, new):
                 break
@@ -814,8 +843,7 @@ class Dialogue:
         """Return the newest messages, oldest first; only those up to the position ``last`` if given."""
         if last is None:
             return await self.conversations.get_recent_messages(session_id, count)
-        first = max(0, last - count)
-        return await self.conversations.read_after(session_id, first, last - first)
+        return await self.conversations.read_before(session_id, last + 1, count)
 
     async def _remembered(self, session: Session, records: Sequence[MemoryRecord]) -> list[MemoryEntry]:
         if not (session.config.include_context_in_prompt and session.config.memory_enabled):
@@ -835,9 +863,10 @@ class Dialogue:
         if not turn.unstored:  # other messages may lie between
             answer.metadata["answers"] = turn.new[-1].id
         if turn.revision is None:
-            *_, stored = await self._append(session_id, [*turn.unstored, answer], turn.encoded)
+            *_, stored = await self._append(session_id, [*turn.unstored, answer], turn.encoded, options.fence)
         else:
-            *_, stored = await self._replace(session_id, turn.revision, [*turn.unstored, self._stamped(answer)])
+            new = [*turn.unstored, self._stamped(answer)]
+            *_, stored = await self._replace(session_id, turn.revision, new, options.fence)
         return attrs.evolve(
             response,
             id=stored.id,
@@ -847,9 +876,11 @@ class Dialogue:
 
     async def _keep_question(self, session_id: str, turn: Turn, options: SendOptions) -> None:
         if options.on_failure == "keep_question" and turn.unstored and turn.revision is None:
-            await self._append(session_id, turn.unstored, turn.encoded)
+            await self._append(session_id, turn.unstored, turn.encoded, options.fence)
 
-    async def _replace(self, session_id: str, revision: Revision, messages: Sequence[Message]) -> list[Message]:
+    async def _replace(
+        self, session_id: str, revision: Revision, messages: Sequence[Message], fence: int | None
+    ) -> list[Message]:
         """Store messages in the place of others, as these are now: they may have been annotated or redacted."""
         after, question = revision.after, revision.question
         begin = after - 1 if question else after
@@ -857,7 +888,9 @@ class Dialogue:
             found = await self.revisions.read(session_id, begin)
             tail = found[1:] if question else found
             ends = (found[-1].position, found[-1].id) if found else (0, None)
-            if ends != (revision.last, revision.newest) or (question and found[0].id != question.id):
+            if ends != (revision.last, revision.newest) or (
+                question and (found[0].id != question.id or is_deleted(found[0]))
+            ):
                 raise ConflictError(
                     backend=self.conversations.storage.backend,
                     key=f"session {session_id!a}",
@@ -866,14 +899,14 @@ class Dialogue:
                 )
             branches = branches_of(tail[0]) if tail else []
             return await self.revisions.replace_kept(
-                session_id, after=after, messages=messages, branches=branches, tail=tail
+                session_id, after=after, messages=messages, branches=branches, tail=tail, fence=fence
             )
 
     async def _append(
-        self, session_id: str, messages: Sequence[Message], encoded: Sequence[MessageRecord]
+        self, session_id: str, messages: Sequence[Message], encoded: Sequence[MessageRecord], fence: int | None
     ) -> list[Message]:
         with self.sessions.lock(session_id).storing():
-            return await self.conversations.append(session_id, messages, encoded=encoded)
+            return await self.conversations.append(session_id, messages, encoded=encoded, fence=fence)
 
 
 @asynccontextmanager

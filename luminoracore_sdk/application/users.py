@@ -1,12 +1,15 @@
 """The sessions and memories of one user, apart from those of all others."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from datetime import date
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, TurnLease
+from luminoracore_sdk.application.listings import Order
 from luminoracore_sdk.application.session_access import SessionAccess
 from luminoracore_sdk.application.turns import DEFAULT_TEMPERATURE
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
@@ -17,6 +20,8 @@ from luminoracore_sdk.domain.memory import MemoryCategory
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange
+from luminoracore_sdk.domain.usage import Usage
 
 if TYPE_CHECKING:
     from luminoracore_sdk.application.sessions import Sessions
@@ -113,13 +118,27 @@ class UserSessions:
         self,
         session_id: str,
         *,
+        title: str | EllipsisType | None = ...,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
+        archived: bool | None = None,
+        pinned: bool | None = None,
+        attributes: Mapping[str, Any] | None = None,
         ttl: float | EllipsisType | None = ...,
         config: Mapping[str, Any] | None = None,
     ) -> bool:
         """Change the header of a session; return False if there is none; see ``SessionManager.update_session``."""
-        return await self._sessions.update_session(session_id, metadata=metadata, tags=tags, ttl=ttl, config=config)
+        return await self._sessions.update_session(
+            session_id,
+            title=title,
+            metadata=metadata,
+            tags=tags,
+            archived=archived,
+            pinned=pinned,
+            attributes=attributes,
+            ttl=ttl,
+            config=config,
+        )
 
     async def suggest_title(
         self, session_id: str, *, provider_config: Mapping[str, Any] | ProviderConfig | None = None
@@ -228,6 +247,11 @@ class UserSessions:
         await self._access.check(session_id)
         return await self._sessions.redact(session_id, message_id)
 
+    async def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages; see ``SessionManager.delete_messages``."""
+        await self._access.check(session_id)
+        return await self._sessions.delete_messages(session_id, message_ids)
+
     async def clear_conversation(self, session_id: str) -> bool:
         """Remove every message of a session, not its memory; return False if there is no such session."""
         return await self._access.is_visible(session_id) and await self._sessions.clear_conversation(session_id)
@@ -250,6 +274,46 @@ class UserSessions:
     async def get_session_info(self, session_id: str) -> JSONObject | None:
         """Return a summary of a session, or None; see ``SessionManager.get_session_info``."""
         return await self._sessions.get_session_info(session_id)
+
+    async def list_conversations(
+        self,
+        *,
+        tag: str | None = None,
+        archived: bool | None = False,
+        pinned: bool | None = None,
+        order: Order = "activity",
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ConversationPage:
+        """Return one page of the user's conversations; see ``SessionManager.list_conversations``."""
+        return await self._sessions.list_conversations(
+            self.user_id, tag=tag, archived=archived, pinned=pinned, order=order, limit=limit, cursor=cursor
+        )
+
+    async def usage(
+        self, session_id: str | None = None, *, since: date | None = None, until: date | None = None
+    ) -> Usage:
+        """Return the tokens of a session, or of all sessions of the user; see ``SessionManager.usage``."""
+        return await self._sessions.usage(session_id, user_id=self.user_id, since=since, until=until)
+
+    # -- several processes -----------------------------------------------------------------------
+
+    def turn_lease(
+        self, session_id: str, *, ttl: float = DEFAULT_LEASE_SECONDS
+    ) -> AbstractAsyncContextManager[TurnLease]:
+        """Be the only holder of a session's lease within the block; see ``SessionManager.turn_lease``."""
+        return self._sessions.turn_lease(session_id, ttl=ttl)
+
+    async def watch(self, session_id: str, *, after: int = 0) -> AsyncGenerator[SessionChange, None]:
+        """Yield the changes of a session; see ``SessionManager.watch``."""
+        before = await self._access.header(session_id)
+        async with aclosing(self._sessions.watch(session_id, after=after)) as changes:
+            async for change in changes:
+                now = await self._access.header(session_id) if change.message is not None else before
+                if now is None or before is None or now.created_at_us != before.created_at_us:
+                    yield SessionChange("deleted", 0)  # and perhaps created again, for another user
+                    return
+                yield change
 
     # -- memory of the user ----------------------------------------------------------------------
 

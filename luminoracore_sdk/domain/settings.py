@@ -1,5 +1,6 @@
 """The settings of sessions and memories, validated on construction."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,16 @@ from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.memory import MemoryCategory
 from luminoracore_sdk.domain.values import NamedValue, check_id, check_user_id
 
-__all__ = ["MemoryConfig", "SessionConfig", "SessionType"]
+__all__ = ["ARCHIVED", "PINNED", "RESERVED_TAGS", "MemoryConfig", "SessionConfig", "SessionType"]
+
+RESERVED_TAGS = "luminora:"
+"""Begins the tags that stand for settings, so that listings can be asked for them."""
+
+ARCHIVED = f"{RESERVED_TAGS}archived"
+PINNED = f"{RESERVED_TAGS}pinned"
+
+_LONGEST_TITLE = 200
+_MOST_ATTRIBUTES_BYTES = 4096
 
 
 class SessionType(NamedValue):
@@ -64,6 +74,23 @@ def _identifier(_: object, attribute: Any, value: Any) -> None:
 
 def _user(_: object, __: object, value: Any) -> None:
     check_user_id(value)
+
+
+def _tag(_: object, __: object, value: Any) -> None:
+    check_id(value, "tag")
+    if value.startswith(RESERVED_TAGS):
+        raise ValidationError(f"a tag does not begin with {RESERVED_TAGS!r}, which this package uses for its own")
+
+
+def _title(_: object, __: object, value: Any) -> None:
+    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_TITLE or len(value.splitlines()) > 1:
+        raise ValidationError(f"title must be one line of 1 to {_LONGEST_TITLE} characters")
+
+
+def _small(_: object, attribute: Any, value: JSONObject) -> None:
+    size = len(json.dumps(dict(value)))
+    if size > _MOST_ATTRIBUTES_BYTES:
+        raise ValidationError(f"{attribute.name} must have at most {_MOST_ATTRIBUTES_BYTES} bytes as JSON, not {size}")
 
 
 def _to_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -147,6 +174,10 @@ class SessionConfig:
         ttl: Seconds without activity after which the session expires; None: never.
         user_id: The user of the session, for listings and the memory of users.
         tags: Tags for listings.
+        title: The title of the conversation, one line of at most 200 characters, for listings.
+        archived: Whether listings leave it out unless they are asked for it.
+        pinned: Whether users want it at the top.
+        attributes: A JSON object of the application's, of at most 4,096 bytes, for listings.
     """
 
     session_id: str | None = attrs.field(default=None, validator=_optional(_identifier))
@@ -167,8 +198,12 @@ class SessionConfig:
     ttl: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive_seconds))
     user_id: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_user))
     tags: tuple[str, ...] = attrs.field(
-        default=(), kw_only=True, converter=_to_tags, validator=attrs.validators.deep_iterable(_identifier)
+        default=(), kw_only=True, converter=_to_tags, validator=attrs.validators.deep_iterable(_tag)
     )
+    title: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_title))
+    archived: bool = attrs.field(default=False, kw_only=True, validator=_flag)
+    pinned: bool = attrs.field(default=False, kw_only=True, validator=_flag)
+    attributes: JSONObject = attrs.field(factory=dict, kw_only=True, validator=[_object, _nothing_secret, _small])
 
     @storage.validator
     def _belongs_to_the_manager(self, _: object, value: object) -> None:

@@ -1,11 +1,11 @@
 """Forks, and changes of a session's header."""
 
-from collections.abc import Sequence
+import asyncio
 
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, MessageRecord
+from luminoracore_sdk.application.ports.records import MemoryRecord, RewriteMessage, SessionRecord
 from luminoracore_sdk.domain.errors import MessageNotFoundError
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager, SessionStorage
 from luminoracore_sdk.storage import StorageWrapper
@@ -81,49 +81,80 @@ async def test_what_cannot_be_forked_is_refused(manager: SessionManager, script:
     assert sorted(await manager.list_sessions()) == ["s", "taken"]
 
 
+class FailsToCopyMemories(StorageWrapper):
+    fails = True
+
+    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
+        if record.scope.owner_id == "new" and self.fails:
+            raise StorageUnavailableError("memory", "gone")
+        return await super().put_memory(record, max_entries=max_entries)
+
+
 async def test_a_fork_that_failed_is_completed_by_the_same_call(script: Script) -> None:
-    class Failing(StorageWrapper):
-        fails = True
-
-        async def append_messages(
-            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
-        ) -> AppendReceipt:
-            if session_id == "new" and self.fails and expected_last:
-                raise StorageUnavailableError("memory", "gone")
-            return await self.base.append_messages(session_id, messages, expected_last=expected_last)
-
-    storage = Failing(InMemoryStorage())
+    storage = FailsToCopyMemories(InMemoryStorage())
     async with SessionManager(storage) as manager:
         await begin(manager, script)
-        for _ in range(3):
-            await manager.conversation_manager.append("s", [Message("user", "more")] * 500)
+        await manager.memory_manager.store_memory("s", "town", "Turin")
         with pytest.raises(StorageUnavailableError):
             await manager.fork("s", new_session_id="new")
+        assert await said(manager, "new") == await said(manager, "s")  # the messages were copied in one step
+        assert (await manager.get_session("new")).metadata["parent"]["copied"] is False  # type: ignore[union-attr]
         storage.fails = False
         await manager.fork("s", new_session_id="new")
-        everything = [message async for message in manager.conversation_manager.stream_messages("s")]
-        assert [message async for message in manager.conversation_manager.stream_messages("new")] == everything
+        assert await manager.memory_manager.get_memory("new", "town") == "Turin"
+        fork = await manager.get_session("new")
+        assert fork is not None
+        assert fork.metadata["parent"] == {"session_id": "s", "position": 4}
         await manager.send_message("new", "On we go.")
         with pytest.raises(SessionExistsError):
             await manager.fork("s", 3, new_session_id="new")
-        assert len(everything) == 1504
 
 
-async def test_a_source_that_is_cut_off_during_the_copy_is_a_conflict(script: Script) -> None:
-    class CutOff(StorageWrapper):
-        async def append_messages(
-            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
-        ) -> AppendReceipt:
-            if session_id == "new":
-                await self.base.truncate_messages("s", after=1)
-            return await self.base.append_messages(session_id, messages, expected_last=expected_last)
+class ChangesTheSource(StorageWrapper):
+    """Changes the source right before it is forked."""
 
-    async with SessionManager(CutOff(InMemoryStorage())) as manager:
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        await self.base.truncate_messages(source_id, after=1)
+        return await super().fork_session(source_id, record, at=at, rewrite=rewrite)
+
+
+async def test_a_source_that_is_cut_off_before_the_copy_is_a_conflict(script: Script) -> None:
+    async with SessionManager(ChangesTheSource(InMemoryStorage())) as manager:
         await begin(manager, script)
-        for _ in range(3):
-            await manager.conversation_manager.append("s", [Message("user", "more")] * 500)
         with pytest.raises(ConflictError):
             await manager.fork("s", new_session_id="new")
+        assert await manager.get_session("new") is None
+
+
+async def test_two_same_forks_at_once_make_one(script: Script) -> None:
+    async with SessionManager() as manager:
+        await begin(manager, script)
+        await manager.memory_manager.store_memory("s", "town", "Turin")
+        assert await asyncio.gather(*(manager.fork("s", 3, new_session_id="new") for _ in range(5))) == ["new"] * 5
+        assert len(await said(manager, "new")) == 3
+        assert await manager.memory_manager.get_memory("new", "town") == "Turin"
+
+
+async def test_a_fork_has_its_own_summary(script: Script) -> None:
+    async with SessionManager() as manager:
+        await begin(manager, script)
+        await manager.update_session("s", title="Of the source", pinned=True)
+        rows = []
+        for at in (4, 3, 2, 1, 0):
+            new = await manager.fork("s", at)
+            rows += [row for row in (await manager.list_conversations()).conversations if row.session_id == new]
+        texts = [(row.first_text, row.last_text, row.message_count) for row in rows]
+        assert texts == [
+            ("Question 1", "Answer 2", 4),
+            ("Question 1", "Question 2", 3),
+            ("Question 1", "Answer 1", 2),
+            ("Question 1", "Question 1", 1),
+            (None, None, 0),
+        ]
+        assert {(row.title, row.pinned, row.usage.input_tokens) for row in rows} == {("Of the source", True, 0)}
+        assert [dict(row.messages) for row in rows[1:4:2]] == [{"user": 2, "assistant": 1}, {"user": 1}]
 
 
 async def test_the_header_of_a_session_is_changed(
@@ -217,25 +248,6 @@ async def test_a_complete_fork_is_left_as_it_is(manager: SessionManager, script:
     assert len(await said(manager, "new")) == 4
     with pytest.raises(SessionExistsError):
         await manager.fork("s", 1, new_session_id="new")
-
-
-async def test_a_fork_of_a_history_that_is_replaced_meanwhile_is_a_conflict(script: Script) -> None:
-    class Replaced(StorageWrapper):
-        async def append_messages(
-            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
-        ) -> AppendReceipt:
-            if session_id == "new" and not expected_last:
-                last = await self.base.read_messages("s", MessageRange(limit=1, newest=True))
-                again = [attrs.evolve(one, message_id=f"again {number}") for one in last for number in range(900)]
-                await self.base.replace_tail("s", after=last[0].position - 900, messages=again)
-            return await self.base.append_messages(session_id, messages, expected_last=expected_last)
-
-    async with SessionManager(Replaced(InMemoryStorage())) as manager:
-        await begin(manager, script)
-        for _ in range(3):
-            await manager.conversation_manager.append("s", [Message("user", "more")] * 500)
-        with pytest.raises(ConflictError):
-            await manager.fork("s", new_session_id="new")
 
 
 async def test_a_fork_uses_the_key_of_its_source(script: Script) -> None:

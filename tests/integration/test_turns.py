@@ -547,9 +547,14 @@ class ClearedMeanwhile(StorageWrapper):
     is_replayed = False
 
     async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
-        receipt = await super().append_messages(session_id, messages, expected_last=expected_last)
+        receipt = await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
         self.is_replayed = receipt.replayed
         if not self.behind_read:
             await self.clear(session_id)

@@ -6,17 +6,19 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import Tail
+from luminoracore_sdk.adapters.storage.base import Append, MessageUpdate, Tail
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
     MessageRecord,
     Page,
     Payload,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
@@ -27,6 +29,8 @@ from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.testing.contract.append import AppendContract, AppendRaceContract, AppendsAtOnceContract
 from luminoracore_sdk.testing.contract.base import ContractBase
 from luminoracore_sdk.testing.contract.documents import DocumentContract, IdContract
+from luminoracore_sdk.testing.contract.forks import ForkContract
+from luminoracore_sdk.testing.contract.leases import LeaseContract
 from luminoracore_sdk.testing.contract.lifecycle import LifeContract, ResumeContract
 from luminoracore_sdk.testing.contract.listing import ListingContract, PageContract
 from luminoracore_sdk.testing.contract.memory import MemoryContract
@@ -38,9 +42,11 @@ from luminoracore_sdk.testing.contract.rewriting import (
     RewriteRefusalContract,
 )
 from luminoracore_sdk.testing.contract.sessions import ExpiryContract, SessionContract
+from luminoracore_sdk.testing.contract.summaries import ActivityContract, SummaryContract
 from luminoracore_sdk.testing.contract.tails import TailContract, TailRaceContract, UpdateContract
 from luminoracore_sdk.testing.contract.tenants import TenantContract
 from luminoracore_sdk.testing.contract.turns import TurnContract
+from luminoracore_sdk.testing.contract.watching import WatchContract
 
 __all__ = ["FAULTS", "STATE_FAULTS"]
 
@@ -100,40 +106,96 @@ class ReadsTheBoundToo(InMemoryStorage):
 
 
 class IgnoresTheExpectedPosition(InMemoryStorage):
-    async def _append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
-    ) -> AppendReceipt:
-        return await super()._append_messages(session_id, messages, None, now_us)
+    async def _append_messages(self, append: Append) -> AppendReceipt:
+        return await super()._append_messages(attrs.evolve(append, expected_last=None))
 
 
 class ChecksThePositionFirst(InMemoryStorage):
-    async def _append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
-    ) -> AppendReceipt:
-        stored = await self._find_session(session_id, now_us)
-        if stored is not None and expected_last == stored.last_position:
+    async def _append_messages(self, append: Append) -> AppendReceipt:
+        stored = await self._find_session(append.session_id, append.now_us)
+        if stored is not None and append.expected_last == stored.last_position:
             await pause()
-            expected_last = None
-        return await super()._append_messages(session_id, messages, expected_last, now_us)
+            append = attrs.evolve(append, expected_last=None)
+        return await super()._append_messages(append)
 
 
 class WritesMessageByMessage(InMemoryStorage):
-    async def _append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None, now_us: int
-    ) -> AppendReceipt:
+    async def _append_messages(self, append: Append) -> AppendReceipt:
         receipts = []
-        for message in messages:
-            receipts.append(await super()._append_messages(session_id, [message], None, now_us))
+        for message in append.messages:
+            receipts.append(
+                await super()._append_messages(attrs.evolve(append, messages=[message], expected_last=None))
+            )
             await pause()
         return AppendReceipt(first_position=receipts[0].first_position, last_position=receipts[-1].last_position)
 
 
+class IgnoresTheFence(InMemoryStorage):
+    async def _append_messages(self, append: Append) -> AppendReceipt:
+        return await super()._append_messages(attrs.evolve(append, fence=None))
+
+
+class CountsRepeatedAppends(InMemoryStorage):
+    async def _append_messages(self, append: Append) -> AppendReceipt:
+        receipt = await super()._append_messages(append)
+        stored = self._sessions[append.session_id]
+        if receipt.replayed:
+            summary = stored.header.summary.appended(append.messages, receipt.first_position)
+            stored.header = attrs.evolve(stored.header, summary=summary)
+        return receipt
+
+
+class KeepsTheBriefOfARedactedMessage(InMemoryStorage):
+    async def _update_message(self, update: MessageUpdate) -> bool:
+        before = self._sessions[update.session_id].header.summary
+        done = await super()._update_message(update)
+        stored = self._sessions[update.session_id]
+        stored.header = attrs.evolve(stored.header, summary=before)
+        return done
+
+
+class ListsByCreationAlways(InMemoryStorage):
+    async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
+        return await super()._query_sessions(attrs.evolve(query, by_activity=False), now_us)
+
+
+class ForksInTwoSteps(InMemoryStorage):
+    async def _fork_session(
+        self, source_id: str, record: SessionRecord, at: int, rewrite: RewriteMessage | None, now_us: int
+    ) -> SessionRecord:
+        await super()._fork_session(source_id, record, 0, rewrite, now_us)
+        await pause()
+        await self._delete_session(record.session_id, now_us)
+        return await super()._fork_session(source_id, record, at, rewrite, now_us)
+
+
+class ForgetsToNoteCuts(InMemoryStorage):
+    async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
+        count = await super()._truncate_messages(session_id, after, now_us)
+        stored = self._sessions[session_id]
+        stored.header = attrs.evolve(stored.header, changes=stored.header.changes[:-1])
+        return count
+
+
+class GivesTheLeaseToEverybody(InMemoryStorage):
+    async def _acquire_lease(self, session_id: str, holder: str, ttl_us: int, now_us: int) -> Lease:
+        stored = self._sessions.get(session_id)
+        if stored is not None and stored.header.lease is not None:
+            await self._release_lease(session_id, stored.header.lease.fence, now_us)
+        return await super()._acquire_lease(session_id, holder, ttl_us, now_us)
+
+
 class KeepsTheCallersList(InMemoryStorage):
     async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         await pause()
-        return await super().append_messages(session_id, messages, expected_last=expected_last)
+        return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
 
 class ReadsOneMessageMoreForATurn(InMemoryStorage):
@@ -157,11 +219,17 @@ class ReadsTheTailFirst(InMemoryStorage):
 
 class UpdatesWhateverIsStored(InMemoryStorage):
     async def update_message(
-        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+        self,
+        session_id: str,
+        position: int,
+        *,
+        payload: Payload,
+        expected: Payload,
+        brief: Payload | None = None,
     ) -> MessageRecord:
         stored = await self.read_messages(session_id, MessageRange(after=position - 1, limit=1))
         present = stored[0].payload if stored else expected
-        return await super().update_message(session_id, position, payload=payload, expected=present)
+        return await super().update_message(session_id, position, payload=payload, expected=present, brief=brief)
 
 
 # -- memory --------------------------------------------------------------------------------------
@@ -244,6 +312,11 @@ FAULTS: dict[type[ContractBase], type[InMemoryStorage]] = {
     ExpiryContract: FindsExpiredSessions,
     ListingContract: ListsTheLastOfAPageAgain,
     PageContract: PagesByNumber,
+    ActivityContract: ListsByCreationAlways,
+    SummaryContract: CountsRepeatedAppends,
+    ForkContract: ForksInTwoSteps,
+    LeaseContract: IgnoresTheFence,
+    WatchContract: ForgetsToNoteCuts,
     MessageContract: ReadsTheBoundToo,
     MeanwhileContract: WritesMessageByMessage,
     TurnContract: ReadsOneMessageMoreForATurn,
@@ -267,5 +340,12 @@ FAULTS: dict[type[ContractBase], type[InMemoryStorage]] = {
 }
 """Each part of the contract, and a storage that fails it."""
 
-STATE_FAULTS = (IgnoresTheExpectedVersion, ReadsTheBoundToo, ListsTheLastOfAPageAgain, IgnoresTheLimit)
+STATE_FAULTS = (
+    IgnoresTheExpectedVersion,
+    ReadsTheBoundToo,
+    ListsTheLastOfAPageAgain,
+    IgnoresTheLimit,
+    KeepsTheBriefOfARedactedMessage,
+    GivesTheLeaseToEverybody,
+)
 """Storages whose faults a state machine finds."""

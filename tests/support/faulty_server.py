@@ -20,7 +20,12 @@ class TornTurns(SQLiteStorage):
     """Writes a batch message by message."""
 
     async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         receipts = []
         for message in messages:
@@ -34,11 +39,16 @@ class LostTurns(SQLiteStorage):
     """Acknowledges every second turn without storing it."""
 
     async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         if messages[0].message_id.split("-")[1] in "2468":
             return AppendReceipt(first_position=1, last_position=2)
-        return await super().append_messages(session_id, messages, expected_last=expected_last)
+        return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
 
 @attrs.define
@@ -81,11 +91,16 @@ class Client(StorageWrapper):
         return super()._target(session_id)
 
     async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         """Append; the acknowledgement of the first append after a kill is lost."""
         await asyncio.sleep(0)  # a server takes time
-        receipt = await super().append_messages(session_id, messages, expected_last=expected_last)
+        receipt = await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
         if self._server.cut and receipt.last_position > 4:
             self._server.cut = False
             await self._server.damage(session_id, receipt.last_position)

@@ -50,10 +50,15 @@ class Watched(StorageWrapper):
     """Reaches a moment before and after each append."""
 
     async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         reach("append begins")
-        receipt = await super().append_messages(session_id, messages, expected_last=expected_last)
+        receipt = await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
         reach("append ended")
         return receipt
 

@@ -159,10 +159,15 @@ async def test_the_storage_module_is_enough_for_an_adapter() -> None:
         appends = 0
 
         async def append_messages(
-            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+            self,
+            session_id: str,
+            messages: Sequence[MessageRecord],
+            *,
+            expected_last: int | None = None,
+            fence: int | None = None,
         ) -> AppendReceipt:
             self.appends += 1
-            return await super().append_messages(session_id, messages, expected_last=expected_last)
+            return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
     storage = Counting(InMemoryStorage())
     assert issubclass(BaseStorage, SessionStorage)

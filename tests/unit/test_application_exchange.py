@@ -176,11 +176,11 @@ class SlowStorage(InMemoryStorage):
         self.go_on = asyncio.Event()
 
     async def append_messages(
-        self, session_id: str, messages: Any, *, expected_last: int | None = None
+        self, session_id: str, messages: Any, *, expected_last: int | None = None, fence: int | None = None
     ) -> AppendReceipt:
         self.appending.set()
         await self.go_on.wait()
-        return await super().append_messages(session_id, messages, expected_last=expected_last)
+        return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
 
 async def test_a_cancelled_import_finishes_the_session_that_it_began() -> None:
@@ -214,12 +214,12 @@ async def test_a_replacement_that_fails_puts_the_old_session_back() -> None:
         full = False
 
         async def append_messages(
-            self, session_id: str, messages: Any, *, expected_last: int | None = None
+            self, session_id: str, messages: Any, *, expected_last: int | None = None, fence: int | None = None
         ) -> AppendReceipt:
             if self.full:
                 self.full = False
                 raise StorageFullError("memory", "no space left")
-            return await super().append_messages(session_id, messages, expected_last=expected_last)
+            return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
     async with FullOnce() as storage:
         await import_line(storage, json.dumps({**good_line(), "document": {"old": True}}))
@@ -238,11 +238,11 @@ async def test_a_replacement_that_fails_puts_the_old_session_back() -> None:
 async def test_writes_of_another_writer_during_an_import_are_kept() -> None:
     class Busy(InMemoryStorage):
         async def append_messages(
-            self, session_id: str, messages: Any, *, expected_last: int | None = None
+            self, session_id: str, messages: Any, *, expected_last: int | None = None, fence: int | None = None
         ) -> AppendReceipt:
             if messages[0].message_id == "m1":
                 await super().append_messages(session_id, [message_record("theirs")])
-            return await super().append_messages(session_id, messages, expected_last=expected_last)
+            return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
     async with Busy() as storage:
         with pytest.raises(StorageError, match="written by another writer"):
@@ -312,10 +312,10 @@ async def test_large_messages_are_appended_in_several_requests() -> None:
         sizes: list[int]
 
         async def append_messages(
-            self, session_id: str, messages: Any, *, expected_last: int | None = None
+            self, session_id: str, messages: Any, *, expected_last: int | None = None, fence: int | None = None
         ) -> AppendReceipt:
             self.sizes.append(len(messages))
-            return await super().append_messages(session_id, messages, expected_last=expected_last)
+            return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
     line = long_line(5)
     for message in line["messages"]:
@@ -331,11 +331,11 @@ async def test_two_imports_of_one_beginning_do_not_mix() -> None:
         is_busy = False
 
         async def append_messages(
-            self, session_id: str, messages: Any, *, expected_last: int | None = None
+            self, session_id: str, messages: Any, *, expected_last: int | None = None, fence: int | None = None
         ) -> AppendReceipt:
             if self.is_busy:
                 await super().append_messages(session_id, [message_record("theirs")])
-            return await super().append_messages(session_id, messages, expected_last=expected_last)
+            return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
     async with Busy() as storage:
         await take(storage, long_line(1))

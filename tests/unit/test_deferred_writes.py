@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,6 @@ from luminoracore_sdk.application.ports.records import (
     MemoryScope,
     MessageRange,
     MessageRecord,
-    Payload,
     Purged,
     SessionQuery,
 )
@@ -232,11 +232,16 @@ async def test_a_truncation_during_a_flush_is_kept(base: InMemoryStorage, clock:
         go_on = asyncio.Event()
 
         async def append_messages(
-            self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+            self,
+            session_id: str,
+            messages: Sequence[MessageRecord],
+            *,
+            expected_last: int | None = None,
+            fence: int | None = None,
         ) -> AppendReceipt:
             self.appending.set()
             await self.go_on.wait()
-            return await super().append_messages(session_id, messages, expected_last=expected_last)
+            return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
     slow = Slow(base)
     deferring = DeferredWriteWrapper(slow, clock=clock)
@@ -293,10 +298,8 @@ async def test_a_flush_whose_answer_is_lost_may_be_repeated_with_a_further_chang
     class LosesOneAnswer(StorageWrapper):
         is_due = True
 
-        async def update_message(
-            self, session_id: str, position: int, *, payload: Payload, expected: Payload
-        ) -> MessageRecord:
-            message = await super().update_message(session_id, position, payload=payload, expected=expected)
+        async def update_message(self, session_id: str, position: int, **arguments: Any) -> MessageRecord:
+            message = await super().update_message(session_id, position, **arguments)
             if self.is_due:
                 self.is_due = False
                 raise StorageTimeoutError("memory", "the answer was lost", in_doubt=True)

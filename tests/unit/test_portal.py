@@ -180,9 +180,11 @@ class SlowAppends(StorageWrapper):
         super().__init__(base)
         self.waiting = Waiting()
 
-    async def append_messages(self, session_id: str, messages: Any, *, expected_last: Any = None) -> AppendReceipt:
+    async def append_messages(
+        self, session_id: str, messages: Any, *, expected_last: Any = None, fence: int | None = None
+    ) -> AppendReceipt:
         await self.waiting.call()
-        return await super().append_messages(session_id, messages, expected_last=expected_last)
+        return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
 
 async def test_a_cancelled_call_is_cancelled_and_awaited() -> None:

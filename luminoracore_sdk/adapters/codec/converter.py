@@ -21,7 +21,17 @@ __all__ = ["settings_from_mapping", "settings_to_mapping"]
 
 T = TypeVar("T")
 
-_NOT_STORED = ("session_id", "personality", "provider_config", "storage", "ttl", "user_id", "tags")
+_NOT_STORED = (
+    "session_id",
+    "personality",
+    "provider_config",
+    "storage",
+    "ttl",
+    "user_id",
+    "tags",
+    "archived",
+    "pinned",
+)
 """Fields of a session's settings that lie elsewhere in its record, or nowhere."""
 
 

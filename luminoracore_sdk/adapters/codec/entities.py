@@ -22,14 +22,32 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.domain.errors import CorruptRecordError, LuminoraCoreSDKError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.memory import MemoryEntry, retention
-from luminoracore_sdk.domain.message import Message, stored_message
+from luminoracore_sdk.domain.message import Message, MessageRole, brief_text, stored_message
 from luminoracore_sdk.domain.session import Session
-from luminoracore_sdk.domain.settings import SessionConfig
+from luminoracore_sdk.domain.settings import ARCHIVED, PINNED, RESERVED_TAGS, SessionConfig
+from luminoracore_sdk.domain.summaries import ConversationSummary
+from luminoracore_sdk.domain.usage import Usage, counters_of
 from luminoracore_sdk.domain.values import from_microseconds, to_microseconds
 
 __all__ = ["JsonEntityCodec"]
 
 T = TypeVar("T")
+
+_ROLES = frozenset(role.value for role in MessageRole)
+_TALKING = (MessageRole.USER, MessageRole.ASSISTANT)
+
+
+def _flags(config: SessionConfig) -> list[str]:
+    return [tag for tag, is_set in ((ARCHIVED, config.archived), (PINNED, config.pinned)) if is_set]
+
+
+def _adds(message: Message) -> dict[str, int]:
+    if message.role is not MessageRole.ASSISTANT or message.timestamp is None:
+        return {}
+    model = message.metadata.get("model")
+    day = message.timestamp.date()
+    return counters_of(day, model if isinstance(model, str) else None, message.metadata["usage"])
+
 
 _BUILD_ERRORS = (KeyError, TypeError, ValueError, OverflowError, LuminoraCoreSDKError)
 """Errors that building an entity raises from a document that does not fit."""
@@ -59,11 +77,14 @@ class JsonEntityCodec:
             "config": settings_to_mapping(config),
             "metadata": session.metadata,
         }
+        if session.has_deletions:
+            document["deletions"] = True
         return SessionRecord(
             session_id=session.session_id,
             payload=self._values.encode(document, where="session"),
+            card=self._card(config),
             user_id=config.user_id,
-            tags=config.tags,
+            tags=(*config.tags, *_flags(config)),
             ttl_us=None if config.ttl is None else round(config.ttl * 1_000_000),
         )
 
@@ -77,7 +98,9 @@ class JsonEntityCodec:
             placed = {
                 "ttl": None if record.ttl_us is None else record.ttl_us / 1_000_000,
                 "user_id": record.user_id,
-                "tags": record.tags,
+                "tags": tuple(tag for tag in record.tags if not tag.startswith(RESERVED_TAGS)),
+                "archived": ARCHIVED in record.tags,
+                "pinned": PINNED in record.tags,
             }
             config = settings_from_mapping(SessionConfig, {**document["config"], **placed})
             return Session(
@@ -90,11 +113,44 @@ class JsonEntityCodec:
                 message_count=record.last_position,
                 version=record.version,
                 metadata=document["metadata"],
+                has_deletions=document.get("deletions") is True,
             )
 
         return self._read(record.payload, session_document, build, backend=backend, key=key)
 
-    def message_record(self, message: Message) -> MessageRecord:
+    def _card(self, config: SessionConfig) -> Payload | None:
+        card: JSONObject = {"title": config.title, "attributes": dict(config.attributes)}
+        return self._values.encode(card, where="session") if any(card.values()) else None
+
+    def summary(self, record: SessionRecord, *, backend: str) -> ConversationSummary:
+        """Return the summary of a record; see ``EntityCodec``."""
+        key, summary = f"session {record.session_id!a}", record.summary
+        card: Any = {} if record.card is None else self._values.decode(record.card, backend=backend, key=key)
+        texts = [
+            None if brief is None else self._values.decode(brief.payload, backend=backend, key=key)
+            for brief in (summary.first, summary.last)
+        ]
+        attributes = card.get("attributes", {}) if isinstance(card, dict) else None
+        if not isinstance(attributes, dict) or not all(isinstance(text, str | None) for text in texts):
+            raise CorruptRecordError(backend=backend, key=key, reason="its card or a brief is of another form")
+        return ConversationSummary(
+            session_id=record.session_id,
+            user_id=record.user_id,
+            title=card.get("title"),
+            attributes=attributes,
+            tags=tuple(tag for tag in record.tags if not tag.startswith(RESERVED_TAGS)),
+            archived=ARCHIVED in record.tags,
+            pinned=PINNED in record.tags,
+            first_text=texts[0],  # type: ignore[arg-type]  # compared above
+            last_text=texts[1],  # type: ignore[arg-type]
+            messages={role: number for role, number in summary.counters.items() if role in _ROLES},
+            message_count=record.last_position,
+            usage=Usage.of_counters(summary.counters),
+            created_at=from_microseconds(record.created_at_us),
+            last_activity=from_microseconds(record.updated_at_us),
+        )
+
+    def message_record(self, message: Message, *, counted: bool = True) -> MessageRecord:
         """Return the record of a message; see ``EntityCodec``."""
         if message.id is None or message.timestamp is None:
             raise ValueError("a message needs an id and a timestamp before it is stored")
@@ -106,7 +162,13 @@ class JsonEntityCodec:
             role=str(message.role),  # faster than ``.value``, a Python call in 3.11
             created_at_us=to_microseconds(message.timestamp),
             payload=self._values.encode(document, where="message"),
+            brief=self._brief(message),
+            adds=_adds(message) if counted and "usage" in message.metadata else {},
         )
+
+    def _brief(self, message: Message) -> Payload | None:
+        text = brief_text(message) if message.role in _TALKING else ""
+        return self._values.encode(text) if text else None
 
     def message(self, record: MessageRecord, *, backend: str, session_id: str) -> Message:
         """Return the message of a record; see ``EntityCodec``."""

@@ -7,13 +7,23 @@ the kind of record.
 from luminoracore_sdk.adapters.encryption.cipher import pack
 from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, SessionRecord
 
-__all__ = ["memory_data", "message_data", "session_data"]
+__all__ = ["brief_data", "card_data", "memory_data", "message_data", "session_data"]
 
 
 def session_data(stored: SessionRecord) -> bytes:
     """Return the associated data of a header: session id, user id, tags as they are stored."""
     user = b"" if stored.user_id is None else b"u" + stored.user_id.encode()
     return pack(b"session", stored.session_id.encode(), user, *(tag.encode() for tag in stored.tags))
+
+
+def card_data(session_id: str) -> bytes:
+    """Return the associated data of a card: session id."""
+    return pack(b"card", session_id.encode())
+
+
+def brief_data(session_id: str, position: int) -> bytes:
+    """Return the associated data of a brief: session id, position of its message."""
+    return pack(b"brief", session_id.encode(), b"%d" % position)
 
 
 def message_data(session_id: str, message: MessageRecord, position: int) -> bytes:

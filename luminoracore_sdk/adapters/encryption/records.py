@@ -4,11 +4,19 @@ from collections.abc import Sequence
 
 import attrs
 
-from luminoracore_sdk.adapters.encryption.associated_data import memory_data, message_data, session_data
+from luminoracore_sdk.adapters.encryption.associated_data import (
+    brief_data,
+    card_data,
+    memory_data,
+    message_data,
+    session_data,
+)
 from luminoracore_sdk.adapters.encryption.cipher import PayloadCipher, key_id_of, pack
 from luminoracore_sdk.adapters.encryption.deterministic_names import NameCipher, is_hashed, is_plain
 from luminoracore_sdk.adapters.encryption.keyring import Keyring
 from luminoracore_sdk.application.ports.records import (
+    Brief,
+    HeaderTexts,
     MemoryRecord,
     MemoryScope,
     MessageRecord,
@@ -115,7 +123,9 @@ class EncryptedRecords:
     def stored_session(self, record: SessionRecord, payload: Payload) -> SessionRecord:
         """Return the encrypted header of a session with this payload."""
         tags = {tag: self._names.encrypt_tag(tag) for tag in record.tags}
-        stored = attrs.evolve(record, tags=tuple(tags.values()))
+        stored = attrs.evolve(record, tags=tuple(tags.values())).with_texts(
+            self.stored_texts(record.session_id, record.texts)
+        )
         hashed = [tag for tag, name in tags.items() if is_hashed(name)]
         return attrs.evolve(stored, payload=self.encrypt_payload(payload, session_data(stored), hashed))
 
@@ -126,7 +136,8 @@ class EncryptedRecords:
         if hashed.keys() != set(filter(is_hashed, stored.tags)):
             raise self._other_names(_session_name(stored))
         tags = tuple(hashed.get(tag) or self._authenticated_tag(tag) for tag in stored.tags)
-        return attrs.evolve(stored, payload=found.payload, tags=tags)
+        plain = attrs.evolve(stored, payload=found.payload, tags=tags)
+        return plain.with_texts(self.texts(stored.session_id, stored.texts))
 
     def listed(self, stored: SessionRecord) -> SessionRecord | None:
         """Return the header in a listing, or None if its tags cannot be decrypted without its payload."""
@@ -136,7 +147,41 @@ class EncryptedRecords:
             tags = [tag if is_plain(tag) else self._names.decrypt_tag(tag) for tag in stored.tags]
         except DecryptionError:  # changed, or a plain tag that looks encrypted: the payload decides
             return None
-        return attrs.evolve(stored, tags=tuple(tags))
+        return attrs.evolve(stored, tags=tuple(tags)).with_texts(self.texts(stored.session_id, stored.texts))
+
+    def stored_texts(self, session_id: str, texts: HeaderTexts) -> HeaderTexts:
+        """Return the encrypted card and briefs of a session."""
+        return HeaderTexts(
+            card=None if texts.card is None else self.encrypt_payload(texts.card, card_data(session_id)),
+            first=self._stored_brief(session_id, texts.first),
+            last=self._stored_brief(session_id, texts.last),
+        )
+
+    def _stored_brief(self, session_id: str, brief: Brief | None) -> Brief | None:
+        if brief is None:
+            return None
+        data = brief_data(session_id, brief.position)
+        return Brief(brief.position, self.encrypt_payload(brief.payload, data))
+
+    def stored_brief(self, session_id: str, position: int, brief: Payload | None) -> Payload | None:
+        """Return the encrypted brief of the message at a position."""
+        return None if brief is None else self.encrypt_payload(brief, brief_data(session_id, position))
+
+    def texts(self, session_id: str, stored: HeaderTexts) -> HeaderTexts:
+        """Return the decrypted card and briefs of a session; raises what ``decrypt_session`` raises."""
+        key = f"session {session_id!a}"
+        card = stored.card
+        if card is not None:
+            card = self._decrypt_payload(card, card_data(session_id), key=key).payload
+        return HeaderTexts(
+            card=card, first=self._brief(session_id, stored.first), last=self._brief(session_id, stored.last)
+        )
+
+    def _brief(self, session_id: str, stored: Brief | None) -> Brief | None:
+        if stored is None:
+            return None
+        data, key = brief_data(session_id, stored.position), f"session {session_id!a}"
+        return Brief(stored.position, self._decrypt_payload(stored.payload, data, key=key).payload)
 
     def _authenticated_tag(self, stored: str) -> str:
         try:
@@ -150,7 +195,9 @@ class EncryptedRecords:
         """Return messages encrypted for the positions above ``last``."""
         return [
             attrs.evolve(
-                message, payload=self.encrypt_payload(message.payload, message_data(session_id, message, position))
+                message,
+                payload=self.encrypt_payload(message.payload, message_data(session_id, message, position)),
+                brief=self.stored_brief(session_id, position, message.brief),
             )
             for position, message in enumerate(messages, start=last + 1)
         ]

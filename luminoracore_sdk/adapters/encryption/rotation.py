@@ -6,7 +6,7 @@ from luminoracore_sdk.adapters.encryption.associated_data import memory_data, me
 from luminoracore_sdk.adapters.encryption.deterministic_names import is_plain
 from luminoracore_sdk.adapters.encryption.key_check import is_key_check
 from luminoracore_sdk.adapters.encryption.records import Decrypted, EncryptedRecords
-from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, Payload, SessionRecord
+from luminoracore_sdk.application.ports.records import HeaderTexts, MemoryRecord, MessageRecord, Payload, SessionRecord
 
 __all__ = ["KeyRotation"]
 
@@ -41,6 +41,15 @@ class KeyRotation:
             return None
         found = self._records.decrypt_session(stored, stored.payload)
         return self._new(stored.payload, found, session_data(stored))
+
+    def texts(self, stored: SessionRecord) -> HeaderTexts | None:
+        """Return the new card and briefs of a header, or None if they need no new ones."""
+        old = stored.texts
+        plain = self._records.texts(stored.session_id, old)
+        payloads = [brief.payload for brief in (old.first, old.last) if brief is not None]
+        if all(map(self._records.is_current, payloads if old.card is None else (old.card, *payloads))):
+            return None
+        return self._records.stored_texts(stored.session_id, plain)
 
     def message(self, session_id: str, stored: MessageRecord) -> Payload | None:
         """Return the new payload of a message, or None if it needs no new one."""

@@ -108,11 +108,11 @@ class StorageWrapper(SessionStorage):
 
     async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
         """Delegate; see ``SessionStorage.acquire_lease``."""
-        return await self.base.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+        return await self._target(session_id).acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
 
     async def release_lease(self, session_id: str, *, fence: int) -> bool:
         """Delegate; see ``SessionStorage.release_lease``."""
-        return await self.base.release_lease(session_id, fence=fence)
+        return await self._target(session_id).release_lease(session_id, fence=fence)
 
     async def append_messages(
         self,

@@ -14,7 +14,7 @@ from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.record_compression import RecordWriter, read_optimized
 from luminoracore_sdk.application.ports.optimizer import Optimizer
-from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, Payload, SessionRecord
+from luminoracore_sdk.application.ports.records import HeaderTexts, MemoryRecord, MessageRecord, Payload, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import UnreadablePayloadError
 
@@ -96,6 +96,11 @@ class CurrentEncoding:
         stored = record.payload or Payload("", b"")
         await self._load(stored)
         return self.rewrite(stored) if self.rotation is None else self.rotation.session(record) or stored
+
+    async def texts(self, record: SessionRecord) -> HeaderTexts:
+        """Return card and briefs of a header, which are encrypted but never compressed."""
+        stored = record.texts
+        return stored if self.rotation is None else self.rotation.texts(record) or stored
 
     async def message(self, session_id: str, record: MessageRecord) -> Payload:
         """Return the payload of a message in the current encoding."""

@@ -1,10 +1,11 @@
 """Sessions that are written on request only (``auto_save=False``)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.base import check_position
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper, read_message
 from luminoracore_sdk.application.ports.clock import Clock
@@ -18,6 +19,7 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
@@ -25,6 +27,9 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import SessionLocks, merged_page
+from luminoracore_sdk.application.tombstones import is_erased, tombstone_of
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
+from luminoracore_sdk.domain.message import MessageRole
 
 __all__ = ["DeferredWriteWrapper"]
 
@@ -42,6 +47,9 @@ class _Stored:
         staged_version: The version of the staged header when both were last equal.
         updated: Positions up to ``floor`` whose payload was changed here since, and the payloads that may be
             below: the one before the change, and those of flushes whose answers were lost.
+        adds: What messages have added to the counters here that were removed before they were written.
+        user_id: The user of the session.
+        erasure: The tombstone of the user when the session was staged.
     """
 
     version: int = 0
@@ -50,6 +58,25 @@ class _Stored:
     memories: dict[str, MemoryRecord] = attrs.field(factory=dict)
     staged_version: int = 0
     updated: dict[int, list[Payload]] = attrs.field(factory=dict)
+    adds: dict[str, int] = attrs.field(factory=dict)
+    user_id: str | None = None
+    erasure: Payload | None = None
+
+    def cut(self, after: int, removed: Sequence[MessageRecord]) -> None:
+        """Note that messages above a position were removed here."""
+        self.floor = min(self.floor, after)
+        self.updated = {position: old for position, old in self.updated.items() if position <= self.floor}
+        for message in removed:
+            if message.position > self.position:
+                self.adds = _sums(self.adds, message.adds)
+
+    def with_adds(self, batch: Sequence[MessageRecord]) -> list[MessageRecord]:
+        """Return a batch that brings what removed messages have added, too."""
+        return [attrs.evolve(batch[0], adds=_sums(self.adds, batch[0].adds)), *batch[1:]] if batch else []
+
+
+def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in (*one, *other)}
 
 
 class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
@@ -119,6 +146,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         record = await self.base.find_session(session_id)
         if record is None:
             return _Stored()
+        erasure = await self._erasure(record.user_id)
         last = record.last_position
         messages = [message async for message in self.base.stream_messages(session_id, before=last + 1)]
         memories = await self.base.list_memories(MemoryScope("session", session_id))
@@ -129,7 +157,13 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             floor=last,
             memories={memory.key: memory for memory in memories},
             staged_version=record.version,
+            user_id=record.user_id,
+            erasure=erasure,
         )
+
+    async def _erasure(self, user_id: str | None) -> Payload | None:
+        """Return the tombstone of a user."""
+        return None if user_id is None else await tombstone_of(self.base, MemoryScope("user", user_id))
 
     async def unsaved(self) -> list[str]:
         """Return the ids of deferred sessions that have unflushed writes."""
@@ -156,16 +190,41 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             record = await self._staging.find_session(session_id) if stored else None
             if stored is None or record is None:
                 return
-            if record.ttl_us is not None and not await self.base.session_exists(session_id):
-                stored = self._deferred[session_id] = _Stored()  # it expired below and not here
-            if record.version != stored.staged_version:
-                header = await self.base.put_session(record, expected_version=stored.version)
-                stored.version, stored.staged_version = header.version, record.version
-            if stored.floor < stored.position:
-                await self._flush_tail(session_id, stored)
-            await self._flush_updates(session_id, stored)
-            await self._flush_messages(session_id, stored)
-            await self._flush_memories(MemoryScope("session", session_id), stored)
+            if not await self._is_erased(stored):
+                try:
+                    await self._write(record, stored)
+                except (ConflictError, SessionNotFoundError):
+                    if not await self._is_erased(stored) and not await is_erased(self.base, session_id):
+                        raise
+                else:
+                    if not await self._is_erased(stored):
+                        return
+                    await self.base.delete_session(session_id)
+            del self._deferred[session_id]
+            await self._staging.delete_session(session_id)
+
+    async def _is_erased(self, stored: _Stored) -> bool:
+        """Return whether the user of a session was erased since it was staged."""
+        return await self._erasure(stored.user_id) not in (None, stored.erasure)
+
+    async def _write(self, record: SessionRecord, stored: _Stored) -> None:
+        session_id = record.session_id
+        if record.ttl_us is not None and not await self.base.session_exists(session_id):
+            if stored.version and await is_erased(self.base, session_id):
+                raise SessionNotFoundError(session_id, backend=self.backend)
+            # it expired below and not here
+            stored = self._deferred[session_id] = _Stored(user_id=stored.user_id, erasure=stored.erasure)
+        if record.version != stored.staged_version:
+            new = attrs.evolve(record, summary=attrs.evolve(record.summary, counters=stored.adds))
+            header = await self.base.put_session(new, expected_version=stored.version)
+            if not stored.version:
+                stored.adds = {}
+            stored.version, stored.staged_version = header.version, record.version
+        if stored.floor < stored.position:
+            await self._flush_tail(session_id, stored)
+        await self._flush_updates(session_id, stored)
+        await self._flush_messages(session_id, stored)
+        await self._flush_memories(MemoryScope("session", session_id), stored)
 
     async def _flush_tail(self, session_id: str, stored: _Stored) -> None:
         """Replace what was removed here by what follows; in two steps if that has ids of what was removed."""
@@ -177,9 +236,10 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         gone = {message.message_id for message in below}
         new = [] if any(message.message_id in gone for message in batch) else batch
         receipt = await self.base.replace_tail(
-            session_id, after=stored.floor, messages=new, expected_last=stored.position
+            session_id, after=stored.floor, messages=stored.with_adds(new), expected_last=stored.position
         )
         stored.position = stored.floor = receipt.last_position
+        stored.adds = {} if new else stored.adds
 
     async def _flush_updates(self, session_id: str, stored: _Stored) -> None:
         for position in sorted(stored.updated):
@@ -190,7 +250,9 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
                 known.append(staged.payload)
                 # the change of another writer, such as a redaction, must not be undone
                 expected = below.payload if below is not None and below.payload in known else known[0]
-                await self.base.update_message(session_id, position, payload=staged.payload, expected=expected)
+                await self.base.update_message(
+                    session_id, position, payload=staged.payload, expected=expected, brief=staged.brief
+                )
             del stored.updated[position]
 
     async def _flush_messages(self, session_id: str, stored: _Stored) -> None:
@@ -199,8 +261,11 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             batch = await self._staging.read_messages(session_id, span)
             if not batch:
                 return
-            receipt = await self.base.append_messages(session_id, batch, expected_last=stored.position)
+            receipt = await self.base.append_messages(
+                session_id, stored.with_adds(batch), expected_last=stored.position
+            )
             stored.position = stored.floor = receipt.last_position
+            stored.adds = {}
 
     async def _flush_memories(self, scope: MemoryScope, stored: _Stored) -> None:
         staged = await self._staged_memories(scope.owner_id)
@@ -214,6 +279,13 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
 
     # -- sessions --------------------------------------------------------------------------------
 
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
+        """Put here or below; see ``SessionStorage.put_session``."""
+        stored = self._deferred.get(record.session_id)
+        if stored is not None and stored.user_id != record.user_id:  # it is new
+            stored.user_id, stored.erasure = record.user_id, await self._erasure(record.user_id)
+        return await super().put_session(record, expected_version=expected_version)
+
     async def delete_session(self, session_id: str) -> bool:
         """Delete here and below; see ``SessionStorage.delete_session``."""
         async with self._locks.of(session_id).hold():
@@ -221,6 +293,29 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             if self._deferred.pop(session_id, None) is None:
                 return below
             return await self._staging.delete_session(session_id) or below
+
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        """Fork here or below; see ``SessionStorage.fork_session``. The fork of a deferred session is deferred too."""
+        if source_id not in self._deferred:
+            return await self.base.fork_session(source_id, record, at=at, rewrite=rewrite)
+        session_id = record.session_id
+        async with self._locks.of(session_id).hold():
+            below = await self.base.find_session(session_id)
+            if below is not None:
+                raise ConflictError(
+                    backend=self.backend,
+                    key=f"session {session_id!a}",
+                    expected="no such session",
+                    actual=f"version {below.version}",
+                )
+            forked = await self._staging.fork_session(source_id, record, at=at, rewrite=rewrite)
+            roles = {role.value for role in MessageRole}
+            adds = {name: number for name, number in record.summary.counters.items() if name not in roles}
+            erasure = await self._erasure(record.user_id)
+            self._deferred[session_id] = _Stored(adds=adds, user_id=record.user_id, erasure=erasure)
+            return forked
 
     async def query_sessions(self, query: SessionQuery) -> Page:
         """List stored and deferred sessions; see ``SessionStorage.query_sessions``."""
@@ -242,9 +337,12 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         if session_id not in self._deferred:
             return await self.base.truncate_messages(session_id, after=after)
         async with self._locks.of(session_id).hold():  # not during a flush
-            removed = await super().truncate_messages(session_id, after=after)
-            if stored := self._deferred.get(session_id):
-                self._cut(stored, after)
+            if (stored := self._deferred.get(session_id)) is None:
+                return await self.base.truncate_messages(session_id, after=after)
+            check_position(after)
+            staged = await self._staging.read_messages(session_id, MessageRange(after=max(after, stored.position)))
+            removed = await self._staging.truncate_messages(session_id, after=after)
+            stored.cut(after, staged)
             return removed
 
     async def replace_tail(
@@ -254,22 +352,29 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> TailReceipt:
         """Replace here or below; see ``SessionStorage.replace_tail``."""
-        call = partial(super().replace_tail, after=after, messages=messages, expected_last=expected_last)
+        call = partial(super().replace_tail, after=after, messages=messages, expected_last=expected_last, fence=fence)
         if session_id not in self._deferred:
             return await call(session_id)
         async with self._locks.of(session_id).hold():  # not during a flush
             receipt = await call(session_id)
             if (stored := self._deferred.get(session_id)) and not receipt.replayed:
-                self._cut(stored, after)
+                stored.cut(after, receipt.removed)
             return receipt
 
     async def update_message(
-        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+        self,
+        session_id: str,
+        position: int,
+        *,
+        payload: Payload,
+        expected: Payload,
+        brief: Payload | None = None,
     ) -> MessageRecord:
         """Update here or below; see ``SessionStorage.update_message``."""
-        call = partial(super().update_message, payload=payload, expected=expected)
+        call = partial(super().update_message, payload=payload, expected=expected, brief=brief)
         if session_id not in self._deferred:
             return await call(session_id, position)
         async with self._locks.of(session_id).hold():  # not during a flush
@@ -279,12 +384,6 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             if stored and position <= stored.floor and before is not None and before.payload != message.payload:
                 stored.updated.setdefault(position, [before.payload])
             return message
-
-    @staticmethod
-    def _cut(stored: _Stored, after: int) -> None:
-        """Note that messages above a position were removed here."""
-        stored.floor = min(stored.floor, after)
-        stored.updated = {position: old for position, old in stored.updated.items() if position <= stored.floor}
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Put here or below; see ``SessionStorage.put_memory``."""

@@ -10,18 +10,20 @@ from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE, check_ke
 from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource, load_keyring
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
 from luminoracore_sdk.adapters.encryption.rotation import KeyRotation
-from luminoracore_sdk.adapters.storage.base import check_position, payload_conflict
+from luminoracore_sdk.adapters.storage.base import check_position, matches, payload_conflict
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper, read_message
 from luminoracore_sdk.adapters.wrappers.opening import Opening
 from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
     MessageRecord,
     Page,
     Payload,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
@@ -39,9 +41,10 @@ class EncryptedStorageWrapper(StorageWrapper):
     """Encrypt records before they are stored and decrypt them when they are read, over any storage.
 
     Not encrypted: ids (of sessions, users, messages), positions, roles, times, versions, the retention of
-    memories, and the length, encoding and key id of payloads. Payloads are encrypted with AES-256-GCM under a
-    random nonce and bound to their record: a header to its session, user and tags; a message to its session,
-    position, id, role and time; a memory to its scope and key. A payload that was changed or moved is refused
+    memories, counters, leases, and the length, encoding and key id of payloads. Payloads are encrypted with
+    AES-256-GCM under a random nonce and bound to their record: a header to its session, user and tags; a card to its
+    session; a brief to its session and position; a message to its session, position, id, role and time; a memory to
+    its scope and key. A payload that was changed or moved is refused
     with ``DecryptionError``. Tags and keys of memories are encrypted deterministically (AES-SIV), so that they can
     be looked up. Each record grows by 28 bytes.
 
@@ -121,16 +124,46 @@ class EncryptedStorageWrapper(StorageWrapper):
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         """Encrypt, then put; see ``SessionStorage.put_session``."""
         records = (await self._ready()).records
-        check_id(record.session_id)
-        if record.user_id is not None:
-            check_id(record.user_id, "user id")
-        for tag in record.tags:
-            check_id(tag, "tag")
+        _check_names(record)
         if record.payload is None:
             return await self.base.put_session(record, expected_version=expected_version)  # refuses it
         encrypted = records.stored_session(record, record.payload)
         stored = await self.base.put_session(encrypted, expected_version=expected_version)
-        return attrs.evolve(stored, payload=record.payload, tags=record.tags)
+        plain = attrs.evolve(stored, payload=record.payload, tags=record.tags)
+        return plain.with_texts(records.texts(record.session_id, stored.texts))
+
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        """Fork, with every message decrypted and encrypted for its new session; see ``SessionStorage.fork_session``."""
+        opened = await self._ready()
+        records, session_id = opened.records, record.session_id
+        _check_names(record)
+        check_id(source_id)
+        if record.payload is None:
+            return await self.base.fork_session(source_id, record, at=at)  # refuses it
+
+        def moved(stored: MessageRecord) -> MessageRecord:
+            message = records.message(source_id, stored)
+            new = message if rewrite is None else rewrite(message)
+            (encrypted,) = records.stored_messages(session_id, [new], stored.position - 1)
+            return encrypted
+
+        encrypted = records.stored_session(record, record.payload)
+        opened.appends.forget(session_id)
+        stored = await self.base.fork_session(source_id, encrypted, at=at, rewrite=moved)
+        plain = attrs.evolve(stored, payload=record.payload, tags=record.tags)
+        return plain.with_texts(record.texts)
+
+    async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+        """Delegate; see ``SessionStorage.acquire_lease``."""
+        await self._ready()
+        return await self.base.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+
+    async def release_lease(self, session_id: str, *, fence: int) -> bool:
+        """Delegate; see ``SessionStorage.release_lease``."""
+        await self._ready()
+        return await self.base.release_lease(session_id, fence=fence)
 
     async def find_session(self, session_id: str) -> SessionRecord | None:
         """Find, then decrypt; see ``SessionStorage.find_session``."""
@@ -161,10 +194,12 @@ class EncryptedStorageWrapper(StorageWrapper):
         records = (await self._ready()).records
         page = await self._stored_page(records, query)
         listed = [await self._listed(records, stored) for stored in page.sessions]
-        found = (record for record in listed if record and (query.tag is None or query.tag in record.tags))
-        return attrs.evolve(page, sessions=tuple(found))
+        return attrs.evolve(page, sessions=tuple(record for record in listed if record and matches(record, query)))
 
     async def _stored_page(self, records: EncryptedRecords, query: SessionQuery) -> Page:
+        if query.without_tag is not None:
+            check_id(query.without_tag, "tag")
+            query = attrs.evolve(query, without_tag=records.stored_tag(query.without_tag))
         if query.tag is None:
             return await self.base.query_sessions(query)
         check_id(query.tag, "tag")
@@ -180,7 +215,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         listed = records.listed(stored)
         if listed is None:
             found = await self.find_session(stored.session_id)
-            return found and attrs.evolve(stored, tags=found.tags)
+            return found and attrs.evolve(stored, tags=found.tags).with_texts(found.texts)
         return listed
 
     # -- messages --------------------------------------------------------------------------------
@@ -191,6 +226,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         messages: Sequence[MessageRecord],
         *,
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         """Encrypt, then append; see ``SessionStorage.append_messages`` and this class."""
         messages = tuple(messages)  # the caller may change its list during the await
@@ -198,7 +234,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         check_id(session_id)
         for message in messages:
             check_id(message.message_id, "message id")
-        return await appends.append(session_id, messages, expected_last)
+        return await appends.append(session_id, messages, expected_last, fence)
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Read, then decrypt; see ``SessionStorage.read_messages``."""
@@ -225,6 +261,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> TailReceipt:
         """Encrypt, then replace; see ``SessionStorage.replace_tail``."""
         messages = tuple(messages)  # the caller may change its list during the await
@@ -236,7 +273,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         encrypted = opened.records.stored_messages(session_id, messages, after)
         try:
             receipt = await self.base.replace_tail(
-                session_id, after=after, messages=encrypted, expected_last=expected_last
+                session_id, after=after, messages=encrypted, expected_last=expected_last, fence=fence
             )
         finally:
             opened.appends.forget(session_id)
@@ -245,7 +282,13 @@ class EncryptedStorageWrapper(StorageWrapper):
         return attrs.evolve(receipt, removed=removed)
 
     async def update_message(
-        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+        self,
+        session_id: str,
+        position: int,
+        *,
+        payload: Payload,
+        expected: Payload,
+        brief: Payload | None = None,
     ) -> MessageRecord:
         """Encrypt, then update; see ``SessionStorage.update_message``."""
         records = (await self._ready()).records
@@ -258,7 +301,13 @@ class EncryptedStorageWrapper(StorageWrapper):
             if plain.payload == expected:
                 changed = attrs.evolve(plain, payload=payload)
                 (encrypted,) = records.stored_messages(session_id, [changed], position - 1)
-                await self.base.update_message(session_id, position, payload=encrypted.payload, expected=stored.payload)
+                await self.base.update_message(
+                    session_id,
+                    position,
+                    payload=encrypted.payload,
+                    expected=stored.payload,
+                    brief=records.stored_brief(session_id, position, brief),
+                )
                 return changed
         raise payload_conflict(self.backend, session_id, position)
 
@@ -365,6 +414,15 @@ def _decrypted_memories(
         if memory.key not in found or stored.key != memory.key:  # the encrypted one is the newer of two
             found[memory.key] = memory
     return sorted(found.values(), key=lambda memory: (memory.created_at_us, memory.key))
+
+
+def _check_names(record: SessionRecord) -> None:
+    """Refuse invalid ids before they are encrypted."""
+    check_id(record.session_id)
+    if record.user_id is not None:
+        check_id(record.user_id, "user id")
+    for tag in record.tags:
+        check_id(tag, "tag")
 
 
 def _check_memory_name(scope: MemoryScope, key: str) -> None:

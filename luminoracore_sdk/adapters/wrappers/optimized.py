@@ -31,6 +31,7 @@ from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
     Payload,
+    RewriteMessage,
     SessionRecord,
     TailReceipt,
     TurnRecords,
@@ -125,18 +126,41 @@ class OptimizedStorageWrapper(StorageWrapper):
         stored = await self.base.put_session(compressed, expected_version=expected_version)
         return attrs.evolve(stored, payload=record.payload)
 
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        """Compress the header, then fork; see ``SessionStorage.fork_session``. Messages stay as they are."""
+        if record.payload is None:
+            return await self.base.fork_session(source_id, record, at=at, rewrite=rewrite)
+        writer = await self.writer()
+
+        def rewritten(message: MessageRecord) -> MessageRecord:
+            (plain,) = self._expanded_messages(source_id, [message])
+            new = plain if rewrite is None else rewrite(plain)
+            return attrs.evolve(new, payload=writer.compress(new.payload))
+
+        if rewrite is not None:
+            async for _ in self.base.stream_messages(source_id, before=at + 1):
+                pass  # what it reads, it can expand: it has loaded the dictionaries
+        compressed = attrs.evolve(record, payload=writer.compress(record.payload))
+        stored = await self.base.fork_session(
+            source_id, compressed, at=at, rewrite=None if rewrite is None else rewritten
+        )
+        return attrs.evolve(stored, payload=record.payload)
+
     async def append_messages(
         self,
         session_id: str,
         messages: Sequence[MessageRecord],
         *,
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         """Compress, then append; see ``SessionStorage.append_messages``."""
         messages = tuple(messages)  # the caller may change its list during the await
         writer = await self.writer()
         compressed = [attrs.evolve(message, payload=writer.compress(message.payload)) for message in messages]
-        return await self.base.append_messages(session_id, compressed, expected_last=expected_last)
+        return await self.base.append_messages(session_id, compressed, expected_last=expected_last, fence=fence)
 
     async def replace_tail(
         self,
@@ -145,18 +169,25 @@ class OptimizedStorageWrapper(StorageWrapper):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> TailReceipt:
         """Compress, then replace; see ``SessionStorage.replace_tail``."""
         messages = tuple(messages)  # the caller may change its list during the await
         writer = await self.writer()
         compressed = [attrs.evolve(message, payload=writer.compress(message.payload)) for message in messages]
         receipt = await self.base.replace_tail(
-            session_id, after=after, messages=compressed, expected_last=expected_last
+            session_id, after=after, messages=compressed, expected_last=expected_last, fence=fence
         )
         return attrs.evolve(receipt, removed=self._expanded_messages(session_id, receipt.removed))
 
     async def update_message(
-        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+        self,
+        session_id: str,
+        position: int,
+        *,
+        payload: Payload,
+        expected: Payload,
+        brief: Payload | None = None,
     ) -> MessageRecord:
         """Compress, then update; see ``SessionStorage.update_message``."""
         writer = await self.writer()
@@ -167,7 +198,7 @@ class OptimizedStorageWrapper(StorageWrapper):
                 return plain
             if plain.payload == expected:
                 await self.base.update_message(
-                    session_id, position, payload=writer.compress(payload), expected=stored.payload
+                    session_id, position, payload=writer.compress(payload), expected=stored.payload, brief=brief
                 )
                 return attrs.evolve(plain, payload=payload)
         raise payload_conflict(self.backend, session_id, position)

@@ -7,7 +7,7 @@ from random import SystemRandom
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import SessionLocks
-from luminoracore_sdk.domain.errors import ConflictError, StorageBusyError, ValidationError
+from luminoracore_sdk.domain.errors import ConflictError, LeaseLostError, StorageBusyError, ValidationError
 
 __all__ = ["PositionedAppends"]
 
@@ -47,7 +47,11 @@ class PositionedAppends:
         self._last.pop(session_id, None)
 
     async def append(
-        self, session_id: str, messages: Sequence[MessageRecord], expected_last: int | None
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        expected_last: int | None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         """Append; see ``SessionStorage.append_messages``.
 
@@ -59,17 +63,19 @@ class PositionedAppends:
             raise ValidationError(f"expected_last must be a whole number, not {expected_last!a:.40}")
         async with self._locks.of(session_id).hold():
             if expected_last is not None:
-                return await self._attempt(session_id, messages, expected_last)
-            return await self._repeat(session_id, messages)
+                return await self._attempt(session_id, messages, expected_last, fence)
+            return await self._repeat(session_id, messages, fence)
 
-    async def _repeat(self, session_id: str, messages: Sequence[MessageRecord]) -> AppendReceipt:
+    async def _repeat(self, session_id: str, messages: Sequence[MessageRecord], fence: int | None) -> AppendReceipt:
         loop = asyncio.get_running_loop()
         end, wait = loop.time() + self._time_limit, 0.0
         last = self._last.get(session_id)
         while True:
             assumed = await self._read_position(session_id) if last is None else last
             try:
-                return await self._attempt(session_id, messages, assumed)
+                return await self._attempt(session_id, messages, assumed, fence)
+            except LeaseLostError:
+                raise
             except ConflictError as exc:
                 if loop.time() >= end:
                     reason = f"session {session_id!a}: other processes appended first for {self._time_limit:g} s"
@@ -78,7 +84,7 @@ class PositionedAppends:
             wait = min(max(2 * wait, _FIRST_WAIT), _LONGEST_WAIT)
             last = await self._read_position(session_id)
             if last == assumed and await self._is_known(session_id, messages):
-                return await self._attempt(session_id, messages, last)  # or raise its conflict
+                return await self._attempt(session_id, messages, last, fence)  # or raise its conflict
 
     async def _read_position(self, session_id: str) -> int:
         header = await self._base.find_session(session_id)
@@ -99,10 +105,12 @@ class PositionedAppends:
             return True
         return False
 
-    async def _attempt(self, session_id: str, messages: Sequence[MessageRecord], last: int) -> AppendReceipt:
+    async def _attempt(
+        self, session_id: str, messages: Sequence[MessageRecord], last: int, fence: int | None
+    ) -> AppendReceipt:
         self.forget(session_id)  # until the append succeeds, the position is uncertain
         prepared = self._prepare(session_id, messages, last)
-        receipt = await self._base.append_messages(session_id, prepared, expected_last=last)
+        receipt = await self._base.append_messages(session_id, prepared, expected_last=last, fence=fence)
         if not receipt.replayed:
             self._last[session_id] = receipt.last_position
             while len(self._last) > _CACHED_POSITIONS:

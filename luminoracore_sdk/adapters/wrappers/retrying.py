@@ -12,6 +12,7 @@ from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -19,6 +20,7 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
@@ -52,9 +54,9 @@ class RetryingStorage(StorageWrapper):
     A write without an answer (``in_doubt``) may have been done. Repeating it is safe:
 
     - ``append_messages`` recognizes the message ids; the receipt then has ``replayed``.
-    - ``put_session`` with ``expected_version``: if the repetition conflicts and the stored header is the one this
-      call wrote, that header is returned. If another writer has replaced it meanwhile, the conflict is raised,
-      although this call's header was stored for a while.
+    - ``put_session`` with ``expected_version``, and ``fork_session``: if the repetition conflicts and the stored
+      header is the one this call wrote, that header is returned. If another writer has replaced it meanwhile, the
+      conflict is raised, although this call's header was stored for a while.
     - Other writes are idempotent. A repetition counts as a write of its own: it overwrites what other writers
       stored in between, and a version may increase by two. A delete in doubt returns True, because the first
       attempt may have found the record; a count may be too low.
@@ -165,6 +167,34 @@ class RetryingStorage(StorageWrapper):
         """List, with retries; see ``SessionStorage.query_sessions``."""
         return await self._again("query_sessions", partial(self.base.query_sessions, query))
 
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        """Fork, with retries; see ``SessionStorage.fork_session`` and this class."""
+        doubt = _Doubt()
+
+        async def fork() -> SessionRecord:
+            try:
+                return await self.base.fork_session(source_id, record, at=at, rewrite=rewrite)
+            except ConflictError:
+                found = await self.base.find_session(record.session_id) if doubt.exists else None
+                if found is None or found.last_position != at or not _is_put(found, record, 0):
+                    raise
+                return found
+
+        return await self._again("fork_session", fork, doubt)
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+        """Take or renew a lease, with retries; see ``SessionStorage.acquire_lease``."""
+        acquire = partial(self.base.acquire_lease, session_id, holder=holder, ttl_us=ttl_us)
+        return await self._again("acquire_lease", acquire)
+
+    async def release_lease(self, session_id: str, *, fence: int) -> bool:
+        """End a lease, with retries; see ``SessionStorage.release_lease``."""
+        return await self._again("release_lease", partial(self.base.release_lease, session_id, fence=fence))
+
     # -- messages --------------------------------------------------------------------------------
 
     async def append_messages(
@@ -173,10 +203,11 @@ class RetryingStorage(StorageWrapper):
         messages: Sequence[MessageRecord],
         *,
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         """Append exactly once, with retries; see ``SessionStorage.append_messages``."""
         messages = tuple(messages)  # the caller may change its list between two attempts
-        append = partial(self.base.append_messages, session_id, messages, expected_last=expected_last)
+        append = partial(self.base.append_messages, session_id, messages, expected_last=expected_last, fence=fence)
         return await self._again("append_messages", append)
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
@@ -194,12 +225,18 @@ class RetryingStorage(StorageWrapper):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        fence: int | None = None,
     ) -> TailReceipt:
         """Replace exactly once, with retries; see ``SessionStorage.replace_tail`` and this class."""
         messages = tuple(messages)  # the caller may change its list between two attempts
         doubt = _Doubt()
         replace = partial(
-            self.base.replace_tail, session_id, after=after, messages=messages, expected_last=expected_last
+            self.base.replace_tail,
+            session_id,
+            after=after,
+            messages=messages,
+            expected_last=expected_last,
+            fence=fence,
         )
         try:
             return await self._again("replace_tail", replace, doubt)
@@ -209,10 +246,18 @@ class RetryingStorage(StorageWrapper):
             raise doubt.error from exc  # an earlier attempt may have removed the tail
 
     async def update_message(
-        self, session_id: str, position: int, *, payload: Payload, expected: Payload
+        self,
+        session_id: str,
+        position: int,
+        *,
+        payload: Payload,
+        expected: Payload,
+        brief: Payload | None = None,
     ) -> MessageRecord:
         """Update, with retries; see ``SessionStorage.update_message``."""
-        update = partial(self.base.update_message, session_id, position, payload=payload, expected=expected)
+        update = partial(
+            self.base.update_message, session_id, position, payload=payload, expected=expected, brief=brief
+        )
         return await self._again("update_message", update)
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
@@ -285,4 +330,4 @@ def _is_put(found: SessionRecord, record: SessionRecord, expected_version: int) 
 
 
 def _content(record: SessionRecord) -> tuple[object, ...]:
-    return record.payload, record.user_id, record.tags, record.ttl_us
+    return record.payload, record.card, record.user_id, record.tags, record.ttl_us

@@ -31,6 +31,9 @@ __all__ = ["CHUNK", "Cursor", "RewriteMark", "Rewritten", "StoreRewrite"]
 Cursor = tuple[int, str]
 """A position in a listing of sessions: creation time and id of the last one listed."""
 
+_ATTEMPTS = 5
+"""How often the texts of a header are tried, which other writers may change each time."""
+
 CHUNK = 200
 """Number of messages that are read, rewritten and written together."""
 
@@ -156,6 +159,16 @@ class StoreRewrite:
         old = record.payload
         new = await done.wanted(old, self._forms.session(record))
         await self._replace(old, new, partial(self._rewriter.rewrite_session, session_id, old=old, new=new), done)
+        for _ in range(_ATTEMPTS):  # every append changes them
+            texts = await self._forms.texts(record)
+            if texts == record.texts:
+                return
+            if await self._rewriter.rewrite_texts(session_id, old=record.texts, new=texts):
+                return
+            record = await self._backend.find_session(session_id)
+            if record is None:
+                raise SessionNotFoundError(session_id, backend=self._backend.backend)
+        done.left += 1
 
     async def _memories(self, scope: MemoryScope, done: Rewritten) -> None:
         for record in await self._backend.list_memories(scope):

@@ -7,6 +7,7 @@ from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.summaries import ConversationSummary
 
 __all__ = ["EntityCodec", "ValueCodec"]
 
@@ -60,8 +61,21 @@ class EntityCodec(Protocol):
         """
         ...
 
-    def message_record(self, message: Message) -> MessageRecord:
-        """Return the record of a message that has an id and a timestamp."""
+    def summary(self, record: SessionRecord, *, backend: str) -> ConversationSummary:
+        """Return what a list of conversations shows of a record without payload.
+
+        Raises:
+            CorruptRecordError: The card or a brief is damaged.
+        """
+        ...
+
+    def message_record(self, message: Message, *, counted: bool = True) -> MessageRecord:
+        """Return the record of a message that has an id and a timestamp, with its brief.
+
+        Args:
+            message: The message.
+            counted: Whether the tokens that it has used are added to those of its session.
+        """
         ...
 
     def message(self, record: MessageRecord, *, backend: str, session_id: str) -> Message:

@@ -2,6 +2,7 @@
 
 import asyncio
 from random import Random
+from typing import Any
 
 import attrs
 import pytest
@@ -186,7 +187,8 @@ class SummaryContract(ContractBase):
         given = SessionSummary(
             first=Brief(1, _BINARY), last=Brief(4, json_payload("\ud800\0")), counters={"tokens": 2**40}
         )
-        put = await storage.put_session(attrs.evolve(session_record(), summary=given), expected_version=0)
+        asked = attrs.evolve(given, counters={"user": 3, "tool": 1, **given.counters})
+        put = await storage.put_session(attrs.evolve(session_record(), summary=asked), expected_version=0)
         assert put.summary == given
         await storage.append_messages("s", [said("m1", brief=None, tokens=1)])
         assert await self.summary(storage) == attrs.evolve(given, counters={"tokens": 2**40 + 1, "user": 1})
@@ -233,7 +235,8 @@ class SummaryContract(ContractBase):
             await storage.put_session(attrs.evolve(session_record("t"), card=large))
         with pytest.raises(ValidationError):
             await storage.append_messages("s", [attrs.evolve(message_record("m"), brief=large)])
-        for adds in ({"n": -1}, {"n": 2**48 + 1}, {"": 1}, {"n": True}, {"n": 0.5}):
+        wrong: tuple[Any, ...] = ({"n": -1}, {"n": 2**48 + 1}, {"": 1}, {"n": True}, {"n": 0.5})
+        for adds in wrong:
             with pytest.raises(ValidationError):
                 await storage.append_messages("s", [attrs.evolve(message_record("m"), adds=adds)])
         await storage.append_messages("s", [said("m", brief=None)])

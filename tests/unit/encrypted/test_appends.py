@@ -37,12 +37,17 @@ class Crowded(StorageWrapper):
         return await super().find_session(session_id)
 
     async def append_messages(
-        self, session_id: str, messages: Sequence[MessageRecord], *, expected_last: int | None = None
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
     ) -> AppendReceipt:
         self.calls.append(f"append at {expected_last}")
         if self.before:
             await self.before.pop(0)()
-        return await super().append_messages(session_id, messages, expected_last=expected_last)
+        return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
 
 @pytest.fixture

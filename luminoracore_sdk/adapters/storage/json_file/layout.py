@@ -5,6 +5,7 @@
                      /messages.jsonl                log, one line for each append, with the summary as of then
                      /messages.idx                  derived from the log, rebuilt when missing
                      /memory/<hash of key>.json     one file for each memory
+    sessions/3f/3fd1….new                           a session that is being created
     users/a0/a09c…/memory/<hash of key>.json
     locks/3f.lock                                   for all sessions and users whose hash begins with 3f
     trash/                                          what is being removed
@@ -145,9 +146,10 @@ class Store:
             marker = {"format": _FORMAT, "schema_version": _SCHEMA_VERSION}
             self.files.replace(self._marker, [orjson.dumps(marker) + b"\n"], suffix=f".{uuid4().hex}.tmp")
         self.schema_version()
-        self._empty_trash()
+        self.empty_trash()
 
-    def _empty_trash(self) -> None:
+    def empty_trash(self) -> None:
+        """Remove what killed processes left in the trash."""
         with suppress(OSError):
             for doomed in self._trash.iterdir():
                 shutil.rmtree(doomed, ignore_errors=True)

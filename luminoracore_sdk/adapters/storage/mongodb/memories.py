@@ -3,10 +3,11 @@
 import attrs
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage.mongodb.documents import live, memory_record, stored
+from luminoracore_sdk.adapters.storage.mongodb.documents import live, memory_record
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey, after_write
 from luminoracore_sdk.adapters.storage.mongodb.schema import BY_CREATION, Collections
+from luminoracore_sdk.adapters.storage.mongodb.summaries import stored
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 
@@ -35,6 +36,9 @@ class Memories:
             except DuplicateKey:  # another writer created it at the same time: now there is one to change
                 continue
             break
+        if record.scope.kind == "session":
+            with after_write():
+                await self._verify(place, record.scope, now_us)
         if max_entries is not None:
             with after_write():
                 await self._evict(place, max_entries, now_us)
@@ -106,6 +110,12 @@ class Memories:
         where: Document = {"_id": scope.owner_id, **live(now_us)}
         header = await self._store.sessions.find_one(where, {"inc": 1})
         return header["inc"] if header else None
+
+    async def _verify(self, place: Document, scope: MemoryScope, now_us: int) -> None:
+        """Take a memory back if its session was deleted before it was written: nothing else would delete it soon."""
+        if await self.owner(scope, now_us) != place["owner"]:
+            await self._store.memories.delete(place)
+            raise SessionNotFoundError(scope.owner_id, backend=BACKEND)
 
     async def _evict(self, place: Document, max_entries: int, now_us: int) -> None:
         owner = {"owner": place["owner"]}

@@ -12,7 +12,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.application.tombstones import is_tombstone
+from luminoracore_sdk.application.tombstones import find_tombstone
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     MessageNotFoundError,
@@ -84,7 +84,7 @@ class Fork:
         else:
             found = await self.storage.find_message(record.session_id, check_id(at, "message id"))
             place = {"backend": self.storage.backend, "session_id": record.session_id}
-            position = -1 if found is None or is_tombstone(self.codec, found, **place) else found.position
+            position = -1 if found is None or find_tombstone(self.codec, found, **place) else found.position
         if not 0 <= position <= record.last_position:
             raise MessageNotFoundError(record.session_id, at, backend=self.storage.backend)
         return position

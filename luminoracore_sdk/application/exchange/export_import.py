@@ -23,7 +23,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import headers
-from luminoracore_sdk.application.tombstones import is_tombstone
+from luminoracore_sdk.application.tombstones import find_tombstone
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     SessionExistsError,
@@ -259,7 +259,7 @@ class SessionExchange:
         count, is_beginning, own = 0, True, set(wanted)
         session_id, backend = record.session_id, self._storage.backend
         async for stored in self._storage.stream_messages(session_id, before=record.last_position + 1):
-            if is_tombstone(self._codec, stored, backend=backend, session_id=session_id):
+            if find_tombstone(self._codec, stored, backend=backend, session_id=session_id):
                 is_beginning &= stored.message_id not in own
             elif count < len(wanted):
                 is_beginning &= stored.message_id == wanted[count]

@@ -218,6 +218,8 @@ async def test_every_page_is_full_if_there_are_enough_messages(local: SessionMan
         assert await read("s", size, after=left[0].position, before=left[-1].position) == left[1:-1][:size]
     assert await read("s", 0) == []
     assert await read("s", offset=len(left)) == []
+    assert await read("s", 9, len(left) + 1) == []
+    assert await read("unknown", 9, 1) == []
     assert await read("s") == left[-100:]
     assert await read("s", offset=len(left) - 1) == left[-1:]
     assert await local.conversation_manager.get_message_count("s") == len(left)

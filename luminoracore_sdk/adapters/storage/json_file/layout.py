@@ -89,7 +89,7 @@ class Store:
     def unfinished(self) -> Iterator[Path]:
         """Yield the folders of sessions that are being created, or that a killed process did not complete."""
         for shard in _listed(self.root / "sessions"):
-            yield from shard.glob("*.new")
+            yield from (folder for folder in _listed(shard) if folder.suffix == ".new")
 
     def discard(self, path: Path) -> bool:
         """Remove a folder of the store; see ``Files.discard``."""

@@ -785,8 +785,8 @@ class Sessions:
         Files: JSON files are deleted. SQLite overwrites what is deleted (``PRAGMA secure_delete``), and the
         write-ahead log is emptied at the end, unless another connection reads from it at that moment; then it is
         emptied when the last connection is closed. Servers reclaim space in their own time (PostgreSQL: VACUUM).
-        Not erased are what other processes hold in memory, backups,
-        the log, and a dictionary that ``luminora optimize train`` made from messages.
+        Not erased are what other processes hold in memory, backups, the log, and a dictionary that ``luminora optimize
+        train`` made from messages.
 
         Args:
             user_id: Any id.

@@ -66,7 +66,7 @@ class SessionIndex:
     An append changes the size of the log, and any other change of a session the time of its folder. A page by
     activity compares these of all sessions, and reads those that changed.
 
-    The cache takes about 250 bytes for each session, and 700 more once it was listed by activity. Threads may
+    The cache takes about 250 bytes for each session, and 900 more once it was listed by activity. Threads may
     share it.
 
     Args:

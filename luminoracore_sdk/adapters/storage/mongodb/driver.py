@@ -89,10 +89,14 @@ class Collection:
         order: Order | None = None,
         limit: int = 0,
         skip: int = 0,
+        hint: Document | None = None,
+        as_they_are: bool = False,
     ) -> list[Document]:
-        """Return all documents, or so many."""
+        """Return all documents, or so many; ``as_they_are`` as in ``aggregate``."""
         with translated(write=False):
-            cursor = self._raw.find(where, fields, sort=order, limit=limit, skip=skip)
+            source = self._as_they_are if as_they_are else self._raw
+            size = _PART if as_they_are else 0
+            cursor = source.find(where, fields, sort=order, limit=limit, skip=skip, batch_size=size, hint=hint)
             return cast("list[Document]", await cursor.to_list(None))
 
     async def aggregate(self, *stages: Document, as_they_are: bool = False, **options: Any) -> list[Document]:

@@ -125,8 +125,9 @@ class Fork:
                 return
             messages = await asyncio.to_thread(self._all_rewritten, read)
             for part in _parts(messages):
-                batch, ends = batch_document(self.record.session_id, ends, part, self.now_us)
+                batch, state = batch_document(self.record.session_id, ends, part, self.now_us)
                 await self.store.messages.insert(batch)
+                ends = attrs.evolve(ends, last=batch["last"], state=state)
             yield
 
     def _all_rewritten(self, messages: Sequence[MessageRecord]) -> list[MessageRecord]:

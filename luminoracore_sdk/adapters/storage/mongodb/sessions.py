@@ -14,6 +14,8 @@ from luminoracore_sdk.adapters.storage.mongodb.documents import (
     live,
     minute,
     new_header,
+    places_of,
+    plain_numbers,
 )
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey
@@ -25,9 +27,9 @@ from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 
 __all__ = ["Sessions", "created", "new_extent", "prolonged", "version_conflict"]
 
-_LISTED: Document = {"$unset": ["payload", "encoding", "changes", "lease", "writing", "counted"]}
+_LISTED: Document = dict.fromkeys(("payload", "encoding", "changes", "lease", "writing", "counted"), 0)
 _OWN: Document = {"$unset": ["payload", "encoding", "card"]}
-_MORE = 14
+_MORE = 8
 """Sessions that a page by activity reads besides its own, for those of the minute in which it ends."""
 
 _LARGEST = 2**63 - 1
@@ -249,7 +251,7 @@ class Sessions:
         direction = -1 if query.newest_first else 1
         order = {"created": direction, "_id": direction}
         documents = await self._listed(_filter(query), order, query.limit + 1, now_us)
-        headers = await self._consistent(documents[: query.limit])
+        headers = await self._with_batches(documents[: query.limit])
         more = len(documents) > query.limit
         cursor = (documents[query.limit - 1]["created"], documents[query.limit - 1]["_id"]) if more else None
         return Page(sessions=tuple(header.session for header in headers), next_cursor=cursor)
@@ -261,9 +263,11 @@ class Sessions:
         counts once all its sessions are read.
         """
         direction, count = -1 if query.newest_first else 1, query.limit + 1 + _MORE
+        # all sessions of a trial may be of the user that is asked for: then the server would keep the other plan
+        hint = None if query.tag is not None else {"active": 1} if query.user_id is None else {"user": 1, "active": 1}
         while True:
-            documents = await self._listed(_filter(query), {"active": direction}, count, now_us)
-            headers = await self._consistent(documents)
+            documents = await self._listed(_filter(query), {"active": direction}, count, now_us, hint)
+            headers = await self._with_batches(documents)
             if is_whole := len(documents) < count:
                 found = [header.session for header in headers]
             else:
@@ -274,23 +278,55 @@ class Sessions:
                 return sorted(found, key=query.key, reverse=query.newest_first)[: query.limit + 1]
             count *= 2
 
-    async def _listed(self, where: Document, order: Document, limit: int, now_us: int) -> list[Document]:
-        return await self._store.sessions.aggregate(
-            {"$match": {**live(now_us), **where}},
-            {"$sort": order},
-            {"$limit": limit},
-            _LISTED,
-            *self._newest,
-            *self._texts,
-            *self._after,
+    async def _listed(
+        self, where: Document, order: Document, limit: int, now_us: int, hint: Document | None = None
+    ) -> list[Document]:
+        found = await self._store.sessions.find(
+            {**live(now_us), **where}, _LISTED, order=list(order.items()), limit=limit, hint=hint, as_they_are=True
         )
+        return [plain_numbers(document) for document in found]
 
-    async def _consistent(self, documents: Sequence[Document]) -> list[Header]:
-        """Return the headers of documents; those that have changed meanwhile are read again, or left out."""
-        headers = {document["_id"]: Header.of(document) for document in documents if _is_consistent(document)}
-        missing = [document["_id"] for document in documents if document["_id"] not in headers]
-        headers |= await self._headers(missing, _LISTED, *self._newest, *self._texts)
-        return [headers[document["_id"]] for document in documents if document["_id"] in headers]
+    async def _with_batches(self, documents: Sequence[Document]) -> list[Header]:
+        """Return the headers of documents; those that have changed meanwhile are read again, or left out.
+
+        Two commands for all of them take a quarter of the time of the lookups that a single header takes: the first
+        brings the newest batch of each session, one key of the index and one document each; the second the batches
+        with the briefs and then, to verify, the headers.
+        """
+        if not documents:
+            return []
+        batches = await self._store.messages.aggregate(
+            {"$match": {"inc": {"$in": [document["inc"] for document in documents]}}},
+            {"$sort": dict(NEWEST_FIRST)},
+            {"$group": {"_id": "$inc", **{name: {"$first": f"${name}"} for name in ("epoch", "last", "at", "state")}}},
+            as_they_are=True,
+        )
+        newest = {batch["_id"]: plain_numbers(batch) for batch in batches}
+        for document in documents:
+            batch = newest.get(document["inc"])
+            document["newest"] = [batch] if batch is not None and batch["epoch"] == document["epoch"] else []
+        places = {document["_id"]: places_of(document) for document in documents}
+        ids = [document["_id"] for document in documents]
+        verified: list[Document] = [{"$match": {"_id": {"$in": ids}}}, {"$project": {"inc": 1, "epoch": 1}}]
+        found = await self._store.messages.aggregate(
+            {"$match": {"_id": {"$in": list(set().union(*places.values()))}}},
+            {"$project": {"briefs": 1}},
+            {"$unionWith": {"coll": self._store.sessions.name, "pipeline": verified}},
+            as_they_are=True,
+        )
+        texts = {batch["_id"]: batch for batch in found}
+        headers, missing = dict[str, Header](), list[str]()
+        for document in documents:
+            session_id, epoch, after = document["_id"], document["epoch"], texts.get(document["_id"], {})
+            batch = newest.get(document["inc"])
+            is_prepared = batch is not None and batch["epoch"] > epoch  # see ``tails``
+            if is_prepared or (after.get("inc"), after.get("epoch")) != (document["inc"], epoch):
+                missing.append(session_id)
+                continue
+            document["texts"] = [texts[place] for place in places[session_id] if place in texts]
+            headers[session_id] = Header.of(document)
+        headers |= await self._headers(missing, {"$project": _LISTED}, *self._newest, *self._texts)
+        return [headers[name] for name in ids if name in headers]
 
 
 def new_extent(record: SessionRecord, state: State, now_us: int) -> Extent:

@@ -9,6 +9,7 @@ from bson.json_util import dumps
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import Brief, MessageRecord, SessionQuery, SessionSummary
 from luminoracore_sdk.domain.errors import LeaseLostError
+from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.records import json_payload, message_record, message_records, session_record
 from tests.support.mongodb import Moments, MongoPlace, ids
 
@@ -280,3 +281,92 @@ async def test_odd_names_of_counters_survive_cuts(other: MongoDBStorage) -> None
     await other.truncate_messages("s", after=1)
     await other.replace_tail("s", after=0, messages=[said("m3", **dict.fromkeys(names, 1))])
     assert (await summary(other)).counters == {"user": 1, **dict.fromkeys(names, 2)}
+
+
+async def test_a_listing_of_quiet_sessions_reads_their_headers_only(place: MongoPlace, other: MongoDBStorage) -> None:
+    async with place.recorded() as (storage, commands):
+        for name in "sab":
+            await storage.put_session(attrs.evolve(session_record(name), card=json_payload("card")))
+            await storage.append_messages(name, [said("m1", n=1), said("m2", "assistant")])
+        for minutes, expected in ((4, 3), (2, 4), (0, 1), (60, 1)):
+            place.clock.advance(60 * minutes)
+            commands.clear()
+            rows = (await storage.query_sessions(SessionQuery(by_activity=True))).sessions
+            assert len(commands) == expected
+            assert [row.session_id for row in rows] == ["a", "b", "s"]
+            for row in rows:
+                header = await other.find_session(row.session_id)
+                assert header is not None
+                assert row == attrs.evolve(header, payload=None)
+        assert (await storage.query_sessions(SessionQuery())).sessions == rows
+
+
+@pytest.mark.parametrize("change", ["append", "put", "cut", "tail", "update", "remove", "texts", "lease"])
+async def test_a_settled_header_follows_every_change(
+    place: MongoPlace, late: Late, other: MongoDBStorage, change: str
+) -> None:
+    storage, _ = late
+    await storage.put_session(attrs.evolve(session_record(), card=json_payload("card")))
+    await storage.append_messages("s", [said("m1", n=1), said("m2", "assistant")])
+    place.clock.advance(600)
+    await other.query_sessions(SessionQuery())
+    assert "settled" in (place.sessions.find_one({}) or {})
+    old, new = message_record("m1").payload, json_payload("new")
+    header = await other.find_session("s")
+    assert header is not None
+    if change == "append":
+        await storage.append_messages("s", [said("m3")])
+    elif change == "put":
+        await storage.put_session(session_record())
+    elif change == "cut":
+        await storage.truncate_messages("s", after=1)
+    elif change == "tail":
+        await storage.replace_tail("s", after=0, messages=[said("m4")])
+    elif change == "update":
+        await storage.update_message("s", 1, payload=new, expected=old, brief=new)
+    elif change == "remove":
+        await storage.update_message("s", 1, payload=new, expected=old)
+        assert "brief of m1" not in text_of(place)
+    elif change == "texts":
+        texts = attrs.evolve(header.texts, card=new, last=Brief(2, new))
+        assert await storage.rewrite_texts("s", old=header.texts, new=texts)
+        assert "brief of m2" not in text_of(place)
+    else:
+        await storage.acquire_lease("s", holder="a", ttl_us=1)
+    for _ in range(2):
+        (row,) = (await other.query_sessions(SessionQuery())).sessions
+        header = await other.find_session("s")
+        assert header is not None
+        assert row == attrs.evolve(header, payload=None)
+
+
+async def test_an_append_in_the_minute_of_a_settled_header_is_listed(place: MongoPlace, late: Late) -> None:
+    """The clock of the process that has settled it is ahead."""
+    storage, moments = late
+    await storage.put_session(session_record())
+    ahead = ManualClock()
+    ahead.advance(600)
+
+    async def settle() -> None:
+        async with MongoDBStorage(place.url, database=place.name, clock=ahead) as lister:
+            await lister.query_sessions(SessionQuery())
+
+    moments.after("messages", "insert_one", settle)
+    await storage.append_messages("s", [said("m1")])
+    await storage.append_messages("s", [said("m2")])
+    (row,) = (await storage.query_sessions(SessionQuery())).sessions
+    assert (row.last_position, row.summary) == (2, await summary(storage))
+
+
+async def test_an_append_overtakes_the_listing_that_settles(
+    place: MongoPlace, late: Late, other: MongoDBStorage
+) -> None:
+    storage, moments = late
+    await storage.put_session(session_record())
+    await storage.append_messages("s", [said("m1")])
+    place.clock.advance(600)
+    moments.before("sessions", "update", lambda: other.append_messages("s", [said("m2")]))
+    (row,) = (await storage.query_sessions(SessionQuery())).sessions
+    assert row.last_position == 1
+    (row,) = (await storage.query_sessions(SessionQuery())).sessions
+    assert (row.last_position, row.summary) == (2, await summary(storage))

@@ -78,7 +78,7 @@ from luminoracore_sdk.domain.errors import (
 __all__ = ["Appends"]
 
 _LONGEST_PAUSE = 0.05  # seconds
-_SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1, "frozen": 1, "active": 1}
+_SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1, "frozen": 1, "active": 1, "settled.last": 1}
 
 
 @attrs.frozen
@@ -195,7 +195,7 @@ class Appends:
         is_changed = extent.ttl_us is not None or mark is not None or extent.active_us < minute(batch["at"])
         with after_write():
             seen = None if is_changed else await self._store.sessions.find_by_id(batch["s"], _SEEN)
-            if is_changed or (seen is not None and seen.get("ttl") is not None):
+            if is_changed or (seen is not None and (seen.get("ttl") is not None or "settled" in seen)):
                 where = {"_id": batch["s"], "inc": batch["inc"], "epoch": batch["epoch"], **live(now_us)}
                 change = [*prolonged(batch["at"]), *([] if mark is None else [unmarked(mark)])]
                 seen = await self._store.sessions.find_and_update(where, change, _SEEN)
@@ -230,15 +230,15 @@ class Appends:
             if extent is not None and extent.frozen is not None and extent.epoch == batch["epoch"]:
                 await marks.wait(extent.frozen)
                 continue
-            if extent is None or not extent.shows(batch["epoch"], batch["first"]):
+            if header is None or extent is None or not extent.shows(batch["epoch"], batch["first"]):
                 with suppress(StorageUnavailableError):  # the purge deletes it otherwise
                     await self._store.messages.delete({"inc": batch["inc"], "_id": batch["_id"]})
                 return header is not None and extent is not None and header.has_counted(batch)
             if not extent.is_live(now_us):
                 raise StorageUnavailableError(BACKEND, "the session expired during the append", in_doubt=True)
             where: Document = {"_id": batch["s"], "inc": extent.inc, "epoch": extent.epoch}
-            is_settled = extent.ttl_us is None and extent.active_us >= minute(batch["at"])
-            if is_settled or await self._store.sessions.update(where, prolonged(batch["at"])):
+            is_done = extent.ttl_us is None and extent.active_us >= minute(batch["at"]) and not header.is_settled
+            if is_done or await self._store.sessions.update(where, prolonged(batch["at"])):
                 return _receipt(batch)
 
     async def _replayed(self, append: Append, inc: ObjectId) -> AppendReceipt | None:
@@ -324,7 +324,7 @@ class Appends:
         for inserted in written:
             batch = inserted.batch
             seen = headers.get(batch["s"])
-            if seen and _is_open(seen, batch) and seen["active"] >= minute(batch["at"]):
+            if seen and _is_open(seen, batch) and seen["active"] >= minute(batch["at"]) and "settled" not in seen:
                 self._remember(inserted, seen)
                 outcomes[batch["s"]] = batch["first"]
             else:

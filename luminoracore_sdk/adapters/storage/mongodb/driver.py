@@ -168,6 +168,13 @@ class Collection:
         with translated(write=True):
             return refused(await self._raw.database.command(command))
 
+    async def update_all(self, updates: Sequence[tuple[Document, Document]]) -> None:
+        """Change one document each in one command; those that there are not, or that are refused, are left out."""
+        listed = [{"q": where, "u": change} for where, change in updates]
+        command: Document = {"update": self.name, "updates": listed, "ordered": False}
+        with translated(write=True):
+            await self._raw.database.command(command)
+
     async def find_and_update(
         self, where: Document, change: Sequence[Document], fields: Document, *, upsert: bool = False
     ) -> Document | None:

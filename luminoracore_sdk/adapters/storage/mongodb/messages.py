@@ -39,7 +39,9 @@ _READ: Document = {
 _READ_AT: Document = {**_READ, "at": 1}
 _LARGEST = 2**31 - 1
 _HEADER: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1}
-_NOT_OF_A_TURN: Document = {"$unset": ["card", "base", "briefs", "changes", "lease", "writing", "counted"]}
+_NOT_OF_A_TURN: Document = {
+    "$unset": ["card", "base", "briefs", "changes", "lease", "writing", "counted", "settled", "updating"]
+}
 
 
 @attrs.frozen(kw_only=True)

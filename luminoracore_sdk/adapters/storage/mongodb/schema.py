@@ -7,7 +7,8 @@
   those of its texts that no batch holds, see ``summaries``. ``card`` is the put's. ``changes`` are the latest changes
   of what was stored before, ``noted`` the number of the newest; ``counted`` the newest positions that the latest cuts
   have seen, so that an append that they hid is not counted twice. ``lease`` is the latest lease, ``writing`` the marks
-  of appends with a fence that are not verified yet, see ``leases``. ``active`` is the minute of the latest change, by
+  of appends with a fence that are not verified yet, see ``leases``. ``settled`` and ``updating`` are explained in
+  ``sessions``. ``active`` is the minute of the latest change, by
   which sessions are listed: an append changes the header only when a new minute has begun, so that no index has to
   follow each append; the time itself is that of the header or the newest batch.
 - ``messages``: one document for each appended batch: incarnation ``inc``, ``epoch``, positions ``first`` to

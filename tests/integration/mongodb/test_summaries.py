@@ -276,11 +276,11 @@ async def test_a_fork_whose_source_is_cut_meanwhile_is_made_again(late: Late, ot
 
 async def test_odd_names_of_counters_survive_cuts(other: MongoDBStorage) -> None:
     await other.put_session(session_record())
-    names = ("$ref", "a.b", "$x", "_id", "'")
-    await other.append_messages("s", [said("m1", **dict.fromkeys(names, 1)), said("m2", "assistant")])
+    odd = dict.fromkeys(("$ref", "a.b", "$x", "_id", "'"), 1)
+    await other.append_messages("s", [attrs.evolve(said("m1"), adds=odd), said("m2", "assistant")])
     await other.truncate_messages("s", after=1)
-    await other.replace_tail("s", after=0, messages=[said("m3", **dict.fromkeys(names, 1))])
-    assert (await summary(other)).counters == {"user": 1, **dict.fromkeys(names, 2)}
+    await other.replace_tail("s", after=0, messages=[attrs.evolve(said("m3"), adds=odd)])
+    assert (await summary(other)).counters == {"user": 1, **dict.fromkeys(odd, 2)}
 
 
 async def test_a_listing_of_quiet_sessions_reads_their_headers_only(place: MongoPlace, other: MongoDBStorage) -> None:

@@ -8,7 +8,7 @@ from bson.json_util import dumps
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.records import Brief, MessageRecord, SessionQuery, SessionSummary
-from luminoracore_sdk.domain.errors import LeaseLostError
+from luminoracore_sdk.domain.errors import ConflictError, LeaseLostError
 from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.records import json_payload, message_record, message_records, session_record
 from tests.support.mongodb import Moments, MongoPlace, ids
@@ -370,3 +370,26 @@ async def test_an_append_overtakes_the_listing_that_settles(
     assert row.last_position == 1
     (row,) = (await storage.query_sessions(SessionQuery())).sessions
     assert (row.last_position, row.summary) == (2, await summary(storage))
+
+
+@pytest.mark.parametrize("call", ["truncate", "fork"])
+async def test_a_cut_that_another_cut_overtakes(late: Late, other: MongoDBStorage, call: str) -> None:
+    """The batch, of which the roles are read, is deleted meanwhile."""
+    storage, moments = late
+    await storage.put_session(session_record())
+    for prefix in "abc":
+        await storage.append_messages("s", message_records(2, prefix=prefix))
+
+    async def cut() -> None:
+        await other.truncate_messages("s", after=2)
+
+    if call == "truncate":
+        moments.before("messages", "find_one", cut)
+        assert await storage.truncate_messages("s", after=4) == 0
+    else:
+        moments.after("messages", "aggregate", cut)
+        with pytest.raises(ConflictError):
+            await storage.fork_session("s", session_record("f"), at=4)
+        assert await storage.find_session("f") is None
+    assert await ids(other) == ["a1", "a2"]
+    assert await summary(other) == SessionSummary(counters={"user": 2})

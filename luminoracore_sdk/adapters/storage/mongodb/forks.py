@@ -144,7 +144,8 @@ class Fork:
             source.noted,
         ):
             return None
-        roles = await self.messages.roles_at(self.source_id, source.extent, self.at)
+        copies = Extent(inc=inc, epoch=0)
+        roles = await self.messages.roles_at(self.record.session_id, copies, self.at)
         summary = attrs.evolve(self.record.summary, counters={**self.record.summary.counters, **roles})
         state = await self._state(inc, summary)
         extent = attrs.evolve(

@@ -145,7 +145,9 @@ _BRIEFS = tuple(f"{name}_{part}" for name in ("first", "last") for part in ("pla
 _FOLDED = (*_ROLES, "adds", *_BRIEFS)
 _ALL_FOLDED = tuple(f"{name.removesuffix('s')}s" for name in _FOLDED)
 _NO_BRIEF = (None, None, None, None)
-_json = json.JSONEncoder().encode
+_json, _parsed = json.JSONEncoder().encode, json.JSONDecoder().decode
+_new = object.__new__
+_setters = {field.name: getattr(SessionRecord, field.name).__set__ for field in attrs.fields(SessionRecord)}
 
 
 def _brief_columns(brief: Brief | None) -> tuple[Any, ...]:
@@ -216,23 +218,32 @@ def narrowed(statement: Statement, given: frozenset[str]) -> Statement:
 def listed_session(row: Row) -> SessionRecord:
     """Return the header of a row of a listing.
 
+    It does without the constructor, which takes a third of the time of a page.
+
     Raises:
         CorruptRecordError: Its card or summary is damaged.
     """
     key = f"session {row[0]!a}"
-    return SessionRecord(
-        session_id=row[0],
-        user_id=row[1],
-        tags=row[2],
-        ttl_us=row[3],
-        created_at_us=row[4],
-        updated_at_us=row[5],
-        version=row[6],
-        last_position=row[7],
-        summary=SessionSummary(first=_brief(row, 13, key), last=_brief(row, 17, key), counters=_counters(row, 8, key)),
-        card=None if row[21] is row[22] is row[23] is None else _payload(row, 21, key),
-        payload=None,
+    first, last, counters = _brief(row, 13, key), _brief(row, 17, key), _counters(row, 8, key)
+    record = _new(SessionRecord)
+    for set_value, value in zip(_HEADER, row, strict=False):  # the first columns
+        set_value(record, value)
+    _setters["tags"](record, tuple(row[2]))  # sorted and distinct, as it was stored
+    _setters["summary"](record, SessionSummary(first=first, last=last, counters=counters))
+    _setters["card"](record, None if row[21] is row[22] is row[23] is None else _payload(row, 21, key))
+    for name, nothing in _UNLISTED:
+        _setters[name](record, nothing)
+    return record
+
+
+_HEADER = [
+    _setters[name]
+    for name in (
+        *("session_id", "user_id", "tags", "ttl_us", "created_at_us", "updated_at_us"),
+        *("version", "last_position"),
     )
+]
+_UNLISTED: tuple[tuple[str, Any], ...] = (("payload", None), ("changes", ()), ("lease", None))
 
 
 def fork_header(source_id: str, rows: Sequence[Row], record: SessionRecord, at: int) -> SessionRecord:
@@ -275,8 +286,8 @@ def _brief(row: Row, first: int, key: str) -> Brief | None:
 def _counters(row: Row, first: int, key: str) -> dict[str, int]:
     counters = {role: row[index] for index, role in enumerate(_ROLES, first) if row[index] is not None}
     if (text := row[first + len(_ROLES)]) is not None:
-        others = json.loads(text)
-        if type(others) is not dict or any(type(number) is not int for number in others.values()):
+        others = _parsed(text)
+        if type(others) is not dict or not {int}.issuperset(map(type, others.values())):
             raise _damaged(key, "its counters are not an object of whole numbers")
         counters |= others
     return counters

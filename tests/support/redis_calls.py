@@ -63,7 +63,6 @@ WRITES: dict[str, Call] = {
     "replace tail": lambda storage: storage.replace_tail("s", after=1, messages=[message_record("next")]),
     "fork": lambda storage: storage.fork_session("s", session_record("f"), at=1),
     "take a lease": lambda storage: storage.acquire_lease("s", holder="h", ttl_us=1),
-    "release a lease": lambda storage: storage.release_lease("s", fence=1),
     "rewrite texts": lambda storage: storage.rewrite_texts("s", old=_NO_TEXTS, new=_TEXTS),
     "put memory": lambda storage: storage.put_memory(memory_record("k")),
     "rewrite": lambda storage: storage.rewrite_session("s", old=_TEXT, new=NEW),

@@ -170,7 +170,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
    AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
  ORDER BY created_at_us DESC, session_id DESC LIMIT :count;
 
--- By activity, behind a cursor of (updated_at_us, session_id).
+-- By activity, behind a cursor of (updated_at_us, session_id). The + keeps SQLite from the index of created_at_us.
 
 -- name: list_active_oldest
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
@@ -180,7 +180,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        card_checksum, card_encoding, card
   FROM luminora_sessions
  WHERE (updated_at_us, session_id) > (:time, :id)
-   AND created_at_us >= :since AND created_at_us < :before
+   AND +created_at_us >= :since AND +created_at_us < :before
    AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
    AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
@@ -194,7 +194,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        card_checksum, card_encoding, card
   FROM luminora_sessions
  WHERE (updated_at_us, session_id) < (:time, :id)
-   AND created_at_us >= :since AND created_at_us < :before
+   AND +created_at_us >= :since AND +created_at_us < :before
    AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
    AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
@@ -209,7 +209,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
   FROM luminora_sessions
  WHERE user_id = :user
    AND (updated_at_us, session_id) > (:time, :id)
-   AND created_at_us >= :since AND created_at_us < :before
+   AND +created_at_us >= :since AND +created_at_us < :before
    AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
    AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
@@ -224,7 +224,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
   FROM luminora_sessions
  WHERE user_id = :user
    AND (updated_at_us, session_id) < (:time, :id)
-   AND created_at_us >= :since AND created_at_us < :before
+   AND +created_at_us >= :since AND +created_at_us < :before
    AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
    AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))

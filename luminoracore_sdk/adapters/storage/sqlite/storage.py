@@ -117,7 +117,7 @@ class SQLiteStorage(BaseStorage):
     """Keep everything in one SQLite file, in write-ahead mode.
 
     Every acknowledged write is on the disk (with ``synchronous="FULL"``). An append costs the same whatever
-    the history holds. Any number of processes may use one file on a local disk. Within a process, all calls
+    the history holds. A card of kilobytes makes each append write it again. Any number of processes may use one file on a local disk. Within a process, all calls
     run in one thread, one after the other; a lock that another process holds delays writes only. Records
     have a checksum, so that a flipped bit raises ``CorruptRecordError`` instead of being read.
 
@@ -383,15 +383,15 @@ class SQLiteStorage(BaseStorage):
                 created, sid = self._create(connection, new, now_us, last=at)
                 if rewrite is None:
                     seeds = {"seed": message_seed(source_id), "new_seed": message_seed(record.session_id)}
-                    given = {"sid": source.sid, "new_sid": sid, "last": at, **seeds}
-                    copied = change(connection, self._sql.copy_messages, **given)
+                    numbers = {"sid": source.sid, "new_sid": sid, "last": at}
+                    copied = change(connection, self._sql.copy_messages, **numbers, **seeds)
                     if copied != at:
                         raise damaged(f"session {source_id!a}", f"it has {copied} messages up to position {at}")
                 else:
-                    given = {"session": source_id, "now": now_us}
                     for after in range(0, at, _COPIED_AT_ONCE):
                         span = MessageRange(after=after, before=at + 1, limit=_COPIED_AT_ONCE)
-                        rows = fetch(connection, self._sql.read_messages, **given, **range_values(span))
+                        given = {"session": source_id, "now": now_us, **range_values(span)}
+                        rows = fetch(connection, self._sql.read_messages, **given)
                         messages = [rewrite(message) for message in messages_of_range(source_id, span, rows)]
                         self._check_batch(messages)
                         self._insert(connection, record.session_id, sid, after, messages)

@@ -164,7 +164,8 @@ def _sessions(metadata: MetaData, prefix: str, dialect: str) -> Table:
     )
     if dialect == _SQLITE:
         table.append_constraint(Index(f"{name}_active", "updated_at_us", "session_id"))
-        table.append_constraint(Index(f"{name}_user_active", "user_id", "updated_at_us", "session_id"))
+        columns, has_user = ("user_id", "updated_at_us", "session_id"), table.c.user_id.is_not(None)
+        table.append_constraint(Index(f"{name}_user_active", *columns, sqlite_where=has_user))
     if dialect == _POSTGRESQL:
         table.append_constraint(Index(f"{name}_tags", "tags", postgresql_using="gin"))
     return table

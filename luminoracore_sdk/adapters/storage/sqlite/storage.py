@@ -117,9 +117,10 @@ class SQLiteStorage(BaseStorage):
     """Keep everything in one SQLite file, in write-ahead mode.
 
     Every acknowledged write is on the disk (with ``synchronous="FULL"``). An append costs the same whatever
-    the history holds. A card of kilobytes makes each append write it again. Any number of processes may use one file on a local disk. Within a process, all calls
-    run in one thread, one after the other; a lock that another process holds delays writes only. Records
-    have a checksum, so that a flipped bit raises ``CorruptRecordError`` instead of being read.
+    the history holds; one to a session with a card of kilobytes writes the card again. Any number of processes
+    may use one file on a local disk. Within a process, all calls run in one thread, one after the other; a lock
+    that another process holds delays writes only. Records have a checksum, so that a flipped bit raises
+    ``CorruptRecordError`` instead of being read.
 
     Bound to the event loop on which it was opened. After a fork, create a new storage in the child process.
     Creating a file needs the ``sqlite`` extra.

@@ -25,6 +25,8 @@ def turn(session_id: str, name: str) -> list[MessageRecord]:
             role=role,
             created_at_us=1,
             payload=_CODEC.encode({"session": session_id, "text": f"{name}-{role} " * 20}),
+            brief=_CODEC.encode(f"{name}-{role}"),
+            adds={"tokens": 3},
         )
         for role in ("user", "assistant")
     ]

@@ -1,11 +1,13 @@
 """Crash trials: kill a writer process or a server with SIGKILL, and check that every acknowledged write exists."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -87,6 +89,7 @@ async def check_store(storage: SessionStorage, run: str, known: Acknowledged) ->
         problems += _problems_in(session_id, messages)
         problems += _problems_of_turns(session_id, messages, run, known)
         problems += await _problems_of_memories(storage, session_id, known)
+        problems += await _problems_of_summary(storage, session_id, messages)
     return CrashReport(acknowledged=len(known.turns), stored=stored, problems=tuple(problems))
 
 
@@ -104,6 +107,20 @@ async def _problems_of_continuing(
     if there != [message.message_id for message in _crash_writer.turn(session_id, name)]:
         problems.append(f"{session_id}: the next turn is not at position {receipt.first_position}")
     return problems
+
+
+async def _problems_of_summary(storage: SessionStorage, session_id: str, messages: list[MessageRecord]) -> list[str]:
+    """Compare the summary of a session with its messages."""
+    header = await storage.find_session(session_id)
+    if header is None:
+        return [f"{session_id} is gone"]
+    summary, roles = header.summary, Counter(message.role for message in messages)
+    told = [json.loads(brief.payload.data) for brief in (summary.first, summary.last) if brief is not None]
+    wanted = [messages[0].message_id, messages[-1].message_id] if messages else []
+    counters = {**roles, **({"tokens": 3 * len(messages)} if messages else {})}
+    if told == wanted and dict(summary.counters) == counters:
+        return []
+    return [f"{session_id} is summed up as {told}, {dict(summary.counters)}, not {wanted}, {counters}"]
 
 
 def _problems_in(session_id: str, messages: list[MessageRecord]) -> list[str]:

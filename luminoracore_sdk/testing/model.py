@@ -30,6 +30,11 @@ __all__ = ["StorageModel", "select_range"]
 _ROLES = ("user", "assistant", "system", "tool")
 
 
+def _without_roles(summary: SessionSummary) -> SessionSummary:
+    counters = {name: number for name, number in summary.counters.items() if name not in _ROLES}
+    return attrs.evolve(summary, counters=counters)
+
+
 def select_range(messages: Sequence[MessageRecord], span: MessageRange) -> list[MessageRecord]:
     """Return the messages of a range, as documented by its attributes."""
     found = [
@@ -102,7 +107,7 @@ class StorageModel:
             updated_at_us=self._now_us(),
             version=version + 1,
             last_position=len(self.messages[record.session_id]),
-            summary=before.summary if before else record.summary,
+            summary=before.summary if before else _without_roles(record.summary),
         )
         return self.headers[record.session_id]
 
@@ -113,7 +118,7 @@ class StorageModel:
         if at > len(messages) or record.session_id in self.headers:
             raise self._conflict()
         self.messages[record.session_id] = messages[:at]
-        counters = {name: number for name, number in record.summary.counters.items() if name not in _ROLES}
+        counters = dict(_without_roles(record.summary).counters)
         for message in messages[:at]:
             counters[message.role] = counters.get(message.role, 0) + 1
         header = attrs.evolve(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -37,6 +38,16 @@ async def load(user: UserSessions, session_id: str, _: str) -> object:
     return await user.load_session(session_id, provider_config={"name": "echo"})
 
 
+async def leased(user: UserSessions, session_id: str) -> object:
+    async with user.turn_lease(session_id) as lease:
+        return lease.fence
+
+
+async def first_change(user: UserSessions, session_id: str) -> object:
+    async with aclosing(user.watch(session_id)) as changes:
+        return await anext(changes)
+
+
 CALLS: dict[str, Call] = {
     "get_session": lambda user, session, _: user.get_session(session),
     "load_session": load,
@@ -61,6 +72,9 @@ CALLS: dict[str, Call] = {
     "clear_conversation": lambda user, session, _: user.clear_conversation(session),
     "get_conversation": lambda user, session, _: user.get_conversation(session),
     "get_messages": lambda user, session, _: user.get_messages(session),
+    "usage": lambda user, session, _: user.usage(session),
+    "turn_lease": lambda user, session, _: leased(user, session),
+    "watch": lambda user, session, _: first_change(user, session),
     "get_session_info": lambda user, session, _: user.get_session_info(session),
 }
 """Every call on a session: the handle, the session, the first message of it."""
@@ -68,6 +82,8 @@ CALLS: dict[str, Call] = {
 OWN_CALLS: dict[str, Callable[[UserSessions], Awaitable[object]]] = {
     "create_session": lambda user: user.create_session({"name": canary(user.user_id)}, {"name": "echo"}),
     "list_sessions": lambda user: user.list_sessions(),
+    "list_conversations": lambda user: user.list_conversations(archived=None, limit=1000),
+    "usage": lambda user: user.usage(),
     "store_memory": lambda user: user.store_memory("city", canary(user.user_id)),
     "get_memory": lambda user: user.get_memory("city"),
     "list_memories": lambda user: user.list_memories(),

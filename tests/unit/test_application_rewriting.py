@@ -10,6 +10,7 @@ from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.application import session_access
 from luminoracore_sdk.application.maintenance.rewrite import CHUNK, RewriteMark, Rewritten, StoreRewrite
 from luminoracore_sdk.application.ports.records import (
+    HeaderTexts,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -46,6 +47,10 @@ class Upper:
 
     async def session(self, record: SessionRecord) -> Payload:
         return await self._upper(record.payload or Payload("", b""))
+
+    async def texts(self, record: SessionRecord) -> HeaderTexts:
+        card = None if record.card is None else await self._upper(record.card)
+        return attrs.evolve(record.texts, card=card)
 
     async def message(self, session_id: str, record: MessageRecord) -> Payload:
         return await self._upper(record.payload)
@@ -289,3 +294,59 @@ def test_a_change_fits_only_the_message_that_was_read() -> None:
         attrs.evolve(stored, payload=change.new),
     ):
         assert change.fits(other) is False
+
+
+async def test_texts_are_rewritten_although_others_change_them(clock: ManualClock) -> None:
+    storage = InMemoryStorage(clock=clock)
+    await storage.put_session(attrs.evolve(session_record("s"), card=json_payload("a card")))
+    forms, changes = Upper(), 0
+
+    async def change() -> None:
+        nonlocal changes
+        changes += 1
+        if changes <= 3:
+            forms.before = change
+            brief = json_payload(f"brief {changes}")
+            await storage.append_messages(
+                "s", [attrs.evolve(message_records(1)[0], message_id=str(changes), brief=brief)]
+            )
+
+    forms.before = change
+    done = await run(storage, forms)
+    header = await storage.find_session("s")
+    assert header is not None
+    assert header.card == json_payload("A CARD")
+    assert sum(one.left for one in done) == 0
+    assert changes == 4
+
+
+async def test_texts_that_always_change_are_left(clock: ManualClock) -> None:
+    storage = InMemoryStorage(clock=clock)
+    await storage.put_session(attrs.evolve(session_record("s"), card=json_payload("a card")))
+
+    class ChangesAlways(Upper):
+        number = 0
+
+        async def texts(self, record: SessionRecord) -> HeaderTexts:
+            new = await super().texts(record)
+            self.number += 1
+            brief = json_payload(f"brief {self.number}")
+            message = attrs.evolve(message_records(1)[0], message_id=str(self.number), brief=brief)
+            await storage.append_messages("s", [message])
+            return new
+
+    done = await run(storage, ChangesAlways())
+    assert sum(one.left for one in done) == 1
+
+
+async def test_a_session_deleted_while_its_texts_are_rewritten_is_left(clock: ManualClock) -> None:
+    storage = InMemoryStorage(clock=clock)
+    await storage.put_session(attrs.evolve(session_record("s"), card=json_payload("a card")))
+
+    class Deletes(Upper):
+        async def texts(self, record: SessionRecord) -> HeaderTexts:
+            await storage.delete_session("s")
+            return await super().texts(record)
+
+    (_, done) = await run(storage, Deletes())
+    assert (done.owner_id, done.left, done.unreadable) == ("s", 0, 0)

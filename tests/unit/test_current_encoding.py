@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from itertools import product
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.compression import dictionary_registry as known
@@ -21,9 +22,10 @@ from luminoracore_sdk.session import (
     OptimizedStorageWrapper,
     SessionStorage,
 )
-from luminoracore_sdk.testing.records import memory_record, message_record, session_record
+from luminoracore_sdk.testing.records import json_payload, memory_record, message_record, session_record
 
 TEXT = "what the weather is like, and what I should do about it, if it is like that again " * 3
+CARD, BRIEF = json_payload("a card"), json_payload("a brief")
 OLD, NEW = os.urandom(32), os.urandom(32)
 NOTATION = Optimizer(OptimizationConfig(record_compression=False))
 
@@ -41,8 +43,8 @@ MAKES: dict[str, tuple[Callable[[SessionStorage], SessionStorage], str]] = {
 
 
 async def fill(storage: SessionStorage) -> None:
-    await storage.put_session(session_record(text=TEXT, tags=("t",)))
-    await storage.append_messages("s", [message_record("m", text=TEXT)])
+    await storage.put_session(attrs.evolve(session_record(text=TEXT, tags=("t",)), card=CARD))
+    await storage.append_messages("s", [attrs.evolve(message_record("m", text=TEXT), brief=BRIEF)])
     await storage.put_memory(memory_record("k", value=TEXT))
     await storage.put_memory(memory_record("k", value=TEXT, kind="user", owner="u"))
 
@@ -55,12 +57,21 @@ async def tags(backend: SessionStorage) -> set[str]:
     scopes = (MemoryScope("session", "s"), MemoryScope("user", "u"))
     memories = [memory for scope in scopes for memory in await backend.list_memories(scope)]
     assert (len(messages), len(memories)) == (1, 2)
+    texts = {found.payload.encoding for found in (header.summary.first, header.summary.last) if found}
+    assert header.card is not None
+    secret = {header.payload.encoding} if "aes" in header.payload.encoding else {"json"}
+    assert {name.rpartition("+")[2] for name in (*texts, header.card.encoding)} == {
+        name.rpartition("+")[2] for name in secret
+    }
     payloads = [*(message.payload for message in messages), *(memory.payload for memory in memories)]
     return {header.payload.encoding, *(payload.encoding for payload in payloads)}
 
 
 async def contents(storage: SessionStorage) -> list[object]:
+    header = await storage.find_session("s")
+    assert header is not None
     return [
+        header.texts,
         await storage.load_session("s"),
         *[message.payload for message in await storage.read_messages("s", MessageRange())],
         *[memory.payload for memory in await storage.list_memories(MemoryScope("session", "s"))],

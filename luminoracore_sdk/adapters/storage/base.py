@@ -516,10 +516,11 @@ class BaseStorage(SessionStorage):
 
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
         """Create or replace a header; see ``SessionStorage.put_session``."""
-        self._check_header(record)
+        record = self._checked_header(record)
         return await self._put_session(record, expected_version, await self._ready())
 
-    def _check_header(self, record: SessionRecord) -> None:
+    def _checked_header(self, record: SessionRecord) -> SessionRecord:
+        """Refuse a header that cannot be stored; return it without counters of roles, which the store counts."""
         check_id(record.session_id)
         if record.user_id is not None:
             check_id(record.user_id, "user id")
@@ -533,6 +534,10 @@ class BaseStorage(SessionStorage):
         self._check_size(record.payload, "the session document")
         _check_texts(record.texts)
         _check_counters(record.summary.counters)
+        if ROLES.isdisjoint(record.summary.counters):
+            return record
+        counters = {name: number for name, number in record.summary.counters.items() if name not in ROLES}
+        return attrs.evolve(record, summary=attrs.evolve(record.summary, counters=counters))
 
     async def find_session(self, session_id: str) -> SessionRecord | None:
         """Return a header with its payload, or None."""
@@ -568,9 +573,7 @@ class BaseStorage(SessionStorage):
         """Create a session with a copy of messages; see ``SessionStorage.fork_session``."""
         check_id(source_id)
         check_position(at)
-        self._check_header(record)
-        stays = {name: number for name, number in record.summary.counters.items() if name not in ROLES}
-        record = attrs.evolve(record, summary=attrs.evolve(record.summary, counters=stays))
+        record = self._checked_header(record)
         return await self._fork_session(source_id, record, at, rewrite, await self._ready())
 
     # -- leases ----------------------------------------------------------------------------------

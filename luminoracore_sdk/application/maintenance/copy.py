@@ -15,6 +15,7 @@ from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
     MemoryScope,
     MessageRange,
+    MessageRecord,
     Payload,
     SessionQuery,
     SessionRecord,
@@ -357,6 +358,8 @@ class _Transfer:
             equal = await self._compare_messages(session_id, lines, position) if position < have else 0
             if self._writes and equal < len(chunk):
                 missing = [self._source_lines.plain(message) for message in chunk[equal:]]
+                if have:
+                    missing = [_with_brief(message, original.record) for message in missing]
                 with _in_target():
                     await self._target.append_messages(session_id, missing, expected_last=position + equal)
             position += len(chunk)
@@ -464,6 +467,13 @@ class _Transfer:
         if found != wanted:
             raise _TargetChangedError("was not equal when it was read back from the target")
         return found
+
+
+def _with_brief(message: MessageRecord, header: SessionRecord) -> MessageRecord:
+    """Return a message with the brief that the header of its session has of it, if any."""
+    briefs = (header.summary.first, header.summary.last)
+    found = next((one.payload for one in briefs if one is not None and one.position == message.position), None)
+    return message if found is None else attrs.evolve(message, brief=found)
 
 
 async def _memories(storage: SessionStorage, lines: RecordLines, scope: MemoryScope) -> _Memories:

@@ -228,7 +228,7 @@ class SessionRecord:
         version: Assigned by the store: 1, 2, 3 …, incremented by each put and not by appends.
         last_position: Assigned by the store: the position of the newest message; 0: none.
         summary: Assigned by the store, except that a put or fork that creates a session begins with what it is
-            given. Not part of what ``read_turn`` returns.
+            given, but for the counters of roles. Not part of what ``read_turn`` returns.
         changes: Assigned by the store: the latest changes of what was stored before. Not part of what listings and
             ``read_turn`` return.
         lease: Assigned by the store: the latest lease, which may have ended; None: there was none. Not part of what

@@ -187,7 +187,8 @@ class SummaryContract(ContractBase):
         given = SessionSummary(
             first=Brief(1, _BINARY), last=Brief(4, json_payload("\ud800\0")), counters={"tokens": 2**40}
         )
-        put = await storage.put_session(attrs.evolve(session_record(), summary=given), expected_version=0)
+        asked = attrs.evolve(given, counters={"user": 3, "tool": 1, **given.counters})
+        put = await storage.put_session(attrs.evolve(session_record(), summary=asked), expected_version=0)
         assert put.summary == given
         await storage.append_messages("s", [said("m1", brief=None, tokens=1)])
         assert await self.summary(storage) == attrs.evolve(given, counters={"tokens": 2**40 + 1, "user": 1})

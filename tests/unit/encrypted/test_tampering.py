@@ -6,9 +6,9 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload, SessionQuery
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
-from luminoracore_sdk.testing import memory_record, message_record, session_record
+from luminoracore_sdk.testing import json_payload, memory_record, message_record, session_record
 from luminoracore_sdk.utils.exceptions import DecryptionError, KeyNotFoundError, UnencryptedRecordError
 from tests.support.encryption import ALL, SCOPE, Raw, keyring, small_store
 
@@ -165,6 +165,51 @@ async def test_a_changed_label_is_refused_by_listings_too(storage: EncryptedStor
         await raw.replace(header=attrs.evolve(header, tags=(label,)))
         with pytest.raises(DecryptionError, match="session 's' is damaged"):
             await storage.list_sessions()
+
+
+async def test_card_and_briefs_are_encrypted_and_bound_to_their_place(
+    storage: EncryptedStorageWrapper, raw: Raw
+) -> None:
+    for name in ("s", "other"):
+        card = json_payload(f"secret card of {name}")
+        await storage.put_session(attrs.evolve(session_record(name, user_id="u", tags=("red", "blue")), card=card))
+        for number in (3, 4):
+            message = attrs.evolve(message_record(f"m{number}"), brief=json_payload(f"secret brief {number} of {name}"))
+            await storage.append_messages(name, [message])
+    header, other = await raw.header(), await raw.base.find_session("other")
+    assert other is not None
+    assert "secret" not in repr(header.texts)
+    first, last = header.summary.first, header.summary.last
+    assert first is not None
+    assert last is not None
+    for texts in (
+        attrs.evolve(header.texts, card=other.card),
+        attrs.evolve(header.texts, card=first.payload),
+        attrs.evolve(header.texts, first=other.summary.first),
+        attrs.evolve(header.texts, first=attrs.evolve(first, payload=last.payload)),
+        attrs.evolve(header.texts, first=attrs.evolve(first, position=1)),
+        attrs.evolve(header.texts, last=first, first=attrs.evolve(last, position=first.position)),
+    ):
+        await raw.replace(header=header.with_texts(texts))
+        with pytest.raises(DecryptionError, match="session 's'"):
+            await storage.find_session("s")
+        with pytest.raises(DecryptionError, match="session 's'"):
+            await storage.query_sessions(SessionQuery())
+    await raw.replace(header=header.with_texts(attrs.evolve(header.texts, card=json_payload("planted"))))
+    strict = EncryptedStorageWrapper(raw.base, keyring("new", "old"), required=True)
+    with pytest.raises(UnencryptedRecordError):
+        await strict.find_session("s")
+
+
+async def test_messages_of_a_fork_are_bound_to_it(storage: EncryptedStorageWrapper, raw: Raw) -> None:
+    await storage.fork_session("s", session_record("fork"), at=2)
+    of_the_fork = await raw.base.read_messages("fork", ALL)
+    assert [message.payload for message in await storage.read_messages("fork", ALL)] == [
+        message.payload for message in await storage.read_messages("s", ALL)
+    ]
+    await raw.replace(messages=of_the_fork)
+    with pytest.raises(DecryptionError, match="message 1 of session 's'"):
+        await storage.read_messages("s", ALL)
 
 
 def moved(memories: list[MemoryRecord]) -> list[MemoryRecord]:

@@ -1,0 +1,127 @@
+"""Leases of turns, and turns that are refused while another process answers."""
+
+import asyncio
+
+import pytest
+
+from luminoracore_sdk.application.ports.records import Lease
+from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
+from luminoracore_sdk.storage import StorageWrapper
+from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.utils.exceptions import (
+    LeaseLostError,
+    SessionBusyError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+    ValidationError,
+)
+from tests.support.scripted_provider import Script
+
+pytestmark = pytest.mark.usefixtures("script")
+
+PROVIDER = {"name": "scripted"}
+
+
+async def two(storage: SessionStorage) -> tuple[SessionManager, SessionManager]:
+    """Return two managers that share no lock, as in two processes."""
+    one, other = SessionManager(storage), SessionManager(StorageWrapper(storage))
+    await one.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s"})
+    return one, other
+
+
+async def test_a_busy_session_is_refused_by_every_process(storage: SessionStorage, script: Script) -> None:
+    one, other = await two(storage)
+    script.may_answer.clear()
+    first = asyncio.create_task(one.send_message("s", "Hello", busy="refuse"))
+    await script.asked.wait()
+    with pytest.raises(SessionBusyError):
+        await other.send_message("s", "Me too", busy="refuse")
+    with pytest.raises(SessionBusyError):
+        await anext(other.stream_message("s", "Me too", busy="refuse"))
+    script.may_answer.set()
+    await first
+    assert (await other.send_message("s", "Now", busy="refuse")).position == 4
+    async for _ in one.stream_message("s", "And I", busy="refuse"):
+        pass
+    texts = [message.content for message in await one.conversation_manager.get_messages("s")]
+    assert texts[::2] == ["Hello", "Now", "And I"]
+
+
+async def test_a_holder_that_was_stopped_changes_nothing(
+    storage: SessionStorage, clock: ManualClock, script: Script
+) -> None:
+    one, other = await two(storage)
+    async with one.turn_lease("s", ttl=10) as old:
+        with pytest.raises(SessionBusyError):
+            async with other.turn_lease("s"):
+                pytest.fail("two holders")
+        clock.advance(11)  # as if this process had been stopped meanwhile
+        async with other.turn_lease("s") as new:
+            assert new.fence == old.fence + 1
+            await other.send_message("s", "Of the new holder", fence=new.fence)
+            with pytest.raises(LeaseLostError):
+                await one.send_message("s", "Of the old holder", fence=old.fence)
+            with pytest.raises(LeaseLostError):
+                await one.regenerate("s", fence=old.fence)
+    messages = await one.conversation_manager.get_messages("s")
+    assert [message.content for message in messages] == ["Of the new holder", "An answer."]
+
+
+async def test_a_lease_is_free_again_after_the_block(storage: SessionStorage) -> None:
+    one, other = await two(storage)
+    with pytest.raises(RuntimeError, match="within"):
+        async with one.turn_lease("s"):
+            raise RuntimeError("within")
+    async with other.turn_lease("s") as lease:
+        assert lease.fence == 2
+    with pytest.raises(SessionNotFoundError):
+        async with one.turn_lease("absent"):
+            pytest.fail("a lease of nothing")
+    for ttl in (0, -1, float("inf"), True, "5"):
+        with pytest.raises(ValidationError):
+            async with one.turn_lease("s", ttl=ttl):  # type: ignore[arg-type]
+                pytest.fail("a lease without end")
+
+
+class FailsToRenew(StorageWrapper):
+    def __init__(self, base: SessionStorage) -> None:
+        super().__init__(base)
+        self.errors: list[Exception] = []
+        self.renewed = asyncio.Event()
+        self.calls = 0
+
+    async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+        self.calls += 1
+        if self.calls > 1 and self.errors:
+            raise self.errors.pop(0)
+        lease = await super().acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+        if self.calls > 1:
+            self.renewed.set()
+        return lease
+
+
+async def test_a_lease_is_renewed_although_the_backend_fails_for_a_while(clock: ManualClock) -> None:
+    storage = FailsToRenew(InMemoryStorage(clock=clock))
+    async with SessionManager(storage) as manager:
+        await manager.create_session({}, {"name": "echo"}, {"session_id": "s"})
+        storage.errors = [StorageUnavailableError("memory", "gone")]
+        async with manager.turn_lease("s", ttl=0.03) as lease, asyncio.timeout(5):
+            await storage.renewed.wait()
+            assert (lease.fence, lease.is_lost) == (1, False)
+
+
+@pytest.mark.parametrize("loss", ["taken", "taken and ended", "deleted"])
+async def test_a_holder_is_told_that_the_lease_is_lost(clock: ManualClock, loss: str) -> None:
+    storage = FailsToRenew(InMemoryStorage(clock=clock))
+    async with SessionManager(storage) as manager:
+        await manager.create_session({}, {"name": "echo"}, {"session_id": "s"})
+        async with manager.turn_lease("s", ttl=0.03) as lease, asyncio.timeout(5):
+            clock.advance(1)
+            if loss == "deleted":
+                await storage.base.delete_session("s")
+            else:
+                await storage.base.acquire_lease("s", holder="another", ttl_us=1_000_000)
+            if loss == "taken and ended":
+                clock.advance(2)
+            while not lease.is_lost:  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.001)

@@ -1,0 +1,84 @@
+"""``SessionManager.watch``: a copy that follows the changes equals what is stored."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk.session import Message, SessionChange, SessionManager
+from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.utils.exceptions import SessionNotFoundError, ValidationError
+from tests.support.scripted_provider import Script
+
+PROVIDER = {"name": "scripted"}
+
+
+async def take(changes: Any, count: int) -> list[SessionChange]:
+    async with asyncio.timeout(10):
+        return [await anext(changes) for _ in range(count)]
+
+
+async def test_a_watcher_follows_turns_and_changes_of_the_past(manager: SessionManager, script: Script) -> None:
+    await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s"})
+    script.answers = [f"Answer {number}" for number in range(1, 9)]
+    await manager.send_message("s", "Question 1")
+    async with aclosing(manager.watch("s")) as changes:
+        assert [(change.kind, change.position) for change in await take(changes, 2)] == [
+            ("appended", 1),
+            ("appended", 2),
+        ]
+        await manager.send_message("s", "Question 2")
+        appended = await take(changes, 2)
+        assert [change.message and change.message.content for change in appended] == ["Question 2", "Answer 2"]
+        await manager.annotate("s", appended[1].message.id, {"rating": 1})  # type: ignore[union-attr, arg-type]
+        (updated,) = await take(changes, 1)
+        assert (updated.kind, updated.position) == ("updated", 4)
+        assert isinstance(updated.message, Message)
+        assert updated.message.metadata["annotations"] == {"rating": 1}
+        await manager.regenerate("s")
+        cut, again = await take(changes, 2)
+        assert cut == SessionChange("cut", 3)
+        assert (again.kind, again.position) == ("appended", 4)
+        assert again.to_dict()["message"]["content"] == "Answer 3"
+        await manager.delete_session("s")
+        assert await take(changes, 1) == [SessionChange("deleted", 0)]
+        with pytest.raises(StopAsyncIteration):
+            await anext(changes)
+    assert cut.to_dict() == {"kind": "cut", "position": 3, "message": None}
+
+
+async def test_a_reader_goes_on_from_the_last_position(manager: SessionManager, script: Script) -> None:
+    await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s"})
+    for number in range(3):
+        await manager.send_message("s", f"Question {number}")
+    async with aclosing(manager.watch("s", after=4)) as changes:
+        assert [change.position for change in await take(changes, 2)] == [5, 6]
+    await manager.rewind("s", 2)
+    async with aclosing(manager.watch("s", after=6)) as changes:
+        assert await take(changes, 1) == [SessionChange("cut", 2)]
+
+
+async def test_what_is_not_there_cannot_be_watched(manager: SessionManager) -> None:
+    with pytest.raises(SessionNotFoundError):
+        await anext(manager.watch("absent"))
+    await manager.create_session({}, {"name": "echo"}, {"session_id": "s", "user_id": "u"})
+    with pytest.raises(ValidationError):
+        await anext(manager.watch("s", after=-1))
+    with pytest.raises(SessionNotFoundError):
+        await anext(manager.for_user("v").watch("s"))
+
+
+async def test_a_user_watches_no_session_of_another_user(
+    manager: SessionManager, script: Script, clock: ManualClock
+) -> None:
+    await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s", "user_id": "u"})
+    user = manager.for_user("u")
+    async with aclosing(user.watch("s")) as changes:
+        await user.send_message("s", "Hello")
+        assert [change.position for change in await take(changes, 2)] == [1, 2]
+        await manager.delete_session("s")
+        clock.advance(1)
+        await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s", "user_id": "v"})
+        await manager.send_message("s", "A secret")
+        assert await take(changes, 1) == [SessionChange("deleted", 0)]

@@ -108,7 +108,7 @@ class SessionChange:
     kind: Literal["appended", "updated", "cut", "deleted"]
     position: int
     message: Message | None = None
-    cursor: str = "0"
+    cursor: str = attrs.field(default="0", eq=False)
 
     def to_dict(self) -> JSONObject:
         """Return a JSON object."""

@@ -21,6 +21,7 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     Brief,
+    HeaderTexts,
     HistoryChange,
     Lease,
     MemoryRecord,
@@ -47,6 +48,7 @@ __all__ = [
     "BaseStorage",
     "Brief",
     "Clock",
+    "HeaderTexts",
     "HistoryChange",
     "Lease",
     "MemoryRecord",

@@ -50,9 +50,15 @@ class Conversations:
     # -- write -----------------------------------------------------------------------------------
 
     async def create_conversation(self, session_id: str) -> Conversation:
-        """Create a conversation, or return the existing one."""
-        await ensure_session(session_id, self.storage, self._services)
+        """Create a conversation, or return the existing one.
+
+        Raises:
+            SessionNotFoundError: It was erased with its user, less than a day ago; see ``SessionManager.erase_user``.
+        """
         found = await self.get_conversation(session_id)
+        if found is None:
+            await ensure_session(session_id, self.storage, self._services)
+            found = await self.get_conversation(session_id)
         if found is None:  # deleted meanwhile
             raise SessionNotFoundError(session_id, backend=self.storage.backend)
         return found
@@ -83,6 +89,8 @@ class Conversations:
 
         Raises:
             ValidationError: An unknown role, or a value that is not JSON, such as NaN; nothing was stored.
+            SessionNotFoundError: The session was erased with its user, less than a day ago; see
+                ``SessionManager.erase_user``.
         """
         message = to_message(role, content, metadata)
         try:

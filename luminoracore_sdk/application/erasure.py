@@ -7,9 +7,10 @@ from datetime import datetime
 
 import attrs
 
-from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import MemoryScope, SessionQuery, SessionRecord
+from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
+from luminoracore_sdk.application.tombstones import put_tombstone
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.json_value import JSONObject
 
@@ -54,22 +55,22 @@ class Erasure:
     Attributes:
         user_id: The user.
         access: Reads and locks sessions, of whatever user.
-        clock: Tells the time.
+        services: The other ports.
         delete: Deletes a session.
     """
 
     user_id: str
     access: SessionAccess
-    clock: Clock
+    services: Services
     delete: Callable[[str], Awaitable[bool]]
-    _sessions: dict[str, None] = attrs.field(factory=dict, init=False)
+    _sessions: int = attrs.field(default=0, init=False)
     _messages: int = attrs.field(default=0, init=False)
     _memories: int = attrs.field(default=0, init=False)
-    _count: int = attrs.field(default=0, init=False)
 
     async def run(self) -> ErasureReceipt:
         """Erase everything, again until a pass finds nothing; see ``Sessions.erase_user``."""
-        started_at = self.clock.now()
+        started_at = self.services.clock.now()
+        await put_tombstone(self.access.storage, MemoryScope("user", self.user_id), self.services)
         verified = False
         for _ in range(MAX_PASSES):
             if not await self._pass():
@@ -77,19 +78,17 @@ class Erasure:
                 break
         await self.access.storage.purge_expired()  # sessions of the user may be among what no listing shows
         return ErasureReceipt(
-            sessions=self._count,
+            sessions=self._sessions,
             messages=self._messages,
             memories=self._memories,
             verified=verified,
             started_at=started_at,
-            finished_at=self.clock.now(),
+            finished_at=self.services.clock.now(),
         )
 
     async def _pass(self) -> bool:
         """Delete what is found of the user; return whether anything was."""
         is_found = False
-        for session_id in list(self._sessions):
-            is_found |= await self._erase_remainder(session_id)
         query = SessionQuery(user_id=self.user_id)
         async with aclosing(headers(self.access.storage, query)) as listed:
             async for header in listed:
@@ -98,17 +97,6 @@ class Erasure:
         memories = await self.access.storage.clear_memories(MemoryScope("user", self.user_id))
         self._memories += memories
         return is_found or memories > 0
-
-    async def _erase_remainder(self, session_id: str) -> bool:
-        """Delete what a writer under way has stored under the id of a session that was deleted meanwhile.
-
-        A message or a memory for an unknown id creates a session, which has no user.
-        """
-        header = await self.access.storage.find_session(session_id)
-        if header is None or header.user_id is not None:
-            return False
-        await self._erase(header)
-        return True
 
     async def _erase(self, listed: SessionRecord) -> None:
         """Delete a session, if it still belongs to the user."""
@@ -120,9 +108,11 @@ class Erasure:
             except CorruptRecordError:
                 logger.warning("a session that cannot be read is erased; its memories are not counted")
                 header, memories = listed, 0
-            if header is None or header.user_id != listed.user_id or not await self.delete(session_id):
+            if header is None or header.user_id != self.user_id:
                 return
-        self._sessions[session_id] = None
-        self._count += 1
+            await put_tombstone(storage, MemoryScope("session", session_id), self.services)
+            if not await self.delete(session_id):
+                return
+        self._sessions += 1
         self._messages += header.last_position
         self._memories += memories

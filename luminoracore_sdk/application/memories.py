@@ -15,6 +15,7 @@ from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import ensure_session
+from luminoracore_sdk.application.tombstones import is_erased
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry, importance_at, lifetime, searchable_text
@@ -200,11 +201,16 @@ class Memories:
         Raises:
             ValidationError: The value is not JSON, the ttl is not above 0, or the scope is ``"user"`` and the
                 session has no user; nothing was stored.
+            SessionNotFoundError: The session was erased with its user, less than a day ago; nothing was stored.
         """
         memories = await self._in(session_id, scope)
         if memories is None:
             raise ValidationError(f"session {session_id!a:.80} has no user to remember anything for")
-        return await memories.store_memory(key, value, ttl, importance=importance, category=category)
+        stored = await memories.store_memory(key, value, ttl, importance=importance, category=category)
+        if scope == "user" and stored and await is_erased(self.storage, session_id):
+            await memories.delete_memory(key)
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
+        return stored
 
     def of_session(self, session_id: str) -> ScopedMemories:
         """Return the memories of a session."""

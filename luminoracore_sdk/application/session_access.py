@@ -12,6 +12,7 @@ from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStor
 from luminoracore_sdk.application.ports.records import MAX_PAGE, Page, SessionQuery, SessionRecord, TurnRecords
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.application.tombstones import is_erased
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     SessionBusyError,
@@ -244,7 +245,13 @@ def locks_of(storage: SessionStorage) -> SessionLocks:
 
 
 async def ensure_session(session_id: str, storage: SessionStorage, services: Services) -> None:
-    """Store a session without personality and provider, unless the id exists already."""
+    """Store a session of an id that was found missing, without personality and provider.
+
+    Raises:
+        SessionNotFoundError: It was erased; a writer that was under way must not bring it back.
+    """
+    if await is_erased(storage, session_id):
+        raise SessionNotFoundError(session_id, backend=storage.backend)
     now = services.clock.now()
     session = Session(session_id=session_id, personality={}, provider=None, created_at=now, last_activity=now)
     try:

@@ -26,6 +26,7 @@ from luminoracore_sdk.application.provider_pool import SessionProviders
 from luminoracore_sdk.application.revisions import Revisions
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
+from luminoracore_sdk.application.tombstones import is_erased
 from luminoracore_sdk.application.turns import (
     DEFAULT_READER_TIMEOUT,
     DEFAULT_TEMPERATURE,
@@ -39,7 +40,7 @@ from luminoracore_sdk.application.turns import (
 from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
@@ -200,7 +201,8 @@ class Sessions:
     async def save_session(self, session_id: str) -> bool:
         """Write all unsaved changes of a session; return False if there is no such session.
 
-        With ``auto_save=True`` there are never any. With ``auto_save=False`` this is the only write.
+        With ``auto_save=True`` there are never any. With ``auto_save=False`` this is the only write. The changes of a
+        session that was erased with its user meanwhile are dropped.
 
         Raises:
             ConflictError: Another writer changed the stored session meanwhile. The unsaved changes are kept.
@@ -594,11 +596,26 @@ class Sessions:
         """
         new_id = new_session_id or self._services.ids.new_id()
         fork = Fork(storage=self._storage, codec=self._services.codec, clock=self._services.clock)
-        copied = await fork.make(session_id, at, new_id, _object(metadata, "metadata"))
-        self._providers.share(session_id, new_id)
-        if copied:
-            await self._sessions.change(new_id, fork.completed)
+        try:
+            copied = await fork.make(session_id, at, new_id, _object(metadata, "metadata"))
+            self._providers.share(session_id, new_id)
+            if copied:
+                await self._sessions.change(new_id, fork.completed)
+        except (ConflictError, SessionNotFoundError):
+            await self._delete_fork_of_erased(session_id, new_id)
+            raise
+        await self._delete_fork_of_erased(session_id, new_id)
         return new_id
+
+    async def _delete_fork_of_erased(self, session_id: str, new_id: str) -> None:
+        """Delete a copy that was made while its session was erased.
+
+        Raises:
+            SessionNotFoundError: It was.
+        """
+        if await is_erased(self._storage, session_id):
+            await self.delete_session(new_id)
+            raise SessionNotFoundError(session_id, backend=self.storage.backend)
 
     async def annotate(self, session_id: str, message_id: str, annotations: JSONObject) -> Message:
         """Add annotations (feedback, labels) to a message, which are never sent to a provider; None removes one.
@@ -713,17 +730,22 @@ class Sessions:
     async def erase_user(self, user_id: str) -> ErasureReceipt:
         """Delete every session of a user, with messages and memories, and the memories of the user.
 
-        Turns in progress are interrupted, and API keys that this manager remembers for the sessions are forgotten.
-        Sessions that are created and memories that are stored during the erasure are found by the next pass over the
-        store; the last pass finds nothing, which the receipt calls ``verified``. An erasure that was killed is
-        repeated; the receipt of the second call counts what that call deleted. Expired records of the whole store
-        are removed as well, and not counted: those of the user may be among them.
+        Turns in progress are interrupted, and API keys that this manager remembers for the sessions are forgotten. The
+        passes over the store are repeated until one finds nothing, which the receipt calls ``verified``. An erasure
+        that was killed is repeated; the receipt of the second call counts what that call deleted. Expired records of
+        the whole store are removed as well, and not counted: those of the user may be among them.
+
+        Writers that are under way, in this process or another: what they write to a session of the user, to its memory
+        or to that of its user, and a fork of it, is either erased too or refused with ``SessionNotFoundError``;
+        ``save_session`` drops unsaved changes of it and returns False. For a day, an erased session is not created
+        again by a message or a memory for its id; ``create_session`` may use the id at once. A session that is created
+        for the user during the erasure, and a memory that is stored for the id of the user, are new: the passes find
+        them, or they stay.
 
         Files: JSON files are deleted. SQLite overwrites what is deleted (``PRAGMA secure_delete``), and the
         write-ahead log is emptied at the end, unless another connection reads from it at that moment; then it is
         emptied when the last connection is closed. Servers reclaim space in their own time (PostgreSQL: VACUUM).
-        Not erased are what other processes hold in memory, sessions with ``auto_save=False`` among it, backups, the
-        log, and a dictionary that ``luminora optimize train`` made from messages.
+        Not erased are what other processes hold in memory, backups, the log, and a dictionary that ``luminora optimize train`` made from messages.
 
         Args:
             user_id: Any id.
@@ -737,7 +759,7 @@ class Sessions:
         return await Erasure(
             user_id=check_user_id(user_id),
             access=self._sessions,
-            clock=self._services.clock,
+            services=self._services,
             delete=self.delete_session,
         ).run()
 

@@ -2,11 +2,7 @@
 
 import asyncio
 import logging
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +25,6 @@ from luminoracore_sdk.utils.exceptions import (
     ValidationError,
 )
 from tests.support.backends import EMBEDDED, FILES, MONGODB, POSTGRES, REDIS, SQLITE, Backend, encrypted, optimized
-from tests.support.command import ROOT
 from tests.support.scripted_provider import Script
 from tests.support.users import canary, fill_user, records_of, session_of
 
@@ -159,27 +154,6 @@ async def test_a_log_that_another_connection_reads_is_emptied_by_the_last_close(
     assert words_on_disk(folder, canary("ada")) == []
 
 
-@on_each_disk
-@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.nightly)])
-async def test_some_of_many_users_are_erased(
-    backend: Backend, tmp_path: Path, clock: ManualClock, services: Services, count: int
-) -> None:
-    folder = tmp_path / "stores" / "store"
-    users = [f"user{number}" for number in range(count)]
-    async with backend.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
-        for user in users:
-            await fill_user(manager, user, turns=1)
-        erased = users[:: count // 5]
-        kept = {user: await records_of(storage, user) for user in users if user not in erased}
-        for user in erased:
-            receipt = await manager.erase_user(user)
-            assert (receipt.sessions, receipt.messages, receipt.memories, receipt.verified) == (1, 2, 2, True)
-        assert {user: await records_of(storage, user) for user in kept} == kept
-        for user in erased:
-            assert await records_of(storage, user) == []
-            assert words_on_disk(folder, canary(user)) == []
-
-
 class Meanwhile(InMemoryStorage):
     """Lets a writer write each time a session was deleted or the memory of a user cleared."""
 
@@ -227,22 +201,6 @@ async def test_what_a_writer_stores_meanwhile_is_erased_too(meanwhile: Meanwhile
         assert (left, receipt.sessions, receipt.verified) == ([], 5, True)
         assert await records_of(meanwhile, "ada") == []
         assert await records_of(meanwhile, "bob") == bob
-
-
-async def test_a_session_that_a_late_memory_creates_is_erased_too(meanwhile: Meanwhile, services: Services) -> None:
-    async with SessionManager(meanwhile, services=services) as manager:
-        await fill_user(manager, "ada")
-        await fill_user(manager, None)
-        nobodys = await records_of(meanwhile, None)
-
-        async def writes() -> None:
-            meanwhile.writes = None
-            await manager.memory_manager.store_memory(session_of("ada"), "late", canary("ada"))
-
-        meanwhile.writes = writes
-        receipt = await manager.erase_user("ada")
-        assert (receipt.sessions, receipt.memories, receipt.verified) == (2, 3, True)
-        assert await records_of(meanwhile, None) == nobodys
 
 
 async def test_an_id_that_another_user_takes_meanwhile_is_not_erased(meanwhile: Meanwhile, services: Services) -> None:
@@ -458,51 +416,3 @@ async def test_writers_of_another_process_do_not_outlast_the_erasure(
     assert sorted(await manager.list_sessions()) == sorted(session_of("bob", number) for number in range(5))
     stored = [len(await manager.conversation_manager.get_messages(session_of("bob", n), 10_000)) for n in range(5)]
     assert stored == [4 + count for count in acknowledged[1::2]] == [20] * 5
-
-
-_KILLED = """
-import asyncio, os, signal, sys
-from luminoracore_sdk.session import SessionManager, create_storage
-
-async def erase():
-    async with create_storage(sys.argv[1]) as storage:
-        delete, deleted = storage.delete_session, []
-
-        async def killed(session_id):
-            deleted.append(await delete(session_id))
-            if len(deleted) == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        storage.delete_session = killed
-        async with SessionManager(storage) as manager:
-            await manager.erase_user("ada")
-
-asyncio.run(erase())
-"""
-
-
-@on_each_disk
-async def test_an_erasure_that_was_killed_is_repeated(
-    backend: Backend, tmp_path: Path, clock: ManualClock, services: Services
-) -> None:
-    folder = tmp_path / "stores" / "store"
-    async with backend.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
-        await fill_user(manager, "ada", sessions=5)
-        await fill_user(manager, "bob")
-        bob = await records_of(storage, "bob")
-    url = f"file://{folder}" if backend is FILES else f"sqlite:///{folder}"
-    killed = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", _KILLED, url],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-        timeout=60,
-    )
-    assert killed.returncode == -signal.SIGKILL
-    async with backend.at(folder)(clock) as storage, SessionManager(storage, services=services) as manager:
-        assert len(await manager.list_sessions(user_id="ada")) == 2
-        receipt = await manager.erase_user("ada")
-        assert (receipt.sessions, receipt.messages, receipt.memories) == (2, 8, 2 + 5)
-        assert receipt.verified is True
-        assert await records_of(storage, "bob") == bob
-        assert words_on_disk(folder, canary("ada")) == []

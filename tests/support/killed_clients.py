@@ -1,10 +1,12 @@
 """Storages of processes that are killed: what creates one from a string, and which string."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import attrs
 
+from luminoracore_sdk.session import SessionStorage
 from tests.support.backends import MONGODB, POSTGRES, REDIS, REDIS_CLUSTER, Backend
 from tests.support.servers import mongodb_url, postgres_url, redis_cluster_url, redis_url
 from tests.support.servers.places import place_name
@@ -32,6 +34,12 @@ class Client:
     def place(self, path: Path) -> str:
         """Return the argument of the factory."""
         return f"{self.url()}#{place_name(path)}" if self.url else str(path)
+
+    def storage(self, place: str) -> SessionStorage:
+        """Return a storage of this process on a place."""
+        module, _, name = self.factory.partition(":")
+        made: SessionStorage = getattr(import_module(module), name)(place)
+        return made
 
     def clear(self, path: Path) -> None:
         """Remove the store from a shared server."""

@@ -44,6 +44,21 @@ async def test_a_conversation_deleted_during_creation_is_not_found() -> None:
         await conversations.create_conversation("s")
 
 
+class Appearing(StorageWrapper):
+    """Creates every session right before it is put, like another process, with a message."""
+
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
+        await ConversationManager(storage=self.base).add_message(record.session_id, "user", "first")
+        return await super().put_session(record, expected_version=expected_version)
+
+
+async def test_a_conversation_created_by_another_process_meanwhile_is_used() -> None:
+    conversations = ConversationManager(storage=Appearing(InMemoryStorage()))
+    assert [message.content for message in await conversations.create_conversation("s")] == ["first"]
+    await conversations.add_message("t", "user", "second")
+    assert [message.content for message in await conversations.get_messages("t")] == ["first", "second"]
+
+
 async def test_the_newest_of_a_role_are_found_across_many_chunks() -> None:
     conversations = ConversationManager(storage=InMemoryStorage())
     await conversations.create_conversation("s")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
-from luminoracore_sdk.application.ports.records import MessageRange, Payload
+from luminoracore_sdk.application.ports.records import MessageRange, Payload, Purged
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError, SchemaVersionError
 from luminoracore_sdk.testing.records import memory_record, message_record, session_record
 
@@ -121,6 +121,21 @@ async def test_remains_of_a_crash_are_removed_or_ignored(tmp_path: Path) -> None
         assert await storage.list_sessions() == ["s"]
         assert await storage.delete_session("s") is True
         await storage.put_session(session_record())  # under the name that a killed put left
+        assert await storage.list_sessions() == ["s"]
+
+
+async def test_a_purge_removes_remains_of_a_crash(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    folder = only(tmp_path, "session.json").parent
+    async with JSONFileStorage(tmp_path) as storage:
+        await storage.list_sessions()
+        unfinished, half = folder.with_name(f"{folder.name[:2]}{'0' * 30}.new"), tmp_path / "trash" / "half"
+        for remains in (unfinished, half):
+            remains.mkdir(parents=True)
+            (remains / "session.json").write_bytes(b"{")
+        assert await storage.purge_expired() == Purged(sessions=0, memories=0)
+        assert names(tmp_path / "trash") == []
+        assert names(folder.parent) == [folder.name]
         assert await storage.list_sessions() == ["s"]
 
 

@@ -27,7 +27,8 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import SessionLocks, merged_page
-from luminoracore_sdk.domain.errors import ConflictError
+from luminoracore_sdk.application.tombstones import is_erased, tombstone_of
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 from luminoracore_sdk.domain.message import MessageRole
 
 __all__ = ["DeferredWriteWrapper"]
@@ -47,6 +48,8 @@ class _Stored:
         updated: Positions up to ``floor`` whose payload was changed here since, and the payloads that may be
             below: the one before the change, and those of flushes whose answers were lost.
         adds: What messages have added to the counters here that were removed before they were written.
+        user_id: The user of the session.
+        erasure: The tombstone of the user when the session was staged.
     """
 
     version: int = 0
@@ -56,6 +59,8 @@ class _Stored:
     staged_version: int = 0
     updated: dict[int, list[Payload]] = attrs.field(factory=dict)
     adds: dict[str, int] = attrs.field(factory=dict)
+    user_id: str | None = None
+    erasure: Payload | None = None
 
     def cut(self, after: int, removed: Sequence[MessageRecord]) -> None:
         """Note that messages above a position were removed here."""
@@ -141,6 +146,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         record = await self.base.find_session(session_id)
         if record is None:
             return _Stored()
+        erasure = await self._erasure(record.user_id)
         last = record.last_position
         messages = [message async for message in self.base.stream_messages(session_id, before=last + 1)]
         memories = await self.base.list_memories(MemoryScope("session", session_id))
@@ -151,7 +157,13 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             floor=last,
             memories={memory.key: memory for memory in memories},
             staged_version=record.version,
+            user_id=record.user_id,
+            erasure=erasure,
         )
+
+    async def _erasure(self, user_id: str | None) -> Payload | None:
+        """Return the tombstone of a user."""
+        return None if user_id is None else await tombstone_of(self.base, MemoryScope("user", user_id))
 
     async def unsaved(self) -> list[str]:
         """Return the ids of deferred sessions that have unflushed writes."""
@@ -178,19 +190,41 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             record = await self._staging.find_session(session_id) if stored else None
             if stored is None or record is None:
                 return
-            if record.ttl_us is not None and not await self.base.session_exists(session_id):
-                stored = self._deferred[session_id] = _Stored()  # it expired below and not here
-            if record.version != stored.staged_version:
-                new = attrs.evolve(record, summary=attrs.evolve(record.summary, counters=stored.adds))
-                header = await self.base.put_session(new, expected_version=stored.version)
-                if not stored.version:
-                    stored.adds = {}
-                stored.version, stored.staged_version = header.version, record.version
-            if stored.floor < stored.position:
-                await self._flush_tail(session_id, stored)
-            await self._flush_updates(session_id, stored)
-            await self._flush_messages(session_id, stored)
-            await self._flush_memories(MemoryScope("session", session_id), stored)
+            if not await self._is_erased(stored):
+                try:
+                    await self._write(record, stored)
+                except (ConflictError, SessionNotFoundError):
+                    if not await self._is_erased(stored) and not await is_erased(self.base, session_id):
+                        raise
+                else:
+                    if not await self._is_erased(stored):
+                        return
+                    await self.base.delete_session(session_id)
+            del self._deferred[session_id]
+            await self._staging.delete_session(session_id)
+
+    async def _is_erased(self, stored: _Stored) -> bool:
+        """Return whether the user of a session was erased since it was staged."""
+        return await self._erasure(stored.user_id) not in (None, stored.erasure)
+
+    async def _write(self, record: SessionRecord, stored: _Stored) -> None:
+        session_id = record.session_id
+        if record.ttl_us is not None and not await self.base.session_exists(session_id):
+            if stored.version and await is_erased(self.base, session_id):
+                raise SessionNotFoundError(session_id, backend=self.backend)
+            # it expired below and not here
+            stored = self._deferred[session_id] = _Stored(user_id=stored.user_id, erasure=stored.erasure)
+        if record.version != stored.staged_version:
+            new = attrs.evolve(record, summary=attrs.evolve(record.summary, counters=stored.adds))
+            header = await self.base.put_session(new, expected_version=stored.version)
+            if not stored.version:
+                stored.adds = {}
+            stored.version, stored.staged_version = header.version, record.version
+        if stored.floor < stored.position:
+            await self._flush_tail(session_id, stored)
+        await self._flush_updates(session_id, stored)
+        await self._flush_messages(session_id, stored)
+        await self._flush_memories(MemoryScope("session", session_id), stored)
 
     async def _flush_tail(self, session_id: str, stored: _Stored) -> None:
         """Replace what was removed here by what follows; in two steps if that has ids of what was removed."""
@@ -245,6 +279,13 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
 
     # -- sessions --------------------------------------------------------------------------------
 
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
+        """Put here or below; see ``SessionStorage.put_session``."""
+        stored = self._deferred.get(record.session_id)
+        if stored is not None and stored.user_id != record.user_id:  # it is new
+            stored.user_id, stored.erasure = record.user_id, await self._erasure(record.user_id)
+        return await super().put_session(record, expected_version=expected_version)
+
     async def delete_session(self, session_id: str) -> bool:
         """Delete here and below; see ``SessionStorage.delete_session``."""
         async with self._locks.of(session_id).hold():
@@ -272,7 +313,8 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             forked = await self._staging.fork_session(source_id, record, at=at, rewrite=rewrite)
             roles = {role.value for role in MessageRole}
             adds = {name: number for name, number in record.summary.counters.items() if name not in roles}
-            self._deferred[session_id] = _Stored(adds=adds)
+            erasure = await self._erasure(record.user_id)
+            self._deferred[session_id] = _Stored(adds=adds, user_id=record.user_id, erasure=erasure)
             return forked
 
     async def query_sessions(self, query: SessionQuery) -> Page:

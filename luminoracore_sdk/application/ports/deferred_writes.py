@@ -39,6 +39,8 @@ class DeferredWriteStorage(SessionStorage):
     async def flush(self, session_id: str) -> None:
         """Write what was deferred of one session; its later writes are deferred again.
 
+        A session that was erased since it was deferred, with or without its user, is dropped instead.
+
         Raises:
             ConflictError: The stored session was changed by another writer. The deferred writes are kept.
         """

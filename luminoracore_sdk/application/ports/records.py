@@ -6,7 +6,6 @@ the entities.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Literal, Self
 
 import attrs
@@ -89,7 +88,7 @@ class Brief:
     payload: Payload
 
 
-_NO_COUNTERS: Mapping[str, int] = MappingProxyType({})
+_NO_COUNTERS: Mapping[str, int] = {}
 
 
 @attrs.frozen(kw_only=True)

@@ -209,6 +209,26 @@ async def test_a_truncation_that_another_overtakes_looks_again(late: Late, other
     assert await ids(other) == ["m1", "m2", "new1", "new2"]
 
 
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_memory_of_a_session_deleted_meanwhile_is_not_kept(
+    place: MongoPlace, late: Late, other: MongoDBStorage, *, again: bool
+) -> None:
+    """The session is found, and deleted; then the memory is put."""
+    storage, moments = late
+    await other.put_session(session_record())
+
+    async def overtake() -> None:
+        await other.delete_session("s")
+        if again:
+            await other.put_session(session_record())
+        await other.purge_expired()
+
+    moments.before("memories", "find_one_and_update", overtake)
+    with pytest.raises(SessionNotFoundError):
+        await storage.put_memory(memory_record("k"))
+    assert place.memories.count_documents({}) == 0
+
+
 async def test_a_memory_made_important_meanwhile_is_not_evicted(late: Late, other: MongoDBStorage) -> None:
     """The memories to evict are looked up; one of them is put again; then they are deleted."""
     storage, moments = late

@@ -5,6 +5,7 @@
                      /messages.jsonl                log, one line for each append
                      /messages.idx                  derived from the log, rebuilt when missing
                      /memory/<hash of key>.json     one file for each memory
+    sessions/3f/3fd1….new                           a session that is being created
     users/a0/a09c…/memory/<hash of key>.json
     locks/3f.lock                                   for all sessions and users whose hash begins with 3f
     trash/                                          what is being removed
@@ -85,6 +86,11 @@ class Store:
         """Yield the folders of all users, by name; only those above a name."""
         return self._folders("users", after)
 
+    def unfinished(self) -> Iterator[Path]:
+        """Yield the folders of sessions that are being created, or that a killed process did not complete."""
+        for shard in _listed(self.root / "sessions"):
+            yield from shard.glob("*.new")
+
     def discard(self, path: Path) -> bool:
         """Remove a folder of the store; see ``Files.discard``."""
         return self.files.discard(path, self._trash)
@@ -136,9 +142,10 @@ class Store:
             marker = {"format": _FORMAT, "schema_version": _SCHEMA_VERSION}
             self.files.replace(self._marker, [orjson.dumps(marker) + b"\n"])
         self.schema_version()
-        self._empty_trash()
+        self.empty_trash()
 
-    def _empty_trash(self) -> None:
+    def empty_trash(self) -> None:
+        """Remove what killed processes left in the trash."""
         with suppress(OSError):
             for doomed in self._trash.iterdir():
                 shutil.rmtree(doomed, ignore_errors=True)

@@ -250,7 +250,7 @@ def memory_owners(store: Store, after: str | None, limit: int, now_us: int) -> l
 
 
 def purge(store: Store, now_us: int) -> Purged:
-    """Remove expired sessions and memories from a store."""
+    """Remove expired sessions and memories from a store, and what killed processes left there."""
     sessions = memories = 0
     for path in store.sessions():
         with store.locks.hold(path, writing=True):
@@ -262,4 +262,8 @@ def purge(store: Store, now_us: int) -> Purged:
     for path in store.users():
         with store.locks.hold(path, writing=True):
             memories += MemoryFolder(path, store).purge(now_us)
+    for path in store.unfinished():
+        with store.locks.hold(path, writing=True):
+            store.discard(path)
+    store.empty_trash()
     return Purged(sessions=sessions, memories=memories)

@@ -35,6 +35,9 @@ class Memories:
             except DuplicateKey:  # another writer created it at the same time: now there is one to change
                 continue
             break
+        if record.scope.kind == "session":
+            with after_write():
+                await self._verify(place, record.scope, now_us)
         if max_entries is not None:
             with after_write():
                 await self._evict(place, max_entries, now_us)
@@ -106,6 +109,12 @@ class Memories:
         where: Document = {"_id": scope.owner_id, **live(now_us)}
         header = await self._store.sessions.find_one(where, {"inc": 1})
         return header["inc"] if header else None
+
+    async def _verify(self, place: Document, scope: MemoryScope, now_us: int) -> None:
+        """Take a memory back if its session was deleted before it was written: nothing else would delete it soon."""
+        if await self.owner(scope, now_us) != place["owner"]:
+            await self._store.memories.delete(place)
+            raise SessionNotFoundError(scope.owner_id, backend=BACKEND)
 
     async def _evict(self, place: Document, max_entries: int, now_us: int) -> None:
         owner = {"owner": place["owner"]}

@@ -1,7 +1,6 @@
 """A chat product: sidebar, pages, edits, forks, feedback, memory; each user reaches only what is their own.
 
-The store and the errors are those of ``fastapi_app``. Run it in this folder:
-``CHAT_PROVIDER=openai uvicorn fastapi_chat_product:app --timeout-graceful-shutdown 5``.
+Run it in this folder: ``uvicorn fastapi_chat_product:app --timeout-graceful-shutdown 5``; settings: ``fastapi_app``.
 """
 
 from collections.abc import AsyncIterator

@@ -7,12 +7,14 @@ from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.erasure import ErasureReceipt
 from luminoracore_sdk.application.leases import TurnLease
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.retention import RetentionReport
 from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.bootstrap.factory import create_storage, shared_storage
 from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManager, SessionManager
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
+from luminoracore_sdk.domain.retention import RetentionPolicy
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.summaries import ConversationPage, ConversationSummary, SessionChange
 from luminoracore_sdk.domain.usage import ModelUsage, Price, Usage
@@ -49,6 +51,8 @@ __all__ = [
     "PostgreSQLStorage",
     "Price",
     "RedisStorage",
+    "RetentionPolicy",
+    "RetentionReport",
     "RetryingStorage",
     "SQLiteStorage",
     "Session",

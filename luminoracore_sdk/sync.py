@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         TurnRecords,
     )
     from luminoracore_sdk.application.ports.watching import Change
+    from luminoracore_sdk.application.retention import RetentionReport
     from luminoracore_sdk.application.services import Services
     from luminoracore_sdk.application.structured import StructuredResponse
     from luminoracore_sdk.application.tools import Tool
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
     from luminoracore_sdk.domain.memory import MemoryEntry
     from luminoracore_sdk.domain.message import Message, MessageRole
+    from luminoracore_sdk.domain.retention import RetentionPolicy
     from luminoracore_sdk.domain.session import Session
     from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
     from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange
@@ -481,6 +483,11 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         """The user."""
         return self.asynchronous.user_id
 
+    @property
+    def tenant(self) -> str | None:
+        """The tenant."""
+        return self.asynchronous.tenant
+
     def create_session(
         self,
         personality: Mapping[str, Any] | None = None,
@@ -624,6 +631,10 @@ class UserSessions(SyncFacade[aio.UserSessions]):
     def redact(self, session_id: str, message_id: str) -> Message:
         """Remove the content of a message for good; see ``SessionManager.redact``."""
         return self._run(self.asynchronous.redact(session_id, message_id))
+
+    def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages; see ``SessionManager.delete_messages``."""
+        return self._run(self.asynchronous.delete_messages(session_id, message_ids))
 
     def clear_conversation(self, session_id: str) -> bool:
         """Remove every message of a session, not its memory; return False if there is no such session."""
@@ -845,6 +856,18 @@ class ConversationManager(SyncFacade[aio.ConversationManager]):
         """Return the first ``limit`` messages behind a position, oldest first."""
         return self._run(self.asynchronous.read_after(session_id, position, limit))
 
+    def read_before(self, session_id: str, position: int, limit: int) -> list[Message]:
+        """Return the newest ``limit`` messages before a position, oldest first."""
+        return self._run(self.asynchronous.read_before(session_id, position, limit))
+
+    def before_newest(self, record: SessionRecord, count: int) -> int:
+        """Return the position behind which the newest ``count`` messages of a session stand."""
+        return self._run(self.asynchronous.before_newest(record, count))
+
+    def read_stored(self, session_id: str, position: int, limit: int) -> list[Message]:
+        """Return what stands at the first ``limit`` positions behind one, deleted messages included."""
+        return self._run(self.asynchronous.read_stored(session_id, position, limit))
+
     def decoded(self, session_id: str, records: Sequence[MessageRecord]) -> list[Message]:
         """Return the messages of records that were read from the storage."""
         return self._run(self.asynchronous.decoded(session_id, records))
@@ -901,7 +924,7 @@ class MemoryManager(SyncFacade[aio.MemoryManager]):
         return self._run(self.asynchronous.delete_memory(session_id, key, scope=scope))
 
     def clear_memory(self, session_id: str, *, scope: Scope = "session") -> bool:
-        """Delete all memories of a session, or of its user; return False if there are none."""
+        """Delete all memories of a session, of its agent, or of its user; return False if there are none."""
         return self._run(self.asynchronous.clear_memory(session_id, scope=scope))
 
     def cleanup_expired_memories(self) -> int:
@@ -917,7 +940,7 @@ class MemoryManager(SyncFacade[aio.MemoryManager]):
         return self._run(self.asynchronous.get_memory_info(session_id, key))
 
     def list_memories(self, session_id: str, *, scope: Scope = "session") -> list[str]:
-        """Return the keys of a session, or of its user, by time of creation, then key."""
+        """Return the keys of a session, of its agent, or of its user, by time of creation, then key."""
         return self._run(self.asynchronous.list_memories(session_id, scope=scope))
 
     def list_entries(self, session_id: str) -> list[MemoryEntry]:
@@ -928,11 +951,9 @@ class MemoryManager(SyncFacade[aio.MemoryManager]):
         """Return the entries whose importance suffices for the prompt, in the order of ``list_memories``."""
         return self._run(self.asynchronous.recall(session_id, decay_factor=decay_factor))
 
-    def recalled_with_user(
-        self, records: Iterable[MemoryRecord], user_id: str | None, *, decay_factor: float | None = None
-    ) -> list[MemoryEntry]:
-        """Return ``recalled``, then the user's memories of other keys whose importance suffices."""
-        return self._run(self.asynchronous.recalled_with_user(records, user_id, decay_factor=decay_factor))
+    def recalled_with_wider(self, records: Iterable[MemoryRecord], config: SessionConfig) -> list[MemoryEntry]:
+        """Return ``recalled``, then the memories of agent and user of other keys: narrow before wide, a key once."""
+        return self._run(self.asynchronous.recalled_with_wider(records, config))
 
     def search_memories(
         self, session_id: str, query: str, limit: int | None = None, *, scope: Scope = "session"
@@ -1199,17 +1220,27 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Remove the content of a message for good, with its metadata and alternatives; id and position stay."""
         return self._run(self.asynchronous.redact(session_id, message_id))
 
+    def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages: content, metadata and alternatives are gone for good."""
+        return self._run(self.asynchronous.delete_messages(session_id, message_ids))
+
     def watch(self, session_id: str, *, after: int | str = 0) -> Generator[SessionChange, None, None]:
         """Yield the messages behind a position, then every change that follows, until the session is deleted."""
         return self._iterate(self.asynchronous.watch(session_id, after=after))
 
-    def erase_user(self, user_id: str) -> ErasureReceipt:
+    def erase_user(self, user_id: str, tenant: str | None = None) -> ErasureReceipt:
         """Delete every session of a user, with messages and memories, and the memories of the user."""
-        return self._run(self.asynchronous.erase_user(user_id))
+        return self._run(self.asynchronous.erase_user(user_id, tenant))
 
-    def export_user(self, user_id: str) -> Generator[str, None, None]:
+    def apply_retention(
+        self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False
+    ) -> RetentionReport:
+        """Delete the sessions and messages that a policy does not keep."""
+        return self._run(self.asynchronous.apply_retention(policy, user_id=user_id, dry_run=dry_run))
+
+    def export_user(self, user_id: str, tenant: str | None = None) -> Generator[str, None, None]:
         """Yield everything that is stored of a user as lines of JSON, which ``luminora sessions import`` reads."""
-        return self._iterate(self.asynchronous.export_user(user_id))
+        return self._iterate(self.asynchronous.export_user(user_id, tenant))
 
     def get_conversation(self, session_id: str) -> Conversation | None:
         """Return the newest ``max_history`` messages of a session, or None."""
@@ -1256,9 +1287,9 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Return a summary of a session, or None."""
         return self._run(self.asynchronous.get_session_info(session_id))
 
-    def for_user(self, user_id: str) -> UserSessions:
+    def for_user(self, user_id: str, tenant: str | None = None) -> UserSessions:
         """Return a handle on the sessions and memories of one user, which reaches no others."""
-        return UserSessions.over(lambda: self.asynchronous.for_user(user_id))
+        return UserSessions.over(lambda: self.asynchronous.for_user(user_id, tenant))
 
     @contextmanager
     def turn_lease(self, session_id: str, *, ttl: float = 30.0) -> Generator[TurnLease, None, None]:

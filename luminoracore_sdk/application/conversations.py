@@ -1,7 +1,8 @@
 """The use cases of conversations: add messages, read, search, clear, summarize."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, overload
 
 import attrs
@@ -12,15 +13,27 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import ensure_session
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import ConflictError, CorruptRecordError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.message import Message, MessageRole, at_position, message_text, stamped
+from luminoracore_sdk.domain.message import (
+    Message,
+    MessageRole,
+    at_position,
+    ends_history,
+    is_deleted,
+    message_text,
+    not_deleted,
+    stamped,
+)
 from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.values import check_count, check_whole, folded_query, from_microseconds
 
 __all__ = ["ABSENT", "Conversations", "to_message"]
 
 _CHUNK = 500
+
+_LONGEST_CHUNK = 4000
+"""Most messages of one read past deleted ones, of which each takes some 50 bytes."""
 
 ABSENT: Any = object()
 """Marks an argument that was not given."""
@@ -30,7 +43,8 @@ class Conversations:
     """Stores the messages of conversations and reads them.
 
     Every read of an unknown session returns nothing (None, an empty list, 0, False); only a failure of the
-    backend raises an error. An id need not be created first: the first message creates its conversation.
+    backend raises an error. An id need not be created first: the first message creates its conversation. Deleted
+    messages are read by no call and do not count: a call returns as many messages as it is asked for, if there are.
 
     Args:
         storage: The storage that holds them.
@@ -85,7 +99,7 @@ class Conversations:
 
         Returns:
             The stored message, with id, time and position. If its id is stored already, nothing is added
-            and the message of that id is returned.
+            and the message of that id is returned, also if it was deleted (``metadata == {"deleted": True}``).
 
         Raises:
             ValidationError: An unknown role, or a value that is not JSON, such as NaN; nothing was stored.
@@ -130,7 +144,7 @@ class Conversations:
             receipt := await self.storage.append_messages(session_id, records, expected_last=expected_last, fence=fence)
         ).replayed:  # the stored messages may differ from those passed in under the same ids
             span = MessageRange(after=receipt.first_position - 1, limit=len(records))
-            stored = await self._read(session_id, span)
+            stored = await self._read_stored(session_id, span)
             if [message.id for message in stored] == [record.message_id for record in records]:
                 return stored
             # cleared between the append and the reading: append again
@@ -207,6 +221,10 @@ class Conversations:
         A manager without a storage counts from the oldest of the newest ``max_history`` messages; one with
         a storage from the oldest stored message, so that ``limit`` and ``offset`` page through all of them.
 
+        Neither ``limit`` nor ``offset`` counts deleted messages: a page is shorter than ``limit`` only if there are
+        no more messages. Of a conversation from which messages were deleted, ``offset`` reads what it skips;
+        ``before`` and ``after`` never do.
+
         Args:
             session_id: Any id.
             limit: Return at most so many, the first ones after ``offset``; None: the newest
@@ -221,15 +239,15 @@ class Conversations:
         check_whole(after, "after")
         if before is not None or after is not None:
             return await self._page(session_id, self.max_history if limit is None else limit, before, after)
+        span = MessageRange(limit=limit)
         if limit is None:
-            span = MessageRange(after=offset, limit=self.max_history, newest=True)
-            if self._whole:
-                return await self._read(session_id, span)
+            span = MessageRange(limit=self.max_history, newest=True)
+        if self._whole and not offset:
+            return await self._read(session_id, span)
         record = await self.storage.find_session(session_id)
         if record is None:
             return []
-        after = offset + self._first_visible(record)
-        return await self._read(session_id, MessageRange(after=after, limit=limit))
+        return await self._read(session_id, attrs.evolve(span, after=await self._behind(record, offset)))
 
     async def _page(self, session_id: str, limit: int, before: int | None, after: int | None) -> list[Message]:
         span = MessageRange(after=after or 0, before=before, limit=limit, newest=after is None)
@@ -238,7 +256,8 @@ class Conversations:
         record = await self.storage.find_session(session_id)
         if record is None:
             return []
-        return await self._read(session_id, attrs.evolve(span, after=max(span.after, self._first_visible(record))))
+        first = await self._first_visible(record)
+        return await self._read(session_id, attrs.evolve(span, after=max(span.after, first)))
 
     async def get_recent_messages(self, session_id: str, count: int) -> list[Message]:
         """Return the newest ``count`` messages, oldest first."""
@@ -258,8 +277,10 @@ class Conversations:
         async for record in self.storage.stream_messages(session_id, after=after, before=before):
             if len(record.payload.data) > LARGE:
                 yield (await self.decoded(session_id, [record]))[0]
-            else:
-                yield decode(record, backend=backend, session_id=session_id)
+                continue
+            message = decode(record, backend=backend, session_id=session_id)
+            if not is_deleted(message):
+                yield message
 
     async def get_last_message(self, session_id: str) -> Message | None:
         """Return the newest message, or None."""
@@ -267,9 +288,19 @@ class Conversations:
         return messages[0] if messages else None
 
     async def get_message_count(self, session_id: str) -> int:
-        """Return the number of messages; 0 for an unknown session."""
+        """Return the number of messages; 0 for an unknown session.
+
+        A conversation from which messages were deleted is read for it, in constant memory.
+        """
         record = await self.storage.find_session(session_id)
-        return 0 if record is None else record.last_position - self._first_visible(record)
+        if record is None:
+            return 0
+        if not await self._has_deletions(record):
+            return record.last_position - await self._first_visible(record)
+        count = 0
+        async for _ in self._visible(record):
+            count += 1
+        return count
 
     async def search_messages(self, session_id: str, query: str, limit: int | None = None) -> list[Message]:
         """Return the messages whose text contains ``query``, without regard to case.
@@ -371,15 +402,80 @@ class Conversations:
         """Return the first ``limit`` messages behind a position, oldest first."""
         return await self._read(session_id, MessageRange(after=position, limit=limit))
 
+    async def read_before(self, session_id: str, position: int, limit: int) -> list[Message]:
+        """Return the newest ``limit`` messages before a position, oldest first."""
+        return await self._read(session_id, MessageRange(before=position, limit=limit, newest=True))
+
+    async def before_newest(self, record: SessionRecord, count: int) -> int:
+        """Return the position behind which the newest ``count`` messages of a session stand."""
+        if not self._has_gaps(record):
+            return max(0, record.last_position - count)
+        position = record.last_position
+        while count and (found := await self.read_before(record.session_id, position + 1, min(count, _CHUNK))):
+            position = (found[0].position or 1) - 1
+            count -= len(found)
+        return 0 if count else position
+
+    async def read_stored(self, session_id: str, position: int, limit: int) -> list[Message]:
+        """Return what stands at the first ``limit`` positions behind one, deleted messages included."""
+        return await self._read_stored(session_id, MessageRange(after=position, limit=limit))
+
     # -- helpers ---------------------------------------------------------------------------------
 
-    def _first_visible(self, record: SessionRecord) -> int:
-        return 0 if self._whole else max(0, record.last_position - self.max_history)
+    async def _first_visible(self, record: SessionRecord) -> int:
+        """Return the position behind which the messages that can be read stand."""
+        return 0 if self._whole else await self.before_newest(record, self.max_history)
 
-    def _visible(self, record: SessionRecord) -> AsyncIterator[Message]:
-        return self.stream_messages(record.session_id, after=self._first_visible(record))
+    async def _visible(self, record: SessionRecord) -> AsyncGenerator[Message, None]:
+        after = await self._first_visible(record)
+        async for message in self.stream_messages(record.session_id, after=after):
+            yield message
+
+    async def _has_deletions(self, record: SessionRecord) -> bool:
+        """Return whether some messages of a session may be deleted.
+
+        ``delete_messages`` notes it in the header; ``apply_retention``, which is no activity, deletes the first one.
+        """
+        if self._has_gaps(record):
+            return True
+        return any(map(is_deleted, await self.read_stored(record.session_id, 0, 1)))
+
+    def _has_gaps(self, record: SessionRecord) -> bool:
+        """Return whether messages may be deleted between others."""
+        try:
+            return self._services.codec.session(record, backend=self.storage.backend).has_deletions
+        except CorruptRecordError:  # a document of the caller's
+            return False
+
+    async def _behind(self, record: SessionRecord, count: int) -> int:
+        """Return the position behind the first ``count`` messages that can be read."""
+        if not count or not await self._has_deletions(record):
+            return count + await self._first_visible(record)
+        async with aclosing(self._visible(record)) as messages:
+            async for message in messages:
+                count -= 1
+                if not count:
+                    return message.position or 0
+        return record.last_position
 
     async def _read(self, session_id: str, span: MessageRange) -> list[Message]:
+        """Return the messages of a range that were not deleted; as many as its limit, if there are."""
+        asked, found = span.limit, await self._read_stored(session_id, span)
+        kept = not_deleted(found)
+        while span.limit is not None and len(kept) < span.limit and len(found) == asked:
+            if span.newest:
+                if any(map(ends_history, found)):
+                    break
+                rest = attrs.evolve(span, before=found[0].position)
+            else:
+                rest = attrs.evolve(span, after=found[-1].position or 0)
+            asked = max(_CHUNK, span.limit - len(kept), 0 if not_deleted(found) else min(2 * asked, _LONGEST_CHUNK))
+            found = await self._read_stored(session_id, attrs.evolve(rest, limit=asked))
+            more = not_deleted(found)
+            kept = [*more, *kept][-span.limit :] if span.newest else [*kept, *more][: span.limit]
+        return kept
+
+    async def _read_stored(self, session_id: str, span: MessageRange) -> list[Message]:
         try:
             records = await self.storage.read_messages(session_id, span)
         except SessionNotFoundError:
@@ -400,7 +496,7 @@ class Conversations:
         record = await self.storage.find_session(session_id)
         if record is None:
             return []
-        first, before = self._first_visible(record), None
+        first, before = await self._first_visible(record), None
         found: list[Message] = []
         while limit is None or len(found) < limit:
             span = MessageRange(after=first, before=before, limit=_CHUNK, newest=True)

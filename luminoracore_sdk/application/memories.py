@@ -19,18 +19,19 @@ from luminoracore_sdk.application.tombstones import is_erased
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry, importance_at, lifetime, searchable_text
-from luminoracore_sdk.domain.settings import MemoryConfig
-from luminoracore_sdk.domain.values import check_count, check_user_id, folded_query, parse_time, to_microseconds
+from luminoracore_sdk.domain.scopes import Owner
+from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
+from luminoracore_sdk.domain.values import check_count, folded_query, parse_time, to_microseconds
 
 __all__ = ["Memories", "Scope", "ScopedMemories", "imported_entries"]
 
-Scope = Literal["session", "user"]
-"""What a memory belongs to: one session, or the user of that session, who may have others."""
+Scope = Literal["session", "agent", "user"]
+"""What a memory belongs to: one session, its agent for all users of the tenant, or its user in all sessions."""
 
 
 @attrs.frozen(kw_only=True)
 class ScopedMemories:
-    """The memories of one session or of one user: values by key.
+    """The memories of one session, user or agent: values by key.
 
     Attributes:
         scope: Their owner.
@@ -150,11 +151,12 @@ class Memories:
 
     Reads of an unknown session or key return nothing (None, an empty list, False). An id need not be created
     first. With the scope ``"user"`` a call is about the memories of the session's user, which all sessions of
-    the user share; a read for a session without a user returns nothing.
+    the user share, with ``"agent"`` about those of its agent (``SessionConfig.agent``), which the sessions of all users
+    of the same tenant share; a read for a session without a user, or agent, returns nothing.
 
     The storage is the source of truth. A mirror (Core's MemorySystem) receives every change as well and is kept
     up to date on reads; its failures are logged and have no other effect. It does not receive the memories of
-    users.
+    users and agents.
 
     Args:
         storage: The storage that holds them.
@@ -193,19 +195,19 @@ class Memories:
             ttl: Lifetime in seconds; None: ``config.ttl``.
             importance: 0..1; it fades, see ``MemoryConfig.decay_factor``.
             category: fact, topic, preference, context or emotion.
-            scope: ``"session"``, or ``"user"``: it is remembered for the session's user.
+            scope: ``"session"``; or ``"user"``: it is remembered for the session's user; or ``"agent"``: for its agent.
 
         Returns:
             True if it was stored; False if memory is switched off, for this category or altogether.
 
         Raises:
-            ValidationError: The value is not JSON, the ttl is not above 0, or the scope is ``"user"`` and the
-                session has no user; nothing was stored.
+            ValidationError: The value is not JSON, the ttl is not above 0, or the scope is ``"user"`` or ``"agent"``
+                and the session has none; nothing was stored.
             SessionNotFoundError: The session was erased with its user, less than a day ago; nothing was stored.
         """
         memories = await self._in(session_id, scope)
         if memories is None:
-            raise ValidationError(f"session {session_id!a:.80} has no user to remember anything for")
+            raise ValidationError(f"session {session_id!a:.80} has no {scope} to remember anything for")
         stored = await memories.store_memory(key, value, ttl, importance=importance, category=category)
         if scope == "user" and stored and await is_erased(self.storage, session_id):
             await memories.delete_memory(key)
@@ -216,13 +218,24 @@ class Memories:
         """Return the memories of a session."""
         return self._scoped(MemoryScope("session", session_id), self._mirror)
 
-    def of_user(self, user_id: str) -> ScopedMemories:
+    def of_user(self, user_id: str, tenant: str | None = None) -> ScopedMemories:
         """Return the memories of a user.
 
         Raises:
-            ValidationError: The id is invalid or reserved.
+            ValidationError: An id is invalid or reserved.
         """
-        return self._scoped(MemoryScope("user", check_user_id(user_id)), Mirror(None))
+        return self._of(Owner.of_user(user_id, tenant))
+
+    def of_agent(self, agent: str, tenant: str | None = None) -> ScopedMemories:
+        """Return the memories of an agent, which the sessions of all users of a tenant share.
+
+        Raises:
+            ValidationError: A name is invalid.
+        """
+        return self._of(Owner(agent=agent, tenant=tenant))
+
+    def _of(self, owner: Owner) -> ScopedMemories:
+        return self._scoped(MemoryScope("user", owner.id), Mirror(None))
 
     def _scoped(self, scope: MemoryScope, mirror: Mirror) -> ScopedMemories:
         return ScopedMemories(
@@ -233,10 +246,16 @@ class Memories:
         """Return the memories of a session or of its user; None: it has no user."""
         if scope == "session":
             return self.of_session(session_id)
-        if scope != "user":
-            raise ValidationError(f"scope is 'session' or 'user', not {scope!r}")
+        if scope not in ("user", "agent"):
+            raise ValidationError(f"scope is 'session', 'agent' or 'user', not {scope!r}")
         record = await self.storage.find_session(session_id)
-        return None if record is None or record.user_id is None else self.of_user(record.user_id)
+        if record is None:
+            return None
+        owner = Owner.of(record.user_id)
+        if scope == "agent":
+            agent = self._services.codec.session(record, backend=self.storage.backend).config.agent
+            owner = Owner(agent=agent, tenant=owner.tenant)
+        return None if owner.user is owner.agent is None else self._of(owner)
 
     async def delete_memory(self, session_id: str, key: str, *, scope: Scope = "session") -> bool:
         """Delete one memory; return False if there is none."""
@@ -244,7 +263,7 @@ class Memories:
         return memories is not None and await memories.delete_memory(key)
 
     async def clear_memory(self, session_id: str, *, scope: Scope = "session") -> bool:
-        """Delete all memories of a session, or of its user; return False if there are none."""
+        """Delete all memories of a session, of its agent, or of its user; return False if there are none."""
         memories = await self._in(session_id, scope)
         return memories is not None and await memories.clear_memories() > 0
 
@@ -279,7 +298,7 @@ class Memories:
         }
 
     async def list_memories(self, session_id: str, *, scope: Scope = "session") -> list[str]:
-        """Return the keys of a session, or of its user, by time of creation, then key."""
+        """Return the keys of a session, of its agent, or of its user, by time of creation, then key."""
         memories = await self._in(session_id, scope)
         return [] if memories is None else await memories.list_memories()
 
@@ -309,22 +328,23 @@ class Memories:
         entries = [decode(record, backend=backend) for record in records]
         return [entry for entry in entries if self._left(entry, now, decay_factor) >= threshold]
 
-    async def recalled_with_user(
-        self, records: Iterable[MemoryRecord], user_id: str | None, *, decay_factor: float | None = None
-    ) -> list[MemoryEntry]:
-        """Return ``recalled``, then the user's memories of other keys whose importance suffices.
+    async def recalled_with_wider(self, records: Iterable[MemoryRecord], config: SessionConfig) -> list[MemoryEntry]:
+        """Return ``recalled``, then the memories of agent and user of other keys: narrow before wide, a key once.
 
         Args:
             records: The memories of a session.
-            user_id: Its user, whose memories are read; None: it has none.
-            decay_factor: Overrides ``config.decay_factor``.
+            config: Its settings, which name agent and user.
         """
+        decay_factor = config.memory_decay_factor
         entries = self.recalled(records, decay_factor=decay_factor)
-        if user_id is None or not self.config.enabled:
-            return entries
-        known = {entry.key for entry in entries}
-        wider = await self.storage.list_memories(MemoryScope("user", user_id))
-        return entries + [one for one in self.recalled(wider, decay_factor=decay_factor) if one.key not in known]
+        user = Owner.of(config.user_id)
+        agent = None if config.agent is None else Owner(agent=config.agent, tenant=user.tenant).id
+        for owner_id in (agent, config.user_id) if self.config.enabled else ():
+            if owner_id is not None:
+                known = {entry.key for entry in entries}
+                wider = await self.storage.list_memories(MemoryScope("user", owner_id))
+                entries += [one for one in self.recalled(wider, decay_factor=decay_factor) if one.key not in known]
+        return entries
 
     async def search_memories(
         self, session_id: str, query: str, limit: int | None = None, *, scope: Scope = "session"

@@ -1,18 +1,21 @@
-"""Changes of what is stored: annotate, redact, rewind, and choose between alternative answers.
+"""Changes of what is stored: annotate, redact, delete, rewind, and choose between alternative answers.
 
 An answer that was replaced stays as an *alternative*: the messages that stood behind the question, as one list. The
 alternatives lie in the metadata of the first message that stands there now, so that they come and go with it.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import attrs
 
+from luminoracore_sdk.application.deleted_messages import is_tombstone, tombstone
 from luminoracore_sdk.application.off_loop import is_large_message, off_loop
-from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, TailReceipt
+from luminoracore_sdk.application.ports.records import MAX_BATCH, MessageRange, MessageRecord, TailReceipt
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import (
@@ -23,11 +26,30 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
-from luminoracore_sdk.domain.message import Message, MessageRole, at_position
+from luminoracore_sdk.domain.message import (
+    DELETED,
+    OLDER_DELETED,
+    Message,
+    MessageRole,
+    at_position,
+    is_deleted,
+    not_deleted,
+)
 from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.values import check_id
 
-__all__ = ["ALTERNATIVES", "ANNOTATIONS", "REDACTED", "Revisions", "branches_of", "branches_with", "with_branches"]
+__all__ = [
+    "ALTERNATIVES",
+    "ANNOTATIONS",
+    "REDACTED",
+    "Revisions",
+    "branches_of",
+    "branches_with",
+    "checked_ids",
+    "with_branches",
+]
+
+T = TypeVar("T")
 
 ALTERNATIVES = "alternatives"
 ANNOTATIONS = "annotations"
@@ -35,6 +57,9 @@ REDACTED = "redacted"
 """Names in the metadata of messages; none of them is sent to a provider."""
 
 _KEPT_WHEN_REDACTED = ("tool_call_id", "name")
+
+_AT_ONCE = 8
+"""So many messages are found or deleted at the same time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,10 +75,14 @@ class Revisions:
     services: Services
 
     async def find(self, session_id: str, message_id: str) -> Message | None:
-        """Return the message of an id, or None."""
+        """Return the message of an id, or None; a deleted one counts as absent."""
         record = await self.storage.find_message(session_id, message_id)
         if record is None:
             return None
+        message = self._message(session_id, record)
+        return None if is_deleted(message) else message
+
+    def _message(self, session_id: str, record: MessageRecord) -> Message:
         return self.services.codec.message(record, backend=self.storage.backend, session_id=session_id)
 
     async def existing(self, session_id: str, message_id: str) -> Message:
@@ -68,9 +97,18 @@ class Revisions:
         return message
 
     async def read(self, session_id: str, after: int, before: int | None = None) -> list[Message]:
-        """Return the messages between two positions, oldest first."""
+        """Return the messages between two positions, deleted ones included, oldest first."""
         records = await self.storage.read_messages(session_id, MessageRange(after=after, before=before))
         return await self._decoded(session_id, records)
+
+    async def end(self, session_id: str) -> tuple[int, str | None]:
+        """Return position and id of the newest message, be it deleted; 0 and None: there is none.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        newest = await self.storage.read_messages(session_id, MessageRange(limit=1, newest=True))
+        return (newest[0].position, newest[0].message_id) if newest else (0, None)
 
     async def replace(  # the facts of one call
         self,
@@ -183,9 +221,9 @@ class Revisions:
         """Change a message, again after each conflict."""
         while True:
             record = await self.storage.find_message(session_id, message_id)
-            if record is None:
+            message = None if record is None else self._message(session_id, record)
+            if record is None or message is None or is_deleted(message):
                 raise MessageNotFoundError(session_id, message_id, backend=self.storage.backend)
-            message = self.services.codec.message(record, backend=self.storage.backend, session_id=session_id)
             changed = change(message)
             new = self.services.codec.message_record(changed, counted=False)
             try:
@@ -197,6 +235,83 @@ class Revisions:
             except SessionNotFoundError as exc:
                 raise MessageNotFoundError(session_id, message_id, backend=self.storage.backend) from exc
             return changed
+
+    # -- delete ------------------------------------------------------------------------------------
+
+    async def delete(
+        self, session_id: str, message_ids: Sequence[str], *, note: Callable[[], Awaitable[object]]
+    ) -> int:
+        """Delete messages; return the number of those that were not deleted before.
+
+        Args:
+            session_id: An existing session.
+            message_ids: Distinct ids.
+            note: Is awaited before messages are deleted from the middle of the conversation.
+
+        Raises:
+            MessageNotFoundError: There is no message of one of the ids; nothing was changed.
+        """
+        found = await _all_of(self.storage.find_message(session_id, message_id) for message_id in message_ids)
+        records = []
+        for message_id, record in zip(message_ids, found, strict=True):
+            if record is None:
+                raise MessageNotFoundError(session_id, message_id, backend=self.storage.backend)
+            records.append(record)
+        left = [record for record in records if not self.is_tombstone(session_id, record)]
+        if not left:
+            return 0
+        if await self._cut(session_id, records):
+            return len(left)
+        await note()
+        return await self.bury(session_id, left)
+
+    async def bury(self, session_id: str, records: Iterable[MessageRecord]) -> int:
+        """Make messages tombstones; return the number of those that were none and are still there."""
+        return sum(await _all_of(self._bury(session_id, record) for record in records))
+
+    async def _bury(self, session_id: str, record: MessageRecord) -> bool:
+        known: MessageRecord | None = record
+        while known is not None and not self.is_tombstone(session_id, known):
+            try:
+                await self.storage.update_message(
+                    session_id, known.position, payload=tombstone(self.services.codec, known), expected=known.payload
+                )
+            except ConflictError:  # it was annotated, say, or has another position
+                known = await self.storage.find_message(session_id, record.message_id)
+            except SessionNotFoundError:
+                return False
+            else:
+                return True
+        return False
+
+    async def note_older_deleted(self, session_id: str, record: MessageRecord) -> None:
+        """Note in a tombstone that every older message is deleted, so that reads of older ones end there."""
+        before, payload = (tombstone(self.services.codec, record, metadata) for metadata in (DELETED, OLDER_DELETED))
+        with suppress(ConflictError, SessionNotFoundError):  # removed meanwhile
+            await self.storage.update_message(session_id, record.position, payload=payload, expected=before)
+
+    def is_tombstone(self, session_id: str, record: MessageRecord) -> bool:
+        """Return whether a message was deleted."""
+        return is_tombstone(self.services.codec, record, backend=self.storage.backend, session_id=session_id)
+
+    async def _cut(self, session_id: str, records: Sequence[MessageRecord]) -> bool:
+        """Remove messages without a trace, if the conversation ends with them and with them alone."""
+        wanted = [record.message_id for record in sorted(records, key=lambda record: record.position)]
+        first = min(record.position for record in records)
+        if max(record.position for record in records) - first + 1 != len(records):
+            return False
+        tail = await self.storage.read_messages(session_id, MessageRange(after=first - 1))
+        if [record.message_id for record in tail] != wanted:
+            return False
+        try:
+            receipt = await self.storage.replace_tail(session_id, after=first - 1, expected_last=tail[-1].position)
+        except ConflictError:  # another writer has appended
+            return False
+        own = set(wanted)
+        others = [attrs.evolve(record, position=0) for record in receipt.removed if record.message_id not in own]
+        for start in range(0, len(others), MAX_BATCH):  # another tail of the same length has taken its place
+            await self.storage.append_messages(session_id, others[start : start + MAX_BATCH])
+        return True
 
     # -- the tail ----------------------------------------------------------------------------------
 
@@ -213,15 +328,14 @@ class Revisions:
         """
         after = to if type(to) is int else (await self.existing(session_id, check_id(to, "message id"))).position or 0
         while True:
-            newest = await self.storage.read_messages(session_id, MessageRange(limit=1, newest=True))
-            last = newest[0].position if newest else 0
+            last, _ = await self.end(session_id)
             if last < after:
                 raise MessageNotFoundError(session_id, after, backend=self.storage.backend)
             try:  # with the end that was seen, so that a repeated call is not taken for one that removes nothing
                 receipt = await self.storage.replace_tail(session_id, after=after, expected_last=last)
             except ConflictError:
                 continue
-            return await self._decoded(session_id, receipt.removed)
+            return not_deleted(await self._decoded(session_id, receipt.removed))
 
     async def _decoded(self, session_id: str, records: Sequence[MessageRecord]) -> list[Message]:
         decode, backend = self.services.codec.message, self.storage.backend
@@ -284,13 +398,14 @@ def branches_of(message: Message) -> list[Any]:
 
 
 def branches_with(branches: Sequence[Any], tail: Sequence[Message]) -> list[Any]:
-    """Return alternatives as JSON, and behind them a tail, without its own alternatives."""
-    if not tail:
+    """Return alternatives as JSON, and behind them a tail, without its own alternatives and deleted messages."""
+    said = not_deleted(tail)
+    if not said:
         return list(branches)
     first = attrs.evolve(
-        tail[0], metadata={name: value for name, value in tail[0].metadata.items() if name != ALTERNATIVES}
+        said[0], metadata={name: value for name, value in said[0].metadata.items() if name != ALTERNATIVES}
     )
-    plain = [attrs.evolve(message, position=None).to_dict() for message in (first, *tail[1:])]
+    plain = [attrs.evolve(message, position=None).to_dict() for message in (first, *said[1:])]
     return [*branches, plain]
 
 
@@ -300,3 +415,27 @@ def with_branches(messages: Sequence[Message], branches: Sequence[Any]) -> list[
     if not branches:
         return [first, *others]
     return [attrs.evolve(first, metadata={**first.metadata, ALTERNATIVES: list(branches)}), *others]
+
+
+def checked_ids(message_ids: Iterable[str]) -> list[str]:
+    """Return ids of messages, each once.
+
+    Raises:
+        ValidationError: They are one string, or no ids.
+    """
+    if isinstance(message_ids, str) or not isinstance(message_ids, Iterable):
+        raise ValidationError(f"message_ids is a list of ids, not {type(message_ids).__name__}")
+    return list(dict.fromkeys(check_id(message_id, "message id") for message_id in message_ids))
+
+
+async def _all_of(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await calls, some of them at a time; return the results in order, or raise the first error."""
+    results: list[T] = []
+    waiting = iter(calls)
+    while batch := list(islice(waiting, _AT_ONCE)):
+        outcomes = await asyncio.gather(*batch, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            results.append(outcome)
+    return results

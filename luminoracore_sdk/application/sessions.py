@@ -1,10 +1,11 @@
 """The use cases of sessions: create, resume, send messages, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from datetime import date
+from functools import partial
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -23,7 +24,8 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.ports.watching import Change
 from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
-from luminoracore_sdk.application.revisions import Revisions
+from luminoracore_sdk.application.retention import Retention, RetentionReport
+from luminoracore_sdk.application.revisions import Revisions, checked_ids
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess, headers
 from luminoracore_sdk.application.tombstones import is_erased
@@ -44,11 +46,12 @@ from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, 
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
+from luminoracore_sdk.domain.retention import RetentionPolicy
+from luminoracore_sdk.domain.scopes import Owner, check_user_id
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
 from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange, watched_from
 from luminoracore_sdk.domain.usage import Usage
-from luminoracore_sdk.domain.values import check_user_id
 from luminoracore_sdk.domain.vendors import VendorRules
 
 if TYPE_CHECKING:
@@ -213,11 +216,12 @@ class Sessions:
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session with its conversation and memory; return False if there is none."""
         async with self._sessions.lock(session_id).interrupting():
-            if not await self._sessions.is_visible(session_id):
-                return False
-            self._providers.forget(session_id)
-            async with self.memory_manager.of_session(session_id).removing():
-                return await self._storage.delete_session(session_id)
+            return await self._sessions.is_visible(session_id) and await self._delete(session_id)
+
+    async def _delete(self, session_id: str) -> bool:
+        self._providers.forget(session_id)
+        async with self.memory_manager.of_session(session_id).removing():
+            return await self._storage.delete_session(session_id)
 
     async def update_personality(self, session_id: str, personality: Mapping[str, Any]) -> bool:
         """Replace some top-level fields of the personality; return False if there is no such session.
@@ -639,6 +643,40 @@ class Sessions:
         async with self._changing(session_id):
             return await self._revisions.redact(session_id, message_id)
 
+    async def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages: content, metadata and alternatives are gone for good.
+
+        If the conversation ends with these messages and with them alone, nothing is left of them. Of others id, role,
+        time and position stay, as their neighbours keep their positions; no read returns them. Each message is deleted
+        in one atomic step; a call that failed or was killed is repeated. Deleted messages stay deleted: a message that
+        is added under the id of one again is not stored.
+
+        In a prompt, the results of a deleted tool call are omitted, and for a deleted result stands that there is none.
+        Name both to delete both. Copies stay: in a fork, and in the alternatives of a message that is not named.
+
+        Args:
+            session_id: An existing session.
+            message_ids: Any number of ids, an id twice counts once.
+
+        Returns:
+            The number of messages that were not deleted when the call began.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            MessageNotFoundError: There is no message of one of the ids, or it was at the end and nothing is left of
+                it; nothing was changed.
+        """
+        ids = checked_ids(message_ids)
+        async with self._changing(session_id):
+            if await self._sessions.find(session_id) is None:
+                raise SessionNotFoundError(session_id, backend=self._storage.backend)
+            return await self._revisions.delete(session_id, ids, note=partial(self._note_deletions, session_id))
+
+    async def _note_deletions(self, session_id: str) -> None:
+        session = await self._sessions.find(session_id)
+        if session is not None and not session.has_deletions:
+            await self._sessions.change(session_id, lambda found: attrs.evolve(found, has_deletions=True))
+
     @asynccontextmanager
     async def _changing(self, session_id: str) -> AsyncIterator[None]:
         """Interrupt the turn in progress, and let no other begin within the block."""
@@ -711,23 +749,26 @@ class Sessions:
 
     # -- users -----------------------------------------------------------------------------------
 
-    def for_user(self, user_id: str) -> UserSessions:
+    def for_user(self, user_id: str, tenant: str | None = None) -> UserSessions:
         """Return a handle on the sessions and memories of one user, which reaches no others.
 
         It costs nothing, so that a web service can make one for each request. It works as long as this manager.
 
         Args:
             user_id: Any id, as ``SessionConfig.user_id``; nothing needs to be stored of it yet.
+            tenant: The tenant of the user: the same id of another tenant, or of none, is another user. None: there are
+                no tenants.
 
         Raises:
-            ValidationError: The id is invalid or reserved.
+            ValidationError: An id is invalid or reserved, or both together are too long.
         """
-        access = attrs.evolve(self._sessions, user_id=check_user_id(user_id))
+        owner = Owner.of_user(user_id, tenant)
+        access = attrs.evolve(self._sessions, user_id=owner.id)
         narrowed = copy(self)
         vars(narrowed).update(_sessions=access, _dialogue=attrs.evolve(self._dialogue, sessions=access))
-        return UserSessions(narrowed, access, user_id)
+        return UserSessions(narrowed, access, owner)
 
-    async def erase_user(self, user_id: str) -> ErasureReceipt:
+    async def erase_user(self, user_id: str, tenant: str | None = None) -> ErasureReceipt:
         """Delete every session of a user, with messages and memories, and the memories of the user.
 
         Turns in progress are interrupted, and API keys that this manager remembers for the sessions are forgotten. The
@@ -745,10 +786,12 @@ class Sessions:
         Files: JSON files are deleted. SQLite overwrites what is deleted (``PRAGMA secure_delete``), and the
         write-ahead log is emptied at the end, unless another connection reads from it at that moment; then it is
         emptied when the last connection is closed. Servers reclaim space in their own time (PostgreSQL: VACUUM).
-        Not erased are what other processes hold in memory, backups, the log, and a dictionary that ``luminora optimize train`` made from messages.
+        Not erased are what other processes hold in memory, backups,
+        the log, and a dictionary that ``luminora optimize train`` made from messages.
 
         Args:
             user_id: Any id.
+            tenant: The tenant of the user, as for ``for_user``.
 
         Returns:
             The receipt; ``verified`` is False if other processes keep on writing for the user.
@@ -757,13 +800,53 @@ class Sessions:
             ValidationError: The id is invalid or reserved.
         """
         return await Erasure(
-            user_id=check_user_id(user_id),
+            user_id=Owner.of_user(user_id, tenant).id,
             access=self._sessions,
             services=self._services,
             delete=self.delete_session,
         ).run()
 
-    async def export_user(self, user_id: str) -> AsyncGenerator[str, None]:
+    async def apply_retention(
+        self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False
+    ) -> RetentionReport:
+        """Delete the sessions and messages that a policy does not keep.
+
+        Sessions are deleted whole, one by one; a call that failed or was killed is repeated and does the rest. The
+        oldest messages of long conversations are deleted as by ``delete_messages``, which is no activity. What a
+        session is kept for is compared again right before it is deleted: one that was written since it was listed, or
+        is in a turn of this process, is kept until the next call. Only what is written in the moment between this
+        comparison and the deletion (one call of the storage, and one more where the Core is installed) is lost with the
+        session; annotations and redactions are not compared.
+
+        Of a session with ``auto_save=False`` and unsaved changes, what this manager has is trimmed, and the store with
+        the next ``save_session``.
+
+        Args:
+            policy: What is kept. Ages are those at the beginning of the call, by this process's clock; activity is
+                timed by the store's.
+            user_id: Only sessions of this user; None: all.
+            dry_run: Whether to change nothing.
+
+        Returns:
+            What was deleted, or would be.
+
+        Raises:
+            ValidationError: The id of the user is invalid or reserved.
+        """
+        if not isinstance(policy, RetentionPolicy):
+            raise ValidationError(f"policy must be a RetentionPolicy, not {type(policy).__name__}")
+        return await Retention(
+            policy=policy,
+            user_id=None if user_id is None else check_user_id(user_id),
+            dry_run=dry_run,
+            access=self._sessions,
+            conversations=self.conversation_manager,
+            revisions=self._revisions,
+            clock=self._services.clock,
+            delete=self._delete,
+        ).run()
+
+    async def export_user(self, user_id: str, tenant: str | None = None) -> AsyncGenerator[str, None]:
         """Yield everything that is stored of a user as lines of JSON, which ``luminora sessions import`` reads.
 
         The lines come in pieces, to be written one after the other: sessions with their messages and memories, a
@@ -771,13 +854,14 @@ class Sessions:
 
         Args:
             user_id: Any id; of a user of whom nothing is stored, nothing is yielded.
+            tenant: The tenant of the user, as for ``for_user``.
 
         Raises:
             SessionNotFoundError: A session was deleted in the middle of its line.
             CorruptRecordError: A record cannot be read.
             ValidationError: The id is invalid or reserved.
         """
-        async with aclosing(self._exchange().export_user(check_user_id(user_id))) as pieces:
+        async with aclosing(self._exchange().export_user(Owner.of_user(user_id, tenant).id)) as pieces:
             async for piece in pieces:
                 yield piece
 

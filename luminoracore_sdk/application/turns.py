@@ -50,7 +50,15 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.json_value import JSONObject, check_json, copy_json
 from luminoracore_sdk.domain.memory import MemoryEntry
-from luminoracore_sdk.domain.message import Message, MessageRole, message_text, stamped
+from luminoracore_sdk.domain.message import (
+    Message,
+    MessageRole,
+    ends_history,
+    is_deleted,
+    message_text,
+    not_deleted,
+    stamped,
+)
 from luminoracore_sdk.domain.outgoing import shortened
 from luminoracore_sdk.domain.personality import system_prompt
 from luminoracore_sdk.domain.session import Session
@@ -179,7 +187,7 @@ class Revision:
     Attributes:
         after: The position of the last message that stays.
         last: The newest position.
-        newest: The id of the newest message.
+        newest: The id of the newest message, be it deleted.
         question: The question that is answered again; None: there is a new one.
     """
 
@@ -676,11 +684,11 @@ class Dialogue:
             MessageNotFoundError: No such message.
             ValidationError: There is no question, or the message that is edited is none.
         """
-        newest = await self.conversations.get_last_message(session_id)
-        last = newest.position or 0 if newest else 0
-        at = last
-        if revises.message_id is not None:
-            at = (await self.revisions.existing(session_id, revises.message_id)).position or 0
+        named = (
+            await self.revisions.existing(session_id, revises.message_id) if revises.message_id is not None else None
+        )
+        last, newest_id = await self.revisions.end(session_id)
+        at = named.position or 0 if named else last
         question = await self._question_at(session_id, at)
         if question is None or (revises.edits and question.position != at and revises.message_id is not None):
             if await self.sessions.find(session_id) is None:
@@ -689,7 +697,6 @@ class Dialogue:
             raise ValidationError(f"session {session_id!a:.80} has no such {what}")
         place = question.position or 0
         after = place - 1 if revises.edits else place
-        newest_id = newest.id if newest else None
         return Revision(after=after, last=last, newest=newest_id, question=None if revises.edits else question)
 
     async def _check_unused(self, session_id: str, records: Sequence[MessageRecord]) -> None:
@@ -704,13 +711,11 @@ class Dialogue:
 
     async def _question_at(self, session_id: str, position: int) -> Message | None:
         """Return the last message of a user up to a position, or None."""
-        while position > 0:
-            first = max(0, position - _ANSWERS_BEHIND)
-            found = await self.conversations.read_after(session_id, first, position - first)
+        while found := await self.conversations.read_before(session_id, position + 1, _ANSWERS_BEHIND):
             question = next((one for one in reversed(found) if one.role is MessageRole.USER), None)
-            if question is not None or not found:
+            if question is not None:
                 return question
-            position = first
+            position = (found[0].position or 1) - 1
         return None
 
     async def _prompt(
@@ -754,22 +759,22 @@ class Dialogue:
             position: The position of the last of them.
 
         Raises:
-            ConflictError: Another message is stored under one of their ids.
+            ConflictError: Another message is stored under one of their ids, or one of them was deleted.
             TurnInterruptedError: They are not stored any more.
         """
-        read = await self.conversations.read_after(session_id, position - len(new), len(new) + _ANSWERS_BEHIND)
+        read = await self.conversations.read_stored(session_id, position - len(new), len(new) + _ANSWERS_BEHIND)
         if [one.id for one in read[: len(new)]] != [one.id for one in new]:  # cleared since they were found
             raise TurnInterruptedError(session_id)
         for sent, stored in zip(new, read, strict=False):
-            if _identity(sent) != _identity(stored):
+            if is_deleted(stored) or _identity(sent) != _identity(stored):
                 raise ConflictError(
                     backend=self.conversations.storage.backend,
                     key=f"message id {sent.id!a}",
                     expected="the message that is stored under it",
-                    actual="one with another role, content or tool call",
+                    actual="a deleted one" if is_deleted(stored) else "one with another role, content or tool call",
                 )
         question = new[-1].id
-        for one in read[len(new) :]:
+        for one in not_deleted(read[len(new) :]):
             behind = question if one.position == position + 1 else None
             if one.role is MessageRole.ASSISTANT and one.metadata.get("answers", behind) == question:
                 return stored_response(one)
@@ -814,9 +819,13 @@ class Dialogue:
         is_first = True
         while True:
             size = max(wanted, 1)
-            if last is None and len(read.messages) >= min(size, read.session.last_position):
-                history = await self.conversations.decoded(session.session_id, read.messages[-size:])
-            else:
+            is_enough = last is None and len(read.messages) >= min(size, read.session.last_position)
+            if is_enough:
+                found = await self.conversations.decoded(session.session_id, read.messages[-size:])
+                history = not_deleted(found)
+                is_whole = len(found) == read.session.last_position or any(map(ends_history, found))
+                is_enough = is_whole or len(history) == len(found)
+            if not is_enough:
                 history = await self._newest(session.session_id, size, last)
             if not is_results or len(history) < wanted or _reaches_back(history, new):
                 break
@@ -834,14 +843,12 @@ class Dialogue:
         """Return the newest messages, oldest first; only those up to the position ``last`` if given."""
         if last is None:
             return await self.conversations.get_recent_messages(session_id, count)
-        first = max(0, last - count)
-        return await self.conversations.read_after(session_id, first, last - first)
+        return await self.conversations.read_before(session_id, last + 1, count)
 
     async def _remembered(self, session: Session, records: Sequence[MemoryRecord]) -> list[MemoryEntry]:
         if not (session.config.include_context_in_prompt and session.config.memory_enabled):
             return []
-        config = session.config
-        return await self.memories.recalled_with_user(records, config.user_id, decay_factor=config.memory_decay_factor)
+        return await self.memories.recalled_with_wider(records, session.config)
 
     # -- store -------------------------------------------------------------------------------------
 
@@ -880,7 +887,9 @@ class Dialogue:
             found = await self.revisions.read(session_id, begin)
             tail = found[1:] if question else found
             ends = (found[-1].position, found[-1].id) if found else (0, None)
-            if ends != (revision.last, revision.newest) or (question and found[0].id != question.id):
+            if ends != (revision.last, revision.newest) or (
+                question and (found[0].id != question.id or is_deleted(found[0]))
+            ):
                 raise ConflictError(
                     backend=self.conversations.storage.backend,
                     key=f"session {session_id!a}",

@@ -1,6 +1,6 @@
 """The sessions and memories of one user, apart from those of all others."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import date
 from types import EllipsisType
@@ -18,6 +18,7 @@ from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory
 from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.scopes import Owner
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
 from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange
@@ -48,17 +49,20 @@ class UserSessions:
     Args:
         sessions: Use cases that see the sessions of the user only.
         access: Their access to sessions.
-        user_id: The user.
+        owner: The user.
 
     Attributes:
         user_id: The user.
+        tenant: The tenant of the user, or None.
     """
 
-    def __init__(self, sessions: "Sessions", access: SessionAccess, user_id: str) -> None:
-        self.user_id = user_id
+    def __init__(self, sessions: "Sessions", access: SessionAccess, owner: Owner) -> None:
+        self.user_id = owner.user or ""
+        self.tenant = owner.tenant
+        self._id = owner.id
         self._sessions = sessions
         self._access = access
-        self._memories = sessions.memory_manager.of_user(user_id)
+        self._memories = sessions.memory_manager.of_user(self.user_id, self.tenant)
 
     async def _read(self, session_id: str, read: Callable[[str], Awaitable[T]]) -> T | None:
         """Return what a read finds; None: it may be of another session than one of the user."""
@@ -83,9 +87,9 @@ class UserSessions:
             ValidationError: ``session_config`` names another user; nothing was stored.
         """
         config = self._access.codec.settings(SessionConfig, session_config or {})
-        if config.user_id not in (None, self.user_id):
+        if config.user_id not in (None, self._id):
             raise ValidationError("session_config names another user; leave user_id out, for_user sets it")
-        own = attrs.evolve(config, user_id=self.user_id)
+        own = attrs.evolve(config, user_id=self._id)
         return await self._sessions.create_session(personality, provider_config, own)
 
     async def get_session(self, session_id: str) -> Session | None:
@@ -247,6 +251,11 @@ class UserSessions:
         await self._access.check(session_id)
         return await self._sessions.redact(session_id, message_id)
 
+    async def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
+        """Delete messages; see ``SessionManager.delete_messages``."""
+        await self._access.check(session_id)
+        return await self._sessions.delete_messages(session_id, message_ids)
+
     async def clear_conversation(self, session_id: str) -> bool:
         """Remove every message of a session, not its memory; return False if there is no such session."""
         return await self._access.is_visible(session_id) and await self._sessions.clear_conversation(session_id)
@@ -274,7 +283,7 @@ class UserSessions:
 
     async def list_sessions(self, *, tag: str | None = None) -> list[str]:
         """Return the ids of the user's sessions, with one tag if given, by time of creation, then id."""
-        return await self._sessions.list_sessions(user_id=self.user_id, tag=tag)
+        return await self._sessions.list_sessions(user_id=self._id, tag=tag)
 
     async def get_session_info(self, session_id: str) -> JSONObject | None:
         """Return a summary of a session, or None; see ``SessionManager.get_session_info``."""
@@ -292,14 +301,14 @@ class UserSessions:
     ) -> ConversationPage:
         """Return one page of the user's conversations; see ``SessionManager.list_conversations``."""
         return await self._sessions.list_conversations(
-            self.user_id, tag=tag, archived=archived, pinned=pinned, order=order, limit=limit, cursor=cursor
+            self._id, tag=tag, archived=archived, pinned=pinned, order=order, limit=limit, cursor=cursor
         )
 
     async def usage(
         self, session_id: str | None = None, *, since: date | None = None, until: date | None = None
     ) -> Usage:
         """Return the tokens of a session, or of all sessions of the user; see ``SessionManager.usage``."""
-        return await self._sessions.usage(session_id, user_id=self.user_id, since=since, until=until)
+        return await self._sessions.usage(session_id, user_id=self._id, since=since, until=until)
 
     # -- several processes -----------------------------------------------------------------------
 

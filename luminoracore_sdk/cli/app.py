@@ -13,6 +13,7 @@ from luminoracore_sdk.cli import (
     migrate,
     optimize,
     report,
+    retention,
     sessions,
     users,
 )
@@ -40,6 +41,7 @@ command(app, "chat", opens=False)(chat.chat)
 command(app, "copy", opens=False, names_stores=True)(copy.copy)
 command(app, "doctor", opens=False)(doctor.doctor)
 command(app, "migrate", opens=False)(migrate.migrate)
+command(app, "retention")(retention.retention)
 command(_optimize, "report", opens=False)(report.report)
 command(_optimize, "rewrite", opens=False)(optimize.rewrite)
 command(_optimize, "train", opens=False)(optimize.train_dictionary)

@@ -138,18 +138,25 @@ def show(
     session = context.run(context.manager.get_session(session_id))
     if session is None:
         raise SessionNotFoundError(session_id, backend=context.storage.backend)
-    after = 0 if last is None else max(0, session.message_count - last)
+    conversations = context.manager.conversation_manager
+    count = context.run(conversations.get_message_count(session_id))
+    after = 0 if last is None else context.run(_before_newest(context, session_id, last))
     entries = context.run(context.manager.memory_manager.list_entries(session_id))
     if context.options.as_json:
         context.run(_write_json(context, session, after, entries))
         return
-    for line in _header_lines(session):
+    for line in _header_lines(session, count):
         context.out.print(line, soft_wrap=True)
     context.run(_print_messages(context, session, after))
     print_memory(context, entries)
 
 
-def _header_lines(session: Session) -> list[Text]:
+async def _before_newest(context: CommandContext, session_id: str, count: int) -> int:
+    record = await context.storage.find_session(session_id)
+    return 0 if record is None else await context.manager.conversation_manager.before_newest(record, count)
+
+
+def _header_lines(session: Session, messages: int) -> list[Text]:
     info, provider = session.info(), session.provider or {}
     facts = {
         "session": session.session_id,
@@ -158,7 +165,7 @@ def _header_lines(session: Session) -> list[Text]:
         "user": session.config.user_id or "",
         "tags": ", ".join(session.config.tags),
         "created": f"{moment(session.created_at)} UTC",
-        "messages": str(session.message_count),
+        "messages": str(messages),
         "system prompt": session.personality.get("system_prompt", ""),
     }
     return [Text.assemble((f"{name}: ", "bold"), display(value)) for name, value in facts.items() if value]

@@ -12,6 +12,7 @@ from luminoracore_sdk.cli.sessions import confirm
 
 __all__ = ["erase", "export"]
 
+Tenant = Annotated[str | None, typer.Option("--tenant", help="Tenant of the user.", show_default=False)]
 UserId = Annotated[str, typer.Argument(metavar="USER", help="Id of the user.")]
 
 
@@ -19,13 +20,14 @@ def erase(
     context: CommandContext,
     user: UserId,
     *,
+    tenant: Tenant = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.", show_default=False)] = False,
 ) -> None:
     """Delete every session and memory of a user, verify that nothing is left, and print the receipt."""
     if not yes:
-        count = len(context.run(context.manager.list_sessions(user_id=user)))
+        count = len(context.run(context.manager.for_user(user, tenant).list_sessions()))
         confirm(context, f"Erase user {user}, {amount(count, 'session')}, with all messages and memories?")
-    receipt = context.run(context.manager.erase_user(user)).to_dict()
+    receipt = context.run(context.manager.erase_user(user, tenant)).to_dict()
     if context.options.as_json:
         context.write_json(receipt)
     else:
@@ -41,21 +43,22 @@ def export(
     context: CommandContext,
     user: UserId,
     *,
+    tenant: Tenant = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.", show_default=False)
     ] = None,
 ) -> None:
     """Write the sessions and memories of a user as JSON lines, which `luminora sessions import` reads."""
     with output_target(output) as target:
-        lines = context.run(_write(context, user, target))
+        lines = context.run(_write(context, user, tenant, target))
     if output is not None and context.options.as_json:
         context.write_json({"lines": lines, "file": str(output)})
     context.say(f"exported {amount(lines, 'line')}" + (f" to {output}" if output else ""))
 
 
-async def _write(context: CommandContext, user: str, target: IO[str]) -> int:
+async def _write(context: CommandContext, user: str, tenant: str | None, target: IO[str]) -> int:
     lines = 0
-    async for piece in context.manager.export_user(user):
+    async for piece in context.manager.export_user(user, tenant):
         target.write(piece)
         lines += piece.endswith("\n")
     return lines

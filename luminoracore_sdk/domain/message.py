@@ -1,6 +1,6 @@
 """One message of a conversation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -10,7 +10,26 @@ from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.values import NamedValue, check_id, parse_time, to_utc
 
-__all__ = ["Message", "MessageRole", "at_position", "brief_text", "message_text", "stamped", "stored_message"]
+__all__ = [
+    "DELETED",
+    "OLDER_DELETED",
+    "Message",
+    "MessageRole",
+    "at_position",
+    "brief_text",
+    "ends_history",
+    "is_deleted",
+    "message_text",
+    "not_deleted",
+    "stamped",
+    "stored_message",
+]
+
+DELETED: JSONObject = {"deleted": True}
+"""The metadata of a deleted message, whose content is empty."""
+
+OLDER_DELETED: JSONObject = {**DELETED, "older_deleted": True}
+"""The metadata of a deleted message before which every message is deleted too."""
 
 
 class MessageRole(NamedValue):
@@ -199,3 +218,18 @@ def message_text(message: Message) -> str:
         parts = (part.get("text") if isinstance(part, dict) else part for part in message.content)
         return "\n".join(part for part in parts if isinstance(part, str))
     return ""
+
+
+def is_deleted(message: Message) -> bool:
+    """Return whether a message was deleted: nothing but id, role, time and position is left of it."""
+    return message.content == "" and message.metadata in (DELETED, OLDER_DELETED)
+
+
+def ends_history(message: Message) -> bool:
+    """Return whether a message and every older one are known to be deleted."""
+    return message.content == "" and message.metadata == OLDER_DELETED
+
+
+def not_deleted(messages: Iterable[Message]) -> list[Message]:
+    """Return those messages that were not deleted."""
+    return [message for message in messages if not is_deleted(message)]

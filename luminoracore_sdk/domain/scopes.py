@@ -8,7 +8,7 @@ import attrs
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.values import STORE_OWNER, check_id
 
-__all__ = ["Owner", "check_user_id"]
+__all__ = ["Owner", "check_owner_id", "check_user_id"]
 
 _PREFIX = "luminora:"
 _FORM = re.compile(r"luminora:(?:t=([^/=]+))?/?(?:([ua])=([^/=]+))?")
@@ -36,6 +36,17 @@ class Owner:
             return cls(user=owner_id)
         tenant, kind, name = (part and unquote(part) for part in found.groups())
         return cls(tenant=tenant, **{"user" if kind == "u" else "agent": name} if kind else {})
+
+    @classmethod
+    def of_user(cls, user_id: object, tenant: str | None = None) -> "Owner":
+        """Return a user.
+
+        Raises:
+            ValidationError: An id is invalid or reserved, or both together are too long.
+        """
+        owner = cls(user=check_id(user_id, "user id"), tenant=tenant)
+        check_id(owner.id, "id of tenant and user together")
+        return owner
 
     @property
     def id(self) -> str:
@@ -72,10 +83,23 @@ def check_user_id(value: object) -> str:
     """Return the id under which a store keeps what is of a user unchanged, or refuse it.
 
     Raises:
+        ValidationError: As ``check_id``, or the id is reserved or that of an agent.
+    """
+    user_id = check_owner_id(value)
+    if Owner.of(user_id).user is None:
+        raise ValidationError(f"user id {user_id!a:.80} is reserved")
+    return user_id
+
+
+def check_owner_id(value: object) -> str:
+    """Return the id under which a store keeps what is of a user or an agent unchanged, or refuse it.
+
+    Raises:
         ValidationError: As ``check_id``, or the id is reserved.
     """
-    user_id = check_id(value, "user id")
-    owner = Owner.of(user_id)
-    if owner.tenant is not None and owner.user is not None and owner.id == user_id:
-        return user_id
-    return check_plain_user_id(user_id)
+    owner_id = check_id(value, "user id")
+    owner = Owner.of(owner_id)
+    is_named = owner.tenant is not None or owner.agent is not None
+    if is_named and (owner.user or owner.agent) and owner.id == owner_id:
+        return owner_id
+    return check_plain_user_id(owner_id)

@@ -42,9 +42,10 @@ class Session:
         config: Its settings.
         created_at: The time of its creation, UTC.
         last_activity: The time of the last write to it or its messages, UTC.
-        message_count: The number of stored messages.
+        message_count: The position of the newest message: the number of messages, deleted ones included.
         version: Incremented by each change of the session itself; 0 before it is stored.
         metadata: A JSON object.
+        has_deletions: Whether messages were deleted from the middle of the conversation.
     """
 
     session_id: str = attrs.field(validator=_check_session_id)
@@ -56,6 +57,7 @@ class Session:
     message_count: int = 0
     version: int = 0
     metadata: JSONObject = attrs.field(factory=dict, validator=_check_object)
+    has_deletions: bool = False
 
     def to_dict(self) -> JSONObject:
         """Return a JSON object with ISO 8601 times, without secrets."""

@@ -10,7 +10,8 @@ from luminoracore_sdk.domain.chat import secret_names
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.memory import MemoryCategory
-from luminoracore_sdk.domain.values import NamedValue, check_id, check_user_id
+from luminoracore_sdk.domain.scopes import check_user_id
+from luminoracore_sdk.domain.values import NamedValue, check_id
 
 __all__ = ["ARCHIVED", "PINNED", "RESERVED_TAGS", "MemoryConfig", "SessionConfig", "SessionType"]
 
@@ -174,6 +175,7 @@ class SessionConfig:
         ttl: Seconds without activity after which the session expires; None: never.
         user_id: The user of the session, for listings and the memory of users.
         tags: Tags for listings.
+        agent: The name of the agent that answers, which may have memories of its own.
         title: The title of the conversation, one line of at most 200 characters, for listings.
         archived: Whether listings leave it out unless they are asked for it.
         pinned: Whether users want it at the top.
@@ -200,6 +202,7 @@ class SessionConfig:
     tags: tuple[str, ...] = attrs.field(
         default=(), kw_only=True, converter=_to_tags, validator=attrs.validators.deep_iterable(_tag)
     )
+    agent: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_identifier))
     title: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_title))
     archived: bool = attrs.field(default=False, kw_only=True, validator=_flag)
     pinned: bool = attrs.field(default=False, kw_only=True, validator=_flag)

@@ -12,7 +12,6 @@ __all__ = [
     "NamedValue",
     "check_count",
     "check_id",
-    "check_user_id",
     "check_whole",
     "folded_query",
     "from_microseconds",
@@ -73,18 +72,6 @@ def check_id(value: object, what: str = "session id") -> str:
     if "\0" in value:
         raise InvalidIdError(what, value, "it holds a NUL character")
     return value
-
-
-def check_user_id(value: object) -> str:
-    """Return the id of a user unchanged, or refuse it.
-
-    Raises:
-        ValidationError: As ``check_id``, or the id is reserved for the store.
-    """
-    user_id = check_id(value, "user id")
-    if user_id == STORE_OWNER:
-        raise ValidationError(f"user id {user_id!r} is reserved for the store itself")
-    return user_id
 
 
 def check_count(value: object, name: str) -> None:

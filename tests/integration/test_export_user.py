@@ -145,3 +145,19 @@ def test_an_invalid_line_of_a_user_is_refused(change: JSONObject, reason: str) -
 @pytest.mark.parametrize("value", [[], {"messages": []}, {"format": "luminora-session"}])
 def test_a_line_of_another_kind_is_no_users(value: Any) -> None:
     assert reader().read_user(value) is None
+
+
+async def test_memories_of_tenants_and_agents_are_moved_too(manager: SessionManager, services: Services) -> None:
+    await manager.for_user("ada", "acme").store_memory("k", "of ada")
+    await manager.memory_manager.of_agent("guide").store_memory("k", "of the guide")
+    text = "".join([piece async for piece in manager.export_user("ada", "acme")])
+    text += "".join([piece async for piece in exchange_of(manager, services).export_user("luminora:a=guide")])
+    async with InMemoryStorage() as storage, SessionManager(storage, services=services) as other:
+        assert await importer(storage, services)(text) == 2
+        assert await other.for_user("ada", "acme").get_memory("k") == "of ada"
+        assert await other.memory_manager.of_agent("guide").get_memory("k") == "of the guide"
+        assert await other.for_user("ada").get_memory("k") is None
+
+
+def exchange_of(manager: SessionManager, services: Services) -> SessionExchange:
+    return SessionExchange(storage=manager.storage, services=services, values=JsonCodec())

@@ -9,7 +9,7 @@ from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.session import MemoryManager, SessionManager, SessionStorage
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.types.session import MemoryConfig
+from luminoracore_sdk.types.session import MemoryConfig, SessionConfig
 from luminoracore_sdk.utils.exceptions import ValidationError
 from tests.support.scripted_provider import Script
 
@@ -73,7 +73,8 @@ async def test_memories_of_the_session_come_first_and_win(manager: SessionManage
     await memory.store_memory("s", "name", "Ada L.", scope="user")
     await memory.store_memory("s", "mood", "cheerful")
     await memory.store_memory("s", "city", "Rome")
-    entries = await memory.recalled_with_user(await manager.storage.list_memories(MemoryScope("session", "s")), "ada")
+    records = await manager.storage.list_memories(MemoryScope("session", "s"))
+    entries = await memory.recalled_with_wider(records, SessionConfig(user_id="ada"))
     assert [(entry.key, entry.value) for entry in entries] == [
         ("city", "Rome"),
         ("mood", "cheerful"),
@@ -129,8 +130,8 @@ async def test_a_session_without_a_user_remembers_nothing_for_one(manager: Sessi
 
 
 async def test_an_unknown_scope_is_refused(manager: SessionManager) -> None:
-    scope: Any = "agent"
-    with pytest.raises(ValidationError, match="'session' or 'user', not 'agent'"):
+    scope: Any = "tenant"
+    with pytest.raises(ValidationError, match="'session', 'agent' or 'user', not 'tenant'"):
         await manager.memory_manager.get_memory("s", "k", scope=scope)
 
 
@@ -155,3 +156,71 @@ async def test_the_memory_of_the_user_is_written_at_once(manager: SessionManager
     assert await manager.storage.session_exists("draft") is False
     assert await manager.storage.list_memory_owners() == ["ada"]
     assert "Turin" in await prompt_of(manager, "draft", script)
+
+
+async def test_memories_of_the_agent_come_between_session_and_user(manager: SessionManager, script: Script) -> None:
+    await begin(manager, "s", "ada", agent="guide")
+    await begin(manager, "other", "bob", agent="guide")
+    await begin(manager, "without", "ada")
+    memory = manager.memory_manager
+    await memory.store_memory("s", "a", "of the session")
+    for key in "ab":
+        await memory.store_memory("other", key, "of the agent", scope="agent")
+    for key in "abc":
+        await memory.store_memory("s", key, "of the user", scope="user")
+    assert await memory.list_memories("s", scope="agent") == ["a", "b"]
+    records = await manager.storage.list_memories(MemoryScope("session", "s"))
+    entries = await memory.recalled_with_wider(records, SessionConfig(user_id="ada", agent="guide"))
+    assert [(entry.key, entry.value) for entry in entries] == [
+        ("a", "of the session"),
+        ("b", "of the agent"),
+        ("c", "of the user"),
+    ]
+    prompt = await prompt_of(manager, "s", script)
+    assert prompt.index("of the session") < prompt.index("of the agent") < prompt.index("of the user")
+    assert "of the agent" not in await prompt_of(manager, "without", script)
+    assert await memory.get_memory("without", "a", scope="agent") is None
+    with pytest.raises(ValidationError, match="has no agent"):
+        await memory.store_memory("without", "a", 1, scope="agent")
+    assert await memory.of_agent("guide").get_memory("b") == "of the agent"
+    assert await memory.clear_memory("s", scope="agent")
+    assert await memory.list_memories("other", scope="agent") == []
+
+
+async def test_tenants_share_neither_users_nor_agents(manager: SessionManager) -> None:
+    tenants = ("acme", "acme/x", "u=acme", None)
+    handles = [manager.for_user("ada", tenant) for tenant in tenants]
+    for tenant, user in zip(tenants, handles, strict=True):
+        config = {"session_id": f"of {tenant}", "agent": "guide", "title": f"of {tenant}"}
+        await user.create_session({"name": "Ada"}, {"name": "echo"}, config)
+        await user.store_memory("secret", f"of {tenant}")
+        await manager.memory_manager.store_memory(f"of {tenant}", "secret", f"agent of {tenant}", scope="agent")
+    for tenant, user in zip(tenants, handles, strict=True):
+        assert (user.user_id, user.tenant) == ("ada", tenant)
+        assert await user.list_sessions() == [f"of {tenant}"]
+        assert [row.title for row in (await user.list_conversations()).conversations] == [f"of {tenant}"]
+        assert await user.get_memory("secret") == f"of {tenant}"
+        assert await manager.memory_manager.of_agent("guide", tenant).get_memory("secret") == f"agent of {tenant}"
+        for other in tenants:
+            if other != tenant:
+                assert await user.get_session(f"of {other}") is None
+    lines = "".join([piece async for piece in manager.export_user("ada", "acme")])
+    assert "of acme" in lines
+    assert "of None" not in lines
+    receipt = await manager.erase_user("ada", "acme")
+    assert (receipt.sessions, receipt.memories, receipt.verified) == (1, 1, True)
+    assert await handles[0].list_sessions() == []
+    assert await manager.memory_manager.of_agent("guide", "acme").get_memory("secret") == "agent of acme"
+    assert [await user.list_sessions() for user in handles[1:]] == [[f"of {tenant}"] for tenant in tenants[1:]]
+
+
+@pytest.mark.parametrize("user_id", ["luminora:t=acme/u=ada", "luminora:a=guide", "luminora:x"])
+async def test_a_user_cannot_take_the_id_of_a_tenants_user(manager: SessionManager, user_id: str) -> None:
+    with pytest.raises(ValidationError):
+        manager.for_user(user_id)
+    with pytest.raises(ValidationError):
+        manager.for_user("x" * 300, "y" * 300)
+    with pytest.raises(ValidationError):
+        manager.for_user("ada", "")
+    with pytest.raises(ValidationError):
+        SessionConfig(user_id="luminora:a=guide")

@@ -69,6 +69,7 @@ CALLS: dict[str, Call] = {
     "rewind": lambda user, session, _: user.rewind(session, 0),
     "annotate": lambda user, session, message: user.annotate(session, message, {"label": 1}),
     "redact": lambda user, session, message: user.redact(session, message),
+    "delete_messages": lambda user, session, message: user.delete_messages(session, [message]),
     "clear_conversation": lambda user, session, _: user.clear_conversation(session),
     "get_conversation": lambda user, session, _: user.get_conversation(session),
     "get_messages": lambda user, session, _: user.get_messages(session),

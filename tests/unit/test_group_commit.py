@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
+from luminoracore_sdk.adapters.storage.base import Append
+from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
 from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord, Payload
 from luminoracore_sdk.domain.errors import (
     ConflictError,

@@ -77,7 +77,7 @@ def test_ids_appended_by_another_process_are_found(session: Session) -> None:
     other.append("m3")
     assert session.find("m2", "m3") == {"m2": 2, "m3": 3}
     with other.opened() as log:
-        log.truncate(1)
+        log.truncate(1, 1)
     other.append("n2", "n3", "n4")  # as many messages as before, and more
     assert session.find("m1", "m2", "m3", "n3") == {"m1": 1, "n3": 3}
 

@@ -3,7 +3,7 @@
 import attrs
 import pytest
 
-from luminoracore_sdk.adapters.storage.group_commit import Append
+from luminoracore_sdk.adapters.storage.base import Append
 from luminoracore_sdk.adapters.storage.postgres import rows as postgres_rows
 from luminoracore_sdk.adapters.storage.postgres.errors import error_of
 from luminoracore_sdk.adapters.storage.postgres.rows import (

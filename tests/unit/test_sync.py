@@ -37,7 +37,7 @@ def test_the_module_is_what_the_script_writes() -> None:
 def test_every_public_attribute_has_its_counterpart(name: str) -> None:
     manager = getattr(aio, name)()
     public = {attribute for attribute in dir(manager) if not attribute.startswith("_")}
-    steps_of_other_calls = {"decoded", "of_session", "of_user", "recalled", "removing"}
+    steps_of_other_calls = {"decoded", "of_agent", "of_session", "of_user", "recalled", "removing"}
     assert public - set(dir(getattr(sync, name))) - steps_of_other_calls == set()
 
 

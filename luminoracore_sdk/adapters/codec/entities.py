@@ -77,6 +77,8 @@ class JsonEntityCodec:
             "config": settings_to_mapping(config),
             "metadata": session.metadata,
         }
+        if session.has_deletions:
+            document["deletions"] = True
         return SessionRecord(
             session_id=session.session_id,
             payload=self._values.encode(document, where="session"),
@@ -111,6 +113,7 @@ class JsonEntityCodec:
                 message_count=record.last_position,
                 version=record.version,
                 metadata=document["metadata"],
+                has_deletions=document.get("deletions") is True,
             )
 
         return self._read(record.payload, session_document, build, backend=backend, key=key)

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from luminoracore_sdk.application.deleted_messages import is_tombstone
 from luminoracore_sdk.application.exchange.formats import FORMAT, USER_FORMAT, VERSION, ParsedSession, ParsedUser
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
@@ -31,6 +32,7 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.message import at_position, is_deleted
 from luminoracore_sdk.domain.values import from_microseconds
 
 __all__ = ["ImportReceipt", "OnExisting", "Outcome", "SessionExchange", "json_text"]
@@ -94,7 +96,8 @@ class SessionExchange:
     async def export_session(self, session_id: str) -> AsyncGenerator[str, None]:
         """Yield one session as pieces of one line, which ends with a newline, in constant memory.
 
-        Each message is a piece. Messages that are added meanwhile are not exported.
+        Each message is a piece. Messages that are added meanwhile are not exported, and neither are deleted ones: the
+        positions of those behind them are lower in the line.
 
         Raises:
             SessionNotFoundError: No such session.
@@ -107,11 +110,14 @@ class SessionExchange:
         document = self._values.decode(record.payload, backend=backend, key=f"session {session_id!a}")
         memories = await self._storage.list_memories(MemoryScope("session", session_id))
         yield json_text(_head(record, document))[:-1] + ',"messages":['
-        comma = ""
+        comma, position = "", 0
         end = record.last_position + 1
         async for stored in self._storage.stream_messages(session_id, before=end):
             message = self._codec.message(stored, backend=backend, session_id=session_id)
-            yield comma + json_text(message.to_dict())
+            if is_deleted(message):
+                continue
+            position += 1
+            yield comma + json_text(at_position(message, position).to_dict())
             comma = ","
         yield f'],"memories":{json_text([self._memory(memory) for memory in memories])}}}\n'
 
@@ -224,19 +230,15 @@ class SessionExchange:
         record = await self._storage.find_session(session_id)
         if record is None or record.user_id != parsed.record.user_id:
             return None
-        count = min(record.last_position, len(parsed.messages))
-        if not count and record.payload != parsed.record.payload:
+        count = await self._common(record, [message.message_id for message in parsed.messages])
+        if count is None or (not count and record.payload != parsed.record.payload):
             return None
-        is_beginning = True
-        async for message in self._storage.stream_messages(session_id, before=count + 1):
-            is_beginning &= message.message_id == parsed.messages[message.position - 1].message_id
-        if not is_beginning:
-            return None
+        is_longer = count == len(parsed.messages) and record.last_position > count
         memories: list[MemoryRecord] = []
-        if record.last_position <= len(parsed.messages):  # later, memories may have been deleted on purpose
+        if not is_longer:  # later, memories may have been deleted on purpose
             kept = {memory.key for memory in await self._storage.list_memories(MemoryScope("session", session_id))}
             memories = [memory for memory in parsed.memories if memory.key not in kept]
-        written = count
+        written = record.last_position
         try:
             for batch in _batches(parsed.messages, count):
                 receipt = await self._storage.append_messages(session_id, batch, expected_last=written)
@@ -248,6 +250,21 @@ class SessionExchange:
         added = len(parsed.messages) - count
         outcome = Outcome.COMPLETED if added or memories else Outcome.UNCHANGED
         return ImportReceipt(outcome=outcome, messages=added, memories=len(memories))
+
+    async def _common(self, record: SessionRecord, wanted: list[str]) -> int | None:
+        """Return how many of these messages a session begins with; None: it is another conversation.
+
+        A deleted message is omitted, as in an export; a session that has deleted one of these is another one.
+        """
+        count, is_beginning, own = 0, True, set(wanted)
+        session_id, backend = record.session_id, self._storage.backend
+        async for stored in self._storage.stream_messages(session_id, before=record.last_position + 1):
+            if is_tombstone(self._codec, stored, backend=backend, session_id=session_id):
+                is_beginning &= stored.message_id not in own
+            elif count < len(wanted):
+                is_beginning &= stored.message_id == wanted[count]
+                count += 1
+        return count if is_beginning else None
 
     async def _remove(self, session_id: str) -> ParsedSession | None:
         record = await self._storage.find_session(session_id)

@@ -34,9 +34,10 @@ from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, stamped
+from luminoracore_sdk.domain.scopes import check_owner_id
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
-from luminoracore_sdk.domain.values import check_id, check_user_id, from_microseconds, parse_time, to_microseconds
+from luminoracore_sdk.domain.values import check_id, from_microseconds, parse_time, to_microseconds
 
 __all__ = [
     "FORMAT",
@@ -240,7 +241,7 @@ class SessionParser:
             return None
         _check_version(data)
         refuse_unknown(data, frozenset({"format", "version", "user_id", "memories"}), "a user")
-        user_id = check_user_id(data.get("user_id"))
+        user_id = check_owner_id(data.get("user_id"))
         return ParsedUser(user_id, self._exported_memories(MemoryScope("user", user_id), data))
 
     def read_older(self, session_id: str, data: JSONValue) -> ParsedSession:

@@ -19,6 +19,7 @@ from luminoracore_sdk.application.prompt_tokens import PromptTokens, prompt_toke
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError
+from luminoracore_sdk.domain.message import not_deleted
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionType
 from luminoracore_sdk.domain.values import STORE_OWNER
@@ -163,7 +164,7 @@ def _tokens(
     codec, session_id = services.codec, session.session_id
     is_remembered = session.config.include_context_in_prompt and session.config.memory_enabled
     return prompt_tokens(
-        [codec.message(message, backend=backend, session_id=session_id) for message in window],
+        not_deleted(codec.message(message, backend=backend, session_id=session_id) for message in window),
         [codec.memory(memory, backend=backend) for memory in memories if is_remembered],
         services.tokens,
         services.notations,

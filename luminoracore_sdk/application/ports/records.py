@@ -35,6 +35,9 @@ __all__ = [
     "TailReceipt",
     "TurnRecords",
     "noted",
+    "stored_brief",
+    "stored_header",
+    "stored_payload",
     "stored_record",
 ]
 
@@ -316,6 +319,84 @@ def stored_record(
     _set_position(record, position)
     _set_brief(record, None)
     _set_adds(record, _NO_COUNTERS)
+    return record
+
+
+_set_brief_position, _set_brief_payload = (getattr(Brief, field.name).__set__ for field in attrs.fields(Brief))
+_set_first, _set_last, _set_counters = (
+    getattr(SessionSummary, field.name).__set__ for field in attrs.fields(SessionSummary)
+)
+_set_of_header = {field.name: getattr(SessionRecord, field.name).__set__ for field in attrs.fields(SessionRecord)}
+_set_session_id, _set_user_id, _set_tags, _set_ttl_us, _set_created, _set_updated, _set_version, _set_last_position = (
+    _set_of_header[name]
+    for name in (
+        "session_id",
+        "user_id",
+        "tags",
+        "ttl_us",
+        "created_at_us",
+        "updated_at_us",
+        "version",
+        "last_position",
+    )
+)
+_set_document, _set_card, _set_summary, _set_changes, _set_lease = (
+    _set_of_header[name] for name in ("payload", "card", "summary", "changes", "lease")
+)
+
+
+def stored_payload(encoding: str, data: bytes) -> Payload:
+    """Return a ``Payload`` in half the time of its constructor; see ``stored_header``."""
+    payload = _new(Payload)
+    _set_encoding(payload, encoding)
+    _set_data(payload, data)
+    return payload
+
+
+def stored_brief(position: int, payload: Payload) -> Brief:
+    """Return a ``Brief`` in half the time of its constructor; see ``stored_header``."""
+    brief = _new(Brief)
+    _set_brief_position(brief, position)
+    _set_brief_payload(brief, payload)
+    return brief
+
+
+def stored_header(  # the columns of a listing
+    session_id: str,
+    user_id: str | None,
+    tags: tuple[str, ...],
+    ttl_us: int | None,
+    created_at_us: int,
+    updated_at_us: int,
+    version: int,
+    last_position: int,
+    card: Payload | None,
+    first: Brief | None,
+    last: Brief | None,
+    counters: Mapping[str, int],
+) -> SessionRecord:
+    """Return a ``SessionRecord`` without payload, changes and lease in a third of the time of its constructor.
+
+    It is called for every session of a page, for backends; nothing is converted or checked.
+    """
+    summary = _new(SessionSummary)
+    _set_first(summary, first)
+    _set_last(summary, last)
+    _set_counters(summary, counters)
+    record = _new(SessionRecord)
+    _set_session_id(record, session_id)
+    _set_user_id(record, user_id)
+    _set_tags(record, tags)
+    _set_ttl_us(record, ttl_us)
+    _set_created(record, created_at_us)
+    _set_updated(record, updated_at_us)
+    _set_version(record, version)
+    _set_last_position(record, last_position)
+    _set_document(record, None)
+    _set_card(record, card)
+    _set_summary(record, summary)
+    _set_changes(record, ())
+    _set_lease(record, None)
     return record
 
 

@@ -103,10 +103,17 @@ class Files:
         finally:
             os.close(fd)
 
-    def replace(self, path: Path | str, chunks: Iterable[bytes]) -> None:
-        """Write a file atomically: readers see the old content or the new, even after a crash."""
+    def replace(self, path: Path | str, chunks: Iterable[bytes], *, suffix: str = ".tmp") -> None:
+        """Write a file atomically: readers see the old content or the new, even after a crash.
+
+        Args:
+            path: The file.
+            chunks: Its new content, in parts.
+            suffix: Ends the name under which it is written first. What a crash leaves under that name is overwritten
+                by the next call; without a lock, each call needs a suffix of its own.
+        """
         path = Path(path)
-        temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
+        temporary = path.with_name(f"{path.name}{suffix}")
         try:
             self.create(temporary, chunks)
             self.move(temporary, path)

@@ -2,7 +2,7 @@
 
     luminora.json                                   marks the store and names the version of its layout
     sessions/3f/3fd1…/session.json                  header, replaced atomically
-                     /messages.jsonl                log, one line for each append
+                     /messages.jsonl                log, one line for each append, with the summary as of then
                      /messages.idx                  derived from the log, rebuilt when missing
                      /memory/<hash of key>.json     one file for each memory
     sessions/3f/3fd1….new                           a session that is being created
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 import orjson
 
@@ -27,7 +28,10 @@ from luminoracore_sdk.adapters.storage.json_file.message_index import KnownIds
 from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.domain.errors import ConfigurationError, SchemaVersionError
 
-__all__ = ["Store", "hashed", "is_hashed"]
+__all__ = ["UNFINISHED", "Store", "hashed", "is_hashed"]
+
+UNFINISHED = ".new"
+"""Ends the name of the folder of a session that is being created."""
 
 _FORMAT = "luminoracore-json-files"
 _SCHEMA_VERSION = 1
@@ -82,14 +86,14 @@ class Store:
         """Yield the folders of all sessions, by name."""
         return self._folders("sessions")
 
+    def unfinished(self) -> Iterator[Path]:
+        """Yield the folders of sessions that are being created, or whose creation was killed."""
+        for shard in _listed(self.root / "sessions"):
+            yield from (folder for folder in _listed(shard) if folder.suffix == UNFINISHED)
+
     def users(self, *, after: str = "") -> Iterator[Path]:
         """Yield the folders of all users, by name; only those above a name."""
         return self._folders("users", after)
-
-    def unfinished(self) -> Iterator[Path]:
-        """Yield the folders of sessions that are being created, or that a killed process did not complete."""
-        for shard in _listed(self.root / "sessions"):
-            yield from shard.glob("*.new")
 
     def discard(self, path: Path) -> bool:
         """Remove a folder of the store; see ``Files.discard``."""
@@ -140,7 +144,7 @@ class Store:
                     f"{self.root} is neither empty nor a store ({_MARKER_NAME} is missing); choose another folder"
                 )
             marker = {"format": _FORMAT, "schema_version": _SCHEMA_VERSION}
-            self.files.replace(self._marker, [orjson.dumps(marker) + b"\n"])
+            self.files.replace(self._marker, [orjson.dumps(marker) + b"\n"], suffix=f".{uuid4().hex}.tmp")
         self.schema_version()
         self.empty_trash()
 

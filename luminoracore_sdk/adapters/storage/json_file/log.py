@@ -3,8 +3,9 @@
 import logging
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -19,12 +20,24 @@ from luminoracore_sdk.adapters.storage.json_file.message_index import (
     digest_of,
 )
 from luminoracore_sdk.adapters.storage.json_file.records import (
+    Batch,
     DamagedError,
+    decode_base,
     decode_batch,
+    encode_base,
     encode_batch,
+    is_base,
     is_sealed,
 )
-from luminoracore_sdk.application.ports.records import MessageRecord
+from luminoracore_sdk.adapters.storage.json_file.summary import Base, Tally
+from luminoracore_sdk.application.ports.records import (
+    Brief,
+    HistoryChange,
+    MessageRecord,
+    Payload,
+    SessionSummary,
+    noted,
+)
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
@@ -43,24 +56,22 @@ _logger = logging.getLogger("luminoracore_sdk.storage.json")
 
 @attrs.define(eq=False)
 class _Line:
-    """A line of the log, from ``start`` to ``end`` with its newline: messages that were appended together."""
+    """A line of the log, from ``start`` to ``end`` with its newline."""
 
     start: int
     end: int
-    at_us: int
-    messages: list[MessageRecord]
+    batch: Batch
 
-    @property
-    def first(self) -> int:
-        return self.messages[0].position
 
-    @property
-    def last(self) -> int:
-        return self.messages[-1].position
+_Changed = tuple[_Line, Sequence[MessageRecord]]
+"""A line, and its messages as they are to be."""
 
 
 class MessageLog:
     """The open log of a session, for one operation under the session's lock.
+
+    An append adds a line, which has the summary of the session as of then. Any other change writes the log anew,
+    beginning with a base: it has the briefs, so that no line needs to have them, and the changes of the history.
 
     A last line without a newline is an append that was killed before it was acknowledged: readers skip it, a
     writer cuts it off. Any other line that is not as it was written is damage.
@@ -73,7 +84,7 @@ class MessageLog:
 
     Attributes:
         last: The newest position; 0: none.
-        at_us: When the newest message was appended, in microseconds; 0: none.
+        at_us: When the log was changed, in microseconds, except for updates of messages; 0: never.
 
     Raises:
         CorruptRecordError: The log is missing or damaged.
@@ -83,6 +94,8 @@ class MessageLog:
         self._path = f"{folder}/{LOG_NAME}"
         self._files = files
         self.last = self.at_us = self._end = 0
+        self._newest: _Line | None = None
+        self._read_base: tuple[Base, int] | None = None
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND if writing else os.O_RDONLY)
         except FileNotFoundError as exc:
@@ -119,6 +132,14 @@ class MessageLog:
         """Return the positions of those ids that are stored."""
         return self._by_index(lambda: self._search(message_ids)) if self.last else {}
 
+    def summary(self) -> SessionSummary:
+        """Return the summary of the session."""
+        return self._by_index(self._summary)
+
+    def changes(self) -> tuple[HistoryChange, ...]:
+        """Return the latest changes of the history."""
+        return self._base().changes
+
     def append(self, messages: Sequence[MessageRecord], now_us: int) -> None:
         """Add a line, all of it or nothing.
 
@@ -126,33 +147,33 @@ class MessageLog:
             OSError: It could not be written.
         """
         at_us = max(now_us, self.at_us)  # a call that waited for the lock comes with an older time
-        line = encode_batch(self.last + 1, at_us, messages)
+        line = encode_batch(self.last + 1, at_us, messages, *self._tally().appended(messages, self.last + 1))
         self._files.append(self._fd, line, self._end)
         self._index.add([message.message_id for message in messages], self._end)
-        self.last, self.at_us = self.last + len(messages), at_us
-        self._end = self._size = self._end + len(line)
 
-    def truncate(self, after: int) -> int:
+    def truncate(self, after: int, now_us: int) -> int:
         """Remove the messages above a position, all or nothing; returns how many there were."""
         if after >= self.last:
             return 0
-        self._cut(after, b"")
+        self._cut(after, (), now_us)
         return self.last - after
 
     def replace_tail(self, after: int, messages: Sequence[MessageRecord], now_us: int) -> None:
         """Replace the messages above a position by others, all or nothing."""
-        if after >= self.last:
-            if messages:
-                self.append(messages, now_us)
-            return
-        at_us = max(now_us, self.at_us)
-        self._cut(after, encode_batch(after + 1, at_us, messages) if messages else b"")
+        if after < self.last:
+            self._cut(after, messages, now_us)
+        elif messages:
+            self.append(messages, now_us)
 
-    def _cut(self, after: int, line: bytes) -> None:
-        """Replace what is above a position, of which there is something, by a line."""
-        offset, part = self._by_index(lambda: self._split(after + 1))
-        self._index.remove()  # first: an index that knows more than the log is a sign of damage
-        self._files.replace(self._path, chain(self._bytes(0, offset), (part, line)))
+    def update(self, change: PayloadRewrite, brief: Payload | None) -> bool:
+        """Replace payload and brief of a message; False: it is not as the change expects."""
+        changed = self._changed([change])
+        if not changed:
+            return False
+        summary = self.summary().updated(change.position, brief)
+        changes = noted(self.changes(), "updated", change.position)
+        self._write_anew(Base(summary, changes, self.at_us), changed)
+        return True
 
     def rewrite(self, changes: Iterable[PayloadRewrite]) -> int:
         """Replace the payloads of those messages that are as their change expects, all or none.
@@ -160,45 +181,185 @@ class MessageLog:
         Returns:
             How many were replaced.
         """
-        wanted = {change.position: change for change in changes if change.position <= self.last}
-        rewritten = self._by_index(lambda: self._rewritten(wanted))
-        replaced = sum(count for _, _, count in rewritten)
-        if replaced:
-            self._index.remove()  # its offsets are no longer right
-            self._files.replace(self._path, self._with(rewritten))
-        return replaced
+        changed = self._changed(changes)
+        if changed:
+            self._write_anew(self._current_base(), changed)
+        return sum(
+            message is not old
+            for line, messages in changed
+            for message, old in zip(messages, line.batch.messages, strict=True)
+        )
 
-    # -- parts of the log ------------------------------------------------------------------------
+    def rewrite_briefs(self, first: Brief | None, last: Brief | None) -> None:
+        """Replace the briefs of the summary."""
+        base, tally = self._current_base(), self._tally()
+        positions = {position for position in (tally.first, tally.last) if position and position <= self.last}
+        lines = self._by_index(lambda: {line.start: line for line in map(self._line_of, sorted(positions))})
+        summary = attrs.evolve(base.summary, first=first, last=last)
+        changed = [(line, line.batch.messages) for line in lines.values()]  # without the old briefs
+        self._write_anew(attrs.evolve(base, summary=summary), changed)
 
-    def _split(self, position: int) -> tuple[int, bytes]:
-        """Return where the line of a message begins, and a line of the messages before it in that line."""
+    def copied(
+        self,
+        at: int,
+        base: Base,
+        roles: Counter[str],
+        rewrite: Callable[[Sequence[MessageRecord]], Sequence[MessageRecord]] | None,
+    ) -> Iterator[bytes]:
+        """Yield the log of a new session that has the messages up to a position; needs no lock.
+
+        Args:
+            at: The position, at most ``last``.
+            base: The base of the new log; its summary does not count the messages.
+            roles: Counts the messages by role.
+            rewrite: Returns messages as they are to be stored; None: as they are.
+        """
+        if base.summary != SessionSummary():
+            yield encode_base(base)
+        position = 0
+        for start, text in self._texts(self._beginning()[1]):
+            if position >= at:
+                return
+            line = self._line(start, text)
+            batch = line.batch
+            self._check_order(line, position)
+            position = batch.last
+            messages: Sequence[MessageRecord] = batch.messages[: at - batch.first + 1]
+            if rewrite is not None:
+                messages = rewrite(messages)
+            roles.update(message.role for message in messages)
+            if position >= at:
+                tally = Tally.of(base.summary.copied(roles.elements()))
+                yield encode_batch(batch.first, base.at_us, messages, tally)
+            elif rewrite is None:
+                yield text + b"\n"
+            else:
+                yield encode_batch(batch.first, batch.at_us, messages, self._tally_of(line))
+
+    # -- the summary -----------------------------------------------------------------------------
+
+    def _summary(self) -> SessionSummary:
+        base, tally = self._base().summary, self._tally()
+        first, last = base.first, base.last
+        if first is None and tally.first is not None:
+            first = self._brief(tally.first)
+        if tally.last is not None:
+            last = self._brief(tally.last)
+        return SessionSummary(first=first, last=last, counters=tally.counters)
+
+    def _brief(self, position: int) -> Brief:
         line = self._line_of(position)
-        before = line.messages[: position - line.first]
-        return line.start, encode_batch(line.first, line.at_us, before) if before else b""
+        try:
+            return line.batch.brief(position)
+        except DamagedError as exc:
+            raise self._damaged(line.start, str(exc)) from exc
 
-    def _rewritten(self, wanted: Mapping[int, PayloadRewrite]) -> list[tuple[_Line, bytes, int]]:
-        """Return the lines that change, in order: the old line, the new text, how many messages are replaced."""
-        found: list[tuple[_Line, bytes, int]] = []
+    def _tally(self) -> Tally:
+        if self._newest is None:
+            return Tally.of(self._base().summary)
+        return self._tally_of(self._newest)
+
+    def _tally_of(self, line: _Line) -> Tally:
+        try:
+            return line.batch.tally
+        except DamagedError as exc:
+            raise self._damaged(line.start, str(exc)) from exc
+
+    def _base(self) -> Base:
+        return self._beginning()[0]
+
+    def _beginning(self) -> tuple[Base, int]:
+        """Return the base, and where the first line of messages begins."""
+        if self._read_base is None:
+            _, text = next(self._texts(0), (0, b""))
+            self._read_base = self._decoded_base(text) if is_base(text) else (Base(), 0)
+        return self._read_base
+
+    def _decoded_base(self, text: bytes) -> tuple[Base, int]:
+        try:
+            return decode_base(text), len(text) + 1
+        except DamagedError as exc:
+            raise self._damaged(0, str(exc)) from exc
+
+    def _current_base(self) -> Base:
+        """Return the base of a log whose messages stay and whose lines are to have no briefs."""
+        return Base(self.summary(), self.changes(), self.at_us)
+
+    # -- writing anew ----------------------------------------------------------------------------
+
+    def _cut(self, after: int, messages: Sequence[MessageRecord], now_us: int) -> None:
+        """Replace the messages above a position, of which there are some, by others, if any."""
+        at_us = max(now_us, self.at_us)
+        removed = self._by_index(lambda: self._roles(after + 1))
+        summary = self.summary().cut(after, removed.elements())
+        base = Base(summary, noted(self.changes(), "cut", after), at_us)
+        line = b""
+        if messages:
+            line = encode_batch(after + 1, at_us, messages, *Tally.of(summary).appended(messages, after + 1))
+        self._write_anew(base, [], after, line)
+
+    def _roles(self, first: int) -> Counter[str]:
+        """Return how many messages of each role there are from a position on."""
+        roles = Counter[str]()
+        for start, text in self._texts(self._offset(first)):
+            batch = self._batch(start, text)
+            if not roles and not batch.first <= first <= batch.last:
+                raise self._misled(first)
+            roles.update(message.role for message in batch.messages if message.position >= first)
+        return roles
+
+    def _changed(self, changes: Iterable[PayloadRewrite]) -> list[_Changed]:
+        """Return the lines that change, in order, with their new messages."""
+        wanted = {change.position: change for change in changes if change.position <= self.last}
+        return self._by_index(lambda: self._rewritten(wanted))
+
+    def _rewritten(self, wanted: Mapping[int, PayloadRewrite]) -> list[_Changed]:
+        found: list[_Changed] = []
         seen = 0
         for position in sorted(wanted):
             if position <= seen:  # in the line before
                 continue
             line = self._line_of(position)
-            seen = line.last
-            new = [_rewritten(message, wanted.get(message.position)) for message in line.messages]
-            count = sum(message is not other for message, other in zip(line.messages, new, strict=True))
-            if count:
-                found.append((line, encode_batch(line.first, line.at_us, new), count))
+            seen = line.batch.last
+            new = [_rewritten(message, wanted.get(message.position)) for message in line.batch.messages]
+            if any(message is not other for message, other in zip(line.batch.messages, new, strict=True)):
+                found.append((line, new))
         return found
 
-    def _with(self, rewritten: Iterable[tuple[_Line, bytes, int]]) -> Iterator[bytes]:
-        """Yield the log with some of its lines replaced."""
-        start = 0
-        for line, text, _ in rewritten:
-            yield from self._bytes(start, line.start)
+    def _write_anew(self, base: Base, changed: Sequence[_Changed], after: int | None = None, line: bytes = b"") -> None:
+        """Replace the log, all or nothing.
+
+        Args:
+            base: What it begins with.
+            changed: Lines with their new messages.
+            after: The last position that stays; None: all stay.
+            line: What it ends with.
+        """
+        after = self.last if after is None else after
+        texts = {
+            old.start: (old.end, encode_batch(old.batch.first, old.batch.at_us, new, self._tally_of(old)))
+            for old, new in changed
+        }
+        end = self._beginning()[1]
+        if after:
+            newest = self._by_index(lambda: self._line_of(after))
+            messages = {old.start: new for old, new in changed}.get(newest.start, newest.batch.messages)
+            kept, tally = messages[: after - newest.batch.first + 1], Tally.of(base.summary)
+            end = newest.end
+            texts[newest.start] = end, encode_batch(newest.batch.first, base.at_us, kept, tally)
+        self._index.remove()  # first: an index that knows more than the log is a sign of damage
+        self._files.replace(self._path, self._chunks(encode_base(base), texts, end, line))
+
+    def _chunks(self, base: bytes, texts: Mapping[int, tuple[int, bytes]], end: int, line: bytes) -> Iterator[bytes]:
+        """Yield a base, the log up to an offset with some of its lines replaced, and a last line."""
+        yield base
+        place = self._beginning()[1]
+        for start, (stop, text) in sorted(texts.items()):
+            yield from self._bytes(place, start)
             yield text
-            start = line.end
-        yield from self._bytes(start, self._end)
+            place = stop
+        yield from self._bytes(place, end)
+        yield line
 
     # -- reading by the index --------------------------------------------------------------------
 
@@ -214,10 +375,7 @@ class MessageLog:
         found: list[MessageRecord] = []
         position = first
         for start, text in self._texts(self._offset(first)):
-            try:
-                _, messages = decode_batch(text)
-            except DamagedError as exc:
-                raise self._damaged(start, str(exc)) from exc
+            messages = self._batch(start, text).messages
             skipped = position - messages[0].position
             if not 0 <= skipped < len(messages):
                 raise self._misled(position)
@@ -233,8 +391,8 @@ class MessageLog:
         found: dict[str, int] = {}
         for message_id, positions in self._index.find(message_ids).items():
             for position in positions:
-                line = self._line_of(position)
-                stored = line.messages[position - line.first].message_id
+                batch = self._line_of(position).batch
+                stored = batch.messages[position - batch.first].message_id
                 if stored == message_id:
                     found[message_id] = position
                 elif digest_of(stored) != digest_of(message_id):
@@ -244,7 +402,7 @@ class MessageLog:
     def _line_of(self, position: int) -> _Line:
         for start, text in self._texts(self._offset(position)):
             line = self._line(start, text)
-            if line.first <= position <= line.last:
+            if line.batch.first <= position <= line.batch.last:
                 return line
             break
         raise self._misled(position)
@@ -275,8 +433,11 @@ class MessageLog:
             amount = max(min(4 * amount, _CHUNK_BYTES), len(rest))  # a long line at least doubles it
 
     def _line(self, start: int, text: bytes) -> _Line:
+        return _Line(start, start + len(text) + 1, self._batch(start, text))
+
+    def _batch(self, start: int, text: bytes) -> Batch:
         try:
-            return _Line(start, start + len(text) + 1, *decode_batch(text))
+            return decode_batch(text)
         except DamagedError as exc:
             raise self._damaged(start, str(exc)) from exc
 
@@ -295,7 +456,7 @@ class MessageLog:
         """Read the newest line by the index; False: the index does not fit the log."""
         count = self._index.count
         if not count:
-            return not self._size
+            return self._resume_at_base()
         try:
             start = self._offset(count)
             text, newline, rest = os.pread(self._fd, self._size - start, start).partition(b"\n")
@@ -304,10 +465,18 @@ class MessageLog:
             return False
         if not newline or b"\n" in rest:  # a line was written and not its row
             return False
-        if line.last != count or not self._index.ends_with(line.messages[-1].message_id):
+        if line.batch.last != count or not self._index.ends_with(line.batch.messages[-1].message_id):
             return False
         self._reach(line)
         return True
+
+    def _resume_at_base(self) -> bool:
+        """Read the base of a log without messages, if it has one; False: it has messages, or is torn."""
+        texts = list(islice(self._texts(0), 2))
+        if len(texts) == 1 and is_base(texts[0][1]):
+            self._reach_base(texts[0][1])
+            return True
+        return not self._size
 
     def _rebuild(self) -> None:
         """Read the whole log and make the index anew.
@@ -317,12 +486,14 @@ class MessageLog:
         """
         rows = bytearray()
         self.last = self.at_us = self._end = 0
+        self._newest = self._read_base = None
         for start, text in self._texts(0):
+            if not start and is_base(text):
+                self._reach_base(text)
+                continue
             line = self._line(start, text)
-            if line.first != self.last + 1:
-                reason = f"it begins at position {line.first}, not {self.last + 1}"
-                raise self._damaged(line.start, reason)
-            rows += chained_rows(rows[-ROW_BYTES:], [message.message_id for message in line.messages], line.start)
+            self._check_order(line, self.last)
+            rows += chained_rows(rows[-ROW_BYTES:], [message.message_id for message in line.batch.messages], start)
             self._reach(line)
         if self._index.continues(rows, self._end):
             raise corrupt(
@@ -332,8 +503,16 @@ class MessageLog:
             )
         self._index.replace(bytes(rows))
 
+    def _check_order(self, line: _Line, last: int) -> None:
+        if line.batch.first != last + 1:
+            raise self._damaged(line.start, f"it begins at position {line.batch.first}, not {last + 1}")
+
     def _reach(self, line: _Line) -> None:
-        self.last, self.at_us, self._end = line.last, line.at_us, line.end
+        self.last, self.at_us, self._end, self._newest = line.batch.last, line.batch.at_us, line.end, line
+
+    def _reach_base(self, text: bytes) -> None:
+        self._read_base = base, self._end = self._decoded_base(text)
+        self.at_us = base.at_us
 
     def _skip_torn_line(self, *, cut: bool) -> None:
         torn = os.pread(self._fd, self._size - self._end, self._end)

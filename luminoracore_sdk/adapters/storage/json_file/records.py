@@ -4,43 +4,58 @@
 
 ``crc`` is the CRC-32 of everything after it up to the newline. The body comes last and is copied in and out
 unparsed, so that a payload is returned byte for byte. A payload of JSON text is still JSON to every other program:
-``jq .body`` reads it. A payload that is not text is base64 in quotes.
+``jq .body`` reads it. A payload that is not text is base64 in quotes. The card of a session and the briefs of messages
+are among the fields, as strings.
 """
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
+import attrs
 import orjson
 
+from luminoracore_sdk.adapters.storage.json_file.summary import Base, Tally
 from luminoracore_sdk.application.ports.records import (
+    Brief,
+    HistoryChange,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRecord,
     Payload,
     SessionRecord,
+    SessionSummary,
     stored_record,
 )
 from luminoracore_sdk.domain.errors import ValidationError
 
 __all__ = [
+    "Batch",
     "DamagedError",
+    "decode_base",
     "decode_batch",
     "decode_memory",
     "decode_session",
+    "encode_base",
     "encode_batch",
     "encode_memory",
     "encode_session",
+    "is_base",
     "is_sealed",
 ]
 
 _SEALED_FROM = len(b'{"crc":"9a3f00c1",')
+_BASE = b'"base":'  # how the fields of a base begin
 _BODY = b',"body":'  # with these quotes, it is nowhere in a string of the fields
 
-_MALFORMED = (KeyError, TypeError, ValueError)
+_MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 """What reading the fields of a record raises if its checksum is right and it was not written by this package."""
+
+_NO_BRIEFS: Mapping[int, Payload] = {}
 
 
 class DamagedError(ValueError):
@@ -50,8 +65,70 @@ class DamagedError(ValueError):
 # -- records -------------------------------------------------------------------------------------
 
 
-def encode_batch(first: int, at_us: int, messages: Sequence[MessageRecord]) -> bytes:
-    """Return the log line of messages that are appended together."""
+@attrs.define(eq=False)
+class Batch:
+    """A line of the log: messages that were appended together.
+
+    Attributes:
+        at_us: When they were appended, or those behind them removed, in microseconds.
+        messages: The messages, in order.
+    """
+
+    at_us: int
+    messages: list[MessageRecord]
+    _fields: dict[str, Any]
+
+    @property
+    def first(self) -> int:
+        """The position of the first message."""
+        return self.messages[0].position
+
+    @property
+    def last(self) -> int:
+        """The position of the last message."""
+        return self.messages[-1].position
+
+    @property
+    def tally(self) -> Tally:
+        """The summary as of this line.
+
+        Raises:
+            DamagedError: It is not what was written.
+        """
+        try:
+            fields = self._fields["summary"]
+            return Tally(fields["counters"], fields["first"], fields["last"])
+        except _MALFORMED as exc:
+            raise DamagedError("it has no summary") from exc
+
+    def brief(self, position: int) -> Brief:
+        """Return the brief of a message.
+
+        Raises:
+            DamagedError: The line does not have it.
+        """
+        try:
+            return Brief(position, _decode_short(self._fields["briefs"][str(position)]))
+        except _MALFORMED as exc:
+            raise DamagedError(f"it has no brief of message {position}") from exc
+
+
+def encode_batch(
+    first: int,
+    at_us: int,
+    messages: Sequence[MessageRecord],
+    tally: Tally,
+    briefs: Mapping[int, Payload] = _NO_BRIEFS,
+) -> bytes:
+    """Return the log line of messages that are appended together.
+
+    Args:
+        first: The position of the first.
+        at_us: When they are appended, in microseconds.
+        messages: The messages.
+        tally: The summary as of this line.
+        briefs: Those that the line has, by the position of their message.
+    """
     bodies: list[bytes] = []
     fields: list[dict[str, object]] = []
     for message in messages:
@@ -66,14 +143,19 @@ def encode_batch(first: int, at_us: int, messages: Sequence[MessageRecord]) -> b
                 **encoding,
             }
         )
-    return _seal({"first": first, "at_us": at_us, "messages": fields}, b"[%b]" % b",".join(bodies))
+    line: dict[str, object] = {
+        "first": first,
+        "at_us": at_us,
+        "messages": fields,
+        "summary": {"counters": dict(tally.counters), "first": tally.first, "last": tally.last},
+    }
+    if briefs:
+        line["briefs"] = {str(position): _encode_short(payload) for position, payload in briefs.items()}
+    return _seal(line, b"[%b]" % b",".join(bodies))
 
 
-def decode_batch(text: bytes) -> tuple[int, list[MessageRecord]]:
+def decode_batch(text: bytes) -> Batch:
     """Decode a log line, given without its newline.
-
-    Returns:
-        When the messages were appended, in microseconds, and the messages, in order.
 
     Raises:
         DamagedError: The line is not what was written.
@@ -98,11 +180,46 @@ def decode_batch(text: bytes) -> tuple[int, list[MessageRecord]]:
         raise DamagedError("a field is missing or has the wrong type") from exc
     if not messages or start != len(text) - 1:  # the brace that closes the record
         raise DamagedError("its payloads are not as long as it says")
-    return at_us, messages
+    return Batch(at_us, messages, fields)
+
+
+def encode_base(base: Base) -> bytes:
+    """Return the first line of a log that was rewritten."""
+    summary = base.summary
+    fields = {
+        "at_us": base.at_us,
+        "counters": dict(summary.counters),
+        "first": _encode_brief(summary.first),
+        "last": _encode_brief(summary.last),
+        "changes": [[change.number, change.kind, change.position] for change in base.changes],
+    }
+    return _seal({"base": fields}, b"null")
+
+
+def is_base(text: bytes) -> bool:
+    """Return whether the first line of a log, unless it is damaged, is its base."""
+    return text.startswith(_BASE, _SEALED_FROM)
+
+
+def decode_base(text: bytes) -> Base:
+    """Decode the first line of a log that was rewritten, given without its newline.
+
+    Raises:
+        DamagedError: The line is not what was written.
+    """
+    fields, _ = _unseal(text)
+    try:
+        base = fields["base"]
+        summary = SessionSummary(
+            first=_decode_brief(base["first"]), last=_decode_brief(base["last"]), counters=base["counters"]
+        )
+        return Base(summary, tuple(HistoryChange(*change) for change in base["changes"]), base["at_us"])
+    except _MALFORMED as exc:
+        raise DamagedError("a field is missing or has the wrong type") from exc
 
 
 def encode_session(record: SessionRecord) -> bytes:
-    """Return the header file of a session; its ``last_position`` is the log's."""
+    """Return the header file of a session; ``last_position``, ``summary`` and ``changes`` are the log's."""
     payload = record.payload
     if payload is None:
         raise ValidationError("a session is stored with a payload")
@@ -115,6 +232,8 @@ def encode_session(record: SessionRecord) -> bytes:
         "created_at_us": record.created_at_us,
         "updated_at_us": record.updated_at_us,
         "version": record.version,
+        "card": None if record.card is None else _encode_short(record.card),
+        "lease": None if record.lease is None else attrs.asdict(record.lease),
         **encoding,
     }
     return _seal(fields, body)
@@ -136,6 +255,8 @@ def decode_session(line: bytes) -> SessionRecord:
             created_at_us=fields["created_at_us"],
             updated_at_us=fields["updated_at_us"],
             version=fields["version"],
+            card=None if fields["card"] is None else _decode_short(fields["card"]),
+            lease=None if fields["lease"] is None else Lease(**fields["lease"]),
             payload=Payload(fields["encoding"], _decode_body(fields, body)),
         )
     except _MALFORMED as exc:
@@ -233,3 +354,24 @@ def _is_text(encoding: str) -> bool:
 
 def _decode_body(fields: Mapping[str, Any], body: bytes) -> bytes:
     return b64decode(body[1:-1]) if fields.get("as") == "base64" else body
+
+
+def _encode_short(payload: Payload) -> dict[str, str]:
+    """Return a card or brief as a field: its text as a string, or base64."""
+    if payload.is_text:
+        with suppress(UnicodeDecodeError):
+            return {"encoding": payload.encoding, "text": payload.data.decode()}
+    return {"encoding": payload.encoding, "base64": b64encode(payload.data).decode()}
+
+
+def _decode_short(fields: Mapping[str, str]) -> Payload:
+    data = fields["text"].encode() if "text" in fields else b64decode(fields["base64"])
+    return Payload(fields["encoding"], data)
+
+
+def _encode_brief(brief: Brief | None) -> dict[str, object] | None:
+    return None if brief is None else {"position": brief.position, **_encode_short(brief.payload)}
+
+
+def _decode_brief(fields: Mapping[str, Any] | None) -> Brief | None:
+    return None if fields is None else Brief(fields["position"], _decode_short(fields))

@@ -10,29 +10,49 @@ from threading import Lock
 
 import attrs
 
+from luminoracore_sdk.adapters.storage.base import is_live, matches
 from luminoracore_sdk.adapters.storage.json_file.layout import Store, is_hashed
-from luminoracore_sdk.adapters.storage.json_file.sessions import SessionFolder
+from luminoracore_sdk.adapters.storage.json_file.log import LOG_NAME
+from luminoracore_sdk.adapters.storage.json_file.sessions import SessionFolder, dated
 from luminoracore_sdk.application.ports.records import Page, SessionQuery, SessionRecord
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = ["SessionIndex"]
 
 Key = tuple[int, str]
-"""Time of creation and id, which do not change while a session exists."""
+"""The place of a session in a listing: a time, and the id."""
+
+Stamp = tuple[int, ...]
+"""The state of a file or folder; another one means that it has changed."""
 
 _RECENT_NS = 2_000_000_000
-"""A folder that changed this shortly before it was read may change again without a later time.
+"""A file or folder that changed this shortly before it was read may change again without a later time.
 
 Linux advances file times every 4 ms or so; those of FAT, the coarsest, have a resolution of 2 s.
 """
 
 
 @attrs.frozen
-class _Shard:
-    """The keys of the sessions in one of the 256 folders, in order, and the state of the folder then."""
+class _Active:
+    """What a listing by activity asks of a session, and the state of its files then."""
 
-    stamp: tuple[int, int, int] | None
+    stamp: Stamp | None
+    header: SessionRecord
+
+
+@attrs.frozen
+class _Shard:
+    """The sessions in one of the 256 folders, and the state of the folder then.
+
+    Attributes:
+        stamp: The state.
+        keys: Time of creation and id of each session, in order; neither changes while a session exists.
+        active: By id, those that were listed by activity.
+    """
+
+    stamp: Stamp | None
     keys: list[Key]
+    active: dict[str, _Active]
 
 
 class SessionIndex:
@@ -42,7 +62,11 @@ class SessionIndex:
     changes the folder's time. A page compares the times of all shards and reads the headers of those that
     changed. A damaged header there fails every page until it is repaired or deleted.
 
-    The cache takes about 250 bytes for each session. Threads may share it.
+    An append changes the size of the log, and any other change of a session the time of its folder. A page by
+    activity compares these of all sessions, and reads those that changed.
+
+    The cache takes about 250 bytes for each session, and 700 more once it was listed by activity. Threads may
+    share it.
 
     Args:
         store: The store.
@@ -57,16 +81,19 @@ class SessionIndex:
     def page(self, query: SessionQuery, now_us: int) -> Page:
         """Return one page of headers, without payloads."""
         picked: list[SessionRecord] = []
-        for key in self._keys(query):
-            record = self._current(key, query, now_us)
-            if record is not None:
+        in_place = 0
+        for key in self._by_activity(query, now_us) if query.by_activity else self._by_creation(query):
+            record = self._current(key[1], query, now_us)
+            if record is not None:  # one that moved since is listed if its new place is on the page
                 picked.append(record)
-            if len(picked) > query.limit:
+                in_place += query.key(record) == key
+            if in_place > query.limit:
                 break
+        picked.sort(key=query.key, reverse=query.newest_first)
         listed = picked[: query.limit]
         return Page(
             sessions=tuple(listed),
-            next_cursor=_key(listed[-1]) if len(picked) > query.limit else None,
+            next_cursor=query.key(listed[-1]) if len(picked) > query.limit else None,
         )
 
     def clear(self) -> None:
@@ -74,24 +101,51 @@ class SessionIndex:
         with self._lock:
             self._shards.clear()
 
-    def _current(self, key: Key, query: SessionQuery, now_us: int) -> SessionRecord | None:
-        """Return the header of a session if it belongs on the page."""
-        created_at_us, session_id = key
+    def _current(self, session_id: str, query: SessionQuery, now_us: int) -> SessionRecord | None:
+        """Return the header of a session if it may be on the page."""
         session = SessionFolder(self._store.session(session_id), self._store)
-        if query.user_id is not None or query.tag is not None:  # most do not match: no lock and no log for them
-            header = self._header(session)
-            if header is None or not _matches(header, query):
+        if not query.by_activity and (query.user_id, query.tag, query.without_tag) != (None, None, None):
+            header = self._header(session)  # most do not match: no lock and no log for them
+            if header is None or not matches(header, query):
                 return None
         with self._store.locks.hold(session.path, writing=False):
             current = session.current(now_us)
-        if current is None or current.created_at_us != created_at_us or not _matches(current, query):
-            return None  # expired or deleted since; one that was created anew has another key
-        return attrs.evolve(current, payload=None)
+        if current is None or not _belongs(current, query):
+            return None  # expired, deleted or changed since
+        return attrs.evolve(current, payload=None, changes=(), lease=None)
 
-    def _keys(self, query: SessionQuery) -> Iterator[Key]:
+    def _by_creation(self, query: SessionQuery) -> Iterator[Key]:
         """Return the keys of all sessions between the bounds of a query, in its order."""
         parts = [_between(shard.keys, query) for shard in self._refreshed()]
         return merge(*parts, reverse=query.newest_first)
+
+    def _by_activity(self, query: SessionQuery, now_us: int) -> list[Key]:
+        """Return the keys of the sessions that match a query, in its order."""
+        began_ns = time.time_ns()
+        found: list[Key] = []
+        for shard in self._refreshed():
+            for _, session_id in shard.keys:
+                header = self._active(shard, session_id, began_ns)
+                if header is None or not is_live(header.updated_at_us, header.ttl_us, now_us):
+                    continue
+                if _belongs(header, query):
+                    found.append(query.key(header))
+        return sorted(found, reverse=query.newest_first)
+
+    def _active(self, shard: _Shard, session_id: str, began_ns: int) -> SessionRecord | None:
+        """Return the header of a session with the time of its last change; None: it was deleted."""
+        path = self._store.session(session_id)
+        stamp = _session_stamp(str(path), began_ns)
+        known = shard.active.get(session_id)
+        if known is not None and known.stamp is not None and known.stamp == stamp:
+            return known.header
+        session = SessionFolder(path, self._store)
+        with self._store.locks.hold(path, writing=False), session.opened(None, writing=False) as opened:
+            if opened is None:
+                return None
+            header = attrs.evolve(dated(*opened), payload=None, card=None, lease=None)
+        shard.active[session_id] = _Active(stamp, header)
+        return header
 
     def _refreshed(self) -> list[_Shard]:
         with self._lock:
@@ -104,7 +158,10 @@ class SessionIndex:
                 stamp = _stamp(path, began_ns)
                 known = self._shards.get(name)
                 if known is None or known.stamp is None or known.stamp != stamp:
-                    self._shards[name] = _Shard(stamp, self._read(path))
+                    keys = self._read(path)
+                    active = known.active if known else {}
+                    kept = {session_id: active[session_id] for _, session_id in keys if session_id in active}
+                    self._shards[name] = _Shard(stamp, keys, kept)
             return list(self._shards.values())
 
     def _read(self, path: str) -> list[Key]:
@@ -123,9 +180,16 @@ def _key(header: SessionRecord) -> Key:
     return header.created_at_us, header.session_id
 
 
-def _matches(header: SessionRecord, query: SessionQuery) -> bool:
-    """Return whether a session has the user and the tag that a query asks for."""
-    return query.user_id in (None, header.user_id) and (query.tag is None or query.tag in header.tags)
+def _belongs(header: SessionRecord, query: SessionQuery) -> bool:
+    """Return whether a session is one of a query, behind its cursor."""
+    after, before, cursor = query.created_after_us, query.created_before_us, query.cursor
+    key = query.key(header)
+    return (
+        matches(header, query)
+        and (after is None or header.created_at_us >= after)
+        and (before is None or header.created_at_us < before)
+        and (cursor is None or (key < cursor if query.newest_first else key > cursor))
+    )
 
 
 def _between(keys: list[Key], query: SessionQuery) -> Iterator[Key]:
@@ -142,7 +206,7 @@ def _between(keys: list[Key], query: SessionQuery) -> Iterator[Key]:
     return map(keys.__getitem__, reversed(positions) if query.newest_first else positions)
 
 
-def _stamp(path: str, began_ns: int) -> tuple[int, int, int] | None:
+def _stamp(path: str, began_ns: int) -> Stamp | None:
     """Return the state of a folder; None: it is missing, or may change without a later time."""
     try:
         info = os.stat(path)  # noqa: PTH116 - a Path would cost 2 µs for each of 256
@@ -150,7 +214,13 @@ def _stamp(path: str, began_ns: int) -> tuple[int, int, int] | None:
         return None
     if info.st_mtime_ns > began_ns - _RECENT_NS:
         return None
-    return info.st_mtime_ns, info.st_ctime_ns, info.st_ino
+    return info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_size
+
+
+def _session_stamp(path: str, began_ns: int) -> Stamp | None:
+    """Return the state of a session's folder and log; None as for a folder."""
+    folder, log = _stamp(path, began_ns), _stamp(f"{path}/{LOG_NAME}", began_ns)
+    return None if folder is None or log is None else (*folder, *log)
 
 
 def _names(folder: str) -> list[str]:

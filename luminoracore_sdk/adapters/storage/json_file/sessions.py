@@ -1,7 +1,7 @@
 """The folders of one session and of the memories of one owner."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,18 +9,20 @@ import attrs
 
 from luminoracore_sdk.adapters.storage.base import is_live
 from luminoracore_sdk.adapters.storage.json_file.files import corrupt
-from luminoracore_sdk.adapters.storage.json_file.layout import Store, hashed
+from luminoracore_sdk.adapters.storage.json_file.layout import UNFINISHED, Store, hashed
 from luminoracore_sdk.adapters.storage.json_file.log import LOG_NAME, MessageLog
 from luminoracore_sdk.adapters.storage.json_file.records import (
     DamagedError,
     decode_memory,
     decode_session,
+    encode_base,
     encode_memory,
     encode_session,
 )
-from luminoracore_sdk.application.ports.records import MemoryRecord, Payload, Purged, SessionRecord
+from luminoracore_sdk.adapters.storage.json_file.summary import Base
+from luminoracore_sdk.application.ports.records import MemoryRecord, Payload, Purged, SessionRecord, SessionSummary
 
-__all__ = ["MemoryFolder", "SessionFolder", "memory_owners", "purge", "with_log"]
+__all__ = ["MemoryFolder", "SessionFolder", "dated", "memory_owners", "purge", "whole"]
 
 _HEADER_NAME = "session.json"
 
@@ -60,40 +62,59 @@ class SessionFolder:
         return record
 
     @contextmanager
-    def opened(self, now_us: int, *, writing: bool) -> Iterator[tuple[SessionRecord, MessageLog] | None]:
-        """Open the log; yields it with the header as in its file, or None: no session, or an expired one."""
+    def opened(self, now_us: int | None, *, writing: bool) -> Iterator[tuple[SessionRecord, MessageLog] | None]:
+        """Open the log; yields it with the header as in its file, or None: no session, or an expired one.
+
+        Args:
+            now_us: The time; None: expired sessions too.
+            writing: Whether the caller writes.
+        """
         header = self.header()
         if header is None:
             yield None
             return
         with MessageLog(str(self.path), self._files, self._store.known_ids, writing=writing) as log:
-            expired = not is_live(max(header.updated_at_us, log.at_us), header.ttl_us, now_us)
-            yield None if expired else (header, log)
+            updated_at_us = max(header.updated_at_us, log.at_us)
+            yield (header, log) if now_us is None or is_live(updated_at_us, header.ttl_us, now_us) else None
+
+    def exists(self, now_us: int) -> bool:
+        """Return whether there is a session that has not expired."""
+        with self.opened(now_us, writing=False) as opened:
+            return opened is not None
 
     def current(self, now_us: int) -> SessionRecord | None:
         """Return the header with what the log adds; None: no session, or an expired one."""
         with self.opened(now_us, writing=False) as opened:
-            if opened is None:
-                return None
-            return with_log(*opened)
+            return None if opened is None else whole(*opened)
 
     def write_header(self, record: SessionRecord) -> None:
         """Replace the header."""
         self._files.replace(self._header, [encode_session(record)])
 
-    def create(self, record: SessionRecord) -> None:
-        """Create the folder with a header and an empty log; it appears complete or not at all."""
+    def create(self, record: SessionRecord, log: Iterable[bytes] | None = None) -> None:
+        """Create the folder; it appears complete or not at all.
+
+        Args:
+            record: The header.
+            log: The log in parts; None: it has no message.
+        """
+        if log is None:
+            log = [] if record.summary == SessionSummary() else [encode_base(Base(record.summary))]
         self._files.make_folders(self.path.parent, self._store.root)
-        building = self.path.with_name(f"{self.path.name}.new")
+        building = self.path.with_name(f"{self.path.name}{UNFINISHED}")
         try:
             building.mkdir(mode=0o700)
         except FileExistsError:  # left by a process that was killed here
             shutil.rmtree(building)
             building.mkdir(mode=0o700)
-        self._files.create(building / LOG_NAME, [])
-        self._files.create(building / _HEADER_NAME, [encode_session(record)])
-        self._files.sync_folder(building)
-        self._files.move(building, self.path)
+        try:
+            self._files.create(building / LOG_NAME, log)
+            self._files.create(building / _HEADER_NAME, [encode_session(record)])
+            self._files.sync_folder(building)
+            self._files.move(building, self.path)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
 
     def discard(self) -> bool:
         """Remove the session with all it holds; False: there was none."""
@@ -106,9 +127,14 @@ class SessionFolder:
             return True
 
 
-def with_log(header: SessionRecord, log: MessageLog) -> SessionRecord:
-    """Return a header with what the log adds to its file."""
+def dated(header: SessionRecord, log: MessageLog) -> SessionRecord:
+    """Return a header with the time and the last position of the log."""
     return attrs.evolve(header, updated_at_us=max(header.updated_at_us, log.at_us), last_position=log.last)
+
+
+def whole(header: SessionRecord, log: MessageLog) -> SessionRecord:
+    """Return a header with everything that the log adds."""
+    return attrs.evolve(dated(header, log), summary=log.summary(), changes=log.changes())
 
 
 class MemoryFolder:
@@ -255,7 +281,7 @@ def purge(store: Store, now_us: int) -> Purged:
     for path in store.sessions():
         with store.locks.hold(path, writing=True):
             session = SessionFolder(path, store)
-            if session.current(now_us) is not None:
+            if session.exists(now_us):
                 memories += MemoryFolder(path, store).purge(now_us)
             elif session.discard():
                 sessions += 1

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +13,16 @@ from weakref import WeakValueDictionary
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, replay_receipt
+from luminoracore_sdk.adapters.storage.base import (
+    Append,
+    BaseStorage,
+    MessageUpdate,
+    Tail,
+    check_fence,
+    check_fork,
+    granted,
+    replay_receipt,
+)
 from luminoracore_sdk.adapters.storage.json_file.files import BACKEND, os_errors
 from luminoracore_sdk.adapters.storage.json_file.layout import Store
 from luminoracore_sdk.adapters.storage.json_file.log import MessageLog
@@ -19,13 +30,18 @@ from luminoracore_sdk.adapters.storage.json_file.session_index import SessionInd
 from luminoracore_sdk.adapters.storage.json_file.sessions import (
     MemoryFolder,
     SessionFolder,
+    dated,
     memory_owners,
     purge,
-    with_log,
+    whole,
 )
+from luminoracore_sdk.adapters.storage.json_file.summary import Base
+from luminoracore_sdk.adapters.storage.wakeups import Wakeups
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    HeaderTexts,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -33,6 +49,7 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
@@ -88,6 +105,7 @@ class JSONFileStorage(BaseStorage):
         self._pid = os.getpid()
         self._store = self._make_store()
         self._index = SessionIndex(self._store)
+        self._wakeups = Wakeups()
         self._turns: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str], asyncio.Lock] = WeakValueDictionary()
         if self._pool is not None:
             self._pool = _new_pool()
@@ -150,11 +168,7 @@ class JSONFileStorage(BaseStorage):
         return await asyncio.get_running_loop().run_in_executor(self._pool, run)
 
     async def _run_locked(self, folder: Path, action: str, work: Callable[[], T], *, writing: bool) -> T:
-        """Run a function in a thread under the lock of a folder.
-
-        Calls of one event loop wait for their turn here, in the order in which they were made, so that no more
-        than one thread waits for the same lock.
-        """
+        """Run a function in a thread under the lock of a folder."""
         locks = self._store.locks
         deadline = locks.deadline()
 
@@ -162,12 +176,20 @@ class JSONFileStorage(BaseStorage):
             with locks.hold(folder, writing=writing, deadline=deadline):
                 return work()
 
+        return await self._run_in_turn(folder, action, run, writing=writing)
+
+    async def _run_in_turn(self, folder: Path, action: str, work: Callable[[], T], *, writing: bool) -> T:
+        """Run a function, which takes the lock of a folder, in a thread.
+
+        Calls of one event loop wait for their turn here, in the order in which they were made, so that no more
+        than one thread waits for the same lock.
+        """
         key = (asyncio.get_running_loop(), folder.name[:2])
         turn = self._turns.get(key)
         if turn is None:
             turn = self._turns[key] = asyncio.Lock()
         async with turn:
-            return await self._run(action, run, writing=writing)
+            return await self._run(action, work, writing=writing)
 
     def _session(self, session_id: str) -> SessionFolder:
         return SessionFolder(self._store.session(session_id), self._store)
@@ -213,7 +235,7 @@ class JSONFileStorage(BaseStorage):
         path = self._store.owner(scope)
 
         def run() -> T:
-            if scope.kind == "session" and SessionFolder(path, self._store).current(now_us) is None:
+            if scope.kind == "session" and not SessionFolder(path, self._store).exists(now_us):
                 return absent
             return work(MemoryFolder(path, self._store))
 
@@ -233,6 +255,9 @@ class JSONFileStorage(BaseStorage):
                 updated_at_us=max(stored.updated_at_us, now_us) if stored else now_us,
                 version=version + 1,
                 last_position=stored.last_position if stored else 0,
+                summary=stored.summary if stored else record.summary,
+                changes=stored.changes if stored else (),
+                lease=stored.lease if stored else None,
             )
             if stored:
                 session.write_header(header)
@@ -249,7 +274,7 @@ class JSONFileStorage(BaseStorage):
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
         def delete(session: SessionFolder) -> bool:
             try:
-                existed = session.current(now_us) is not None
+                existed = session.exists(now_us)
             except CorruptRecordError:  # deleting is the way to get rid of a damaged session
                 existed = True
             session.discard()
@@ -259,6 +284,52 @@ class JSONFileStorage(BaseStorage):
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         return await self._run("list sessions", lambda: self._index.page(query, now_us), writing=False)
+
+    async def _fork_session(
+        self, source_id: str, record: SessionRecord, at: int, rewrite: RewriteMessage | None, now_us: int
+    ) -> SessionRecord:
+        source, target = self._session(source_id), self._session(record.session_id)
+        locks = self._store.locks
+        deadline = locks.deadline()
+
+        def rewritten(messages: Sequence[MessageRecord]) -> Sequence[MessageRecord]:
+            if rewrite is None:
+                return messages
+            new = [rewrite(message) for message in messages]
+            self._check_batch(new)
+            return new
+
+        def fork() -> SessionRecord:
+            with ExitStack() as stack:
+                with locks.hold(source.path, writing=False, deadline=deadline):
+                    opened = stack.enter_context(source.opened(now_us, writing=False))
+                if opened is None:
+                    raise self._not_found(source_id)
+                _, log = opened  # what others write from now on is behind, or in another file
+                check_fork(BACKEND, source_id, at, log.last)
+                with locks.hold(target.path, writing=True, deadline=deadline):
+                    if target.exists(now_us):
+                        raise self._version_conflict(record.session_id, 0, 1)
+                    target.discard()  # an expired one
+                    return copy(log)
+
+        def copy(log: MessageLog) -> SessionRecord:
+            header = attrs.evolve(
+                record,
+                created_at_us=record.created_at_us or now_us,
+                updated_at_us=now_us,
+                version=1,
+                last_position=at,
+                changes=(),
+                lease=None,
+            )
+            roles = Counter[str]()
+            base = Base(record.summary, at_us=now_us)
+            target.create(header, log.copied(at, base, roles, None if rewrite is None else rewritten))
+            return attrs.evolve(header, summary=record.summary.copied(roles.elements()))
+
+        action = f"fork session {source_id!a}"
+        return await self._run_in_turn(target.path, action, fork, writing=True)
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         def rewrite(session: SessionFolder) -> bool:
@@ -270,26 +341,65 @@ class JSONFileStorage(BaseStorage):
 
         return await self._with_session(session_id, "rewrite", rewrite)
 
+    async def _rewrite_texts(self, session_id: str, old: HeaderTexts, new: HeaderTexts, now_us: int) -> bool:
+        folder = self._session(session_id)
+
+        def rewrite(header: SessionRecord, log: MessageLog) -> bool:
+            if whole(header, log).texts != old:
+                return False
+            if (new.first, new.last) != (old.first, old.last):
+                log.rewrite_briefs(new.first, new.last)
+            if new.card != old.card:
+                folder.write_header(attrs.evolve(header, card=new.card))
+            return True
+
+        try:
+            return await self._with_log(session_id, "rewrite", now_us, rewrite)
+        except SessionNotFoundError:
+            return False
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    async def _acquire_lease(self, session_id: str, holder: str, ttl_us: int, now_us: int) -> Lease:
+        folder = self._session(session_id)
+
+        def acquire(header: SessionRecord, _: MessageLog) -> Lease:
+            lease = granted(BACKEND, session_id, header.lease, holder=holder, ttl_us=ttl_us, now_us=now_us)
+            folder.write_header(attrs.evolve(header, lease=lease))
+            return lease
+
+        return await self._with_log(session_id, "lease", now_us, acquire)
+
+    async def _release_lease(self, session_id: str, fence: int, now_us: int) -> bool:
+        folder = self._session(session_id)
+
+        def release(header: SessionRecord, _: MessageLog) -> bool:
+            if _fence(header) != fence or header.lease is None:
+                return False
+            folder.write_header(attrs.evolve(header, lease=attrs.evolve(header.lease, until_us=now_us)))
+            return True
+
+        try:
+            return await self._with_log(session_id, "lease", now_us, release)
+        except SessionNotFoundError:
+            return False
+
     # -- messages --------------------------------------------------------------------------------
 
-    async def _append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt:
-        def append(_: SessionRecord, log: MessageLog) -> AppendReceipt:
+    async def _append_messages(self, append: Append) -> AppendReceipt:
+        session_id, messages = append.session_id, append.messages
+
+        def write(header: SessionRecord, log: MessageLog) -> AppendReceipt:
             stored = log.find([message.message_id for message in messages])
             if receipt := replay_receipt(BACKEND, messages, stored):
                 return receipt
-            if expected_last is not None and expected_last != log.last:
-                raise self._position_conflict(session_id, expected_last, log.last)
-            first = log.last + 1
-            log.append(messages, now_us)
-            return AppendReceipt(first_position=first, last_position=log.last)
+            check_fence(BACKEND, session_id, append.fence, _fence(header))
+            if append.expected_last is not None and append.expected_last != log.last:
+                raise self._position_conflict(session_id, append.expected_last, log.last)
+            log.append(messages, append.now_us)
+            return AppendReceipt(first_position=log.last + 1, last_position=log.last + len(messages))
 
-        return await self._with_log(session_id, "append to", now_us, append)
+        return await self._with_log(session_id, "append to", append.now_us, write)
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         def read(_: SessionRecord, log: MessageLog) -> list[MessageRecord]:
@@ -318,10 +428,11 @@ class JSONFileStorage(BaseStorage):
 
         def replace(header: SessionRecord, log: MessageLog) -> TailReceipt:
             stored = log.find([message.message_id for message in tail.messages])
-            if receipt := tail.replayed(BACKEND, log.last, stored):
+            if receipt := tail.replayed(BACKEND, log.last, stored, _fence(header)):
                 return receipt
             removed = log.read(tail.after + 1, log.last)
-            self._touch(folder, header, log, tail.now_us)
+            if not removed and not tail.messages:
+                self._touch(folder, header, log, tail.now_us)
             log.replace_tail(tail.after, tail.messages, tail.now_us)
             return TailReceipt(removed=removed, last_position=tail.after + len(tail.messages))
 
@@ -332,7 +443,7 @@ class JSONFileStorage(BaseStorage):
 
         def read(header: SessionRecord, log: MessageLog) -> TurnRecords:
             return TurnRecords(
-                session=with_log(header, log),
+                session=dated(header, log).of_turn(),
                 memories=MemoryFolder(path, self._store).entries(now_us),
                 messages=log.read(max(1, log.last - newest + 1), log.last),
             )
@@ -344,7 +455,7 @@ class JSONFileStorage(BaseStorage):
 
     @staticmethod
     def _touch(folder: SessionFolder, header: SessionRecord, log: MessageLog, now_us: int) -> None:
-        """Write the time of a change into the header, whose newest line may be removed."""
+        """Write the time of a call that changes no message into the header."""
         updated_at_us = max(header.updated_at_us, log.at_us, now_us)
         folder.write_header(attrs.evolve(header, updated_at_us=updated_at_us))
 
@@ -352,10 +463,21 @@ class JSONFileStorage(BaseStorage):
         folder = self._session(session_id)
 
         def truncate(header: SessionRecord, log: MessageLog) -> int:
-            self._touch(folder, header, log, now_us)
-            return log.truncate(after)
+            removed = log.truncate(after, now_us)
+            if not removed:
+                self._touch(folder, header, log, now_us)
+            return removed
 
         return await self._with_log(session_id, "truncate", now_us, truncate)
+
+    async def _update_message(self, update: MessageUpdate) -> bool:
+        def write(_: SessionRecord, log: MessageLog) -> bool:
+            return log.update(update.rewrite, update.brief)
+
+        try:
+            return await self._with_log(update.session_id, "update a message of", update.now_us, write)
+        except SessionNotFoundError:
+            return False
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
         changes = tuple(changes)  # the caller may change its list during the await
@@ -406,6 +528,11 @@ class JSONFileStorage(BaseStorage):
 
     async def _purge_expired(self, now_us: int) -> Purged:
         return await self._run("purge the store", lambda: purge(self._store, now_us))
+
+
+def _fence(header: SessionRecord) -> int:
+    """Return the fence of the latest lease; 0: there was none."""
+    return 0 if header.lease is None else header.lease.fence
 
 
 def _new_pool() -> ThreadPoolExecutor:

@@ -50,11 +50,12 @@ from contextlib import suppress
 import attrs
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage.base import replay_receipt
-from luminoracore_sdk.adapters.storage.group_commit import Append, own_copy
-from luminoracore_sdk.adapters.storage.mongodb.documents import Extent, batch_document, live
+from luminoracore_sdk.adapters.storage.base import Append, check_fence, replay_receipt
+from luminoracore_sdk.adapters.storage.group_commit import own_copy
+from luminoracore_sdk.adapters.storage.mongodb.documents import Extent, batch_document, live, minute
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey, after_write
+from luminoracore_sdk.adapters.storage.mongodb.leases import Leases, unmarked
 from luminoracore_sdk.adapters.storage.mongodb.purge import take_out
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
@@ -70,7 +71,7 @@ from luminoracore_sdk.domain.errors import (
 __all__ = ["Appends"]
 
 _LONGEST_PAUSE = 0.05  # seconds
-_SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1, "frozen": 1}
+_SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1, "frozen": 1, "active": 1}
 
 
 class Appends:
@@ -79,12 +80,14 @@ class Appends:
     Args:
         store: The collections.
         sessions: The headers.
+        leases: The leases.
         patience: Seconds that an append may wait for others on the same session.
     """
 
-    def __init__(self, store: Collections, sessions: Sessions, *, patience: float) -> None:
+    def __init__(self, store: Collections, sessions: Sessions, leases: Leases, *, patience: float) -> None:
         self._store = store
         self._sessions = sessions
+        self._leases = leases
         self._patience = patience
 
     # -- one append ------------------------------------------------------------------------------
@@ -98,12 +101,13 @@ class Appends:
         loop = asyncio.get_running_loop()
         end, pause = loop.time() + self._patience, 0.0
         extent = self._sessions.remembered(append.session_id, append.now_us)
-        if extent is not None and append.expected_last not in (None, extent.last):
+        if extent is not None and (extent.state is None or append.expected_last not in (None, extent.last)):
             extent = None
         while loop.time() < end:
             if extent is None:
                 extent = (await self._sessions.existing(append.session_id, append.now_us)).extent
-            if receipt := await self._behind(extent, append):
+            attempt = self._behind if append.fence is None else self._fenced
+            if receipt := await attempt(extent, append):
                 return receipt
             extent = None
             await asyncio.sleep(pause * random.random())  # noqa: S311  # not a secret
@@ -111,39 +115,88 @@ class Appends:
         reason = f"other appends to the session took longer than {self._patience:g} seconds"
         raise StorageBusyError(BACKEND, reason)
 
-    async def _behind(self, extent: Extent, append: Append) -> AppendReceipt | None:
+    async def _fenced(self, extent: Extent, append: Append) -> AppendReceipt | None:
+        """Append with a fence behind the end that was seen, see ``leases``; None: nothing was appended.
+
+        A call that fails may leave its mark: it costs a new epoch when the lease passes on.
+        """
+        session_id, fence = append.session_id, append.fence or 0
+        mark = await self._leases.mark(session_id, extent.inc, fence)
+        if mark is None:
+            header = await self._sessions.existing(session_id, append.now_us)
+            if receipt := await self._replayed(append, header.extent.inc):
+                return receipt
+            lease = header.session.lease
+            check_fence(BACKEND, session_id, fence, lease.fence if lease else 0)
+            return None
+        receipt = None
+        try:
+            receipt = await self._behind(extent, append, mark)
+        finally:
+            if receipt is None or receipt.replayed:
+                with suppress(StorageUnavailableError):
+                    await self._leases.unmark(session_id, mark)
+        return receipt
+
+    async def _behind(self, extent: Extent, append: Append, mark: ObjectId | None = None) -> AppendReceipt | None:
         """Append behind the end that was seen; None: nothing was appended."""
         if append.expected_last is not None and append.expected_last != extent.last:
             if receipt := await self._replayed(append, extent.inc):
                 return receipt
             raise _position_conflict(append.session_id, append.expected_last, extent.last)
-        batch = batch_document(append.session_id, extent, append.messages, append.now_us)
+        batch, ends = batch_document(append.session_id, extent, append.messages, append.now_us)
         try:
             await self._store.messages.insert(batch)
         except DuplicateKey as exc:
             return await self._replayed(append, extent.inc) if "ids" in exc.fields else None
-        return await self._verified(batch, extent, append.now_us)
+        return await self._settled([append], batch, ends, mark)
 
-    async def _verified(self, batch: Document, extent: Extent, now_us: int) -> AppendReceipt | None:
-        """Return the receipt of an inserted batch, and prolong its session; None: it was hidden, and is deleted."""
-        seen: Document | None = {"inc": batch["inc"], "epoch": batch["epoch"], "ttl": extent.ttl_us}
+    async def _settled(
+        self, appends: Sequence[Append], batch: Document, ends: Extent, mark: ObjectId | None = None
+    ) -> AppendReceipt | None:
+        """Return the receipt of an inserted batch; None: it was hidden, and is deleted.
+
+        One that was cut is appended again here, without what it adds to the sums: these have it.
+        """
+        now_us = max(append.now_us for append in appends)
+        verified = await self._verified(batch, ends, now_us, mark)
+        if isinstance(verified, AppendReceipt):
+            return verified
+        if not verified:
+            return None
+        messages = [attrs.evolve(message, adds={}) for append in appends for message in append.messages]
+        return await self.alone(attrs.evolve(appends[0], messages=messages))
+
+    async def _verified(
+        self, batch: Document, ends: Extent, now_us: int, mark: ObjectId | None
+    ) -> AppendReceipt | bool:
+        """Return the receipt of an inserted batch; otherwise it was hidden, and is deleted.
+
+        The header is changed if the session has a time to live, or a mark, or if a new minute has begun.
+
+        Returns:
+            True: the command that hid it has seen it, so that the sums have what it adds. False: it has not.
+        """
+        seen: Document | None = {"inc": batch["inc"], "epoch": batch["epoch"], "ttl": ends.ttl_us}
         with after_write():
-            if extent.ttl_us is None:
+            is_changed = ends.ttl_us is not None or mark is not None or ends.active_us < minute(batch["at"])
+            if not is_changed:
                 seen = await self._store.sessions.find_by_id(batch["s"], _SEEN)
-            if seen is not None and seen.get("ttl") is not None:
+            if seen is not None and (is_changed or seen.get("ttl") is not None):
                 where = {"_id": batch["s"], "inc": batch["inc"], "epoch": batch["epoch"], **live(now_us)}
-                seen = await self._store.sessions.find_and_update(where, prolonged(now_us), _SEEN)
+                change = [*prolonged(batch["at"]), *([] if mark is None else [unmarked(mark)])]
+                seen = await self._store.sessions.find_and_update(where, change, _SEEN)
             if seen is None or not _is_open(seen, batch):
                 return await self._overtaken(batch, now_us)
-        self._remember(batch, extent, seen)
+        self._remember(batch, ends, seen)
         return _receipt(batch)
 
-    def _remember(self, batch: Document, extent: Extent, seen: Document) -> None:
+    def _remember(self, batch: Document, ends: Extent, seen: Document) -> None:
         """Remember that a session ends with a batch, which the header has shown since."""
-        ends = attrs.evolve(extent, last=batch["last"], ttl_us=seen["ttl"], expires_at_us=seen.get("expires"))
+        ends = attrs.evolve(ends, ttl_us=seen["ttl"], expires_at_us=seen.get("expires"), active_us=seen["active"])
         self._sessions.remember(batch["s"], ends)
 
-    async def _overtaken(self, batch: Document, now_us: int) -> AppendReceipt | None:
+    async def _overtaken(self, batch: Document, now_us: int) -> AppendReceipt | bool:
         """Find out whether a batch counts whose epoch was not seen open, or whose session was not seen alive."""
         self._sessions.forget(batch["s"])
         marks = Marks(self._store, batch["s"])
@@ -156,11 +209,12 @@ class Appends:
             if extent is None or not extent.shows(batch["epoch"], batch["first"]):
                 with suppress(StorageUnavailableError):  # the purge deletes it otherwise
                     await self._store.messages.delete({"inc": batch["inc"], "_id": batch["_id"]})
-                return None
+                return header is not None and extent is not None and header.has_counted(batch)
             if not extent.is_live(now_us):
                 raise StorageUnavailableError(BACKEND, "the session expired during the append", in_doubt=True)
             where: Document = {"_id": batch["s"], "inc": extent.inc, "epoch": extent.epoch}
-            if extent.ttl_us is None or await self._store.sessions.update(where, prolonged(now_us)):
+            is_settled = extent.ttl_us is None and extent.active_us >= minute(batch["at"])
+            if is_settled or await self._store.sessions.update(where, prolonged(batch["at"])):
                 return _receipt(batch)
 
     async def _replayed(self, append: Append, inc: ObjectId) -> AppendReceipt | None:
@@ -207,9 +261,9 @@ class Appends:
             groups.setdefault(append.session_id, []).append(append)
         now_us = max(append.now_us for append in appends)
         extents = await self._extents(groups, now_us)
-        batches = [
-            batch for name, extent in extents.items() if (batch := _merged(groups[name], extent, now_us)) is not None
-        ]
+        merged = {name: _merged(groups[name], extent, now_us) for name, extent in extents.items()}
+        batches = [found[0] for found in merged.values() if found]
+        ends = {name: found[1] for name, found in merged.items() if found}
         if not batches:
             return [None] * len(appends)
         refused = await self._store.messages.insert_all(batches)
@@ -217,19 +271,20 @@ class Appends:
         for number in refused:
             self._sessions.forget(batches[number]["s"])
         with after_write():
-            outcomes = await self._all_verified(written, extents, now_us)
+            outcomes = await self._all_verified(groups, written, ends)
         return list(_receipts(appends, outcomes))
 
     async def _extents(self, groups: Mapping[str, Sequence[Append]], now_us: int) -> dict[str, Extent]:
         """Return where sessions end; those that do not exist are left out."""
-        extents = {name: extent for name in groups if (extent := self._sessions.remembered(name, now_us))}
+        remembered = {name: self._sessions.remembered(name, now_us) for name in groups}
+        extents = {name: extent for name, extent in remembered.items() if extent and extent.state is not None}
         if missing := [name for name in groups if name not in extents]:
             headers = await self._sessions.headers(missing)
             extents |= {name: header.extent for name, header in headers.items() if header.extent.is_live(now_us)}
         return extents
 
     async def _all_verified(
-        self, batches: Sequence[Document], extents: Mapping[str, Extent], now_us: int
+        self, groups: Mapping[str, Sequence[Append]], batches: Sequence[Document], ends: Mapping[str, Extent]
     ) -> dict[str, int | LuminoraCoreSDKError]:
         """Verify inserted batches of several sessions.
 
@@ -244,13 +299,13 @@ class Appends:
         rest = list[Document]()
         for batch in batches:
             seen, name = headers.get(batch["s"]), batch["s"]
-            if seen and _is_open(seen, batch):
-                self._remember(batch, extents[name], seen)
+            if seen and _is_open(seen, batch) and seen["active"] >= minute(batch["at"]):
+                self._remember(batch, ends[name], seen)
                 outcomes[name] = batch["first"]
             else:
                 rest.append(batch)
         verified = await asyncio.gather(
-            *(self._verified(batch, extents[batch["s"]], now_us) for batch in rest), return_exceptions=True
+            *(self._settled(groups[batch["s"]], batch, ends[batch["s"]]) for batch in rest), return_exceptions=True
         )
         for batch, outcome in zip(rest, verified, strict=True):
             if isinstance(outcome, LuminoraCoreSDKError):
@@ -262,14 +317,15 @@ class Appends:
         return outcomes
 
 
-def _merged(appends: Sequence[Append], extent: Extent, now_us: int) -> Document | None:
-    """Return one batch of the appends to a session; None: they cannot be one."""
-    if appends[0].expected_last not in (None, extent.last):
+def _merged(appends: Sequence[Append], extent: Extent, now_us: int) -> tuple[Document, Extent] | None:
+    """Return one batch of the appends to a session, and where it ends then; None: they cannot be one."""
+    if appends[0].expected_last not in (None, extent.last) or any(append.fence is not None for append in appends):
         return None
     messages = [message for append in appends for message in append.messages]
-    batch = batch_document(appends[0].session_id, extent, messages, now_us)
     # the index admits an id that is twice in one document
-    return batch if len(appends) == 1 or len(set(batch["ids"])) == len(messages) else None
+    if len(appends) > 1 and len({message.message_id for message in messages}) < len(messages):
+        return None
+    return batch_document(appends[0].session_id, extent, messages, now_us)
 
 
 def _receipts(
@@ -289,7 +345,7 @@ def _receipts(
 def _is_open(header: Document, batch: Document) -> bool:
     """Return whether the epoch of a batch is the open one of its session, and no tail is being replaced."""
     is_open = (header.get("inc"), header.get("epoch")) == (batch["inc"], batch["epoch"])
-    return is_open and "ttl" in header and "frozen" not in header
+    return is_open and "ttl" in header and "active" in header and "frozen" not in header
 
 
 def _receipt(batch: Document) -> AppendReceipt:

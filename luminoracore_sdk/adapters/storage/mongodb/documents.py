@@ -5,42 +5,60 @@ Times are stored as 64-bit integers of microseconds, because BSON dates keep mil
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Self, cast
 
 import attrs
 from bson import Int64, ObjectId
 
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND
+from luminoracore_sdk.adapters.storage.mongodb.summaries import (
+    State,
+    initial_briefs,
+    pairs,
+    stored,
+    stored_payload,
+)
 from luminoracore_sdk.application.ports.records import (
+    HistoryChange,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRecord,
     Payload,
     SessionRecord,
+    SessionSummary,
     stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = [
+    "MINUTE_US",
     "Extent",
     "Header",
     "batch_document",
     "batch_ids",
     "batch_records",
+    "changes_document",
     "damaged",
+    "given",
     "live",
     "memory_record",
+    "minute",
+    "new_header",
     "plain_numbers",
     "readable",
-    "stored",
-    "stored_payload",
 ]
 
 
 _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
-_NO_PAYLOAD = "a payload is a string or bytes"
 _WRONG_SHAPE = "a field is missing or has the wrong type"
+_NO_STATE = "the state was not read"
+_NO_PAYLOAD = "a payload is a string or bytes"
+
+MINUTE_US = 60_000_000
+_CUTS = 16
+"""Cuts that a header lists; an append is overtaken by fewer between its two commands."""
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +73,9 @@ class Extent:
         ttl_us: The session's time to live; None: it does not expire.
         expires_at_us: When it expires unless it is written before; None: never.
         frozen: The mark of a tail that is being replaced, see ``tails``; None: none.
+        state: What the summary is at ``last``, see ``summaries``; None: it was not read.
+        at_us: The time of the latest change.
+        active_us: The minute of the latest change, as the header has it.
     """
 
     inc: ObjectId
@@ -64,6 +85,9 @@ class Extent:
     ttl_us: int | None = None
     expires_at_us: int | None = None
     frozen: ObjectId | None = None
+    state: State | None = None
+    at_us: int = 0
+    active_us: int = 0
 
     def shows(self, epoch: int, position: int) -> bool:
         """Return whether a position of an epoch of this incarnation counts."""
@@ -76,6 +100,13 @@ class Extent:
     def epoch_at(self, position: int) -> int:
         """Return the epoch that a position belongs to."""
         return next((epoch for epoch, upto in self.sealed if position <= upto), self.epoch)
+
+    @property
+    def known(self) -> State:
+        """The state, of a header that was read."""
+        if self.state is None:
+            raise ValueError(_NO_STATE)
+        return self.state
 
     def sealed_at(self, after: int) -> list[Document]:
         """Return the sealed epochs, as a header stores them, once everything above a position is removed."""
@@ -94,19 +125,43 @@ class Extent:
 
 @attrs.frozen(kw_only=True)
 class Header:
-    """A session's header as it is stored, expired or not, with what its newest batch adds."""
+    """A session's header as it is stored, expired or not, with what its newest batch adds.
+
+    Attributes:
+        extent: Where its messages lie.
+        session: The record.
+        briefs: The texts that the header itself holds, see ``summaries``.
+        writing: The marks of appends with a fence, see ``leases``.
+        counted: The newest positions that the latest cuts have seen, each with its epoch.
+    """
 
     extent: Extent
     session: SessionRecord
+    briefs: Document
+    writing: list[ObjectId]
+    counted: list[Document]
 
     @classmethod
     def of(cls, document: Document) -> Self:
-        """Read a header whose ``newest`` lists the newest batch of the open epoch, or nothing."""
+        """Read a header whose ``newest`` lists the newest batch of the open epoch, or nothing.
+
+        The summary is that of its ``texts``, the batches that have the briefs, if the header has that field.
+
+        While an append is not verified, its time counts up to the end of the minute that the header has: so the
+        place of a session in a listing changes with its header only, even if the writer is killed.
+        """
         with readable(f"session {document['_id']!a}"):
             sealed = tuple((part["epoch"], part["upto"]) for part in document["sealed"])
             last, updated = sealed[-1][1] if sealed else 0, document["updated"]
+            state = State.of(document["base"]) if "base" in document else None
             for batch in document["newest"]:
                 last, updated = batch["last"], max(updated, batch["at"])
+                state = State.of(batch["state"]) if "state" in batch else None
+            briefs, summary = document.get("briefs", {}), SessionSummary()
+            if "texts" in document and state is not None:
+                texts = {None: briefs, **{batch["_id"]: batch.get("briefs", {}) for batch in document["texts"]}}
+                summary = state.with_texts(texts)
+                state = state.limited(summary)
             return cls(
                 extent=Extent(
                     inc=document["inc"],
@@ -116,6 +171,9 @@ class Header:
                     ttl_us=document["ttl"],
                     expires_at_us=document.get("expires"),
                     frozen=document.get("frozen"),
+                    state=state,
+                    at_us=updated,
+                    active_us=document["active"],
                 ),
                 session=SessionRecord(
                     session_id=document["_id"],
@@ -123,33 +181,140 @@ class Header:
                     tags=tuple(document["tags"]),
                     ttl_us=document["ttl"],
                     created_at_us=document["created"],
-                    updated_at_us=updated,
+                    updated_at_us=min(updated, document["active"] + MINUTE_US - 1),
                     version=document["version"],
                     last_position=last,
                     payload=stored_payload(document) if "payload" in document else None,
+                    card=stored_payload(document["card"]) if document.get("card") else None,
+                    summary=summary,
+                    changes=tuple(
+                        HistoryChange(change["n"], change["kind"], change["at"])
+                        for change in document.get("changes", ())
+                    ),
+                    lease=_lease(document.get("lease")),
                 ),
+                briefs=briefs,
+                writing=document.get("writing", []),
+                counted=document.get("counted", []),
             )
 
+    @property
+    def noted(self) -> int:
+        """The number of the latest change of the history; 0: none."""
+        return self.session.changes[-1].number if self.session.changes else 0
 
-def batch_document(session_id: str, extent: Extent, messages: Sequence[MessageRecord], now_us: int) -> Document:
-    """Return the document of one append, or of several that are written together.
+    def has_counted(self, batch: Document) -> bool:
+        """Return whether one of the latest cuts has seen a batch that it removed."""
+        return any(batch["epoch"] == seen["epoch"] and batch["last"] <= seen["upto"] for seen in self.counted)
+
+    def begun(self, after: int, state: State, epoch: int | None = None) -> Document:
+        """Return the fields of a header that begins a new epoch.
+
+        Args:
+            after: The last position that stays.
+            state: The state there.
+            epoch: The number of the epoch; None: the next one.
+        """
+        held = {"first": state.first, "last": state.last}
+        seen = [{"epoch": self.extent.epoch, "upto": self.extent.last}] if after < self.extent.last else []
+        return {
+            "counted": {"$literal": [*self.counted, *seen][-_CUTS:]},
+            "epoch": self.extent.epoch + 1 if epoch is None else epoch,
+            "sealed": {"$literal": self.extent.sealed_at(after)},
+            "base": {"$literal": state.stored()},
+            "briefs": {
+                "$literal": {
+                    name: text for name, text in self.briefs.items() if (place := held[name]) and place.batch is None
+                }
+            },
+        }
+
+
+def _lease(document: Document | None) -> Lease | None:
+    if document is None:
+        return None
+    return Lease(fence=document["fence"], holder=document["holder"], until_us=document["until"])
+
+
+def changes_document(changes: Iterable[HistoryChange]) -> Document:
+    """Return the fields of a header that list changes."""
+    listed = [{"n": change.number, "kind": change.kind, "at": change.position} for change in changes]
+    return {"changes": {"$literal": listed}, "noted": listed[-1]["n"] if listed else 0}
+
+
+def new_header(record: SessionRecord, extent: Extent, state: State) -> Document:
+    """Return the document of a new session; version, times and summary are those of the record."""
+    document = {
+        "_id": record.session_id,
+        **given(record),
+        "created": record.created_at_us,
+        "updated": record.updated_at_us,
+        "active": extent.active_us,
+        "version": 1,
+        "inc": extent.inc,
+        "epoch": extent.epoch,
+        "sealed": [{"epoch": epoch, "upto": upto} for epoch, upto in extent.sealed],
+        "base": state.stored(),
+        "briefs": {
+            name: text
+            for name, text in initial_briefs(record.summary).items()
+            if (place := {"first": state.first, "last": state.last}[name]) and place.batch is None
+        },
+        "noted": 0,
+        "writing": [],
+    }
+    if extent.expires_at_us is not None:
+        document["expires"] = extent.expires_at_us
+    return document
+
+
+def given(record: SessionRecord) -> Document:
+    """Return the fields of a header that a put replaces."""
+    return {
+        "user": record.user_id,
+        "tags": list(record.tags),
+        "ttl": record.ttl_us,
+        "card": None if record.card is None else stored(record.card),
+        **stored(cast("Payload", record.payload)),
+    }
+
+
+def minute(time_us: int) -> int:
+    """Return the beginning of the minute of a time, by which sessions are listed."""
+    return time_us - time_us % MINUTE_US
+
+
+def batch_document(
+    session_id: str, extent: Extent, messages: Sequence[MessageRecord], now_us: int
+) -> tuple[Document, Extent]:
+    """Return the document of one append, or of several that are written together, and where the session ends then.
 
     A single message lies in the document itself: a thousand such documents are read in two thirds of the time.
     """
-    first = extent.last + 1
+    batch, first, at_us = ObjectId(), extent.last + 1, max(now_us, extent.at_us)
+    state, briefs = extent.known.appended(messages, first, batch)
+    last = extent.last + len(messages)
     document: Document = {
-        "_id": ObjectId(),
+        "_id": batch,
         "inc": extent.inc,
         "epoch": extent.epoch,
         "s": session_id,  # for people, and for the purge
         "first": first,
-        "last": first + len(messages) - 1,
-        "at": now_us,
+        "last": last,
+        "at": at_us,
+        "state": state.stored(),
     }
+    if briefs:
+        document["briefs"] = briefs
     if len(messages) == 1:
-        return {**document, "ids": messages[0].message_id, **_item(messages[0])}
-    ids = [message.message_id for message in messages]
-    return {**document, "ids": ids, "items": [_item(message) for message in messages]}
+        document |= {"ids": messages[0].message_id, **_item(messages[0])}
+    else:
+        document |= {
+            "before": pairs(extent.known.roles),
+            "ids": [message.message_id for message in messages],
+            "items": [_item(message) for message in messages],
+        }
+    return document, attrs.evolve(extent, last=last, state=state, at_us=at_us)
 
 
 def _item(message: MessageRecord) -> Document:
@@ -211,27 +376,6 @@ def plain_numbers(document: Document) -> Document:
 def live(now_us: int) -> Document:
     """Match what has not expired; what never expires has no ``expires``."""
     return {"expires": {"$not": {"$lte": now_us}}}
-
-
-def stored(payload: Payload) -> Document:
-    """Return the two fields of a payload: a string where it is text, so that people can read it."""
-    data: str | bytes = payload.data
-    if payload.is_text:
-        try:
-            data = payload.data.decode()
-        except UnicodeDecodeError:  # not what the encoding says; the bytes are kept all the same
-            data = payload.data
-    return {"encoding": payload.encoding, "payload": data}
-
-
-def stored_payload(document: Document) -> Payload:
-    """Return the payload of a document; call it in ``readable``."""
-    data = document["payload"]
-    if isinstance(data, str):
-        data = data.encode()
-    if not isinstance(data, bytes):
-        raise TypeError(_NO_PAYLOAD)
-    return Payload(document["encoding"], data)
 
 
 def damaged(key: str, reason: str) -> CorruptRecordError:

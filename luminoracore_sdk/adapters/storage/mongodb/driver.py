@@ -126,6 +126,15 @@ class Collection:
                 return
             yield part
 
+    async def copy(self, *stages: Document) -> None:
+        """Insert what a pipeline makes of documents of this collection, on the server; they get new ids."""
+        merge: Document = {"$merge": {"into": self.name, "whenMatched": "fail", "whenNotMatched": "insert"}}
+        with translated(write=True):
+            cursor = self._raw.aggregate([*stages, merge])
+            if inspect.isawaitable(cursor):
+                cursor = await cursor
+            await cursor.to_list(None)
+
     async def insert(self, document: Document) -> None:
         """Insert one document; DuplicateKey when it cannot."""
         with translated(write=True):

@@ -3,10 +3,11 @@
 import attrs
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage.mongodb.documents import live, memory_record, stored
+from luminoracore_sdk.adapters.storage.mongodb.documents import live, memory_record
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey, after_write
 from luminoracore_sdk.adapters.storage.mongodb.schema import BY_CREATION, Collections
+from luminoracore_sdk.adapters.storage.mongodb.summaries import stored
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 

@@ -14,17 +14,20 @@ from luminoracore_sdk.adapters.storage.mongodb.documents import (
     Extent,
     Header,
     batch_records,
+    changes_document,
     damaged,
     live,
     memory_record,
     plain_numbers,
+    readable,
 )
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document, Order
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND
 from luminoracore_sdk.adapters.storage.mongodb.purge import delete_above
 from luminoracore_sdk.adapters.storage.mongodb.schema import BY_CREATION, IN_ORDER, NEWEST_FIRST, Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, MessageRecord, TurnRecords
+from luminoracore_sdk.adapters.storage.mongodb.summaries import State, counts
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, MessageRecord, TurnRecords, noted
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
 
 __all__ = ["Messages"]
@@ -36,6 +39,7 @@ _READ: Document = {
 _READ_AT: Document = {**_READ, "at": 1}
 _LARGEST = 2**31 - 1
 _HEADER: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1}
+_NOT_OF_A_TURN: Document = {"$unset": ["card", "base", "briefs", "changes", "lease", "writing", "counted"]}
 
 
 @attrs.frozen(kw_only=True)
@@ -89,7 +93,8 @@ class Messages:
         found = found[len(found) - wanted :] if len(found) >= wanted else []
         if last < extent.last or [message.position for message in found] != list(range(last - wanted + 1, last + 1)):
             return None
-        self._sessions.remember(session_id, attrs.evolve(extent, last=last))
+        if last != extent.last:  # an append reads the state then
+            self._sessions.remember(session_id, attrs.evolve(extent, last=last, state=None))
         return found
 
     async def turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
@@ -173,8 +178,7 @@ class Messages:
             {"$sort": dict(BY_CREATION)},
             {"$project": {"_id": 0}},
         ]
-        if not turn:
-            header.append({"$project": _HEADER})
+        header.append(_NOT_OF_A_TURN if turn else {"$project": _HEADER})
         found = await self._store.messages.aggregate(
             {"$match": where},
             {"$sort": dict(order)},
@@ -208,20 +212,45 @@ class Messages:
         An append that is committed while this call runs may be removed without being counted.
         """
         while True:
-            header = await self._sessions.existing(session_id, now_us)
+            header = await self._sessions.summarized(session_id, now_us)
             extent = header.extent
             where: Document = {"_id": session_id, "inc": extent.inc, "epoch": extent.epoch}
-            change = prolonged(max(now_us, header.session.updated_at_us))
+            change = prolonged(max(now_us, extent.at_us))
             if after >= extent.last:
                 if await self._store.sessions.update(where, change):
                     return 0
                 continue
-            begun: Document = {"epoch": extent.epoch + 1, "sealed": {"$literal": extent.sealed_at(after)}}
+            state = await self._state_at(session_id, header, after)
+            cut = changes_document(noted(header.session.changes, "cut", after))
+            begun: Document = {"$set": {**header.begun(after, state), **cut}}
             self._sessions.forget(session_id)
-            if await self._store.sessions.update(where, [{"$set": begun}, *change]):
+            if await self._store.sessions.update({**where, "noted": header.noted}, [begun, *change]):
                 with suppress(StorageUnavailableError):  # later an append that needs an id, or the purge
                     await delete_above(self._store, extent.inc, extent.epoch, after)
                 return extent.last - after
+
+    async def _state_at(self, session_id: str, header: Header, after: int) -> State:
+        """Return the state of a session once all above a position is cut; only that batch is read."""
+        return header.extent.known.cut(after, await self.roles_at(session_id, header.extent, after))
+
+    async def roles_at(self, session_id: str, extent: Extent, position: int) -> dict[str, int]:
+        """Return the numbers of messages by role up to a position."""
+        if position == 0:
+            return {}
+        if position == extent.last:
+            return extent.known.roles
+        where: Document = {"inc": extent.inc, "epoch": extent.epoch_at(position), "first": {"$lte": position}}
+        fields: Document = {"first": 1, "before": 1, "items.role": 1, "state.sum": 1}
+        batch = await self._store.messages.find_one(where, fields, order=NEWEST_FIRST)
+        with readable(f"message {position} of session {session_id!a}"):
+            if batch is None:
+                raise LookupError(position)
+            if "items" not in batch:
+                return State.of(batch["state"]).roles
+            roles = counts(batch["before"])
+            for item in batch["items"][: position - batch["first"] + 1]:
+                roles[item["role"]] = roles.get(item["role"], 0) + 1
+            return roles
 
 
 def _records(session_id: str, extent: Extent, batches: Sequence[Document]) -> list[MessageRecord]:

@@ -15,11 +15,14 @@ from luminoracore_sdk.adapters.storage.mongodb.schema import NEWEST_FIRST, Colle
 from luminoracore_sdk.application.ports.records import Purged
 from luminoracore_sdk.domain.errors import StorageUnavailableError
 
-__all__ = ["delete_above", "delete_contents", "purge", "take_out"]
+__all__ = ["FORK_US", "delete_above", "delete_contents", "purge", "take_out"]
 
 _AT_A_TIME = 200
 _CLAUSES = 100
 """Conditions in one query."""
+
+FORK_US = 3_600_000_000
+"""How long a fork may take for one of its parts; then it counts as killed."""
 
 
 async def delete_contents(store: Collections, inc: ObjectId) -> None:
@@ -49,6 +52,8 @@ async def take_out(store: Collections, inc: ObjectId, batch: Document, after: in
         return
     kept = after - batch["first"] + 1
     cut: Document = {name: {"$slice": [f"${name}", kept]} for name in ("ids", "items")}
+    for name in ("first", "last"):  # a missing position is below every number
+        cut[f"briefs.{name}"] = {"$cond": [{"$gt": [f"$briefs.{name}.at", after]}, "$$REMOVE", f"$briefs.{name}"]}
     await store.messages.update({**this, "last": {"$gt": after}}, [{"$set": {**cut, "last": after}}])
 
 
@@ -62,9 +67,10 @@ async def purge(store: Collections, now_us: int) -> AsyncIterator[Purged]:
         yield Purged(sessions=sessions, memories=0)
     memories = await store.memories.delete({"expires": {"$lte": now_us}})
     yield Purged(sessions=0, memories=memories)
-    for orphans in (_purge_batches(store), _purge_memories(store)):
+    for orphans in (_purge_batches(store, now_us), _purge_memories(store)):
         async for _ in orphans:
             yield Purged(sessions=0, memories=0)
+    await store.meta.delete({"_id": {"$type": "objectId"}, "at": {"$lte": now_us - FORK_US}})
 
 
 async def _purge_sessions(store: Collections, now_us: int) -> AsyncIterator[int]:
@@ -79,17 +85,28 @@ async def _purge_sessions(store: Collections, now_us: int) -> AsyncIterator[int]
         yield count
 
 
-async def _purge_batches(store: Collections) -> AsyncIterator[None]:
+async def _is_abandoned(store: Collections, fork: Document, now_us: int) -> bool:
+    """Return whether a fork that was in progress before the headers were read will never get its header."""
+    if fork["at"] > now_us - FORK_US:
+        return False
+    # it fails if it still goes on, unless it has its header already
+    await store.meta.delete({"_id": fork["_id"], "at": fork["at"]})
+    return not await store.sessions.find_one({"_id": fork["s"], "inc": fork["_id"]}, {"_id": 1})
+
+
+async def _purge_batches(store: Collections, now_us: int) -> AsyncIterator[None]:
     """Delete batches of incarnations that are gone, and those that a truncation hid.
 
     A header is stored before its first batch, and counts an epoch before the first batch of that epoch. So a
     batch that was there before the header was read, and that the header does not show, is hidden for good.
     """
     async for found in _distinct(store.messages, "inc", {}):
+        forks = await store.meta.find({"_id": {"$in": list(found)}})  # before the headers: see ``forks``
         where: Document = {"_id": {"$in": sorted(set(found.values()))}}
         headers = await store.sessions.find(where, {"inc": 1, "epoch": 1, "sealed": 1})
         existing = {header["inc"]: header for header in headers if header["inc"] in found}
-        if gone := [inc for inc in found if inc not in existing]:
+        kept = {fork["_id"] for fork in forks if not await _is_abandoned(store, fork, now_us)}
+        if gone := [inc for inc in found if inc not in existing and inc not in kept]:
             await store.messages.delete({"inc": {"$in": gone}})
         clauses = [clause for header in existing.values() for clause in _hidden(header)]
         for begin in range(0, len(clauses), _CLAUSES):

@@ -13,15 +13,14 @@ from luminoracore_sdk.adapters.storage.mongodb.documents import (
     batch_records,
     live,
     readable,
-    stored,
-    stored_payload,
 )
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import after_write
 from luminoracore_sdk.adapters.storage.mongodb.memories import Memories
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions
-from luminoracore_sdk.application.ports.records import MemoryScope, Payload
+from luminoracore_sdk.adapters.storage.mongodb.summaries import stored, stored_payload
+from luminoracore_sdk.application.ports.records import HeaderTexts, MemoryScope, Payload
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 
 __all__ = ["Rewriting"]
@@ -53,6 +52,45 @@ class Rewriting:
             where = _as_read(found, "_id", "inc", "version", "form")
             if await self._store.sessions.update(where, {"$set": stored(new), **_NEXT_FORM}):
                 return True
+
+    async def texts(self, session_id: str, old: HeaderTexts, new: HeaderTexts, now_us: int) -> bool:
+        """Replace card and briefs: those in batches first, then those in the header."""
+        is_begun = False
+        while True:
+            header = await self._sessions.whole(session_id)
+            if header is None or not header.extent.is_live(now_us):
+                return False
+            found = header.session.texts
+            if is_begun and found == new:
+                return True
+            if found != old and not (is_begun and _is_between(found, old, new)):
+                return False
+            is_begun = True
+            await self._replace_texts(session_id, header, new)
+
+    async def _replace_texts(self, session_id: str, header: Header, new: HeaderTexts) -> None:
+        """Replace what has not changed since the header was read."""
+        state, found = header.extent.known, header.session.texts
+        held, briefs = Document(), header.briefs
+        for name, place, was, brief in (
+            ("first", state.first, found.first, new.first),
+            ("last", state.last, found.last, new.last),
+        ):
+            if place is None or was is None or was == brief:
+                continue
+            text = None if brief is None else {"at": place.position, **stored(brief.payload)}
+            if place.batch is None:
+                held[name] = text
+                continue
+            where: Document = {"inc": header.extent.inc, "_id": place.batch}
+            before = {"at": place.position, **stored(was.payload)}
+            change = {"$unset": {f"briefs.{name}": 1}} if text is None else {"$set": {f"briefs.{name}": text}}
+            await self._store.messages.update({**where, f"briefs.{name}": before}, {**change, **_NEXT_FORM})
+        briefs = {name: text for name, text in {**briefs, **held}.items() if text is not None}
+        where = {"_id": session_id, "inc": header.extent.inc, "epoch": header.extent.epoch}
+        where |= {"version": header.session.version}
+        card = None if new.card is None else stored(new.card)
+        await self._store.sessions.update(where, {"$set": {"card": card, "briefs": briefs}, **_NEXT_FORM})
 
     async def memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
         """Replace the payload of a memory; every put raises its form, for two may have the same time."""
@@ -99,17 +137,18 @@ class Rewriting:
             async for batches in found:
                 for batch in batches:
                     due = list(_due(header, batch, waiting))
-                    if due and await self._replace(batch, due):
+                    if due and await self._replace(batch, due, header):
                         yield len(due)
                     else:
                         overtaken += due
             waiting = {change.position: change for change in overtaken}
 
-    async def _replace(self, batch: Document, due: Sequence[PayloadRewrite]) -> bool:
+    async def _replace(self, batch: Document, due: Sequence[PayloadRewrite], header: Header) -> bool:
         """Replace payloads of a batch; False: it was rewritten, cut or deleted since it was read.
 
         A truncation takes out ids and items together. A message that it has hidden and not yet taken out may get
-        another payload here, which no call returns.
+        another payload here, which no call returns. Briefs of the messages to which no summary refers any more are
+        deleted, because they would keep their encoding.
         """
         many = "items" in batch
         change: Document = {
@@ -117,8 +156,20 @@ class Rewriting:
             for one in due
             for name, value in stored(one.new).items()
         }
+        positions = {one.position for one in due if one.position <= header.extent.last} - header.extent.known.places
+        unused = {f"briefs.{name}": 1 for name, text in batch.get("briefs", {}).items() if text["at"] in positions}
         where = _as_read(batch, "inc", "_id", "ids", "form")
-        return await self._store.messages.update(where, {"$set": change, **_NEXT_FORM})
+        changes: Document = {"$set": change, **_NEXT_FORM, **({"$unset": unused} if unused else {})}
+        return await self._store.messages.update(where, changes)
+
+
+def _is_between(found: HeaderTexts, old: HeaderTexts, new: HeaderTexts) -> bool:
+    """Return whether each text is as it was or as it shall be."""
+    return (
+        found.card in (old.card, new.card)
+        and found.first in (old.first, new.first)
+        and found.last in (old.last, new.last)
+    )
 
 
 def _due(header: Header, batch: Document, waiting: Mapping[int, PayloadRewrite]) -> Iterator[PayloadRewrite]:

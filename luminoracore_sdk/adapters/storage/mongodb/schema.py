@@ -92,6 +92,8 @@ async def prepare(store: Collections) -> None:
         await store.sessions.create_indexes(
             _index("created", "_id"),
             _index("user", "created", "_id"),
+            _index("active"),
+            _index("user", "active"),
             _index("tags", "created", "_id"),
             _index("expires", sparse=True),
         )

@@ -8,11 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail
-from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
+from luminoracore_sdk.adapters.storage.base import Append, BaseStorage, MessageUpdate, Tail
+from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    HeaderTexts,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -20,6 +22,7 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
@@ -41,12 +44,14 @@ if TYPE_CHECKING:
 
     from luminoracore_sdk.adapters.storage.mongodb.appends import Appends
     from luminoracore_sdk.adapters.storage.mongodb.driver import Connection
+    from luminoracore_sdk.adapters.storage.mongodb.leases import Leases
     from luminoracore_sdk.adapters.storage.mongodb.memories import Memories
     from luminoracore_sdk.adapters.storage.mongodb.messages import Messages
     from luminoracore_sdk.adapters.storage.mongodb.rewriting import Rewriting
     from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
     from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions
     from luminoracore_sdk.adapters.storage.mongodb.tails import Tails
+    from luminoracore_sdk.adapters.storage.mongodb.updates import Updates
 
 __all__ = ["MongoDBStorage"]
 
@@ -153,6 +158,8 @@ class MongoDBStorage(BaseStorage):
     _messages: "Messages"
     _memories: "Memories"
     _tails: "Tails"
+    _updates: "Updates"
+    _leases: "Leases"
     _rewriting: "Rewriting"
     _appends: "Appends"
     _group: GroupCommit
@@ -163,12 +170,14 @@ class MongoDBStorage(BaseStorage):
         from luminoracore_sdk.adapters.storage.mongodb import (  # noqa: PLC0415  # optional driver
             appends,
             driver,
+            leases,
             memories,
             messages,
             rewriting,
             schema,
             sessions,
             tails,
+            updates,
         )
 
         connection = self._given or await driver.connect(self._url, self._driver, self._options)
@@ -183,8 +192,10 @@ class MongoDBStorage(BaseStorage):
         self._messages = messages.Messages(store, self._sessions)
         self._memories = memories.Memories(store)
         self._tails = tails.Tails(store, self._sessions, self._messages)
+        self._updates = updates.Updates(store, self._sessions)
+        self._leases = leases.Leases(store, self._sessions)
         self._rewriting = rewriting.Rewriting(store, self._sessions, self._memories)
-        self._appends = appends.Appends(store, self._sessions, patience=self._timeout)
+        self._appends = appends.Appends(store, self._sessions, self._leases, patience=self._timeout)
         self._group = GroupCommit(
             self.backend_name,
             alone=self._append_alone,
@@ -225,16 +236,34 @@ class MongoDBStorage(BaseStorage):
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         return await self._run(self._sessions.query(query, now_us), write=False)
 
+    async def _fork_session(
+        self, source_id: str, record: SessionRecord, at: int, rewrite: RewriteMessage | None, now_us: int
+    ) -> SessionRecord:
+        from luminoracore_sdk.adapters.storage.mongodb.forks import Fork  # noqa: PLC0415  # optional driver
+
+        fork = Fork(
+            self._store, self._sessions, self._messages, source_id, record, at, rewrite, self._check_batch, now_us
+        )
+        steps = fork.steps()
+
+        async def step() -> SessionRecord | None:
+            return await anext(steps)
+
+        while (made := await self._run(step(), write=True)) is None:
+            continue
+        return made
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    async def _acquire_lease(self, session_id: str, holder: str, ttl_us: int, now_us: int) -> Lease:
+        return await self._run(self._leases.acquire(session_id, holder, ttl_us, now_us), write=True)
+
+    async def _release_lease(self, session_id: str, fence: int, now_us: int) -> bool:
+        return await self._run(self._leases.release(session_id, fence, now_us), write=True)
+
     # -- messages --------------------------------------------------------------------------------
 
-    async def _append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt:
-        append = Append(session_id, messages, expected_last, now_us)
+    async def _append_messages(self, append: Append) -> AppendReceipt:
         self._check_batch_size(append)
         return await self._group.append(append)
 
@@ -264,6 +293,9 @@ class MongoDBStorage(BaseStorage):
     async def _replace_tail(self, tail: Tail) -> TailReceipt:
         self._check_batch_size(Append(tail.session_id, tail.messages, tail.expected_last, tail.now_us))
         return await self._run(self._tails.replace(tail), write=True)
+
+    async def _update_message(self, update: MessageUpdate) -> bool:
+        return await self._run(self._updates.update(update), write=True)
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         try:
@@ -311,6 +343,9 @@ class MongoDBStorage(BaseStorage):
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         return await self._run(self._rewriting.session(session_id, old, new, now_us), write=True)
+
+    async def _rewrite_texts(self, session_id: str, old: HeaderTexts, new: HeaderTexts, now_us: int) -> bool:
+        return await self._run(self._rewriting.texts(session_id, old, new, now_us), write=True)
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
         return await self._run(self._rewriting.messages(session_id, changes, now_us), write=True)

@@ -32,6 +32,7 @@ from luminoracore_sdk.adapters.storage.mongodb.documents import (
     batch_document,
     batch_ids,
     batch_records,
+    changes_document,
     live,
 )
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
@@ -40,13 +41,12 @@ from luminoracore_sdk.adapters.storage.mongodb.messages import Messages
 from luminoracore_sdk.adapters.storage.mongodb.purge import delete_above, take_out
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
-from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, TailReceipt
+from luminoracore_sdk.adapters.storage.mongodb.summaries import State
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, TailReceipt, noted
 from luminoracore_sdk.domain.errors import StorageUnavailableError
 
 __all__ = ["Marks", "Tails", "find_stored", "release", "sorted_out"]
 
-_PAUSE = 0.01  # seconds
-_PAUSES = 25  # then the writer of the mark has to begin again
 _EPOCH_BITS = 40
 """So that two writers, of which one was killed, never draw the same epoch."""
 
@@ -95,7 +95,7 @@ class Tails:
         marks = Marks(self.store, tail.session_id)
         while not await self.store.sessions.update(where, {"$set": {"frozen": mark}}):
             await marks.wait((await self.sessions.existing(tail.session_id, tail.now_us)).extent.frozen)
-        return await self.sessions.existing(tail.session_id, tail.now_us)
+        return await self.sessions.summarized(tail.session_id, tail.now_us)
 
     async def _replaced(self, tail: Tail, header: Header, mark: ObjectId) -> TailReceipt | None:
         """Return the receipt; None: another writer was faster."""
@@ -103,7 +103,8 @@ class Tails:
         ids = {message.message_id for message in tail.messages}
         where: Document = {"inc": extent.inc, "ids": {"$in": list(ids)}}
         known, hidden = sorted_out(await find_stored(self.store, where), ids, extent)
-        if receipt := tail.replayed(BACKEND, extent.last, known):
+        lease = header.session.lease
+        if receipt := tail.replayed(BACKEND, extent.last, known, lease.fence if lease else 0):
             await self.store.messages.update(where, {"$set": {"s": session_id}})  # see Appends
             return receipt
         if hidden:
@@ -111,16 +112,20 @@ class Tails:
             return None
         span = MessageRange(after=tail.after, before=extent.last + 1)
         removed = await self.messages.read(session_id, span, tail.now_us)
+        state = _cut(extent.known, tail.after, removed)
         epoch = extent.epoch + 1 + random.getrandbits(_EPOCH_BITS)
         batch: Document | None = None
         if count:
-            prepared = attrs.evolve(extent, epoch=epoch, last=tail.after)
-            batch = batch_document(session_id, prepared, tail.messages, tail.now_us)
+            prepared = attrs.evolve(extent, epoch=epoch, last=tail.after, state=state)
+            batch, _ = batch_document(session_id, prepared, tail.messages, tail.now_us)
             try:
                 await self.store.messages.insert(batch)
             except DuplicateKey:
                 return None
-        if await self._opened(tail, header, epoch, mark):
+        cut = header.begun(tail.after, state, epoch)
+        if removed:
+            cut |= changes_document(noted(header.session.changes, "cut", tail.after))
+        if await self._opened(tail, header, cut, mark):
             with suppress(StorageUnavailableError):  # later an append that needs an id, or the purge
                 await delete_above(self.store, extent.inc, extent.epoch, tail.after)
             return TailReceipt(removed=removed, last_position=tail.after + count)
@@ -138,14 +143,24 @@ class Tails:
             for batch in sorted_out(batches, ids, extent)[1]:
                 await take_out(self.store, inc, batch, extent.bound(batch["epoch"]))
 
-    async def _opened(self, tail: Tail, header: Header, epoch: int, mark: ObjectId) -> bool:
+    async def _opened(self, tail: Tail, header: Header, change: Document, mark: ObjectId) -> bool:
         """Seal the open epoch and open another one; False: the header has changed since it was marked."""
         extent = header.extent
         self.sessions.forget(tail.session_id)
         where: Document = {"_id": tail.session_id, "inc": extent.inc, "epoch": extent.epoch, "frozen": mark}
-        change: Document = {"epoch": epoch, "sealed": {"$literal": extent.sealed_at(tail.after)}}
-        prolong = prolonged(max(tail.now_us, header.session.updated_at_us))
+        where["noted"] = header.noted
+        if tail.fence is not None:
+            where["lease.fence"] = tail.fence or None
+        prolong = prolonged(max(tail.now_us, extent.at_us))
         return await self.store.sessions.update(where, [{"$set": change}, {"$unset": "frozen"}, *prolong])
+
+
+def _cut(state: State, after: int, removed: Sequence[MessageRecord]) -> State:
+    """Return the state once messages above a position are removed."""
+    roles = state.roles
+    for message in removed:
+        roles[message.role] = roles.get(message.role, 0) - 1
+    return state.cut(after, roles)
 
 
 class Marks:

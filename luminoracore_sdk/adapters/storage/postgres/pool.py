@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -35,6 +35,7 @@ __all__ = ["KEEP_SECONDS", "Call", "PostgresPool", "Record"]
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "asyncpg.Connection[Record] | PoolConnectionProxy[Record]"
 T = TypeVar("T")
+_Isolation: TypeAlias = Literal["read_committed", "repeatable_read"]
 
 DRIVER_ERRORS = (
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
@@ -105,13 +106,13 @@ class Call:
         await self._connection.execute(sql, timeout=self._deadline - self._time())
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
+    async def transaction(self, *, isolation: _Isolation = "read_committed") -> AsyncIterator[None]:
         """Commit what the block does, or nothing of it if it raises.
 
         When the call is cancelled or the server is silent, the connection is dropped instead of asking for a
         rollback: the server then undoes the transaction, and the caller does not wait.
         """
-        block = self._connection.transaction(isolation="read_committed")
+        block = self._connection.transaction(isolation=isolation)
         self._in_transaction = True
         async with asyncio.timeout_at(self._deadline):  # asyncpg's BEGIN and COMMIT take no time limit
             try:

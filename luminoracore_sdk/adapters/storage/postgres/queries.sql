@@ -3,6 +3,8 @@
 -- :now is the time of the call in microseconds since 1970. A session whose updated_at_us + ttl_us, or a memory
 -- whose expires_at_us, is not above it counts as absent.
 --
+-- The minute of activity is updated_at_us / 60000000; listings by activity have an index on it.
+--
 -- Everything that writes messages locks the row of the session first. That orders the writers of a session,
 -- and none of them waits for one that waits for it.
 
@@ -30,64 +32,127 @@ SELECT pg_advisory_xact_lock(:lock);
 -- Create or replace a header and its document. No row: an expired session has the id.
 WITH session AS (
     INSERT INTO luminora_sessions AS s
-           (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position)
-    VALUES (:session, :user, :tags, :ttl, :created, :now, 1, 0)
+           (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, active, version, last_position,
+            user_messages, assistant_messages, system_messages, tool_messages, counters,
+            first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
+            last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
+            card_encoding, card_payload, card_blob)
+    VALUES (:session, :owner, :tags, :ttl, :created, :now::bigint, :now::bigint / 60000000, 1, 0,
+            :user, :assistant, :system, :tool, :adds::text::jsonb,
+            :first_place, :first_encoding, :first_payload, :first_blob,
+            :last_place, :last_encoding, :last_payload, :last_blob,
+            :card_encoding, :card_payload, :card_blob)
         ON CONFLICT (session_id) DO UPDATE
-       SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = greatest(:now, s.updated_at_us),
-           version = s.version + 1
+       SET user_id = :owner, tags = :tags, ttl_us = :ttl, updated_at_us = greatest(:now, s.updated_at_us),
+           active = greatest(:now, s.updated_at_us) / 60000000, version = s.version + 1,
+           card_encoding = :card_encoding, card_payload = :card_payload, card_blob = :card_blob
      WHERE s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now
- RETURNING sid, created_at_us, updated_at_us, version, last_position
+ RETURNING *
 ), document AS (
     INSERT INTO luminora_documents (sid, encoding, payload, blob)
     SELECT sid, :encoding, :payload, :blob FROM session
         ON CONFLICT (sid) DO UPDATE
        SET encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
 )
-SELECT created_at_us, updated_at_us, version, last_position FROM session;
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
+       first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
+       last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
+       card_encoding, card_payload, card_blob,
+       changes, last_change, fence, holder, lease_until_us
+  FROM session;
 
 -- name: create_session
--- Create a header and its document. No row: the id is in use, perhaps by an expired session.
+-- Create a header and its document; a fork begins with messages up to :last. No row: the id is in use, perhaps by
+-- an expired session.
 WITH session AS (
     INSERT INTO luminora_sessions
-           (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position)
-    VALUES (:session, :user, :tags, :ttl, :created, :now, 1, 0)
+           (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, active, version, last_position,
+            user_messages, assistant_messages, system_messages, tool_messages, counters,
+            first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
+            last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
+            card_encoding, card_payload, card_blob)
+    VALUES (:session, :owner, :tags, :ttl, :created, :now::bigint, :now::bigint / 60000000, 1, :last,
+            :user, :assistant, :system, :tool, :adds::text::jsonb,
+            :first_place, :first_encoding, :first_payload, :first_blob,
+            :last_place, :last_encoding, :last_payload, :last_blob,
+            :card_encoding, :card_payload, :card_blob)
         ON CONFLICT (session_id) DO NOTHING
- RETURNING sid, created_at_us, updated_at_us, version, last_position
+ RETURNING *
 ), document AS (
     INSERT INTO luminora_documents (sid, encoding, payload, blob)
     SELECT sid, :encoding, :payload, :blob FROM session
 )
-SELECT created_at_us, updated_at_us, version, last_position FROM session;
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
+       first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
+       last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
+       card_encoding, card_payload, card_blob,
+       changes, last_change, fence, holder, lease_until_us, sid
+  FROM session;
 
 -- name: update_session
 -- Replace a header of a known version and its document. No row: no such session, or another version.
 WITH session AS (
     UPDATE luminora_sessions
-       SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = greatest(:now, updated_at_us),
-           version = version + 1
+       SET user_id = :owner, tags = :tags, ttl_us = :ttl, updated_at_us = greatest(:now, updated_at_us),
+           active = greatest(:now, updated_at_us) / 60000000, version = version + 1,
+           card_encoding = :card_encoding, card_payload = :card_payload, card_blob = :card_blob
      WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
        AND version = :expected_version
- RETURNING sid, created_at_us, updated_at_us, version, last_position
+ RETURNING *
 ), document AS (
     INSERT INTO luminora_documents (sid, encoding, payload, blob)
     SELECT sid, :encoding, :payload, :blob FROM session
         ON CONFLICT (sid) DO UPDATE
        SET encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
 )
-SELECT created_at_us, updated_at_us, version, last_position FROM session;
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
+       first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
+       last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
+       card_encoding, card_payload, card_blob,
+       changes, last_change, fence, holder, lease_until_us
+  FROM session;
 
 -- name: lock_session
 -- Lock the row of a session, expired or not, to find out why another statement did not apply.
-SELECT sid, version, last_position, ttl_us IS NULL OR updated_at_us + ttl_us > :now AS is_live
+SELECT sid, version, last_position, fence, holder, lease_until_us,
+       ttl_us IS NULL OR updated_at_us + ttl_us > :now AS is_live
   FROM luminora_sessions
  WHERE session_id = :session
    FOR NO KEY UPDATE;
 
 -- name: find_session
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
+       first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
+       last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
+       card_encoding, card_payload, card_blob,
+       changes, last_change, fence, holder, lease_until_us,
        encoding, payload, blob
   FROM luminora_sessions LEFT JOIN luminora_documents USING (sid)
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now);
+
+-- name: fork_source
+-- A session, and how many messages of each role it has up to a position; one row if there are none.
+SELECT s.sid, last_position, role, count(position)
+  FROM luminora_sessions AS s LEFT JOIN luminora_messages AS m ON m.sid = s.sid AND position <= :at
+ WHERE session_id = :session AND (ttl_us IS NULL OR s.updated_at_us + ttl_us > :now)
+ GROUP BY s.sid, last_position, role;
+
+-- name: copy_messages
+INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
+SELECT :sid, position, message_id, role, created_at_us, encoding, payload, blob
+  FROM luminora_messages
+ WHERE sid = :source AND position <= :at;
+
+-- name: insert_messages
+INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
+SELECT :sid, position, id, role, time, encoding, payload, blob
+  FROM unnest(:positions::bigint[], :ids::text[], :roles::text[], :times::bigint[], :encodings::text[],
+              :payloads::text[], :blobs::bytea[])
+       AS m (position, id, role, time, encoding, payload, blob);
 
 -- name: delete_session
 -- Delete a header; its document and memories go by their foreign keys, its messages by delete_messages.
@@ -116,14 +181,55 @@ UPDATE luminora_documents AS d
    AND d.blob IS NOT DISTINCT FROM :old_blob
 RETURNING 1;
 
+-- name: rewrite_texts
+UPDATE luminora_sessions
+   SET card_encoding = :card_encoding, card_payload = :card_payload, card_blob = :card_blob,
+       first_brief_position = :first_place, first_brief_encoding = :first_encoding,
+       first_brief_payload = :first_payload, first_brief_blob = :first_blob,
+       last_brief_position = :last_place, last_brief_encoding = :last_encoding,
+       last_brief_payload = :last_payload, last_brief_blob = :last_blob
+ WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND card_encoding IS NOT DISTINCT FROM :old_card_encoding
+   AND card_payload IS NOT DISTINCT FROM :old_card_payload
+   AND card_blob IS NOT DISTINCT FROM :old_card_blob
+   AND first_brief_position IS NOT DISTINCT FROM :old_first_place
+   AND first_brief_encoding IS NOT DISTINCT FROM :old_first_encoding
+   AND first_brief_payload IS NOT DISTINCT FROM :old_first_payload
+   AND first_brief_blob IS NOT DISTINCT FROM :old_first_blob
+   AND last_brief_position IS NOT DISTINCT FROM :old_last_place
+   AND last_brief_encoding IS NOT DISTINCT FROM :old_last_encoding
+   AND last_brief_payload IS NOT DISTINCT FROM :old_last_payload
+   AND last_brief_blob IS NOT DISTINCT FROM :old_last_blob
+RETURNING 1;
+
+-- name: acquire_lease
+-- No row: no live session, or another holder has the lease.
+UPDATE luminora_sessions
+   SET fence = CASE WHEN lease_until_us > :now THEN fence ELSE coalesce(fence, 0) + 1 END,
+       holder = :holder, lease_until_us = :until
+ WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND (lease_until_us IS NULL OR lease_until_us <= :now OR holder = :holder)
+RETURNING fence;
+
+-- name: release_lease
+UPDATE luminora_sessions
+   SET lease_until_us = :now
+ WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now) AND fence = :fence
+RETURNING 1;
+
 -- name: list_sessions
 -- The storage omits the lines of the conditions that a query does not have, so that each query gets the plan of
 -- its own index, also once the server plans without looking at the values.
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
+       first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
+       last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
+       card_encoding, card_payload, card_blob
   FROM luminora_sessions
  WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND user_id = :user
    AND tags @> :tags
+   AND NOT tags @> :without_tags
    AND created_at_us >= :created_after
    AND created_at_us < :created_before
    AND (created_at_us, session_id) > (:cursor_time, :cursor_id)
@@ -131,25 +237,79 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  LIMIT :count;
 
 -- name: list_sessions_newest_first
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
+       first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
+       last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
+       card_encoding, card_payload, card_blob
   FROM luminora_sessions
  WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND user_id = :user
    AND tags @> :tags
+   AND NOT tags @> :without_tags
    AND created_at_us >= :created_after
    AND created_at_us < :created_before
    AND (created_at_us, session_id) < (:cursor_time, :cursor_id)
  ORDER BY created_at_us DESC, session_id DESC
  LIMIT :count;
 
+-- name: list_active_sessions
+-- The index gives the order by minute; the server sorts the sessions of one minute at a time.
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
+       first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
+       last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
+       card_encoding, card_payload, card_blob
+  FROM luminora_sessions
+ WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND user_id = :user
+   AND tags @> :tags
+   AND NOT tags @> :without_tags
+   AND created_at_us >= :created_after
+   AND created_at_us < :created_before
+   AND (active, updated_at_us, session_id) > (:cursor_time::bigint / 60000000, :cursor_time, :cursor_id)
+ ORDER BY active, updated_at_us, session_id
+ LIMIT :count;
+
+-- name: list_active_sessions_newest_first
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters::text,
+       first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
+       last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
+       card_encoding, card_payload, card_blob
+  FROM luminora_sessions
+ WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND user_id = :user
+   AND tags @> :tags
+   AND NOT tags @> :without_tags
+   AND created_at_us >= :created_after
+   AND created_at_us < :created_before
+   AND (active, updated_at_us, session_id) < (:cursor_time::bigint / 60000000, :cursor_time, :cursor_id)
+ ORDER BY active DESC, updated_at_us DESC, session_id DESC
+ LIMIT :count;
+
 -- name: append_message
--- One message: takes the server 0.06 of 0.48 ms less than append_messages (PostgreSQL 18). No row: no live
--- session, or its last position is not the expected one.
+-- One message that adds to no counter but that of its role: takes the server 0.06 of 0.48 ms less than
+-- append_messages (PostgreSQL 18). No row: no live session, or its last position or fence is not the expected one.
 WITH session AS (
     UPDATE luminora_sessions
-       SET last_position = last_position + 1, updated_at_us = greatest(:now, updated_at_us)
+       SET last_position = last_position + 1, updated_at_us = greatest(:now, updated_at_us),
+           active = greatest(:now, updated_at_us) / 60000000,
+           user_messages = coalesce(user_messages + :user, :user, user_messages),
+           assistant_messages = coalesce(assistant_messages + :assistant, :assistant, assistant_messages),
+           system_messages = coalesce(system_messages + :system, :system, system_messages),
+           tool_messages = coalesce(tool_messages + :tool, :tool, tool_messages),
+           first_brief_position = coalesce(first_brief_position, last_position + :first_place),
+           first_brief_encoding = coalesce(first_brief_encoding, :first_encoding),
+           first_brief_payload = CASE WHEN first_brief_position IS NULL THEN :first_payload
+                                      ELSE first_brief_payload END,
+           first_brief_blob = CASE WHEN first_brief_position IS NULL THEN :first_blob ELSE first_brief_blob END,
+           last_brief_position = coalesce(last_position + :last_place, last_brief_position),
+           last_brief_encoding = coalesce(:last_encoding, last_brief_encoding),
+           last_brief_payload = CASE WHEN :last_place IS NULL THEN last_brief_payload ELSE :last_payload END,
+           last_brief_blob = CASE WHEN :last_place IS NULL THEN last_brief_blob ELSE :last_blob END
      WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-       AND (last_position = :expected_last OR :expected_last IS NULL)
+       AND (last_position = :expected_last OR :expected_last IS NULL) AND (fence = :fence OR :fence IS NULL)
  RETURNING sid, last_position
 )
 INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
@@ -160,9 +320,26 @@ RETURNING position;
 -- Any number of messages to one session.
 WITH session AS (
     UPDATE luminora_sessions
-       SET last_position = last_position + cardinality(:ids::text[]), updated_at_us = greatest(:now, updated_at_us)
+       SET last_position = last_position + cardinality(:ids::text[]), updated_at_us = greatest(:now, updated_at_us),
+           active = greatest(:now, updated_at_us) / 60000000,
+           user_messages = coalesce(user_messages + :user, :user, user_messages),
+           assistant_messages = coalesce(assistant_messages + :assistant, :assistant, assistant_messages),
+           system_messages = coalesce(system_messages + :system, :system, system_messages),
+           tool_messages = coalesce(tool_messages + :tool, :tool, tool_messages),
+           counters = CASE WHEN :adds::text IS NULL THEN counters ELSE coalesce(counters, '{}') || (
+               SELECT jsonb_object_agg(name, number::bigint + coalesce((counters ->> name)::bigint, 0))
+                 FROM jsonb_each_text(:adds::text::jsonb) AS a (name, number)) END,
+           first_brief_position = coalesce(first_brief_position, last_position + :first_place),
+           first_brief_encoding = coalesce(first_brief_encoding, :first_encoding),
+           first_brief_payload = CASE WHEN first_brief_position IS NULL THEN :first_payload
+                                      ELSE first_brief_payload END,
+           first_brief_blob = CASE WHEN first_brief_position IS NULL THEN :first_blob ELSE first_brief_blob END,
+           last_brief_position = coalesce(last_position + :last_place, last_brief_position),
+           last_brief_encoding = coalesce(:last_encoding, last_brief_encoding),
+           last_brief_payload = CASE WHEN :last_place IS NULL THEN last_brief_payload ELSE :last_payload END,
+           last_brief_blob = CASE WHEN :last_place IS NULL THEN last_brief_blob ELSE :last_blob END
      WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-       AND (last_position = :expected_last OR :expected_last IS NULL)
+       AND (last_position = :expected_last OR :expected_last IS NULL) AND (fence = :fence OR :fence IS NULL)
  RETURNING sid, last_position
 ), messages AS (
     INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
@@ -176,22 +353,44 @@ SELECT last_position FROM session;
 -- name: append_group
 -- Any number of messages to each of many sessions. The statement waits for no lock, so groups cannot deadlock:
 -- a session that another transaction has locked is skipped, like one that is absent, expired or at another
--- position than expected. :sessions, :expected_lasts and :sizes have an item for each session; the other lists
--- have an item for each message, with the number of its session (from 1) and its place among the new messages
+-- position than expected. The lists from :sessions to :last_blobs have an item for each session; the others have
+-- an item for each message, with the number of its session (from 1) and its place among the new messages
 -- of that session (from 1). Returns the number and the new last position of each session that was written.
 WITH wanted AS (
-    SELECT sid, size, number
+    SELECT sid, w.*
       FROM luminora_sessions AS s,
-           unnest(:sessions::text[], :expected_lasts::bigint[], :sizes::bigint[])
-           WITH ORDINALITY AS w (session_id, expected_last, size, number)
+           unnest(:sessions::text[], :expected_lasts::bigint[], :sizes::bigint[],
+                  :users::bigint[], :assistants::bigint[], :systems::bigint[], :tools::bigint[], :adds::text[],
+                  :first_places::bigint[], :first_encodings::text[], :first_payloads::text[], :first_blobs::bytea[],
+                  :last_places::bigint[], :last_encodings::text[], :last_payloads::text[], :last_blobs::bytea[])
+           WITH ORDINALITY AS w (session_id, expected_last, size, "user", assistant, system, tool, adds,
+                                 first_place, first_encoding, first_payload, first_blob,
+                                 last_place, last_encoding, last_payload, last_blob, number)
      WHERE s.session_id = w.session_id AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
        AND (w.expected_last IS NULL OR s.last_position = w.expected_last)
        FOR NO KEY UPDATE OF s SKIP LOCKED
 ), session AS (
     UPDATE luminora_sessions AS s
-       SET last_position = last_position + size, updated_at_us = greatest(:now, updated_at_us)
-      FROM wanted
-     WHERE s.sid = wanted.sid
+       SET last_position = last_position + size, updated_at_us = greatest(:now, updated_at_us),
+           active = greatest(:now, updated_at_us) / 60000000,
+           user_messages = coalesce(user_messages + w."user", w."user", user_messages),
+           assistant_messages = coalesce(assistant_messages + w.assistant, w.assistant, assistant_messages),
+           system_messages = coalesce(system_messages + w.system, w.system, system_messages),
+           tool_messages = coalesce(tool_messages + w.tool, w.tool, tool_messages),
+           counters = CASE WHEN w.adds IS NULL THEN counters ELSE coalesce(counters, '{}') || (
+               SELECT jsonb_object_agg(name, number::bigint + coalesce((counters ->> name)::bigint, 0))
+                 FROM jsonb_each_text(w.adds::jsonb) AS a (name, number)) END,
+           first_brief_position = coalesce(first_brief_position, last_position + w.first_place),
+           first_brief_encoding = coalesce(first_brief_encoding, w.first_encoding),
+           first_brief_payload = CASE WHEN first_brief_position IS NULL THEN w.first_payload
+                                      ELSE first_brief_payload END,
+           first_brief_blob = CASE WHEN first_brief_position IS NULL THEN w.first_blob ELSE first_brief_blob END,
+           last_brief_position = coalesce(last_position + w.last_place, last_brief_position),
+           last_brief_encoding = coalesce(w.last_encoding, last_brief_encoding),
+           last_brief_payload = CASE WHEN w.last_place IS NULL THEN last_brief_payload ELSE w.last_payload END,
+           last_brief_blob = CASE WHEN w.last_place IS NULL THEN last_brief_blob ELSE w.last_blob END
+      FROM wanted AS w
+     WHERE s.sid = w.sid
  RETURNING s.sid, last_position, size, number
 ), messages AS (
     INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
@@ -266,20 +465,40 @@ SELECT 2, m.position, message_id, role, m.created_at_us,
         LIMIT :count
        ) AS m;
 
--- name: truncate_session
--- Lower the last position; delete_messages_above follows in the same transaction.
-UPDATE luminora_sessions
-   SET last_position = least(last_position, :after), updated_at_us = greatest(:now, updated_at_us)
- WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-RETURNING sid;
-
--- name: take_messages_above
-DELETE FROM luminora_messages WHERE sid = :sid AND position > :after
-RETURNING NULL, position, message_id, role, created_at_us, encoding, payload, blob;
-
--- name: delete_messages_above
-WITH deleted AS (DELETE FROM luminora_messages WHERE sid = :sid AND position > :after RETURNING 1)
-SELECT count(*) FROM deleted;
+-- name: cut_messages
+-- Delete the messages above a position and fold that into the header, whose row is locked. Returns their number.
+WITH removed AS (
+    DELETE FROM luminora_messages WHERE sid = :sid AND position > :after RETURNING role
+), lost AS (
+    SELECT count(*) AS total,
+           count(*) FILTER (WHERE role = 'user') AS users, count(*) FILTER (WHERE role = 'assistant') AS assistants,
+           count(*) FILTER (WHERE role = 'system') AS systems, count(*) FILTER (WHERE role = 'tool') AS tools
+      FROM removed
+), cut AS (
+    UPDATE luminora_sessions
+       SET last_position = least(last_position, :after), updated_at_us = greatest(:now, updated_at_us),
+           active = greatest(:now, updated_at_us) / 60000000,
+           user_messages = nullif(user_messages - users, 0),
+           assistant_messages = nullif(assistant_messages - assistants, 0),
+           system_messages = nullif(system_messages - systems, 0),
+           tool_messages = nullif(tool_messages - tools, 0),
+           first_brief_position = CASE WHEN first_brief_position <= :after THEN first_brief_position END,
+           first_brief_encoding = CASE WHEN first_brief_position <= :after THEN first_brief_encoding END,
+           first_brief_payload = CASE WHEN first_brief_position <= :after THEN first_brief_payload END,
+           first_brief_blob = CASE WHEN first_brief_position <= :after THEN first_brief_blob END,
+           last_brief_position = CASE WHEN last_brief_position <= :after THEN last_brief_position END,
+           last_brief_encoding = CASE WHEN last_brief_position <= :after THEN last_brief_encoding END,
+           last_brief_payload = CASE WHEN last_brief_position <= :after THEN last_brief_payload END,
+           last_brief_blob = CASE WHEN last_brief_position <= :after THEN last_brief_blob END,
+           changes = CASE WHEN total = 0 THEN changes
+                          WHEN cardinality(changes) = :most
+                          THEN least(changes[1], changes[2]) / 2 * 2 || changes[3:] || :change::bigint
+                          ELSE changes || :change::bigint END,
+           last_change = CASE WHEN total = 0 THEN last_change ELSE coalesce(last_change, 0) + 1 END
+      FROM lost
+     WHERE sid = :sid
+)
+SELECT total FROM lost;
 
 -- name: delete_messages
 DELETE FROM luminora_messages WHERE sid = ANY (:sids);
@@ -304,6 +523,43 @@ WITH session AS (
  RETURNING 1
 )
 SELECT count(*) FROM rewritten;
+
+-- name: update_message
+-- Replace a payload that is still the old one, and the brief where the header has that of the message. No row: no
+-- live session, no such message, or another payload. What the session's lock waited for is not seen, but the message
+-- is looked at again.
+WITH session AS (
+    SELECT sid
+      FROM luminora_sessions
+     WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+       FOR NO KEY UPDATE
+), updated AS (
+    UPDATE luminora_messages AS m
+       SET encoding = :encoding, payload = :payload, blob = :blob
+      FROM session
+     WHERE m.sid = session.sid AND position = :position AND message_id = :id AND encoding = :old_encoding
+       AND payload IS NOT DISTINCT FROM :old_payload AND blob IS NOT DISTINCT FROM :old_blob
+ RETURNING m.sid
+)
+UPDATE luminora_sessions AS s
+   SET first_brief_position = CASE WHEN first_brief_position = :position THEN :place ELSE first_brief_position END,
+       first_brief_encoding = CASE WHEN first_brief_position = :position THEN :brief_encoding
+                                   ELSE first_brief_encoding END,
+       first_brief_payload = CASE WHEN first_brief_position = :position THEN :brief_payload
+                                   ELSE first_brief_payload END,
+       first_brief_blob = CASE WHEN first_brief_position = :position THEN :brief_blob ELSE first_brief_blob END,
+       last_brief_position = CASE WHEN last_brief_position = :position THEN :place ELSE last_brief_position END,
+       last_brief_encoding = CASE WHEN last_brief_position = :position THEN :brief_encoding
+                                   ELSE last_brief_encoding END,
+       last_brief_payload = CASE WHEN last_brief_position = :position THEN :brief_payload ELSE last_brief_payload END,
+       last_brief_blob = CASE WHEN last_brief_position = :position THEN :brief_blob ELSE last_brief_blob END,
+       changes = CASE WHEN cardinality(changes) = :most
+                      THEN least(changes[1], changes[2]) / 2 * 2 || changes[3:] || :change::bigint
+                      ELSE changes || :change::bigint END,
+       last_change = coalesce(last_change, 0) + 1
+  FROM updated
+ WHERE s.sid = updated.sid
+RETURNING 1;
 
 -- Memories: a statement for sessions and one for users. :owner is the id of the session or user.
 

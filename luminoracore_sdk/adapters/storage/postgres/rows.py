@@ -1,19 +1,25 @@
 """Conversion of records to the parameters of ``queries.sql``, and of rows to records."""
 
+import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.group_commit import Append
+from luminoracore_sdk.adapters.storage.base import Append, MessageUpdate
 from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND
 from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.application.ports.records import (
+    MAX_CHANGES,
     AppendReceipt,
+    Brief,
+    HeaderTexts,
+    HistoryChange,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -21,6 +27,7 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
     TurnRecords,
     stored_record,
 )
@@ -32,8 +39,13 @@ __all__ = [
     "Row",
     "batch_values",
     "clamped",
+    "cut_values",
+    "fork_header",
+    "found_session",
     "group_receipts",
     "group_values",
+    "insert_batches",
+    "listed_session",
     "memory_record",
     "memory_values",
     "message_records",
@@ -42,11 +54,16 @@ __all__ = [
     "query_values",
     "rewrite_batches",
     "rewrite_values",
-    "session_record",
     "session_values",
     "span_values",
+    "stored_lease",
+    "texts_values",
     "turn_records",
+    "update_values",
 ]
+
+
+T = TypeVar("T")
 
 
 class Row(Protocol):
@@ -115,15 +132,50 @@ def rewrite_values(old: Payload, new: Payload) -> dict[str, Any]:
 # -- sessions ------------------------------------------------------------------------------------
 
 
+_ROLES = ("user", "assistant", "system", "tool")  # in the order of the columns
+_EMPTY = SessionSummary()
+_NO_PAYLOAD = {"encoding": None, "payload": None, "blob": None}
+
+
+def _short_values(name: str, payload: Payload | None) -> dict[str, Any]:
+    """Return the parameters of a card or brief."""
+    values = _NO_PAYLOAD if payload is None else _payload_values(payload)
+    return {f"{name}_{column}": value for column, value in values.items()}
+
+
+def _brief_values(first: Brief | None, last: Brief | None) -> dict[str, Any]:
+    """Return the parameters of both briefs; their places are their positions."""
+    return {
+        "first_place": None if first is None else clamped(first.position),
+        "last_place": None if last is None else clamped(last.position),
+        **_short_values("first", None if first is None else first.payload),
+        **_short_values("last", None if last is None else last.payload),
+    }
+
+
+def _summary_values(summary: SessionSummary) -> dict[str, Any]:
+    """Return the parameters of a summary: a number for each role, the other counters, and both briefs."""
+    counters = dict(summary.counters)
+    numbers = {role: counters.pop(role, None) for role in _ROLES}
+    return {
+        **numbers,
+        "adds": json.dumps(counters) if counters else None,
+        **_brief_values(summary.first, summary.last),
+    }
+
+
 def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
     """Return the parameters of ``put_session`` and ``create_session``."""
     return {
         "session": record.session_id,
-        "user": record.user_id,
+        "owner": record.user_id,
         "tags": list(record.tags),
         "ttl": record.ttl_us,
         "created": record.created_at_us or now_us,
         "now": now_us,
+        "last": record.last_position,
+        **_summary_values(record.summary),
+        **_short_values("card", record.card),
         **_payload_values(cast("Payload", record.payload)),
     }
 
@@ -135,6 +187,8 @@ def query_values(query: SessionQuery) -> dict[str, Any]:
         given["user"] = query.user_id
     if query.tag is not None:
         given["tags"] = [query.tag]
+    if query.without_tag is not None:
+        given["without_tags"] = [query.without_tag]
     if query.created_after_us is not None:
         given["created_after"] = clamped(query.created_after_us)
     if query.created_before_us is not None:
@@ -161,12 +215,13 @@ def narrowed(statement: Statement, given: frozenset[str]) -> Statement:
     return attrs.evolve(statement, sql=_NUMBER.sub(renumber, "\n".join(lines)), parameters=parameters)
 
 
-def session_record(row: Row, *, with_payload: bool = True) -> SessionRecord:
-    """Return the header of a row of ``find_session`` or, without payload, of a listing.
+def listed_session(row: Row) -> SessionRecord:
+    """Return the header of a row of a listing.
 
     Raises:
-        CorruptRecordError: Its document is missing.
+        CorruptRecordError: Its card or summary is damaged.
     """
+    key = f"session {row[0]!a}"
     return SessionRecord(
         session_id=row[0],
         user_id=row[1],
@@ -176,8 +231,108 @@ def session_record(row: Row, *, with_payload: bool = True) -> SessionRecord:
         updated_at_us=row[5],
         version=row[6],
         last_position=row[7],
-        payload=_payload(row, 8, f"session {row[0]!a}") if with_payload else None,
+        summary=SessionSummary(first=_brief(row, 13, key), last=_brief(row, 17, key), counters=_counters(row, 8, key)),
+        card=None if row[21] is row[22] is row[23] is None else _payload(row, 21, key),
+        payload=None,
     )
+
+
+def fork_header(source_id: str, rows: Sequence[Row], record: SessionRecord, at: int) -> SessionRecord:
+    """Return the header of a fork, with the messages that the rows of ``fork_source`` count.
+
+    Raises:
+        CorruptRecordError: There are more or fewer than the positions up to ``at``.
+    """
+    numbers = {role: number for _, _, role, number in rows if number}
+    if sum(numbers.values()) != at:
+        raise _damaged(f"session {source_id!a}", f"{sum(numbers.values())} messages up to position {at}")
+    summary = attrs.evolve(record.summary, counters={**record.summary.counters, **numbers})
+    return attrs.evolve(record, last_position=at, summary=summary)
+
+
+def found_session(row: Row, payload: Payload | None = None) -> SessionRecord:
+    """Return the header of a row of ``find_session``, or of one that was put, with the payload that it was given.
+
+    Raises:
+        CorruptRecordError: Its document is missing, or something of it is damaged.
+    """
+    key = f"session {row[0]!a}"
+    return attrs.evolve(
+        listed_session(row),
+        payload=_payload(row, 29, key) if payload is None else payload,
+        changes=_changes(row[24] or (), row[25] or 0, key),
+        lease=stored_lease(row[26], row[27], row[28], key),
+    )
+
+
+def _brief(row: Row, first: int, key: str) -> Brief | None:
+    position, encoding, text, blob = row[first], row[first + 1], row[first + 2], row[first + 3]
+    if position is encoding is text is blob is None:
+        return None
+    if position is None:
+        raise _damaged(key, "a brief has no position")
+    return Brief(position, _payload(row, first + 1, key))
+
+
+def _counters(row: Row, first: int, key: str) -> dict[str, int]:
+    counters = {role: row[index] for index, role in enumerate(_ROLES, first) if row[index] is not None}
+    if (text := row[first + len(_ROLES)]) is not None:
+        others = json.loads(text)
+        if type(others) is not dict or any(type(number) is not int for number in others.values()):
+            raise _damaged(key, "its counters are not an object of whole numbers")
+        counters |= others
+    return counters
+
+
+def _changes(codes: Sequence[int], newest: int, key: str) -> tuple[HistoryChange, ...]:
+    if newest < len(codes) or (not codes and newest):
+        raise _damaged(key, f"{len(codes)} changes end at number {newest}")
+    return tuple(
+        HistoryChange(number, "updated", (code + 1) // 2) if code % 2 else HistoryChange(number, "cut", code // 2)
+        for number, code in enumerate(codes, newest - len(codes) + 1)
+    )
+
+
+def _change_values(code: int) -> dict[str, Any]:
+    return {"change": clamped(code), "most": MAX_CHANGES}
+
+
+def update_values(update: MessageUpdate) -> dict[str, Any]:
+    """Return the parameters of ``update_message``."""
+    message = update.message
+    return {
+        "session": update.session_id,
+        "now": update.now_us,
+        "position": message.position,
+        "id": message.message_id,
+        "place": None if update.brief is None else message.position,
+        **rewrite_values(message.payload, update.payload),
+        **_short_values("brief", update.brief),
+        **_change_values(2 * message.position - 1),
+    }
+
+
+def texts_values(texts: HeaderTexts) -> dict[str, Any]:
+    """Return the parameters of ``rewrite_texts`` for new texts."""
+    return {**_short_values("card", texts.card), **_brief_values(texts.first, texts.last)}
+
+
+def cut_values(after: int) -> dict[str, Any]:
+    """Return the parameters of ``cut_messages`` that a position gives."""
+    return {"after": clamped(after), **_change_values(2 * after)}
+
+
+def stored_lease(fence: int | None, holder: str | None, until_us: int | None, key: str) -> Lease | None:
+    """Return a lease of its columns; None if there was none.
+
+    Raises:
+        CorruptRecordError: One of them is missing.
+    """
+    if (fence, holder, until_us) == (None, None, None):
+        return None
+    if fence is None or holder is None or until_us is None:
+        raise _damaged(key, "a part of its lease is missing")
+    return Lease(fence=fence, holder=holder, until_us=until_us)
 
 
 # -- appends -------------------------------------------------------------------------------------
@@ -187,9 +342,7 @@ def message_values(append: Append) -> dict[str, Any]:
     """Return the parameters of ``append_message``."""
     (message,) = append.messages
     return {
-        "session": append.session_id,
-        "now": append.now_us,
-        "expected_last": _expected_last(append),
+        **_append_values(append),
         "id": message.message_id,
         "role": message.role,
         "time": message.created_at_us,
@@ -206,36 +359,41 @@ def batch_values(append: Append) -> dict[str, Any]:
     size = append.size_bytes
     if size > MAX_BATCH_BYTES:
         raise PayloadTooLargeError(backend=BACKEND, key="the batch", size_bytes=size, limit_bytes=MAX_BATCH_BYTES)
+    return {**_append_values(append), **_message_lists(append.messages)}
+
+
+def _append_values(append: Append) -> dict[str, Any]:
     return {
         "session": append.session_id,
         "now": append.now_us,
         "expected_last": _expected_last(append),
-        **_message_lists(append.messages),
+        "fence": None if append.fence is None else clamped(append.fence),
+        **_folded(append.messages),
     }
+
+
+def _folded(messages: Sequence[MessageRecord]) -> dict[str, Any]:
+    """Return what messages add to the summary of their session; the places of briefs count from 1."""
+    return _summary_values(_EMPTY.appended(messages, 1))
 
 
 def group_values(appends: Sequence[Append]) -> dict[str, Any]:
     """Return the parameters of ``append_group``; several appends to one session are one item."""
-    sizes = dict[str, int]()
+    messages = dict[str, list[MessageRecord]]()
     expected = dict[str, int | None]()
-    numbers = list[int]()
-    places = list[int]()
-    number_of = _session_numbers(appends)
     for append in appends:
-        session_id, size = append.session_id, len(append.messages)
-        before = sizes.get(session_id, 0)
-        sizes[session_id] = before + size
-        expected[session_id] = _expected_last(append)
-        numbers += [number_of[session_id]] * size
-        places += range(before + 1, before + size + 1)
+        messages.setdefault(append.session_id, []).extend(append.messages)
+        expected[append.session_id] = _expected_last(append)
+    folded = [_folded(of_one) for of_one in messages.values()]
     return {
         "now": max(append.now_us for append in appends),  # a session that has expired by then is tried alone
-        "sessions": list(sizes),
+        "sessions": list(messages),
         "expected_lasts": list(expected.values()),
-        "sizes": list(sizes.values()),
-        "numbers": numbers,
-        "places": places,
-        **_message_lists(message for append in appends for message in append.messages),
+        "sizes": [len(of_one) for of_one in messages.values()],
+        **{f"{name.removesuffix('s')}s": [values[name] for values in folded] for name in folded[0]},
+        "numbers": [number for number, of_one in enumerate(messages.values(), 1) for _ in of_one],
+        "places": [place for of_one in messages.values() for place in range(1, len(of_one) + 1)],
+        **_message_lists(message for of_one in messages.values() for message in of_one),
     }
 
 
@@ -345,10 +503,20 @@ def turn_records(rows: Sequence[Row], newest: int) -> TurnRecords | None:
     if not headers:
         return None
     _, last, session_id, user_id, created, *document, updated, ttl, tags, version, _ = headers[0]
-    header = (session_id, user_id, tags, ttl, created, updated, version, last, *document)
+    session = SessionRecord(
+        session_id=session_id,
+        user_id=user_id,
+        tags=tags,
+        ttl_us=ttl,
+        created_at_us=created,
+        updated_at_us=updated,
+        version=version,
+        last_position=last,
+        payload=_payload(document, 0, f"session {session_id!a}"),
+    )
     messages.sort(key=itemgetter(1))
     return TurnRecords(
-        session=session_record(header),
+        session=session,
         memories=_memories_of_turn(MemoryScope("session", session_id), memories),
         messages=message_records(
             session_id, [row[:8] for row in messages], MessageRange(limit=newest, newest=True), last=last
@@ -369,16 +537,27 @@ def rewrite_batches(changes: Sequence[PayloadRewrite]) -> Iterator[dict[str, Any
     It is one set, unless the payloads do not fit one message of PostgreSQL's protocol; each change stands for
     itself, so they may be made one after the other.
     """
-    batch: list[PayloadRewrite] = []
+    for batch in _batches(changes, lambda change: len(change.old.data) + len(change.new.data)):
+        yield _rewrite_lists(batch)
+
+
+def insert_batches(messages: Sequence[MessageRecord]) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of ``insert_messages`` but the session, in as many sets as are needed."""
+    for batch in _batches(messages, lambda message: len(message.payload.data)):
+        yield {"positions": [message.position for message in batch], **_message_lists(batch)}
+
+
+def _batches(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """Yield items in groups that fit one message of PostgreSQL's protocol."""
+    batch: list[T] = []
     free = MAX_BATCH_BYTES
-    for change in changes:
-        size = len(change.old.data) + len(change.new.data)
-        if batch and size > free:
-            yield _rewrite_lists(batch)
+    for item in items:
+        if batch and size(item) > free:
+            yield batch
             batch, free = [], MAX_BATCH_BYTES
-        batch.append(change)
-        free -= size
-    yield _rewrite_lists(batch)
+        batch.append(item)
+        free -= size(item)
+    yield batch
 
 
 def _rewrite_lists(changes: Sequence[PayloadRewrite]) -> dict[str, Any]:

@@ -1,23 +1,36 @@
 """The PostgreSQL backend."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, replay_receipt
-from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
+from luminoracore_sdk.adapters.storage.base import (
+    Append,
+    BaseStorage,
+    MessageUpdate,
+    Tail,
+    check_fence,
+    check_fork,
+    granted,
+    replay_receipt,
+)
+from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
 from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND, ContendedError, DuplicateKeyError
 from luminoracore_sdk.adapters.storage.postgres.options import DEFAULT_POOL_SIZE, Address, Limits, Namespace
 from luminoracore_sdk.adapters.storage.postgres.rows import (
     batch_values,
     clamped,
+    cut_values,
+    fork_header,
+    found_session,
     group_receipts,
     group_values,
+    insert_batches,
+    listed_session,
     memory_record,
     memory_values,
     message_records,
@@ -26,15 +39,19 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     query_values,
     rewrite_batches,
     rewrite_values,
-    session_record,
     session_values,
     span_values,
+    stored_lease,
+    texts_values,
     turn_records,
+    update_values,
 )
 from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    HeaderTexts,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -42,6 +59,7 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
     TailReceipt,
@@ -65,6 +83,9 @@ PURGE_SIZE = 1000
 """Most sessions or memories that one transaction of a purge removes."""
 
 _MIGRATION_SECONDS = 3600.0
+
+_FORKED_AT_ONCE = 500
+"""Messages that a fork rewrites at a time."""
 
 _MOST_REQUESTS = 2
 """More are no faster: 64 writers with 1, 2, 3 and 4 reached 3.8-4.6, 3.2-5.5, 4.1 and 3.3-4.3 times the rate
@@ -225,14 +246,7 @@ class PostgreSQLStorage(BaseStorage):
                         raise ContendedError
             return row
 
-        created_at_us, updated_at_us, version, last_position = await self._pool.run(work)
-        return attrs.evolve(
-            record,
-            created_at_us=created_at_us,
-            updated_at_us=updated_at_us,
-            version=version,
-            last_position=last_position,
-        )
+        return found_session(await self._pool.run(work), record.payload)
 
     async def _delete_expired(self, call: "Call", session_id: str, expected_version: int | None, now_us: int) -> None:
         """Find out why a put did not apply, and delete an expired session that has the id."""
@@ -246,7 +260,7 @@ class PostgreSQLStorage(BaseStorage):
 
     async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
         row = await self._pool.row(self._sql.find_session, session=session_id, now=now_us)
-        return session_record(row) if row else None
+        return found_session(row) if row else None
 
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
         async def work(call: "Call") -> bool:
@@ -262,36 +276,99 @@ class PostgreSQLStorage(BaseStorage):
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         given = {"now": now_us, **query_values(query)}
-        listing = self._sql.list_sessions_newest_first if query.newest_first else self._sql.list_sessions
-        rows = await self._pool.rows(narrowed(listing, frozenset(given)), **given)
-        found = [session_record(row, with_payload=False) for row in rows[: query.limit]]
-        more = len(rows) > query.limit
-        cursor = (found[-1].created_at_us, found[-1].session_id) if more else None
-        return Page(sessions=tuple(found), next_cursor=cursor)
+        listing = "list_active_sessions" if query.by_activity else "list_sessions"
+        statement = self._sql[f"{listing}_newest_first" if query.newest_first else listing]
+        rows = await self._pool.rows(narrowed(statement, frozenset(given)), **given)
+        found = [listed_session(row) for row in rows[: query.limit]]
+        return Page(sessions=tuple(found), next_cursor=query.key(found[-1]) if len(rows) > query.limit else None)
+
+    async def _fork_session(
+        self, source_id: str, record: SessionRecord, at: int, rewrite: RewriteMessage | None, now_us: int
+    ) -> SessionRecord:
+        given = {"session": source_id, "now": now_us, "at": clamped(at)}
+
+        async def work(call: "Call") -> SessionRecord:
+            # all statements see the source as of one moment, and its writers do not wait as they would for a lock
+            async with call.transaction(isolation="repeatable_read"):
+                rows = await call.rows(self._sql.fork_source, **given)
+                if not rows:
+                    raise self._not_found(source_id)
+                source, last, *_ = rows[0]
+                check_fork(BACKEND, source_id, at, last)
+                await self._delete_expired(call, record.session_id, 0, now_us)
+                header = fork_header(source_id, rows, record, at)
+                row = await call.row(self._sql.create_session, **session_values(header, now_us))
+                if row is None:
+                    raise ContendedError
+                if rewrite is None:
+                    await call.rows(self._sql.copy_messages, sid=row["sid"], source=source, at=at)
+                else:
+                    await self._copy_rewritten(call, row["sid"], given, last, rewrite)
+            return found_session(row, record.payload)
+
+        return await self._pool.run(work)
+
+    async def _copy_rewritten(
+        self, call: "Call", sid: int, source: Mapping[str, Any], last: int, rewrite: RewriteMessage
+    ) -> None:
+        """Copy the messages of a fork through a function, which runs in a thread."""
+        at, session_id = source["at"], source["session"]
+        for after in range(0, at, _FORKED_AT_ONCE):
+            span = MessageRange(after=after, before=at + 1, limit=_FORKED_AT_ONCE)
+            read = self._sql.read_oldest_messages
+            rows = await call.rows(read, session=session_id, now=source["now"], **span_values(span))
+            messages = message_records(session_id, rows, span, last=last)
+            rewritten = await asyncio.to_thread(lambda found: [rewrite(message) for message in found], messages)
+            self._check_batch(rewritten)
+            for batch in insert_batches(rewritten):
+                await call.rows(self._sql.insert_messages, sid=sid, **batch)
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         values = rewrite_values(old, new)
         return await self._pool.row(self._sql.rewrite_session, session=session_id, now=now_us, **values) is not None
 
+    async def _rewrite_texts(self, session_id: str, old: HeaderTexts, new: HeaderTexts, now_us: int) -> bool:
+        before = {f"old_{name}": value for name, value in texts_values(old).items()}
+        given = {"session": session_id, "now": now_us, **before, **texts_values(new)}
+        return await self._pool.row(self._sql.rewrite_texts, **given) is not None
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    async def _acquire_lease(self, session_id: str, holder: str, ttl_us: int, now_us: int) -> Lease:
+        given = {"session": session_id, "holder": holder, "until": now_us + ttl_us, "now": now_us}
+
+        async def work(call: "Call") -> Lease:
+            row = await call.row(self._sql.acquire_lease, **given)
+            if row is not None:
+                return Lease(fence=row[0], holder=holder, until_us=now_us + ttl_us)
+            header = await call.row(self._sql.lock_session, session=session_id, now=now_us)
+            if header is None or not header["is_live"]:
+                raise self._not_found(session_id)
+            lease = stored_lease(header["fence"], header["holder"], header["lease_until_us"], f"session {session_id!a}")
+            granted(BACKEND, session_id, lease, holder=holder, ttl_us=ttl_us, now_us=now_us)
+            raise ContendedError  # the lease has ended or was released meanwhile
+
+        return await self._pool.run(work)
+
+    async def _release_lease(self, session_id: str, fence: int, now_us: int) -> bool:
+        given = {"session": session_id, "fence": clamped(fence), "now": now_us}
+        return await self._pool.row(self._sql.release_lease, **given) is not None
+
     # -- appends ---------------------------------------------------------------------------------
 
-    async def _append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt:
+    async def _append_messages(self, append: Append) -> AppendReceipt:
         if self._appends is None:
             raise StorageClosedError(self.backend_name)
+        if append.fence is not None:  # rare, and a group has no place for it
+            return await self._append_alone(append)
         deadline = asyncio.get_running_loop().time() + self._limits.call_seconds
-        return await self._appends.append(Append(session_id, messages, expected_last, now_us, deadline))
+        return await self._appends.append(attrs.evolve(append, deadline=deadline))
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         size = len(append.messages)
         statement, given = (
             (self._sql.append_message, message_values(append))
-            if size == 1
+            if size == 1 and not append.messages[0].adds
             else (self._sql.append_messages, batch_values(append))
         )
 
@@ -331,6 +408,7 @@ class PostgreSQLStorage(BaseStorage):
         rows = await call.rows(self._sql.stored_positions, sid=stored["sid"], ids=ids)
         if receipt := replay_receipt(self.backend_name, append.messages, {row[0]: row[1] for row in rows}):
             return receipt
+        check_fence(BACKEND, session_id, append.fence, stored["fence"] or 0)
         last = stored["last_position"]
         if expected_last not in (None, last):
             raise self._position_conflict(session_id, expected_last or 0, last)
@@ -369,40 +447,45 @@ class PostgreSQLStorage(BaseStorage):
     async def _replace_tail(self, tail: Tail) -> TailReceipt:
         append = Append(tail.session_id, tail.messages, None, tail.now_us)
         given = batch_values(append) if tail.messages else {}
+        span = MessageRange(after=tail.after)
+        place = {"session": tail.session_id, "now": tail.now_us}
 
         async def work(call: "Call") -> TailReceipt:
             async with call.transaction():
-                header = await call.row(self._sql.lock_session, session=tail.session_id, now=tail.now_us)
+                header = await call.row(self._sql.lock_session, **place)
                 if header is None or not header["is_live"]:
                     raise self._not_found(tail.session_id)
                 sid, last = header["sid"], header["last_position"]
                 ids = [message.message_id for message in tail.messages]
                 rows = await call.rows(self._sql.stored_positions, sid=sid, ids=ids)
-                if receipt := tail.replayed(BACKEND, last, {row[0]: row[1] for row in rows}):
+                stored = {row[0]: row[1] for row in rows}
+                if receipt := tail.replayed(BACKEND, last, stored, header["fence"] or 0):
                     return receipt
-                taken = await call.rows(self._sql.take_messages_above, sid=sid, after=tail.after)
-                taken = sorted(taken, key=itemgetter(1))
-                removed = message_records(tail.session_id, taken, MessageRange(after=tail.after), last=last)
-                await call.row(self._sql.truncate_session, session=tail.session_id, after=tail.after, now=tail.now_us)
+                rows = await call.rows(self._sql.read_oldest_messages, **place, **span_values(span))
+                removed = message_records(tail.session_id, rows, span, last=last)
+                await call.row(self._sql.cut_messages, sid=sid, now=tail.now_us, **cut_values(tail.after))
                 if tail.messages:
                     await call.row(self._sql.append_messages, **given)
                 return TailReceipt(removed=removed, last_position=tail.after + len(ids))
 
         return await self._pool.run(work)
 
+    async def _update_message(self, update: MessageUpdate) -> bool:
+        return await self._pool.row(self._sql.update_message, **update_values(update)) is not None
+
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         rows = await self._pool.rows(self._sql.read_turn, session=session_id, now=now_us, count=clamped(newest))
         return turn_records(rows, newest)
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
-        bound = clamped(after)
+        given = cut_values(after)
 
         async def work(call: "Call") -> int:
             async with call.transaction():
-                row = await call.row(self._sql.truncate_session, session=session_id, after=bound, now=now_us)
-                if row is None:
+                header = await call.row(self._sql.lock_session, session=session_id, now=now_us)
+                if header is None or not header["is_live"]:
                     raise self._not_found(session_id)
-                return int(await call.value(self._sql.delete_messages_above, sid=row["sid"], after=bound))
+                return int(await call.value(self._sql.cut_messages, sid=header["sid"], now=now_us, **given))
 
         return await self._pool.run(work)
 

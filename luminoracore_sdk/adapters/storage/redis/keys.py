@@ -46,18 +46,18 @@ class IndexEntry(NamedTuple):
     """A session, or a user with memories, in an index. Entries sort as listings do.
 
     Attributes:
-        created: The stamp of the session's creation; empty for a user.
+        time: The stamp of the session's creation, or of its last change; empty for a user.
         name: The id.
     """
 
-    created: bytes
+    time: bytes
     name: bytes
 
     @classmethod
     def of(cls, member: bytes) -> "IndexEntry":
-        """Return the entry of an index member of the kinds a, u, t and o."""
-        _, created, name = member.rsplit(b"\0", 2)
-        return cls(created, name)
+        """Return the entry of an index member of the kinds a, u, t, A, U, T and o."""
+        _, time, name = member.rsplit(b"\0", 2)
+        return cls(time, name)
 
 
 @attrs.frozen
@@ -93,6 +93,11 @@ class Keyspace:
             retention=bucket + b"retention:" + name,
             bucket_index=bucket + b"index",
         )
+
+    def copy(self, session_id: str, name: str) -> tuple[bytes, bytes]:
+        """Return the keys of the messages and ids of a session that is being made, by a name of their own."""
+        bucket = self._bucket(session_id.encode())
+        return bucket + b"copied-messages:" + name.encode(), bucket + b"copied-ids:" + name.encode()
 
     def memories(self, scope: MemoryScope) -> tuple[bytes, ...]:
         """Return the keys for scripts on memories; the last three are memories, their order, and the index."""

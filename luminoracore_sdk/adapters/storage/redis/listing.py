@@ -36,19 +36,20 @@ class IndexRange:
     def of_sessions(cls, query: SessionQuery) -> "IndexRange":
         """Return the smallest range that contains what a query looks for."""
         if query.user_id is not None:
-            beginning = b"u\0" + query.user_id.encode() + b"\0"
+            kind, words = b"u", (query.user_id.encode(), b"")
         elif query.tag is not None:
-            beginning = b"t\0" + query.tag.encode() + b"\0"
+            kind, words = b"t", (query.tag.encode(), b"")
         else:
-            beginning = b"a\0"
+            kind, words = b"a", (b"",)
+        beginning = b"\0".join((kind.upper() if query.by_activity else kind, *words))
         low, high = bounds(beginning)
-        if query.created_after_us is not None:
+        if query.created_after_us is not None and not query.by_activity:
             low = b"[" + beginning + stamp(query.created_after_us)
-        if query.created_before_us is not None:
+        if query.created_before_us is not None and not query.by_activity:
             high = b"(" + beginning + stamp(query.created_before_us)
         if query.cursor is not None:
-            created_us, session_id = query.cursor
-            cursor = b"(" + beginning + stamp(created_us) + b"\0" + session_id.encode()
+            time_us, session_id = query.cursor
+            cursor = b"(" + beginning + stamp(time_us) + b"\0" + session_id.encode()
             if query.newest_first:
                 high = min(high, cursor, key=_without_sign)
             else:

@@ -1,18 +1,25 @@
 """Convert records to what Redis stores, and back.
 
-A session's header is a hash. A message, and a memory, is one value: its fields joined by NUL, which no id and
-no encoding contains, with the payload's bytes last.
+A session's header is a hash. A message, a memory, a brief and a lease is one value each: its fields joined by NUL,
+which no id and no encoding contains, with the payload's bytes last. ``scripts/history.lua`` describes the counters and
+the changes of a header.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from luminoracore_sdk.adapters.storage.redis.keys import stamp, unstamp
 from luminoracore_sdk.application.ports.records import (
+    Brief,
+    HeaderTexts,
+    HistoryChange,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRecord,
     Payload,
     SessionRecord,
+    SessionSummary,
     stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
@@ -20,7 +27,10 @@ from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
 __all__ = [
     "BACKEND",
     "HEADER",
-    "HEADER_WITH_PAYLOAD",
+    "LISTED_HEADER",
+    "TURN_HEADER",
+    "WHOLE_HEADER",
+    "counters_text",
     "damaged",
     "encoded_payload",
     "encoding_bytes",
@@ -29,7 +39,11 @@ __all__ = [
     "message_element",
     "message_record",
     "number_or_none",
+    "optional_payload",
     "session_record",
+    "session_summary",
+    "summary_texts",
+    "text_values",
 ]
 
 BACKEND = "redis"
@@ -38,9 +52,13 @@ HEADER: tuple[bytes, ...] = (
     *(b"created", b"updated_at_us", b"ttl_us"),
     *(b"version", b"last_position", b"user", b"tags"),
 )
-"""The fields of a session's hash, in the order in which ``session_record`` takes them."""
+"""The fields of a session's hash that every record of it is made of."""
 
-HEADER_WITH_PAYLOAD: tuple[bytes, ...] = (*HEADER, b"encoding", b"payload")
+TURN_HEADER: tuple[bytes, ...] = (*HEADER, b"encoding", b"payload")
+
+LISTED_HEADER: tuple[bytes, ...] = (*HEADER, b"card", b"counters", b"first_brief", b"last_brief")
+
+WHOLE_HEADER: tuple[bytes, ...] = (*LISTED_HEADER, b"encoding", b"payload", b"changes", b"lease")
 
 Values = Sequence[bytes | None]
 
@@ -78,33 +96,116 @@ def memory_value(record: MemoryRecord) -> tuple[bytes, bytes, bytes]:
     return expires, repr(float(record.retention)).encode(), encoded_payload(record.payload)
 
 
-def session_record(session_id: str, values: Values) -> SessionRecord | None:
+def optional_payload(payload: Payload | None) -> bytes:
+    """Return a payload, or nothing for None."""
+    return b"" if payload is None else encoded_payload(payload)
+
+
+def _brief_value(brief: Brief | None) -> bytes:
+    return b"" if brief is None else b"%d\0%s" % (brief.position, encoded_payload(brief.payload))
+
+
+def text_values(texts: HeaderTexts) -> tuple[bytes, bytes, bytes]:
+    """Return card, first and last brief as they are stored."""
+    return optional_payload(texts.card), _brief_value(texts.first), _brief_value(texts.last)
+
+
+def counters_text(counters: Mapping[str, int]) -> bytes:
+    """Return counters as they are stored."""
+    return "\0".join(f"{name}\0{number}" for name, number in counters.items()).encode()
+
+
+def summary_texts(summary: SessionSummary) -> tuple[bytes, bytes, bytes]:
+    """Return counters, first and last brief as they are stored."""
+    return counters_text(summary.counters), _brief_value(summary.first), _brief_value(summary.last)
+
+
+def session_record(session_id: str, fields: Sequence[bytes], values: Values) -> SessionRecord | None:
     """Return the header of a hash, or None if there is none.
 
     Args:
         session_id: The session's id.
-        values: The values of ``HEADER`` or ``HEADER_WITH_PAYLOAD``.
+        fields: Which fields were read: ``HEADER`` or one of the others.
+        values: Their values.
 
     Raises:
         CorruptRecordError: A field is missing or malformed.
     """
-    if not any(value is not None for value in values):
+    found = {name: value for name, value in zip(fields, values, strict=True) if value is not None}
+    if not found:
         return None
     try:
-        created, updated, ttl, version, last, user, tags, *payload = map(_required, values)
+        ttl, user, tags = found[b"ttl_us"], found[b"user"], found[b"tags"]
         return SessionRecord(
             session_id=session_id,
-            created_at_us=unstamp(created),
-            updated_at_us=int(updated),
+            created_at_us=unstamp(found[b"created"]),
+            updated_at_us=int(found[b"updated_at_us"]),
             ttl_us=int(ttl) if ttl else None,
-            version=int(version),
-            last_position=int(last),
+            version=int(found[b"version"]),
+            last_position=int(found[b"last_position"]),
             user_id=user.decode() if user else None,
             tags=tuple(tags.decode().split("\0")) if tags else (),
-            payload=Payload(payload[0].decode(), payload[1]) if payload else None,
+            payload=Payload(found[b"encoding"].decode(), found[b"payload"]) if b"payload" in fields else None,
+            card=_payload(found[b"card"]) if b"card" in fields else None,
+            summary=_summary(found[b"counters"], found[b"first_brief"], found[b"last_brief"])
+            if b"counters" in fields
+            else _NO_SUMMARY,
+            changes=_changes(found[b"changes"]) if b"changes" in found else (),
+            lease=_lease(found[b"lease"]) if b"lease" in found else None,
         )
-    except ValueError as exc:
+    except (KeyError, ValueError) as exc:
         raise damaged(f"session {session_id!a}", "a field of its hash is missing or malformed") from exc
+
+
+_NO_SUMMARY = SessionSummary()
+
+
+def session_summary(session_id: str, counters: bytes, first: bytes, last: bytes) -> SessionSummary:
+    """Return the summary of a header.
+
+    Raises:
+        CorruptRecordError: A value is malformed.
+    """
+    try:
+        return _summary(counters, first, last)
+    except ValueError as exc:
+        raise damaged(f"session {session_id!a}", "its summary is malformed") from exc
+
+
+def _summary(counters: bytes, first: bytes, last: bytes) -> SessionSummary:
+    words = counters.decode().split("\0") if counters else []
+    numbers = dict(zip(words[::2], map(int, words[1::2]), strict=True))
+    return SessionSummary(first=_brief(first), last=_brief(last), counters=numbers)
+
+
+def _payload(value: bytes) -> Payload | None:
+    if not value:
+        return None
+    encoding, data = value.split(b"\0", 1)
+    return Payload(encoding.decode(), data)
+
+
+def _brief(value: bytes) -> Brief | None:
+    if not value:
+        return None
+    position, encoding, data = value.split(b"\0", 2)
+    return Brief(int(position), Payload(encoding.decode(), data))
+
+
+_KINDS: Mapping[str, Literal["updated", "cut"]] = {"u": "updated", "c": "cut"}
+
+
+def _changes(value: bytes) -> tuple[HistoryChange, ...]:
+    newest, *words = value.decode().split(" ")
+    first = int(newest) - len(words) + 1
+    return tuple(
+        HistoryChange(number, _KINDS[word[:1]], int(word[1:])) for number, word in enumerate(words, start=first)
+    )
+
+
+def _lease(value: bytes) -> Lease:
+    fence, until_us, holder = value.split(b"\0")
+    return Lease(fence=int(fence), holder=holder.decode(), until_us=int(until_us))
 
 
 def message_record(session_id: str, position: int, element: bytes) -> MessageRecord:
@@ -147,9 +248,3 @@ def memory_record(scope: MemoryScope, key: bytes, value: bytes) -> MemoryRecord:
 def damaged(key: str, reason: str) -> CorruptRecordError:
     """Return the error for a record that cannot be read."""
     return CorruptRecordError(backend=BACKEND, key=key, reason=reason)
-
-
-def _required(value: bytes | None) -> bytes:
-    if value is None:
-        raise ValueError("a field is missing")
-    return value

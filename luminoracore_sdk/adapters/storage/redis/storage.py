@@ -2,21 +2,33 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from secrets import randbits
+from secrets import randbits, token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, is_live, replay_receipt
-from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit, own_copy
+from luminoracore_sdk.adapters.storage.base import (
+    Append,
+    BaseStorage,
+    MessageUpdate,
+    Tail,
+    check_fence,
+    check_fork,
+    is_live,
+    matches,
+    replay_receipt,
+)
+from luminoracore_sdk.adapters.storage.group_commit import GroupCommit, own_copy
 from luminoracore_sdk.adapters.storage.redis.keys import Keyspace, bounds, memory_entry, stamp, unstamp
 from luminoracore_sdk.adapters.storage.redis.listing import IndexRange, entries, grown
 from luminoracore_sdk.adapters.storage.redis.options import RedisLimits, check_buckets, check_prefix, parse_address
 from luminoracore_sdk.adapters.storage.redis.records import (
     BACKEND,
     HEADER,
-    HEADER_WITH_PAYLOAD,
+    LISTED_HEADER,
+    TURN_HEADER,
+    WHOLE_HEADER,
     damaged,
     encoded_payload,
     encoding_bytes,
@@ -25,11 +37,17 @@ from luminoracore_sdk.adapters.storage.redis.records import (
     message_element,
     message_record,
     number_or_none,
+    optional_payload,
     session_record,
+    session_summary,
+    summary_texts,
+    text_values,
 )
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    HeaderTexts,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -37,17 +55,21 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
     TailReceipt,
     TurnRecords,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
+    LeaseHeldError,
     LuminoraCoreSDKError,
     SchemaVersionError,
     SessionNotFoundError,
+    StorageBusyError,
     StorageClosedError,
     StorageUnavailableError,
 )
@@ -67,6 +89,8 @@ _PART_BYTES = 2**20  # of messages in one answer, which may be twice as long
 _ATTEMPTS = 3  # to read a long history in parts while it is being cut off
 _PURGED_AT_ONCE = 1000  # of all buckets together, or ten of each
 _REWRITTEN_AT_ONCE = 200  # messages in one call of the script, which seeks each of them in the list
+_COPY_MS = 60_000  # the server removes the copy of a fork that was not completed
+_ADDED = SessionSummary()  # to which an append adds what it adds to the stored one
 _GROUPS_UNDER_WAY = 2  # the server works on one while the other is prepared; 1 to 4 measured the same
 
 
@@ -224,12 +248,19 @@ class RedisStorage(BaseStorage):
     # -- sessions ------------------------------------------------------------------------------------
 
     async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
+        keys = self._keys.session(record.session_id)
+        reply = await self._run("put_session", keys, *self._put_words(record, expected_version, now_us))
+        return self._put(record, expected_version, reply)
+
+    def _put_words(
+        self, record: SessionRecord, expected_version: int | None, now_us: int, last: int = 0
+    ) -> list[bytes]:
+        """Return the arguments of ``put_session``; ``last`` and the summary are for a new session."""
         payload = record.payload or Payload("", b"")
-        reply = await self._run(
-            "put_session",
-            self._keys.session(record.session_id),
+        return [
             record.session_id.encode(),
             b"%d" % now_us,
+            stamp(now_us),
             b"%d" % self.grace_ms,
             number_or_none(expected_version),
             (record.user_id or "").encode(),
@@ -238,23 +269,30 @@ class RedisStorage(BaseStorage):
             stamp(record.created_at_us or now_us),
             encoding_bytes(payload),
             payload.data,
-            b"%d" % randbits(48),  # of a history that begins here; each truncation adds 1
-        )
+            optional_payload(record.card),
+            *summary_texts(record.summary),
+            b"%d" % last,
+            b"%d" % randbits(48),  # of a history that begins here; each change of it adds 1
+        ]
+
+    def _put(self, record: SessionRecord, expected_version: int | None, reply: Sequence[Any]) -> SessionRecord:
+        """Return a header as ``put_session`` has stored it, or raise what refused it."""
         if reply[0] == b"conflict":
             raise self._version_conflict(record.session_id, expected_version or 0, int(reply[1]))
-        version, created, updated, last = self._done(record.session_id, reply)
+        version, created, updated, last, *summary = self._done(record.session_id, reply)
         return attrs.evolve(
             record,
             version=int(version),
             created_at_us=unstamp(created),
             updated_at_us=int(updated),
             last_position=int(last),
+            summary=session_summary(record.session_id, *summary),
         )
 
     async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
         key = self._keys.session(session_id).session
-        [values] = await self._read((key, b"HMGET", *HEADER_WITH_PAYLOAD))
-        found = session_record(session_id, values)
+        [values] = await self._read((key, b"HMGET", *WHOLE_HEADER))
+        found = session_record(session_id, WHOLE_HEADER, values)
         return found if found and is_live(found.updated_at_us, found.ttl_us, now_us) else None
 
     async def _delete_session(self, session_id: str, now_us: int) -> bool:
@@ -266,16 +304,15 @@ class RedisStorage(BaseStorage):
         found: list[SessionRecord] = []
         async for header in self._matching(query, now_us):
             if len(found) == query.limit:
-                last = found[-1]
-                return Page(sessions=tuple(found), next_cursor=(last.created_at_us, last.session_id))
+                return Page(sessions=tuple(found), next_cursor=query.key(found[-1]))
             found.append(header)
         return Page(sessions=tuple(found), next_cursor=None)
 
     async def _matching(self, query: SessionQuery, now_us: int) -> AsyncIterator[SessionRecord]:
         """Yield the live headers that match a query.
 
-        An index may name sessions that the server has removed, or that were deleted and put again since: the header
-        decides.
+        An index may name sessions that the server has removed, or that were changed, or deleted and put again since:
+        the header decides.
         """
         count = query.limit + 1
         async for portion in entries(self._read, self._keys, IndexRange.of_sessions(query), count):
@@ -283,15 +320,16 @@ class RedisStorage(BaseStorage):
             while some := portion[start : start + count]:
                 start, count = start + count, grown(count)
                 names = [entry.name.decode() for entry in some]
-                replies = await self._read(*((self._keys.session(name).session, b"HMGET", *HEADER) for name in names))
-                for entry, name, values in zip(some, names, replies, strict=True):
-                    header = session_record(name, values)
+                commands = [(self._keys.session(name).session, b"HMGET", *LISTED_HEADER) for name in names]
+                for entry, name, values in zip(some, names, await self._read(*commands), strict=True):
+                    header = session_record(name, LISTED_HEADER, values)
                     if (
                         header
-                        and stamp(header.created_at_us) == entry.created
+                        and stamp(query.key(header)[0]) == entry.time
                         and is_live(header.updated_at_us, header.ttl_us, now_us)
-                        and query.user_id in (None, header.user_id)
-                        and (query.tag is None or query.tag in header.tags)
+                        and matches(header, query)
+                        and (query.created_after_us is None or header.created_at_us >= query.created_after_us)
+                        and (query.created_before_us is None or header.created_at_us < query.created_before_us)
                     ):
                         yield header
 
@@ -300,20 +338,113 @@ class RedisStorage(BaseStorage):
         reply = await self._run("rewrite_session", (self._keys.session(session_id).session,), *arguments)
         return self._replaced(session_id, reply) > 0
 
+    async def _rewrite_texts(self, session_id: str, old: HeaderTexts, new: HeaderTexts, now_us: int) -> bool:
+        arguments = (b"%d" % now_us, *text_values(old), *text_values(new))
+        reply = await self._run("rewrite_texts", (self._keys.session(session_id).session,), *arguments)
+        return self._replaced(session_id, reply) > 0
+
     def _replaced(self, session_id: str, reply: Sequence[Any]) -> int:
         """Return how many payloads a script has replaced; none of an absent session."""
         return 0 if reply[0] == b"absent" else int(self._done(session_id, reply)[0])
 
+    async def _fork_session(
+        self, source_id: str, record: SessionRecord, at: int, rewrite: RewriteMessage | None, now_us: int
+    ) -> SessionRecord:
+        for attempt in range(_ATTEMPTS + 1):
+            is_last = attempt == _ATTEMPTS  # the whole history in one step, as it changes all the time
+            copy = self._keys.copy(record.session_id, token_hex(16))
+            keys = (*self._keys.session(record.session_id), *copy)
+            size_bytes = _MAX_POSITION if is_last else _PART_BYTES
+            source = self._keys.session(source_id)
+            is_near = source.bucket_index in keys
+            if is_near and rewrite is None:
+                copied = await self._copy_on_server(source_id, copy, at, now_us, size_bytes)
+            else:
+                copied = await self._copy_through_client(source_id, copy, at, rewrite, now_us, size_bytes)
+            if copied is None:
+                continue
+            history, roles = copied
+            counters = {**record.summary.counters, **roles}
+            made = attrs.evolve(record, summary=attrs.evolve(record.summary, counters=counters))
+            if is_near and not is_last:
+                keys = (*keys, source.session)
+            reply = await self._run("put_session", keys, *self._put_words(made, 0, now_us, at), history)
+            if reply[0] != b"changed":
+                return self._put(made, 0, reply)
+        raise StorageBusyError(BACKEND, f"the copy of session {source_id!a} was removed before it was complete")
+
+    async def _copy_on_server(
+        self, source_id: str, copy: Sequence[bytes], at: int, now_us: int, size_bytes: int
+    ) -> tuple[bytes, dict[str, int]] | None:
+        """Copy messages within a node; return the number of their history, and how many are of each role.
+
+        None stands for a history that was changed meanwhile.
+        """
+        source = self._keys.session(source_id)
+        history, copied, roles = b"", 0, dict[str, int]()
+        while True:
+            words = (b"%d" % (copied + 1), b"%d" % at, b"%d" % size_bytes, history)
+            reply = await self._run(
+                "fork_part", (source.session, source.messages, *copy), b"%d" % now_us, b"%d" % _COPY_MS, *words
+            )
+            if reply[0] == b"changed":
+                return None
+            history, last, copied, counted = self._done(source_id, reply)
+            check_fork(BACKEND, source_id, at, last)
+            for role, count in zip(*[iter(counted)] * 2, strict=True):
+                roles[role.decode()] = roles.get(role.decode(), 0) + count
+            if copied == at:
+                return history, roles
+
+    async def _copy_through_client(  # the facts of one copy
+        self,
+        source_id: str,
+        copy: Sequence[bytes],
+        at: int,
+        rewrite: RewriteMessage | None,
+        now_us: int,
+        size_bytes: int,
+    ) -> tuple[bytes, dict[str, int]] | None:
+        """Do the same between nodes, or with messages that are rewritten."""
+        known, copied, roles = None, 0, dict[str, int]()
+        while True:
+            span = MessageRange(after=copied, before=at + 1)
+            history, _, stop, elements = await self._read_part(source_id, span, now_us, size_bytes)
+            if known not in (None, history):
+                return None
+            known = history
+            check_fork(BACKEND, source_id, at, stop)
+            messages = await asyncio.to_thread(_rewritten, source_id, copied + 1, elements, rewrite)
+            self._check_batch(messages)
+            words = [word for message in messages for word in (message.message_id.encode(), message_element(message))]
+            if words:
+                await self._run("stage", copy, b"%d" % _COPY_MS, b"%d" % (copied + 1), *words)
+            for message in messages:
+                roles[message.role] = roles.get(message.role, 0) + 1
+            copied += len(messages)
+            if copied == at:
+                return history, roles
+
+    # -- leases --------------------------------------------------------------------------------------
+
+    async def _acquire_lease(self, session_id: str, holder: str, ttl_us: int, now_us: int) -> Lease:
+        until_us = now_us + ttl_us
+        arguments = (b"%d" % now_us, holder.encode(), b"%d" % until_us)
+        reply = await self._run("acquire_lease", (self._keys.session(session_id).session,), *arguments)
+        if reply[0] == b"held":
+            raise LeaseHeldError(backend=BACKEND, session_id=session_id, until_us=int(reply[1]), now_us=now_us)
+        [fence] = self._done(session_id, reply)
+        return Lease(fence=fence, holder=holder, until_us=until_us)
+
+    async def _release_lease(self, session_id: str, fence: int, now_us: int) -> bool:
+        arguments = (b"%d" % now_us, b"%d" % fence)
+        reply = await self._run("release_lease", (self._keys.session(session_id).session,), *arguments)
+        return self._replaced(session_id, reply) > 0
+
     # -- messages ------------------------------------------------------------------------------------
 
-    async def _append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt:
-        keys = self._keys.session(session_id)
+    async def _append_messages(self, append: Append) -> AppendReceipt:
+        keys = self._keys.session(append.session_id)
         node = self._nodes.get(keys.bucket_index)
         if node is None:
             node = self._nodes[keys.bucket_index] = self._client.node_of(keys.session)
@@ -326,7 +457,7 @@ class RedisStorage(BaseStorage):
                 most_requests=_GROUPS_UNDER_WAY,
                 timeout=self._timeout,
             )
-        return await commit.append(Append(session_id, messages, expected_last, now_us))
+        return await commit.append(append)
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         [reply] = await self._client.run("append", [self._append_call([append])])
@@ -355,12 +486,18 @@ class RedisStorage(BaseStorage):
 
     def _append_call(self, appends: Sequence[Append]) -> tuple[Sequence[bytes], Sequence[bytes]]:
         """Return keys and arguments for appends to one session."""
-        arguments = [b"%d" % appends[-1].now_us, b"%d" % self.grace_ms]
+        arguments = self._change_words(appends[-1].now_us)
         for append in appends:
-            arguments += (number_or_none(append.expected_last), b"%d" % len(append.messages))
+            arguments += (number_or_none(append.expected_last), number_or_none(append.fence))
+            arguments += summary_texts(_ADDED.appended(append.messages, 1))
+            arguments.append(b"%d" % len(append.messages))
             for message in append.messages:
                 arguments += (message.message_id.encode(), message_element(message))
-        return self._keys.session(appends[0].session_id)[:5], arguments
+        return self._keys.session(appends[0].session_id), arguments
+
+    def _change_words(self, now_us: int) -> list[bytes]:
+        """Return the arguments with which the scripts that change a history begin."""
+        return [b"%d" % now_us, stamp(now_us), b"%d" % self.grace_ms]
 
     def _receipt(self, append: Append, answer: Any) -> AppendReceipt:
         """Return the receipt for what the script answers for one append, or raise what refused it."""
@@ -369,6 +506,8 @@ class RedisStorage(BaseStorage):
         kind, *positions = answer
         if kind == b"moved":
             raise self._position_conflict(append.session_id, append.expected_last or 0, positions[0])
+        if kind == b"fenced":
+            check_fence(BACKEND, append.session_id, append.fence, positions[0])
         pairs = zip(append.messages, positions, strict=True)
         stored = {message.message_id: position for message, position in pairs if position}
         if receipt := replay_receipt(BACKEND, append.messages, stored):
@@ -404,7 +543,7 @@ class RedisStorage(BaseStorage):
             number_or_none(None if span.limit is None else min(span.limit, _MAX_POSITION)),
             b"1" if span.newest else b"0",
             b"%d" % size_bytes,
-            *(HEADER_WITH_PAYLOAD if turn else ()),
+            *(TURN_HEADER if turn else ()),
             writes=False,
         )
         return self._done(session_id, reply)
@@ -420,23 +559,24 @@ class RedisStorage(BaseStorage):
 
     async def _replace_tail(self, tail: Tail) -> TailReceipt:
         arguments = [
-            b"%d" % tail.now_us,
-            b"%d" % self.grace_ms,
+            *self._change_words(tail.now_us),
             b"%d" % min(tail.after, _MAX_POSITION),
             number_or_none(tail.expected_last),
+            number_or_none(tail.fence),
+            *summary_texts(_ADDED.appended(tail.messages, 1)),
         ]
         for message in tail.messages:
             arguments += (message.message_id.encode(), message_element(message))
-        reply = await self._run("replace_tail", self._keys.session(tail.session_id)[:5], *arguments)
+        reply = await self._run("replace_tail", self._keys.session(tail.session_id), *arguments)
         if reply[0] != b"refused":
             [elements] = self._done(tail.session_id, reply)
             numbered = enumerate(elements, start=tail.after + 1)
             removed = [message_record(tail.session_id, position, element) for position, element in numbered]
             return TailReceipt(removed=removed, last_position=tail.after + len(tail.messages))
-        _, last, positions = reply
+        _, last, positions, latest_fence = reply
         pairs = zip(tail.messages, positions, strict=True)
         stored = {message.message_id: position for message, position in pairs if position}
-        if receipt := tail.replayed(BACKEND, last, stored):
+        if receipt := tail.replayed(BACKEND, last, stored, latest_fence):
             return receipt
         raise damaged(f"session {tail.session_id!a}", "an id of its messages has no position")
 
@@ -447,7 +587,7 @@ class RedisStorage(BaseStorage):
         except SessionNotFoundError:
             return None
         _, first, stop, elements, values, memories = read
-        session = session_record(session_id, values)
+        session = session_record(session_id, TURN_HEADER, values)
         if session is None or len(elements) <= stop - first:
             return await super()._read_turn(session_id, newest, now_us)  # in parts
         return TurnRecords(
@@ -457,9 +597,22 @@ class RedisStorage(BaseStorage):
         )
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
-        arguments = (b"%d" % now_us, b"%d" % self.grace_ms, b"%d" % min(after, _MAX_POSITION))
-        reply = await self._run("truncate", self._keys.session(session_id)[:5], *arguments)
+        arguments = (*self._change_words(now_us), b"%d" % min(after, _MAX_POSITION))
+        reply = await self._run("truncate", self._keys.session(session_id), *arguments)
         return int(self._done(session_id, reply)[0])
+
+    async def _update_message(self, update: MessageUpdate) -> bool:
+        message = update.message
+        reply = await self._run(
+            "update_message",
+            self._keys.session(update.session_id),
+            b"%d" % update.now_us,
+            b"%d" % message.position,
+            message_element(message),
+            message_element(attrs.evolve(message, payload=update.payload)),
+            optional_payload(update.brief),
+        )
+        return self._replaced(update.session_id, reply) > 0
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
         session, messages, *_ = self._keys.session(session_id)
@@ -509,7 +662,7 @@ class RedisStorage(BaseStorage):
             [reply] = await self._read((memories, *command))
             return reply
         values, reply = await self._read((session[0], b"HMGET", *HEADER), (memories, *command))
-        owner = session_record(scope.owner_id, values)
+        owner = session_record(scope.owner_id, HEADER, values)
         return reply if owner and is_live(owner.updated_at_us, owner.ttl_us, now_us) else None
 
     async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
@@ -577,6 +730,14 @@ def _checked(reply: Any) -> Any:
     if isinstance(reply, LuminoraCoreSDKError):
         raise own_copy(reply)  # several replies may share it
     return reply
+
+
+def _rewritten(
+    session_id: str, first: int, elements: Sequence[bytes], rewrite: RewriteMessage | None
+) -> list[MessageRecord]:
+    """Return the messages of elements as a fork stores them; called in a thread."""
+    messages = [message_record(session_id, first + number, element) for number, element in enumerate(elements)]
+    return messages if rewrite is None else [rewrite(message) for message in messages]
 
 
 def _scope_words(scope: MemoryScope) -> tuple[bytes, bytes]:

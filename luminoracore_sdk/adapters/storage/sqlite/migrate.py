@@ -17,6 +17,7 @@ from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.sql import Statements, load_statements
 from luminoracore_sdk.adapters.storage.sqlite.connection import Row, change, fetch, transaction
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, is_busy
+from luminoracore_sdk.adapters.storage.sqlite.rows import moved_checksum
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     CorruptRecordError,
@@ -115,6 +116,7 @@ class Database:
         """Connect in autocommit mode; TEXT is returned as UTF-8 bytes."""
         connection = sqlite3.connect(self.path, timeout=self.busy_timeout, isolation_level=None)
         connection.text_factory = bytes
+        connection.create_function("moved_checksum", 8, moved_checksum, deterministic=True)
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

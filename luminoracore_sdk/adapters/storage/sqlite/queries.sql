@@ -14,6 +14,18 @@ INSERT INTO luminora_version (version_num) VALUES (:version);
 
 -- name: find_session
 SELECT s.session_id, s.user_id, s.tags, s.ttl_us, s.created_at_us, s.updated_at_us, s.version, s.last_position,
+       s.user_messages, s.assistant_messages, s.system_messages, s.tool_messages, s.counters_checksum, s.counters,
+       s.first_brief_position, s.first_brief_checksum, s.first_brief_encoding, s.first_brief,
+       s.last_brief_position, s.last_brief_checksum, s.last_brief_encoding, s.last_brief,
+       s.card_checksum, s.card_encoding, s.card,
+       s.history_checksum, s.history, d.checksum, d.encoding, coalesce(d.payload, d.blob) AS data
+  FROM luminora_sessions AS s
+  LEFT JOIN luminora_documents AS d ON d.sid = s.sid
+ WHERE s.session_id = :session AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now);
+
+-- name: find_session_of_turn
+-- Without card, summary and history.
+SELECT s.session_id, s.user_id, s.tags, s.ttl_us, s.created_at_us, s.updated_at_us, s.version, s.last_position,
        d.checksum, d.encoding, coalesce(d.payload, d.blob) AS data, s.sid
   FROM luminora_sessions AS s
   LEFT JOIN luminora_documents AS d ON d.sid = s.sid
@@ -25,16 +37,61 @@ SELECT sid, created_at_us, updated_at_us, version, last_position
   FROM luminora_sessions
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now);
 
+-- name: find_summary
+SELECT user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
+       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
+       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief
+  FROM luminora_sessions WHERE sid = :sid;
+
+-- name: find_counters
+SELECT counters_checksum, counters FROM luminora_sessions WHERE sid = :sid;
+
+-- name: find_card
+SELECT card_checksum, card_encoding, card FROM luminora_sessions WHERE sid = :sid;
+
+-- name: find_history
+SELECT history_checksum, history FROM luminora_sessions WHERE sid = :sid;
+
 -- name: insert_session
 INSERT INTO luminora_sessions
-       (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position)
-VALUES (:session, :user, :tags, :ttl, :created, :now, 1, 0)
+       (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, active, version, last_position,
+        user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
+        card_checksum, card_encoding, card,
+        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
+        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
+        history_checksum, history)
+VALUES (:session, :user, :tags, :ttl, :created, :now, :active, 1, :last,
+        :user_messages, :assistant_messages, :system_messages, :tool_messages, :counters_checksum, :counters,
+        :card_checksum, :card_encoding, :card,
+        :first_brief_position, :first_brief_checksum, :first_brief_encoding, :first_brief,
+        :last_brief_position, :last_brief_checksum, :last_brief_encoding, :last_brief,
+        NULL, '{}')
 RETURNING sid;
 
 -- name: update_session
 UPDATE luminora_sessions
-   SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = max(updated_at_us, :now), version = version + 1
+   SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = :updated, active = :active,
+       version = version + 1, card_checksum = :card_checksum, card_encoding = :card_encoding, card = :card
  WHERE sid = :sid;
+
+-- name: put_summary
+UPDATE luminora_sessions
+   SET user_messages = :user_messages, assistant_messages = :assistant_messages,
+       system_messages = :system_messages, tool_messages = :tool_messages,
+       counters_checksum = :counters_checksum, counters = :counters,
+       first_brief_position = :first_brief_position, first_brief_checksum = :first_brief_checksum,
+       first_brief_encoding = :first_brief_encoding, first_brief = :first_brief,
+       last_brief_position = :last_brief_position, last_brief_checksum = :last_brief_checksum,
+       last_brief_encoding = :last_brief_encoding, last_brief = :last_brief
+ WHERE sid = :sid;
+
+-- name: put_card
+UPDATE luminora_sessions
+   SET card_checksum = :card_checksum, card_encoding = :card_encoding, card = :card
+ WHERE sid = :sid;
+
+-- name: put_history
+UPDATE luminora_sessions SET history_checksum = :history_checksum, history = :history WHERE sid = :sid;
 
 -- name: put_document
 INSERT INTO luminora_documents (sid, checksum, encoding, payload, blob)
@@ -57,40 +114,131 @@ DELETE FROM luminora_messages
 DELETE FROM luminora_sessions WHERE ttl_us IS NOT NULL AND updated_at_us + ttl_us <= :now;
 
 -- Listings: between two bounds of (created_at_us, session_id), both exclusive. :tag NULL: with any tags.
+-- :without_tag NULL: none is excluded.
 
 -- name: list_oldest
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
+       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
+       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
+       card_checksum, card_encoding, card
   FROM luminora_sessions
  WHERE (created_at_us, session_id) > (:low_time, :low_id) AND (created_at_us, session_id) < (:high_time, :high_id)
    AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
  ORDER BY created_at_us, session_id LIMIT :count;
 
 -- name: list_newest
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
+       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
+       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
+       card_checksum, card_encoding, card
   FROM luminora_sessions
  WHERE (created_at_us, session_id) > (:low_time, :low_id) AND (created_at_us, session_id) < (:high_time, :high_id)
    AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
  ORDER BY created_at_us DESC, session_id DESC LIMIT :count;
 
 -- name: list_oldest_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
+       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
+       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
+       card_checksum, card_encoding, card
   FROM luminora_sessions
  WHERE user_id = :user
    AND (created_at_us, session_id) > (:low_time, :low_id) AND (created_at_us, session_id) < (:high_time, :high_id)
    AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
  ORDER BY created_at_us, session_id LIMIT :count;
 
 -- name: list_newest_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
+       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
+       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
+       card_checksum, card_encoding, card
   FROM luminora_sessions
  WHERE user_id = :user
    AND (created_at_us, session_id) > (:low_time, :low_id) AND (created_at_us, session_id) < (:high_time, :high_id)
    AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
  ORDER BY created_at_us DESC, session_id DESC LIMIT :count;
+
+-- By activity, behind a cursor of (updated_at_us, session_id); :active is what a session of that time has. The order of
+-- (active, updated_at_us, session_id) is the same, and only the sessions of one value of active are sorted, without the
+-- other columns.
+
+-- name: list_active_oldest
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
+       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
+       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
+       card_checksum, card_encoding, card
+  FROM (SELECT sid AS listed FROM luminora_sessions
+         WHERE active >= :active AND (updated_at_us, session_id) > (:time, :id)
+           AND created_at_us >= :since AND created_at_us < :before
+           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+         ORDER BY active, updated_at_us, session_id LIMIT :count)
+ CROSS JOIN luminora_sessions ON sid = listed
+ ORDER BY active, updated_at_us, session_id;
+
+-- name: list_active_newest
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
+       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
+       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
+       card_checksum, card_encoding, card
+  FROM (SELECT sid AS listed FROM luminora_sessions
+         WHERE active <= :active AND (updated_at_us, session_id) < (:time, :id)
+           AND created_at_us >= :since AND created_at_us < :before
+           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+         ORDER BY active DESC, updated_at_us DESC, session_id DESC LIMIT :count)
+ CROSS JOIN luminora_sessions ON sid = listed
+ ORDER BY active DESC, updated_at_us DESC, session_id DESC;
+
+-- name: list_active_oldest_of_user
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
+       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
+       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
+       card_checksum, card_encoding, card
+  FROM (SELECT sid AS listed FROM luminora_sessions
+         WHERE user_id = :user
+           AND active >= :active AND (updated_at_us, session_id) > (:time, :id)
+           AND created_at_us >= :since AND created_at_us < :before
+           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+         ORDER BY active, updated_at_us, session_id LIMIT :count)
+ CROSS JOIN luminora_sessions ON sid = listed
+ ORDER BY active, updated_at_us, session_id;
+
+-- name: list_active_newest_of_user
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
+       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
+       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
+       card_checksum, card_encoding, card
+  FROM (SELECT sid AS listed FROM luminora_sessions
+         WHERE user_id = :user
+           AND active <= :active AND (updated_at_us, session_id) < (:time, :id)
+           AND created_at_us >= :since AND created_at_us < :before
+           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+         ORDER BY active DESC, updated_at_us DESC, session_id DESC LIMIT :count)
+ CROSS JOIN luminora_sessions ON sid = listed
+ ORDER BY active DESC, updated_at_us DESC, session_id DESC;
 
 
 -- ---- messages -------------------------------------------------------------------------------
@@ -107,7 +255,38 @@ INSERT INTO luminora_messages
 VALUES (:sid, :position, :message_id, :role, :created, :checksum, :encoding, :payload, :blob);
 
 -- name: advance_session
-UPDATE luminora_sessions SET last_position = :last, updated_at_us = max(updated_at_us, :now) WHERE sid = :sid;
+-- After an append of so many messages of each role.
+UPDATE luminora_sessions
+   SET last_position = :last, updated_at_us = :updated,
+       user_messages = user_messages + :user, assistant_messages = assistant_messages + :assistant,
+       system_messages = system_messages + :system, tool_messages = tool_messages + :tool
+ WHERE sid = :sid;
+
+-- name: fold_session
+-- The same, if some have briefs or counters. :counters NULL: they stay.
+UPDATE luminora_sessions
+   SET last_position = :last, updated_at_us = :updated,
+       user_messages = user_messages + :user, assistant_messages = assistant_messages + :assistant,
+       system_messages = system_messages + :system, tool_messages = tool_messages + :tool,
+       counters_checksum = iif(:counters IS NULL, counters_checksum, :counters_checksum),
+       counters = coalesce(:counters, counters),
+       first_brief_position = iif(first_brief_position IS NULL, :first_brief_position, first_brief_position),
+       first_brief_checksum = iif(first_brief_position IS NULL, :first_brief_checksum, first_brief_checksum),
+       first_brief_encoding = iif(first_brief_position IS NULL, :first_brief_encoding, first_brief_encoding),
+       first_brief = iif(first_brief_position IS NULL, :first_brief, first_brief),
+       last_brief_position = coalesce(:last_brief_position, last_brief_position),
+       last_brief_checksum = coalesce(:last_brief_checksum, last_brief_checksum),
+       last_brief_encoding = coalesce(:last_brief_encoding, last_brief_encoding),
+       last_brief = coalesce(:last_brief, last_brief)
+ WHERE sid = :sid;
+
+-- name: end_session_at
+-- After a cut.
+UPDATE luminora_sessions SET last_position = :last, updated_at_us = :updated WHERE sid = :sid;
+
+-- name: move_session
+-- Once the session is listed at another place by activity; not part of advance_session, since it touches two indexes.
+UPDATE luminora_sessions SET active = :active WHERE sid = :sid;
 
 -- name: read_messages
 -- Those above :after and below :before, but only the last :newest of them (a large number: all), and at most :count
@@ -132,6 +311,22 @@ SELECT NULL, m.position, m.message_id, m.role, m.created_at_us,
 SELECT NULL, position, message_id, role, created_at_us, checksum, encoding, coalesce(payload, blob) AS data
   FROM luminora_messages
  WHERE sid = :sid AND position IN (SELECT value FROM json_each(:positions))
+ ORDER BY position;
+
+-- name: count_roles
+SELECT role, count(*) FROM luminora_messages
+ WHERE sid = :sid AND position > :after AND position <= :last GROUP BY role;
+
+-- name: copy_messages
+-- Into another session. moved_checksum is a function of rows.py.
+INSERT INTO luminora_messages
+       (sid, position, message_id, role, created_at_us, checksum, encoding, payload, blob)
+SELECT :new_sid, position, message_id, role, created_at_us,
+       moved_checksum(:seed, :new_seed, checksum, CAST(message_id AS BLOB), CAST(role AS BLOB),
+                      CAST(created_at_us AS BLOB), CAST(encoding AS BLOB), CAST(coalesce(payload, blob, '') AS BLOB)),
+       encoding, payload, blob
+  FROM luminora_messages
+ WHERE sid = :sid AND position <= :last
  ORDER BY position;
 
 -- name: truncate_messages

@@ -6,18 +6,31 @@ Rows contain TEXT as UTF-8 bytes, so that payloads need no conversion, and that 
 where the record has a name.
 
 ``checksum`` is a CRC-32 of what the caller wrote into the row. NULL means "not checked": set it so after a row
-was edited by hand.
+was edited by hand. Card, briefs, counters and history, which are written apart from each other, each have their own.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 from zlib import crc32
 
+import attrs
+
+from luminoracore_sdk.adapters.storage.base import ROLES
+from luminoracore_sdk.adapters.storage.folded import (
+    counters_text,
+    header_text,
+    parse_counters_text,
+    parse_header_text,
+)
 from luminoracore_sdk.adapters.storage.sqlite.connection import Row
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND
 from luminoracore_sdk.application.ports.records import (
+    Brief,
+    HistoryChange,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -25,23 +38,42 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
+    stored_brief,
+    stored_header,
+    stored_payload,
     stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = [
+    "activity",
+    "activity_values",
+    "card",
+    "card_values",
     "damaged",
+    "folded_values",
+    "history",
+    "history_values",
+    "is_folded",
+    "listed_record",
     "memory_owner",
     "memory_owners",
     "memory_record",
     "memory_values",
     "message_records",
+    "message_seed",
     "message_values",
     "messages_of_range",
+    "moved_checksum",
+    "numbers_by_role",
     "query_values",
     "range_values",
     "session_record",
     "session_values",
+    "summary",
+    "summary_values",
+    "turn_record",
     "user_digest",
 ]
 
@@ -50,47 +82,129 @@ _NO_BOUND = 2**62  # more than any position or time; sums of two fit 64 bits
 Values = dict[str, Any]
 
 
+_NO_SUMMARY = SessionSummary()
+
 # -- sessions --------------------------------------------------------------------------------------
 
 
+def activity(updated_at_us: int) -> int:
+    """Return the value of ``active`` of a session that was changed at a time.
+
+    The index for listings by activity is written when it changes, so at most 100 times a second; a page sorts the
+    sessions of one value, which are few even while a store is filled.
+    """
+    return updated_at_us // 10_000
+
+
 def session_values(record: SessionRecord) -> Values:
-    """Return the parameters of a header and of its document, without key and times."""
+    """Return the parameters of a header with its card and of its document, without key, times and summary."""
     return {
         "session": record.session_id,
         "user": record.user_id,
         "tags": json.dumps(record.tags, ensure_ascii=False),
         "ttl": record.ttl_us,
         "checksum": _session_checksum(record),
+        **card_values(record.session_id, record.card),
         **_payload_values(cast("Payload", record.payload)),
     }
 
 
-def session_record(row: Row, *, with_payload: bool = True) -> SessionRecord:
-    """Return the header of a row of ``find_session``, or without a payload of a listing.
+def session_record(row: Row) -> SessionRecord:
+    """Return the header of a row of ``find_session``.
 
     Raises:
         CorruptRecordError: The row is damaged.
     """
-    key = f"session {row[0]!a}"
+    record = listed_record(row[:25])
     try:
-        session_id = str(row[0], "utf-8")
-        key = f"session {session_id!a}"
+        changes, lease = _history(crc32(row[0]), row[25], row[26])
+        record = attrs.evolve(record, payload=_payload(row[28], row[29]), changes=changes, lease=lease)
+        return _checked(record, row[27])
+    except _DAMAGE as exc:
+        raise _damaged_session(row[0], exc) from exc
+
+
+def turn_record(row: Row) -> SessionRecord:
+    """Return the header of a row of ``find_session_of_turn``.
+
+    Raises:
+        CorruptRecordError: The row is damaged.
+    """
+    try:
         record = SessionRecord(
-            session_id=session_id,
+            session_id=str(row[0], "utf-8"),
             user_id=None if row[1] is None else str(row[1], "utf-8"),
-            tags=json.loads(row[2]),
+            tags=_tags(row[2]),
             ttl_us=row[3],
             created_at_us=row[4],
             updated_at_us=row[5],
             version=row[6],
             last_position=row[7],
-            payload=_payload(row[9], row[10]) if with_payload else None,
+            payload=_payload(row[9], row[10]),
         )
-    except (TypeError, ValueError) as exc:
-        raise damaged(key, _WRONG_TYPE) from exc
-    if record.payload is not None and row[8] not in (None, _session_checksum(record)):
-        raise damaged(key, _MISMATCH)
+        return _checked(record, row[8])
+    except _DAMAGE as exc:
+        raise _damaged_session(row[0], exc) from exc
+
+
+def listed_record(row: Row) -> SessionRecord:
+    """Return the header of a row of a listing, which has no payload.
+
+    A page spends most of its time here, so little is called: 4 µs a session instead of 7 (Python 3.11, attrs 25).
+
+    Raises:
+        CorruptRecordError: The row is damaged.
+    """
+    session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, *_ = row
+    try:
+        seed = crc32(session_id)
+        first, last, counters = _summary(seed, row[8:22])
+        return stored_header(
+            str(session_id, "utf-8"),
+            None if user_id is None else str(user_id, "utf-8"),
+            _tags(tags),
+            ttl_us,
+            created_at_us,
+            updated_at_us,
+            version,
+            last_position,
+            _card(seed, row[22:25]),
+            first,
+            last,
+            counters,
+        )
+    except _DAMAGE as exc:
+        raise _damaged_session(session_id, exc) from exc
+
+
+@lru_cache(maxsize=256)
+def _tags(text: bytes) -> tuple[str, ...]:
+    """Return tags; many sessions have the same."""
+    return tuple(json.loads(text))
+
+
+def _checked(record: SessionRecord, checksum: int | None) -> SessionRecord:
+    if checksum not in (None, _session_checksum(record)):
+        raise _MismatchError("checksum")
     return record
+
+
+class _MismatchError(ValueError):
+    """A checksum does not match; the text is the name of its column."""
+
+
+_DAMAGE = (AttributeError, TypeError, ValueError)
+"""What the functions below raise for a row that is damaged."""
+
+
+def _damaged_session(session_id: str | bytes, error: Exception) -> CorruptRecordError:
+    """Return the error for a row of ``sessions``."""
+    try:
+        name = session_id if isinstance(session_id, str) else str(session_id, "utf-8")
+    except (TypeError, UnicodeDecodeError):
+        return damaged(f"session {session_id!a}", _WRONG_TYPE)
+    reason = _mismatch(str(error)) if isinstance(error, _MismatchError) else _WRONG_TYPE
+    return damaged(f"session {name!a}", reason)
 
 
 def query_values(query: SessionQuery) -> Values:
@@ -105,14 +219,238 @@ def query_values(query: SessionQuery) -> Values:
         cursor = (_clamped(query.cursor[0]), query.cursor[1])
         low, high = (low, min(high, cursor)) if query.newest_first else (max(low, cursor), high)
     bounds = {"low_time": low[0], "low_id": low[1], "high_time": high[0], "high_id": high[1]}
-    return (
-        {**bounds, "tag": query.tag} if query.user_id is None else {**bounds, "tag": query.tag, "user": query.user_id}
-    )
+    return {**bounds, **_owner_values(query)}
+
+
+def activity_values(query: SessionQuery) -> Values:
+    """Return the parameters of a listing by activity, without the time and the count."""
+    time, session_id = query.cursor or ((_NO_BOUND, "") if query.newest_first else (-_NO_BOUND, ""))
+    time = _clamped(time)
+    return {
+        "active": activity(time),
+        "time": time,
+        "id": session_id,
+        "since": -_NO_BOUND if query.created_after_us is None else _clamped(query.created_after_us),
+        "before": _NO_BOUND if query.created_before_us is None else _clamped(query.created_before_us),
+        **_owner_values(query),
+    }
+
+
+def _owner_values(query: SessionQuery) -> Values:
+    values: Values = {"tag": query.tag, "without_tag": query.without_tag}
+    return values if query.user_id is None else {**values, "user": query.user_id}
 
 
 def _session_checksum(record: SessionRecord) -> int:
     payload = cast("Payload", record.payload)
     return _checksum(payload, record.session_id, record.user_id, record.tags, record.ttl_us)
+
+
+# -- summaries -------------------------------------------------------------------------------------
+
+_ROLES = ("user", "assistant", "system", "tool")
+"""In the order of the columns."""
+
+
+def summary_values(session_id: str, summary: SessionSummary) -> Values:
+    """Return the parameters of a summary."""
+    counters = {name: number for name, number in summary.counters.items() if name not in ROLES}
+    values = {f"{role}_messages": summary.counters.get(role, 0) for role in _ROLES} | _NO_BRIEFS
+    for name, brief in (("first_brief", summary.first), ("last_brief", summary.last)):
+        if brief is not None:
+            values.update(_brief_values(name, session_id, brief.position, brief.payload))
+    return values | _counter_values(session_id, counters)
+
+
+def summary(session_id: str, row: Row) -> SessionSummary:
+    """Return the summary of a row of ``find_summary``.
+
+    Raises:
+        CorruptRecordError: The row is damaged.
+    """
+    try:
+        first, last, counters = _summary(_seed(session_id), row)
+    except _DAMAGE as exc:
+        raise _damaged_session(session_id, exc) from exc
+    return SessionSummary(first=first, last=last, counters=counters)
+
+
+def _summary(seed: int, row: Row) -> tuple[Brief | None, Brief | None, dict[str, int]]:
+    """Return the first and the last brief, and the counters."""
+    users, assistants, systems, tools, checksum, text, first, _, _, _, last, _, _, _ = row
+    counters = _counters(seed, checksum, text)
+    if not type(users) is type(assistants) is type(systems) is type(tools) is int:
+        raise TypeError
+    if users:
+        counters["user"] = users
+    if assistants:
+        counters["assistant"] = assistants
+    if systems:
+        counters["system"] = systems
+    if tools:
+        counters["tool"] = tools
+    return (
+        None if first is None else _brief("first_brief", seed, row[6:10]),
+        None if last is None else _brief("last_brief", seed, row[10:14]),
+        counters,
+    )
+
+
+def _counters(seed: int, checksum: int | None, text: bytes) -> dict[str, int]:
+    """Return the counters that are not those of roles."""
+    if text == b"{}":
+        return {}
+    if checksum is not None and checksum != crc32(text, seed):
+        raise _MismatchError("counters_checksum")
+    return parse_counters_text(text)
+
+
+def is_folded(messages: Sequence[MessageRecord]) -> bool:
+    """Return whether messages change more of a summary than the numbers by role."""
+    return any([message.brief is not None or message.adds for message in messages])  # noqa: C419  # 0.3 µs less
+
+
+def numbers_by_role(messages: Sequence[MessageRecord]) -> Values:
+    """Return how many messages have each role: parameters of ``advance_session``."""
+    numbers: Values = dict.fromkeys(_ROLES, 0)
+    for message in messages:
+        numbers[message.role] += 1
+    return numbers
+
+
+def folded_values(
+    session_id: str, stored: Row | None, first_position: int, messages: Sequence[MessageRecord]
+) -> Values:
+    """Return the parameters of ``fold_session`` for messages that were appended.
+
+    Args:
+        session_id: The session.
+        stored: Checksum and text of its counters; None: the messages add nothing to them.
+        first_position: The position of the first message.
+        messages: The messages.
+
+    Raises:
+        CorruptRecordError: The stored counters are damaged.
+    """
+    values = numbers_by_role(messages) | _NO_FOLD
+    first = True
+    for position, message in enumerate(messages, first_position):
+        if message.brief is None:
+            continue
+        values.update(_brief_values("last_brief", session_id, position, message.brief))
+        if first and message.role == "user":
+            values.update(_brief_values("first_brief", session_id, position, message.brief))
+            first = False
+    if stored is not None:
+        try:
+            sums = _counters(_seed(session_id), *stored)
+        except _DAMAGE as exc:
+            raise _damaged_session(session_id, exc) from exc
+        for message in messages:
+            for name, number in message.adds.items():
+                into = values if name in ROLES else sums
+                into[name] = into.get(name, 0) + number
+        values.update(_counter_values(session_id, sums))
+    return values
+
+
+def card_values(session_id: str, card: Payload | None) -> Values:
+    """Return the parameters of a card."""
+    return _NO_CARD if card is None else _short_values("card", _seed(session_id), card)
+
+
+def card(session_id: str, row: Row) -> Payload | None:
+    """Return the card of a row of ``find_card``.
+
+    Raises:
+        CorruptRecordError: It is damaged.
+    """
+    try:
+        return _card(_seed(session_id), row)
+    except _DAMAGE as exc:
+        raise _damaged_session(session_id, exc) from exc
+
+
+def _card(seed: int, row: Row) -> Payload | None:
+    return None if row[1] is None else _short("card", seed, *row)
+
+
+def history_values(session_id: str, changes: Sequence[HistoryChange], lease: Lease | None) -> Values:
+    """Return the parameters of a history."""
+    text = header_text(None, _NO_SUMMARY, changes, lease)
+    return {"history_checksum": crc32(text.encode(), _seed(session_id)), "history": text}
+
+
+def history(session_id: str, row: Row) -> tuple[tuple[HistoryChange, ...], Lease | None]:
+    """Return the changes and the lease of a row of ``find_history``.
+
+    Raises:
+        CorruptRecordError: The row is damaged.
+    """
+    try:
+        return _history(_seed(session_id), *row)
+    except _DAMAGE as exc:
+        raise _damaged_session(session_id, exc) from exc
+
+
+def _history(seed: int, checksum: int | None, text: bytes) -> tuple[tuple[HistoryChange, ...], Lease | None]:
+    if text == b"{}":
+        return (), None
+    if checksum is not None and checksum != crc32(text, seed):
+        raise _MismatchError("history_checksum")
+    _, _, changes, lease = parse_header_text(text)
+    return changes, lease
+
+
+def _counter_values(session_id: str, counters: Mapping[str, int]) -> Values:
+    text = counters_text(counters)
+    return {"counters_checksum": crc32(text.encode(), _seed(session_id)), "counters": text}
+
+
+def _seed(session_id: str) -> int:
+    """Return where the checksums of what belongs to a session begin."""
+    return crc32(session_id.encode())
+
+
+_NO_CARD: Values = {"card_checksum": None, "card_encoding": None, "card": None}
+_NO_BRIEFS: Values = {
+    f"{brief}{column}": None
+    for brief in ("first_brief", "last_brief")
+    for column in ("_position", "_checksum", "_encoding", "")
+}
+_NO_FOLD: Values = {"counters_checksum": None, "counters": None, **_NO_BRIEFS}
+
+
+def _brief_values(name: str, session_id: str, position: int, payload: Payload) -> Values:
+    values = _short_values(name, crc32(b"%d" % position, _seed(session_id)), payload)
+    values[f"{name}_position"] = position
+    return values
+
+
+def _brief(name: str, seed: int, row: Row) -> Brief:
+    position, checksum, encoding, data = row
+    if type(position) is not int:
+        raise TypeError(f"{name}_position")
+    return stored_brief(position, _short(name, crc32(b"%d" % position, seed), checksum, encoding, data))
+
+
+def _short_values(name: str, seed: int, payload: Payload) -> Values:
+    """Return the columns of a card or brief, as TEXT where it is text, else as BLOB."""
+    columns = _payload_values(payload)
+    return {
+        f"{name}_checksum": crc32(payload.data, crc32(payload.encoding.encode(), seed)),
+        f"{name}_encoding": payload.encoding,
+        name: columns["blob"] if columns["payload"] is None else columns["payload"],
+    }
+
+
+def _short(name: str, seed: int, checksum: int | None, encoding: object, data: object) -> Payload:
+    """Return a card or brief."""
+    if type(encoding) is not bytes or type(data) is not bytes:
+        raise TypeError(name)
+    if checksum is not None and checksum != crc32(data, crc32(encoding, seed)):
+        raise _MismatchError(f"{name}_checksum")
+    return stored_payload(str(encoding, "utf-8"), data)
 
 
 # -- messages --------------------------------------------------------------------------------------
@@ -133,6 +471,28 @@ def message_values(session_id: str, sid: int, position: int, message: MessageRec
     }
 
 
+def message_seed(session_id: str) -> int:
+    """Return where the checksums of a session's messages begin."""
+    return crc32(f"{session_id}\0".encode())
+
+
+def moved_checksum(  # what the statement passes
+    seed: int,
+    new_seed: int,
+    checksum: int | None,
+    message_id: bytes,
+    role: bytes,
+    created_at_us: bytes,
+    encoding: bytes,
+    data: bytes,
+) -> int | None:
+    """Return the checksum of a message in another session; that of a damaged one stays wrong."""
+    if checksum is None:
+        return None
+    head = b"%b\0%b\0%b\0%b" % (message_id, role, created_at_us, encoding)
+    return checksum ^ crc32(data, crc32(head, seed)) ^ crc32(data, crc32(head, new_seed))
+
+
 def message_records(session_id: str, rows: Sequence[Row]) -> list[MessageRecord]:
     """Return the messages of rows of ``read_messages``, each of which has one.
 
@@ -142,7 +502,7 @@ def message_records(session_id: str, rows: Sequence[Row]) -> list[MessageRecord]
     Raises:
         CorruptRecordError: A row is damaged.
     """
-    start = crc32(f"{session_id}\0".encode())
+    start = message_seed(session_id)
     records: list[MessageRecord] = []
     for _, position, message_id, role, created_at_us, checksum, encoding, data in rows:
         try:
@@ -270,6 +630,10 @@ _MISMATCH = "its checksum does not match; if it was edited on purpose, set the c
 _WRONG_TYPE = "a column holds a value of the wrong type"
 
 
+def _mismatch(column: str) -> str:
+    return _MISMATCH.replace("checksum", column)
+
+
 def damaged(key: str, reason: str) -> CorruptRecordError:
     """Return the error for a record that cannot be read."""
     return CorruptRecordError(backend=BACKEND, key=key, reason=reason)
@@ -286,10 +650,16 @@ def _payload(encoding: object, data: object) -> Payload:
     return Payload(str(encoding, "utf-8"), data)
 
 
+@lru_cache(maxsize=64)
+def _is_text(encoding: str) -> bool:
+    """Return whether payloads of an encoding are text, at 0.1 µs instead of 0.9; a store has few encodings."""
+    return Payload(encoding, b"").is_text
+
+
 def _payload_values(payload: Payload) -> Values:
     """Return the columns of a payload: ``payload`` where it is text, else ``blob``."""
     values: Values = {"encoding": payload.encoding, "payload": None, "blob": None}
-    if payload.is_text:
+    if _is_text(payload.encoding):
         try:
             values["payload"] = payload.data.decode()
         except UnicodeDecodeError:  # not what its encoding says; the bytes are kept as they are

@@ -14,8 +14,17 @@ from typing import Literal, TypeVar
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import BaseStorage, Tail, replay_receipt
-from luminoracore_sdk.adapters.storage.group_commit import Append, GroupCommit
+from luminoracore_sdk.adapters.storage.base import (
+    Append,
+    BaseStorage,
+    MessageUpdate,
+    Tail,
+    check_fence,
+    check_fork,
+    granted,
+    replay_receipt,
+)
+from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
 from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
 from luminoracore_sdk.adapters.storage.sqlite.connection import (
     SQLiteConnection,
@@ -29,23 +38,40 @@ from luminoracore_sdk.adapters.storage.sqlite.connection import (
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, translated
 from luminoracore_sdk.adapters.storage.sqlite.migrate import Database, load, stored_version
 from luminoracore_sdk.adapters.storage.sqlite.rows import (
+    activity,
+    activity_values,
+    card,
+    card_values,
     damaged,
+    folded_values,
+    history,
+    history_values,
+    is_folded,
+    listed_record,
     memory_owner,
     memory_owners,
     memory_record,
     memory_values,
     message_records,
+    message_seed,
     message_values,
     messages_of_range,
+    numbers_by_role,
     query_values,
     range_values,
     session_record,
     session_values,
+    summary,
+    summary_values,
+    turn_record,
     user_digest,
 )
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    HeaderTexts,
+    HistoryChange,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -53,10 +79,13 @@ from luminoracore_sdk.application.ports.records import (
     Page,
     Payload,
     Purged,
+    RewriteMessage,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
     TailReceipt,
     TurnRecords,
+    noted,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
@@ -77,6 +106,9 @@ Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _OLDEST_SQLITE = (3, 35, 0)  # RETURNING
+
+_COPIED_AT_ONCE = 500
+"""Messages that a fork reads at a time, if it rewrites them."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 """Seconds between two attempts to get a lock that another process holds."""
@@ -205,24 +237,36 @@ class SQLiteStorage(BaseStorage):
                 version = found.version if found else 0
                 if expected_version not in (None, version):
                     raise self._version_conflict(session_id, expected_version, version)
-                if found:
-                    header = attrs.evolve(found, updated_at_us=max(found.updated_at_us, now_us), version=version + 1)
-                    change(connection, self._sql.update_session, sid=header.sid, now=now_us, **values)
-                else:
-                    self._remove(connection, session_id)  # what an expired one left
-                    created = record.created_at_us or now_us
-                    [(sid,)] = fetch(connection, self._sql.insert_session, created=created, now=now_us, **values)
-                    header = _Header(sid, created, now_us, 1, 0)
-                change(connection, self._sql.put_document, sid=header.sid, **values)
-            return attrs.evolve(
-                record,
-                created_at_us=header.created_at_us,
-                updated_at_us=header.updated_at_us,
-                version=header.version,
-                last_position=header.last_position,
-            )
+                if found is None:
+                    return self._create(connection, record, now_us)[0]
+                stored = attrs.evolve(
+                    record,
+                    created_at_us=found.created_at_us,
+                    updated_at_us=max(found.updated_at_us, now_us),
+                    version=version + 1,
+                    last_position=found.last_position,
+                    summary=self._summary(connection, session_id, found.sid),
+                )
+                updated = stored.updated_at_us
+                given = {"sid": found.sid, "updated": updated, "active": activity(updated), **values}
+                change(connection, self._sql.update_session, **given)
+                change(connection, self._sql.put_document, **given)
+                return stored
 
         return await self._run(work)
+
+    def _create(
+        self, connection: sqlite3.Connection, record: SessionRecord, now_us: int, *, last: int = 0
+    ) -> tuple[SessionRecord, int]:
+        """Insert a header, in place of what an expired session has left; return it and its ``sid``."""
+        created_at_us = record.created_at_us or now_us
+        created = attrs.evolve(record, created_at_us=created_at_us, updated_at_us=now_us, version=1, last_position=last)
+        self._remove(connection, record.session_id)
+        values = session_values(created) | summary_values(record.session_id, created.summary)
+        given = {"created": created_at_us, "now": now_us, "active": activity(now_us), "last": last, **values}
+        [(sid,)] = fetch(connection, self._sql.insert_session, **given)
+        change(connection, self._sql.put_document, sid=sid, **values)
+        return created, sid
 
     async def _find_session(self, session_id: str, now_us: int) -> SessionRecord | None:
         def work(connection: sqlite3.Connection) -> SessionRecord | None:
@@ -242,27 +286,44 @@ class SQLiteStorage(BaseStorage):
 
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         order = "newest" if query.newest_first else "oldest"
+        order = f"active_{order}" if query.by_activity else order
         listing = self._sql[f"list_{order}" if query.user_id is None else f"list_{order}_of_user"]
-        given = {"now": now_us, "count": query.limit + 1, **query_values(query)}
+        values = activity_values(query) if query.by_activity else query_values(query)
+        given = {"now": now_us, "count": query.limit + 1, **values}
 
         def work(connection: sqlite3.Connection) -> Page:
             rows = fetch(connection, listing, **given)
-            sessions = tuple(session_record(row, with_payload=False) for row in rows[: query.limit])
-            is_last = len(rows) <= query.limit
-            cursor = None if is_last else (sessions[-1].created_at_us, sessions[-1].session_id)
-            return Page(sessions=sessions, next_cursor=cursor)
+            sessions = tuple(map(listed_record, rows[: query.limit]))
+            return Page(sessions=sessions, next_cursor=query.key(sessions[-1]) if len(rows) > query.limit else None)
 
         return await self._run(work)
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
             with transaction(connection):
-                row = fetch_row(connection, self._sql.find_session, session=session_id, now=now_us)
-                if row is None or (record := session_record(row)).payload != old:
+                row = fetch_row(connection, self._sql.find_session_of_turn, session=session_id, now=now_us)
+                if row is None or (record := turn_record(row)).payload != old:
                     return False
                 change(
                     connection, self._sql.put_document, sid=row[11], **session_values(attrs.evolve(record, payload=new))
                 )
+                return True
+
+        return await self._run(work)
+
+    async def _rewrite_texts(self, session_id: str, old: HeaderTexts, new: HeaderTexts, now_us: int) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                header = self._find_live(connection, session_id, now_us)
+                if header is None:
+                    return False
+                [row] = fetch(connection, self._sql.find_card, sid=header.sid)
+                stored = self._summary(connection, session_id, header.sid)
+                if HeaderTexts(card=card(session_id, row), first=stored.first, last=stored.last) != old:
+                    return False
+                change(connection, self._sql.put_card, sid=header.sid, **card_values(session_id, new.card))
+                changed = attrs.evolve(stored, first=new.first, last=new.last)
+                self._put_summary(connection, session_id, header.sid, changed)
                 return True
 
         return await self._run(work)
@@ -277,21 +338,106 @@ class SQLiteStorage(BaseStorage):
             raise self._not_found(session_id)
         return header
 
+    def _summary(self, connection: sqlite3.Connection, session_id: str, sid: int) -> SessionSummary:
+        [row] = fetch(connection, self._sql.find_summary, sid=sid)
+        return summary(session_id, row)
+
+    def _put_summary(self, connection: sqlite3.Connection, session_id: str, sid: int, changed: SessionSummary) -> None:
+        change(connection, self._sql.put_summary, sid=sid, **summary_values(session_id, changed))
+
+    def _history(
+        self, connection: sqlite3.Connection, session_id: str, sid: int
+    ) -> tuple[tuple[HistoryChange, ...], Lease | None]:
+        [row] = fetch(connection, self._sql.find_history, sid=sid)
+        return history(session_id, row)
+
+    def _latest_fence(self, connection: sqlite3.Connection, session_id: str, sid: int) -> int:
+        _, lease = self._history(connection, session_id, sid)
+        return lease.fence if lease else 0
+
+    def _put_history(
+        self,
+        connection: sqlite3.Connection,
+        session_id: str,
+        sid: int,
+        changes: Sequence[HistoryChange],
+        lease: Lease | None,
+    ) -> None:
+        change(connection, self._sql.put_history, sid=sid, **history_values(session_id, changes, lease))
+
     def _remove(self, connection: sqlite3.Connection, session_id: str) -> None:
         """Delete a session, live or expired, with all it holds."""
         change(connection, self._sql.delete_messages, session=session_id)
         change(connection, self._sql.delete_session, session=session_id)
 
+    async def _fork_session(
+        self, source_id: str, record: SessionRecord, at: int, rewrite: RewriteMessage | None, now_us: int
+    ) -> SessionRecord:
+        def work(connection: sqlite3.Connection) -> SessionRecord:
+            with transaction(connection):
+                source = self._existing(connection, source_id, now_us)
+                check_fork(BACKEND, source_id, at, source.last_position)
+                found = self._find_live(connection, record.session_id, now_us)
+                if found:
+                    raise self._version_conflict(record.session_id, 0, found.version)
+                roles = self._roles(connection, source.sid, after=0, last=at)
+                new = attrs.evolve(record, summary=record.summary.copied(roles))
+                created, sid = self._create(connection, new, now_us, last=at)
+                if rewrite is None:
+                    seeds = {"seed": message_seed(source_id), "new_seed": message_seed(record.session_id)}
+                    given = {"sid": source.sid, "new_sid": sid, "last": at, **seeds}
+                    copied = change(connection, self._sql.copy_messages, **given)
+                    if copied != at:
+                        raise damaged(f"session {source_id!a}", f"it has {copied} messages up to position {at}")
+                else:
+                    given = {"session": source_id, "now": now_us}
+                    for after in range(0, at, _COPIED_AT_ONCE):
+                        span = MessageRange(after=after, before=at + 1, limit=_COPIED_AT_ONCE)
+                        rows = fetch(connection, self._sql.read_messages, **given, **range_values(span))
+                        messages = [rewrite(message) for message in messages_of_range(source_id, span, rows)]
+                        self._check_batch(messages)
+                        self._insert(connection, record.session_id, sid, after, messages)
+                return created
+
+        return await self._run(work)
+
+    def _roles(self, connection: sqlite3.Connection, sid: int, *, after: int, last: int) -> list[str]:
+        """Return the role of each message above a position and up to another."""
+        rows = fetch(connection, self._sql.count_roles, sid=sid, after=after, last=last)
+        return [role.decode() for role, number in rows for _ in range(number)]
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    async def _acquire_lease(self, session_id: str, holder: str, ttl_us: int, now_us: int) -> Lease:
+        def work(connection: sqlite3.Connection) -> Lease:
+            with transaction(connection):
+                sid = self._existing(connection, session_id, now_us).sid
+                changes, latest = self._history(connection, session_id, sid)
+                lease = granted(BACKEND, session_id, latest, holder=holder, ttl_us=ttl_us, now_us=now_us)
+                self._put_history(connection, session_id, sid, changes, lease)
+                return lease
+
+        return await self._run(work)
+
+    async def _release_lease(self, session_id: str, fence: int, now_us: int) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                header = self._find_live(connection, session_id, now_us)
+                if header is None:
+                    return False
+                changes, lease = self._history(connection, session_id, header.sid)
+                if lease is None or lease.fence != fence:
+                    return False
+                ended = attrs.evolve(lease, until_us=now_us)
+                self._put_history(connection, session_id, header.sid, changes, ended)
+                return True
+
+        return await self._run(work)
+
     # -- messages --------------------------------------------------------------------------------
 
-    async def _append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        expected_last: int | None,
-        now_us: int,
-    ) -> AppendReceipt:
-        return await self._appends.append(Append(session_id, messages, expected_last, now_us))
+    async def _append_messages(self, append: Append) -> AppendReceipt:
+        return await self._appends.append(append)
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         [outcome] = await self._run(partial(self._append_all, [append]))
@@ -334,11 +480,13 @@ class SQLiteStorage(BaseStorage):
         session_id, messages = append.session_id, append.messages
         header = self._existing(connection, session_id, append.now_us)
         sid, last = header.sid, header.last_position
-        is_expected = append.expected_last in (None, last)
+        fence = 0 if append.fence is None else self._latest_fence(connection, session_id, sid)
+        is_expected = append.expected_last in (None, last) and append.fence in (None, fence)
         if check_ids or not is_expected:
             stored = self._positions(connection, sid, messages)
             if receipt := replay_receipt(self.backend_name, messages, stored):
                 return receipt
+        check_fence(self.backend_name, session_id, append.fence, fence)
         if append.expected_last is not None and not is_expected:
             raise self._position_conflict(session_id, append.expected_last, last)
         try:
@@ -347,8 +495,23 @@ class SQLiteStorage(BaseStorage):
             if not check_ids:
                 raise
             raise damaged(f"session {session_id!a}", f"messages follow on its last position, {last}") from exc
-        change(connection, self._sql.advance_session, sid=sid, last=last + len(messages), now=append.now_us)
-        return AppendReceipt(first_position=last + 1, last_position=last + len(messages))
+        updated, last_position = max(header.updated_at_us, append.now_us), last + len(messages)
+        given = {"sid": sid, "last": last_position, "updated": updated}
+        if is_folded(messages):
+            counters = None
+            if any(message.adds for message in messages):
+                counters = fetch_row(connection, self._sql.find_counters, sid=sid)
+            values = folded_values(session_id, counters, last + 1, messages)
+            change(connection, self._sql.fold_session, **given, **values)
+        else:
+            change(connection, self._sql.advance_session, **given, **numbers_by_role(messages))
+        self._move(connection, header, updated)
+        return AppendReceipt(first_position=last + 1, last_position=last_position)
+
+    def _move(self, connection: sqlite3.Connection, header: "_Header", updated: int) -> None:
+        """Change the place of a session in listings by activity, if it has another one since it was written."""
+        if activity(updated) != activity(header.updated_at_us):
+            change(connection, self._sql.move_session, sid=header.sid, active=activity(updated))
 
     def _positions(self, connection: sqlite3.Connection, sid: int, messages: Sequence[MessageRecord]) -> dict[str, int]:
         """Return the positions of those messages whose ids are stored."""
@@ -390,17 +553,38 @@ class SQLiteStorage(BaseStorage):
         def work(connection: sqlite3.Connection) -> TailReceipt:
             with transaction(connection):
                 header = self._existing(connection, session_id, now_us)
-                stored = self._positions(connection, header.sid, tail.messages)
-                if receipt := tail.replayed(self.backend_name, header.last_position, stored):
+                sid = header.sid
+                stored = self._positions(connection, sid, tail.messages)
+                fence = 0 if tail.fence is None else self._latest_fence(connection, session_id, sid)
+                if receipt := tail.replayed(self.backend_name, header.last_position, stored, fence):
                     return receipt
                 rows = fetch(connection, self._sql.read_messages, session=session_id, now=now_us, **range_values(span))
                 removed = messages_of_range(session_id, span, rows)
-                change(connection, self._sql.truncate_messages, sid=header.sid, after=tail.after)
-                last = self._insert(connection, session_id, header.sid, tail.after, tail.messages)
-                change(connection, self._sql.advance_session, sid=header.sid, last=last, now=now_us)
+                self._cut(connection, session_id, header, tail.after, [message.role for message in removed])
+                last = self._insert(connection, session_id, sid, tail.after, tail.messages)
+                if tail.messages:
+                    folded = self._summary(connection, session_id, sid).appended(tail.messages, tail.after + 1)
+                    self._put_summary(connection, session_id, sid, folded)
+                self._end_at(connection, header, last, now_us)
                 return TailReceipt(removed=removed, last_position=last)
 
         return await self._run(work)
+
+    def _cut(
+        self, connection: sqlite3.Connection, session_id: str, header: "_Header", after: int, roles: Sequence[str]
+    ) -> None:
+        """Remove the messages above a position, which have these roles."""
+        sid = header.sid
+        change(connection, self._sql.truncate_messages, sid=sid, after=after)
+        if roles:
+            self._put_summary(connection, session_id, sid, self._summary(connection, session_id, sid).cut(after, roles))
+            changes, lease = self._history(connection, session_id, sid)
+            self._put_history(connection, session_id, sid, noted(changes, "cut", after), lease)
+
+    def _end_at(self, connection: sqlite3.Connection, header: "_Header", last: int, now_us: int) -> None:
+        updated = max(header.updated_at_us, now_us)
+        change(connection, self._sql.end_session_at, sid=header.sid, last=last, updated=updated)
+        self._move(connection, header, updated)
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         span, scope = MessageRange(limit=newest, newest=True), MemoryScope("session", session_id)
@@ -408,13 +592,13 @@ class SQLiteStorage(BaseStorage):
 
         def work(connection: sqlite3.Connection) -> TurnRecords | None:
             with snapshot(connection):
-                header = fetch_row(connection, self._sql.find_session, **given)
+                header = fetch_row(connection, self._sql.find_session_of_turn, **given)
                 if header is None:
                     return None
                 memories = fetch(connection, self._sql.list_session_memories, **given)
                 messages = fetch(connection, self._sql.read_messages, **given)
             return TurnRecords(
-                session=session_record(header),
+                session=turn_record(header),
                 memories=[memory_record(scope, row) for row in memories],
                 messages=messages_of_range(session_id, span, messages),
             )
@@ -426,9 +610,34 @@ class SQLiteStorage(BaseStorage):
             with transaction(connection):
                 header = self._existing(connection, session_id, now_us)
                 last = min(header.last_position, after)
-                removed = change(connection, self._sql.truncate_messages, sid=header.sid, after=last)
-                change(connection, self._sql.advance_session, sid=header.sid, last=last, now=now_us)
-                return removed
+                roles = self._roles(connection, header.sid, after=last, last=header.last_position)
+                self._cut(connection, session_id, header, last, roles)
+                self._end_at(connection, header, last, now_us)
+                return len(roles)
+
+        return await self._run(work)
+
+    async def _update_message(self, update: MessageUpdate) -> bool:
+        session_id, message = update.session_id, update.message
+
+        def work(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                header = self._find_live(connection, session_id, update.now_us)
+                if header is None:
+                    return False
+                sid = header.sid
+                positions = json.dumps([message.position])
+                rows = fetch(connection, self._sql.read_messages_at, sid=sid, positions=positions)
+                if message.position > header.last_position or not update.fits(message_records(session_id, rows)):
+                    return False
+                changed = attrs.evolve(message, payload=update.payload)
+                values = message_values(session_id, sid, message.position, changed)
+                change(connection, self._sql.rewrite_message, **values)
+                stored = self._summary(connection, session_id, sid)
+                self._put_summary(connection, session_id, sid, stored.updated(message.position, update.brief))
+                changes, lease = self._history(connection, session_id, sid)
+                self._put_history(connection, session_id, sid, noted(changes, "updated", message.position), lease)
+                return True
 
         return await self._run(work)
 

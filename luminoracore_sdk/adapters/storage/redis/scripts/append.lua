@@ -1,19 +1,21 @@
--- needs: session
--- ARGV: now, grace_ms; then for each append the last position that it expects or '', the number of its
--- messages, and each message's id and element. An append that is refused leaves the others to be written.
+-- needs: session common history
+-- ARGV: now, now as a stamp, grace_ms; then for each append the last position that it expects or '', the fence or '',
+-- counters, first and last brief or '', the number of its messages, and each message's id and element. An append that
+-- is refused leaves the others to be written.
 -- Returns ok and for each append its last position, or {'known', the position of each message or 0}, or
--- {'moved', last position}; or absent; or damaged.
+-- {'fenced', the latest fence}, or {'moved', last position}; or absent; or damaged.
 local now = ARGV[1]
-local found, refusal = live_history(now)
+local found, refusal = changing_history(now)
 if not found then return refusal end
 local last = found.last
 
-local function append(expected, first, final)
+local function append(at, final)
+  local expected, fence = ARGV[at], ARGV[at + 1]
   local ids, elements, places = {}, {}, {}
-  for at = first, final, 2 do
-    local number = #ids + 1
-    ids[number], elements[number] = ARGV[at], ARGV[at + 1]
-    places[2 * number - 1], places[2 * number] = ARGV[at], last + number
+  for number = 1, (final - at - 5) / 2 do
+    local place = at + 4 + 2 * number
+    ids[number], elements[number] = ARGV[place], ARGV[place + 1]
+    places[2 * number - 1], places[2 * number] = ARGV[place], last + number
   end
 
   local any, known = false, {'known'}
@@ -22,23 +24,21 @@ local function append(expected, first, final)
     known[number + 1] = tonumber(position or 0) or 0
   end
   if any then return known end
+  if fence ~= '' and fence ~= fence_of() then return {'fenced', tonumber(fence_of())} end
   if expected ~= '' and tonumber(expected) ~= last then return {'moved', last} end
   redis.call('RPUSH', KEYS[2], unpack(elements))
   redis.call('HSET', KEYS[3], unpack(places))
+  fold(found, last, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
   last = last + #ids
   return last
 end
 
-local reply, at = {'ok'}, 3
+local reply, at = {'ok'}, 4
 while ARGV[at] do
-  local final = at + 1 + 2 * tonumber(ARGV[at + 1])
-  reply[#reply + 1] = append(ARGV[at], at + 2, final)
+  local final = at + 5 + 2 * tonumber(ARGV[at + 5])
+  reply[#reply + 1] = append(at, final)
   at = final + 1
 end
 
-if last > found.last then
-  local updated = later(found.updated, now)
-  redis.call('HSET', KEYS[1], 'updated_at_us', updated, 'last_position', last)
-  if found.ttl ~= '' then prolong(updated, found.ttl, now, ARGV[2]) end
-end
+if last > found.last then touch(found, last, now, ARGV[2], ARGV[3]) end
 return reply

@@ -47,29 +47,57 @@ local function beginning_with(index, text)
   return redis.call('ZRANGE', index, '[' .. text, '(' .. string.sub(text, 1, -2) .. '\1', 'BYLEX')
 end
 
--- Return all index members of a session: a(ll), u(ser), t(ag), and x (expires). The last one holds what the
--- others are made of, for the time when the server has removed the header.
-local function members_of(id, created, user, tags, ttl)
-  local rest = NUL .. created .. NUL .. id
-  local members = {'a' .. rest}
-  if user ~= '' then members[#members + 1] = 'u' .. NUL .. user .. rest end
-  if tags ~= '' then
-    for _, tag in ipairs(split(tags)) do members[#members + 1] = 't' .. NUL .. tag .. rest end
+-- Return the index members of a session that name the time of its last change: A(ll), U(ser), T(ag), and x (expires).
+-- The last one holds what the others are made of, for the time when the server has removed the header.
+local function active_members(id, found, active)
+  local rest = NUL .. active .. NUL .. id
+  local members = {'A' .. rest}
+  if found.user ~= '' then members[#members + 1] = 'U' .. NUL .. found.user .. rest end
+  if found.tags ~= '' then
+    for _, tag in ipairs(split(found.tags)) do members[#members + 1] = 'T' .. NUL .. tag .. rest end
   end
-  if ttl ~= '' then
-    members[#members + 1] = 'x' .. NUL .. id .. NUL .. created .. NUL .. user .. NUL .. tags
+  if found.ttl ~= '' then
+    members[#members + 1] = table.concat({'x', id, found.created, active, found.user, found.tags}, NUL)
   end
   return members
 end
 
+-- Return all index members of a session: those, and a(ll), u(ser), t(ag), which name the time of its creation.
+local function members_of(id, found)
+  local members = active_members(id, found, found.active)
+  local rest = NUL .. found.created .. NUL .. id
+  members[#members + 1] = 'a' .. rest
+  if found.user ~= '' then members[#members + 1] = 'u' .. NUL .. found.user .. rest end
+  if found.tags ~= '' then
+    for _, tag in ipairs(split(found.tags)) do members[#members + 1] = 't' .. NUL .. tag .. rest end
+  end
+  return members
+end
+
+-- Replace index members.
+local function relist(stale, members)
+  local stays, scored = {}, {}
+  for _, member in ipairs(stale) do stays[member] = true end
+  for _, member in ipairs(members) do
+    if stays[member] then
+      stays[member] = nil
+    else
+      scored[#scored + 1], scored[#scored + 2] = 0, member
+    end
+  end
+  local gone = {}
+  for member in pairs(stays) do gone[#gone + 1] = member end
+  in_parts('ZREM', KEYS[6], gone)
+  in_parts('ZADD', KEYS[6], scored)
+end
+
 -- Return the index members that may be left of a session that is not live.
 local function leftovers(index, id, found)
-  local members = found and members_of(id, found.created, found.user, found.tags, found.ttl or '') or {}
+  local members = found and members_of(id, found) or {}
   for _, expiring in ipairs(beginning_with(index, 'x' .. NUL .. id .. NUL)) do
     local parts = split(expiring)
-    for _, member in ipairs(members_of(id, parts[3], parts[4], table.concat(parts, NUL, 5), '0')) do
-      members[#members + 1] = member
-    end
+    local gone = {created = parts[3], active = parts[4], user = parts[5], tags = table.concat(parts, NUL, 6), ttl = '0'}
+    for _, member in ipairs(members_of(id, gone)) do members[#members + 1] = member end
   end
   for _, member in ipairs(beginning_with(index, 'm' .. NUL .. 's' .. NUL .. id .. NUL)) do
     members[#members + 1] = member

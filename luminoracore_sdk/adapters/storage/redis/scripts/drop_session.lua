@@ -2,7 +2,7 @@
 -- ARGV: id, now, which: any, or expired (a live session stays).
 -- Returns 1 if the session was live, and 1 if anything was removed.
 local id = ARGV[1]
-local found = header('created', 'user', 'tags')
+local found = header('created', 'user', 'tags', 'active')
 local standing = state(found, ARGV[2])
 local is_live = standing == 'live' or standing == 'damaged'
 if is_live and ARGV[3] == 'expired' then return {1, 0} end

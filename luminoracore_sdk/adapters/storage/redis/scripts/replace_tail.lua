@@ -1,14 +1,15 @@
--- needs: session
--- ARGV: now, grace_ms, after, expected last position or ''; then each message's id and element.
--- Returns ok, the elements that were removed; or refused, the last position, the position of each message or 0;
--- or absent; or damaged.
-local now, after = ARGV[1], tonumber(ARGV[3])
-local found, refusal = live_history(now)
+-- needs: session common history
+-- ARGV: now, now as a stamp, grace_ms, after, expected last position or '', fence or '', counters, first and last brief
+-- or ''; then each message's id and element.
+-- Returns ok, the elements that were removed; or refused, the last position, the position of each message or 0, and
+-- the latest fence; or absent; or damaged.
+local now, after, fence = ARGV[1], tonumber(ARGV[4]), ARGV[6]
+local found, refusal = changing_history(now)
 if not found then return refusal end
 local last = found.last
-local refused = last < after or (ARGV[4] ~= '' and tonumber(ARGV[4]) ~= last)
+local refused = last < after or (ARGV[5] ~= '' and tonumber(ARGV[5]) ~= last) or (fence ~= '' and fence ~= fence_of())
 local ids, elements, places = {}, {}, {}
-for at = 5, #ARGV, 2 do
+for at = 10, #ARGV, 2 do
   local number = #ids + 1
   ids[number], elements[number] = ARGV[at], ARGV[at + 1]
   places[2 * number - 1], places[2 * number] = ARGV[at], after + number
@@ -21,15 +22,15 @@ if #ids > 0 then
     refused = refused or position
   end
 end
-if refused then return {'refused', last, positions} end
+if refused then return {'refused', last, positions, tonumber(fence_of())} end
 
 -- This write comes first: a server without memory refuses a script at its first write that needs some.
-local updated = later(found.updated, now)
-redis.call('HSET', KEYS[1], 'updated_at_us', updated, 'last_position', after + #ids)
-local removed = cut(last, after, true)
+redis.call('HSET', KEYS[1], 'last_position', after + #ids)
+local removed = cut(found, after, true)
 if #ids > 0 then
   redis.call('RPUSH', KEYS[2], unpack(elements))
   redis.call('HSET', KEYS[3], unpack(places))
+  fold(found, after, ARGV[7], ARGV[8], ARGV[9])
 end
-if found.ttl ~= '' then prolong(updated, found.ttl, now, ARGV[2]) end
+touch(found, after + #ids, now, ARGV[2], ARGV[3])
 return {'ok', removed}

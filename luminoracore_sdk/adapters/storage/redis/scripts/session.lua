@@ -3,14 +3,13 @@
 -- year 2255. Stamps (16 hexadecimal digits) are compared as text.
 local NUL = '\0'
 
--- Return the header, with those of created, user, tags that are named, in this order; nil if there is none.
+-- Return the header, with those of its other fields that are named; nil if there is none.
 local function header(...)
-  local found = redis.call('HMGET', KEYS[1], 'version', 'updated_at_us', 'ttl_us', 'last_position', ...)
-  if not found[1] and redis.call('EXISTS', KEYS[1]) == 0 then return nil end
-  return {
-    version = found[1], updated = found[2], ttl = found[3], last = found[4],
-    created = found[5] or '', user = found[6] or '', tags = found[7] or '',
-  }
+  local values = redis.call('HMGET', KEYS[1], 'version', 'updated_at_us', 'ttl_us', 'last_position', ...)
+  if not values[1] and redis.call('EXISTS', KEYS[1]) == 0 then return nil end
+  local found = {version = values[1], updated = values[2], ttl = values[3], last = values[4]}
+  for number = 1, select('#', ...) do found[select(number, ...)] = values[4 + number] or '' end
+  return found
 end
 
 -- Split a number of up to 64 bits into two that a double holds exactly: thousand millions, and the rest.
@@ -43,17 +42,18 @@ local function state(found, now)
   return sum(found.updated, found.ttl, now) > 0 and 'live' or 'expired'
 end
 
--- Return the header of a live session; else nil and the reply, {'absent'} or {'damaged'}.
-local function live(now)
-  local found = header()
+-- Return the header of a live session with the fields that are named; else nil and the reply, {'absent'} or
+-- {'damaged'}.
+local function live(now, ...)
+  local found = header(...)
   local standing = state(found, now)
   if standing == 'live' then return found end
   return nil, {standing == 'damaged' and standing or 'absent'}
 end
 
 -- The same, if the list holds as many messages as the header says.
-local function live_history(now)
-  local found, refusal = live(now)
+local function live_history(now, ...)
+  local found, refusal = live(now, ...)
   if not found then return nil, refusal end
   found.last = tonumber(found.last)
   if redis.call('LLEN', KEYS[2]) ~= found.last then return nil, {'damaged'} end
@@ -64,28 +64,4 @@ end
 local function prolong(updated, ttl, now, grace_ms)
   local left_ms = string.format('%.0f', math.ceil(sum(updated, ttl, now) / 1000) + tonumber(grace_ms))
   for number = 1, 5 do redis.call('PEXPIRE', KEYS[number], left_ms) end
-end
-
--- Remove the messages of a history above a position; return their elements if they are wanted. Call HLEN on the
--- ids before the first write: it fails if the key holds a value of another type.
-local function cut(last, after, wanted)
-  local taken = {}
-  if last <= after then return taken end
-  if after > 0 or wanted then
-    for from = after, last - 1, 500 do
-      local ids = {}
-      for _, element in ipairs(redis.call('LRANGE', KEYS[2], from, math.min(from + 499, last - 1))) do
-        ids[#ids + 1] = string.sub(element, 1, (string.find(element, NUL, 1, true) or 1) - 1)
-        if wanted then taken[#taken + 1] = element end
-      end
-      redis.call('HDEL', KEYS[3], unpack(ids))
-    end
-  end
-  if after > 0 then
-    redis.call('LTRIM', KEYS[2], 0, after - 1)
-  else
-    redis.call('UNLINK', KEYS[2], KEYS[3])
-  end
-  redis.call('HINCRBY', KEYS[1], 'history', 1)
-  return taken
 end

@@ -1,0 +1,28 @@
+"""Tombstones: what is left of a message that was deleted from the middle of a conversation.
+
+Id, role, time and position stay. The positions of a conversation are contiguous on every backend, and a caller that
+pages by them goes on where it was.
+"""
+
+from luminoracore_sdk.application.ports.codec import EntityCodec
+from luminoracore_sdk.application.ports.records import MessageRecord, Payload
+from luminoracore_sdk.domain.errors import CorruptRecordError
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.message import DELETED, Message, MessageRole, is_deleted
+from luminoracore_sdk.domain.values import from_microseconds
+
+__all__ = ["is_tombstone", "tombstone"]
+
+
+def tombstone(codec: EntityCodec, record: MessageRecord, metadata: JSONObject = DELETED) -> Payload:
+    """Return the payload of a deleted message."""
+    time = from_microseconds(record.created_at_us)
+    return codec.message_record(Message(MessageRole.USER, "", time, metadata, id=record.message_id)).payload
+
+
+def is_tombstone(codec: EntityCodec, record: MessageRecord, *, backend: str, session_id: str) -> bool:
+    """Return whether a message was deleted; one that cannot be read was not."""
+    try:
+        return is_deleted(codec.message(record, backend=backend, session_id=session_id))
+    except CorruptRecordError:
+        return False

@@ -324,6 +324,8 @@ def test_every_endpoint_has_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
     app = importlib.import_module("fastapi_chat_product").app
     routes = [(method, route.path) for route in app.routes if isinstance(route, APIRoute) for method in route.methods]
     assert sorted(routes) == sorted(CASES)
+    assert len(routes) == 22  # as the guide says
+    assert len((EXAMPLES / "fastapi_chat_product.py").read_text().splitlines()) < 200
     assert len({type(route) for route in app.routes if route.path.startswith(("/conversations", "/me"))}) == 1
 
 

@@ -9,9 +9,10 @@ from luminoracore_sdk.application.ports.records import MessageRecord, Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import DELETED, Message, MessageRole, is_deleted
+from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.values import from_microseconds
 
-__all__ = ["is_tombstone", "tombstone"]
+__all__ = ["find_tombstone", "tombstone"]
 
 
 def tombstone(codec: EntityCodec, record: MessageRecord, metadata: JSONObject = DELETED) -> Payload:
@@ -20,9 +21,12 @@ def tombstone(codec: EntityCodec, record: MessageRecord, metadata: JSONObject = 
     return codec.message_record(Message(MessageRole.USER, "", time, metadata, id=record.message_id)).payload
 
 
-def is_tombstone(codec: EntityCodec, record: MessageRecord, *, backend: str, session_id: str) -> bool:
-    """Return whether a message was deleted; one that cannot be read was not."""
+def find_tombstone(codec: EntityCodec, record: MessageRecord, *, backend: str, session_id: str) -> Message | None:
+    """Return what is left of a message, or None if it was not deleted; one that cannot be read was not."""
+    if len(record.payload.data) > LARGE:
+        return None
     try:
-        return is_deleted(codec.message(record, backend=backend, session_id=session_id))
+        message = codec.message(record, backend=backend, session_id=session_id)
     except CorruptRecordError:
-        return False
+        return None
+    return message if is_deleted(message) else None

@@ -2,7 +2,7 @@
 
 import attrs
 
-from luminoracore_sdk.application.deleted_messages import is_tombstone
+from luminoracore_sdk.application.deleted_messages import find_tombstone
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.records import (
@@ -140,7 +140,7 @@ class Fork:
         else:
             found = await self.storage.find_message(record.session_id, check_id(at, "message id"))
             place = {"backend": self.storage.backend, "session_id": record.session_id}
-            position = -1 if found is None or is_tombstone(self.codec, found, **place) else found.position
+            position = -1 if found is None or find_tombstone(self.codec, found, **place) else found.position
         if not 0 <= position <= record.last_position:
             raise MessageNotFoundError(record.session_id, at, backend=self.storage.backend)
         return position

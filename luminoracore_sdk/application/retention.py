@@ -1,6 +1,5 @@
 """Retention: delete what a policy does not keep, in constant memory."""
 
-import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -26,13 +25,11 @@ from luminoracore_sdk.domain.errors import (
     TurnInterruptedError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
-from luminoracore_sdk.domain.message import ends_history, is_deleted
+from luminoracore_sdk.domain.message import ends_history
 from luminoracore_sdk.domain.retention import RetentionPolicy
 from luminoracore_sdk.domain.values import from_microseconds, to_microseconds
 
 __all__ = ["MAX_IDS", "Retention", "RetentionReport"]
-
-logger = logging.getLogger(__name__)
 
 MAX_IDS = 1000
 """Most ids in a report."""
@@ -117,7 +114,6 @@ class Retention:
                     try:
                         await self._apply(header, started_at)
                     except CorruptRecordError:
-                        logger.warning("a session that cannot be read is kept")
                         self._unreadable += 1
         return RetentionReport(
             dry_run=self.dry_run,
@@ -249,8 +245,7 @@ class Retention:
         while before is not None:
             span = MessageRange(before=before, limit=_CHUNK, newest=True)
             chunk = await self.access.storage.read_messages(session_id, span)
-            messages = await self.conversations.decoded(session_id, chunk)
-            pairs = zip(chunk, messages, strict=True)
-            yield chunk, [record for record, message in pairs if not is_deleted(message)]
-            is_last = len(chunk) < _CHUNK or any(map(ends_history, messages))
+            found = [self.revisions.find_tombstone(session_id, record) for record in chunk]
+            yield chunk, [record for record, deleted in zip(chunk, found, strict=True) if deleted is None]
+            is_last = len(chunk) < _CHUNK or any(ends_history(deleted) for deleted in found if deleted is not None)
             before = None if is_last else chunk[0].position

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from luminoracore_sdk.application.deleted_messages import is_tombstone, tombstone
+from luminoracore_sdk.application.deleted_messages import find_tombstone, tombstone
 from luminoracore_sdk.application.off_loop import is_large_message, off_loop
 from luminoracore_sdk.application.ports.records import MAX_BATCH, MessageRange, MessageRecord, TailReceipt
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -257,7 +257,7 @@ class Revisions:
             if record is None:
                 raise MessageNotFoundError(session_id, message_id, backend=self.storage.backend)
             records.append(record)
-        left = [record for record in records if not self.is_tombstone(session_id, record)]
+        left = [record for record in records if not self.find_tombstone(session_id, record)]
         if not left:
             return 0
         if await self._cut(session_id, records):
@@ -271,7 +271,7 @@ class Revisions:
 
     async def _bury(self, session_id: str, record: MessageRecord) -> bool:
         known: MessageRecord | None = record
-        while known is not None and not self.is_tombstone(session_id, known):
+        while known is not None and not self.find_tombstone(session_id, known):
             try:
                 await self.storage.update_message(
                     session_id, known.position, payload=tombstone(self.services.codec, known), expected=known.payload
@@ -290,9 +290,9 @@ class Revisions:
         with suppress(ConflictError, SessionNotFoundError):  # removed meanwhile
             await self.storage.update_message(session_id, record.position, payload=payload, expected=before)
 
-    def is_tombstone(self, session_id: str, record: MessageRecord) -> bool:
-        """Return whether a message was deleted."""
-        return is_tombstone(self.services.codec, record, backend=self.storage.backend, session_id=session_id)
+    def find_tombstone(self, session_id: str, record: MessageRecord) -> Message | None:
+        """Return what is left of a message, or None if it was not deleted."""
+        return find_tombstone(self.services.codec, record, backend=self.storage.backend, session_id=session_id)
 
     async def _cut(self, session_id: str, records: Sequence[MessageRecord]) -> bool:
         """Remove messages without a trace, if the conversation ends with them and with them alone."""

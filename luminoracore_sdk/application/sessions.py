@@ -277,6 +277,8 @@ class Sessions:
         title: str | EllipsisType | None = ...,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
         archived: bool | None = None,
         pinned: bool | None = None,
         attributes: Mapping[str, Any] | None = None,
@@ -292,6 +294,8 @@ class Sessions:
             title: The new title; None: no title.
             metadata: Fields to set; None as a value removes a field.
             tags: The new tags.
+            add_tags: Tags to add to those that there are.
+            remove_tags: Tags to remove.
             archived: Whether it is archived.
             pinned: Whether it is pinned.
             attributes: The new attributes, as ``SessionConfig.attributes``.
@@ -311,11 +315,12 @@ class Sessions:
 
         def changed(session: Session) -> Session:
             merged = {**session.metadata, **fields}
+            config = {**attrs.asdict(session.config, recurse=False), **settings}
+            kept = [one for one in config["tags"] if one not in remove_tags]
+            config["tags"] = [*kept, *(one for one in add_tags if one not in kept)]
             return attrs.evolve(
                 session,
-                config=self._services.codec.settings(
-                    SessionConfig, {**attrs.asdict(session.config, recurse=False), **settings}
-                ),
+                config=self._services.codec.settings(SessionConfig, config),
                 metadata={name: value for name, value in merged.items() if value is not None},
             )
 
@@ -786,8 +791,8 @@ class Sessions:
         Files: JSON files are deleted. SQLite overwrites what is deleted (``PRAGMA secure_delete``), and the
         write-ahead log is emptied at the end, unless another connection reads from it at that moment; then it is
         emptied when the last connection is closed. Servers reclaim space in their own time (PostgreSQL: VACUUM).
-        Not erased are what other processes hold in memory, backups,
-        the log, and a dictionary that ``luminora optimize train`` made from messages.
+        Not erased are what other processes hold in memory, backups, the log, and a dictionary that ``luminora optimize
+        train`` made from messages.
 
         Args:
             user_id: Any id.

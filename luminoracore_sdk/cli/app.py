@@ -6,6 +6,7 @@ import typer
 
 import luminoracore_sdk
 from luminoracore_sdk.cli import (
+    change,
     chat,
     copy,
     doctor,
@@ -16,6 +17,7 @@ from luminoracore_sdk.cli import (
     retention,
     sessions,
     users,
+    watch,
 )
 from luminoracore_sdk.cli.context import JsonOption, Options, StoreOption, VerboseOption, command
 
@@ -30,9 +32,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Store AI conversations: chat, resume, inspect, copy.",
 )
-_sessions = typer.Typer(no_args_is_help=True, help="List, show, delete, export and import sessions.")
+_sessions = typer.Typer(no_args_is_help=True, help="List, show, change, delete, export and import sessions.")
 app.add_typer(_sessions, name="sessions")
-_users = typer.Typer(no_args_is_help=True, help="Erase or export everything that is stored of a user.")
+_users = typer.Typer(no_args_is_help=True, help="Erase or export all that is stored of a user; count tokens.")
 app.add_typer(_users, name="users")
 _optimize = typer.Typer(no_args_is_help=True, help="Measure a store and make it smaller.")
 app.add_typer(_optimize, name="optimize")
@@ -42,16 +44,24 @@ command(app, "copy", opens=False, names_stores=True)(copy.copy)
 command(app, "doctor", opens=False)(doctor.doctor)
 command(app, "migrate", opens=False)(migrate.migrate)
 command(app, "retention")(retention.retention)
+command(app, "watch")(watch.watch)
 command(_optimize, "report", opens=False)(report.report)
 command(_optimize, "rewrite", opens=False)(optimize.rewrite)
 command(_optimize, "train", opens=False)(optimize.train_dictionary)
 command(_sessions, "list", opens=False)(sessions.list_sessions)
 command(_sessions, "show")(sessions.show)
 command(_sessions, "delete")(sessions.delete)
+command(_sessions, "rename")(change.rename)
+command(_sessions, "tag")(change.tag)
+command(_sessions, "archive")(change.archive)
+command(_sessions, "pin")(change.pin)
+command(_sessions, "fork")(change.fork)
+command(_sessions, "search")(change.search)
 command(_sessions, "export")(export_import.export_sessions)
 command(_sessions, "import", creates=True)(export_import.import_sessions)
 command(_users, "erase")(users.erase)
 command(_users, "export")(users.export)
+command(_users, "usage")(users.usage)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001  # as typer calls it

@@ -79,7 +79,7 @@ def retention(
         for name, value in facts.items():
             context.write(f"{name}: {'yes' if value is True else 'no' if value is False else value}\n")
     if report.unreadable:
-        context.say(f"{amount(report.unreadable, 'session')} cannot be read; `luminora sessions list` marks them")
+        context.say(f"kept {amount(report.unreadable, 'session')} that cannot be read")
         raise typer.Exit(FAILED)
     did = "would delete" if dry_run else "deleted"
     context.say(

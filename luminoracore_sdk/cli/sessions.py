@@ -17,12 +17,13 @@ from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.settings import ARCHIVED, PINNED, RESERVED_TAGS
 from luminoracore_sdk.domain.values import from_microseconds
 
 __all__ = ["confirm", "delete", "list_sessions", "message_text_of", "print_memory", "show"]
 
 _CREATED, _ACTIVE, _SINCE = "created (UTC)", "last activity (UTC)", "since (UTC)"
-_COLUMNS = ("session", "personality", "provider", "msgs", _CREATED, _ACTIVE, "tags")
+_COLUMNS = ("session", "title", "personality", "provider", "msgs", _CREATED, _ACTIVE, "tags")
 
 SessionId = Annotated[str, typer.Argument(metavar="ID", help="Id of the session.")]
 
@@ -45,7 +46,9 @@ def list_sessions(
         context.write_json(shown)
     elif shown:
         cells = (_cells(row) for row in shown)
-        print_table(context.out, _COLUMNS, cells, whole=("msgs", _CREATED, _ACTIVE), spare=("provider", _CREATED))
+        print_table(
+            context.out, _COLUMNS, cells, whole=("msgs", _CREATED, _ACTIVE), spare=("provider", "personality", _CREATED)
+        )
     else:
         context.say("no sessions")
     if len(rows) > limit:
@@ -82,14 +85,17 @@ async def _rows(context: CommandContext, query: SessionQuery, count: int) -> lis
 async def _row(context: CommandContext, header: SessionRecord) -> JSONObject:
     """Return a row; if the document is damaged or not a session's, the row has the fields of the header only."""
     damaged = False
+    title = None
     try:
         session = await context.manager.get_session(header.session_id)
         info = session.info() if session else {}
+        title = session.config.title if session else None
     except CorruptRecordError:
         damaged = not await _is_own_document(context, header.session_id)
         info = {"personality": None if damaged else "(not readable)"}
     return {
         "session_id": header.session_id,
+        "title": title,
         "personality": info.get("personality"),
         "provider": info.get("provider"),
         "model": info.get("model"),
@@ -97,7 +103,9 @@ async def _row(context: CommandContext, header: SessionRecord) -> JSONObject:
         "created_at": from_microseconds(header.created_at_us).isoformat(),
         "last_activity": from_microseconds(header.updated_at_us).isoformat(),
         "user_id": header.user_id,
-        "tags": list(header.tags),
+        "tags": [tag for tag in header.tags if not tag.startswith(RESERVED_TAGS)],
+        "archived": ARCHIVED in header.tags,
+        "pinned": PINNED in header.tags,
         "damaged": damaged,
     }
 
@@ -114,12 +122,13 @@ async def _is_own_document(context: CommandContext, session_id: str) -> bool:
 def _cells(row: JSONObject) -> list[str]:
     return [
         row["session_id"],
+        row["title"] or "",
         "damaged" if row["damaged"] else row["personality"] or "",
         row["provider"] or "",
         str(row["message_count"]),
         moment(datetime.fromisoformat(row["created_at"])),
         moment(datetime.fromisoformat(row["last_activity"])),
-        ", ".join(row["tags"]),
+        ", ".join([*row["tags"], *(f"({flag})" for flag in ("archived", "pinned") if row[flag])]),
     ]
 
 
@@ -160,10 +169,12 @@ def _header_lines(session: Session, messages: int) -> list[Text]:
     info, provider = session.info(), session.provider or {}
     facts = {
         "session": session.session_id,
+        "title": session.config.title or "",
         "personality": info["personality"],
         "provider": " ".join(filter(None, (provider.get("name"), provider.get("model")))) or "none",
         "user": session.config.user_id or "",
         "tags": ", ".join(session.config.tags),
+        "flags": ", ".join(name for name in ("archived", "pinned") if getattr(session.config, name)),
         "created": f"{moment(session.created_at)} UTC",
         "messages": str(messages),
         "system prompt": session.personality.get("system_prompt", ""),

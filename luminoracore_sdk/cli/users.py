@@ -1,16 +1,20 @@
-"""``luminora users erase | export``."""
+"""``luminora users erase | export | usage``."""
 
+import json
+from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Annotated
 
 import typer
 
-from luminoracore_sdk.cli.context import FAILED, CommandContext
+from luminoracore_sdk.cli.context import FAILED, USAGE, CommandContext
 from luminoracore_sdk.cli.export_import import output_target
-from luminoracore_sdk.cli.output import amount
+from luminoracore_sdk.cli.output import amount, print_table
 from luminoracore_sdk.cli.sessions import confirm
+from luminoracore_sdk.domain.errors import ValidationError
+from luminoracore_sdk.domain.usage import Price
 
-__all__ = ["erase", "export"]
+__all__ = ["erase", "export", "usage"]
 
 Tenant = Annotated[str | None, typer.Option("--tenant", help="Tenant of the user.", show_default=False)]
 UserId = Annotated[str, typer.Argument(metavar="USER", help="Id of the user.")]
@@ -62,3 +66,55 @@ async def _write(context: CommandContext, user: str, tenant: str | None, target:
         target.write(piece)
         lines += piece.endswith("\n")
     return lines
+
+
+_NUMBERS = ("input", "cached", "output")
+
+
+def usage(
+    context: CommandContext,
+    user: UserId,
+    *,
+    tenant: Tenant = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only answers of this day (UTC) or later.")
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only answers before this day.")] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(help='JSON file: {"model": {"input": 1.25, "output": 10}}, for a million tokens.'),
+    ] = None,
+) -> None:
+    """Count the tokens of a user's sessions by model, and what they cost."""
+    table = None if prices is None else _prices(context, prices)
+    period = (_day(since), _day(until))
+    found = context.run(context.manager.for_user(user, tenant).usage(since=period[0], until=period[1]))
+    cost = None if table is None else str(found.cost(table))
+    if context.options.as_json:
+        context.write_json({"user_id": user, **found.to_dict(), "cost": cost})
+    elif found.models:
+        rows = (
+            [
+                one.model or "(unnamed)",
+                *(f"{n:,}" for n in (one.input_tokens, one.cached_input_tokens, one.output_tokens)),
+            ]
+            for one in found.models
+        )
+        print_table(context.out, ("model", *_NUMBERS), rows, whole=_NUMBERS)
+    else:
+        context.say("no answer of these sessions says how many tokens it used")
+    if cost is not None:
+        context.say(f"cost: {cost}")
+
+
+def _day(time: datetime | None) -> date | None:
+    return None if time is None else time.date()
+
+
+def _prices(context: CommandContext, path: Path) -> dict[str, Price]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {str(model): Price(**price) for model, price in data.items()}
+    except (OSError, ValueError, TypeError, AttributeError, ValidationError) as exc:
+        context.say(f"{path} is not a table of prices: {exc}")
+        raise typer.Exit(USAGE) from exc

@@ -217,6 +217,9 @@ async def test_the_summary_follows_every_change_of_the_past(manager: SessionMana
     assert await row() == (None, None, 2)
     await manager.send_message("s", "Question 3")
     assert await row() == ("Question 3", "Answer 5", 4)
+    third = (await manager.conversation_manager.get_messages("s"))[2]
+    await manager.delete_messages("s", [third.id or ""])
+    assert await row() == (None, "Answer 5", 4)  # a deleted message has a position
     await manager.clear_conversation("s")
     assert await row() == (None, None, 0)
     # five answers were made, one of them chosen back: each is in the bill once

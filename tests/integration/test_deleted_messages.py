@@ -218,6 +218,8 @@ async def test_every_page_is_full_if_there_are_enough_messages(local: SessionMan
         assert await read("s", size, after=left[0].position, before=left[-1].position) == left[1:-1][:size]
     assert await read("s", 0) == []
     assert await read("s", offset=len(left)) == []
+    assert await read("s", 9, len(left) + 1) == []
+    assert await read("unknown", 9, 1) == []
     assert await read("s") == left[-100:]
     assert await read("s", offset=len(left) - 1) == left[-1:]
     assert await local.conversation_manager.get_message_count("s") == len(left)
@@ -517,6 +519,21 @@ async def test_a_message_is_deleted_as_it_is_now(
     assert await ids(overtaken.conversation_manager.get_messages("s")) == left
 
 
+async def test_a_question_deleted_while_it_is_answered_again_is_a_conflict(
+    overtaken: SessionManager, services: Services, script: Script
+) -> None:
+    await fill(overtaken, 2)
+    script.may_answer.clear()
+    again = asyncio.create_task(overtaken.regenerate("s"))
+    await script.asked.wait()
+    async with SessionManager(other(overtaken), services=services) as another:
+        assert await another.delete_messages("s", ["m1"]) == 1
+    script.may_answer.set()
+    with pytest.raises(ConflictError):
+        await again
+    assert await ids(overtaken.conversation_manager.get_messages("s")) == ["m2"]
+
+
 async def test_two_callers_delete_the_same_messages(manager: SessionManager, services: Services) -> None:
     await fill(manager, 40)
     doomed = [f"m{number}" for number in range(2, 30)]
@@ -610,7 +627,8 @@ async def test_an_export_omits_deleted_messages_and_is_imported(
 async def test_an_older_export_does_not_bring_back_the_last_message(local: SessionManager, services: Services) -> None:
     await fill(local, 3)
     whole = await exported(local.storage, services)
-    await local.delete_messages("s", ["m1", "m3"])
+    await local.conversation_manager.add_message("s", "user", "more")
+    await local.delete_messages("s", ["m3"])
     await local.rewind("s", 3)
     with pytest.raises(SessionExistsError):
         await exchange_of(local.storage, services).import_session(parse(whole))

@@ -82,8 +82,8 @@ async def fill(client: Client, path: Path) -> str:
 @pytest.mark.parametrize(
     "name",
     [
-        *("sqlite", "files"),
-        *(pytest.param(name, marks=pytest.mark.nightly) for name in ("postgres", "redis", "mongodb")),
+        "sqlite",
+        *(pytest.param(name, marks=pytest.mark.nightly) for name in ("files", "postgres", "redis", "mongodb")),
     ],
 )
 async def test_an_erasure_killed_at_any_moment_is_repeated(tmp_path: Path, name: str) -> None:

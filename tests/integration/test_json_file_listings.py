@@ -8,16 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.json_file.layout import hashed
-from luminoracore_sdk.application.ports.records import SessionQuery
+from luminoracore_sdk.adapters.storage.json_file.sessions import SessionFolder
+from luminoracore_sdk.application.ports.records import MessageRange, SessionQuery, SessionRecord
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.testing.clock import ManualClock
-from luminoracore_sdk.testing.records import session_record
+from luminoracore_sdk.testing.records import json_payload, message_record, session_record
 
 EVERYTHING = SessionQuery(limit=1000)
+LATEST = SessionQuery(by_activity=True, newest_first=True, limit=10)
 
 
 async def fill(storage: JSONFileStorage, count: int) -> list[str]:
@@ -159,6 +162,20 @@ async def test_a_page_for_a_user_or_tag_stops_when_it_is_full(tmp_path: Path, mo
             assert await headers_read(storage, monkeypatch, query) == (expected, reads)
 
 
+async def test_a_page_by_activity_reads_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as theirs:
+        ids = await fill(theirs, 100)
+        age(tmp_path)
+        expected = ids[:-11:-1]
+        assert await headers_read(ours, monkeypatch, LATEST) == (expected, 100 + 100 + 11)
+        assert await headers_read(ours, monkeypatch, LATEST) == (expected, 11)
+        await theirs.append_messages("s007", [message_record("m1")])
+        expected = ["s007", *expected[:9]]
+        assert await headers_read(ours, monkeypatch, LATEST) == (expected, 1 + 11)
+        of_user = SessionQuery(by_activity=True, newest_first=True, limit=3, user_id="u0", without_tag="t0")
+        assert await headers_read(ours, monkeypatch, of_user) == (["s098", "s094", "s090"], 1 + 4)
+
+
 # -- other processes ----------------------------------------------------------------------------------------
 
 
@@ -221,6 +238,72 @@ async def test_a_change_within_one_tick_of_file_times_is_seen(tmp_path: Path, mo
             expected.remove(session_id)
             expected.append(session_id)
             assert await listed(ours) == expected
+
+
+@pytest.mark.parametrize("is_coarse", [False, True])
+async def test_every_change_of_another_storage_moves_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_coarse: bool
+) -> None:
+    if is_coarse:
+        make_file_times_coarse(tmp_path, monkeypatch)
+    clock = ManualClock()
+    async with (
+        JSONFileStorage(tmp_path, clock=clock, fsync=False) as ours,
+        JSONFileStorage(tmp_path, clock=clock, fsync=False) as theirs,
+    ):
+        expected = await fill(theirs, 6)
+        expected.reverse()
+
+        async def changed(session_id: str) -> None:
+            expected.remove(session_id)
+            expected.insert(0, session_id)
+            clock.advance(seconds=1)
+
+        for number in range(12):
+            if number % 3 == 0:
+                age(tmp_path)
+            await changed("s001")
+            await theirs.append_messages("s001", [message_record(f"m{number}")])
+            assert await listed(ours, LATEST) == expected
+            await changed("s002")
+            await theirs.put_session(session_record("s002", text=f"{number}"))
+            assert await listed(ours, LATEST) == expected
+            await changed("s001")
+            await theirs.replace_tail("s001", after=number // 2, messages=[message_record(f"n{number}")])
+            assert await listed(ours, LATEST) == expected
+            message = (await theirs.read_messages("s001", MessageRange(limit=1)))[0]
+            await theirs.update_message("s001", 1, payload=json_payload(number), expected=message.payload)
+            await theirs.acquire_lease("s003", holder=f"h{number}", ttl_us=1)
+            assert await listed(ours, LATEST) == expected
+
+
+async def test_what_moves_while_a_page_is_read_is_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    async with JSONFileStorage(tmp_path, clock=clock, fsync=False) as storage:
+        ids = await fill(storage, 6)
+        clock.advance(seconds=1)
+        find_current = SessionFolder.current
+        oldest_first = SessionQuery(by_activity=True, limit=2)
+
+        def moving(folder: SessionFolder, now_us: int) -> SessionRecord | None:
+            """Find a session after one that was changed at that moment."""
+            found = find_current(folder, now_us)
+            if found is not None and found.session_id == "s004":
+                found = attrs.evolve(found, updated_at_us=clock.now_us)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SessionFolder, "current", moving)
+            newest = await storage.query_sessions(attrs.evolve(LATEST, limit=2))
+            assert [record.session_id for record in newest.sessions] == ["s004", "s005"]
+            second = await storage.query_sessions(attrs.evolve(LATEST, limit=3, cursor=newest.next_cursor))
+            assert [record.session_id for record in second.sessions] == ["s003", "s002", "s001"]
+            found, query = list[str](), oldest_first
+            for _ in range(3):
+                page = await storage.query_sessions(query)
+                found += [record.session_id for record in page.sessions]
+                query = attrs.evolve(query, cursor=page.next_cursor)
+            assert found == [*ids[:4], "s005", "s004"]
 
 
 # -- damage ----------------------------------------------------------------------------------------

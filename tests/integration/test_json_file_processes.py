@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,9 +18,9 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
 from luminoracore_sdk.adapters.storage.json_file.layout import hashed
-from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange
+from luminoracore_sdk.application.ports.records import AppendReceipt, Brief, MessageRange, SessionQuery
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageBusyError
-from luminoracore_sdk.testing.records import message_record, session_record
+from luminoracore_sdk.testing.records import json_payload, message_record, session_record
 
 ROOT = Path(__file__).parents[2]
 ALL = MessageRange()
@@ -41,6 +42,41 @@ async def main(folder, name, writers, count):
         await asyncio.gather(*(write(storage, f"{name}{writer}", int(count)) for writer in range(int(writers))))
 
 asyncio.run(main(*sys.argv[1:]))
+"""
+
+CHANGES = """
+import asyncio, itertools, os, signal, sys
+import attrs
+from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
+from luminoracore_sdk.application.ports.records import MessageRange
+from luminoracore_sdk.testing.records import json_payload, message_record, session_record
+
+def said(name, role):
+    return attrs.evolve(message_record(name, role=role), brief=json_payload(name))
+
+async def main(folder):
+    async with JSONFileStorage(folder) as storage:
+        for number in itertools.count(1):
+            batch = [said(f"a{number}", "user"), said(f"b{number}", "assistant")]
+            last = (await storage.append_messages("s", batch)).last_position
+            (first,) = await storage.read_messages("s", MessageRange(limit=1))
+            new = json_payload(number)
+            await storage.update_message("s", 1, payload=new, expected=first.payload, brief=new)
+            await storage.replace_tail("s", after=last - 2 + number % 2, messages=[said(f"c{number}", "assistant")])
+            await storage.fork_session("s", session_record(f"f{number}"), at=max(1, last - 2))
+            print(number, flush=True)
+
+fsync, left = os.fsync, int(sys.argv[2])
+
+def counted(fd):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(fd)
+
+os.fsync = counted
+asyncio.run(main(sys.argv[1]))
 """
 
 LIMITED = """
@@ -85,6 +121,10 @@ def start_writers(folder: Path, *, writers: int, count: int) -> list[subprocess.
         process.stdin.write("go\n")
         process.stdin.flush()
     return processes
+
+
+def unfinished(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*.new")]
 
 
 def receipts_in(lines: list[str]) -> dict[int, str]:
@@ -136,6 +176,31 @@ async def test_killed_writers_lose_no_acknowledged_message(tmp_path: Path) -> No
     assert len(set(stored)) == len(stored)
     async with JSONFileStorage(tmp_path) as storage:
         assert (await append(storage, "after")).first_position == len(stored) + 1
+
+
+@pytest.mark.parametrize("step", range(11, 21))  # a round has ten
+async def test_a_killed_change_is_whole_or_absent(tmp_path: Path, step: int) -> None:
+    await create(tmp_path)
+    output, _ = start(CHANGES, tmp_path, step).communicate(timeout=60)
+    rounds = len(output.splitlines())
+    assert rounds >= 1
+    async with JSONFileStorage(tmp_path) as storage:
+        for header in (await storage.query_sessions(SessionQuery(limit=1000))).sessions:
+            messages = await storage.read_messages(header.session_id, ALL)
+            assert len(messages) == header.last_position
+            assert header.summary.counters == Counter(message.role for message in messages)
+            if header.session_id != "s":
+                continue
+            first, last = header.summary.first, header.summary.last
+            assert last is not None
+            assert last == Brief(len(messages), json_payload(messages[-1].message_id))
+            assert first is not None
+            updated = messages[0].payload != message_record("a1").payload
+            assert first == Brief(1, messages[0].payload if updated else json_payload("a1"))
+        forks = [name for name in await storage.list_sessions() if name != "s"]
+        assert len(forks) >= rounds
+        await storage.purge_expired()
+    assert unfinished(tmp_path) == []
 
 
 async def test_changes_of_another_process_are_seen(tmp_path: Path) -> None:

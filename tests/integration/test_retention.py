@@ -15,7 +15,14 @@ import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application import retention
-from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Page, SessionQuery, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    MessageRange,
+    MessageRecord,
+    Page,
+    Payload,
+    SessionQuery,
+    SessionRecord,
+)
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.bootstrap.managers import default_services
 from luminoracore_sdk.session import (
@@ -376,8 +383,13 @@ async def test_a_session_that_is_written_since_it_was_listed_is_kept(
 
 @pytest.mark.parametrize(
     ("write", "expected"),
-    [(retagged, {"held": 1}), (lambda storage: storage.delete_session("s"), {})],
-    ids=["tagged", "deleted"],
+    [
+        (retagged, {"held": 1}),
+        (lambda storage: storage.delete_session("s"), {}),
+        (lambda storage: storage.truncate_messages("s", after=2), {}),
+        (lambda storage: storage.truncate_messages("s", after=3), {"trimmed_sessions": 1, "trimmed_messages": 1}),
+    ],
+    ids=["tagged", "deleted", "cut off", "shortened"],
 )
 async def test_a_conversation_is_trimmed_as_it_is_now(
     services: Services, clock: ManualClock, write: Write, expected: dict[str, int]
@@ -462,6 +474,18 @@ async def test_sessions_that_cannot_be_read_are_kept(services: Services, clock: 
         clock.advance(99 * DAY)
         report = await manager.apply_retention(RetentionPolicy(idle=days(30)))
         assert counts(report) == {"sessions": 1, "session_ids": ["good"], "unreadable": 1}
+
+
+async def test_a_message_that_cannot_be_read_is_deleted_too(local: SessionManager) -> None:
+    await create(local, "s", 9)
+    before = await local.storage.read_messages("s", MessageRange(after=3, limit=1))
+    damaged = Payload("json", b'{"v": 2, "content": ')
+    await local.storage.update_message("s", 4, payload=damaged, expected=before[0].payload)
+    assert counts(await apply(local, RetentionPolicy(max_messages=2))) == {
+        "trimmed_sessions": 1,
+        "trimmed_messages": 7,
+    }
+    assert await left(local, "s") == ["m8", "m9"]
 
 
 async def test_unsaved_changes_are_activity(local: SessionManager, clock: ManualClock) -> None:

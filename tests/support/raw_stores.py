@@ -5,7 +5,7 @@ import gc
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from luminoracore_sdk.session import InMemoryStorage, SessionStorage
 from tests.support.backends import FILES, MEMORY, MONGODB, POSTGRES, REDIS, SQLITE, Backend
@@ -78,7 +78,7 @@ def _keys(path: Path) -> Iterator[bytes]:
     import redis
 
     with redis.Redis.from_url(redis_url()) as client:
-        reads: dict[bytes, Callable[[bytes], Any]] = {
+        reads: dict[Any, Callable[[Any], Any]] = {
             b"string": client.get,
             b"hash": client.hgetall,
             b"list": lambda key: client.lrange(key, 0, -1),
@@ -105,7 +105,7 @@ def _collections(path: Path) -> Iterator[bytes]:
         assert names != []
         for name in names:
             yield name.encode()
-            yield from database[name].find_raw_batches({})
+            yield from cast("Iterator[bytes]", database[name].find_raw_batches({}))
 
 
 _READERS: dict[str, Callable[[Path], Iterator[bytes]]] = {

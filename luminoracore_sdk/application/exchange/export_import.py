@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from luminoracore_sdk.application.deleted_messages import is_tombstone
+from luminoracore_sdk.application.deleted_messages import find_tombstone
 from luminoracore_sdk.application.exchange.formats import FORMAT, USER_FORMAT, VERSION, ParsedSession, ParsedUser
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
@@ -259,7 +259,7 @@ class SessionExchange:
         count, is_beginning, own = 0, True, set(wanted)
         session_id, backend = record.session_id, self._storage.backend
         async for stored in self._storage.stream_messages(session_id, before=record.last_position + 1):
-            if is_tombstone(self._codec, stored, backend=backend, session_id=session_id):
+            if find_tombstone(self._codec, stored, backend=backend, session_id=session_id):
                 is_beginning &= stored.message_id not in own
             elif count < len(wanted):
                 is_beginning &= stored.message_id == wanted[count]

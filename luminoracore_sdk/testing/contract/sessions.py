@@ -7,6 +7,8 @@ import attrs
 import pytest
 
 from luminoracore_sdk.application.ports.records import (
+    HistoryChange,
+    Lease,
     MemoryScope,
     MessageRange,
     Payload,
@@ -44,11 +46,25 @@ class SessionContract(ContractBase):
         assert await storage.put_session(record) == expected
         assert await storage.find_session("s") == expected
 
-    async def test_assigned_fields_of_the_caller_are_ignored(self, storage: SessionStorage, clock: ManualClock) -> None:
-        claimed = attrs.evolve(session_record(), updated_at_us=2, version=70, last_position=80)
-        stored = await storage.put_session(claimed)
+    @pytest.mark.parametrize("expected_version", [None, 0])
+    async def test_assigned_fields_of_the_caller_are_ignored(
+        self, storage: SessionStorage, clock: ManualClock, expected_version: int | None
+    ) -> None:
+        claimed = attrs.evolve(
+            session_record(),
+            updated_at_us=2,
+            version=70,
+            last_position=80,
+            changes=(HistoryChange(7, "cut", 3),),
+            lease=Lease(fence=9, holder="h", until_us=2**60),
+        )
+        stored = await storage.put_session(claimed, expected_version=expected_version)
         assert (stored.updated_at_us, stored.version, stored.last_position) == (clock.now_us, 1, 0)
-        assert await storage.find_session("s") == stored
+        found = await storage.find_session("s")
+        assert found == stored
+        assert found is not None
+        assert (found.changes, found.lease) == ((), None)
+        assert (await storage.append_messages("s", message_records(1), expected_last=0)).last_position == 1
 
     async def test_only_the_first_put_sets_created_at(self, storage: SessionStorage) -> None:
         await storage.put_session(session_record("now"))

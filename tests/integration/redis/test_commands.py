@@ -13,6 +13,7 @@ from luminoracore_sdk.application.ports.records import (
     Purged,
     SessionQuery,
 )
+from luminoracore_sdk.domain.errors import ConflictError
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import (
     json_payload,
@@ -61,7 +62,14 @@ async def every_call(storage: RedisStorage, clock: ManualClock) -> None:
         await rewrite(storage, name)
         await storage.read_turn(name, newest=2)
         await storage.replace_tail(name, after=1, messages=message_records(2, prefix="new"))
-        await storage.find_message(name, "new1")
+        found = await storage.find_message(name, "new1")
+        assert found is not None
+        await storage.update_message(name, 2, payload=NEW, expected=found.payload)
+        await storage.acquire_lease(name, holder="h", ttl_us=1)
+        await storage.release_lease(name, fence=1)
+        await storage.fork_session(name, session_record(f"fork of {name}", ttl_us=ttl_us), at=2)
+        with pytest.raises(ConflictError):
+            await storage.fork_session(name, session_record(f"fork of {name}"), at=2)
         await storage.delete_memory(MemoryScope("session", name), "l")
         await storage.clear_memories(MemoryScope("session", name))
         await storage.find_session(name)
@@ -69,9 +77,11 @@ async def every_call(storage: RedisStorage, clock: ManualClock) -> None:
     await storage.list_memory_owners()
     for query in (SessionQuery(), SessionQuery(user_id="u"), SessionQuery(tag="t", newest_first=True)):
         await storage.query_sessions(query)
+        await storage.query_sessions(attrs.evolve(query, by_activity=True))
     clock.advance(10)
     await storage.purge_expired()
     await storage.delete_session("a")
+    await storage.delete_session("fork of a")
     await storage.ping()
 
 
@@ -108,6 +118,8 @@ async def test_every_write_is_one_call_of_a_script(
     writes: dict[str, Callable[[], Awaitable[object]]] = {
         "put": lambda: storage.put_session(record),
         "append": lambda: storage.append_messages("s", message_records(5)),
+        "take a lease": lambda: storage.acquire_lease("s", holder="h", ttl_us=1),
+        "release a lease": lambda: storage.release_lease("s", fence=1),
         "rewrite messages": lambda: storage.rewrite_messages("s", changes),
         "truncate": lambda: storage.truncate_messages("s", after=1),
         "put memory": lambda: storage.put_memory(memory_record("k", expires_at_us=10**17), max_entries=1),

@@ -1,6 +1,7 @@
 """Sessions that the server removes by itself, and their entries in the indexes."""
 
 import asyncio
+from itertools import product
 from typing import ClassVar
 
 import attrs
@@ -88,9 +89,9 @@ async def test_what_the_server_removed_is_not_listed_and_is_purged(server: Valke
         await asyncio.to_thread(wait_until, lambda: not server.command("EXISTS", header), "expired keys")
         assert [key for key in stored_keys(server) if key.endswith((":s", ":put again"))] == []
         for query in (SessionQuery(), SessionQuery(user_id="u"), SessionQuery(tag="t")):
-            for newest_first in (False, True):
-                page = await storage.query_sessions(attrs.evolve(query, newest_first=newest_first))
-                assert [found.session_id for found in page.sessions] == ["stays"]
+            for newest_first, by_activity in product((False, True), repeat=2):
+                asked = attrs.evolve(query, newest_first=newest_first, by_activity=by_activity)
+                assert [found.session_id for found in (await storage.query_sessions(asked)).sessions] == ["stays"]
         clock.advance(1)
         await storage.put_session(session_record("put again", user_id="w"), expected_version=0)
         page = await storage.query_sessions(SessionQuery(user_id="u"))
@@ -138,14 +139,18 @@ async def test_an_index_holds_a_session_once_for_each_way_to_find_it(
 ) -> None:
     index = "luminoracore:{0}:index"
     for user, tags, ttl_us, members in (
-        ("u", ("a", "b"), None, 4),
-        ("v", ("b",), 10**9, 4),
-        (None, (), None, 1),
-        ("v", (), 10**9, 3),
+        ("u", ("a", "b"), None, 8),
+        ("v", ("b",), 10**9, 7),
+        (None, (), None, 2),
+        ("v", (), 10**9, 5),
     ):
         await storage.put_session(session_record(user_id=user, tags=tags, ttl_us=ttl_us))
         assert server.command("ZCARD", index) == members
         clock.advance(1)
+        for number in range(20):
+            clock.advance_us(1)
+            await storage.append_messages("s", [message_record(f"{members}-{number}")])
+        assert server.command("ZCARD", index) == members
     await storage.delete_session("s")
     assert server.command("EXISTS", index) == 0
 

@@ -36,6 +36,7 @@ Linux advances file times every 4 ms or so; those of FAT, the coarsest, have a r
 class _Active:
     """What a listing by activity asks of a session, and the state of its files then."""
 
+    path: str
     stamp: Stamp | None
     header: SessionRecord
 
@@ -65,7 +66,7 @@ class SessionIndex:
     An append changes the size of the log, and any other change of a session the time of its folder. A page by
     activity compares these of all sessions, and reads those that changed.
 
-    The cache takes about 250 bytes for each session, and 700 more once it was listed by activity. Threads may
+    The cache takes about 250 bytes for each session, and 900 more once it was listed by activity. Threads may
     share it.
 
     Args:
@@ -134,17 +135,17 @@ class SessionIndex:
 
     def _active(self, shard: _Shard, session_id: str, began_ns: int) -> SessionRecord | None:
         """Return the header of a session with the time of its last change; None: it was deleted."""
-        path = self._store.session(session_id)
-        stamp = _session_stamp(str(path), began_ns)
         known = shard.active.get(session_id)
+        path = str(self._store.session(session_id)) if known is None else known.path
+        stamp = _session_stamp(path, began_ns)
         if known is not None and known.stamp is not None and known.stamp == stamp:
             return known.header
-        session = SessionFolder(path, self._store)
-        with self._store.locks.hold(path, writing=False), session.opened(None, writing=False) as opened:
+        session = SessionFolder(Path(path), self._store)
+        with self._store.locks.hold(session.path, writing=False), session.opened(None, writing=False) as opened:
             if opened is None:
                 return None
             header = attrs.evolve(dated(*opened), payload=None, card=None, lease=None)
-        shard.active[session_id] = _Active(stamp, header)
+        shard.active[session_id] = _Active(path, stamp, header)
         return header
 
     def _refreshed(self) -> list[_Shard]:

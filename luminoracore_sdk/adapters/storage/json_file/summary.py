@@ -58,7 +58,7 @@ class Tally:
                 counters[name] = counters.get(name, 0) + number
             if message.brief is None:
                 continue
-            if last != first:
+            if last is not None and last != first:
                 briefs.pop(last, None)
             last = position
             briefs[position] = message.brief

@@ -295,19 +295,26 @@ WITH session AS (
     UPDATE luminora_sessions
        SET last_position = last_position + 1, updated_at_us = greatest(:now, updated_at_us),
            active = greatest(:now, updated_at_us) / 60000000,
-           user_messages = coalesce(user_messages + :user, :user, user_messages),
-           assistant_messages = coalesce(assistant_messages + :assistant, :assistant, assistant_messages),
-           system_messages = coalesce(system_messages + :system, :system, system_messages),
-           tool_messages = coalesce(tool_messages + :tool, :tool, tool_messages),
-           first_brief_position = coalesce(first_brief_position, last_position + :first_place),
-           first_brief_encoding = coalesce(first_brief_encoding, :first_encoding),
-           first_brief_payload = CASE WHEN first_brief_position IS NULL THEN :first_payload
-                                      ELSE first_brief_payload END,
-           first_brief_blob = CASE WHEN first_brief_position IS NULL THEN :first_blob ELSE first_brief_blob END,
-           last_brief_position = coalesce(last_position + :last_place, last_brief_position),
-           last_brief_encoding = coalesce(:last_encoding, last_brief_encoding),
-           last_brief_payload = CASE WHEN :last_place IS NULL THEN last_brief_payload ELSE :last_payload END,
-           last_brief_blob = CASE WHEN :last_place IS NULL THEN last_brief_blob ELSE :last_blob END
+           user_messages = CASE WHEN :role::text = 'user' THEN coalesce(user_messages, 0) + 1 ELSE user_messages END,
+           assistant_messages = CASE WHEN :role = 'assistant' THEN coalesce(assistant_messages, 0) + 1
+                                ELSE assistant_messages END,
+           system_messages = CASE WHEN :role = 'system' THEN coalesce(system_messages, 0) + 1
+                                ELSE system_messages END,
+           tool_messages = CASE WHEN :role = 'tool' THEN coalesce(tool_messages, 0) + 1 ELSE tool_messages END,
+           first_brief_position = coalesce(first_brief_position,
+                                       CASE WHEN :role = 'user' AND :brief_encoding::text IS NOT NULL
+                                            THEN last_position + 1 END),
+           first_brief_encoding = CASE WHEN first_brief_position IS NULL AND :role = 'user'
+                                       THEN :brief_encoding ELSE first_brief_encoding END,
+           first_brief_payload = CASE WHEN first_brief_position IS NULL AND :role = 'user'
+                                       THEN :brief_payload ELSE first_brief_payload END,
+           first_brief_blob = CASE WHEN first_brief_position IS NULL AND :role = 'user'
+                                       THEN :brief_blob ELSE first_brief_blob END,
+           last_brief_position = CASE WHEN :brief_encoding IS NULL THEN last_brief_position
+                                      ELSE last_position + 1 END,
+           last_brief_encoding = coalesce(:brief_encoding, last_brief_encoding),
+           last_brief_payload = CASE WHEN :brief_encoding IS NULL THEN last_brief_payload ELSE :brief_payload END,
+           last_brief_blob = CASE WHEN :brief_encoding IS NULL THEN last_brief_blob ELSE :brief_blob END
      WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
        AND (last_position = :expected_last OR :expected_last IS NULL) AND (fence = :fence OR :fence IS NULL)
  RETURNING sid, last_position
@@ -330,10 +337,12 @@ WITH session AS (
                SELECT jsonb_object_agg(name, number::bigint + coalesce((counters ->> name)::bigint, 0))
                  FROM jsonb_each_text(:adds::text::jsonb) AS a (name, number)) END,
            first_brief_position = coalesce(first_brief_position, last_position + :first_place),
-           first_brief_encoding = coalesce(first_brief_encoding, :first_encoding),
-           first_brief_payload = CASE WHEN first_brief_position IS NULL THEN :first_payload
-                                      ELSE first_brief_payload END,
-           first_brief_blob = CASE WHEN first_brief_position IS NULL THEN :first_blob ELSE first_brief_blob END,
+           first_brief_encoding = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_encoding
+                                      WHEN :first_place = :last_place THEN :last_encoding ELSE :first_encoding END,
+           first_brief_payload = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_payload
+                                      WHEN :first_place = :last_place THEN :last_payload ELSE :first_payload END,
+           first_brief_blob = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_blob
+                                      WHEN :first_place = :last_place THEN :last_blob ELSE :first_blob END,
            last_brief_position = coalesce(last_position + :last_place, last_brief_position),
            last_brief_encoding = coalesce(:last_encoding, last_brief_encoding),
            last_brief_payload = CASE WHEN :last_place IS NULL THEN last_brief_payload ELSE :last_payload END,
@@ -381,10 +390,13 @@ WITH wanted AS (
                SELECT jsonb_object_agg(name, number::bigint + coalesce((counters ->> name)::bigint, 0))
                  FROM jsonb_each_text(w.adds::jsonb) AS a (name, number)) END,
            first_brief_position = coalesce(first_brief_position, last_position + w.first_place),
-           first_brief_encoding = coalesce(first_brief_encoding, w.first_encoding),
-           first_brief_payload = CASE WHEN first_brief_position IS NULL THEN w.first_payload
-                                      ELSE first_brief_payload END,
-           first_brief_blob = CASE WHEN first_brief_position IS NULL THEN w.first_blob ELSE first_brief_blob END,
+           first_brief_encoding = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_encoding
+                                       WHEN w.first_place = w.last_place THEN w.last_encoding
+                                       ELSE w.first_encoding END,
+           first_brief_payload = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_payload
+                                      WHEN w.first_place = w.last_place THEN w.last_payload ELSE w.first_payload END,
+           first_brief_blob = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_blob
+                                      WHEN w.first_place = w.last_place THEN w.last_blob ELSE w.first_blob END,
            last_brief_position = coalesce(last_position + w.last_place, last_brief_position),
            last_brief_encoding = coalesce(w.last_encoding, last_brief_encoding),
            last_brief_payload = CASE WHEN w.last_place IS NULL THEN last_brief_payload ELSE w.last_payload END,

@@ -132,36 +132,36 @@ def rewrite_values(old: Payload, new: Payload) -> dict[str, Any]:
 # -- sessions ------------------------------------------------------------------------------------
 
 
-_ROLES = ("user", "assistant", "system", "tool")  # in the order of the columns
-_EMPTY = SessionSummary()
-_NO_PAYLOAD = {"encoding": None, "payload": None, "blob": None}
-
-
 def _short_values(name: str, payload: Payload | None) -> dict[str, Any]:
     """Return the parameters of a card or brief."""
-    values = _NO_PAYLOAD if payload is None else _payload_values(payload)
-    return {f"{name}_{column}": value for column, value in values.items()}
+    encoding = text = blob = None
+    if payload is not None:
+        encoding, (text, blob) = payload.encoding, _columns(payload)
+    return {f"{name}_encoding": encoding, f"{name}_payload": text, f"{name}_blob": blob}
 
 
-def _brief_values(first: Brief | None, last: Brief | None) -> dict[str, Any]:
-    """Return the parameters of both briefs; their places are their positions."""
-    return {
-        "first_place": None if first is None else clamped(first.position),
-        "last_place": None if last is None else clamped(last.position),
-        **_short_values("first", None if first is None else first.payload),
-        **_short_values("last", None if last is None else last.payload),
-    }
+_ROLES = ("user", "assistant", "system", "tool")  # in the order of the columns
+_BRIEFS = tuple(f"{name}_{part}" for name in ("first", "last") for part in ("place", "encoding", "payload", "blob"))
+_FOLDED = (*_ROLES, "adds", *_BRIEFS)
+_ALL_FOLDED = tuple(f"{name.removesuffix('s')}s" for name in _FOLDED)
+_ONE = {role: tuple(1 if role == other else None for other in _ROLES) for role in _ROLES}
+_NO_BRIEF = (None, None, None, None)
+_WITHOUT_BRIEF = {role: (*numbers, None, *_NO_BRIEF, *_NO_BRIEF) for role, numbers in _ONE.items()}
+_EMPTY = SessionSummary()
 
 
-def _summary_values(summary: SessionSummary) -> dict[str, Any]:
-    """Return the parameters of a summary: a number for each role, the other counters, and both briefs."""
-    counters = dict(summary.counters)
-    numbers = {role: counters.pop(role, None) for role in _ROLES}
-    return {
-        **numbers,
-        "adds": json.dumps(counters) if counters else None,
-        **_brief_values(summary.first, summary.last),
-    }
+def _brief_columns(brief: Brief | None) -> tuple[Any, ...]:
+    if brief is None:
+        return _NO_BRIEF
+    return (clamped(brief.position), brief.payload.encoding, *_columns(brief.payload))
+
+
+def _summary_columns(summary: SessionSummary) -> tuple[Any, ...]:
+    """Return the parameters of a summary, as ``_FOLDED`` names them; the places of briefs are their positions."""
+    others = dict(summary.counters)
+    numbers = [others.pop(role, None) for role in _ROLES]
+    adds = json.dumps(others) if others else None
+    return (*numbers, adds, *_brief_columns(summary.first), *_brief_columns(summary.last))
 
 
 def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
         "created": record.created_at_us or now_us,
         "now": now_us,
         "last": record.last_position,
-        **_summary_values(record.summary),
+        **dict(zip(_FOLDED, _summary_columns(record.summary), strict=True)),
         **_short_values("card", record.card),
         **_payload_values(cast("Payload", record.payload)),
     }
@@ -314,7 +314,8 @@ def update_values(update: MessageUpdate) -> dict[str, Any]:
 
 def texts_values(texts: HeaderTexts) -> dict[str, Any]:
     """Return the parameters of ``rewrite_texts`` for new texts."""
-    return {**_short_values("card", texts.card), **_brief_values(texts.first, texts.last)}
+    briefs = (*_brief_columns(texts.first), *_brief_columns(texts.last))
+    return {**_short_values("card", texts.card), **dict(zip(_BRIEFS, briefs, strict=True))}
 
 
 def cut_values(after: int) -> dict[str, Any]:
@@ -343,6 +344,7 @@ def message_values(append: Append) -> dict[str, Any]:
     (message,) = append.messages
     return {
         **_append_values(append),
+        **_short_values("brief", message.brief),
         "id": message.message_id,
         "role": message.role,
         "time": message.created_at_us,
@@ -359,7 +361,8 @@ def batch_values(append: Append) -> dict[str, Any]:
     size = append.size_bytes
     if size > MAX_BATCH_BYTES:
         raise PayloadTooLargeError(backend=BACKEND, key="the batch", size_bytes=size, limit_bytes=MAX_BATCH_BYTES)
-    return {**_append_values(append), **_message_lists(append.messages)}
+    folded = dict(zip(_FOLDED, _folded(append.messages), strict=True))
+    return {**_append_values(append), **folded, **_message_lists(append.messages)}
 
 
 def _append_values(append: Append) -> dict[str, Any]:
@@ -368,13 +371,26 @@ def _append_values(append: Append) -> dict[str, Any]:
         "now": append.now_us,
         "expected_last": _expected_last(append),
         "fence": None if append.fence is None else clamped(append.fence),
-        **_folded(append.messages),
     }
 
 
-def _folded(messages: Sequence[MessageRecord]) -> dict[str, Any]:
-    """Return what messages add to the summary of their session; the places of briefs count from 1."""
-    return _summary_values(_EMPTY.appended(messages, 1))
+def _folded(messages: Sequence[MessageRecord]) -> tuple[Any, ...]:
+    """Return what messages add to the summary of their session, as ``_FOLDED`` names it.
+
+    The places of briefs count from 1; one that is the first and the last is given once. That of one message, which
+    nearly every append has, is written out: every append pays for it.
+    """
+    message = messages[0]
+    role, brief, adds = message.role, message.brief, message.adds
+    if len(messages) > 1 or not _ONE.keys().isdisjoint(adds):
+        summary = _EMPTY.appended(messages, 1)
+        columns = _summary_columns(summary)
+        return columns if summary.first != summary.last else (*columns[:6], None, None, None, *columns[9:])
+    if brief is None and not adds:
+        return _WITHOUT_BRIEF[role]
+    last = _NO_BRIEF if brief is None else (1, brief.encoding, *_columns(brief))
+    first_place = last[0] if role == "user" else None
+    return (*_ONE[role], json.dumps(dict(adds)) if adds else None, first_place, None, None, None, *last)
 
 
 def group_values(appends: Sequence[Append]) -> dict[str, Any]:
@@ -384,13 +400,13 @@ def group_values(appends: Sequence[Append]) -> dict[str, Any]:
     for append in appends:
         messages.setdefault(append.session_id, []).extend(append.messages)
         expected[append.session_id] = _expected_last(append)
-    folded = [_folded(of_one) for of_one in messages.values()]
+    folded = zip(*map(_folded, messages.values()), strict=True)
     return {
         "now": max(append.now_us for append in appends),  # a session that has expired by then is tried alone
         "sessions": list(messages),
         "expected_lasts": list(expected.values()),
         "sizes": [len(of_one) for of_one in messages.values()],
-        **{f"{name.removesuffix('s')}s": [values[name] for values in folded] for name in folded[0]},
+        **dict(zip(_ALL_FOLDED, map(_list, folded), strict=True)),
         "numbers": [number for number, of_one in enumerate(messages.values(), 1) for _ in of_one],
         "places": [place for of_one in messages.values() for place in range(1, len(of_one) + 1)],
         **_message_lists(message for of_one in messages.values() for message in of_one),
@@ -431,7 +447,19 @@ def _message_lists(messages: Iterable[MessageRecord]) -> dict[str, Any]:
         for message in messages
     ]
     ids, roles, times, encodings, payloads, blobs = zip(*columns, strict=True)
-    return {"ids": ids, "roles": roles, "times": times, "encodings": encodings, "payloads": payloads, "blobs": blobs}
+    return {
+        "ids": ids,
+        "roles": roles,
+        "times": times,
+        "encodings": encodings,
+        "payloads": _list(payloads),
+        "blobs": _list(blobs),
+    }
+
+
+def _list(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the values of a list parameter of ``unnest``, which fills up a list that is too short with NULL."""
+    return () if values.count(None) == len(values) else values
 
 
 # -- messages ------------------------------------------------------------------------------------

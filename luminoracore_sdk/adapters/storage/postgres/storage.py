@@ -234,7 +234,7 @@ class PostgreSQLStorage(BaseStorage):
     async def _put_session(self, record: SessionRecord, expected_version: int | None, now_us: int) -> SessionRecord:
         put = self._sql.update_session if expected_version else self._sql.create_session
         put = self._sql.put_session if expected_version is None else put
-        given = {**session_values(record, now_us), "expected_version": clamped(expected_version or 0)}
+        given = {**session_values(record, now_us), "last": 0, "expected_version": clamped(expected_version or 0)}
 
         async def work(call: "Call") -> "Record":
             row = await call.row(put, **given)

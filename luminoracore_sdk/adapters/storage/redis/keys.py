@@ -46,18 +46,16 @@ class IndexEntry(NamedTuple):
     """A session, or a user with memories, in an index. Entries sort as listings do.
 
     Attributes:
-        time: The stamp of the session's creation, or of its last change; empty for a user.
+        time: A stamp: where the entry is in the order. Empty for a user.
         name: The id.
+        earliest: The earliest stamp of what the listing is ordered by.
+        latest: The latest one.
     """
 
     time: bytes
     name: bytes
-
-    @classmethod
-    def of(cls, member: bytes) -> "IndexEntry":
-        """Return the entry of an index member of the kinds a, u, t, A, U, T and o."""
-        _, time, name = member.rsplit(b"\0", 2)
-        return cls(time, name)
+    earliest: bytes
+    latest: bytes
 
 
 @attrs.frozen

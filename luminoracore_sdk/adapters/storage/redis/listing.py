@@ -5,10 +5,13 @@ from typing import Any
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.redis.keys import IndexEntry, Keyspace, bounds, stamp
-from luminoracore_sdk.application.ports.records import SessionQuery
+from luminoracore_sdk.adapters.storage.redis.keys import IndexEntry, Keyspace, bounds, stamp, unstamp
+from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
 
-__all__ = ["IndexRange", "entries", "grown"]
+__all__ = ["HOT_US", "IndexRange", "entries", "grown", "is_within"]
+
+HOT_US = 1_000_000
+"""How far the time of a hot session in the index may be ahead of its last change; see ``scripts/index.lua``."""
 
 _MAX_PORTION = 1000
 
@@ -23,25 +26,31 @@ class IndexRange:
     Attributes:
         low: Lower bound, as ZRANGE takes it.
         high: Upper bound.
-        beginning: The beginning of all members.
         newest_first: Direction.
+        ahead_us: How far the times of the members may be ahead of what the listing is ordered by.
     """
 
     low: bytes
     high: bytes
-    beginning: bytes
     newest_first: bool = False
+    ahead_us: int = 0
 
     @classmethod
-    def of_sessions(cls, query: SessionQuery) -> "IndexRange":
-        """Return the smallest range that contains what a query looks for."""
+    def of_sessions(cls, query: SessionQuery) -> "tuple[IndexRange, ...]":
+        """Return the smallest ranges that contain what a query looks for."""
         if query.user_id is not None:
             kind, words = b"u", (query.user_id.encode(), b"")
         elif query.tag is not None:
             kind, words = b"t", (query.tag.encode(), b"")
         else:
             kind, words = b"a", (b"",)
-        beginning = b"\0".join((kind.upper() if query.by_activity else kind, *words))
+        if not query.by_activity:
+            return (cls._of(b"\0".join((kind, *words)), query),)
+        active = b"\0".join((kind.upper(), *words))
+        return cls._of(active, query), cls._of(b"h" + active, query, HOT_US)
+
+    @classmethod
+    def _of(cls, beginning: bytes, query: SessionQuery, ahead_us: int = 0) -> "IndexRange":
         low, high = bounds(beginning)
         if query.created_after_us is not None and not query.by_activity:
             low = b"[" + beginning + stamp(query.created_after_us)
@@ -51,21 +60,30 @@ class IndexRange:
             time_us, session_id = query.cursor
             cursor = b"(" + beginning + stamp(time_us) + b"\0" + session_id.encode()
             if query.newest_first:
-                high = min(high, cursor, key=_without_sign)
+                furthest = b"(" + beginning + stamp(time_us + ahead_us) + b"\1"
+                high = min(high, furthest if ahead_us else cursor, key=_without_sign)
             else:
-                low = max(low, cursor, key=_without_sign)
-        return cls(low, high, beginning, query.newest_first)
+                low = max(low, b"[" + beginning + stamp(time_us) if ahead_us else cursor, key=_without_sign)
+        return cls(low, high, query.newest_first, ahead_us)
 
     @classmethod
     def of_owners(cls, after: str | None) -> "IndexRange":
         """Return the range of the users with memories, by id."""
         low, high = bounds(b"o\0\0")
-        return cls(low if after is None else b"(o\0\0" + after.encode(), high, b"o\0")
+        return cls(low if after is None else b"(o\0\0" + after.encode(), high)
 
-    def behind(self, entry: IndexEntry) -> "IndexRange":
-        """Return what is left of the range after an entry."""
-        bound = b"(" + self.beginning + b"\0".join(entry)
+    def behind(self, member: bytes) -> "IndexRange":
+        """Return what is left of the range after a member."""
+        bound = b"(" + member
         return attrs.evolve(self, high=bound) if self.newest_first else attrs.evolve(self, low=bound)
+
+    def entry(self, member: bytes) -> IndexEntry:
+        """Return the entry of a member of the range."""
+        _, time, name = member.rsplit(b"\0", 2)
+        if not self.ahead_us:
+            return IndexEntry(time, name, time, time)
+        earliest = stamp(unstamp(time) - self.ahead_us)
+        return IndexEntry(time if self.newest_first else earliest, name, earliest, time)
 
     def command(self, index: bytes, count: int) -> tuple[bytes, ...]:
         """Return the command for the first members of the range."""
@@ -79,6 +97,17 @@ def _without_sign(bound: bytes) -> bytes:
     return bound[1:]
 
 
+def is_within(header: SessionRecord, query: SessionQuery) -> bool:
+    """Return whether a session was created in the time that a query asks for, and is behind its cursor."""
+    if query.created_after_us is not None and header.created_at_us < query.created_after_us:
+        return False
+    if query.created_before_us is not None and header.created_at_us >= query.created_before_us:
+        return False
+    if query.cursor is None:
+        return True
+    return query.key(header) < query.cursor if query.newest_first else query.key(header) > query.cursor
+
+
 @attrs.define
 class _Bucket:
     index: bytes
@@ -88,29 +117,29 @@ class _Bucket:
 
 
 async def entries(
-    read: Read, keyspace: Keyspace, wanted: IndexRange, count: int
+    read: Read, keyspace: Keyspace, wanted: Sequence[IndexRange], count: int
 ) -> AsyncIterator[Sequence[IndexEntry]]:
     """Yield the entries of all buckets in one order, in portions.
 
     Args:
         read: Sends commands.
         keyspace: The buckets.
-        wanted: The entries.
+        wanted: The entries, in one direction.
         count: How many the caller probably needs; it decides how many each bucket is asked for at first.
     """
-    buckets = [_Bucket(keyspace.index(number), wanted) for number in range(keyspace.buckets)]
+    buckets = [_Bucket(keyspace.index(number), part) for number in range(keyspace.buckets) for part in wanted]
     portion = count if len(buckets) == 1 else 2 * count // len(buckets) + 4
     while True:
         hungry = [bucket for bucket in buckets if not bucket.waiting and not bucket.ended]
         if hungry:
             replies = await read(*(bucket.left.command(bucket.index, portion) for bucket in hungry))
             for bucket, members in zip(hungry, replies, strict=True):
-                bucket.waiting = [IndexEntry.of(member) for member in members]
+                bucket.waiting = [bucket.left.entry(member) for member in members]
                 bucket.ended = len(members) < portion
                 if members:
-                    bucket.left = bucket.left.behind(bucket.waiting[-1])
+                    bucket.left = bucket.left.behind(members[-1])
             portion = grown(portion)
-        if merged := _merged(buckets, newest_first=wanted.newest_first):
+        if merged := _merged(buckets, newest_first=wanted[0].newest_first):
             yield merged
         elif all(bucket.ended for bucket in buckets):
             return

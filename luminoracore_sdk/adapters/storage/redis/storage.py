@@ -21,7 +21,7 @@ from luminoracore_sdk.adapters.storage.base import (
 )
 from luminoracore_sdk.adapters.storage.group_commit import GroupCommit, own_copy
 from luminoracore_sdk.adapters.storage.redis.keys import Keyspace, bounds, memory_entry, stamp, unstamp
-from luminoracore_sdk.adapters.storage.redis.listing import IndexRange, entries, grown
+from luminoracore_sdk.adapters.storage.redis.listing import HOT_US, IndexRange, entries, grown, is_within
 from luminoracore_sdk.adapters.storage.redis.options import RedisLimits, check_buckets, check_prefix, parse_address
 from luminoracore_sdk.adapters.storage.redis.records import (
     BACKEND,
@@ -29,6 +29,7 @@ from luminoracore_sdk.adapters.storage.redis.records import (
     LISTED_HEADER,
     TURN_HEADER,
     WHOLE_HEADER,
+    added_words,
     damaged,
     encoded_payload,
     encoding_bytes,
@@ -58,7 +59,6 @@ from luminoracore_sdk.application.ports.records import (
     RewriteMessage,
     SessionQuery,
     SessionRecord,
-    SessionSummary,
     TailReceipt,
     TurnRecords,
 )
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 
     from luminoracore_sdk.adapters.storage.redis.client import Client
 
-__all__ = ["RedisStorage"]
+__all__ = ["COPY_MS", "RedisStorage"]
 
 SCHEMA_VERSION = 1
 
@@ -89,8 +89,7 @@ _PART_BYTES = 2**20  # of messages in one answer, which may be twice as long
 _ATTEMPTS = 3  # to read a long history in parts while it is being cut off
 _PURGED_AT_ONCE = 1000  # of all buckets together, or ten of each
 _REWRITTEN_AT_ONCE = 200  # messages in one call of the script, which seeks each of them in the list
-_COPY_MS = 60_000  # the server removes the copy of a fork that was not completed
-_ADDED = SessionSummary()  # to which an append adds what it adds to the stored one
+COPY_MS = 60_000  # the server removes the copy of a fork that was not completed
 _GROUPS_UNDER_WAY = 2  # the server works on one while the other is prepared; 1 to 4 measured the same
 
 
@@ -312,9 +311,10 @@ class RedisStorage(BaseStorage):
         """Yield the live headers that match a query.
 
         An index may name sessions that the server has removed, or that were changed, or deleted and put again since:
-        the header decides.
+        the header decides. Headers of hot sessions wait until no other one can come before them.
         """
         count = query.limit + 1
+        waiting: list[SessionRecord] = []
         async for portion in entries(self._read, self._keys, IndexRange.of_sessions(query), count):
             start = 0
             while some := portion[start : start + count]:
@@ -325,13 +325,20 @@ class RedisStorage(BaseStorage):
                     header = session_record(name, LISTED_HEADER, values)
                     if (
                         header
-                        and stamp(query.key(header)[0]) == entry.time
+                        and entry.earliest <= stamp(query.key(header)[0]) <= entry.latest
                         and is_live(header.updated_at_us, header.ttl_us, now_us)
                         and matches(header, query)
-                        and (query.created_after_us is None or header.created_at_us >= query.created_after_us)
-                        and (query.created_before_us is None or header.created_at_us < query.created_before_us)
+                        and is_within(header, query)
                     ):
-                        yield header
+                        waiting.append(header)
+                waiting.sort(key=query.key, reverse=query.newest_first)
+                end = unstamp(some[-1].time), names[-1]
+                while waiting and (
+                    query.key(waiting[0]) >= end if query.newest_first else query.key(waiting[0]) <= end
+                ):
+                    yield waiting.pop(0)
+        for header in waiting:
+            yield header
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         arguments = (b"%d" % now_us, encoding_bytes(old), old.data, encoding_bytes(new), new.data)
@@ -385,7 +392,7 @@ class RedisStorage(BaseStorage):
         while True:
             words = (b"%d" % (copied + 1), b"%d" % at, b"%d" % size_bytes, history)
             reply = await self._run(
-                "fork_part", (source.session, source.messages, *copy), b"%d" % now_us, b"%d" % _COPY_MS, *words
+                "fork_part", (source.session, source.messages, *copy), b"%d" % now_us, b"%d" % COPY_MS, *words
             )
             if reply[0] == b"changed":
                 return None
@@ -418,7 +425,7 @@ class RedisStorage(BaseStorage):
             self._check_batch(messages)
             words = [word for message in messages for word in (message.message_id.encode(), message_element(message))]
             if words:
-                await self._run("stage", copy, b"%d" % _COPY_MS, b"%d" % (copied + 1), *words)
+                await self._run("stage", copy, b"%d" % COPY_MS, b"%d" % (copied + 1), *words)
             for message in messages:
                 roles[message.role] = roles.get(message.role, 0) + 1
             copied += len(messages)
@@ -489,7 +496,7 @@ class RedisStorage(BaseStorage):
         arguments = self._change_words(appends[-1].now_us)
         for append in appends:
             arguments += (number_or_none(append.expected_last), number_or_none(append.fence))
-            arguments += summary_texts(_ADDED.appended(append.messages, 1))
+            arguments += added_words(append.messages)
             arguments.append(b"%d" % len(append.messages))
             for message in append.messages:
                 arguments += (message.message_id.encode(), message_element(message))
@@ -497,7 +504,8 @@ class RedisStorage(BaseStorage):
 
     def _change_words(self, now_us: int) -> list[bytes]:
         """Return the arguments with which the scripts that change a history begin."""
-        return [b"%d" % now_us, stamp(now_us), b"%d" % self.grace_ms]
+        times = b"%s %s %s" % (stamp(now_us), stamp(now_us - HOT_US), stamp(now_us + HOT_US))
+        return [b"%d" % now_us, times, b"%d" % self.grace_ms]
 
     def _receipt(self, append: Append, answer: Any) -> AppendReceipt:
         """Return the receipt for what the script answers for one append, or raise what refused it."""
@@ -563,7 +571,7 @@ class RedisStorage(BaseStorage):
             b"%d" % min(tail.after, _MAX_POSITION),
             number_or_none(tail.expected_last),
             number_or_none(tail.fence),
-            *summary_texts(_ADDED.appended(tail.messages, 1)),
+            *added_words(tail.messages),
         ]
         for message in tail.messages:
             arguments += (message.message_id.encode(), message_element(message))
@@ -667,7 +675,7 @@ class RedisStorage(BaseStorage):
 
     async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
         found: list[str] = []
-        async for portion in entries(self._read, self._keys, IndexRange.of_owners(after), limit):
+        async for portion in entries(self._read, self._keys, [IndexRange.of_owners(after)], limit):
             scopes = [MemoryScope("user", entry.name.decode()) for entry in portion]
             calls = [(self._keys.memories(scope), (*_scope_words(scope), stamp(now_us))) for scope in scopes]
             counts = await self._client.run("count_memories", calls, writes=False)

@@ -1,11 +1,10 @@
--- needs: session common history
--- ARGV: now, now as a stamp, grace_ms; then for each append the last position that it expects or '', the fence or '',
--- counters, first and last brief or '', the number of its messages, and each message's id and element. An append that
--- is refused leaves the others to be written.
+-- needs: session index summary
+-- ARGV: as for changing_history; then for each append the last position that it expects or '', the fence or '',
+-- what its messages add as for fold, their number, and each message's id and element. An append that is refused leaves
+-- the others to be written.
 -- Returns ok and for each append its last position, or {'known', the position of each message or 0}, or
 -- {'fenced', the latest fence}, or {'moved', last position}; or absent; or damaged.
-local now = ARGV[1]
-local found, refusal = changing_history(now)
+local found, refusal = changing_history()
 if not found then return refusal end
 local last = found.last
 
@@ -40,5 +39,5 @@ while ARGV[at] do
   at = final + 1
 end
 
-if last > found.last then touch(found, last, now, ARGV[2], ARGV[3]) end
+if last > found.last then touch(found, last) end
 return reply

@@ -1,4 +1,4 @@
--- needs: session common memory
+-- needs: session index common memory
 -- ARGV: kind, owner, now, now as a stamp. Returns how many memories the scope held that had not expired.
 if of_session and not live(ARGV[3]) then return 0 end
 check_sorted(retention)

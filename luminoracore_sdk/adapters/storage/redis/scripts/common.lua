@@ -22,18 +22,6 @@ local function behind(record, fields)
   return at + 1
 end
 
--- Lua's stack takes only some thousand arguments.
-local function in_parts(command, key, list)
-  for from = 1, #list, 500 do
-    redis.call(command, key, unpack(list, from, math.min(from + 499, #list)))
-  end
-end
-
--- Fail before anything is written if the key holds a value of another type.
-local function check_sorted(key)
-  redis.call('ZRANGE', key, 0, 0)
-end
-
 local function check_session()
   redis.call('LLEN', KEYS[2])
   redis.call('HLEN', KEYS[3])
@@ -47,21 +35,6 @@ local function beginning_with(index, text)
   return redis.call('ZRANGE', index, '[' .. text, '(' .. string.sub(text, 1, -2) .. '\1', 'BYLEX')
 end
 
--- Return the index members of a session that name the time of its last change: A(ll), U(ser), T(ag), and x (expires).
--- The last one holds what the others are made of, for the time when the server has removed the header.
-local function active_members(id, found, active)
-  local rest = NUL .. active .. NUL .. id
-  local members = {'A' .. rest}
-  if found.user ~= '' then members[#members + 1] = 'U' .. NUL .. found.user .. rest end
-  if found.tags ~= '' then
-    for _, tag in ipairs(split(found.tags)) do members[#members + 1] = 'T' .. NUL .. tag .. rest end
-  end
-  if found.ttl ~= '' then
-    members[#members + 1] = table.concat({'x', id, found.created, active, found.user, found.tags}, NUL)
-  end
-  return members
-end
-
 -- Return all index members of a session: those, and a(ll), u(ser), t(ag), which name the time of its creation.
 local function members_of(id, found)
   local members = active_members(id, found, found.active)
@@ -72,23 +45,6 @@ local function members_of(id, found)
     for _, tag in ipairs(split(found.tags)) do members[#members + 1] = 't' .. NUL .. tag .. rest end
   end
   return members
-end
-
--- Replace index members.
-local function relist(stale, members)
-  local stays, scored = {}, {}
-  for _, member in ipairs(stale) do stays[member] = true end
-  for _, member in ipairs(members) do
-    if stays[member] then
-      stays[member] = nil
-    else
-      scored[#scored + 1], scored[#scored + 2] = 0, member
-    end
-  end
-  local gone = {}
-  for member in pairs(stays) do gone[#gone + 1] = member end
-  in_parts('ZREM', KEYS[6], gone)
-  in_parts('ZADD', KEYS[6], scored)
 end
 
 -- Return the index members that may be left of a session that is not live.

@@ -1,4 +1,4 @@
--- needs: session common memory
+-- needs: session index common memory
 -- ARGV: kind, owner, key, now, now as a stamp. Returns 1 if the memory existed and had not expired.
 if of_session and not live(ARGV[4]) then return 0 end
 local found = read_memory(ARGV[3])

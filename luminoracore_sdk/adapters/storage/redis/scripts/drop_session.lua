@@ -1,4 +1,4 @@
--- needs: session common
+-- needs: session index common
 -- ARGV: id, now, which: any, or expired (a live session stays).
 -- Returns 1 if the session was live, and 1 if anything was removed.
 local id = ARGV[1]

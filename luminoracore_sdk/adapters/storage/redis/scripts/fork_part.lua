@@ -1,4 +1,4 @@
--- needs: session common
+-- needs: session index common
 -- KEYS: session and messages of the source, messages and ids of the copy. ARGV: now, how long the copy lasts, first
 -- position, last position of the fork, bytes, the number of the history of which the copy begins, or ''.
 -- Copies messages until they have so many bytes. Returns ok, the number of the history, the last position of the

@@ -1,4 +1,4 @@
--- needs: session common memory
+-- needs: session index common memory
 -- ARGV: kind, owner, expires, key: of an index member that has expired. Returns 1 if a memory was removed.
 local expires, key = ARGV[3], ARGV[4]
 local found = read_memory(key)

@@ -1,4 +1,4 @@
--- needs: session common memory
+-- needs: session index common memory
 -- ARGV: kind, owner, key, now, now as a stamp, grace_ms, created, expires or '', retention, encoding and
 -- payload, most entries or ''. Returns ok, created; or absent; or damaged.
 local key, now, stamp, created, expires = ARGV[3], ARGV[4], ARGV[5], ARGV[7], ARGV[8]

@@ -1,4 +1,4 @@
--- needs: session common
+-- needs: session index common
 -- For a fork, KEYS[7] and KEYS[8] are messages and ids that take effect now, and KEYS[9], if there is one, the header
 -- of the session from which they were copied.
 -- ARGV: id, now, now as a stamp, grace_ms, expected version or '', user or '', tags, ttl or '', created, encoding,
@@ -12,11 +12,11 @@ local function refused(...)
 end
 
 local id, now, expected = ARGV[1], ARGV[2], ARGV[5]
-local put = {user = ARGV[6], tags = ARGV[7], ttl = ARGV[8], created = ARGV[9], active = ARGV[3]}
+local put = {user = ARGV[6], tags = ARGV[7], ttl = ARGV[8], created = ARGV[9], active = ARGV[3] .. '0'}
 local before = header('created', 'user', 'tags', 'active', 'counters', 'first_brief', 'last_brief')
 local standing = state(before, now)
 local is_live = standing == 'live'
-if standing == 'damaged' or (is_live and before.active == '') then return refused('damaged') end
+if standing == 'damaged' or (is_live and before.lacks) then return refused('damaged') end
 local version = is_live and before.version or '0'
 if expected ~= '' and expected ~= version then return refused('conflict', version) end
 if KEYS[7] and redis.call('LLEN', KEYS[7]) ~= tonumber(ARGV[16]) then return refused('changed') end

@@ -1,10 +1,10 @@
--- needs: session common history
--- ARGV: now, now as a stamp, grace_ms, after, expected last position or '', fence or '', counters, first and last brief
--- or ''; then each message's id and element.
+-- needs: session index summary history
+-- ARGV: as for changing_history; after, expected last position or '', fence or ''; what the messages add as for fold;
+-- then each message's id and element.
 -- Returns ok, the elements that were removed; or refused, the last position, the position of each message or 0, and
 -- the latest fence; or absent; or damaged.
-local now, after, fence = ARGV[1], tonumber(ARGV[4]), ARGV[6]
-local found, refusal = changing_history(now)
+local after, fence = tonumber(ARGV[4]), ARGV[6]
+local found, refusal = changing_history()
 if not found then return refusal end
 local last = found.last
 local refused = last < after or (ARGV[5] ~= '' and tonumber(ARGV[5]) ~= last) or (fence ~= '' and fence ~= fence_of())
@@ -32,5 +32,5 @@ if #ids > 0 then
   redis.call('HSET', KEYS[3], unpack(places))
   fold(found, after, ARGV[7], ARGV[8], ARGV[9])
 end
-touch(found, after + #ids, now, ARGV[2], ARGV[3])
+touch(found, after + #ids)
 return {'ok', removed}

@@ -1,4 +1,4 @@
--- needs: session common memory
+-- needs: session index common memory
 -- ARGV: kind, owner, key, now, now as a stamp, old encoding and payload, new encoding and payload.
 -- Returns ok, 1 if the memory exists and had the old payload, else 0; or absent; or damaged.
 if of_session then

@@ -1,4 +1,4 @@
--- needs: session common
+-- needs: session index common
 -- KEYS: session, messages. ARGV: now; then for each message position, id, old encoding and payload, new
 -- encoding and payload. Returns ok, how many were replaced; or absent; or damaged.
 local found, refusal = live_history(ARGV[1])

@@ -3,12 +3,16 @@
 -- year 2255. Stamps (16 hexadecimal digits) are compared as text.
 local NUL = '\0'
 
--- Return the header, with those of its other fields that are named; nil if there is none.
+-- Return the header, with those of its other fields that are named, and whether it lacks any of these; nil if there is
+-- none.
 local function header(...)
   local values = redis.call('HMGET', KEYS[1], 'version', 'updated_at_us', 'ttl_us', 'last_position', ...)
   if not values[1] and redis.call('EXISTS', KEYS[1]) == 0 then return nil end
   local found = {version = values[1], updated = values[2], ttl = values[3], last = values[4]}
-  for number = 1, select('#', ...) do found[select(number, ...)] = values[4 + number] or '' end
+  for number = 1, select('#', ...) do
+    found[select(number, ...)] = values[4 + number] or ''
+    found.lacks = found.lacks or not values[4 + number]
+  end
   return found
 end
 
@@ -28,6 +32,7 @@ local function sum(one, other, third)
 end
 
 local function later(one, other)
+  if #one == 16 and #other == 16 then return one > other and one or other end  -- from 2001 to 2286
   return sum(one, '0', other) > 0 and one or other
 end
 

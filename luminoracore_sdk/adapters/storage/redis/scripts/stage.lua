@@ -1,4 +1,4 @@
--- needs: session common
+-- needs: session index common
 -- KEYS: messages and ids of a copy. ARGV: how long it lasts, first position; then each message's id and element.
 local elements, places = {}, {}
 for at = 3, #ARGV, 2 do

@@ -1,4 +1,4 @@
--- needs: session common history
+-- needs: session history
 -- ARGV: now, position, old element, new element, brief without position or ''.
 -- Returns ok, 1 if the message had the old element, else 0; or absent; or damaged.
 local found, refusal = live_history(ARGV[1], 'first_brief', 'last_brief', 'changes')

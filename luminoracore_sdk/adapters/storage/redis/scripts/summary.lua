@@ -1,0 +1,72 @@
+-- What the scripts that append or cut off messages share. KEYS are all those of a session. Counters are names and
+-- numbers in turn, joined by NUL. A brief is position, encoding and data, joined by NUL, or ''.
+local PAIR = '(%Z+)%z(%d+)'
+
+-- Return counters as a table; nil if the text is malformed.
+local function counters_of(text)
+  local counters, size = {}, 0
+  for name, number in string.gmatch(text, PAIR) do
+    counters[name] = tonumber(number)
+    size = size + #name + #number + 2
+  end
+  return size == (text == '' and 0 or #text + 1) and counters or nil
+end
+
+local function counters_text(counters)
+  local text = ''
+  for name, number in pairs(counters) do
+    if number >= 1e14 then number = string.format('%.0f', number) end  -- else Lua itself writes all digits
+    text = text .. name .. NUL .. number .. NUL
+  end
+  return string.sub(text, 1, -2)
+end
+
+-- Return the header of a live history that is about to change, and what is to be written to it; else nil and the
+-- reply. ARGV begin with now; the stamps of now, of a while ago and of in a while, as one word; grace_ms.
+local function changing_history()
+  local found, refusal = live_history(ARGV[1], 'active', 'counters')
+  if not found then return nil, refusal end
+  found.counters = counters_of(found.counters)
+  if found.lacks or not found.counters then return nil, {'damaged'} end
+  found.is_moving = string.sub(ARGV[2], 1, 16) > string.sub(found.active, 1, 16)
+  if found.is_moving then check_sorted(KEYS[6]) end
+  found.writes = {'updated_at_us', later(found.updated, ARGV[1])}
+  return found
+end
+
+local function write(found, field, value)
+  local count = #found.writes
+  found.writes[count + 1], found.writes[count + 2] = field, value
+end
+
+-- Return a brief whose place among messages is given, with its position: that of the message before them and the place.
+local function placed(brief, behind)
+  local ends = string.find(brief, NUL, 1, true)
+  return (behind + tonumber(string.sub(brief, 1, ends - 1))) .. string.sub(brief, ends)
+end
+
+-- Add to the summary what messages behind a position add: counters, and the first and last brief with its place, or ''.
+local function fold(found, behind, counters, first, last)
+  for name, number in string.gmatch(counters, PAIR) do
+    found.counters[name] = (found.counters[name] or 0) + number
+  end
+  if first ~= '' and (found.first_brief or redis.call('HGET', KEYS[1], 'first_brief')) == '' then
+    found.first_brief = placed(first, behind)
+    write(found, 'first_brief', found.first_brief)
+  end
+  if last ~= '' then write(found, 'last_brief', placed(last, behind)) end
+end
+
+-- Write what has changed of the header, and list the session under the time of the change.
+local function touch(found, last)
+  write(found, 'last_position', last)
+  write(found, 'counters', counters_text(found.counters))
+  if found.is_moving then write(found, 'active', move(found)) end
+  redis.call('HSET', KEYS[1], unpack(found.writes))
+  if found.ttl ~= '' then prolong(found.writes[2], found.ttl, ARGV[1], ARGV[3]) end
+end
+
+-- Return the fence of the latest lease as text; 0: there was none.
+local function fence_of()
+  return string.match(redis.call('HGET', KEYS[1], 'lease') or '', '^%d+') or '0'
+end

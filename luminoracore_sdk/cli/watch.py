@@ -15,7 +15,7 @@ __all__ = ["watch"]
 
 def _cursor(value: str | None) -> str | None:
     try:
-        watched_from(value or "0")
+        watched_from("0" if value is None else value)
     except ValidationError as exc:
         raise typer.BadParameter(str(exc)) from exc
     return value

@@ -100,7 +100,7 @@ class RawPostgres(Raw):
             "ORDER BY at DESC, id DESC LIMIT $4",
             *(USER, *cursor, PAGE),
         )
-        return [decoded(row) for row in found]
+        return [decoded(tuple(row)) for row in found]
 
     async def close(self) -> None:
         await self._pool.close()
@@ -156,8 +156,10 @@ class RawRedis(Raw):
             await pipeline.execute()
 
     async def page(self, cursor: tuple[int, str]) -> list[tuple[Any, ...]]:
-        names = await self._client.zrange(
-            "raw:side", f"({cursor[0] // MINUTE_US}", "-inf", desc=True, byscore=True, offset=0, num=PAGE
+        below = f"({cursor[0] // MINUTE_US}"
+        names = cast(
+            "list[str]",
+            await self._client.zrange("raw:side", below, "-inf", desc=True, byscore=True, offset=0, num=PAGE),
         )
         pipeline = self._client.pipeline(transaction=False)
         for name in names:

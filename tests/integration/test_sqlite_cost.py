@@ -7,11 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
 from luminoracore_sdk.adapters.storage.sqlite.migrate import Database, load
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Payload, SessionQuery
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.sqlite_driver import Driver, watch_driver
 
@@ -59,6 +60,18 @@ async def test_a_read_is_one_statement(storage: SQLiteStorage, driver: Driver, n
     assert [statement.split()[0] for statement in driver.statements] == ["SELECT"]
 
 
+async def test_briefs_and_counters_are_written_by_the_statements_of_an_append(
+    storage: SQLiteStorage, driver: Driver
+) -> None:
+    brief = attrs.evolve(message_record("m1"), brief=Payload("json", b'"m1"'))
+    driver.statements.clear()
+    await storage.append_messages("s", [brief])
+    await storage.append_messages("s", [attrs.evolve(brief, message_id="m2", adds={"tokens": 1})])
+    words = [statement.split()[0] for statement in driver.statements]
+    plain = ["BEGIN", "SELECT", "INSERT", "UPDATE", "COMMIT"]
+    assert words == [*plain, "BEGIN", "SELECT", "INSERT", "SELECT", "UPDATE", "COMMIT"]
+
+
 UNPLANNED = ("find_version", "insert_version", "insert_session", "put_document", "insert_message", "put_user_memory")
 """A table of one row, and statements that only insert."""
 
@@ -78,7 +91,16 @@ def test_every_statement_searches_tables_by_index(path: Path, name: str) -> None
     assert [step for step in found if not step.startswith("SEARCH")] == []
 
 
-@pytest.mark.parametrize("name", ["read_messages", "list_oldest", "list_newest", "list_memory_owners"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "read_messages",
+        "list_oldest",
+        "list_newest",
+        "list_memory_owners",
+        *(f"list_active_{order}{user}" for order in ("oldest", "newest") for user in ("", "_of_user")),
+    ],
+)
 def test_a_page_is_read_without_sorting(path: Path, name: str) -> None:
     assert [step for step in _plan(path, name) if "TEMP B-TREE" in step] == []
 
@@ -90,10 +112,31 @@ def test_a_page_is_read_without_sorting(path: Path, name: str) -> None:
         ("list_newest", "luminora_sessions_created ((created_at_us,session_id)>(?,?) AND"),
         ("list_oldest_of_user", "luminora_sessions_user (user_id=? AND created_at_us>?"),
         ("list_newest_of_user", "luminora_sessions_user (user_id=? AND created_at_us>?"),
+        ("list_active_oldest", "luminora_sessions_active ((updated_at_us,session_id)>(?,?))"),
+        ("list_active_newest", "luminora_sessions_active ((updated_at_us,session_id)<(?,?))"),
+        ("list_active_oldest_of_user", "luminora_sessions_user_active (user_id=? AND (updated_at_us,session_id)>"),
+        ("list_active_newest_of_user", "luminora_sessions_user_active (user_id=? AND (updated_at_us,session_id)<"),
     ],
 )
 def test_a_listing_continues_in_the_index(path: Path, name: str, index: str) -> None:
     assert _plan(path, name)[0].startswith(f"SEARCH luminora_sessions USING INDEX {index}")
+
+
+@pytest.mark.parametrize("user_id", [None, "u"])
+async def test_a_page_by_activity_takes_as_many_steps_of_1000_sessions(
+    storage: SQLiteStorage, driver: Driver, user_id: str | None
+) -> None:
+    async def steps() -> int:
+        driver.instructions = 0
+        query = SessionQuery(user_id=user_id, by_activity=True, newest_first=True, limit=20)
+        assert len((await storage.query_sessions(query)).sessions) == 20
+        return driver.instructions
+
+    for number in range(1000):
+        await storage.put_session(session_record(f"s{number}", user_id="u"))
+        if number == 50:
+            first = await steps()
+    assert await steps() == first
 
 
 async def test_an_append_takes_as_many_steps_after_10000_messages(storage: SQLiteStorage, driver: Driver) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
+from luminoracore_sdk.application.ports.records import Brief, MemoryScope, MessageRange, Payload, SessionQuery
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     CorruptRecordError,
@@ -327,6 +328,50 @@ async def test_a_session_without_its_document_is_damaged(path: Path) -> None:
     async with SQLiteStorage(path) as storage:
         with pytest.raises(CorruptRecordError, match="session 's' is damaged"):
             await storage.find_session("s")
+
+
+async def test_a_fork_does_not_hide_damage(path: Path) -> None:
+    await filled(path, messages=6)
+    with plain(path) as other:
+        other.execute("UPDATE luminora_messages SET payload = '{}' WHERE position = 2")
+        other.execute("UPDATE luminora_messages SET payload = '{}', checksum = NULL WHERE position = 3")
+    async with SQLiteStorage(path) as storage:
+        await storage.fork_session("s", session_record("f"), at=4)
+        [third] = await storage.read_messages("f", MessageRange(after=2, limit=1))
+        assert third.payload.data == b"{}"
+        with pytest.raises(CorruptRecordError, match="message 2 of session 'f' is damaged"):
+            await storage.read_messages("f", MessageRange())
+        with pytest.raises(CorruptRecordError, match="message 2 of session 's' is damaged"):
+            await storage.fork_session("s", session_record("g"), at=4, rewrite=lambda message: message)
+        with plain(path) as other:
+            other.execute("DELETE FROM luminora_messages WHERE position = 4")
+        with pytest.raises(CorruptRecordError, match="it has 4 messages up to position 5"):
+            await storage.fork_session("s", session_record("g"), at=5)
+        assert await storage.list_sessions() == ["s", "f"]
+
+
+async def test_a_damaged_summary_is_noticed_and_delays_no_append(path: Path) -> None:
+    await filled(path, messages=1)
+    async with SQLiteStorage(path) as storage:
+        message = attrs.evolve(message_record("m2"), brief=Payload("json", b'"brief"'))
+        await storage.append_messages("s", [message])
+        with plain(path) as other:
+            other.execute("""UPDATE luminora_sessions SET first_brief = '"other"'""")
+        await storage.append_messages("s", [attrs.evolve(message, message_id="m3")])
+        for call in (
+            lambda: storage.find_session("s"),
+            lambda: storage.query_sessions(SessionQuery()),
+            lambda: storage.query_sessions(SessionQuery(by_activity=True)),
+            lambda: storage.truncate_messages("s", after=1),
+        ):
+            with pytest.raises(CorruptRecordError, match="session 's' is damaged: its first_brief_checksum"):
+                await call()
+        assert await ids_in(storage) == ["m1", "m2", "m3"]
+        with plain(path) as other:
+            other.execute("UPDATE luminora_sessions SET first_brief_checksum = NULL")
+        found = await storage.find_session("s")
+        assert found is not None
+        assert found.summary.first == Brief(2, Payload("json", b'"other"'))
 
 
 async def test_a_users_id_that_was_changed_is_damage(path: Path) -> None:

@@ -10,7 +10,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.application.ports.clock import Clock
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
+from luminoracore_sdk.application.ports.records import HeaderTexts, MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.testing.records import (
     json_payload,
     memory_record,
@@ -40,6 +40,8 @@ SCOPE = MemoryScope("session", "s")
 
 _FIRST = attrs.evolve(message_record("m1"), position=1)
 _TEXT = json_payload({"text": "a session"})
+_NO_TEXTS = HeaderTexts(card=None, first=None, last=None)
+_TEXTS = attrs.evolve(_NO_TEXTS, card=_TEXT)
 
 Call = Callable[[RedisStorage], Awaitable[object]]
 
@@ -59,6 +61,9 @@ WRITES: dict[str, Call] = {
     "append": lambda storage: storage.append_messages("s", [message_record("next")]),
     "truncate": lambda storage: storage.truncate_messages("s", after=1),
     "replace tail": lambda storage: storage.replace_tail("s", after=1, messages=[message_record("next")]),
+    "fork": lambda storage: storage.fork_session("s", session_record("f"), at=1),
+    "take a lease": lambda storage: storage.acquire_lease("s", holder="h", ttl_us=1),
+    "rewrite texts": lambda storage: storage.rewrite_texts("s", old=_NO_TEXTS, new=_TEXTS),
     "put memory": lambda storage: storage.put_memory(memory_record("k")),
     "rewrite": lambda storage: storage.rewrite_session("s", old=_TEXT, new=NEW),
     "rewrite messages": lambda storage: storage.rewrite_messages("s", to_new([_FIRST])),

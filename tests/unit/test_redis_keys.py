@@ -1,5 +1,6 @@
 """Names on Redis: stamps, keys, index members."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from luminoracore_sdk.adapters.storage.redis.keys import (
     stamp,
     unstamp,
 )
+from luminoracore_sdk.adapters.storage.redis.listing import IndexRange
 from luminoracore_sdk.application.ports.records import MemoryScope
 from luminoracore_sdk.testing.records import VALID_IDS
 
@@ -66,9 +68,12 @@ def test_a_bucket_does_not_change_between_versions() -> None:
 
 def test_an_index_member_contains_time_and_id() -> None:
     place = stamp(5) + b"\0id"
-    for member in (b"a\0" + place, b"u\0user\0" + place, b"t\0a tag\0" + place):
-        assert IndexEntry.of(member) == (stamp(5), b"id")
-    assert IndexEntry.of(b"o\0\0owner") == (b"", b"owner")
+    exact, hot = IndexRange(b"-", b"+"), IndexRange(b"-", b"+", ahead_us=3)
+    for member in (b"a\0" + place, b"u\0user\0" + place, b"T\0a tag\0" + place):
+        assert exact.entry(member) == IndexEntry(stamp(5), b"id", stamp(5), stamp(5))
+        assert hot.entry(member) == IndexEntry(stamp(2), b"id", stamp(2), stamp(5))
+        assert attrs.evolve(hot, newest_first=True).entry(member) == IndexEntry(stamp(5), b"id", stamp(2), stamp(5))
+    assert exact.entry(b"o\0\0owner") == IndexEntry(b"", b"owner", b"", b"")
     assert memory_entry(b"m\0u\0owner\0" + stamp(7) + b"\0a key") == (
         *(MemoryScope("user", "owner"), stamp(7), b"a key"),
     )

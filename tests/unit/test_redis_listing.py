@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luminoracore_sdk.adapters.storage.redis.keys import IndexEntry, Keyspace, stamp
+from luminoracore_sdk.adapters.storage.redis.keys import IndexEntry, Keyspace, stamp, unstamp
 from luminoracore_sdk.adapters.storage.redis.listing import IndexRange, entries
 from luminoracore_sdk.application.ports.records import MemoryScope, SessionQuery
 
@@ -50,7 +50,7 @@ async def listed(
     found: list[IndexEntry] = []
     async for portion in entries(server.read, keyspace, IndexRange.of_sessions(query), query.limit + 1):
         found += portion
-    return [(int(one.created, 16) - 2**63, one.name.decode()) for one in found], server
+    return [(unstamp(one.time), one.name.decode()) for one in found], server
 
 
 _SESSIONS = st.lists(st.tuples(st.integers(-3, 3), st.text("abcé\U0001f600", min_size=1)), unique_by=lambda s: s[1])
@@ -118,6 +118,6 @@ async def test_a_listing_of_owners_is_complete_and_sorted(owners: set[str], buck
         members = indexes.setdefault(keyspace.memories(MemoryScope("user", owner))[-1], [])
         members += [b"o\0\0" + owner.encode(), b"m\0u\0" + owner.encode() + b"\0" + stamp(1) + b"\0k"]
     found: list[str] = []
-    async for portion in entries(Server(indexes).read, keyspace, IndexRange.of_owners(after), 2):
+    async for portion in entries(Server(indexes).read, keyspace, [IndexRange.of_owners(after)], 2):
         found += [entry.name.decode() for entry in portion]
     assert found == sorted(owner for owner in owners if after is None or owner > after)

@@ -7,14 +7,28 @@ from hypothesis import strategies as st
 
 from luminoracore_sdk.adapters.storage.redis.keys import stamp
 from luminoracore_sdk.adapters.storage.redis.records import (
+    HEADER,
+    TURN_HEADER,
+    WHOLE_HEADER,
+    added_words,
     memory_record,
     memory_value,
     message_element,
     message_record,
     number_or_none,
     session_record,
+    summary_texts,
+    text_values,
 )
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRecord, Payload, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    HistoryChange,
+    Lease,
+    MemoryScope,
+    MessageRecord,
+    Payload,
+    SessionRecord,
+    SessionSummary,
+)
 from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
 from luminoracore_sdk.testing import records as builders
 
@@ -55,12 +69,48 @@ def test_a_header_is_read() -> None:
         version=3,
         last_position=4,
     )
-    assert session_record("s", _HEADER) == record
+    assert session_record("s", TURN_HEADER, _HEADER) == record
     full = (stamp(2**62), b"2", b"5", b"3", b"4", "ü".encode(), "b\0é".encode())
-    assert session_record("s", full) == attrs.evolve(
+    assert session_record("s", HEADER, full) == attrs.evolve(
         record, payload=None, created_at_us=2**62, ttl_us=5, user_id="ü", tags=("b", "é")
     )
-    assert session_record("s", [None] * 9) is None
+    assert session_record("s", TURN_HEADER, [None] * 9) is None
+
+
+_BRIEFS = st.none() | st.builds(Payload, st.just("json+x"), st.binary())
+_NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+_MESSAGES = st.builds(
+    MessageRecord,
+    message_id=st.just("m"),
+    role=st.sampled_from(("user", "assistant", "tool")),
+    created_at_us=st.just(1),
+    payload=st.just(Payload("json", b"1")),
+    brief=_BRIEFS,
+    adds=st.dictionaries(_NAMES, st.integers(0, 2**48), max_size=3),
+)
+
+
+@given(messages=st.lists(_MESSAGES, min_size=1, max_size=5), card=_BRIEFS)
+def test_what_is_listed_of_a_header_comes_back_equal(messages: list[MessageRecord], card: Payload | None) -> None:
+    summary = SessionSummary().appended(messages, 1)
+    record = SessionRecord(
+        session_id="s",
+        payload=Payload("json", b"{}"),
+        card=card,
+        created_at_us=1,
+        updated_at_us=2,
+        version=3,
+        last_position=4,
+        summary=summary,
+    )
+    texts = text_values(record.texts)
+    values = (*_HEADER[:7], texts[0], *summary_texts(summary), *_HEADER[7:], b"3 u5 c0", b"7\x0012\0h")
+    changes = (HistoryChange(2, "updated", 5), HistoryChange(3, "cut", 0))
+    found = session_record("s", WHOLE_HEADER, values)
+    assert found is not None
+    assert found == record
+    assert (found.changes, found.lease) == (changes, Lease(fence=7, holder="h", until_us=12))
+    assert added_words(messages) == summary_texts(summary) == (summary_texts(summary)[0], *texts[1:])
 
 
 @pytest.mark.parametrize("place", range(9))
@@ -71,7 +121,7 @@ def test_a_damaged_header_is_named(place: int, value: bytes | None) -> None:
     if place == 8 and value is not None:
         return  # a payload may be any bytes
     with pytest.raises(CorruptRecordError) as caught:
-        session_record("s", values)
+        session_record("s", TURN_HEADER, values)
     assert caught.value.key == "session 's'"
 
 

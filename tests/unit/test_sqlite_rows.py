@@ -8,17 +8,36 @@ from sqlalchemy.dialects import sqlite
 
 from luminoracore_sdk.adapters.storage.sqlite.migrate import load
 from luminoracore_sdk.adapters.storage.sqlite.rows import (
+    card,
+    folded_values,
+    history,
+    history_values,
+    listed_record,
     memory_record,
     memory_values,
     message_records,
+    message_seed,
     message_values,
+    moved_checksum,
     query_values,
     range_values,
     session_record,
     session_values,
+    summary,
+    summary_values,
+    turn_record,
 )
 from luminoracore_sdk.adapters.storage.tables import define_tables
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Payload, SessionQuery
+from luminoracore_sdk.application.ports.records import (
+    Brief,
+    HistoryChange,
+    Lease,
+    MemoryScope,
+    MessageRange,
+    Payload,
+    SessionQuery,
+    SessionSummary,
+)
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.testing import records as builders
 
@@ -30,10 +49,46 @@ def message_row() -> Row:
     return [9, 5, b"m1", b"user", values["created"], values["checksum"], b"json", values["payload"].encode()]
 
 
+_CARD = Payload("json", b'{"title":"t"}')
+_SUMMARY = SessionSummary(
+    first=Brief(1, Payload("json", b'"first"')),
+    last=Brief(3, Payload("json+zstd", b"\xff")),
+    counters={"user": 2, "assistant": 1, "tool": 3, "tokens": 7},
+)
+_SUMMARY_COLUMNS = (
+    *(f"{role}_messages" for role in ("user", "assistant", "system", "tool")),
+    "counters_checksum",
+    "counters",
+    *(
+        f"{brief}{column}"
+        for brief in ("first_brief", "last_brief")
+        for column in ("_position", "_checksum", "_encoding", "")
+    ),
+)
+_CHANGES = (HistoryChange(1, "cut", 2),)
+_LEASE = Lease(fence=1, holder="h", until_us=5)
+
+
+def read(values: dict[str, Any], *names: str) -> Row:
+    """Return columns as SQLite returns them."""
+    return [values[name].encode() if isinstance(values[name], str) else values[name] for name in names]
+
+
 def session_row() -> Row:
-    values = session_values(builders.session_record("s", user_id="u", tags=("a", "b"), ttl_us=9))
+    record = attrs.evolve(builders.session_record("s", user_id="u", tags=("a", "b"), ttl_us=9), card=_CARD)
+    values = session_values(record) | summary_values("s", _SUMMARY) | history_values("s", _CHANGES, _LEASE)
     head = [b"s", b"u", values["tags"].encode(), 9, 1, 2, 3, 4]
-    return [*head, values["checksum"], b"json", values["payload"].encode(), 1]
+    card_columns = ("card_checksum", "card_encoding", "card")
+    rest = read(values, *_SUMMARY_COLUMNS, *card_columns, "history_checksum", "history")
+    return [*head, *rest, values["checksum"], b"json", values["payload"].encode()]
+
+
+def listed_row() -> Row:
+    return session_row()[:25]
+
+
+def turn_row() -> Row:
+    return session_row()[:8] + session_row()[27:]
 
 
 def memory_row() -> Row:
@@ -43,7 +98,11 @@ def memory_row() -> Row:
 
 def test_an_intact_row_is_the_record_that_was_written() -> None:
     assert message_records("s", [message_row()]) == [attrs.evolve(builders.message_record("m1"), position=5)]
-    assert session_record(session_row()).tags == ("a", "b")
+    found = session_record(session_row())
+    assert (found.tags, found.card, found.summary) == (("a", "b"), _CARD, _SUMMARY)
+    assert (found.changes, found.lease) == (_CHANGES, _LEASE)
+    assert listed_record(listed_row()) == attrs.evolve(found, payload=None)
+    assert turn_record(turn_row()) == found.of_turn()
     assert memory_record(MemoryScope("session", "s"), memory_row()).expires_at_us == 7
 
 
@@ -86,26 +145,119 @@ def test_a_checksum_of_null_is_not_checked() -> None:
     assert message.payload.data == b'{"content":"edited by hand"}'
 
 
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
-        (1, b"v"),
-        (1, b"\xff"),
-        (2, b'["a"]'),
-        (2, b"[a"),
-        (2, None),
-        (3, 10),
-        (9, b"jsom"),
-        (9, None),
-        (10, b"{}"),
-        (10, None),
-    ],
-)
+_DAMAGED_DOCUMENTS = [
+    (1, b"v"),
+    (1, b"\xff"),
+    (2, b'["a"]'),
+    (2, b"[a"),
+    (2, None),
+    (3, 10),
+    (28, b"jsom"),
+    (28, None),
+    (29, b"{}"),
+    (29, None),
+]
+_DAMAGED_SUMMARIES = [
+    (0, 7),
+    (0, b"\xff"),
+    (4, b"1"),
+    (5, 2.0),
+    (8, None),
+    (9, b"2"),
+    (12, 1),
+    (13, b"{}x"),
+    (13, b'{"tokens":8}'),
+    (13, None),
+    (14, 2),
+    (14, b"1"),
+    (15, 5),
+    (16, b"jsom"),
+    (16, None),
+    (17, b'"furst"'),
+    (17, None),
+    (18, 4),
+    (20, 7),
+    (21, b"\xfe"),
+    (22, 1),
+    (23, b"jsom"),
+    (24, b"{}"),
+    (24, 1),
+]
+
+
+@pytest.mark.parametrize(("column", "value"), [*_DAMAGED_DOCUMENTS, *_DAMAGED_SUMMARIES])
 def test_a_changed_column_of_a_session_is_damage(column: int, value: object) -> None:
     row = session_row()
     row[column] = value
-    with pytest.raises(CorruptRecordError, match="session 's' is damaged"):
+    with pytest.raises(CorruptRecordError, match=r"session .* is damaged"):
         session_record(row)
+
+
+@pytest.mark.parametrize(("column", "value"), _DAMAGED_SUMMARIES)
+def test_a_changed_column_of_a_listed_session_is_damage(column: int, value: object) -> None:
+    row = listed_row()
+    row[column] = value
+    with pytest.raises(CorruptRecordError, match=r"session .* is damaged"):
+        listed_record(row)
+
+
+@pytest.mark.parametrize(("column", "value"), _DAMAGED_DOCUMENTS)
+def test_a_changed_column_of_the_session_of_a_turn_is_damage(column: int, value: object) -> None:
+    row = turn_row()
+    row[column if column < 8 else column - 19] = value
+    with pytest.raises(CorruptRecordError, match="session 's' is damaged"):
+        turn_record(row)
+
+
+@pytest.mark.parametrize("row", [[1, b"{}x"], [None, b"{}x"], [None, None], [None, b'{"changes":[1]}']])
+def test_a_changed_history_is_damage(row: Row) -> None:
+    with pytest.raises(CorruptRecordError, match="session 's' is damaged"):
+        history("s", row)
+
+
+@pytest.mark.parametrize(
+    ("column", "checksum"),
+    [(13, "counters_checksum"), (17, "first_brief_checksum"), (21, "last_brief_checksum"), (24, "card_checksum")],
+)
+def test_an_error_names_the_checksum_which_may_be_removed(column: int, checksum: str) -> None:
+    edited, row = {13: b'{"tokens":8}'}.get(column, b'"edited"'), listed_row()
+    row[column] = edited
+    with pytest.raises(CorruptRecordError, match=f"its {checksum} does not match; .* set the {checksum} to NULL"):
+        listed_record(row)
+    row[{13: 12, 17: 15, 21: 19, 24: 22}[column]] = None
+    found = listed_record(row)
+    if column == 13:
+        assert found.summary.counters == {**_SUMMARY.counters, "tokens": 8}
+    else:
+        briefs = [brief.payload.data for brief in (found.summary.first, found.summary.last) if brief]
+        assert edited in [*briefs, found.card and found.card.data]
+
+
+def test_what_a_write_reads_is_checked() -> None:
+    row = listed_row()[8:22]
+    assert summary("s", row) == _SUMMARY
+    with pytest.raises(CorruptRecordError, match="session 't' is damaged"):
+        summary("t", row)
+    assert card("s", listed_row()[22:25]) == _CARD
+    with pytest.raises(CorruptRecordError, match="session 't' is damaged"):
+        card("t", listed_row()[22:25])
+    message = attrs.evolve(builders.message_record("m"), adds={"tokens": 1, "user": 2})
+    values = folded_values("s", row[4:6], 5, [message])
+    assert (values["counters"], values["user"]) == ('{"tokens":8}', 3)
+    with pytest.raises(CorruptRecordError, match="session 's' is damaged"):
+        folded_values("s", [1, row[5]], 5, [message])
+
+
+def test_the_checksum_of_a_moved_message_is_that_of_a_new_one() -> None:
+    row = message_row()
+    seeds = message_seed("s"), message_seed("t")
+    rest = row[2], row[3], b"%d" % row[4], row[6], row[7]
+    row[5] = moved_checksum(*seeds, row[5], *rest)
+    assert message_records("t", [row]) == message_records("s", [message_row()])
+    row[5] = moved_checksum(*seeds, 1, *rest)
+    with pytest.raises(CorruptRecordError):
+        message_records("t", [row])
+    assert moved_checksum(*seeds, None, *rest) is None
 
 
 @pytest.mark.parametrize(("column", "value"), [(0, b"l"), (1, None), (6, b"jsom"), (7, b"1"), (7, 2)])

@@ -1,8 +1,8 @@
 """The tables of both SQL backends, defined once with SQLAlchemy Core.
 
-``sessions`` has no index on what every append changes, so that such an update stays within its page in PostgreSQL
-(HOT) and touches no index: the indexes for listings by activity are on ``active``, a coarser time. The document of a
-session, which may be large, is in ``documents``. Ids compare by code points.
+``sessions`` has no index on what an append changes in PostgreSQL, so that such an update stays within its page (HOT)
+and touches no index; in SQLite it has two for listings by activity, which cost an append less than sorting costs a
+page. The document of a session, which may be large, is in ``documents``. Ids compare by code points.
 
 What listings show is in ``sessions`` as well, since a page of them would have to look each session up once more: the
 card, the brief of two messages, the numbers of messages by role and, as JSON, the other counters. In SQLite a card or
@@ -160,18 +160,19 @@ def _sessions(metadata: MetaData, prefix: str, dialect: str) -> Table:
         ttl_us,
         Column("created_at_us", _number(), nullable=False),
         Column("updated_at_us", _number(), nullable=False),
-        Column("active", _number(), nullable=False),
         Column("version", _number(), nullable=False),
         Column("last_position", _number(), nullable=False),
         *(_sqlite_summary() if dialect == _SQLITE else _postgres_summary()),
         Index(f"{name}_id", "session_id", unique=True),
         Index(f"{name}_created", "created_at_us", "session_id"),
         Index(f"{name}_user", "user_id", "created_at_us"),
-        Index(f"{name}_active", "active"),
-        Index(f"{name}_user_active", "user_id", "active"),
         Index(f"{name}_ttl", "ttl_us", postgresql_where=ttl_us.is_not(None), sqlite_where=ttl_us.is_not(None)),
         postgresql_with={"fillfactor": 80},
     )
+    if dialect == _SQLITE:
+        table.append_constraint(Index(f"{name}_active", "updated_at_us", "session_id"))
+        columns, has_user = ("user_id", "updated_at_us", "session_id"), table.c.user_id.is_not(None)
+        table.append_constraint(Index(f"{name}_user_active", *columns, sqlite_where=has_user))
     if dialect == _POSTGRESQL:
         table.append_constraint(Index(f"{name}_tags", "tags", postgresql_using="gin"))
     return table

@@ -6,12 +6,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
+import attrs
 import pytest
 
+from luminoracore_sdk.adapters.storage.base import Append
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.postgres.migrate import migrator
 from luminoracore_sdk.adapters.storage.postgres.options import Namespace
-from luminoracore_sdk.adapters.storage.postgres.rows import narrowed, query_values
+from luminoracore_sdk.adapters.storage.postgres.rows import (
+    batch_values,
+    group_values,
+    message_values,
+    narrowed,
+    query_values,
+    rewrite_batches,
+)
 from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Payload, SessionQuery
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -92,6 +101,9 @@ async def test_an_append_is_one_statement(
         pytest.param(lambda storage: storage.find_message("s", "m1"), 1, id="find message"),
         pytest.param(lambda storage: storage.replace_tail("s", after=0), 6, id="replace tail"),
         pytest.param(lambda storage: storage.query_sessions(SessionQuery()), 1, id="list"),
+        pytest.param(lambda storage: storage.acquire_lease("s", holder="a", ttl_us=1), 1, id="acquire lease"),
+        pytest.param(lambda storage: storage.release_lease("s", fence=1), 1, id="release lease"),
+        pytest.param(lambda storage: storage.fork_session("s", session_record("f"), at=0), 6, id="fork"),
         pytest.param(lambda storage: storage.put_memory(memory_record("k")), 1, id="put memory"),
         pytest.param(lambda storage: storage.put_memory(memory_record("k"), max_entries=2), 4, id="put and evict"),
         pytest.param(lambda storage: storage.list_memory_owners(), 1, id="list owners"),
@@ -103,6 +115,12 @@ async def test_calls_take_few_statements(
     storage: PostgreSQLStorage, sent: Sent, call: Callable[[PostgreSQLStorage], Any], statements: int
 ) -> None:
     assert len(await sent(call(storage))) == statements
+
+
+async def test_an_update_is_a_read_and_a_statement(storage: PostgreSQLStorage, sent: Sent) -> None:
+    await storage.append_messages("s", message_records(1))
+    new, old = Payload("json", b"1"), message_records(1)[0].payload
+    assert len(await sent(storage.update_message("s", 1, payload=new, expected=old, brief=new))) == 2
 
 
 @pytest.mark.parametrize("size", [1, 1000])
@@ -148,16 +166,16 @@ async def test_the_cost_of_a_message_does_not_depend_on_the_history(schema: Sche
     await storage.append_messages("short", message_records(20))
     await schema.rows("ANALYZE")
     sql = migrator(Namespace(schema.name)).sql
-    one = {"id": "x", "role": "user", "time": 1, "encoding": "json", "payload": "1", "blob": None}
-    several = {f"{name}s": [value] for name, value in one.items()}
-    group = several | {"expected_lasts": [None], "sizes": [1], "numbers": [1], "places": [1]}
-    old = {"positions": [20], "old_encodings": ["json"], "old_payloads": ["{}"], "old_blobs": [None]}
+    message = attrs.evolve(message_record("x"), brief=Payload("json", b'"x"'))
+    append = Append("s", (message,), None, 1)
+    change = PayloadRewrite(position=20, message_id="m20", old=Payload("json", b"{}"), new=Payload("json", b"1"))
+    (rewriting,) = rewrite_batches([change])
     cases: list[tuple[Statement, dict[str, Any]]] = [
-        (sql.append_message, one),
-        (sql.append_messages, several),
-        (sql.append_group, group),
+        (sql.append_message, message_values(append)),
+        (sql.append_messages, batch_values(append)),
+        (sql.append_group, group_values([append])),
         (sql.read_newest_messages, {"after": 0, "before": 2**62, "count": 20}),
-        (sql.rewrite_messages, several | old),
+        (sql.rewrite_messages, rewriting),
     ]
     for statement, values in cases:
         touched = [
@@ -173,8 +191,8 @@ async def test_a_page_of_a_listing_reads_few_pages(schema: Schema, storage: Post
     async with schema.connection() as connection:
         await connection.execute(
             """INSERT INTO luminora_sessions
-                (session_id, user_id, tags, created_at_us, updated_at_us, version, last_position)
-            SELECT 'n' || n, 'u' || n % 10, ARRAY['t' || n % 100], n, n, 1, 0
+                (session_id, user_id, tags, created_at_us, updated_at_us, active, version, last_position)
+            SELECT 'n' || n, 'u' || n % 10, ARRAY['t' || n % 100], n, n * 1000000::bigint, n / 60, 1, 0
                 FROM generate_series(1, 20000) n"""
         )
         await connection.execute("ANALYZE")
@@ -187,16 +205,25 @@ async def test_a_page_of_a_listing_reads_few_pages(schema: Schema, storage: Post
         "until, newest first": SessionQuery(created_before_us=9000, newest_first=True),
         "of a user": SessionQuery(cursor=cursor, user_id="u1"),
         "with a tag": SessionQuery(cursor=cursor, tag="t1"),
+        "active": SessionQuery(by_activity=True, newest_first=True),
+        "active, next": SessionQuery(by_activity=True, cursor=(9_000_000_000, "n9000")),
+        "active, next, newest first": SessionQuery(
+            by_activity=True, cursor=(9_000_000_000, "n9000"), newest_first=True, without_tag="x"
+        ),
+        "of a user, active": SessionQuery(by_activity=True, newest_first=True, user_id="u1"),
     }
     sql = migrator(Namespace(schema.name)).sql
     touched = {}
     for name, query in queries.items():
         given = {"now": 1, **query_values(query)}
-        listing = sql.list_sessions_newest_first if query.newest_first else sql.list_sessions
-        touched[name] = await pages(schema, narrowed(listing, frozenset(given)), given)
+        listing = "list_active_sessions" if query.by_activity else "list_sessions"
+        statement = sql[f"{listing}_newest_first" if query.newest_first else listing]
+        touched[name] = await pages(schema, narrowed(statement, frozenset(given)), given)
     ((whole,),) = await schema.rows("SELECT pg_relation_size('luminora_sessions') / 8192")
     assert {name: count for name, count in touched.items() if count >= whole} == {}
-    narrow = {name: count for name, count in touched.items() if name not in ("of a user", "with a tag")}
+    narrow = {
+        name: count for name, count in touched.items() if name not in ("of a user", "of a user, active", "with a tag")
+    }
     assert max(narrow.values()) < whole / 10
 
 

@@ -183,6 +183,7 @@ _RIGHTS = (
     *("on", ">pass~word", "~luminoracore:*", "-@all", "+select", "+eval", "+evalsha"),
     *("+exists", "+hmget", "+hget", "+hgetall", "+hset", "+hdel", "+hlen", "+hincrby", "+unlink"),
     *("+rpush", "+lset", "+lrange", "+llen", "+ltrim", "+zadd", "+zrange", "+zrem", "+pexpire", "+persist"),
+    "+rename",
 )
 
 

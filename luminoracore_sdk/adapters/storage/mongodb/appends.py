@@ -17,7 +17,12 @@ header shows does not exist for any call. Three rules hold:
 insert (by 1): the batch became visible with the insert, as a whole, and is durable. If it seals the epoch at or
 behind the batch, a truncation has seen the batch: it was appended, then perhaps cut. Otherwise the batch is
 hidden; it is deleted, and the append starts again. A session with a time to live is prolonged by the command
-that verifies, which finds the header by the same ``inc`` and ``epoch``.
+that verifies, which finds the header by the same ``inc`` and ``epoch``; in any session, that command sets the minute
+of the latest change, if a new one has begun. Until then the time of the batch counts up to the end of the minute that
+the header has, so a listing finds every session where the header says, also if the writer is killed.
+
+A batch carries the summary of the session, see ``summaries``. What a hidden batch adds to its sums is in them if the
+cut that has hidden it had seen it (``counted``): then the append starts again without it.
 
 **What this gives.**
 - *Concurrent appends*: one insert wins a position; the others get a duplicate key, read where the session ends
@@ -32,6 +37,7 @@ that verifies, which finds the header by the same ``inc`` and ``epoch``.
   a truncation hides before it is verified is appended again behind what is left, once.
 - *Replacing a tail* (see ``tails``) marks the header first. An append whose batch lies in the open epoch of a marked
   header waits until the mark is gone: then it is visible, or hidden and appended again.
+- *Fences*: an append with a fence marks the header before the insert, see ``leases``: one more command.
 - *A writer killed between the two steps*: its batch was appended, or is hidden, as for any append whose answer
   is lost. No other writer has to wait for it or to complete it.
 - *Expiry is judged by the caller's clock at the start of the call*, before the insert. If another storage has
@@ -59,6 +65,7 @@ from luminoracore_sdk.adapters.storage.mongodb.leases import Leases, unmarked
 from luminoracore_sdk.adapters.storage.mongodb.purge import take_out
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
+from luminoracore_sdk.adapters.storage.mongodb.summaries import State
 from luminoracore_sdk.adapters.storage.mongodb.tails import Marks, find_stored, release, sorted_out
 from luminoracore_sdk.application.ports.records import AppendReceipt
 from luminoracore_sdk.domain.errors import (
@@ -71,7 +78,16 @@ from luminoracore_sdk.domain.errors import (
 __all__ = ["Appends"]
 
 _LONGEST_PAUSE = 0.05  # seconds
-_SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1, "frozen": 1, "active": 1}
+_SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1, "frozen": 1, "active": 1, "settled.last": 1}
+
+
+@attrs.frozen
+class _Inserted:
+    """A batch that was inserted behind the end of a session, and the state behind it."""
+
+    extent: Extent
+    batch: Document
+    state: State
 
 
 class Appends:
@@ -118,7 +134,7 @@ class Appends:
     async def _fenced(self, extent: Extent, append: Append) -> AppendReceipt | None:
         """Append with a fence behind the end that was seen, see ``leases``; None: nothing was appended.
 
-        A call that fails may leave its mark: it costs a new epoch when the lease passes on.
+        A call that fails, or is cancelled, leaves its mark, because the insert may still be done.
         """
         session_id, fence = append.session_id, append.fence or 0
         mark = await self._leases.mark(session_id, extent.inc, fence)
@@ -129,13 +145,13 @@ class Appends:
             lease = header.session.lease
             check_fence(BACKEND, session_id, fence, lease.fence if lease else 0)
             return None
-        receipt = None
         try:
             receipt = await self._behind(extent, append, mark)
-        finally:
-            if receipt is None or receipt.replayed:
-                with suppress(StorageUnavailableError):
-                    await self._leases.unmark(session_id, mark)
+        except ConflictError:
+            await self._leases.unmark(session_id, mark)
+            raise
+        if receipt is None or receipt.replayed:
+            await self._leases.unmark(session_id, mark)
         return receipt
 
     async def _behind(self, extent: Extent, append: Append, mark: ObjectId | None = None) -> AppendReceipt | None:
@@ -144,22 +160,22 @@ class Appends:
             if receipt := await self._replayed(append, extent.inc):
                 return receipt
             raise _position_conflict(append.session_id, append.expected_last, extent.last)
-        batch, ends = batch_document(append.session_id, extent, append.messages, append.now_us)
+        inserted = _Inserted(extent, *batch_document(append.session_id, extent, append.messages, append.now_us))
         try:
-            await self._store.messages.insert(batch)
+            await self._store.messages.insert(inserted.batch)
         except DuplicateKey as exc:
             return await self._replayed(append, extent.inc) if "ids" in exc.fields else None
-        return await self._settled([append], batch, ends, mark)
+        return await self._settled([append], inserted, mark)
 
     async def _settled(
-        self, appends: Sequence[Append], batch: Document, ends: Extent, mark: ObjectId | None = None
+        self, appends: Sequence[Append], inserted: _Inserted, mark: ObjectId | None = None
     ) -> AppendReceipt | None:
         """Return the receipt of an inserted batch; None: it was hidden, and is deleted.
 
         One that was cut is appended again here, without what it adds to the sums: these have it.
         """
         now_us = max(append.now_us for append in appends)
-        verified = await self._verified(batch, ends, now_us, mark)
+        verified = await self._verified(inserted, now_us, mark)
         if isinstance(verified, AppendReceipt):
             return verified
         if not verified:
@@ -167,9 +183,7 @@ class Appends:
         messages = [attrs.evolve(message, adds={}) for append in appends for message in append.messages]
         return await self.alone(attrs.evolve(appends[0], messages=messages))
 
-    async def _verified(
-        self, batch: Document, ends: Extent, now_us: int, mark: ObjectId | None
-    ) -> AppendReceipt | bool:
+    async def _verified(self, inserted: _Inserted, now_us: int, mark: ObjectId | None) -> AppendReceipt | bool:
         """Return the receipt of an inserted batch; otherwise it was hidden, and is deleted.
 
         The header is changed if the session has a time to live, or a mark, or if a new minute has begun.
@@ -177,23 +191,33 @@ class Appends:
         Returns:
             True: the command that hid it has seen it, so that the sums have what it adds. False: it has not.
         """
-        seen: Document | None = {"inc": batch["inc"], "epoch": batch["epoch"], "ttl": ends.ttl_us}
+        batch, extent = inserted.batch, inserted.extent
+        is_changed = extent.ttl_us is not None or mark is not None or extent.active_us < minute(batch["at"])
         with after_write():
-            is_changed = ends.ttl_us is not None or mark is not None or ends.active_us < minute(batch["at"])
-            if not is_changed:
-                seen = await self._store.sessions.find_by_id(batch["s"], _SEEN)
-            if seen is not None and (is_changed or seen.get("ttl") is not None):
+            seen = None if is_changed else await self._store.sessions.find_by_id(batch["s"], _SEEN)
+            if is_changed or (seen is not None and (seen.get("ttl") is not None or "settled" in seen)):
                 where = {"_id": batch["s"], "inc": batch["inc"], "epoch": batch["epoch"], **live(now_us)}
                 change = [*prolonged(batch["at"]), *([] if mark is None else [unmarked(mark)])]
                 seen = await self._store.sessions.find_and_update(where, change, _SEEN)
             if seen is None or not _is_open(seen, batch):
                 return await self._overtaken(batch, now_us)
-        self._remember(batch, ends, seen)
+        self._remember(inserted, seen)
         return _receipt(batch)
 
-    def _remember(self, batch: Document, ends: Extent, seen: Document) -> None:
+    def _remember(self, inserted: _Inserted, seen: Document) -> None:
         """Remember that a session ends with a batch, which the header has shown since."""
-        ends = attrs.evolve(ends, ttl_us=seen["ttl"], expires_at_us=seen.get("expires"), active_us=seen["active"])
+        extent, batch = inserted.extent, inserted.batch
+        ends = Extent(
+            inc=extent.inc,
+            epoch=extent.epoch,
+            sealed=extent.sealed,
+            last=batch["last"],
+            ttl_us=seen["ttl"],
+            expires_at_us=seen.get("expires"),
+            state=inserted.state,
+            at_us=batch["at"],
+            active_us=seen["active"],
+        )
         self._sessions.remember(batch["s"], ends)
 
     async def _overtaken(self, batch: Document, now_us: int) -> AppendReceipt | bool:
@@ -206,15 +230,15 @@ class Appends:
             if extent is not None and extent.frozen is not None and extent.epoch == batch["epoch"]:
                 await marks.wait(extent.frozen)
                 continue
-            if extent is None or not extent.shows(batch["epoch"], batch["first"]):
+            if header is None or extent is None or not extent.shows(batch["epoch"], batch["first"]):
                 with suppress(StorageUnavailableError):  # the purge deletes it otherwise
                     await self._store.messages.delete({"inc": batch["inc"], "_id": batch["_id"]})
                 return header is not None and extent is not None and header.has_counted(batch)
             if not extent.is_live(now_us):
                 raise StorageUnavailableError(BACKEND, "the session expired during the append", in_doubt=True)
             where: Document = {"_id": batch["s"], "inc": extent.inc, "epoch": extent.epoch}
-            is_settled = extent.ttl_us is None and extent.active_us >= minute(batch["at"])
-            if is_settled or await self._store.sessions.update(where, prolonged(batch["at"])):
+            is_done = extent.ttl_us is None and extent.active_us >= minute(batch["at"]) and not header.is_settled
+            if is_done or await self._store.sessions.update(where, prolonged(batch["at"])):
                 return _receipt(batch)
 
     async def _replayed(self, append: Append, inc: ObjectId) -> AppendReceipt | None:
@@ -262,16 +286,16 @@ class Appends:
         now_us = max(append.now_us for append in appends)
         extents = await self._extents(groups, now_us)
         merged = {name: _merged(groups[name], extent, now_us) for name, extent in extents.items()}
-        batches = [found[0] for found in merged.values() if found]
-        ends = {name: found[1] for name, found in merged.items() if found}
+        found = [inserted for inserted in merged.values() if inserted]
+        batches = [inserted.batch for inserted in found]
         if not batches:
             return [None] * len(appends)
         refused = await self._store.messages.insert_all(batches)
-        written = [batch for number, batch in enumerate(batches) if number not in refused]
+        written = [inserted for number, inserted in enumerate(found) if number not in refused]
         for number in refused:
             self._sessions.forget(batches[number]["s"])
         with after_write():
-            outcomes = await self._all_verified(groups, written, ends)
+            outcomes = await self._all_verified(groups, written)
         return list(_receipts(appends, outcomes))
 
     async def _extents(self, groups: Mapping[str, Sequence[Append]], now_us: int) -> dict[str, Extent]:
@@ -284,7 +308,7 @@ class Appends:
         return extents
 
     async def _all_verified(
-        self, groups: Mapping[str, Sequence[Append]], batches: Sequence[Document], ends: Mapping[str, Extent]
+        self, groups: Mapping[str, Sequence[Append]], written: Sequence[_Inserted]
     ) -> dict[str, int | LuminoraCoreSDKError]:
         """Verify inserted batches of several sessions.
 
@@ -292,40 +316,42 @@ class Appends:
             For each session, the first position of its batch, or the error that its callers get; those whose
             batches were hidden are left out.
         """
-        where: Document = {"_id": {"$in": [batch["s"] for batch in batches]}}
-        found = await self._store.sessions.find(where, _SEEN) if batches else []
+        where: Document = {"_id": {"$in": [inserted.batch["s"] for inserted in written]}}
+        found = await self._store.sessions.find(where, _SEEN) if written else []
         headers = {header["_id"]: header for header in found if header.get("ttl") is None}
         outcomes = dict[str, int | LuminoraCoreSDKError]()
-        rest = list[Document]()
-        for batch in batches:
-            seen, name = headers.get(batch["s"]), batch["s"]
-            if seen and _is_open(seen, batch) and seen["active"] >= minute(batch["at"]):
-                self._remember(batch, ends[name], seen)
-                outcomes[name] = batch["first"]
+        rest = list[_Inserted]()
+        for inserted in written:
+            batch = inserted.batch
+            seen = headers.get(batch["s"])
+            if seen and _is_open(seen, batch) and seen["active"] >= minute(batch["at"]) and "settled" not in seen:
+                self._remember(inserted, seen)
+                outcomes[batch["s"]] = batch["first"]
             else:
-                rest.append(batch)
+                rest.append(inserted)
         verified = await asyncio.gather(
-            *(self._settled(groups[batch["s"]], batch, ends[batch["s"]]) for batch in rest), return_exceptions=True
+            *(self._settled(groups[inserted.batch["s"]], inserted) for inserted in rest), return_exceptions=True
         )
-        for batch, outcome in zip(rest, verified, strict=True):
+        for inserted, outcome in zip(rest, verified, strict=True):
+            name = inserted.batch["s"]
             if isinstance(outcome, LuminoraCoreSDKError):
-                outcomes[batch["s"]] = outcome
+                outcomes[name] = outcome
             elif isinstance(outcome, BaseException):
                 raise outcome
             elif outcome is not None:
-                outcomes[batch["s"]] = outcome.first_position
+                outcomes[name] = outcome.first_position
         return outcomes
 
 
-def _merged(appends: Sequence[Append], extent: Extent, now_us: int) -> tuple[Document, Extent] | None:
-    """Return one batch of the appends to a session, and where it ends then; None: they cannot be one."""
+def _merged(appends: Sequence[Append], extent: Extent, now_us: int) -> _Inserted | None:
+    """Return one batch of the appends to a session; None: they cannot be one."""
     if appends[0].expected_last not in (None, extent.last) or any(append.fence is not None for append in appends):
         return None
     messages = [message for append in appends for message in append.messages]
     # the index admits an id that is twice in one document
     if len(appends) > 1 and len({message.message_id for message in messages}) < len(messages):
         return None
-    return batch_document(appends[0].session_id, extent, messages, now_us)
+    return _Inserted(extent, *batch_document(appends[0].session_id, extent, messages, now_us))
 
 
 def _receipts(

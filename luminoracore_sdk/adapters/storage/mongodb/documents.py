@@ -14,12 +14,14 @@ from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND
 from luminoracore_sdk.adapters.storage.mongodb.summaries import (
     State,
+    counts,
     initial_briefs,
     pairs,
     stored,
     stored_payload,
 )
 from luminoracore_sdk.application.ports.records import (
+    Brief,
     HistoryChange,
     Lease,
     MemoryRecord,
@@ -46,8 +48,10 @@ __all__ = [
     "memory_record",
     "minute",
     "new_header",
+    "places_of",
     "plain_numbers",
     "readable",
+    "settled_record",
 ]
 
 
@@ -133,6 +137,7 @@ class Header:
         briefs: The texts that the header itself holds, see ``summaries``.
         writing: The marks of appends with a fence, see ``leases``.
         counted: The newest positions that the latest cuts have seen, each with its epoch.
+        is_settled: Whether listings read nothing but the header, see ``sessions``.
     """
 
     extent: Extent
@@ -140,6 +145,7 @@ class Header:
     briefs: Document
     writing: list[ObjectId]
     counted: list[Document]
+    is_settled: bool = False
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -196,6 +202,7 @@ class Header:
                 briefs=briefs,
                 writing=document.get("writing", []),
                 counted=document.get("counted", []),
+                is_settled="settled" in document,
             )
 
     @property
@@ -219,6 +226,7 @@ class Header:
         seen = [{"epoch": self.extent.epoch, "upto": self.extent.last}] if after < self.extent.last else []
         return {
             "counted": {"$literal": [*self.counted, *seen][-_CUTS:]},
+            "settled": "$$REMOVE",
             "epoch": self.extent.epoch + 1 if epoch is None else epoch,
             "sealed": {"$literal": self.extent.sealed_at(after)},
             "base": {"$literal": state.stored()},
@@ -228,6 +236,30 @@ class Header:
                 }
             },
         }
+
+
+def settled_record(document: Document) -> SessionRecord:
+    """Return the record of a settled header as a listing shows it, in a quarter of the time of ``Header.of``."""
+    with readable(f"session {document['_id']!a}"):
+        settled, card, ttl_us = document["settled"], document["card"], document["ttl"]
+        first, last = settled.get("first_brief"), settled.get("last_brief")
+        return SessionRecord(
+            session_id=document["_id"],
+            user_id=document["user"],
+            tags=tuple(document["tags"]),
+            ttl_us=None if ttl_us is None else int(ttl_us),
+            created_at_us=int(document["created"]),
+            updated_at_us=int(settled["at"]),
+            version=int(document["version"]),
+            last_position=settled["last"],
+            payload=None,
+            card=None if card is None else stored_payload(card),
+            summary=SessionSummary(
+                first=None if first is None else Brief(first["at"], stored_payload(first)),
+                last=None if last is None else Brief(last["at"], stored_payload(last)),
+                counters=counts(settled["sum"]),
+            ),
+        )
 
 
 def _lease(document: Document | None) -> Lease | None:
@@ -240,6 +272,13 @@ def changes_document(changes: Iterable[HistoryChange]) -> Document:
     """Return the fields of a header that list changes."""
     listed = [{"n": change.number, "kind": change.kind, "at": change.position} for change in changes]
     return {"changes": {"$literal": listed}, "noted": listed[-1]["n"] if listed else 0}
+
+
+def places_of(document: Document) -> set[ObjectId]:
+    """Return the batches that have the briefs of a session whose newest batch was read."""
+    with readable(f"session {document['_id']!a}"):
+        state = document["newest"][0]["state"] if document["newest"] else document["base"]
+        return {state[name]["in"] for name in ("first", "last") if "in" in state.get(name, {})}
 
 
 def new_header(record: SessionRecord, extent: Extent, state: State) -> Document:
@@ -286,35 +325,29 @@ def minute(time_us: int) -> int:
 
 def batch_document(
     session_id: str, extent: Extent, messages: Sequence[MessageRecord], now_us: int
-) -> tuple[Document, Extent]:
-    """Return the document of one append, or of several that are written together, and where the session ends then.
+) -> tuple[Document, State]:
+    """Return the document of one append, or of several that are written together, and the state behind it.
 
     A single message lies in the document itself: a thousand such documents are read in two thirds of the time.
     """
-    batch, first, at_us = ObjectId(), extent.last + 1, max(now_us, extent.at_us)
+    batch, first = ObjectId(), extent.last + 1
     state, briefs = extent.known.appended(messages, first, batch)
-    last = extent.last + len(messages)
     document: Document = {
         "_id": batch,
         "inc": extent.inc,
         "epoch": extent.epoch,
         "s": session_id,  # for people, and for the purge
         "first": first,
-        "last": last,
-        "at": at_us,
+        "last": extent.last + len(messages),
+        "at": max(now_us, extent.at_us),
         "state": state.stored(),
     }
     if briefs:
         document["briefs"] = briefs
     if len(messages) == 1:
-        document |= {"ids": messages[0].message_id, **_item(messages[0])}
-    else:
-        document |= {
-            "before": pairs(extent.known.roles),
-            "ids": [message.message_id for message in messages],
-            "items": [_item(message) for message in messages],
-        }
-    return document, attrs.evolve(extent, last=last, state=state, at_us=at_us)
+        return {**document, "ids": messages[0].message_id, **_item(messages[0])}, state
+    ids, items = [message.message_id for message in messages], [_item(message) for message in messages]
+    return {**document, "before": pairs(extent.known.roles), "ids": ids, "items": items}, state
 
 
 def _item(message: MessageRecord) -> Document:

@@ -89,10 +89,14 @@ class Collection:
         order: Order | None = None,
         limit: int = 0,
         skip: int = 0,
+        hint: Document | None = None,
+        as_they_are: bool = False,
     ) -> list[Document]:
-        """Return all documents, or so many."""
+        """Return all documents, or so many; ``as_they_are`` as in ``aggregate``."""
         with translated(write=False):
-            cursor = self._raw.find(where, fields, sort=order, limit=limit, skip=skip)
+            source = self._as_they_are if as_they_are else self._raw
+            size = _PART if as_they_are else 0
+            cursor = source.find(where, fields, sort=order, limit=limit, skip=skip, batch_size=size, hint=hint)
             return cast("list[Document]", await cursor.to_list(None))
 
     async def aggregate(self, *stages: Document, as_they_are: bool = False, **options: Any) -> list[Document]:
@@ -163,6 +167,13 @@ class Collection:
             command["writeConcern"] = concern
         with translated(write=True):
             return refused(await self._raw.database.command(command))
+
+    async def update_all(self, updates: Sequence[tuple[Document, Document]]) -> None:
+        """Change one document each in one command; those that there are not, or that are refused, are left out."""
+        listed = [{"q": where, "u": change} for where, change in updates]
+        command: Document = {"update": self.name, "updates": listed, "ordered": False}
+        with translated(write=True):
+            await self._raw.database.command(command)
 
     async def find_and_update(
         self, where: Document, change: Sequence[Document], fields: Document, *, upsert: bool = False

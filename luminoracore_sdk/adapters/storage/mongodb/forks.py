@@ -125,8 +125,9 @@ class Fork:
                 return
             messages = await asyncio.to_thread(self._all_rewritten, read)
             for part in _parts(messages):
-                batch, ends = batch_document(self.record.session_id, ends, part, self.now_us)
+                batch, state = batch_document(self.record.session_id, ends, part, self.now_us)
                 await self.store.messages.insert(batch)
+                ends = attrs.evolve(ends, last=batch["last"], state=state)
             yield
 
     def _all_rewritten(self, messages: Sequence[MessageRecord]) -> list[MessageRecord]:
@@ -143,7 +144,8 @@ class Fork:
             source.noted,
         ):
             return None
-        roles = await self.messages.roles_at(self.source_id, source.extent, self.at)
+        copies = Extent(inc=inc, epoch=0)
+        roles = await self.messages.roles_at(self.record.session_id, copies, self.at)
         summary = attrs.evolve(self.record.summary, counters={**self.record.summary.counters, **roles})
         state = await self._state(inc, summary)
         extent = attrs.evolve(

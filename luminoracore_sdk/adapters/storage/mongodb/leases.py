@@ -11,6 +11,8 @@ So a batch with a fence counts only if it was inserted before the lease passed o
 epoch: a header would grow by one sealed epoch with each turn.
 """
 
+from contextlib import suppress
+
 import attrs
 from bson import ObjectId
 
@@ -21,6 +23,7 @@ from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions
 from luminoracore_sdk.application.ports.records import Lease
+from luminoracore_sdk.domain.errors import StorageUnavailableError
 
 __all__ = ["Leases", "unmarked"]
 
@@ -67,7 +70,8 @@ class Leases:
 
     async def unmark(self, session_id: str, mark: ObjectId) -> None:
         """Remove a mark."""
-        await self.store.sessions.update({"_id": session_id, "writing": mark}, {"$pull": {"writing": mark}})
+        with suppress(StorageUnavailableError):  # then a new epoch begins when the lease passes on
+            await self.store.sessions.update({"_id": session_id, "writing": mark}, {"$pull": {"writing": mark}})
 
 
 def unmarked(mark: ObjectId) -> Document:

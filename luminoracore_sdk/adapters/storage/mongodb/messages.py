@@ -28,7 +28,7 @@ from luminoracore_sdk.adapters.storage.mongodb.schema import BY_CREATION, IN_ORD
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
 from luminoracore_sdk.adapters.storage.mongodb.summaries import State, counts
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, MessageRecord, TurnRecords, noted
-from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
+from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError, StorageUnavailableError
 
 __all__ = ["Messages"]
 
@@ -39,7 +39,9 @@ _READ: Document = {
 _READ_AT: Document = {**_READ, "at": 1}
 _LARGEST = 2**31 - 1
 _HEADER: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1}
-_NOT_OF_A_TURN: Document = {"$unset": ["card", "base", "briefs", "changes", "lease", "writing", "counted"]}
+_NOT_OF_A_TURN: Document = {
+    "$unset": ["card", "base", "briefs", "changes", "lease", "writing", "counted", "settled", "updating"]
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -220,7 +222,13 @@ class Messages:
                 if await self._store.sessions.update(where, change):
                     return 0
                 continue
-            state = await self._state_at(session_id, header, after)
+            try:
+                state = extent.known.cut(after, await self.roles_at(session_id, extent, after))
+            except CorruptRecordError:
+                again = (await self._sessions.existing(session_id, now_us)).extent
+                if (again.inc, again.epoch) == (extent.inc, extent.epoch):
+                    raise
+                continue  # another call has cut that batch meanwhile
             cut = changes_document(noted(header.session.changes, "cut", after))
             begun: Document = {"$set": {**header.begun(after, state), **cut}}
             self._sessions.forget(session_id)
@@ -229,12 +237,12 @@ class Messages:
                     await delete_above(self._store, extent.inc, extent.epoch, after)
                 return extent.last - after
 
-    async def _state_at(self, session_id: str, header: Header, after: int) -> State:
-        """Return the state of a session once all above a position is cut; only that batch is read."""
-        return header.extent.known.cut(after, await self.roles_at(session_id, header.extent, after))
-
     async def roles_at(self, session_id: str, extent: Extent, position: int) -> dict[str, int]:
-        """Return the numbers of messages by role up to a position."""
+        """Return the numbers of messages by role up to a position; only the batch that holds it is read.
+
+        Raises:
+            CorruptRecordError: It is damaged, or was cut since the extent was seen.
+        """
         if position == 0:
             return {}
         if position == extent.last:

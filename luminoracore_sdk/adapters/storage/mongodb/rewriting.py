@@ -8,6 +8,8 @@ that show that the read is out of date. If it is, the call reads again.
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
+from bson import ObjectId
+
 from luminoracore_sdk.adapters.storage.mongodb.documents import (
     Header,
     batch_records,
@@ -20,6 +22,7 @@ from luminoracore_sdk.adapters.storage.mongodb.memories import Memories
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions
 from luminoracore_sdk.adapters.storage.mongodb.summaries import stored, stored_payload
+from luminoracore_sdk.adapters.storage.mongodb.updates import updated, updating
 from luminoracore_sdk.application.ports.records import HeaderTexts, MemoryScope, Payload
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 
@@ -70,6 +73,9 @@ class Rewriting:
 
     async def _replace_texts(self, session_id: str, header: Header, new: HeaderTexts) -> None:
         """Replace what has not changed since the header was read."""
+        mark = ObjectId()
+        this: Document = {"_id": session_id, "inc": header.extent.inc}
+        await self._store.sessions.update(this, [{"$set": updating(mark)}])
         state, found = header.extent.known, header.session.texts
         held, briefs = Document(), header.briefs
         for name, place, was, brief in (
@@ -90,7 +96,9 @@ class Rewriting:
         where = {"_id": session_id, "inc": header.extent.inc, "epoch": header.extent.epoch}
         where |= {"version": header.session.version}
         card = None if new.card is None else stored(new.card)
-        await self._store.sessions.update(where, {"$set": {"card": card, "briefs": briefs}, **_NEXT_FORM})
+        await self._store.sessions.update(where, {"$set": {"card": card, "briefs": briefs}})
+        form: Document = {"$add": [{"$ifNull": ["$form", 0]}, 1]}
+        await self._store.sessions.update(this, [{"$set": {**updated(mark), "form": form}}])
 
     async def memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
         """Replace the payload of a memory; every put raises its form, for two may have the same time."""

@@ -3,15 +3,24 @@
 - ``sessions``: one header for each session, under its id. ``inc`` names the incarnation of the session: a put
   that finds no live session begins a new one. ``epoch`` counts the truncations of the incarnation; new batches
   are inserted in that epoch. ``sealed`` lists the epochs before it of which something is left, in order, each
-  with the last position ``upto`` that counts.
+    each with the last position ``upto`` that counts. ``base`` is the summary with which the epoch began, and ``briefs``
+  those of its texts that no batch holds, see ``summaries``. ``card`` is the put's. ``changes`` are the latest changes
+  of what was stored before, ``noted`` the number of the newest; ``counted`` the newest positions that the latest cuts
+  have seen, so that an append that they hid is not counted twice. ``lease`` is the latest lease, ``writing`` the marks
+  of appends with a fence that are not verified yet, see ``leases``. ``settled`` and ``updating`` are explained in
+  ``sessions``. ``active`` is the minute of the latest change, by
+  which sessions are listed: an append changes the header only when a new minute has begun, so that no index has to
+  follow each append; the time itself is that of the header or the newest batch.
 - ``messages``: one document for each appended batch: incarnation ``inc``, ``epoch``, positions ``first`` to
   ``last``, the ids of its messages and, in ``items``, the rest of them. If it is a single message, ``ids`` is
-  its id, and the fields of its item lie in the document itself. A batch is found through a header only, see
-  ``appends``. Two unique indexes arbitrate between writers: (``inc``, ``epoch``, ``first``) gives a position to
-  one batch, (``inc``, ``ids``) gives an id to one batch.
+  its id, and the fields of its item lie in the document itself; else ``before`` has the numbers of messages by role
+  before it. ``state`` is the summary once it is appended, ``briefs`` are texts of it, see ``summaries``. A batch is
+  found through a header only, see ``appends``. Two unique indexes arbitrate between writers: (``inc``, ``epoch``,
+  ``first``) gives a position to one batch, (``inc``, ``ids``) gives an id to one batch.
 - ``memories``: one document for each memory; ``owner`` is the id of a user (a string) or the ``inc`` of a
   session (an ObjectId).
-- ``meta``: the version. It is written once the indexes exist, and before any other document.
+- ``meta``: the version. It is written once the indexes exist, and before any other document. Also one document for
+  each fork in progress, see ``forks``.
 
 ``form``, in the first three, counts how often the payloads of a document were rewritten, in a memory also how
 often it was put; see ``rewriting``.

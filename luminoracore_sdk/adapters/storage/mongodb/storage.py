@@ -74,7 +74,9 @@ class MongoDBStorage(BaseStorage):
     read of the header that verifies it; put, truncate and delete are one change of the session's header, through
     which alone its messages and memories are found. What is no longer found is deleted afterwards, or by
     ``purge_expired`` if the process ended before that. Appends that wait at the same time are inserted together.
-    See ``appends`` for the protocol; it does not depend on clocks.
+    See ``appends`` for the protocol; it does not depend on clocks. An update of a message is one change of its batch,
+    noted in the header before and after. A session whose changes end in the same minute as those of thousands of
+    others makes a page of a listing by activity slow: sessions of one minute are sorted by the client.
 
     A client that is created here writes with ``w=majority`` and ``journal=true`` and does not retry by itself
     (``retryWrites=false``, ``retryReads=false``), unless the URL says otherwise: a repeated append is recognised

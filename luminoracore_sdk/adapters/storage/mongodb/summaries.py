@@ -11,7 +11,8 @@ given, by the put that created the session, is in ``briefs`` of the header, unti
 it to the batch first. A place whose text is gone means that there is no brief.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Self
 
 import attrs
@@ -69,7 +70,7 @@ class State:
         return cls(counters=counts(document["sum"]), first=first, last=last)
 
     def stored(self) -> Document:
-        """Return the state as it is stored; any string is the name of a counter, so that none is a field."""
+        """Return the state as it is stored; a counter may have any name, so none is the name of a field."""
         document: Document = {"sum": pairs(self.counters)}
         if self.first is not None:
             document["first"] = self.first.stored()
@@ -87,19 +88,19 @@ class State:
         """The positions of the briefs."""
         return {place.position for place in (self.first, self.last) if place is not None}
 
-    def appended(self, messages: Sequence[MessageRecord], position: int, batch: ObjectId) -> tuple[Self, Document]:
+    def appended(self, messages: Sequence[MessageRecord], position: int, batch: ObjectId) -> tuple["State", Document]:
         """Return the state once a batch is appended at a position, and the texts that the batch has to hold."""
         first, last, counters, texts = self.first, self.last, dict(self.counters), Document()
-        for position, message in enumerate(messages, start=position):  # noqa: B020, PLR1704
+        for place, message in enumerate(messages, start=position):
             counters[message.role] = counters.get(message.role, 0) + 1
             for name, number in message.adds.items():
                 counters[name] = counters.get(name, 0) + number
             if message.brief is not None:
-                last = Place(position, batch)
-                texts["last"] = {"at": position, **stored(message.brief)}
+                last = Place(place, batch)
+                texts["last"] = {"at": place, **stored(message.brief)}
                 if first is None and message.role == "user":
                     first, texts["first"] = last, texts["last"]
-        return attrs.evolve(self, counters=counters, first=first, last=last), texts
+        return State(counters=counters, first=first, last=last), texts
 
     def cut(self, after: int, roles: Mapping[str, int]) -> Self:
         """Return the state once the messages above a position are removed.
@@ -146,14 +147,14 @@ def initial_briefs(summary: SessionSummary) -> Document:
     return {name: {"at": brief.position, **stored(brief.payload)} for name, brief in found if brief is not None}
 
 
-def pairs(counters: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return counters as they are stored."""
-    return list(counters.items())
+def pairs(counters: Mapping[str, int]) -> list[str | int]:
+    """Return counters as they are stored: name, number, name, number …."""
+    return list(chain.from_iterable(counters.items()))
 
 
-def counts(stored: Iterable[Sequence[object]]) -> dict[str, int]:
+def counts(stored: Sequence[str | int]) -> dict[str, int]:
     """Read counters."""
-    return {str(name): int(number) for name, number in stored}  # type: ignore[call-overload]
+    return {str(name): int(number) for name, number in zip(stored[::2], stored[1::2], strict=True)}
 
 
 def stored(payload: Payload) -> Document:

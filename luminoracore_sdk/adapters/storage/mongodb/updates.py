@@ -23,7 +23,7 @@ from luminoracore_sdk.adapters.storage.mongodb.tails import Marks
 from luminoracore_sdk.application.ports.records import noted
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 
-__all__ = ["Updates"]
+__all__ = ["Updates", "updated", "updating"]
 
 
 @attrs.frozen
@@ -53,25 +53,25 @@ class Updates:
             if is_removed and extent.frozen is not None:
                 await marks.wait(extent.frozen)
                 continue
-            mark = ObjectId() if is_removed else None
-            if not await self._note(header, position, mark):
+            mark = ObjectId()
+            if not await self._note(header, position, mark, is_removed=is_removed):
                 continue
             with after_write():
                 is_changed = await self._change(batch, update)
-                await self._note_again(update, mark)
+                await self._note_again(update, mark, is_removed=is_removed)
             if is_changed:
                 return True
 
-    async def _note(self, header: Header, position: int, mark: ObjectId | None) -> bool:
+    async def _note(self, header: Header, position: int, mark: ObjectId, *, is_removed: bool) -> bool:
         """Note a change before it is made; False: the header has changed."""
         where: Document = {"_id": header.session.session_id, "inc": header.extent.inc, "noted": header.noted}
-        change = changes_document(noted(header.session.changes, "updated", position))
-        if mark is not None:
+        change = changes_document(noted(header.session.changes, "updated", position)) | updating(mark)
+        if is_removed:
             where |= {"epoch": header.extent.epoch, "frozen": {"$exists": False}}
             change["frozen"] = mark
         return await self.store.sessions.update(where, [{"$set": change}])
 
-    async def _note_again(self, update: MessageUpdate, mark: ObjectId | None) -> None:
+    async def _note_again(self, update: MessageUpdate, mark: ObjectId, *, is_removed: bool) -> None:
         """Note a change that was made; if it has removed a brief, begin an epoch without that."""
         while True:
             try:
@@ -79,8 +79,8 @@ class Updates:
             except SessionNotFoundError:
                 return
             where: Document = {"_id": update.session_id, "inc": header.extent.inc, "noted": header.noted}
-            change = changes_document(noted(header.session.changes, "updated", update.message.position))
-            if mark is not None:
+            change = changes_document(noted(header.session.changes, "updated", update.message.position)) | updated(mark)
+            if is_removed:
                 where["epoch"] = header.extent.epoch
                 change |= self._new_epoch(header, header.extent.known)
                 change["frozen"] = {"$cond": [{"$eq": ["$frozen", mark]}, "$$REMOVE", "$frozen"]}
@@ -117,6 +117,17 @@ class Updates:
             state = state.placed(names, Place(position, batch["_id"]))
             at: Document = {"_id": session_id, "inc": header.extent.inc, "epoch": header.extent.epoch}
             await self.store.sessions.update(at, [{"$set": self._new_epoch(header, state)}])
+
+
+def updating(mark: ObjectId) -> Document:
+    """Return the fields of a header while briefs are being changed, see ``sessions``."""
+    marks: Document = {"$concatArrays": [{"$ifNull": ["$updating", []]}, [mark]]}
+    return {"updating": marks, "settled": "$$REMOVE"}
+
+
+def updated(mark: ObjectId) -> Document:
+    """Return the fields of a header once they are changed."""
+    return {"updating": {"$setDifference": [{"$ifNull": ["$updating", []]}, [mark]]}, "settled": "$$REMOVE"}
 
 
 def _fits(update: MessageUpdate, batch: Document, extent: Extent) -> bool:

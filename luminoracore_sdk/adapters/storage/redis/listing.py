@@ -39,14 +39,14 @@ class IndexRange:
     def of_sessions(cls, query: SessionQuery) -> "tuple[IndexRange, ...]":
         """Return the smallest ranges that contain what a query looks for."""
         if query.user_id is not None:
-            kind, words = b"u", (query.user_id.encode(), b"")
+            kind, owner = b"u", query.user_id.encode() + b"\0"
         elif query.tag is not None:
-            kind, words = b"t", (query.tag.encode(), b"")
+            kind, owner = b"t", query.tag.encode() + b"\0"
         else:
-            kind, words = b"a", (b"",)
+            kind, owner = b"a", b""
         if not query.by_activity:
-            return (cls._of(b"\0".join((kind, *words)), query),)
-        active = b"\0".join((kind.upper(), *words))
+            return (cls._of(kind + b"\0" + owner, query),)
+        active = kind.upper() + b"\0" + owner
         return cls._of(active, query), cls._of(b"h" + active, query, HOT_US)
 
     @classmethod

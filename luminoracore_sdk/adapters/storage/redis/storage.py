@@ -360,7 +360,7 @@ class RedisStorage(BaseStorage):
         for attempt in range(_ATTEMPTS + 1):
             is_last = attempt == _ATTEMPTS  # the whole history in one step, as it changes all the time
             copy = self._keys.copy(record.session_id, token_hex(16))
-            keys = (*self._keys.session(record.session_id), *copy)
+            keys: tuple[bytes, ...] = (*self._keys.session(record.session_id), *copy)
             size_bytes = _MAX_POSITION if is_last else _PART_BYTES
             source = self._keys.session(source_id)
             is_near = source.bucket_index in keys

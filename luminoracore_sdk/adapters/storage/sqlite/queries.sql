@@ -54,13 +54,13 @@ SELECT history_checksum, history FROM luminora_sessions WHERE sid = :sid;
 
 -- name: insert_session
 INSERT INTO luminora_sessions
-       (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, active, version, last_position,
+       (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
         user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
         card_checksum, card_encoding, card,
         first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
         last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
         history_checksum, history)
-VALUES (:session, :user, :tags, :ttl, :created, :now, :active, 1, :last,
+VALUES (:session, :user, :tags, :ttl, :created, :now, 1, :last,
         :user_messages, :assistant_messages, :system_messages, :tool_messages, :counters_checksum, :counters,
         :card_checksum, :card_encoding, :card,
         :first_brief_position, :first_brief_checksum, :first_brief_encoding, :first_brief,
@@ -70,7 +70,7 @@ RETURNING sid;
 
 -- name: update_session
 UPDATE luminora_sessions
-   SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = :updated, active = :active,
+   SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = :updated,
        version = version + 1, card_checksum = :card_checksum, card_encoding = :card_encoding, card = :card
  WHERE sid = :sid;
 
@@ -170,9 +170,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
    AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
  ORDER BY created_at_us DESC, session_id DESC LIMIT :count;
 
--- By activity, behind a cursor of (updated_at_us, session_id); :active is what a session of that time has. The order of
--- (active, updated_at_us, session_id) is the same, and only the sessions of one value of active are sorted, without the
--- other columns.
+-- By activity, behind a cursor of (updated_at_us, session_id). The + keeps SQLite from the index of created_at_us.
 
 -- name: list_active_oldest
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
@@ -180,15 +178,13 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
        card_checksum, card_encoding, card
-  FROM (SELECT sid AS listed FROM luminora_sessions
-         WHERE active >= :active AND (updated_at_us, session_id) > (:time, :id)
-           AND created_at_us >= :since AND created_at_us < :before
-           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
-         ORDER BY active, updated_at_us, session_id LIMIT :count)
- CROSS JOIN luminora_sessions ON sid = listed
- ORDER BY active, updated_at_us, session_id;
+  FROM luminora_sessions
+ WHERE (updated_at_us, session_id) > (:time, :id)
+   AND +created_at_us >= :since AND +created_at_us < :before
+   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+ ORDER BY updated_at_us, session_id LIMIT :count;
 
 -- name: list_active_newest
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
@@ -196,15 +192,13 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
        card_checksum, card_encoding, card
-  FROM (SELECT sid AS listed FROM luminora_sessions
-         WHERE active <= :active AND (updated_at_us, session_id) < (:time, :id)
-           AND created_at_us >= :since AND created_at_us < :before
-           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
-         ORDER BY active DESC, updated_at_us DESC, session_id DESC LIMIT :count)
- CROSS JOIN luminora_sessions ON sid = listed
- ORDER BY active DESC, updated_at_us DESC, session_id DESC;
+  FROM luminora_sessions
+ WHERE (updated_at_us, session_id) < (:time, :id)
+   AND +created_at_us >= :since AND +created_at_us < :before
+   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+ ORDER BY updated_at_us DESC, session_id DESC LIMIT :count;
 
 -- name: list_active_oldest_of_user
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
@@ -212,16 +206,14 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
        card_checksum, card_encoding, card
-  FROM (SELECT sid AS listed FROM luminora_sessions
-         WHERE user_id = :user
-           AND active >= :active AND (updated_at_us, session_id) > (:time, :id)
-           AND created_at_us >= :since AND created_at_us < :before
-           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
-         ORDER BY active, updated_at_us, session_id LIMIT :count)
- CROSS JOIN luminora_sessions ON sid = listed
- ORDER BY active, updated_at_us, session_id;
+  FROM luminora_sessions
+ WHERE user_id = :user
+   AND (updated_at_us, session_id) > (:time, :id)
+   AND +created_at_us >= :since AND +created_at_us < :before
+   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+ ORDER BY updated_at_us, session_id LIMIT :count;
 
 -- name: list_active_newest_of_user
 SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
@@ -229,16 +221,14 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
        card_checksum, card_encoding, card
-  FROM (SELECT sid AS listed FROM luminora_sessions
-         WHERE user_id = :user
-           AND active <= :active AND (updated_at_us, session_id) < (:time, :id)
-           AND created_at_us >= :since AND created_at_us < :before
-           AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-           AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-           AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
-         ORDER BY active DESC, updated_at_us DESC, session_id DESC LIMIT :count)
- CROSS JOIN luminora_sessions ON sid = listed
- ORDER BY active DESC, updated_at_us DESC, session_id DESC;
+  FROM luminora_sessions
+ WHERE user_id = :user
+   AND (updated_at_us, session_id) < (:time, :id)
+   AND +created_at_us >= :since AND +created_at_us < :before
+   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
+   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+ ORDER BY updated_at_us DESC, session_id DESC LIMIT :count;
 
 
 -- ---- messages -------------------------------------------------------------------------------
@@ -283,10 +273,6 @@ UPDATE luminora_sessions
 -- name: end_session_at
 -- After a cut.
 UPDATE luminora_sessions SET last_position = :last, updated_at_us = :updated WHERE sid = :sid;
-
--- name: move_session
--- Once the session is listed at another place by activity; not part of advance_session, since it touches two indexes.
-UPDATE luminora_sessions SET active = :active WHERE sid = :sid;
 
 -- name: read_messages
 -- Those above :after and below :before, but only the last :newest of them (a large number: all), and at most :count

@@ -47,7 +47,6 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = [
-    "activity",
     "activity_values",
     "card",
     "card_values",
@@ -85,15 +84,6 @@ Values = dict[str, Any]
 _NO_SUMMARY = SessionSummary()
 
 # -- sessions --------------------------------------------------------------------------------------
-
-
-def activity(updated_at_us: int) -> int:
-    """Return the value of ``active`` of a session that was changed at a time.
-
-    The index for listings by activity is written when it changes, so at most 100 times a second; a page sorts the
-    sessions of one value, which are few even while a store is filled.
-    """
-    return updated_at_us // 10_000
 
 
 def session_values(record: SessionRecord) -> Values:
@@ -157,6 +147,8 @@ def listed_record(row: Row) -> SessionRecord:
     """
     session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, *_ = row
     try:
+        if type(created_at_us) is not int or type(updated_at_us) is not int:
+            raise TypeError
         seed = crc32(session_id)
         first, last, counters = _summary(seed, row[8:22])
         return stored_header(
@@ -225,10 +217,8 @@ def query_values(query: SessionQuery) -> Values:
 def activity_values(query: SessionQuery) -> Values:
     """Return the parameters of a listing by activity, without the time and the count."""
     time, session_id = query.cursor or ((_NO_BOUND, "") if query.newest_first else (-_NO_BOUND, ""))
-    time = _clamped(time)
     return {
-        "active": activity(time),
-        "time": time,
+        "time": _clamped(time),
         "id": session_id,
         "since": -_NO_BOUND if query.created_after_us is None else _clamped(query.created_after_us),
         "before": _NO_BOUND if query.created_before_us is None else _clamped(query.created_before_us),

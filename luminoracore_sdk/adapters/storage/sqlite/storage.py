@@ -38,7 +38,6 @@ from luminoracore_sdk.adapters.storage.sqlite.connection import (
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, translated
 from luminoracore_sdk.adapters.storage.sqlite.migrate import Database, load, stored_version
 from luminoracore_sdk.adapters.storage.sqlite.rows import (
-    activity,
     activity_values,
     card,
     card_values,
@@ -118,9 +117,10 @@ class SQLiteStorage(BaseStorage):
     """Keep everything in one SQLite file, in write-ahead mode.
 
     Every acknowledged write is on the disk (with ``synchronous="FULL"``). An append costs the same whatever
-    the history holds. Any number of processes may use one file on a local disk. Within a process, all calls
-    run in one thread, one after the other; a lock that another process holds delays writes only. Records
-    have a checksum, so that a flipped bit raises ``CorruptRecordError`` instead of being read.
+    the history holds; one to a session with a card of kilobytes writes the card again. Any number of processes
+    may use one file on a local disk. Within a process, all calls run in one thread, one after the other; a lock
+    that another process holds delays writes only. Records have a checksum, so that a flipped bit raises
+    ``CorruptRecordError`` instead of being read.
 
     Bound to the event loop on which it was opened. After a fork, create a new storage in the child process.
     Creating a file needs the ``sqlite`` extra.
@@ -247,8 +247,7 @@ class SQLiteStorage(BaseStorage):
                     last_position=found.last_position,
                     summary=self._summary(connection, session_id, found.sid),
                 )
-                updated = stored.updated_at_us
-                given = {"sid": found.sid, "updated": updated, "active": activity(updated), **values}
+                given = {"sid": found.sid, "updated": stored.updated_at_us, **values}
                 change(connection, self._sql.update_session, **given)
                 change(connection, self._sql.put_document, **given)
                 return stored
@@ -263,7 +262,7 @@ class SQLiteStorage(BaseStorage):
         created = attrs.evolve(record, created_at_us=created_at_us, updated_at_us=now_us, version=1, last_position=last)
         self._remove(connection, record.session_id)
         values = session_values(created) | summary_values(record.session_id, created.summary)
-        given = {"created": created_at_us, "now": now_us, "active": activity(now_us), "last": last, **values}
+        given = {"created": created_at_us, "now": now_us, "last": last, **values}
         [(sid,)] = fetch(connection, self._sql.insert_session, **given)
         change(connection, self._sql.put_document, sid=sid, **values)
         return created, sid
@@ -385,15 +384,15 @@ class SQLiteStorage(BaseStorage):
                 created, sid = self._create(connection, new, now_us, last=at)
                 if rewrite is None:
                     seeds = {"seed": message_seed(source_id), "new_seed": message_seed(record.session_id)}
-                    given = {"sid": source.sid, "new_sid": sid, "last": at, **seeds}
-                    copied = change(connection, self._sql.copy_messages, **given)
+                    numbers = {"sid": source.sid, "new_sid": sid, "last": at}
+                    copied = change(connection, self._sql.copy_messages, **numbers, **seeds)
                     if copied != at:
                         raise damaged(f"session {source_id!a}", f"it has {copied} messages up to position {at}")
                 else:
-                    given = {"session": source_id, "now": now_us}
                     for after in range(0, at, _COPIED_AT_ONCE):
                         span = MessageRange(after=after, before=at + 1, limit=_COPIED_AT_ONCE)
-                        rows = fetch(connection, self._sql.read_messages, **given, **range_values(span))
+                        given = {"session": source_id, "now": now_us, **range_values(span)}
+                        rows = fetch(connection, self._sql.read_messages, **given)
                         messages = [rewrite(message) for message in messages_of_range(source_id, span, rows)]
                         self._check_batch(messages)
                         self._insert(connection, record.session_id, sid, after, messages)
@@ -505,13 +504,7 @@ class SQLiteStorage(BaseStorage):
             change(connection, self._sql.fold_session, **given, **values)
         else:
             change(connection, self._sql.advance_session, **given, **numbers_by_role(messages))
-        self._move(connection, header, updated)
         return AppendReceipt(first_position=last + 1, last_position=last_position)
-
-    def _move(self, connection: sqlite3.Connection, header: "_Header", updated: int) -> None:
-        """Change the place of a session in listings by activity, if it has another one since it was written."""
-        if activity(updated) != activity(header.updated_at_us):
-            change(connection, self._sql.move_session, sid=header.sid, active=activity(updated))
 
     def _positions(self, connection: sqlite3.Connection, sid: int, messages: Sequence[MessageRecord]) -> dict[str, int]:
         """Return the positions of those messages whose ids are stored."""
@@ -584,7 +577,6 @@ class SQLiteStorage(BaseStorage):
     def _end_at(self, connection: sqlite3.Connection, header: "_Header", last: int, now_us: int) -> None:
         updated = max(header.updated_at_us, now_us)
         change(connection, self._sql.end_session_at, sid=header.sid, last=last, updated=updated)
-        self._move(connection, header, updated)
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         span, scope = MessageRange(limit=newest, newest=True), MemoryScope("session", session_id)

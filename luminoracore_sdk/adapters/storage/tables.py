@@ -9,8 +9,8 @@ card, the brief of two messages, the numbers of messages by role and, as JSON, t
 brief is in one column, as TEXT where its bytes are text, else as BLOB. ``history`` is JSON too: the latest changes of
 stored messages and the latest lease.
 
-``active`` is ``updated_at_us`` in whole minutes: it changes, and with it the indexes of listings by activity, at most
-once a minute. PostgreSQL has the rest of a header, the summary of its messages included, in columns of ``sessions``.
+In PostgreSQL ``active`` is ``updated_at_us`` in whole minutes: it changes, and with it the indexes of listings by
+activity, at most once a minute. It has the rest of a header, the summary of its messages included, in columns of ``sessions``.
 Those of roles count messages, NULL being none, and ``counters`` is an object of the other numbers by name. ``changes``
 lists the latest changes, the number of the newest being ``last_change``: 2p is a cut that left the position p as the
 last one, 2p - 1 an update of the message at p.
@@ -174,6 +174,8 @@ def _sessions(metadata: MetaData, prefix: str, dialect: str) -> Table:
         columns, has_user = ("user_id", "updated_at_us", "session_id"), table.c.user_id.is_not(None)
         table.append_constraint(Index(f"{name}_user_active", *columns, sqlite_where=has_user))
     if dialect == _POSTGRESQL:
+        table.append_constraint(Index(f"{name}_active", "active"))
+        table.append_constraint(Index(f"{name}_user_active", "user_id", "active"))
         table.append_constraint(Index(f"{name}_tags", "tags", postgresql_using="gin"))
     return table
 
@@ -184,6 +186,7 @@ def _postgres_summary() -> list[Column[Any]]:
     What an append changes is in the middle: PostgreSQL logs no more than that part of a row.
     """
     return [
+        Column("active", BigInteger, nullable=False),
         *(Column(f"{role}_messages", BigInteger) for role in ("user", "assistant", "system", "tool")),
         Column("counters", JSONB),
         *_brief("last_brief"),

@@ -10,10 +10,10 @@ brief is in one column, as TEXT where its bytes are text, else as BLOB. ``histor
 stored messages and the latest lease.
 
 In PostgreSQL ``active`` is ``updated_at_us`` in whole minutes: it changes, and with it the indexes of listings by
-activity, at most once a minute. It has the rest of a header, the summary of its messages included, in columns of ``sessions``.
-Those of roles count messages, NULL being none, and ``counters`` is an object of the other numbers by name. ``changes``
-lists the latest changes, the number of the newest being ``last_change``: 2p is a cut that left the position p as the
-last one, 2p - 1 an update of the message at p.
+activity, at most once a minute. It has the rest of a header, the summary of its messages included, in columns of
+``sessions``. Those of roles count messages, NULL being none; ``counters`` is an object of the other numbers by name.
+``changes`` lists the latest changes, the number of the newest being ``last_change``: 2p is a cut that left the position
+p as the last one, 2p - 1 an update of the message at p.
 
 ``messages`` has no foreign key: checking it costs an append of 1,000 messages 35 to 60 % (PostgreSQL 18).
 Deleting a session takes the lock on its row instead, as every append does first.

@@ -22,7 +22,8 @@ from fastapi.routing import APIRoute
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
-# Answers come slowly enough to be stopped, keep-alives soon enough to be seen, and a locked file is no long wait.
+# Answers come slowly enough to be stopped, keep-alives soon enough to be seen (FastAPI has the interval for tests to
+# change), and a locked file is no long wait.
 _SERVE = """
 import os, socket, fastapi.routing, fastapi_app, uvicorn
 from fastapi_chat_product import app

@@ -190,10 +190,10 @@ async def forget(key: str, user: User) -> None:
 @app.get("/me/export")
 async def export(user: User, manager: fastapi_app.Manager) -> StreamingResponse:
     """Send everything that is stored of the user, in lines of JSON."""
-    return StreamingResponse(manager.export_user(user.user_id), media_type="application/x-ndjson")
+    return StreamingResponse(manager.export_user(user.user_id, user.tenant), media_type="application/x-ndjson")
 
 
 @app.delete("/me")
 async def erase(user: User, manager: fastapi_app.Manager) -> dict[str, Any]:
     """Delete everything that is stored of the user; return the receipt."""
-    return (await manager.erase_user(user.user_id)).to_dict()
+    return (await manager.erase_user(user.user_id, user.tenant)).to_dict()

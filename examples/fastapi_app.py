@@ -21,16 +21,22 @@ from luminoracore_sdk.providers import ProviderFactory
 from luminoracore_sdk.session import SessionManager
 from luminoracore_sdk.types.session import Settings
 from luminoracore_sdk.utils.exceptions import (
+    ConflictError,
     LuminoraCoreSDKError,
+    MessageNotFoundError,
     ProviderError,
+    SessionBusyError,
+    SessionExistsError,
     SessionNotFoundError,
     StorageUnavailableError,
+    TurnInterruptedError,
     ValidationError,
 )
 
 logger = logging.getLogger(__name__)
 
-PROVIDER = {"name": os.environ.get("CHAT_PROVIDER", "echo")}  # its key: <NAME>_API_KEY
+PERSONALITY = {"name": "Ada", "system_prompt": "You are Ada."}
+PROVIDER: dict[str, Any] = {"name": os.environ.get("CHAT_PROVIDER", "echo")}  # its key: <NAME>_API_KEY
 
 
 @asynccontextmanager
@@ -66,7 +72,7 @@ Manager = Annotated[SessionManager, Depends(session_manager)]
 class NewSession(BaseModel):
     """What a client chooses. The provider is the service's choice, and so is its key."""
 
-    personality: dict[str, Any] = {"name": "Ada", "system_prompt": "You are Ada."}
+    personality: dict[str, Any] = PERSONALITY
     user_id: str | None = None
 
 
@@ -121,7 +127,15 @@ async def history(session_id: str, manager: Manager, limit: int = 50, offset: in
     return [message.to_dict() for message in messages]
 
 
-CLIENT_ERRORS = {SessionNotFoundError: 404, ValidationError: 422}
+CLIENT_ERRORS = {
+    SessionNotFoundError: 404,
+    MessageNotFoundError: 404,
+    SessionBusyError: 409,
+    SessionExistsError: 409,
+    TurnInterruptedError: 409,
+    ConflictError: 409,
+    ValidationError: 422,
+}
 SERVICE_ERRORS = {ProviderError: 502, StorageUnavailableError: 503, LuminoraCoreSDKError: 500}
 
 

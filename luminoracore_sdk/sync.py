@@ -218,9 +218,11 @@ class SessionStorage(SyncFacade[aio.SessionStorage]):
             self.asynchronous.update_message(session_id, position, payload=payload, expected=expected, brief=brief)
         )
 
-    def watch(self, session_id: str, *, after: int = 0, poll_seconds: float = 0.5) -> Generator[Change, None, None]:
+    def watch(
+        self, session_id: str, *, after: int = 0, seen: int | None = None, poll_seconds: float = 0.5
+    ) -> Generator[Change, None, None]:
         """Yield what is stored above a position, then every change that follows, until the session is deleted."""
-        return self._iterate(self.asynchronous.watch(session_id, after=after, poll_seconds=poll_seconds))
+        return self._iterate(self.asynchronous.watch(session_id, after=after, seen=seen, poll_seconds=poll_seconds))
 
     def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Return the header of a session, its memories and its newest messages, or None."""
@@ -646,9 +648,17 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         """Return the newest ``max_history`` messages of a session, or None."""
         return self._run(self.asynchronous.get_conversation(session_id))
 
-    def get_messages(self, session_id: str, limit: int | None = None, offset: int = 0) -> list[Message]:
+    def get_messages(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Message]:
         """Return messages, oldest first; see ``ConversationManager.get_messages``."""
-        return self._run(self.asynchronous.get_messages(session_id, limit, offset))
+        return self._run(self.asynchronous.get_messages(session_id, limit, offset, before=before, after=after))
 
     def list_sessions(self, *, tag: str | None = None) -> list[str]:
         """Return the ids of the user's sessions, with one tag if given, by time of creation, then id."""
@@ -679,7 +689,7 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         """Return the tokens of a session, or of all sessions of the user; see ``SessionManager.usage``."""
         return self._run(self.asynchronous.usage(session_id, since=since, until=until))
 
-    def watch(self, session_id: str, *, after: int = 0) -> Generator[SessionChange, None, None]:
+    def watch(self, session_id: str, *, after: int | str = 0) -> Generator[SessionChange, None, None]:
         """Yield the changes of a session; see ``SessionManager.watch``."""
         return self._iterate(self.asynchronous.watch(session_id, after=after))
 
@@ -1222,7 +1232,7 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Delete messages: content, metadata and alternatives are gone for good."""
         return self._run(self.asynchronous.delete_messages(session_id, message_ids))
 
-    def watch(self, session_id: str, *, after: int = 0) -> Generator[SessionChange, None, None]:
+    def watch(self, session_id: str, *, after: int | str = 0) -> Generator[SessionChange, None, None]:
         """Yield the messages behind a position, then every change that follows, until the session is deleted."""
         return self._iterate(self.asynchronous.watch(session_id, after=after))
 

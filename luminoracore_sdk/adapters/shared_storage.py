@@ -56,10 +56,13 @@ class _Shared(SessionStorage):
     ) -> AsyncIterator[MessageRecord]:
         return documents.stream_messages(self, session_id, after=after, before=before, chunk=chunk)
 
-    def watch(self, session_id: str, *, after: int = 0, poll_seconds: float = 0.5) -> AsyncIterator[Change]:
+    def watch(
+        self, session_id: str, *, after: int = 0, seen: int | None = None, poll_seconds: float = 0.5
+    ) -> AsyncIterator[Change]:
         check_id(session_id)
         check_position(after)
-        return documents.watch(self, session_id, after=after, poll_seconds=poll_seconds)
+        check_position(0 if seen is None else seen)
+        return documents.watch(self, session_id, after=after, seen=seen, poll_seconds=poll_seconds)
 
     @asynccontextmanager
     async def wakeups(self, session_id: str) -> AsyncIterator[Wakeup]:

@@ -50,7 +50,7 @@ from luminoracore_sdk.domain.retention import RetentionPolicy
 from luminoracore_sdk.domain.scopes import Owner, check_user_id
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
-from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange
+from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange, watched_from
 from luminoracore_sdk.domain.usage import Usage
 from luminoracore_sdk.domain.vendors import VendorRules
 
@@ -716,7 +716,7 @@ class Sessions:
         async with turn_lease(self._storage, session_id, holder=holder, seconds=ttl) as lease:
             yield lease
 
-    async def watch(self, session_id: str, *, after: int = 0) -> AsyncGenerator[SessionChange, None]:
+    async def watch(self, session_id: str, *, after: int | str = 0) -> AsyncGenerator[SessionChange, None]:
         """Yield the messages behind a position, then every change that follows, until the session is deleted.
 
         Applying the changes in order to a copy of the conversation gives what is stored; a change may come twice, and
@@ -725,25 +725,31 @@ class Sessions:
 
         Args:
             session_id: An existing session.
-            after: The newest position that the caller has seen, such as the ``Last-Event-ID`` of a browser.
+            after: The ``cursor`` of the last change that the caller has followed, such as the ``Last-Event-ID`` of a
+                browser: what was updated or removed since comes first. Or a position: the caller knows the messages
+                up to there as they are now.
 
         Raises:
             SessionNotFoundError: No such session.
-            StorageUnavailableError: The backend cannot be reached; call again with the last position.
+            StorageUnavailableError: The backend cannot be reached; call again with the last cursor.
+            ValidationError: ``after`` is neither a cursor nor a position.
         """
         before = await self._sessions.header(session_id)
         if before is None:
             raise SessionNotFoundError(session_id, backend=self.storage.backend)
-        changes = cast("AsyncGenerator[Change, None]", self._storage.watch(session_id, after=after))
+        position, seen = watched_from(after)
+        changes = cast("AsyncGenerator[Change, None]", self._storage.watch(session_id, after=position, seen=seen))
         async with aclosing(changes):
             async for change in changes:
                 message = change.message
+                position = position if change.kind == "updated" else change.position
                 yield SessionChange(
                     kind=change.kind,
                     position=change.position,
                     message=None
                     if message is None
                     else self._services.codec.message(message, backend=self.storage.backend, session_id=session_id),
+                    cursor=f"{position}.{change.number}",
                 )
 
     # -- users -----------------------------------------------------------------------------------

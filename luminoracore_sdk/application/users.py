@@ -270,10 +270,20 @@ class UserSessions:
         """Return the newest ``max_history`` messages of a session, or None."""
         return await self._read(session_id, self._sessions.get_conversation)
 
-    async def get_messages(self, session_id: str, limit: int | None = None, offset: int = 0) -> list[Message]:
+    async def get_messages(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Message]:
         """Return messages, oldest first; see ``ConversationManager.get_messages``."""
         get_messages = self._sessions.conversation_manager.get_messages
-        return await self._read(session_id, lambda own: get_messages(own, limit, offset)) or []
+        return (
+            await self._read(session_id, lambda own: get_messages(own, limit, offset, before=before, after=after)) or []
+        )
 
     async def list_sessions(self, *, tag: str | None = None) -> list[str]:
         """Return the ids of the user's sessions, with one tag if given, by time of creation, then id."""
@@ -312,7 +322,7 @@ class UserSessions:
         """Be the only holder of a session's lease within the block; see ``SessionManager.turn_lease``."""
         return self._sessions.turn_lease(session_id, ttl=ttl)
 
-    async def watch(self, session_id: str, *, after: int = 0) -> AsyncGenerator[SessionChange, None]:
+    async def watch(self, session_id: str, *, after: int | str = 0) -> AsyncGenerator[SessionChange, None]:
         """Yield the changes of a session; see ``SessionManager.watch``."""
         before = await self._access.header(session_id)
         async with aclosing(self._sessions.watch(session_id, after=after)) as changes:

@@ -7,9 +7,18 @@ import typer
 
 from luminoracore_sdk.cli.context import CommandContext
 from luminoracore_sdk.cli.sessions import SessionId, message_text_of
-from luminoracore_sdk.domain.summaries import SessionChange
+from luminoracore_sdk.domain.errors import ValidationError
+from luminoracore_sdk.domain.summaries import SessionChange, watched_from
 
 __all__ = ["watch"]
+
+
+def _cursor(value: str | None) -> str | None:
+    try:
+        watched_from("0" if value is None else value)
+    except ValidationError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    return value
 
 
 def watch(
@@ -17,17 +26,18 @@ def watch(
     session_id: SessionId,
     *,
     after: Annotated[
-        int | None, typer.Option(min=0, help="Begin behind this position; by default with what comes.")
+        str | None,
+        typer.Option(callback=_cursor, help="Begin behind this position or cursor; by default with what comes."),
     ] = None,
 ) -> None:
     """Print the messages of a session as they come, and changes of earlier ones, until Ctrl-C or its deletion."""
     context.run(_follow(context, session_id, after))
 
 
-async def _follow(context: CommandContext, session_id: str, after: int | None) -> None:
+async def _follow(context: CommandContext, session_id: str, after: str | None) -> None:
     if after is None:
         header = await context.storage.find_session(session_id)
-        after = header.last_position if header else 0
+        after = str(header.last_position if header else 0)
     async with aclosing(context.manager.watch(session_id, after=after)) as changes:
         async for change in changes:
             if context.options.as_json:

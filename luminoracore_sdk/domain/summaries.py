@@ -1,17 +1,19 @@
 """What a list of conversations shows of each, and what a watcher is told."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
 import attrs
 
+from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, copy_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.usage import Usage
 from luminoracore_sdk.domain.values import to_utc
 
-__all__ = ["ConversationPage", "ConversationSummary", "SessionChange"]
+__all__ = ["ConversationPage", "ConversationSummary", "SessionChange", "watched_from"]
 
 
 @attrs.frozen(kw_only=True)
@@ -100,13 +102,32 @@ class SessionChange:
             above the position were removed; ``deleted``: the session is gone, the last change.
         position: That of the message, the last that stayed, or 0.
         message: The message that was appended or updated; None for the others.
+        cursor: Names the place behind this change; a watcher that comes back passes it as ``after``.
     """
 
     kind: Literal["appended", "updated", "cut", "deleted"]
     position: int
     message: Message | None = None
+    cursor: str = attrs.field(default="0", eq=False)
 
     def to_dict(self) -> JSONObject:
         """Return a JSON object."""
         message = None if self.message is None else self.message.to_dict()
-        return {"kind": self.kind, "position": self.position, "message": message}
+        return {"kind": self.kind, "position": self.position, "message": message, "cursor": self.cursor}
+
+
+_CURSOR = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,15}))?")
+
+
+def watched_from(after: int | str) -> tuple[int, int | None]:
+    """Return the position in a cursor, and the number of the latest change of what was stored before, or None.
+
+    Raises:
+        ValidationError: It is neither a position nor a cursor.
+    """
+    if type(after) is int and after >= 0:
+        return after, None
+    if isinstance(after, str) and (found := _CURSOR.fullmatch(after)):
+        position, number = found.groups()
+        return int(position), None if number is None else int(number)
+    raise ValidationError(f"{after!a:.40} is no position; pass the cursor of a change as it is")

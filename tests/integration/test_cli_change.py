@@ -147,12 +147,25 @@ def test_a_session_is_watched_until_it_is_deleted(store: str, luminora: Luminora
             assert [line["message"]["content"] for line in lines] == ["Where is Turin? (one)", "In Piedmont."]
             assert luminora("chat", "Go on", "--session", "one").exit_code == 0
             lines = [json.loads(watching.stdout.readline()) for _ in range(2)]
-            assert [(line["kind"], line["position"]) for line in lines] == [("appended", 3), ("appended", 4)]
+            assert [(line["kind"], line["cursor"]) for line in lines] == [("appended", "3.0"), ("appended", "4.0")]
             assert luminora("sessions", "delete", "one", "--yes").exit_code == 0
-            assert json.loads(watching.stdout.readline()) == {"kind": "deleted", "position": 0, "message": None}
+            deleted = {"kind": "deleted", "position": 0, "message": None, "cursor": "0.0"}
+            assert json.loads(watching.stdout.readline()) == deleted
             assert watching.wait(10) == 0
         finally:
             watching.kill()
+
+
+def test_a_watch_goes_on_from_a_cursor(store: str, luminora: Luminora) -> None:
+    command = [sys.executable, "-m", "luminoracore_sdk.cli", "--store", store, "--json", "watch", "one"]
+    with subprocess.Popen([*command, "--after", "1.0"], stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        try:
+            assert json.loads(watching.stdout.readline())["cursor"] == "2.0"
+        finally:
+            watching.kill()
+    wrong = luminora("watch", "one", "--after", "x")
+    assert (wrong.exit_code, "is no position" in wrong.stderr) == (2, True)
 
 
 def test_a_watch_ends_with_an_interrupt(store: str, tmp_path: Path) -> None:

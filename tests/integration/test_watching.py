@@ -45,7 +45,7 @@ async def test_a_watcher_follows_turns_and_changes_of_the_past(manager: SessionM
         assert await take(changes, 1) == [SessionChange("deleted", 0)]
         with pytest.raises(StopAsyncIteration):
             await anext(changes)
-    assert cut.to_dict() == {"kind": "cut", "position": 3, "message": None}
+    assert cut.to_dict() == {"kind": "cut", "position": 3, "message": None, "cursor": "3.2"}
 
 
 async def test_a_reader_goes_on_from_the_last_position(manager: SessionManager, script: Script) -> None:
@@ -59,12 +59,47 @@ async def test_a_reader_goes_on_from_the_last_position(manager: SessionManager, 
         assert await take(changes, 1) == [SessionChange("cut", 2)]
 
 
+async def test_a_reader_that_comes_back_learns_what_changed(manager: SessionManager, script: Script) -> None:
+    await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s", "user_id": "u"})
+    user = manager.for_user("u")
+    await user.send_message("s", "Question")
+    async with aclosing(user.watch("s")) as changes:
+        question, answer = await take(changes, 2)
+    assert (question.cursor, answer.cursor) == ("1.0", "2.0")
+    await user.regenerate("s")  # the newest position is the same
+    await user.annotate("s", question.message.id, {"rating": 1})  # type: ignore[union-attr, arg-type]
+    async with aclosing(user.watch("s", after=answer.cursor)) as changes:
+        cut, updated, again = await take(changes, 3)
+    assert [(one.kind, one.position, one.cursor) for one in (cut, updated, again)] == [
+        ("cut", 1, "1.1"),
+        ("updated", 1, "1.2"),
+        ("appended", 2, "2.2"),
+    ]
+    assert updated.message is not None
+    assert updated.message.metadata["annotations"] == {"rating": 1}
+    async with aclosing(user.watch("s", after="1")) as changes:  # only a position
+        assert await take(changes, 1) == [again]
+
+
+async def test_a_user_pages_through_a_conversation(manager: SessionManager) -> None:
+    user = manager.for_user("u")
+    session_id = await user.create_session({"name": "Ada"}, {"name": "echo"})
+    for number in range(3):
+        await user.send_message(session_id, f"Question {number}")
+    newest = await user.get_messages(session_id, 2, before=7)
+    assert [message.position for message in newest] == [5, 6]
+    assert [message.position for message in await user.get_messages(session_id, before=5, after=2)] == [3, 4]
+    assert await manager.for_user("v").get_messages(session_id, before=7) == []
+
+
 async def test_what_is_not_there_cannot_be_watched(manager: SessionManager) -> None:
     with pytest.raises(SessionNotFoundError):
         await anext(manager.watch("absent"))
     await manager.create_session({}, {"name": "echo"}, {"session_id": "s", "user_id": "u"})
-    with pytest.raises(ValidationError):
-        await anext(manager.watch("s", after=-1))
+    wrongs: tuple[Any, ...] = (-1, True, 1.5, None, "", "x", "1.", ".1", "1.2.3", "-1", "1\n", "1" * 16)
+    for wrong in wrongs:
+        with pytest.raises(ValidationError, match="is no position"):
+            await anext(manager.watch("s", after=wrong))
     with pytest.raises(SessionNotFoundError):
         await anext(manager.for_user("v").watch("s"))
 

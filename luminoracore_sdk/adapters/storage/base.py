@@ -700,11 +700,14 @@ class BaseStorage(SessionStorage):
                 return attrs.evolve(message, payload=payload)
         raise payload_conflict(self.backend_name, session_id, position)
 
-    def watch(self, session_id: str, *, after: int = 0, poll_seconds: float = 0.5) -> AsyncIterator[Change]:
+    def watch(
+        self, session_id: str, *, after: int = 0, seen: int | None = None, poll_seconds: float = 0.5
+    ) -> AsyncIterator[Change]:
         """Yield the changes of a session; see ``SessionStorage.watch``."""
         check_id(session_id)
         check_position(after)
-        return documents.watch(self, session_id, after=after, poll_seconds=poll_seconds)
+        check_position(0 if seen is None else seen)
+        return documents.watch(self, session_id, after=after, seen=seen, poll_seconds=poll_seconds)
 
     @asynccontextmanager
     async def wakeups(self, session_id: str) -> AsyncIterator[Wakeup]:

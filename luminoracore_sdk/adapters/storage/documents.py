@@ -85,7 +85,9 @@ async def stream_messages(
         after = messages[-1].position
 
 
-async def watch(storage: SessionStorage, session_id: str, *, after: int, poll_seconds: float) -> AsyncIterator[Change]:
+async def watch(
+    storage: SessionStorage, session_id: str, *, after: int, seen: int | None, poll_seconds: float
+) -> AsyncIterator[Change]:
     """Yield the changes of a session; see ``SessionStorage.watch``.
 
     A look reads the header, then what it says has changed. What changes between the two is in the next header too, so
@@ -95,10 +97,13 @@ async def watch(storage: SessionStorage, session_id: str, *, after: int, poll_se
         header = await storage.find_session(session_id)
         if header is None:
             raise SessionNotFoundError(session_id, backend=storage.backend)
-        seen, position = _newest_change(header), after
+        seen, position = _newest_change(header) if seen is None else seen, after
+        if seen > _newest_change(header):  # of an earlier session of this id
+            seen, position = _newest_change(header), 0
+            yield Change("cut", position, number=seen)
         if position > header.last_position:
             position = header.last_position
-            yield Change("cut", position)
+            yield Change("cut", position, number=seen)
         while True:
             try:
                 async for change in _changes(storage, header, seen, position):
@@ -135,16 +140,16 @@ async def _changes(storage: SessionStorage, header: SessionRecord, seen: int, po
         if change.kind == "cut":
             if change.position < position:
                 position = change.position
-                yield Change("cut", position)
+                yield Change("cut", position, number=change.number)
             continue
         for message in await storage.read_messages(session_id, MessageRange(after=change.position - 1, limit=1)):
             if message.position == change.position:
-                yield Change("updated", message.position, message)
+                yield Change("updated", message.position, message, change.number)
     while position < header.last_position:
         span = MessageRange(after=position, before=header.last_position + 1, limit=_WATCHED_AT_ONCE)
         messages = await storage.read_messages(session_id, span)
         for message in messages:
             position = message.position
-            yield Change("appended", position, message)
+            yield Change("appended", position, message, _newest_change(header))
         if not messages:  # cut off since the header was read
             return

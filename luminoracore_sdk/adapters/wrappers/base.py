@@ -161,11 +161,14 @@ class StorageWrapper(SessionStorage):
         target = self._target(session_id)
         return await target.update_message(session_id, position, payload=payload, expected=expected, brief=brief)
 
-    def watch(self, session_id: str, *, after: int = 0, poll_seconds: float = 0.5) -> AsyncIterator[Change]:
+    def watch(
+        self, session_id: str, *, after: int = 0, seen: int | None = None, poll_seconds: float = 0.5
+    ) -> AsyncIterator[Change]:
         """Yield the changes of a session; see ``SessionStorage.watch``."""
         check_id(session_id)
         check_position(after)
-        return documents.watch(self, session_id, after=after, poll_seconds=poll_seconds)
+        check_position(0 if seen is None else seen)
+        return documents.watch(self, session_id, after=after, seen=seen, poll_seconds=poll_seconds)
 
     def wakeups(self, session_id: str) -> AbstractAsyncContextManager[Wakeup]:
         """Delegate; see ``SessionStorage.wakeups``."""

@@ -308,24 +308,28 @@ class SessionStorage(ABC):
         """
 
     @abstractmethod
-    def watch(self, session_id: str, *, after: int = 0, poll_seconds: float = 0.5) -> AsyncIterator[Change]:
+    def watch(
+        self, session_id: str, *, after: int = 0, seen: int | None = None, poll_seconds: float = 0.5
+    ) -> AsyncIterator[Change]:
         """Yield what is stored above a position, then every change that follows, until the session is deleted.
 
         Applying the changes in order to a copy of the messages gives the stored messages. A change may be yielded
         more than once, and several that follow quickly may be yielded as one: a message that was appended and removed
         between two looks is not seen. Nothing is lost when a server is not reachable for a while: errors are raised
-        to the caller, who watches again from the last position.
+        to the caller, who watches again from the last position and number.
 
         Args:
             session_id: An existing session.
             after: The newest position that the caller knows. If the session ends below it, the first change is a cut.
+            seen: The ``number`` of the latest change that the caller has followed: what was updated or cut since comes
+                first. None: the caller knows the messages up to ``after`` as they are now.
             poll_seconds: Longest time between two looks; writers of the same storage, and of every storage where the
                 server tells of changes, are seen at once.
 
         Raises:
             SessionNotFoundError: No such session.
             CorruptRecordError: A record cannot be read.
-            ValidationError: ``after`` is no position.
+            ValidationError: ``after`` is no position, or ``seen`` no number.
         """
 
     @abstractmethod

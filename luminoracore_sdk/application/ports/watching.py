@@ -18,11 +18,14 @@ class Change:
             messages above the position were removed; ``deleted``: there is no session any more, the last change.
         position: That of the message, the last that stayed, or 0.
         message: The message that was appended or updated; None for the others.
+        number: That of the latest change of what was stored before, see ``HistoryChange``, that a copy has which has
+            followed so far; a watcher that comes back passes it as ``seen``.
     """
 
     kind: Literal["appended", "updated", "cut", "deleted"]
     position: int
     message: MessageRecord | None = None
+    number: int = 0
 
 
 class Wakeup(Protocol):

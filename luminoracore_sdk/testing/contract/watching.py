@@ -27,11 +27,13 @@ class _Copy:
     def __init__(self, messages: list[MessageRecord]) -> None:
         self.messages = messages
         self.kinds: list[str] = []
+        self.number = 0
         self.changed = asyncio.Event()
 
     async def follow(self, changes: AsyncIterator[Change]) -> None:
         async for change in changes:
             self.kinds.append(change.kind)
+            self.number = change.number
             if change.kind == "cut":
                 del self.messages[change.position :]
             elif change.kind == "updated":
@@ -60,13 +62,18 @@ class WatchContract(ContractBase):
 
     @asynccontextmanager
     async def watching(
-        self, storage: SessionStorage, *, after: int = 0, known: list[MessageRecord] | None = None
+        self,
+        storage: SessionStorage,
+        *,
+        after: int = 0,
+        seen: int | None = None,
+        known: list[MessageRecord] | None = None,
     ) -> AsyncIterator[tuple[_Copy, "asyncio.Task[None]"]]:
         """Follow a session in a task within the block."""
         copy = _Copy(known or [])
 
         async def follow() -> None:
-            changes = storage.watch("s", after=after, poll_seconds=0.02)
+            changes = storage.watch("s", after=after, seen=seen, poll_seconds=0.02)
             async with aclosing(cast("aclosing[AsyncIterator[Change]]", changes)):  # type: ignore[type-var]
                 await copy.follow(changes)
 
@@ -161,6 +168,37 @@ class WatchContract(ContractBase):
             task.cancel()
             await asyncio.wait([task])
 
+    async def test_a_watcher_that_comes_back_misses_nothing(self, writers: list[SessionStorage]) -> None:
+        storage = writers[0]
+        await self.begin(storage, messages=4)
+        await storage.update_message("s", 3, payload=json_payload(0), expected=message_record("m3").payload)
+        async with self.watching(writers[-1], seen=0) as (copy, _):
+            await copy.equals(storage)
+        known, number = copy.messages, copy.number
+        assert copy.kinds == ["appended"] * 4
+        assert number > 0
+        await storage.update_message("s", 2, payload=json_payload(1), expected=message_record("m2").payload)
+        await storage.replace_tail("s", after=3, messages=message_records(1, prefix="n"))  # the end is where it was
+        async with self.watching(writers[-1], after=4, seen=number, known=known) as (copy, _):
+            await copy.equals(storage)
+            assert list(dict.fromkeys(copy.kinds)) == ["updated", "cut", "appended"]
+        number = copy.number
+        async with self.watching(writers[-1], after=4, seen=number, known=copy.messages) as (copy, _):
+            await storage.append_messages("s", message_records(1, prefix="o"))
+            await copy.equals(storage)
+            assert (copy.kinds, copy.number) == (["appended"], number)
+
+    async def test_a_watcher_of_an_earlier_session_begins_anew(self, storage: SessionStorage) -> None:
+        await self.begin(storage, messages=2)
+        known = await storage.read_messages("s", _ALL)
+        await storage.truncate_messages("s", after=1)
+        await storage.delete_session("s")
+        await self.begin(storage)
+        await storage.append_messages("s", message_records(2, prefix="n"))
+        async with self.watching(storage, after=2, seen=1, known=known) as (copy, _):
+            await copy.equals(storage)
+            assert copy.kinds == ["cut", "appended", "appended"]
+
     async def test_a_copy_among_writers_ends_up_equal(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0], messages=6)
         async with self.watching(writers[-1]) as (copy, _):
@@ -183,6 +221,8 @@ class WatchContract(ContractBase):
         for wrong in wrongs:
             with pytest.raises(ValidationError):
                 await anext(storage.watch("s", after=wrong))
+            with pytest.raises(ValidationError):
+                await anext(storage.watch("s", seen=wrong))
 
     async def test_a_wait_for_a_change_ends(self, storage: SessionStorage) -> None:
         await self.begin(storage)

@@ -311,16 +311,19 @@ class Sessions:
         named = {"tags": tags, "archived": archived, "pinned": pinned, "attributes": attributes}
         settings |= {name: value for name, value in named.items() if value is not None}
         settings |= {name: value for name, value in (("title", title), ("ttl", ttl)) if value is not ...}
+        if isinstance(add_tags, str) or isinstance(remove_tags, str):
+            raise ValidationError("add_tags and remove_tags are lists of tags, not a string")
         check_json(fields, where="metadata")
 
         def changed(session: Session) -> Session:
             merged = {**session.metadata, **fields}
-            config = {**attrs.asdict(session.config, recurse=False), **settings}
-            kept = [one for one in config["tags"] if one not in remove_tags]
-            config["tags"] = [*kept, *(one for one in add_tags if one not in kept)]
+            config = self._services.codec.settings(
+                SessionConfig, {**attrs.asdict(session.config, recurse=False), **settings}
+            )
+            kept = [one for one in config.tags if one not in remove_tags]
             return attrs.evolve(
                 session,
-                config=self._services.codec.settings(SessionConfig, config),
+                config=attrs.evolve(config, tags=[*kept, *(one for one in add_tags if one not in kept)]),
                 metadata={name: value for name, value in merged.items() if value is not None},
             )
 

@@ -691,6 +691,8 @@ class Dialogue:
         at = named.position or 0 if named else last
         question = await self._question_at(session_id, at)
         if question is None or (revises.edits and question.position != at and revises.message_id is not None):
+            if await self.sessions.header(session_id) is None:  # deleted meanwhile
+                raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
             what = "message of the user's" if revises.edits else "question to answer again"
             raise ValidationError(f"session {session_id!a:.80} has no such {what}")
         place = question.position or 0

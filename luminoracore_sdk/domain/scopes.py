@@ -75,7 +75,7 @@ def check_plain_user_id(value: object) -> str:
     """
     user_id = check_id(value, "user id")
     if user_id == STORE_OWNER or user_id.startswith(_PREFIX):
-        raise ValidationError(f"user id {user_id!a:.80} is reserved")
+        raise ValidationError(f"user id {user_id!a:.80} is reserved for the store itself")
     return user_id
 
 

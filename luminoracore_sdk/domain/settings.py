@@ -78,7 +78,7 @@ def _user(_: object, __: object, value: Any) -> None:
 
 
 def _tag(_: object, __: object, value: Any) -> None:
-    check_id(value, "tag")
+    check_id(value, "tags")
     if value.startswith(RESERVED_TAGS):
         raise ValidationError(f"a tag does not begin with {RESERVED_TAGS!r}, which this package uses for its own")
 

@@ -57,7 +57,7 @@ def test_a_damaged_session_is_listed_as_such(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
         connection.execute(DAMAGE["its document"])
     done = luminora("sessions", "list")
-    assert [line.split("\t")[:2] for line in done.stdout.splitlines()[1:]] == [
+    assert [line.split("\t")[:3:2] for line in done.stdout.splitlines()[1:]] == [
         ["c", ""],
         ["b", "damaged"],
         ["a", ""],

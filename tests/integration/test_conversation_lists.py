@@ -105,6 +105,9 @@ async def test_the_header_is_changed_after_creation(manager: SessionManager, clo
         {"attributes": {"api_key": "x"}},
         {"archived": "yes"},
         {"tags": ["luminora:archived"]},
+        {"add_tags": ["luminora:archived"]},
+        {"add_tags": "text"},
+        {"remove_tags": "text"},
         {"config": {"title": "by another way"}},
     ],
 )

@@ -53,7 +53,10 @@ class JsonCodec:
         """Return compact UTF-8 JSON on one line; see ``ValueCodec.encode``."""
         check_json(value, where=where)
         try:
-            return Payload(JSON, _dump_in_pieces(value) if is_large(value) else orjson.dumps(value))
+            if is_large(value):
+                return Payload(JSON, _dump_in_pieces(value))
+            # orjson returns what it has written in a buffer of 4 KB, which a copy leaves behind (orjson 3.11)
+            return Payload(JSON, bytes(memoryview(orjson.dumps(value))))
         except orjson.JSONEncodeError:  # a wide integer or a lone surrogate: check_json refused everything else
             return Payload(JSON_WIDE, _dump_wide(value, where).encode("ascii"))
 

@@ -172,7 +172,7 @@ async def usage(user: User, since: date | None = None, until: date | None = None
 @app.get("/me/memories")
 async def memories(user: User) -> dict[str, Any]:
     """Return what is remembered for the user."""
-    return {key: await user.get_memory(key) for key in await user.list_memories()}
+    return {entry.key: entry.value for entry in await user.list_entries()}
 
 
 @app.put("/me/memories/{key}", status_code=204)

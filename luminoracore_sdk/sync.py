@@ -713,6 +713,10 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         """Return the keys, by time of creation, then key."""
         return self._run(self.asynchronous.list_memories())
 
+    def list_entries(self) -> list[MemoryEntry]:
+        """Return the memories of the user with their values, in the order of ``list_memories``."""
+        return self._run(self.asynchronous.list_entries())
+
     def search_memories(self, query: str, limit: int | None = None) -> list[JSONObject]:
         """Return the memories whose key or value contains ``query``; see ``MemoryManager.search_memories``."""
         return self._run(self.asynchronous.search_memories(query, limit))

@@ -16,7 +16,7 @@ from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.memory import MemoryCategory
+from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.scopes import Owner
 from luminoracore_sdk.domain.session import Session
@@ -354,6 +354,10 @@ class UserSessions:
     async def list_memories(self) -> list[str]:
         """Return the keys, by time of creation, then key."""
         return await self._memories.list_memories()
+
+    async def list_entries(self) -> list[MemoryEntry]:
+        """Return the memories of the user with their values, in the order of ``list_memories``."""
+        return await self._memories.list_entries()
 
     async def search_memories(self, query: str, limit: int | None = None) -> list[JSONObject]:
         """Return the memories whose key or value contains ``query``; see ``MemoryManager.search_memories``."""

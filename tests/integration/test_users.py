@@ -88,6 +88,7 @@ OWN_CALLS: dict[str, Callable[[UserSessions], Awaitable[object]]] = {
     "store_memory": lambda user: user.store_memory("city", canary(user.user_id)),
     "get_memory": lambda user: user.get_memory("city"),
     "list_memories": lambda user: user.list_memories(),
+    "list_entries": lambda user: user.list_entries(),
     "search_memories": lambda user: user.search_memories("canary"),
     "delete_memory": lambda user: user.delete_memory("city"),
     "clear_memories": lambda user: user.clear_memories(),

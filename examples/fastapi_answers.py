@@ -16,7 +16,6 @@ from luminoracore_sdk.types.provider import ChatResponse
 from luminoracore_sdk.utils.exceptions import LuminoraCoreSDKError, SessionBusyError
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # proxies pass each event on at once
-END = None
 
 Events = asyncio.Queue[ChatResponse | LuminoraCoreSDKError | None]
 
@@ -43,7 +42,7 @@ class Answers:
 
         def end(_: asyncio.Task[None]) -> None:
             del self._tasks[key]
-            events.put_nowait(END)
+            events.put_nowait(None)
 
         task.add_done_callback(end)
         first = await events.get()
@@ -81,7 +80,7 @@ async def stopped(*tasks: asyncio.Task[None]) -> bool:
 
 async def server_sent_events(event: ChatResponse | LuminoraCoreSDKError | None, events: Events) -> AsyncIterator[str]:
     """Yield an event and those that follow it."""
-    while event is not END:
+    while event is not None:
         if isinstance(event, LuminoraCoreSDKError):
             yield f"event: error\ndata: {json.dumps(answer_to(event)[1])}\n\n"
             return

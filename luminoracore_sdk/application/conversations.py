@@ -460,9 +460,12 @@ class Conversations:
 
     async def _read(self, session_id: str, span: MessageRange) -> list[Message]:
         """Return the messages of a range that were not deleted; as many as its limit, if there are."""
-        asked, found = span.limit, await self._read_stored(session_id, span)
+        found = await self._read_stored(session_id, span)
         kept = not_deleted(found)
-        while span.limit is not None and len(kept) < span.limit and len(found) == asked:
+        if span.limit is None:
+            return kept
+        asked = span.limit
+        while len(kept) < span.limit and len(found) == asked:
             if span.newest:
                 if any(map(ends_history, found)):
                     break

@@ -819,13 +819,8 @@ class Dialogue:
         is_first = True
         while True:
             size = max(wanted, 1)
-            is_enough = last is None and len(read.messages) >= min(size, read.session.last_position)
-            if is_enough:
-                found = await self.conversations.decoded(session.session_id, read.messages[-size:])
-                history = not_deleted(found)
-                is_whole = len(found) == read.session.last_position or any(map(ends_history, found))
-                is_enough = is_whole or len(history) == len(found)
-            if not is_enough:
+            history = await self._of_read(read, size) if last is None else None
+            if history is None:
                 history = await self._newest(session.session_id, size, last)
             if not is_results or len(history) < wanted or _reaches_back(history, new):
                 break
@@ -838,6 +833,16 @@ class Dialogue:
         if count == 0:
             return history[turn_start([*history, *behind]) :]
         return history
+
+    async def _of_read(self, read: TurnRecords, count: int) -> list[Message] | None:
+        """Return the newest messages of what was read with the session; None: these are not enough."""
+        session = read.session
+        if len(read.messages) < min(count, session.last_position):
+            return None
+        found = await self.conversations.decoded(session.session_id, read.messages[-count:])
+        history = not_deleted(found)
+        is_whole = len(found) == session.last_position or any(map(ends_history, found))
+        return history if is_whole or len(history) == len(found) else None
 
     async def _newest(self, session_id: str, count: int, last: int | None) -> list[Message]:
         """Return the newest messages, oldest first; only those up to the position ``last`` if given."""

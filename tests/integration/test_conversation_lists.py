@@ -282,6 +282,41 @@ async def test_an_unsaved_session_is_summed_up_once_it_is_saved(
     assert saved.usage.output_tokens == 40
 
 
+async def test_every_answer_replaced_before_it_is_saved_is_in_the_bill(
+    storage: SessionStorage, unsaved: SessionManager, script: Script
+) -> None:
+    await unsaved.create_session({"name": "Ada"}, PROVIDER, SessionConfig(session_id="s", auto_save=False))
+    script.answers = [counted("An answer.")]
+    await unsaved.send_message("s", "Question")
+    await unsaved.save_session("s")
+    await unsaved.regenerate("s")
+    await unsaved.regenerate("s")
+    await unsaved.clear_conversation("s")
+    await unsaved.send_message("s", "Question")
+    await unsaved.clear_conversation("s")
+    await unsaved.send_message("s", "Question")
+    assert (await unsaved.usage("s")).output_tokens == 50
+    await unsaved.save_session("s")
+    async with SessionManager(storage) as other:
+        assert (await other.usage("s")).output_tokens == 50
+
+
+async def test_an_unsaved_fork_has_used_nothing(
+    storage: SessionStorage, unsaved: SessionManager, script: Script
+) -> None:
+    await unsaved.create_session({"name": "Ada"}, PROVIDER, SessionConfig(session_id="s", auto_save=False))
+    script.answers = [counted("An answer.")]
+    await unsaved.send_message("s", "Question")
+    fork = await unsaved.fork("s")
+    fork_of_fork = await unsaved.fork(fork)
+    for session_id in ("s", fork, fork_of_fork):
+        await unsaved.save_session(session_id)
+    async with SessionManager(storage) as other:
+        assert [(await other.usage(one)).output_tokens for one in ("s", fork, fork_of_fork)] == [10, 0, 0]
+        (_, _, row) = sorted(await rows(other), key=lambda row: row.created_at)
+        assert (row.last_text, row.messages) == ("An answer.", {"user": 1, "assistant": 1})
+
+
 async def test_a_damaged_card_is_an_error(script: Script) -> None:
     storage = InMemoryStorage()
     async with SessionManager(storage) as manager:

@@ -202,6 +202,7 @@ class InMemoryStorage(BaseStorage):
             if self._live(record.session_id, now_us) is not None:
                 raise self._version_conflict(record.session_id, 0, 1)
             messages = [message if rewrite is None else rewrite(message) for message in source.messages[:at]]
+            messages = [attrs.evolve(message, adds={}) if message.adds else message for message in messages]
             self._check_batch(messages)
             header = attrs.evolve(
                 record,

@@ -64,11 +64,11 @@ class _Stored:
 
     def cut(self, after: int, removed: Sequence[MessageRecord]) -> None:
         """Note that messages above a position were removed here."""
+        for message in removed:
+            if message.position > self.floor:
+                self.adds = _sums(self.adds, message.adds)
         self.floor = min(self.floor, after)
         self.updated = {position: old for position, old in self.updated.items() if position <= self.floor}
-        for message in removed:
-            if message.position > self.position:
-                self.adds = _sums(self.adds, message.adds)
 
     def with_adds(self, batch: Sequence[MessageRecord]) -> list[MessageRecord]:
         """Return a batch that brings what removed messages have added, too."""
@@ -340,7 +340,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             if (stored := self._deferred.get(session_id)) is None:
                 return await self.base.truncate_messages(session_id, after=after)
             check_position(after)
-            staged = await self._staging.read_messages(session_id, MessageRange(after=max(after, stored.position)))
+            staged = await self._staging.read_messages(session_id, MessageRange(after=max(after, stored.floor)))
             removed = await self._staging.truncate_messages(session_id, after=after)
             stored.cut(after, staged)
             return removed

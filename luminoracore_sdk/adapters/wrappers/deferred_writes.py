@@ -48,6 +48,8 @@ class _Stored:
         updated: Positions up to ``floor`` whose payload was changed here since, and the payloads that may be
             below: the one before the change, and those of flushes whose answers were lost.
         adds: What messages have added to the counters here that were removed before they were written.
+        sent: Those of ``adds`` that the latest call has brought, whose answer may be lost.
+        put: The staged header of the latest flush, if its answer was lost.
         user_id: The user of the session.
         erasure: The tombstone of the user when the session was staged.
     """
@@ -59,6 +61,8 @@ class _Stored:
     staged_version: int = 0
     updated: dict[int, list[Payload]] = attrs.field(factory=dict)
     adds: dict[str, int] = attrs.field(factory=dict)
+    sent: dict[str, int] = attrs.field(factory=dict)
+    put: SessionRecord | None = None
     user_id: str | None = None
     erasure: Payload | None = None
 
@@ -72,11 +76,35 @@ class _Stored:
 
     def with_adds(self, batch: Sequence[MessageRecord]) -> list[MessageRecord]:
         """Return a batch that brings what removed messages have added, too."""
+        self.sent = self.adds if batch else {}
         return [attrs.evolve(batch[0], adds=_sums(self.adds, batch[0].adds)), *batch[1:]] if batch else []
+
+    def put_done(self, version: int, record: SessionRecord) -> None:
+        """Note that a staged header is stored below, as a version."""
+        self.version, self.staged_version, self.put = version, record.version, None
+        self._settle()
+
+    def wrote(self, last: int) -> None:
+        """Note that a batch is stored below, up to a position."""
+        self.position = self.floor = last
+        self._settle()
+
+    def _settle(self) -> None:
+        left = {name: number - self.sent.get(name, 0) for name, number in self.adds.items()}
+        self.adds, self.sent = {name: number for name, number in left.items() if number}, {}
 
 
 def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {name: one.get(name, 0) + other.get(name, 0) for name in (*one, *other)}
+
+
+def _content(header: SessionRecord) -> tuple[object, ...]:
+    return header.payload, header.card, header.user_id, header.tags, header.ttl_us
+
+
+def _begins_with(batch: Sequence[MessageRecord], below: Sequence[MessageRecord]) -> bool:
+    """Return whether what is stored below is the beginning of a batch, and not nothing."""
+    return bool(below) and list(below) == list(batch[: len(below)])
 
 
 class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
@@ -214,12 +242,16 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
                 raise SessionNotFoundError(session_id, backend=self.backend)
             # it expired below and not here
             stored = self._deferred[session_id] = _Stored(user_id=stored.user_id, erasure=stored.erasure)
+        if stored.put is not None:
+            found = await self.base.find_session(session_id)
+            if found is not None and found.version == stored.version + 1 and _content(found) == _content(stored.put):
+                stored.put_done(found.version, stored.put)  # by an earlier flush, whose answer was lost
         if record.version != stored.staged_version:
+            stored.put = record
+            stored.sent = {} if stored.version else stored.adds
             new = attrs.evolve(record, summary=attrs.evolve(record.summary, counters=stored.adds))
             header = await self.base.put_session(new, expected_version=stored.version)
-            if not stored.version:
-                stored.adds = {}
-            stored.version, stored.staged_version = header.version, record.version
+            stored.put_done(header.version, record)
         if stored.floor < stored.position:
             await self._flush_tail(session_id, stored)
         await self._flush_updates(session_id, stored)
@@ -230,16 +262,18 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         """Replace what was removed here by what follows; in two steps if that has ids of what was removed."""
         batch = await self._staging.read_messages(session_id, MessageRange(after=stored.floor, limit=MAX_BATCH))
         below = await self.base.read_messages(session_id, MessageRange(after=stored.floor))
-        if below and below == batch:  # by an earlier flush, whose answer was lost
-            stored.position = stored.floor = below[-1].position
+        if _begins_with(batch, below):  # by an earlier flush, whose answer was lost
+            stored.wrote(below[-1].position)
+            return
+        if not below:  # likewise
+            stored.wrote(stored.floor)
             return
         gone = {message.message_id for message in below}
         new = [] if any(message.message_id in gone for message in batch) else batch
         receipt = await self.base.replace_tail(
             session_id, after=stored.floor, messages=stored.with_adds(new), expected_last=stored.position
         )
-        stored.position = stored.floor = receipt.last_position
-        stored.adds = {} if new else stored.adds
+        stored.wrote(receipt.last_position)
 
     async def _flush_updates(self, session_id: str, stored: _Stored) -> None:
         for position in sorted(stored.updated):
@@ -261,11 +295,17 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             batch = await self._staging.read_messages(session_id, span)
             if not batch:
                 return
-            receipt = await self.base.append_messages(
-                session_id, stored.with_adds(batch), expected_last=stored.position
-            )
-            stored.position = stored.floor = receipt.last_position
-            stored.adds = {}
+            try:
+                receipt = await self.base.append_messages(
+                    session_id, stored.with_adds(batch), expected_last=stored.position
+                )
+                last = receipt.last_position
+            except ConflictError:
+                below = await self.base.read_messages(session_id, MessageRange(after=stored.position))
+                if not _begins_with(batch, below):
+                    raise
+                last = below[-1].position  # by an earlier flush, whose answer was lost; others have come since
+            stored.wrote(last)
 
     async def _flush_memories(self, scope: MemoryScope, stored: _Stored) -> None:
         staged = await self._staged_memories(scope.owner_id)

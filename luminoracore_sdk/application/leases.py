@@ -14,7 +14,6 @@ from luminoracore_sdk.domain.errors import (
     SessionBusyError,
     SessionNotFoundError,
     StorageError,
-    StorageUnavailableError,
     ValidationError,
 )
 
@@ -71,10 +70,12 @@ async def _renew(storage: SessionStorage, lease: TurnLease, ttl_us: int, pause: 
         await asyncio.sleep(pause)
         try:
             renewed: Lease = await storage.acquire_lease(lease.session_id, holder=lease.holder, ttl_us=ttl_us)
-        except StorageUnavailableError as exc:
-            logger.warning("the lease of session %a could not be renewed: %s", lease.session_id, exc)
-            continue
         except (LeaseHeldError, SessionNotFoundError):
             lease.is_lost = True
+        except StorageError as exc:
+            logger.warning("the lease of session %a could not be renewed: %s", lease.session_id, exc)
         else:
-            lease.is_lost = renewed.fence != lease.fence  # another one had it in between
+            if renewed.fence != lease.fence:  # it had ended, and perhaps another one had it in between
+                lease.is_lost = True
+                with suppress(StorageError):  # it ends by itself
+                    await storage.release_lease(lease.session_id, fence=renewed.fence)

@@ -12,6 +12,7 @@ from luminoracore_sdk.utils.exceptions import (
     LeaseLostError,
     SessionBusyError,
     SessionNotFoundError,
+    StorageError,
     StorageUnavailableError,
     ValidationError,
 )
@@ -104,7 +105,7 @@ async def test_a_lease_is_renewed_although_the_backend_fails_for_a_while(clock: 
     storage = FailsToRenew(InMemoryStorage(clock=clock))
     async with SessionManager(storage) as manager:
         await manager.create_session({}, {"name": "echo"}, {"session_id": "s"})
-        storage.errors = [StorageUnavailableError("memory", "gone")]
+        storage.errors = [StorageUnavailableError("memory", "gone"), StorageError("memory: it cannot")]
         async with manager.turn_lease("s", ttl=0.03) as lease, asyncio.timeout(5):
             await storage.renewed.wait()
             assert (lease.fence, lease.is_lost) == (1, False)
@@ -125,3 +126,15 @@ async def test_a_holder_is_told_that_the_lease_is_lost(clock: ManualClock, loss:
                 clock.advance(2)
             while not lease.is_lost:  # noqa: ASYNC110  # nothing tells of it
                 await asyncio.sleep(0.001)
+
+
+async def test_a_lease_that_was_renewed_too_late_is_free_after_the_block(clock: ManualClock) -> None:
+    storage = FailsToRenew(InMemoryStorage(clock=clock))
+    async with SessionManager(storage) as manager:
+        await manager.create_session({}, {"name": "echo"}, {"session_id": "s"})
+        async with manager.turn_lease("s", ttl=0.03) as lease, asyncio.timeout(5):
+            clock.advance(1)  # as if the event loop had been blocked
+            while not lease.is_lost:  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.001)
+        async with manager.turn_lease("s") as next_one:
+            assert next_one.fence == 3

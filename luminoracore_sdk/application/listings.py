@@ -2,6 +2,7 @@
 
 import base64
 import json
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Literal, get_args
 
@@ -95,10 +96,8 @@ def _text(cursor: tuple[int, str]) -> str:
 
 
 def _parsed(cursor: str) -> tuple[int, str]:
-    try:
+    with suppress(ValueError, TypeError, RecursionError):
         match json.loads(base64.urlsafe_b64decode(cursor)):
-            case [int(time_us), str(session_id)]:
+            case [int(time_us), str(session_id)] if type(time_us) is int:
                 return time_us, session_id
-    except ValueError:
-        pass
     raise ValidationError(f"{cursor!a:.80} is not a cursor; pass the next_cursor of a page as it is")

@@ -308,7 +308,9 @@ class Sessions:
         settings, fields = _object(config, "config"), _object(metadata, "metadata")
         if fixed := sorted(_FIXED_SETTINGS & settings.keys()):
             raise ValidationError(f"{fixed[0]!r} of a session is not changed by update_session")
-        named = {"tags": tags, "archived": archived, "pinned": pinned, "attributes": attributes}
+        to_add, to_remove = _names(add_tags, "add_tags"), _names(remove_tags, "remove_tags")
+        new_tags = None if tags is None else _names(tags, "tags")
+        named = {"tags": new_tags, "archived": archived, "pinned": pinned, "attributes": attributes}
         settings |= {name: value for name, value in named.items() if value is not None}
         settings |= {name: value for name, value in (("title", title), ("ttl", ttl)) if value is not ...}
         check_json(fields, where="metadata")
@@ -316,8 +318,8 @@ class Sessions:
         def changed(session: Session) -> Session:
             merged = {**session.metadata, **fields}
             config = {**attrs.asdict(session.config, recurse=False), **settings}
-            kept = [one for one in config["tags"] if one not in remove_tags]
-            config["tags"] = [*kept, *(one for one in add_tags if one not in kept)]
+            kept = [one for one in config["tags"] if one not in to_remove]
+            config["tags"] = [*kept, *(one for one in to_add if one not in kept)]
             return attrs.evolve(
                 session,
                 config=self._services.codec.settings(SessionConfig, config),
@@ -973,6 +975,12 @@ def _revising(revises: Revises, options: Mapping[str, Any]) -> SendOptions:
     return SendOptions(
         **{"temperature": DEFAULT_TEMPERATURE, "max_tokens": None, **known}, revises=revises, extra=extra
     )
+
+
+def _names(value: Iterable[str], name: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValidationError(f"{name} must be a list of strings, not {type(value).__name__}")
+    return tuple(value)
 
 
 def _object(value: Mapping[str, Any] | None, name: str) -> JSONObject:

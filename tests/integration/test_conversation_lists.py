@@ -1,5 +1,6 @@
 """The sidebar and the bill: rows of folded summaries, on the embedded backends; servers in the long run."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -106,13 +107,19 @@ async def test_the_header_is_changed_after_creation(manager: SessionManager, clo
         {"archived": "yes"},
         {"tags": ["luminora:archived"]},
         {"config": {"title": "by another way"}},
+        {"tags": "old"},
+        {"add_tags": "old"},
+        {"add_tags": ["luminora:pinned"]},
+        {"remove_tags": "old"},
+        {"remove_tags": 5},
     ],
 )
 async def test_a_wrong_header_is_refused(manager: SessionManager, change: dict[str, Any]) -> None:
-    await create(manager, "s")
+    await create(manager, "s", tags=["o"])
     with pytest.raises(ValidationError):
         await manager.update_session("s", **change)
-    assert (await rows(manager))[0].title is None
+    (row,) = await rows(manager)
+    assert (row.title, row.tags) == (None, ("o",))
 
 
 async def test_conversations_are_listed_by_activity_in_pages(manager: SessionManager, clock: ManualClock) -> None:
@@ -161,8 +168,25 @@ async def test_filters_are_combined(manager: SessionManager, clock: ManualClock)
     assert found == ["s04", "s02"]
 
 
+def as_cursor(text: str) -> str:
+    return urlsafe_b64encode(text.encode()).decode()
+
+
 @pytest.mark.parametrize(
-    "query", [{"order": "size"}, {"limit": 0}, {"limit": 1001}, {"limit": True}, {"cursor": "x"}, {"cursor": "WzFd"}]
+    "query",
+    [
+        {"order": "size"},
+        {"limit": 0},
+        {"limit": 1001},
+        {"limit": True},
+        {"cursor": "x"},
+        {"cursor": 5},
+        *(
+            {"cursor": as_cursor(text)}
+            for text in ("[1]", '[true, "s"]', f'[{10**30}, "s"]', '[1, "\\ud800"]', "[" * 100_000)
+        ),
+    ],
+    ids=lambda query: f"{query!s:.40}",
 )
 async def test_a_wrong_query_is_refused(manager: SessionManager, query: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -138,3 +138,56 @@ async def test_a_lease_that_was_renewed_too_late_is_free_after_the_block(clock: 
                 await asyncio.sleep(0.001)
         async with manager.turn_lease("s") as next_one:
             assert next_one.fence == 3
+
+
+async def unsaved(storage: SessionStorage, *, saved: bool) -> tuple[SessionManager, SessionManager]:
+    """Return two managers as ``two`` does; the session is written by ``save_session`` only."""
+    one, other = SessionManager(storage), SessionManager(StorageWrapper(storage))
+    await one.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s", "auto_save": False})
+    if saved:
+        await one.save_session("s")
+    return one, other
+
+
+async def test_a_turn_that_is_not_saved_leaves_no_lease_behind(storage: SessionStorage, script: Script) -> None:
+    await unsaved(storage, saved=True)
+    for _ in range(2):
+        process = SessionManager(StorageWrapper(storage))  # defers the session in the middle of its turn
+        assert (await process.send_message("s", "Hello", busy="refuse")).position == 2
+        assert (await process.send_message("s", "Again", busy="refuse")).position == 4
+
+
+async def test_a_deferred_session_has_one_holder_over_all_processes(
+    storage: SessionStorage, clock: ManualClock, script: Script
+) -> None:
+    one, other = await unsaved(storage, saved=True)
+    for manager in (one, other):
+        await manager.send_message("s", "Hello")
+    async with one.turn_lease("s", ttl=10) as old:
+        await one.send_message("s", "Mine", fence=old.fence)
+        with pytest.raises(SessionBusyError):
+            async with other.turn_lease("s"):
+                pytest.fail("two holders")
+        clock.advance(11)
+        async with other.turn_lease("s") as new:
+            await other.send_message("s", "Of the new holder", fence=new.fence)
+            for call in (one.send_message("s", "Of the old", fence=old.fence), one.regenerate("s", fence=old.fence)):
+                with pytest.raises(LeaseLostError):
+                    await call
+    async with one.turn_lease("s") as again:
+        assert again.fence == 3
+
+
+async def test_a_session_is_saved_while_its_lease_is_held(storage: SessionStorage, script: Script) -> None:
+    one, other = await unsaved(storage, saved=False)
+    for _ in range(2):  # the second lease has another fence than the first one of a stored session
+        async with one.turn_lease("s", ttl=60) as lease:
+            await one.send_message("s", "Before", fence=lease.fence)
+    async with one.turn_lease("s", ttl=60) as lease:
+        await one.save_session("s")
+        await one.send_message("s", "After", fence=lease.fence)
+        assert (await one.storage.find_session("s")) is not None
+    async with other.turn_lease("s"):
+        with pytest.raises(SessionBusyError):
+            async with one.turn_lease("s"):
+                pytest.fail("two holders")

@@ -105,6 +105,12 @@ class InMemoryStorage(BaseStorage):
             scope = MemoryScope("session", header.session_id)
             self._memories[scope] = {memory.key: memory for memory in memories}
 
+    def adopt_lease(self, session_id: str, lease: Lease | None) -> None:
+        """Take the lease of a session from another storage."""
+        with self._lock:
+            if (stored := self._sessions.get(session_id)) is not None:
+                stored.header = attrs.evolve(stored.header, lease=lease)
+
     async def _ping(self) -> None:
         return None
 

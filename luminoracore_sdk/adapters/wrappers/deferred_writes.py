@@ -5,6 +5,7 @@ from functools import partial
 
 import attrs
 
+from luminoracore_sdk.adapters.clock import SystemClock
 from luminoracore_sdk.adapters.storage.base import check_position
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper, read_message
@@ -12,6 +13,8 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
+    AppendReceipt,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -30,6 +33,7 @@ from luminoracore_sdk.application.session_access import SessionLocks, merged_pag
 from luminoracore_sdk.application.tombstones import is_erased, tombstone_of
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 from luminoracore_sdk.domain.message import MessageRole
+from luminoracore_sdk.domain.values import to_microseconds
 
 __all__ = ["DeferredWriteWrapper"]
 
@@ -50,6 +54,7 @@ class _Stored:
         adds: What messages have added to the counters here that were removed before they were written.
         sent: Those of ``adds`` that the latest call has brought, whose answer may be lost.
         put: The staged header of the latest flush, if its answer was lost.
+        is_leased_here: Whether the latest lease was given here, because there was no session below.
         user_id: The user of the session.
         erasure: The tombstone of the user when the session was staged.
     """
@@ -63,6 +68,7 @@ class _Stored:
     adds: dict[str, int] = attrs.field(factory=dict)
     sent: dict[str, int] = attrs.field(factory=dict)
     put: SessionRecord | None = None
+    is_leased_here: bool = False
     user_id: str | None = None
     erasure: Payload | None = None
 
@@ -110,7 +116,8 @@ def _begins_with(batch: Sequence[MessageRecord], below: Sequence[MessageRecord])
 class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
     """Stage the writes of deferred sessions in memory; pass on those of all others.
 
-    Deleting a deferred session deletes it below too, at once. The memories of users are never deferred. A
+    Deleting a deferred session deletes it below too, at once. The memories of users are never deferred, and leases
+    only until the session is stored below. A
     write to the memory of a session defers that session if ``wanted`` says so.
 
     Args:
@@ -128,6 +135,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
     ) -> None:
         super().__init__(base)
         self._wanted = wanted
+        self._clock = clock or SystemClock()
         self._staging = InMemoryStorage(clock=clock)
         self._deferred: dict[str, _Stored] = {}
         self._locks = SessionLocks()
@@ -366,7 +374,54 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         others = tuple(record for record in below.sessions if record.session_id not in self._deferred)
         return merged_page((attrs.evolve(below, sessions=others), staged), query)
 
+    # -- leases ----------------------------------------------------------------------------------
+
+    async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+        """Acquire below, or here if the session is not stored yet; see ``SessionStorage.acquire_lease``."""
+        stored = self._deferred.get(session_id)
+        if stored is None:
+            return await self.base.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+        stored.is_leased_here = not stored.version or (stored.is_leased_here and await self._is_leased(session_id))
+        if stored.is_leased_here:
+            return await self._staging.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+        lease = await self.base.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+        self._staging.adopt_lease(session_id, lease)
+        return lease
+
+    async def _is_leased(self, session_id: str) -> bool:
+        header = await self._staging.find_session(session_id)
+        lease = header.lease if header else None
+        return lease is not None and lease.until_us > to_microseconds(self._clock.now())
+
+    async def release_lease(self, session_id: str, *, fence: int) -> bool:
+        """Release where it was acquired; see ``SessionStorage.release_lease``."""
+        stored = self._deferred.get(session_id)
+        if stored is None or stored.is_leased_here:
+            return await super().release_lease(session_id, fence=fence)
+        return await self.base.release_lease(session_id, fence=fence)
+
+    async def _compare_fence(self, session_id: str, fence: int | None) -> None:
+        """Bring the latest lease here, before a deferred write that depends on it."""
+        stored = self._deferred.get(session_id)
+        if fence is None or stored is None or stored.is_leased_here:
+            return
+        header = await self.base.find_session(session_id)
+        if header is not None:
+            self._staging.adopt_lease(session_id, header.lease)
+
     # -- messages and memory ---------------------------------------------------------------------
+
+    async def append_messages(
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
+    ) -> AppendReceipt:
+        """Append here or below; see ``SessionStorage.append_messages``."""
+        await self._compare_fence(session_id, fence)
+        return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Read here or below; see ``SessionStorage.read_turn``."""
@@ -399,6 +454,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         if session_id not in self._deferred:
             return await call(session_id)
         async with self._locks.of(session_id).hold():  # not during a flush
+            await self._compare_fence(session_id, fence)
             receipt = await call(session_id)
             if (stored := self._deferred.get(session_id)) and not receipt.replayed:
                 stored.cut(after, receipt.removed)

@@ -903,6 +903,9 @@ class Sessions:
         Each row has title, attributes, first and last text, counts and tokens. A session that is written while the
         pages are read moves to the top, so that it may be listed twice or on no page.
 
+        The storage selects by one of ``pinned=True``, ``tag`` and ``archived=True``, in this order, and by one of
+        ``archived=False`` and ``pinned=False``. If more are given, rows are read until those that match fill the page.
+
         Args:
             user_id: Only those of this user; None: all.
             tag: Only those with this tag.

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Page, SessionQuery
 from luminoracore_sdk.session import (
     ConversationSummary,
     InMemoryStorage,
@@ -196,6 +196,15 @@ async def test_a_wrong_query_is_refused(manager: SessionManager, query: dict[str
 class CountsReads(StorageWrapper):
     reads = 0
 
+    def __init__(self, base: SessionStorage) -> None:
+        super().__init__(base)
+        self.pages: list[int] = []
+
+    async def query_sessions(self, query: SessionQuery) -> Page:
+        page = await super().query_sessions(query)
+        self.pages.append(len(page.sessions))
+        return page
+
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         self.reads += 1
         return await super().read_messages(session_id, span)
@@ -211,6 +220,19 @@ async def test_a_page_reads_no_message(script: Script) -> None:
         assert [row.last_text for row in await rows(manager, "u")] == ["An answer."] * 3
         assert (await manager.usage(user_id="u")).input_tokens == 0
         assert storage.reads == 0
+
+
+async def test_a_rare_combination_of_filters_is_looked_for_in_large_pages(clock: ManualClock) -> None:
+    storage = CountsReads(InMemoryStorage(clock=clock))
+    async with SessionManager(storage) as manager:
+        for number in range(30):
+            await create(manager, f"s{number}", tags=["t"], archived=number == 0, pinned=number < 2)
+            clock.advance(1)
+        assert await names(manager, tag="t", archived=None, pinned=True, limit=1) == ["s1"]
+        assert storage.pages == [1]
+        storage.pages.clear()
+        assert await names(manager, tag="t", archived=True, limit=1) == ["s0"]
+        assert storage.pages == [1, 29]
 
 
 async def test_the_summary_follows_every_change_of_the_past(manager: SessionManager, script: Script) -> None:

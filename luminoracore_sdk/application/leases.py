@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_LEASE_SECONDS = 30.0
 
+_CANCEL_SECONDS = 5.0
+"""How long a cancelled task waits for the storage, to give back the lease that it may have been given."""
+
 
 @attrs.define(kw_only=True)
 class TurnLease:
@@ -50,7 +53,7 @@ async def turn_lease(
         raise ValidationError(f"the ttl of a lease is a number of seconds above 0, not {seconds!a:.40}")
     ttl_us = max(1, round(seconds * 1_000_000))
     try:
-        granted = await storage.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+        granted = await _granted(storage, session_id, holder=holder, ttl_us=ttl_us)
     except LeaseHeldError as exc:
         raise SessionBusyError(session_id, own_stream=False) from exc
     lease = TurnLease(session_id=session_id, holder=holder, fence=granted.fence)
@@ -59,9 +62,26 @@ async def turn_lease(
         yield lease
     finally:
         renewal.cancel()
-        await asyncio.wait({renewal})
-        with suppress(StorageError):  # it ends by itself
-            await storage.release_lease(session_id, fence=lease.fence)
+        try:
+            await asyncio.wait({renewal})
+        finally:
+            with suppress(StorageError):  # it ends by itself
+                await storage.release_lease(session_id, fence=lease.fence)
+
+
+async def _granted(storage: SessionStorage, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+    """Return the lease; if the task is cancelled meanwhile, no lease is left behind."""
+    call = asyncio.ensure_future(storage.acquire_lease(session_id, holder=holder, ttl_us=ttl_us))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait({call}, timeout=_CANCEL_SECONDS)
+        if not call.done():
+            call.cancel()
+        elif call.exception() is None:
+            with suppress(StorageError):  # it ends by itself
+                await storage.release_lease(session_id, fence=call.result().fence)
+        raise
 
 
 async def _renew(storage: SessionStorage, lease: TurnLease, ttl_us: int, pause: float) -> None:

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from luminoracore_sdk.application import leases
 from luminoracore_sdk.application.ports.records import Lease
+from luminoracore_sdk.application.turns import OnStop
 from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
 from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import ManualClock
@@ -191,3 +193,54 @@ async def test_a_session_is_saved_while_its_lease_is_held(storage: SessionStorag
         with pytest.raises(SessionBusyError):
             async with one.turn_lease("s"):
                 pytest.fail("two holders")
+
+
+async def test_a_turn_that_is_cancelled_anywhere_leaves_no_lease_behind(
+    storage: SessionStorage, script: Script
+) -> None:
+    one, other = await two(storage)
+    for steps in range(50):
+        turn = asyncio.create_task(one.send_message("s", f"Question {steps}", busy="refuse"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        turn.cancel()
+        await asyncio.wait({turn})
+        async with other.turn_lease("s"):
+            pass
+
+
+async def test_a_cancelled_holder_does_not_wait_for_ever(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hangs(StorageWrapper):
+        async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+            await asyncio.Event().wait()
+            return await super().acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+
+    monkeypatch.setattr(leases, "_CANCEL_SECONDS", 0.01)
+    one, _ = await two(Hangs(InMemoryStorage()))
+    turn = asyncio.create_task(one.send_message("s", "Question", busy="refuse"))
+    await asyncio.sleep(0)
+    turn.cancel()
+    assert await asyncio.wait({turn}, timeout=5) == ({turn}, set())
+    assert turn.cancelled()
+
+
+@pytest.mark.parametrize("on_stop", ["discard", "keep_partial"])
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_a_stream_whose_lease_is_lost_stores_nothing(
+    storage: SessionStorage, clock: ManualClock, script: Script, on_stop: OnStop, *, is_closed: bool
+) -> None:
+    one, other = await two(storage)
+    script.may_finish.clear()
+    stream = one.stream_message("s", "Question", busy="refuse", on_stop=on_stop)
+    await anext(stream)
+    clock.advance(40)
+    async with other.turn_lease("s"):
+        if is_closed:
+            await stream.aclose()
+        else:
+            script.may_finish.set()
+            with pytest.raises(LeaseLostError):
+                async for _ in stream:
+                    pass
+    assert await one.conversation_manager.get_messages("s") == []
+    assert (await one.send_message("s", "Again", busy="refuse")).position == 2

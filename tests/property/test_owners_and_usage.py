@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from luminoracore_sdk.domain.errors import ValidationError
@@ -40,6 +40,12 @@ def test_an_owner_is_read_back_from_its_id(owner: Owner) -> None:
             assert check_user_id(owner_id) == owner_id
 
 
+@example("luminora:t=%61/u=b")
+@example("luminora:t=a/u=%62")
+@example("luminora:u=b")
+@example("luminora:/u=b")
+@example("luminora:t=a")
+@example("luminora:t=au=b")
 @given(names | st.text("luminora:t=u=a/%3dDfF", max_size=40).map("luminora:".__add__))
 def test_an_id_that_is_accepted_is_of_one_owner(owner_id: str) -> None:
     try:

@@ -421,3 +421,19 @@ async def test_a_replaced_tail_whose_answer_is_lost_counts_once(
     await deferring.append_messages("s", [counted("last")])
     await deferring.flush("s")
     assert await sum_and_ids(base) == (5 + len(more), ["a", again, *more, "last"])
+
+
+async def test_a_deferred_change_of_a_message_brings_its_brief(base: InMemoryStorage) -> None:
+    one, two, three = (json_payload(text) for text in ("one", "two", "three"))
+    await base.put_session(session_record())
+    await base.append_messages("s", [attrs.evolve(message_record("a"), brief=one)])
+    deferring = DeferredWriteWrapper(base)
+    await deferring.defer("s")
+    (message,) = await deferring.read_messages("s", MessageRange())
+    await deferring.update_message("s", 1, payload=three, expected=message.payload, brief=two)
+    await deferring.flush("s")
+    header = await base.find_session("s")
+    assert header is not None
+    assert header.summary.first is not None
+    assert header.summary.first.payload == two
+    assert header.summary.last == header.summary.first

@@ -5,9 +5,13 @@ from hypothesis import strategies as st
 
 from luminoracore_sdk.application.ports.records import MAX_CHANGES, HistoryChange, noted
 
-_LAST = 9
+_LAST = 500
 
-made = st.lists(st.tuples(st.sampled_from(["updated", "cut"]), st.integers(1, _LAST)), max_size=MAX_CHANGES + 20)
+made = st.lists(
+    st.tuples(st.sampled_from(["updated"] * 40 + ["cut"]), st.integers(1, _LAST)),
+    min_size=MAX_CHANGES - 1,
+    max_size=MAX_CHANGES + 8,
+)
 
 
 @given(made, st.data())
@@ -28,3 +32,11 @@ def test_no_change_is_forgotten_when_the_oldest_become_one(made: list[tuple[str,
         elif change.number > seen:
             read_again.add(change.position)
     assert stale <= read_again
+
+
+def test_the_two_oldest_changes_become_a_cut_below_both() -> None:
+    changes: tuple[HistoryChange, ...] = ()
+    for position in (7, 5, *range(8, 8 + MAX_CHANGES - 1)):
+        changes = noted(changes, "updated", position)
+    assert changes[0] == HistoryChange(2, "cut", 4)
+    assert [change.number for change in changes] == list(range(2, MAX_CHANGES + 2))

@@ -14,7 +14,6 @@ from luminoracore_sdk.domain.errors import (
     SessionBusyError,
     SessionNotFoundError,
     StorageError,
-    StorageUnavailableError,
     ValidationError,
 )
 
@@ -23,6 +22,9 @@ __all__ = ["DEFAULT_LEASE_SECONDS", "TurnLease", "turn_lease"]
 logger = logging.getLogger(__name__)
 
 DEFAULT_LEASE_SECONDS = 30.0
+
+_CANCEL_SECONDS = 5.0
+"""How long a cancelled task waits for the storage, to give back the lease that it may have been given."""
 
 
 @attrs.define(kw_only=True)
@@ -51,7 +53,7 @@ async def turn_lease(
         raise ValidationError(f"the ttl of a lease is a number of seconds above 0, not {seconds!a:.40}")
     ttl_us = max(1, round(seconds * 1_000_000))
     try:
-        granted = await storage.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+        granted = await _granted(storage, session_id, holder=holder, ttl_us=ttl_us)
     except LeaseHeldError as exc:
         raise SessionBusyError(session_id, own_stream=False) from exc
     lease = TurnLease(session_id=session_id, holder=holder, fence=granted.fence)
@@ -60,9 +62,26 @@ async def turn_lease(
         yield lease
     finally:
         renewal.cancel()
-        await asyncio.wait({renewal})
-        with suppress(StorageError):  # it ends by itself
-            await storage.release_lease(session_id, fence=lease.fence)
+        try:
+            await asyncio.wait({renewal})
+        finally:
+            with suppress(StorageError):  # it ends by itself
+                await storage.release_lease(session_id, fence=lease.fence)
+
+
+async def _granted(storage: SessionStorage, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+    """Return the lease; if the task is cancelled meanwhile, no lease is left behind."""
+    call = asyncio.ensure_future(storage.acquire_lease(session_id, holder=holder, ttl_us=ttl_us))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait({call}, timeout=_CANCEL_SECONDS)
+        if not call.done():
+            call.cancel()
+        elif call.exception() is None:
+            with suppress(StorageError):  # it ends by itself
+                await storage.release_lease(session_id, fence=call.result().fence)
+        raise
 
 
 async def _renew(storage: SessionStorage, lease: TurnLease, ttl_us: int, pause: float) -> None:
@@ -71,10 +90,12 @@ async def _renew(storage: SessionStorage, lease: TurnLease, ttl_us: int, pause: 
         await asyncio.sleep(pause)
         try:
             renewed: Lease = await storage.acquire_lease(lease.session_id, holder=lease.holder, ttl_us=ttl_us)
-        except StorageUnavailableError as exc:
-            logger.warning("the lease of session %a could not be renewed: %s", lease.session_id, exc)
-            continue
         except (LeaseHeldError, SessionNotFoundError):
             lease.is_lost = True
+        except StorageError as exc:
+            logger.warning("the lease of session %a could not be renewed: %s", lease.session_id, exc)
         else:
-            lease.is_lost = renewed.fence != lease.fence  # another one had it in between
+            if renewed.fence != lease.fence:  # it had ended, and perhaps another one had it in between
+                lease.is_lost = True
+                with suppress(StorageError):  # it ends by itself
+                    await storage.release_lease(lease.session_id, fence=renewed.fence)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Literal, get_args
 
@@ -50,7 +51,8 @@ class Listings:
         if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
             raise ValidationError(f"a page holds 1 to {MAX_PAGE} conversations, not {limit!a:.40}")
         flags = {ARCHIVED: archived, PINNED: pinned}
-        wanted = [name for name in (tag, *(name for name, flag in flags.items() if flag)) if name is not None]
+        asked = (PINNED if pinned else None, tag, ARCHIVED if archived else None)  # the rarest first, as a rule
+        wanted = [name for name in asked if name is not None]
         unwanted = [name for name, flag in flags.items() if flag is False]
         query = SessionQuery(
             user_id=user_id,
@@ -71,7 +73,7 @@ class Listings:
             ]
             if page.next_cursor is None or len(found) >= limit:
                 break
-            query = attrs.evolve(query, cursor=page.next_cursor)
+            query = attrs.evolve(query, cursor=page.next_cursor, limit=MAX_PAGE)  # what is wanted is rare
         last = found[limit - 1] if len(found) >= limit else None
         has_more = last is not None and (page.next_cursor is not None or len(found) > limit)
         return ConversationPage(
@@ -95,10 +97,8 @@ def _text(cursor: tuple[int, str]) -> str:
 
 
 def _parsed(cursor: str) -> tuple[int, str]:
-    try:
+    with suppress(ValueError, TypeError, RecursionError):
         match json.loads(base64.urlsafe_b64decode(cursor)):
-            case [int(time_us), str(session_id)]:
+            case [int(time_us), str(session_id)] if type(time_us) is int:
                 return time_us, session_id
-    except ValueError:
-        pass
     raise ValidationError(f"{cursor!a:.80} is not a cursor; pass the next_cursor of a page as it is")

@@ -308,7 +308,9 @@ class Revisions:
         except ConflictError:  # another writer has appended
             return False
         own = set(wanted)
-        others = [attrs.evolve(record, position=0) for record in receipt.removed if record.message_id not in own]
+        others = [
+            attrs.evolve(record, position=0, adds={}) for record in receipt.removed if record.message_id not in own
+        ]
         for start in range(0, len(others), MAX_BATCH):  # another tail of the same length has taken its place
             await self.storage.append_messages(session_id, others[start : start + MAX_BATCH])
         return True

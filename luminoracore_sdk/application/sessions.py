@@ -308,7 +308,9 @@ class Sessions:
         settings, fields = _object(config, "config"), _object(metadata, "metadata")
         if fixed := sorted(_FIXED_SETTINGS & settings.keys()):
             raise ValidationError(f"{fixed[0]!r} of a session is not changed by update_session")
-        named = {"tags": tags, "archived": archived, "pinned": pinned, "attributes": attributes}
+        to_add, to_remove = _names(add_tags, "add_tags"), _names(remove_tags, "remove_tags")
+        new_tags = None if tags is None else _names(tags, "tags")
+        named = {"tags": new_tags, "archived": archived, "pinned": pinned, "attributes": attributes}
         settings |= {name: value for name, value in named.items() if value is not None}
         settings |= {name: value for name, value in (("title", title), ("ttl", ttl)) if value is not ...}
         if isinstance(add_tags, str) or isinstance(remove_tags, str):
@@ -320,7 +322,7 @@ class Sessions:
             config = self._services.codec.settings(
                 SessionConfig, {**attrs.asdict(session.config, recurse=False), **settings}
             )
-            kept = [one for one in config.tags if one not in remove_tags]
+            kept = [one for one in config.tags if one not in to_remove]
             return attrs.evolve(
                 session,
                 config=attrs.evolve(config, tags=[*kept, *(one for one in add_tags if one not in kept)]),
@@ -910,6 +912,9 @@ class Sessions:
         Each row has title, attributes, first and last text, counts and tokens. A session that is written while the
         pages are read moves to the top, so that it may be listed twice or on no page.
 
+        The storage selects by one of ``pinned=True``, ``tag`` and ``archived=True``, in this order, and by one of
+        ``archived=False`` and ``pinned=False``. If more are given, rows are read until those that match fill the page.
+
         Args:
             user_id: Only those of this user; None: all.
             tag: Only those with this tag.
@@ -982,6 +987,12 @@ def _revising(revises: Revises, options: Mapping[str, Any]) -> SendOptions:
     return SendOptions(
         **{"temperature": DEFAULT_TEMPERATURE, "max_tokens": None, **known}, revises=revises, extra=extra
     )
+
+
+def _names(value: Iterable[str], name: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValidationError(f"{name} must be a list of strings, not {type(value).__name__}")
+    return tuple(value)
 
 
 def _object(value: Mapping[str, Any] | None, name: str) -> JSONObject:

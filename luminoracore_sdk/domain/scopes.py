@@ -64,7 +64,7 @@ class Owner:
             return check_plain_user_id(self.user)
         parts = (("t", self.tenant), ("u", self.user), ("a", self.agent))
         named = "/".join(f"{kind}={quote(value, safe='')}" for kind, value in parts if value is not None)
-        return check_id(f"{_PREFIX}{named}", "id of tenant and user together")
+        return check_id(f"{_PREFIX}{named}", "id of tenant and user or agent together")
 
 
 def check_plain_user_id(value: object) -> str:

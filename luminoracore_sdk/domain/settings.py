@@ -10,7 +10,7 @@ from luminoracore_sdk.domain.chat import secret_names
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.memory import MemoryCategory
-from luminoracore_sdk.domain.scopes import check_user_id
+from luminoracore_sdk.domain.scopes import Owner, check_user_id
 from luminoracore_sdk.domain.values import NamedValue, check_id
 
 __all__ = ["ARCHIVED", "PINNED", "RESERVED_TAGS", "MemoryConfig", "SessionConfig", "SessionType"]
@@ -75,6 +75,11 @@ def _identifier(_: object, attribute: Any, value: Any) -> None:
 
 def _user(_: object, __: object, value: Any) -> None:
     check_user_id(value)
+
+
+def _agent(config: "SessionConfig", _: object, value: Any) -> None:
+    check_id(value, "agent")
+    _ = Owner(agent=value, tenant=Owner.of(config.user_id).tenant).id  # under which its memories are kept
 
 
 def _tag(_: object, __: object, value: Any) -> None:
@@ -202,7 +207,7 @@ class SessionConfig:
     tags: tuple[str, ...] = attrs.field(
         default=(), kw_only=True, converter=_to_tags, validator=attrs.validators.deep_iterable(_tag)
     )
-    agent: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_identifier))
+    agent: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_agent))
     title: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_title))
     archived: bool = attrs.field(default=False, kw_only=True, validator=_flag)
     pinned: bool = attrs.field(default=False, kw_only=True, validator=_flag)

@@ -1,5 +1,6 @@
 """The sidebar and the bill: rows of folded summaries, on the embedded backends; servers in the long run."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -8,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Page, SessionQuery
 from luminoracore_sdk.session import (
     ConversationSummary,
     InMemoryStorage,
@@ -109,13 +110,19 @@ async def test_the_header_is_changed_after_creation(manager: SessionManager, clo
         {"add_tags": "text"},
         {"remove_tags": "text"},
         {"config": {"title": "by another way"}},
+        {"tags": "old"},
+        {"add_tags": "old"},
+        {"add_tags": ["luminora:pinned"]},
+        {"remove_tags": "old"},
+        {"remove_tags": 5},
     ],
 )
 async def test_a_wrong_header_is_refused(manager: SessionManager, change: dict[str, Any]) -> None:
-    await create(manager, "s")
+    await create(manager, "s", tags=["o"])
     with pytest.raises(ValidationError):
         await manager.update_session("s", **change)
-    assert (await rows(manager))[0].title is None
+    (row,) = await rows(manager)
+    assert (row.title, row.tags) == (None, ("o",))
 
 
 async def test_conversations_are_listed_by_activity_in_pages(manager: SessionManager, clock: ManualClock) -> None:
@@ -164,8 +171,25 @@ async def test_filters_are_combined(manager: SessionManager, clock: ManualClock)
     assert found == ["s04", "s02"]
 
 
+def as_cursor(text: str) -> str:
+    return urlsafe_b64encode(text.encode()).decode()
+
+
 @pytest.mark.parametrize(
-    "query", [{"order": "size"}, {"limit": 0}, {"limit": 1001}, {"limit": True}, {"cursor": "x"}, {"cursor": "WzFd"}]
+    "query",
+    [
+        {"order": "size"},
+        {"limit": 0},
+        {"limit": 1001},
+        {"limit": True},
+        {"cursor": "x"},
+        {"cursor": 5},
+        *(
+            {"cursor": as_cursor(text)}
+            for text in ("[1]", '[true, "s"]', f'[{10**30}, "s"]', '[1, "\\ud800"]', "[" * 100_000)
+        ),
+    ],
+    ids=lambda query: f"{query!s:.40}",
 )
 async def test_a_wrong_query_is_refused(manager: SessionManager, query: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -174,6 +198,15 @@ async def test_a_wrong_query_is_refused(manager: SessionManager, query: dict[str
 
 class CountsReads(StorageWrapper):
     reads = 0
+
+    def __init__(self, base: SessionStorage) -> None:
+        super().__init__(base)
+        self.pages: list[int] = []
+
+    async def query_sessions(self, query: SessionQuery) -> Page:
+        page = await super().query_sessions(query)
+        self.pages.append(len(page.sessions))
+        return page
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         self.reads += 1
@@ -190,6 +223,19 @@ async def test_a_page_reads_no_message(script: Script) -> None:
         assert [row.last_text for row in await rows(manager, "u")] == ["An answer."] * 3
         assert (await manager.usage(user_id="u")).input_tokens == 0
         assert storage.reads == 0
+
+
+async def test_a_rare_combination_of_filters_is_looked_for_in_large_pages(clock: ManualClock) -> None:
+    storage = CountsReads(InMemoryStorage(clock=clock))
+    async with SessionManager(storage) as manager:
+        for number in range(30):
+            await create(manager, f"s{number}", tags=["t"], archived=number == 0, pinned=number < 2)
+            clock.advance(1)
+        assert await names(manager, tag="t", archived=None, pinned=True, limit=1) == ["s1"]
+        assert storage.pages == [1]
+        storage.pages.clear()
+        assert await names(manager, tag="t", archived=True, limit=1) == ["s0"]
+        assert storage.pages == [1, 29]
 
 
 async def test_the_summary_follows_every_change_of_the_past(manager: SessionManager, script: Script) -> None:
@@ -286,6 +332,41 @@ async def test_an_unsaved_session_is_summed_up_once_it_is_saved(
         (saved,) = await rows(other)
     assert (saved.title, saved.first_text, saved.last_text) == ("Unsaved", "Question 1", "Answer 4")
     assert saved.usage.output_tokens == 40
+
+
+async def test_every_answer_replaced_before_it_is_saved_is_in_the_bill(
+    storage: SessionStorage, unsaved: SessionManager, script: Script
+) -> None:
+    await unsaved.create_session({"name": "Ada"}, PROVIDER, SessionConfig(session_id="s", auto_save=False))
+    script.answers = [counted("An answer.")]
+    await unsaved.send_message("s", "Question")
+    await unsaved.save_session("s")
+    await unsaved.regenerate("s")
+    await unsaved.regenerate("s")
+    await unsaved.clear_conversation("s")
+    await unsaved.send_message("s", "Question")
+    await unsaved.clear_conversation("s")
+    await unsaved.send_message("s", "Question")
+    assert (await unsaved.usage("s")).output_tokens == 50
+    await unsaved.save_session("s")
+    async with SessionManager(storage) as other:
+        assert (await other.usage("s")).output_tokens == 50
+
+
+async def test_an_unsaved_fork_has_used_nothing(
+    storage: SessionStorage, unsaved: SessionManager, script: Script
+) -> None:
+    await unsaved.create_session({"name": "Ada"}, PROVIDER, SessionConfig(session_id="s", auto_save=False))
+    script.answers = [counted("An answer.")]
+    await unsaved.send_message("s", "Question")
+    fork = await unsaved.fork("s")
+    fork_of_fork = await unsaved.fork(fork)
+    for session_id in ("s", fork, fork_of_fork):
+        await unsaved.save_session(session_id)
+    async with SessionManager(storage) as other:
+        assert [(await other.usage(one)).output_tokens for one in ("s", fork, fork_of_fork)] == [10, 0, 0]
+        (_, _, row) = sorted(await rows(other), key=lambda row: row.created_at)
+        assert (row.last_text, row.messages) == ("An answer.", {"user": 1, "assistant": 1})
 
 
 async def test_a_damaged_card_is_an_error(script: Script) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
@@ -61,6 +62,19 @@ async def test_an_export_imported_elsewhere_is_the_same_export(manager: SessionM
         assert (await other.memory_manager.of_user("ada").list_memories()) == (
             await manager.memory_manager.of_user("ada").list_memories()
         )
+
+
+async def test_an_imported_session_is_listed_as_it_was(manager: SessionManager, services: Services) -> None:
+    config = {"session_id": "s", "user_id": "ada", "title": "A title", "attributes": {"a": 1}, "tags": ["t"]}
+    await manager.create_session({"name": "Ada"}, {"name": "echo"}, {**config, "archived": True, "pinned": True})
+    await manager.send_message("s", "Hello")
+    text = await exported(manager, "ada")
+    async with InMemoryStorage() as storage, SessionManager(storage, services=services) as other:
+        await importer(storage, services)(text)
+        (row,) = (await other.list_conversations("ada", archived=True, pinned=True)).conversations
+        (original,) = (await manager.list_conversations("ada", archived=True, pinned=True)).conversations
+        assert row == attrs.evolve(original, last_activity=row.last_activity)
+        assert row.title == "A title"
 
 
 async def test_unsaved_sessions_are_exported_too(manager: SessionManager) -> None:

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from luminoracore_sdk.application import leases
 from luminoracore_sdk.application.ports.records import Lease
+from luminoracore_sdk.application.turns import OnStop
 from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
 from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import ManualClock
@@ -12,6 +14,7 @@ from luminoracore_sdk.utils.exceptions import (
     LeaseLostError,
     SessionBusyError,
     SessionNotFoundError,
+    StorageError,
     StorageUnavailableError,
     ValidationError,
 )
@@ -104,7 +107,7 @@ async def test_a_lease_is_renewed_although_the_backend_fails_for_a_while(clock: 
     storage = FailsToRenew(InMemoryStorage(clock=clock))
     async with SessionManager(storage) as manager:
         await manager.create_session({}, {"name": "echo"}, {"session_id": "s"})
-        storage.errors = [StorageUnavailableError("memory", "gone")]
+        storage.errors = [StorageUnavailableError("memory", "gone"), StorageError("memory: it cannot")]
         async with manager.turn_lease("s", ttl=0.03) as lease, asyncio.timeout(5):
             await storage.renewed.wait()
             assert (lease.fence, lease.is_lost) == (1, False)
@@ -125,3 +128,119 @@ async def test_a_holder_is_told_that_the_lease_is_lost(clock: ManualClock, loss:
                 clock.advance(2)
             while not lease.is_lost:  # noqa: ASYNC110  # nothing tells of it
                 await asyncio.sleep(0.001)
+
+
+async def test_a_lease_that_was_renewed_too_late_is_free_after_the_block(clock: ManualClock) -> None:
+    storage = FailsToRenew(InMemoryStorage(clock=clock))
+    async with SessionManager(storage) as manager:
+        await manager.create_session({}, {"name": "echo"}, {"session_id": "s"})
+        async with manager.turn_lease("s", ttl=0.03) as lease, asyncio.timeout(5):
+            clock.advance(1)  # as if the event loop had been blocked
+            while not lease.is_lost:  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.001)
+        async with manager.turn_lease("s") as next_one:
+            assert next_one.fence == 3
+
+
+async def unsaved(storage: SessionStorage, *, saved: bool) -> tuple[SessionManager, SessionManager]:
+    """Return two managers as ``two`` does; the session is written by ``save_session`` only."""
+    one, other = SessionManager(storage), SessionManager(StorageWrapper(storage))
+    await one.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s", "auto_save": False})
+    if saved:
+        await one.save_session("s")
+    return one, other
+
+
+async def test_a_turn_that_is_not_saved_leaves_no_lease_behind(storage: SessionStorage, script: Script) -> None:
+    await unsaved(storage, saved=True)
+    for _ in range(2):
+        process = SessionManager(StorageWrapper(storage))  # defers the session in the middle of its turn
+        assert (await process.send_message("s", "Hello", busy="refuse")).position == 2
+        assert (await process.send_message("s", "Again", busy="refuse")).position == 4
+
+
+async def test_a_deferred_session_has_one_holder_over_all_processes(
+    storage: SessionStorage, clock: ManualClock, script: Script
+) -> None:
+    one, other = await unsaved(storage, saved=True)
+    for manager in (one, other):
+        await manager.send_message("s", "Hello")
+    async with one.turn_lease("s", ttl=10) as old:
+        await one.send_message("s", "Mine", fence=old.fence)
+        with pytest.raises(SessionBusyError):
+            async with other.turn_lease("s"):
+                pytest.fail("two holders")
+        clock.advance(11)
+        async with other.turn_lease("s") as new:
+            await other.send_message("s", "Of the new holder", fence=new.fence)
+            for call in (one.send_message("s", "Of the old", fence=old.fence), one.regenerate("s", fence=old.fence)):
+                with pytest.raises(LeaseLostError):
+                    await call
+    async with one.turn_lease("s") as again:
+        assert again.fence == 3
+
+
+async def test_a_session_is_saved_while_its_lease_is_held(storage: SessionStorage, script: Script) -> None:
+    one, other = await unsaved(storage, saved=False)
+    for _ in range(2):  # the second lease has another fence than the first one of a stored session
+        async with one.turn_lease("s", ttl=60) as lease:
+            await one.send_message("s", "Before", fence=lease.fence)
+    async with one.turn_lease("s", ttl=60) as lease:
+        await one.save_session("s")
+        await one.send_message("s", "After", fence=lease.fence)
+        assert (await one.storage.find_session("s")) is not None
+    async with other.turn_lease("s"):
+        with pytest.raises(SessionBusyError):
+            async with one.turn_lease("s"):
+                pytest.fail("two holders")
+
+
+async def test_a_turn_that_is_cancelled_anywhere_leaves_no_lease_behind(
+    storage: SessionStorage, script: Script
+) -> None:
+    one, other = await two(storage)
+    for steps in range(50):
+        turn = asyncio.create_task(one.send_message("s", f"Question {steps}", busy="refuse"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        turn.cancel()
+        await asyncio.wait({turn})
+        async with other.turn_lease("s"):
+            pass
+
+
+async def test_a_cancelled_holder_does_not_wait_for_ever(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hangs(StorageWrapper):
+        async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+            await asyncio.Event().wait()
+            return await super().acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+
+    monkeypatch.setattr(leases, "_CANCEL_SECONDS", 0.01)
+    one, _ = await two(Hangs(InMemoryStorage()))
+    turn = asyncio.create_task(one.send_message("s", "Question", busy="refuse"))
+    await asyncio.sleep(0)
+    turn.cancel()
+    assert await asyncio.wait({turn}, timeout=5) == ({turn}, set())
+    assert turn.cancelled()
+
+
+@pytest.mark.parametrize("on_stop", ["discard", "keep_partial"])
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_a_stream_whose_lease_is_lost_stores_nothing(
+    storage: SessionStorage, clock: ManualClock, script: Script, on_stop: OnStop, *, is_closed: bool
+) -> None:
+    one, other = await two(storage)
+    script.may_finish.clear()
+    stream = one.stream_message("s", "Question", busy="refuse", on_stop=on_stop)
+    await anext(stream)
+    clock.advance(40)
+    async with other.turn_lease("s"):
+        if is_closed:
+            await stream.aclose()
+        else:
+            script.may_finish.set()
+            with pytest.raises(LeaseLostError):
+                async for _ in stream:
+                    pass
+    assert await one.conversation_manager.get_messages("s") == []
+    assert (await one.send_message("s", "Again", busy="refuse")).position == 2

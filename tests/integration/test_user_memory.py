@@ -187,6 +187,20 @@ async def test_memories_of_the_agent_come_between_session_and_user(manager: Sess
     assert await memory.list_memories("other", scope="agent") == []
 
 
+async def test_a_prompt_has_the_memories_of_the_agent_of_its_own_tenant(
+    manager: SessionManager, script: Script
+) -> None:
+    for tenant in ("acme", None):
+        user = manager.for_user("ada", tenant)
+        config = {"session_id": f"of {tenant}", "agent": "guide"}
+        await user.create_session({"name": "Ada"}, {"name": "scripted"}, config)
+        await manager.memory_manager.of_agent("guide", tenant).store_memory("secret", f"agent of {tenant}")
+    assert "agent of acme" in await prompt_of(manager, "of acme", script)
+    prompt = await prompt_of(manager, "of None", script)
+    assert "agent of None" in prompt
+    assert "acme" not in prompt
+
+
 async def test_tenants_share_neither_users_nor_agents(manager: SessionManager) -> None:
     tenants = ("acme", "acme/x", "u=acme", None)
     handles = [manager.for_user("ada", tenant) for tenant in tenants]

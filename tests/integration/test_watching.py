@@ -117,3 +117,18 @@ async def test_a_user_watches_no_session_of_another_user(
         await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s", "user_id": "v"})
         await manager.send_message("s", "A secret")
         assert await take(changes, 1) == [SessionChange("deleted", 0)]
+
+
+async def test_a_session_made_anew_in_the_same_instant_is_another_one(
+    manager: SessionManager, script: Script, clock: ManualClock
+) -> None:
+    await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s"})
+    await manager.conversation_manager.add_message("s", "Hello")
+    await manager.clear_conversation("s")  # a change with a number
+    async with aclosing(manager.watch("s")) as changes:
+        await manager.conversation_manager.add_message("s", "Again")
+        assert [change.position for change in await take(changes, 1)] == [1]
+        await manager.delete_session("s")
+        await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s"})
+        await manager.conversation_manager.add_message("s", "Of another session")
+        assert await take(changes, 1) == [SessionChange("deleted", 0)]

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
@@ -16,6 +17,8 @@ from luminoracore_sdk.application.ports.records import (
     MessageRecord,
     Purged,
     SessionQuery,
+    SessionRecord,
+    TailReceipt,
 )
 from luminoracore_sdk.domain.errors import ConflictError, StorageTimeoutError
 from luminoracore_sdk.session import InMemoryStorage, SessionManager
@@ -319,3 +322,118 @@ async def test_a_flush_whose_answer_is_lost_may_be_repeated_with_a_further_chang
         await deferring.flush("s")
         assert [message.payload for message in await base.read_messages("s", MessageRange())] == [two]
         assert await deferring.unsaved() == []
+
+
+class LosesAnAnswer(StorageWrapper):
+    """Does what it is told, and fails once with the name of a call in ``lost``."""
+
+    lost = ""
+
+    def _answer(self, name: str) -> None:
+        if self.lost == name:
+            self.lost = ""
+            raise StorageTimeoutError("memory", "the answer was lost", in_doubt=True)
+
+    async def append_messages(self, session_id: str, messages: Sequence[MessageRecord], **more: Any) -> AppendReceipt:
+        receipt = await super().append_messages(session_id, messages, **more)
+        self._answer("append")
+        return receipt
+
+    async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
+        header = await super().put_session(record, expected_version=expected_version)
+        self._answer("put")
+        return header
+
+    async def replace_tail(self, session_id: str, **arguments: Any) -> TailReceipt:
+        receipt = await super().replace_tail(session_id, **arguments)
+        self._answer("tail")
+        return receipt
+
+
+def counted(message_id: str, text: str = "") -> MessageRecord:
+    return attrs.evolve(message_record(message_id, text=text or message_id), adds={"n": 1})
+
+
+async def sum_and_ids(base: InMemoryStorage) -> tuple[int | None, list[str]]:
+    header = await base.find_session("s")
+    assert header is not None
+    return header.summary.counters.get("n"), await ids(base)
+
+
+@pytest.mark.parametrize("lost", ["append", "put"])
+@pytest.mark.parametrize("more", [[], ["b"]])
+async def test_a_flush_that_failed_half_way_counts_once(base: InMemoryStorage, lost: str, more: list[str]) -> None:
+    losing = LosesAnAnswer(base)
+    deferring = DeferredWriteWrapper(losing)
+    await deferring.defer("s")
+    await deferring.put_session(session_record())
+    await deferring.append_messages("s", [counted("replaced")])
+    await deferring.truncate_messages("s", after=0)
+    await deferring.append_messages("s", [counted("a")])
+    losing.lost = lost
+    with pytest.raises(StorageTimeoutError):
+        await deferring.flush("s")
+    for message_id in more:
+        await deferring.append_messages("s", [counted(message_id)])
+        await deferring.put_session(session_record(tags=("changed",)))
+    await deferring.flush("s")
+    assert await sum_and_ids(base) == (2 + len(more), ["a", *more])
+    assert await deferring.unsaved() == []
+    header = await base.find_session("s")
+    assert header is not None
+    assert header.tags == (("changed",) if more else ())
+
+
+async def test_a_lost_answer_does_not_hide_the_header_of_another_writer(base: InMemoryStorage) -> None:
+    losing = LosesAnAnswer(base)
+    deferring = DeferredWriteWrapper(losing)
+    await deferring.defer("s")
+    await deferring.put_session(session_record())
+    losing.lost = "put"
+    with pytest.raises(StorageTimeoutError):
+        await deferring.flush("s")
+    await base.put_session(session_record(tags=("of another",)))
+    with pytest.raises(ConflictError):
+        await deferring.flush("s")
+
+
+@pytest.mark.parametrize("more", [[], ["d"]])
+@pytest.mark.parametrize("again", ["b", "c"])
+async def test_a_replaced_tail_whose_answer_is_lost_counts_once(
+    base: InMemoryStorage, again: str, more: list[str]
+) -> None:
+    losing = LosesAnAnswer(base)
+    deferring = DeferredWriteWrapper(losing)
+    await deferring.defer("s")
+    await deferring.put_session(session_record())
+    await deferring.append_messages("s", [counted("a"), counted("b")])
+    await deferring.flush("s")
+    await deferring.truncate_messages("s", after=1)
+    await deferring.append_messages("s", [counted("replaced")])
+    await deferring.truncate_messages("s", after=1)
+    await deferring.append_messages("s", [counted(again, "another text")])
+    losing.lost = "tail"
+    with pytest.raises(StorageTimeoutError):
+        await deferring.flush("s")
+    for message_id in more:
+        await deferring.append_messages("s", [counted(message_id)])
+    await deferring.flush("s")
+    await deferring.append_messages("s", [counted("last")])
+    await deferring.flush("s")
+    assert await sum_and_ids(base) == (5 + len(more), ["a", again, *more, "last"])
+
+
+async def test_a_deferred_change_of_a_message_brings_its_brief(base: InMemoryStorage) -> None:
+    one, two, three = (json_payload(text) for text in ("one", "two", "three"))
+    await base.put_session(session_record())
+    await base.append_messages("s", [attrs.evolve(message_record("a"), brief=one)])
+    deferring = DeferredWriteWrapper(base)
+    await deferring.defer("s")
+    (message,) = await deferring.read_messages("s", MessageRange())
+    await deferring.update_message("s", 1, payload=three, expected=message.payload, brief=two)
+    await deferring.flush("s")
+    header = await base.find_session("s")
+    assert header is not None
+    assert header.summary.first is not None
+    assert header.summary.first.payload == two
+    assert header.summary.last == header.summary.first

@@ -79,7 +79,7 @@ def test_an_invalid_setting_of_a_session_is_refused(field: str, value: Any) -> N
         ({"session_id": ""}, "session id"),
         ({"session_id": "x" * 513}, "session id"),
         ({"user_id": "a\0b"}, "user id"),
-        ({"tags": ["fine", ""]}, "tags"),
+        ({"tags": ["fine", ""]}, "tag"),
     ],
 )
 def test_invalid_ids_of_a_session_are_refused(fields: dict[str, Any], what: str) -> None:
@@ -88,7 +88,7 @@ def test_invalid_ids_of_a_session_are_refused(fields: dict[str, Any], what: str)
 
 
 def test_the_reserved_user_of_the_store_is_refused() -> None:
-    with pytest.raises(ValidationError, match="reserved for the store"):
+    with pytest.raises(ValidationError, match="is reserved"):
         SessionConfig(user_id=STORE_OWNER)
 
 
@@ -118,3 +118,12 @@ def test_the_defaults_are_the_documented_ones() -> None:
 def test_a_secret_in_generation_params_is_refused(params: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="denotes a secret; pass it in provider_config"):
         SessionConfig(generation_params=params)
+
+
+@pytest.mark.parametrize(
+    ("agent", "user_id"), [("\u65e5" * 56, None), ("a" * 480, "luminora:t=tenant-of-some-name/u=u")]
+)
+def test_an_agent_whose_memories_could_not_be_kept_is_refused(agent: str, user_id: str | None) -> None:
+    with pytest.raises(ValidationError, match="id of tenant and user or agent together"):
+        SessionConfig(agent=agent, user_id=user_id)
+    assert SessionConfig(agent=agent[:50], user_id=user_id).agent == agent[:50]

@@ -564,6 +564,7 @@ class BaseStorage(SessionStorage):
         if query.without_tag is not None:
             check_id(query.without_tag, "tag")
         if query.cursor is not None:
+            check_times(query.cursor[0])
             check_id(query.cursor[1], "cursor")
         return await self._query_sessions(query, await self._ready())
 

@@ -105,6 +105,12 @@ class InMemoryStorage(BaseStorage):
             scope = MemoryScope("session", header.session_id)
             self._memories[scope] = {memory.key: memory for memory in memories}
 
+    def adopt_lease(self, session_id: str, lease: Lease | None) -> None:
+        """Take the lease of a session from another storage."""
+        with self._lock:
+            if (stored := self._sessions.get(session_id)) is not None:
+                stored.header = attrs.evolve(stored.header, lease=lease)
+
     async def _ping(self) -> None:
         return None
 
@@ -202,6 +208,7 @@ class InMemoryStorage(BaseStorage):
             if self._live(record.session_id, now_us) is not None:
                 raise self._version_conflict(record.session_id, 0, 1)
             messages = [message if rewrite is None else rewrite(message) for message in source.messages[:at]]
+            messages = [attrs.evolve(message, adds={}) if message.adds else message for message in messages]
             self._check_batch(messages)
             header = attrs.evolve(
                 record,

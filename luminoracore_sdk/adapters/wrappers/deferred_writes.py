@@ -5,6 +5,7 @@ from functools import partial
 
 import attrs
 
+from luminoracore_sdk.adapters.clock import SystemClock
 from luminoracore_sdk.adapters.storage.base import check_position
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper, read_message
@@ -12,6 +13,8 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
+    AppendReceipt,
+    Lease,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -30,6 +33,7 @@ from luminoracore_sdk.application.session_access import SessionLocks, merged_pag
 from luminoracore_sdk.application.tombstones import is_erased, tombstone_of
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 from luminoracore_sdk.domain.message import MessageRole
+from luminoracore_sdk.domain.values import to_microseconds
 
 __all__ = ["DeferredWriteWrapper"]
 
@@ -48,6 +52,9 @@ class _Stored:
         updated: Positions up to ``floor`` whose payload was changed here since, and the payloads that may be
             below: the one before the change, and those of flushes whose answers were lost.
         adds: What messages have added to the counters here that were removed before they were written.
+        sent: Those of ``adds`` that the latest call has brought, whose answer may be lost.
+        put: The staged header of the latest flush, if its answer was lost.
+        is_leased_here: Whether the latest lease was given here, because there was no session below.
         user_id: The user of the session.
         erasure: The tombstone of the user when the session was staged.
     """
@@ -59,30 +66,58 @@ class _Stored:
     staged_version: int = 0
     updated: dict[int, list[Payload]] = attrs.field(factory=dict)
     adds: dict[str, int] = attrs.field(factory=dict)
+    sent: dict[str, int] = attrs.field(factory=dict)
+    put: SessionRecord | None = None
+    is_leased_here: bool = False
     user_id: str | None = None
     erasure: Payload | None = None
 
     def cut(self, after: int, removed: Sequence[MessageRecord]) -> None:
         """Note that messages above a position were removed here."""
+        for message in removed:
+            if message.position > self.floor:
+                self.adds = _sums(self.adds, message.adds)
         self.floor = min(self.floor, after)
         self.updated = {position: old for position, old in self.updated.items() if position <= self.floor}
-        for message in removed:
-            if message.position > self.position:
-                self.adds = _sums(self.adds, message.adds)
 
     def with_adds(self, batch: Sequence[MessageRecord]) -> list[MessageRecord]:
         """Return a batch that brings what removed messages have added, too."""
+        self.sent = self.adds if batch else {}
         return [attrs.evolve(batch[0], adds=_sums(self.adds, batch[0].adds)), *batch[1:]] if batch else []
+
+    def put_done(self, version: int, record: SessionRecord) -> None:
+        """Note that a staged header is stored below, as a version."""
+        self.version, self.staged_version, self.put = version, record.version, None
+        self._settle()
+
+    def wrote(self, last: int) -> None:
+        """Note that a batch is stored below, up to a position."""
+        self.position = self.floor = last
+        self._settle()
+
+    def _settle(self) -> None:
+        left = {name: number - self.sent.get(name, 0) for name, number in self.adds.items()}
+        self.adds, self.sent = {name: number for name, number in left.items() if number}, {}
 
 
 def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {name: one.get(name, 0) + other.get(name, 0) for name in (*one, *other)}
 
 
+def _content(header: SessionRecord) -> tuple[object, ...]:
+    return header.payload, header.card, header.user_id, header.tags, header.ttl_us
+
+
+def _begins_with(batch: Sequence[MessageRecord], below: Sequence[MessageRecord]) -> bool:
+    """Return whether what is stored below is the beginning of a batch, and not nothing."""
+    return bool(below) and list(below) == list(batch[: len(below)])
+
+
 class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
     """Stage the writes of deferred sessions in memory; pass on those of all others.
 
-    Deleting a deferred session deletes it below too, at once. The memories of users are never deferred. A
+    Deleting a deferred session deletes it below too, at once. The memories of users are never deferred, and leases
+    only until the session is stored below. A
     write to the memory of a session defers that session if ``wanted`` says so.
 
     Args:
@@ -100,6 +135,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
     ) -> None:
         super().__init__(base)
         self._wanted = wanted
+        self._clock = clock or SystemClock()
         self._staging = InMemoryStorage(clock=clock)
         self._deferred: dict[str, _Stored] = {}
         self._locks = SessionLocks()
@@ -214,12 +250,16 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
                 raise SessionNotFoundError(session_id, backend=self.backend)
             # it expired below and not here
             stored = self._deferred[session_id] = _Stored(user_id=stored.user_id, erasure=stored.erasure)
+        if stored.put is not None:
+            found = await self.base.find_session(session_id)
+            if found is not None and found.version == stored.version + 1 and _content(found) == _content(stored.put):
+                stored.put_done(found.version, stored.put)  # by an earlier flush, whose answer was lost
         if record.version != stored.staged_version:
+            stored.put = record
+            stored.sent = {} if stored.version else stored.adds
             new = attrs.evolve(record, summary=attrs.evolve(record.summary, counters=stored.adds))
             header = await self.base.put_session(new, expected_version=stored.version)
-            if not stored.version:
-                stored.adds = {}
-            stored.version, stored.staged_version = header.version, record.version
+            stored.put_done(header.version, record)
         if stored.floor < stored.position:
             await self._flush_tail(session_id, stored)
         await self._flush_updates(session_id, stored)
@@ -230,16 +270,18 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         """Replace what was removed here by what follows; in two steps if that has ids of what was removed."""
         batch = await self._staging.read_messages(session_id, MessageRange(after=stored.floor, limit=MAX_BATCH))
         below = await self.base.read_messages(session_id, MessageRange(after=stored.floor))
-        if below and below == batch:  # by an earlier flush, whose answer was lost
-            stored.position = stored.floor = below[-1].position
+        if _begins_with(batch, below):  # by an earlier flush, whose answer was lost
+            stored.wrote(below[-1].position)
+            return
+        if not below:  # likewise
+            stored.wrote(stored.floor)
             return
         gone = {message.message_id for message in below}
         new = [] if any(message.message_id in gone for message in batch) else batch
         receipt = await self.base.replace_tail(
             session_id, after=stored.floor, messages=stored.with_adds(new), expected_last=stored.position
         )
-        stored.position = stored.floor = receipt.last_position
-        stored.adds = {} if new else stored.adds
+        stored.wrote(receipt.last_position)
 
     async def _flush_updates(self, session_id: str, stored: _Stored) -> None:
         for position in sorted(stored.updated):
@@ -261,11 +303,17 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             batch = await self._staging.read_messages(session_id, span)
             if not batch:
                 return
-            receipt = await self.base.append_messages(
-                session_id, stored.with_adds(batch), expected_last=stored.position
-            )
-            stored.position = stored.floor = receipt.last_position
-            stored.adds = {}
+            try:
+                receipt = await self.base.append_messages(
+                    session_id, stored.with_adds(batch), expected_last=stored.position
+                )
+                last = receipt.last_position
+            except ConflictError:
+                below = await self.base.read_messages(session_id, MessageRange(after=stored.position))
+                if not _begins_with(batch, below):
+                    raise
+                last = below[-1].position  # by an earlier flush, whose answer was lost; others have come since
+            stored.wrote(last)
 
     async def _flush_memories(self, scope: MemoryScope, stored: _Stored) -> None:
         staged = await self._staged_memories(scope.owner_id)
@@ -326,7 +374,54 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         others = tuple(record for record in below.sessions if record.session_id not in self._deferred)
         return merged_page((attrs.evolve(below, sessions=others), staged), query)
 
+    # -- leases ----------------------------------------------------------------------------------
+
+    async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+        """Acquire below, or here if the session is not stored yet; see ``SessionStorage.acquire_lease``."""
+        stored = self._deferred.get(session_id)
+        if stored is None:
+            return await self.base.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+        stored.is_leased_here = not stored.version or (stored.is_leased_here and await self._is_leased(session_id))
+        if stored.is_leased_here:
+            return await self._staging.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+        lease = await self.base.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
+        self._staging.adopt_lease(session_id, lease)
+        return lease
+
+    async def _is_leased(self, session_id: str) -> bool:
+        header = await self._staging.find_session(session_id)
+        lease = header.lease if header else None
+        return lease is not None and lease.until_us > to_microseconds(self._clock.now())
+
+    async def release_lease(self, session_id: str, *, fence: int) -> bool:
+        """Release where it was acquired; see ``SessionStorage.release_lease``."""
+        stored = self._deferred.get(session_id)
+        if stored is None or stored.is_leased_here:
+            return await super().release_lease(session_id, fence=fence)
+        return await self.base.release_lease(session_id, fence=fence)
+
+    async def _compare_fence(self, session_id: str, fence: int | None) -> None:
+        """Bring the latest lease here, before a deferred write that depends on it."""
+        stored = self._deferred.get(session_id)
+        if fence is None or stored is None or stored.is_leased_here:
+            return
+        header = await self.base.find_session(session_id)
+        if header is not None:
+            self._staging.adopt_lease(session_id, header.lease)
+
     # -- messages and memory ---------------------------------------------------------------------
+
+    async def append_messages(
+        self,
+        session_id: str,
+        messages: Sequence[MessageRecord],
+        *,
+        expected_last: int | None = None,
+        fence: int | None = None,
+    ) -> AppendReceipt:
+        """Append here or below; see ``SessionStorage.append_messages``."""
+        await self._compare_fence(session_id, fence)
+        return await super().append_messages(session_id, messages, expected_last=expected_last, fence=fence)
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Read here or below; see ``SessionStorage.read_turn``."""
@@ -340,7 +435,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             if (stored := self._deferred.get(session_id)) is None:
                 return await self.base.truncate_messages(session_id, after=after)
             check_position(after)
-            staged = await self._staging.read_messages(session_id, MessageRange(after=max(after, stored.position)))
+            staged = await self._staging.read_messages(session_id, MessageRange(after=max(after, stored.floor)))
             removed = await self._staging.truncate_messages(session_id, after=after)
             stored.cut(after, staged)
             return removed
@@ -359,6 +454,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         if session_id not in self._deferred:
             return await call(session_id)
         async with self._locks.of(session_id).hold():  # not during a flush
+            await self._compare_fence(session_id, fence)
             receipt = await call(session_id)
             if (stored := self._deferred.get(session_id)) and not receipt.replayed:
                 stored.cut(after, receipt.removed)

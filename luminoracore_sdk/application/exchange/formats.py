@@ -293,18 +293,22 @@ class SessionParser:
             ttl_us=field_of(data, "ttl_us", int, None),
             created_at_us=_time_us(data, "created_at"),
         )
-        self._check_document(record, document)
+        record = self._with_card(record, document)
         messages = [self._exported_message(*numbered) for numbered in enumerate(each_object(data, "messages"))]
         memories = self._exported_memories(MemoryScope("session", record.session_id), data)
         refuse_twice([message.message_id for message in messages], "message id")
         return ParsedSession(record=record, messages=messages, memories=memories)
 
-    def _check_document(self, record: SessionRecord, document: JSONObject) -> None:
-        """Refuse a damaged document of a SessionManager; a document of the caller may be any object."""
+    def _with_card(self, record: SessionRecord, document: JSONObject) -> SessionRecord:
+        """Return the record with its card; refuse a damaged document of a SessionManager.
+
+        A document of the caller may be any object.
+        """
         if "v" not in document:
-            return
+            return record
+        codec = self._services.codec
         try:
-            self._services.codec.session(record, backend="import")
+            return attrs.evolve(record, card=codec.session_record(codec.session(record, backend="import")).card)
         except CorruptRecordError as exc:
             raise ValidationError(f"document: {exc.reason}") from exc
 

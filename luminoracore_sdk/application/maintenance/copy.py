@@ -32,12 +32,15 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.message import MessageRole
 from luminoracore_sdk.domain.values import STORE_OWNER, to_microseconds
 
 __all__ = ["CHUNK", "Copied", "Outcome", "StoreCopy"]
 
 CHUNK = 200
 """Number of messages held in memory at a time."""
+
+_ROLES = frozenset(role.value for role in MessageRole)
 
 _MARKER_TTL_US = 3_600_000_000
 """Lifetime of the marker that detects a copy of a store to itself, should the copy be killed."""
@@ -298,7 +301,7 @@ class _Transfer:
             if found is None and self._writes:
                 with _in_target():
                     await self._target.put_session(self._source_lines.plain(record), expected_version=0)
-            digest = await self._transfer_messages(original, have=found.last_position if found else 0)
+            digest = await self._transfer_messages(original, found)
             await self._check_source(original, digest)
             await self._put_memories(original.memories, missing)
         except (_SourceChangedError, CorruptRecordError, PayloadTooLargeError, SessionNotFoundError):
@@ -344,8 +347,9 @@ class _Transfer:
             raise _DifferentError(f"has {found.last_position} messages, not {record.last_position}")
         return self._missing(original.memories, memories)
 
-    async def _transfer_messages(self, original: _Original, *, have: int) -> Digest:
+    async def _transfer_messages(self, original: _Original, found: SessionRecord | None) -> Digest:
         """Compare the messages that the target has, append the others; return the digest up to them."""
+        have, adds = (0, {}) if found is None else (found.last_position, _used_since(found, original.record))
         session_id, last = original.record.session_id, original.record.last_position
         digest, position = Digest("session", *original.fields.values()), 0
         while position < last:
@@ -357,9 +361,10 @@ class _Transfer:
             digest.add(lines)
             equal = await self._compare_messages(session_id, lines, position) if position < have else 0
             if self._writes and equal < len(chunk):
-                missing = [self._source_lines.plain(message) for message in chunk[equal:]]
+                missing = [attrs.evolve(self._source_lines.plain(message), adds={}) for message in chunk[equal:]]
                 if have:
                     missing = [_with_brief(message, original.record) for message in missing]
+                missing[0], adds = attrs.evolve(missing[0], adds=adds), {}
                 with _in_target():
                     await self._target.append_messages(session_id, missing, expected_last=position + equal)
             position += len(chunk)
@@ -474,6 +479,13 @@ def _with_brief(message: MessageRecord, header: SessionRecord) -> MessageRecord:
     briefs = (header.summary.first, header.summary.last)
     found = next((one.payload for one in briefs if one is not None and one.position == message.position), None)
     return message if found is None else attrs.evolve(message, brief=found)
+
+
+def _used_since(found: SessionRecord, original: SessionRecord) -> dict[str, int]:
+    """Return what the counters of a session lack, but for those of roles."""
+    counters = found.summary.counters
+    lacking = {name: number - counters.get(name, 0) for name, number in original.summary.counters.items()}
+    return {name: number for name, number in lacking.items() if number > 0 and name not in _ROLES}
 
 
 async def _memories(storage: SessionStorage, lines: RecordLines, scope: MemoryScope) -> _Memories:

@@ -10,7 +10,14 @@ import pytest
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.application import session_access
 from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload, SessionQuery, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    Payload,
+    SessionQuery,
+    SessionRecord,
+)
 from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.session import InMemoryStorage
 from luminoracore_sdk.testing import ManualClock
@@ -119,6 +126,24 @@ async def test_the_beginning_of_a_session_is_completed(
     assert await contents(target) == before
     assert summary(await copied())[1] == ("session", "s", "completed", LONG, 3)
     assert await contents(target) == await contents(source)
+
+
+async def test_what_a_session_has_used_since_is_copied_once(
+    source: InMemoryStorage, target: InMemoryStorage, copied: Copy
+) -> None:
+    def used(message_id: str, number: int) -> MessageRecord:
+        return attrs.evolve(message_record(message_id), adds={"tokens": number, message_id: 1})
+
+    await source.append_messages("s", [used("first", 1)])
+    await copied()
+    for after, message_id, number in ((LONG + 1, "replaced", 10), (LONG + 1, "second", 100)):
+        await source.replace_tail("s", after=after, messages=[used(message_id, number)])
+    await copied(dry_run=True)
+    for _ in range(2):
+        await copied()
+        found = await target.find_session("s")
+        assert found is not None
+        assert dict(found.summary.counters) == {"user": LONG + 2, "tokens": 111, "first": 1, "replaced": 1, "second": 1}
 
 
 async def make_anew(storage: InMemoryStorage) -> None:

@@ -215,3 +215,10 @@ async def test_cancelled_opening_closes_the_storage_below(
         await EncryptedStorageWrapper(base, keyring()).open()
     with pytest.raises(StorageClosedError):
         await base.list_sessions()
+
+
+async def test_the_card_of_a_session_with_a_long_tag_is_listed_decrypted(storage: EncryptedStorageWrapper) -> None:
+    card = json_payload("a title")
+    await storage.put_session(attrs.evolve(session_record("long", tags=("t" * 500,)), card=card))
+    listed = {record.session_id: record.card for record in (await storage.query_sessions(SessionQuery())).sessions}
+    assert listed["long"] == card

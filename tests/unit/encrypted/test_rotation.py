@@ -126,3 +126,16 @@ async def test_plain_names_are_told_from_encrypted_ones(
     assert header is not None
     assert rotation.has_plain_names(header) is False
     assert sorted(rotation.has_plain_names(memory) for memory in memories) == [False, True]
+
+
+async def test_a_card_alone_is_rotated_too(clock: ManualClock) -> None:
+    base = InMemoryStorage(clock=clock)
+    old, new = EncryptedStorageWrapper(base, keyring()), EncryptedStorageWrapper(base, keyring("new", "old"))
+    await old.put_session(attrs.evolve(session_record(), card=json_payload("a title")))
+    rotation = await new.rotation()
+    texts = rotation.texts(await Raw(base).header())
+    assert texts is not None
+    assert texts.card is not None
+    assert texts.card.encoding == "json+aes256gcm:new"
+    await base.put_session((await Raw(base).header()).with_texts(texts))
+    assert rotation.texts(await Raw(base).header()) is None

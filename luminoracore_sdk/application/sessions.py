@@ -313,8 +313,6 @@ class Sessions:
         named = {"tags": new_tags, "archived": archived, "pinned": pinned, "attributes": attributes}
         settings |= {name: value for name, value in named.items() if value is not None}
         settings |= {name: value for name, value in (("title", title), ("ttl", ttl)) if value is not ...}
-        if isinstance(add_tags, str) or isinstance(remove_tags, str):
-            raise ValidationError("add_tags and remove_tags are lists of tags, not a string")
         check_json(fields, where="metadata")
 
         def changed(session: Session) -> Session:
@@ -325,7 +323,7 @@ class Sessions:
             kept = [one for one in config.tags if one not in to_remove]
             return attrs.evolve(
                 session,
-                config=attrs.evolve(config, tags=[*kept, *(one for one in add_tags if one not in kept)]),
+                config=attrs.evolve(config, tags=[*kept, *(one for one in to_add if one not in kept)]),
                 metadata={name: value for name, value in merged.items() if value is not None},
             )
 

@@ -1,5 +1,6 @@
 """Objects that a forked process makes anew, and the base of the classes of ``luminoracore_sdk.sync``."""
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Generic, Self, TypeVar, cast
@@ -65,11 +66,12 @@ class SyncFacade(Generic[T_co]):
     @staticmethod
     @contextmanager
     def _within(context: AbstractAsyncContextManager[R]) -> Generator[R, None, None]:
-        entered = portal().run(_awaited(context.__aenter__()))
+        entered, process = portal().run(_awaited(context.__aenter__())), os.getpid()
         try:
             yield entered
         finally:
-            portal().run(_awaited(context.__aexit__(None, None, None)))
+            if os.getpid() == process:  # what was entered is the parent's, which leaves it itself
+                portal().run(_awaited(context.__aexit__(None, None, None)))
 
     @staticmethod
     def _iterate(stream: AsyncIterator[R]) -> Generator[R, None, None]:

@@ -70,6 +70,9 @@ class Fork:
             record = await self._header(source, position, new_session_id, metadata, has_memories=bool(memories))
             try:
                 made = await self.storage.fork_session(session_id, record, at=position)
+                if await self._is_changed(source):  # its briefs may be those of messages that are redacted now
+                    await self.storage.delete_session(new_session_id)
+                    return await self.make(session_id, at, new_session_id, metadata)
             except ConflictError:
                 made = await self._begun(session_id, at, new_session_id)
                 if made is None:  # the source was cut off
@@ -79,6 +82,11 @@ class Fork:
                 await self.storage.put_memory(attrs.evolve(memory, scope=MemoryScope("session", new_session_id)))
             return True
         return False
+
+    async def _is_changed(self, source: SessionRecord) -> bool:
+        """Return whether messages of a session were changed since its header was read."""
+        now = await self.storage.find_session(source.session_id)
+        return now is not None and now.changes != source.changes
 
     async def _source(self, session_id: str) -> SessionRecord:
         record = await self.storage.find_session(session_id)

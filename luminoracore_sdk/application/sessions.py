@@ -820,7 +820,7 @@ class Sessions:
         """Delete the sessions and messages that a policy does not keep.
 
         Sessions are deleted whole, one by one; a call that failed or was killed is repeated and does the rest. The
-        oldest messages of long conversations are deleted as by ``delete_messages``, which is no activity. What a
+        oldest messages of long conversations are deleted as by ``delete_messages``; this is no activity. What a
         session is kept for is compared again right before it is deleted: one that was written since it was listed, or
         is in a turn of this process, is kept until the next call. Only what is written in the moment between this
         comparison and the deletion (one call of the storage, and one more where the Core is installed) is lost with the
@@ -940,6 +940,8 @@ class Sessions:
         """Return the tokens of a session, of a user's sessions, or of all, without reading a message.
 
         Turns that were edited, regenerated or removed are counted; deleted sessions are not, so bill before you delete.
+        Not counted either: answers that were not stored, such as those of turns that failed or lost their lease, and
+        ``suggest_title``; and, in a session that was imported, answers that the export does not contain.
         ``Usage.cost`` makes money of it, ``Usage.of_answer`` does the same for one answer.
 
         Args:

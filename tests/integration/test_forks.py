@@ -128,6 +128,31 @@ async def test_a_source_that_is_cut_off_before_the_copy_is_a_conflict(script: Sc
         assert await manager.get_session("new") is None
 
 
+class RedactsInTheSource(StorageWrapper):
+    """Does so once, when the header of the source was read already."""
+
+    is_due = True
+
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        if self.is_due:
+            self.is_due = False
+            async with SessionManager(self.base) as another:
+                for message in await said(another, source_id):
+                    await another.redact(source_id, message.id or "")
+        return await super().fork_session(source_id, record, at=at, rewrite=rewrite)
+
+
+async def test_what_is_redacted_before_the_copy_is_not_in_its_summary(script: Script) -> None:
+    async with SessionManager(RedactsInTheSource(InMemoryStorage())) as manager:
+        await begin(manager, script)
+        new = await manager.fork("s")
+        assert [message.content for message in await said(manager, new)] == [""] * 4
+        for row in (await manager.list_conversations()).conversations:
+            assert (row.first_text, row.last_text) == (None, None)
+
+
 async def test_two_same_forks_at_once_make_one(script: Script) -> None:
     async with SessionManager() as manager:
         await begin(manager, script)

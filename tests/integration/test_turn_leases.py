@@ -224,6 +224,20 @@ async def test_a_cancelled_holder_does_not_wait_for_ever(script: Script, monkeyp
     assert turn.cancelled()
 
 
+async def test_a_turn_that_is_cancelled_while_its_lease_is_refused_has_none(script: Script) -> None:
+    class Refuses(StorageWrapper):
+        async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
+            await asyncio.sleep(0)
+            raise StorageUnavailableError("memory", "gone")
+
+    one, _ = await two(Refuses(InMemoryStorage()))
+    turn = asyncio.create_task(one.send_message("s", "Question", busy="refuse"))
+    await asyncio.sleep(0)
+    turn.cancel()
+    await asyncio.wait({turn}, timeout=5)
+    assert turn.cancelled()
+
+
 @pytest.mark.parametrize("on_stop", ["discard", "keep_partial"])
 @pytest.mark.parametrize("is_closed", [False, True])
 async def test_a_stream_whose_lease_is_lost_stores_nothing(

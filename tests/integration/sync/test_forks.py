@@ -127,3 +127,29 @@ with sync.create_storage("sqlite:///store.db") as storage:
 def test_a_child_keeps_sqlite_after_the_parent_has_closed_it(run_python: Worker) -> None:
     done = run_python("-W", "ignore:This process:DeprecationWarning", "-c", CLOSED)
     assert (done.returncode, done.stdout, done.stderr) == (0, "4\n", "")
+
+
+LEAVES_A_LEASE = """
+import os, signal
+from luminoracore_sdk import sync
+
+manager = sync.SessionManager(sync.create_storage("sqlite:///store.db"))
+manager.create_session({}, {"name": "echo"}, {"session_id": "s"})
+with manager.turn_lease("s") as lease:
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+    else:
+        assert os.waitpid(child, 0)[1] == 0
+        assert manager.send_message("s", "Hello", fence=lease.fence).position == 2
+        assert not lease.is_lost
+if child == 0:
+    os._exit(0)
+with manager.turn_lease("s") as again:
+    print(again.fence)
+"""
+
+
+def test_a_child_that_is_forked_within_a_lease_leaves_it_to_the_parent(run_python: Worker) -> None:
+    done = run_python("-W", "ignore:This process:DeprecationWarning", "-c", LEAVES_A_LEASE)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "2\n")

@@ -63,11 +63,7 @@ async def _begun(manager: SessionManager, storage: Counted, **config: Any) -> st
 async def test_a_message_is_one_call_to_the_storage(storage: Counted) -> None:
     conversations = ConversationManager(storage=storage)
     await conversations.add_message("s", "user", TEXT)
-<<<<<<< HEAD
-    # find_memory: whether the session was erased of late
-=======
     # a session that was erased with its user is not created again
->>>>>>> review
     assert storage.taken() == ["append_messages", "find_memory", "put_session", "append_messages"]
     await conversations.add_message("s", "user", TEXT)
     assert storage.taken() == ["append_messages"]

@@ -324,11 +324,9 @@ class UserSessions:
 
     async def watch(self, session_id: str, *, after: int | str = 0) -> AsyncGenerator[SessionChange, None]:
         """Yield the changes of a session; see ``SessionManager.watch``."""
-        before = await self._access.header(session_id)
         async with aclosing(self._sessions.watch(session_id, after=after)) as changes:
             async for change in changes:
-                now = await self._access.header(session_id) if change.message is not None else before
-                if now is None or before is None or now.created_at_us != before.created_at_us:
+                if change.message is not None and not await self._access.is_visible(session_id):
                     yield SessionChange("deleted", 0)  # and perhaps created again, for another user
                     return
                 yield change

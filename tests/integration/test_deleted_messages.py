@@ -287,6 +287,17 @@ async def test_a_deleted_message_counts_as_absent(local: SessionManager, call: C
     assert await stored(local) == before
 
 
+async def test_a_large_message_is_deleted_and_forked_as_any_other(local: SessionManager) -> None:
+    await fill(local, 0)
+    large = [Message("user", number * 200_000, id=f"m{number}") for number in "123"]
+    await local.conversation_manager.append("s", large)
+    assert await local.delete_messages("s", ["m2"]) == 1
+    assert await local.delete_messages("s", ["m2"]) == 0
+    new = await local.fork("s", "m3")
+    assert await local.conversation_manager.get_messages("s") == await local.conversation_manager.get_messages(new)
+    assert await ids(local.conversation_manager.get_messages(new)) == ["m1", "m3"]
+
+
 async def test_a_deleted_message_is_not_added_again(local: SessionManager, script: Script) -> None:
     await fill(local, 4)
     await local.delete_messages("s", ["m1", "m2"])

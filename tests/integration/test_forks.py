@@ -153,6 +153,26 @@ async def test_what_is_redacted_before_the_copy_is_not_in_its_summary(script: Sc
             assert (row.first_text, row.last_text) == (None, None)
 
 
+class ForkedByAnotherToo(StorageWrapper):
+    """Another process makes the same fork right before this one."""
+
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        async with SessionManager(self.base) as another:
+            await another.fork(source_id, at, new_session_id=record.session_id)
+        return await super().fork_session(source_id, record, at=at, rewrite=rewrite)
+
+
+async def test_a_fork_that_another_process_made_meanwhile_is_the_same_fork(script: Script) -> None:
+    storage = InMemoryStorage()
+    async with SessionManager(ForkedByAnotherToo(storage)) as manager, SessionManager(storage) as reader:
+        before = await begin(manager, script)
+        assert await manager.fork("s", 3, new_session_id="new") == "new"
+        assert await said(reader, "new") == before[:3]
+        assert await reader.memory_manager.get_memory("new", "town") == "Paris"
+
+
 async def test_two_same_forks_at_once_make_one(script: Script) -> None:
     async with SessionManager() as manager:
         await begin(manager, script)
@@ -180,6 +200,15 @@ async def test_a_fork_has_its_own_summary(script: Script) -> None:
         ]
         assert {(row.title, row.pinned, row.usage.input_tokens) for row in rows} == {("Of the source", True, 0)}
         assert [dict(row.messages) for row in rows[1:4:2]] == [{"user": 2, "assistant": 1}, {"user": 1}]
+
+
+async def test_the_summary_of_a_fork_is_of_what_was_said(script: Script) -> None:
+    async with SessionManager() as manager:
+        await begin(manager, script)
+        await manager.conversation_manager.append("s", [Message("system", "Be brief."), Message("user", "Well?")])
+        new = await manager.fork("s", 5)
+        [row] = [row for row in (await manager.list_conversations()).conversations if row.session_id == new]
+        assert (row.first_text, row.last_text, row.message_count) == ("Question 1", "Answer 2", 5)
 
 
 async def test_the_header_of_a_session_is_changed(

@@ -38,5 +38,5 @@ def test_the_two_oldest_changes_become_a_cut_below_both() -> None:
     changes: tuple[HistoryChange, ...] = ()
     for position in (7, 5, *range(8, 8 + MAX_CHANGES - 1)):
         changes = noted(changes, "updated", position)
-    assert changes[0] == HistoryChange(2, "cut", 4)
+    assert changes[:1] == (HistoryChange(2, "cut", 4),)
     assert [change.number for change in changes] == list(range(2, MAX_CHANGES + 2))

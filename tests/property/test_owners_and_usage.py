@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -38,6 +39,17 @@ def test_an_owner_is_read_back_from_its_id(owner: Owner) -> None:
         assert check_owner_id(owner_id) == owner_id
         if owner.user is not None:
             assert check_user_id(owner_id) == owner_id
+
+
+@pytest.mark.parametrize("owner", [Owner(), Owner(tenant="a"), Owner(user="u", agent="a")])
+def test_an_owner_is_a_user_or_an_agent(owner: Owner) -> None:
+    with pytest.raises(ValidationError, match="one of the two"):
+        _ = owner.id
+
+
+def test_the_id_of_an_agent_is_no_user_id() -> None:
+    with pytest.raises(ValidationError, match="reserved"):
+        check_user_id(Owner(agent="a").id)
 
 
 @example("luminora:t=%61/u=b")

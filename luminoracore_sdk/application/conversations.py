@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import attrs
 
@@ -459,23 +459,21 @@ class Conversations:
         return record.last_position
 
     async def _read(self, session_id: str, span: MessageRange) -> list[Message]:
-        """Return the messages of a range that were not deleted; as many as its limit, if there are."""
+        """Return the messages of a range that were not deleted; as many as its limit, which it has, if there are."""
+        limit = asked = cast("int", span.limit)
         found = await self._read_stored(session_id, span)
         kept = not_deleted(found)
-        if span.limit is None:
-            return kept
-        asked = span.limit
-        while len(kept) < span.limit and len(found) == asked:
+        while len(kept) < limit and len(found) == asked:
             if span.newest:
                 if any(map(ends_history, found)):
                     break
                 rest = attrs.evolve(span, before=found[0].position)
             else:
                 rest = attrs.evolve(span, after=found[-1].position or 0)
-            asked = max(_CHUNK, span.limit - len(kept), 0 if not_deleted(found) else min(2 * asked, _LONGEST_CHUNK))
+            asked = max(_CHUNK, limit - len(kept), 0 if not_deleted(found) else min(2 * asked, _LONGEST_CHUNK))
             found = await self._read_stored(session_id, attrs.evolve(rest, limit=asked))
             more = not_deleted(found)
-            kept = [*more, *kept][-span.limit :] if span.newest else [*kept, *more][: span.limit]
+            kept = [*more, *kept][-limit:] if span.newest else [*kept, *more][:limit]
         return kept
 
     async def _read_stored(self, session_id: str, span: MessageRange) -> list[Message]:

@@ -690,8 +690,6 @@ class Dialogue:
         last, newest_id = await self.revisions.end(session_id)
         at = named.position or 0 if named else last
         question = await self._question_at(session_id, at)
-        if question is None and await self.sessions.header(session_id) is None:  # deleted since its end was read
-            raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)
         if question is None or (revises.edits and question.position != at and revises.message_id is not None):
             if await self.sessions.header(session_id) is None:  # deleted meanwhile
                 raise SessionNotFoundError(session_id, backend=self.sessions.storage.backend)

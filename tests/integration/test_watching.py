@@ -122,28 +122,29 @@ async def test_a_user_watches_no_session_of_another_user(
 
 
 class GivesTheSessionAway(StorageWrapper):
-    """Makes the session another user's once its messages were read."""
+    """Makes the session another user's right before its messages are read."""
 
     is_due = False
 
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
-        found = await super().read_messages(session_id, span)
         if self.is_due:
             self.is_due = False
             async with SessionManager(self.base) as another:
                 await another.delete_session(session_id)
                 await another.create_session({"name": "Ada"}, PROVIDER, {"session_id": session_id, "user_id": "v"})
-        return found
+                await another.conversation_manager.add_message(session_id, "A secret")
+        return await super().read_messages(session_id, span)
 
 
-async def test_a_message_read_before_the_session_became_another_users_is_not_shown(script: Script) -> None:
+async def test_what_another_user_says_between_header_and_messages_is_not_shown(script: Script) -> None:
     storage = GivesTheSessionAway(InMemoryStorage())
     async with SessionManager(storage) as manager:
         await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s", "user_id": "u"})
         await manager.send_message("s", "Hello")
         storage.is_due = True
-        async with aclosing(manager.for_user("u").watch("s")) as changes:
-            assert await take(changes, 1) == [SessionChange("deleted", 0)]
+        async with asyncio.timeout(10):
+            changes = [change async for change in manager.for_user("u").watch("s")]
+        assert changes == [SessionChange("deleted", 0)]
 
 
 async def test_a_session_made_anew_in_the_same_instant_is_another_one(

@@ -1,7 +1,7 @@
 """Tombstones: what an erasure leaves for a day, so that a writer that was under way does not undo it.
 
-The tombstone of a user is put before anything is deleted, that of a session before the session is deleted. Whoever
-has found a session missing can therefore tell whether it was erased.
+The tombstone of a user is put before anything is deleted, that of a session before the session is deleted. A
+caller that finds no session can therefore learn whether it was erased.
 
 They are memories of the store itself, which no listing shows. They have digests of the ids, not the ids.
 """

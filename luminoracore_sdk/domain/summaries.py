@@ -1,4 +1,4 @@
-"""What a list of conversations shows of each, and what a watcher is told."""
+"""What a list of conversations shows of each one, and the changes that a watcher receives."""
 
 import re
 from collections.abc import Mapping

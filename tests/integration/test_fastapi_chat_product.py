@@ -358,8 +358,8 @@ def test_no_endpoint_reaches_another_user(server: Server, ada: httpx.Client) -> 
 
 @pytest.mark.parametrize(("method", "route"), CASES)
 def test_without_a_user_nothing_is_answered(server: Server, method: str, route: str) -> None:
-    with server.browser(None) as nobody:
-        answer = nobody.request(method, route.format(conversation_id="c", message_id="m", key="k"))
+    with server.browser(None) as anonymous:
+        answer = anonymous.request(method, route.format(conversation_id="c", message_id="m", key="k"))
         assert refused(answer) == (422, "RequestValidationError")
 
 

@@ -356,7 +356,7 @@ async def test_what_another_process_redacts_during_a_regeneration_is_in_no_alter
 async def test_of_two_processes_that_regenerate_an_answer_none_loses_one(
     manager: SessionManager, script: Script, storage: SessionStorage, services: Services
 ) -> None:
-    """Both have seen a history of the same length; one is told of the conflict, or both answers are kept."""
+    """Both have seen a history of the same length; one gets a `ConflictError`, or both answers are kept."""
     await two_turns(manager, script)
     script.may_answer.clear()
     async with SessionManager(StorageWrapper(storage), services=services) as other:

@@ -56,7 +56,7 @@ class Wakeups:
                     del self._watchers[session_id]
 
     def wake(self, session_id: str) -> None:
-        """Wake the watchers of a session; costs nothing if nobody watches."""
+        """Wake the watchers of a session, if there are any."""
         if not self._watchers:
             return
         with self._lock:

@@ -71,7 +71,7 @@ class LeaseContract(ContractBase):
             await storage.append_messages("s", message_records(1), fence=1)
         await storage.acquire_lease("s", holder="a", ttl_us=_SECOND)
         await storage.append_messages("s", message_records(2), fence=1)
-        clock.advance(5)  # ended, but nobody else has it
+        clock.advance(5)  # ended, but no other holder has it
         await storage.append_messages("s", [message_record("m3")], fence=1, expected_last=2)
         await storage.acquire_lease("s", holder="b", ttl_us=_SECOND)
         calls: list[Callable[[], Awaitable[object]]] = [

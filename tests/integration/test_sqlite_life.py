@@ -248,6 +248,7 @@ async def test_close_and_a_failed_open_leave_no_thread(path: Path) -> None:
     assert [thread for thread in threads() if thread not in before] == []
 
 
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # Python 3.13 warns of the connection too
 async def test_a_storage_dropped_without_close_warns_and_ends_its_thread(path: Path) -> None:
     before = threads()
     storages = [SQLiteStorage(path)]

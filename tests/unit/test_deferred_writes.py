@@ -325,7 +325,7 @@ async def test_a_flush_whose_answer_is_lost_may_be_repeated_with_a_further_chang
 
 
 class LosesAnAnswer(StorageWrapper):
-    """Does what it is told, and fails once with the name of a call in ``lost``."""
+    """Pass every call on, and lose the answer of the one that ``lost`` names, once."""
 
     lost = ""
 

@@ -11,7 +11,7 @@ import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
+from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, RewriteMessage, SessionRecord
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     ConflictError,
@@ -26,8 +26,9 @@ from luminoracore_sdk.domain.errors import (
     StorageUnavailableError,
 )
 from luminoracore_sdk.session import InMemoryStorage
+from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import CancelAt
-from luminoracore_sdk.testing.records import message_record
+from luminoracore_sdk.testing.records import message_record, session_record
 from tests.support.unreliable import (
     CALLS,
     READS,
@@ -231,6 +232,29 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "stamina", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "luminoracore-sdk\[retry\]"'):
         RetryingStorage(InMemoryStorage())
+
+
+class ForkedElsewhere(StorageWrapper):
+    """Makes a shorter fork of the same header instead, and loses the answer."""
+
+    is_due = True
+
+    async def fork_session(
+        self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
+    ) -> SessionRecord:
+        if self.is_due:
+            self.is_due = False
+            await super().fork_session(source_id, record, at=at - 1, rewrite=rewrite)
+            raise lost()
+        return await super().fork_session(source_id, record, at=at, rewrite=rewrite)
+
+
+async def test_a_fork_that_ends_elsewhere_is_not_taken_for_the_own_one() -> None:
+    base = InMemoryStorage()
+    await base.put_session(session_record("s"))
+    await base.append_messages("s", [message_record("m1"), message_record("m2")])
+    with pytest.raises(ConflictError):
+        await RetryingStorage(ForkedElsewhere(base), first_wait=0).fork_session("s", session_record("new"), at=2)
 
 
 def test_every_primitive_is_called_by_these_tests() -> None:

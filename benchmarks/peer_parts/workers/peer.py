@@ -53,7 +53,7 @@ class Peer(ABC):
 
 
 class Worker:
-    """Does what it is told, line by line, and answers with the seconds that it took."""
+    """Carry out one order a line, and answer with the seconds that it took."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer

@@ -1,7 +1,7 @@
 """Killing clients and servers loses nothing acknowledged and leaves nothing unreadable.
 
-``LUMINORA_CRASH_TRIALS`` is the number of kills of a client for each backend, 10 by default;
-``LUMINORA_SERVER_KILLS`` is the number of kills of each server, 2 by default.
+``LUMINORA_CRASH_TRIALS`` is the number of kills of a client for each backend, 6 by default;
+``LUMINORA_SERVER_KILLS`` is the number of kills of each server, 1 by default.
 """
 
 import os
@@ -22,9 +22,9 @@ from tests.support.servers.postgres import PostgresServer
 from tests.support.servers.process import ServerProcess
 from tests.support.servers.valkey import ValkeyCluster, ValkeyServer
 
-_TRIALS = int(os.environ.get("LUMINORA_CRASH_TRIALS", "10"))
+_TRIALS = int(os.environ.get("LUMINORA_CRASH_TRIALS", "6"))
 _TRIALS_ON_ONE_STORE = 10
-_SERVER_KILLS = int(os.environ.get("LUMINORA_SERVER_KILLS", "2"))
+_SERVER_KILLS = int(os.environ.get("LUMINORA_SERVER_KILLS", "1"))
 
 
 @pytest.mark.parametrize("first_seed", range(1, _TRIALS + 1, _TRIALS_ON_ONE_STORE))

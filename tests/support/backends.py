@@ -196,6 +196,7 @@ REDIS_CLUSTER = Backend(
     "Redis cluster",
     _redis_cluster,
     clear=lambda path: clear_redis_cluster(redis_cluster_url(), place_name(path)),
+    nightly=True,
 )
 MONGODB = Backend("MongoDB", _mongodb, clear=lambda path: clear_mongodb(mongodb_url(), place_name(path)))
 MONGODB_MOTOR = attrs.evolve(MONGODB, name="MongoDB motor", at=_mongodb_motor, nightly=True)
@@ -220,7 +221,7 @@ def _nightly(backend: Backend) -> Backend:
 
 _IN_THE_LONG_RUN = {
     *("optimized memory", "optimized SQLite", "encrypted memory", "encrypted SQLite"),
-    *("retrying SQLite", "undeferred SQLite", "shared SQLite"),
+    *("retrying SQLite", "undeferred SQLite", "shared SQLite", "optimized encrypted SQLite"),
 }
 
 CONTRACT_BACKENDS = tuple(
@@ -235,7 +236,7 @@ CONTRACT_BACKENDS = tuple(
     )
 )
 """Every backend, and every wrapper over every backend. The ordinary run takes the optimizing and the encrypting wrapper
-at once, over memory and SQLite."""
+at once, over memory."""
 
 
 def marks(backend: Backend) -> list[pytest.MarkDecorator]:

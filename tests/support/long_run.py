@@ -1,0 +1,87 @@
+"""The tests that ``make nightly`` runs and ``make test`` leaves out, so that CI stays below eight minutes.
+
+Those marked ``nightly`` are too. The ones listed here take seconds each; of each kind a shorter one stays.
+"""
+
+import re
+
+import pytest
+
+__all__ = ["LONG_RUN", "mark_long", "unused"]
+
+LONG_RUN = (
+    # the contract of the contract
+    "contract/test_how_to_adapter.py::",
+    "contract/test_the_suite.py::test_the_state_machine_finds_a_fault",
+    "integration/server_bad_days/*valkey-cluster",
+    # one process, or one killed server, for each case
+    "integration/mongodb/test_places.py::test_twenty_processes",
+    "integration/mongodb/test_places.py::test_kills_of_a_writing_client",
+    "integration/mongodb/test_plans.py::",
+    "integration/redis/test_places.py::test_when_a_replica_takes_over",
+    "integration/redis/test_refusals.py::test_a_replica_is_read",
+    "integration/redis/test_silence.py::",
+    "integration/sync/test_forks.py::test_a_fork_beside_busy_threads_leaves_no_lock_held[file",
+    "integration/sync/test_forks.py::test_a_fork_beside_busy_threads_leaves_no_lock_held[memory",
+    "integration/test_cli_doctor.py::test_unreachable_server_is_one_line_without_password[mongodb",
+    "integration/test_cli_import.py::test_an_import_that_was_killed_can_be_repeated[False-",
+    "integration/test_cli_import.py::test_an_import_that_was_killed_can_be_repeated[True-1",
+    "integration/test_cli_import.py::test_an_import_that_was_killed_can_be_repeated[True-2",
+    "integration/test_cli_import.py::test_an_import_that_was_killed_can_be_repeated[True-6",
+    "integration/test_cli_import.py::test_memory_is_below_four_times",
+    "integration/test_cli_keyboard.py::test_a_history_that_cannot_be_kept",
+    "integration/test_cli_keyboard.py::test_a_line_can_be_edited",
+    "integration/test_cli_keyboard.py::test_ctrl_c_discards_a_line",
+    "integration/test_cli_keyboard.py::test_ctrl_c_keeps_what_came_of_an_answer[dumb]",
+    "integration/test_cli_keyboard.py::test_history_is_private",
+    "integration/test_cli_keyboard.py::test_reasoning_calls_and_usage",
+    "integration/test_cli_keyboard.py::test_the_tabulator",
+    "integration/test_cli_picture.py::test_a_user_s_own_matplotlibrc",
+    "integration/test_cli_process.py::test_at_the_keyboard",
+    "integration/test_cli_process.py::test_ctrl_c_at",
+    "integration/test_cli_process.py::test_failing_provider",
+    "integration/test_cli_streams.py::test_a_stream_that_is_closed",
+    "integration/test_cli_streams.py::test_json_is_utf_8_in_every_locale",
+    "integration/test_corpus_ring.py::test_the_corpus_survives_a_copy",
+    "integration/test_sigkill.py::test_killing_the_client_loses_nothing[redis-cluster",
+    "integration/test_sigkill.py::test_killing_the_server_loses_nothing[mongodb-replica-set",
+    "integration/test_sigkill.py::test_killing_the_server_loses_nothing[valkey-cluster",
+    "integration/test_tools_killed.py::test_a_run_killed_at_any_moment_is_finished",
+    "property/test_payload_fidelity.py::test_there_are_2000_values",
+    # the same for another vendor or server
+    "integration/server_bad_days/test_time.py::test_a_storage_refuses_a_second_event_loop[valkey",
+    "integration/server_bad_days/test_time.py::test_a_storage_refuses_a_second_event_loop[mongodb",
+    "integration/test_provider_lifecycle.py::test_a_provider_survives_its_event_loop[anthropic",
+    "integration/test_pydantic_ai.py::*[google",
+    "integration/test_pydantic_ai.py::*[mistral",
+    # pages whose commands are processes over servers
+    "docs/test_code_blocks.py::*copy-a-store.md",
+    "docs/test_code_blocks.py::*go-past-one-machine.md",
+    "docs/test_code_blocks.py::*import-conversations.md",
+    "docs/test_code_blocks.py::*make-a-store-smaller.md",
+)
+"""Beginnings of the names of tests below ``tests``; ``*`` stands for anything."""
+
+
+def _pattern(*starts: str) -> re.Pattern[str]:
+    return re.compile("|".join(re.escape(start).replace(r"\*", ".*") for start in starts))
+
+
+_LONG = _pattern(*LONG_RUN)
+
+
+def _name(item: pytest.Item) -> str:
+    return item.nodeid.removeprefix("tests/")
+
+
+def mark_long(items: list[pytest.Item]) -> None:
+    """Mark the listed tests as ``nightly``."""
+    for item in items:
+        if _LONG.match(_name(item)):
+            item.add_marker(pytest.mark.nightly)
+
+
+def unused(items: list[pytest.Item]) -> list[str]:
+    """Return the entries of ``LONG_RUN`` that no test of a whole collection begins with."""
+    names = [_name(item) for item in items]
+    return [start for start in LONG_RUN if not any(map(_pattern(start).match, names))]

@@ -344,8 +344,8 @@ class IndexRewrite:
     old: Payload | None
     new: Payload | None
 
-    def fits(self, record: IndexRecord) -> bool:
-        """Return whether a message is the one that was read, with the same index."""
+    def fits(self, record: IndexRecord | MessageRecord) -> bool:
+        """Return whether a message, given with its index, is the one that was read, unchanged."""
         return (record.position, record.message_id, record.index) == (self.position, self.message_id, self.old)
 
 

@@ -398,7 +398,7 @@ class InMemoryStorage(BaseStorage):
             replaced = 0
             for change in changes:
                 for message in stored.messages[change.position - 1 : change.position]:
-                    if change.fits(_index_record(message)):
+                    if change.fits(message):
                         stored.messages[change.position - 1] = attrs.evolve(message, index=change.new)
                         replaced += 1
             return replaced

@@ -113,7 +113,7 @@ class SessionStorage(ABC):
 
     @abstractmethod
     async def query_sessions(self, query: SessionQuery) -> Page:
-        """Return one page of headers without payloads, with card and summary if the query says so; no message is read.
+        """Return one page of headers without payloads; no message is read.
 
         A session that exists throughout is listed exactly once over all pages, even if other sessions are
         created and deleted meanwhile.

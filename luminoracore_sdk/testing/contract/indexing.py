@@ -495,14 +495,13 @@ class LightListingContract(_IndexCalls):
                 limit=2,
             )
             for _ in range(2):  # a backend may keep what the first listing has found
-                whole, light = await self.listed(storage, query), await self.listed(storage, query, texts=False)
-                nothing = {"card": None, "summary": SessionSummary()}
-                assert light == [attrs.evolve(header, **nothing) for header in whole]
+                whole, light = await self.pages(storage, query), await self.pages(storage, query, texts=False)
+                assert light == [attrs.evolve(header, card=None, summary=SessionSummary()) for header in whole]
                 assert [header.last_change for header in light] == [header.last_change for header in whole]
                 assert len(light) == (6 if tag is without_tag else 3)
                 assert all(header.payload is None for header in light)
 
-    async def listed(self, storage: SessionStorage, query: SessionQuery, *, texts: bool = True) -> list[SessionRecord]:
+    async def pages(self, storage: SessionStorage, query: SessionQuery, *, texts: bool = True) -> list[SessionRecord]:
         """Return all pages as one list."""
         found: list[SessionRecord] = []
         query = attrs.evolve(query, texts=texts)

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from luminoracore_sdk.application.ports.prompting import TokenCounter
     from luminoracore_sdk.application.ports.records import (
         AppendReceipt,
+        IndexRecord,
+        IndexRewrite,
         Lease,
         MemoryRecord,
         MemoryScope,
@@ -146,7 +148,7 @@ class SessionStorage(SyncFacade[aio.SessionStorage]):
         return self._run(self.asynchronous.delete_session(session_id))
 
     def query_sessions(self, query: SessionQuery) -> Page:
-        """Return one page of headers, with card and summary, without payloads; no message is read."""
+        """Return one page of headers without payloads; no message is read."""
         return self._run(self.asynchronous.query_sessions(query))
 
     def fork_session(
@@ -211,12 +213,29 @@ class SessionStorage(SyncFacade[aio.SessionStorage]):
         )
 
     def update_message(
-        self, session_id: str, position: int, *, payload: Payload, expected: Payload, brief: Payload | None = None
+        self,
+        session_id: str,
+        position: int,
+        *,
+        payload: Payload,
+        expected: Payload,
+        brief: Payload | None = None,
+        index: Payload | None = None,
     ) -> MessageRecord:
         """Replace the payload of a message, if it is the expected one."""
         return self._run(
-            self.asynchronous.update_message(session_id, position, payload=payload, expected=expected, brief=brief)
+            self.asynchronous.update_message(
+                session_id, position, payload=payload, expected=expected, brief=brief, index=index
+            )
         )
+
+    def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
+        """Return what an index of the messages of a range is made of, oldest first; payloads are not read."""
+        return self._run(self.asynchronous.read_index(session_id, span))
+
+    def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
+        """Replace the indexes of 1..1,000 messages, in any order, each only if it is still the one that was read."""
+        return self._run(self.asynchronous.rewrite_index(session_id, changes))
 
     def watch(
         self, session_id: str, *, after: int = 0, seen: int | None = None, poll_seconds: float = 0.5

@@ -9,7 +9,15 @@ import attrs
 
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
-from luminoracore_sdk.application.ports.records import MAX_PAGE, Page, SessionQuery, SessionRecord, TurnRecords
+from luminoracore_sdk.application.ports.records import (
+    MAX_PAGE,
+    IndexRecord,
+    MessageRange,
+    Page,
+    SessionQuery,
+    SessionRecord,
+    TurnRecords,
+)
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.tombstones import is_erased
@@ -28,10 +36,13 @@ __all__ = [
     "TurnLock",
     "ensure_session",
     "headers",
+    "indexes",
     "locks_of",
     "memory_owners",
     "merged_page",
 ]
+
+_INDEX_CHUNK = 1000
 
 GRACE_SECONDS = 5.0
 """How long a task waits for an abandoned stream of its own to be closed; closing one takes milliseconds."""
@@ -58,6 +69,20 @@ async def headers(storage: SessionStorage, query: SessionQuery) -> AsyncGenerato
         if page.next_cursor is None:
             return
         query = attrs.evolve(query, cursor=page.next_cursor)
+
+
+async def indexes(storage: SessionStorage, session_id: str, *, before: int) -> AsyncIterator[IndexRecord]:
+    """Yield the indexes of the messages below a position, oldest first, in constant memory.
+
+    Raises:
+        SessionNotFoundError: No such session.
+        CorruptRecordError: A record cannot be read.
+    """
+    after = 0
+    while found := await storage.read_index(session_id, MessageRange(after=after, before=before, limit=_INDEX_CHUNK)):
+        for record in found:
+            yield record
+        after = found[-1].position
 
 
 async def memory_owners(storage: SessionStorage) -> AsyncIterator[str]:

@@ -27,6 +27,7 @@ def turn(session_id: str, name: str) -> list[MessageRecord]:
             payload=_CODEC.encode({"session": session_id, "text": f"{name}-{role} " * 20}),
             brief=_CODEC.encode(f"{name}-{role}"),
             adds={"tokens": 3},
+            index=_CODEC.encode({"terms": f"{name}-{role}"}),
         )
         for role in ("user", "assistant")
     ]

@@ -90,6 +90,7 @@ async def check_store(storage: SessionStorage, run: str, known: Acknowledged) ->
         problems += _problems_of_turns(session_id, messages, run, known)
         problems += await _problems_of_memories(storage, session_id, known)
         problems += await _problems_of_summary(storage, session_id, messages)
+        problems += await _problems_of_indexes(storage, session_id)
     return CrashReport(acknowledged=len(known.turns), stored=stored, problems=tuple(problems))
 
 
@@ -121,6 +122,15 @@ async def _problems_of_summary(storage: SessionStorage, session_id: str, message
     if told == wanted and dict(summary.counters) == counters:
         return []
     return [f"{session_id} is summed up as {told}, {dict(summary.counters)}, not {wanted}, {counters}"]
+
+
+async def _problems_of_indexes(storage: SessionStorage, session_id: str) -> list[str]:
+    """Compare the index of each message with the one that it was appended with."""
+    return [
+        f"{session_id}: message {record.position} has another index than its own"
+        for record in await storage.read_index(session_id, MessageRange())
+        if record.index != json_payload({"terms": record.message_id})
+    ]
 
 
 def _problems_in(session_id: str, messages: list[MessageRecord]) -> list[str]:

@@ -11,6 +11,8 @@ import attrs
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     Brief,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -168,7 +170,12 @@ class StorageModel:
     def query_sessions(self, query: SessionQuery) -> list[SessionRecord]:
         """Return all pages of a query as one list."""
         found = [
-            attrs.evolve(header, payload=None)
+            attrs.evolve(
+                header,
+                payload=None,
+                card=header.card if query.texts else None,
+                summary=header.summary if query.texts else SessionSummary(),
+            )
             for header in self.headers.values()
             if query.user_id in (None, header.user_id)
             and (query.tag is None or query.tag in header.tags)
@@ -229,7 +236,13 @@ class StorageModel:
         return TailReceipt(removed=removed, last_position=len(stored))
 
     def update_message(
-        self, session_id: str, position: int, payload: Payload, expected: Payload, brief: Payload | None = None
+        self,
+        session_id: str,
+        position: int,
+        payload: Payload,
+        expected: Payload,
+        brief: Payload | None = None,
+        index: Payload | None = None,
     ) -> MessageRecord:
         """Replace a payload."""
         header = self._header(session_id)
@@ -238,7 +251,7 @@ class StorageModel:
         if found is None or found.payload not in (payload, expected):
             raise self._conflict()
         if found.payload != payload:
-            stored[position - 1] = attrs.evolve(found, payload=payload)
+            stored[position - 1] = attrs.evolve(found, payload=payload, index=index)
             summary, new = header.summary, None if brief is None else Brief(position, brief)
             if summary.first is not None and summary.first.position == position:
                 summary = attrs.evolve(summary, first=new)
@@ -246,6 +259,30 @@ class StorageModel:
                 summary = attrs.evolve(summary, last=new)
             self.headers[session_id] = attrs.evolve(header, summary=summary)
         return stored[position - 1]
+
+    def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
+        """Return the indexes of a range."""
+        return [
+            IndexRecord(
+                position=message.position,
+                message_id=message.message_id,
+                role=message.role,
+                created_at_us=message.created_at_us,
+                index=message.index,
+            )
+            for message in self.read_messages(session_id, span)
+        ]
+
+    def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
+        """Replace indexes."""
+        stored, replaced = self.messages.get(session_id, []), 0
+        for change in changes:
+            for place, message in enumerate(stored):
+                here = (message.position, message.message_id, message.index)
+                if here == (change.position, change.message_id, change.old):
+                    stored[place] = attrs.evolve(message, index=change.new)
+                    replaced += 1
+        return replaced
 
     def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
         """Return the message of an id, or None."""

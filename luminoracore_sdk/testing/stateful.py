@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from luminoracore_sdk.application.ports.records import (
+    IndexRewrite,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -63,18 +64,31 @@ _rarely = st.integers(0, 7).map(lambda number: number == 7)
 
 def _batches() -> st.SearchStrategy[list[MessageRecord]]:
     def said(
-        message_ids: list[str], payload: Payload, roles: list[str], briefs: list[Payload | None], adds: dict[str, int]
+        message_ids: list[str],
+        payload: Payload,
+        roles: list[str],
+        briefs: list[Payload | None],
+        indexes: list[Payload | None],
+        adds: dict[str, int],
     ) -> list[MessageRecord]:
         return [
-            MessageRecord(message_id=message_id, role=role, created_at_us=-1, payload=payload, brief=brief, adds=adds)
-            for message_id, role, brief in zip(message_ids, roles, briefs, strict=False)
+            MessageRecord(
+                message_id=message_id,
+                role=role,
+                created_at_us=-1,
+                payload=payload,
+                brief=brief,
+                index=index,
+                adds=adds,
+            )
+            for message_id, role, brief, index in zip(message_ids, roles, briefs, indexes, strict=False)
         ]
 
     distinct = st.lists(st.sampled_from(_IDS), min_size=1, max_size=3, unique=True)
     roles = st.lists(st.sampled_from(("user", "user", "assistant", "tool")), min_size=3, max_size=3)
-    briefs = st.lists(st.sampled_from((None, *_PAYLOADS)), min_size=3, max_size=3)
+    payloads = st.lists(st.sampled_from((None, *_PAYLOADS)), min_size=3, max_size=3)
     adds = st.just(dict[str, int]()) | st.dictionaries(st.sampled_from(("t", "a=b;c\n")), st.integers(0, 2**40))
-    return st.builds(said, distinct, _payloads, roles, briefs, adds)
+    return st.builds(said, distinct, _payloads, roles, payloads, payloads, adds)
 
 
 def _outcome(call: Callable[[], object]) -> object:
@@ -186,6 +200,7 @@ class StorageMachine(RuleBasedStateMachine):
         without_tag=st.sampled_from((None, *_TAGS)),
         newest_first=st.booleans(),
         by_activity=st.booleans(),
+        texts=st.booleans(),
         limit=st.integers(1, 3),
     )
     def list_pages(  # the fields of a query
@@ -197,6 +212,7 @@ class StorageMachine(RuleBasedStateMachine):
         *,
         newest_first: bool,
         by_activity: bool,
+        texts: bool,
     ) -> None:
         query = SessionQuery(
             user_id=user_id,
@@ -204,6 +220,7 @@ class StorageMachine(RuleBasedStateMachine):
             without_tag=without_tag,
             newest_first=newest_first,
             by_activity=by_activity,
+            texts=texts,
             limit=limit,
         )
         expected = self.model.query_sessions(query)
@@ -297,6 +314,7 @@ class StorageMachine(RuleBasedStateMachine):
 
     def read(self, session_id: str, span: MessageRange) -> None:
         self.agree(lambda: self.model.read_messages(session_id, span), self.storage.read_messages(session_id, span))
+        self.agree(lambda: self.model.read_index(session_id, span), self.storage.read_index(session_id, span))
 
     @rule(session_id=_sessions, count=st.integers(0, 3), again=st.booleans())
     def truncate(self, session_id: str, count: int, *, again: bool) -> None:
@@ -340,17 +358,49 @@ class StorageMachine(RuleBasedStateMachine):
         position=st.integers(0, 6),
         payload=_payloads,
         brief=st.none() | _payloads,
+        index=st.none() | _payloads,
         right=st.booleans(),
     )
     def update_message(
-        self, session_id: str, position: int, payload: Payload, brief: Payload | None, *, right: bool
+        self,
+        session_id: str,
+        position: int,
+        payload: Payload,
+        brief: Payload | None,
+        index: Payload | None,
+        *,
+        right: bool,
     ) -> None:
         stored = self.model.messages.get(session_id, [])
         known = right and 1 <= position <= len(stored)
         expected = stored[position - 1].payload if known else _PAYLOADS[0]
         self.agree(
-            lambda: self.model.update_message(session_id, position, payload, expected, brief),
-            self.storage.update_message(session_id, position, payload=payload, expected=expected, brief=brief),
+            lambda: self.model.update_message(session_id, position, payload, expected, brief, index),
+            self.storage.update_message(
+                session_id, position, payload=payload, expected=expected, brief=brief, index=index
+            ),
+        )
+
+    @rule(
+        session_id=_sessions,
+        positions=st.sets(st.integers(1, 6), min_size=1, max_size=3),
+        new=st.none() | _payloads,
+        right=st.booleans(),
+    )
+    def rewrite_index(self, session_id: str, positions: set[int], new: Payload | None, *, right: bool) -> None:
+        """Replace indexes, those that are stored or others."""
+        stored = {message.position: message for message in self.model.messages.get(session_id, [])}
+        changes = [
+            IndexRewrite(
+                position=position,
+                message_id=stored[position].message_id if position in stored else "nobody's",
+                old=stored[position].index if right and position in stored else _PAYLOADS[0],
+                new=new,
+            )
+            for position in positions
+        ]
+        self.agree(
+            lambda: self.model.rewrite_index(session_id, changes), self.storage.rewrite_index(session_id, changes)
         )
 
     @rule(session_id=_sessions, position=st.integers(0, 6))

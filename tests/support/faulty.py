@@ -11,6 +11,7 @@ from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -30,6 +31,7 @@ from luminoracore_sdk.testing.contract.append import AppendContract, AppendRaceC
 from luminoracore_sdk.testing.contract.base import ContractBase
 from luminoracore_sdk.testing.contract.documents import DocumentContract, IdContract
 from luminoracore_sdk.testing.contract.forks import ForkContract
+from luminoracore_sdk.testing.contract.indexing import IndexContract, LightListingContract
 from luminoracore_sdk.testing.contract.leases import LeaseContract
 from luminoracore_sdk.testing.contract.lifecycle import LifeContract, ResumeContract
 from luminoracore_sdk.testing.contract.listing import ListingContract, PageContract
@@ -49,6 +51,9 @@ from luminoracore_sdk.testing.contract.turns import TurnContract
 from luminoracore_sdk.testing.contract.watching import WatchContract
 
 __all__ = ["FAULTS", "STATE_FAULTS"]
+
+
+_ALL = MessageRange()
 
 
 async def pause() -> None:
@@ -154,6 +159,23 @@ class KeepsTheBriefOfARedactedMessage(InMemoryStorage):
         return done
 
 
+class KeepsTheIndexOfARedactedMessage(InMemoryStorage):
+    async def _update_message(self, update: MessageUpdate) -> bool:
+        return await super()._update_message(attrs.evolve(update, index=update.message.index))
+
+
+class RewritesWhateverIndexIsStored(InMemoryStorage):
+    async def _rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite], now_us: int) -> int:
+        stored = {record.position: record.index for record in await self._read_index(session_id, _ALL, now_us)}
+        present = [attrs.evolve(change, old=stored.get(change.position)) for change in changes]
+        return await super()._rewrite_index(session_id, present, now_us)
+
+
+class ListsTextsAlways(InMemoryStorage):
+    async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
+        return await super()._query_sessions(attrs.evolve(query, texts=True), now_us)
+
+
 class ListsByCreationAlways(InMemoryStorage):
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         return await super()._query_sessions(attrs.evolve(query, by_activity=False), now_us)
@@ -226,10 +248,13 @@ class UpdatesWhateverIsStored(InMemoryStorage):
         payload: Payload,
         expected: Payload,
         brief: Payload | None = None,
+        index: Payload | None = None,
     ) -> MessageRecord:
         stored = await self.read_messages(session_id, MessageRange(after=position - 1, limit=1))
         present = stored[0].payload if stored else expected
-        return await super().update_message(session_id, position, payload=payload, expected=present, brief=brief)
+        return await super().update_message(
+            session_id, position, payload=payload, expected=present, brief=brief, index=index
+        )
 
 
 # -- memory --------------------------------------------------------------------------------------
@@ -315,6 +340,8 @@ FAULTS: dict[type[ContractBase], type[InMemoryStorage]] = {
     ActivityContract: ListsByCreationAlways,
     SummaryContract: CountsRepeatedAppends,
     ForkContract: ForksInTwoSteps,
+    IndexContract: RewritesWhateverIndexIsStored,
+    LightListingContract: ListsTextsAlways,
     LeaseContract: IgnoresTheFence,
     WatchContract: ForgetsToNoteCuts,
     MessageContract: ReadsTheBoundToo,
@@ -346,6 +373,8 @@ STATE_FAULTS = (
     ListsTheLastOfAPageAgain,
     IgnoresTheLimit,
     KeepsTheBriefOfARedactedMessage,
+    KeepsTheIndexOfARedactedMessage,
+    ListsTextsAlways,
     GivesTheLeaseToEverybody,
 )
 """Storages whose faults a state machine finds."""

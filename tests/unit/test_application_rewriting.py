@@ -11,6 +11,7 @@ from luminoracore_sdk.application import session_access
 from luminoracore_sdk.application.maintenance.rewrite import CHUNK, RewriteMark, Rewritten, StoreRewrite
 from luminoracore_sdk.application.ports.records import (
     HeaderTexts,
+    IndexRecord,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -54,6 +55,9 @@ class Upper:
 
     async def message(self, session_id: str, record: MessageRecord) -> Payload:
         return await self._upper(record.payload)
+
+    async def index(self, session_id: str, record: IndexRecord) -> Payload | None:
+        return None if record.index is None else await self._upper(record.index)
 
     async def memory(self, record: MemoryRecord) -> Payload:
         return await self._upper(record.payload)

@@ -10,6 +10,7 @@ from luminoracore_sdk.application.ports.records import (
     stored_header,
     stored_payload,
     stored_record,
+    stored_summary,
 )
 
 _PAYLOAD = Payload("json", b"{}")
@@ -22,7 +23,8 @@ def test_they_equal_what_the_constructors_make() -> None:
     assert stored_record(3, "m", "user", 4, "json", b"{}") == MessageRecord(
         message_id="m", role="user", created_at_us=4, payload=_PAYLOAD, position=3
     )
-    header = stored_header("s", "u", ("a",), 1, 2, 3, 4, 5, _PAYLOAD, first, last, {"user": 1})
+    summary = stored_summary(first, last, {"user": 1})
+    header = stored_header("s", "u", ("a",), 1, 2, 3, 4, 5, 6, _PAYLOAD, summary)
     assert header == SessionRecord(
         session_id="s",
         user_id="u",
@@ -36,4 +38,6 @@ def test_they_equal_what_the_constructors_make() -> None:
         card=_PAYLOAD,
         summary=SessionSummary(first=first, last=last, counters={"user": 1}),
     )
-    assert (header.changes, header.lease) == ((), None)
+    assert (header.last_change, header.changes, header.lease) == (6, (), None)
+    light = stored_header("s", "u", ("a",), 1, 2, 3, 4, 5, 6)
+    assert light == SessionRecord.listed(header, texts=False)

@@ -7,7 +7,7 @@ the kind of record.
 from luminoracore_sdk.adapters.encryption.cipher import pack
 from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord, SessionRecord
 
-__all__ = ["brief_data", "card_data", "memory_data", "message_data", "session_data"]
+__all__ = ["brief_data", "card_data", "index_data", "memory_data", "message_data", "session_data"]
 
 
 def session_data(stored: SessionRecord) -> bytes:
@@ -36,6 +36,11 @@ def message_data(session_id: str, message: MessageRecord, position: int) -> byte
         message.role.encode(),
         b"%d" % message.created_at_us,
     )
+
+
+def index_data(session_id: str, position: int, message_id: str) -> bytes:
+    """Return the associated data of the index of a message: session id, position, message id."""
+    return pack(b"index", session_id.encode(), b"%d" % position, message_id.encode())
 
 
 def memory_data(stored: MemoryRecord) -> bytes:

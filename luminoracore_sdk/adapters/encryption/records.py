@@ -7,6 +7,7 @@ import attrs
 from luminoracore_sdk.adapters.encryption.associated_data import (
     brief_data,
     card_data,
+    index_data,
     memory_data,
     message_data,
     session_data,
@@ -17,6 +18,7 @@ from luminoracore_sdk.adapters.encryption.keyring import Keyring
 from luminoracore_sdk.application.ports.records import (
     Brief,
     HeaderTexts,
+    IndexRecord,
     MemoryRecord,
     MemoryScope,
     MessageRecord,
@@ -198,13 +200,26 @@ class EncryptedRecords:
                 message,
                 payload=self.encrypt_payload(message.payload, message_data(session_id, message, position)),
                 brief=self.stored_brief(session_id, position, message.brief),
+                index=self.stored_index(session_id, position, message.message_id, message.index),
             )
             for position, message in enumerate(messages, start=last + 1)
         ]
 
     def message(self, session_id: str, stored: MessageRecord) -> MessageRecord:
         """Return the decrypted message; raises what ``decrypt_session`` raises."""
-        return attrs.evolve(stored, payload=self.decrypt_message(session_id, stored).payload)
+        return attrs.evolve(stored, payload=self.decrypt_message(session_id, stored).payload, index=None)
+
+    def stored_index(self, session_id: str, position: int, message_id: str, index: Payload | None) -> Payload | None:
+        """Return the encrypted index of the message at a position."""
+        return None if index is None else self.encrypt_payload(index, index_data(session_id, position, message_id))
+
+    def index(self, session_id: str, stored: IndexRecord | MessageRecord) -> Payload | None:
+        """Return the decrypted index of a message; raises what ``decrypt_session`` raises."""
+        if stored.index is None:
+            return None
+        data = index_data(session_id, stored.position, stored.message_id)
+        key = f"the index of message {stored.position} of session {session_id!a}"
+        return self._decrypt_payload(stored.index, data, key=key).payload
 
     # -- memory ----------------------------------------------------------------------------------
 

@@ -6,7 +6,14 @@ from luminoracore_sdk.adapters.encryption.associated_data import memory_data, me
 from luminoracore_sdk.adapters.encryption.deterministic_names import is_plain
 from luminoracore_sdk.adapters.encryption.key_check import is_key_check
 from luminoracore_sdk.adapters.encryption.records import Decrypted, EncryptedRecords
-from luminoracore_sdk.application.ports.records import HeaderTexts, MemoryRecord, MessageRecord, Payload, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    HeaderTexts,
+    IndexRecord,
+    MemoryRecord,
+    MessageRecord,
+    Payload,
+    SessionRecord,
+)
 
 __all__ = ["KeyRotation"]
 
@@ -55,6 +62,13 @@ class KeyRotation:
         """Return the new payload of a message, or None if it needs no new one."""
         found = self._records.decrypt_message(session_id, stored)
         return self._new(stored.payload, found, message_data(session_id, stored, stored.position))
+
+    def index(self, session_id: str, stored: IndexRecord) -> Payload | None:
+        """Return the new index of a message, or None if it has none or needs no new one."""
+        index = self._records.index(session_id, stored)
+        if index is None or stored.index is None or self._records.is_current(stored.index):
+            return None
+        return self._records.stored_index(session_id, stored.position, stored.message_id, index)
 
     def memory(self, stored: MemoryRecord) -> Payload | None:
         """Return the new payload of a memory, or None if it is the key check or needs no new one."""

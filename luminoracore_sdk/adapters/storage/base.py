@@ -25,6 +25,8 @@ from luminoracore_sdk.application.ports.records import (
     MAX_PAGE,
     AppendReceipt,
     HeaderTexts,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -64,6 +66,7 @@ __all__ = [
     "BaseStorage",
     "MessageUpdate",
     "Tail",
+    "check_changes",
     "check_fence",
     "check_fork",
     "check_position",
@@ -81,6 +84,9 @@ MAX_MICROSECONDS = 2**62
 
 MAX_SHORT_BYTES = 16 * 1024
 """Largest card or brief: they are part of the header, which every append writes on some backends."""
+
+MAX_INDEX_BYTES = 256 * 1024
+"""Largest index of one message."""
 
 MAX_COUNTER = 2**48
 """Largest value of a counter that a caller gives; sums of 32 of them are exact as doubles too."""
@@ -204,8 +210,11 @@ class Append:
 
     @property
     def size_bytes(self) -> int:
-        """The total size of the payloads."""
-        return sum(len(message.payload.data) for message in self.messages)
+        """The total size of the payloads and indexes."""
+        return sum(
+            len(message.payload.data) + (0 if message.index is None else len(message.index.data))
+            for message in self.messages
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -217,6 +226,7 @@ class MessageUpdate:
         message: The message as it was read.
         payload: The new payload; update only if that of ``message`` is still stored.
         brief: Its new brief, for the summary; None: it has none.
+        index: Its new index; None: it has none.
         now_us: The time of the call.
     """
 
@@ -224,7 +234,13 @@ class MessageUpdate:
     message: MessageRecord
     payload: Payload
     brief: Payload | None
+    index: Payload | None
     now_us: int
+
+    @property
+    def updated(self) -> MessageRecord:
+        """The message as it is to be stored."""
+        return attrs.evolve(self.message, payload=self.payload, brief=self.brief, index=self.index)
 
     @property
     def rewrite(self) -> PayloadRewrite:
@@ -288,6 +304,23 @@ def payload_conflict(backend: str, session_id: str, position: int) -> ConflictEr
     )
 
 
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 0:
+        raise ValidationError(f"a limit is 0 or more, not {limit}")
+
+
+def check_changes(changes: Sequence[PayloadRewrite | IndexRewrite]) -> None:
+    """Refuse changes of messages that no backend can make."""
+    if not 1 <= len(changes) <= MAX_BATCH:
+        raise ValidationError(f"1 to {MAX_BATCH} messages are rewritten at a time, not {len(changes)}")
+    for change in changes:
+        check_id(change.message_id, "message id")
+        if change.position < 1:
+            raise ValidationError(f"the position of a message is 1 or more, not {change.position}")
+    if len({change.position for change in changes}) < len(changes):
+        raise ValidationError("a position occurs twice in one batch")
+
+
 def check_position(value: int) -> None:
     """Refuse what is not a position or 0: a store would keep True, or a fraction, as the end of a history."""
     if type(value) is not int or value < 0:
@@ -304,6 +337,11 @@ def check_times(*microseconds: int | None) -> None:
 def _check_short(payload: Payload | None) -> None:
     if payload is not None and len(payload.data) > MAX_SHORT_BYTES:
         raise ValidationError(f"a card or brief has at most {MAX_SHORT_BYTES} bytes, not {len(payload.data)}")
+
+
+def _check_index(index: Payload | None) -> None:
+    if index is not None and len(index.data) > MAX_INDEX_BYTES:
+        raise ValidationError(f"the index of a message has at most {MAX_INDEX_BYTES} bytes, not {len(index.data)}")
 
 
 def _check_texts(texts: HeaderTexts) -> None:
@@ -403,6 +441,12 @@ class BaseStorage(SessionStorage):
     @abstractmethod
     async def _update_message(self, update: MessageUpdate) -> bool:
         """Return False if another payload is stored, or no such message."""
+
+    @abstractmethod
+    async def _read_index(self, session_id: str, span: MessageRange, now_us: int) -> list[IndexRecord]: ...
+
+    @abstractmethod
+    async def _rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite], now_us: int) -> int: ...
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         """Do so in one round trip where these are several."""
@@ -617,8 +661,7 @@ class BaseStorage(SessionStorage):
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Return a range, oldest first; see ``SessionStorage.read_messages``."""
         check_id(session_id)
-        if span.limit is not None and span.limit < 0:
-            raise ValidationError(f"a limit is 0 or more, not {span.limit}")
+        _check_limit(span.limit)
         messages = await self._read_messages(session_id, span, await self._ready())
         await load_dictionaries(self, {message.payload.encoding for message in messages})
         return messages
@@ -684,22 +727,41 @@ class BaseStorage(SessionStorage):
         payload: Payload,
         expected: Payload,
         brief: Payload | None = None,
+        index: Payload | None = None,
     ) -> MessageRecord:
         """Replace a payload; see ``SessionStorage.update_message``."""
         check_id(session_id)
         self._check_size(payload, "the message")
         _check_short(brief)
+        _check_index(index)
         now_us = await self._ready()
         found = await self._read_messages(session_id, MessageRange(after=max(0, position - 1), limit=1), now_us)
         message = found[0] if position > 0 and found else None
         if message is not None and message.payload == payload:
             return message
         if message is not None and message.payload == expected:
-            update = MessageUpdate(session_id=session_id, message=message, payload=payload, brief=brief, now_us=now_us)
+            update = MessageUpdate(
+                session_id=session_id, message=message, payload=payload, brief=brief, index=index, now_us=now_us
+            )
             if await self._update_message(update):
                 self._wakeups.wake(session_id)
                 return attrs.evolve(message, payload=payload)
         raise payload_conflict(self.backend_name, session_id, position)
+
+    async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
+        """Return the indexes of a range of messages; see ``SessionStorage.read_index``."""
+        check_id(session_id)
+        _check_limit(span.limit)
+        return await self._read_index(session_id, span, await self._ready())
+
+    async def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
+        """Replace the indexes of messages; see ``SessionStorage.rewrite_index``."""
+        check_id(session_id)
+        changes = tuple(changes)  # the caller may change its list during the await
+        check_changes(changes)
+        for change in changes:
+            _check_index(change.new)
+        return await self._rewrite_index(session_id, changes, await self._ready())
 
     def watch(
         self, session_id: str, *, after: int = 0, seen: int | None = None, poll_seconds: float = 0.5
@@ -719,8 +781,7 @@ class BaseStorage(SessionStorage):
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Return what a turn reads; see ``SessionStorage.read_turn``."""
         check_id(session_id)
-        if newest < 0:
-            raise ValidationError(f"a limit is 0 or more, not {newest}")
+        _check_limit(newest)
         found = await self._read_turn(session_id, newest, await self._ready())
         if found is not None:
             await load_dictionaries(self, encodings_of([found.session, *found.memories, *found.messages]))
@@ -800,15 +861,9 @@ class BaseStorage(SessionStorage):
     async def rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite]) -> int:
         """Replace the payloads of messages; see ``RewritingStorage.rewrite_messages``."""
         check_id(session_id)
-        if not 1 <= len(changes) <= MAX_BATCH:
-            raise ValidationError(f"1 to {MAX_BATCH} messages are rewritten at a time, not {len(changes)}")
+        check_changes(changes)
         for change in changes:
-            check_id(change.message_id, "message id")
-            if change.position < 1:
-                raise ValidationError(f"the position of a message is 1 or more, not {change.position}")
             self._check_size(change.new, "the message")
-        if len({change.position for change in changes}) < len(changes):
-            raise ValidationError("a position occurs twice in one batch")
         return await self._rewrite_messages(session_id, changes, await self._ready())
 
     async def rewrite_memory(self, scope: MemoryScope, key: str, *, old: Payload, new: Payload) -> bool:
@@ -855,6 +910,7 @@ class BaseStorage(SessionStorage):
             self._check_size(message.payload, "the message")
             check_times(message.created_at_us)
             _check_short(message.brief)
+            _check_index(message.index)
             if message.adds:
                 _check_counters(message.adds)
         if len(messages) > 1 and len({message.message_id for message in messages}) < len(messages):

@@ -8,13 +8,14 @@ psql or sqlite3: tables have their default names, which begin with ``luminora_``
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
 import attrs
 
-__all__ = ["DEFAULT_PREFIX", "Statement", "Statements", "load_statements"]
+__all__ = ["DEFAULT_PREFIX", "Statement", "Statements", "load_statements", "without_texts"]
 
 DEFAULT_PREFIX = "luminora_"
 """Beginning of the table names in ``queries.sql``, and of the tables unless configured."""
@@ -24,6 +25,7 @@ _COMMENT = re.compile(r"^\s*--.*\n?", re.MULTILINE)
 _STRING = re.compile(r"'[^']*'")
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z][a-z0-9_]*)")
 _TABLE = re.compile(rf"\b{DEFAULT_PREFIX}(\w+)\b")
+_TEXTS = re.compile(r"(?<=last_change),.*?(?=\n *FROM)", re.DOTALL)
 _WRITES = re.compile(r"\b(?:INSERT|DELETE|(?<!FOR )(?<!KEY )UPDATE)\b")  # FOR UPDATE only locks
 
 
@@ -46,6 +48,12 @@ class Statement:
     def arguments(self, given: Mapping[str, Any]) -> list[Any]:
         """Return the values of the parameters in the order of their numbers."""
         return [given[name] for name in self.parameters]
+
+
+@lru_cache(maxsize=32)
+def without_texts(statement: Statement) -> Statement:
+    """Return a listing without the columns behind ``last_change``, which are card and summary."""
+    return attrs.evolve(statement, sql=_TEXTS.sub("", statement.sql))
 
 
 class Statements:

@@ -7,7 +7,7 @@ page. The document of a session, which may be large, is in ``documents``. Ids co
 What listings show is in ``sessions`` as well, since a page of them would have to look each session up once more: the
 card, the brief of two messages, the numbers of messages by role and, as JSON, the other counters. In SQLite a card or
 brief is in one column, as TEXT where its bytes are text, else as BLOB. ``history`` is JSON too: the latest changes of
-stored messages and the latest lease.
+stored messages and the latest lease; ``last_change`` is the number of the newest change.
 
 In PostgreSQL ``active`` is ``updated_at_us`` in whole minutes: it changes, and with it the indexes of listings by
 activity, at most once a minute. It has the rest of a header, the summary of its messages included, in columns of
@@ -17,6 +17,9 @@ p as the last one, 2p - 1 an update of the message at p.
 
 ``messages`` has no foreign key: checking it costs an append of 1,000 messages 35 to 60 % (PostgreSQL 18).
 Deleting a session takes the lock on its row instead, as every append does first.
+
+``index_data`` of a message, which ``read_index`` returns, stands in front of its payload, so that a large payload is
+not read with it: its encoding, NUL, its bytes; in SQLite behind a CRC-32 of its own.
 
 A payload that is text is in the text column ``payload``, readable with psql and sqlite3 (not in ``jsonb``,
 which refuses NUL and rewrites numbers); any other is in ``blob``. One of the two is NULL.
@@ -129,6 +132,7 @@ def _sqlite_summary() -> list[Column[Any]]:
         return [Column(f"{name}_checksum", Integer), Column(f"{name}_encoding", Text), Column(name, LargeBinary)]
 
     return [
+        Column("last_change", Integer, nullable=False),
         *(Column(f"{role}_messages", Integer, nullable=False) for role in ("user", "assistant", "system", "tool")),
         Column("counters_checksum", Integer),
         Column("counters", Text, nullable=False),
@@ -218,6 +222,7 @@ def _messages(metadata: MetaData, prefix: str, dialect: str) -> None:
         Column("message_id", _id(), nullable=False),
         Column("role", Text, nullable=False),
         Column("created_at_us", _number(), nullable=False),
+        Column("index_data", LargeBinary),
         *_payload(dialect),
         Index(f"{name}_id", "sid", "message_id", unique=True),
         sqlite_with_rowid=False,

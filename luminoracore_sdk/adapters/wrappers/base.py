@@ -7,6 +7,8 @@ from luminoracore_sdk.adapters.storage import documents
 from luminoracore_sdk.adapters.storage.base import check_position
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -156,10 +158,21 @@ class StorageWrapper(SessionStorage):
         payload: Payload,
         expected: Payload,
         brief: Payload | None = None,
+        index: Payload | None = None,
     ) -> MessageRecord:
         """Delegate; see ``SessionStorage.update_message``."""
         target = self._target(session_id)
-        return await target.update_message(session_id, position, payload=payload, expected=expected, brief=brief)
+        return await target.update_message(
+            session_id, position, payload=payload, expected=expected, brief=brief, index=index
+        )
+
+    async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
+        """Delegate; see ``SessionStorage.read_index``."""
+        return await self._target(session_id).read_index(session_id, span)
+
+    async def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
+        """Delegate; see ``SessionStorage.rewrite_index``."""
+        return await self._target(session_id).rewrite_index(session_id, changes)
 
     def watch(
         self, session_id: str, *, after: int = 0, seen: int | None = None, poll_seconds: float = 0.5

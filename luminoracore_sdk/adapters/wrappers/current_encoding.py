@@ -14,7 +14,14 @@ from luminoracore_sdk.adapters.wrappers.encrypted import EncryptedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.optimized import OptimizedStorageWrapper
 from luminoracore_sdk.adapters.wrappers.record_compression import RecordWriter, read_optimized
 from luminoracore_sdk.application.ports.optimizer import Optimizer
-from luminoracore_sdk.application.ports.records import HeaderTexts, MemoryRecord, MessageRecord, Payload, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    HeaderTexts,
+    IndexRecord,
+    MemoryRecord,
+    MessageRecord,
+    Payload,
+    SessionRecord,
+)
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import UnreadablePayloadError
 
@@ -109,6 +116,11 @@ class CurrentEncoding:
         if self.rotation is None:
             return self.rewrite(stored)
         return self.rotation.message(session_id, record) or stored
+
+    async def index(self, session_id: str, record: IndexRecord) -> Payload | None:
+        """Return the index of a message, which is encrypted but never compressed."""
+        stored = record.index
+        return stored if self.rotation is None else self.rotation.index(session_id, record) or stored
 
     async def memory(self, record: MemoryRecord) -> Payload:
         """Return the payload of a memory in the current encoding."""

@@ -14,6 +14,7 @@ from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStor
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
     AppendReceipt,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -27,6 +28,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
     TailReceipt,
     TurnRecords,
+    with_indexes,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import SessionLocks, merged_page
@@ -185,6 +187,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         erasure = await self._erasure(record.user_id)
         last = record.last_position
         messages = [message async for message in self.base.stream_messages(session_id, before=last + 1)]
+        messages = with_indexes(messages, await self.base.read_index(session_id, MessageRange(before=last + 1)))
         memories = await self.base.list_memories(MemoryScope("session", session_id))
         self._staging.adopt(record, messages, memories)
         return _Stored(
@@ -293,7 +296,12 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
                 # the change of another writer, such as a redaction, must not be undone
                 expected = below.payload if below is not None and below.payload in known else known[0]
                 await self.base.update_message(
-                    session_id, position, payload=staged.payload, expected=expected, brief=staged.brief
+                    session_id,
+                    position,
+                    payload=staged.payload,
+                    expected=expected,
+                    brief=staged.brief,
+                    index=staged.index,
                 )
             del stored.updated[position]
 
@@ -468,9 +476,10 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         payload: Payload,
         expected: Payload,
         brief: Payload | None = None,
+        index: Payload | None = None,
     ) -> MessageRecord:
         """Update here or below; see ``SessionStorage.update_message``."""
-        call = partial(super().update_message, payload=payload, expected=expected, brief=brief)
+        call = partial(super().update_message, payload=payload, expected=expected, brief=brief, index=index)
         if session_id not in self._deferred:
             return await call(session_id, position)
         async with self._locks.of(session_id).hold():  # not during a flush
@@ -480,6 +489,15 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             if stored and position <= stored.floor and before is not None and before.payload != message.payload:
                 stored.updated.setdefault(position, [before.payload])
             return message
+
+    async def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
+        """Rewrite here, and at once below what is stored there; see ``SessionStorage.rewrite_index``."""
+        changes = tuple(changes)  # the caller may change its list during the await
+        if session_id not in self._deferred:
+            return await self.base.rewrite_index(session_id, changes)
+        async with self._locks.of(session_id).hold():  # not during a flush
+            below = await self.base.rewrite_index(session_id, changes)
+            return await self._staging.rewrite_index(session_id, changes) if session_id in self._deferred else below
 
     async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
         """Put here or below; see ``SessionStorage.put_memory``."""

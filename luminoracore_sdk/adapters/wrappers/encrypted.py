@@ -10,12 +10,14 @@ from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE, check_ke
 from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource, load_keyring
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
 from luminoracore_sdk.adapters.encryption.rotation import KeyRotation
-from luminoracore_sdk.adapters.storage.base import check_position, matches, payload_conflict
+from luminoracore_sdk.adapters.storage.base import check_changes, check_position, matches, payload_conflict
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper, read_message
 from luminoracore_sdk.adapters.wrappers.opening import Opening
 from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -31,7 +33,7 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import merged_page
-from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
+from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError, SessionNotFoundError
 from luminoracore_sdk.domain.values import check_id
 
 __all__ = ["EncryptedStorageWrapper"]
@@ -43,10 +45,10 @@ class EncryptedStorageWrapper(StorageWrapper):
     Not encrypted: ids (of sessions, users, messages), positions, roles, times, versions, the retention of
     memories, counters, leases, and the length, encoding and key id of payloads. Payloads are encrypted with
     AES-256-GCM under a random nonce and bound to their record: a header to its session, user and tags; a card to its
-    session; a brief to its session and position; a message to its session, position, id, role and time; a memory to
-    its scope and key. A payload that was changed or moved is refused
-    with ``DecryptionError``. Tags and keys of memories are encrypted deterministically (AES-SIV), so that they can
-    be looked up. Each record grows by 28 bytes.
+    session; a brief to its session and position; a message to its session, position, id, role and time; the index of a
+    message to its session, position and id; a memory to its scope and key. A payload that was changed or moved is
+    refused with ``DecryptionError``. Tags and keys of memories are encrypted deterministically (AES-SIV), so that
+    they can be looked up. Each record grows by 28 bytes, and so does an index.
 
     A store can still omit records, or return an older version of a header or memory. One key may protect 2**32
     records (see ``PayloadCipher``): put a new one in front of the ring before that.
@@ -144,7 +146,7 @@ class EncryptedStorageWrapper(StorageWrapper):
             return await self.base.fork_session(source_id, record, at=at)  # refuses it
 
         def moved(stored: MessageRecord) -> MessageRecord:
-            message = records.message(source_id, stored)
+            message = attrs.evolve(records.message(source_id, stored), index=records.index(source_id, stored))
             new = message if rewrite is None else rewrite(message)
             (encrypted,) = records.stored_messages(session_id, [new], stored.position - 1)
             return encrypted
@@ -215,7 +217,9 @@ class EncryptedStorageWrapper(StorageWrapper):
         listed = records.listed(stored)
         if listed is None:
             found = await self.find_session(stored.session_id)
-            return found and attrs.evolve(stored, tags=found.tags).with_texts(found.texts)
+            return found and attrs.evolve(stored, tags=found.tags).with_texts(
+                records.texts(stored.session_id, stored.texts)
+            )
         return listed
 
     # -- messages --------------------------------------------------------------------------------
@@ -289,6 +293,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         payload: Payload,
         expected: Payload,
         brief: Payload | None = None,
+        index: Payload | None = None,
     ) -> MessageRecord:
         """Encrypt, then update; see ``SessionStorage.update_message``."""
         records = (await self._ready()).records
@@ -299,17 +304,43 @@ class EncryptedStorageWrapper(StorageWrapper):
             if plain.payload == payload:
                 return plain
             if plain.payload == expected:
-                changed = attrs.evolve(plain, payload=payload)
+                changed = attrs.evolve(plain, payload=payload, brief=brief, index=index)
                 (encrypted,) = records.stored_messages(session_id, [changed], position - 1)
                 await self.base.update_message(
                     session_id,
                     position,
                     payload=encrypted.payload,
                     expected=stored.payload,
-                    brief=records.stored_brief(session_id, position, brief),
+                    brief=encrypted.brief,
+                    index=encrypted.index,
                 )
                 return changed
         raise payload_conflict(self.backend, session_id, position)
+
+    async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
+        """Read, then decrypt; see ``SessionStorage.read_index``."""
+        records = (await self._ready()).records
+        stored = await self.base.read_index(session_id, span)
+        return [attrs.evolve(record, index=records.index(session_id, record)) for record in stored]
+
+    async def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
+        """Encrypt, then rewrite; see ``SessionStorage.rewrite_index``."""
+        records = (await self._ready()).records
+        changes = tuple(changes)  # the caller may change its list during the await
+        check_changes(changes)
+        first, last = min(change.position for change in changes), max(change.position for change in changes)
+        try:
+            found = await self.base.read_index(session_id, MessageRange(after=first - 1, before=last + 1))
+        except SessionNotFoundError:
+            return 0
+        wanted = {change.position: change for change in changes}
+        encrypted: list[IndexRewrite] = []
+        for stored in found:
+            change = wanted.get(stored.position)
+            if change and change.fits(attrs.evolve(stored, index=records.index(session_id, stored))):
+                new = records.stored_index(session_id, stored.position, stored.message_id, change.new)
+                encrypted.append(attrs.evolve(change, old=stored.index, new=new))
+        return await self.base.rewrite_index(session_id, encrypted) if encrypted else 0
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Read, then decrypt; see ``SessionStorage.read_turn``."""

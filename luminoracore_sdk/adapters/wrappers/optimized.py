@@ -188,6 +188,7 @@ class OptimizedStorageWrapper(StorageWrapper):
         payload: Payload,
         expected: Payload,
         brief: Payload | None = None,
+        index: Payload | None = None,
     ) -> MessageRecord:
         """Compress, then update; see ``SessionStorage.update_message``."""
         writer = await self.writer()
@@ -198,7 +199,12 @@ class OptimizedStorageWrapper(StorageWrapper):
                 return plain
             if plain.payload == expected:
                 await self.base.update_message(
-                    session_id, position, payload=writer.compress(payload), expected=stored.payload, brief=brief
+                    session_id,
+                    position,
+                    payload=writer.compress(payload),
+                    expected=stored.payload,
+                    brief=brief,
+                    index=index,
                 )
                 return attrs.evolve(plain, payload=payload)
         raise payload_conflict(self.backend, session_id, position)

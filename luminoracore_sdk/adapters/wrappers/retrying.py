@@ -12,6 +12,8 @@ from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -253,12 +255,28 @@ class RetryingStorage(StorageWrapper):
         payload: Payload,
         expected: Payload,
         brief: Payload | None = None,
+        index: Payload | None = None,
     ) -> MessageRecord:
         """Update, with retries; see ``SessionStorage.update_message``."""
         update = partial(
-            self.base.update_message, session_id, position, payload=payload, expected=expected, brief=brief
+            self.base.update_message,
+            session_id,
+            position,
+            payload=payload,
+            expected=expected,
+            brief=brief,
+            index=index,
         )
         return await self._again("update_message", update)
+
+    async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
+        """Read, with retries; see ``SessionStorage.read_index``."""
+        return await self._again("read_index", partial(self.base.read_index, session_id, span))
+
+    async def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
+        """Rewrite, with retries; see ``SessionStorage.rewrite_index`` and this class."""
+        changes = tuple(changes)  # the caller may change its list between two attempts
+        return await self._again("rewrite_index", partial(self.base.rewrite_index, session_id, changes))
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Read, with retries; see ``SessionStorage.read_turn``."""

@@ -19,6 +19,7 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionQuery,
     SessionRecord,
+    with_indexes,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import headers, memory_owners
@@ -89,8 +90,8 @@ class Copied:
 class StoreCopy:
     """Copies sessions, with their messages and memories, and the memories of users.
 
-    Records are copied unchanged, except for the version and the last activity, which the target assigns; a
-    ``ttl`` starts anew. What was written is read back and must have the same digest. A copy that was
+    Records are copied unchanged, messages with their indexes, except for the version and the last activity, which the
+    target assigns; a ``ttl`` starts anew. What was written is read back and must have the same digest. A copy that was
     stopped can be repeated: what is already equal stays, a session that is a prefix of the source's is
     completed, and a different one is left alone unless ``overwrite`` is set. Messages that are added to the
     source while their session is copied are left for the next copy.
@@ -361,7 +362,12 @@ class _Transfer:
             digest.add(lines)
             equal = await self._compare_messages(session_id, lines, position) if position < have else 0
             if self._writes and equal < len(chunk):
+                span = MessageRange(after=position, before=position + len(chunk) + 1)
+                indexes = await self._source.read_index(session_id, span)
+                if len(indexes) < len(chunk):
+                    raise _SourceChangedError("was truncated in the source during the copy")
                 missing = [attrs.evolve(self._source_lines.plain(message), adds={}) for message in chunk[equal:]]
+                missing = with_indexes(missing, indexes[equal:])
                 if have:
                     missing = [_with_brief(message, original.record) for message in missing]
                 missing[0], adds = attrs.evolve(missing[0], adds=adds), {}

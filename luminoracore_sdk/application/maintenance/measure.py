@@ -17,7 +17,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.prompt_tokens import PromptTokens, prompt_tokens
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.application.session_access import headers
+from luminoracore_sdk.application.session_access import headers, indexes
 from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError
 from luminoracore_sdk.domain.message import not_deleted
 from luminoracore_sdk.domain.session import Session
@@ -36,7 +36,7 @@ class SessionFigures:
         messages: The number of messages.
         memories: The number of memories.
         json_bytes: The size of all its records as compact JSON in UTF-8.
-        stored_bytes: Their size as stored: payloads and the names of their encodings.
+        stored_bytes: Their size as stored: payloads, indexes of messages, and the names of their encodings.
         tokens: The tokens of what would be sent to a model now; None: not counted, or the session's document
             was not written by a SessionManager.
         reason: Why the session cannot be read, in which case all figures are 0; else None.
@@ -103,6 +103,8 @@ class StoreFigures:
         stored_bytes = _size(stored.payload) + _stored(await self._backend.list_memories(scope))
         async for message in self._backend.stream_messages(session_id, before=record.last_position + 1):
             stored_bytes += _size(message.payload)
+        async for one in indexes(self._backend, session_id, before=record.last_position + 1):
+            stored_bytes += 0 if one.index is None else _size(one.index)
         tokens = None
         if self._services is not None and session is not None:
             tokens = _tokens(self._services, session, window, memories, self._backend.backend)

@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import attrs
 
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
+    IndexRecord,
+    IndexRewrite,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -27,6 +30,8 @@ from luminoracore_sdk.domain.errors import (
 from luminoracore_sdk.domain.values import STORE_OWNER
 
 __all__ = ["CHUNK", "Cursor", "RewriteMark", "Rewritten", "StoreRewrite"]
+
+R = TypeVar("R", MessageRecord, IndexRecord)
 
 Cursor = tuple[int, str]
 """A position in a listing of sessions: creation time and id of the last one listed."""
@@ -142,6 +147,7 @@ class StoreRewrite:
         for part in (
             partial(self._header, session_id),
             partial(self._messages, listed),
+            partial(self._indexes, listed),
             partial(self._memories, MemoryScope("session", session_id)),
         ):
             try:
@@ -193,7 +199,7 @@ class StoreRewrite:
     async def _messages(self, listed: SessionRecord, done: Rewritten) -> None:
         session_id, after = listed.session_id, 0
         while True:
-            chunk, end = await self._read_chunk(listed, after, done)
+            chunk, end = await self._read_chunk(self._backend.read_messages, listed, after, done)
             if end == after:
                 return
             payloads = [
@@ -208,17 +214,48 @@ class StoreRewrite:
             done.count(payloads, await self._rewrite_messages(session_id, changes, done))
             after = end
 
-    async def _read_chunk(self, listed: SessionRecord, after: int, done: Rewritten) -> tuple[list[MessageRecord], int]:
-        """Return the readable messages of the next chunk, and the position at which it ends."""
-        session_id, found = listed.session_id, []
+    async def _indexes(self, listed: SessionRecord, done: Rewritten) -> None:
+        """Replace the indexes of messages; these are not counted, unless they cannot be replaced."""
+        session_id, after = listed.session_id, 0
+        while True:
+            chunk, end = await self._read_chunk(self._backend.read_index, listed, after, done)
+            if end == after:
+                return
+            changes: list[IndexRewrite] = []
+            for record in chunk:
+                try:
+                    new = await self._forms.index(session_id, record)
+                except CorruptRecordError as exc:
+                    done.refuse(exc)
+                    continue
+                if new is not record.index:
+                    changes.append(
+                        IndexRewrite(position=record.position, message_id=record.message_id, old=record.index, new=new)
+                    )
+            if changes:
+                try:
+                    done.left += len(changes) - await self._backend.rewrite_index(session_id, changes)
+                except PayloadTooLargeError as exc:
+                    done.refuse(exc)
+            after = end
+
+    async def _read_chunk(
+        self,
+        read: Callable[[str, MessageRange], Awaitable[list[R]]],
+        listed: SessionRecord,
+        after: int,
+        done: Rewritten,
+    ) -> tuple[list[R], int]:
+        """Return the readable messages or indexes of the next chunk, and the position at which it ends."""
+        session_id, found = listed.session_id, list[R]()
         try:
-            found = await self._backend.read_messages(session_id, MessageRange(after=after, limit=CHUNK))
+            found = await read(session_id, MessageRange(after=after, limit=CHUNK))
         except CorruptRecordError:
             end = min(after + CHUNK, listed.last_position)
             for position in range(after + 1, end + 1):
                 span = MessageRange(after=position - 1, before=position + 1)
                 try:
-                    found += await self._backend.read_messages(session_id, span)
+                    found += await read(session_id, span)
                 except CorruptRecordError as exc:
                     done.refuse(exc)
             return found, end

@@ -20,6 +20,8 @@ __all__ = [
     "Brief",
     "HeaderTexts",
     "HistoryChange",
+    "IndexRecord",
+    "IndexRewrite",
     "Lease",
     "MemoryRecord",
     "MemoryScope",
@@ -39,6 +41,8 @@ __all__ = [
     "stored_header",
     "stored_payload",
     "stored_record",
+    "stored_summary",
+    "with_indexes",
 ]
 
 
@@ -231,6 +235,8 @@ class SessionRecord:
         last_position: Assigned by the store: the position of the newest message; 0: none.
         summary: Assigned by the store, except that a put or fork that creates a session begins with what it is
             given, but for the counters of roles. Not part of what ``read_turn`` returns.
+        last_change: Assigned by the store: the ``number`` of the latest of ``changes``; 0: there was none. Not part of
+            what ``read_turn`` returns.
         changes: Assigned by the store: the latest changes of what was stored before. Not part of what listings and
             ``read_turn`` return.
         lease: Assigned by the store: the latest lease, which may have ended; None: there was none. Not part of what
@@ -247,13 +253,19 @@ class SessionRecord:
     updated_at_us: int = 0
     version: int = 0
     last_position: int = 0
+    last_change: int = attrs.field(default=0, eq=False)
     summary: SessionSummary = _NO_SUMMARY
     changes: tuple[HistoryChange, ...] = attrs.field(default=(), eq=False)
     lease: Lease | None = attrs.field(default=None, eq=False)
 
     def of_turn(self) -> Self:
         """Return the header without what ``read_turn`` does not return."""
-        return attrs.evolve(self, card=None, summary=_NO_SUMMARY, changes=(), lease=None)
+        return attrs.evolve(self, card=None, summary=_NO_SUMMARY, last_change=0, changes=(), lease=None)
+
+    def listed(self, *, texts: bool) -> Self:
+        """Return the header as a listing shows it; see ``SessionQuery.texts``."""
+        header = attrs.evolve(self, payload=None, changes=(), lease=None)
+        return header if texts else attrs.evolve(header, card=None, summary=_NO_SUMMARY)
 
     @property
     def texts(self) -> HeaderTexts:
@@ -279,6 +291,8 @@ class MessageRecord:
         position: Assigned by the store: 1, 2, 3 …; 0 before that.
         brief: Its short text for the summary of its session; None: it has none. Only given, never returned.
         adds: What it adds to the counters of its session, besides 1 to that of its role. Only given, never returned.
+        index: What an index of the messages is made of, at most 256 KiB; None: it has none. Only given; returned by
+            ``read_index``.
     """
 
     message_id: str
@@ -288,15 +302,64 @@ class MessageRecord:
     position: int = 0
     brief: Payload | None = attrs.field(default=None, eq=False)
     adds: Mapping[str, int] = attrs.field(default=_NO_COUNTERS, eq=False)
+    index: Payload | None = attrs.field(default=None, eq=False)
 
 
 RewriteMessage = Callable[[MessageRecord], MessageRecord]
-"""Returns a message with another payload."""
+"""Returns a message, which is given with its ``index``, with another payload and index."""
+
+
+@attrs.frozen(kw_only=True)
+class IndexRecord:
+    """A message without its payload, and what an index of the messages is made of.
+
+    Attributes:
+        position: The position of the message.
+        message_id: Its id.
+        role: Its role.
+        created_at_us: Its time.
+        index: Its ``MessageRecord.index``; None: it has none.
+    """
+
+    position: int
+    message_id: str
+    role: str
+    created_at_us: int
+    index: Payload | None
+
+
+@attrs.frozen(kw_only=True)
+class IndexRewrite:
+    """Another ``MessageRecord.index`` for one message.
+
+    Attributes:
+        position: The position of the message.
+        message_id: The id that the message must have.
+        old: The index that it must have; None: none.
+        new: The index that replaces it; None: it is removed.
+    """
+
+    position: int
+    message_id: str
+    old: Payload | None
+    new: Payload | None
+
+    def fits(self, record: IndexRecord | MessageRecord) -> bool:
+        """Return whether a message, given with its index, is the one that was read, unchanged."""
+        return (record.position, record.message_id, record.index) == (self.position, self.message_id, self.old)
+
+
+def with_indexes(messages: Sequence[MessageRecord], records: Sequence[IndexRecord]) -> list[MessageRecord]:
+    """Return messages that were read with what ``read_index`` returns for the same positions."""
+    return [
+        message if record.index is None else attrs.evolve(message, index=record.index)
+        for message, record in zip(messages, records, strict=True)
+    ]
 
 
 _new = object.__new__
 _set_encoding, _set_data = (getattr(Payload, field.name).__set__ for field in attrs.fields(Payload))
-_set_id, _set_role, _set_created_at_us, _set_payload, _set_position, _set_brief, _set_adds = (
+_set_id, _set_role, _set_created_at_us, _set_payload, _set_position, _set_brief, _set_adds, _set_index = (
     getattr(MessageRecord, field.name).__set__ for field in attrs.fields(MessageRecord)
 )
 
@@ -319,6 +382,7 @@ def stored_record(
     _set_position(record, position)
     _set_brief(record, None)
     _set_adds(record, _NO_COUNTERS)
+    _set_index(record, None)
     return record
 
 
@@ -340,8 +404,8 @@ _set_session_id, _set_user_id, _set_tags, _set_ttl_us, _set_created, _set_update
         "last_position",
     )
 )
-_set_document, _set_card, _set_summary, _set_changes, _set_lease = (
-    _set_of_header[name] for name in ("payload", "card", "summary", "changes", "lease")
+_set_document, _set_card, _set_summary, _set_last_change, _set_changes, _set_lease = (
+    _set_of_header[name] for name in ("payload", "card", "summary", "last_change", "changes", "lease")
 )
 
 
@@ -361,6 +425,15 @@ def stored_brief(position: int, payload: Payload) -> Brief:
     return brief
 
 
+def stored_summary(first: Brief | None, last: Brief | None, counters: Mapping[str, int]) -> SessionSummary:
+    """Return a ``SessionSummary`` in half the time of its constructor; see ``stored_header``."""
+    summary = _new(SessionSummary)
+    _set_first(summary, first)
+    _set_last(summary, last)
+    _set_counters(summary, counters)
+    return summary
+
+
 def stored_header(  # the columns of a listing
     session_id: str,
     user_id: str | None,
@@ -370,19 +443,14 @@ def stored_header(  # the columns of a listing
     updated_at_us: int,
     version: int,
     last_position: int,
-    card: Payload | None,
-    first: Brief | None,
-    last: Brief | None,
-    counters: Mapping[str, int],
+    last_change: int,
+    card: Payload | None = None,
+    summary: SessionSummary = _NO_SUMMARY,
 ) -> SessionRecord:
     """Return a ``SessionRecord`` without payload, changes and lease in a third of the time of its constructor.
 
     It is called for every session of a page, for backends; nothing is converted or checked.
     """
-    summary = _new(SessionSummary)
-    _set_first(summary, first)
-    _set_last(summary, last)
-    _set_counters(summary, counters)
     record = _new(SessionRecord)
     _set_session_id(record, session_id)
     _set_user_id(record, user_id)
@@ -395,6 +463,7 @@ def stored_header(  # the columns of a listing
     _set_document(record, None)
     _set_card(record, card)
     _set_summary(record, summary)
+    _set_last_change(record, last_change)
     _set_changes(record, ())
     _set_lease(record, None)
     return record
@@ -519,6 +588,7 @@ class SessionQuery:
         created_after_us: Only those created at this time or later.
         created_before_us: Only those created before this time.
         newest_first: Whether to list in reverse order.
+        texts: Whether headers have card and summary; a page is several times as fast without.
         limit: Largest number of sessions in a page, 1..1000.
         cursor: The ``next_cursor`` of the previous page; None: the first page.
     """
@@ -530,6 +600,7 @@ class SessionQuery:
     created_after_us: int | None = None
     created_before_us: int | None = None
     newest_first: bool = False
+    texts: bool = True
     limit: int = 100
     cursor: tuple[int, str] | None = None
 

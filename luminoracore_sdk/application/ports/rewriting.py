@@ -11,6 +11,7 @@ import attrs
 
 from luminoracore_sdk.application.ports.records import (
     HeaderTexts,
+    IndexRecord,
     MemoryRecord,
     MemoryScope,
     MessageRecord,
@@ -103,6 +104,10 @@ class RecordForms(Protocol):
 
     async def message(self, session_id: str, record: MessageRecord) -> Payload:
         """Return the payload that a message should have."""
+        ...
+
+    async def index(self, session_id: str, record: IndexRecord) -> Payload | None:
+        """Return the index that a message should have."""
         ...
 
     async def memory(self, record: MemoryRecord) -> Payload:

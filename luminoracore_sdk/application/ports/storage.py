@@ -12,6 +12,8 @@ from typing import Self
 
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -111,7 +113,7 @@ class SessionStorage(ABC):
 
     @abstractmethod
     async def query_sessions(self, query: SessionQuery) -> Page:
-        """Return one page of headers, with card and summary, without payloads; no message is read.
+        """Return one page of headers without payloads; no message is read.
 
         A session that exists throughout is listed exactly once over all pages, even if other sessions are
         created and deleted meanwhile.
@@ -123,16 +125,16 @@ class SessionStorage(ABC):
     ) -> SessionRecord:
         """Create a session with a copy of the messages of another one up to a position, all or nothing.
 
-        Ids, times and positions stay. Afterwards the two are independent: changing, deleting or expiry of one does
-        not affect the other. Memories are not copied.
+        Ids, times, positions and indexes stay. Afterwards the two are independent: changing, deleting or expiry of one
+        does not affect the other. Memories are not copied.
 
         Args:
             source_id: An existing session.
             record: The header of the new session. Its summary gives the briefs, and counters besides those of roles,
                 which are counted.
             at: The last position to copy, 0 to the newest of the source.
-            rewrite: Returns each message as it is to be stored, with another payload; None: they stay. May be called
-                in another thread, and more than once.
+            rewrite: Returns each message as it is to be stored, with another payload and index; None: they stay. May
+                be called in another thread, and more than once.
 
         Returns:
             The new header as stored.
@@ -201,7 +203,7 @@ class SessionStorage(ABC):
             ConflictError: The newest position is another, or some but not all of the ids are stored;
                 nothing was written.
             PayloadTooLargeError: A payload exceeds the backend's limit; nothing was written.
-            ValidationError: No message, too many, an id twice, or an unknown role.
+            ValidationError: No message, too many, an id twice, an unknown role, or a brief or index is too large.
         """
 
     @abstractmethod
@@ -286,6 +288,7 @@ class SessionStorage(ABC):
         payload: Payload,
         expected: Payload,
         brief: Payload | None = None,
+        index: Payload | None = None,
     ) -> MessageRecord:
         """Replace the payload of a message, if it is the expected one.
 
@@ -297,6 +300,7 @@ class SessionStorage(ABC):
             payload: The new payload. If it is stored already, nothing is changed.
             expected: The payload that was read.
             brief: Replaces the brief of the message where the summary of the session has it; None: it is removed.
+            index: Replaces the index of the message; None: it is removed.
 
         Returns:
             The message as it is now.
@@ -305,6 +309,35 @@ class SessionStorage(ABC):
             SessionNotFoundError: No such session.
             ConflictError: There is no message at the position, or its payload is another one; nothing was changed.
             PayloadTooLargeError: The payload exceeds the backend's limit; nothing was changed.
+        """
+
+    @abstractmethod
+    async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
+        """Return what an index of the messages of a range is made of, oldest first; payloads are not read.
+
+        An index in another process follows a session by its header: what is above the last position that it has seen
+        is new, and ``last_change`` tells that something below it was updated or cut since. ``rewrite_index`` is no
+        such change.
+
+        Raises:
+            SessionNotFoundError: No such session.
+            CorruptRecordError: A record of the range cannot be read.
+        """
+
+    @abstractmethod
+    async def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
+        """Replace the indexes of 1..1,000 messages, in any order, each only if it is still the one that was read.
+
+        Nothing else changes, neither times and version nor ``changes``.
+
+        Returns:
+            How many were replaced; 0 if there is no such session. A message that was removed, or that has another id
+            or index, is left unchanged and not counted.
+
+        Raises:
+            ValidationError: No change, too many, a position below 1, a position twice, or an index is too large;
+                nothing was changed.
+            PayloadTooLargeError: The backend has no room for them beside the payloads; some may have been replaced.
         """
 
     @abstractmethod

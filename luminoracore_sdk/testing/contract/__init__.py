@@ -4,6 +4,7 @@ from luminoracore_sdk.testing.contract.append import AppendContract, AppendRaceC
 from luminoracore_sdk.testing.contract.base import StorageFactory
 from luminoracore_sdk.testing.contract.documents import DocumentContract, IdContract
 from luminoracore_sdk.testing.contract.forks import ForkContract
+from luminoracore_sdk.testing.contract.indexing import IndexContract, LightListingContract
 from luminoracore_sdk.testing.contract.leases import LeaseContract
 from luminoracore_sdk.testing.contract.lifecycle import LifeContract, ResumeContract
 from luminoracore_sdk.testing.contract.listing import ListingContract, PageContract
@@ -29,6 +30,8 @@ class StorageContract(
     ActivityContract,
     SummaryContract,
     ForkContract,
+    IndexContract,
+    LightListingContract,
     LeaseContract,
     WatchContract,
     MessageContract,

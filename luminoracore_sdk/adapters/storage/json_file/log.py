@@ -33,10 +33,13 @@ from luminoracore_sdk.adapters.storage.json_file.summary import Base, Tally
 from luminoracore_sdk.application.ports.records import (
     Brief,
     HistoryChange,
+    IndexRecord,
+    IndexRewrite,
     MessageRecord,
     Payload,
     SessionSummary,
     noted,
+    with_indexes,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import CorruptRecordError
@@ -50,6 +53,7 @@ _LINE_BYTES = 1 << 14
 _CHUNK_BYTES = 1 << 20
 
 T = TypeVar("T")
+R = TypeVar("R", MessageRecord, IndexRecord)
 
 _logger = logging.getLogger("luminoracore_sdk.storage.json")
 
@@ -64,7 +68,7 @@ class _Line:
 
 
 _Changed = tuple[_Line, Sequence[MessageRecord]]
-"""A line, and its messages as they are to be."""
+"""A line, and its messages with their indexes as they are to be."""
 
 
 class MessageLog:
@@ -126,7 +130,11 @@ class MessageLog:
 
     def read(self, first: int, last: int) -> list[MessageRecord]:
         """Return the messages from one position to another; reads no more of the log than they take."""
-        return self._by_index(lambda: self._collect(first, last)) if first <= last else []
+        return self._by_index(lambda: self._collect(first, last, self._messages)) if first <= last else []
+
+    def read_index(self, first: int, last: int) -> list[IndexRecord]:
+        """Return the indexes of the messages from one position to another."""
+        return self._by_index(lambda: self._collect(first, last, self._indexes)) if first <= last else []
 
     def find(self, message_ids: Sequence[str]) -> dict[str, int]:
         """Return the positions of those ids that are stored."""
@@ -165,30 +173,31 @@ class MessageLog:
         elif messages:
             self.append(messages, now_us)
 
-    def update(self, change: PayloadRewrite, brief: Payload | None) -> bool:
-        """Replace payload and brief of a message; False: it is not as the change expects."""
-        changed = self._changed([change])
+    def update(self, change: PayloadRewrite, brief: Payload | None, index: Payload | None) -> bool:
+        """Replace payload, brief and index of a message; False: it is not as the change expects."""
+        changed, _ = self._changed([change])
         if not changed:
             return False
+        [(line, messages)] = changed
+        messages = [
+            attrs.evolve(message, index=index) if message.position == change.position else message
+            for message in messages
+        ]
         summary = self.summary().updated(change.position, brief)
         changes = noted(self.changes(), "updated", change.position)
-        self._write_anew(Base(summary, changes, self.at_us), changed)
+        self._write_anew(Base(summary, changes, self.at_us), [(line, messages)])
         return True
 
-    def rewrite(self, changes: Iterable[PayloadRewrite]) -> int:
-        """Replace the payloads of those messages that are as their change expects, all or none.
+    def rewrite(self, changes: Iterable[PayloadRewrite | IndexRewrite]) -> int:
+        """Replace the payloads or indexes of those messages that are as their change expects, all or none.
 
         Returns:
             How many were replaced.
         """
-        changed = self._changed(changes)
+        changed, count = self._changed(changes)
         if changed:
             self._write_anew(self._current_base(), changed)
-        return sum(
-            message is not old
-            for line, messages in changed
-            for message, old in zip(messages, line.batch.messages, strict=True)
-        )
+        return count
 
     def rewrite_briefs(self, first: Brief | None, last: Brief | None) -> None:
         """Replace the briefs of the summary."""
@@ -196,7 +205,7 @@ class MessageLog:
         positions = {position for position in (tally.first, tally.last) if position and position <= self.last}
         lines = self._by_index(lambda: {line.start: line for line in map(self._line_of, sorted(positions))})
         summary = attrs.evolve(base.summary, first=first, last=last)
-        changed = [(line, line.batch.messages) for line in lines.values()]  # without the old briefs
+        changed = [(line, self._whole(line)) for line in lines.values()]  # without the old briefs
         self._write_anew(attrs.evolve(base, summary=summary), changed)
 
     def copied(
@@ -224,15 +233,17 @@ class MessageLog:
             batch = line.batch
             self._check_order(line, position)
             position = batch.last
-            messages: Sequence[MessageRecord] = batch.messages[: at - batch.first + 1]
+            if rewrite is None and position < at:
+                roles.update(message.role for message in batch.messages)
+                yield text + b"\n"
+                continue
+            messages: Sequence[MessageRecord] = self._whole(line)[: at - batch.first + 1]
             if rewrite is not None:
                 messages = rewrite(messages)
             roles.update(message.role for message in messages)
             if position >= at:
                 tally = Tally.of(base.summary.copied(roles.elements()))
                 yield encode_batch(batch.first, base.at_us, messages, tally)
-            elif rewrite is None:
-                yield text + b"\n"
             else:
                 yield encode_batch(batch.first, batch.at_us, messages, self._tally_of(line))
 
@@ -308,23 +319,26 @@ class MessageLog:
             roles.update(message.role for message in batch.messages if message.position >= first)
         return roles
 
-    def _changed(self, changes: Iterable[PayloadRewrite]) -> list[_Changed]:
-        """Return the lines that change, in order, with their new messages."""
+    def _changed(self, changes: Iterable[PayloadRewrite | IndexRewrite]) -> tuple[list[_Changed], int]:
+        """Return the lines that change, in order, with their new messages, and how many of these change."""
         wanted = {change.position: change for change in changes if change.position <= self.last}
         return self._by_index(lambda: self._rewritten(wanted))
 
-    def _rewritten(self, wanted: Mapping[int, PayloadRewrite]) -> list[_Changed]:
+    def _rewritten(self, wanted: Mapping[int, PayloadRewrite | IndexRewrite]) -> tuple[list[_Changed], int]:
         found: list[_Changed] = []
-        seen = 0
+        seen = count = 0
         for position in sorted(wanted):
             if position <= seen:  # in the line before
                 continue
             line = self._line_of(position)
             seen = line.batch.last
-            new = [_rewritten(message, wanted.get(message.position)) for message in line.batch.messages]
-            if any(message is not other for message, other in zip(line.batch.messages, new, strict=True)):
+            old = self._whole(line)
+            new = [_rewritten(message, wanted.get(message.position)) for message in old]
+            changed = sum(message is not other for message, other in zip(old, new, strict=True))
+            if changed:
                 found.append((line, new))
-        return found
+                count += changed
+        return found, count
 
     def _write_anew(self, base: Base, changed: Sequence[_Changed], after: int | None = None, line: bytes = b"") -> None:
         """Replace the log, all or nothing.
@@ -343,7 +357,7 @@ class MessageLog:
         end = self._beginning()[1]
         if after:
             newest = self._by_index(lambda: self._line_of(after))
-            messages = {old.start: new for old, new in changed}.get(newest.start, newest.batch.messages)
+            messages = {old.start: new for old, new in changed}.get(newest.start) or self._whole(newest)
             kept, tally = messages[: after - newest.batch.first + 1], Tally.of(base.summary)
             end = newest.end
             texts[newest.start] = end, encode_batch(newest.batch.first, base.at_us, kept, tally)
@@ -371,18 +385,18 @@ class MessageLog:
             self._rebuild()  # raises if the log is damaged, and not the index
             return work()
 
-    def _collect(self, first: int, last: int) -> list[MessageRecord]:
-        found: list[MessageRecord] = []
+    def _collect(self, first: int, last: int, of: Callable[[_Line], list[R]]) -> list[R]:
+        found: list[R] = []
         position = first
         for start, text in self._texts(self._offset(first)):
-            messages = self._batch(start, text).messages
-            skipped = position - messages[0].position
-            if not 0 <= skipped < len(messages):
+            records = of(self._line(start, text))
+            skipped = position - records[0].position
+            if not 0 <= skipped < len(records):
                 raise self._misled(position)
-            if skipped or messages[-1].position > last:
-                messages = messages[skipped : last + 1 - messages[0].position]
-            found += messages
-            position += len(messages)
+            if skipped or records[-1].position > last:
+                records = records[skipped : last + 1 - records[0].position]
+            found += records
+            position += len(records)
             if position > last:
                 break
         return found
@@ -440,6 +454,20 @@ class MessageLog:
             return decode_batch(text)
         except DamagedError as exc:
             raise self._damaged(start, str(exc)) from exc
+
+    @staticmethod
+    def _messages(line: _Line) -> list[MessageRecord]:
+        return line.batch.messages
+
+    def _indexes(self, line: _Line) -> list[IndexRecord]:
+        try:
+            return line.batch.indexes
+        except DamagedError as exc:
+            raise self._damaged(line.start, str(exc)) from exc
+
+    def _whole(self, line: _Line) -> list[MessageRecord]:
+        """Return the messages of a line with their indexes, as they are to be written again."""
+        return with_indexes(line.batch.messages, self._indexes(line))
 
     def _bytes(self, start: int, end: int) -> Iterator[bytes]:
         while chunk := os.pread(self._fd, min(_CHUNK_BYTES, end - start), start):
@@ -536,8 +564,10 @@ def _size_of(fd: int, path: str) -> int:
     return info.st_size
 
 
-def _rewritten(message: MessageRecord, change: PayloadRewrite | None) -> MessageRecord:
-    """Return a message with its new payload, or the same object if the change does not fit it."""
+def _rewritten(message: MessageRecord, change: PayloadRewrite | IndexRewrite | None) -> MessageRecord:
+    """Return a message with its new payload or index, or the same object if the change does not fit it."""
     if change is None or not change.fits(message):
         return message
-    return attrs.evolve(message, payload=change.new)
+    if isinstance(change, PayloadRewrite):
+        return attrs.evolve(message, payload=change.new)
+    return attrs.evolve(message, index=change.new)

@@ -4,8 +4,8 @@
 
 ``crc`` is the CRC-32 of everything after it up to the newline. The body comes last and is copied in and out
 unparsed, so that a payload is returned byte for byte. A payload of JSON text is still JSON to every other program:
-``jq .body`` reads it. A payload that is not text is base64 in quotes. The card of a session and the briefs of messages
-are among the fields, as strings.
+``jq .body`` reads it. A payload that is not text is base64 in quotes. The card of a session, and the briefs and
+indexes of messages, are among the fields, as strings.
 """
 
 from base64 import b64decode, b64encode
@@ -22,6 +22,7 @@ from luminoracore_sdk.adapters.storage.json_file.summary import Base, Tally
 from luminoracore_sdk.application.ports.records import (
     Brief,
     HistoryChange,
+    IndexRecord,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -89,6 +90,28 @@ class Batch:
         return self.messages[-1].position
 
     @property
+    def indexes(self) -> list[IndexRecord]:
+        """The indexes of the messages.
+
+        Raises:
+            DamagedError: One is not what was written.
+        """
+        try:
+            found = [fields.get("index") for fields in self._fields["messages"]]
+            return [
+                IndexRecord(
+                    position=message.position,
+                    message_id=message.message_id,
+                    role=message.role,
+                    created_at_us=message.created_at_us,
+                    index=None if index is None else _decode_short(index),
+                )
+                for message, index in zip(self.messages, found, strict=True)
+            ]
+        except _MALFORMED as exc:
+            raise DamagedError("the index of a message is malformed") from exc
+
+    @property
     def tally(self) -> Tally:
         """The summary as of this line.
 
@@ -143,6 +166,8 @@ def encode_batch(
                 **encoding,
             }
         )
+        if message.index is not None:
+            fields[-1]["index"] = _encode_short(message.index)
     line: dict[str, object] = {
         "first": first,
         "at_us": at_us,
@@ -357,7 +382,7 @@ def _decode_body(fields: Mapping[str, Any], body: bytes) -> bytes:
 
 
 def _encode_short(payload: Payload) -> dict[str, str]:
-    """Return a card or brief as a field: its text as a string, or base64."""
+    """Return a card, brief or index as a field: its text as a string, or base64."""
     if payload.is_text:
         with suppress(UnicodeDecodeError):
             return {"encoding": payload.encoding, "text": payload.data.decode()}

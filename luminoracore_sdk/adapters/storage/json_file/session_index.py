@@ -13,7 +13,7 @@ import attrs
 from luminoracore_sdk.adapters.storage.base import is_live, matches
 from luminoracore_sdk.adapters.storage.json_file.layout import Store, is_hashed
 from luminoracore_sdk.adapters.storage.json_file.log import LOG_NAME
-from luminoracore_sdk.adapters.storage.json_file.sessions import SessionFolder, dated
+from luminoracore_sdk.adapters.storage.json_file.sessions import SessionFolder, light
 from luminoracore_sdk.application.ports.records import Page, SessionQuery, SessionRecord
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
@@ -34,7 +34,7 @@ Linux advances file times every 4 ms or so; those of FAT, the coarsest, have a r
 
 @attrs.frozen
 class _Active:
-    """What a listing by activity asks of a session, and the state of its files then."""
+    """What a listing without texts shows of a session, and the state of its files then."""
 
     path: str
     stamp: Stamp | None
@@ -64,7 +64,8 @@ class SessionIndex:
     changed. A damaged header there fails every page until it is repaired or deleted.
 
     An append changes the size of the log, and any other change of a session the time of its folder. A page by
-    activity compares these of all sessions, and reads those that changed.
+    activity, and one without texts, compares these of all sessions, and reads those that changed; the latter shows no
+    more than that.
 
     The cache takes about 250 bytes for each session, and 900 more once it was listed by activity. Threads may
     share it.
@@ -81,9 +82,13 @@ class SessionIndex:
 
     def page(self, query: SessionQuery, now_us: int) -> Page:
         """Return one page of headers, without payloads."""
+        if not query.texts:
+            found = self._headers(query, now_us)
+            page = tuple(found[: query.limit])
+            return Page(sessions=page, next_cursor=query.key(page[-1]) if len(found) > query.limit else None)
         picked: list[SessionRecord] = []
         in_place = 0
-        for key in self._by_activity(query, now_us) if query.by_activity else self._by_creation(query):
+        for key in map(query.key, self._headers(query, now_us)) if query.by_activity else self._by_creation(query):
             record = self._current(key[1], query, now_us)
             if record is not None:  # one that moved since is listed if its new place is on the page
                 picked.append(record)
@@ -113,28 +118,28 @@ class SessionIndex:
             current = session.current(now_us)
         if current is None or not _belongs(current, query):
             return None  # expired, deleted or changed since
-        return attrs.evolve(current, payload=None, changes=(), lease=None)
+        return current.listed(texts=True)
 
     def _by_creation(self, query: SessionQuery) -> Iterator[Key]:
         """Return the keys of all sessions between the bounds of a query, in its order."""
         parts = [_between(shard.keys, query) for shard in self._refreshed()]
         return merge(*parts, reverse=query.newest_first)
 
-    def _by_activity(self, query: SessionQuery, now_us: int) -> list[Key]:
-        """Return the keys of the sessions that match a query, in its order."""
+    def _headers(self, query: SessionQuery, now_us: int) -> list[SessionRecord]:
+        """Return the sessions that match a query, in its order, as a listing without texts shows them."""
         began_ns = time.time_ns()
-        found: list[Key] = []
+        found: list[SessionRecord] = []
         for shard in self._refreshed():
             for _, session_id in shard.keys:
                 header = self._active(shard, session_id, began_ns)
                 if header is None or not is_live(header.updated_at_us, header.ttl_us, now_us):
                     continue
                 if _belongs(header, query):
-                    found.append(query.key(header))
-        return sorted(found, reverse=query.newest_first)
+                    found.append(header)
+        return sorted(found, key=query.key, reverse=query.newest_first)
 
     def _active(self, shard: _Shard, session_id: str, began_ns: int) -> SessionRecord | None:
-        """Return the header of a session with the time of its last change; None: it was deleted."""
+        """Return the header of a session as of its last change; None: it was deleted."""
         known = shard.active.get(session_id)
         path = str(self._store.session(session_id)) if known is None else known.path
         stamp = _session_stamp(path, began_ns)
@@ -144,7 +149,7 @@ class SessionIndex:
         with self._store.locks.hold(session.path, writing=False), session.opened(None, writing=False) as opened:
             if opened is None:
                 return None
-            header = attrs.evolve(dated(*opened), payload=None, card=None, lease=None)
+            header = light(*opened)
         shard.active[session_id] = _Active(path, stamp, header)
         return header
 

@@ -22,7 +22,7 @@ from luminoracore_sdk.adapters.storage.json_file.records import (
 from luminoracore_sdk.adapters.storage.json_file.summary import Base
 from luminoracore_sdk.application.ports.records import MemoryRecord, Payload, Purged, SessionRecord, SessionSummary
 
-__all__ = ["MemoryFolder", "SessionFolder", "dated", "memory_owners", "purge", "whole"]
+__all__ = ["MemoryFolder", "SessionFolder", "dated", "light", "memory_owners", "purge", "whole"]
 
 _HEADER_NAME = "session.json"
 
@@ -132,9 +132,18 @@ def dated(header: SessionRecord, log: MessageLog) -> SessionRecord:
     return attrs.evolve(header, updated_at_us=max(header.updated_at_us, log.at_us), last_position=log.last)
 
 
+def light(header: SessionRecord, log: MessageLog) -> SessionRecord:
+    """Return a header as a listing without texts shows it."""
+    changes = log.changes()
+    last_change = changes[-1].number if changes else 0
+    return attrs.evolve(dated(header, log), last_change=last_change).listed(texts=False)
+
+
 def whole(header: SessionRecord, log: MessageLog) -> SessionRecord:
     """Return a header with everything that the log adds."""
-    return attrs.evolve(dated(header, log), summary=log.summary(), changes=log.changes())
+    changes = log.changes()
+    last_change = changes[-1].number if changes else 0
+    return attrs.evolve(dated(header, log), summary=log.summary(), last_change=last_change, changes=changes)
 
 
 class MemoryFolder:

@@ -41,6 +41,8 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     HeaderTexts,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -255,6 +257,7 @@ class JSONFileStorage(BaseStorage):
                 updated_at_us=max(stored.updated_at_us, now_us) if stored else now_us,
                 version=version + 1,
                 last_position=stored.last_position if stored else 0,
+                last_change=stored.last_change if stored else 0,
                 summary=stored.summary if stored else record.summary,
                 changes=stored.changes if stored else (),
                 lease=stored.lease if stored else None,
@@ -320,6 +323,7 @@ class JSONFileStorage(BaseStorage):
                 updated_at_us=now_us,
                 version=1,
                 last_position=at,
+                last_change=0,
                 changes=(),
                 lease=None,
             )
@@ -403,13 +407,7 @@ class JSONFileStorage(BaseStorage):
 
     async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         def read(_: SessionRecord, log: MessageLog) -> list[MessageRecord]:
-            first = max(0, span.after) + 1
-            last = log.last if span.before is None else min(log.last, span.before - 1)
-            if span.limit is not None and span.newest:
-                first = max(first, last - span.limit + 1)
-            elif span.limit is not None:
-                last = min(last, first + span.limit - 1)
-            return log.read(first, last)
+            return log.read(*_bounds(span, log.last))
 
         return await self._with_log(session_id, "read", now_us, read, writing=False)
 
@@ -472,7 +470,7 @@ class JSONFileStorage(BaseStorage):
 
     async def _update_message(self, update: MessageUpdate) -> bool:
         def write(_: SessionRecord, log: MessageLog) -> bool:
-            return log.update(update.rewrite, update.brief)
+            return log.update(update.rewrite, update.brief, update.index)
 
         try:
             return await self._with_log(update.session_id, "update a message of", update.now_us, write)
@@ -480,7 +478,18 @@ class JSONFileStorage(BaseStorage):
             return False
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
-        changes = tuple(changes)  # the caller may change its list during the await
+        return await self._rewrite(session_id, tuple(changes), now_us)  # the caller may change its list
+
+    async def _read_index(self, session_id: str, span: MessageRange, now_us: int) -> list[IndexRecord]:
+        def read(_: SessionRecord, log: MessageLog) -> list[IndexRecord]:
+            return log.read_index(*_bounds(span, log.last))
+
+        return await self._with_log(session_id, "read", now_us, read, writing=False)
+
+    async def _rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite], now_us: int) -> int:
+        return await self._rewrite(session_id, changes, now_us)
+
+    async def _rewrite(self, session_id: str, changes: Sequence[PayloadRewrite | IndexRewrite], now_us: int) -> int:
         try:
             return await self._with_log(session_id, "rewrite", now_us, lambda _, log: log.rewrite(changes))
         except SessionNotFoundError:
@@ -533,6 +542,16 @@ class JSONFileStorage(BaseStorage):
 def _fence(header: SessionRecord) -> int:
     """Return the fence of the latest lease; 0: there was none."""
     return 0 if header.lease is None else header.lease.fence
+
+
+def _bounds(span: MessageRange, last: int) -> tuple[int, int]:
+    """Return the first and the last position of a range; the first is above the last if it is empty."""
+    first, last = max(0, span.after) + 1, last if span.before is None else min(last, span.before - 1)
+    if span.limit is not None and span.newest:
+        first = max(first, last - span.limit + 1)
+    elif span.limit is not None:
+        last = min(last, first + span.limit - 1)
+    return first, last
 
 
 def _new_pool() -> ThreadPoolExecutor:

@@ -4,6 +4,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from threading import RLock
+from typing import Literal
 
 import attrs
 
@@ -23,6 +24,8 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     HeaderTexts,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -34,6 +37,7 @@ from luminoracore_sdk.application.ports.records import (
     RewriteMessage,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
     TailReceipt,
     noted,
 )
@@ -68,6 +72,24 @@ def _known(stored: _StoredSession, messages: Sequence[MessageRecord]) -> dict[st
         for message in messages
         if message.message_id in stored.positions
     }
+
+
+def _index_record(message: MessageRecord) -> IndexRecord:
+    return IndexRecord(
+        position=message.position,
+        message_id=message.message_id,
+        role=message.role,
+        created_at_us=message.created_at_us,
+        index=message.index,
+    )
+
+
+def _noted(
+    header: SessionRecord, kind: Literal["updated", "cut"], position: int, summary: SessionSummary
+) -> SessionRecord:
+    """Return a header with another change of the history, and the summary after that."""
+    changes = noted(header.changes, kind, position)
+    return attrs.evolve(header, summary=summary, last_change=changes[-1].number, changes=changes)
 
 
 class InMemoryStorage(BaseStorage):
@@ -132,6 +154,7 @@ class InMemoryStorage(BaseStorage):
                 version=version + 1,
                 last_position=len(stored.messages) if stored else 0,
                 summary=stored.header.summary if stored else record.summary,
+                last_change=stored.header.last_change if stored else 0,
                 changes=stored.header.changes if stored else (),
                 lease=stored.header.lease if stored else None,
             )
@@ -162,8 +185,7 @@ class InMemoryStorage(BaseStorage):
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         with self._lock:
             found = list(islice(self._matching(query, now_us), query.limit + 1))
-            listed = tuple(attrs.evolve(header, payload=None, changes=(), lease=None) for header in found)
-            page = listed[: query.limit]
+            page = tuple(header.listed(texts=query.texts) for header in found[: query.limit])
             return Page(sessions=page, next_cursor=query.key(page[-1]) if len(found) > query.limit else None)
 
     def _matching(self, query: SessionQuery, now_us: int) -> Iterator[SessionRecord]:
@@ -216,6 +238,7 @@ class InMemoryStorage(BaseStorage):
                 updated_at_us=now_us,
                 version=1,
                 last_position=at,
+                last_change=0,
                 summary=record.summary.copied(message.role for message in messages),
             )
             positions = {message.message_id: message.position for message in messages}
@@ -319,11 +342,8 @@ class InMemoryStorage(BaseStorage):
         for message in removed:
             del stored.positions[message.message_id]
         if removed:
-            stored.header = attrs.evolve(
-                stored.header,
-                summary=stored.header.summary.cut(after, (message.role for message in removed)),
-                changes=noted(stored.header.changes, "cut", after),
-            )
+            summary = stored.header.summary.cut(after, (message.role for message in removed))
+            stored.header = _noted(stored.header, "cut", after, summary)
         return removed
 
     @staticmethod
@@ -347,12 +367,9 @@ class InMemoryStorage(BaseStorage):
             stored = self._live(update.session_id, update.now_us)
             if stored is None or not update.fits(stored.messages[message.position - 1 : message.position]):
                 return False
-            stored.messages[message.position - 1] = attrs.evolve(message, payload=update.payload, brief=update.brief)
-            stored.header = attrs.evolve(
-                stored.header,
-                summary=stored.header.summary.updated(message.position, update.brief),
-                changes=noted(stored.header.changes, "updated", message.position),
-            )
+            stored.messages[message.position - 1] = update.updated
+            summary = stored.header.summary.updated(message.position, update.brief)
+            stored.header = _noted(stored.header, "updated", message.position, summary)
             return True
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
@@ -368,6 +385,22 @@ class InMemoryStorage(BaseStorage):
                 if change.fits(message):
                     stored.messages[change.position - 1] = attrs.evolve(message, payload=change.new)
                     replaced += 1
+            return replaced
+
+    async def _read_index(self, session_id: str, span: MessageRange, now_us: int) -> list[IndexRecord]:
+        return [_index_record(message) for message in await self._read_messages(session_id, span, now_us)]
+
+    async def _rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite], now_us: int) -> int:
+        with self._lock:
+            stored = self._live(session_id, now_us)
+            if stored is None:
+                return 0
+            replaced = 0
+            for change in changes:
+                for message in stored.messages[change.position - 1 : change.position]:
+                    if change.fits(message):
+                        stored.messages[change.position - 1] = attrs.evolve(message, index=change.new)
+                        replaced += 1
             return replaced
 
     # -- memory ----------------------------------------------------------------------------------

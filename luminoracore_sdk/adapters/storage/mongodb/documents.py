@@ -3,7 +3,7 @@
 Times are stored as 64-bit integers of microseconds, because BSON dates keep milliseconds only.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self, cast
 
@@ -20,9 +20,11 @@ from luminoracore_sdk.adapters.storage.mongodb.summaries import (
     stored,
     stored_payload,
 )
+from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.application.ports.records import (
     Brief,
     HistoryChange,
+    IndexRecord,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -30,6 +32,7 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionRecord,
     SessionSummary,
+    stored_header,
     stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
@@ -40,10 +43,13 @@ __all__ = [
     "Header",
     "batch_document",
     "batch_ids",
+    "batch_indexes",
     "batch_records",
+    "changed_index",
     "changes_document",
     "damaged",
     "given",
+    "light_record",
     "live",
     "memory_record",
     "minute",
@@ -193,6 +199,7 @@ class Header:
                     payload=stored_payload(document) if "payload" in document else None,
                     card=stored_payload(document["card"]) if document.get("card") else None,
                     summary=summary,
+                    last_change=document["noted"],
                     changes=tuple(
                         HistoryChange(change["n"], change["kind"], change["at"])
                         for change in document.get("changes", ())
@@ -259,6 +266,35 @@ def settled_record(document: Document) -> SessionRecord:
                 last=None if last is None else Brief(last["at"], stored_payload(last)),
                 counters=counts(settled["sum"]),
             ),
+            last_change=int(document["noted"]),
+        )
+
+
+def light_record(document: Document, batch: Document | None) -> SessionRecord:
+    """Return the record of a header as a listing without texts shows it.
+
+    Args:
+        document: The header, as it was read.
+        batch: The newest batch of its open epoch, if it is not settled; None: it has none.
+    """
+    with readable(f"session {document['_id']!a}"):
+        ttl_us, sealed = document["ttl"], document["sealed"]
+        if "settled" in document:
+            updated, last = document["settled"]["at"], document["settled"]["last"]
+        elif batch is not None:
+            updated, last = max(document["updated"], batch["at"]), batch["last"]
+        else:
+            updated, last = document["updated"], sealed[-1]["upto"] if sealed else 0
+        return stored_header(
+            document["_id"],
+            document["user"],
+            tuple(document["tags"]),
+            None if ttl_us is None else int(ttl_us),
+            int(document["created"]),
+            int(updated if "settled" in document else min(updated, document["active"] + MINUTE_US - 1)),
+            int(document["version"]),
+            int(last),
+            int(document["noted"]),
         )
 
 
@@ -344,6 +380,9 @@ def batch_document(
     }
     if briefs:
         document["briefs"] = briefs
+    indexes = [None if message.index is None else packed(message.index) for message in messages]
+    if indexes.count(None) < len(indexes):
+        document["index"] = indexes if len(indexes) > 1 else indexes[0]
     if len(messages) == 1:
         return {**document, "ids": messages[0].message_id, **_item(messages[0])}, state
     ids, items = [message.message_id for message in messages], [_item(message) for message in messages]
@@ -385,6 +424,49 @@ def batch_records(session_id: str, batches: Iterable[Document]) -> list[MessageR
         key = f"messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"
         raise damaged(key, _WRONG_SHAPE) from exc
     return found
+
+
+def batch_indexes(session_id: str, batches: Iterable[Document]) -> list[IndexRecord]:
+    """Return the indexes of the messages of batches."""
+    found = list[IndexRecord]()
+    batch: Document = {}
+    try:
+        for batch in batches:
+            items = batch.get("items")
+            ids, heads = ((batch["ids"],), (batch,)) if items is None else (batch["ids"], items)
+            position = int(batch["first"])
+            for message_id, head, value in zip(ids, heads, _indexes(batch), strict=True):
+                record = IndexRecord(
+                    position=position,
+                    message_id=message_id,
+                    role=head["role"],
+                    created_at_us=int(head["created"]),
+                    index=None if value is None else unpacked(value),
+                )
+                found.append(record)
+                position += 1
+    except _UNREADABLE as exc:
+        key = f"the indexes of messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"
+        raise damaged(key, _WRONG_SHAPE) from exc
+    return found
+
+
+def _indexes(batch: Document) -> Sequence[bytes | None]:
+    """Return the index of each message of a batch, as it is stored."""
+    value = batch.get("index")
+    if "items" not in batch:
+        return [value]
+    return [None] * len(batch["ids"]) if value is None else value
+
+
+def changed_index(batch: Document, new: Mapping[int, Payload | None]) -> Document:
+    """Return the update that replaces the indexes of messages of a batch, by their positions."""
+    values = list(_indexes(batch))
+    for position, index in new.items():
+        values[position - batch["first"]] = None if index is None else packed(index)
+    if values.count(None) == len(values):
+        return {"$unset": {"index": 1}}
+    return {"$set": {"index": values if "items" in batch else values[0]}}
 
 
 def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:

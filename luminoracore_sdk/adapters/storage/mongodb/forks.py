@@ -31,6 +31,7 @@ from luminoracore_sdk.application.ports.records import (
     RewriteMessage,
     SessionRecord,
     SessionSummary,
+    with_indexes,
 )
 from luminoracore_sdk.domain.errors import StorageUnavailableError
 
@@ -104,7 +105,7 @@ class Fork:
             "s": {"$literal": self.record.session_id},
             "last": {"$min": ["$last", end]},
         }
-        for name in ("ids", "items"):
+        for name in ("ids", "items", "index"):
             change[name] = {"$cond": [{"$isArray": f"${name}"}, {"$slice": [f"${name}", count]}, f"${name}"]}
         for begin in range(1, self.at + 1, _COPIED_AT_ONCE):
             among = {"first": {"$gte": begin, "$lt": begin + _COPIED_AT_ONCE}}
@@ -123,7 +124,10 @@ class Fork:
             read = await self.messages.read(self.source_id, span, self.now_us)
             if not read:  # it was cut meanwhile, which is found out at the end
                 return
-            messages = await asyncio.to_thread(self._all_rewritten, read)
+            indexes = await self.messages.read_index(self.source_id, span, self.now_us)
+            if len(indexes) != len(read):  # likewise
+                return
+            messages = await asyncio.to_thread(self._all_rewritten, with_indexes(read, indexes))
             for part in _parts(messages):
                 batch, state = batch_document(self.record.session_id, ends, part, self.now_us)
                 await self.store.messages.insert(batch)
@@ -192,10 +196,11 @@ def _parts(messages: Sequence[MessageRecord]) -> Iterator[Sequence[MessageRecord
     """Yield messages that fit into one batch."""
     part, size = list[MessageRecord](), 0
     for message in messages:
-        if part and size + len(message.payload.data) > _MOST_BYTES:
+        more = len(message.payload.data) + (0 if message.index is None else len(message.index.data))
+        if part and size + more > _MOST_BYTES:
             yield part
             part, size = [], 0
         part.append(message)
-        size += len(message.payload.data)
+        size += more
     if part:
         yield part

@@ -5,14 +5,16 @@ relied on, the epoch was open while the batches were read, so nothing that they 
 nothing was missing; see ``appends``. Otherwise the call reads again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import Generic, TypeVar
 
 import attrs
 
 from luminoracore_sdk.adapters.storage.mongodb.documents import (
     Extent,
     Header,
+    batch_indexes,
     batch_records,
     changes_document,
     damaged,
@@ -27,7 +29,14 @@ from luminoracore_sdk.adapters.storage.mongodb.purge import delete_above
 from luminoracore_sdk.adapters.storage.mongodb.schema import BY_CREATION, IN_ORDER, NEWEST_FIRST, Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
 from luminoracore_sdk.adapters.storage.mongodb.summaries import State, counts
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, MessageRecord, TurnRecords, noted
+from luminoracore_sdk.application.ports.records import (
+    IndexRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    TurnRecords,
+    noted,
+)
 from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError, StorageUnavailableError
 
 __all__ = ["Messages"]
@@ -37,11 +46,35 @@ _READ: Document = {
     **dict.fromkeys(("epoch", "first", "last", "ids", "items", "role", "created", "encoding", "payload"), 1),
 }
 _READ_AT: Document = {**_READ, "at": 1}
+_READ_INDEX: Document = {
+    "_id": 0,
+    **dict.fromkeys(("epoch", "first", "last", "ids", "items.role", "items.created", "role", "created", "index"), 1),
+}
 _LARGEST = 2**31 - 1
 _HEADER: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1}
 _NOT_OF_A_TURN: Document = {
     "$unset": ["card", "base", "briefs", "changes", "lease", "writing", "counted", "settled", "updating"]
 }
+
+
+R = TypeVar("R", MessageRecord, IndexRecord)
+
+
+@attrs.frozen
+class _Kind(Generic[R]):
+    """What a read returns of batches.
+
+    Attributes:
+        fields: The fields to read.
+        records: Returns the records of batches that have these.
+    """
+
+    fields: Document
+    records: Callable[[str, Iterable[Document]], list[R]]
+
+
+_MESSAGES = _Kind(_READ, batch_records)
+_INDEXES = _Kind(_READ_INDEX, batch_indexes)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,34 +95,41 @@ class Messages:
 
     async def read(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
         """Return a range, oldest first."""
+        return await self._read(session_id, span, now_us, _MESSAGES)
+
+    async def read_index(self, session_id: str, span: MessageRange, now_us: int) -> list[IndexRecord]:
+        """Return the indexes of a range, oldest first."""
+        return await self._read(session_id, span, now_us, _INDEXES)
+
+    async def _read(self, session_id: str, span: MessageRange, now_us: int, kind: _Kind[R]) -> list[R]:
         if span.after <= 0 and span.before is None and (span.limit is None or (span.newest and span.limit > 0)):
             extent = self._sessions.remembered(session_id, now_us)
             if extent is not None:
-                found = await self._read_end(session_id, extent, span.limit, now_us)
+                found = await self._read_end(session_id, extent, span.limit, now_us, kind)
                 if found is not None:
                     return found
-        return await self._read_range(session_id, span, now_us)
+        return await self._read_range(session_id, span, now_us, kind)
 
     async def _read_end(
-        self, session_id: str, extent: Extent, limit: int | None, now_us: int
-    ) -> list[MessageRecord] | None:
-        """Return the newest messages, or all, with one command.
+        self, session_id: str, extent: Extent, limit: int | None, now_us: int, kind: _Kind[R]
+    ) -> list[R] | None:
+        """Return the newest records, or all, with one command.
 
         Returns:
             None: the session has been truncated since its extent was seen, or the range has a gap.
         """
         where: Document = {"inc": extent.inc}
         order = IN_ORDER if limit is None else NEWEST_FIRST
-        read = await self._batches(session_id, extent, where, _READ, now_us, order=order, limit=limit)
-        return None if read is None else self._end(session_id, extent, read.batches, limit)
+        read = await self._batches(session_id, extent, where, kind.fields, now_us, order=order, limit=limit)
+        return None if read is None else self._end(session_id, extent, read.batches, limit, kind)
 
     def _end(
-        self, session_id: str, extent: Extent, batches: list[Document], limit: int | None
-    ) -> list[MessageRecord] | None:
-        """Return the newest messages of batches, or all, and remember where they end; None: there is a gap."""
+        self, session_id: str, extent: Extent, batches: list[Document], limit: int | None, kind: _Kind[R]
+    ) -> list[R] | None:
+        """Return the newest records of batches, or all, and remember where they end; None: there is a gap."""
         if limit is not None:
             batches.reverse()
-        found = _records(session_id, extent, batches)
+        found = _records(session_id, extent, batches, kind)
         last = found[-1].position if found else 0
         wanted = last if limit is None else min(limit, last)
         found = found[len(found) - wanted :] if len(found) >= wanted else []
@@ -114,7 +154,7 @@ class Messages:
         if read is None:
             return None
         newest_batch = [batch for batch in read.batches[:1] if batch.get("epoch") == extent.epoch]
-        messages = self._end(session_id, extent, read.batches, newest)
+        messages = self._end(session_id, extent, read.batches, newest, _MESSAGES)
         if messages is None:
             return None
         scope = MemoryScope("session", session_id)
@@ -124,7 +164,7 @@ class Messages:
             messages=messages,
         )
 
-    async def _read_range(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
+    async def _read_range(self, session_id: str, span: MessageRange, now_us: int, kind: _Kind[R]) -> list[R]:
         """Return a range; positions have no gap, so its bounds tell which ones it holds."""
         while True:
             extent = self._sessions.remembered(session_id, now_us)
@@ -134,10 +174,11 @@ class Messages:
             start, end = _bounds(span, extent.last)
             if start > end:
                 return []
-            begin, fields = start, _READ
+            begin, fields = start, kind.fields
             if start > 1:
                 begin = await self._begin(extent, start)
-                fields = _READ if begin == start else _cut_to(start, end)
+                if begin != start and fields is _READ:
+                    fields = _cut_to(start, end)
             where: Document = {
                 "inc": extent.inc,
                 "epoch": {"$gte": extent.epoch_at(start), "$lte": extent.epoch_at(end)},
@@ -146,7 +187,7 @@ class Messages:
             read = await self._batches(session_id, extent, where, fields, now_us)
             if read is None:
                 continue
-            found = _records(session_id, extent, read.batches)
+            found = _records(session_id, extent, read.batches, kind)
             found = [message for message in found if start <= message.position <= end]
             if [message.position for message in found] != list(range(start, end + 1)):
                 reason = f"{len(found)} messages at positions {start} to {end}"
@@ -261,14 +302,14 @@ class Messages:
             return roles
 
 
-def _records(session_id: str, extent: Extent, batches: Sequence[Document]) -> list[MessageRecord]:
-    """Return the messages of batches that count."""
+def _records(session_id: str, extent: Extent, batches: Sequence[Document], kind: _Kind[R]) -> list[R]:
+    """Return the records of batches that count."""
     if not extent.sealed and all(batch.get("epoch") == extent.epoch for batch in batches):
-        return batch_records(session_id, batches)
-    found = list[MessageRecord]()
+        return kind.records(session_id, batches)
+    found = list[R]()
     for batch in batches:
-        messages, epoch = batch_records(session_id, [batch]), batch.get("epoch", 0)
-        found += [message for message in messages if extent.shows(epoch, message.position)]
+        records, epoch = kind.records(session_id, [batch]), batch.get("epoch", 0)
+        found += [record for record in records if extent.shows(epoch, record.position)]
     return found
 
 

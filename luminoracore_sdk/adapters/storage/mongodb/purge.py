@@ -52,6 +52,7 @@ async def take_out(store: Collections, inc: ObjectId, batch: Document, after: in
         return
     kept = after - batch["first"] + 1
     cut: Document = {name: {"$slice": [f"${name}", kept]} for name in ("ids", "items")}
+    cut["index"] = {"$cond": [{"$isArray": "$index"}, {"$slice": ["$index", kept]}, "$$REMOVE"]}
     for name in ("first", "last"):  # a missing position is below every number
         cut[f"briefs.{name}"] = {"$cond": [{"$gt": [f"$briefs.{name}.at", after]}, "$$REMOVE", f"$briefs.{name}"]}
     await store.messages.update({**this, "last": {"$gt": after}}, [{"$set": {**cut, "last": after}}])

@@ -5,14 +5,17 @@ The server does not compare payloads: a command holds 16 MB, and the old and the
 that show that the read is out of date. If it is, the call reads again.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
+from typing import TypeVar
 
 from bson import ObjectId
 
 from luminoracore_sdk.adapters.storage.mongodb.documents import (
     Header,
+    batch_indexes,
     batch_records,
+    changed_index,
     live,
     readable,
 )
@@ -23,10 +26,17 @@ from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions
 from luminoracore_sdk.adapters.storage.mongodb.summaries import stored, stored_payload
 from luminoracore_sdk.adapters.storage.mongodb.updates import updated, updating
-from luminoracore_sdk.application.ports.records import HeaderTexts, MemoryScope, Payload
+from luminoracore_sdk.application.ports.records import (
+    HeaderTexts,
+    IndexRewrite,
+    MemoryScope,
+    Payload,
+)
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 
 __all__ = ["Rewriting"]
+
+C = TypeVar("C", PayloadRewrite, IndexRewrite)
 
 _AT_A_TIME = 20
 """Batches that are in memory at the same time; each may have 16 MB."""
@@ -120,7 +130,14 @@ class Rewriting:
             PayloadTooLargeError: A batch would outgrow its document; nothing of it was replaced, payloads in
                 other batches may have been.
         """
-        updates, replaced = self._updates(session_id, changes, now_us), 0
+        return await self._all(self._updates(session_id, changes, now_us, _due_payloads, self._replace))
+
+    async def indexes(self, session_id: str, changes: Sequence[IndexRewrite], now_us: int) -> int:
+        """Replace the indexes of messages; raises what ``messages`` raises."""
+        return await self._all(self._updates(session_id, changes, now_us, _due_indexes, self._replace_indexes))
+
+    async def _all(self, updates: AsyncIterator[int]) -> int:
+        replaced = 0
         while True:
             with after_write() if replaced else nullcontext():
                 count = await anext(updates, None)
@@ -128,10 +145,24 @@ class Rewriting:
                 return replaced
             replaced += count
 
-    async def _updates(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> AsyncIterator[int]:
-        """Change one batch after the other; yield how many payloads each update has replaced.
+    async def _updates(
+        self,
+        session_id: str,
+        changes: Sequence[C],
+        now_us: int,
+        find: Callable[[str, Document, Mapping[int, C]], list[C]],
+        replace: Callable[[Document, Sequence[C], Header], Awaitable[bool]],
+    ) -> AsyncIterator[int]:
+        """Change one batch after the other; yield how many changes each update has made.
 
         The unique index of ids leads from a message to its batch.
+
+        Args:
+            session_id: The session.
+            changes: The changes.
+            now_us: The time of the call.
+            find: Returns the changes that fit a batch, of those by position.
+            replace: Makes the changes of a batch; False: it has changed since it was read.
         """
         waiting = {change.position: change for change in changes}
         while waiting:
@@ -139,13 +170,17 @@ class Rewriting:
             if header is None or not header.extent.is_live(now_us):
                 return
             ids = {change.message_id for change in waiting.values()}
-            overtaken: list[PayloadRewrite] = []
+            overtaken: list[C] = []
             holding: Document = {"$match": {"inc": header.extent.inc, "ids": {"$in": sorted(ids)}}}
             found = self._store.messages.aggregate_in_parts(_AT_A_TIME, holding, hint=_BY_ID)
             async for batches in found:
                 for batch in batches:
-                    due = list(_due(header, batch, waiting))
-                    if due and await self._replace(batch, due, header):
+                    due = [
+                        change
+                        for change in find(session_id, batch, waiting)
+                        if header.extent.shows(batch["epoch"], change.position)
+                    ]
+                    if due and await replace(batch, due, header):
                         yield len(due)
                     else:
                         overtaken += due
@@ -170,6 +205,11 @@ class Rewriting:
         changes: Document = {"$set": change, **_NEXT_FORM, **({"$unset": unused} if unused else {})}
         return await self._store.messages.update(where, changes)
 
+    async def _replace_indexes(self, batch: Document, due: Sequence[IndexRewrite], _: Header) -> bool:
+        """Replace indexes of a batch; False as for ``_replace``."""
+        change = changed_index(batch, {one.position: one.new for one in due})
+        return await self._store.messages.update(_as_read(batch, "inc", "_id", "ids", "form"), {**change, **_NEXT_FORM})
+
 
 def _is_between(found: HeaderTexts, old: HeaderTexts, new: HeaderTexts) -> bool:
     """Return whether each text is as it was or as it shall be."""
@@ -180,16 +220,16 @@ def _is_between(found: HeaderTexts, old: HeaderTexts, new: HeaderTexts) -> bool:
     )
 
 
-def _due(header: Header, batch: Document, waiting: Mapping[int, PayloadRewrite]) -> Iterator[PayloadRewrite]:
-    """Yield the changes of messages of a batch that count and are as the changes expect them."""
-    for message in batch_records(header.session.session_id, [batch]):
-        change = waiting.get(message.position)
-        if (
-            change is not None
-            and header.extent.shows(batch["epoch"], message.position)
-            and (message.message_id, message.payload) == (change.message_id, change.old)
-        ):
-            yield change
+def _due_payloads(session_id: str, batch: Document, waiting: Mapping[int, PayloadRewrite]) -> list[PayloadRewrite]:
+    """Return the changes of payloads that fit a batch."""
+    found = [(waiting.get(message.position), message) for message in batch_records(session_id, [batch])]
+    return [change for change, message in found if change is not None and change.fits(message)]
+
+
+def _due_indexes(session_id: str, batch: Document, waiting: Mapping[int, IndexRewrite]) -> list[IndexRewrite]:
+    """Return the changes of indexes that fit a batch."""
+    found = [(waiting.get(record.position), record) for record in batch_indexes(session_id, [batch])]
+    return [change for change, record in found if change is not None and change.fits(record)]
 
 
 def _payload(document: Document, key: str) -> Payload:

@@ -21,6 +21,7 @@ from luminoracore_sdk.adapters.storage.mongodb.documents import (
     Extent,
     Header,
     given,
+    light_record,
     live,
     minute,
     new_header,
@@ -40,6 +41,13 @@ __all__ = ["Sessions", "created", "new_extent", "prolonged", "version_conflict"]
 
 _UNCHANGED = ("_id", "inc", "epoch", "noted", "active", "updated", "form", "frozen")
 _LISTED: Document = dict.fromkeys(("payload", "encoding", "changes", "lease", "writing", "counted"), 0)
+_LIGHT: Document = dict.fromkeys(
+    (
+        *("inc", "epoch", "sealed", "user", "tags", "ttl", "created", "updated", "active", "version", "noted"),
+        *("settled.at", "settled.last"),
+    ),
+    1,
+)
 _OWN: Document = {"$unset": ["payload", "encoding", "card"]}
 _QUIET_US = 5 * MINUTE_US
 """How long a session is unchanged before it is settled; the clocks of processes must differ by less."""
@@ -266,8 +274,8 @@ class Sessions:
             return Page(sessions=tuple(page), next_cursor=query.key(page[-1]) if len(found) > query.limit else None)
         direction = -1 if query.newest_first else 1
         order = {"created": direction, "_id": direction}
-        documents = await self._listed(_filter(query), order, query.limit + 1, now_us)
-        records = await self._with_batches(documents[: query.limit], now_us)
+        documents = await self._listed(query, order, query.limit + 1, now_us)
+        records = await self._with_batches(query, documents[: query.limit], now_us)
         more = len(documents) > query.limit
         last = documents[query.limit - 1] if more else {}
         cursor = (int(last["created"]), last["_id"]) if more else None
@@ -283,8 +291,8 @@ class Sessions:
         # all sessions of a trial may be of the user that is asked for: then the server would keep the other plan
         hint = None if query.tag is not None else {"active": 1} if query.user_id is None else {"user": 1, "active": 1}
         while True:
-            documents = await self._listed(_filter(query), {"active": direction}, count, now_us, hint)
-            found = await self._with_batches(documents, now_us)
+            documents = await self._listed(query, {"active": direction}, count, now_us, hint)
+            found = await self._with_batches(query, documents, now_us)
             is_whole = len(documents) < count
             if not is_whole:
                 last = documents[-1]["active"]
@@ -295,13 +303,20 @@ class Sessions:
             count *= 2
 
     async def _listed(
-        self, where: Document, order: Document, limit: int, now_us: int, hint: Document | None = None
+        self, query: SessionQuery, order: Document, limit: int, now_us: int, hint: Document | None = None
     ) -> list[Document]:
         return await self._store.sessions.find(
-            {**live(now_us), **where}, _LISTED, order=list(order.items()), limit=limit, hint=hint, as_they_are=True
+            {**live(now_us), **_filter(query)},
+            _LISTED if query.texts else _LIGHT,
+            order=list(order.items()),
+            limit=limit,
+            hint=hint,
+            as_they_are=True,
         )
 
-    async def _with_batches(self, documents: Sequence[Document], now_us: int) -> list[SessionRecord]:
+    async def _with_batches(
+        self, query: SessionQuery, documents: Sequence[Document], now_us: int
+    ) -> list[SessionRecord]:
         """Return the records of headers; those that have changed meanwhile are read again, or left out.
 
         A header that is settled has all that a row shows. Otherwise two commands for all of them take a quarter of
@@ -309,20 +324,47 @@ class Sessions:
         key of the index and one document each; the second the batches with the briefs and then, to verify, the
         headers.
         """
+        if not query.texts:
+            light = await self._light(documents)
+            return [light[document["_id"]] for document in documents if document["_id"] in light]
         settled = {document["_id"]: settled_record(document) for document in documents if "settled" in document}
         rest = [plain_numbers(document) for document in documents if document["_id"] not in settled]
         found = settled | (await self._read_batches(rest, now_us) if rest else {})
         return [found[document["_id"]] for document in documents if document["_id"] in found]
 
-    async def _read_batches(self, documents: Sequence[Document], now_us: int) -> dict[str, SessionRecord]:
-        """Return the records of headers that are not settled, and settle those that can be."""
+    async def _newest_batches(self, documents: Sequence[Document], *fields: str) -> dict[ObjectId, Document]:
+        """Return fields of the newest batch of each session, open or not, by the incarnation."""
         batches = await self._store.messages.aggregate(
             {"$match": {"inc": {"$in": [document["inc"] for document in documents]}}},
             {"$sort": dict(NEWEST_FIRST)},
-            {"$group": {"_id": "$inc", **{name: {"$first": f"${name}"} for name in ("epoch", "last", "at", "state")}}},
+            {"$group": {"_id": "$inc", **{name: {"$first": f"${name}"} for name in fields}}},
             as_they_are=True,
         )
-        newest = {batch["_id"]: plain_numbers(batch) for batch in batches}
+        return {batch["_id"]: batch for batch in batches}
+
+    async def _light(self, documents: Sequence[Document]) -> dict[str, SessionRecord]:
+        """Return the records of a listing without texts, by id; it settles no header."""
+        rest = [document for document in documents if "settled" not in document]
+        newest = await self._newest_batches(rest, "epoch", "last", "at") if rest else {}
+        ids: Document = {"_id": {"$in": [document["_id"] for document in rest]}}
+        verified = await self._store.sessions.find(ids, {"inc": 1, "epoch": 1}, as_they_are=True) if rest else []
+        after = {document["_id"]: (document.get("inc"), document.get("epoch")) for document in verified}
+        found, missing = dict[str, SessionRecord](), list[str]()
+        for document in documents:
+            session_id, epoch, batch = document["_id"], document["epoch"], newest.get(document["inc"])
+            is_prepared = batch is not None and batch["epoch"] > epoch  # see ``tails``
+            if "settled" not in document and (is_prepared or after.get(session_id) != (document["inc"], epoch)):
+                missing.append(session_id)
+            else:
+                is_open = batch is not None and batch["epoch"] == epoch
+                found[session_id] = light_record(document, batch if is_open else None)
+        headers = await self._headers(missing, {"$project": _LISTED}, *self._newest)
+        return found | {name: header.session.listed(texts=False) for name, header in headers.items()}
+
+    async def _read_batches(self, documents: Sequence[Document], now_us: int) -> dict[str, SessionRecord]:
+        """Return the records of headers that are not settled, and settle those that can be."""
+        batches = await self._newest_batches(documents, "epoch", "last", "at", "state")
+        newest = {inc: plain_numbers(batch) for inc, batch in batches.items()}
         for document in documents:
             batch = newest.get(document["inc"])
             document["newest"] = [batch] if batch is not None and batch["epoch"] == document["epoch"] else []

@@ -14,6 +14,8 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     HeaderTexts,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -298,6 +300,12 @@ class MongoDBStorage(BaseStorage):
 
     async def _update_message(self, update: MessageUpdate) -> bool:
         return await self._run(self._updates.update(update), write=True)
+
+    async def _read_index(self, session_id: str, span: MessageRange, now_us: int) -> list[IndexRecord]:
+        return await self._run(self._messages.read_index(session_id, span, now_us), write=False)
+
+    async def _rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite], now_us: int) -> int:
+        return await self._run(self._rewriting.indexes(session_id, changes, now_us), write=True)
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         try:

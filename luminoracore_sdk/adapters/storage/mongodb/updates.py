@@ -1,8 +1,8 @@
 """Updating a message.
 
-The payload and the brief of a message are changed by one command, a compare-and-set on its batch. The change is noted
-in the header before and after that: a watcher that follows the first note may read the old payload, and follows the
-second one then.
+The payload, the brief and the index of a message are changed by one command, a compare-and-set on its batch. The
+change is noted in the header before and after that: a watcher that follows the first note may read the old payload,
+and follows the second one then.
 
 A brief that is removed has to be removed from the state too, so that the next one becomes the first (see
 ``summaries``): a new epoch begins with a base without it. From the first note until then ``frozen`` is set, so that
@@ -13,7 +13,13 @@ import attrs
 from bson import ObjectId
 
 from luminoracore_sdk.adapters.storage.base import MessageUpdate
-from luminoracore_sdk.adapters.storage.mongodb.documents import Extent, Header, batch_records, changes_document
+from luminoracore_sdk.adapters.storage.mongodb.documents import (
+    Extent,
+    Header,
+    batch_records,
+    changed_index,
+    changes_document,
+)
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import after_write
 from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
@@ -93,7 +99,7 @@ class Updates:
         return {**header.begun(header.extent.last, state), "updated": header.session.updated_at_us}
 
     async def _change(self, batch: Document, update: MessageUpdate) -> bool:
-        """Replace payload and brief in a batch; False: it was changed or deleted since it was read."""
+        """Replace payload, brief and index in a batch; False: it was changed or deleted since it was read."""
         position = update.message.position
         item = f"items.{position - batch['first']}." if "items" in batch else ""
         change: Document = {f"{item}{name}": value for name, value in stored(update.payload).items()}
@@ -104,6 +110,8 @@ class Updates:
             elif text["at"] == position:
                 gone[f"briefs.{name}"] = 1
         where = {name: batch.get(name) for name in ("inc", "_id", "ids", "form")}
+        indexed = changed_index(batch, {position: update.index})
+        change, gone = {**change, **indexed.get("$set", {})}, {**gone, **indexed.get("$unset", {})}
         changes: Document = {"$set": change, "$inc": {"form": 1}, **({"$unset": gone} if gone else {})}
         return await self.store.messages.update(where, changes)
 

@@ -54,12 +54,12 @@ WITH session AS (
         ON CONFLICT (sid) DO UPDATE
        SET encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
 )
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob,
-       changes, last_change, fence, holder, lease_until_us
+       changes, fence, holder, lease_until_us
   FROM session;
 
 -- name: create_session
@@ -83,12 +83,12 @@ WITH session AS (
     INSERT INTO luminora_documents (sid, encoding, payload, blob)
     SELECT sid, :encoding, :payload, :blob FROM session
 )
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob,
-       changes, last_change, fence, holder, lease_until_us, sid
+       changes, fence, holder, lease_until_us, sid
   FROM session;
 
 -- name: update_session
@@ -107,12 +107,12 @@ WITH session AS (
         ON CONFLICT (sid) DO UPDATE
        SET encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
 )
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob,
-       changes, last_change, fence, holder, lease_until_us
+       changes, fence, holder, lease_until_us
   FROM session;
 
 -- name: lock_session
@@ -124,12 +124,12 @@ SELECT sid, version, last_position, fence, holder, lease_until_us,
    FOR NO KEY UPDATE;
 
 -- name: find_session
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
        card_encoding, card_payload, card_blob,
-       changes, last_change, fence, holder, lease_until_us,
+       changes, fence, holder, lease_until_us,
        encoding, payload, blob
   FROM luminora_sessions LEFT JOIN luminora_documents USING (sid)
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now);
@@ -142,17 +142,17 @@ SELECT s.sid, last_position, role, count(position)
  GROUP BY s.sid, last_position, role;
 
 -- name: copy_messages
-INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
-SELECT :sid, position, message_id, role, created_at_us, encoding, payload, blob
+INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, index_data, encoding, payload, blob)
+SELECT :sid, position, message_id, role, created_at_us, index_data, encoding, payload, blob
   FROM luminora_messages
  WHERE sid = :source AND position <= :at;
 
 -- name: insert_messages
-INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
-SELECT :sid, position, id, role, time, encoding, payload, blob
-  FROM unnest(:positions::bigint[], :ids::text[], :roles::text[], :times::bigint[], :encodings::text[],
-              :payloads::text[], :blobs::bytea[])
-       AS m (position, id, role, time, encoding, payload, blob);
+INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, index_data, encoding, payload, blob)
+SELECT :sid, position, id, role, time, index_data, encoding, payload, blob
+  FROM unnest(:positions::bigint[], :ids::text[], :roles::text[], :times::bigint[], :indexes::bytea[],
+              :encodings::text[], :payloads::text[], :blobs::bytea[])
+       AS m (position, id, role, time, index_data, encoding, payload, blob);
 
 -- name: delete_session
 -- Delete a header; its document and memories go by their foreign keys, its messages by delete_messages.
@@ -219,8 +219,9 @@ RETURNING 1;
 
 -- name: list_sessions
 -- The storage omits the lines of the conditions that a query does not have, so that each query gets the plan of
--- its own index, also once the server plans without looking at the values.
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+-- its own index, also once the server plans without looking at the values. The columns behind last_change are left out
+-- where texts are not wanted.
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
@@ -237,7 +238,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  LIMIT :count;
 
 -- name: list_sessions_newest_first
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
@@ -255,7 +256,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
 
 -- name: list_active_sessions
 -- The index gives the order by minute; the server sorts the sessions of one minute at a time.
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
@@ -272,7 +273,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  LIMIT :count;
 
 -- name: list_active_sessions_newest_first
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters::text,
        first_brief_position, first_brief_encoding, first_brief_payload, first_brief_blob,
        last_brief_position, last_brief_encoding, last_brief_payload, last_brief_blob,
@@ -319,8 +320,8 @@ WITH session AS (
        AND (last_position = :expected_last OR :expected_last IS NULL) AND (fence = :fence OR :fence IS NULL)
  RETURNING sid, last_position
 )
-INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
-SELECT sid, last_position, :id, :role, :time, :encoding, :payload, :blob FROM session
+INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, index_data, encoding, payload, blob)
+SELECT sid, last_position, :id, :role, :time, :index_data, :encoding, :payload, :blob FROM session
 RETURNING position;
 
 -- name: append_messages
@@ -351,11 +352,12 @@ WITH session AS (
        AND (last_position = :expected_last OR :expected_last IS NULL) AND (fence = :fence OR :fence IS NULL)
  RETURNING sid, last_position
 ), messages AS (
-    INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
-    SELECT sid, last_position - cardinality(:ids) + n, id, role, time, encoding, payload, blob
+    INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, index_data, encoding, payload, blob)
+    SELECT sid, last_position - cardinality(:ids) + n, id, role, time, index_data, encoding, payload, blob
       FROM session,
-           unnest(:ids, :roles::text[], :times::bigint[], :encodings::text[], :payloads::text[], :blobs::bytea[])
-           WITH ORDINALITY AS m (id, role, time, encoding, payload, blob, n)
+           unnest(:ids, :roles::text[], :times::bigint[], :indexes::bytea[], :encodings::text[], :payloads::text[],
+                  :blobs::bytea[])
+           WITH ORDINALITY AS m (id, role, time, index_data, encoding, payload, blob, n)
 )
 SELECT last_position FROM session;
 
@@ -405,12 +407,12 @@ WITH wanted AS (
      WHERE s.sid = w.sid
  RETURNING s.sid, last_position, size, number
 ), messages AS (
-    INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, encoding, payload, blob)
-    SELECT sid, last_position - size + place, id, role, time, encoding, payload, blob
+    INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, index_data, encoding, payload, blob)
+    SELECT sid, last_position - size + place, id, role, time, index_data, encoding, payload, blob
       FROM session
       JOIN unnest(:numbers::bigint[], :places::bigint[], :ids::text[], :roles::text[], :times::bigint[],
-                  :encodings::text[], :payloads::text[], :blobs::bytea[])
-           AS m (number, place, id, role, time, encoding, payload, blob) USING (number)
+                  :indexes::bytea[], :encodings::text[], :payloads::text[], :blobs::bytea[])
+           AS m (number, place, id, role, time, index_data, encoding, payload, blob) USING (number)
 )
 SELECT number, last_position FROM session;
 
@@ -437,6 +439,33 @@ SELECT last_position, m.*
   FROM luminora_sessions AS s
   LEFT JOIN LATERAL (
        SELECT position, message_id, role, created_at_us, encoding, payload, blob
+         FROM luminora_messages
+        WHERE sid = s.sid AND position > :after AND position < :before
+        ORDER BY position DESC
+        LIMIT :count
+       ) AS m ON true
+ WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+ ORDER BY position;
+
+-- name: read_oldest_index
+-- As read_oldest_messages.
+SELECT last_position, m.*
+  FROM luminora_sessions AS s
+  LEFT JOIN LATERAL (
+       SELECT position, message_id, role, created_at_us, index_data
+         FROM luminora_messages
+        WHERE sid = s.sid AND position > :after AND position < :before
+        ORDER BY position
+        LIMIT :count
+       ) AS m ON true
+ WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+ ORDER BY position;
+
+-- name: read_newest_index
+SELECT last_position, m.*
+  FROM luminora_sessions AS s
+  LEFT JOIN LATERAL (
+       SELECT position, message_id, role, created_at_us, index_data
          FROM luminora_messages
         WHERE sid = s.sid AND position > :after AND position < :before
         ORDER BY position DESC
@@ -536,8 +565,27 @@ WITH session AS (
 )
 SELECT count(*) FROM rewritten;
 
+-- name: rewrite_index
+-- Replace each index that is still the old one; returns how many were replaced.
+WITH session AS (
+    SELECT sid
+      FROM luminora_sessions
+     WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+       FOR NO KEY UPDATE
+), rewritten AS (
+    UPDATE luminora_messages AS m
+       SET index_data = r.index_data
+      FROM session,
+           unnest(:positions::bigint[], :ids::text[], :old_indexes::bytea[], :indexes::bytea[])
+           AS r (position, id, old_index_data, index_data)
+     WHERE m.sid = session.sid AND m.position = r.position AND m.message_id = r.id
+       AND m.index_data IS NOT DISTINCT FROM r.old_index_data
+ RETURNING 1
+)
+SELECT count(*) FROM rewritten;
+
 -- name: update_message
--- Replace a payload that is still the old one, and the brief where the header has that of the message. No row: no
+-- Replace a payload that is still the old one with its index, and the brief where the header has that of the message. No row: no
 -- live session, no such message, or another payload. What the session's lock waited for is not seen, but the message
 -- is looked at again.
 WITH session AS (
@@ -547,7 +595,7 @@ WITH session AS (
        FOR NO KEY UPDATE
 ), updated AS (
     UPDATE luminora_messages AS m
-       SET encoding = :encoding, payload = :payload, blob = :blob
+       SET index_data = :index_data, encoding = :encoding, payload = :payload, blob = :blob
       FROM session
      WHERE m.sid = session.sid AND position = :position AND message_id = :id AND encoding = :old_encoding
        AND payload IS NOT DISTINCT FROM :old_payload AND blob IS NOT DISTINCT FROM :old_blob

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 import attrs
 
 from luminoracore_sdk.adapters.storage.base import Append, MessageUpdate
+from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND
 from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.application.ports.records import (
@@ -19,6 +20,8 @@ from luminoracore_sdk.application.ports.records import (
     Brief,
     HeaderTexts,
     HistoryChange,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -29,6 +32,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
     SessionSummary,
     TurnRecords,
+    stored_header,
     stored_record,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -44,7 +48,10 @@ __all__ = [
     "found_session",
     "group_receipts",
     "group_values",
+    "index_records",
+    "index_rewrite_values",
     "insert_batches",
+    "light_session",
     "listed_session",
     "memory_record",
     "memory_values",
@@ -64,6 +71,7 @@ __all__ = [
 
 
 T = TypeVar("T")
+R = TypeVar("R", MessageRecord, IndexRecord)
 
 
 class Row(Protocol):
@@ -224,16 +232,33 @@ def listed_session(row: Row) -> SessionRecord:
         CorruptRecordError: Its card or summary is damaged.
     """
     key = f"session {row[0]!a}"
-    first, last, counters = _brief(row, 13, key), _brief(row, 17, key), _counters(row, 8, key)
+    first, last, counters = _brief(row, 14, key), _brief(row, 18, key), _counters(row, 9, key)
     record = _new(SessionRecord)
     for set_value, value in zip(_HEADER, row, strict=False):  # the first columns
         set_value(record, value)
     _setters["tags"](record, tuple(row[2]))  # sorted and distinct, as it was stored
     _setters["summary"](record, SessionSummary(first=first, last=last, counters=counters))
-    _setters["card"](record, None if row[21] is row[22] is row[23] is None else _payload(row, 21, key))
+    _setters["last_change"](record, row[8] or 0)
+    _setters["card"](record, None if row[22] is row[23] is row[24] is None else _payload(row, 22, key))
     for name, nothing in _UNLISTED:
         _setters[name](record, nothing)
     return record
+
+
+def light_session(row: Row) -> SessionRecord:
+    """Return the header of a row of a listing without texts."""
+    session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change = row
+    return stored_header(
+        session_id,
+        user_id,
+        tuple(tags),
+        ttl_us,
+        created_at_us,
+        updated_at_us,
+        version,
+        last_position,
+        last_change or 0,
+    )
 
 
 _HEADER = [
@@ -269,7 +294,7 @@ def found_session(row: Row, payload: Payload | None = None) -> SessionRecord:
     return attrs.evolve(
         listed_session(row),
         payload=_payload(row, 29, key) if payload is None else payload,
-        changes=_changes(row[24] or (), row[25] or 0, key),
+        changes=_changes(row[25] or (), row[8] or 0, key),
         lease=stored_lease(row[26], row[27], row[28], key),
     )
 
@@ -317,6 +342,7 @@ def update_values(update: MessageUpdate) -> dict[str, Any]:
         "place": None if update.brief is None else message.position,
         **rewrite_values(message.payload, update.payload),
         **_short_values("brief", update.brief),
+        "index_data": _index_data(update.index),
         **_change_values(2 * message.position - 1),
     }
 
@@ -357,6 +383,7 @@ def message_values(append: Append) -> dict[str, Any]:
         "id": message.message_id,
         "role": message.role,
         "time": message.created_at_us,
+        "index_data": _index_data(message.index),
         **_payload_values(message.payload),
     }
 
@@ -455,20 +482,25 @@ def _expected_last(append: Append) -> int | None:
 def _message_lists(messages: Iterable[MessageRecord]) -> dict[str, Any]:
     columns = [
         (
-            *(message.message_id, message.role, message.created_at_us),
+            *(message.message_id, message.role, message.created_at_us, _index_data(message.index)),
             *(message.payload.encoding, *_columns(message.payload)),
         )
         for message in messages
     ]
-    ids, roles, times, encodings, payloads, blobs = zip(*columns, strict=True)
+    ids, roles, times, indexes, encodings, payloads, blobs = zip(*columns, strict=True)
     return {
         "ids": ids,
         "roles": roles,
         "times": times,
+        "indexes": _list(indexes),
         "encodings": encodings,
         "payloads": _list(payloads),
         "blobs": _list(blobs),
     }
+
+
+def _index_data(index: Payload | None) -> bytes | None:
+    return None if index is None else packed(index)
 
 
 def _list(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -500,7 +532,11 @@ def message_records(session_id: str, rows: Sequence[Row], span: MessageRange, *,
     Raises:
         CorruptRecordError: They are not those of the range: positions are 1, 2, 3 … to the last one.
     """
-    found = _messages(session_id, rows)
+    return _of_range(session_id, _messages(session_id, rows), span, last)
+
+
+def _of_range(session_id: str, found: list[R], span: MessageRange, last: int) -> list[R]:
+    """Return the records of a range, if they are all of it."""
     low = max(span.after, 0) + 1
     high = last if span.before is None else min(last, span.before - 1)
     count = max(0, high - low + 1)
@@ -530,6 +566,33 @@ def _messages(session_id: str, rows: Sequence[Row]) -> list[MessageRecord]:
         data = text.encode() if blob is None else blob
         found.append(stored_record(position, message_id, role, created_at_us, encoding, data))
     return found
+
+
+def index_records(session_id: str, rows: Sequence[Row], span: MessageRange, *, last: int) -> list[IndexRecord]:
+    """Return the indexes of the rows of a read, in the order of their positions; see ``message_records``."""
+    found = list[IndexRecord]()
+    for _, position, message_id, role, created_at_us, value in rows:
+        if position is None:
+            continue
+        try:
+            index = None if value is None else unpacked(value)
+        except ValueError as exc:
+            key = f"the index of message {position} of session {session_id!a}"
+            raise _damaged(key, "it does not begin with an encoding") from exc
+        found.append(
+            IndexRecord(position=position, message_id=message_id, role=role, created_at_us=created_at_us, index=index)
+        )
+    return _of_range(session_id, found, span, last)
+
+
+def index_rewrite_values(changes: Sequence[IndexRewrite]) -> dict[str, Any]:
+    """Return the parameters of ``rewrite_index`` but session and time."""
+    return {
+        "positions": [clamped(change.position) for change in changes],
+        "ids": [change.message_id for change in changes],
+        "old_indexes": [_index_data(change.old) for change in changes],
+        "indexes": [_index_data(change.new) for change in changes],
+    }
 
 
 def turn_records(rows: Sequence[Row], newest: int) -> TurnRecords | None:
@@ -585,7 +648,7 @@ def rewrite_batches(changes: Sequence[PayloadRewrite]) -> Iterator[dict[str, Any
 
 def insert_batches(messages: Sequence[MessageRecord]) -> Iterator[dict[str, Any]]:
     """Yield the parameters of ``insert_messages`` but the session, in as many sets as are needed."""
-    for batch in _batches(messages, lambda message: len(message.payload.data)):
+    for batch in _batches(messages, lambda message: len(message.payload.data) + len(_index_data(message.index) or b"")):
         yield {"positions": [message.position for message in batch], **_message_lists(batch)}
 
 

@@ -29,7 +29,10 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     found_session,
     group_receipts,
     group_values,
+    index_records,
+    index_rewrite_values,
     insert_batches,
+    light_session,
     listed_session,
     memory_record,
     memory_values,
@@ -46,11 +49,13 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     turn_records,
     update_values,
 )
-from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
+from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX, without_texts
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     HeaderTexts,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -64,6 +69,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
     TailReceipt,
     TurnRecords,
+    with_indexes,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
@@ -278,8 +284,9 @@ class PostgreSQLStorage(BaseStorage):
         given = {"now": now_us, **query_values(query)}
         listing = "list_active_sessions" if query.by_activity else "list_sessions"
         statement = self._sql[f"{listing}_newest_first" if query.newest_first else listing]
+        statement, record = (statement, listed_session) if query.texts else (without_texts(statement), light_session)
         rows = await self._pool.rows(narrowed(statement, frozenset(given)), **given)
-        found = [listed_session(row) for row in rows[: query.limit]]
+        found = [record(row) for row in rows[: query.limit]]
         return Page(sessions=tuple(found), next_cursor=query.key(found[-1]) if len(rows) > query.limit else None)
 
     async def _fork_session(
@@ -317,7 +324,12 @@ class PostgreSQLStorage(BaseStorage):
             span = MessageRange(after=after, before=at + 1, limit=_FORKED_AT_ONCE)
             read = self._sql.read_oldest_messages
             rows = await call.rows(read, session=session_id, now=source["now"], **span_values(span))
-            messages = message_records(session_id, rows, span, last=last)
+            indexes = await call.rows(
+                self._sql.read_oldest_index, session=session_id, now=source["now"], **span_values(span)
+            )
+            messages = with_indexes(
+                message_records(session_id, rows, span, last=last), index_records(session_id, indexes, span, last=last)
+            )
             rewritten = await asyncio.to_thread(lambda found: [rewrite(message) for message in found], messages)
             self._check_batch(rewritten)
             for batch in insert_batches(rewritten):
@@ -472,6 +484,19 @@ class PostgreSQLStorage(BaseStorage):
 
     async def _update_message(self, update: MessageUpdate) -> bool:
         return await self._pool.row(self._sql.update_message, **update_values(update)) is not None
+
+    async def _read_index(self, session_id: str, span: MessageRange, now_us: int) -> list[IndexRecord]:
+        newest = span.newest and span.limit is not None
+        read = self._sql.read_newest_index if newest else self._sql.read_oldest_index
+        rows = await self._pool.rows(read, session=session_id, now=now_us, **span_values(span))
+        if not rows:
+            raise self._not_found(session_id)
+        return index_records(session_id, rows, span, last=rows[0][0])
+
+    async def _rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite], now_us: int) -> int:
+        given = {"session": session_id, "now": now_us, **index_rewrite_values(changes)}
+        rows = await self._pool.rows(self._sql.rewrite_index, **given)
+        return int(rows[0][0])
 
     async def _read_turn(self, session_id: str, newest: int, now_us: int) -> TurnRecords | None:
         rows = await self._pool.rows(self._sql.read_turn, session=session_id, now=now_us, count=clamped(newest))

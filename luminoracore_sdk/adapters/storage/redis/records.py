@@ -8,11 +8,13 @@ the changes of a header.
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.adapters.storage.redis.keys import stamp, unstamp
 from luminoracore_sdk.application.ports.records import (
     Brief,
     HeaderTexts,
     HistoryChange,
+    IndexRecord,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -22,18 +24,18 @@ from luminoracore_sdk.application.ports.records import (
     SessionSummary,
     stored_record,
 )
-from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
+from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = [
     "BACKEND",
     "HEADER",
+    "LIGHT_HEADER",
     "LISTED_HEADER",
     "TURN_HEADER",
     "WHOLE_HEADER",
     "added_words",
     "damaged",
-    "encoded_payload",
-    "encoding_bytes",
+    "index_record",
     "memory_record",
     "memory_value",
     "message_element",
@@ -56,9 +58,11 @@ HEADER: tuple[bytes, ...] = (
 
 TURN_HEADER: tuple[bytes, ...] = (*HEADER, b"encoding", b"payload")
 
-LISTED_HEADER: tuple[bytes, ...] = (*HEADER, b"card", b"counters", b"first_brief", b"last_brief")
+LIGHT_HEADER: tuple[bytes, ...] = (*HEADER, b"changes")
 
-WHOLE_HEADER: tuple[bytes, ...] = (*LISTED_HEADER, b"encoding", b"payload", b"changes", b"lease")
+LISTED_HEADER: tuple[bytes, ...] = (*LIGHT_HEADER, b"card", b"counters", b"first_brief", b"last_brief")
+
+WHOLE_HEADER: tuple[bytes, ...] = (*LISTED_HEADER, b"encoding", b"payload", b"lease")
 
 Values = Sequence[bytes | None]
 
@@ -68,41 +72,25 @@ def number_or_none(value: int | None) -> bytes:
     return b"" if value is None else b"%d" % value
 
 
-def encoding_bytes(payload: Payload) -> bytes:
-    """Return the name of a payload's encoding as it is stored.
-
-    Raises:
-        ValidationError: It contains NUL, which ends a field here.
-    """
-    if "\0" in payload.encoding:
-        raise ValidationError("a payload's encoding contains no NUL character")
-    return payload.encoding.encode()
-
-
-def encoded_payload(payload: Payload) -> bytes:
-    """Return encoding and bytes as they end a stored message or memory."""
-    return encoding_bytes(payload) + b"\0" + payload.data
-
-
 def message_element(message: MessageRecord) -> bytes:
     """Return a message as an element of its session's list."""
     fields = (message.message_id.encode(), message.role.encode(), b"%d" % message.created_at_us)
-    return b"\0".join((*fields, encoded_payload(message.payload)))
+    return b"\0".join((*fields, packed(message.payload)))
 
 
 def memory_value(record: MemoryRecord) -> tuple[bytes, bytes, bytes]:
     """Return expiry (a stamp, or nothing), retention, and payload, as the script ``put_memory`` takes them."""
     expires = b"" if record.expires_at_us is None else stamp(record.expires_at_us)
-    return expires, repr(float(record.retention)).encode(), encoded_payload(record.payload)
+    return expires, repr(float(record.retention)).encode(), packed(record.payload)
 
 
 def optional_payload(payload: Payload | None) -> bytes:
     """Return a payload, or nothing for None."""
-    return b"" if payload is None else encoded_payload(payload)
+    return b"" if payload is None else packed(payload)
 
 
 def _brief_value(brief: Brief | None) -> bytes:
-    return b"" if brief is None else b"%d\0%s" % (brief.position, encoded_payload(brief.payload))
+    return b"" if brief is None else b"%d\0%s" % (brief.position, packed(brief.payload))
 
 
 def text_values(texts: HeaderTexts) -> tuple[bytes, bytes, bytes]:
@@ -133,7 +121,7 @@ def added_words(messages: Sequence[MessageRecord]) -> tuple[bytes, bytes, bytes]
         for name, number in message.adds.items():
             counters[name] = counters.get(name, 0) + number
         if message.brief is not None:
-            last = b"%d\0%s" % (place, encoded_payload(message.brief))
+            last = b"%d\0%s" % (place, packed(message.brief))
             if message.role == "user" and not first:
                 first = last
     return counters_text(counters), first, last
@@ -169,7 +157,8 @@ def session_record(session_id: str, fields: Sequence[bytes], values: Values) -> 
             summary=_summary(found[b"counters"], found[b"first_brief"], found[b"last_brief"])
             if b"counters" in fields
             else _NO_SUMMARY,
-            changes=_changes(found[b"changes"]) if b"changes" in found else (),
+            last_change=int(found[b"changes"].partition(b" ")[0]) if b"changes" in found else 0,
+            changes=_changes(found[b"changes"]) if b"changes" in found and b"lease" in fields else (),
             lease=_lease(found[b"lease"]) if b"lease" in found else None,
         )
     except (KeyError, ValueError) as exc:
@@ -198,17 +187,14 @@ def _summary(counters: bytes, first: bytes, last: bytes) -> SessionSummary:
 
 
 def _payload(value: bytes) -> Payload | None:
-    if not value:
-        return None
-    encoding, data = value.split(b"\0", 1)
-    return Payload(encoding.decode(), data)
+    return unpacked(value) if value else None
 
 
 def _brief(value: bytes) -> Brief | None:
     if not value:
         return None
-    position, encoding, data = value.split(b"\0", 2)
-    return Brief(int(position), Payload(encoding.decode(), data))
+    position, payload = value.split(b"\0", 1)
+    return Brief(int(position), unpacked(payload))
 
 
 _KINDS: Mapping[str, Literal["updated", "cut"]] = {"u": "updated", "c": "cut"}
@@ -240,6 +226,26 @@ def message_record(session_id: str, position: int, element: bytes) -> MessageRec
     except ValueError as exc:
         key = f"message {position} of session {session_id!a}"
         raise damaged(key, "the element is not id, role, time, encoding and payload") from exc
+
+
+def index_record(session_id: str, position: int, element: bytes) -> IndexRecord:
+    """Return the index of a message of what the script ``read_index`` returns.
+
+    Raises:
+        CorruptRecordError: The element is malformed.
+    """
+    try:
+        message_id, role, created, index = element.split(b"\0", 3)
+        return IndexRecord(
+            position=position,
+            message_id=message_id.decode(),
+            role=role.decode(),
+            created_at_us=int(created),
+            index=unpacked(index) if index else None,
+        )
+    except ValueError as exc:
+        key = f"the index of message {position} of session {session_id!a}"
+        raise damaged(key, "the element is not id, role and time, or the index not encoding and bytes") from exc
 
 
 def memory_record(scope: MemoryScope, key: bytes, value: bytes) -> MemoryRecord:

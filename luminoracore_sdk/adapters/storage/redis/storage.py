@@ -20,19 +20,20 @@ from luminoracore_sdk.adapters.storage.base import (
     replay_receipt,
 )
 from luminoracore_sdk.adapters.storage.group_commit import GroupCommit, own_copy
+from luminoracore_sdk.adapters.storage.packed import encoding_bytes, packed
 from luminoracore_sdk.adapters.storage.redis.keys import Keyspace, bounds, memory_entry, stamp, unstamp
 from luminoracore_sdk.adapters.storage.redis.listing import HOT_US, IndexRange, entries, grown, is_within
 from luminoracore_sdk.adapters.storage.redis.options import RedisLimits, check_buckets, check_prefix, parse_address
 from luminoracore_sdk.adapters.storage.redis.records import (
     BACKEND,
     HEADER,
+    LIGHT_HEADER,
     LISTED_HEADER,
     TURN_HEADER,
     WHOLE_HEADER,
     added_words,
     damaged,
-    encoded_payload,
-    encoding_bytes,
+    index_record,
     memory_record,
     memory_value,
     message_element,
@@ -48,6 +49,8 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     HeaderTexts,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -61,6 +64,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
     TailReceipt,
     TurnRecords,
+    with_indexes,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
@@ -313,16 +317,16 @@ class RedisStorage(BaseStorage):
         An index may name sessions that the server has removed, or that were changed, or deleted and put again since:
         the header decides. Headers of hot sessions wait until no other one can come before them.
         """
-        count = query.limit + 1
+        count, fields = query.limit + 1, LISTED_HEADER if query.texts else LIGHT_HEADER
         waiting: list[SessionRecord] = []
         async for portion in entries(self._read, self._keys, IndexRange.of_sessions(query), count):
             start = 0
             while some := portion[start : start + count]:
                 start, count = start + count, grown(count)
                 names = [entry.name.decode() for entry in some]
-                commands = [(self._keys.session(name).session, b"HMGET", *LISTED_HEADER) for name in names]
+                commands = [(self._keys.session(name).session, b"HMGET", *fields) for name in names]
                 for entry, name, values in zip(some, names, await self._read(*commands), strict=True):
-                    header = session_record(name, LISTED_HEADER, values)
+                    header = session_record(name, fields, values)
                     if (
                         header
                         and entry.earliest <= stamp(query.key(header)[0]) <= entry.latest
@@ -392,7 +396,11 @@ class RedisStorage(BaseStorage):
         while True:
             words = (b"%d" % (copied + 1), b"%d" % at, b"%d" % size_bytes, history)
             reply = await self._run(
-                "fork_part", (source.session, source.messages, *copy), b"%d" % now_us, b"%d" % COPY_MS, *words
+                "fork_part",
+                (source.session, source.messages, source.message_index, *copy),
+                b"%d" % now_us,
+                b"%d" % COPY_MS,
+                *words,
             )
             if reply[0] == b"changed":
                 return None
@@ -421,9 +429,13 @@ class RedisStorage(BaseStorage):
                 return None
             known = history
             check_fork(BACKEND, source_id, at, stop)
-            messages = await asyncio.to_thread(_rewritten, source_id, copied + 1, elements, rewrite)
+            span = MessageRange(after=copied, before=copied + len(elements) + 1)
+            seen, _, _, indexes = await self._read_part(source_id, span, now_us, _MAX_POSITION, "read_index")
+            if seen != history:
+                return None
+            messages = await asyncio.to_thread(_rewritten, source_id, copied + 1, elements, indexes, rewrite)
             self._check_batch(messages)
-            words = [word for message in messages for word in (message.message_id.encode(), message_element(message))]
+            words = [word for message in messages for word in _message_words(message)]
             if words:
                 await self._run("stage", copy, b"%d" % COPY_MS, b"%d" % (copied + 1), *words)
             for message in messages:
@@ -499,7 +511,7 @@ class RedisStorage(BaseStorage):
             arguments += added_words(append.messages)
             arguments.append(b"%d" % len(append.messages))
             for message in append.messages:
-                arguments += (message.message_id.encode(), message_element(message))
+                arguments += _message_words(message)
         return self._keys.session(appends[0].session_id), arguments
 
     def _change_words(self, now_us: int) -> list[bytes]:
@@ -522,29 +534,46 @@ class RedisStorage(BaseStorage):
             return receipt
         raise damaged(f"session {append.session_id!a}", "an id of its messages has no position")
 
-    async def _read_messages(
-        self, session_id: str, span: MessageRange, now_us: int, attempts: int = _ATTEMPTS
-    ) -> list[MessageRecord]:
+    async def _read_messages(self, session_id: str, span: MessageRange, now_us: int) -> list[MessageRecord]:
+        first, elements = await self._read_parts("read", session_id, span, now_us)
+        return [message_record(session_id, first + number, element) for number, element in enumerate(elements)]
+
+    async def _read_index(self, session_id: str, span: MessageRange, now_us: int) -> list[IndexRecord]:
+        first, elements = await self._read_parts("read_index", session_id, span, now_us)
+        return [index_record(session_id, first + number, element) for number, element in enumerate(elements)]
+
+    async def _read_parts(
+        self, script: str, session_id: str, span: MessageRange, now_us: int, attempts: int = _ATTEMPTS
+    ) -> tuple[int, list[bytes]]:
+        """Return the first position of a range, and what a script returns of each of its messages."""
         size_bytes = _PART_BYTES if attempts else _MAX_POSITION  # in the end, the whole range in one answer
-        history, first, stop, elements = await self._read_part(session_id, span, now_us, size_bytes)
+        history, first, stop, elements = await self._read_part(session_id, span, now_us, size_bytes, script)
         while len(elements) <= stop - first:
             rest = MessageRange(after=first + len(elements) - 1, before=stop + 1)
-            seen, _, _, more = await self._read_part(session_id, rest, now_us, size_bytes)
+            seen, _, _, more = await self._read_part(session_id, rest, now_us, size_bytes, script)
             if seen != history:  # cut off, or replaced by another session of this id
-                return await self._read_messages(session_id, span, now_us, attempts - 1)
+                return await self._read_parts(script, session_id, span, now_us, attempts - 1)
             if not more:
                 raise damaged(f"session {session_id!a}", f"message {first + len(elements)} is missing")
             elements += more
-        return [message_record(session_id, first + number, element) for number, element in enumerate(elements)]
+        return first, elements
 
     async def _read_part(
-        self, session_id: str, span: MessageRange, now_us: int, size_bytes: int, *, turn: bool = False
+        self,
+        session_id: str,
+        span: MessageRange,
+        now_us: int,
+        size_bytes: int,
+        script: str = "read",
+        *,
+        turn: bool = False,
     ) -> Sequence[Any]:
         """Return history, first and last position and the elements that fit; of a turn header and memories too."""
         keys = self._keys.session(session_id)
+        others = (keys.memories,) if turn else (keys.message_index,) if script == "read_index" else ()
         reply = await self._run(
-            "read",
-            (keys.session, keys.messages, *((keys.memories,) if turn else ())),
+            script,
+            (keys.session, keys.messages, *others),
             b"%d" % now_us,
             b"%d" % max(0, min(span.after, _MAX_POSITION)),
             number_or_none(None if span.before is None else max(0, min(span.before, _MAX_POSITION))),
@@ -574,7 +603,7 @@ class RedisStorage(BaseStorage):
             *added_words(tail.messages),
         ]
         for message in tail.messages:
-            arguments += (message.message_id.encode(), message_element(message))
+            arguments += _message_words(message)
         reply = await self._run("replace_tail", self._keys.session(tail.session_id), *arguments)
         if reply[0] != b"refused":
             [elements] = self._done(tail.session_id, reply)
@@ -619,15 +648,24 @@ class RedisStorage(BaseStorage):
             message_element(message),
             message_element(attrs.evolve(message, payload=update.payload)),
             optional_payload(update.brief),
+            optional_payload(update.index),
         )
         return self._replaced(update.session_id, reply) > 0
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
-        session, messages, *_ = self._keys.session(session_id)
+        return await self._rewritten("rewrite_messages", session_id, changes, now_us)
+
+    async def _rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite], now_us: int) -> int:
+        return await self._rewritten("rewrite_index", session_id, changes, now_us)
+
+    async def _rewritten(
+        self, script: str, session_id: str, changes: Sequence[PayloadRewrite | IndexRewrite], now_us: int
+    ) -> int:
+        """Run a script with changes in parts; return how many it has made."""
         replaced = 0
         for words in _parts(changes):
             try:
-                reply = await self._run("rewrite_messages", (session, messages), b"%d" % now_us, *words)
+                reply = await self._run(script, self._keys.session(session_id), b"%d" % now_us, *words)
             except StorageUnavailableError as exc:
                 if replaced and not exc.in_doubt:
                     raise type(exc)(exc.backend, exc.reason, in_doubt=True) from exc
@@ -693,7 +731,7 @@ class RedisStorage(BaseStorage):
         return int(await self._run("clear_memories", self._keys.memories(scope), *arguments))
 
     async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
-        payloads = encoded_payload(old), encoded_payload(new)
+        payloads = packed(old), packed(new)
         arguments = (*_scope_words(scope), key.encode(), b"%d" % now_us, stamp(now_us), *payloads)
         reply = await self._run("rewrite_memory", self._keys.memories(scope), *arguments)
         return self._replaced(scope.owner_id, reply) > 0
@@ -741,11 +779,19 @@ def _checked(reply: Any) -> Any:
 
 
 def _rewritten(
-    session_id: str, first: int, elements: Sequence[bytes], rewrite: RewriteMessage | None
+    session_id: str, first: int, elements: Sequence[bytes], indexes: Sequence[bytes], rewrite: RewriteMessage | None
 ) -> list[MessageRecord]:
     """Return the messages of elements as a fork stores them; called in a thread."""
-    messages = [message_record(session_id, first + number, element) for number, element in enumerate(elements)]
+    messages = with_indexes(
+        [message_record(session_id, first + number, element) for number, element in enumerate(elements)],
+        [index_record(session_id, first + number, element) for number, element in enumerate(indexes)],
+    )
     return messages if rewrite is None else [rewrite(message) for message in messages]
+
+
+def _message_words(message: MessageRecord) -> tuple[bytes, bytes, bytes]:
+    """Return id, element and index of a message, as scripts take them."""
+    return message.message_id.encode(), message_element(message), optional_payload(message.index)
 
 
 def _scope_words(scope: MemoryScope) -> tuple[bytes, bytes]:
@@ -766,12 +812,12 @@ def _is_expired(memory: MemoryRecord, now_us: int) -> bool:
     return memory.expires_at_us is not None and memory.expires_at_us <= now_us
 
 
-def _parts(changes: Sequence[PayloadRewrite]) -> Iterator[list[bytes]]:
+def _parts(changes: Sequence[PayloadRewrite | IndexRewrite]) -> Iterator[list[bytes]]:
     """Yield the words of changes for one call of the script at a time, about 1 MB at most."""
     part: list[bytes] = []
     count = size = 0
     for change in changes:
-        old, new = encoded_payload(change.old), encoded_payload(change.new)
+        old, new = optional_payload(change.old), optional_payload(change.new)
         if count == _REWRITTEN_AT_ONCE or (count and size + len(old) + len(new) > _PART_BYTES):
             yield part
             part, count, size = [], 0, 0

@@ -13,7 +13,7 @@ INSERT INTO luminora_version (version_num) VALUES (:version);
 -- ---- sessions -------------------------------------------------------------------------------
 
 -- name: find_session
-SELECT s.session_id, s.user_id, s.tags, s.ttl_us, s.created_at_us, s.updated_at_us, s.version, s.last_position,
+SELECT s.session_id, s.user_id, s.tags, s.ttl_us, s.created_at_us, s.updated_at_us, s.version, s.last_position, s.last_change,
        s.user_messages, s.assistant_messages, s.system_messages, s.tool_messages, s.counters_checksum, s.counters,
        s.first_brief_position, s.first_brief_checksum, s.first_brief_encoding, s.first_brief,
        s.last_brief_position, s.last_brief_checksum, s.last_brief_encoding, s.last_brief,
@@ -33,7 +33,7 @@ SELECT s.session_id, s.user_id, s.tags, s.ttl_us, s.created_at_us, s.updated_at_
 
 -- name: find_live_session
 -- What a write has to know.
-SELECT sid, created_at_us, updated_at_us, version, last_position
+SELECT sid, created_at_us, updated_at_us, version, last_position, last_change
   FROM luminora_sessions
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now);
 
@@ -54,13 +54,13 @@ SELECT history_checksum, history FROM luminora_sessions WHERE sid = :sid;
 
 -- name: insert_session
 INSERT INTO luminora_sessions
-       (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+       (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
         user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
         card_checksum, card_encoding, card,
         first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
         last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
         history_checksum, history)
-VALUES (:session, :user, :tags, :ttl, :created, :now, 1, :last,
+VALUES (:session, :user, :tags, :ttl, :created, :now, 1, :last, 0,
         :user_messages, :assistant_messages, :system_messages, :tool_messages, :counters_checksum, :counters,
         :card_checksum, :card_encoding, :card,
         :first_brief_position, :first_brief_checksum, :first_brief_encoding, :first_brief,
@@ -91,7 +91,9 @@ UPDATE luminora_sessions
  WHERE sid = :sid;
 
 -- name: put_history
-UPDATE luminora_sessions SET history_checksum = :history_checksum, history = :history WHERE sid = :sid;
+UPDATE luminora_sessions
+   SET history_checksum = :history_checksum, history = :history, last_change = :last_change
+ WHERE sid = :sid;
 
 -- name: put_document
 INSERT INTO luminora_documents (sid, checksum, encoding, payload, blob)
@@ -114,10 +116,10 @@ DELETE FROM luminora_messages
 DELETE FROM luminora_sessions WHERE ttl_us IS NOT NULL AND updated_at_us + ttl_us <= :now;
 
 -- Listings: between two bounds of (created_at_us, session_id), both exclusive. :tag NULL: with any tags.
--- :without_tag NULL: none is excluded.
+-- :without_tag NULL: none is excluded. The columns behind last_change are left out where texts are not wanted.
 
 -- name: list_oldest
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
@@ -130,7 +132,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  ORDER BY created_at_us, session_id LIMIT :count;
 
 -- name: list_newest
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
@@ -143,7 +145,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  ORDER BY created_at_us DESC, session_id DESC LIMIT :count;
 
 -- name: list_oldest_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
@@ -157,7 +159,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  ORDER BY created_at_us, session_id LIMIT :count;
 
 -- name: list_newest_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
@@ -173,7 +175,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
 -- By activity, behind a cursor of (updated_at_us, session_id). The + keeps SQLite from the index of created_at_us.
 
 -- name: list_active_oldest
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
@@ -187,7 +189,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  ORDER BY updated_at_us, session_id LIMIT :count;
 
 -- name: list_active_newest
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
@@ -201,7 +203,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  ORDER BY updated_at_us DESC, session_id DESC LIMIT :count;
 
 -- name: list_active_oldest_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
@@ -216,7 +218,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
  ORDER BY updated_at_us, session_id LIMIT :count;
 
 -- name: list_active_newest_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position,
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
        user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
@@ -241,8 +243,8 @@ SELECT message_id, position FROM luminora_messages
 -- name: insert_message
 -- Run once for each message of a batch. json_each(:messages) is 10 % slower at every size, and cannot carry bytes.
 INSERT INTO luminora_messages
-       (sid, position, message_id, role, created_at_us, checksum, encoding, payload, blob)
-VALUES (:sid, :position, :message_id, :role, :created, :checksum, :encoding, :payload, :blob);
+       (sid, position, message_id, role, created_at_us, index_data, checksum, encoding, payload, blob)
+VALUES (:sid, :position, :message_id, :role, :created, :index_data, :checksum, :encoding, :payload, :blob);
 
 -- name: advance_session
 -- After an append of so many messages of each role.
@@ -286,6 +288,24 @@ SELECT s.last_position, m.position, m.message_id, m.role, m.created_at_us,
  WHERE s.session_id = :session AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
  ORDER BY m.position LIMIT :count;
 
+-- name: read_index
+-- As read_messages.
+SELECT s.last_position, m.position, m.message_id, m.role, m.created_at_us, m.index_data
+  FROM luminora_sessions AS s
+  LEFT JOIN luminora_messages AS m
+    ON m.sid = s.sid AND m.position < :before
+   AND m.position > max(:after, min(s.last_position, :before - 1) - :newest)
+ WHERE s.session_id = :session AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
+ ORDER BY m.position LIMIT :count;
+
+-- name: read_index_at
+SELECT NULL, position, message_id, role, created_at_us, index_data
+  FROM luminora_messages
+ WHERE sid = :sid AND position IN (SELECT value FROM json_each(:positions));
+
+-- name: put_index
+UPDATE luminora_messages SET index_data = :index_data WHERE sid = :sid AND position = :position;
+
 -- name: find_message
 SELECT NULL, m.position, m.message_id, m.role, m.created_at_us,
        m.checksum, m.encoding, coalesce(m.payload, m.blob) AS data
@@ -306,8 +326,8 @@ SELECT role, count(*) FROM luminora_messages
 -- name: copy_messages
 -- Into another session. moved_checksum is a function of rows.py.
 INSERT INTO luminora_messages
-       (sid, position, message_id, role, created_at_us, checksum, encoding, payload, blob)
-SELECT :new_sid, position, message_id, role, created_at_us,
+       (sid, position, message_id, role, created_at_us, index_data, checksum, encoding, payload, blob)
+SELECT :new_sid, position, message_id, role, created_at_us, index_data,
        moved_checksum(:seed, :new_seed, checksum, CAST(message_id AS BLOB), CAST(role AS BLOB),
                       CAST(created_at_us AS BLOB), CAST(encoding AS BLOB), CAST(coalesce(payload, blob, '') AS BLOB)),
        encoding, payload, blob

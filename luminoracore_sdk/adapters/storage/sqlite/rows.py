@@ -11,9 +11,9 @@ was edited by hand. Card, briefs, counters and history, which are written apart 
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from zlib import crc32
 
 import attrs
@@ -25,11 +25,13 @@ from luminoracore_sdk.adapters.storage.folded import (
     parse_counters_text,
     parse_header_text,
 )
+from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.adapters.storage.sqlite.connection import Row
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND
 from luminoracore_sdk.application.ports.records import (
     Brief,
     HistoryChange,
+    IndexRecord,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -43,6 +45,7 @@ from luminoracore_sdk.application.ports.records import (
     stored_header,
     stored_payload,
     stored_record,
+    stored_summary,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
@@ -54,7 +57,11 @@ __all__ = [
     "folded_values",
     "history",
     "history_values",
+    "index_records",
+    "index_value",
+    "indexes_of_range",
     "is_folded",
+    "light_record",
     "listed_record",
     "memory_owner",
     "memory_owners",
@@ -78,7 +85,10 @@ __all__ = [
 
 _NO_BOUND = 2**62  # more than any position or time; sums of two fit 64 bits
 
+_CRC_BYTES = 4
+
 Values = dict[str, Any]
+T = TypeVar("T", MessageRecord, IndexRecord)
 
 
 _NO_SUMMARY = SessionSummary()
@@ -105,11 +115,11 @@ def session_record(row: Row) -> SessionRecord:
     Raises:
         CorruptRecordError: The row is damaged.
     """
-    record = listed_record(row[:25])
+    record = listed_record(row[:26])
     try:
-        changes, lease = _history(crc32(row[0]), row[25], row[26])
-        record = attrs.evolve(record, payload=_payload(row[28], row[29]), changes=changes, lease=lease)
-        return _checked(record, row[27])
+        changes, lease = _history(crc32(row[0]), row[26], row[27])
+        record = attrs.evolve(record, payload=_payload(row[29], row[30]), changes=changes, lease=lease)
+        return _checked(record, row[28])
     except _DAMAGE as exc:
         raise _damaged_session(row[0], exc) from exc
 
@@ -145,12 +155,24 @@ def listed_record(row: Row) -> SessionRecord:
     Raises:
         CorruptRecordError: The row is damaged.
     """
-    session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, *_ = row
     try:
-        if type(created_at_us) is not int or type(updated_at_us) is not int:
+        seed = crc32(row[0])
+        card, summary = _card(seed, row[23:26]), stored_summary(*_summary(seed, row[9:23]))
+    except _DAMAGE as exc:
+        raise _damaged_session(row[0], exc) from exc
+    return light_record(row[:9], card, summary)
+
+
+def light_record(row: Row, card: Payload | None = None, summary: SessionSummary = _NO_SUMMARY) -> SessionRecord:
+    """Return the header of the first columns of a listing.
+
+    Raises:
+        CorruptRecordError: The row is damaged.
+    """
+    session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change = row
+    try:
+        if not type(created_at_us) is type(updated_at_us) is type(last_change) is int:
             raise TypeError
-        seed = crc32(session_id)
-        first, last, counters = _summary(seed, row[8:22])
         return stored_header(
             str(session_id, "utf-8"),
             None if user_id is None else str(user_id, "utf-8"),
@@ -160,10 +182,9 @@ def listed_record(row: Row) -> SessionRecord:
             updated_at_us,
             version,
             last_position,
-            _card(seed, row[22:25]),
-            first,
-            last,
-            counters,
+            last_change,
+            card,
+            summary,
         )
     except _DAMAGE as exc:
         raise _damaged_session(session_id, exc) from exc
@@ -368,7 +389,11 @@ def _card(seed: int, row: Row) -> Payload | None:
 def history_values(session_id: str, changes: Sequence[HistoryChange], lease: Lease | None) -> Values:
     """Return the parameters of a history."""
     text = header_text(None, _NO_SUMMARY, changes, lease)
-    return {"history_checksum": crc32(text.encode(), _seed(session_id)), "history": text}
+    return {
+        "history_checksum": crc32(text.encode(), _seed(session_id)),
+        "history": text,
+        "last_change": changes[-1].number if changes else 0,
+    }
 
 
 def history(session_id: str, row: Row) -> tuple[tuple[HistoryChange, ...], Lease | None]:
@@ -456,9 +481,22 @@ def message_values(session_id: str, sid: int, position: int, message: MessageRec
         "message_id": message.message_id,
         "role": message.role,
         "created": message.created_at_us,
+        "index_data": index_value(message, message.index),
         "checksum": crc32(payload.data, crc32(head.encode())),
         **_payload_values(payload),
     }
+
+
+def index_value(message: MessageRecord | IndexRecord, index: Payload | None) -> bytes | None:
+    """Return the column of the index of a message: the CRC-32 of what it belongs to and is, and what it is.
+
+    It names no session, so that a fork copies it as it is.
+    """
+    if index is None:
+        return None
+    data = packed(index)
+    head = f"{message.message_id}\0{message.role}\0{message.created_at_us}"
+    return crc32(data, crc32(head.encode())).to_bytes(_CRC_BYTES) + data
 
 
 def message_seed(session_id: str) -> int:
@@ -509,6 +547,34 @@ def message_records(session_id: str, rows: Sequence[Row]) -> list[MessageRecord]
     return records
 
 
+def index_records(session_id: str, rows: Sequence[Row]) -> list[IndexRecord]:
+    """Return the indexes of rows of ``read_index``, each of which has a message.
+
+    Raises:
+        CorruptRecordError: A row is damaged.
+    """
+    records: list[IndexRecord] = []
+    for _, position, message_id, role, created_at_us, value in rows:
+        key = f"the index of message {position} of session {session_id!a}"
+        try:
+            index = None if value is None else unpacked(value[_CRC_BYTES:])
+            record = IndexRecord(
+                position=position,
+                message_id=str(message_id, "utf-8"),
+                role=str(role, "utf-8"),
+                created_at_us=created_at_us,
+                index=index,
+            )
+            if type(created_at_us) is not int:
+                raise TypeError
+        except _DAMAGE as exc:
+            raise damaged(key, _WRONG_TYPE) from exc
+        if value is not None and value != index_value(record, index):
+            raise damaged(key, "its checksum does not match")
+        records.append(record)
+    return records
+
+
 def range_values(span: MessageRange) -> Values:
     """Return the parameters of ``read_messages``, without session and time."""
     return {
@@ -521,7 +587,19 @@ def range_values(span: MessageRange) -> Values:
 
 
 def messages_of_range(session_id: str, span: MessageRange, rows: Sequence[Row]) -> list[MessageRecord]:
-    """Return the messages that ``read_messages`` found, after a check that none is missing.
+    """Return the messages that ``read_messages`` found; see ``_of_range``."""
+    return _of_range(session_id, span, rows, message_records)
+
+
+def indexes_of_range(session_id: str, span: MessageRange, rows: Sequence[Row]) -> list[IndexRecord]:
+    """Return the indexes that ``read_index`` found; see ``_of_range``."""
+    return _of_range(session_id, span, rows, index_records)
+
+
+def _of_range(
+    session_id: str, span: MessageRange, rows: Sequence[Row], read: Callable[[str, Sequence[Row]], list[T]]
+) -> list[T]:
+    """Return the records of the rows of a range, after a check that none is missing.
 
     Raises:
         CorruptRecordError: A row is damaged, or the positions are not those that the session's last position
@@ -535,7 +613,7 @@ def messages_of_range(session_id: str, span: MessageRange, rows: Sequence[Row]) 
         first = max(first, end - span.limit + 1)
     elif span.limit is not None:
         end = min(end, first + span.limit - 1)
-    found = [] if span.limit == 0 or rows[0][1] is None else message_records(session_id, rows)
+    found = [] if span.limit == 0 or rows[0][1] is None else read(session_id, rows)
     expected = max(end - first + 1, 0)
     if len(found) != expected or (found and (found[0].position, found[-1].position) != (first, end)):
         positions = f"{found[0].position} to {found[-1].position}" if found else "none"

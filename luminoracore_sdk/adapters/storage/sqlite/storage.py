@@ -25,7 +25,7 @@ from luminoracore_sdk.adapters.storage.base import (
     replay_receipt,
 )
 from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
-from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX
+from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX, without_texts
 from luminoracore_sdk.adapters.storage.sqlite.connection import (
     SQLiteConnection,
     change,
@@ -45,7 +45,11 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     folded_values,
     history,
     history_values,
+    index_records,
+    index_value,
+    indexes_of_range,
     is_folded,
+    light_record,
     listed_record,
     memory_owner,
     memory_owners,
@@ -70,6 +74,8 @@ from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     HeaderTexts,
     HistoryChange,
+    IndexRecord,
+    IndexRewrite,
     Lease,
     MemoryRecord,
     MemoryScope,
@@ -85,6 +91,7 @@ from luminoracore_sdk.application.ports.records import (
     TailReceipt,
     TurnRecords,
     noted,
+    with_indexes,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
@@ -245,6 +252,7 @@ class SQLiteStorage(BaseStorage):
                     updated_at_us=max(found.updated_at_us, now_us),
                     version=version + 1,
                     last_position=found.last_position,
+                    last_change=found.last_change,
                     summary=self._summary(connection, session_id, found.sid),
                 )
                 given = {"sid": found.sid, "updated": stored.updated_at_us, **values}
@@ -259,7 +267,9 @@ class SQLiteStorage(BaseStorage):
     ) -> tuple[SessionRecord, int]:
         """Insert a header, in place of what an expired session has left; return it and its ``sid``."""
         created_at_us = record.created_at_us or now_us
-        created = attrs.evolve(record, created_at_us=created_at_us, updated_at_us=now_us, version=1, last_position=last)
+        created = attrs.evolve(
+            record, created_at_us=created_at_us, updated_at_us=now_us, version=1, last_position=last, last_change=0
+        )
         self._remove(connection, record.session_id)
         values = session_values(created) | summary_values(record.session_id, created.summary)
         given = {"created": created_at_us, "now": now_us, "last": last, **values}
@@ -287,12 +297,13 @@ class SQLiteStorage(BaseStorage):
         order = "newest" if query.newest_first else "oldest"
         order = f"active_{order}" if query.by_activity else order
         listing = self._sql[f"list_{order}" if query.user_id is None else f"list_{order}_of_user"]
+        listing, record = (listing, listed_record) if query.texts else (without_texts(listing), light_record)
         values = activity_values(query) if query.by_activity else query_values(query)
         given = {"now": now_us, "count": query.limit + 1, **values}
 
         def work(connection: sqlite3.Connection) -> Page:
             rows = fetch(connection, listing, **given)
-            sessions = tuple(map(listed_record, rows[: query.limit]))
+            sessions = tuple(map(record, rows[: query.limit]))
             return Page(sessions=sessions, next_cursor=query.key(sessions[-1]) if len(rows) > query.limit else None)
 
         return await self._run(work)
@@ -393,7 +404,11 @@ class SQLiteStorage(BaseStorage):
                         span = MessageRange(after=after, before=at + 1, limit=_COPIED_AT_ONCE)
                         given = {"session": source_id, "now": now_us, **range_values(span)}
                         rows = fetch(connection, self._sql.read_messages, **given)
-                        messages = [rewrite(message) for message in messages_of_range(source_id, span, rows)]
+                        indexes = fetch(connection, self._sql.read_index, **given)
+                        messages = with_indexes(
+                            messages_of_range(source_id, span, rows), indexes_of_range(source_id, span, indexes)
+                        )
+                        messages = [rewrite(message) for message in messages]
                         self._check_batch(messages)
                         self._insert(connection, record.session_id, sid, after, messages)
                 return created
@@ -622,9 +637,9 @@ class SQLiteStorage(BaseStorage):
                 rows = fetch(connection, self._sql.read_messages_at, sid=sid, positions=positions)
                 if message.position > header.last_position or not update.fits(message_records(session_id, rows)):
                     return False
-                changed = attrs.evolve(message, payload=update.payload)
-                values = message_values(session_id, sid, message.position, changed)
+                values = message_values(session_id, sid, message.position, update.updated)
                 change(connection, self._sql.rewrite_message, **values)
+                change(connection, self._sql.put_index, **values)
                 stored = self._summary(connection, session_id, sid)
                 self._put_summary(connection, session_id, sid, stored.updated(message.position, update.brief))
                 changes, lease = self._history(connection, session_id, sid)
@@ -650,6 +665,40 @@ class SQLiteStorage(BaseStorage):
                 ]
                 values = [message_values(session_id, header.sid, message.position, message) for message in rewritten]
                 return change_many(connection, self._sql.rewrite_message, values)
+
+        return await self._run(work)
+
+    async def _read_index(self, session_id: str, span: MessageRange, now_us: int) -> list[IndexRecord]:
+        given = {"session": session_id, "now": now_us, **range_values(span)}
+
+        def work(connection: sqlite3.Connection) -> list[IndexRecord]:
+            rows = fetch(connection, self._sql.read_index, **given)
+            if not rows:
+                raise self._not_found(session_id)
+            return indexes_of_range(session_id, span, rows)
+
+        return await self._run(work)
+
+    async def _rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite], now_us: int) -> int:
+        wanted = {change.position: change for change in changes}
+
+        def work(connection: sqlite3.Connection) -> int:
+            with transaction(connection):
+                header = self._find_live(connection, session_id, now_us)
+                if header is None:
+                    return 0
+                positions = json.dumps([position for position in wanted if position <= header.last_position])
+                rows = fetch(connection, self._sql.read_index_at, sid=header.sid, positions=positions)
+                values = [
+                    {
+                        "sid": header.sid,
+                        "position": record.position,
+                        "index_data": index_value(record, wanted[record.position].new),
+                    }
+                    for record in index_records(session_id, rows)
+                    if wanted[record.position].fits(record)
+                ]
+                return change_many(connection, self._sql.put_index, values)
 
         return await self._run(work)
 
@@ -744,6 +793,7 @@ class _Header:
     updated_at_us: int
     version: int
     last_position: int
+    last_change: int
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

@@ -1,5 +1,5 @@
--- needs: session index common
--- KEYS: session and messages of the source, messages and ids of the copy. ARGV: now, how long the copy lasts, first
+-- needs: session index common message_index
+-- KEYS: session, messages and message index of the source, messages, ids and message index of the copy. ARGV: now, how long the copy lasts, first
 -- position, last position of the fork, bytes, the number of the history of which the copy begins, or ''.
 -- Copies messages until they have so many bytes. Returns ok, the number of the history, the last position of the
 -- source, the last position copied, and the roles copied with their numbers in turn; or changed: the history has
@@ -18,11 +18,13 @@ while at <= final and final <= found.last and size < tonumber(ARGV[5]) do
     roles[role] = (roles[role] or 0) + 1
     size = size + #element
   end
-  redis.call('RPUSH', KEYS[3], unpack(elements))
-  redis.call('HSET', KEYS[4], unpack(places))
+  redis.call('RPUSH', KEYS[4], unpack(elements))
+  redis.call('HSET', KEYS[5], unpack(places))
+  local indexes = redis.call('LRANGE', KEYS[3], at - 1, at + #elements - 2)
+  if #indexes > 0 then push_index(KEYS[6], at - 1, indexes) end
   at, step = at + #elements, math.min(2 * step, 128)
 end
-for number = 3, 4 do redis.call('PEXPIRE', KEYS[number], ARGV[2]) end
+for number = 4, 6 do redis.call('PEXPIRE', KEYS[number], ARGV[2]) end
 local counted = {}
 for role, count in pairs(roles) do
   counted[#counted + 1], counted[#counted + 2] = role, count

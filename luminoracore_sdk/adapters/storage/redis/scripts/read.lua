@@ -1,18 +1,12 @@
--- needs: session
--- KEYS: session, messages; for a turn, memories. ARGV: now, after, before or '', limit or '', 1: the newest, bytes;
--- for a turn, the fields of the header that are wanted.
+-- needs: session range
+-- KEYS: session, messages; for a turn, memories. ARGV: as for range_of; for a turn, the fields of the header
+-- that are wanted.
 -- Returns ok, a number that changes when the history is cut off or begins anew, the first position, the
 -- position at which to stop, the elements from the first on until they have so many bytes, and for a turn the
 -- header's values and the memories; or absent; or damaged.
 local found, refusal = live_history(ARGV[1])
 if not found then return refusal end
-local first, stop = math.max(1, tonumber(ARGV[2]) + 1), found.last
-if ARGV[3] ~= '' then stop = math.min(stop, tonumber(ARGV[3]) - 1) end
-if ARGV[4] ~= '' and ARGV[5] == '1' then
-  first = math.max(first, stop - tonumber(ARGV[4]) + 1)
-elseif ARGV[4] ~= '' then
-  stop = math.min(stop, first + tonumber(ARGV[4]) - 1)
-end
+local first, stop = range_of(found)
 
 local elements, size, at, step = {}, 0, first, 16
 while at <= stop and size < tonumber(ARGV[6]) do

@@ -1,4 +1,5 @@
--- What every script begins with. KEYS of a session: session, messages, ids, memories, retention, index.
+-- What every script begins with. KEYS of a session: session, messages, ids, memories, retention, the bucket's index,
+-- message index. Scripts on memories take the first six.
 -- Times are passed as decimal text: Lua's numbers are doubles, which hold microseconds exactly only until the
 -- year 2255. Stamps (16 hexadecimal digits) are compared as text.
 local NUL = '\0'
@@ -68,5 +69,7 @@ end
 -- Let the server remove all keys of a session at one moment, which is not before the session expires.
 local function prolong(updated, ttl, now, grace_ms)
   local left_ms = string.format('%.0f', math.ceil(sum(updated, ttl, now) / 1000) + tonumber(grace_ms))
-  for number = 1, 5 do redis.call('PEXPIRE', KEYS[number], left_ms) end
+  for number, key in ipairs(KEYS) do
+    if number <= 7 and number ~= 6 then redis.call('PEXPIRE', key, left_ms) end
+  end
 end

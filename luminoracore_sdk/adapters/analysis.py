@@ -1,12 +1,12 @@
-"""Analyzers by language: Snowball's stemmers and our lists of stop words."""
+"""Analyzers by language: Snowball's stemmers, and words of our own lists."""
 
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from threading import Lock
 
+from luminoracore_sdk.adapters.language_words import MONTHS, STOP_WORDS
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.stop_words import STOP_WORDS
 from luminoracore_sdk.domain.errors import ConfigurationError
 from luminoracore_sdk.domain.recall.analyzer import Analyzer
 
@@ -43,6 +43,7 @@ def make_analyzer(language: str = "english") -> Analyzer:
         stem=_stemmer(language),
         stemmer=f"snowball{version('snowballstemmer')}",
         stop_words=STOP_WORDS.get(language, frozenset()),
+        months=MONTHS.get(language, {}),
     )
 
 

@@ -22,6 +22,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import nlargest, nsmallest
+from itertools import compress
 from math import fsum, log, sqrt
 from operator import mul
 
@@ -281,7 +282,7 @@ class _Scores:
         if self._similarity:
             slots: Sequence[int] = list(index.live_slots())
         else:
-            slots = [slot for slot, score in enumerate(self._own) if score]
+            slots = list(compress(range(len(self._own)), self._own))
         if passes is None:
             chosen = self._best(slots, seeds)
         else:  # a document that does not pass may be the neighbour of one that does

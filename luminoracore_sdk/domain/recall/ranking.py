@@ -1,0 +1,464 @@
+"""The ranking: which documents of a scope answer a query, and in which order.
+
+The score of a message is the sum of
+
+- its **text**: BM25 (Robertson and Zaragoza, 2009) of the query's terms in the message;
+- its **similarity**: how far the angle between its vector and the query's lies from the average of the scope, in
+  standard deviations of the texts' scores, so that both lists weigh the same whatever their scales;
+- its **neighbours**: the same two of the messages around it, with falling weights. An answer seldom repeats the
+  words of its question;
+- its **session**: BM25 of the query's terms in all of the session, as if it were one document;
+- its **dates**: the years, months and days that the query names and on which the session has messages.
+
+A memory entry has neither neighbours nor a session; its text and similarity are multiplied instead. Scores are
+then multiplied for recency and importance, where that is asked for.
+
+The weights were tuned on five conversations of LoCoMo (Maharana et al., 2024): see ``benchmarks/recall.py``.
+Every sum has a fixed order, and vectors are compared in integers: the same documents give the same scores to the
+last bit, whatever the order in which they were added, on every machine with IEEE arithmetic.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from heapq import nlargest, nsmallest
+from itertools import compress
+from math import fsum, log, sqrt
+from operator import mul
+
+import attrs
+
+from luminoracore_sdk.domain.errors import ValidationError
+from luminoracore_sdk.domain.recall.analyzer import Analyzer
+from luminoracore_sdk.domain.recall.dates import DatePart, parts_of_day, parts_of_text
+from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex, SessionDocuments
+from luminoracore_sdk.domain.recall.terms import Vector, term_hash
+
+__all__ = [
+    "DEFAULT_WEIGHTS",
+    "EVERYTHING",
+    "DotProducts",
+    "Filter",
+    "Query",
+    "Ranked",
+    "ScoreParts",
+    "Weights",
+    "dot_products",
+    "rank",
+]
+
+MAX_QUERY_TERMS = 64
+"""Terms of a query that count; of more, the rarest in the scope."""
+
+SEEDS = 200
+"""Documents with the best text, similarity and session whose neighbourhoods are scored in full."""
+
+DotProducts = Callable[[bytearray, bytes], Sequence[float]]
+"""Returns the exact dot products of the rows of a matrix of signed bytes with a vector of signed bytes."""
+
+
+def _share(_: object, attribute: "attrs.Attribute[float]", value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValidationError(f"{attribute.name} {value!r} is not between 0 and 1")
+
+
+@attrs.frozen(kw_only=True)
+class Weights:
+    """How the parts of a score count.
+
+    Attributes:
+        k1: BM25: how soon a term that is repeated stops to count more.
+        b: BM25: how far long texts are held to be wordy, 0 to 1.
+        session_k1: ``k1`` of sessions.
+        similarity: Of the similarity.
+        neighbours: Of the nearest messages on both sides, of those behind them, and so on.
+        session: Of the session.
+        dates: Of the dates.
+        memory: Factor of memory entries.
+        recency: How much more a document of now counts than a very old one: 0.2 is a fifth more.
+        half_life_days: Age at which half of that is left.
+        importance: How much more a document of importance 1 counts than one of 0.
+    """
+
+    k1: float = 1.2
+    b: float = 0.75
+    session_k1: float = 2.0
+    similarity: float = 1.0
+    neighbours: tuple[float, ...] = (0.5, 0.25)
+    session: float = 1.0
+    dates: float = 1.0
+    memory: float = 3.0
+    recency: float = attrs.field(default=0.0, validator=_share)
+    half_life_days: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
+    importance: float = attrs.field(default=0.0, validator=_share)
+
+
+DEFAULT_WEIGHTS = Weights()
+
+
+@attrs.frozen(kw_only=True)
+class Filter:
+    """Which documents may be found. Others still count as neighbours, and in the frequencies of terms.
+
+    Attributes:
+        kinds: ``MESSAGE``, ``MEMORY``; None: both.
+        session_ids: Sessions of messages; memory entries are of no session. None: any document.
+        roles: Roles of messages; memory entries have none and pass. None: any.
+        since_us: Earliest time of creation, inclusive; None: any.
+        until_us: Latest time of creation, exclusive; None: any.
+    """
+
+    kinds: Collection[str] | None = None
+    session_ids: Collection[str] | None = None
+    roles: Collection[str] | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+EVERYTHING = Filter()
+
+
+@attrs.frozen(kw_only=True)
+class Query:
+    """What is looked for.
+
+    Attributes:
+        terms: The different terms, by their hashes, in the order of the text.
+        dates: The parts of dates that the text names.
+        vector: Of the text; None: the text alone decides.
+    """
+
+    terms: Mapping[int, str]
+    dates: Sequence[DatePart] = ()
+    vector: Vector | None = None
+
+    @classmethod
+    def of(cls, text: str, analyzer: Analyzer, vector: Vector | None = None) -> "Query":
+        """Return the query of a text, every character of which is plain text: there are no operators.
+
+        Args:
+            text: Any string; of a long one, its beginning, as for messages.
+            analyzer: That of the index.
+            vector: Of the same text.
+        """
+        return cls(
+            terms={term_hash(term): term for term in analyzer.terms(text)},
+            dates=parts_of_text(text, analyzer.months),
+            vector=vector,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class ScoreParts:
+    """Where a score comes from.
+
+    It is ``(text + similarity + neighbours + session + dates) * recency * importance`` of a message, and
+    ``(text + similarity) * memory * recency * importance`` of a memory entry; a score below 0 is not multiplied by
+    the last two.
+
+    Attributes:
+        text: BM25 of the document.
+        terms: Share of each term in it.
+        similarity: Of the vectors, weighted.
+        neighbours: Share of the messages around it.
+        around: That share by position.
+        session: Share of the session.
+        dates: Share of the dates.
+        memory: Factor, 1 for a message.
+        recency: Factor, 1 or more.
+        importance: Factor, 1 or more.
+    """
+
+    text: float
+    terms: Mapping[str, float]
+    similarity: float
+    neighbours: float
+    around: Mapping[int, float]
+    session: float
+    dates: float
+    memory: float
+    recency: float
+    importance: float
+
+
+@attrs.frozen(kw_only=True)
+class Ranked:
+    """A document that was found.
+
+    Attributes:
+        document: The document.
+        score: Comparable within one list only.
+        parts: Where the score comes from; None unless ``explain`` was set.
+    """
+
+    document: Document
+    score: float
+    parts: ScoreParts | None = None
+
+
+def dot_products(matrix: bytearray, vector: bytes) -> list[int]:
+    """Return the dot products of rows of signed bytes with a vector, without numpy: 10 ms per 1,000 rows of 256."""
+    values = memoryview(vector).cast("b").tolist()
+    rows = memoryview(matrix).cast("b")
+    size = len(values)
+    return [sum(map(mul, rows[start : start + size], values)) for start in range(0, len(rows), size)]
+
+
+def rank(
+    index: ScopeIndex,
+    query: Query,
+    *,
+    limit: int,
+    weights: Weights = DEFAULT_WEIGHTS,
+    only: Filter = EVERYTHING,
+    now_us: int = 0,
+    multiply: DotProducts = dot_products,
+    explain: bool = False,
+) -> list[Ranked]:
+    """Return the documents that answer a query, the best first; equal scores by position, then by session or key.
+
+    A document is found if it, or a message near it, has a term of the query; with vectors, any document is. Only
+    the neighbourhoods of the 200 (or ``limit``) documents that are best before their neighbours are looked at are
+    scored in full.
+
+    Args:
+        index: The documents of the scope.
+        query: What is looked for.
+        limit: Upper bound on the documents.
+        weights: Of the parts of a score.
+        only: Which documents may be found.
+        now_us: The present, in microseconds since 1970, for ``weights.recency``.
+        multiply: A faster ``dot_products``, with numpy.
+        explain: Set ``Ranked.parts``.
+    """
+    if not len(index) or limit < 1:
+        return []
+    scores = _Scores(index, query, weights, multiply)
+    passes = _passes(index, only)
+    found = scores.candidates(max(limit, SEEDS), passes)
+    if passes is not None:
+        found = set(filter(passes, found))
+    scored = [(-scores.score(slot, now_us), index.order(slot), slot) for slot in found]
+    return [
+        Ranked(
+            document=index.document(slot),
+            score=-negative,
+            parts=scores.parts(slot, now_us) if explain else None,
+        )
+        for negative, _, slot in nsmallest(limit, scored)
+    ]
+
+
+class _Scores:
+    """The scores of one query."""
+
+    def __init__(self, index: ScopeIndex, query: Query, weights: Weights, multiply: DotProducts) -> None:
+        self._index = index
+        self._weights = weights
+        self._names = query.terms
+        frequencies = {term: count for term in query.terms if (count := index.document_frequency(term))}
+        if len(frequencies) > MAX_QUERY_TERMS:
+            rarest = set(nsmallest(MAX_QUERY_TERMS, frequencies, key=lambda term: (frequencies[term], term)))
+            frequencies = {term: count for term, count in frequencies.items() if term in rarest}
+        self._idf = {term: _idf(len(index), count) for term, count in frequencies.items()}
+        average = (index.message_terms + index.memory_terms) / len(index) or 1.0
+        self._norms = [0.0] * (max(index.known_lengths) + 1)
+        for length in index.known_lengths:
+            self._norms[length] = weights.k1 * (1 - weights.b + weights.b * length / average)
+        self._text = self._score_texts()
+        self._session = [0.0] * len(index.numbered)
+        self._score_sessions()
+        self._dates = [0.0] * len(index.numbered)
+        self._score_dates(query.dates)
+        self._similarity: list[float] = []
+        self._own: Sequence[float] = self._text
+        if query.vector is not None and query.vector.model == index.model and index.dimension:
+            self._similarity = self._score_vectors(query.vector, multiply)
+            self._own = [text + near for text, near in zip(self._text, self._similarity, strict=True)]
+
+    def candidates(self, seeds: int, passes: Callable[[int], bool] | None) -> set[int]:
+        """Return the slots to be scored in full."""
+        index = self._index
+        if self._similarity:
+            slots: Sequence[int] = list(index.live_slots())
+        else:
+            slots = list(compress(range(len(self._own)), self._own))
+        if passes is None:
+            chosen = self._best(slots, seeds)
+        else:  # a document that does not pass may be the neighbour of one that does
+            passing = set(filter(passes, slots))
+            others = [slot for slot in slots if slot not in passing]
+            chosen = self._best(list(passing), seeds) + self._best(others, seeds)
+        found = set(chosen)
+        reach = len(self._weights.neighbours)
+        for slot in chosen:
+            session = index.numbered[index.owners[slot]]
+            if session is not None:
+                at = bisect_left(session.positions, index.positions[slot])
+                found.update(session.slots[max(0, at - reach) : at + reach + 1])
+        return found
+
+    def score(self, slot: int, now_us: int) -> float:
+        """Return the score of a document."""
+        index = self._index
+        session = index.numbered[index.owners[slot]]
+        total = self._own[slot]
+        if session is None:
+            total *= self._weights.memory
+        else:
+            total += sum(self._around(slot, session).values())
+            total += self._session[session.number]
+            total += self._dates[session.number]
+        recency, importance = self._factors(slot, now_us)
+        return total * recency * importance if total > 0 else total
+
+    def parts(self, slot: int, now_us: int) -> ScoreParts:
+        """Return the parts of a document's score."""
+        index = self._index
+        session = index.numbered[index.owners[slot]]
+        around = self._around(slot, session) if session else {}
+        recency, importance = self._factors(slot, now_us)
+        return ScoreParts(
+            text=self._text[slot],
+            terms={self._names[term]: share for term, share in self._shares(slot)},
+            similarity=self._similarity[slot] if self._similarity else 0.0,
+            neighbours=sum(around.values(), 0.0),
+            around=around,
+            session=self._session[session.number] if session else 0.0,
+            dates=self._dates[session.number] if session else 0.0,
+            memory=1.0 if session else self._weights.memory,
+            recency=recency,
+            importance=importance,
+        )
+
+    def _score_texts(self) -> list[float]:
+        index, k1 = self._index, self._weights.k1
+        lengths, norms = index.lengths, self._norms
+        scores = [0.0] * len(lengths)
+        once = [(k1 + 1) / (1 + norm) for norm in norms]
+        once[0] = 0.0  # of dead slots
+        for term, idf in self._idf.items():
+            for slot in index.once.get(term, ()):
+                scores[slot] += idf * once[lengths[slot]]
+            for posting in index.often.get(term, ()):
+                slot, count = posting >> 8, posting & 255
+                if length := lengths[slot]:
+                    scores[slot] += idf * (count * (k1 + 1) / (count + norms[length]))
+        return scores
+
+    def _shares(self, slot: int) -> Iterable[tuple[int, float]]:
+        """Yield what each term adds to the text's score."""
+        index, k1 = self._index, self._weights.k1
+        for term, idf in self._idf.items():
+            count = index.frequency(term, slot)
+            if count:
+                yield term, idf * (count * (k1 + 1) / (count + self._norms[index.lengths[slot]]))
+
+    def _score_sessions(self) -> None:
+        index, weights = self._index, self._weights
+        owner = index.owners.__getitem__
+        average = index.message_terms / max(1, len(index.sessions)) or 1.0
+        k1 = weights.session_k1
+        for term in self._idf:
+            counts = Counter(map(owner, index.once.get(term, ())))
+            for posting in index.often.get(term, ()):
+                counts[owner(posting >> 8)] += posting & 255
+            counts.pop(0, None)
+            idf = weights.session * _idf(len(index.sessions), len(counts))
+            for number, count in counts.items():
+                session = index.numbered[number]
+                if session is not None:
+                    norm = k1 * (1 - weights.b + weights.b * session.length / average)
+                    self._session[number] += idf * (count * (k1 + 1) / (count + norm))
+
+    def _score_dates(self, dates: Sequence[DatePart]) -> None:
+        sessions = self._index.sessions
+        for part in dates:
+            held = [item.number for item in sessions.values() if any(part in parts_of_day(day) for day in item.days)]
+            idf = self._weights.dates * _idf(len(sessions), len(held))
+            for number in held:
+                self._dates[number] += idf
+
+    def _score_vectors(self, vector: Vector, multiply: DotProducts) -> list[float]:
+        """Return the weighted similarity by slot: 0 where it is average, and where there is no vector."""
+        index = self._index
+        if len(vector.values) != index.dimension:
+            raise ValidationError(f"the query's vector has {len(vector.values)} dimensions, not {index.dimension}")
+        length = sqrt(sum(value * value for value in memoryview(vector.values).cast("b"))) or 1.0
+        products = multiply(index.vectors, vector.values)
+        angles = [
+            product / (norm * length) if norm else 0.0 for product, norm in zip(products, index.norms, strict=True)
+        ]
+        count = sum(map(bool, index.norms)) or 1
+        mean = fsum(angles) / count
+        deviations = [angle - mean if norm else 0.0 for angle, norm in zip(angles, index.norms, strict=True)]
+        scale = (
+            self._weights.similarity
+            * _deviation(self._text, len(index))
+            / (sqrt(fsum(map(mul, deviations, deviations)) / count) or 1.0)
+        )
+        return [scale * deviation for deviation in deviations]
+
+    def _best(self, slots: Sequence[int], most: int) -> list[int]:
+        """Return the slots of the best documents before their neighbours are looked at."""
+        if len(slots) <= most:
+            return list(slots)
+        own, owners, factor = self._own, self._index.owners, self._weights.memory
+        prior = [session + dates for session, dates in zip(self._session, self._dates, strict=True)]
+        scores = [own[slot] + prior[owner] if (owner := owners[slot]) else own[slot] * factor for slot in slots]
+        last = nlargest(most, scores)[-1]
+        better = [slot for slot, score in zip(slots, scores, strict=True) if score > last]
+        equal = [slot for slot, score in zip(slots, scores, strict=True) if score == last]
+        return better + nsmallest(most - len(better), equal, key=self._index.order)
+
+    def _around(self, slot: int, session: SessionDocuments) -> dict[int, float]:
+        """Return what the neighbours of a message add, by their positions."""
+        own, slots, positions = self._own, session.slots, session.positions
+        at = bisect_left(positions, self._index.positions[slot])
+        around = {}
+        for distance, weight in enumerate(self._weights.neighbours, 1):
+            for place in (at - distance, at + distance):
+                if 0 <= place < len(slots):
+                    around[positions[place]] = weight * own[slots[place]]
+        return around
+
+    def _factors(self, slot: int, now_us: int) -> tuple[float, float]:
+        index, weights = self._index, self._weights
+        recency = 1.0
+        if weights.recency:
+            age_days = max(0, now_us - index.times[slot]) / 86_400_000_000
+            recency += weights.recency * 0.5 ** (age_days / weights.half_life_days)
+        return recency, 1.0 + weights.importance * index.importances[slot]
+
+
+def _idf(documents: int, frequency: int) -> float:
+    return log(1 + (documents - frequency + 0.5) / (frequency + 0.5))
+
+
+def _deviation(scores: Sequence[float], count: int) -> float:
+    """Return the standard deviation of scores; 1 if all are 0, so that similarity alone decides."""
+    mean = fsum(scores) / count
+    return sqrt(max(0.0, fsum(map(mul, scores, scores)) / count - mean * mean)) or 1.0
+
+
+def _passes(index: ScopeIndex, only: Filter) -> Callable[[int], bool] | None:
+    """Return whether the document of a slot may be found; None: every one may."""
+    if only == EVERYTHING:
+        return None
+    owners, times, roles = index.owners, index.times, index.roles
+    kinds = only.kinds if only.kinds is not None else (MESSAGE, MEMORY)
+    with_memories = MEMORY in kinds and only.session_ids is None
+    allowed: Collection[int] = ()
+    if MESSAGE in kinds:
+        named = index.sessions if only.session_ids is None else index.sessions.keys() & set(only.session_ids)
+        allowed = {index.sessions[session_id].number for session_id in named}
+    allowed_roles = {number for number, name in enumerate(index.role_names) if only.roles is None or name in only.roles}
+    since, until = only.since_us, only.until_us
+
+    def passes(slot: int) -> bool:
+        owner = owners[slot]
+        if not (owner in allowed and roles[slot] in allowed_roles if owner else with_memories):
+            return False
+        return (since is None or times[slot] >= since) and (until is None or times[slot] < until)
+
+    return passes

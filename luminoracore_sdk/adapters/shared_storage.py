@@ -11,6 +11,7 @@ from luminoracore_sdk.adapters.portal import portal
 from luminoracore_sdk.adapters.storage import documents
 from luminoracore_sdk.adapters.storage.base import check_position
 from luminoracore_sdk.application.ports.records import MessageRecord
+from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.ports.watching import Change, Wakeup
 from luminoracore_sdk.domain.json_value import JSONObject
@@ -50,6 +51,10 @@ class _Shared(SessionStorage):
     @property
     def backend(self) -> str:
         return self.storage.get().backend
+
+    @property
+    def search(self) -> Search | None:
+        return self.storage.get().search
 
     def stream_messages(
         self, session_id: str, *, after: int = 0, before: int | None = None, chunk: int = 500

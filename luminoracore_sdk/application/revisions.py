@@ -228,7 +228,12 @@ class Revisions:
             new = self.services.codec.message_record(changed, counted=False)
             try:
                 await self.storage.update_message(
-                    session_id, record.position, payload=new.payload, expected=record.payload, brief=new.brief
+                    session_id,
+                    record.position,
+                    payload=new.payload,
+                    expected=record.payload,
+                    brief=new.brief,
+                    index=new.index,
                 )
             except ConflictError:
                 continue

@@ -1,10 +1,10 @@
 """The use cases of sessions: create, resume, send messages, change, list, delete."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -24,6 +24,7 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.ports.watching import Change
 from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
+from luminoracore_sdk.application.recall import Recall, recall_filter, recall_scope
 from luminoracore_sdk.application.retention import Retention, RetentionReport
 from luminoracore_sdk.application.revisions import Revisions, checked_ids
 from luminoracore_sdk.application.services import Services
@@ -46,6 +47,7 @@ from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, 
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
+from luminoracore_sdk.domain.recall.hits import Hit, HitKind
 from luminoracore_sdk.domain.retention import RetentionPolicy
 from luminoracore_sdk.domain.scopes import Owner, check_user_id
 from luminoracore_sdk.domain.session import Session
@@ -103,6 +105,7 @@ class Sessions:
         self._providers = SessionProviders(services.providers)
         self._sessions = SessionAccess(storage, services.codec)
         self._listings = Listings(storage=storage, codec=services.codec)
+        self._recall = Recall(storage=storage, codec=services.codec, tokens=services.tokens, clock=services.clock)
         self._revisions = Revisions(storage=storage, services=services)
         self._dialogue = Dialogue(
             sessions=self._sessions,
@@ -692,6 +695,56 @@ class Sessions:
             await self._sessions.check(session_id)
             await self._sessions.find_for_change(session_id)
             yield
+
+    # -- search ----------------------------------------------------------------------------------
+
+    async def recall(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        session_ids: Collection[str] | None = None,
+        kinds: Collection[HitKind] = ("message", "memory"),
+        limit: int = 10,
+        max_tokens: int | None = None,
+        between: tuple[datetime | None, datetime | None] | None = None,
+        roles: Collection[str] | None = None,
+        around: int = 0,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """Return the messages and memories that answer a query, the best first.
+
+        They are found by their words, by the messages around them and, where the storage has an embedder, by their
+        meaning. The same store gives the same list on every backend, compressed and encrypted too. What other
+        processes have written before the call is found.
+
+        The first query for a user reads an index of all that the user has; later ones read what has changed since.
+
+        Args:
+            query: Any text; it has no operators. One without a word finds nothing.
+            user_id: Search what this user has: sessions, and the memories of the user.
+            session_ids: Only these sessions; without ``user_id``, also their memories.
+            kinds: ``"message"``, ``"memory"``, or both.
+            limit: Largest number of hits.
+            max_tokens: The texts of the hits have at most so many tokens together; hits that do not fit are left out.
+            between: Only what was said or stored from the first time on, and before the second; None: without bound.
+            roles: Only messages of these roles.
+            around: Number of messages before and after each hit that are returned with it.
+            explain: Whether ``Hit.parts`` says what each score is made of.
+
+        Raises:
+            ConfigurationError: Search is off; see ``StorageConfig.search``.
+            ValidationError: An argument is invalid.
+        """
+        return await self._recall.find(
+            query,
+            recall_scope(user_id, session_ids),
+            only=recall_filter(user_id=user_id, session_ids=session_ids, kinds=kinds, between=between, roles=roles),
+            limit=limit,
+            max_tokens=max_tokens,
+            around=around,
+            explain=explain,
+        )
 
     # -- several processes -----------------------------------------------------------------------
 

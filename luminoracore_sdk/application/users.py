@@ -1,8 +1,8 @@
 """The sessions and memories of one user, apart from those of all others."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from datetime import date
+from datetime import date, datetime
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,7 @@ from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
 from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.recall.hits import Hit, HitKind
 from luminoracore_sdk.domain.scopes import Owner
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
@@ -332,6 +333,33 @@ class UserSessions:
                 yield change
 
     # -- memory of the user ----------------------------------------------------------------------
+
+    async def recall(
+        self,
+        query: str,
+        *,
+        session_ids: Collection[str] | None = None,
+        kinds: Collection[HitKind] = ("message", "memory"),
+        limit: int = 10,
+        max_tokens: int | None = None,
+        between: tuple[datetime | None, datetime | None] | None = None,
+        roles: Collection[str] | None = None,
+        around: int = 0,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """Return what answers a query of all that the user has said and stored; see ``SessionManager.recall``."""
+        return await self._sessions.recall(
+            query,
+            user_id=self._id,
+            session_ids=session_ids,
+            kinds=kinds,
+            limit=limit,
+            max_tokens=max_tokens,
+            between=between,
+            roles=roles,
+            around=around,
+            explain=explain,
+        )
 
     async def store_memory(
         self,

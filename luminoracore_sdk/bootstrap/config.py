@@ -81,6 +81,11 @@ def _table_name(instance: object, attribute: Any, value: Any) -> None:
         )
 
 
+def _search(_: object, attribute: Any, value: object) -> None:
+    if value not in (None, "text", "semantic"):
+        raise ConfigurationError(f"{attribute.name} is 'text', 'semantic' or None, not {value!a:.40}")
+
+
 _FILES = frozenset({StorageType.JSON, StorageType.SQLITE})
 _SERVERS = frozenset({StorageType.REDIS, StorageType.POSTGRES, StorageType.MONGODB})
 _SQL = frozenset({StorageType.SQLITE, StorageType.POSTGRES})
@@ -115,6 +120,10 @@ class StorageConfig:
         file_format: Only ``json`` is supported.
         retry_attempts: Above 1: repeat failed calls with a ``RetryingStorage``, up to this number of attempts.
         encryption_required: Refuse records that are not encrypted.
+        search: ``"text"``: what is stored is found by its words (``SessionManager.recall``); ``"semantic"``: and by its
+            meaning, which needs an embedder; None: search is off. A store that has messages already is searched at
+            once; ``luminora reindex`` makes that fast.
+        search_language: The language whose endings and stop words are known; see ``LANGUAGES``.
 
     Raises:
         ConfigurationError: A value cannot work; subclasses say more.
@@ -132,6 +141,8 @@ class StorageConfig:
     file_format: str = attrs.field(default="json")
     retry_attempts: int = attrs.field(default=1, validator=_whole_number(1), kw_only=True)
     encryption_required: bool = attrs.field(default=False, validator=_flag, kw_only=True)
+    search: str | None = attrs.field(default=None, validator=_search, kw_only=True)
+    search_language: str = attrs.field(default="english", validator=_text, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Refuse fields that would otherwise be ignored."""

@@ -2,9 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.application.ports.optimizer import Optimizer
+from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType, storage_config_from_url
 from luminoracore_sdk.domain.errors import ConfigurationError
@@ -53,10 +57,13 @@ def create_storage(
     *,
     keys: "KeySource | None" = None,
     clock: Clock | None = None,
+    search: str | None = None,
+    embedder: Embedder | None = None,
 ) -> SessionStorage:
     """Create a storage; nothing is opened or created on disk or servers before its first use.
 
-    Wrappers are put over the backend in this order, outermost first: retrying, compression, encryption.
+    Wrappers are put over the backend in this order, outermost first: search, retrying, compression,
+    encryption.
 
     Args:
         config: A StorageConfig or a URL (``sqlite:///file``, ``postgresql://host/database`` …; see
@@ -66,14 +73,16 @@ def create_storage(
             encrypted by an ``EncryptedStorageWrapper``. None: with ``encryption_enabled`` the keys are read
             now by ``Keyring.from_environment``; without it nothing is encrypted.
         clock: Tells the time; the system clock when None.
+        search: Replaces ``StorageConfig.search``.
+        embedder: Makes the vectors of semantic search; None: with ``search="semantic"`` a ``WordLlamaEmbedder``.
 
     Raises:
         UnsupportedStorageTypeError: Storage type not supported; the error lists the valid types.
         MissingDependencyError: The backend's driver is not installed; the error says what to install.
         ConfigurationError: The configuration cannot work, or there are no keys.
     """
-    config = _checked(config)
-    return _wrapped(_create_backend(config, clock), config, optimizer, keys)
+    config = _checked(config, search, embedder)
+    return _wrapped(_create_backend(config, clock), config, optimizer, keys, embedder)
 
 
 def shared_storage(
@@ -82,6 +91,8 @@ def shared_storage(
     *,
     keys: "KeySource | None" = None,
     clock: Clock | None = None,
+    search: str | None = None,
+    embedder: Embedder | None = None,
 ) -> SessionStorage:
     """Create a storage that any number of event loops and threads may use at once.
 
@@ -94,34 +105,44 @@ def shared_storage(
         optimizer: See ``create_storage``.
         keys: See ``create_storage``; a callable runs on that event loop.
         clock: See ``create_storage``.
+        search: See ``create_storage``.
+        embedder: See ``create_storage``; it runs on that event loop.
 
     Raises:
         ConfigurationError: See ``create_storage``; so do the other errors.
     """
     from luminoracore_sdk.adapters.shared_storage import share  # noqa: PLC0415
 
-    checked = _checked(config)
+    checked = _checked(config, search, embedder)
     first = _create_backend(checked, clock)
 
     def make() -> SessionStorage:
         backend = first if isinstance(first, InMemoryStorage) else _create_backend(checked, clock)
-        return _wrapped(backend, checked, optimizer, keys)
+        return _wrapped(backend, checked, optimizer, keys, embedder)
 
     return share(make)
 
 
-def _checked(config: StorageConfig | str | None) -> StorageConfig:
+def _checked(config: StorageConfig | str | None, search: str | None, embedder: Embedder | None) -> StorageConfig:
     if config is None:
-        return StorageConfig()
+        config = StorageConfig()
     if isinstance(config, str):
-        return storage_config_from_url(config)
+        config = storage_config_from_url(config)
     if not isinstance(config, StorageConfig):
         raise ConfigurationError(f"create_storage takes a StorageConfig or a URL, not {type(config).__name__}")
+    if search is not None:
+        config = attrs.evolve(config, search=search)
+    if embedder is not None and config.search != "semantic":
+        raise ConfigurationError('an embedder is used by search="semantic" only')
     return config
 
 
 def _wrapped(
-    storage: SessionStorage, config: StorageConfig, optimizer: Optimizer | None, keys: "KeySource | None"
+    storage: SessionStorage,
+    config: StorageConfig,
+    optimizer: Optimizer | None,
+    keys: "KeySource | None",
+    embedder: Embedder | None,
 ) -> SessionStorage:
     if keys is not None or config.encryption_enabled:
         storage = _encrypted(storage, keys, required=config.encryption_required)
@@ -131,7 +152,23 @@ def _wrapped(
         from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage  # noqa: PLC0415
 
         storage = RetryingStorage(storage, attempts=config.retry_attempts)
+    if config.search is not None:
+        storage = _searched(storage, config, embedder)
     return storage
+
+
+def _searched(storage: SessionStorage, config: StorageConfig, embedder: Embedder | None) -> SessionStorage:
+    from luminoracore_sdk.adapters.analysis import make_analyzer  # noqa: PLC0415
+    from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec  # noqa: PLC0415
+    from luminoracore_sdk.adapters.wrappers.searching import SearchWrapper  # noqa: PLC0415
+
+    search = Search(analyzer=make_analyzer(config.search_language))
+    if config.search == "semantic":
+        from luminoracore_sdk.adapters.embedders import WordLlamaEmbedder  # noqa: PLC0415
+        from luminoracore_sdk.adapters.vectors import numpy_dot_products  # noqa: PLC0415
+
+        search = attrs.evolve(search, embedder=embedder or WordLlamaEmbedder(), multiply=numpy_dot_products)
+    return SearchWrapper(storage, search, codec=JsonEntityCodec())
 
 
 def _encrypted(storage: SessionStorage, keys: "KeySource | None", *, required: bool) -> SessionStorage:

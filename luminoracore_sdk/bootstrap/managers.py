@@ -55,6 +55,12 @@ def _defers_writes(codec: EntityCodec, record: SessionRecord) -> bool:
         return False
 
 
+def _searching(services: Services, storage: SessionStorage) -> Services:
+    """Return the services with a codec that indexes messages, where the storage is searched."""
+    search = storage.search
+    return services if search is None else attrs.evolve(services, codec=services.codec.indexing(search.analyzer))
+
+
 def _checked(storage: SessionStorage | None) -> SessionStorage | None:
     if storage is not None and not isinstance(storage, SessionStorage):
         raise ConfigurationError(f"storage must be a SessionStorage (see create_storage), not {type(storage).__name__}")
@@ -77,9 +83,10 @@ class ConversationManager(conversations.Conversations):
         storage: SessionStorage | None = None,
         services: Services | None = None,
     ) -> None:
+        kept = _checked(storage) or InMemoryStorage()
         super().__init__(
-            storage=_checked(storage) or InMemoryStorage(),
-            services=services or default_services(),
+            storage=kept,
+            services=_searching(services or default_services(), kept),
             max_history=max_history,
             whole_history=storage is not None,
         )
@@ -152,6 +159,7 @@ class SessionManager(sessions.Sessions):
             clock=services.clock,
             wanted=partial(_defers_writes, services.codec),
         )
+        services = _searching(services, deferring)
         super().__init__(
             storage=deferring,
             services=services,

@@ -11,6 +11,7 @@ from luminoracore_sdk.adapters.codec.versions import (
     message_document,
     session_document,
 )
+from luminoracore_sdk.application.indexing import index_payload
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
@@ -22,7 +23,9 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.domain.errors import CorruptRecordError, LuminoraCoreSDKError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.memory import MemoryEntry, retention
-from luminoracore_sdk.domain.message import Message, MessageRole, brief_text, stored_message
+from luminoracore_sdk.domain.message import Message, MessageRole, brief_text, message_text, stored_message
+from luminoracore_sdk.domain.recall.analyzer import Analyzer
+from luminoracore_sdk.domain.recall.terms import entry_of
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import ARCHIVED, PINNED, RESERVED_TAGS, SessionConfig
 from luminoracore_sdk.domain.summaries import ConversationSummary
@@ -58,10 +61,16 @@ class JsonEntityCodec:
 
     Args:
         values: Encodes documents; None: ``JsonCodec``.
+        analyzer: Makes the terms by which messages are found; None: messages are not indexed.
     """
 
-    def __init__(self, values: ValueCodec | None = None) -> None:
+    def __init__(self, values: ValueCodec | None = None, *, analyzer: Analyzer | None = None) -> None:
         self._values = values or JsonCodec()
+        self._analyzer = analyzer
+
+    def indexing(self, analyzer: Analyzer) -> "JsonEntityCodec":
+        """Return a codec that indexes messages; see ``EntityCodec.indexing``."""
+        return JsonEntityCodec(self._values, analyzer=analyzer)
 
     def settings(self, kind: type[T], data: object) -> T:
         """Return a settings object; see ``EntityCodec.settings``."""
@@ -164,7 +173,12 @@ class JsonEntityCodec:
             payload=self._values.encode(document, where="message"),
             brief=self._brief(message),
             adds=_adds(message) if counted and "usage" in message.metadata else {},
+            index=self._index(message),
         )
+
+    def _index(self, message: Message) -> Payload | None:
+        analyzer = self._analyzer
+        return None if analyzer is None else index_payload(entry_of(analyzer.terms(message_text(message))), analyzer)
 
     def _brief(self, message: Message) -> Payload | None:
         text = brief_text(message) if message.role in _TALKING else ""

@@ -22,6 +22,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
     TailReceipt,
 )
+from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.ports.watching import Change, Wakeup
 from luminoracore_sdk.domain.json_value import JSONObject
@@ -69,6 +70,11 @@ class StorageWrapper(SessionStorage):
     def backend(self) -> str:
         """The short name of the backend."""
         return self.base.backend
+
+    @property
+    def search(self) -> Search | None:
+        """How what is stored is found; None: search is off."""
+        return self.base.search
 
     async def open(self) -> None:
         """Open the storage below."""

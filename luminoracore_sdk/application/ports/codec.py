@@ -1,11 +1,12 @@
 """The codec ports: JSON values and entities to payloads, and back."""
 
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload, SessionRecord
 from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.recall.analyzer import Analyzer
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.summaries import ConversationSummary
 
@@ -40,6 +41,10 @@ class EntityCodec(Protocol):
 
     Large messages are converted in threads, several at the same time.
     """
+
+    def indexing(self, analyzer: Analyzer) -> Self:
+        """Return a codec whose messages have the terms of their texts as ``index``."""
+        ...
 
     def settings(self, kind: type[T], data: object) -> T:
         """Return a settings object: ``data`` itself if it is one, else the settings in a mapping.

@@ -28,6 +28,7 @@ from luminoracore_sdk.application.ports.records import (
     TailReceipt,
     TurnRecords,
 )
+from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.watching import Change, Wakeup
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
@@ -49,6 +50,11 @@ class SessionStorage(ABC):
     @abstractmethod
     def backend(self) -> str:
         """The short name of the backend, for errors and logs: memory, json, sqlite …."""
+
+    @property
+    def search(self) -> Search | None:
+        """How what is stored is found; None: search is off."""
+        return None
 
     # -- lifecycle -----------------------------------------------------------------------------
 

@@ -32,7 +32,17 @@ import attrs
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.recall.analyzer import Analyzer
 
-__all__ = ["MAX_FREQUENCY", "Entry", "Vector", "analyzer_code", "decode", "encode", "entry_of", "term_hash"]
+__all__ = [
+    "MAX_FREQUENCY",
+    "Entry",
+    "Vector",
+    "analyzer_code",
+    "decode",
+    "encode",
+    "entry_of",
+    "model_code",
+    "term_hash",
+]
 
 MAX_FREQUENCY = 255
 """A term that occurs more often counts as often as this."""
@@ -69,7 +79,7 @@ class Vector:
             raise ValidationError(f"the embedding of model {model_id!a:.80} is empty or not finite")
         scale = 127 / (max(map(abs, values)) or 1)
         return cls(
-            model=blake2b(model_id.encode("utf-8", "surrogatepass"), digest_size=4).digest(),
+            model=model_code(model_id),
             values=array("b", [round(value * scale) for value in values]).tobytes(),
         )
 
@@ -91,6 +101,11 @@ class Entry:
 def term_hash(term: str) -> int:
     """Return the hash of a term."""
     return int.from_bytes(blake2b(term.encode("utf-8", "surrogatepass"), digest_size=_HASH).digest())
+
+
+def model_code(model_id: str) -> bytes:
+    """Return the code by which vectors name the model that made them."""
+    return blake2b(model_id.encode("utf-8", "surrogatepass"), digest_size=4).digest()
 
 
 @lru_cache

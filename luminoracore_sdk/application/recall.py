@@ -1,0 +1,494 @@
+"""Recall: find what was said and what is known, by words and, with an embedder, by meaning.
+
+The terms of each message are stored with it, in the same step (``MessageRecord.index``). Here they become an index in
+the process, for one user or some sessions at a time. Before each query it follows what was changed in the store since
+the last one: the storage lists the sessions without texts, and of those that have changed the messages that are new are
+read. So a query finds what any process has written before, and an index has nothing that the store has not.
+"""
+
+import asyncio
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from luminoracore_sdk.application.indexing import entries_of, messages_between, stored_entry
+from luminoracore_sdk.application.off_loop import off_loop
+from luminoracore_sdk.application.ports.clock import Clock
+from luminoracore_sdk.application.ports.codec import EntityCodec
+from luminoracore_sdk.application.ports.prompting import TokenCounter
+from luminoracore_sdk.application.ports.records import (
+    HistoryChange,
+    IndexRecord,
+    MemoryScope,
+    MessageRange,
+    SessionQuery,
+    SessionRecord,
+)
+from luminoracore_sdk.application.ports.searching import Search
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.session_access import headers
+from luminoracore_sdk.domain.errors import ConfigurationError, SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.memory import MemoryEntry
+from luminoracore_sdk.domain.message import message_text
+from luminoracore_sdk.domain.recall.hits import Hit
+from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex
+from luminoracore_sdk.domain.recall.ranking import Filter, Query, Ranked, rank
+from luminoracore_sdk.domain.recall.terms import Entry, Vector, entry_of
+from luminoracore_sdk.domain.values import check_count, check_id, from_microseconds, to_microseconds, to_utc
+
+__all__ = ["Recall", "RecallScope", "memory_text", "recall_filter", "recall_scope"]
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 2000
+_IN_A_THREAD = 2000
+"""Documents from which on indexes are built and ranked in a thread."""
+
+_KEPT_DOCUMENTS = 500_000
+"""Documents of all scopes that are kept in the process; a message of 130 characters takes 0.3 KB."""
+
+_LOOKED_AGAIN = 1000
+"""Messages without a vector that a query looks at again: one may have been computed since."""
+
+_MOST = 0.5
+_AT_ONCE = 16
+
+
+@attrs.frozen
+class RecallScope:
+    """What is searched.
+
+    Attributes:
+        user_id: The sessions and memories of this user; None: those of all users.
+        session_ids: Without a user: these sessions with their memories; None: all sessions, without memories.
+    """
+
+    user_id: str | None = None
+    session_ids: tuple[str, ...] | None = None
+
+
+@attrs.frozen
+class _Mark:
+    """How far the index follows a session."""
+
+    created_at_us: int
+    last_position: int
+    last_change: int
+
+
+@attrs.frozen
+class _Read:
+    """A message that was read for the index; without terms, it cannot be found."""
+
+    record: IndexRecord
+    entry: Entry
+
+
+@attrs.frozen
+class _News:
+    """What an index lacks of a session.
+
+    Attributes:
+        session_id: The session.
+        mark: How far the index follows it afterwards; None: the session is gone.
+        after: The position up to which nothing has changed.
+        messages: All messages behind it.
+    """
+
+    session_id: str
+    mark: _Mark | None
+    after: int
+    messages: Sequence[_Read]
+
+
+class _Scope:
+    """The index of a scope, and what it was made of.
+
+    Attributes:
+        index: The index.
+        marks: How far it follows each session.
+        memories: Session, if any, and entry of each memory, by its name in the index.
+        without_vector: Positions of messages whose vector was not there when they were read, by session.
+        lock: Is held while the index is changed or ranked.
+        warned: Whether it was logged that most vectors are missing.
+    """
+
+    def __init__(self, model: bytes | None) -> None:
+        self.index = ScopeIndex(model=model)
+        self.marks: dict[str, _Mark] = {}
+        self.memories: dict[str, tuple[str | None, MemoryEntry]] = {}
+        self.without_vector: dict[str, set[int]] = {}
+        self.lock = asyncio.Lock()
+        self.warned = False
+
+    def forget(self, session_id: str) -> None:
+        """Remove a session."""
+        self.index.remove_session(session_id)
+        self.marks.pop(session_id, None)
+        self.without_vector.pop(session_id, None)
+
+    def take(self, news: Iterable[_News]) -> None:
+        """Bring sessions up to date."""
+        for one in news:
+            session_id = one.session_id
+            if one.mark is None:
+                self.forget(session_id)
+                continue
+            self.index.cut(session_id, after=one.after)
+            kept = {position for position in self.without_vector.pop(session_id, ()) if position <= one.after}
+            if kept:
+                self.without_vector[session_id] = kept
+            self.add(session_id, one.messages)
+            self.marks[session_id] = one.mark
+
+    def add(self, session_id: str, messages: Iterable[_Read]) -> None:
+        """Add messages of a session, or replace them."""
+        model = self.index.model
+        for message in messages:
+            record, entry = message.record, message.entry
+            if entry.frequencies:
+                document = Document(
+                    session_id=session_id,
+                    position=record.position,
+                    role=record.role,
+                    created_at_us=record.created_at_us,
+                )
+                self.index.add(document, entry)
+                if model is not None and (entry.vector is None or entry.vector.model != model):
+                    self.without_vector.setdefault(session_id, set()).add(record.position)
+
+
+@attrs.frozen
+class Recall:
+    """Finds messages and memories.
+
+    Attributes:
+        storage: Holds them, and says how they are searched.
+        codec: Reads their records.
+        tokens: Counts the tokens of what is found.
+        clock: Tells the time.
+    """
+
+    storage: SessionStorage
+    codec: EntityCodec
+    tokens: TokenCounter
+    clock: Clock
+    _scopes: WeakKeyDictionary[asyncio.AbstractEventLoop, OrderedDict[RecallScope, _Scope]] = attrs.field(
+        factory=WeakKeyDictionary, init=False
+    )
+
+    async def find(
+        self,
+        query: str,
+        scope: RecallScope,
+        *,
+        only: Filter,
+        limit: int = 10,
+        max_tokens: int | None = None,
+        around: int = 0,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """Return what answers a query; see ``Sessions.recall``."""
+        search = self.storage.search
+        if search is None:
+            raise ConfigurationError('search is off; switch it on with create_storage(…, search="text")')
+        if not isinstance(query, str):
+            raise ValidationError(f"a query is a string, not {type(query).__name__}")
+        for value, name in ((limit, "limit"), (max_tokens, "max_tokens"), (around, "around")):
+            check_count(value, name)
+        held = self._scope(scope, search)
+        vector = await self._query_vector(search, query)
+        async with held.lock:
+            await self._follow(held, scope, search)
+            asked = Query.of(query, search.analyzer, vector)
+            now_us = to_microseconds(self.clock.now())
+            ranked = await off_loop(
+                lambda: rank(
+                    held.index,
+                    asked,
+                    limit=limit,
+                    weights=search.weights,
+                    only=only,
+                    now_us=now_us,
+                    multiply=search.multiply,
+                    explain=explain,
+                ),
+                large=len(held.index) > _IN_A_THREAD,
+            )
+            entries = dict(held.memories)
+        hits = await asyncio.gather(*(self._hit(found, entries, around) for found in ranked))
+        return self._within([hit for hit in hits if hit is not None], max_tokens)
+
+    def _scope(self, scope: RecallScope, search: Search) -> _Scope:
+        """Return the index of a scope; others make room for it, those first that were not used for the longest time."""
+        scopes = self._scopes.setdefault(asyncio.get_running_loop(), OrderedDict())
+        held = scopes.get(scope)
+        if held is None:
+            held = scopes[scope] = _Scope(search.model)
+        scopes.move_to_end(scope)
+        kept = sum(len(one.index) for one in scopes.values())
+        while kept > _KEPT_DOCUMENTS and len(scopes) > 1:
+            kept -= len(scopes.popitem(last=False)[1].index)
+        return held
+
+    async def _query_vector(self, search: Search, query: str) -> Vector | None:
+        if search.embedder is None:
+            return None
+        try:
+            return Vector.of(search.embedder.model_id, await search.embedder.embed_query(query))
+        except Exception:
+            logger.warning("the query could not be embedded; words alone decide", exc_info=True)
+            return None
+
+    # -- follow the store ------------------------------------------------------------------------
+
+    async def _follow(self, held: _Scope, scope: RecallScope, search: Search) -> None:
+        """Bring an index up to what is stored now."""
+        found: set[str] = set()
+        changed: list[SessionRecord] = []
+        async for header in self._headers(scope):
+            found.add(header.session_id)
+            if held.marks.get(header.session_id) != _mark(header):
+                changed.append(header)
+        for session_id in held.marks.keys() - found:
+            held.forget(session_id)
+        for first in range(0, len(changed), _AT_ONCE):
+            at_once = changed[first : first + _AT_ONCE]
+            news = await asyncio.gather(*(self._news(held.marks.get(one.session_id), one, search) for one in at_once))
+            many = sum(len(one.messages) for one in news) > _IN_A_THREAD // 4
+            await off_loop(partial(held.take, news), large=many)
+        await self._follow_memories(held, scope, search)
+        if search.embedder is not None:
+            await self._follow_vectors(held, search)
+
+    async def _headers(self, scope: RecallScope) -> AsyncIterator[SessionRecord]:
+        if scope.session_ids is None:
+            async for header in headers(self.storage, SessionQuery(user_id=scope.user_id, texts=False)):
+                yield header
+        else:
+            for found in await asyncio.gather(*map(self.storage.find_session, scope.session_ids)):
+                if found is not None:
+                    yield found
+
+    async def _news(self, known: _Mark | None, header: SessionRecord, search: Search) -> _News:
+        """Return what the index lacks of a session.
+
+        Args:
+            known: How far the index follows it.
+            header: What is stored now.
+            search: How it is searched.
+        """
+        session_id, mark, start = header.session_id, _mark(header), 0
+        try:
+            if known is not None and known.created_at_us == header.created_at_us:
+                start = known.last_position
+                if known.last_change != header.last_change:
+                    found = header if header.changes else await self.storage.find_session(session_id)
+                    if found is None or found.created_at_us != header.created_at_us:
+                        return _News(session_id, None, 0, ())
+                    mark = attrs.evolve(mark, last_change=found.last_change)
+                    start = min(start, _unchanged(found.changes, known.last_change))
+            messages, last = await self._read(session_id, start, search)
+        except SessionNotFoundError:  # deleted meanwhile
+            return _News(session_id, None, 0, ())
+        return _News(session_id, attrs.evolve(mark, last_position=last), start, messages)
+
+    async def _read(self, session_id: str, after: int, search: Search) -> tuple[list[_Read], int]:
+        """Return the messages of a session above a position, and the newest position."""
+        read: list[_Read] = []
+        while True:
+            records = await self.storage.read_index(session_id, MessageRange(after=after, limit=_CHUNK))
+            if records:
+                read += await self._entries(session_id, records, search)
+                after = records[-1].position
+            if len(records) < _CHUNK:
+                return read, after
+
+    async def _entries(self, session_id: str, records: Sequence[IndexRecord], search: Search) -> list[_Read]:
+        """Return what is known of messages; of those that were stored without their terms, from their texts."""
+        entries = await off_loop(
+            lambda: [stored_entry(record, search.analyzer) for record in records],
+            large=len(records) > _IN_A_THREAD // 4,
+        )
+        missing = [record.position for record, entry in zip(records, entries, strict=True) if entry is None]
+        texts: dict[int, str] = {}
+        for first, last in _runs(missing):
+            found = await messages_between(self.storage, self.codec, session_id, first, last)
+            texts.update({message.position or 0: message_text(message) for message in found})
+        analyzed = await entries_of(texts, search.analyzer)
+        none = entry_of(())
+        return [
+            _Read(record, analyzed.get(record.position, none) if entry is None else entry)
+            for record, entry in zip(records, entries, strict=True)
+        ]
+
+    async def _follow_memories(self, held: _Scope, scope: RecallScope, search: Search) -> None:
+        owners: list[tuple[str | None, MemoryScope]] = []
+        if scope.user_id is not None:
+            owners.append((None, MemoryScope("user", scope.user_id)))
+        else:
+            owners += [(one, MemoryScope("session", one)) for one in scope.session_ids or ()]
+        found: set[str] = set()
+        for session_id, owner in owners:
+            for record in await self.storage.list_memories(owner):
+                name = f"{session_id or ''}\0{record.key}"
+                found.add(name)
+                known = held.memories.get(name)
+                if known is not None and to_microseconds(known[1].updated_at) == record.updated_at_us:
+                    continue
+                entry = self.codec.memory(record, backend=self.storage.backend)
+                held.memories[name] = session_id, entry
+                document = Document(
+                    kind=MEMORY, key=name, created_at_us=record.updated_at_us, importance=entry.importance
+                )
+                held.index.add(document, entry_of(search.analyzer.terms(f"{_words(entry.key)}\n{memory_text(entry)}")))
+        for name in held.memories.keys() - found:
+            del held.memories[name]
+            held.index.remove_memory(name)
+
+    async def _follow_vectors(self, held: _Scope, search: Search) -> None:
+        """Take vectors that were computed since, and ask for those that are missing."""
+        looked = 0
+        for session_id, positions in list(held.without_vector.items()):
+            search.embed_later(session_id)
+            if looked > _LOOKED_AGAIN:
+                continue
+            looked += len(positions)
+            span = MessageRange(after=min(positions) - 1, before=max(positions) + 1)
+            try:
+                records = [one for one in await self.storage.read_index(session_id, span) if one.position in positions]
+            except SessionNotFoundError:
+                continue
+            held.without_vector.pop(session_id)
+            held.add(session_id, await self._entries(session_id, records, search))
+        missing = sum(map(len, held.without_vector.values()))
+        if missing > _LOOKED_AGAIN and missing > _MOST * len(held.index) and not held.warned:
+            held.warned = True
+            logger.warning(
+                "%d of %d messages have no vector of %s; until luminora reindex has run, words alone find them",
+                *(missing, len(held.index), search.embedder.model_id if search.embedder else ""),
+            )
+
+    # -- return what was found -------------------------------------------------------------------
+
+    async def _hit(
+        self, found: Ranked, memories: Mapping[str, tuple[str | None, MemoryEntry]], around: int
+    ) -> Hit | None:
+        """Return a hit with its text; None: it was deleted meanwhile."""
+        document, parts = found.document, {} if found.parts is None else attrs.asdict(found.parts, recurse=False)
+        if document.kind == MEMORY:
+            session_id, entry = memories[document.key]
+            return Hit(
+                kind="memory",
+                session_id=session_id,
+                key=entry.key,
+                text=memory_text(entry),
+                timestamp=entry.updated_at,
+                score=found.score,
+                parts=parts,
+            )
+        session_id, position = document.session_id, document.position
+        try:
+            first, last = max(1, position - around), position + around
+            messages = await messages_between(self.storage, self.codec, session_id, first, last)
+        except SessionNotFoundError:
+            return None
+        message = next((message for message in messages if message.position == position), None)
+        if message is None or not message_text(message):
+            return None
+        return Hit(
+            kind="message",
+            session_id=session_id,
+            position=position,
+            message_id=message.id,
+            role=str(message.role),
+            text=message_text(message),
+            timestamp=message.timestamp or from_microseconds(document.created_at_us),
+            score=found.score,
+            parts=parts,
+            around=tuple(messages) if around else (),
+        )
+
+    def _within(self, hits: list[Hit], max_tokens: int | None) -> list[Hit]:
+        """Return the hits whose texts fit into a number of tokens, the best first."""
+        if max_tokens is None:
+            return hits
+        left, kept = max_tokens, []
+        for hit in hits:
+            size = self.tokens.count(hit.text)
+            if size <= left:
+                left -= size
+                kept.append(hit)
+        return kept
+
+
+def recall_scope(user_id: str | None, session_ids: Collection[str] | None) -> RecallScope:
+    """Return the scope of a call of ``recall``.
+
+    Raises:
+        ValidationError: An id is invalid.
+    """
+    if isinstance(session_ids, str):
+        raise ValidationError("session_ids is a list of ids, not one string")
+    ids = None if session_ids is None else tuple(sorted({check_id(one) for one in session_ids}))
+    return RecallScope(user_id, None if user_id is not None else ids)
+
+
+def recall_filter(
+    *,
+    user_id: str | None,
+    session_ids: Collection[str] | None,
+    kinds: Collection[str],
+    between: tuple[datetime | None, datetime | None] | None,
+    roles: Collection[str] | None,
+) -> Filter:
+    """Return what may be found by a call of ``recall``.
+
+    Raises:
+        ValidationError: A kind or time is invalid.
+    """
+    if isinstance(kinds, str) or not set(kinds) <= {MESSAGE, MEMORY}:
+        raise ValidationError(f"kinds are of 'message' and 'memory', not {kinds!a:.80}")
+    since, until = (None, None) if between is None else between
+    return Filter(
+        kinds=None if len(set(kinds)) == 2 else tuple(kinds),
+        session_ids=None if user_id is None or session_ids is None else tuple(sorted(set(session_ids))),
+        roles=None if roles is None else tuple(sorted({str(role) for role in roles})),
+        since_us=None if since is None else to_microseconds(to_utc(since)),
+        until_us=None if until is None else to_microseconds(to_utc(until)),
+    )
+
+
+def memory_text(entry: MemoryEntry) -> str:
+    """Return the value of a memory as text."""
+    return entry.value if isinstance(entry.value, str) else json.dumps(entry.value, ensure_ascii=False)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _mark(header: SessionRecord) -> _Mark:
+    return _Mark(header.created_at_us, header.last_position, header.last_change)
+
+
+def _unchanged(changes: Iterable[HistoryChange], known: int) -> int:
+    """Return the last position below all changes after a number."""
+    return min((change.position - (change.kind == "updated") for change in changes if change.number > known), default=0)
+
+
+def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
+    """Return ascending positions as first and last of runs without a gap."""
+    runs: list[tuple[int, int]] = []
+    for position in positions:
+        if runs and runs[-1][1] == position - 1:
+            runs[-1] = runs[-1][0], position
+        else:
+            runs.append((position, position))
+    return runs

@@ -21,7 +21,7 @@ from luminoracore_sdk.domain.settings import MemoryConfig
 if TYPE_CHECKING:
     from luminoracore_sdk.application.exchange.export_import import SessionExchange
 
-__all__ = ["ConversationManager", "MemoryManager", "SessionManager", "default_services"]
+__all__ = ["ConversationManager", "MemoryManager", "SessionManager", "default_services", "searching"]
 
 
 def default_services() -> Services:
@@ -55,7 +55,7 @@ def _defers_writes(codec: EntityCodec, record: SessionRecord) -> bool:
         return False
 
 
-def _searching(services: Services, storage: SessionStorage) -> Services:
+def searching(services: Services, storage: SessionStorage) -> Services:
     """Return the services with a codec that indexes messages, where the storage is searched."""
     search = storage.search
     return services if search is None else attrs.evolve(services, codec=services.codec.indexing(search.analyzer))
@@ -86,7 +86,7 @@ class ConversationManager(conversations.Conversations):
         kept = _checked(storage) or InMemoryStorage()
         super().__init__(
             storage=kept,
-            services=_searching(services or default_services(), kept),
+            services=searching(services or default_services(), kept),
             max_history=max_history,
             whole_history=storage is not None,
         )
@@ -159,7 +159,7 @@ class SessionManager(sessions.Sessions):
             clock=services.clock,
             wanted=partial(_defers_writes, services.codec),
         )
-        services = _searching(services, deferring)
+        services = searching(services, deferring)
         super().__init__(
             storage=deferring,
             services=services,

@@ -13,6 +13,7 @@ from luminoracore_sdk.cli import (
     export_import,
     migrate,
     optimize,
+    recall,
     report,
     retention,
     sessions,
@@ -43,6 +44,8 @@ command(app, "chat", opens=False)(chat.chat)
 command(app, "copy", opens=False, names_stores=True)(copy.copy)
 command(app, "doctor", opens=False)(doctor.doctor)
 command(app, "migrate", opens=False)(migrate.migrate)
+command(app, "recall", opens=False)(recall.recall)
+command(app, "reindex", opens=False)(recall.reindex)
 command(app, "retention")(retention.retention)
 command(app, "watch")(watch.watch)
 command(_optimize, "report", opens=False)(report.report)

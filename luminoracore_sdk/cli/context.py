@@ -23,6 +23,7 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.sessions import Sessions
 from luminoracore_sdk.bootstrap.config import Settings
+from luminoracore_sdk.bootstrap.managers import searching
 from luminoracore_sdk.cli.output import printable
 from luminoracore_sdk.cli.stores import NoStoreError, existing, is_server, store_name
 from luminoracore_sdk.domain.errors import LuminoraCoreSDKError, SessionNotFoundError
@@ -206,7 +207,8 @@ class CommandContext:
 
     def exchange(self) -> SessionExchange:
         """Return the use cases of import and export for the store."""
-        return SessionExchange(storage=self.storage, services=self.services, values=JsonCodec())
+        services = searching(self.services, self.storage)
+        return SessionExchange(storage=self.storage, services=services, values=JsonCodec())
 
     # -- input and output ------------------------------------------------------------------------
 

@@ -397,7 +397,7 @@ class RedisStorage(BaseStorage):
             words = (b"%d" % (copied + 1), b"%d" % at, b"%d" % size_bytes, history)
             reply = await self._run(
                 "fork_part",
-                (source.session, source.messages, source.message_index, *copy),
+                (source.session, source.messages, source.ids, *copy),
                 b"%d" % now_us,
                 b"%d" % COPY_MS,
                 *words,
@@ -570,7 +570,7 @@ class RedisStorage(BaseStorage):
     ) -> Sequence[Any]:
         """Return history, first and last position and the elements that fit; of a turn header and memories too."""
         keys = self._keys.session(session_id)
-        others = (keys.memories,) if turn else (keys.message_index,) if script == "read_index" else ()
+        others = (keys.memories,) if turn else (keys.ids,) if script == "read_index" else ()
         reply = await self._run(
             script,
             (keys.session, keys.messages, *others),
@@ -665,7 +665,7 @@ class RedisStorage(BaseStorage):
         replaced = 0
         for words in _parts(changes):
             try:
-                reply = await self._run(script, self._keys.session(session_id), b"%d" % now_us, *words)
+                reply = await self._run(script, self._keys.session(session_id)[:3], b"%d" % now_us, *words)
             except StorageUnavailableError as exc:
                 if replaced and not exc.in_doubt:
                     raise type(exc)(exc.backend, exc.reason, in_doubt=True) from exc

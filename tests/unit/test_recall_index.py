@@ -1,10 +1,12 @@
 """What the index of a scope keeps of added, replaced and removed documents."""
 
+from math import hypot
+
 import pytest
 
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex
-from luminoracore_sdk.domain.recall.terms import Entry, entry_of, term_hash
+from luminoracore_sdk.domain.recall.terms import Entry, Vector, entry_of, term_hash
 
 CAT, DOG = term_hash("cat"), term_hash("dog")
 
@@ -115,3 +117,15 @@ def test_a_full_index_refuses_documents_but_not_for_dead_ones() -> None:
     index.add(message("a", 2), of("dog"))
     assert kept(index) == [("", "a", 1), ("", "a", 2)]
     assert [index.document_frequency(term) for term in (CAT, DOG)] == [1, 1]
+
+
+def test_vectors_stay_with_their_documents() -> None:
+    index = ScopeIndex(model=Vector.of("m", [1.0]).model, spare=0)
+    index.add(message("a", 1), of("cat"))
+    for position in (2, 3, 4):
+        index.add(message("a", position), entry_of(["cat"], Vector.of("m", [1.0, position / 4])))
+    assert (index.dimension, bytes(index.vectors)) == (2, bytes([0, 0, 127, 64, 127, 95, 127, 127]))
+    index.remove_message("a", 1)
+    index.remove_message("a", 3)
+    assert (index.dead, bytes(index.vectors)) == (0, bytes([127, 64, 127, 127]))
+    assert list(index.norms) == [hypot(127, 64), hypot(127, 127)]

@@ -21,6 +21,7 @@ from luminoracore_sdk.adapters.storage.mongodb.summaries import (
     stored_payload,
 )
 from luminoracore_sdk.application.ports.records import (
+    NO_PAYLOAD,
     Brief,
     HistoryChange,
     Lease,
@@ -387,8 +388,8 @@ def batch_records(session_id: str, batches: Iterable[Document]) -> list[MessageR
     return found
 
 
-def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
-    """Return the memory of a document."""
+def memory_record(scope: MemoryScope, document: Document, *, whole: bool = True) -> MemoryRecord:
+    """Return the memory of a document; ``whole``: it has the payload."""
     with readable(f"memory {document.get('key')!a} of {scope.kind} {scope.owner_id!a}"):
         return MemoryRecord(
             scope=scope,
@@ -397,7 +398,8 @@ def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
             retention=document["retention"],
             created_at_us=document["created"],
             updated_at_us=document["updated"],
-            payload=stored_payload(document),
+            version=document["version"],
+            payload=stored_payload(document) if whole else NO_PAYLOAD,
         )
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_BATCH",
     "MAX_CHANGES",
     "MAX_PAGE",
+    "NO_PAYLOAD",
     "AppendReceipt",
     "Brief",
     "HeaderTexts",
@@ -23,6 +24,8 @@ __all__ = [
     "IndexRecord",
     "IndexRewrite",
     "Lease",
+    "MemoryPut",
+    "MemoryQuery",
     "MemoryRecord",
     "MemoryScope",
     "MessageRange",
@@ -47,10 +50,11 @@ __all__ = [
 
 
 MAX_BATCH = 1000
-"""Most messages in one append: with six columns each they stay below 32,766 parameters of a statement."""
+"""Most messages in one append: with six columns each they stay below 32,766 parameters of a statement. Also most keys
+in one change of memories."""
 
 MAX_PAGE = 1000
-"""Most sessions or users in one page of a listing."""
+"""Most sessions, users or memories in one page of a listing."""
 
 MAX_CHANGES = 32
 """Most changes that a header lists; see ``HistoryChange``."""
@@ -76,6 +80,9 @@ class Payload:
 
 
 _TEXT_STEPS = frozenset({"json", "json-wide", "opt1", "opt0"})
+
+NO_PAYLOAD = Payload("", b"")
+"""Stands for the payload of a memory that was listed without it; it cannot be decoded or stored."""
 
 
 def _sorted(tags: Iterable[str]) -> tuple[str, ...]:
@@ -561,10 +568,12 @@ class MemoryRecord:
         expires_at_us: The time from which it counts as absent; None: never.
         retention: The rank for eviction: a full scope evicts the lowest first, then the oldest
             ``updated_at_us``.
-        payload: The entry's own document.
+        payload: The entry's own document; ``NO_PAYLOAD`` if a listing left it out.
         created_at_us: The value of the first put, or its time if that is 0; later puts do not change it,
             except a put that replaces an expired record.
         updated_at_us: Assigned by the store: the time of the latest put.
+        version: Assigned by the store: the number of puts, 1, 2, 3 …; a put that replaces an expired record begins
+            at 1 again. 0 before the first put.
     """
 
     scope: MemoryScope
@@ -574,6 +583,51 @@ class MemoryRecord:
     retention: float = 0.0
     created_at_us: int = 0
     updated_at_us: int = 0
+    version: int = 0
+
+
+@attrs.frozen
+class MemoryPut:
+    """A memory to create or replace.
+
+    Attributes:
+        record: The memory; the store assigns its times and version.
+        expected_version: Write only if this version is stored; 0: only if none is; None: in any case.
+    """
+
+    record: MemoryRecord
+    expected_version: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class MemoryQuery:
+    """The memories of a scope to list, by key in the order of code points.
+
+    Attributes:
+        prefix: Only keys that begin with it.
+        after: Only keys behind this one in the order of the listing; None: from the beginning.
+        limit: Largest number of memories, 1..1000; None: all.
+        descending: Whether to list in reverse order.
+        with_payload: Whether to read the payloads; if not, the records have ``NO_PAYLOAD``.
+    """
+
+    prefix: str = ""
+    after: str | None = None
+    limit: int | None = None
+    descending: bool = False
+    with_payload: bool = True
+
+    def page(self, memories: Iterable[MemoryRecord]) -> list[MemoryRecord]:
+        """Return those of all memories of a scope that the query asks for."""
+        found = [memory for memory in memories if memory.key.startswith(self.prefix) and self._is_behind(memory.key)]
+        found.sort(key=lambda memory: memory.key, reverse=self.descending)
+        found = found[: self.limit]
+        return found if self.with_payload else [attrs.evolve(memory, payload=NO_PAYLOAD) for memory in found]
+
+    def _is_behind(self, key: str) -> bool:
+        if self.after is None:
+            return True
+        return key < self.after if self.descending else key > self.after
 
 
 @attrs.frozen(kw_only=True)

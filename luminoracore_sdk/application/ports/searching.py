@@ -6,7 +6,7 @@ import attrs
 
 from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.domain.recall.analyzer import Analyzer
-from luminoracore_sdk.domain.recall.ranking import DEFAULT_WEIGHTS, DotProducts, Weights, dot_products
+from luminoracore_sdk.domain.recall.ranking import DEFAULT_WEIGHTS, Cosines, Weights, cosines
 from luminoracore_sdk.domain.recall.terms import model_code
 
 __all__ = ["Search"]
@@ -24,14 +24,14 @@ class Search:
         analyzer: Turns texts into terms.
         embedder: Turns texts into vectors; None: words alone decide.
         weights: How the parts of a score count.
-        multiply: Multiplies vectors.
+        compare: Compares vectors.
         embed_later: Takes the id of a session that has messages without vectors; returns at once.
     """
 
     analyzer: Analyzer
     embedder: Embedder | None = None
     weights: Weights = DEFAULT_WEIGHTS
-    multiply: DotProducts = dot_products
+    compare: Cosines = cosines
     embed_later: Callable[[str], None] = _ignore
 
     @property

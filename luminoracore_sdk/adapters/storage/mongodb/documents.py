@@ -22,6 +22,7 @@ from luminoracore_sdk.adapters.storage.mongodb.summaries import (
 )
 from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.application.ports.records import (
+    NO_PAYLOAD,
     Brief,
     HistoryChange,
     IndexRecord,
@@ -469,8 +470,8 @@ def changed_index(batch: Document, new: Mapping[int, Payload | None]) -> Documen
     return {"$set": {"index": values if "items" in batch else values[0]}}
 
 
-def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
-    """Return the memory of a document."""
+def memory_record(scope: MemoryScope, document: Document, *, whole: bool = True) -> MemoryRecord:
+    """Return the memory of a document; ``whole``: it has the payload."""
     with readable(f"memory {document.get('key')!a} of {scope.kind} {scope.owner_id!a}"):
         return MemoryRecord(
             scope=scope,
@@ -479,7 +480,8 @@ def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
             retention=document["retention"],
             created_at_us=document["created"],
             updated_at_us=document["updated"],
-            payload=stored_payload(document),
+            version=document["version"],
+            payload=stored_payload(document) if whole else NO_PAYLOAD,
         )
 
 

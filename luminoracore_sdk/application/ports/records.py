@@ -42,6 +42,7 @@ __all__ = [
     "noted",
     "stored_brief",
     "stored_header",
+    "stored_index",
     "stored_payload",
     "stored_record",
     "stored_summary",
@@ -271,8 +272,8 @@ class SessionRecord:
 
     def listed(self, *, texts: bool) -> Self:
         """Return the header as a listing shows it; see ``SessionQuery.texts``."""
-        header = attrs.evolve(self, payload=None, changes=(), lease=None)
-        return header if texts else attrs.evolve(header, card=None, summary=_NO_SUMMARY)
+        card, summary = (self.card, self.summary) if texts else (None, _NO_SUMMARY)
+        return attrs.evolve(self, payload=None, card=card, summary=summary, changes=(), lease=None)
 
     @property
     def texts(self) -> HeaderTexts:
@@ -406,6 +407,22 @@ def stored_record(
     _set_brief(record, None)
     _set_adds(record, _NO_COUNTERS)
     _set_index(record, None)
+    return record
+
+
+_set_index_position, _set_index_id, _set_index_role, _set_index_created, _set_index_index = (
+    getattr(IndexRecord, field.name).__set__ for field in attrs.fields(IndexRecord)
+)
+
+
+def stored_index(position: int, message_id: str, role: str, created_at_us: int, index: Payload | None) -> IndexRecord:
+    """Return an ``IndexRecord`` in a third of the time of its constructor; see ``stored_record``."""
+    record = _new(IndexRecord)
+    _set_index_position(record, position)
+    _set_index_id(record, message_id)
+    _set_index_role(record, role)
+    _set_index_created(record, created_at_us)
+    _set_index_index(record, index)
     return record
 
 

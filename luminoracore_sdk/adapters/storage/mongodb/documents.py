@@ -34,6 +34,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
     SessionSummary,
     stored_header,
+    stored_index,
     stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
@@ -437,14 +438,8 @@ def batch_indexes(session_id: str, batches: Iterable[Document]) -> list[IndexRec
             ids, heads = ((batch["ids"],), (batch,)) if items is None else (batch["ids"], items)
             position = int(batch["first"])
             for message_id, head, value in zip(ids, heads, _indexes(batch), strict=True):
-                record = IndexRecord(
-                    position=position,
-                    message_id=message_id,
-                    role=head["role"],
-                    created_at_us=int(head["created"]),
-                    index=None if value is None else unpacked(value),
-                )
-                found.append(record)
+                index = None if value is None else unpacked(value)
+                found.append(stored_index(position, message_id, head["role"], int(head["created"]), index))
                 position += 1
     except _UNREADABLE as exc:
         key = f"the indexes of messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"

@@ -36,6 +36,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionSummary,
     TurnRecords,
     stored_header,
+    stored_index,
     stored_record,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -583,9 +584,7 @@ def index_records(session_id: str, rows: Sequence[Row], span: MessageRange, *, l
         except ValueError as exc:
             key = f"the index of message {position} of session {session_id!a}"
             raise _damaged(key, "it does not begin with an encoding") from exc
-        found.append(
-            IndexRecord(position=position, message_id=message_id, role=role, created_at_us=created_at_us, index=index)
-        )
+        found.append(stored_index(position, message_id, role, created_at_us, index))
     return _of_range(session_id, found, span, last)
 
 

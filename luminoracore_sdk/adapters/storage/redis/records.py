@@ -23,6 +23,7 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionRecord,
     SessionSummary,
+    stored_index,
     stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
@@ -237,13 +238,8 @@ def index_record(session_id: str, position: int, element: bytes) -> IndexRecord:
     """
     try:
         message_id, role, created, index = element.split(b"\0", 3)
-        return IndexRecord(
-            position=position,
-            message_id=message_id.decode(),
-            role=role.decode(),
-            created_at_us=int(created),
-            index=unpacked(index) if index else None,
-        )
+        payload = unpacked(index) if index else None
+        return stored_index(position, message_id.decode(), role.decode(), int(created), payload)
     except ValueError as exc:
         key = f"the index of message {position} of session {session_id!a}"
         raise damaged(key, "the element is not id, role and time, or the index not encoding and bytes") from exc

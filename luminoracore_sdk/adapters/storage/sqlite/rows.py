@@ -45,6 +45,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionSummary,
     stored_brief,
     stored_header,
+    stored_index,
     stored_payload,
     stored_record,
     stored_summary,
@@ -557,22 +558,19 @@ def index_records(session_id: str, rows: Sequence[Row]) -> list[IndexRecord]:
     """
     records: list[IndexRecord] = []
     for _, position, message_id, role, created_at_us, value in rows:
-        key = f"the index of message {position} of session {session_id!a}"
         try:
             index = None if value is None else unpacked(value[_CRC_BYTES:])
-            record = IndexRecord(
-                position=position,
-                message_id=str(message_id, "utf-8"),
-                role=str(role, "utf-8"),
-                created_at_us=created_at_us,
-                index=index,
+            record = stored_index(position, message_id.decode(), role.decode(), created_at_us, index)
+            head = b"%b\0%b\0%d" % (message_id, role, created_at_us)
+            is_intact = value is None or value[:_CRC_BYTES] == crc32(value[_CRC_BYTES:], crc32(head)).to_bytes(
+                _CRC_BYTES
             )
             if type(created_at_us) is not int:
                 raise TypeError
         except _DAMAGE as exc:
-            raise damaged(key, _WRONG_TYPE) from exc
-        if value is not None and value != index_value(record, index):
-            raise damaged(key, "its checksum does not match")
+            raise damaged(f"the index of message {position} of session {session_id!a}", _WRONG_TYPE) from exc
+        if not is_intact:
+            raise damaged(f"the index of message {position} of session {session_id!a}", "its checksum does not match")
         records.append(record)
     return records
 

@@ -236,7 +236,7 @@ def test_factors_are_bounded(name: str, make: Callable[[], Weights]) -> None:
 
 def test_removed_documents_neither_score_nor_count() -> None:
     index = ScopeIndex()
-    add(index, "a", ["cat cat dog", "cat", "dog"])
+    add(index, "a", ["cat cat dog", "cat", "dog", "cat"])
     add(index, "b", ["cat"])
     index.cut("a", after=2)
     index.remove_message("a", 1)
@@ -326,6 +326,20 @@ def test_similarity_is_in_standard_deviations_of_the_texts() -> None:
     assert parts is not None
     # of four values three are 0 and one is x: the deviation is x √3 / 4, and the fourth lies √3 of it above the mean
     assert parts.similarity == pytest.approx(parts.text * math.sqrt(3) / 4 * math.sqrt(3))
+
+
+def test_removed_vectors_are_not_compared() -> None:
+    index, left = vectored([[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0]]), vectored([[1.0, 0.0], [0.0, 1.0]])
+    index.remove_message("s", 3)
+    query = Query.of("word", ANALYZER, Vector.of("model", [1.0, 0.0]))
+    assert rank(index, query, limit=3, explain=True) == rank(left, query, limit=3, explain=True)
+
+
+def test_a_score_below_0_is_not_multiplied() -> None:
+    index = vectored([[1.0, 0.0], [-1.0, 0.0]])
+    query = Query.of("unheard", ANALYZER, Vector.of("model", [1.0, 0.0]))
+    weights = attrs.evolve(ALONE, recency=1.0)
+    assert [hit.score for hit in rank(index, query, limit=2, weights=weights)] == [2.0, -1.0]
 
 
 def test_vectors_of_equal_angles_decide_nothing() -> None:

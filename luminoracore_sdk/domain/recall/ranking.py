@@ -14,8 +14,8 @@ A memory entry has neither neighbours nor a session; its text and similarity are
 then multiplied for recency and importance, where that is asked for.
 
 The weights were tuned on five conversations of LoCoMo (Maharana et al., 2024): see ``benchmarks/recall.py``.
-Every sum has a fixed order or is one of integers: the same documents give the same scores to the
-last bit, whatever the order in which they were added, on every machine with IEEE arithmetic.
+Every sum has a fixed order or is one of integers: the same documents give the same scores to the last bit,
+whatever the order in which they were added.
 """
 
 from array import array

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
         IndexRecord,
         IndexRewrite,
         Lease,
+        MemoryPut,
+        MemoryQuery,
         MemoryRecord,
         MemoryScope,
         MessageRange,
@@ -247,21 +249,40 @@ class SessionStorage(SyncFacade[aio.SessionStorage]):
         """Return the header of a session, its memories and its newest messages, or None."""
         return self._run(self.asynchronous.read_turn(session_id, newest=newest))
 
-    def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Create or replace a memory."""
-        return self._run(self.asynchronous.put_memory(record, max_entries=max_entries))
+    def put_memory(
+        self, record: MemoryRecord, *, max_entries: int | None = None, expected_version: int | None = None
+    ) -> MemoryRecord:
+        """Create or replace a memory: ``change_memories`` with one put."""
+        return self._run(
+            self.asynchronous.put_memory(record, max_entries=max_entries, expected_version=expected_version)
+        )
+
+    def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        """Put and delete memories of one scope, all or nothing."""
+        return self._run(self.asynchronous.change_memories(scope, puts, deletes=deletes, max_entries=max_entries))
+
+    def touch_memories(self, scope: MemoryScope, keys: Sequence[str], *, expires_at_us: int | None) -> int:
+        """Change when memories expire, all or nothing; everything else stays, also their version."""
+        return self._run(self.asynchronous.touch_memories(scope, keys, expires_at_us=expires_at_us))
 
     def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Return one memory, or None."""
         return self._run(self.asynchronous.find_memory(scope, key))
 
-    def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
-        """Return the memories of a scope, by time of creation, then key; none for an unknown scope."""
-        return self._run(self.asynchronous.list_memories(scope))
+    def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
+        """Return memories of a scope; none for an unknown scope."""
+        return self._run(self.asynchronous.list_memories(scope, query))
 
-    def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
+    def list_memory_owners(self, *, prefix: str = "", after: str | None = None, limit: int = 1000) -> list[str]:
         """Return one page of the ids of users that have memories, in a fixed order of the backend's own."""
-        return self._run(self.asynchronous.list_memory_owners(after=after, limit=limit))
+        return self._run(self.asynchronous.list_memory_owners(prefix=prefix, after=after, limit=limit))
 
     def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete one memory; return False if there is none."""

@@ -79,7 +79,8 @@ def _user(_: object, __: object, value: Any) -> None:
 
 def _agent(config: "SessionConfig", _: object, value: Any) -> None:
     check_id(value, "agent")
-    _ = Owner(agent=value, tenant=Owner.of(config.user_id).tenant).id  # under which its memories are kept
+    user = Owner.of(config.user_id)
+    _ = Owner(agent=value, app=user.app, tenant=user.tenant).id  # under which its memories are kept
 
 
 def _tag(_: object, __: object, value: Any) -> None:

@@ -194,9 +194,10 @@ class Memories:
                 await self._store.memories.update_all(updates, upsert=keys is puts)
         where: Document = {"owner": owner, "key": {"$in": [*puts, *others]}}
         found = {document["key"]: document for document in await self._store.memories.find(where)}
-        foreign = {document.get("lock") for document in found.values()} - {mark, None}
+        foreign = {document.get("lock") for document in found.values()} - {mark}
         for other in foreign:
-            await self._settle(owner, other)
+            if other is not None:
+                await self._settle(owner, other)
         if any(document.get("lock") != mark for document in found.values()) or any(key not in found for key in puts):
             return None
         return {key: memory_record(scope, document) for key, document in found.items() if _is_live(document, now_us)}
@@ -244,8 +245,8 @@ class Memories:
         dead = None
         while True:
             found = await self._store.memories.find_one({"owner": owner, "key": key})
-            lock = found.get("lock") if found else None
-            if lock not in (None, dead):
+            lock: ObjectId | None = found.get("lock") if found else None
+            if lock is not None and lock != dead:
                 head = await self._store.memories.find_one(_announced(owner, lock), {"change": 1})
                 if head is None:
                     dead = lock  # if it is still there

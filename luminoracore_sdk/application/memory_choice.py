@@ -117,17 +117,21 @@ class MemoryChoice:
     Args:
         config: The minimum and the share of the context window.
         tokens: Counts tokens.
+        search: How the storage is searched; None: search is off.
         kept: Most entries that are remembered.
     """
 
-    def __init__(self, config: MemoryConfig, tokens: TokenCounter, *, kept: int = _KEPT_ENTRIES) -> None:
+    def __init__(
+        self, config: MemoryConfig, tokens: TokenCounter, search: Search | None, *, kept: int = _KEPT_ENTRIES
+    ) -> None:
         self._config = config
         self._tokens = tokens
+        self._search = search
         self._kept = kept
         self._sessions: OrderedDict[str, _Indexed] = OrderedDict()
 
     async def choose(
-        self, session: Session, entries: Sequence[MemoryEntry], messages: Sequence[Message], search: Search | None
+        self, session: Session, entries: Sequence[MemoryEntry], messages: Sequence[Message]
     ) -> ChosenMemories:
         """Return the memories for a prompt.
 
@@ -139,9 +143,8 @@ class MemoryChoice:
             session: The session; its turns are taken one after the other.
             entries: What is important enough, each with a unique key.
             messages: History and new messages, oldest first.
-            search: How the storage is searched; None: search is off.
         """
-        if search is None or len(entries) <= self._config.prompt_minimum:
+        if self._search is None or len(entries) <= self._config.prompt_minimum:
             return ChosenMemories(always=entries)
         indexed = self._sessions.get(session.session_id)
         own = session.config.memory_decay_factor
@@ -150,7 +153,7 @@ class MemoryChoice:
         if indexed is None or indexed.decay_factor != decay_factor:
             indexed, large = self._add(session.session_id, decay_factor, len(entries)), True
         self._sessions.move_to_end(session.session_id)
-        choose = partial(self._choose, indexed, session, entries, question_of(messages), search)
+        choose = partial(self._choose, indexed, session, entries, question_of(messages), self._search)
         return await off_loop(choose, large=large or indexed.lock.locked())
 
     def _add(self, session_id: str, decay_factor: float, count: int) -> _Indexed:

@@ -115,7 +115,7 @@ class Sessions:
             providers=self._providers,
             services=services,
             costs=MessageCosts(services.tokens),
-            memory_choice=MemoryChoice(memories.config, services.tokens),
+            memory_choice=MemoryChoice(memories.config, services.tokens, storage.search),
             memory_text=MemoryRenderer(services.tokens, services.notations),
             revisions=self._revisions,
         )

@@ -731,7 +731,7 @@ class Dialogue:
         parameters: JSONObject,
     ) -> Prompt:
         messages = [*history, *new]
-        memories = await self.memory_choice.choose(session, remembered, messages, self.memories.storage.search)
+        memories = await self.memory_choice.choose(session, remembered, messages)
         always, recalled = map(self.memory_text.render, (memories.always, memories.recalled))
         system = _paragraphs(system_prompt(session.personality), always)
         context = _paragraphs(recalled, options.context)  # behind the history, whose beginning stays in the cache

@@ -60,12 +60,12 @@ ENTRIES = [entry(f"thing {number}", f"the {THINGS[number]} is blue", age_seconds
 
 
 async def keys(choice: MemoryChoice, question: str, entries: list[MemoryEntry] = ENTRIES, **config: Any) -> list[str]:
-    chosen = await choice.choose(session(**config), entries, asking(question), SEARCH)
+    chosen = await choice.choose(session(**config), entries, asking(question))
     return [f"+{one.key}" for one in chosen.always] + [one.key for one in chosen.recalled]
 
 
 def choice_of(**config: Any) -> MemoryChoice:
-    return MemoryChoice(MemoryConfig(**{"prompt_minimum": 2, "prompt_share": 0.5, **config}), Words())
+    return MemoryChoice(MemoryConfig(**{"prompt_minimum": 2, "prompt_share": 0.5, **config}), Words(), SEARCH)
 
 
 async def test_the_newest_important_ones_and_those_that_are_recalled() -> None:
@@ -103,26 +103,27 @@ async def test_of_equal_ones_the_first_are_always_sent(decay_factor: float) -> N
 
 
 async def test_without_search_all_go_in() -> None:
-    chosen = await choice_of().choose(session(context_window_size=4), ENTRIES, asking("river"), None)
+    choice = MemoryChoice(MemoryConfig(prompt_minimum=2), Words(), None)
+    chosen = await choice.choose(session(context_window_size=4), ENTRIES, asking("river"))
     assert (chosen.always, chosen.recalled) == (ENTRIES, ())
 
 
 async def test_few_memories_cost_nothing() -> None:
     words = Words()
-    choice = MemoryChoice(MemoryConfig(prompt_minimum=10), words)
-    chosen = await choice.choose(session(context_window_size=4), ENTRIES, asking("river"), SEARCH)
+    choice = MemoryChoice(MemoryConfig(prompt_minimum=10), words, SEARCH)
+    chosen = await choice.choose(session(context_window_size=4), ENTRIES, asking("river"))
     assert (chosen.always, words.asked) == (ENTRIES, 0)
 
 
 async def test_all_go_in_if_they_fit() -> None:
-    chosen = await choice_of().choose(session(context_window_size=120), ENTRIES, asking("river"), SEARCH)
+    chosen = await choice_of().choose(session(context_window_size=120), ENTRIES, asking("river"))
     assert (chosen.always, chosen.recalled) == (ENTRIES, ())
-    assert len((await choice_of().choose(session(context_window_size=118), ENTRIES, asking("?"), SEARCH)).always) == 2
+    assert len((await choice_of().choose(session(context_window_size=118), ENTRIES, asking("?"))).always) == 2
 
 
 async def test_what_was_analyzed_is_not_analyzed_again() -> None:
     words = Words()
-    choice = MemoryChoice(MemoryConfig(prompt_minimum=2), words)
+    choice = MemoryChoice(MemoryConfig(prompt_minimum=2), words, SEARCH)
     for question in ("river", "guitar"):
         await keys(choice, question, context_window_size=60)
     assert words.asked == len(ENTRIES)
@@ -161,16 +162,16 @@ async def test_another_decay_factor_is_followed() -> None:
 
 async def test_sessions_make_room_for_others() -> None:
     words = Words()
-    choice = MemoryChoice(MemoryConfig(prompt_minimum=2), words, kept=25)
+    choice = MemoryChoice(MemoryConfig(prompt_minimum=2), words, SEARCH, kept=25)
     small = session(context_window_size=4)
     for session_id in ("a", "b", "b", "c", "b", "a"):  # a is forgotten for c
-        await choice.choose(attrs.evolve(small, session_id=session_id), ENTRIES, asking("river"), SEARCH)
+        await choice.choose(attrs.evolve(small, session_id=session_id), ENTRIES, asking("river"))
     assert words.asked == 4 * len(ENTRIES)
 
 
 async def test_a_hundred_are_recalled_at_most() -> None:
     entries = [entry(f"k{number}", "river") for number in range(300)]
-    chosen = await choice_of().choose(session(context_window_size=600), entries, asking("river"), SEARCH)
+    chosen = await choice_of().choose(session(context_window_size=600), entries, asking("river"))
     assert (len(chosen.always), len(chosen.recalled)) == (2, 100)
 
 
@@ -178,7 +179,7 @@ async def test_turns_of_many_sessions_at_once_choose_alike() -> None:
     choice, first = choice_of(), session(context_window_size=60)
     chosen = await asyncio.gather(
         *(
-            choice.choose(attrs.evolve(first, session_id=str(number % 5)), ENTRIES, asking("river"), SEARCH)
+            choice.choose(attrs.evolve(first, session_id=str(number % 5)), ENTRIES, asking("river"))
             for number in range(50)
         )
     )

@@ -24,8 +24,8 @@ from luminoracore_sdk.domain.memory import MemoryCategory
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
-    from datetime import date
+    from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+    from datetime import date, datetime
     from types import EllipsisType, TracebackType
     from typing import Any, Literal, Self
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from luminoracore_sdk.application.listings import Order
     from luminoracore_sdk.application.memories import Scope
     from luminoracore_sdk.application.ports.clock import Clock
+    from luminoracore_sdk.application.ports.embedding import Embedder
     from luminoracore_sdk.application.ports.optimizer import Optimizer
     from luminoracore_sdk.application.ports.prompting import TokenCounter
     from luminoracore_sdk.application.ports.records import (
@@ -74,8 +75,9 @@ if TYPE_CHECKING:
     from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
     from luminoracore_sdk.domain.conversation import Conversation
     from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-    from luminoracore_sdk.domain.memory import MemoryEntry
+    from luminoracore_sdk.domain.memory import MemoryEntry, MemorySource, MemoryVersion
     from luminoracore_sdk.domain.message import Message, MessageRole
+    from luminoracore_sdk.domain.recall.hits import Hit, HitKind
     from luminoracore_sdk.domain.retention import RetentionPolicy
     from luminoracore_sdk.domain.session import Session
     from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
@@ -509,9 +511,11 @@ def create_storage(
     *,
     keys: KeySource | None = None,
     clock: Clock | None = None,
+    search: str | None = None,
+    embedder: Embedder | None = None,
 ) -> SessionStorage:
     """Create a storage; nothing is opened or created on disk or servers before its first use."""
-    storage = aio.shared_storage(config, optimizer, keys=keys, clock=clock)
+    storage = aio.shared_storage(config, optimizer, keys=keys, clock=clock, search=search, embedder=embedder)
     return SessionStorage(lambda: storage)
 
 
@@ -733,6 +737,34 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         """Yield the changes of a session; see ``SessionManager.watch``."""
         return self._iterate(self.asynchronous.watch(session_id, after=after))
 
+    def recall(
+        self,
+        query: str,
+        *,
+        session_ids: Collection[str] | None = None,
+        kinds: Collection[HitKind] = ("message", "memory"),
+        limit: int = 10,
+        max_tokens: int | None = None,
+        between: tuple[datetime | None, datetime | None] | None = None,
+        roles: Collection[str] | None = None,
+        around: int = 0,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """Return what answers a query of all that the user has said and stored; see ``SessionManager.recall``."""
+        return self._run(
+            self.asynchronous.recall(
+                query,
+                session_ids=session_ids,
+                kinds=kinds,
+                limit=limit,
+                max_tokens=max_tokens,
+                between=between,
+                roles=roles,
+                around=around,
+                explain=explain,
+            )
+        )
+
     def store_memory(
         self,
         key: str,
@@ -741,13 +773,20 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         *,
         importance: float = 1.0,
         category: MemoryCategory | str = MemoryCategory.FACT,
+        source: MemorySource | None = None,
     ) -> bool:
         """Remember a value for the user, in all sessions; see ``MemoryManager.store_memory``."""
-        return self._run(self.asynchronous.store_memory(key, value, ttl, importance=importance, category=category))
+        return self._run(
+            self.asynchronous.store_memory(key, value, ttl, importance=importance, category=category, source=source)
+        )
 
-    def get_memory(self, key: str) -> JSONValue:
+    def history(self, key: str) -> list[MemoryVersion]:
+        """Return the values that a memory of the user had, oldest first, then the present one."""
+        return self._run(self.asynchronous.history(key))
+
+    def get_memory(self, key: str, *, as_of: datetime | None = None) -> JSONValue:
         """Return a value, equal to what was stored, or None."""
-        return self._run(self.asynchronous.get_memory(key))
+        return self._run(self.asynchronous.get_memory(key, as_of=as_of))
 
     def list_memories(self) -> list[str]:
         """Return the keys, by time of creation, then key."""
@@ -960,7 +999,7 @@ class MemoryManager(SyncFacade[aio.MemoryManager]):
         category: MemoryCategory | str = MemoryCategory.FACT,
         scope: Scope = "session",
     ) -> bool:
-        """Store a value under a key, replacing the previous one."""
+        """Store a value under a key; it supersedes the previous one, which stays readable."""
         return self._run(
             self.asynchronous.store_memory(
                 session_id, key, value, ttl, importance=importance, category=category, scope=scope
@@ -979,9 +1018,15 @@ class MemoryManager(SyncFacade[aio.MemoryManager]):
         """Remove what has expired from the whole store; return the number of expired memories."""
         return self._run(self.asynchronous.cleanup_expired_memories())
 
-    def get_memory(self, session_id: str, key: str, *, scope: Scope = "session") -> JSONValue:
+    def get_memory(
+        self, session_id: str, key: str, *, scope: Scope = "session", as_of: datetime | None = None
+    ) -> JSONValue:
         """Return a value, equal to what was stored, or None."""
-        return self._run(self.asynchronous.get_memory(session_id, key, scope=scope))
+        return self._run(self.asynchronous.get_memory(session_id, key, scope=scope, as_of=as_of))
+
+    def history(self, session_id: str, key: str, *, scope: Scope = "session") -> list[MemoryVersion]:
+        """Return the values that a memory had, oldest first, then the present one; none if there is no such memory."""
+        return self._run(self.asynchronous.history(session_id, key, scope=scope))
 
     def get_memory_info(self, session_id: str, key: str) -> JSONObject | None:
         """Return the attributes of a memory other than its value, or None."""
@@ -1275,6 +1320,36 @@ class SessionManager(SyncFacade[aio.SessionManager]):
     def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
         """Delete messages: content, metadata and alternatives are gone for good."""
         return self._run(self.asynchronous.delete_messages(session_id, message_ids))
+
+    def recall(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        session_ids: Collection[str] | None = None,
+        kinds: Collection[HitKind] = ("message", "memory"),
+        limit: int = 10,
+        max_tokens: int | None = None,
+        between: tuple[datetime | None, datetime | None] | None = None,
+        roles: Collection[str] | None = None,
+        around: int = 0,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """Return the messages and memories that answer a query, the best first."""
+        return self._run(
+            self.asynchronous.recall(
+                query,
+                user_id=user_id,
+                session_ids=session_ids,
+                kinds=kinds,
+                limit=limit,
+                max_tokens=max_tokens,
+                between=between,
+                roles=roles,
+                around=around,
+                explain=explain,
+            )
+        )
 
     def watch(self, session_id: str, *, after: int | str = 0) -> Generator[SessionChange, None, None]:
         """Yield the messages behind a position, then every change that follows, until the session is deleted."""

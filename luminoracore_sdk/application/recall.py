@@ -42,7 +42,7 @@ from luminoracore_sdk.domain.recall.ranking import Filter, Query, Ranked, rank
 from luminoracore_sdk.domain.recall.terms import Entry, Vector, entry_of
 from luminoracore_sdk.domain.values import check_count, check_id, from_microseconds, to_microseconds, to_utc
 
-__all__ = ["Recall", "RecallScope", "memory_text", "recall_filter", "recall_scope"]
+__all__ = ["Recall", "RecallScope", "indexed_text", "memory_text", "recall_filter", "recall_scope"]
 
 logger = logging.getLogger(__name__)
 
@@ -347,7 +347,7 @@ class Recall:
                 document = Document(
                     kind=MEMORY, key=name, created_at_us=record.updated_at_us, importance=entry.importance
                 )
-                held.index.add(document, entry_of(search.analyzer.terms(f"{_words(entry.key)}\n{memory_text(entry)}")))
+                held.index.add(document, entry_of(search.analyzer.terms(indexed_text(entry))))
         for name in held.memories.keys() - found:
             del held.memories[name]
             held.index.remove_memory(name)
@@ -470,8 +470,9 @@ def memory_text(entry: MemoryEntry) -> str:
     return entry.value if isinstance(entry.value, str) else json.dumps(entry.value, ensure_ascii=False)
 
 
-def _words(key: str) -> str:
-    return key.replace("_", " ")
+def indexed_text(entry: MemoryEntry) -> str:
+    """Return the text by whose words a memory is found."""
+    return f"{entry.key.replace('_', ' ')}\n{memory_text(entry)}"
 
 
 def _mark(header: SessionRecord) -> _Mark:

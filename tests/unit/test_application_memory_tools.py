@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from luminoracore_sdk.application.memory_tools import (
     MAX_VALUE_CHARACTERS,
 )
 from luminoracore_sdk.application.ports.records import (
+    MemoryPut,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -330,9 +331,16 @@ class Failing(StorageWrapper):
         self._fail()
         return await super().delete_memory(scope, key)
 
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
+    async def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
         self._fail()
-        return await super().put_memory(record, max_entries=max_entries)
+        return await super().change_memories(scope, puts, deletes=deletes, max_entries=max_entries)
 
     def _fail(self) -> None:
         if self.switch.error is not None:

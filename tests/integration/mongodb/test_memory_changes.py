@@ -65,7 +65,9 @@ async def change(storage: MongoDBStorage, version: int | None = None) -> None:
 
 
 async def contents(storage: MongoDBStorage) -> dict[str, tuple[object, int]]:
-    found = {memory.key: (memory.payload, memory.version) for memory in await storage.list_memories(SCOPE)}
+    found: dict[str, tuple[object, int]] = {
+        memory.key: (memory.payload, memory.version) for memory in await storage.list_memories(SCOPE)
+    }
     page = await storage.list_memories(SCOPE, MemoryQuery())
     assert {memory.key: (memory.payload, memory.version) for memory in page} == found
     turn = await storage.read_turn("s", newest=1)

@@ -20,9 +20,14 @@ async def begun(root: Path) -> Path:
         for key in ("a", "b", "d"):
             await storage.put_memory(memory_record(key, kind="user", owner="u"))
     put = [attrs.evolve(memory_record(key, kind="user", owner="u", value="new"), version=2) for key in "ac"]
+    change = folder_of(root) / "change"
+    change.write_bytes(b"".join(encode_memory_change(put, ["d"])))
+    return change
+
+
+def folder_of(root: Path) -> Path:
     (folder,) = root.rglob("memory")
-    (folder / "change").write_bytes(b"".join(encode_memory_change(put, ["d"])))
-    return folder / "change"
+    return folder
 
 
 async def test_a_change_that_was_begun_is_made(tmp_path: Path) -> None:

@@ -65,17 +65,17 @@ async def change(storage: MongoDBStorage, version: int | None = None) -> None:
 
 
 async def contents(storage: MongoDBStorage) -> dict[str, tuple[object, int]]:
-    found: dict[str, tuple[object, int]] = {
-        memory.key: (memory.payload, memory.version) for memory in await storage.list_memories(SCOPE)
-    }
+    found: dict[str, tuple[object, int]] = {}
+    for memory in await storage.list_memories(SCOPE):
+        found[memory.key] = memory.payload, memory.version
     page = await storage.list_memories(SCOPE, MemoryQuery())
     assert {memory.key: (memory.payload, memory.version) for memory in page} == found
     turn = await storage.read_turn("s", newest=1)
     assert turn is not None
     assert {memory.key: (memory.payload, memory.version) for memory in turn.memories} == found
     for key in "abcd":
-        memory = await storage.find_memory(SCOPE, key)
-        assert (memory and (memory.payload, memory.version)) == found.get(key)
+        one = await storage.find_memory(SCOPE, key)
+        assert (one and (one.payload, one.version)) == found.get(key)
     return found
 
 

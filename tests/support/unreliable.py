@@ -12,7 +12,7 @@ import attrs
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
+from luminoracore_sdk.application.ports.records import IndexRewrite, MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import StorageUnavailableError
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
@@ -35,6 +35,7 @@ Call = Callable[[SessionStorage], Awaitable[Any]]
 _SCOPE = MemoryScope("session", "s")
 _OLD = message_record("m1").payload
 _NEW = message_record("m1", text="new").payload
+_REWRITE = IndexRewrite(position=1, message_id="m1", old=None, new=_NEW)
 
 READS: dict[str, Call] = {
     "schema_version": lambda storage: storage.schema_version(),
@@ -42,6 +43,7 @@ READS: dict[str, Call] = {
     "query_sessions": lambda storage: storage.query_sessions(SessionQuery()),
     "read_messages": lambda storage: storage.read_messages("s", MessageRange()),
     "find_message": lambda storage: storage.find_message("s", "m1"),
+    "read_index": lambda storage: storage.read_index("s", MessageRange()),
     "read_turn": lambda storage: storage.read_turn("s", newest=2),
     "find_memory": lambda storage: storage.find_memory(_SCOPE, "k"),
     "list_memories": lambda storage: storage.list_memories(_SCOPE),
@@ -58,6 +60,7 @@ WRITES: dict[str, Call] = {
     "truncate_messages": lambda storage: storage.truncate_messages("s", after=1),
     "replace_tail": lambda storage: storage.replace_tail("s", after=1, messages=[message_record("new")]),
     "update_message": lambda storage: storage.update_message("s", 1, payload=_NEW, expected=_OLD),
+    "rewrite_index": lambda storage: storage.rewrite_index("s", [_REWRITE]),
     "put_memory": lambda storage: storage.put_memory(memory_record("k", value="new")),
     "delete_memory": lambda storage: storage.delete_memory(_SCOPE, "k"),
     "clear_memories": lambda storage: storage.clear_memories(_SCOPE),

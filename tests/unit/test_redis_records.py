@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from luminoracore_sdk.adapters.storage.redis.keys import stamp
 from luminoracore_sdk.adapters.storage.redis.records import (
     HEADER,
+    LIGHT_HEADER,
     TURN_HEADER,
     WHOLE_HEADER,
     added_words,
+    index_record,
     memory_record,
     memory_value,
     message_element,
@@ -104,12 +106,15 @@ def test_what_is_listed_of_a_header_comes_back_equal(messages: list[MessageRecor
         summary=summary,
     )
     texts = text_values(record.texts)
-    values = (*_HEADER[:7], texts[0], *summary_texts(summary), *_HEADER[7:], b"3 u5 c0", b"7\x0012\0h")
+    values = (*_HEADER[:7], b"3 u5 c0", texts[0], *summary_texts(summary), *_HEADER[7:], b"7\x0012\0h")
     changes = (HistoryChange(2, "updated", 5), HistoryChange(3, "cut", 0))
     found = session_record("s", WHOLE_HEADER, values)
     assert found is not None
     assert found == record
     assert (found.changes, found.lease) == (changes, Lease(fence=7, holder="h", until_us=12))
+    light = session_record("s", LIGHT_HEADER, values[:8])
+    assert light is not None
+    assert (light, light.last_change, light.changes) == (record.listed(texts=False), 3, ())
     assert added_words(messages) == summary_texts(summary) == (summary_texts(summary)[0], *texts[1:])
 
 
@@ -130,6 +135,15 @@ def test_a_damaged_message_is_named(element: bytes) -> None:
     with pytest.raises(CorruptRecordError) as caught:
         message_record("s", 3, element)
     assert caught.value.key == "message 3 of session 's'"
+
+
+@pytest.mark.parametrize(
+    "element", [b"", b"a\0user\0005", b"a\0user\0x\0", b"a\0user\0005\0no NUL", b"\xff\0user\0005\0"]
+)
+def test_a_damaged_index_is_named(element: bytes) -> None:
+    with pytest.raises(CorruptRecordError) as caught:
+        index_record("s", 3, element)
+    assert caught.value.key == "the index of message 3 of session 's'"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     folded_values,
     history,
     history_values,
+    index_records,
+    index_value,
+    light_record,
     listed_record,
     memory_record,
     memory_values,
@@ -31,6 +34,7 @@ from luminoracore_sdk.adapters.storage.tables import define_tables
 from luminoracore_sdk.application.ports.records import (
     Brief,
     HistoryChange,
+    IndexRecord,
     Lease,
     MemoryScope,
     MessageRange,
@@ -47,6 +51,13 @@ Row = list[Any]
 def message_row() -> Row:
     values = message_values("s", 1, 5, builders.message_record("m1"))
     return [9, 5, b"m1", b"user", values["created"], values["checksum"], b"json", values["payload"].encode()]
+
+
+_INDEX = IndexRecord(position=5, message_id="m1", role="user", created_at_us=7, index=Payload("terms", b"\xff\0cat"))
+
+
+def index_row() -> Row:
+    return [9, 5, b"m1", b"user", 7, index_value(_INDEX, _INDEX.index)]
 
 
 _CARD = Payload("json", b'{"title":"t"}')
@@ -77,18 +88,18 @@ def read(values: dict[str, Any], *names: str) -> Row:
 def session_row() -> Row:
     record = attrs.evolve(builders.session_record("s", user_id="u", tags=("a", "b"), ttl_us=9), card=_CARD)
     values = session_values(record) | summary_values("s", _SUMMARY) | history_values("s", _CHANGES, _LEASE)
-    head = [b"s", b"u", values["tags"].encode(), 9, 1, 2, 3, 4]
+    head = [b"s", b"u", values["tags"].encode(), 9, 1, 2, 3, 4, values["last_change"]]
     card_columns = ("card_checksum", "card_encoding", "card")
     rest = read(values, *_SUMMARY_COLUMNS, *card_columns, "history_checksum", "history")
     return [*head, *rest, values["checksum"], b"json", values["payload"].encode()]
 
 
 def listed_row() -> Row:
-    return session_row()[:25]
+    return session_row()[:26]
 
 
 def turn_row() -> Row:
-    return session_row()[:8] + session_row()[27:]
+    return session_row()[:8] + session_row()[28:]
 
 
 def memory_row() -> Row:
@@ -100,8 +111,10 @@ def test_an_intact_row_is_the_record_that_was_written() -> None:
     assert message_records("s", [message_row()]) == [attrs.evolve(builders.message_record("m1"), position=5)]
     found = session_record(session_row())
     assert (found.tags, found.card, found.summary) == (("a", "b"), _CARD, _SUMMARY)
-    assert (found.changes, found.lease) == (_CHANGES, _LEASE)
+    assert (found.last_change, found.changes, found.lease) == (1, _CHANGES, _LEASE)
     assert listed_record(listed_row()) == attrs.evolve(found, payload=None)
+    assert light_record(listed_row()[:9]) == found.listed(texts=False)
+    assert index_records("s", [index_row()]) == [_INDEX]
     assert turn_record(turn_row()) == found.of_turn()
     assert memory_record(MemoryScope("session", "s"), memory_row()).expires_at_us == 7
 
@@ -145,6 +158,39 @@ def test_a_checksum_of_null_is_not_checked() -> None:
     assert message.payload.data == b'{"content":"edited by hand"}'
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (2, b"m2"),
+        (2, b"\xff"),
+        (2, None),
+        (3, b"system"),
+        (3, 7),
+        (4, 8),
+        (4, None),
+        (5, 7),
+        (5, b""),
+        (5, b"1234terms"),
+        (5, index_row()[5] + b"s"),
+        (5, b"\0" + index_row()[5][1:]),
+    ],
+)
+def test_a_changed_column_of_an_index_is_damage(column: int, value: object) -> None:
+    row = index_row()
+    row[column] = value
+    with pytest.raises(CorruptRecordError, match="the index of message 5 of session 's' is damaged"):
+        index_records("s", [index_row(), row])
+
+
+@pytest.mark.parametrize(("column", "value"), [(2, None), (3, b"\xff"), (4, 1.5)])
+def test_a_wrong_type_without_an_index_is_damage(column: int, value: object) -> None:
+    row = [*index_row()[:5], None]
+    assert index_records("s", [row]) == [attrs.evolve(_INDEX, index=None)]
+    row[column] = value
+    with pytest.raises(CorruptRecordError, match="the index of message 5 of session 's' is damaged"):
+        index_records("s", [row])
+
+
 _DAMAGED_DOCUMENTS = [
     (1, b"v"),
     (1, b"\xff"),
@@ -152,10 +198,10 @@ _DAMAGED_DOCUMENTS = [
     (2, b"[a"),
     (2, None),
     (3, 10),
-    (28, b"jsom"),
-    (28, None),
-    (29, b"{}"),
+    (29, b"jsom"),
     (29, None),
+    (30, b"{}"),
+    (30, None),
 ]
 _DAMAGED_SUMMARIES = [
     (0, 7),
@@ -163,25 +209,27 @@ _DAMAGED_SUMMARIES = [
     (4, b"1"),
     (5, 2.0),
     (8, None),
-    (9, b"2"),
-    (12, 1),
-    (13, b"{}x"),
-    (13, b'{"tokens":8}'),
-    (13, None),
-    (14, 2),
-    (14, b"1"),
-    (15, 5),
-    (16, b"jsom"),
-    (16, None),
-    (17, b'"furst"'),
+    (8, 1.0),
+    (9, None),
+    (10, b"2"),
+    (13, 1),
+    (14, b"{}x"),
+    (14, b'{"tokens":8}'),
+    (14, None),
+    (15, 2),
+    (15, b"1"),
+    (16, 5),
+    (17, b"jsom"),
     (17, None),
-    (18, 4),
-    (20, 7),
-    (21, b"\xfe"),
-    (22, 1),
-    (23, b"jsom"),
-    (24, b"{}"),
-    (24, 1),
+    (18, b'"furst"'),
+    (18, None),
+    (19, 4),
+    (21, 7),
+    (22, b"\xfe"),
+    (23, 1),
+    (24, b"jsom"),
+    (25, b"{}"),
+    (25, 1),
 ]
 
 
@@ -204,7 +252,7 @@ def test_a_changed_column_of_a_listed_session_is_damage(column: int, value: obje
 @pytest.mark.parametrize(("column", "value"), _DAMAGED_DOCUMENTS)
 def test_a_changed_column_of_the_session_of_a_turn_is_damage(column: int, value: object) -> None:
     row = turn_row()
-    row[column if column < 8 else column - 19] = value
+    row[column if column < 8 else column - 20] = value
     with pytest.raises(CorruptRecordError, match="session 's' is damaged"):
         turn_record(row)
 
@@ -217,16 +265,16 @@ def test_a_changed_history_is_damage(row: Row) -> None:
 
 @pytest.mark.parametrize(
     ("column", "checksum"),
-    [(13, "counters_checksum"), (17, "first_brief_checksum"), (21, "last_brief_checksum"), (24, "card_checksum")],
+    [(14, "counters_checksum"), (18, "first_brief_checksum"), (22, "last_brief_checksum"), (25, "card_checksum")],
 )
 def test_an_error_names_the_checksum_which_may_be_removed(column: int, checksum: str) -> None:
-    edited, row = {13: b'{"tokens":8}'}.get(column, b'"edited"'), listed_row()
+    edited, row = {14: b'{"tokens":8}'}.get(column, b'"edited"'), listed_row()
     row[column] = edited
     with pytest.raises(CorruptRecordError, match=f"its {checksum} does not match; .* set the {checksum} to NULL"):
         listed_record(row)
-    row[{13: 12, 17: 15, 21: 19, 24: 22}[column]] = None
+    row[{14: 13, 18: 16, 22: 20, 25: 23}[column]] = None
     found = listed_record(row)
-    if column == 13:
+    if column == 14:
         assert found.summary.counters == {**_SUMMARY.counters, "tokens": 8}
     else:
         briefs = [brief.payload.data for brief in (found.summary.first, found.summary.last) if brief]
@@ -234,13 +282,13 @@ def test_an_error_names_the_checksum_which_may_be_removed(column: int, checksum:
 
 
 def test_what_a_write_reads_is_checked() -> None:
-    row = listed_row()[8:22]
+    row = listed_row()[9:23]
     assert summary("s", row) == _SUMMARY
     with pytest.raises(CorruptRecordError, match="session 't' is damaged"):
         summary("t", row)
-    assert card("s", listed_row()[22:25]) == _CARD
+    assert card("s", listed_row()[23:26]) == _CARD
     with pytest.raises(CorruptRecordError, match="session 't' is damaged"):
-        card("t", listed_row()[22:25])
+        card("t", listed_row()[23:26])
     message = attrs.evolve(builders.message_record("m"), adds={"tokens": 1, "user": 2})
     values = folded_values("s", row[4:6], 5, [message])
     assert (values["counters"], values["user"]) == ('{"tokens":8}', 3)

@@ -262,16 +262,7 @@ class StorageModel:
 
     def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
         """Return the indexes of a range."""
-        return [
-            IndexRecord(
-                position=message.position,
-                message_id=message.message_id,
-                role=message.role,
-                created_at_us=message.created_at_us,
-                index=message.index,
-            )
-            for message in self.read_messages(session_id, span)
-        ]
+        return [IndexRecord.of(message) for message in self.read_messages(session_id, span)]
 
     def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
         """Replace indexes."""

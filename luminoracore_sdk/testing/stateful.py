@@ -371,6 +371,7 @@ class StorageMachine(RuleBasedStateMachine):
         *,
         right: bool,
     ) -> None:
+        """Update a message, and replace its index alone."""
         stored = self.model.messages.get(session_id, [])
         known = right and 1 <= position <= len(stored)
         expected = stored[position - 1].payload if known else _PAYLOADS[0]
@@ -380,28 +381,17 @@ class StorageMachine(RuleBasedStateMachine):
                 session_id, position, payload=payload, expected=expected, brief=brief, index=index
             ),
         )
-
-    @rule(
-        session_id=_sessions,
-        positions=st.sets(st.integers(1, 6), min_size=1, max_size=3),
-        new=st.none() | _payloads,
-        right=st.booleans(),
-    )
-    def rewrite_index(self, session_id: str, positions: set[int], new: Payload | None, *, right: bool) -> None:
-        """Replace indexes, those that are stored or others."""
-        stored = {message.position: message for message in self.model.messages.get(session_id, [])}
-        changes = [
-            IndexRewrite(
+        if position:
+            change = IndexRewrite(
                 position=position,
-                message_id=stored[position].message_id if position in stored else "nobody's",
-                old=stored[position].index if right and position in stored else _PAYLOADS[0],
-                new=new,
+                message_id=stored[position - 1].message_id if known else "nobody's",
+                old=stored[position - 1].index if known else None,
+                new=brief,
             )
-            for position in positions
-        ]
-        self.agree(
-            lambda: self.model.rewrite_index(session_id, changes), self.storage.rewrite_index(session_id, changes)
-        )
+            self.agree(
+                lambda: self.model.rewrite_index(session_id, [change]),
+                self.storage.rewrite_index(session_id, [change]),
+            )
 
     @rule(session_id=_sessions, position=st.integers(0, 6))
     def find_message(self, session_id: str, position: int) -> None:

@@ -12,6 +12,7 @@ from luminoracore_sdk.application.maintenance.rewrite import CHUNK, RewriteMark,
 from luminoracore_sdk.application.ports.records import (
     HeaderTexts,
     IndexRecord,
+    IndexRewrite,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -119,6 +120,34 @@ async def test_every_payload_is_rewritten_and_nothing_else_changes(store: InMemo
         ("session", "t", 1, 1, 0, 0),
     ]
     assert await contents(store) == [upper(record) for record in before]
+
+
+async def test_indexes_of_messages_are_rewritten(store: InMemoryStorage) -> None:
+    texts = {1: b"one", 2: b"two?", LONG: b"last"}
+    changes = [
+        IndexRewrite(position=position, message_id=f"m{position}", old=None, new=Payload("terms", text))
+        for position, text in texts.items()
+    ]
+    assert await store.rewrite_index("s", changes) == 3
+    done = (await run(store, Upper()))[ALL.index("s")]
+    assert (done.changed, done.left, done.unreadable) == (LONG + 2, 0, 1)
+    found = [record.index for record in await store.read_index("s", MessageRange()) if record.index]
+    assert [index.data for index in found] == [b"ONE", b"two?", b"LAST"]
+
+
+async def test_an_index_that_is_replaced_meanwhile_is_left(store: InMemoryStorage) -> None:
+    one, two = Payload("terms", b"one"), Payload("terms", b"two")
+    change = IndexRewrite(position=1, message_id="m1", old=None, new=one)
+    assert await store.rewrite_index("s", [change]) == 1
+
+    class Overtaken(Upper):
+        async def index(self, session_id: str, record: IndexRecord) -> Payload | None:
+            if record.position == 1:
+                await store.rewrite_index(session_id, [attrs.evolve(change, old=one, new=two)])
+            return await super().index(session_id, record)
+
+    assert (await run(store, Overtaken()))[ALL.index("s")].left == 1
+    assert (await store.read_index("s", MessageRange(limit=1)))[0].index == two
 
 
 async def test_a_second_run_changes_nothing(store: InMemoryStorage) -> None:

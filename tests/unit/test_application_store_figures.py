@@ -7,7 +7,7 @@ import pytest
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.application.maintenance.measure import SessionFigures, StoreFigures
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload, SessionQuery
+from luminoracore_sdk.application.ports.records import IndexRewrite, MemoryRecord, MemoryScope, Payload, SessionQuery
 from luminoracore_sdk.application.prompt_tokens import prompt_tokens
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.bootstrap.managers import default_services
@@ -214,3 +214,13 @@ async def test_messages_appended_meanwhile_are_not_measured(services: Services) 
     assert header is not None
     assert (figures.messages, figures.json_bytes) == (0, len(header.data))
     assert figures.stored_bytes == len(header.data) + len("json")
+
+
+async def test_indexes_of_messages_are_counted(backend: InMemoryStorage) -> None:
+    await backend.put_session(session_record(ID))
+    await backend.append_messages(ID, message_records(2))
+    (before,) = await run(backend)
+    change = IndexRewrite(position=2, message_id="m2", old=None, new=Payload("terms", bytes(100)))
+    assert await backend.rewrite_index(ID, [change]) == 1
+    (after,) = await run(backend)
+    assert (after.stored_bytes - before.stored_bytes, after.json_bytes) == (105, before.json_bytes)

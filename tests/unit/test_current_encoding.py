@@ -25,7 +25,7 @@ from luminoracore_sdk.session import (
 from luminoracore_sdk.testing.records import json_payload, memory_record, message_record, session_record
 
 TEXT = "what the weather is like, and what I should do about it, if it is like that again " * 3
-CARD, BRIEF = json_payload("a card"), json_payload("a brief")
+CARD, BRIEF, INDEX = json_payload("a card"), json_payload("a brief"), json_payload("an index " * 40)
 OLD, NEW = os.urandom(32), os.urandom(32)
 NOTATION = Optimizer(OptimizationConfig(record_compression=False))
 
@@ -44,7 +44,7 @@ MAKES: dict[str, tuple[Callable[[SessionStorage], SessionStorage], str]] = {
 
 async def fill(storage: SessionStorage) -> None:
     await storage.put_session(attrs.evolve(session_record(text=TEXT, tags=("t",)), card=CARD))
-    await storage.append_messages("s", [attrs.evolve(message_record("m", text=TEXT), brief=BRIEF)])
+    await storage.append_messages("s", [attrs.evolve(message_record("m", text=TEXT), brief=BRIEF, index=INDEX)])
     await storage.put_memory(memory_record("k", value=TEXT))
     await storage.put_memory(memory_record("k", value=TEXT, kind="user", owner="u"))
 
@@ -60,7 +60,9 @@ async def tags(backend: SessionStorage) -> set[str]:
     texts = {found.payload.encoding for found in (header.summary.first, header.summary.last) if found}
     assert header.card is not None
     secret = {header.payload.encoding} if "aes" in header.payload.encoding else {"json"}
-    assert {name.rpartition("+")[2] for name in (*texts, header.card.encoding)} == {
+    [found] = await backend.read_index("s", MessageRange())
+    assert found.index is not None
+    assert {name.rpartition("+")[2] for name in (*texts, header.card.encoding, found.index.encoding)} == {
         name.rpartition("+")[2] for name in secret
     }
     payloads = [*(message.payload for message in messages), *(memory.payload for memory in memories)]
@@ -74,6 +76,7 @@ async def contents(storage: SessionStorage) -> list[object]:
         header.texts,
         await storage.load_session("s"),
         *[message.payload for message in await storage.read_messages("s", MessageRange())],
+        *await storage.read_index("s", MessageRange()),
         *[memory.payload for memory in await storage.list_memories(MemoryScope("session", "s"))],
         *[memory.payload for memory in await storage.list_memories(MemoryScope("user", "u"))],
     ]

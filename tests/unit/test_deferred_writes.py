@@ -12,16 +12,24 @@ from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.deferred_writes import DeferredWriteWrapper
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    IndexRewrite,
     MemoryScope,
     MessageRange,
     MessageRecord,
+    Payload,
     Purged,
     SessionQuery,
     SessionRecord,
     TailReceipt,
 )
 from luminoracore_sdk.domain.errors import ConflictError, StorageTimeoutError
-from luminoracore_sdk.session import InMemoryStorage, SessionManager
+from luminoracore_sdk.session import (
+    EncryptedStorageWrapper,
+    InMemoryStorage,
+    Keyring,
+    SessionManager,
+    SessionStorage,
+)
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import json_payload, memory_record, message_record, session_record
 
@@ -437,3 +445,28 @@ async def test_a_deferred_change_of_a_message_brings_its_brief(base: InMemorySto
     assert header.summary.first is not None
     assert header.summary.first.payload == two
     assert header.summary.last == header.summary.first
+
+
+async def test_a_deferred_session_keeps_its_indexes(base: InMemoryStorage) -> None:
+    one, two, three, four = (json_payload(text) for text in ("one", "two", "three", "four"))
+    await base.put_session(session_record())
+    await base.append_messages("s", [attrs.evolve(message_record(name), index=one) for name in "abc"])
+
+    async def indexes(storage: SessionStorage) -> list[Payload | None]:
+        return [record.index for record in await storage.read_index("s", MessageRange())]
+
+    deferring = DeferredWriteWrapper(EncryptedStorageWrapper(base, Keyring({"k": bytes(32)})))  # reads give no index
+    await deferring.defer("s")
+    await deferring.append_messages("s", [attrs.evolve(message_record("d"), index=two)])
+    old = message_record("a").payload
+    await deferring.update_message("s", 1, payload=json_payload("new"), expected=old, index=three)
+    changes = [
+        IndexRewrite(position=position, message_id=name, old=before, new=four)
+        for position, name, before in ((2, "b", one), (4, "d", two))
+    ]
+    assert await deferring.rewrite_index("s", changes) == 2
+    assert await indexes(deferring) == [three, four, one, four]
+    assert await indexes(deferring.stored) == [one, four, one]
+    await deferring.flush("s")
+    await deferring.release("s")
+    assert await indexes(deferring) == await indexes(deferring.stored) == [three, four, one, four]

@@ -45,20 +45,19 @@ def test_keys_are_readable_and_begin_with_prefix_and_bucket() -> None:
     assert keyspace.session("id:x") == (
         *(b"app:{0}:session:id:x", b"app:{0}:messages:id:x", b"app:{0}:ids:id:x"),
         *(b"app:{0}:memories:id:x", b"app:{0}:retention:id:x", b"app:{0}:index"),
-        b"app:{0}:message-index:id:x",
     )
     assert keyspace.memories(MemoryScope("user", "é")) == (
         *("app:{0}:user-memories:é".encode(), "app:{0}:user-retention:é".encode(), b"app:{0}:index"),
     )
-    assert keyspace.memories(MemoryScope("session", "a")) == keyspace.session("a")[:6]
+    assert keyspace.memories(MemoryScope("session", "a")) == keyspace.session("a")
 
 
 def test_no_two_ids_share_a_key() -> None:
     keyspace = Keyspace("p", 16)
     names = [*VALID_IDS, "{1}:session:x", "session:a", "a:messages:b", "}", "{"]
-    keys = [key for name in names for key in (*keyspace.session(name)[:5], keyspace.session(name).message_index)]
+    keys = [key for name in names for key in keyspace.session(name)[:5]]
     keys += [key for name in names for key in keyspace.memories(MemoryScope("user", name))[:2]]
-    assert len(set(keys)) == len(keys) == 8 * len(names)
+    assert len(set(keys)) == len(keys) == 7 * len(names)
 
 
 def test_a_bucket_does_not_change_between_versions() -> None:

@@ -272,6 +272,11 @@ class SessionRecord:
         """The card and the briefs."""
         return HeaderTexts(card=self.card, first=self.summary.first, last=self.summary.last)
 
+    def with_change(self, kind: Literal["updated", "cut"], position: int) -> Self:
+        """Return the header once another change of stored messages is made; see ``HistoryChange``."""
+        changes = noted(self.changes, kind, position)
+        return attrs.evolve(self, last_change=changes[-1].number, changes=changes)
+
     def with_texts(self, texts: HeaderTexts) -> Self:
         """Return the header with another card and other briefs."""
         return attrs.evolve(
@@ -326,6 +331,17 @@ class IndexRecord:
     role: str
     created_at_us: int
     index: Payload | None
+
+    @classmethod
+    def of(cls, message: MessageRecord) -> Self:
+        """Return that of a message that has its index."""
+        return cls(
+            position=message.position,
+            message_id=message.message_id,
+            role=message.role,
+            created_at_us=message.created_at_us,
+            index=message.index,
+        )
 
 
 @attrs.frozen(kw_only=True)

@@ -13,13 +13,14 @@ from luminoracore_sdk.application.maintenance.copy import CHUNK, Outcome
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
     MemoryScope,
+    MessageRange,
     MessageRecord,
     Payload,
     SessionQuery,
     SessionRecord,
 )
 from luminoracore_sdk.domain.values import STORE_OWNER
-from luminoracore_sdk.session import InMemoryStorage
+from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage, Keyring
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 from tests.support.copying import (
@@ -54,6 +55,23 @@ async def test_sessions_and_users_are_copied_with_everything(
     found = await target.find_session("s")
     assert found is not None
     assert found.version == 1
+
+
+async def test_messages_are_copied_with_their_indexes(
+    source: InMemoryStorage, target: InMemoryStorage, copied: Copy
+) -> None:
+    encrypted = EncryptedStorageWrapper(InMemoryStorage(), Keyring({"k": bytes(32)}))  # its messages have no index
+    await encrypted.put_session(session_record("i"))
+    batch = [
+        attrs.evolve(message, index=Payload("terms", message.message_id.encode())) for message in message_records(9)
+    ]
+    batch[4] = attrs.evolve(batch[4], index=None)
+    await encrypted.append_messages("i", batch[:7])
+    await copied(source=encrypted)
+    await encrypted.append_messages("i", batch[7:])
+    await copied(source=encrypted)
+    found = await target.read_index("i", MessageRange())
+    assert [record.index for record in found] == [message.index for message in batch]
 
 
 async def test_memories_keep_the_order_of_their_updates(target: InMemoryStorage, copied: Copy) -> None:

@@ -6,7 +6,14 @@ from typing import Any
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload, SessionQuery
+from luminoracore_sdk.application.ports.records import (
+    IndexRewrite,
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    Payload,
+    SessionQuery,
+)
 from luminoracore_sdk.session import EncryptedStorageWrapper, InMemoryStorage
 from luminoracore_sdk.testing import json_payload, memory_record, message_record, session_record
 from luminoracore_sdk.utils.exceptions import DecryptionError, KeyNotFoundError, UnencryptedRecordError
@@ -199,6 +206,30 @@ async def test_card_and_briefs_are_encrypted_and_bound_to_their_place(
     strict = EncryptedStorageWrapper(raw.base, keyring("new", "old"), required=True)
     with pytest.raises(UnencryptedRecordError):
         await strict.find_session("s")
+
+
+async def test_indexes_are_encrypted_and_bound_to_their_place(storage: EncryptedStorageWrapper, raw: Raw) -> None:
+    for name in ("s", "other"):
+        await storage.put_session(session_record(name, user_id="u", tags=("red", "blue")))
+        batch = [
+            attrs.evolve(message_record(f"n{number}"), index=json_payload(f"secret of {name}")) for number in (1, 2)
+        ]
+        await storage.append_messages(name, batch)
+    *_, first, last = await raw.base.read_index("s", ALL)
+    other = (await raw.base.read_index("other", ALL))[0]
+    assert "secret" not in repr((first, last, other))
+    assert [one.index for one in await storage.read_index("s", ALL)][2:] == [json_payload("secret of s")] * 2
+    planted = json_payload("planted")
+    for index in (other.index, last.index, flipped(-1)(first.index or planted), first.index and planted):
+        change = IndexRewrite(position=first.position, message_id=first.message_id, old=first.index, new=index)
+        assert await raw.base.rewrite_index("s", [change]) == 1
+        reader = (
+            storage if index != planted else EncryptedStorageWrapper(raw.base, keyring("new", "old"), required=True)
+        )
+        error = DecryptionError if index != planted else UnencryptedRecordError
+        with pytest.raises(error, match="the index of message 3 of session 's'"):
+            await reader.read_index("s", ALL)
+        assert await raw.base.rewrite_index("s", [attrs.evolve(change, old=index, new=first.index)]) == 1
 
 
 async def test_messages_of_a_fork_are_bound_to_it(storage: EncryptedStorageWrapper, raw: Raw) -> None:

@@ -4,7 +4,6 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from threading import RLock
-from typing import Literal
 
 import attrs
 
@@ -37,9 +36,7 @@ from luminoracore_sdk.application.ports.records import (
     RewriteMessage,
     SessionQuery,
     SessionRecord,
-    SessionSummary,
     TailReceipt,
-    noted,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 
@@ -72,24 +69,6 @@ def _known(stored: _StoredSession, messages: Sequence[MessageRecord]) -> dict[st
         for message in messages
         if message.message_id in stored.positions
     }
-
-
-def _index_record(message: MessageRecord) -> IndexRecord:
-    return IndexRecord(
-        position=message.position,
-        message_id=message.message_id,
-        role=message.role,
-        created_at_us=message.created_at_us,
-        index=message.index,
-    )
-
-
-def _noted(
-    header: SessionRecord, kind: Literal["updated", "cut"], position: int, summary: SessionSummary
-) -> SessionRecord:
-    """Return a header with another change of the history, and the summary after that."""
-    changes = noted(header.changes, kind, position)
-    return attrs.evolve(header, summary=summary, last_change=changes[-1].number, changes=changes)
 
 
 class InMemoryStorage(BaseStorage):
@@ -343,7 +322,7 @@ class InMemoryStorage(BaseStorage):
             del stored.positions[message.message_id]
         if removed:
             summary = stored.header.summary.cut(after, (message.role for message in removed))
-            stored.header = _noted(stored.header, "cut", after, summary)
+            stored.header = attrs.evolve(stored.header.with_change("cut", after), summary=summary)
         return removed
 
     @staticmethod
@@ -369,7 +348,7 @@ class InMemoryStorage(BaseStorage):
                 return False
             stored.messages[message.position - 1] = update.updated
             summary = stored.header.summary.updated(message.position, update.brief)
-            stored.header = _noted(stored.header, "updated", message.position, summary)
+            stored.header = attrs.evolve(stored.header.with_change("updated", message.position), summary=summary)
             return True
 
     async def _rewrite_messages(self, session_id: str, changes: Sequence[PayloadRewrite], now_us: int) -> int:
@@ -388,7 +367,7 @@ class InMemoryStorage(BaseStorage):
             return replaced
 
     async def _read_index(self, session_id: str, span: MessageRange, now_us: int) -> list[IndexRecord]:
-        return [_index_record(message) for message in await self._read_messages(session_id, span, now_us)]
+        return [IndexRecord.of(message) for message in await self._read_messages(session_id, span, now_us)]
 
     async def _rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite], now_us: int) -> int:
         with self._lock:

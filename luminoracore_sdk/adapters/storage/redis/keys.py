@@ -40,12 +40,6 @@ class SessionKeys(NamedTuple):
     memories: bytes
     retention: bytes
     bucket_index: bytes
-    message_index: bytes
-
-    @property
-    def of_memories(self) -> tuple[bytes, ...]:
-        """The keys that scripts on memories take."""
-        return self[:-1]
 
 
 class IndexEntry(NamedTuple):
@@ -96,19 +90,17 @@ class Keyspace:
             memories=bucket + b"memories:" + name,
             retention=bucket + b"retention:" + name,
             bucket_index=bucket + b"index",
-            message_index=bucket + b"message-index:" + name,
         )
 
-    def copy(self, session_id: str, name: str) -> tuple[bytes, ...]:
-        """Return the keys of messages, ids and indexes of a session that is being made, by a name of their own."""
+    def copy(self, session_id: str, name: str) -> tuple[bytes, bytes]:
+        """Return the keys of the messages and ids of a session that is being made, by a name of their own."""
         bucket = self._bucket(session_id.encode())
-        kinds = (b"copied-messages:", b"copied-ids:", b"copied-message-index:")
-        return tuple(bucket + kind + name.encode() for kind in kinds)
+        return bucket + b"copied-messages:" + name.encode(), bucket + b"copied-ids:" + name.encode()
 
     def memories(self, scope: MemoryScope) -> tuple[bytes, ...]:
         """Return the keys for scripts on memories; the last three are memories, their order, and the index."""
         if scope.kind == "session":
-            return self.session(scope.owner_id).of_memories
+            return self.session(scope.owner_id)
         name = scope.owner_id.encode()
         bucket = self._bucket(name)
         return bucket + b"user-memories:" + name, bucket + b"user-retention:" + name, bucket + b"index"

@@ -397,7 +397,7 @@ class RedisStorage(BaseStorage):
             words = (b"%d" % (copied + 1), b"%d" % at, b"%d" % size_bytes, history)
             reply = await self._run(
                 "fork_part",
-                (source.session, source.messages, source.message_index, *copy),
+                (source.session, source.messages, source.ids, *copy),
                 b"%d" % now_us,
                 b"%d" % COPY_MS,
                 *words,
@@ -424,15 +424,13 @@ class RedisStorage(BaseStorage):
         known, copied, roles = None, 0, dict[str, int]()
         while True:
             span = MessageRange(after=copied, before=at + 1)
-            history, _, stop, elements = await self._read_part(source_id, span, now_us, size_bytes)
+            history, _, stop, indexes, elements = await self._read_part(
+                source_id, span, now_us, size_bytes, "read_index", whole=True
+            )
             if known not in (None, history):
                 return None
             known = history
             check_fork(BACKEND, source_id, at, stop)
-            span = MessageRange(after=copied, before=copied + len(elements) + 1)
-            seen, _, _, indexes = await self._read_part(source_id, span, now_us, _MAX_POSITION, "read_index")
-            if seen != history:
-                return None
             messages = await asyncio.to_thread(_rewritten, source_id, copied + 1, elements, indexes, rewrite)
             self._check_batch(messages)
             words = [word for message in messages for word in _message_words(message)]
@@ -547,10 +545,10 @@ class RedisStorage(BaseStorage):
     ) -> tuple[int, list[bytes]]:
         """Return the first position of a range, and what a script returns of each of its messages."""
         size_bytes = _PART_BYTES if attempts else _MAX_POSITION  # in the end, the whole range in one answer
-        history, first, stop, elements = await self._read_part(session_id, span, now_us, size_bytes, script)
+        history, first, stop, elements, *_ = await self._read_part(session_id, span, now_us, size_bytes, script)
         while len(elements) <= stop - first:
             rest = MessageRange(after=first + len(elements) - 1, before=stop + 1)
-            seen, _, _, more = await self._read_part(session_id, rest, now_us, size_bytes, script)
+            seen, _, _, more, *_ = await self._read_part(session_id, rest, now_us, size_bytes, script)
             if seen != history:  # cut off, or replaced by another session of this id
                 return await self._read_parts(script, session_id, span, now_us, attempts - 1)
             if not more:
@@ -567,10 +565,21 @@ class RedisStorage(BaseStorage):
         script: str = "read",
         *,
         turn: bool = False,
+        whole: bool = False,
     ) -> Sequence[Any]:
-        """Return history, first and last position and the elements that fit; of a turn header and memories too."""
+        """Return history, first and last position and what a script returns of the messages that fit.
+
+        Args:
+            session_id: The session.
+            span: The range.
+            now_us: The time.
+            size_bytes: How much fits.
+            script: ``read`` or ``read_index``.
+            turn: Whether ``read`` returns header and memories too.
+            whole: Whether ``read_index`` returns the elements too.
+        """
         keys = self._keys.session(session_id)
-        others = (keys.memories,) if turn else (keys.message_index,) if script == "read_index" else ()
+        others = (keys.memories,) if turn else (keys.ids,) if script == "read_index" else ()
         reply = await self._run(
             script,
             (keys.session, keys.messages, *others),
@@ -580,7 +589,7 @@ class RedisStorage(BaseStorage):
             number_or_none(None if span.limit is None else min(span.limit, _MAX_POSITION)),
             b"1" if span.newest else b"0",
             b"%d" % size_bytes,
-            *(TURN_HEADER if turn else ()),
+            *(TURN_HEADER if turn else (b"1",) if whole else ()),
             writes=False,
         )
         return self._done(session_id, reply)
@@ -665,7 +674,7 @@ class RedisStorage(BaseStorage):
         replaced = 0
         for words in _parts(changes):
             try:
-                reply = await self._run(script, self._keys.session(session_id), b"%d" % now_us, *words)
+                reply = await self._run(script, self._keys.session(session_id)[:3], b"%d" % now_us, *words)
             except StorageUnavailableError as exc:
                 if replaced and not exc.in_doubt:
                     raise type(exc)(exc.backend, exc.reason, in_doubt=True) from exc

@@ -26,7 +26,6 @@ local function check_session()
   redis.call('LLEN', KEYS[2])
   redis.call('HLEN', KEYS[3])
   redis.call('HLEN', KEYS[4])
-  redis.call('LLEN', KEYS[7])
   check_sorted(KEYS[5])
   check_sorted(KEYS[6])
 end

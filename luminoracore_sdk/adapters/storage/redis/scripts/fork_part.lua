@@ -1,5 +1,5 @@
--- needs: session index common message_index
--- KEYS: session, messages and message index of the source, messages, ids and message index of the copy. ARGV: now, how long the copy lasts, first
+-- needs: session index common
+-- KEYS: session, messages and ids of the source, messages and ids of the copy. ARGV: now, how long the copy lasts, first
 -- position, last position of the fork, bytes, the number of the history of which the copy begins, or ''.
 -- Copies messages until they have so many bytes. Returns ok, the number of the history, the last position of the
 -- source, the last position copied, and the roles copied with their numbers in turn; or changed: the history has
@@ -10,21 +10,23 @@ local history = redis.call('HGET', KEYS[1], 'history') or ''
 if ARGV[6] ~= '' and ARGV[6] ~= history then return {'changed'} end
 local at, final, size, step, roles = tonumber(ARGV[3]), tonumber(ARGV[4]), 0, 16, {}
 while at <= final and final <= found.last and size < tonumber(ARGV[5]) do
-  local elements, places = redis.call('LRANGE', KEYS[2], at - 1, math.min(at + step - 1, final) - 1), {}
+  local elements, ids, places = redis.call('LRANGE', KEYS[2], at - 1, math.min(at + step - 1, final) - 1), {}, {}
   for number, element in ipairs(elements) do
     local id, role = string.match(element, '^(%Z*)%z(%Z*)%z')
     if not id then return {'damaged'} end
-    places[2 * number - 1], places[2 * number] = id, at + number - 1
+    ids[number] = id
     roles[role] = (roles[role] or 0) + 1
     size = size + #element
   end
+  for number, value in ipairs(redis.call('HMGET', KEYS[3], unpack(ids))) do
+    if place_of(value) ~= at + number - 1 then return {'damaged'} end
+    places[2 * number - 1], places[2 * number] = ids[number], value
+  end
   redis.call('RPUSH', KEYS[4], unpack(elements))
   redis.call('HSET', KEYS[5], unpack(places))
-  local indexes = redis.call('LRANGE', KEYS[3], at - 1, at + #elements - 2)
-  if #indexes > 0 then push_index(KEYS[6], at - 1, indexes) end
   at, step = at + #elements, math.min(2 * step, 128)
 end
-for number = 4, 6 do redis.call('PEXPIRE', KEYS[number], ARGV[2]) end
+for number = 4, 5 do redis.call('PEXPIRE', KEYS[number], ARGV[2]) end
 local counted = {}
 for role, count in pairs(roles) do
   counted[#counted + 1], counted[#counted + 2] = role, count

@@ -23,13 +23,8 @@ local function noted(changes, kind, position)
   return (number + 1) .. ' ' .. table.concat(list, ' ')
 end
 
-local function check_cut()
-  redis.call('HLEN', KEYS[3])
-  redis.call('LLEN', KEYS[7])
-end
-
--- Remove the messages above a position, also from the summary; return their elements if they are wanted. Call
--- check_cut before the first write: it fails if a key holds a value of another type.
+-- Remove the messages above a position, also from the summary; return their elements if they are wanted. Call HLEN on
+-- the ids before the first write: it fails if the key holds a value of another type.
 local function cut(found, after, wanted)
   local taken, last = {}, found.last
   if last <= after then return taken end
@@ -48,10 +43,9 @@ local function cut(found, after, wanted)
   end
   if after > 0 then
     redis.call('LTRIM', KEYS[2], 0, after - 1)
-    redis.call('LTRIM', KEYS[7], 0, after - 1)
   else
     for _, role in ipairs({'user', 'assistant', 'system', 'tool'}) do counters[role] = nil end
-    redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[7])
+    redis.call('UNLINK', KEYS[2], KEYS[3])
   end
   redis.call('HINCRBY', KEYS[1], 'history', 1)
   local briefs = redis.call('HMGET', KEYS[1], 'first_brief', 'last_brief', 'changes')

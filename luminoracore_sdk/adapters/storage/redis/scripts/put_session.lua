@@ -1,13 +1,13 @@
 -- needs: session index common
--- For a fork, KEYS[8], KEYS[9] and KEYS[10] are messages, ids and message index that take effect now, and KEYS[11], if
--- there is one, the header of the session from which they were copied.
+-- For a fork, KEYS[7] and KEYS[8] are messages and ids that take effect now, and KEYS[9], if there is one, the header
+-- of the session from which they were copied.
 -- ARGV: id, now, now as a stamp, grace_ms, expected version or '', user or '', tags, ttl or '', created, encoding,
 -- payload, card or ''; and for a session that begins here: counters, first and last brief or '', last position, a number
 -- that no other history of this id begins with, and for a fork the number of the history that was copied.
 -- Returns ok, version, created, updated, last position, counters, first and last brief; or conflict, version; or
 -- changed: what was copied, or the copy, is no longer there; or damaged.
 local function refused(...)
-  if KEYS[8] then redis.call('UNLINK', KEYS[8], KEYS[9], KEYS[10]) end
+  if KEYS[7] then redis.call('UNLINK', KEYS[7], KEYS[8]) end
   return {...}
 end
 
@@ -19,8 +19,8 @@ local is_live = standing == 'live'
 if standing == 'damaged' or (is_live and before.lacks) then return refused('damaged') end
 local version = is_live and before.version or '0'
 if expected ~= '' and expected ~= version then return refused('conflict', version) end
-if KEYS[8] and redis.call('LLEN', KEYS[8]) ~= tonumber(ARGV[16]) then return refused('changed') end
-if KEYS[11] and redis.call('HGET', KEYS[11], 'history') ~= ARGV[18] then return refused('changed') end
+if KEYS[7] and redis.call('LLEN', KEYS[7]) ~= tonumber(ARGV[16]) then return refused('changed') end
+if KEYS[9] and redis.call('HGET', KEYS[9], 'history') ~= ARGV[18] then return refused('changed') end
 
 check_session()
 local updated, last, stale = now, ARGV[16], nil
@@ -43,13 +43,11 @@ if not is_live then
   redis.call('HSET', KEYS[1], 'counters', summary[1], 'first_brief', summary[2], 'last_brief', summary[3],
     'history', ARGV[17])
   redis.call('HDEL', KEYS[1], 'changes', 'lease')
-  if before or #stale > 0 then redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[7]) end
-  if KEYS[8] and last ~= '0' then
-    for from, number in pairs({[8] = 2, [9] = 3, [10] = 7}) do
-      if number < 7 or redis.call('EXISTS', KEYS[from]) == 1 then
-        redis.call('RENAME', KEYS[from], KEYS[number])
-        redis.call('PERSIST', KEYS[number])
-      end
+  if before or #stale > 0 then redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5]) end
+  if KEYS[7] and last ~= '0' then
+    for number = 2, 3 do
+      redis.call('RENAME', KEYS[number + 5], KEYS[number])
+      redis.call('PERSIST', KEYS[number])
     end
   end
 end
@@ -58,6 +56,6 @@ relist(stale, members_of(id, put))
 if put.ttl ~= '' then
   prolong(updated, put.ttl, now, ARGV[4])
 elseif before and before.ttl ~= '' then
-  for _, number in ipairs({1, 2, 3, 4, 5, 7}) do redis.call('PERSIST', KEYS[number]) end
+  for number = 1, 5 do redis.call('PERSIST', KEYS[number]) end
 end
 return {'ok', version, put.created, updated, last, unpack(summary)}

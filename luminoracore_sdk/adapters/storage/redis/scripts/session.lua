@@ -1,5 +1,4 @@
--- What every script begins with. KEYS of a session: session, messages, ids, memories, retention, the bucket's index,
--- message index. Scripts on memories take the first six.
+-- What every script begins with. KEYS of a session: session, messages, ids, memories, retention, index.
 -- Times are passed as decimal text: Lua's numbers are doubles, which hold microseconds exactly only until the
 -- year 2255. Stamps (16 hexadecimal digits) are compared as text.
 local NUL = '\0'
@@ -66,10 +65,20 @@ local function live_history(now, ...)
   return found
 end
 
+-- The ids of a session are a hash: each id has the position of its message, and behind NUL its index, if it has one.
+local function place(position, index)
+  return index == '' and position or (position .. NUL .. index)
+end
+
+-- Return position and index of a place, 0 and '' if there is none.
+local function place_of(value)
+  if not value then return 0, '' end
+  local position, index = string.match(value, '^(%d+)%z?(.*)$')
+  return tonumber(position) or 0, index or ''
+end
+
 -- Let the server remove all keys of a session at one moment, which is not before the session expires.
 local function prolong(updated, ttl, now, grace_ms)
   local left_ms = string.format('%.0f', math.ceil(sum(updated, ttl, now) / 1000) + tonumber(grace_ms))
-  for number, key in ipairs(KEYS) do
-    if number <= 7 and number ~= 6 then redis.call('PEXPIRE', key, left_ms) end
-  end
+  for number = 1, 5 do redis.call('PEXPIRE', KEYS[number], left_ms) end
 end

@@ -4,7 +4,7 @@ local found, refusal = changing_history()
 if not found then return refusal end
 local after = tonumber(ARGV[4])
 local left = math.min(found.last, after)
-check_cut()
+redis.call('HLEN', KEYS[3])
 cut(found, after, false)
 touch(found, left)
 return {'ok', found.last - left}

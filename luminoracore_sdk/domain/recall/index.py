@@ -18,8 +18,6 @@ MEMORY = "memory"
 
 _NO_SESSION = 0
 _DAY_US = 86_400_000_000
-_MOST_SLOTS = 1 << 24
-_FEWEST_TO_REBUILD = 1000
 
 
 @attrs.frozen(kw_only=True)
@@ -73,18 +71,22 @@ class ScopeIndex:
 
     Each document has a slot, a number under which ``lengths``, ``owners`` and the other arrays keep what belongs to it.
     A document that is removed leaves a dead slot, of length 0 and without a session, until dead slots are more than
-    a quarter of all; then the slots are numbered anew. What ``rank`` finds depends on the documents only, not on
-    the order in which they were added, replaced and removed.
+    ``spare`` and a quarter of all; then the slots are numbered anew. What ``rank`` finds depends on the documents
+    only, not on the order in which they were added, replaced and removed.
 
     100,000 messages of 130 characters take about 30 MB, and as many bytes as the vectors have. An index is for
     one event loop or thread at a time.
 
     Args:
         model: The code of the model whose vectors are kept; None: no vectors are.
+        spare: Dead slots that are always put up with.
+        capacity: Upper bound on the documents, at most 16,777,216.
     """
 
-    def __init__(self, *, model: bytes | None = None) -> None:
+    def __init__(self, *, model: bytes | None = None, spare: int = 1000, capacity: int = 1 << 24) -> None:
         self.model = model
+        self._spare = spare
+        self._capacity = capacity
         self.dimension = 0
         self.once: dict[int, array[int]] = {}
         """By term, the slots of the documents that hold it once."""
@@ -99,8 +101,8 @@ class ScopeIndex:
         self.norms = array("d")
         self.vectors = bytearray()
         self.sessions: dict[str, SessionDocuments] = {}
-        self.numbered: list[SessionDocuments | None] = [None]
-        """By number; 0 is for memory entries and dead slots."""
+        self.numbered: list[SessionDocuments] = [SessionDocuments("", _NO_SESSION)]
+        """Sessions by number. Number 0 is for memory entries and dead slots; removed sessions stay, empty."""
         self.role_names: list[str] = [""]
         self.known_lengths = {0}
         self.message_terms = 0
@@ -123,19 +125,21 @@ class ScopeIndex:
             entry: Its terms, and its vector if it is of this index's model.
 
         Raises:
-            ValidationError: The vector has another dimension than those before it; nothing was changed.
-            OverflowError: The scope has more than 16,777,216 documents.
+            ValidationError: The vector has another dimension than those before it, or the index is full; nothing was
+                changed.
         """
         vector = entry.vector if entry.vector is not None and entry.vector.model == self.model else None
         if vector is not None and self.dimension not in {0, len(vector.values)}:
             raise ValidationError(f"a vector has {len(vector.values)} dimensions; those before have {self.dimension}")
+        if len(self) >= self._capacity:
+            raise ValidationError(f"the index of a scope takes {self._capacity:,} documents")
         if document.kind == MEMORY:
             self.remove_memory(document.key)
         else:
             self.remove_message(document.session_id, document.position)
+        if len(self._live) >= self._capacity:
+            self._rebuild()
         slot = len(self._live)
-        if slot >= _MOST_SLOTS:
-            raise OverflowError(f"the index of a scope takes {_MOST_SLOTS:,} documents")
         self._add_slot(document, vector.values if vector else b"")
         self._add_terms(slot, entry)
         length = self.lengths[slot]
@@ -189,10 +193,9 @@ class ScopeIndex:
     def document(self, slot: int) -> Document:
         """Return the document of a live slot."""
         key = self._keys.get(slot)
-        session = self.numbered[self.owners[slot]]
         return Document(
             kind=MESSAGE if key is None else MEMORY,
-            session_id=session.session_id if session else "",
+            session_id=self.numbered[self.owners[slot]].session_id,
             position=self.positions[slot],
             key=key or "",
             role=self.role_names[self.roles[slot]],
@@ -202,8 +205,7 @@ class ScopeIndex:
 
     def order(self, slot: int) -> tuple[int, str, str]:
         """Return what orders documents of equal scores: position, session, key."""
-        session = self.numbered[self.owners[slot]]
-        return self.positions[slot], session.session_id if session else "", self._keys.get(slot, "")
+        return self.positions[slot], self.numbered[self.owners[slot]].session_id, self._keys.get(slot, "")
 
     def frequency(self, term: int, slot: int) -> int:
         """Return how often a document holds a term."""
@@ -237,11 +239,9 @@ class ScopeIndex:
     def _session(self, session_id: str) -> SessionDocuments:
         session = self.sessions.get(session_id)
         if session is None:
-            if not self._free_numbers:
-                self._free_numbers.append(len(self.numbered))
-                self.numbered.append(None)
-            session = self.sessions[session_id] = SessionDocuments(session_id, self._free_numbers.pop())
-            self.numbered[session.number] = session
+            number = self._free_numbers.pop() if self._free_numbers else len(self.numbered)
+            session = self.sessions[session_id] = SessionDocuments(session_id, number)
+            self.numbered[number : number + 1] = [session]
         return session
 
     def _add_slot(self, document: Document, vector: bytes) -> None:
@@ -290,7 +290,6 @@ class ScopeIndex:
         del session.positions[low:high], session.slots[low:high]
         if not session.slots:
             del self.sessions[session_id]
-            self.numbered[session.number] = None
             self._free_numbers.append(session.number)
         self._rebuild_if_sparse()
 
@@ -303,7 +302,7 @@ class ScopeIndex:
         self.dead += 1
 
     def _rebuild_if_sparse(self) -> None:
-        if self.dead > max(_FEWEST_TO_REBUILD, len(self._live) // 4):
+        if self.dead > max(self._spare, len(self._live) // 4):
             self._rebuild()
 
     def _rebuild(self) -> None:

@@ -31,7 +31,7 @@ import attrs
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.recall.analyzer import Analyzer
 from luminoracore_sdk.domain.recall.dates import DatePart, parts_of_day, parts_of_text
-from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex, SessionDocuments
+from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex
 from luminoracore_sdk.domain.recall.terms import Vector, term_hash
 
 __all__ = [
@@ -219,7 +219,7 @@ def rank(
 
     A document is found if it, or a message near it, has a term of the query; with vectors, any document is. Only
     the neighbourhoods of the 200 (or ``limit``) documents that are best before their neighbours are looked at are
-    scored in full.
+    scored in full; with a filter, of as many that it lets through and as many others of the same sessions.
 
     Args:
         index: The documents of the scope.
@@ -234,10 +234,7 @@ def rank(
     if not len(index) or limit < 1:
         return []
     scores = _Scores(index, query, weights, multiply)
-    passes = _passes(index, only)
-    found = scores.candidates(max(limit, SEEDS), passes)
-    if passes is not None:
-        found = set(filter(passes, found))
+    found = scores.candidates(max(limit, SEEDS), _Passing(index, only) if only != EVERYTHING else None)
     scored = [(-scores.score(slot, now_us), index.order(slot), slot) for slot in found]
     return [
         Ranked(
@@ -276,47 +273,44 @@ class _Scores:
             self._similarity = self._score_vectors(query.vector, multiply)
             self._own = [text + near for text, near in zip(self._text, self._similarity, strict=True)]
 
-    def candidates(self, seeds: int, passes: Callable[[int], bool] | None) -> set[int]:
-        """Return the slots to be scored in full."""
+    def candidates(self, seeds: int, passing: "_Passing | None") -> set[int]:
+        """Return the slots to be scored in full, which all pass."""
         index = self._index
         if self._similarity:
             slots: Sequence[int] = list(index.live_slots())
         else:
             slots = list(compress(range(len(self._own)), self._own))
-        if passes is None:
+        if passing is None:
             chosen = self._best(slots, seeds)
         else:  # a document that does not pass may be the neighbour of one that does
-            passing = set(filter(passes, slots))
-            others = [slot for slot in slots if slot not in passing]
-            chosen = self._best(list(passing), seeds) + self._best(others, seeds)
+            inside = [slot for slot in slots if passing.is_inside(slot)]
+            passed = set(filter(passing.passes, inside))
+            others = [slot for slot in inside if slot not in passed]
+            chosen = self._best(list(passed), seeds) + self._best(others, seeds)
         found = set(chosen)
         reach = len(self._weights.neighbours)
         for slot in chosen:
             session = index.numbered[index.owners[slot]]
-            if session is not None:
-                at = bisect_left(session.positions, index.positions[slot])
-                found.update(session.slots[max(0, at - reach) : at + reach + 1])
-        return found
+            at = bisect_left(session.positions, index.positions[slot])
+            found.update(session.slots[max(0, at - reach) : at + reach + 1])
+        return found if passing is None else set(filter(passing.passes, found))
 
     def score(self, slot: int, now_us: int) -> float:
         """Return the score of a document."""
-        index = self._index
-        session = index.numbered[index.owners[slot]]
         total = self._own[slot]
-        if session is None:
-            total *= self._weights.memory
+        if owner := self._index.owners[slot]:
+            total += sum(self._around(slot).values())
+            total += self._session[owner]
+            total += self._dates[owner]
         else:
-            total += sum(self._around(slot, session).values())
-            total += self._session[session.number]
-            total += self._dates[session.number]
+            total *= self._weights.memory
         recency, importance = self._factors(slot, now_us)
         return total * recency * importance if total > 0 else total
 
     def parts(self, slot: int, now_us: int) -> ScoreParts:
         """Return the parts of a document's score."""
-        index = self._index
-        session = index.numbered[index.owners[slot]]
-        around = self._around(slot, session) if session else {}
+        owner = self._index.owners[slot]
+        around = self._around(slot)
         recency, importance = self._factors(slot, now_us)
         return ScoreParts(
             text=self._text[slot],
@@ -324,9 +318,9 @@ class _Scores:
             similarity=self._similarity[slot] if self._similarity else 0.0,
             neighbours=sum(around.values(), 0.0),
             around=around,
-            session=self._session[session.number] if session else 0.0,
-            dates=self._dates[session.number] if session else 0.0,
-            memory=1.0 if session else self._weights.memory,
+            session=self._session[owner],
+            dates=self._dates[owner],
+            memory=1.0 if owner else self._weights.memory,
             recency=recency,
             importance=importance,
         )
@@ -366,10 +360,8 @@ class _Scores:
             counts.pop(0, None)
             idf = weights.session * _idf(len(index.sessions), len(counts))
             for number, count in counts.items():
-                session = index.numbered[number]
-                if session is not None:
-                    norm = k1 * (1 - weights.b + weights.b * session.length / average)
-                    self._session[number] += idf * (count * (k1 + 1) / (count + norm))
+                norm = k1 * (1 - weights.b + weights.b * index.numbered[number].length / average)
+                self._session[number] += idf * (count * (k1 + 1) / (count + norm))
 
     def _score_dates(self, dates: Sequence[DatePart]) -> None:
         sessions = self._index.sessions
@@ -411,8 +403,9 @@ class _Scores:
         equal = [slot for slot, score in zip(slots, scores, strict=True) if score == last]
         return better + nsmallest(most - len(better), equal, key=self._index.order)
 
-    def _around(self, slot: int, session: SessionDocuments) -> dict[int, float]:
+    def _around(self, slot: int) -> dict[int, float]:
         """Return what the neighbours of a message add, by their positions."""
+        session = self._index.numbered[self._index.owners[slot]]
         own, slots, positions = self._own, session.slots, session.positions
         at = bisect_left(positions, self._index.positions[slot])
         around = {}
@@ -441,24 +434,31 @@ def _deviation(scores: Sequence[float], count: int) -> float:
     return sqrt(max(0.0, fsum(map(mul, scores, scores)) / count - mean * mean)) or 1.0
 
 
-def _passes(index: ScopeIndex, only: Filter) -> Callable[[int], bool] | None:
-    """Return whether the document of a slot may be found; None: every one may."""
-    if only == EVERYTHING:
-        return None
-    owners, times, roles = index.owners, index.times, index.roles
-    kinds = only.kinds if only.kinds is not None else (MESSAGE, MEMORY)
-    with_memories = MEMORY in kinds and only.session_ids is None
-    allowed: Collection[int] = ()
-    if MESSAGE in kinds:
+class _Passing:
+    """Which slots a filter lets through."""
+
+    def __init__(self, index: ScopeIndex, only: Filter) -> None:
+        self._index = index
+        self._only = only
+        kinds = only.kinds if only.kinds is not None else (MESSAGE, MEMORY)
         named = index.sessions if only.session_ids is None else index.sessions.keys() & set(only.session_ids)
-        allowed = {index.sessions[session_id].number for session_id in named}
-    allowed_roles = {number for number, name in enumerate(index.role_names) if only.roles is None or name in only.roles}
-    since, until = only.since_us, only.until_us
+        self._owners = {index.sessions[session_id].number for session_id in named} if MESSAGE in kinds else set()
+        if MEMORY in kinds and only.session_ids is None:
+            self._owners.add(0)
+        self._roles = {
+            number for number, name in enumerate(index.role_names) if only.roles is None or name in only.roles
+        }
 
-    def passes(slot: int) -> bool:
-        owner = owners[slot]
-        if not (owner in allowed and roles[slot] in allowed_roles if owner else with_memories):
-            return False
-        return (since is None or times[slot] >= since) and (until is None or times[slot] < until)
+    def is_inside(self, slot: int) -> bool:
+        """Return whether a document is of a session, or of a kind, that may be found."""
+        return self._index.owners[slot] in self._owners
 
-    return passes
+    def passes(self, slot: int) -> bool:
+        """Return whether a document may be found."""
+        index, only = self._index, self._only
+        return (
+            index.owners[slot] in self._owners
+            and (not index.owners[slot] or index.roles[slot] in self._roles)
+            and (only.since_us is None or index.times[slot] >= only.since_us)
+            and (only.until_us is None or index.times[slot] < only.until_us)
+        )

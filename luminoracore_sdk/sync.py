@@ -24,8 +24,8 @@ from luminoracore_sdk.domain.memory import MemoryCategory
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
-    from datetime import date
+    from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+    from datetime import date, datetime
     from types import EllipsisType, TracebackType
     from typing import Any, Literal, Self
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from luminoracore_sdk.application.listings import Order
     from luminoracore_sdk.application.memories import Scope
     from luminoracore_sdk.application.ports.clock import Clock
+    from luminoracore_sdk.application.ports.embedding import Embedder
     from luminoracore_sdk.application.ports.optimizer import Optimizer
     from luminoracore_sdk.application.ports.prompting import TokenCounter
     from luminoracore_sdk.application.ports.records import (
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
     from luminoracore_sdk.domain.memory import MemoryEntry
     from luminoracore_sdk.domain.message import Message, MessageRole
+    from luminoracore_sdk.domain.recall.hits import Hit, HitKind
     from luminoracore_sdk.domain.retention import RetentionPolicy
     from luminoracore_sdk.domain.session import Session
     from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
@@ -488,9 +490,11 @@ def create_storage(
     *,
     keys: KeySource | None = None,
     clock: Clock | None = None,
+    search: str | None = None,
+    embedder: Embedder | None = None,
 ) -> SessionStorage:
     """Create a storage; nothing is opened or created on disk or servers before its first use."""
-    storage = aio.shared_storage(config, optimizer, keys=keys, clock=clock)
+    storage = aio.shared_storage(config, optimizer, keys=keys, clock=clock, search=search, embedder=embedder)
     return SessionStorage(lambda: storage)
 
 
@@ -711,6 +715,34 @@ class UserSessions(SyncFacade[aio.UserSessions]):
     def watch(self, session_id: str, *, after: int | str = 0) -> Generator[SessionChange, None, None]:
         """Yield the changes of a session; see ``SessionManager.watch``."""
         return self._iterate(self.asynchronous.watch(session_id, after=after))
+
+    def recall(
+        self,
+        query: str,
+        *,
+        session_ids: Collection[str] | None = None,
+        kinds: Collection[HitKind] = ("message", "memory"),
+        limit: int = 10,
+        max_tokens: int | None = None,
+        between: tuple[datetime | None, datetime | None] | None = None,
+        roles: Collection[str] | None = None,
+        around: int = 0,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """Return what answers a query of all that the user has said and stored; see ``SessionManager.recall``."""
+        return self._run(
+            self.asynchronous.recall(
+                query,
+                session_ids=session_ids,
+                kinds=kinds,
+                limit=limit,
+                max_tokens=max_tokens,
+                between=between,
+                roles=roles,
+                around=around,
+                explain=explain,
+            )
+        )
 
     def store_memory(
         self,
@@ -1254,6 +1286,36 @@ class SessionManager(SyncFacade[aio.SessionManager]):
     def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> int:
         """Delete messages: content, metadata and alternatives are gone for good."""
         return self._run(self.asynchronous.delete_messages(session_id, message_ids))
+
+    def recall(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        session_ids: Collection[str] | None = None,
+        kinds: Collection[HitKind] = ("message", "memory"),
+        limit: int = 10,
+        max_tokens: int | None = None,
+        between: tuple[datetime | None, datetime | None] | None = None,
+        roles: Collection[str] | None = None,
+        around: int = 0,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """Return the messages and memories that answer a query, the best first."""
+        return self._run(
+            self.asynchronous.recall(
+                query,
+                user_id=user_id,
+                session_ids=session_ids,
+                kinds=kinds,
+                limit=limit,
+                max_tokens=max_tokens,
+                between=between,
+                roles=roles,
+                around=around,
+                explain=explain,
+            )
+        )
 
     def watch(self, session_id: str, *, after: int | str = 0) -> Generator[SessionChange, None, None]:
         """Yield the messages behind a position, then every change that follows, until the session is deleted."""

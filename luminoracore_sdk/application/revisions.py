@@ -277,9 +277,10 @@ class Revisions:
     async def _bury(self, session_id: str, record: MessageRecord) -> bool:
         known: MessageRecord | None = record
         while known is not None and not self.find_tombstone(session_id, known):
+            left = tombstone(self.services.codec, known)
             try:
                 await self.storage.update_message(
-                    session_id, known.position, payload=tombstone(self.services.codec, known), expected=known.payload
+                    session_id, known.position, payload=left.payload, expected=known.payload, index=left.index
                 )
             except ConflictError:  # it was annotated, say, or has another position
                 known = await self.storage.find_message(session_id, record.message_id)
@@ -291,9 +292,11 @@ class Revisions:
 
     async def note_older_deleted(self, session_id: str, record: MessageRecord) -> None:
         """Note in a tombstone that every older message is deleted, so that reads of older ones end there."""
-        before, payload = (tombstone(self.services.codec, record, metadata) for metadata in (DELETED, OLDER_DELETED))
+        before, new = (tombstone(self.services.codec, record, metadata) for metadata in (DELETED, OLDER_DELETED))
         with suppress(ConflictError, SessionNotFoundError):  # removed meanwhile
-            await self.storage.update_message(session_id, record.position, payload=payload, expected=before)
+            await self.storage.update_message(
+                session_id, record.position, payload=new.payload, expected=before.payload, index=new.index
+            )
 
     def find_tombstone(self, session_id: str, record: MessageRecord) -> Message | None:
         """Return what is left of a message, or None if it was not deleted."""

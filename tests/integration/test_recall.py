@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from luminoracore_sdk.session import SessionStorage
 from luminoracore_sdk.testing import ManualClock
 from tests.support.backends import CONTRACT_BACKENDS, MEMORY, Backend, each_backend

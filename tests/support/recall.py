@@ -29,6 +29,7 @@ __all__ = [
     "manager_of",
     "queries",
     "reindexed",
+    "say",
     "searched",
     "stored_entries",
     "without_indexes",
@@ -61,7 +62,7 @@ TEXTS = {
 
 SPECIAL = ("", " \n", "?!", "AND", '"', "*", "\0", "\ud800", "🎉", "👍", "ß", "der the и", "x" * 10_000)
 
-_USERS: tuple[tuple[str, str | None], ...] = (("s-ada-1", "ada"), ("s-ada-2", "ada"), ("s-bob", "bob"), ("s-none", None))
+_USERS = {"s-ada-1": "ada", "s-ada-2": "ada", "s-bob": "bob", "s-none": None}
 _START = datetime.fromisoformat("2026-05-08T09:00:00+00:00")
 
 
@@ -79,9 +80,7 @@ class Numbers:
 
 def searched(storage: SessionStorage, embedder: Embedder | None = None, language: str = "english") -> SessionStorage:
     """Return a storage with search switched on, as ``create_storage`` does."""
-    return SearchWrapper(
-        storage, Search(analyzer=make_analyzer(language), embedder=embedder), codec=JsonEntityCodec()
-    )
+    return SearchWrapper(storage, Search(analyzer=make_analyzer(language), embedder=embedder), codec=JsonEntityCodec())
 
 
 def manager_of(storage: SessionStorage, clock: ManualClock, *, ids: Numbers | None = None) -> SessionManager:
@@ -90,13 +89,21 @@ def manager_of(storage: SessionStorage, clock: ManualClock, *, ids: Numbers | No
     return SessionManager(storage, services=services)
 
 
+async def say(manager: SessionManager, *texts: str, session_id: str = "s") -> None:
+    """Add messages of the user to a session, which is created where there is none."""
+    chat = manager.conversation_manager
+    await chat.create_conversation(session_id)
+    for first in range(0, len(texts), 1000):
+        await chat.append(session_id, [Message("user", text) for text in texts[first : first + 1000]])
+
+
 # -- changes ----------------------------------------------------------------------------------------
 
 
 async def _fill(manager: SessionManager, clock: ManualClock) -> None:
     clock.set(_START)
     texts = list(TEXTS.items())
-    for place, (session_id, user_id) in enumerate(_USERS):
+    for place, (session_id, user_id) in enumerate(_USERS.items()):
         config = {"session_id": session_id, "user_id": user_id}
         await manager.create_session({"name": "A"}, {"name": "echo"}, config)
         for number, (name, text) in enumerate(texts[place:] + texts[:place]):
@@ -125,7 +132,7 @@ async def _remember_otherwise(manager: SessionManager, clock: ManualClock) -> No
 
 
 async def _talk(manager: SessionManager, clock: ManualClock) -> None:
-    for session_id, _ in _USERS:
+    for session_id in _USERS:
         clock.advance(1)
         question = Message("user", f"Where does Carol of {session_id} live now?", id=f"{session_id} asked")
         await manager.send_message(session_id, question)
@@ -187,7 +194,7 @@ CHANGES: tuple[Change, ...] = (
 
 def queries(count: int = 200) -> list[tuple[str, dict[str, Any]]]:
     """Return texts, and the other arguments of ``recall``; always the same ones."""
-    chance = random.Random(2026)
+    chance = random.Random(2026)  # noqa: S311
     words = [word for text in TEXTS.values() for word in text.split()]
     words += [text[at : at + 3] for text in (TEXTS["Chinese"], TEXTS["Japanese"], TEXTS["Thai"]) for at in (0, 4, 9)]
     scopes: list[dict[str, Any]] = [
@@ -214,9 +221,7 @@ QUESTIONS = queries()
 
 async def found_by(manager: SessionManager, asked: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
     """Return what recall finds, as JSON with every digit of the scores."""
-    return [
-        json.dumps([hit.to_dict() for hit in await manager.recall(text, **arguments)]) for text, arguments in asked
-    ]
+    return [json.dumps([hit.to_dict() for hit in await manager.recall(text, **arguments)]) for text, arguments in asked]
 
 
 # -- what is stored ---------------------------------------------------------------------------------
@@ -227,7 +232,7 @@ async def stored_entries(storage: SessionStorage) -> dict[tuple[str, int], bytes
     found: dict[tuple[str, int], bytes | None] = {}
     async for header in headers(storage, SessionQuery(texts=False)):
         for record in await storage.read_index(header.session_id, MessageRange()):
-            found[header.session_id, record.position] = record.index and record.index.data
+            found[header.session_id, record.position] = None if record.index is None else record.index.data
     return found
 
 

@@ -47,9 +47,13 @@ class SearchWrapper(StorageWrapper):
         if self._embedding is not None:
             self._embedding.later(session_id, after=after)
 
-    async def drain(self) -> bool:
-        """Wait for the vectors of what was written; return False if some are still missing."""
-        return self._embedding is None or await self._embedding.drain()
+    async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # no error
+        """Wait for the vectors of what was written; return False if some are still missing.
+
+        Args:
+            timeout: In seconds; None: 30.
+        """
+        return self._embedding is None or await self._embedding.drain(timeout)
 
     async def close(self) -> None:
         """Wait for the vectors, then close the storage below."""

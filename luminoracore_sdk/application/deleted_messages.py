@@ -5,7 +5,7 @@ pages by them goes on where it was.
 """
 
 from luminoracore_sdk.application.ports.codec import EntityCodec
-from luminoracore_sdk.application.ports.records import MessageRecord, Payload
+from luminoracore_sdk.application.ports.records import MessageRecord
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import DELETED, Message, MessageRole, is_deleted

@@ -1,7 +1,7 @@
 """``luminora recall`` and ``luminora reindex``."""
 
 from contextlib import aclosing
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import attrs
@@ -55,11 +55,12 @@ def recall(
     if tenant is not None and user is None:
         raise typer.BadParameter("--tenant needs --user")
     config = _searched(context, semantic=semantic, language=language)
+    between = since and since.replace(tzinfo=UTC), until and until.replace(tzinfo=UTC)
 
     async def find() -> list[Hit]:
         async with create_storage(config) as storage, SessionManager(storage) as manager:
             found = manager if user is None else manager.for_user(user, tenant)
-            return await found.recall(query, session_ids=session, limit=limit, between=(since, until), explain=explain)
+            return await found.recall(query, session_ids=session, limit=limit, between=between, explain=explain)
 
     hits = context.run(find())
     if context.options.as_json:

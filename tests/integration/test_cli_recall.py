@@ -45,9 +45,8 @@ def test_what_is_found_is_narrowed_by_options(luminora: Luminora) -> None:
 def test_what_is_found_is_readable(luminora: Luminora) -> None:
     done = luminora("recall", "boat of ada", "--session", "a", "--limit", "1", "--explain")
     assert done.exit_code == 0
-    head, row, parts = done.stdout.splitlines()
-    assert head.split() == ["score", "where", "role", "time", "(UTC)", "text"]
-    assert re.search(r"^\d+\.\d\d +(a:1 +user|a:2 +assistant|a/boat +memory) .*ada", row)
+    row, parts = done.stdout.splitlines()
+    assert re.search(r"^\d+\.\d\d\t(a:1\tuser|a:2\tassistant|a/boat\tmemory)\t\S+ \S+\t.*ada", row)
     assert re.match(r"a[:/](1|2|boat): text \d+\.\d\d, .*importance 1\.00$", parts)
     nothing = luminora("recall", "xyzzy")
     assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "nothing was found\n")
@@ -78,7 +77,7 @@ def test_a_missing_store_is_not_created(tmp_path: Path) -> None:
     for command in (("recall", "boat"), ("reindex",)):
         done = luminora_over(f"sqlite:///{tmp_path / 'none.db'}")(*command)
         assert done.exit_code == 3
-        assert done.stderr.startswith("no store at")
+        assert done.stderr.startswith("luminora: no store at")
     assert not (tmp_path / "none.db").exists()
 
 

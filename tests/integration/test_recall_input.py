@@ -1,5 +1,6 @@
 """Recall and what it is given: any text, wrong arguments, filters, and the sessions of others."""
 
+import gc
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,7 +8,14 @@ from typing import Any
 import pytest
 
 from luminoracore_sdk.domain.values import STORE_OWNER
-from luminoracore_sdk.session import InMemoryStorage, Message, SessionManager, SessionStorage, create_storage
+from luminoracore_sdk.session import (
+    InMemoryStorage,
+    MemoryEntry,
+    Message,
+    SessionManager,
+    SessionStorage,
+    create_storage,
+)
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.utils.exceptions import ConfigurationError, ValidationError
 from tests.support.recall import manager_of, searched
@@ -215,8 +223,16 @@ async def test_the_message_of_a_sessions_next_owner_is_not_returned(clock: Manua
     assert len(await manager.for_user("bob").recall("secret")) == 3
 
 
+def remembered() -> set[object]:
+    """Return the values of all memories that this process holds."""
+    gc.collect()
+    return {found.value for found in gc.get_objects() if type(found) is MemoryEntry and isinstance(found.value, str)}
+
+
 async def test_an_erased_user_is_forgotten_in_this_process_too(manager: SessionManager) -> None:
     assert len(await manager.recall("boat", user_id="ada", limit=100)) == 7
+    assert "the boat of ada" in remembered()
     await manager.erase_user("ada")
+    assert "the boat of ada" not in remembered()
     assert await manager.recall("boat", user_id="ada") == []
     assert {hit.session_id for hit in await manager.recall("boat")} == {"b"}

@@ -137,6 +137,7 @@ class _Scope:
         memories: By their names in the index.
         without_vector: Positions of messages whose vector was not there when they were read, by session.
         lock: Is held while the index is changed or ranked.
+        decoding: Is held while a thread decodes: with several at once, the event loop would wait for each of them.
         warned: Whether it was logged that most vectors are missing.
     """
 
@@ -146,6 +147,7 @@ class _Scope:
         self.memories: dict[str, _Memory] = {}
         self.without_vector: dict[str, set[int]] = {}
         self.lock = asyncio.Lock()
+        self.decoding = asyncio.Lock()
         self.warned = False
         self._search = search
 
@@ -287,7 +289,7 @@ class Recall:
             held.forget(session_id)
         for first in range(0, len(changed), _AT_ONCE):
             at_once = changed[first : first + _AT_ONCE]
-            news = await asyncio.gather(*(self._news(held.marks.get(one.session_id), one, search) for one in at_once))
+            news = await asyncio.gather(*(self._news(held, one, search) for one in at_once))
             many = sum(len(one.messages) for one in news) > _IN_A_THREAD // 4
             await off_loop_to_the_end(partial(held.take, news), large=many)
         await self._follow_memories(held, scope, search)
@@ -303,15 +305,16 @@ class Recall:
                 if found is not None:
                     yield found
 
-    async def _news(self, known: _Mark | None, header: SessionRecord, search: Search) -> _News:
-        """Return what the index lacks of a session.
+    async def _news(self, held: _Scope, header: SessionRecord, search: Search) -> _News:
+        """Return what an index lacks of a session.
 
         Args:
-            known: How far the index follows it.
+            held: The index.
             header: What is stored now.
             search: How it is searched.
         """
         session_id, mark, start = header.session_id, _mark(header), 0
+        known = held.marks.get(session_id)
         try:
             if known is not None and known.created_at_us == header.created_at_us:
                 start = known.last_position
@@ -321,28 +324,31 @@ class Recall:
                         return _News(session_id, None, 0, ())
                     mark = attrs.evolve(mark, last_change=found.last_change)
                     start = min(start, _unchanged(found.changes, known.last_change))
-            messages, last = await self._read(session_id, start, search)
+            messages, last = await self._read(held, session_id, start, search)
         except SessionNotFoundError:  # deleted meanwhile
             return _News(session_id, None, 0, ())
         return _News(session_id, attrs.evolve(mark, last_position=last), start, messages)
 
-    async def _read(self, session_id: str, after: int, search: Search) -> tuple[list[_Read], int]:
+    async def _read(self, held: _Scope, session_id: str, after: int, search: Search) -> tuple[list[_Read], int]:
         """Return the messages of a session above a position, and the newest position."""
         read: list[_Read] = []
         while True:
             records = await self.storage.read_index(session_id, MessageRange(after=after, limit=_CHUNK))
             if records:
-                read += await self._entries(session_id, records, search)
+                read += await self._entries(held, session_id, records, search)
                 after = records[-1].position
             if len(records) < _CHUNK:
                 return read, after
 
-    async def _entries(self, session_id: str, records: Sequence[IndexRecord], search: Search) -> list[_Read]:
+    async def _entries(
+        self, held: _Scope, session_id: str, records: Sequence[IndexRecord], search: Search
+    ) -> list[_Read]:
         """Return what is known of messages; of those that were stored without their terms, from their texts."""
-        entries = await off_loop(
-            lambda: [stored_entry(record, search.analyzer) for record in records],
-            large=len(records) > _IN_A_THREAD // 4,
-        )
+        async with held.decoding:
+            entries = await off_loop(
+                lambda: [stored_entry(record, search.analyzer) for record in records],
+                large=len(records) > _IN_A_THREAD // 4,
+            )
         missing = [record.position for record, entry in zip(records, entries, strict=True) if entry is None]
         texts: dict[int, str] = {}
         for first, last in _runs(missing):

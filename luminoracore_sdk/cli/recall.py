@@ -15,7 +15,7 @@ from luminoracore_sdk.bootstrap.config import StorageConfig
 from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.bootstrap.managers import SessionManager
 from luminoracore_sdk.cli.context import FAILED, CommandContext, error_line, not_empty
-from luminoracore_sdk.cli.output import amount, moment, print_table, progress_bar
+from luminoracore_sdk.cli.output import amount, moment, print_table, printable, progress_bar
 from luminoracore_sdk.cli.stores import count_sessions, existing
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
 from luminoracore_sdk.domain.recall.hits import Hit
@@ -69,7 +69,7 @@ def recall(
         print_table(context.out, ("score", "where", "role", "time (UTC)", "text"), map(_cells, hits), whole=("score",))
         if explain:
             for hit in hits:
-                context.out.print(f"{_place(hit)}: {_parts(hit)}", soft_wrap=True, markup=False)
+                context.out.print(printable(f"{_place(hit)}: {_parts(hit)}"), soft_wrap=True, markup=False)
     else:
         context.say("nothing was found")
 

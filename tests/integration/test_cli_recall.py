@@ -45,7 +45,8 @@ def test_what_is_found_is_narrowed_by_options(luminora: Luminora) -> None:
 def test_what_is_found_is_readable(luminora: Luminora) -> None:
     done = luminora("recall", "boat of ada", "--session", "a", "--limit", "1", "--explain")
     assert done.exit_code == 0
-    row, parts = done.stdout.splitlines()
+    head, row, parts = done.stdout.splitlines()
+    assert head.split("\t") == ["score", "where", "role", "time (UTC)", "text"]
     assert re.search(r"^\d+\.\d\d\t(a:1\tuser|a:2\tassistant|a/boat\tmemory)\t\S+ \S+\t.*ada", row)
     assert re.match(r"a[:/](1|2|boat): text \d+\.\d\d, .*importance 1\.00$", parts)
     nothing = luminora("recall", "xyzzy")
@@ -53,8 +54,10 @@ def test_what_is_found_is_readable(luminora: Luminora) -> None:
 
 
 def test_control_characters_of_a_text_are_escaped(luminora: Luminora) -> None:
-    luminora("chat", "--session", "a", "escape \x1b[31m boat")
-    assert "\x1b" not in luminora("recall", "escape boat").stdout
+    luminora("chat", "--session", "a", "--remember", "esc\x1b[31mape=boat", "escape \x1b[31m boat")
+    done = luminora("recall", "escape boat", "--session", "a", "--explain")
+    assert "esc\\x1b[31mape" in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 BAD = {

@@ -28,7 +28,9 @@ async def lists_of(storage: SessionStorage, clock: ManualClock) -> list[str]:
     found: list[str] = []
     for number, change in enumerate(CHANGES):
         await change(manager, clock)
-        found += await found_by(manager, QUESTIONS[number * _EACH :][:_EACH])
+        asked = QUESTIONS[number * _EACH :][:_EACH]
+        found += await found_by(manager, asked)
+        assert await found_by(manager_of(storage, clock), asked) == found[-len(asked) :]
     return found + await found_by(manager, QUESTIONS)
 
 

@@ -31,7 +31,7 @@ import attrs
 from benchmarks.optimizer_parts.tables import table
 from luminoracore_sdk.adapters.analysis import make_analyzer
 from luminoracore_sdk.adapters.embedders import WordLlamaEmbedder
-from luminoracore_sdk.adapters.vectors import numpy_dot_products
+from luminoracore_sdk.adapters.vectors import numpy_cosines
 from luminoracore_sdk.domain.recall.index import Document, ScopeIndex
 from luminoracore_sdk.domain.recall.ranking import DEFAULT_WEIGHTS, Query, Weights, rank
 from luminoracore_sdk.domain.recall.terms import Vector, encode, entry_of
@@ -122,7 +122,7 @@ class Recall:
 
         def run(question: str, limit: int) -> list[Place]:
             query = Query.of(question, analyzer, self.vectors.get(question))
-            found = rank(self.index, query, limit=limit, weights=weights, multiply=numpy_dot_products)
+            found = rank(self.index, query, limit=limit, weights=weights, compare=numpy_cosines)
             return [(hit.document.session_id, hit.document.position) for hit in found]
 
         return run

@@ -7,6 +7,7 @@ and overrides the calls that it changes. Both are ``SessionStorage``.
 from luminoracore_sdk.adapters.storage.base import (
     Append,
     BaseStorage,
+    MemoryChange,
     MessageUpdate,
     Tail,
     check_fence,
@@ -19,6 +20,7 @@ from luminoracore_sdk.adapters.storage.base import (
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
+    NO_PAYLOAD,
     AppendReceipt,
     Brief,
     HeaderTexts,
@@ -26,6 +28,8 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -45,6 +49,7 @@ from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.application.ports.storage import SessionStorage
 
 __all__ = [
+    "NO_PAYLOAD",
     "Append",
     "AppendReceipt",
     "BaseStorage",
@@ -55,6 +60,9 @@ __all__ = [
     "IndexRecord",
     "IndexRewrite",
     "Lease",
+    "MemoryChange",
+    "MemoryPut",
+    "MemoryQuery",
     "MemoryRecord",
     "MemoryScope",
     "MessageRange",

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Literal
 
@@ -16,12 +16,20 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import ensure_session
 from luminoracore_sdk.application.tombstones import is_erased
-from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import ConflictError, CorruptRecordError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry, importance_at, lifetime, searchable_text
+from luminoracore_sdk.domain.memory import (
+    MemoryCategory,
+    MemoryEntry,
+    MemorySource,
+    MemoryVersion,
+    importance_at,
+    lifetime,
+    searchable_text,
+)
 from luminoracore_sdk.domain.scopes import Owner
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
-from luminoracore_sdk.domain.values import check_count, folded_query, parse_time, to_microseconds
+from luminoracore_sdk.domain.values import check_count, folded_query, parse_time, to_microseconds, to_utc
 
 __all__ = ["Memories", "Scope", "ScopedMemories", "imported_entries"]
 
@@ -57,9 +65,10 @@ class ScopedMemories:
         *,
         importance: float = 1.0,
         category: MemoryCategory | str = MemoryCategory.FACT,
+        source: MemorySource | None = None,
     ) -> bool:
-        """Store a value under a key, replacing the previous one; see ``Memories.store_memory``."""
-        entry = self._entry(key, value, ttl, importance, category)
+        """Store a value under a key, superseding the previous one; see ``Memories.store_memory``."""
+        entry = attrs.evolve(self._entry(key, value, ttl, importance, category), source=source)
         if not self.config.enabled or not self.config.tracks(entry.category):
             return False
         await self.put(entry)
@@ -79,15 +88,34 @@ class ScopedMemories:
         )
 
     async def put(self, entry: MemoryEntry) -> None:
-        """Store an entry; a session that does not exist is created."""
-        record = self.services.codec.memory_record(self.scope, entry, decay_factor=self.config.decay_factor)
-        record = attrs.evolve(record, created_at_us=to_microseconds(entry.created_at))
+        """Store an entry, which keeps the values that it supersedes; a session that does not exist is created."""
+        while not await self._put(entry):
+            pass  # another writer was faster: supersede what it stored
+        await self.mirror.remember(self.scope.owner_id, entry)
+
+    async def _put(self, entry: MemoryEntry) -> bool:
+        version = None
+        if self.config.past_values:
+            self._record(entry)  # a wrong value is refused before anything is read
+            stored = await self.storage.find_memory(self.scope, entry.key)
+            version = 0 if stored is None else stored.version
+            if stored is not None:
+                with suppress(CorruptRecordError):  # nothing to keep
+                    older = self.services.codec.memory(stored, backend=self.storage.backend)
+                    entry = entry.superseding(older, most=self.config.past_values)
+        record, most = self._record(entry), self.config.max_entries
         try:
-            await self.storage.put_memory(record, max_entries=self.config.max_entries)
+            await self.storage.put_memory(record, max_entries=most, expected_version=version)
         except SessionNotFoundError:
             await ensure_session(self.scope.owner_id, self.storage, self.services)
-            await self.storage.put_memory(record, max_entries=self.config.max_entries)
-        await self.mirror.remember(self.scope.owner_id, entry)
+            await self.storage.put_memory(record, max_entries=most)
+        except ConflictError:
+            return False
+        return True
+
+    def _record(self, entry: MemoryEntry) -> MemoryRecord:
+        record = self.services.codec.memory_record(self.scope, entry, decay_factor=self.config.decay_factor)
+        return attrs.evolve(record, created_at_us=to_microseconds(entry.created_at))
 
     @asynccontextmanager
     async def removing(self) -> AsyncIterator[None]:
@@ -119,11 +147,19 @@ class ScopedMemories:
         record = await self.storage.find_memory(self.scope, key)
         return None if record is None else self.services.codec.memory(record, backend=self.storage.backend)
 
-    async def get_memory(self, key: str) -> JSONValue:
-        """Return a value, equal to what was stored, or None."""
+    async def history(self, key: str) -> list[MemoryVersion]:
+        """Return the values that a memory had, oldest first, then the present one; none if there is no such memory."""
+        entry = await self.find(key)
+        return [] if entry is None else list(entry.versions)
+
+    async def get_memory(self, key: str, *, as_of: datetime | None = None) -> JSONValue:
+        """Return a value, equal to what was stored, or None; see ``Memories.get_memory``."""
         entry = await self.find(key)
         if entry is None:
             return None
+        if as_of is not None:
+            version = entry.as_of(to_utc(as_of))
+            return None if version is None else version.value
         await self.mirror.refresh(self.scope.owner_id, entry)
         return entry.value
 
@@ -186,7 +222,10 @@ class Memories:
         category: MemoryCategory | str = MemoryCategory.FACT,
         scope: Scope = "session",
     ) -> bool:
-        """Store a value under a key, replacing the previous one.
+        """Store a value under a key; it supersedes the previous one, which stays readable.
+
+        The session and its newest message are stored as the source of the value. The newest past values are kept, see
+        ``MemoryConfig.past_values``; they are deleted, and expire, with the memory.
 
         Args:
             session_id: Any id; an unknown one creates a session.
@@ -208,11 +247,16 @@ class Memories:
         memories = await self._in(session_id, scope)
         if memories is None:
             raise ValidationError(f"session {session_id!a:.80} has no {scope} to remember anything for")
-        stored = await memories.store_memory(key, value, ttl, importance=importance, category=category)
+        source = await self._source(session_id)
+        stored = await memories.store_memory(key, value, ttl, importance=importance, category=category, source=source)
         if scope == "user" and stored and await is_erased(self.storage, session_id):
             await memories.delete_memory(key)
             raise SessionNotFoundError(session_id, backend=self.storage.backend)
         return stored
+
+    async def _source(self, session_id: str) -> MemorySource:
+        record = await self.storage.find_session(session_id)
+        return MemorySource(session_id=session_id, position=record.last_position if record else 0)
 
     def of_session(self, session_id: str) -> ScopedMemories:
         """Return the memories of a session."""
@@ -273,10 +317,24 @@ class Memories:
 
     # -- read ------------------------------------------------------------------------------------
 
-    async def get_memory(self, session_id: str, key: str, *, scope: Scope = "session") -> JSONValue:
-        """Return a value, equal to what was stored, or None."""
+    async def get_memory(
+        self, session_id: str, key: str, *, scope: Scope = "session", as_of: datetime | None = None
+    ) -> JSONValue:
+        """Return a value, equal to what was stored, or None.
+
+        Args:
+            session_id: Any id.
+            key: Its name.
+            scope: As in ``store_memory``.
+            as_of: The value that it had at this time; None: the present one.
+        """
         memories = await self._in(session_id, scope)
-        return None if memories is None else await memories.get_memory(key)
+        return None if memories is None else await memories.get_memory(key, as_of=as_of)
+
+    async def history(self, session_id: str, key: str, *, scope: Scope = "session") -> list[MemoryVersion]:
+        """Return the values that a memory had, oldest first, then the present one; none if there is no such memory."""
+        memories = await self._in(session_id, scope)
+        return [] if memories is None else await memories.history(key)
 
     async def get_memory_info(self, session_id: str, key: str) -> JSONObject | None:
         """Return the attributes of a memory other than its value, or None.
@@ -467,4 +525,27 @@ def _imported(key: str, data: Any) -> MemoryEntry:
         expires_at=None if expires is None else parse_time(expires),
         importance=data.get("importance", 1.0),
         category=data.get("category", "fact"),
+        since=parse_time(data["since"]) if data.get("since") is not None else None,
+        source=_source_of(data.get("source")),
+        past=tuple(_version_of(key, one) for one in data.get("past") or ()),
+    )
+
+
+def _source_of(data: Any) -> MemorySource | None:
+    if data is None:
+        return None
+    if not isinstance(data, Mapping) or not isinstance(data.get("session_id"), str):
+        raise ValidationError("the source of an exported memory has a session_id")
+    check_count(data.get("position", 0), "position")
+    return MemorySource(session_id=data["session_id"], position=data.get("position", 0))
+
+
+def _version_of(key: str, data: Any) -> MemoryVersion:
+    if not isinstance(data, Mapping) or not {"value", "since", "until"} <= data.keys():
+        raise ValidationError(f"a past value of exported memory {key[:40]!a} needs 'value', 'since' and 'until'")
+    return MemoryVersion(
+        value=data["value"],
+        since=parse_time(data["since"]),
+        until=parse_time(data["until"]),
+        source=_source_of(data.get("source")),
     )

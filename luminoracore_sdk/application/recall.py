@@ -241,7 +241,7 @@ class Recall:
                     weights=search.weights,
                     only=only,
                     now_us=now_us,
-                    multiply=search.multiply,
+                    compare=search.compare,
                     explain=explain,
                 ),
                 large=len(held.index) > _IN_A_THREAD,

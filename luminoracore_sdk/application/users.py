@@ -16,7 +16,7 @@ from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.errors import SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry
+from luminoracore_sdk.domain.memory import MemoryCategory, MemoryEntry, MemorySource, MemoryVersion
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.recall.hits import Hit, HitKind
 from luminoracore_sdk.domain.scopes import Owner
@@ -369,13 +369,29 @@ class UserSessions:
         *,
         importance: float = 1.0,
         category: MemoryCategory | str = MemoryCategory.FACT,
+        source: MemorySource | None = None,
     ) -> bool:
-        """Remember a value for the user, in all sessions; see ``MemoryManager.store_memory``."""
-        return await self._memories.store_memory(key, value, ttl, importance=importance, category=category)
+        """Remember a value for the user, in all sessions; see ``MemoryManager.store_memory``.
 
-    async def get_memory(self, key: str) -> JSONValue:
+        Args:
+            key: Its name.
+            value: Any JSON value.
+            ttl: Lifetime in seconds; None: that of the configuration.
+            importance: 0..1.
+            category: fact, topic, preference, context or emotion.
+            source: Where it comes from, such as a session and its newest message; None: unknown.
+        """
+        return await self._memories.store_memory(
+            key, value, ttl, importance=importance, category=category, source=source
+        )
+
+    async def history(self, key: str) -> list[MemoryVersion]:
+        """Return the values that a memory of the user had, oldest first, then the present one."""
+        return await self._memories.history(key)
+
+    async def get_memory(self, key: str, *, as_of: datetime | None = None) -> JSONValue:
         """Return a value, equal to what was stored, or None."""
-        return await self._memories.get_memory(key)
+        return await self._memories.get_memory(key, as_of=as_of)
 
     async def list_memories(self) -> list[str]:
         """Return the keys, by time of creation, then key."""

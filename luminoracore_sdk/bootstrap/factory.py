@@ -165,9 +165,9 @@ def _searched(storage: SessionStorage, config: StorageConfig, embedder: Embedder
     search = Search(analyzer=make_analyzer(config.search_language))
     if config.search == "semantic":
         from luminoracore_sdk.adapters.embedders import WordLlamaEmbedder  # noqa: PLC0415
-        from luminoracore_sdk.adapters.vectors import numpy_dot_products  # noqa: PLC0415
+        from luminoracore_sdk.adapters.vectors import numpy_cosines  # noqa: PLC0415
 
-        search = attrs.evolve(search, embedder=embedder or WordLlamaEmbedder(), multiply=numpy_dot_products)
+        search = attrs.evolve(search, embedder=embedder or WordLlamaEmbedder(), compare=numpy_cosines)
     return SearchWrapper(storage, search, codec=JsonEntityCodec())
 
 

@@ -11,10 +11,24 @@ from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.values import check_id, to_microseconds, to_utc
 
-__all__ = ["DECAY_PERIOD", "MemoryCategory", "MemoryEntry", "importance_at", "lifetime", "retention", "searchable_text"]
+__all__ = [
+    "DECAY_PERIOD",
+    "MAX_PAST_CHARACTERS",
+    "MemoryCategory",
+    "MemoryEntry",
+    "MemorySource",
+    "MemoryVersion",
+    "importance_at",
+    "lifetime",
+    "retention",
+    "searchable_text",
+]
 
 DECAY_PERIOD = timedelta(days=30)
 """An entry loses the share ``decay_factor`` of its importance in this time."""
+
+MAX_PAST_CHARACTERS = 64 * 1024
+"""Characters, as JSON, of the past values that an entry keeps."""
 
 _CERTAIN_DECAY = 1 - 1e-9
 
@@ -47,6 +61,49 @@ def _to_category(value: object) -> MemoryCategory:
 
 
 @attrs.frozen(kw_only=True)
+class MemorySource:
+    """Where a memory comes from.
+
+    Attributes:
+        session_id: The session in which it was stored.
+        position: The newest message of that session then; 0: there was none.
+    """
+
+    session_id: str
+    position: int = 0
+
+    def to_dict(self) -> JSONObject:
+        """Return a JSON object."""
+        return {"session_id": self.session_id, "position": self.position}
+
+
+@attrs.frozen(kw_only=True)
+class MemoryVersion:
+    """A value that a memory has, or had.
+
+    Attributes:
+        value: The value.
+        since: The time from which it was the value, UTC.
+        until: The time at which another one replaced it, UTC; None: it is the present one.
+        source: Where it comes from; None: unknown.
+    """
+
+    value: JSONValue
+    since: datetime = attrs.field(converter=to_utc)
+    until: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(to_utc))
+    source: MemorySource | None = None
+
+    def to_dict(self) -> JSONObject:
+        """Return a JSON object with ISO 8601 times."""
+        return {
+            "value": self.value,
+            "since": self.since.isoformat(),
+            "until": None if self.until is None else self.until.isoformat(),
+            "source": None if self.source is None else self.source.to_dict(),
+        }
+
+
+@attrs.frozen(kw_only=True)
 class MemoryEntry:
     """One memory.
 
@@ -58,6 +115,9 @@ class MemoryEntry:
         expires_at: The time from which it counts as absent; None: never.
         importance: 0..1 at ``updated_at``; it fades, see ``importance_at``.
         category: Its category.
+        since: The time from which this is the value, UTC; None: ``updated_at``.
+        source: Where the value comes from; None: unknown.
+        past: The values before it, oldest first.
     """
 
     key: str = attrs.field(validator=_check_key)
@@ -67,9 +127,54 @@ class MemoryEntry:
     expires_at: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(to_utc))
     importance: float = attrs.field(default=1.0, validator=_check_importance)
     category: MemoryCategory = attrs.field(default=MemoryCategory.FACT, converter=_to_category)
+    since: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(to_utc))
+    source: MemorySource | None = None
+    past: tuple[MemoryVersion, ...] = ()
+
+    @property
+    def versions(self) -> tuple[MemoryVersion, ...]:
+        """The values that it had, oldest first, and the present one."""
+        return (*self.past, MemoryVersion(value=self.value, since=self.since or self.updated_at, source=self.source))
+
+    def as_of(self, moment: datetime) -> MemoryVersion | None:
+        """Return the value that it had at a time, or None."""
+        return next(
+            (one for one in self.versions if one.since <= moment and (one.until is None or moment < one.until)), None
+        )
+
+    def superseding(self, older: "MemoryEntry", *, most: int) -> "MemoryEntry":
+        """Return the entry with the values that it supersedes, the newest ones.
+
+        Storing the same value again is no change: it has its ``since`` and source already.
+
+        Args:
+            older: What is stored under the key.
+            most: Largest number of past values; they have at most ``MAX_PAST_CHARACTERS`` together.
+        """
+        if _written(self.value) == _written(older.value):
+            return attrs.evolve(self, since=older.since or older.updated_at, source=older.source, past=older.past)
+        *before, last = older.versions
+        past = (*before, attrs.evolve(last, until=max(self.updated_at, last.since)))[-most:] if most else ()
+        left = MAX_PAST_CHARACTERS
+        kept = 0
+        for version in reversed(past):
+            left -= len(_written(version.value))
+            if left < 0:
+                break
+            kept += 1
+        return attrs.evolve(self, since=self.updated_at, past=past[len(past) - kept :])
 
     def to_dict(self) -> JSONObject:
-        """Return a JSON object with ISO 8601 times."""
+        """Return a JSON object with ISO 8601 times; what is unknown of source and past is left out."""
+        entry = self._present()
+        if self.source is not None:
+            entry["source"] = self.source.to_dict()
+        if self.past:
+            entry["since"] = (self.since or self.updated_at).isoformat()
+            entry["past"] = [version.to_dict() for version in self.past]
+        return entry
+
+    def _present(self) -> JSONObject:
         return {
             "key": self.key,
             "value": self.value,
@@ -79,6 +184,10 @@ class MemoryEntry:
             "importance": self.importance,
             "category": self.category.value,
         }
+
+
+def _written(value: JSONValue) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def searchable_text(entry: MemoryEntry) -> str:

@@ -127,6 +127,7 @@ class MemoryConfig:
         decay_factor: The share of its importance that an entry loses in 30 days.
         importance_threshold: Entries with less remaining importance are not part of the prompt.
         ttl: The default lifetime of an entry in seconds; None: unlimited.
+        past_values: Most values of an entry that are kept when others replace them; 0: none.
         track_topics: Whether entries of category topic are stored.
         track_preferences: Whether entries of category preference are stored.
         track_context: Whether entries of category context are stored.
@@ -138,6 +139,7 @@ class MemoryConfig:
     decay_factor: float = attrs.field(default=0.1, validator=_share)
     importance_threshold: float = attrs.field(default=0.5, validator=_share)
     ttl: float | None = attrs.field(default=None, validator=_optional(_positive_seconds))
+    past_values: int = attrs.field(default=20, validator=_whole_number(0), kw_only=True)
     track_topics: bool = attrs.field(default=True, validator=_flag)
     track_preferences: bool = attrs.field(default=True, validator=_flag)
     track_context: bool = attrs.field(default=True, validator=_flag)

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luminoracore_sdk.adapters.vectors import numpy_dot_products
+from luminoracore_sdk.adapters.vectors import numpy_cosines
 from luminoracore_sdk.domain.recall.index import MEMORY, Document, ScopeIndex
 from luminoracore_sdk.domain.recall.ranking import Filter, Query, Weights, rank
 from luminoracore_sdk.domain.recall.terms import Entry, Vector, entry_of, term_hash
@@ -111,7 +111,7 @@ def test_an_index_finds_what_a_new_one_finds(
         weights=weights,
         only=only,
         now_us=MICROSECONDS,
-        multiply=numpy_dot_products,
+        compare=numpy_cosines,
         explain=True,
     )
     assert found == expected

@@ -144,10 +144,10 @@ async def embedder_on(server: ModelServer, **options: Any) -> AsyncIterator[Open
 
 async def test_texts_are_sent_in_batches_and_come_back_in_order() -> None:
     async with ModelServer(embeddings()) as server, embedder_on(server, batch_size=2) as embedder:
-        assert await embedder.embed_passages(["a", "", "half \ud83d"]) == [[1.0, 1.0], [1.0, 1.0], [6.0, 1.0]]
+        assert await embedder.embed_passages(["abc", "", "half \ud83d"]) == [[3.0, 1.0], [1.0, 1.0], [6.0, 1.0]]
         assert await embedder.embed_query("abcd") == [4.0, 1.0]
         assert await embedder.embed_passages([]) == []
-    assert [request.body["input"] for request in server.requests] == [["a", " "], ["half \ufffd"], ["abcd"]]
+    assert [request.body["input"] for request in server.requests] == [["abc", " "], ["half \ufffd"], ["abcd"]]
     first = server.requests[0]
     assert (first.path, first.body["model"]) == ("/v1/embeddings", "model-x")
     assert first.headers["authorization"] == f"Bearer {KEY}"

@@ -1,10 +1,12 @@
 """What the index of a scope keeps of added, replaced and removed documents."""
 
+from math import hypot
+
 import pytest
 
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex
-from luminoracore_sdk.domain.recall.terms import Entry, entry_of, term_hash
+from luminoracore_sdk.domain.recall.terms import Entry, Vector, entry_of, term_hash
 
 CAT, DOG = term_hash("cat"), term_hash("dog")
 
@@ -94,6 +96,11 @@ def test_a_document_of_the_same_place_replaces_the_one_before() -> None:
 
 def test_slots_are_numbered_anew_when_many_are_dead() -> None:
     index = filled()
+    index.add(message("a", 4), of("cat", "dog", "ant", "bee"))
+    index.add(Document(kind=MEMORY, key="k"), of("dog"))
+    index.cut("a", after=2)
+    assert (index.dead, len(index.lengths), index.known_lengths) == (0, 4, {0, 1, 3})
+    index = filled()
     index.cut("a", after=1)
     assert (index.dead, len(index.lengths)) == (3, 6)
     index.remove_memory("k")
@@ -115,3 +122,25 @@ def test_a_full_index_refuses_documents_but_not_for_dead_ones() -> None:
     index.add(message("a", 2), of("dog"))
     assert kept(index) == [("", "a", 1), ("", "a", 2)]
     assert [index.document_frequency(term) for term in (CAT, DOG)] == [1, 1]
+
+
+def test_days_are_those_of_the_documents_that_are_left() -> None:
+    index = ScopeIndex()
+    for position, day in enumerate((0, 1, 1, 2), 1):
+        index.add(Document(session_id="a", position=position, created_at_us=day * 86_400_000_000), of("cat"))
+    index.cut("a", after=2)
+    assert index.sessions["a"].days == {0: 1, 1: 1}
+    index.trim("a", before=2)
+    assert index.sessions["a"].days == {1: 1}
+
+
+def test_vectors_stay_with_their_documents() -> None:
+    index = ScopeIndex(model=Vector.of("m", [1.0]).model, spare=0)
+    index.add(message("a", 1), of("cat"))
+    for position in (2, 3, 4):
+        index.add(message("a", position), entry_of(["cat"], Vector.of("m", [1.0, position / 4])))
+    assert (index.dimension, bytes(index.vectors)) == (2, bytes([0, 0, 127, 64, 127, 95, 127, 127]))
+    index.remove_message("a", 1)
+    index.remove_message("a", 3)
+    assert (index.dead, bytes(index.vectors)) == (0, bytes([127, 64, 127, 127]))
+    assert list(index.norms) == [hypot(127, 64), hypot(127, 127)]

@@ -1,6 +1,7 @@
 """Which documents answer a query, in which order, and why."""
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -8,11 +9,12 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.analysis import make_analyzer
-from luminoracore_sdk.adapters.vectors import numpy_dot_products
+from luminoracore_sdk.adapters.vectors import numpy_cosines
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.recall.dates import parts_of_day, parts_of_text
 from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex
 from luminoracore_sdk.domain.recall.ranking import (
+    COSINE_UNIT,
     DEFAULT_WEIGHTS,
     MAX_QUERY_TERMS,
     SEEDS,
@@ -20,7 +22,7 @@ from luminoracore_sdk.domain.recall.ranking import (
     Query,
     Ranked,
     Weights,
-    dot_products,
+    cosines,
     rank,
 )
 from luminoracore_sdk.domain.recall.terms import Vector, entry_of
@@ -234,7 +236,7 @@ def test_factors_are_bounded(name: str, make: Callable[[], Weights]) -> None:
 
 def test_removed_documents_neither_score_nor_count() -> None:
     index = ScopeIndex()
-    add(index, "a", ["cat cat dog", "cat", "dog"])
+    add(index, "a", ["cat cat dog", "cat", "dog", "cat"])
     add(index, "b", ["cat"])
     index.cut("a", after=2)
     index.remove_message("a", 1)
@@ -309,9 +311,11 @@ def vectored(vectors: Sequence[Sequence[float] | None]) -> ScopeIndex:
 def test_vectors_find_what_has_no_word_in_common() -> None:
     index = vectored([None, [1.0, 0.1], [-1.0, 0.2], None])
     query = Query.of("unheard", ANALYZER, Vector.of("model", [1.0, 0.0]))
-    found = rank(index, query, limit=4, weights=ALONE)
-    assert places(found) == ["s2", "s1", "s4", "s3"]
-    assert [hit.score for hit in found][1:3] == [0.0, 0.0]
+    assert places(rank(index, query, limit=4, weights=ALONE)) == ["s2", "s3"]
+    both = Query.of("word", ANALYZER, query.vector)
+    found = rank(index, both, limit=4, weights=ALONE, explain=True)
+    assert places(found) == ["s1", "s2", "s3"]
+    assert [hit.parts.similarity == 0.0 for hit in found if hit.parts] == [True, False, False]
 
 
 def test_similarity_is_in_standard_deviations_of_the_texts() -> None:
@@ -322,6 +326,20 @@ def test_similarity_is_in_standard_deviations_of_the_texts() -> None:
     assert parts is not None
     # of four values three are 0 and one is x: the deviation is x √3 / 4, and the fourth lies √3 of it above the mean
     assert parts.similarity == pytest.approx(parts.text * math.sqrt(3) / 4 * math.sqrt(3))
+
+
+def test_removed_vectors_are_not_compared() -> None:
+    index, left = vectored([[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0]]), vectored([[1.0, 0.0], [0.0, 1.0]])
+    index.remove_message("s", 3)
+    query = Query.of("word", ANALYZER, Vector.of("model", [1.0, 0.0]))
+    assert rank(index, query, limit=3, explain=True) == rank(left, query, limit=3, explain=True)
+
+
+def test_a_score_below_0_is_not_multiplied() -> None:
+    index = vectored([[1.0, 0.0], [-1.0, 0.0]])
+    query = Query.of("unheard", ANALYZER, Vector.of("model", [1.0, 0.0]))
+    weights = attrs.evolve(ALONE, recency=1.0)
+    assert [hit.score for hit in rank(index, query, limit=2, weights=weights)] == [2.0, -1.0]
 
 
 def test_vectors_of_equal_angles_decide_nothing() -> None:
@@ -336,7 +354,7 @@ def test_vectors_of_another_model_are_not_compared() -> None:
     index.add(Document(session_id="s", position=3), entry_of(["x"], other))
     assert rank(index, Query.of("unheard", ANALYZER, other), limit=3) == []
     own = Query.of("unheard", ANALYZER, Vector.of("model", [1.0, 0.0]))
-    assert [hit.score for hit in rank(index, own, limit=3, weights=ALONE) if hit.document.position == 3] == [0.0]
+    assert places(rank(index, own, limit=3, weights=ALONE)) == ["s1", "s2"]
     assert rank(ScopeIndex(model=MODEL), own, limit=3) == []
 
 
@@ -352,9 +370,14 @@ def test_a_vector_of_another_dimension_is_refused() -> None:
 
 
 @pytest.mark.parametrize("dimension", [1, 256, 1024, 1536])
-def test_numpy_gives_the_same_dot_products(dimension: int) -> None:
+def test_numpy_gives_the_same_cosines(dimension: int) -> None:
     vector = bytes((7 * place) % 256 for place in range(dimension))
-    matrix = bytearray((place * place) % 256 for place in range(dimension * 5)) + b"\x80" * dimension
-    assert list(numpy_dot_products(matrix, vector)) == dot_products(matrix, vector)
-    largest = b"\x80" * dimension
-    assert list(numpy_dot_products(bytearray(largest), largest)) == [128 * 128 * dimension]
+    rows = [bytes((place * place * row) % 256 for place in range(dimension)) for row in range(600)]
+    rows += [b"\x80" * dimension, bytes(dimension), vector]
+    lengths = [math.hypot(*memoryview(row).cast("b")) for row in rows]
+    norms = array("d", lengths)
+    found = cosines(bytearray().join(rows), norms, vector)
+    assert numpy_cosines(bytearray().join(rows), norms, vector) == found
+    assert found[-2:] == [0, COSINE_UNIT if any(vector) else 0]
+    assert numpy_cosines(bytearray().join(rows), norms, bytes(dimension)) == [0] * 603
+    assert cosines(bytearray(b"\x80" * dimension), norms[600:601], b"\x7f" * dimension) == [-COSINE_UNIT]

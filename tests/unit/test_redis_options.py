@@ -76,7 +76,15 @@ def test_importing_the_backend_imports_no_driver() -> None:
 
 def test_scripts_have_no_flags_and_differ() -> None:
     names = ["open", "put_session", "drop_session", "append", "read", "truncate"]
-    names += ["put_memory", "delete_memory", "clear_memories", "count_memories", "purge_memory"]
+    names += [
+        "change_memories",
+        "touch_memories",
+        "page_memories",
+        "delete_memory",
+        "clear_memories",
+        "count_memories",
+        "purge_memory",
+    ]
     scripts = [script(name) for name in names]
     assert len({one.digest for one in scripts}) == len(names)
     assert [one for one in scripts if one.source.startswith(b"#!")] == []

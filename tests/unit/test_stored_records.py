@@ -2,12 +2,14 @@
 
 from luminoracore_sdk.application.ports.records import (
     Brief,
+    IndexRecord,
     MessageRecord,
     Payload,
     SessionRecord,
     SessionSummary,
     stored_brief,
     stored_header,
+    stored_index,
     stored_payload,
     stored_record,
     stored_summary,
@@ -22,6 +24,9 @@ def test_they_equal_what_the_constructors_make() -> None:
     assert (first, last) == (Brief(1, _PAYLOAD), Brief(2, _PAYLOAD))
     assert stored_record(3, "m", "user", 4, "json", b"{}") == MessageRecord(
         message_id="m", role="user", created_at_us=4, payload=_PAYLOAD, position=3
+    )
+    assert stored_index(3, "m", "user", 4, _PAYLOAD) == IndexRecord(
+        position=3, message_id="m", role="user", created_at_us=4, index=_PAYLOAD
     )
     summary = stored_summary(first, last, {"user": 1})
     header = stored_header("s", "u", ("a",), 1, 2, 3, 4, 5, 6, _PAYLOAD, summary)

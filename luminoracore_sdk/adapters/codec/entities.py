@@ -22,7 +22,7 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError, LuminoraCoreSDKError
 from luminoracore_sdk.domain.json_value import JSONObject
-from luminoracore_sdk.domain.memory import MemoryEntry, retention
+from luminoracore_sdk.domain.memory import MemoryEntry, MemorySource, MemoryVersion, retention
 from luminoracore_sdk.domain.message import Message, MessageRole, brief_text, message_text, stored_message
 from luminoracore_sdk.domain.recall.analyzer import Analyzer
 from luminoracore_sdk.domain.recall.terms import entry_of
@@ -203,12 +203,18 @@ class JsonEntityCodec:
 
     def memory_record(self, scope: MemoryScope, entry: MemoryEntry, *, decay_factor: float) -> MemoryRecord:
         """Return the record of a memory entry; see ``EntityCodec``."""
-        document = {
+        document: JSONObject = {
             "v": CURRENT,
             "value": entry.value,
             "importance": entry.importance,
             "category": entry.category.value,
         }
+        if entry.source is not None:
+            document["source"] = entry.source.to_dict()
+        if entry.past or entry.since is not None:
+            document["since"] = to_microseconds(entry.since or entry.updated_at)
+        if entry.past:
+            document["past"] = [_stored_version(version) for version in entry.past]
         return MemoryRecord(
             scope=scope,
             key=entry.key,
@@ -230,6 +236,9 @@ class JsonEntityCodec:
                 expires_at=None if end is None else from_microseconds(end),
                 importance=document["importance"],
                 category=document["category"],
+                since=from_microseconds(document["since"]) if "since" in document else None,
+                source=_source(document.get("source")),
+                past=tuple(map(_version, document.get("past", ()))),
             )
 
         key = f"memory {record.key!a} of {record.scope.kind} {record.scope.owner_id!a}"
@@ -249,3 +258,26 @@ class JsonEntityCodec:
             return build(upcast(document))
         except _BUILD_ERRORS as exc:
             raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc
+
+
+def _stored_version(version: MemoryVersion) -> JSONObject:
+    stored: JSONObject = {"value": version.value, "since": to_microseconds(version.since)}
+    if version.until is not None:
+        stored["until"] = to_microseconds(version.until)
+    if version.source is not None:
+        stored["source"] = version.source.to_dict()
+    return stored
+
+
+def _version(stored: JSONObject) -> MemoryVersion:
+    until = stored.get("until")
+    return MemoryVersion(
+        value=stored["value"],
+        since=from_microseconds(stored["since"]),
+        until=None if until is None else from_microseconds(until),
+        source=_source(stored.get("source")),
+    )
+
+
+def _source(stored: JSONObject | None) -> MemorySource | None:
+    return None if stored is None else MemorySource(session_id=stored["session_id"], position=stored["position"])

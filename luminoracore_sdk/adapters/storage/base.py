@@ -23,11 +23,14 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
     MAX_PAGE,
+    NO_PAYLOAD,
     AppendReceipt,
     HeaderTexts,
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -56,7 +59,7 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import MessageRole
-from luminoracore_sdk.domain.values import STORE_OWNER, check_id, to_microseconds
+from luminoracore_sdk.domain.values import MAX_ID_LENGTH, STORE_OWNER, check_id, to_microseconds
 
 __all__ = [
     "MAX_BATCH",
@@ -64,16 +67,21 @@ __all__ = [
     "ROLES",
     "Append",
     "BaseStorage",
+    "MemoryChange",
     "MessageUpdate",
     "Tail",
     "check_changes",
     "check_fence",
     "check_fork",
+    "check_memory_query",
     "check_position",
     "check_times",
+    "end_of_prefix",
     "granted",
     "is_live",
+    "key_bounds",
     "matches",
+    "memory_conflict",
     "payload_conflict",
     "replay_receipt",
 ]
@@ -90,6 +98,8 @@ MAX_INDEX_BYTES = 256 * 1024
 
 MAX_COUNTER = 2**48
 """Largest value of a counter that a caller gives; sums of 32 of them are exact as doubles too."""
+
+_ABOVE_ALL = "\U0010ffff" * (MAX_ID_LENGTH + 1)
 
 ROLES = frozenset(role.value for role in MessageRole)
 
@@ -294,6 +304,79 @@ class Tail:
         raise ConflictError(backend=backend, key=f"session {self.session_id!a}", expected=expected, actual=actual)
 
 
+@attrs.frozen(kw_only=True)
+class MemoryChange:
+    """The checked arguments of one ``change_memories`` call, and when it was made."""
+
+    scope: MemoryScope
+    puts: Sequence[MemoryPut]
+    deletes: Sequence[str]
+    max_entries: int | None
+    now_us: int
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all puts and deletes."""
+        return [*(put.record.key for put in self.puts), *self.deletes]
+
+    def stored(self, backend: str, live: Mapping[str, MemoryRecord]) -> list[MemoryRecord]:
+        """Return what is to be stored, in the order of the puts.
+
+        Args:
+            backend: For errors.
+            live: The memories that are stored under the keys of the puts, and have not expired.
+
+        Raises:
+            ConflictError: A version is not the expected one.
+        """
+        found = []
+        for put in self.puts:
+            record, before = put.record, live.get(put.record.key)
+            version = before.version if before else 0
+            if put.expected_version not in (None, version):
+                raise memory_conflict(backend, put, version)
+            created = before.created_at_us if before else record.created_at_us or self.now_us
+            found.append(attrs.evolve(record, created_at_us=created, updated_at_us=self.now_us, version=version + 1))
+        return found
+
+    def surplus(self, memories: Sequence[MemoryRecord]) -> list[str]:
+        """Return the keys to evict from all memories that the scope has after the change."""
+        if self.max_entries is None or len(memories) <= self.max_entries:
+            return []
+        put = {put.record.key for put in self.puts}
+        others = [memory for memory in memories if memory.key not in put]
+        others.sort(key=lambda memory: (memory.retention, memory.updated_at_us, memory.key))
+        return [memory.key for memory in others[: len(memories) - self.max_entries]]
+
+
+def memory_conflict(backend: str, put: MemoryPut, version: int) -> ConflictError:
+    """Return the error for a memory that has another version than the expected one; 0: there is none."""
+    scope, expected = put.record.scope, put.expected_version
+    return ConflictError(
+        backend=backend,
+        key=f"memory {put.record.key!a} of {scope.kind} {scope.owner_id!a}",
+        expected=f"version {expected}" if expected else "no such memory",
+        actual=f"version {version}" if version else "no such memory",
+    )
+
+
+def end_of_prefix(prefix: str) -> str | None:
+    """Return the lowest string above all that begin with a prefix, in the order of code points; None: none is."""
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)  # surrogates have no UTF-8 form
+
+
+def key_bounds(prefix: str, after: str | None, *, descending: bool = False) -> tuple[str, str]:
+    """Return the lowest string of a page, which may be ``after`` itself, and a bound above the highest one."""
+    low, high = prefix, end_of_prefix(prefix) or _ABOVE_ALL
+    if after is None:
+        return low, high
+    return (low, min(high, after)) if descending else (max(low, after), high)
+
+
 def payload_conflict(backend: str, session_id: str, position: int) -> ConflictError:
     """Return the error for a payload that is not the one that was read."""
     return ConflictError(
@@ -361,6 +444,25 @@ def _check_counters(counters: Mapping[str, int]) -> None:
 
 def _check_scope(scope: MemoryScope) -> None:
     check_id(scope.owner_id, f"{scope.kind} id")
+
+
+def _check_keys(keys: Sequence[str]) -> None:
+    if not 1 <= len(keys) <= MAX_BATCH:
+        raise ValidationError(f"1 to {MAX_BATCH} memories are changed at a time, not {len(keys)}")
+    for key in keys:
+        check_id(key, "memory key")
+    if len(set(keys)) < len(keys):
+        raise ValidationError("a memory key occurs twice in one change")
+
+
+def check_memory_query(query: MemoryQuery) -> None:
+    """Refuse a query that no backend can answer."""
+    if query.prefix != "":
+        check_id(query.prefix, "prefix")
+    if query.after is not None:
+        check_id(query.after, "memory key")
+    if query.limit is not None and not 1 <= query.limit <= MAX_PAGE:
+        raise ValidationError(f"a page holds 1 to {MAX_PAGE} memories, not {query.limit}")
 
 
 class BaseStorage(SessionStorage):
@@ -453,7 +555,7 @@ class BaseStorage(SessionStorage):
         session = await self._find_session(session_id, now_us)
         if session is None:
             return None
-        memories = await self._list_memories(MemoryScope("session", session_id), now_us)
+        memories = await self._list_memories(MemoryScope("session", session_id), None, now_us)
         try:
             messages = await self._read_messages(session_id, MessageRange(limit=newest, newest=True), now_us)
         except SessionNotFoundError:  # deleted meanwhile
@@ -464,16 +566,23 @@ class BaseStorage(SessionStorage):
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int: ...
 
     @abstractmethod
-    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord: ...
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]: ...
+
+    @abstractmethod
+    async def _touch_memories(
+        self, scope: MemoryScope, keys: Sequence[str], expires_at_us: int | None, now_us: int
+    ) -> int: ...
 
     @abstractmethod
     async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None: ...
 
     @abstractmethod
-    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]: ...
+    async def _list_memories(
+        self, scope: MemoryScope, query: MemoryQuery | None, now_us: int
+    ) -> list[MemoryRecord]: ...
 
     @abstractmethod
-    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]: ...
+    async def _list_memory_owners(self, prefix: str, after: str | None, limit: int, now_us: int) -> list[str]: ...
 
     @abstractmethod
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool: ...
@@ -789,17 +898,46 @@ class BaseStorage(SessionStorage):
 
     # -- memory ----------------------------------------------------------------------------------
 
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Create or replace a memory; see ``SessionStorage.put_memory``."""
-        _check_scope(record.scope)
-        check_id(record.key, "memory key")
+    async def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        """Put and delete memories; see ``SessionStorage.change_memories``."""
+        puts, deletes = tuple(puts), tuple(deletes)  # the caller may change its lists during the await
+        _check_scope(scope)
+        _check_keys([*(put.record.key for put in puts), *deletes])
         if max_entries is not None and max_entries < 1:
             raise ValidationError(f"max_entries must be at least 1, not {max_entries}")
+        for put in puts:
+            self._check_put(scope, put)
+        now_us = await self._ready()
+        change = MemoryChange(scope=scope, puts=puts, deletes=deletes, max_entries=max_entries, now_us=now_us)
+        return await self._change_memories(change)
+
+    def _check_put(self, scope: MemoryScope, put: MemoryPut) -> None:
+        record, version = put.record, put.expected_version
+        if record.scope != scope:
+            raise ValidationError(f"memory {record.key!a} is of {record.scope}, not of {scope}")
+        if record.payload == NO_PAYLOAD:
+            raise ValidationError("a memory is stored with a payload")
         if isinstance(record.retention, float) and math.isnan(record.retention):
             raise ValidationError("a memory's retention is a number, not NaN")
+        if version is not None and (type(version) is not int or version < 0):
+            raise ValidationError(f"an expected version is a whole number, 0 or more, not {version!a:.80}")
         self._check_size(record.payload, "the memory")
         check_times(record.expires_at_us, record.created_at_us)
-        return await self._put_memory(record, max_entries, await self._ready())
+
+    async def touch_memories(self, scope: MemoryScope, keys: Sequence[str], *, expires_at_us: int | None) -> int:
+        """Change when memories expire; see ``SessionStorage.touch_memories``."""
+        keys = tuple(keys)  # the caller may change its list during the await
+        _check_scope(scope)
+        _check_keys(keys)
+        check_times(expires_at_us)
+        return await self._touch_memories(scope, keys, expires_at_us, await self._ready())
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Return one memory, or None."""
@@ -809,21 +947,27 @@ class BaseStorage(SessionStorage):
         await load_dictionaries(self, encodings_of([record] if record else []))
         return record
 
-    async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
-        """Return the memories of a scope, by time of creation, then key."""
+    async def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
+        """Return memories of a scope; see ``SessionStorage.list_memories``."""
         _check_scope(scope)
-        memories = await self._list_memories(scope, await self._ready())
+        if query is not None:
+            check_memory_query(query)
+        memories = await self._list_memories(scope, query, await self._ready())
         await load_dictionaries(self, encodings_of(memories))
         return memories
 
-    async def list_memory_owners(self, *, after: str | None = None, limit: int = MAX_PAGE) -> list[str]:
+    async def list_memory_owners(
+        self, *, prefix: str = "", after: str | None = None, limit: int = MAX_PAGE
+    ) -> list[str]:
         """Return the ids of users that have memories; see ``SessionStorage.list_memory_owners``."""
+        if prefix != "":
+            check_id(prefix, "prefix")
         if after is not None:
             check_id(after, "user id")
         if not 1 <= limit <= MAX_PAGE:
             raise ValidationError(f"a page holds 1 to {MAX_PAGE} users, not {limit}")
         while True:
-            found = await self._list_memory_owners(after, limit, await self._ready())
+            found = await self._list_memory_owners(prefix, after, limit, await self._ready())
             owners = [owner for owner in found if owner != STORE_OWNER]
             if owners or not found:
                 return owners

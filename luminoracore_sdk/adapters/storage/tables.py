@@ -24,7 +24,8 @@ not read with it: its encoding, NUL, its bytes; in SQLite behind a CRC-32 of its
 A payload that is text is in the text column ``payload``, readable with psql and sqlite3 (not in ``jsonb``,
 which refuses NUL and rewrites numbers); any other is in ``blob``. One of the two is NULL.
 
-The memories of users are keyed by SHA-256: two ids of 512 characters do not fit one entry of a B-tree.
+The memories of users are keyed by SHA-256: two ids of 512 characters do not fit one entry of a B-tree. An index on the
+id itself lists users.
 """
 
 from collections.abc import Iterator
@@ -102,12 +103,9 @@ def define_tables(dialect: Dialect, *, prefix: str = DEFAULT_PREFIX, schema: str
     Table(f"{prefix}documents", metadata, _session_key(sessions), *_payload(dialect.name), sqlite_with_rowid=True)
     _messages(metadata, prefix, dialect.name)
     _memories(metadata, f"{prefix}session_memories", [_session_key(sessions)], dialect.name)
-    _memories(
-        metadata,
-        f"{prefix}user_memories",
-        [Column("user_digest", LargeBinary, primary_key=True), Column("user_id", _id(), nullable=False)],
-        dialect.name,
-    )
+    name = f"{prefix}user_memories"
+    user = [Column("user_digest", LargeBinary, primary_key=True), Column("user_id", _id(), nullable=False)]
+    _memories(metadata, name, user, dialect.name).append_constraint(Index(f"{name}_user", "user_id"))
     return Tables(metadata, dialect, prefix)
 
 
@@ -229,10 +227,10 @@ def _messages(metadata: MetaData, prefix: str, dialect: str) -> None:
     )
 
 
-def _memories(metadata: MetaData, name: str, owner: list[Column[Any]], dialect: str) -> None:
+def _memories(metadata: MetaData, name: str, owner: list[Column[Any]], dialect: str) -> Table:
     expires_at_us: Column[int] = Column("expires_at_us", _number())
     ends = expires_at_us.is_not(None)
-    Table(
+    return Table(
         name,
         metadata,
         *owner,
@@ -241,6 +239,7 @@ def _memories(metadata: MetaData, name: str, owner: list[Column[Any]], dialect: 
         Column("retention", Float(53), nullable=False),
         Column("created_at_us", _number(), nullable=False),
         Column("updated_at_us", _number(), nullable=False),
+        Column("version", _number(), nullable=False),
         *_payload(dialect),
         Index(f"{name}_expiry", "expires_at_us", postgresql_where=ends, sqlite_where=ends),
         sqlite_with_rowid=False,

@@ -10,6 +10,8 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -197,21 +199,33 @@ class StorageWrapper(SessionStorage):
         """Delegate; see ``SessionStorage.truncate_messages``."""
         return await self._target(session_id).truncate_messages(session_id, after=after)
 
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Delegate; see ``SessionStorage.put_memory``."""
-        return await self._memory_target(record.scope).put_memory(record, max_entries=max_entries)
+    async def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        """Delegate, as ``put_memory`` does through it; see ``SessionStorage.change_memories``."""
+        target = self._memory_target(scope)
+        return await target.change_memories(scope, puts, deletes=deletes, max_entries=max_entries)
+
+    async def touch_memories(self, scope: MemoryScope, keys: Sequence[str], *, expires_at_us: int | None) -> int:
+        """Delegate; see ``SessionStorage.touch_memories``."""
+        return await self._memory_target(scope).touch_memories(scope, keys, expires_at_us=expires_at_us)
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Delegate; see ``SessionStorage.find_memory``."""
         return await self._memory_target(scope).find_memory(scope, key)
 
-    async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
+    async def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
         """Delegate; see ``SessionStorage.list_memories``."""
-        return await self._memory_target(scope).list_memories(scope)
+        return await self._memory_target(scope).list_memories(scope, query)
 
-    async def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
+    async def list_memory_owners(self, *, prefix: str = "", after: str | None = None, limit: int = 1000) -> list[str]:
         """Delegate; see ``SessionStorage.list_memory_owners``."""
-        return await self.base.list_memory_owners(after=after, limit=limit)
+        return await self.base.list_memory_owners(prefix=prefix, after=after, limit=limit)
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delegate; see ``SessionStorage.delete_memory``."""

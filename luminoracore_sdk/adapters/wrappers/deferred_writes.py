@@ -16,6 +16,7 @@ from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     IndexRewrite,
     Lease,
+    MemoryPut,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -119,8 +120,8 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
     """Stage the writes of deferred sessions in memory; pass on those of all others.
 
     Deleting a deferred session deletes it below too, at once. The memories of users are never deferred, and leases
-    only until the session is stored below. A
-    write to the memory of a session defers that session if ``wanted`` says so.
+    only until the session is stored below. The versions of deferred memories count the puts here; a flush is one put
+    below. A write to the memory of a session defers that session if ``wanted`` says so.
 
     Args:
         base: The storage below.
@@ -325,13 +326,16 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
 
     async def _flush_memories(self, scope: MemoryScope, stored: _Stored) -> None:
         staged = await self._staged_memories(scope.owner_id)
-        for key in sorted(stored.memories.keys() - staged.keys()):
-            await self.base.delete_memory(scope, key)
-            del stored.memories[key]
-        for key, memory in staged.items():
-            if stored.memories.get(key) != memory:
-                await self.base.put_memory(memory)
-                stored.memories[key] = memory
+        gone = sorted(stored.memories.keys() - staged.keys())
+        changed = [MemoryPut(memory) for key, memory in staged.items() if stored.memories.get(key) != memory]
+        while gone or changed:  # deletes first; what was changed in one step is written in one, up to MAX_BATCH keys
+            deletes, gone = gone[:MAX_BATCH], gone[MAX_BATCH:]
+            free = MAX_BATCH - len(deletes)
+            puts, changed = changed[:free], changed[free:]
+            await self.base.change_memories(scope, puts, deletes=deletes)
+            for key in deletes:
+                del stored.memories[key]
+            stored.memories |= {put.record.key: put.record for put in puts}
 
     # -- sessions --------------------------------------------------------------------------------
 
@@ -499,10 +503,24 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
             below = await self.base.rewrite_index(session_id, changes)
             return await self._staging.rewrite_index(session_id, changes) if session_id in self._deferred else below
 
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Put here or below; see ``SessionStorage.put_memory``."""
-        await self._defer_if_wanted(record.scope)
-        return await super().put_memory(record, max_entries=max_entries)
+    async def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        """Change here or below; see ``SessionStorage.change_memories``."""
+        puts, deletes = tuple(puts), tuple(deletes)  # the caller may change its lists during the await
+        await self._defer_if_wanted(scope)
+        return await super().change_memories(scope, puts, deletes=deletes, max_entries=max_entries)
+
+    async def touch_memories(self, scope: MemoryScope, keys: Sequence[str], *, expires_at_us: int | None) -> int:
+        """Touch here or below; see ``SessionStorage.touch_memories``."""
+        keys = tuple(keys)  # the caller may change its list during the await
+        await self._defer_if_wanted(scope)
+        return await super().touch_memories(scope, keys, expires_at_us=expires_at_us)
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete here or below; see ``SessionStorage.delete_memory``."""

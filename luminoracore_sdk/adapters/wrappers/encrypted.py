@@ -10,15 +10,25 @@ from luminoracore_sdk.adapters.encryption.key_check import STORE_SCOPE, check_ke
 from luminoracore_sdk.adapters.encryption.keyring import Keyring, KeySource, load_keyring
 from luminoracore_sdk.adapters.encryption.records import EncryptedRecords
 from luminoracore_sdk.adapters.encryption.rotation import KeyRotation
-from luminoracore_sdk.adapters.storage.base import check_changes, check_position, matches, payload_conflict
+from luminoracore_sdk.adapters.storage.base import (
+    check_changes,
+    check_memory_query,
+    check_position,
+    matches,
+    memory_conflict,
+    payload_conflict,
+)
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper, read_message
 from luminoracore_sdk.adapters.wrappers.opening import Opening
 from luminoracore_sdk.adapters.wrappers.positioned_appends import PositionedAppends
 from luminoracore_sdk.application.ports.records import (
+    NO_PAYLOAD,
     AppendReceipt,
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -363,18 +373,63 @@ class EncryptedStorageWrapper(StorageWrapper):
 
     # -- memory ----------------------------------------------------------------------------------
 
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Encrypt, then put; see ``SessionStorage.put_memory``."""
+    async def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        """Encrypt, then change; see ``SessionStorage.change_memories``.
+
+        A memory that was stored before encryption moves to its encrypted name, and its version begins at 1 again; it
+        counts as two keys. Unless plain records are refused, each key is looked up first.
+        """
+        puts, deletes = tuple(puts), tuple(deletes)  # the caller may change its lists during the await
         records = (await self._ready()).records
-        _check_memory_name(record.scope, record.key)
-        plain = await self._find_plain(records, record.scope, record.key)
-        if plain is not None and (max_entries is None or max_entries > 0):
-            # put before delete, and without max_entries, so that the two entries push out no other
-            moved = records.stored_memory(attrs.evolve(record, created_at_us=plain.created_at_us))
-            await self.base.put_memory(moved)
-            await self.base.delete_memory(record.scope, record.key)
-        stored = await self.base.put_memory(records.stored_memory(record), max_entries=max_entries)
-        return attrs.evolve(stored, payload=record.payload, key=record.key)
+        keys = [*(put.record.key for put in puts), *deletes]
+        _check_memory_name(scope, *keys)
+        plain = await self._plain_memories(records, scope, keys)
+        stored = await self.base.change_memories(
+            scope,
+            [self._encrypted_put(records, put, plain.get(put.record.key)) for put in puts],
+            deletes=[*(records.stored_key(scope, key) for key in deletes), *plain],
+            max_entries=max_entries,
+        )
+        return [
+            attrs.evolve(record, payload=put.record.payload, key=put.record.key)
+            for record, put in zip(stored, puts, strict=True)
+        ]
+
+    def _encrypted_put(self, records: EncryptedRecords, put: MemoryPut, plain: MemoryRecord | None) -> MemoryPut:
+        if put.record.payload == NO_PAYLOAD:
+            return put  # the storage below refuses it
+        encrypted = records.stored_memory(put.record)
+        if plain is None:
+            return MemoryPut(encrypted, put.expected_version)
+        if put.expected_version not in (None, plain.version):
+            raise memory_conflict(self.backend, put, plain.version)
+        expected = None if put.expected_version is None else 0
+        return MemoryPut(attrs.evolve(encrypted, created_at_us=plain.created_at_us), expected)
+
+    async def _plain_memories(
+        self, records: EncryptedRecords, scope: MemoryScope, keys: Sequence[str]
+    ) -> dict[str, MemoryRecord]:
+        """Return those memories that were stored before encryption and not put since."""
+        if self._required and scope != STORE_SCOPE:
+            return {}  # the keys must not leave the process
+        found = {key: await self._find_plain(records, scope, key) for key in keys}
+        return {key: memory for key, memory in found.items() if memory is not None}
+
+    async def touch_memories(self, scope: MemoryScope, keys: Sequence[str], *, expires_at_us: int | None) -> int:
+        """Delegate; see ``SessionStorage.touch_memories``."""
+        keys = tuple(keys)  # the caller may change its list during the await
+        records = (await self._ready()).records
+        _check_memory_name(scope, *keys)
+        plain = await self._plain_memories(records, scope, keys)
+        stored = [key if key in plain else records.stored_key(scope, key) for key in keys]
+        return await self.base.touch_memories(scope, stored, expires_at_us=expires_at_us)
 
     async def _find_plain(self, records: EncryptedRecords, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Return the memory of that key that was stored before encryption, or None."""
@@ -399,10 +454,17 @@ class EncryptedStorageWrapper(StorageWrapper):
         await load_dictionaries(self, encodings_of([found] if found else []))
         return found
 
-    async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
-        """List, then decrypt; see ``SessionStorage.list_memories``."""
+    async def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
+        """List, then decrypt; see ``SessionStorage.list_memories``.
+
+        A page by key costs as much as the whole scope: the order of the stored keys is another one.
+        """
         records = (await self._ready()).records
+        if query is not None:
+            check_memory_query(query)
         found = _decrypted_memories(records, scope, await self.base.list_memories(scope))
+        if query is not None:
+            found = query.page(found)
         await load_dictionaries(self, encodings_of(found))
         return found
 
@@ -456,7 +518,8 @@ def _check_names(record: SessionRecord) -> None:
         check_id(tag, "tag")
 
 
-def _check_memory_name(scope: MemoryScope, key: str) -> None:
+def _check_memory_name(scope: MemoryScope, *keys: str) -> None:
     """Refuse invalid ids before they are encrypted."""
     check_id(scope.owner_id, f"{scope.kind} id")
-    check_id(key, "memory key")
+    for key in keys:
+        check_id(key, "memory key")

@@ -25,7 +25,10 @@ from luminoracore_sdk.adapters.wrappers.record_compression import (
 )
 from luminoracore_sdk.application.ports.optimizer import Optimizer
 from luminoracore_sdk.application.ports.records import (
+    NO_PAYLOAD,
     AppendReceipt,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -209,13 +212,22 @@ class OptimizedStorageWrapper(StorageWrapper):
                 return attrs.evolve(plain, payload=payload)
         raise payload_conflict(self.backend, session_id, position)
 
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Compress, then put, except the store's own records; see ``SessionStorage.put_memory``."""
-        if record.scope == STORE_SCOPE:
-            return await self.base.put_memory(record, max_entries=max_entries)
-        compressed = attrs.evolve(record, payload=(await self.writer()).compress(record.payload))
-        stored = await self.base.put_memory(compressed, max_entries=max_entries)
-        return attrs.evolve(stored, payload=record.payload)
+    async def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        """Compress, then change, except the store's own records; see ``SessionStorage.change_memories``."""
+        puts = tuple(puts)  # the caller may change its list during the await
+        if scope == STORE_SCOPE or not puts:
+            return await self.base.change_memories(scope, puts, deletes=deletes, max_entries=max_entries)
+        writer, deletes = await self.writer(), tuple(deletes)
+        compressed = [_with_payload(put, writer.compress(put.record.payload)) for put in puts]
+        stored = await self.base.change_memories(scope, compressed, deletes=deletes, max_entries=max_entries)
+        return [attrs.evolve(record, payload=put.record.payload) for record, put in zip(stored, puts, strict=True)]
 
     # -- reads -----------------------------------------------------------------------------------
 
@@ -224,6 +236,8 @@ class OptimizedStorageWrapper(StorageWrapper):
         return read_optimized(payload, self.optimizer, backend=self.backend, key=key)
 
     def _expanded_memory(self, record: MemoryRecord) -> MemoryRecord:
+        if record.payload is NO_PAYLOAD:
+            return record
         key = f"memory {record.key!a} of {record.scope.kind} {record.scope.owner_id!a}"
         return attrs.evolve(record, payload=self.plain(record.payload, key))
 
@@ -266,6 +280,10 @@ class OptimizedStorageWrapper(StorageWrapper):
         record = await self.base.find_memory(scope, key)
         return None if record is None else self._expanded_memory(record)
 
-    async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
+    async def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
         """List, then expand; see ``SessionStorage.list_memories``."""
-        return [self._expanded_memory(record) for record in await self.base.list_memories(scope)]
+        return [self._expanded_memory(record) for record in await self.base.list_memories(scope, query)]
+
+
+def _with_payload(put: MemoryPut, payload: Payload) -> MemoryPut:
+    return attrs.evolve(put, record=attrs.evolve(put.record, payload=payload))

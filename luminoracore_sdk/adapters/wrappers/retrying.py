@@ -15,6 +15,8 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -59,6 +61,8 @@ class RetryingStorage(StorageWrapper):
     - ``put_session`` with ``expected_version``, and ``fork_session``: if the repetition conflicts and the stored
       header is the one this call wrote, that header is returned. If another writer has replaced it meanwhile, the
       conflict is raised, although this call's header was stored for a while.
+    - ``change_memories`` and ``put_memory`` with expected versions: likewise, if the stored memories are those that
+      this call wrote.
     - Other writes are idempotent. A repetition counts as a write of its own: it overwrites what other writers
       stored in between, and a version may increase by two. A delete in doubt returns True, because the first
       attempt may have found the record; a count may be too low.
@@ -289,21 +293,48 @@ class RetryingStorage(StorageWrapper):
 
     # -- memory ----------------------------------------------------------------------------------
 
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Put, with retries; see ``SessionStorage.put_memory``."""
-        return await self._again("put_memory", partial(self.base.put_memory, record, max_entries=max_entries))
+    async def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        """Change, with retries; see ``SessionStorage.change_memories`` and this class."""
+        puts, deletes = tuple(puts), tuple(deletes)  # the caller may change its lists between two attempts
+        doubt = _Doubt()
+
+        async def change() -> list[MemoryRecord]:
+            try:
+                return await self.base.change_memories(scope, puts, deletes=deletes, max_entries=max_entries)
+            except ConflictError:
+                found = [await self.base.find_memory(scope, put.record.key) for put in puts] if doubt.exists else []
+                stored = [
+                    memory for memory, put in zip(found, puts, strict=False) if memory and _is_stored(memory, put)
+                ]
+                if len(stored) < len(puts):
+                    raise
+                return stored
+
+        return await self._again("change_memories", change, doubt)
+
+    async def touch_memories(self, scope: MemoryScope, keys: Sequence[str], *, expires_at_us: int | None) -> int:
+        """Touch, with retries; see ``SessionStorage.touch_memories``."""
+        touch = partial(self.base.touch_memories, scope, tuple(keys), expires_at_us=expires_at_us)
+        return await self._again("touch_memories", touch)
 
     async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Find, with retries; see ``SessionStorage.find_memory``."""
         return await self._again("find_memory", partial(self.base.find_memory, scope, key))
 
-    async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
+    async def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
         """List, with retries; see ``SessionStorage.list_memories``."""
-        return await self._again("list_memories", partial(self.base.list_memories, scope))
+        return await self._again("list_memories", partial(self.base.list_memories, scope, query))
 
-    async def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
+    async def list_memory_owners(self, *, prefix: str = "", after: str | None = None, limit: int = 1000) -> list[str]:
         """List, with retries; see ``SessionStorage.list_memory_owners``."""
-        call = partial(self.base.list_memory_owners, after=after, limit=limit)
+        call = partial(self.base.list_memory_owners, prefix=prefix, after=after, limit=limit)
         return await self._again("list_memory_owners", call)
 
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
@@ -349,3 +380,13 @@ def _is_put(found: SessionRecord, record: SessionRecord, expected_version: int) 
 
 def _content(record: SessionRecord) -> tuple[object, ...]:
     return record.payload, record.card, record.user_id, record.tags, record.ttl_us
+
+
+def _is_stored(found: MemoryRecord, put: MemoryPut) -> bool:
+    """Return whether a stored memory is the result of a put."""
+    record, expected = put.record, put.expected_version
+    return (
+        expected in (None, found.version - 1)
+        and found.payload == record.payload
+        and (found.retention, found.expires_at_us) == (record.retention, record.expires_at_us)
+    )

@@ -7,7 +7,7 @@ import attrs
 
 from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.domain.recall.analyzer import Analyzer
-from luminoracore_sdk.domain.recall.ranking import DEFAULT_WEIGHTS, DotProducts, Weights, dot_products
+from luminoracore_sdk.domain.recall.ranking import DEFAULT_WEIGHTS, Cosines, Weights, cosines
 from luminoracore_sdk.domain.recall.terms import Entry, model_code
 
 __all__ = ["Search"]
@@ -25,14 +25,14 @@ class Search:
         analyzer: Turns texts into terms.
         embedder: Turns texts into vectors; None: words alone decide.
         weights: How the parts of a score count.
-        multiply: Multiplies vectors.
+        compare: Compares vectors.
         embed_later: Takes the ids of sessions that have messages without vectors; does not wait for the vectors.
     """
 
     analyzer: Analyzer
     embedder: Embedder | None = None
     weights: Weights = DEFAULT_WEIGHTS
-    multiply: DotProducts = dot_products
+    compare: Cosines = cosines
     embed_later: Callable[[Collection[str]], Coroutine[Any, Any, None]] = _ignore
 
     @property

@@ -15,6 +15,8 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -400,21 +402,69 @@ class SessionStorage(ABC):
 
     # -- memory --------------------------------------------------------------------------------
 
-    @abstractmethod
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Create or replace a memory.
+    async def put_memory(
+        self, record: MemoryRecord, *, max_entries: int | None = None, expected_version: int | None = None
+    ) -> MemoryRecord:
+        """Create or replace a memory: ``change_memories`` with one put.
 
         Args:
             record: The memory. One of session scope needs an existing session.
             max_entries: Evict memories until the scope has at most so many, those with the lowest retention
                 first, but never the new one. A killed process may leave one more until the next put.
+            expected_version: Write only if this version is stored; 0: only if none is.
 
         Returns:
             The record as stored.
 
         Raises:
             SessionNotFoundError: The scope is a session that does not exist.
+            ConflictError: Another version is stored, or none; nothing was changed.
             PayloadTooLargeError: The payload exceeds the backend's limit; nothing was changed.
+        """
+        [stored] = await self.change_memories(
+            record.scope, [MemoryPut(record, expected_version)], max_entries=max_entries
+        )
+        return stored
+
+    @abstractmethod
+    async def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        """Put and delete memories of one scope, all or nothing.
+
+        Args:
+            scope: The scope. A session must exist.
+            puts: The memories to create or replace; each is of this scope.
+            deletes: Keys to delete; those that are absent are ignored. With ``puts``, 1..1,000 distinct keys.
+            max_entries: Afterwards evict memories until the scope has at most so many, see ``put_memory``, but never
+                those that were put.
+
+        Returns:
+            The records as stored, in the order of ``puts``.
+
+        Raises:
+            SessionNotFoundError: The scope is a session that does not exist.
+            ConflictError: Another version than an expected one is stored, or none; nothing was changed.
+            PayloadTooLargeError: A payload, or all together, exceed the backend's limit; nothing was changed.
+            ValidationError: No key, too many, a key twice, or a put of another scope or without payload.
+        """
+
+    @abstractmethod
+    async def touch_memories(self, scope: MemoryScope, keys: Sequence[str], *, expires_at_us: int | None) -> int:
+        """Change when memories expire, all or nothing; everything else stays, also their version.
+
+        Args:
+            scope: The scope.
+            keys: 1..1,000 distinct keys; those that are absent are ignored.
+            expires_at_us: The time from which they count as absent; None: never.
+
+        Returns:
+            The number of those that existed.
         """
 
     @abstractmethod
@@ -422,17 +472,26 @@ class SessionStorage(ABC):
         """Return one memory, or None."""
 
     @abstractmethod
-    async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
-        """Return the memories of a scope, by time of creation, then key; none for an unknown scope."""
+    async def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
+        """Return memories of a scope; none for an unknown scope.
+
+        A memory that exists throughout is listed exactly once over all pages, even if others are put and deleted
+        meanwhile. One call never returns a part of what ``change_memories`` changes.
+
+        Args:
+            scope: The scope.
+            query: Which ones, by key; None: all, by time of creation, then key.
+        """
 
     @abstractmethod
-    async def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
+    async def list_memory_owners(self, *, prefix: str = "", after: str | None = None, limit: int = 1000) -> list[str]:
         """Return one page of the ids of users that have memories, in a fixed order of the backend's own.
 
         A user that has a memory throughout is listed exactly once over all pages, even if other memories are
         put and deleted meanwhile. The reserved owner of a store's own records is never listed.
 
         Args:
+            prefix: Only ids that begin with it.
             after: The last id of the previous page; None: the first page.
             limit: Largest number of ids in a page, 1..1000.
 

@@ -19,7 +19,8 @@ MAX_TERM_LENGTH = 64
 _VERSION = 1
 """To be raised with every change of the rules below: it is part of ``Analyzer.id``."""
 
-_CACHED_TOKENS = 50_000
+_CACHED_TOKENS = 20_000
+_LONGEST_CACHED = 24  # words; identifiers and runs of unspaced characters seldom come again
 
 # Scripts written without spaces between words, and Korean, whose particles adhere to its words.
 _UNSPACED = (
@@ -88,11 +89,12 @@ class Analyzer:
     stemmer: str = "none"
     stop_words: frozenset[str] = frozenset()
     months: Mapping[str, int] = attrs.field(factory=dict, hash=False)
-    _terms_of: Callable[[str], tuple[str, ...]] = attrs.field(init=False, repr=False, eq=False)
-
-    @_terms_of.default
-    def _cache_terms(self) -> Callable[[str], tuple[str, ...]]:
-        return lru_cache(_CACHED_TOKENS)(self._split)
+    _cached: Callable[[str], tuple[str, ...]] = attrs.field(
+        default=attrs.Factory(lambda self: lru_cache(_CACHED_TOKENS)(self._split), takes_self=True),
+        init=False,
+        repr=False,
+        eq=False,
+    )
 
     @property
     def id(self) -> str:
@@ -108,7 +110,8 @@ class Analyzer:
         """
         text = _THOUSANDS.sub("", fold(text[:MAX_TEXT_LENGTH]))
         tokens = (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text)
-        return [term for terms in map(self._terms_of, tokens) for term in terms]
+        cached, split = self._cached, self._split
+        return [term for token in tokens for term in (cached(token) if len(token) <= _LONGEST_CACHED else split(token))]
 
     def _split(self, token: str) -> tuple[str, ...]:
         """Return the terms of a token."""

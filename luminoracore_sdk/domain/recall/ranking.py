@@ -14,10 +14,11 @@ A memory entry has neither neighbours nor a session; its text and similarity are
 then multiplied for recency and importance, where that is asked for.
 
 The weights were tuned on five conversations of LoCoMo (Maharana et al., 2024): see ``benchmarks/recall.py``.
-Every sum has a fixed order, and vectors are compared in integers: the same documents give the same scores to the
-last bit, whatever the order in which they were added, on every machine with IEEE arithmetic.
+Every sum has a fixed order or is one of integers: the same documents give the same scores to the last bit,
+whatever the order in which they were added.
 """
 
+from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -35,15 +36,16 @@ from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, Scop
 from luminoracore_sdk.domain.recall.terms import Vector, term_hash
 
 __all__ = [
+    "COSINE_UNIT",
     "DEFAULT_WEIGHTS",
     "EVERYTHING",
-    "DotProducts",
+    "Cosines",
     "Filter",
     "Query",
     "Ranked",
     "ScoreParts",
     "Weights",
-    "dot_products",
+    "cosines",
     "rank",
 ]
 
@@ -53,8 +55,11 @@ MAX_QUERY_TERMS = 64
 SEEDS = 200
 """Documents with the best text, similarity and session whose neighbourhoods are scored in full."""
 
-DotProducts = Callable[[bytearray, bytes], Sequence[float]]
-"""Returns the exact dot products of the rows of a matrix of signed bytes with a vector of signed bytes."""
+COSINE_UNIT = 1 << 19
+"""Cosines are whole numbers of this fraction: their sums and squares are exact in any order, in 64 bits too."""
+
+Cosines = Callable[[bytearray, "array[float]", bytes], Sequence[int]]
+"""Returns what ``cosines`` returns."""
 
 
 def _share(_: object, attribute: "attrs.Attribute[float]", value: float) -> None:
@@ -196,12 +201,25 @@ class Ranked:
     parts: ScoreParts | None = None
 
 
-def dot_products(matrix: bytearray, vector: bytes) -> list[int]:
-    """Return the dot products of rows of signed bytes with a vector, without numpy: 10 ms per 1,000 rows of 256."""
+def cosines(matrix: bytearray, norms: "array[float]", vector: bytes) -> list[int]:
+    """Return the cosines of the angles between the rows of a matrix and a vector, in ``COSINE_UNIT``.
+
+    Without numpy it takes 10 ms per 1,000 rows of 256.
+
+    Args:
+        matrix: Rows of signed bytes.
+        norms: The lengths of the rows; the cosine of a row of length 0 is 0.
+        vector: Signed bytes, as many as a row has.
+    """
     values = memoryview(vector).cast("b").tolist()
     rows = memoryview(matrix).cast("b")
     size = len(values)
-    return [sum(map(mul, rows[start : start + size], values)) for start in range(0, len(rows), size)]
+    length = sqrt(sum(map(mul, values, values))) or 1.0
+    products = (sum(map(mul, rows[start : start + size], values)) for start in range(0, len(rows), size))
+    return [
+        round(product / (norm * length) * COSINE_UNIT) if norm else 0
+        for product, norm in zip(products, norms, strict=True)
+    ]
 
 
 def rank(
@@ -212,14 +230,14 @@ def rank(
     weights: Weights = DEFAULT_WEIGHTS,
     only: Filter = EVERYTHING,
     now_us: int = 0,
-    multiply: DotProducts = dot_products,
+    compare: Cosines = cosines,
     explain: bool = False,
 ) -> list[Ranked]:
     """Return the documents that answer a query, the best first; equal scores by position, then by session or key.
 
-    A document is found if it, or a message near it, has a term of the query; with vectors, any document is. Only
-    the neighbourhoods of the 200 (or ``limit``) documents that are best before their neighbours are looked at are
-    scored in full; with a filter, of as many that it lets through and as many others of the same sessions.
+    A document is found if it, or a message near it, has a term of the query or is similar to it. Scored in full are
+    the neighbourhoods of the 200 (or ``limit``) documents with the best text, session and dates, and of as many with
+    the best similarity; with a filter, of as many that it lets through and as many others of the same sessions.
 
     Args:
         index: The documents of the scope.
@@ -228,12 +246,12 @@ def rank(
         weights: Of the parts of a score.
         only: Which documents may be found.
         now_us: The present, in microseconds since 1970, for ``weights.recency``.
-        multiply: A faster ``dot_products``, with numpy.
+        compare: A faster ``cosines``, with numpy.
         explain: Set ``Ranked.parts``.
     """
     if not len(index) or limit < 1:
         return []
-    scores = _Scores(index, query, weights, multiply)
+    scores = _Scores(index, query, weights, compare)
     found = scores.candidates(max(limit, SEEDS), _Passing(index, only) if only != EVERYTHING else None)
     scored = [(-scores.score(slot, now_us), index.order(slot), slot) for slot in found]
     return [
@@ -249,7 +267,7 @@ def rank(
 class _Scores:
     """The scores of one query."""
 
-    def __init__(self, index: ScopeIndex, query: Query, weights: Weights, multiply: DotProducts) -> None:
+    def __init__(self, index: ScopeIndex, query: Query, weights: Weights, compare: Cosines) -> None:
         self._index = index
         self._weights = weights
         self._names = query.terms
@@ -267,26 +285,24 @@ class _Scores:
         self._score_sessions()
         self._dates = [0.0] * len(index.numbered)
         self._score_dates(query.dates)
-        self._similarity: list[float] = []
-        self._own: Sequence[float] = self._text
+        self._cosines: Sequence[int] = ()
+        self._compared: list[int] = []
+        self._mean = self._scale = 0.0
         if query.vector is not None and query.vector.model == index.model and index.dimension:
-            self._similarity = self._score_vectors(query.vector, multiply)
-            self._own = [text + near for text, near in zip(self._text, self._similarity, strict=True)]
+            self._compare_vectors(query.vector, compare)
 
     def candidates(self, seeds: int, passing: "_Passing | None") -> set[int]:
         """Return the slots to be scored in full, which all pass."""
         index = self._index
-        if self._similarity:
-            slots: Sequence[int] = list(index.live_slots())
-        else:
-            slots = list(compress(range(len(self._own)), self._own))
-        if passing is None:
-            chosen = self._best(slots, seeds)
-        else:  # a document that does not pass may be the neighbour of one that does
-            inside = [slot for slot in slots if passing.is_inside(slot)]
-            passed = set(filter(passing.passes, inside))
-            others = [slot for slot in inside if slot not in passed]
-            chosen = self._best(list(passed), seeds) + self._best(others, seeds)
+        matching = list(compress(range(len(self._text)), self._text))
+        chosen: list[int] = []
+        for slots, best in ((matching, self._best_texts), (self._compared, self._most_similar)):
+            if passing is None:
+                chosen += best(slots, seeds)
+            else:  # a document that does not pass may be the neighbour of one that does
+                inside = list(filter(passing.is_inside, slots))
+                passed = set(filter(passing.passes, inside))
+                chosen += best(list(passed), seeds) + best([slot for slot in inside if slot not in passed], seeds)
         found = set(chosen)
         reach = len(self._weights.neighbours)
         for slot in chosen:
@@ -297,7 +313,7 @@ class _Scores:
 
     def score(self, slot: int, now_us: int) -> float:
         """Return the score of a document."""
-        total = self._own[slot]
+        total = self._own(slot)
         if owner := self._index.owners[slot]:
             total += sum(self._around(slot).values())
             total += self._session[owner]
@@ -315,7 +331,7 @@ class _Scores:
         return ScoreParts(
             text=self._text[slot],
             terms={self._names[term]: share for term, share in self._shares(slot)},
-            similarity=self._similarity[slot] if self._similarity else 0.0,
+            similarity=self._similarity(slot),
             neighbours=sum(around.values(), 0.0),
             around=around,
             session=self._session[owner],
@@ -371,48 +387,58 @@ class _Scores:
             for number in held:
                 self._dates[number] += idf
 
-    def _score_vectors(self, vector: Vector, multiply: DotProducts) -> list[float]:
-        """Return the weighted similarity by slot: 0 where it is average, and where there is no vector."""
+    def _compare_vectors(self, vector: Vector, compare: Cosines) -> None:
         index = self._index
         if len(vector.values) != index.dimension:
             raise ValidationError(f"the query's vector has {len(vector.values)} dimensions, not {index.dimension}")
-        length = sqrt(sum(value * value for value in memoryview(vector.values).cast("b"))) or 1.0
-        products = multiply(index.vectors, vector.values)
-        angles = [
-            product / (norm * length) if norm else 0.0 for product, norm in zip(products, index.norms, strict=True)
-        ]
-        count = sum(map(bool, index.norms)) or 1
-        mean = fsum(angles) / count
-        deviations = [angle - mean if norm else 0.0 for angle, norm in zip(angles, index.norms, strict=True)]
-        scale = (
-            self._weights.similarity
-            * _deviation(self._text, len(index))
-            / (sqrt(fsum(map(mul, deviations, deviations)) / count) or 1.0)
-        )
-        return [scale * deviation for deviation in deviations]
+        self._cosines = compare(index.vectors, index.norms, vector.values)
+        self._compared = list(compress(range(len(self._cosines)), index.norms))
+        count, total = len(self._compared) or 1, sum(self._cosines)
+        deviation = sqrt(count * sum(map(mul, self._cosines, self._cosines)) - total * total) / count
+        self._mean = total / count
+        if deviation:
+            self._scale = self._weights.similarity * _deviation(self._text, len(index)) / deviation
 
-    def _best(self, slots: Sequence[int], most: int) -> list[int]:
-        """Return the slots of the best documents before their neighbours are looked at."""
+    def _similarity(self, slot: int) -> float:
+        """Return the weighted similarity of a document: 0 if it is average, and if there is no vector."""
+        if not self._cosines or not self._index.norms[slot]:
+            return 0.0
+        return self._scale * (self._cosines[slot] - self._mean)
+
+    def _own(self, slot: int) -> float:
+        return self._text[slot] + self._similarity(slot)
+
+    def _best_texts(self, slots: Sequence[int], most: int) -> list[int]:
+        """Return the slots of the best documents by text, session and dates."""
+        text, owners, factor = self._text, self._index.owners, self._weights.memory
+        prior = [session + dates for session, dates in zip(self._session, self._dates, strict=True)]
+        scores = [text[slot] + prior[owner] if (owner := owners[slot]) else text[slot] * factor for slot in slots]
+        return self._best(slots, scores, most)
+
+    def _most_similar(self, slots: Sequence[int], most: int) -> list[int]:
+        """Return the slots of the most similar documents."""
+        return self._best(slots, list(map(self._cosines.__getitem__, slots)), most)
+
+    def _best(self, slots: Sequence[int], scores: Sequence[float], most: int) -> list[int]:
+        """Return the slots of the best scores."""
         if len(slots) <= most:
             return list(slots)
-        own, owners, factor = self._own, self._index.owners, self._weights.memory
-        prior = [session + dates for session, dates in zip(self._session, self._dates, strict=True)]
-        scores = [own[slot] + prior[owner] if (owner := owners[slot]) else own[slot] * factor for slot in slots]
         last = nlargest(most, scores)[-1]
-        better = [slot for slot, score in zip(slots, scores, strict=True) if score > last]
-        equal = [slot for slot, score in zip(slots, scores, strict=True) if score == last]
+        reached = [(score, slot) for slot, score in zip(slots, scores, strict=True) if score >= last]
+        better = [slot for score, slot in reached if score > last]
+        equal = [slot for score, slot in reached if score == last]
         return better + nsmallest(most - len(better), equal, key=self._index.order)
 
     def _around(self, slot: int) -> dict[int, float]:
         """Return what the neighbours of a message add, by their positions."""
         session = self._index.numbered[self._index.owners[slot]]
-        own, slots, positions = self._own, session.slots, session.positions
+        slots, positions = session.slots, session.positions
         at = bisect_left(positions, self._index.positions[slot])
         around = {}
         for distance, weight in enumerate(self._weights.neighbours, 1):
             for place in (at - distance, at + distance):
                 if 0 <= place < len(slots):
-                    around[positions[place]] = weight * own[slots[place]]
+                    around[positions[place]] = weight * self._own(slots[place])
         return around
 
     def _factors(self, slot: int, now_us: int) -> tuple[float, float]:
@@ -430,8 +456,9 @@ def _idf(documents: int, frequency: int) -> float:
 
 def _deviation(scores: Sequence[float], count: int) -> float:
     """Return the standard deviation of scores; 1 if all are 0, so that similarity alone decides."""
-    mean = fsum(scores) / count
-    return sqrt(max(0.0, fsum(map(mul, scores, scores)) / count - mean * mean)) or 1.0
+    positive = list(filter(None, scores))
+    mean = fsum(positive) / count
+    return sqrt(max(0.0, fsum(map(mul, positive, positive)) / count - mean * mean)) or 1.0
 
 
 class _Passing:

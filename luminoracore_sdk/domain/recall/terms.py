@@ -97,7 +97,7 @@ class Entry:
     vector: Vector | None = None
 
 
-@lru_cache(200_000)
+@lru_cache(50_000)
 def term_hash(term: str) -> int:
     """Return the hash of a term."""
     return int.from_bytes(blake2b(term.encode("utf-8", "surrogatepass"), digest_size=_HASH).digest())

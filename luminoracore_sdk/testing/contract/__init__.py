@@ -8,7 +8,7 @@ from luminoracore_sdk.testing.contract.indexing import IndexContract, LightListi
 from luminoracore_sdk.testing.contract.leases import LeaseContract
 from luminoracore_sdk.testing.contract.lifecycle import LifeContract, ResumeContract
 from luminoracore_sdk.testing.contract.listing import ListingContract, PageContract
-from luminoracore_sdk.testing.contract.memory import MemoryContract
+from luminoracore_sdk.testing.contract.memory import MemoryChangeContract, MemoryContract, MemoryPageContract
 from luminoracore_sdk.testing.contract.messages import MeanwhileContract, MessageContract
 from luminoracore_sdk.testing.contract.races import MemoryRaceContract, SessionRaceContract
 from luminoracore_sdk.testing.contract.rewriting import RewriteContract, RewriteRaceContract, RewriteRefusalContract
@@ -44,6 +44,8 @@ class StorageContract(
     AppendRaceContract,
     AppendsAtOnceContract,
     MemoryContract,
+    MemoryPageContract,
+    MemoryChangeContract,
     SessionRaceContract,
     MemoryRaceContract,
     DocumentContract,

@@ -2,7 +2,9 @@
 
 import asyncio
 
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, SessionQuery
+import pytest
+
+from luminoracore_sdk.application.ports.records import MemoryPut, MemoryQuery, MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 from luminoracore_sdk.testing.contract.base import ContractBase, spread
@@ -207,3 +209,105 @@ class MemoryRaceContract(ContractBase):
         await asyncio.gather(*(write(number) for number in range(20)))
         assert len(await self.ids(writers[0])) == 20
         assert len(await writers[0].list_memories(_SCOPE)) == 20
+
+    async def test_one_of_20_puts_over_one_version_of_a_memory_wins(self, writers: list[SessionStorage]) -> None:
+        await self.begin(writers[0])
+        for kind in ("session", "user"):
+            for version in range(2):
+                won, lost = await self.race(
+                    (
+                        writer.put_memory(memory_record("k", kind=kind, value=number), expected_version=version)
+                        for writer, number in spread(writers, range(20))
+                    ),
+                    ConflictError,
+                )
+                assert ([memory.version for memory in won], len(lost)) == ([version + 1], 19)
+                assert await writers[-1].list_memories(MemoryScope(kind, "s")) == won
+
+    async def test_one_of_10_changes_over_one_version_wins(self, writers: list[SessionStorage]) -> None:
+        await self.begin(writers[0])
+
+        def puts(kind: str, number: int, version: int) -> list[MemoryPut]:
+            keys = ["a", "b", "c"] if number % 2 else ["c", "b", "a"]
+            return [MemoryPut(memory_record(key, kind=kind, value=number), version) for key in keys]
+
+        for kind in ("session", "user"):
+            scope = MemoryScope(kind, "s")
+            for version in range(2):
+                calls = [
+                    writer.change_memories(scope, puts(kind, number, version))
+                    for writer, number in spread(writers, range(10))
+                ]
+                won, lost = await self.race(calls, ConflictError)
+                assert (len(won), len(lost)) == (1, 9)
+                stored = sorted(won[0], key=lambda memory: memory.key)
+                assert await writers[-1].list_memories(scope) == stored
+
+    @pytest.mark.parametrize("kind", ["session", "user"])
+    async def test_changes_among_puts_and_reads_are_whole(self, writers: list[SessionStorage], kind: str) -> None:
+        keys = [f"k{number}" for number in range(5)]
+        await self.begin(writers[0])
+        scope = MemoryScope(kind, "s")
+        await writers[0].change_memories(scope, [MemoryPut(memory_record(key, kind=kind)) for key in keys])
+
+        async def write(storage: SessionStorage, number: int) -> None:
+            if number % 3 == 0:
+                puts = [MemoryPut(memory_record(key, kind=kind, value=number)) for key in keys]
+                await storage.change_memories(scope, puts if number % 2 else puts[::-1])
+            elif number % 3 == 1:
+                await storage.put_memory(memory_record("alone", kind=kind, value=number))
+                assert await storage.touch_memories(scope, keys, expires_at_us=None) == len(keys)
+            for query in (None, MemoryQuery(prefix="k", limit=5)):
+                found = [memory for memory in await storage.list_memories(scope, query) if memory.key in keys]
+                assert len(found) == len(keys)
+                assert len({memory.payload for memory in found}) == 1
+
+        await asyncio.gather(*(write(writer, number) for writer, number in spread(writers, range(30))))
+        found = await writers[-1].list_memories(scope)
+        versions = {memory.key: memory.version for memory in found}
+        assert versions == {**dict.fromkeys(keys, 11), "alone": 10}
+
+    async def test_puts_beside_changes_of_the_same_memory_all_count(self, writers: list[SessionStorage]) -> None:
+        await self.begin(writers[0])
+
+        async def write(storage: SessionStorage, number: int) -> int:
+            records = [memory_record(key, value=number) for key in ("a", "b")]
+            if number % 2:
+                return (await storage.put_memory(records[0])).version
+            stored = await storage.change_memories(_SCOPE, [MemoryPut(record) for record in records])
+            return stored[0].version
+
+        versions = await asyncio.gather(*(write(writer, number) for writer, number in spread(writers, range(20))))
+        assert sorted(versions) == list(range(1, 21))
+        first, second = await writers[-1].list_memories(_SCOPE)
+        assert (first.key, first.version, second.key, second.version) == ("a", 20, "b", 10)
+
+    async def test_a_change_beside_the_deletion_of_its_session_leaves_nothing(
+        self, writers: list[SessionStorage]
+    ) -> None:
+        for number in range(6):
+            await self.begin(writers[0])
+            puts = [MemoryPut(memory_record(f"k{key}")) for key in range(5)]
+            calls = [
+                writer.change_memories(_SCOPE, puts) if place != number else writer.delete_session("s")
+                for writer, place in spread(writers, range(7))
+            ]
+            await self.race(calls, SessionNotFoundError)
+            assert await writers[-1].find_session("s") is None
+            await self.begin(writers[0])
+            assert await writers[-1].list_memories(_SCOPE) == []
+            assert (await writers[-1].change_memories(_SCOPE, puts))[0].version == 1
+            await writers[0].delete_session("s")
+
+    async def test_a_change_beside_a_clear_is_whole_or_absent(self, writers: list[SessionStorage]) -> None:
+        puts = [MemoryPut(memory_record(f"k{key}", kind="user", owner="s")) for key in range(5)]
+        scope = MemoryScope("user", "s")
+        for number in range(6):
+            await writers[0].change_memories(scope, puts[:2])
+            calls = [
+                writer.change_memories(scope, puts) if place != number % 3 else writer.clear_memories(scope)
+                for writer, place in spread(writers, range(3))
+            ]
+            await asyncio.gather(*calls)
+            assert len(await writers[-1].list_memories(scope)) in (0, 5)
+            await writers[0].clear_memories(scope)

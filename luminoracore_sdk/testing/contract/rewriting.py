@@ -469,7 +469,7 @@ class RewriteRaceContract(RewritingCalls):
             for storage in writers:
                 assert await storage.find_session(name) == attrs.evolve(old, payload=new.payload, version=2)
                 kept = await storage.find_memory(memory.scope, name)
-                assert kept == attrs.evolve(memory, payload=_PUT)
+                assert kept == attrs.evolve(memory, payload=_PUT, version=2)
 
     async def test_readers_see_whole_payloads_during_rewriting(self, writers: list[SessionStorage]) -> None:
         rewriting = self.rewriting(writers[-1])

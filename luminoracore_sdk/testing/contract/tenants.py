@@ -4,7 +4,14 @@ import asyncio
 
 import pytest
 
-from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange, Purged, SessionQuery
+from luminoracore_sdk.application.ports.records import (
+    MemoryPut,
+    MemoryQuery,
+    MemoryScope,
+    MessageRange,
+    Purged,
+    SessionQuery,
+)
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing.clock import ManualClock
@@ -78,6 +85,13 @@ class TenantContract(ContractBase):
         with pytest.raises(SessionNotFoundError):
             await elsewhere.put_memory(memory_record("k"))
         with pytest.raises(SessionNotFoundError):
+            await elsewhere.change_memories(_SESSION, [MemoryPut(memory_record("k"))], deletes=["other"])
+        for scope in (_SESSION, _USER):
+            assert await elsewhere.touch_memories(scope, ["k"], expires_at_us=1) == 0
+            assert await elsewhere.list_memories(scope, MemoryQuery(prefix="k")) == []
+        assert await elsewhere.change_memories(_USER, deletes=["k"]) == []
+        assert await elsewhere.list_memory_owners(prefix="u") == []
+        with pytest.raises(SessionNotFoundError):
             await elsewhere.fork_session("s", session_record("f"), at=1)
         with pytest.raises(SessionNotFoundError):
             await elsewhere.acquire_lease("s", holder="h", ttl_us=1_000_000)
@@ -103,6 +117,9 @@ class TenantContract(ContractBase):
         await elsewhere.fork_session("s", session_record("f"), at=1)
         assert await storage.find_session("f") is None
         await elsewhere.replace_tail("s", after=0, messages=message_records(1, prefix="new"))
+        change = [MemoryPut(memory_record("new", kind="user", owner="u"), 0)]
+        assert await elsewhere.touch_memories(_USER, ["k"], expires_at_us=None) == 1
+        await elsewhere.change_memories(_USER, change, deletes=["k"])
         assert await elsewhere.clear_memories(_USER) == 1
         assert await elsewhere.delete_session("s") is True
         assert await self.texts(storage) == self.filled("here")

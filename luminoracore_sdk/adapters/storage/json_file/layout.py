@@ -5,6 +5,7 @@
                      /messages.jsonl                log, one line for each append, with the summary as of then
                      /messages.idx                  derived from the log, rebuilt when missing
                      /memory/<hash of key>.json     one file for each memory
+                     /memory/change                 a change of several memories, until it is in their files
     sessions/3f/3fd1….new                           a session that is being created
     users/a0/a09c…/memory/<hash of key>.json
     locks/3f.lock                                   for all sessions and users whose hash begins with 3f

@@ -9,7 +9,7 @@ indexes of messages, are among the fields, as strings.
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -40,10 +40,12 @@ __all__ = [
     "decode_base",
     "decode_batch",
     "decode_memory",
+    "decode_memory_change",
     "decode_session",
     "encode_base",
     "encode_batch",
     "encode_memory",
+    "encode_memory_change",
     "encode_session",
     "is_base",
     "is_sealed",
@@ -299,9 +301,33 @@ def encode_memory(record: MemoryRecord) -> bytes:
         "retention": repr(record.retention),  # a string, because JSON has no infinity
         "created_at_us": record.created_at_us,
         "updated_at_us": record.updated_at_us,
+        "version": record.version,
         **encoding,
     }
     return _seal(fields, body)
+
+
+def encode_memory_change(puts: Iterable[MemoryRecord], deletes: Iterable[str]) -> Iterator[bytes]:
+    """Yield the lines of the file of a change: those of memories, and for what is deleted its key."""
+    yield from map(encode_memory, puts)
+    for key in deletes:
+        yield _seal({"deleted": key}, b"null")
+
+
+def decode_memory_change(data: bytes) -> tuple[list[MemoryRecord], list[str]]:
+    """Decode the file of a change; return the memories and the deleted keys.
+
+    Raises:
+        DamagedError: It is not what was written.
+    """
+    puts, deletes = list[MemoryRecord](), list[str]()
+    for line in data.split(b"\n")[:-1]:
+        fields, _ = _unseal_line(line + b"\n")
+        if "deleted" in fields:
+            deletes.append(fields["deleted"])
+        else:
+            puts.append(decode_memory(line + b"\n"))
+    return puts, deletes
 
 
 def decode_memory(line: bytes) -> MemoryRecord:
@@ -319,6 +345,7 @@ def decode_memory(line: bytes) -> MemoryRecord:
             retention=float(fields["retention"]),
             created_at_us=fields["created_at_us"],
             updated_at_us=fields["updated_at_us"],
+            version=fields["version"],
             payload=Payload(fields["encoding"], _decode_body(fields, body)),
         )
     except _MALFORMED as exc:

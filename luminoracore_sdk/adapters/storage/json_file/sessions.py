@@ -1,22 +1,24 @@
 """The folders of one session and of the memories of one owner."""
 
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import is_live
-from luminoracore_sdk.adapters.storage.json_file.files import corrupt
+from luminoracore_sdk.adapters.storage.base import MemoryChange, is_live
+from luminoracore_sdk.adapters.storage.json_file.files import BACKEND, corrupt
 from luminoracore_sdk.adapters.storage.json_file.layout import UNFINISHED, Store, hashed
 from luminoracore_sdk.adapters.storage.json_file.log import LOG_NAME, MessageLog
 from luminoracore_sdk.adapters.storage.json_file.records import (
     DamagedError,
     decode_memory,
+    decode_memory_change,
     decode_session,
     encode_base,
     encode_memory,
+    encode_memory_change,
     encode_session,
 )
 from luminoracore_sdk.adapters.storage.json_file.summary import Base
@@ -149,6 +151,10 @@ def whole(header: SessionRecord, log: MessageLog) -> SessionRecord:
 class MemoryFolder:
     """The memories of a session or user, one file each; the caller holds its lock, except for ``owner``.
 
+    A change of several memories is first written to a file of its own, which makes it at once: reads prefer what that
+    says. Then it is written to the files of the memories, and its own is removed. If the process is killed before that,
+    the next write does so.
+
     Args:
         path: The folder of the session or user.
         store: The store.
@@ -157,50 +163,50 @@ class MemoryFolder:
     def __init__(self, path: Path, store: Store) -> None:
         self._owner = path
         self._path = path / "memory"
+        self._change = self._path / "change"
         self._store = store
         self._files = store.files
 
     def owner(self, now_us: int) -> str | None:
         """Return the id of the session or user; None: it has no memory."""
-        for path in self._paths():
-            try:
-                record = self._read(path)
-            except FileNotFoundError:  # deleted meanwhile
-                continue
-            if not _is_expired(record, now_us):
-                return record.scope.owner_id
-        return None
+        return next((record.scope.owner_id for record in self._records() if not _is_expired(record, now_us)), None)
 
     def find(self, key: str, now_us: int) -> MemoryRecord | None:
         """Return one memory, or None."""
-        try:
-            record = self._read(self._file(key))
-        except FileNotFoundError:
+        puts, deletes = self._begun()
+        if key in deletes:
             return None
-        return None if _is_expired(record, now_us) else record
+        record = next((record for record in puts if record.key == key), None) or self._read(self._file(key))
+        return None if record is None or _is_expired(record, now_us) else record
 
     def entries(self, now_us: int) -> list[MemoryRecord]:
         """Return all memories, by time of creation, then key."""
-        found = [record for record in map(self._read, self._paths()) if not _is_expired(record, now_us)]
+        found = [record for record in self._records() if not _is_expired(record, now_us)]
         found.sort(key=lambda record: (record.created_at_us, record.key))
         return found
 
-    def put(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        """Create or replace a memory, and remove those above the limit."""
-        before = self.find(record.key, now_us)
-        stored = attrs.evolve(
-            record,
-            created_at_us=before.created_at_us if before else record.created_at_us or now_us,
-            updated_at_us=now_us,
-        )
-        self._files.make_folders(self._path, self._store.root)
-        self._write(stored)
-        if max_entries is not None and len(self._paths()) > max_entries:
-            self._evict(stored, max_entries, now_us)
+    def change(self, change: MemoryChange) -> list[MemoryRecord]:
+        """Put and delete memories, and then remove those above the limit."""
+        self._complete()
+        found = [self.find(key, change.now_us) for key in change.keys]
+        live = {record.key: record for record in found if record is not None}
+        stored = change.stored(BACKEND, live)
+        self._write_all(stored, [key for key in change.deletes if key in live])
+        if change.max_entries is not None and len(self._paths()) > change.max_entries:
+            self.purge(change.now_us)
+            self._remove(change.surplus(self.entries(change.now_us)))
         return stored
+
+    def touch(self, keys: Sequence[str], expires_at_us: int | None, now_us: int) -> int:
+        """Change when memories expire; returns how many there were."""
+        self._complete()
+        found = [record for key in keys if (record := self.find(key, now_us)) is not None]
+        self._write_all([attrs.evolve(record, expires_at_us=expires_at_us) for record in found], [])
+        return len(found)
 
     def rewrite(self, key: str, old: Payload, new: Payload, now_us: int) -> bool:
         """Replace the payload of a memory; False: there is none, or it has another payload."""
+        self._complete()
         record = self.find(key, now_us)
         if record is None or record.payload != old:
             return False
@@ -209,9 +215,10 @@ class MemoryFolder:
 
     def delete(self, key: str, now_us: int) -> bool:
         """Delete a memory; False: there was none."""
+        self._complete()
         if self.find(key, now_us) is None:
             return False
-        self._remove([self._file(key)])
+        self._remove([key])
         return True
 
     def clear(self, now_us: int) -> int:
@@ -222,24 +229,53 @@ class MemoryFolder:
 
     def purge(self, now_us: int) -> int:
         """Remove expired memories; returns how many."""
-        return self._remove([path for path in self._paths() if _is_expired(self._read(path), now_us)])
+        self._complete()
+        return self._remove([record.key for record in self._records() if _is_expired(record, now_us)])
 
-    def _evict(self, stored: MemoryRecord, max_entries: int, now_us: int) -> None:
-        self.purge(now_us)
-        others = [record for record in self.entries(now_us) if record.key != stored.key]
-        others.sort(key=lambda record: (record.retention, record.updated_at_us, record.key))
-        surplus = len(others) + 1 - max_entries
-        self._remove([self._file(record.key) for record in others[: max(0, surplus)]])
+    def _write_all(self, puts: Sequence[MemoryRecord], deletes: Sequence[str]) -> None:
+        """Write and delete memories, all or nothing."""
+        if puts:
+            self._files.make_folders(self._path, self._store.root)
+        if len(puts) + len(deletes) < 2:
+            self._apply(puts, deletes)
+            return
+        self._files.replace(self._change, encode_memory_change(puts, deletes))
+        with suppress(OSError):  # it is made; the next write completes it
+            self._complete()
+
+    def _begun(self) -> tuple[list[MemoryRecord], list[str]]:
+        """Return what a change that is not completed puts and deletes."""
+        try:
+            puts, deletes = decode_memory_change(self._files.read(self._change))
+        except FileNotFoundError:
+            return [], []
+        except DamagedError as exc:
+            raise corrupt(self._change, str(exc)) from exc
+        for record in puts:
+            self._check(record, self._change, self._file(record.key).name)
+        return puts, deletes
+
+    def _complete(self) -> None:
+        puts, deletes = self._begun()
+        if puts or deletes:
+            self._apply(puts, deletes)
+            self._change.unlink()
+            self._files.sync_folder(self._path)
+
+    def _apply(self, puts: Sequence[MemoryRecord], deletes: Sequence[str]) -> None:
+        for record in puts:
+            self._write(record)
+        self._remove(deletes)
 
     def _write(self, record: MemoryRecord) -> None:
         self._files.replace(self._file(record.key), [encode_memory(record)])
 
-    def _remove(self, paths: list[Path]) -> int:
-        for path in paths:
-            path.unlink()
-        if paths:
+    def _remove(self, keys: Sequence[str]) -> int:
+        for key in keys:
+            self._file(key).unlink(missing_ok=True)
+        if keys:
             self._files.sync_folder(self._path)
-        return len(paths)
+        return len(keys)
 
     def _file(self, key: str) -> Path:
         return self._path / f"{hashed(key)}.json"
@@ -251,25 +287,41 @@ class MemoryFolder:
             return []
         return [path for path in paths if path.suffix == ".json"]  # a crash may leave a .tmp
 
-    def _read(self, path: Path) -> MemoryRecord:
+    def _records(self) -> Iterator[MemoryRecord]:
+        """Yield all memories, the expired ones too."""
+        puts, deletes = self._begun()
+        yield from puts
+        changed = {self._file(key) for key in (*(record.key for record in puts), *deletes)}
+        for path in self._paths():
+            if path not in changed and (record := self._read(path)) is not None:
+                yield record
+
+    def _read(self, path: Path) -> MemoryRecord | None:
+        """Return the memory of a file; None: there is none, or it was deleted meanwhile."""
         try:
             record = decode_memory(self._files.read(path))
+        except FileNotFoundError:
+            return None
         except DamagedError as exc:
             raise corrupt(path, str(exc)) from exc
-        if path.name != f"{hashed(record.key)}.json" or hashed(record.scope.owner_id) != self._owner.name:
-            raise corrupt(path, "it is another memory")
+        self._check(record, path, path.name)
         return record
+
+    def _check(self, record: MemoryRecord, path: Path, name: str) -> None:
+        if name != f"{hashed(record.key)}.json" or hashed(record.scope.owner_id) != self._owner.name:
+            raise corrupt(path, "it is another memory")
 
 
 def _is_expired(record: MemoryRecord, now_us: int) -> bool:
     return record.expires_at_us is not None and record.expires_at_us <= now_us
 
 
-def memory_owners(store: Store, after: str | None, limit: int, now_us: int) -> list[str]:
+def memory_owners(store: Store, prefix: str, after: str | None, limit: int, now_us: int) -> list[str]:
     """Return the ids of users that have memories, by the names of their folders.
 
     Args:
         store: The store.
+        prefix: Only ids that begin with it; those of all users are read.
         after: Only users behind this one.
         limit: Most ids.
         now_us: The time, in microseconds.
@@ -277,7 +329,7 @@ def memory_owners(store: Store, after: str | None, limit: int, now_us: int) -> l
     found: list[str] = []
     for path in store.users(after=hashed(after) if after is not None else ""):
         owner = MemoryFolder(path, store).owner(now_us)
-        if owner is not None:
+        if owner is not None and owner.startswith(prefix):
             found.append(owner)
         if len(found) == limit:
             break

@@ -16,6 +16,7 @@ import attrs
 from luminoracore_sdk.adapters.storage.base import (
     Append,
     BaseStorage,
+    MemoryChange,
     MessageUpdate,
     Tail,
     check_fence,
@@ -44,6 +45,7 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -497,28 +499,37 @@ class JSONFileStorage(BaseStorage):
 
     # -- memory ----------------------------------------------------------------------------------
 
-    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        def put(memories: MemoryFolder) -> MemoryRecord | None:
-            return memories.put(record, max_entries, now_us)
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        def make(memories: MemoryFolder) -> list[MemoryRecord] | None:
+            return memories.change(change)
 
-        stored = await self._with_memories(record.scope, "remember for", now_us, put, absent=None)
+        stored = await self._with_memories(change.scope, "remember for", change.now_us, make, absent=None)
         if stored is None:
-            raise self._not_found(record.scope.owner_id)
+            raise self._not_found(change.scope.owner_id)
         return stored
+
+    async def _touch_memories(
+        self, scope: MemoryScope, keys: Sequence[str], expires_at_us: int | None, now_us: int
+    ) -> int:
+        return await self._with_memories(
+            scope, "remember for", now_us, lambda memories: memories.touch(keys, expires_at_us, now_us), absent=0
+        )
 
     async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
         return await self._with_memories(
             scope, "recall for", now_us, lambda memories: memories.find(key, now_us), absent=None, writing=False
         )
 
-    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
-        return await self._with_memories(
-            scope, "recall for", now_us, lambda memories: memories.entries(now_us), absent=[], writing=False
-        )
+    async def _list_memories(self, scope: MemoryScope, query: MemoryQuery | None, now_us: int) -> list[MemoryRecord]:
+        def read(memories: MemoryFolder) -> list[MemoryRecord]:
+            entries = memories.entries(now_us)
+            return entries if query is None else query.page(entries)
 
-    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
+        return await self._with_memories(scope, "recall for", now_us, read, absent=[], writing=False)
+
+    async def _list_memory_owners(self, prefix: str, after: str | None, limit: int, now_us: int) -> list[str]:
         def owners() -> list[str]:
-            return memory_owners(self._store, after, limit, now_us)
+            return memory_owners(self._store, prefix, after, limit, now_us)
 
         return await self._run("list users", owners, writing=False)
 

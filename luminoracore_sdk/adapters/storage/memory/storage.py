@@ -10,6 +10,7 @@ import attrs
 from luminoracore_sdk.adapters.storage.base import (
     Append,
     BaseStorage,
+    MemoryChange,
     MessageUpdate,
     Tail,
     check_fence,
@@ -26,6 +27,7 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -384,40 +386,49 @@ class InMemoryStorage(BaseStorage):
 
     # -- memory ----------------------------------------------------------------------------------
 
-    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
         with self._lock:
-            if record.scope.kind == "session":
-                self._existing(record.scope.owner_id, now_us)
-            entries = self._memories[record.scope] = self._entries(record.scope, now_us)
-            before = entries.get(record.key)
-            kept = attrs.evolve(
-                record,
-                created_at_us=before.created_at_us if before else record.created_at_us or now_us,
-                updated_at_us=now_us,
-            )
-            entries[record.key] = kept
-            if max_entries is not None and len(entries) > max_entries:
-                others = [entry for entry in entries.values() if entry is not kept]
-                others.sort(key=lambda entry: (entry.retention, entry.updated_at_us, entry.key))
-                for entry in others[: len(entries) - max_entries]:
-                    del entries[entry.key]
-            return kept
+            if change.scope.kind == "session":
+                self._existing(change.scope.owner_id, change.now_us)
+            entries = self._entries(change.scope, change.now_us)
+            stored = change.stored(self.backend_name, entries)
+            entries.update({record.key: record for record in stored})
+            for key in change.deletes:
+                entries.pop(key, None)
+            for key in change.surplus(list(entries.values())):
+                del entries[key]
+            self._memories[change.scope] = entries
+            return stored
+
+    async def _touch_memories(
+        self, scope: MemoryScope, keys: Sequence[str], expires_at_us: int | None, now_us: int
+    ) -> int:
+        with self._lock:
+            entries = self._entries(scope, now_us)
+            found = [entries[key] for key in keys if key in entries]
+            for entry in found:
+                self._memories[scope][entry.key] = attrs.evolve(entry, expires_at_us=expires_at_us)
+            return len(found)
 
     async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
         with self._lock:
             return self._entries(scope, now_us).get(key)
 
-    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
+    async def _list_memories(self, scope: MemoryScope, query: MemoryQuery | None, now_us: int) -> list[MemoryRecord]:
         with self._lock:
             entries = self._entries(scope, now_us).values()
+            if query is not None:
+                return query.page(entries)
             return sorted(entries, key=lambda entry: (entry.created_at_us, entry.key))
 
-    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
+    async def _list_memory_owners(self, prefix: str, after: str | None, limit: int, now_us: int) -> list[str]:
         with self._lock:
             users = sorted(
                 scope.owner_id
                 for scope, entries in self._memories.items()
-                if scope.kind == "user" and any(not _is_expired(entry, now_us) for entry in entries.values())
+                if scope.kind == "user"
+                and scope.owner_id.startswith(prefix)
+                and any(not _is_expired(entry, now_us) for entry in entries.values())
             )
             return users[0 if after is None else bisect_right(users, after) :][:limit]
 

@@ -22,6 +22,7 @@ from luminoracore_sdk.adapters.storage.mongodb.summaries import (
 )
 from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.application.ports.records import (
+    NO_PAYLOAD,
     Brief,
     HistoryChange,
     IndexRecord,
@@ -33,6 +34,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
     SessionSummary,
     stored_header,
+    stored_index,
     stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
@@ -436,14 +438,8 @@ def batch_indexes(session_id: str, batches: Iterable[Document]) -> list[IndexRec
             ids, heads = ((batch["ids"],), (batch,)) if items is None else (batch["ids"], items)
             position = int(batch["first"])
             for message_id, head, value in zip(ids, heads, _indexes(batch), strict=True):
-                record = IndexRecord(
-                    position=position,
-                    message_id=message_id,
-                    role=head["role"],
-                    created_at_us=int(head["created"]),
-                    index=None if value is None else unpacked(value),
-                )
-                found.append(record)
+                index = None if value is None else unpacked(value)
+                found.append(stored_index(position, message_id, head["role"], int(head["created"]), index))
                 position += 1
     except _UNREADABLE as exc:
         key = f"the indexes of messages {batch.get('first')} to {batch.get('last')} of session {session_id!a}"
@@ -469,8 +465,8 @@ def changed_index(batch: Document, new: Mapping[int, Payload | None]) -> Documen
     return {"$set": {"index": values if "items" in batch else values[0]}}
 
 
-def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
-    """Return the memory of a document."""
+def memory_record(scope: MemoryScope, document: Document, *, whole: bool = True) -> MemoryRecord:
+    """Return the memory of a document; ``whole``: it has the payload."""
     with readable(f"memory {document.get('key')!a} of {scope.kind} {scope.owner_id!a}"):
         return MemoryRecord(
             scope=scope,
@@ -479,7 +475,8 @@ def memory_record(scope: MemoryScope, document: Document) -> MemoryRecord:
             retention=document["retention"],
             created_at_us=document["created"],
             updated_at_us=document["updated"],
-            payload=stored_payload(document),
+            version=document["version"],
+            payload=stored_payload(document) if whole else NO_PAYLOAD,
         )
 
 

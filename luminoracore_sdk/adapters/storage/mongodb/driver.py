@@ -168,12 +168,18 @@ class Collection:
         with translated(write=True):
             return refused(await self._raw.database.command(command))
 
-    async def update_all(self, updates: Sequence[tuple[Document, Document]]) -> None:
-        """Change one document each in one command; those that there are not, or that are refused, are left out."""
-        listed = [{"q": where, "u": change} for where, change in updates]
+    async def update_all(self, updates: Sequence[tuple[Document, Document]], *, upsert: bool = False) -> set[int]:
+        """Change one document each in one command, without those that there are not; return which were refused."""
+        listed = [{"q": where, "u": change, "upsert": upsert} for where, change in updates]
         command: Document = {"update": self.name, "updates": listed, "ordered": False}
         with translated(write=True):
-            await self._raw.database.command(command)
+            answer = await self._raw.database.command(command)
+            return {error["index"] for error in answer.get("writeErrors") or ()}
+
+    async def update_many(self, where: Document, change: Document) -> None:
+        """Change every document."""
+        with translated(write=True):
+            await self._raw.update_many(where, change)
 
     async def find_and_update(
         self, where: Document, change: Sequence[Document], fields: Document, *, upsert: bool = False

@@ -25,6 +25,7 @@ from luminoracore_sdk.adapters.storage.mongodb.documents import (
 )
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document, Order
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND
+from luminoracore_sdk.adapters.storage.mongodb.memories import at_one_moment, between_equal_heads
 from luminoracore_sdk.adapters.storage.mongodb.purge import delete_above
 from luminoracore_sdk.adapters.storage.mongodb.schema import BY_CREATION, IN_ORDER, NEWEST_FIRST, Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
@@ -157,10 +158,12 @@ class Messages:
         messages = self._end(session_id, extent, read.batches, newest, _MESSAGES)
         if messages is None:
             return None
-        scope = MemoryScope("session", session_id)
+        scope, memories = MemoryScope("session", session_id), between_equal_heads(read.memories)
+        if memories is None:
+            return None
         return TurnRecords(
             session=Header.of({**plain_numbers(read.header), "newest": map(plain_numbers, newest_batch)}).session,
-            memories=[memory_record(scope, plain_numbers(document)) for document in read.memories],
+            memories=[memory_record(scope, plain_numbers(document)) for document in memories],
             messages=messages,
         )
 
@@ -217,10 +220,10 @@ class Messages:
         """
         header: list[Document] = [{"$match": {"_id": session_id}}]
         memories: list[Document] = [
-            {"$match": {"owner": extent.inc, **live(now_us)}},
+            {"$match": live(now_us)},
             {"$sort": dict(BY_CREATION)},
-            {"$project": {"_id": 0}},
         ]
+        memories = at_one_moment(self._store.memories.name, extent.inc, memories)
         header.append(_NOT_OF_A_TURN if turn else {"$project": _HEADER})
         found = await self._store.messages.aggregate(
             {"$match": where},

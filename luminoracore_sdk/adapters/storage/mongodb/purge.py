@@ -66,7 +66,7 @@ async def purge(store: Collections, now_us: int) -> AsyncIterator[Purged]:
     """
     async for sessions in _purge_sessions(store, now_us):
         yield Purged(sessions=sessions, memories=0)
-    memories = await store.memories.delete({"expires": {"$lte": now_us}})
+    memories = await store.memories.delete({"expires": {"$lte": now_us}, "lock": {"$exists": False}})
     yield Purged(sessions=0, memories=memories)
     for orphans in (_purge_batches(store, now_us), _purge_memories(store)):
         async for _ in orphans:

@@ -19,7 +19,7 @@
   batch is found through a header only, see ``appends``. Two unique indexes arbitrate between writers: (``inc``,
   ``epoch``, ``first``) gives a position to one batch, (``inc``, ``ids``) gives an id to one batch.
 - ``memories``: one document for each memory; ``owner`` is the id of a user (a string) or the ``inc`` of a
-  session (an ObjectId).
+  session (an ObjectId). ``lock``, and the document of a scope whose key is empty, are explained in ``memories``.
 - ``meta``: the version. It is written once the indexes exist, and before any other document. Also one document for
   each fork in progress, see ``forks``.
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.base import Append, BaseStorage, MessageUpdate, Tail
+from luminoracore_sdk.adapters.storage.base import Append, BaseStorage, MemoryChange, MessageUpdate, Tail
 from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
@@ -17,6 +17,7 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -319,17 +320,22 @@ class MongoDBStorage(BaseStorage):
 
     # -- memory ----------------------------------------------------------------------------------
 
-    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        return await self._run(self._memories.put(record, max_entries, now_us), write=True)
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        return await self._run(self._memories.change(change), write=True)
+
+    async def _touch_memories(
+        self, scope: MemoryScope, keys: Sequence[str], expires_at_us: int | None, now_us: int
+    ) -> int:
+        return await self._run(self._memories.touch(scope, keys, expires_at_us, now_us), write=True)
 
     async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
         return await self._run(self._memories.find(scope, key, now_us), write=False)
 
-    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
-        return await self._run(self._memories.list_scope(scope, now_us), write=False)
+    async def _list_memories(self, scope: MemoryScope, query: MemoryQuery | None, now_us: int) -> list[MemoryRecord]:
+        return await self._run(self._memories.list_scope(scope, query, now_us), write=False)
 
-    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
-        return await self._run(self._memories.owners(after, limit, now_us), write=False)
+    async def _list_memory_owners(self, prefix: str, after: str | None, limit: int, now_us: int) -> list[str]:
+        return await self._run(self._memories.owners(prefix, after, limit, now_us), write=False)
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
         return await self._run(self._memories.delete(scope, key, now_us), write=True)

@@ -491,7 +491,7 @@ SELECT 0 AS kind, last_position AS position, session_id AS name, user_id AS othe
   FROM session LEFT JOIN luminora_documents USING (sid)
  UNION ALL
 SELECT 1, NULL, key, NULL, m.created_at_us,
-       encoding, payload, blob, m.updated_at_us, expires_at_us, NULL, NULL, retention
+       encoding, payload, blob, m.updated_at_us, expires_at_us, NULL, m.version, retention
   FROM session JOIN luminora_session_memories AS m USING (sid)
  WHERE expires_at_us IS NULL OR expires_at_us > :now
  UNION ALL
@@ -622,98 +622,163 @@ UPDATE luminora_sessions AS s
 RETURNING 1;
 
 -- Memories: a statement for sessions and one for users. :owner is the id of the session or user.
+-- Whatever changes several memories of a scope locks the scope in a statement before, so that two such calls never wait
+-- for each other, and each sees what was written while it waited.
 
--- name: put_session_memory
--- The lock keeps the session from being deleted meanwhile, and does not wait for appends. A memory that is
--- replaced keeps its time of creation, unless it had expired. No row: no live session.
-INSERT INTO luminora_session_memories AS m
-       (sid, key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob)
-SELECT sid, :key, :expires_at, :retention, :created, :now, :encoding, :payload, :blob
+-- name: lock_session_memories
+-- No row: no live session.
+SELECT sid
   FROM luminora_sessions
  WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   FOR KEY SHARE
-    ON CONFLICT (sid, key) DO UPDATE
-   SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
-       created_at_us = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN excluded.created_at_us
-                            ELSE m.created_at_us END,
-       updated_at_us = excluded.updated_at_us, encoding = excluded.encoding, payload = excluded.payload,
-       blob = excluded.blob
-RETURNING created_at_us;
+   FOR NO KEY UPDATE;
 
--- name: put_session_memory_locked
--- Before an eviction: puts that evict follow each other, and each eviction, a statement of its own, sees what was
--- put while this one waited.
-INSERT INTO luminora_session_memories AS m
-       (sid, key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob)
-SELECT sid, :key, :expires_at, :retention, :created, :now, :encoding, :payload, :blob
-  FROM luminora_sessions
- WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   FOR NO KEY UPDATE
-    ON CONFLICT (sid, key) DO UPDATE
-   SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
-       created_at_us = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN excluded.created_at_us
-                            ELSE m.created_at_us END,
-       updated_at_us = excluded.updated_at_us, encoding = excluded.encoding, payload = excluded.payload,
-       blob = excluded.blob
-RETURNING created_at_us;
+-- name: lock_user_memories
+SELECT pg_advisory_xact_lock(:lock);
 
--- name: put_user_memory
--- :lock is the number of the lock that orders puts that evict; NULL takes none.
-WITH locked AS (SELECT pg_advisory_xact_lock(:lock))
-INSERT INTO luminora_user_memories AS m
-       (user_digest, user_id, key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob)
-SELECT sha256(convert_to(:owner, 'UTF8')), :owner, :key, :expires_at, :retention, :created, :now,
-       :encoding, :payload, :blob
-  FROM locked
-    ON CONFLICT (user_digest, key) DO UPDATE
-   SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
-       created_at_us = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN excluded.created_at_us
-                            ELSE m.created_at_us END,
-       updated_at_us = excluded.updated_at_us, encoding = excluded.encoding, payload = excluded.payload,
-       blob = excluded.blob
-RETURNING created_at_us;
+-- name: put_session_memories
+-- Returns a row for each memory that was put: none for one whose version is not :expected. A memory that is replaced
+-- keeps its time of creation and its version is raised, unless it had expired. :fresh are the keys of which :expected
+-- is 0. The lock keeps the session from being deleted meanwhile, and does not wait for appends.
+WITH session AS (
+    SELECT sid
+      FROM luminora_sessions
+     WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+       FOR KEY SHARE
+), given AS (
+    SELECT *
+      FROM unnest(:keys::text[], :expected::bigint[], :expiries::bigint[], :retentions::float8[], :created::bigint[],
+                  :encodings::text[], :payloads::text[], :blobs::bytea[])
+        AS given (key, expected, expires_at_us, retention, created_at_us, encoding, payload, blob)
+), replaced AS (
+    UPDATE luminora_session_memories AS m
+       SET expires_at_us = given.expires_at_us, retention = given.retention, updated_at_us = :now,
+           version = m.version + 1, encoding = given.encoding, payload = given.payload, blob = given.blob
+      FROM given, session
+     WHERE m.sid = session.sid AND m.key = given.key AND m.version = given.expected
+       AND (m.expires_at_us IS NULL OR m.expires_at_us > :now)
+ RETURNING m.key, m.created_at_us, m.version
+), put AS (
+    INSERT INTO luminora_session_memories AS m
+           (sid, key, expires_at_us, retention, created_at_us, updated_at_us, version, encoding, payload, blob)
+    SELECT sid, key, expires_at_us, retention, created_at_us, :now, 1, encoding, payload, blob
+      FROM given, session
+     WHERE coalesce(expected, 0) = 0
+        ON CONFLICT (sid, key) DO UPDATE
+       SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
+           created_at_us = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN excluded.created_at_us
+                                ELSE m.created_at_us END,
+           version = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN 1 ELSE m.version + 1 END,
+           updated_at_us = excluded.updated_at_us, encoding = excluded.encoding, payload = excluded.payload,
+           blob = excluded.blob
+     WHERE m.expires_at_us <= excluded.updated_at_us OR excluded.key <> ALL (:fresh::text[])
+ RETURNING m.key, m.created_at_us, m.version
+)
+SELECT * FROM replaced UNION ALL SELECT * FROM put;
+
+-- name: put_user_memories
+WITH given AS (
+    SELECT *
+      FROM unnest(:keys::text[], :expected::bigint[], :expiries::bigint[], :retentions::float8[], :created::bigint[],
+                  :encodings::text[], :payloads::text[], :blobs::bytea[])
+        AS given (key, expected, expires_at_us, retention, created_at_us, encoding, payload, blob)
+), replaced AS (
+    UPDATE luminora_user_memories AS m
+       SET expires_at_us = given.expires_at_us, retention = given.retention, updated_at_us = :now,
+           version = m.version + 1, encoding = given.encoding, payload = given.payload, blob = given.blob
+      FROM given
+     WHERE m.user_digest = sha256(convert_to(:owner, 'UTF8')) AND m.key = given.key AND m.version = given.expected
+       AND (m.expires_at_us IS NULL OR m.expires_at_us > :now)
+ RETURNING m.key, m.created_at_us, m.version
+), put AS (
+    INSERT INTO luminora_user_memories AS m
+           (user_digest, user_id, key, expires_at_us, retention, created_at_us, updated_at_us, version,
+            encoding, payload, blob)
+    SELECT sha256(convert_to(:owner, 'UTF8')), :owner, key, expires_at_us, retention, created_at_us, :now, 1,
+           encoding, payload, blob
+      FROM given
+     WHERE coalesce(expected, 0) = 0
+        ON CONFLICT (user_digest, key) DO UPDATE
+       SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
+           created_at_us = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN excluded.created_at_us
+                                ELSE m.created_at_us END,
+           version = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN 1 ELSE m.version + 1 END,
+           updated_at_us = excluded.updated_at_us, encoding = excluded.encoding, payload = excluded.payload,
+           blob = excluded.blob
+     WHERE m.expires_at_us <= excluded.updated_at_us OR excluded.key <> ALL (:fresh::text[])
+ RETURNING m.key, m.created_at_us, m.version
+)
+SELECT * FROM replaced UNION ALL SELECT * FROM put;
+
+-- name: find_session_memory_version
+-- 0: no memory. No row: no live session.
+SELECT coalesce(m.version, 0)
+  FROM luminora_sessions AS s
+  LEFT JOIN luminora_session_memories AS m
+    ON m.sid = s.sid AND m.key = :key AND (m.expires_at_us IS NULL OR m.expires_at_us > :now)
+ WHERE session_id = :owner AND (ttl_us IS NULL OR s.updated_at_us + ttl_us > :now);
+
+-- name: find_user_memory_version
+SELECT coalesce(max(version), 0)
+  FROM luminora_user_memories
+ WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+   AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now);
 
 -- name: evict_session_memories
--- Delete what has expired and the surplus of the lowest retention, but never the key just put.
+-- Delete what has expired and the surplus of the lowest retention, but none of :keys.
 DELETE FROM luminora_session_memories
  WHERE sid = (SELECT sid FROM luminora_sessions
                WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
-   AND key <> :key
+   AND key <> ALL (:keys::text[])
    AND (expires_at_us <= :now OR key IN (
        SELECT key
          FROM luminora_session_memories
         WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = :owner)
-          AND key <> :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+          AND key <> ALL (:keys::text[]) AND (expires_at_us IS NULL OR expires_at_us > :now)
         ORDER BY retention DESC, updated_at_us DESC, key DESC
        OFFSET :kept));
 
 -- name: evict_user_memories
 DELETE FROM luminora_user_memories
  WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
-   AND key <> :key
+   AND key <> ALL (:keys::text[])
    AND (expires_at_us <= :now OR key IN (
        SELECT key
          FROM luminora_user_memories
         WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
-          AND key <> :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+          AND key <> ALL (:keys::text[]) AND (expires_at_us IS NULL OR expires_at_us > :now)
         ORDER BY retention DESC, updated_at_us DESC, key DESC
        OFFSET :kept));
 
+-- name: touch_session_memories
+UPDATE luminora_session_memories
+   SET expires_at_us = :expires_at
+ WHERE sid = (SELECT sid FROM luminora_sessions
+               WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
+   AND key = ANY (:keys::text[]) AND (expires_at_us IS NULL OR expires_at_us > :now)
+RETURNING 1;
+
+-- name: touch_user_memories
+UPDATE luminora_user_memories
+   SET expires_at_us = :expires_at
+ WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+   AND key = ANY (:keys::text[]) AND (expires_at_us IS NULL OR expires_at_us > :now)
+RETURNING 1;
+
 -- name: find_session_memory
-SELECT key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version, encoding, payload, blob
   FROM luminora_session_memories
  WHERE sid = (SELECT sid FROM luminora_sessions
                WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
    AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now);
 
 -- name: find_user_memory
-SELECT key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version, encoding, payload, blob
   FROM luminora_user_memories
  WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
    AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now);
 
 -- name: list_session_memories
-SELECT key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version, encoding, payload, blob
   FROM luminora_session_memories
  WHERE sid = (SELECT sid FROM luminora_sessions
                WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
@@ -721,32 +786,69 @@ SELECT key, expires_at_us, retention, created_at_us, updated_at_us, encoding, pa
  ORDER BY created_at_us, key;
 
 -- name: list_user_memories
-SELECT key, expires_at_us, retention, created_at_us, updated_at_us, encoding, payload, blob
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version, encoding, payload, blob
   FROM luminora_user_memories
  WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
    AND (expires_at_us IS NULL OR expires_at_us > :now)
  ORDER BY created_at_us, key;
 
--- name: list_memory_owners
--- In the order of the primary key, so that a page reads no more than its own users.
-SELECT DISTINCT ON (user_digest) user_id
-  FROM luminora_user_memories
- WHERE user_digest > coalesce(sha256(convert_to(:after, 'UTF8')), '')
-   AND (expires_at_us IS NULL OR expires_at_us > :now)
- ORDER BY user_digest
+-- name: page_of_session_memories
+-- By key, from :low to below :high, without :after. Payloads only if :whole.
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version,
+       encoding, CASE WHEN :whole THEN payload END, CASE WHEN :whole THEN blob END
+  FROM luminora_session_memories
+ WHERE sid = (SELECT sid FROM luminora_sessions
+               WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
+   AND key >= :low AND key < :high AND key <> :after AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY key
  LIMIT :count;
 
--- name: delete_session_memory
+-- name: page_of_user_memories
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version,
+       encoding, CASE WHEN :whole THEN payload END, CASE WHEN :whole THEN blob END
+  FROM luminora_user_memories
+ WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+   AND key >= :low AND key < :high AND key <> :after AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY key
+ LIMIT :count;
+
+-- name: page_backwards_of_session_memories
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version,
+       encoding, CASE WHEN :whole THEN payload END, CASE WHEN :whole THEN blob END
+  FROM luminora_session_memories
+ WHERE sid = (SELECT sid FROM luminora_sessions
+               WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
+   AND key >= :low AND key < :high AND key <> :after AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY key DESC
+ LIMIT :count;
+
+-- name: page_backwards_of_user_memories
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version,
+       encoding, CASE WHEN :whole THEN payload END, CASE WHEN :whole THEN blob END
+  FROM luminora_user_memories
+ WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
+   AND key >= :low AND key < :high AND key <> :after AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY key DESC
+ LIMIT :count;
+
+-- name: list_memory_owners
+SELECT DISTINCT user_id
+  FROM luminora_user_memories
+ WHERE user_id >= :low AND user_id < :high AND user_id <> :after AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY user_id
+ LIMIT :count;
+
+-- name: delete_session_memories
 DELETE FROM luminora_session_memories
  WHERE sid = (SELECT sid FROM luminora_sessions
                WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now))
-   AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+   AND key = ANY (:keys::text[]) AND (expires_at_us IS NULL OR expires_at_us > :now)
 RETURNING 1;
 
--- name: delete_user_memory
+-- name: delete_user_memories
 DELETE FROM luminora_user_memories
  WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
-   AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+   AND key = ANY (:keys::text[]) AND (expires_at_us IS NULL OR expires_at_us > :now)
 RETURNING 1;
 
 -- name: clear_session_memories

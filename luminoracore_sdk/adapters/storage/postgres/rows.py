@@ -10,12 +10,13 @@ from typing import Any, Protocol, TypeVar, cast
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import Append, MessageUpdate
+from luminoracore_sdk.adapters.storage.base import Append, MessageUpdate, key_bounds
 from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND
 from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.application.ports.records import (
     MAX_CHANGES,
+    NO_PAYLOAD,
     AppendReceipt,
     Brief,
     HeaderTexts,
@@ -23,6 +24,8 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -33,6 +36,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionSummary,
     TurnRecords,
     stored_header,
+    stored_index,
     stored_record,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
@@ -53,8 +57,9 @@ __all__ = [
     "insert_batches",
     "light_session",
     "listed_session",
+    "memory_batches",
+    "memory_page_values",
     "memory_record",
-    "memory_values",
     "message_records",
     "message_values",
     "narrowed",
@@ -579,9 +584,7 @@ def index_records(session_id: str, rows: Sequence[Row], span: MessageRange, *, l
         except ValueError as exc:
             key = f"the index of message {position} of session {session_id!a}"
             raise _damaged(key, "it does not begin with an encoding") from exc
-        found.append(
-            IndexRecord(position=position, message_id=message_id, role=role, created_at_us=created_at_us, index=index)
-        )
+        found.append(stored_index(position, message_id, role, created_at_us, index))
     return _of_range(session_id, found, span, last)
 
 
@@ -631,8 +634,8 @@ def turn_records(rows: Sequence[Row], newest: int) -> TurnRecords | None:
 
 def _memories_of_turn(scope: MemoryScope, rows: Sequence[Row]) -> list[MemoryRecord]:
     found = list[MemoryRecord]()
-    for _, _, key, _, created, *payload, updated, expires, _, _, retention in rows:
-        found.append(memory_record(scope, (key, expires, retention, created, updated, *payload)))
+    for _, _, key, _, created, *payload, updated, expires, _, version, retention in rows:
+        found.append(memory_record(scope, (key, expires, retention, created, updated, version, *payload)))
     return sorted(found, key=lambda memory: (memory.created_at_us, memory.key))
 
 
@@ -683,25 +686,43 @@ def _rewrite_lists(changes: Sequence[PayloadRewrite]) -> dict[str, Any]:
 # -- memories ------------------------------------------------------------------------------------
 
 
-def memory_values(record: MemoryRecord, now_us: int) -> dict[str, Any]:
-    """Return the parameters of ``put_session_memory`` and ``put_user_memory`` but the lock."""
-    return {
-        "owner": record.scope.owner_id,
-        "key": record.key,
-        "expires_at": record.expires_at_us,
-        "retention": record.retention,
-        "created": record.created_at_us or now_us,
-        "now": now_us,
-        **_payload_values(record.payload),
-    }
+def memory_batches(puts: Sequence[MemoryPut], now_us: int) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of ``put_*_memories`` but the owner, in as many sets as are needed."""
+    for batch in _batches(puts, lambda put: len(put.record.payload.data)):
+        records = [put.record for put in batch]
+        columns = [_columns(record.payload) for record in records]
+        yield {
+            "keys": [record.key for record in records],
+            "expected": [None if put.expected_version is None else clamped(put.expected_version) for put in batch],
+            "fresh": [put.record.key for put in batch if put.expected_version == 0],
+            "expiries": [record.expires_at_us for record in records],
+            "retentions": [record.retention for record in records],
+            "created": [record.created_at_us or now_us for record in records],
+            "now": now_us,
+            "encodings": [record.payload.encoding for record in records],
+            "payloads": [text for text, _ in columns],
+            "blobs": [blob for _, blob in columns],
+        }
 
 
-def memory_record(scope: MemoryScope, row: Row) -> MemoryRecord:
-    """Return the memory of a row of ``find_*_memory`` or ``list_*_memories``.
+def memory_page_values(query: MemoryQuery) -> dict[str, Any]:
+    """Return the parameters of a page of memories, but the owner and the time."""
+    low, high = key_bounds(query.prefix, query.after, descending=query.descending)
+    return {"low": low, "high": high, "after": query.after or "", "count": query.limit, "whole": query.with_payload}
+
+
+def memory_record(scope: MemoryScope, row: Row, *, whole: bool = True) -> MemoryRecord:
+    """Return the memory of a row of ``find_*_memory``, ``list_*_memories`` or a page.
+
+    Args:
+        scope: The scope.
+        row: The row.
+        whole: Whether it has the payload.
 
     Raises:
         CorruptRecordError: Its payload is missing.
     """
+    name = f"memory {row[0]!a} of {scope.kind} {scope.owner_id!a}"
     return MemoryRecord(
         scope=scope,
         key=row[0],
@@ -709,5 +730,6 @@ def memory_record(scope: MemoryScope, row: Row) -> MemoryRecord:
         retention=row[2],
         created_at_us=row[3],
         updated_at_us=row[4],
-        payload=_payload(row, 5, f"memory {row[0]!a} of {scope.kind} {scope.owner_id!a}"),
+        version=row[5],
+        payload=_payload(row, 6, name) if whole else NO_PAYLOAD,
     )

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -11,11 +11,14 @@ from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.base import (
     Append,
     BaseStorage,
+    MemoryChange,
     MessageUpdate,
     Tail,
     check_fence,
     check_fork,
     granted,
+    key_bounds,
+    memory_conflict,
     replay_receipt,
 )
 from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
@@ -34,8 +37,9 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     insert_batches,
     light_session,
     listed_session,
+    memory_batches,
+    memory_page_values,
     memory_record,
-    memory_values,
     message_records,
     message_values,
     narrowed,
@@ -57,6 +61,7 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -84,6 +89,8 @@ if TYPE_CHECKING:
     from luminoracore_sdk.adapters.storage.postgres.pool import Call, PostgresPool, Record
 
 __all__ = ["PURGE_SIZE", "PostgreSQLStorage"]
+
+T = TypeVar("T")
 
 PURGE_SIZE = 1000
 """Most sessions or memories that one transaction of a purge removes."""
@@ -523,41 +530,82 @@ class PostgreSQLStorage(BaseStorage):
 
     # -- memory ----------------------------------------------------------------------------------
 
-    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        scope = record.scope
-        given = memory_values(record, now_us)
-        given["lock"] = None if max_entries is None else self._migrator.lock_number(f"user {scope.owner_id}")
-        put, put_locked, evict = (
-            (self._sql.put_user_memory, self._sql.put_user_memory, self._sql.evict_user_memories)
-            if scope.kind == "user"
-            else (self._sql.put_session_memory, self._sql.put_session_memory_locked, self._sql.evict_session_memories)
-        )
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        scope, now_us = change.scope, change.now_us
+        if len(change.keys) == len(change.puts) == 1 and change.max_entries is None:
+            return await self._put_memories(self._pool, change)
 
-        async def put_and_evict(call: "Call") -> "Record | None":
-            async with call.transaction():
-                row = await call.row(put_locked, **given)
-                # a statement of its own: it sees what was put while the first one waited for the lock
-                await call.rows(evict, kept=clamped((max_entries or 1) - 1), **given)
-            return row
+        async def work(call: "Call") -> list[MemoryRecord]:
+            if not await self._lock_memories(call, scope, now_us):
+                raise self._not_found(scope.owner_id)
+            given = {"owner": scope.owner_id, "now": now_us}
+            stored = await self._put_memories(call, change)
+            if change.deletes:
+                await call.rows(self._sql[f"delete_{scope.kind}_memories"], keys=list(change.deletes), **given)
+            if change.max_entries is not None:
+                keys = [record.key for record in stored]
+                kept = clamped(max(0, change.max_entries - len(keys)))
+                await call.rows(self._sql[f"evict_{scope.kind}_memories"], keys=keys, kept=kept, **given)
+            return stored
 
-        row = await (self._pool.row(put, **given) if max_entries is None else self._pool.run(put_and_evict))
-        if row is None:
-            raise self._not_found(scope.owner_id)
-        return attrs.evolve(record, created_at_us=row[0], updated_at_us=now_us)
+        return await self._pool.run(partial(self._in_transaction, work))
+
+    @staticmethod
+    async def _in_transaction(work: "Callable[[Call], Awaitable[T]]", call: "Call") -> T:
+        async with call.transaction():
+            return await work(call)
+
+    async def _lock_memories(self, call: "Call", scope: MemoryScope, now_us: int) -> bool:
+        """Lock a scope until the end of the transaction; False: no such session."""
+        lock = self._migrator.lock_number(f"user {scope.owner_id}")
+        statement = self._sql[f"lock_{scope.kind}_memories"]
+        return await call.row(statement, owner=scope.owner_id, lock=lock, now=now_us) is not None
+
+    async def _put_memories(self, connection: "Call | PostgresPool", change: MemoryChange) -> list[MemoryRecord]:
+        scope, now_us = change.scope, change.now_us
+        put = self._sql[f"put_{scope.kind}_memories"]
+        rows: dict[str, tuple[int, int]] = {}
+        for values in memory_batches(change.puts, now_us) if change.puts else ():
+            found = await connection.rows(put, owner=scope.owner_id, **values)
+            rows |= {key: (created, version) for key, created, version in found}
+        stored = []
+        for one in change.puts:
+            if one.record.key not in rows:
+                find = self._sql[f"find_{scope.kind}_memory_version"]
+                row = await connection.row(find, owner=scope.owner_id, key=one.record.key, now=now_us)
+                raise self._not_found(scope.owner_id) if row is None else memory_conflict(BACKEND, one, row[0])
+            created, version = rows[one.record.key]
+            stored.append(attrs.evolve(one.record, created_at_us=created, updated_at_us=now_us, version=version))
+        return stored
+
+    async def _touch_memories(
+        self, scope: MemoryScope, keys: Sequence[str], expires_at_us: int | None, now_us: int
+    ) -> int:
+        async def work(call: "Call") -> int:
+            await self._lock_memories(call, scope, now_us)
+            touch = self._sql[f"touch_{scope.kind}_memories"]
+            return len(await call.rows(touch, owner=scope.owner_id, keys=keys, expires_at=expires_at_us, now=now_us))
+
+        return await self._pool.run(partial(self._in_transaction, work))
 
     async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
         find = self._sql[f"find_{scope.kind}_memory"]
         row = await self._pool.row(find, owner=scope.owner_id, key=key, now=now_us)
         return memory_record(scope, row) if row else None
 
-    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
-        listing = self._sql[f"list_{scope.kind}_memories"]
-        rows = await self._pool.rows(listing, owner=scope.owner_id, now=now_us)
-        return [memory_record(scope, row) for row in rows]
+    async def _list_memories(self, scope: MemoryScope, query: MemoryQuery | None, now_us: int) -> list[MemoryRecord]:
+        if query is None:
+            listing = self._sql[f"list_{scope.kind}_memories"]
+            rows = await self._pool.rows(listing, owner=scope.owner_id, now=now_us)
+            return [memory_record(scope, row) for row in rows]
+        page = self._sql[f"page_{'backwards_' if query.descending else ''}of_{scope.kind}_memories"]
+        rows = await self._pool.rows(page, owner=scope.owner_id, now=now_us, **memory_page_values(query))
+        return [memory_record(scope, row, whole=query.with_payload) for row in rows]
 
-    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
-        rows = await self._pool.rows(self._sql.list_memory_owners, after=after, count=limit, now=now_us)
-        return [row[0] for row in rows]
+    async def _list_memory_owners(self, prefix: str, after: str | None, limit: int, now_us: int) -> list[str]:
+        low, high = key_bounds(prefix, after)
+        given = {"low": low, "high": high, "after": after or "", "count": limit, "now": now_us}
+        return [row[0] for row in await self._pool.rows(self._sql.list_memory_owners, **given)]
 
     async def _rewrite_memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
         rewrite = self._sql[f"rewrite_{scope.kind}_memory"]
@@ -565,12 +613,16 @@ class PostgreSQLStorage(BaseStorage):
         return await self._pool.row(rewrite, owner=scope.owner_id, key=key, now=now_us, **values) is not None
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
-        delete = self._sql[f"delete_{scope.kind}_memory"]
-        return await self._pool.row(delete, owner=scope.owner_id, key=key, now=now_us) is not None
+        delete = self._sql[f"delete_{scope.kind}_memories"]
+        return await self._pool.row(delete, owner=scope.owner_id, keys=[key], now=now_us) is not None
 
     async def _clear_memories(self, scope: MemoryScope, now_us: int) -> int:
-        rows = await self._pool.rows(self._sql[f"clear_{scope.kind}_memories"], owner=scope.owner_id, now=now_us)
-        return int(rows[0][0])
+        async def work(call: "Call") -> int:
+            await self._lock_memories(call, scope, now_us)
+            clear = self._sql[f"clear_{scope.kind}_memories"]
+            return int(await call.value(clear, owner=scope.owner_id, now=now_us))
+
+        return await self._pool.run(partial(self._in_transaction, work))
 
     # -- purge -----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import attrs
 
 from luminoracore_sdk.application.ports.records import MemoryScope
 
-__all__ = ["IndexEntry", "Keyspace", "SessionKeys", "bounds", "memory_entry", "stamp", "unstamp"]
+__all__ = ["IndexEntry", "Keyspace", "SessionKeys", "bounds", "bounds_of_prefix", "memory_entry", "stamp", "unstamp"]
 
 _BIAS = 2**63
 
@@ -113,6 +113,19 @@ class Keyspace:
 def bounds(beginning: bytes) -> tuple[bytes, bytes]:
     """Return the range of the index members that begin with a text, which ends with NUL, for ZRANGE."""
     return b"[" + beginning, b"(" + beginning[:-1] + b"\1"
+
+
+def bounds_of_prefix(
+    beginning: bytes, prefix: str, after: str | None, *, descending: bool = False
+) -> tuple[bytes, bytes]:
+    """Return the range of the index members that continue with a prefix and are behind a name, for ZRANGE."""
+    low, high = b"[" + beginning + prefix.encode(), b"(" + beginning + prefix.encode() + b"\xff"  # no byte of UTF-8
+    if after is None:
+        return low, high
+    bound = b"(" + beginning + after.encode()
+    if descending:
+        return low, min(high, bound)
+    return max(bound, low, key=lambda end: end[1:]), high  # of equal ones, the exclusive bound
 
 
 def memory_entry(member: bytes) -> tuple[MemoryScope, bytes, bytes]:

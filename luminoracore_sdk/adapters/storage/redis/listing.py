@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.redis.keys import IndexEntry, Keyspace, bounds, stamp, unstamp
+from luminoracore_sdk.adapters.storage.redis.keys import IndexEntry, Keyspace, bounds, bounds_of_prefix, stamp, unstamp
 from luminoracore_sdk.application.ports.records import SessionQuery, SessionRecord
 
 __all__ = ["HOT_US", "IndexRange", "entries", "grown", "is_within"]
@@ -67,10 +67,9 @@ class IndexRange:
         return cls(low, high, query.newest_first, ahead_us)
 
     @classmethod
-    def of_owners(cls, after: str | None) -> "IndexRange":
+    def of_owners(cls, prefix: str, after: str | None) -> "IndexRange":
         """Return the range of the users with memories, by id."""
-        low, high = bounds(b"o\0\0")
-        return cls(low if after is None else b"(o\0\0" + after.encode(), high)
+        return cls(*bounds_of_prefix(b"o\0\0", prefix, after))
 
     def behind(self, member: bytes) -> "IndexRange":
         """Return what is left of the range after a member."""

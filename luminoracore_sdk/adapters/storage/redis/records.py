@@ -11,6 +11,7 @@ from typing import Literal
 from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.adapters.storage.redis.keys import stamp, unstamp
 from luminoracore_sdk.application.ports.records import (
+    NO_PAYLOAD,
     Brief,
     HeaderTexts,
     HistoryChange,
@@ -22,6 +23,7 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionRecord,
     SessionSummary,
+    stored_index,
     stored_record,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
@@ -79,7 +81,7 @@ def message_element(message: MessageRecord) -> bytes:
 
 
 def memory_value(record: MemoryRecord) -> tuple[bytes, bytes, bytes]:
-    """Return expiry (a stamp, or nothing), retention, and payload, as the script ``put_memory`` takes them."""
+    """Return expiry (a stamp, or nothing), retention, and payload, as the script ``change_memories`` takes them."""
     expires = b"" if record.expires_at_us is None else stamp(record.expires_at_us)
     return expires, repr(float(record.retention)).encode(), packed(record.payload)
 
@@ -236,26 +238,27 @@ def index_record(session_id: str, position: int, element: bytes) -> IndexRecord:
     """
     try:
         message_id, role, created, index = element.split(b"\0", 3)
-        return IndexRecord(
-            position=position,
-            message_id=message_id.decode(),
-            role=role.decode(),
-            created_at_us=int(created),
-            index=unpacked(index) if index else None,
-        )
+        payload = unpacked(index) if index else None
+        return stored_index(position, message_id.decode(), role.decode(), int(created), payload)
     except ValueError as exc:
         key = f"the index of message {position} of session {session_id!a}"
         raise damaged(key, "the element is not id, role and time, or the index not encoding and bytes") from exc
 
 
-def memory_record(scope: MemoryScope, key: bytes, value: bytes) -> MemoryRecord:
+def memory_record(scope: MemoryScope, key: bytes, value: bytes, *, whole: bool = True) -> MemoryRecord:
     """Return the memory of a hash value.
+
+    Args:
+        scope: The scope.
+        key: The key.
+        value: The value.
+        whole: Whether it has the payload.
 
     Raises:
         CorruptRecordError: The value is malformed.
     """
     try:
-        created, updated, expires, retention, encoding, data = value.split(b"\0", 5)
+        created, updated, expires, retention, version, encoding, data = value.split(b"\0", 6)
         return MemoryRecord(
             scope=scope,
             key=key.decode(),
@@ -263,10 +266,11 @@ def memory_record(scope: MemoryScope, key: bytes, value: bytes) -> MemoryRecord:
             updated_at_us=unstamp(updated),
             expires_at_us=unstamp(expires) if expires else None,
             retention=float(retention),
-            payload=Payload(encoding.decode(), data),
+            version=int(version),
+            payload=Payload(encoding.decode(), data) if whole else NO_PAYLOAD,
         )
     except ValueError as exc:
-        reason = "the value is not three times, retention, encoding and payload"
+        reason = "the value is not three times, retention, version, encoding and payload"
         raise damaged(f"memory {key!a} of {scope.kind} {scope.owner_id!a}", reason) from exc
 
 

@@ -11,17 +11,26 @@ from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.base import (
     Append,
     BaseStorage,
+    MemoryChange,
     MessageUpdate,
     Tail,
     check_fence,
     check_fork,
     is_live,
     matches,
+    memory_conflict,
     replay_receipt,
 )
 from luminoracore_sdk.adapters.storage.group_commit import GroupCommit, own_copy
 from luminoracore_sdk.adapters.storage.packed import encoding_bytes, packed
-from luminoracore_sdk.adapters.storage.redis.keys import Keyspace, bounds, memory_entry, stamp, unstamp
+from luminoracore_sdk.adapters.storage.redis.keys import (
+    Keyspace,
+    bounds,
+    bounds_of_prefix,
+    memory_entry,
+    stamp,
+    unstamp,
+)
 from luminoracore_sdk.adapters.storage.redis.listing import HOT_US, IndexRange, entries, grown, is_within
 from luminoracore_sdk.adapters.storage.redis.options import RedisLimits, check_buckets, check_prefix, parse_address
 from luminoracore_sdk.adapters.storage.redis.records import (
@@ -52,6 +61,7 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -684,22 +694,30 @@ class RedisStorage(BaseStorage):
 
     # -- memories ------------------------------------------------------------------------------------
 
-    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        scope = record.scope
-        reply = await self._run(
-            "put_memory",
-            self._keys.memories(scope),
-            *_scope_words(scope),
-            record.key.encode(),
-            b"%d" % now_us,
-            stamp(now_us),
-            b"%d" % self.grace_ms,
-            stamp(record.created_at_us or now_us),
-            *memory_value(record),
-            number_or_none(max_entries),
-        )
-        [created] = self._done(scope.owner_id, reply)
-        return attrs.evolve(record, created_at_us=unstamp(created), updated_at_us=now_us)
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        scope, now_us = change.scope, change.now_us
+        words = [*_scope_words(scope), b"%d" % now_us, stamp(now_us), b"%d" % self.grace_ms]
+        words += [number_or_none(change.max_entries), b"%d" % len(change.puts)]
+        for put in change.puts:
+            record = put.record
+            words += [record.key.encode(), number_or_none(put.expected_version)]
+            words += [stamp(record.created_at_us or now_us), *memory_value(record)]
+        words += [key.encode() for key in change.deletes]
+        reply = await self._run("change_memories", self._keys.memories(scope), *words)
+        if reply[0] == b"conflict":
+            raise memory_conflict(BACKEND, change.puts[reply[1] - 1], int(reply[2]))
+        stored = iter(self._done(scope.owner_id, reply))
+        return [
+            attrs.evolve(put.record, created_at_us=unstamp(created), updated_at_us=now_us, version=int(version))
+            for put, created, version in zip(change.puts, stored, stored, strict=True)
+        ]
+
+    async def _touch_memories(
+        self, scope: MemoryScope, keys: Sequence[str], expires_at_us: int | None, now_us: int
+    ) -> int:
+        expires = b"" if expires_at_us is None else stamp(expires_at_us)
+        words = (*_scope_words(scope), b"%d" % now_us, stamp(now_us), expires, *(key.encode() for key in keys))
+        return int(await self._run("touch_memories", self._keys.memories(scope), *words))
 
     async def _find_memory(self, scope: MemoryScope, key: str, now_us: int) -> MemoryRecord | None:
         name = key.encode()
@@ -707,8 +725,27 @@ class RedisStorage(BaseStorage):
         found = None if value is None else memory_record(scope, name, value)
         return found if found and not _is_expired(found, now_us) else None
 
-    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
-        return _unexpired(scope, await self._read_memories(scope, now_us, b"HGETALL"), now_us)
+    async def _list_memories(self, scope: MemoryScope, query: MemoryQuery | None, now_us: int) -> list[MemoryRecord]:
+        if query is None:
+            return _unexpired(scope, await self._read_memories(scope, now_us, b"HGETALL"), now_us)
+        kind, owner = _scope_words(scope)
+        beginning = b"n\0" + kind + b"\0" + owner + b"\0"
+        reply = await self._run(
+            "page_memories",
+            self._keys.memories(scope),
+            *(kind, owner, b"%d" % now_us, stamp(now_us)),
+            *bounds_of_prefix(beginning, query.prefix, query.after, descending=query.descending),
+            b"1" if query.descending else b"0",
+            number_or_none(query.limit),
+            b"1" if query.with_payload else b"0",
+            writes=False,
+        )
+        if reply[0] == b"absent":
+            return []
+        found = iter(self._done(scope.owner_id, reply))
+        return [
+            memory_record(scope, key, value, whole=query.with_payload) for key, value in zip(found, found, strict=True)
+        ]
 
     async def _read_memories(self, scope: MemoryScope, now_us: int, *command: bytes) -> Any:
         """Send a command to the hash of a scope; return None if it belongs to a session that is absent."""
@@ -720,9 +757,9 @@ class RedisStorage(BaseStorage):
         owner = session_record(scope.owner_id, HEADER, values)
         return reply if owner and is_live(owner.updated_at_us, owner.ttl_us, now_us) else None
 
-    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
+    async def _list_memory_owners(self, prefix: str, after: str | None, limit: int, now_us: int) -> list[str]:
         found: list[str] = []
-        async for portion in entries(self._read, self._keys, [IndexRange.of_owners(after)], limit):
+        async for portion in entries(self._read, self._keys, [IndexRange.of_owners(prefix, after)], limit):
             scopes = [MemoryScope("user", entry.name.decode()) for entry in portion]
             calls = [(self._keys.memories(scope), (*_scope_words(scope), stamp(now_us))) for scope in scopes]
             counts = await self._client.run("count_memories", calls, writes=False)

@@ -348,19 +348,20 @@ UPDATE luminora_messages
 -- The same statements for both scopes. :owner is a session's id, or the SHA-256 of a user's id.
 
 -- name: find_session_memory
-SELECT key, expires_at_us, retention, m.created_at_us, m.updated_at_us, checksum, encoding,
+SELECT key, expires_at_us, retention, m.created_at_us, m.updated_at_us, m.version, checksum, encoding,
        coalesce(payload, blob) AS data
   FROM luminora_sessions AS s JOIN luminora_session_memories AS m ON m.sid = s.sid
  WHERE s.session_id = :owner AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
    AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now);
 
 -- name: find_user_memory
-SELECT key, expires_at_us, retention, created_at_us, updated_at_us, checksum, encoding, coalesce(payload, blob) AS data
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version, checksum, encoding,
+       coalesce(payload, blob) AS data
   FROM luminora_user_memories
  WHERE user_digest = :owner AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now);
 
 -- name: list_session_memories
-SELECT key, expires_at_us, retention, m.created_at_us, m.updated_at_us, checksum, encoding,
+SELECT key, expires_at_us, retention, m.created_at_us, m.updated_at_us, m.version, checksum, encoding,
        coalesce(payload, blob) AS data
   FROM luminora_sessions AS s JOIN luminora_session_memories AS m ON m.sid = s.sid
  WHERE s.session_id = :owner AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
@@ -368,68 +369,115 @@ SELECT key, expires_at_us, retention, m.created_at_us, m.updated_at_us, checksum
  ORDER BY m.created_at_us, key;
 
 -- name: list_user_memories
-SELECT key, expires_at_us, retention, created_at_us, updated_at_us, checksum, encoding, coalesce(payload, blob) AS data
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version, checksum, encoding,
+       coalesce(payload, blob) AS data
   FROM luminora_user_memories
  WHERE user_digest = :owner AND (expires_at_us IS NULL OR expires_at_us > :now)
  ORDER BY created_at_us, key;
 
+-- name: page_of_session_memories
+-- By key, from :low to below :high, without :after. Payloads only if :whole.
+SELECT key, expires_at_us, retention, m.created_at_us, m.updated_at_us, m.version, checksum, encoding,
+       iif(:whole, coalesce(payload, blob), NULL) AS data
+  FROM luminora_sessions AS s JOIN luminora_session_memories AS m ON m.sid = s.sid
+ WHERE s.session_id = :owner AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
+   AND key >= :low AND key < :high AND key <> :after AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY key LIMIT :count;
+
+-- name: page_of_user_memories
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version, checksum, encoding,
+       iif(:whole, coalesce(payload, blob), NULL) AS data
+  FROM luminora_user_memories
+ WHERE user_digest = :owner
+   AND key >= :low AND key < :high AND key <> :after AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY key LIMIT :count;
+
+-- name: page_backwards_of_session_memories
+SELECT key, expires_at_us, retention, m.created_at_us, m.updated_at_us, m.version, checksum, encoding,
+       iif(:whole, coalesce(payload, blob), NULL) AS data
+  FROM luminora_sessions AS s JOIN luminora_session_memories AS m ON m.sid = s.sid
+ WHERE s.session_id = :owner AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
+   AND key >= :low AND key < :high AND key <> :after AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY key DESC LIMIT :count;
+
+-- name: page_backwards_of_user_memories
+SELECT key, expires_at_us, retention, created_at_us, updated_at_us, version, checksum, encoding,
+       iif(:whole, coalesce(payload, blob), NULL) AS data
+  FROM luminora_user_memories
+ WHERE user_digest = :owner
+   AND key >= :low AND key < :high AND key <> :after AND (expires_at_us IS NULL OR expires_at_us > :now)
+ ORDER BY key DESC LIMIT :count;
+
 -- name: list_memory_owners
-SELECT user_digest, min(user_id) FROM luminora_user_memories
- WHERE user_digest > :after AND (expires_at_us IS NULL OR expires_at_us > :now)
- GROUP BY user_digest ORDER BY user_digest LIMIT :count;
+SELECT min(user_digest), user_id FROM luminora_user_memories
+ WHERE user_id >= :low AND user_id < :high AND user_id <> :after AND (expires_at_us IS NULL OR expires_at_us > :now)
+ GROUP BY user_id ORDER BY user_id LIMIT :count;
+
+-- name: find_session_memory_version
+SELECT version FROM luminora_session_memories
+ WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = :owner)
+   AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now);
+
+-- name: find_user_memory_version
+SELECT version FROM luminora_user_memories
+ WHERE user_digest = :owner AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now);
 
 -- name: put_session_memory
--- A memory that is replaced keeps its time of creation, unless it had expired. No row: no live session.
+-- A memory that is replaced keeps its time of creation and its version is raised, unless it had expired.
 INSERT INTO luminora_session_memories AS old
-       (sid, key, expires_at_us, retention, created_at_us, updated_at_us, checksum, encoding, payload, blob)
-SELECT sid, :key, :expires, :retention, :created, :now, :checksum, :encoding, :payload, :blob
+       (sid, key, expires_at_us, retention, created_at_us, updated_at_us, version, checksum, encoding, payload, blob)
+SELECT sid, :key, :expires, :retention, :created, :now, 1, :checksum, :encoding, :payload, :blob
   FROM luminora_sessions
- WHERE session_id = :owner AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+ WHERE session_id = :owner
 ON CONFLICT (sid, key) DO UPDATE
    SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
        created_at_us = iif(old.expires_at_us <= :now, excluded.created_at_us, old.created_at_us),
-       updated_at_us = excluded.updated_at_us, checksum = excluded.checksum, encoding = excluded.encoding,
-       payload = excluded.payload, blob = excluded.blob
-RETURNING created_at_us;
+       updated_at_us = excluded.updated_at_us, version = iif(old.expires_at_us <= :now, 1, old.version + 1),
+       checksum = excluded.checksum, encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
+RETURNING created_at_us, version;
 
 -- name: put_user_memory
 INSERT INTO luminora_user_memories AS old
        (user_digest, user_id, key, expires_at_us, retention, created_at_us, updated_at_us,
-        checksum, encoding, payload, blob)
-VALUES (:owner, :user, :key, :expires, :retention, :created, :now, :checksum, :encoding, :payload, :blob)
+        version, checksum, encoding, payload, blob)
+VALUES (:owner, :user, :key, :expires, :retention, :created, :now, 1, :checksum, :encoding, :payload, :blob)
 ON CONFLICT (user_digest, key) DO UPDATE
    SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
        created_at_us = iif(old.expires_at_us <= :now, excluded.created_at_us, old.created_at_us),
-       updated_at_us = excluded.updated_at_us, checksum = excluded.checksum, encoding = excluded.encoding,
-       payload = excluded.payload, blob = excluded.blob
-RETURNING created_at_us;
+       updated_at_us = excluded.updated_at_us, version = iif(old.expires_at_us <= :now, 1, old.version + 1),
+       checksum = excluded.checksum, encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
+RETURNING created_at_us, version;
 
 -- name: evict_session_memories
--- Delete what has expired in a scope and, of the other keys, all but the :others with the highest retention.
+-- Delete what has expired in a scope and, besides :keys (a JSON array), all but the :others with the highest retention.
 DELETE FROM luminora_session_memories
- WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = :owner) AND key <> :key
+ WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = :owner)
+   AND key NOT IN (SELECT value FROM json_each(:keys))
    AND (expires_at_us <= :now
         OR key IN (SELECT key FROM luminora_session_memories
-                    WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = :owner) AND key <> :key
+                    WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = :owner)
+                      AND key NOT IN (SELECT value FROM json_each(:keys))
                       AND (expires_at_us IS NULL OR expires_at_us > :now)
                     ORDER BY retention DESC, updated_at_us DESC, key DESC LIMIT -1 OFFSET :others));
 
 -- name: evict_user_memories
 DELETE FROM luminora_user_memories
- WHERE user_digest = :owner AND key <> :key
+ WHERE user_digest = :owner AND key NOT IN (SELECT value FROM json_each(:keys))
    AND (expires_at_us <= :now
         OR key IN (SELECT key FROM luminora_user_memories
-                    WHERE user_digest = :owner AND key <> :key AND (expires_at_us IS NULL OR expires_at_us > :now)
+                    WHERE user_digest = :owner AND key NOT IN (SELECT value FROM json_each(:keys))
+                      AND (expires_at_us IS NULL OR expires_at_us > :now)
                     ORDER BY retention DESC, updated_at_us DESC, key DESC LIMIT -1 OFFSET :others));
 
 -- name: rewrite_session_memory
+-- Payload and expiry, on which the checksum depends.
 UPDATE luminora_session_memories
-   SET checksum = :checksum, encoding = :encoding, payload = :payload, blob = :blob
+   SET expires_at_us = :expires, checksum = :checksum, encoding = :encoding, payload = :payload, blob = :blob
  WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = :owner) AND key = :key;
 
 -- name: rewrite_user_memory
 UPDATE luminora_user_memories
-   SET checksum = :checksum, encoding = :encoding, payload = :payload, blob = :blob
+   SET expires_at_us = :expires, checksum = :checksum, encoding = :encoding, payload = :payload, blob = :blob
  WHERE user_digest = :owner AND key = :key;
 
 -- name: delete_session_memory

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import ROLES
+from luminoracore_sdk.adapters.storage.base import ROLES, key_bounds
 from luminoracore_sdk.adapters.storage.folded import (
     counters_text,
     header_text,
@@ -29,10 +29,12 @@ from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.adapters.storage.sqlite.connection import Row
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND
 from luminoracore_sdk.application.ports.records import (
+    NO_PAYLOAD,
     Brief,
     HistoryChange,
     IndexRecord,
     Lease,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -43,6 +45,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionSummary,
     stored_brief,
     stored_header,
+    stored_index,
     stored_payload,
     stored_record,
     stored_summary,
@@ -65,6 +68,7 @@ __all__ = [
     "listed_record",
     "memory_owner",
     "memory_owners",
+    "memory_page_values",
     "memory_record",
     "memory_values",
     "message_records",
@@ -80,7 +84,6 @@ __all__ = [
     "summary",
     "summary_values",
     "turn_record",
-    "user_digest",
 ]
 
 _NO_BOUND = 2**62  # more than any position or time; sums of two fit 64 bits
@@ -555,22 +558,19 @@ def index_records(session_id: str, rows: Sequence[Row]) -> list[IndexRecord]:
     """
     records: list[IndexRecord] = []
     for _, position, message_id, role, created_at_us, value in rows:
-        key = f"the index of message {position} of session {session_id!a}"
         try:
             index = None if value is None else unpacked(value[_CRC_BYTES:])
-            record = IndexRecord(
-                position=position,
-                message_id=str(message_id, "utf-8"),
-                role=str(role, "utf-8"),
-                created_at_us=created_at_us,
-                index=index,
+            record = stored_index(position, message_id.decode(), role.decode(), created_at_us, index)
+            head = b"%b\0%b\0%d" % (message_id, role, created_at_us)
+            is_intact = value is None or value[:_CRC_BYTES] == crc32(value[_CRC_BYTES:], crc32(head)).to_bytes(
+                _CRC_BYTES
             )
             if type(created_at_us) is not int:
                 raise TypeError
         except _DAMAGE as exc:
-            raise damaged(key, _WRONG_TYPE) from exc
-        if value is not None and value != index_value(record, index):
-            raise damaged(key, "its checksum does not match")
+            raise damaged(f"the index of message {position} of session {session_id!a}", _WRONG_TYPE) from exc
+        if not is_intact:
+            raise damaged(f"the index of message {position} of session {session_id!a}", "its checksum does not match")
         records.append(record)
     return records
 
@@ -625,14 +625,9 @@ def _of_range(
 # -- memories --------------------------------------------------------------------------------------
 
 
-def user_digest(user_id: str) -> bytes:
-    """Return the key of a user's memories."""
-    return hashlib.sha256(user_id.encode()).digest()
-
-
 def memory_owner(scope: MemoryScope) -> str | bytes:
     """Return the parameter ``owner`` of the statements of a scope."""
-    return scope.owner_id if scope.kind == "session" else user_digest(scope.owner_id)
+    return scope.owner_id if scope.kind == "session" else hashlib.sha256(scope.owner_id.encode()).digest()
 
 
 def memory_values(record: MemoryRecord) -> Values:
@@ -649,8 +644,13 @@ def memory_values(record: MemoryRecord) -> Values:
     }
 
 
-def memory_record(scope: MemoryScope, row: Row) -> MemoryRecord:
-    """Return the memory of a row of ``find_…_memory`` or ``list_…_memories``.
+def memory_record(scope: MemoryScope, row: Row, *, whole: bool = True) -> MemoryRecord:
+    """Return the memory of a row of ``find_…_memory``, ``list_…_memories`` or a page.
+
+    Args:
+        scope: The scope.
+        row: The row.
+        whole: Whether it has the payload, without which there is nothing to check.
 
     Raises:
         CorruptRecordError: The row is damaged.
@@ -664,13 +664,21 @@ def memory_record(scope: MemoryScope, row: Row) -> MemoryRecord:
             retention=row[2],
             created_at_us=row[3],
             updated_at_us=row[4],
-            payload=_payload(row[6], row[7]),
+            version=row[5],
+            payload=_payload(row[7], row[8]) if whole else NO_PAYLOAD,
         )
     except (TypeError, ValueError) as exc:
         raise damaged(key, _WRONG_TYPE) from exc
-    if row[5] not in (None, _memory_checksum(record)):
+    if whole and row[6] not in (None, _memory_checksum(record)):
         raise damaged(key, _MISMATCH)
     return record
+
+
+def memory_page_values(query: MemoryQuery) -> Values:
+    """Return the parameters of a page of memories, but the owner and the time."""
+    low, high = key_bounds(query.prefix, query.after, descending=query.descending)
+    count = -1 if query.limit is None else query.limit
+    return {"low": low, "high": high, "after": query.after or "", "count": count, "whole": query.with_payload}
 
 
 def memory_owners(rows: Sequence[Row]) -> list[str]:

@@ -17,11 +17,14 @@ import attrs
 from luminoracore_sdk.adapters.storage.base import (
     Append,
     BaseStorage,
+    MemoryChange,
     MessageUpdate,
     Tail,
     check_fence,
     check_fork,
     granted,
+    key_bounds,
+    memory_conflict,
     replay_receipt,
 )
 from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
@@ -53,6 +56,7 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     listed_record,
     memory_owner,
     memory_owners,
+    memory_page_values,
     memory_record,
     memory_values,
     message_records,
@@ -67,7 +71,6 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     summary,
     summary_values,
     turn_record,
-    user_digest,
 )
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
@@ -77,6 +80,8 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -704,19 +709,50 @@ class SQLiteStorage(BaseStorage):
 
     # -- memory ----------------------------------------------------------------------------------
 
-    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        scope, values = record.scope, memory_values(record)
-        put, evict = self._sql[f"put_{scope.kind}_memory"], self._sql[f"evict_{scope.kind}_memories"]
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        scope, now_us, owner = change.scope, change.now_us, memory_owner(change.scope)
 
-        def work(connection: sqlite3.Connection) -> MemoryRecord:
+        def work(connection: sqlite3.Connection) -> list[MemoryRecord]:
             with transaction(connection):
-                row = fetch_row(connection, put, created=record.created_at_us or now_us, now=now_us, **values)
-                if row is None:
-                    raise self._not_found(scope.owner_id)
-                if max_entries is not None:
-                    others = min(max_entries - 1, 2**62)
-                    change(connection, evict, owner=values["owner"], key=record.key, now=now_us, others=others)
-            return attrs.evolve(record, created_at_us=row[0], updated_at_us=now_us)
+                if scope.kind == "session":
+                    self._existing(connection, scope.owner_id, now_us)
+                stored = [self._put_memory(connection, put, now_us) for put in change.puts]
+                deletes = [{"owner": owner, "key": key, "now": now_us} for key in change.deletes]
+                change_many(connection, self._sql[f"delete_{scope.kind}_memory"], deletes)
+                if change.max_entries is not None:
+                    keys = json.dumps([record.key for record in stored])
+                    others = max(0, min(change.max_entries - len(stored), 2**62))
+                    evict = self._sql[f"evict_{scope.kind}_memories"]
+                    change_many(connection, evict, [{"owner": owner, "keys": keys, "now": now_us, "others": others}])
+                return stored
+
+        return await self._run(work)
+
+    def _put_memory(self, connection: sqlite3.Connection, put: MemoryPut, now_us: int) -> MemoryRecord:
+        """Put one memory; the transaction is open and the session is known to exist."""
+        record, kind, values = put.record, put.record.scope.kind, memory_values(put.record)
+        if put.expected_version is not None:
+            find = self._sql[f"find_{kind}_memory_version"]
+            row = fetch_row(connection, find, owner=values["owner"], key=record.key, now=now_us)
+            version = row[0] if row else 0
+            if version != put.expected_version:
+                raise memory_conflict(BACKEND, put, version)
+        created = record.created_at_us or now_us
+        statement = self._sql[f"put_{kind}_memory"]
+        [[created, version]] = fetch(connection, statement, created=created, now=now_us, **values)
+        return attrs.evolve(record, created_at_us=created, updated_at_us=now_us, version=version)
+
+    async def _touch_memories(
+        self, scope: MemoryScope, keys: Sequence[str], expires_at_us: int | None, now_us: int
+    ) -> int:
+        find, rewrite = self._sql[f"find_{scope.kind}_memory"], self._sql[f"rewrite_{scope.kind}_memory"]
+
+        def work(connection: sqlite3.Connection) -> int:
+            with transaction(connection):
+                rows = [fetch_row(connection, find, owner=memory_owner(scope), key=key, now=now_us) for key in keys]
+                found = [memory_record(scope, row) for row in rows if row is not None]
+                values = [memory_values(attrs.evolve(record, expires_at_us=expires_at_us)) for record in found]
+                return change_many(connection, rewrite, values)
 
         return await self._run(work)
 
@@ -729,23 +765,26 @@ class SQLiteStorage(BaseStorage):
 
         return await self._run(work)
 
-    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
-        listing = self._sql[f"list_{scope.kind}_memories"]
+    async def _list_memories(self, scope: MemoryScope, query: MemoryQuery | None, now_us: int) -> list[MemoryRecord]:
+        given: dict[str, object] = {"owner": memory_owner(scope), "now": now_us}
+        if query is None:
+            listing = self._sql[f"list_{scope.kind}_memories"]
+        else:
+            listing = self._sql[f"page_{'backwards_' if query.descending else ''}of_{scope.kind}_memories"]
+            given |= memory_page_values(query)
 
         def work(connection: sqlite3.Connection) -> list[MemoryRecord]:
-            rows = fetch(connection, listing, owner=memory_owner(scope), now=now_us)
-            return [memory_record(scope, row) for row in rows]
+            rows = fetch(connection, listing, **given)
+            return [memory_record(scope, row, whole=query is None or query.with_payload) for row in rows]
 
         return await self._run(work)
 
-    async def _list_memory_owners(self, after: str | None, limit: int, now_us: int) -> list[str]:
-        digest = b"" if after is None else user_digest(after)
-
-        def work(connection: sqlite3.Connection) -> list[str]:
-            rows = fetch(connection, self._sql.list_memory_owners, after=digest, now=now_us, count=limit)
-            return memory_owners(rows)
-
-        return await self._run(work)
+    async def _list_memory_owners(self, prefix: str, after: str | None, limit: int, now_us: int) -> list[str]:
+        low, high = key_bounds(prefix, after)
+        given = {"low": low, "high": high, "after": after or "", "now": now_us, "count": limit}
+        return await self._run(
+            lambda connection: memory_owners(fetch(connection, self._sql.list_memory_owners, **given))
+        )
 
     async def _delete_memory(self, scope: MemoryScope, key: str, now_us: int) -> bool:
         delete = self._sql[f"delete_{scope.kind}_memory"]

@@ -5,5 +5,6 @@ check_sorted(retention)
 local count = redis.call('HLEN', memories) - #expired_members(ARGV[4])
 redis.call('UNLINK', memories, retention)
 in_parts('ZREM', index, beginning_with(index, expiring))
+in_parts('ZREM', index, beginning_with(index, naming))
 if not of_session then redis.call('ZREM', index, owner_member) end
 return count

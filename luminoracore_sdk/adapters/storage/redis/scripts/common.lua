@@ -55,8 +55,10 @@ local function leftovers(index, id, found)
     local gone = {created = parts[3], active = parts[4], user = parts[5], tags = table.concat(parts, NUL, 6), ttl = '0'}
     for _, member in ipairs(members_of(id, gone)) do members[#members + 1] = member end
   end
-  for _, member in ipairs(beginning_with(index, 'm' .. NUL .. 's' .. NUL .. id .. NUL)) do
-    members[#members + 1] = member
+  for _, kind in ipairs({'m', 'n'}) do
+    for _, member in ipairs(beginning_with(index, kind .. NUL .. 's' .. NUL .. id .. NUL)) do
+      members[#members + 1] = member
+    end
   end
   return members
 end

@@ -1,9 +1,10 @@
 -- What the scripts on memories share. KEYS end with memories, retention, index, for a user's memories too.
--- ARGV begin with kind (s or u) and owner. A record is created, updated, expires or '' (stamps), retention,
+-- ARGV begin with kind (s or u) and owner. A record is created, updated, expires or '' (stamps), retention, version,
 -- encoding, payload, joined by NUL.
 local memories, retention, index = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
 local of_session, owner = ARGV[1] == 's', ARGV[2]
 local expiring = 'm' .. NUL .. ARGV[1] .. NUL .. owner .. NUL  -- begins the index members of what expires
+local naming = 'n' .. NUL .. ARGV[1] .. NUL .. owner .. NUL  -- begins the index members of all keys
 local owner_member = 'o' .. NUL .. NUL .. owner  -- the index member of a user that has memories
 
 local function read_memory(key)
@@ -12,7 +13,7 @@ local function read_memory(key)
   local expires = string.sub(record, 35, 35) == NUL and '' or string.sub(record, 35, 50)
   return {
     record = record, created = string.sub(record, 1, 16), updated = string.sub(record, 18, 33),
-    expires = expires,
+    expires = expires, version = string.match(record, '^%Z*%z%Z*%z%Z*%z%Z*%z(%d+)%z'),
   }
 end
 
@@ -33,6 +34,7 @@ end
 local function forget(key)
   unlist(key, read_memory(key) or {updated = '', expires = ''})
   redis.call('HDEL', memories, key)
+  redis.call('ZREM', index, naming .. key)
   unlist_owner()
 end
 

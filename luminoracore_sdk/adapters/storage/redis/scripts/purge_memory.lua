@@ -8,5 +8,6 @@ if found and found.expires == expires then
   forget(key)
   return 1
 end
+if not found then redis.call('ZREM', index, naming .. key) end
 unlist_owner()
 return 0

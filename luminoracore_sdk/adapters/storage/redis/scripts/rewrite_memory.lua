@@ -7,7 +7,7 @@ if of_session then
 end
 local found = read_memory(ARGV[3])
 if not found or is_expired(found.expires, ARGV[5]) then return {'ok', 0} end
-local from = behind(found.record, 4)  -- times and retention stay
+local from = behind(found.record, 5)  -- times, retention and version stay
 if not from or string.sub(found.record, from) ~= ARGV[6] then return {'ok', 0} end
 redis.call('HSET', memories, ARGV[3], string.sub(found.record, 1, from - 1) .. ARGV[7])
 return {'ok', 1}

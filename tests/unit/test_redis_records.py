@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from luminoracore_sdk.adapters.storage.redis.keys import stamp
 from luminoracore_sdk.adapters.storage.redis.records import (
     HEADER,
-    LIGHT_HEADER,
     TURN_HEADER,
     WHOLE_HEADER,
     added_words,
     index_record,
+    light_record,
     memory_record,
     memory_value,
     message_element,
@@ -112,9 +112,7 @@ def test_what_is_listed_of_a_header_comes_back_equal(messages: list[MessageRecor
     assert found is not None
     assert found == record
     assert (found.changes, found.lease) == (changes, Lease(fence=7, holder="h", until_us=12))
-    light = session_record("s", LIGHT_HEADER, values[:8])
-    assert light is not None
-    assert (light, light.last_change, light.changes) == (record.listed(texts=False), 3, ())
+    assert found.last_change == 3
     assert added_words(messages) == summary_texts(summary) == (summary_texts(summary)[0], *texts[1:])
 
 
@@ -154,6 +152,26 @@ def test_a_damaged_memory_is_named(value: bytes) -> None:
     with pytest.raises(CorruptRecordError) as caught:
         memory_record(_SCOPE, b"k", value)
     assert caught.value.key == "memory b'k' of user 'u'"
+
+
+def test_a_light_header_is_read() -> None:
+    created, updated, ttl, version, last, user, tags, *_ = (stamp(2**62), b"2", b"5", b"3", b"4", b"u", b"a\0b")
+    light = light_record("s", b"\0".join((created, updated, ttl, version, last, user, b"7", tags)))
+    assert light == SessionRecord(
+        session_id="s",
+        payload=None,
+        created_at_us=2**62,
+        updated_at_us=2,
+        ttl_us=5,
+        version=3,
+        last_position=4,
+        user_id="u",
+        tags=("a", "b"),
+    )
+    assert light.last_change == 7
+    for value in (b"", b"\0".join((created, updated, ttl, version, last, user, b"", tags)), b"x" + b"\0" * 7):
+        with pytest.raises(CorruptRecordError, match="session 's'"):
+            light_record("s", value)
 
 
 def test_an_encoding_with_nul_is_refused() -> None:

@@ -23,6 +23,7 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionRecord,
     SessionSummary,
+    stored_header,
     stored_index,
     stored_record,
 )
@@ -31,13 +32,13 @@ from luminoracore_sdk.domain.errors import CorruptRecordError
 __all__ = [
     "BACKEND",
     "HEADER",
-    "LIGHT_HEADER",
     "LISTED_HEADER",
     "TURN_HEADER",
     "WHOLE_HEADER",
     "added_words",
     "damaged",
     "index_record",
+    "light_record",
     "memory_record",
     "memory_value",
     "message_element",
@@ -60,9 +61,7 @@ HEADER: tuple[bytes, ...] = (
 
 TURN_HEADER: tuple[bytes, ...] = (*HEADER, b"encoding", b"payload")
 
-LIGHT_HEADER: tuple[bytes, ...] = (*HEADER, b"changes")
-
-LISTED_HEADER: tuple[bytes, ...] = (*LIGHT_HEADER, b"card", b"counters", b"first_brief", b"last_brief")
+LISTED_HEADER: tuple[bytes, ...] = (*HEADER, b"changes", b"card", b"counters", b"first_brief", b"last_brief")
 
 WHOLE_HEADER: tuple[bytes, ...] = (*LISTED_HEADER, b"encoding", b"payload", b"lease")
 
@@ -228,6 +227,29 @@ def message_record(session_id: str, position: int, element: bytes) -> MessageRec
     except ValueError as exc:
         key = f"message {position} of session {session_id!a}"
         raise damaged(key, "the element is not id, role, time, encoding and payload") from exc
+
+
+def light_record(session_id: str, value: bytes) -> SessionRecord:
+    """Return the header of what the script ``light_headers`` returns.
+
+    Raises:
+        CorruptRecordError: A field is missing or malformed.
+    """
+    try:
+        created, updated, ttl, version, last, user, change, tags = value.split(b"\0", 7)
+        return stored_header(
+            session_id,
+            user.decode() if user else None,
+            tuple(tags.decode().split("\0")) if tags else (),
+            int(ttl) if ttl else None,
+            unstamp(created),
+            int(updated),
+            int(version),
+            int(last),
+            int(change),
+        )
+    except ValueError as exc:
+        raise damaged(f"session {session_id!a}", "a field of its hash is missing or malformed") from exc
 
 
 def index_record(session_id: str, position: int, element: bytes) -> IndexRecord:

@@ -36,13 +36,13 @@ from luminoracore_sdk.adapters.storage.redis.options import RedisLimits, check_b
 from luminoracore_sdk.adapters.storage.redis.records import (
     BACKEND,
     HEADER,
-    LIGHT_HEADER,
     LISTED_HEADER,
     TURN_HEADER,
     WHOLE_HEADER,
     added_words,
     damaged,
     index_record,
+    light_record,
     memory_record,
     memory_value,
     message_element,
@@ -327,16 +327,14 @@ class RedisStorage(BaseStorage):
         An index may name sessions that the server has removed, or that were changed, or deleted and put again since:
         the header decides. Headers of hot sessions wait until no other one can come before them.
         """
-        count, fields = query.limit + 1, LISTED_HEADER if query.texts else LIGHT_HEADER
+        count, read = query.limit + 1, self._listed if query.texts else self._light
         waiting: list[SessionRecord] = []
         async for portion in entries(self._read, self._keys, IndexRange.of_sessions(query), count):
             start = 0
             while some := portion[start : start + count]:
                 start, count = start + count, grown(count)
                 names = [entry.name.decode() for entry in some]
-                commands = [(self._keys.session(name).session, b"HMGET", *fields) for name in names]
-                for entry, name, values in zip(some, names, await self._read(*commands), strict=True):
-                    header = session_record(name, fields, values)
+                for entry, header in zip(some, await read(names), strict=True):
                     if (
                         header
                         and entry.earliest <= stamp(query.key(header)[0]) <= entry.latest
@@ -353,6 +351,27 @@ class RedisStorage(BaseStorage):
                     yield waiting.pop(0)
         for header in waiting:
             yield header
+
+    async def _listed(self, names: Sequence[str]) -> list[SessionRecord | None]:
+        """Return the headers of sessions as a listing shows them; None: there is none."""
+        commands = [(self._keys.session(name).session, b"HMGET", *LISTED_HEADER) for name in names]
+        replies = await self._read(*commands)
+        return [session_record(name, LISTED_HEADER, values) for name, values in zip(names, replies, strict=True)]
+
+    async def _light(self, names: Sequence[str]) -> list[SessionRecord | None]:
+        """Do the same without texts, with one call for each bucket: in a quarter of the time."""
+        buckets: dict[bytes, dict[str, bytes]] = {}
+        for name in names:
+            keys = self._keys.session(name)
+            buckets.setdefault(keys.bucket_index, {})[name] = keys.session
+        calls = [(list(of_one.values()), ()) for of_one in buckets.values()]
+        replies = await self._client.run("light_headers", calls, writes=False)
+        found = {
+            name: None if value is None else light_record(name, value)
+            for of_one, reply in zip(buckets.values(), replies, strict=True)
+            for name, value in zip(of_one, _checked(reply), strict=True)
+        }
+        return [found[name] for name in names]
 
     async def _rewrite_session(self, session_id: str, old: Payload, new: Payload, now_us: int) -> bool:
         arguments = (b"%d" % now_us, encoding_bytes(old), old.data, encoding_bytes(new), new.data)

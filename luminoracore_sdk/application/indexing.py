@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from luminoracore_sdk.application.off_loop import off_loop
+from luminoracore_sdk.application.off_loop import is_large_message, off_loop
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.embedding import Embedder
-from luminoracore_sdk.application.ports.records import IndexRecord, IndexRewrite, MessageRange, Payload
+from luminoracore_sdk.application.ports.records import IndexRecord, IndexRewrite, MessageRange, MessageRecord, Payload
 from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageError, ValidationError
@@ -19,7 +19,16 @@ from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.recall.analyzer import Analyzer
 from luminoracore_sdk.domain.recall.terms import Entry, Vector, decode, encode, entry_of
 
-__all__ = ["Embedding", "Indexer", "entries_of", "index_payload", "messages_between", "stored_entry", "vector_of"]
+__all__ = [
+    "Embedding",
+    "Indexer",
+    "entries_of",
+    "index_payload",
+    "message_records",
+    "messages_between",
+    "stored_entry",
+    "vector_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +77,26 @@ async def entries_of(texts: Mapping[int, str], analyzer: Analyzer) -> dict[int, 
         lambda: {position: entry_of(analyzer.terms(text)) for position, text in texts.items()},
         large=size > _LARGE_TEXTS,
     )
+
+
+async def message_records(
+    codec: EntityCodec, messages: Sequence[Message], *, search: Search | None, counted: bool = True
+) -> list[MessageRecord]:
+    """Return the records of messages that have an id and a time.
+
+    Args:
+        codec: Makes them.
+        messages: Any number.
+        search: How they will be found, if the codec indexes them; None: it does not.
+        counted: As for ``EntityCodec.message_record``.
+
+    Raises:
+        ValidationError: A value is not JSON.
+    """
+    large = any(map(is_large_message, messages))
+    if search is not None:
+        large |= sum(len(message_text(message)) for message in messages) > _LARGE_TEXTS
+    return await off_loop(lambda: [codec.message_record(one, counted=counted) for one in messages], large=large)
 
 
 async def messages_between(

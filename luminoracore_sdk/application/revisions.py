@@ -7,14 +7,14 @@ alternatives lie in the metadata of the first message that stands there now, so 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 import attrs
 
 from luminoracore_sdk.application.deleted_messages import find_tombstone, tombstone
-from luminoracore_sdk.application.off_loop import is_large_message, off_loop
+from luminoracore_sdk.application.indexing import message_records
+from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.records import MAX_BATCH, MessageRange, MessageRecord, TailReceipt
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
@@ -121,9 +121,8 @@ class Revisions:
         counted: bool,
     ) -> tuple[list[Message], TailReceipt]:
         """Replace the messages above a position; return the new ones, as they are stored."""
-        encode = partial(self.services.codec.message_record, counted=counted)
-        large = any(map(is_large_message, messages))
-        records = await off_loop(lambda: [encode(message) for message in messages], large=large)
+        codec, search = self.services.codec, self.storage.search
+        records = await message_records(codec, messages, search=search, counted=counted)
         receipt = await self.storage.replace_tail(
             session_id, after=after, messages=records, expected_last=expected_last, fence=fence
         )
@@ -225,7 +224,8 @@ class Revisions:
             if record is None or message is None or is_deleted(message):
                 raise MessageNotFoundError(session_id, message_id, backend=self.storage.backend)
             changed = change(message)
-            new = self.services.codec.message_record(changed, counted=False)
+            codec, search = self.services.codec, self.storage.search
+            (new,) = await message_records(codec, [changed], search=search, counted=False)
             try:
                 await self.storage.update_message(
                     session_id,

@@ -363,11 +363,8 @@ class _Transfer:
             equal = await self._compare_messages(session_id, lines, position) if position < have else 0
             if self._writes and equal < len(chunk):
                 span = MessageRange(after=position, before=position + len(chunk) + 1)
-                indexes = await self._source.read_index(session_id, span)
-                if len(indexes) < len(chunk):
-                    raise _SourceChangedError("was truncated in the source during the copy")
                 missing = [attrs.evolve(self._source_lines.plain(message), adds={}) for message in chunk[equal:]]
-                missing = with_indexes(missing, indexes[equal:])
+                missing = with_indexes(missing, await self._source.read_index(session_id, span))
                 if have:
                     missing = [_with_brief(message, original.record) for message in missing]
                 missing[0], adds = attrs.evolve(missing[0], adds=adds), {}

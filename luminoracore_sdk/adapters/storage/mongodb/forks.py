@@ -125,8 +125,6 @@ class Fork:
             if not read:  # it was cut meanwhile, which is found out at the end
                 return
             indexes = await self.messages.read_index(self.source_id, span, self.now_us)
-            if len(indexes) != len(read):  # likewise
-                return
             messages = await asyncio.to_thread(self._all_rewritten, with_indexes(read, indexes))
             for part in _parts(messages):
                 batch, state = batch_document(self.record.session_id, ends, part, self.now_us)

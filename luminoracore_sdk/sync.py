@@ -49,6 +49,8 @@ if TYPE_CHECKING:
         IndexRecord,
         IndexRewrite,
         Lease,
+        MemoryPut,
+        MemoryQuery,
         MemoryRecord,
         MemoryScope,
         MessageRange,
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
     from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
     from luminoracore_sdk.domain.conversation import Conversation
     from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-    from luminoracore_sdk.domain.memory import MemoryEntry
+    from luminoracore_sdk.domain.memory import MemoryEntry, MemorySource, MemoryVersion
     from luminoracore_sdk.domain.message import Message, MessageRole
     from luminoracore_sdk.domain.recall.hits import Hit, HitKind
     from luminoracore_sdk.domain.retention import RetentionPolicy
@@ -249,21 +251,40 @@ class SessionStorage(SyncFacade[aio.SessionStorage]):
         """Return the header of a session, its memories and its newest messages, or None."""
         return self._run(self.asynchronous.read_turn(session_id, newest=newest))
 
-    def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        """Create or replace a memory."""
-        return self._run(self.asynchronous.put_memory(record, max_entries=max_entries))
+    def put_memory(
+        self, record: MemoryRecord, *, max_entries: int | None = None, expected_version: int | None = None
+    ) -> MemoryRecord:
+        """Create or replace a memory: ``change_memories`` with one put."""
+        return self._run(
+            self.asynchronous.put_memory(record, max_entries=max_entries, expected_version=expected_version)
+        )
+
+    def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        """Put and delete memories of one scope, all or nothing."""
+        return self._run(self.asynchronous.change_memories(scope, puts, deletes=deletes, max_entries=max_entries))
+
+    def touch_memories(self, scope: MemoryScope, keys: Sequence[str], *, expires_at_us: int | None) -> int:
+        """Change when memories expire, all or nothing; everything else stays, also their version."""
+        return self._run(self.asynchronous.touch_memories(scope, keys, expires_at_us=expires_at_us))
 
     def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
         """Return one memory, or None."""
         return self._run(self.asynchronous.find_memory(scope, key))
 
-    def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
-        """Return the memories of a scope, by time of creation, then key; none for an unknown scope."""
-        return self._run(self.asynchronous.list_memories(scope))
+    def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
+        """Return memories of a scope; none for an unknown scope."""
+        return self._run(self.asynchronous.list_memories(scope, query))
 
-    def list_memory_owners(self, *, after: str | None = None, limit: int = 1000) -> list[str]:
+    def list_memory_owners(self, *, prefix: str = "", after: str | None = None, limit: int = 1000) -> list[str]:
         """Return one page of the ids of users that have memories, in a fixed order of the backend's own."""
-        return self._run(self.asynchronous.list_memory_owners(after=after, limit=limit))
+        return self._run(self.asynchronous.list_memory_owners(prefix=prefix, after=after, limit=limit))
 
     def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete one memory; return False if there is none."""
@@ -752,13 +773,20 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         *,
         importance: float = 1.0,
         category: MemoryCategory | str = MemoryCategory.FACT,
+        source: MemorySource | None = None,
     ) -> bool:
         """Remember a value for the user, in all sessions; see ``MemoryManager.store_memory``."""
-        return self._run(self.asynchronous.store_memory(key, value, ttl, importance=importance, category=category))
+        return self._run(
+            self.asynchronous.store_memory(key, value, ttl, importance=importance, category=category, source=source)
+        )
 
-    def get_memory(self, key: str) -> JSONValue:
+    def history(self, key: str) -> list[MemoryVersion]:
+        """Return the values that a memory of the user had, oldest first, then the present one."""
+        return self._run(self.asynchronous.history(key))
+
+    def get_memory(self, key: str, *, as_of: datetime | None = None) -> JSONValue:
         """Return a value, equal to what was stored, or None."""
-        return self._run(self.asynchronous.get_memory(key))
+        return self._run(self.asynchronous.get_memory(key, as_of=as_of))
 
     def list_memories(self) -> list[str]:
         """Return the keys, by time of creation, then key."""
@@ -971,7 +999,7 @@ class MemoryManager(SyncFacade[aio.MemoryManager]):
         category: MemoryCategory | str = MemoryCategory.FACT,
         scope: Scope = "session",
     ) -> bool:
-        """Store a value under a key, replacing the previous one."""
+        """Store a value under a key; it supersedes the previous one, which stays readable."""
         return self._run(
             self.asynchronous.store_memory(
                 session_id, key, value, ttl, importance=importance, category=category, scope=scope
@@ -990,9 +1018,15 @@ class MemoryManager(SyncFacade[aio.MemoryManager]):
         """Remove what has expired from the whole store; return the number of expired memories."""
         return self._run(self.asynchronous.cleanup_expired_memories())
 
-    def get_memory(self, session_id: str, key: str, *, scope: Scope = "session") -> JSONValue:
+    def get_memory(
+        self, session_id: str, key: str, *, scope: Scope = "session", as_of: datetime | None = None
+    ) -> JSONValue:
         """Return a value, equal to what was stored, or None."""
-        return self._run(self.asynchronous.get_memory(session_id, key, scope=scope))
+        return self._run(self.asynchronous.get_memory(session_id, key, scope=scope, as_of=as_of))
+
+    def history(self, session_id: str, key: str, *, scope: Scope = "session") -> list[MemoryVersion]:
+        """Return the values that a memory had, oldest first, then the present one; none if there is no such memory."""
+        return self._run(self.asynchronous.history(session_id, key, scope=scope))
 
     def get_memory_info(self, session_id: str, key: str) -> JSONObject | None:
         """Return the attributes of a memory other than its value, or None."""

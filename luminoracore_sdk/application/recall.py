@@ -325,6 +325,9 @@ class Recall:
                     mark = attrs.evolve(mark, last_change=found.last_change)
                     start = min(start, _unchanged(found.changes, known.last_change))
             messages, last = await self._read(held, session_id, start, search)
+            after = await self.storage.find_session(session_id)
+            if after is None or after.created_at_us != header.created_at_us:  # it may be that of another user now
+                return _News(session_id, None, 0, ())
         except SessionNotFoundError:  # deleted meanwhile
             return _News(session_id, None, 0, ())
         return _News(session_id, attrs.evolve(mark, last_position=last), start, messages)

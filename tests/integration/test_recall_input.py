@@ -18,7 +18,7 @@ from luminoracore_sdk.session import (
 )
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.utils.exceptions import ConfigurationError, ValidationError
-from tests.support.recall import manager_of, searched
+from tests.support.recall import Meanwhile, manager_of, searched
 
 START = datetime(2026, 5, 8, 9, tzinfo=UTC)
 
@@ -190,20 +190,9 @@ async def test_tenants_are_apart(storage: SessionStorage, clock: ManualClock) ->
         assert await manager.for_user(user, tenant).recall("boat", session_ids=others) == []
 
 
-class Swaps(InMemoryStorage):
-    """Give a session to another user between the listing and the read of a message."""
-
-    swap: Any = None
-
-    async def read_messages(self, *arguments: Any) -> Any:
-        if self.swap is not None:
-            swap, self.swap = self.swap, None
-            await swap()
-        return await super().read_messages(*arguments)
-
-
-async def test_the_message_of_a_sessions_next_owner_is_not_returned(clock: ManualClock) -> None:
-    base = Swaps(clock=clock)
+@pytest.mark.parametrize("moment", ["before read_index", "after read_index", "before read_messages"])
+async def test_the_message_of_a_sessions_next_owner_is_not_returned(clock: ManualClock, moment: str) -> None:
+    base = Meanwhile(InMemoryStorage(clock=clock))
     manager = manager_of(searched(base), clock)
 
     async def write(user_id: str, text: str) -> None:
@@ -213,12 +202,14 @@ async def test_the_message_of_a_sessions_next_owner_is_not_returned(clock: Manua
 
     async def swap() -> None:
         await manager.delete_session("s")
-        await write("bob", "secret of bob")
+        await write("bob", "secret boat of bob")
 
     await write("ada", "boat of ada")
     assert len(await manager.for_user("ada").recall("boat", around=1)) == 3
-    base.swap = swap
-    assert await manager.for_user("ada").recall("boat", around=1) == []
+    base.happens[moment] = swap
+    fresh = manager_of(searched(base), clock).for_user("ada")
+    assert await fresh.recall("boat", around=1) == []
+    assert base.happens == {}
     assert await manager.for_user("ada").recall("boat secret") == []
     assert len(await manager.for_user("bob").recall("secret")) == 3
 

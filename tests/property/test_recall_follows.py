@@ -45,6 +45,12 @@ async def remember(manager: SessionManager, session_id: str, number: int, text: 
     await manager.memory_manager.store_memory(session_id, f"key_{number}", [text])
 
 
+async def replace(manager: SessionManager, session_id: str, number: int, text: str) -> None:
+    await manager.delete_session(session_id)
+    await CHANGES["create"](manager, session_id, number, text)
+    await manager.conversation_manager.add_message(session_id, "user", text)
+
+
 async def redact(manager: SessionManager, session_id: str, number: int, _: str) -> None:
     await manager.redact(session_id, await message_id(manager, session_id, number))
 
@@ -71,6 +77,7 @@ CHANGES: dict[str, Change] = {
     "fork": lambda manager, session_id, number, _: manager.fork(
         session_id, number, new_session_id=SESSIONS[number % len(SESSIONS)]
     ),
+    "replace": replace,
     "drop": lambda manager, session_id, *_: manager.delete_session(session_id),
     "expire": lambda manager, session_id, *_: manager.update_session(session_id, ttl=0.00001),
     "erase": lambda manager, _, number, __: manager.erase_user(USERS[number % 2]),

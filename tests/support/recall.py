@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -13,18 +13,27 @@ from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
 from luminoracore_sdk.adapters.wrappers.searching import SearchWrapper
 from luminoracore_sdk.application.indexing import Indexer
 from luminoracore_sdk.application.ports.embedding import Embedder
-from luminoracore_sdk.application.ports.records import IndexRewrite, MessageRange, SessionQuery
+from luminoracore_sdk.application.ports.records import (
+    IndexRecord,
+    IndexRewrite,
+    MessageRange,
+    MessageRecord,
+    SessionQuery,
+    SessionRecord,
+)
 from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.bootstrap.managers import default_services
 from luminoracore_sdk.session import Message, SessionManager, SessionStorage
+from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import ManualClock
 
 __all__ = [
     "CHANGES",
     "QUESTIONS",
     "TEXTS",
+    "Meanwhile",
     "found_by",
     "manager_of",
     "queries",
@@ -59,6 +68,8 @@ TEXTS = {
     "blank": " \n\t",
 }
 """Texts by what is special about them."""
+
+T = TypeVar("T")
 
 SPECIAL = ("", " \n", "?!", "AND", '"', "*", "\0", "\ud800", "🎉", "👍", "ß", "der the и", "x" * 10_000)
 
@@ -95,6 +106,40 @@ async def say(manager: SessionManager, *texts: str, session_id: str = "s") -> No
     await chat.create_conversation(session_id)
     for first in range(0, len(texts), 1000):
         await chat.append(session_id, [Message("user", text) for text in texts[first : first + 1000]])
+
+
+class Meanwhile(StorageWrapper):
+    """Let something happen once, right before or after a call.
+
+    Attributes:
+        happens: What happens, by ``before`` or ``after`` and the name of the call.
+    """
+
+    def __init__(self, base: SessionStorage) -> None:
+        super().__init__(base)
+        self.happens: dict[str, Callable[[], Awaitable[object]]] = {}
+
+    async def _around(self, name: str, call: Awaitable[T]) -> T:
+        await self._let_happen(f"before {name}")
+        found = await call
+        await self._let_happen(f"after {name}")
+        return found
+
+    async def _let_happen(self, moment: str) -> None:
+        if moment in self.happens:
+            await self.happens.pop(moment)()
+
+    async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
+        """Read, with what happens."""
+        return await self._around("read_index", super().read_index(session_id, span))
+
+    async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
+        """Read, with what happens."""
+        return await self._around("read_messages", super().read_messages(session_id, span))
+
+    async def find_session(self, session_id: str) -> SessionRecord | None:
+        """Find, with what happens."""
+        return await self._around("find_session", super().find_session(session_id))
 
 
 # -- changes ----------------------------------------------------------------------------------------
@@ -164,6 +209,15 @@ async def _fork(manager: SessionManager, clock: ManualClock) -> None:
     await manager.fork("s-bob", new_session_id="s-bob-fork")
 
 
+async def _replace(manager: SessionManager, clock: ManualClock) -> None:
+    clock.advance(1)
+    await manager.delete_session("s-none")
+    await manager.create_session({"name": "A"}, {"name": "echo"}, {"session_id": "s-none"})
+    for text in ("Carol sells her ceramics in Köln now", "抹茶 in Málaga, call_abc-123"):
+        clock.advance(1)
+        await manager.conversation_manager.add_message("s-none", "user", text)
+
+
 async def _delete(manager: SessionManager, clock: ManualClock) -> None:
     clock.advance(1)
     await manager.delete_session("s-bob")
@@ -184,7 +238,7 @@ Change = Callable[[SessionManager, ManualClock], Awaitable[None]]
 
 CHANGES: tuple[Change, ...] = (
     *(_fill, _remember, _remember_otherwise, _talk, _edit, _cut),
-    *(_remove, _fork, _delete, _erase, _expire),
+    *(_remove, _fork, _replace, _delete, _erase, _expire),
 )
 """One after the other, each on what those before have left."""
 

@@ -14,6 +14,7 @@ from luminoracore_sdk.bootstrap.managers import ConversationManager, MemoryManag
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, MessageRole
+from luminoracore_sdk.domain.recall.hits import Hit
 from luminoracore_sdk.domain.retention import RetentionPolicy
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.summaries import ConversationPage, ConversationSummary, SessionChange
@@ -37,6 +38,7 @@ __all__ = [
     "ConversationSummary",
     "EncryptedStorageWrapper",
     "ErasureReceipt",
+    "Hit",
     "InMemoryStorage",
     "JSONFileStorage",
     "Keyring",

@@ -1,15 +1,18 @@
 """A storage that any number of event loops and threads may use at once."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
 
+import attrs
+
 from luminoracore_sdk.adapters.per_process import PerProcess
 from luminoracore_sdk.adapters.portal import portal
 from luminoracore_sdk.adapters.storage import documents
 from luminoracore_sdk.adapters.storage.base import check_position
+from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.application.ports.records import MessageRecord
 from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -44,6 +47,21 @@ class _OnPortal:
         await portal().call(self._wakeup.wait(timeout))
 
 
+class _EmbedderOnPortal:
+    """An embedder whose calls are made on the portal."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self.model_id = embedder.model_id
+        self.dimension = embedder.dimension
+
+    async def embed_passages(self, texts: Sequence[str]) -> list[list[float]]:
+        return await portal().call(self._embedder.embed_passages(texts))
+
+    async def embed_query(self, text: str) -> list[float]:
+        return await portal().call(self._embedder.embed_query(text))
+
+
 class _Shared(SessionStorage):
     def __init__(self, make: Callable[[], SessionStorage]) -> None:
         self.storage = PerProcess(make)
@@ -54,7 +72,15 @@ class _Shared(SessionStorage):
 
     @property
     def search(self) -> Search | None:
-        return self.storage.get().search
+        search = self.storage.get().search
+        if search is None or search.embedder is None:
+            return search
+        embed_later = search.embed_later
+        return attrs.evolve(
+            search,
+            embedder=_EmbedderOnPortal(search.embedder),
+            embed_later=lambda session_ids: portal().call(embed_later(session_ids)),
+        )
 
     def stream_messages(
         self, session_id: str, *, after: int = 0, before: int | None = None, chunk: int = 500

@@ -7,7 +7,8 @@ from typing import Any, cast, overload
 
 import attrs
 
-from luminoracore_sdk.application.off_loop import is_large_message, off_loop
+from luminoracore_sdk.application.indexing import message_records
+from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
@@ -156,9 +157,7 @@ class Conversations:
         Raises:
             ValidationError: A value is not JSON.
         """
-        encode = self._services.codec.message_record
-        large = any(map(is_large_message, messages))
-        return await off_loop(lambda: [encode(message) for message in messages], large=large)
+        return await message_records(self._services.codec, messages, search=self.storage.search)
 
     def _stamped(self, message: Message) -> Message:
         if message.id is not None and message.timestamp is not None and message.position is None:

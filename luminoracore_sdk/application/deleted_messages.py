@@ -5,7 +5,7 @@ pages by them goes on where it was.
 """
 
 from luminoracore_sdk.application.ports.codec import EntityCodec
-from luminoracore_sdk.application.ports.records import MessageRecord, Payload
+from luminoracore_sdk.application.ports.records import MessageRecord
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import DELETED, Message, MessageRole, is_deleted
@@ -15,10 +15,10 @@ from luminoracore_sdk.domain.values import from_microseconds
 __all__ = ["find_tombstone", "tombstone"]
 
 
-def tombstone(codec: EntityCodec, record: MessageRecord, metadata: JSONObject = DELETED) -> Payload:
-    """Return the payload of a deleted message."""
+def tombstone(codec: EntityCodec, record: MessageRecord, metadata: JSONObject = DELETED) -> MessageRecord:
+    """Return a message as it is stored once it is deleted."""
     time = from_microseconds(record.created_at_us)
-    return codec.message_record(Message(MessageRole.USER, "", time, metadata, id=record.message_id)).payload
+    return codec.message_record(Message(MessageRole.USER, "", time, metadata, id=record.message_id))
 
 
 def find_tombstone(codec: EntityCodec, record: MessageRecord, *, backend: str, session_id: str) -> Message | None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from luminoracore_sdk.application.off_loop import off_loop
+from luminoracore_sdk.application.off_loop import is_large_message, off_loop
 from luminoracore_sdk.application.ports.codec import EntityCodec
-from luminoracore_sdk.application.ports.records import IndexRecord, IndexRewrite, MessageRange, Payload
+from luminoracore_sdk.application.ports.embedding import Embedder
+from luminoracore_sdk.application.ports.records import IndexRecord, IndexRewrite, MessageRange, MessageRecord, Payload
 from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageError, ValidationError
@@ -18,14 +19,23 @@ from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.recall.analyzer import Analyzer
 from luminoracore_sdk.domain.recall.terms import Entry, Vector, decode, encode, entry_of
 
-__all__ = ["Embedding", "Indexer", "entries_of", "index_payload", "messages_between", "stored_entry"]
+__all__ = [
+    "Embedding",
+    "Indexer",
+    "entries_of",
+    "index_payload",
+    "message_records",
+    "messages_between",
+    "stored_entry",
+    "vector_of",
+]
 
 logger = logging.getLogger(__name__)
 
 _ENCODING = "terms"
 _CHUNK = 256
-_LARGE_TEXTS = 20_000
-"""Characters of texts from which on they are analyzed in a thread."""
+_LARGE_TEXTS = 4000
+"""Characters of texts from which on they are analyzed in a thread; so many new words take up to 10 ms."""
 
 _CLOSE_SECONDS = 30.0
 _WAIT_SECONDS = 5.0
@@ -39,12 +49,25 @@ def index_payload(entry: Entry, analyzer: Analyzer) -> Payload:
 
 def stored_entry(record: IndexRecord, analyzer: Analyzer) -> Entry | None:
     """Return what is stored of a message; None: nothing, or what another analyzer made, or damaged bytes."""
-    if record.index is None:
+    if record.index is None or record.index.encoding != _ENCODING:
         return None
     try:
         return decode(record.index.data, analyzer)
     except ValidationError:
         return None
+
+
+def vector_of(embedder: Embedder, values: Sequence[float]) -> Vector:
+    """Return the vector of what an embedder returned.
+
+    Raises:
+        ValidationError: It has another dimension than it should, or is not finite.
+    """
+    if len(values) != embedder.dimension:
+        raise ValidationError(
+            f"{embedder.model_id} returned a vector of {len(values)} dimensions, not {embedder.dimension}"
+        )
+    return Vector.of(embedder.model_id, values)
 
 
 async def entries_of(texts: Mapping[int, str], analyzer: Analyzer) -> dict[int, Entry]:
@@ -54,6 +77,26 @@ async def entries_of(texts: Mapping[int, str], analyzer: Analyzer) -> dict[int, 
         lambda: {position: entry_of(analyzer.terms(text)) for position, text in texts.items()},
         large=size > _LARGE_TEXTS,
     )
+
+
+async def message_records(
+    codec: EntityCodec, messages: Sequence[Message], *, search: Search | None, counted: bool = True
+) -> list[MessageRecord]:
+    """Return the records of messages that have an id and a time.
+
+    Args:
+        codec: Makes them.
+        messages: Any number.
+        search: How they will be found, if the codec indexes them; None: it does not.
+        counted: As for ``EntityCodec.message_record``.
+
+    Raises:
+        ValidationError: A value is not JSON.
+    """
+    large = any(map(is_large_message, messages))
+    if search is not None:
+        large |= sum(len(message_text(message)) for message in messages) > _LARGE_TEXTS
+    return await off_loop(lambda: [codec.message_record(one, counted=counted) for one in messages], large=large)
 
 
 async def messages_between(
@@ -89,15 +132,15 @@ class Indexer:
 
     def lacks(self, entry: Entry | None) -> bool:
         """Return whether a message lacks its terms, or the vector of the embedder."""
-        if entry is None:
-            return True
-        model = self.search.model
-        return model is not None and bool(entry.frequencies) and (entry.vector is None or entry.vector.model != model)
+        return entry is None or self.search.lacks_vector(entry)
 
     async def complete(self, session_id: str, *, after: int = 0) -> int:
         """Store terms and vectors of the messages above a position that lack them; return their number.
 
         A message that is changed meanwhile is left to who changed it.
+
+        Raises:
+            ValidationError: The embedder returned vectors of another number or dimension than it should.
         """
         written = 0
         while True:
@@ -121,8 +164,10 @@ class Indexer:
         found = [position for position, entry in entries.items() if entry.frequencies]
         if embedder is not None and found:
             vectors = await embedder.embed_passages([texts[position] for position in found])
+            if len(vectors) != len(found):
+                raise ValidationError(f"{embedder.model_id} returned {len(vectors)} vectors for {len(found)} texts")
             for position, values in zip(found, vectors, strict=True):
-                entries[position] = attrs.evolve(entries[position], vector=Vector.of(embedder.model_id, values))
+                entries[position] = attrs.evolve(entries[position], vector=vector_of(embedder, values))
         changes = [
             IndexRewrite(
                 position=position,
@@ -165,20 +210,27 @@ class Embedding:
         while self._waiting:
             session_id, after = next(iter(self._waiting.items()))
             del self._waiting[session_id]
+            done = False
             try:
                 await self._indexer.complete(session_id, after=after)
+                done = True
             except Exception as exc:
-                self._waiting[session_id] = min(after, self._waiting.get(session_id, after))
                 self._not_before = asyncio.get_running_loop().time() + _WAIT_SECONDS
                 logger.warning("messages wait for their vectors: %s", exc, exc_info=not isinstance(exc, StorageError))
                 return
+            finally:
+                if not done:
+                    self._waiting[session_id] = min(after, self._waiting.get(session_id, after))
 
     async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # no error
         """Wait until all is embedded; return False if the time was over, or an embedding failed."""
-        if self._waiting and not self._is_running(asyncio.get_running_loop()):
-            self._task = asyncio.get_running_loop().create_task(self._run())
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS if timeout is None else timeout)
-            if not self._task.done():
-                self._task.cancel()
+        loop = asyncio.get_running_loop()
+        if self._waiting and not self._is_running(loop):
+            self._task = loop.create_task(self._run())
+        task = self._task
+        if task is not None and not task.done() and task.get_loop() is loop:
+            await asyncio.wait({task}, timeout=_CLOSE_SECONDS if timeout is None else timeout)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
         return not self._waiting

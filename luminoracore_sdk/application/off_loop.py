@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.pieces import LARGE, is_large
 
-__all__ = ["is_large_message", "off_loop"]
+__all__ = ["is_large_message", "off_loop", "off_loop_to_the_end"]
 
 T = TypeVar("T")
 
@@ -23,6 +24,23 @@ async def off_loop(work: Callable[[], T], *, large: bool) -> T:
         large: Whether it handles more than about ``LARGE`` characters.
     """
     return await asyncio.to_thread(work) if large else work()
+
+
+async def off_loop_to_the_end(work: Callable[[], T], *, large: bool) -> T:
+    """Do as ``off_loop`` with a function that changes what others use.
+
+    When the waiting task is cancelled, the end of the function is awaited.
+    """
+    if not large:
+        return work()
+    ended = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        while not ended.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([ended])
+        raise
 
 
 def is_large_message(message: Message) -> bool:

@@ -11,20 +11,22 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from weakref import WeakKeyDictionary
 
 import attrs
 
-from luminoracore_sdk.application.indexing import entries_of, messages_between, stored_entry
-from luminoracore_sdk.application.off_loop import off_loop
+from luminoracore_sdk.application.indexing import entries_of, messages_between, stored_entry, vector_of
+from luminoracore_sdk.application.off_loop import off_loop, off_loop_to_the_end
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.application.ports.records import (
     HistoryChange,
     IndexRecord,
+    MemoryRecord,
     MemoryScope,
     MessageRange,
     SessionQuery,
@@ -40,6 +42,7 @@ from luminoracore_sdk.domain.recall.hits import Hit
 from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex
 from luminoracore_sdk.domain.recall.ranking import Filter, Query, Ranked, rank
 from luminoracore_sdk.domain.recall.terms import Entry, Vector, entry_of
+from luminoracore_sdk.domain.scopes import check_user_id
 from luminoracore_sdk.domain.values import check_count, check_id, from_microseconds, to_microseconds, to_utc
 
 __all__ = ["Recall", "RecallScope", "indexed_text", "memory_text", "recall_filter", "recall_scope"]
@@ -55,6 +58,9 @@ _KEPT_DOCUMENTS = 500_000
 
 _LOOKED_AGAIN = 1000
 """Messages without a vector that a query looks at again: one may have been computed since."""
+
+_LONGEST_RUN = 256
+"""Messages whose texts are read at once."""
 
 _MOST = 0.5
 _AT_ONCE = 16
@@ -107,25 +113,43 @@ class _News:
     messages: Sequence[_Read]
 
 
+@attrs.frozen
+class _Memory:
+    """A memory that can be found.
+
+    Attributes:
+        session_id: The session; None: it is of the user.
+        record: What was read.
+        entry: The same, decoded.
+    """
+
+    session_id: str | None
+    record: MemoryRecord
+    entry: MemoryEntry
+
+
 class _Scope:
     """The index of a scope, and what it was made of.
 
     Attributes:
         index: The index.
         marks: How far it follows each session.
-        memories: Session, if any, and entry of each memory, by its name in the index.
+        memories: By their names in the index.
         without_vector: Positions of messages whose vector was not there when they were read, by session.
         lock: Is held while the index is changed or ranked.
+        decoding: Is held while a thread decodes: with several at once, the event loop would wait for each of them.
         warned: Whether it was logged that most vectors are missing.
     """
 
-    def __init__(self, model: bytes | None) -> None:
-        self.index = ScopeIndex(model=model)
+    def __init__(self, search: Search) -> None:
+        self.index = ScopeIndex(model=search.model)
         self.marks: dict[str, _Mark] = {}
-        self.memories: dict[str, tuple[str | None, MemoryEntry]] = {}
+        self.memories: dict[str, _Memory] = {}
         self.without_vector: dict[str, set[int]] = {}
         self.lock = asyncio.Lock()
+        self.decoding = asyncio.Lock()
         self.warned = False
+        self._search = search
 
     def forget(self, session_id: str) -> None:
         """Remove a session."""
@@ -140,6 +164,7 @@ class _Scope:
             if one.mark is None:
                 self.forget(session_id)
                 continue
+            self.marks.pop(session_id, None)  # if this fails, it is read anew
             self.index.cut(session_id, after=one.after)
             kept = {position for position in self.without_vector.pop(session_id, ()) if position <= one.after}
             if kept:
@@ -149,10 +174,12 @@ class _Scope:
 
     def add(self, session_id: str, messages: Iterable[_Read]) -> None:
         """Add messages of a session, or replace them."""
-        model = self.index.model
         for message in messages:
             record, entry = message.record, message.entry
             if entry.frequencies:
+                if self._search.lacks_vector(entry):
+                    entry = attrs.evolve(entry, vector=None)
+                    self.without_vector.setdefault(session_id, set()).add(record.position)
                 document = Document(
                     session_id=session_id,
                     position=record.position,
@@ -160,8 +187,6 @@ class _Scope:
                     created_at_us=record.created_at_us,
                 )
                 self.index.add(document, entry)
-                if model is not None and (entry.vector is None or entry.vector.model != model):
-                    self.without_vector.setdefault(session_id, set()).add(record.position)
 
 
 @attrs.frozen
@@ -225,12 +250,16 @@ class Recall:
         hits = await asyncio.gather(*(self._hit(found, entries, around) for found in ranked))
         return self._within([hit for hit in hits if hit is not None], max_tokens)
 
+    def forget(self) -> None:
+        """Drop the indexes, which hold memories and hashes of words; queries read them again."""
+        self._scopes.clear()
+
     def _scope(self, scope: RecallScope, search: Search) -> _Scope:
         """Return the index of a scope; others make room for it, those first that were not used for the longest time."""
         scopes = self._scopes.setdefault(asyncio.get_running_loop(), OrderedDict())
         held = scopes.get(scope)
         if held is None:
-            held = scopes[scope] = _Scope(search.model)
+            held = scopes[scope] = _Scope(search)
         scopes.move_to_end(scope)
         kept = sum(len(one.index) for one in scopes.values())
         while kept > _KEPT_DOCUMENTS and len(scopes) > 1:
@@ -241,7 +270,7 @@ class Recall:
         if search.embedder is None:
             return None
         try:
-            return Vector.of(search.embedder.model_id, await search.embedder.embed_query(query))
+            return vector_of(search.embedder, await search.embedder.embed_query(query))
         except Exception:
             logger.warning("the query could not be embedded; words alone decide", exc_info=True)
             return None
@@ -260,9 +289,9 @@ class Recall:
             held.forget(session_id)
         for first in range(0, len(changed), _AT_ONCE):
             at_once = changed[first : first + _AT_ONCE]
-            news = await asyncio.gather(*(self._news(held.marks.get(one.session_id), one, search) for one in at_once))
+            news = await asyncio.gather(*(self._news(held, one, search) for one in at_once))
             many = sum(len(one.messages) for one in news) > _IN_A_THREAD // 4
-            await off_loop(partial(held.take, news), large=many)
+            await off_loop_to_the_end(partial(held.take, news), large=many)
         await self._follow_memories(held, scope, search)
         if search.embedder is not None:
             await self._follow_vectors(held, search)
@@ -276,15 +305,16 @@ class Recall:
                 if found is not None:
                     yield found
 
-    async def _news(self, known: _Mark | None, header: SessionRecord, search: Search) -> _News:
-        """Return what the index lacks of a session.
+    async def _news(self, held: _Scope, header: SessionRecord, search: Search) -> _News:
+        """Return what an index lacks of a session.
 
         Args:
-            known: How far the index follows it.
+            held: The index.
             header: What is stored now.
             search: How it is searched.
         """
         session_id, mark, start = header.session_id, _mark(header), 0
+        known = held.marks.get(session_id)
         try:
             if known is not None and known.created_at_us == header.created_at_us:
                 start = known.last_position
@@ -294,28 +324,34 @@ class Recall:
                         return _News(session_id, None, 0, ())
                     mark = attrs.evolve(mark, last_change=found.last_change)
                     start = min(start, _unchanged(found.changes, known.last_change))
-            messages, last = await self._read(session_id, start, search)
+            messages, last = await self._read(held, session_id, start, search)
+            after = await self.storage.find_session(session_id)
+            if after is None or after.created_at_us != header.created_at_us:  # it may be that of another user now
+                return _News(session_id, None, 0, ())
         except SessionNotFoundError:  # deleted meanwhile
             return _News(session_id, None, 0, ())
         return _News(session_id, attrs.evolve(mark, last_position=last), start, messages)
 
-    async def _read(self, session_id: str, after: int, search: Search) -> tuple[list[_Read], int]:
+    async def _read(self, held: _Scope, session_id: str, after: int, search: Search) -> tuple[list[_Read], int]:
         """Return the messages of a session above a position, and the newest position."""
         read: list[_Read] = []
         while True:
             records = await self.storage.read_index(session_id, MessageRange(after=after, limit=_CHUNK))
             if records:
-                read += await self._entries(session_id, records, search)
+                read += await self._entries(held, session_id, records, search)
                 after = records[-1].position
             if len(records) < _CHUNK:
                 return read, after
 
-    async def _entries(self, session_id: str, records: Sequence[IndexRecord], search: Search) -> list[_Read]:
+    async def _entries(
+        self, held: _Scope, session_id: str, records: Sequence[IndexRecord], search: Search
+    ) -> list[_Read]:
         """Return what is known of messages; of those that were stored without their terms, from their texts."""
-        entries = await off_loop(
-            lambda: [stored_entry(record, search.analyzer) for record in records],
-            large=len(records) > _IN_A_THREAD // 4,
-        )
+        async with held.decoding:
+            entries = await off_loop(
+                lambda: [stored_entry(record, search.analyzer) for record in records],
+                large=len(records) > _IN_A_THREAD // 4,
+            )
         missing = [record.position for record, entry in zip(records, entries, strict=True) if entry is None]
         texts: dict[int, str] = {}
         for first, last in _runs(missing):
@@ -335,38 +371,48 @@ class Recall:
         else:
             owners += [(one, MemoryScope("session", one)) for one in scope.session_ids or ()]
         found: set[str] = set()
+        changed: list[tuple[str, _Memory]] = []
         for session_id, owner in owners:
             for record in await self.storage.list_memories(owner):
                 name = f"{session_id or ''}\0{record.key}"
                 found.add(name)
                 known = held.memories.get(name)
-                if known is not None and to_microseconds(known[1].updated_at) == record.updated_at_us:
-                    continue
-                entry = self.codec.memory(record, backend=self.storage.backend)
-                held.memories[name] = session_id, entry
-                document = Document(
-                    kind=MEMORY, key=name, created_at_us=record.updated_at_us, importance=entry.importance
-                )
-                held.index.add(document, entry_of(search.analyzer.terms(indexed_text(entry))))
+                if known is None or known.record != record:
+                    entry = self.codec.memory(record, backend=self.storage.backend)
+                    changed.append((name, _Memory(session_id, record, entry)))
         for name in held.memories.keys() - found:
             del held.memories[name]
             held.index.remove_memory(name)
+        texts = [indexed_text(memory.entry) for _, memory in changed]
+        entries = await entries_of(dict(enumerate(texts)), search.analyzer)
+        for place, (name, memory) in enumerate(changed):
+            document = Document(
+                kind=MEMORY,
+                key=name,
+                created_at_us=memory.record.updated_at_us,
+                importance=memory.entry.importance,
+            )
+            held.index.add(document, entries[place])
+            held.memories[name] = memory
 
     async def _follow_vectors(self, held: _Scope, search: Search) -> None:
         """Take vectors that were computed since, and ask for those that are missing."""
+        if held.without_vector:
+            await search.embed_later(tuple(held.without_vector))
         looked = 0
         for session_id, positions in list(held.without_vector.items()):
-            search.embed_later(session_id)
             if looked > _LOOKED_AGAIN:
-                continue
+                break
             looked += len(positions)
-            span = MessageRange(after=min(positions) - 1, before=max(positions) + 1)
-            try:
-                records = [one for one in await self.storage.read_index(session_id, span) if one.position in positions]
-            except SessionNotFoundError:
-                continue
-            held.without_vector.pop(session_id)
-            held.add(session_id, await self._entries(session_id, records, search))
+            span = MessageRange(after=min(positions) - 1, limit=_CHUNK)
+            with suppress(SessionNotFoundError):
+                for record in await self.storage.read_index(session_id, span):
+                    entry = stored_entry(record, search.analyzer) if record.position in positions else None
+                    if entry is not None and not search.lacks_vector(entry):
+                        positions.remove(record.position)
+                        held.add(session_id, [_Read(record, entry)])
+            if not positions:
+                del held.without_vector[session_id]
         missing = sum(map(len, held.without_vector.values()))
         if missing > _LOOKED_AGAIN and missing > _MOST * len(held.index) and not held.warned:
             held.warned = True
@@ -377,16 +423,15 @@ class Recall:
 
     # -- return what was found -------------------------------------------------------------------
 
-    async def _hit(
-        self, found: Ranked, memories: Mapping[str, tuple[str | None, MemoryEntry]], around: int
-    ) -> Hit | None:
-        """Return a hit with its text; None: it was deleted meanwhile."""
+    async def _hit(self, found: Ranked, memories: Mapping[str, _Memory], around: int) -> Hit | None:
+        """Return a hit with its text; None: it was deleted meanwhile, and another message may have its place."""
         document, parts = found.document, {} if found.parts is None else attrs.asdict(found.parts, recurse=False)
         if document.kind == MEMORY:
-            session_id, entry = memories[document.key]
+            memory = memories[document.key]
+            entry = memory.entry
             return Hit(
                 kind="memory",
-                session_id=session_id,
+                session_id=memory.session_id,
                 key=entry.key,
                 text=memory_text(entry),
                 timestamp=entry.updated_at,
@@ -402,6 +447,9 @@ class Recall:
         message = next((message for message in messages if message.position == position), None)
         if message is None or not message_text(message):
             return None
+        timestamp = message.timestamp or from_microseconds(document.created_at_us)
+        if to_microseconds(timestamp) != document.created_at_us:
+            return None
         return Hit(
             kind="message",
             session_id=session_id,
@@ -409,7 +457,7 @@ class Recall:
             message_id=message.id,
             role=str(message.role),
             text=message_text(message),
-            timestamp=message.timestamp or from_microseconds(document.created_at_us),
+            timestamp=timestamp,
             score=found.score,
             parts=parts,
             around=tuple(messages) if around else (),
@@ -434,6 +482,8 @@ def recall_scope(user_id: str | None, session_ids: Collection[str] | None) -> Re
     Raises:
         ValidationError: An id is invalid.
     """
+    if user_id is not None:
+        check_user_id(user_id)
     if isinstance(session_ids, str):
         raise ValidationError("session_ids is a list of ids, not one string")
     ids = None if session_ids is None else tuple(sorted({check_id(one) for one in session_ids}))
@@ -451,10 +501,12 @@ def recall_filter(
     """Return what may be found by a call of ``recall``.
 
     Raises:
-        ValidationError: A kind or time is invalid.
+        ValidationError: A kind, role or time is invalid.
     """
     if isinstance(kinds, str) or not set(kinds) <= {MESSAGE, MEMORY}:
         raise ValidationError(f"kinds are of 'message' and 'memory', not {kinds!a:.80}")
+    if isinstance(roles, str):
+        raise ValidationError("roles is a list of roles, not one string")
     since, until = (None, None) if between is None else between
     return Filter(
         kinds=None if len(set(kinds)) == 2 else tuple(kinds),
@@ -485,10 +537,10 @@ def _unchanged(changes: Iterable[HistoryChange], known: int) -> int:
 
 
 def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
-    """Return ascending positions as first and last of runs without a gap."""
+    """Return ascending positions as first and last of runs without a gap, of 256 positions at most."""
     runs: list[tuple[int, int]] = []
     for position in positions:
-        if runs and runs[-1][1] == position - 1:
+        if runs and runs[-1][1] == position - 1 and position - runs[-1][0] < _LONGEST_RUN:
             runs[-1] = runs[-1][0], position
         else:
             runs.append((position, position))

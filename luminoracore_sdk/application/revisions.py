@@ -7,14 +7,14 @@ alternatives lie in the metadata of the first message that stands there now, so 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 import attrs
 
 from luminoracore_sdk.application.deleted_messages import find_tombstone, tombstone
-from luminoracore_sdk.application.off_loop import is_large_message, off_loop
+from luminoracore_sdk.application.indexing import message_records
+from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.records import MAX_BATCH, MessageRange, MessageRecord, TailReceipt
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
@@ -121,9 +121,8 @@ class Revisions:
         counted: bool,
     ) -> tuple[list[Message], TailReceipt]:
         """Replace the messages above a position; return the new ones, as they are stored."""
-        encode = partial(self.services.codec.message_record, counted=counted)
-        large = any(map(is_large_message, messages))
-        records = await off_loop(lambda: [encode(message) for message in messages], large=large)
+        codec, search = self.services.codec, self.storage.search
+        records = await message_records(codec, messages, search=search, counted=counted)
         receipt = await self.storage.replace_tail(
             session_id, after=after, messages=records, expected_last=expected_last, fence=fence
         )
@@ -225,7 +224,8 @@ class Revisions:
             if record is None or message is None or is_deleted(message):
                 raise MessageNotFoundError(session_id, message_id, backend=self.storage.backend)
             changed = change(message)
-            new = self.services.codec.message_record(changed, counted=False)
+            codec, search = self.services.codec, self.storage.search
+            (new,) = await message_records(codec, [changed], search=search, counted=False)
             try:
                 await self.storage.update_message(
                     session_id,
@@ -277,9 +277,10 @@ class Revisions:
     async def _bury(self, session_id: str, record: MessageRecord) -> bool:
         known: MessageRecord | None = record
         while known is not None and not self.find_tombstone(session_id, known):
+            left = tombstone(self.services.codec, known)
             try:
                 await self.storage.update_message(
-                    session_id, known.position, payload=tombstone(self.services.codec, known), expected=known.payload
+                    session_id, known.position, payload=left.payload, expected=known.payload, index=left.index
                 )
             except ConflictError:  # it was annotated, say, or has another position
                 known = await self.storage.find_message(session_id, record.message_id)
@@ -291,9 +292,11 @@ class Revisions:
 
     async def note_older_deleted(self, session_id: str, record: MessageRecord) -> None:
         """Note in a tombstone that every older message is deleted, so that reads of older ones end there."""
-        before, payload = (tombstone(self.services.codec, record, metadata) for metadata in (DELETED, OLDER_DELETED))
+        before, new = (tombstone(self.services.codec, record, metadata) for metadata in (DELETED, OLDER_DELETED))
         with suppress(ConflictError, SessionNotFoundError):  # removed meanwhile
-            await self.storage.update_message(session_id, record.position, payload=payload, expected=before)
+            await self.storage.update_message(
+                session_id, record.position, payload=new.payload, expected=before.payload, index=new.index
+            )
 
     def find_tombstone(self, session_id: str, record: MessageRecord) -> Message | None:
         """Return what is left of a message, or None if it was not deleted."""

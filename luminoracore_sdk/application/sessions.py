@@ -862,12 +862,16 @@ class Sessions:
         Raises:
             ValidationError: The id is invalid or reserved.
         """
-        return await Erasure(
+        erasure = Erasure(
             user_id=Owner.of_user(user_id, tenant).id,
             access=self._sessions,
             services=self._services,
             delete=self.delete_session,
-        ).run()
+        )
+        try:
+            return await erasure.run()
+        finally:
+            self._recall.forget()
 
     async def apply_retention(
         self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False

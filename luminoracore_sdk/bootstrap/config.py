@@ -123,7 +123,7 @@ class StorageConfig:
         search: ``"text"``: what is stored is found by its words (``SessionManager.recall``); ``"semantic"``: and by its
             meaning, which needs an embedder; None: search is off. A store that has messages already is searched at
             once; ``luminora reindex`` makes that fast.
-        search_language: The language whose endings and stop words are known; see ``LANGUAGES``.
+        search_language: The language whose endings and stop words are known; see ``luminoracore_sdk.search.LANGUAGES``.
 
     Raises:
         ConfigurationError: A value cannot work; subclasses say more.

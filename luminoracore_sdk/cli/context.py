@@ -203,12 +203,12 @@ class CommandContext:
     @property
     def services(self) -> Services:
         """The other ports: codec, clock, ids, token counter, notations, provider registry."""
-        return self.container.services()
+        services = self.container.services()
+        return services if self._manager is None else searching(services, self.storage)
 
     def exchange(self) -> SessionExchange:
         """Return the use cases of import and export for the store."""
-        services = searching(self.services, self.storage)
-        return SessionExchange(storage=self.storage, services=services, values=JsonCodec())
+        return SessionExchange(storage=self.storage, services=self.services, values=JsonCodec())
 
     # -- input and output ------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ import importlib.util
 import os
 import platform
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Annotated
@@ -17,13 +18,16 @@ from rich.text import Text
 import luminoracore_sdk
 from luminoracore_sdk.adapters.core_memory import find_core_memory_system
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
+from luminoracore_sdk.application.indexing import stored_entry
 from luminoracore_sdk.application.ports.records import SessionQuery
-from luminoracore_sdk.application.session_access import headers
+from luminoracore_sdk.application.ports.searching import Search
+from luminoracore_sdk.application.session_access import headers, indexes
 from luminoracore_sdk.cli.context import FAILED, NOT_FOUND, CommandContext, error_line
 from luminoracore_sdk.cli.output import amount, print_table, printable
 from luminoracore_sdk.cli.stores import NoStoreError
 from luminoracore_sdk.domain.errors import (
     LuminoraCoreSDKError,
+    SessionNotFoundError,
     StorageAccessError,
     StorageBusyError,
     StorageError,
@@ -43,6 +47,9 @@ _PACKAGES = (
 _PINGS = 5
 COUNT_LIMIT = 10_000
 """Largest number of sessions to count: a server may hold millions, and each page is a query."""
+
+MESSAGE_LIMIT = 100_000
+"""Number of messages after which no other session is looked at for what is indexed."""
 
 _ADVICE: tuple[tuple[type[StorageUnavailableError], str], ...] = (
     (StorageAccessError, "check the user, its password and permissions, and the name of the database"),
@@ -120,6 +127,8 @@ def _check_store(context: CommandContext, *, writes: bool) -> tuple[list[Check],
     try:
         checks.append(Check("store", ok=True, detail=context.store_name))
         context.open(creates=False)
+        if context.storage.search is not None:
+            steps["search"] = partial(_search, context.storage.search)
         checks.append(Check("opens", ok=True, detail=context.storage.backend))
         for name, step in steps.items():
             checks.append(Check(name, ok=True, detail=context.run(_awaited(step(context)))))
@@ -176,6 +185,26 @@ async def _count(context: CommandContext) -> str:
             sessions += 1
             messages += header.last_position
     return f"{amount(sessions, 'session')}, {amount(messages, 'message')}"
+
+
+async def _search(search: Search, context: CommandContext) -> str:
+    """Return what is stored in order to find messages."""
+    messages = lacking = without_vector = size = 0
+    async with aclosing(headers(context.storage, SessionQuery(texts=False))) as found:
+        async for header in found:
+            with suppress(SessionNotFoundError):  # deleted meanwhile
+                async for record in indexes(context.storage, header.session_id, before=header.last_position + 1):
+                    entry = stored_entry(record, search.analyzer)
+                    messages += 1
+                    lacking += entry is None
+                    without_vector += entry is not None and search.lacks_vector(entry)
+                    size += 0 if record.index is None else len(record.index.data)
+            if messages >= MESSAGE_LIMIT:
+                break
+    which = "" if messages < MESSAGE_LIMIT else f"of the first {amount(messages, 'message')}, "
+    model = f", {without_vector} of them without a vector of {search.embedder.model_id}" if search.embedder else ""
+    advice = "; `luminora reindex` completes them" if lacking or without_vector else ""
+    return f"{which}{messages - lacking} indexed{model}, {lacking} not, {amount(size, 'byte')}{advice}"
 
 
 def _print_report(context: CommandContext, checks: list[Check]) -> None:

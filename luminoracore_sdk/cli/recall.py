@@ -1,7 +1,7 @@
 """``luminora recall`` and ``luminora reindex``."""
 
 from contextlib import aclosing
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import attrs
@@ -15,7 +15,7 @@ from luminoracore_sdk.bootstrap.config import StorageConfig
 from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.bootstrap.managers import SessionManager
 from luminoracore_sdk.cli.context import FAILED, CommandContext, error_line, not_empty
-from luminoracore_sdk.cli.output import amount, moment, print_table, progress_bar
+from luminoracore_sdk.cli.output import amount, moment, print_table, printable, progress_bar
 from luminoracore_sdk.cli.stores import count_sessions, existing
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
 from luminoracore_sdk.domain.recall.hits import Hit
@@ -55,11 +55,12 @@ def recall(
     if tenant is not None and user is None:
         raise typer.BadParameter("--tenant needs --user")
     config = searched(context, semantic=semantic, language=language)
+    between = since and since.replace(tzinfo=UTC), until and until.replace(tzinfo=UTC)
 
     async def find() -> list[Hit]:
         async with create_storage(config) as storage, SessionManager(storage) as manager:
             found = manager if user is None else manager.for_user(user, tenant)
-            return await found.recall(query, session_ids=session, limit=limit, between=(since, until), explain=explain)
+            return await found.recall(query, session_ids=session, limit=limit, between=between, explain=explain)
 
     hits = context.run(find())
     if context.options.as_json:
@@ -68,7 +69,7 @@ def recall(
         print_table(context.out, ("score", "where", "role", "time (UTC)", "text"), map(_cells, hits), whole=("score",))
         if explain:
             for hit in hits:
-                context.out.print(f"{_place(hit)}: {_parts(hit)}", soft_wrap=True, markup=False)
+                context.out.print(printable(f"{_place(hit)}: {_parts(hit)}"), soft_wrap=True, markup=False)
     else:
         context.say("nothing was found")
 

@@ -21,6 +21,7 @@ from luminoracore_sdk.utils.exceptions import (
     ValidationError,
 )
 from tests.support.backends import EMBEDDED, MONGODB, POSTGRES, REDIS, Backend
+from tests.support.recall import searched
 from tests.support.scripted_provider import Script
 from tests.support.users import canary, fill_user, records_of, session_of
 
@@ -77,6 +78,7 @@ CALLS: dict[str, Call] = {
     "turn_lease": lambda user, session, _: leased(user, session),
     "watch": lambda user, session, _: first_change(user, session),
     "get_session_info": lambda user, session, _: user.get_session_info(session),
+    "recall": lambda user, session, _: user.recall("canary asks", session_ids=[session], limit=100, around=2),
 }
 """Every call on a session: the handle, the session, the first message of it."""
 
@@ -90,6 +92,7 @@ OWN_CALLS: dict[str, Callable[[UserSessions], Awaitable[object]]] = {
     "list_memories": lambda user: user.list_memories(),
     "list_entries": lambda user: user.list_entries(),
     "search_memories": lambda user: user.search_memories("canary"),
+    "recall": lambda user: user.recall("canary of user asks", limit=1000, around=2, explain=True),
     "delete_memory": lambda user: user.delete_memory("city"),
     "clear_memories": lambda user: user.clear_memories(),
 }
@@ -105,7 +108,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture
 async def storage(backend: Backend, clock: ManualClock) -> AsyncIterator[SessionStorage]:
     with backend.place() as make:
-        async with make(clock) as opened:
+        async with searched(make(clock)) as opened:
             yield opened
 
 
@@ -148,8 +151,9 @@ async def test_calls_without_a_session_stay_with_their_user(manager: SessionMana
     for name in USERS:
         others = [canary(owner) for owner in (*USERS, None) if owner != name]
         before = {owner: await records_of(storage, owner) for owner in (*USERS, None) if owner != name}
-        for call in OWN_CALLS.values():
+        for method, call in OWN_CALLS.items():
             found = repr(await call(manager.for_user(name)))
+            assert canary(name) in found or method != "recall"
             assert [word for word in others if word in found] == []
         assert {owner: await records_of(storage, owner) for owner in before} == before
 

@@ -43,7 +43,7 @@ def test_every_public_attribute_has_its_counterpart(name: str) -> None:
 
 def test_every_call_of_a_storage_has_its_counterpart() -> None:
     public = {name for name in dir(aio.SessionStorage) if not name.startswith("_")}
-    assert public - set(dir(sync.SessionStorage)) == {"wakeups", "search"}  # a step of watch; what managers ask
+    assert public - set(dir(sync.SessionStorage)) == {"search", "wakeups"}  # steps of recall and watch
 
 
 def test_every_exported_storage_has_its_counterpart() -> None:

@@ -1,6 +1,6 @@
 """A wrapper that switches search on: it says how the storage is searched, and embeds what is written."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import attrs
 
@@ -32,20 +32,28 @@ class SearchWrapper(StorageWrapper):
         self._search = search
         if search.embedder is not None:
             self._embedding = Embedding(Indexer(storage=base, codec=codec, search=search))
-            self._search = attrs.evolve(search, embed_later=self._embedding.later)
+            self._search = attrs.evolve(search, embed_later=self._embed_later)
 
     @property
     def search(self) -> Search:
         """How the storage is searched."""
         return self._search
 
+    async def _embed_later(self, session_ids: Collection[str]) -> None:
+        for session_id in session_ids:
+            self._written(session_id, 0)
+
     def _written(self, session_id: str, after: int) -> None:
         if self._embedding is not None:
             self._embedding.later(session_id, after=after)
 
-    async def drain(self) -> bool:
-        """Wait for the vectors of what was written; return False if some are still missing."""
-        return self._embedding is None or await self._embedding.drain()
+    async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # no error
+        """Wait for the vectors of what was written; return False if some are still missing.
+
+        Args:
+            timeout: In seconds; None: 30.
+        """
+        return self._embedding is None or await self._embedding.drain(timeout)
 
     async def close(self) -> None:
         """Wait for the vectors, then close the storage below."""

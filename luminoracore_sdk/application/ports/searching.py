@@ -1,18 +1,19 @@
 """What a storage says about how it is searched."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
 
 import attrs
 
 from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.domain.recall.analyzer import Analyzer
 from luminoracore_sdk.domain.recall.ranking import DEFAULT_WEIGHTS, Cosines, Weights, cosines
-from luminoracore_sdk.domain.recall.terms import model_code
+from luminoracore_sdk.domain.recall.terms import Entry, model_code
 
 __all__ = ["Search"]
 
 
-def _ignore(_: str) -> None:
+async def _ignore(_: Collection[str]) -> None:
     """Do nothing."""
 
 
@@ -25,16 +26,23 @@ class Search:
         embedder: Turns texts into vectors; None: words alone decide.
         weights: How the parts of a score count.
         compare: Compares vectors.
-        embed_later: Takes the id of a session that has messages without vectors; returns at once.
+        embed_later: Takes the ids of sessions that have messages without vectors; does not wait for the vectors.
     """
 
     analyzer: Analyzer
     embedder: Embedder | None = None
     weights: Weights = DEFAULT_WEIGHTS
     compare: Cosines = cosines
-    embed_later: Callable[[str], None] = _ignore
+    embed_later: Callable[[Collection[str]], Coroutine[Any, Any, None]] = _ignore
 
     @property
     def model(self) -> bytes | None:
         """The code of the embedder's model; None: there is no embedder."""
         return None if self.embedder is None else model_code(self.embedder.model_id)
+
+    def lacks_vector(self, entry: Entry) -> bool:
+        """Return whether the vector of a text with words is missing, or not one of the embedder."""
+        embedder, vector = self.embedder, entry.vector
+        if embedder is None or not entry.frequencies:
+            return False
+        return vector is None or (vector.model, len(vector.values)) != (self.model, embedder.dimension)

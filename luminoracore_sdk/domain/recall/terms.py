@@ -103,6 +103,7 @@ def term_hash(term: str) -> int:
     return int.from_bytes(blake2b(term.encode("utf-8", "surrogatepass"), digest_size=_HASH).digest())
 
 
+@lru_cache
 def model_code(model_id: str) -> bytes:
     """Return the code by which vectors name the model that made them."""
     return blake2b(model_id.encode("utf-8", "surrogatepass"), digest_size=4).digest()

@@ -1,0 +1,383 @@
+"""Recall with an embedder: vectors come behind the writes, and what goes wrong with them costs no message."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luminoracore_sdk import sync
+from luminoracore_sdk.adapters.embedders import CallableEmbedder, HashingEmbedder
+from luminoracore_sdk.adapters.wrappers.searching import SearchWrapper
+from luminoracore_sdk.application.indexing import stored_entry
+from luminoracore_sdk.application.ports.records import MessageRange
+from luminoracore_sdk.session import (
+    InMemoryStorage,
+    Message,
+    SessionManager,
+    SessionStorage,
+    SQLiteStorage,
+    create_storage,
+    shared_storage,
+)
+from luminoracore_sdk.testing import ManualClock
+from tests.support.command import luminora_over, process_environment
+from tests.support.recall import CHANGES, QUESTIONS, found_by, manager_of, reindexed, say, searched
+
+SIZE = 16
+TEXTS = ("a red boat", "the blue sea", "cats sleep all day")
+
+
+class Knobs:
+    """An embedder of tests that waits, fails, or errs, as it is told to.
+
+    Attributes:
+        may_answer: Passages are embedded while it is set.
+        error: What is raised.
+        wrong: What is returned instead of the vectors.
+        calls: Number of calls for passages.
+        loops: Where the calls were made.
+    """
+
+    def __init__(self, dimension: int = SIZE) -> None:
+        self._words = HashingEmbedder(dimension)
+        self.model_id = self._words.model_id
+        self.dimension = dimension
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.error: Exception | None = None
+        self.wrong: list[list[float]] | None = None
+        self.calls = 0
+        self.loops: set[asyncio.AbstractEventLoop] = set()
+
+    async def embed_passages(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return the vectors of texts."""
+        self.calls += 1
+        self.loops.add(asyncio.get_running_loop())
+        await self.may_answer.wait()
+        if self.error is not None:
+            raise self.error
+        return await self._words.embed_passages(texts) if self.wrong is None else self.wrong
+
+    async def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a query."""
+        self.loops.add(asyncio.get_running_loop())
+        if self.error is not None:
+            raise self.error
+        return await self._words.embed_query(text) if self.wrong is None else self.wrong[0]
+
+
+@pytest.fixture
+def knobs() -> Knobs:
+    return Knobs()
+
+
+@pytest.fixture
+async def searching(knobs: Knobs) -> AsyncIterator[SearchWrapper]:
+    storage = searched(InMemoryStorage(), knobs)
+    assert isinstance(storage, SearchWrapper)
+    async with storage:
+        yield storage
+
+
+async def vectors(storage: SessionStorage, session_id: str = "s") -> list[int]:
+    """Return the dimension of the stored vector of each message, 0 where there is none."""
+    assert storage.search is not None
+    entries = [
+        stored_entry(record, storage.search.analyzer) for record in await storage.read_index(session_id, MessageRange())
+    ]
+    return [len(entry.vector.values) if entry and entry.vector else 0 for entry in entries]
+
+
+async def similarities(manager: SessionManager, query: str = "boat") -> dict[str, object]:
+    return {hit.text: hit.parts["similarity"] for hit in await manager.recall(query, explain=True)}
+
+
+async def test_an_append_waits_for_no_vector(searching: SearchWrapper, knobs: Knobs) -> None:
+    knobs.may_answer.clear()
+    manager = SessionManager(searching)
+    async with asyncio.timeout(5):
+        await say(manager, *TEXTS)
+    assert await similarities(manager) == {"a red boat": 0.0, "the blue sea": 0.0, "cats sleep all day": 0.0}
+    assert await vectors(searching) == [0, 0, 0]
+    knobs.may_answer.set()
+    assert await searching.drain() is True
+    assert (await vectors(searching), knobs.calls) == ([SIZE] * 3, 1)
+    assert 0.0 not in (await similarities(manager)).values()
+
+
+async def test_every_write_is_embedded(searching: SearchWrapper) -> None:
+    manager = SessionManager(searching)
+    session_id = await manager.create_session({"name": "A"}, {"name": "echo"}, {"session_id": "s"})
+    answer = await manager.send_message(session_id, Message("user", "hello", id="m"))
+    await manager.edit_message(session_id, "m", "good morning")
+    await manager.regenerate(session_id)
+    await manager.fork(session_id, new_session_id="f")
+    await manager.redact(
+        session_id, "m" if answer.id is None else (await manager.recall("morning"))[0].message_id or ""
+    )
+    assert await searching.drain() is True
+    assert await vectors(searching) == [0, SIZE]
+    await manager.recall("morning")  # what was forked before it was embedded
+    assert await searching.drain() is True
+    assert await vectors(searching, "f") == [SIZE, SIZE]
+
+
+FAULTS = {
+    "an error": {"error": RuntimeError("the model is gone")},
+    "another dimension": {"wrong": [[1.0] * (SIZE + 1)] * 3},
+    "too few": {"wrong": [[1.0] * SIZE]},
+    "not finite": {"wrong": [[float("nan")] * SIZE] * 3},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_an_embedder_that_fails_costs_no_message(
+    searching: SearchWrapper, knobs: Knobs, fault: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    vars(knobs).update(fault)
+    manager = SessionManager(searching)
+    with caplog.at_level(logging.WARNING, "luminoracore_sdk"):
+        await say(manager, *TEXTS)
+        found = await similarities(manager)
+        assert await searching.drain() is False
+    assert found == dict.fromkeys(TEXTS, 0.0)
+    assert await vectors(searching) == [0, 0, 0]
+    assert "messages wait for their vectors" in caplog.text
+    knobs.error, knobs.wrong = None, None
+    assert await searching.drain() is True
+    assert 0.0 not in (await similarities(manager)).values()
+
+
+@pytest.mark.parametrize("fault", [FAULTS["an error"], FAULTS["another dimension"], FAULTS["not finite"]], ids=str)
+async def test_words_alone_decide_if_a_query_cannot_be_embedded(
+    searching: SearchWrapper, knobs: Knobs, fault: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = SessionManager(searching)
+    await say(manager, *TEXTS)
+    await searching.drain()
+    vars(knobs).update(fault)
+    assert (await manager.recall("boats"))[0].text == "a red boat"
+    assert set((await similarities(manager)).values()) == {0.0}
+    assert "the query could not be embedded; words alone decide" in caplog.text
+
+
+async def test_close_waits_for_the_vectors(tmp_path: Path, knobs: Knobs) -> None:
+    async with searched(SQLiteStorage(tmp_path / "s.db"), knobs) as storage:
+        knobs.may_answer.clear()
+        await say(SessionManager(storage), *TEXTS)
+        asyncio.get_running_loop().call_later(0.05, knobs.may_answer.set)
+    async with searched(SQLiteStorage(tmp_path / "s.db"), knobs) as storage:
+        assert await vectors(storage) == [SIZE] * 3
+
+
+async def test_a_write_that_is_not_embedded_in_time_is_embedded_later(searching: SearchWrapper, knobs: Knobs) -> None:
+    knobs.may_answer.clear()
+    await say(SessionManager(searching), *TEXTS)
+    assert await searching.drain(0.01) is False
+    assert await vectors(searching) == [0] * 3
+    knobs.may_answer.set()
+    assert await searching.drain() is True
+    assert await vectors(searching) == [SIZE] * 3
+
+
+def test_a_storage_in_memory_may_go_on_in_another_loop() -> None:
+    storage = searched(InMemoryStorage(), CallableEmbedder(_never, model_id="never", dimension=1))
+    asyncio.run(say(SessionManager(storage), *TEXTS))
+    assert asyncio.run(found_there(storage)) == 3
+
+
+async def _never(texts: Sequence[str]) -> list[list[float]]:
+    await asyncio.Event().wait()
+    return [[0.0] for _ in texts]
+
+
+async def found_there(storage: SessionStorage) -> int:
+    assert isinstance(storage, SearchWrapper)
+    async with asyncio.timeout(5):
+        found = len(await storage.read_index("s", MessageRange()))
+        assert await storage.drain(0.01) is False
+        return found
+
+
+WRITER = """
+import asyncio, sys
+from luminoracore_sdk.adapters.embedders import CallableEmbedder
+from luminoracore_sdk.session import Message, SessionManager, create_storage
+
+async def never(texts):
+    print("embedding", flush=True)
+    await asyncio.Event().wait()
+
+async def main():
+    embedder = CallableEmbedder(never, model_id="hashing/16", dimension=16)
+    storage = create_storage(sys.argv[1], search="semantic", embedder=embedder)
+    chat = SessionManager(storage).conversation_manager
+    await chat.create_conversation("s")
+    for text in ("a red boat", "the blue sea", "cats sleep all day"):
+        await chat.add_message("s", "user", text)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def write_and_be_killed(url: str, home: Path) -> None:
+    arguments = [sys.executable, "-c", WRITER, url]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=process_environment(home)) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"embedding\n"
+        os.kill(writer.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("by", ["query", "reindex"])
+async def test_vectors_that_a_killed_process_owed_are_completed(tmp_path: Path, knobs: Knobs, by: str) -> None:
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    await asyncio.to_thread(write_and_be_killed, url, tmp_path)
+    if by == "reindex":
+        done = await asyncio.to_thread(luminora_over(url), "reindex", "--semantic", "--json")
+        assert json.loads(done.stdout) == {"sessions": 1, "messages": 3, "damaged": 0}
+        async with create_storage(url, search="semantic") as storage:
+            assert await vectors(storage) == [256] * 3
+        return
+    async with searched(SQLiteStorage(tmp_path / "s.db"), knobs) as storage:
+        assert isinstance(storage, SearchWrapper)
+        manager = SessionManager(storage)
+        assert set((await similarities(manager)).values()) == {0.0}
+        assert await storage.drain() is True
+        assert await vectors(storage) == [SIZE] * 3
+        assert 0.0 not in (await similarities(manager)).values()
+
+
+@pytest.mark.parametrize("name", [None, "hashing/16"], ids=["another model", "the same name"])
+async def test_vectors_of_another_model_are_not_mixed(name: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    base = InMemoryStorage()
+    async with searched(base, Knobs()) as first:
+        assert isinstance(first, SearchWrapper)
+        await say(SessionManager(first), *TEXTS)
+        await first.drain()
+        other = Knobs(2 * SIZE)
+        other.model_id = name or other.model_id
+        other.may_answer.clear()
+        storage = searched(base, other)
+        assert isinstance(storage, SearchWrapper)
+        manager = SessionManager(storage)
+        assert set((await similarities(manager)).values()) == {0.0}
+        other.may_answer.set()
+        await storage.drain()
+        assert await vectors(storage) == [2 * SIZE] * 3
+        assert 0.0 not in (await similarities(manager)).values()
+        assert set((await similarities(SessionManager(first))).values()) == {0.0}
+        assert caplog.text == ""
+
+
+async def test_a_store_of_another_model_is_told_once(knobs: Knobs, caplog: pytest.LogCaptureFixture) -> None:
+    async with searched(InMemoryStorage()) as plain:
+        await say(SessionManager(plain), *(f"message {number}" for number in range(1100)))
+        knobs.may_answer.clear()
+        storage = searched(plain, knobs)
+        manager = SessionManager(storage)
+        for _ in range(2):
+            assert len(await manager.recall("message", limit=3)) == 3
+    expected = f"1100 of 1100 messages have no vector of {knobs.model_id}"
+    assert [expected in record.message for record in caplog.records] == [True]
+
+
+async def test_vectors_give_the_same_lists_whenever_they_came() -> None:
+    clock = ManualClock()
+    async with searched(InMemoryStorage(clock=clock), Knobs(64)) as at_once:
+        manager = manager_of(at_once, clock)
+        for change in CHANGES[:-3]:
+            await change(manager, clock)
+            await found_by(manager, QUESTIONS[:20])
+            await at_once.drain()  # type: ignore[attr-defined]
+        await found_by(manager, [("the", {})])
+        await at_once.drain()  # type: ignore[attr-defined]
+        followed = await found_by(manager, QUESTIONS)
+        assert await found_by(manager_of(at_once, clock), QUESTIONS) == followed
+    clock = ManualClock()
+    async with searched(InMemoryStorage(clock=clock)) as without:
+        manager = manager_of(without, clock)
+        for change in CHANGES[:-3]:
+            await change(manager, clock)
+        later = searched(without, Knobs(64))
+        assert await reindexed(later) > 60
+        assert await found_by(manager_of(later, clock), QUESTIONS) == followed
+
+
+async def test_a_cancelled_query_leaves_the_index_whole() -> None:
+    async with searched(InMemoryStorage()) as storage:
+        manager = SessionManager(storage)
+        for part in range(3):
+            await say(
+                manager, *(f"boat number {part * 1000 + number}" for number in range(1000)), session_id=f"s{part}"
+            )
+        for pause in range(12):
+            manager = SessionManager(storage)
+            asked = asyncio.create_task(manager.recall("boat 7"))
+            await asyncio.sleep(pause / 400)
+            asked.cancel()
+            found = await asyncio.gather(manager.recall("boat 1234", limit=3), manager.recall("number 2999", limit=3))
+            assert [hits[0].text for hits in found] == ["boat number 1234", "boat number 2999"]
+            await asyncio.gather(asked, return_exceptions=True)
+            fresh = SessionManager(storage)
+            asks: list[tuple[str, dict[str, Any]]] = [
+                ("boat 55", {"explain": True}),
+                ("number 1999", {"explain": True, "limit": 50}),
+            ]
+            assert await found_by(manager, asks) == await found_by(fresh, asks)
+
+
+def test_a_shared_storage_is_asked_by_two_loops(tmp_path: Path) -> None:
+    knobs = Knobs()
+    storage = shared_storage(f"sqlite:///{tmp_path / 's.db'}", search="semantic", embedder=knobs)
+
+    async def write_and_ask(name: str) -> list[str]:
+        manager = SessionManager(storage)
+        found = []
+        for number in range(5):
+            await say(manager, f"boat {number} of {name}", session_id=name)
+            hits = await manager.recall(f"boat {number} of {name}", session_ids=[name])
+            found.append(hits[0].text)
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        lists = list(pool.map(lambda name: asyncio.run(write_and_ask(name)), ("one", "two")))
+    assert lists == [[f"boat {number} of {name}" for number in range(5)] for name in ("one", "two")]
+    assert len(knobs.loops) == 1
+
+    async def complete() -> list[int]:
+        manager = SessionManager(storage)
+        for _ in range(200):
+            await manager.recall("boat")
+            if 0 not in (found := await vectors(storage, "one") + await vectors(storage, "two")):
+                break
+            await asyncio.sleep(0.01)
+        await storage.close()
+        return found
+
+    assert asyncio.run(complete()) == [SIZE] * 10
+    assert len(knobs.loops) == 1
+
+
+def test_code_without_await_recalls(tmp_path: Path) -> None:
+    knobs = Knobs()
+    with (
+        sync.create_storage(f"sqlite:///{tmp_path / 's.db'}", search="semantic", embedder=knobs) as storage,
+        sync.SessionManager(storage) as manager,
+    ):
+        session_id = manager.create_session({"name": "A"}, {"name": "echo"}, {"user_id": "ada"})
+        manager.send_message(session_id, "The boat leaves at noon")
+        manager.memory_manager.store_memory(session_id, "boat", "Aurora", scope="user")
+        hits = manager.recall("which boat?", user_id="ada")
+        assert {hit.text for hit in hits} == {"Aurora", "The boat leaves at noon", "You said: The boat leaves at noon"}
+        assert manager.for_user("ada").recall("which boat?") == hits
+        assert manager.for_user("bob").recall("which boat?") == []

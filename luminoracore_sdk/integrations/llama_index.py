@@ -5,6 +5,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import attrs
@@ -30,6 +31,9 @@ __all__ = ["LuminoraChatStore"]
 T = TypeVar("T")
 
 _TAG = "llama-index"
+_STATUSES = frozenset(status.value for status in MessageStatus)
+_DELETED = "deleted"
+"""The status of a message that one of several callers deletes, until it is deleted."""
 _ROLES = {
     "assistant": "assistant",
     "chatbot": "assistant",
@@ -139,7 +143,7 @@ class LuminoraChatStore(BaseChatStore, AsyncDBChatStore):
         self, key: str, messages: list[ChatMessage], status: MessageStatus = MessageStatus.ACTIVE
     ) -> None:
         """Replace the messages of a key; see ``set_messages``."""
-        records = [self._record(message, status) for message in messages]
+        records = [self._record(message, status.value) for message in messages]
         await self._items.replace(stable_id(key), records, begun=lambda new: self._with_key(new, key))
 
     async def async_add_message(self, key: str, message: ChatMessage) -> None:
@@ -150,7 +154,7 @@ class LuminoraChatStore(BaseChatStore, AsyncDBChatStore):
         """Delete the messages of a key; see ``delete_messages``."""
         if status is not None:
             found = await self._read(key, status)
-            return [message for record, message in found if await self._delete(key, record)]
+            return [message for record, message in found if await self._delete(key, record, message)]
         try:
             receipt = await self._items.storage.replace_tail(stable_id(key), after=0)
         except SessionNotFoundError:
@@ -164,7 +168,7 @@ class LuminoraChatStore(BaseChatStore, AsyncDBChatStore):
             if not -len(found) <= idx < len(found):
                 return None
             record, message = found[idx]
-            if await self._delete(key, record):
+            if await self._delete(key, record, message):
                 return message
 
     async def adelete_last_message(self, key: str) -> ChatMessage | None:
@@ -197,27 +201,37 @@ class LuminoraChatStore(BaseChatStore, AsyncDBChatStore):
     async def delete_oldest_messages(self, key: str, n: int) -> list[ChatMessage]:
         """Delete the oldest active messages, and return them."""
         found = (await self._read(key, MessageStatus.ACTIVE))[: max(n, 0)]
-        return [message for record, message in found if await self._delete(key, record)]
+        return [message for record, message in found if await self._delete(key, record, message)]
 
     async def archive_oldest_messages(self, key: str, n: int) -> list[ChatMessage]:
         """Mark the oldest active messages as archived, each of them once, and return them."""
         found = (await self._read(key, MessageStatus.ACTIVE))[: max(n, 0)]
-        return [message for record, message in found if await self._archive(stable_id(key), record, message)]
+        archived = MessageStatus.ARCHIVED.value
+        return [message for record, message in found if await self._claim(key, record, message, archived)]
 
-    async def _archive(self, session_id: str, record: MessageRecord, message: ChatMessage) -> bool:
-        new = self._record(message, MessageStatus.ARCHIVED)
+    async def _claim(self, key: str, record: MessageRecord, message: ChatMessage, status: str) -> bool:
+        """Change the status of a message; return False if another caller has changed the message."""
+        new = self._record(message, status, claimed_by=self._items.services.ids.new_id())
         try:
             await self._items.storage.update_message(
-                session_id, record.position, payload=new.payload, expected=record.payload, brief=new.brief
+                stable_id(key), record.position, payload=new.payload, expected=record.payload, brief=new.brief
             )
-        except ConflictError:  # another process has archived it, or someone has changed it
+        except (ConflictError, SessionNotFoundError):
             return False
         return True
 
     # -- both --------------------------------------------------------------------------------------
 
+    def close(self) -> None:
+        """Close the storage, if it was made here."""
+        run(self.aclose())
+
+    async def aclose(self) -> None:
+        """Close the storage, if it was made here."""
+        await self._items.close()
+
     async def _add(self, key: str, messages: Sequence[ChatMessage], status: MessageStatus) -> None:
-        records = [self._record(message, status) for message in messages]
+        records = [self._record(message, status.value) for message in messages]
         await self._items.append(stable_id(key), records, begun=lambda new: self._with_key(new, key))
 
     def _with_key(self, session: Session, key: str) -> Session:
@@ -236,27 +250,27 @@ class LuminoraChatStore(BaseChatStore, AsyncDBChatStore):
         found: list[tuple[MessageRecord, ChatMessage]] = []
         for record in await self._items.read(session_id, MessageRange()):
             item = self._items.item(session_id, record)
-            if item is not None and status in (None, item["status"]):
+            if item is not None and item["status"] in (_STATUSES if status is None else {status.value}):
                 found.append((record, _message(item)))
         return found
 
-    async def _delete(self, key: str, record: MessageRecord) -> bool:
-        """Delete a message from the middle; return False if another caller did."""
+    async def _delete(self, key: str, record: MessageRecord, message: ChatMessage) -> bool:
+        """Delete a message from the middle; return False if another caller has changed it."""
+        if not await self._claim(key, record, message, _DELETED):
+            return False
         session_id, items = stable_id(key), self._items
         revisions = Revisions(storage=items.storage, services=items.services)
-        try:
-            deleted = await revisions.delete(
+        with suppress(MessageNotFoundError, SessionNotFoundError):
+            await revisions.delete(
                 session_id,
                 [record.message_id],
                 note=lambda: items.change(session_id, lambda session: attrs.evolve(session, has_deletions=True)),
             )
-        except (MessageNotFoundError, SessionNotFoundError):
-            return False
-        return bool(deleted)
+        return True
 
-    def _record(self, message: ChatMessage, status: MessageStatus) -> MessageRecord:
+    def _record(self, message: ChatMessage, status: str, claimed_by: str | None = None) -> MessageRecord:
         data = _exact(message.model_dump(mode="json"), message.model_dump())
-        item = {"status": status.value, "message": data}
+        item = {"status": status, "message": data, **({"claimed_by": claimed_by} if claimed_by else {})}
         call_id = message.additional_kwargs.get("tool_call_id")
         return self._items.record(
             item,

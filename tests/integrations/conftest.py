@@ -79,14 +79,14 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUMINORA_ENCRYPTION_KEYS", f"2026:{bytes(range(32)).hex()}")
 
 
-@pytest.fixture(params=ALL.values(), ids=ALL)
+@pytest.fixture(params=list(ALL.values()), ids=list(ALL))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StorageConfig]:
     """Return the configuration of an empty store, on every backend."""
     with request.param.at(tmp_path) as config:
         yield config
 
 
-@pytest.fixture(params=SHARED.values(), ids=SHARED)
+@pytest.fixture(params=list(SHARED.values()), ids=list(SHARED))
 def shared_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StorageConfig]:
     """Return the configuration of an empty store, on every backend that several processes can use."""
     with request.param.at(tmp_path) as config:
@@ -97,3 +97,6 @@ def shared_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sto
 def sqlite(tmp_path: Path) -> StorageConfig:
     """Return the configuration of an empty store in a file."""
     return _sqlite(tmp_path)
+
+
+pytest.register_assert_rewrite("tests.integrations.agent_runs")

@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,10 +13,10 @@ from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES
 
 pytest.importorskip("agent_framework", reason="the extra agent-framework is not installed")
 
-from agent_framework import Agent, AgentSession, Content, Message  # noqa: E402
+from agent_framework import Agent, AgentSession, Content, Message
 
-from luminoracore_sdk.integrations.agent_framework import LuminoraHistoryProvider, LuminoraSessionStore  # noqa: E402
-from tests.integrations.workers.agent_framework import FakeClient  # noqa: E402
+from luminoracore_sdk.integrations.agent_framework import LuminoraHistoryProvider, LuminoraSessionStore
+from tests.integrations.workers.agent_framework_agent import FakeClient
 
 MESSAGES = [
     Message("system", ["Be brief."]),

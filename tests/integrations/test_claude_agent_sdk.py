@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -16,16 +18,16 @@ from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES
 
 pytest.importorskip("claude_agent_sdk", reason="the extra claude-agent-sdk is not installed")
 
-from claude_agent_sdk import (  # noqa: E402
+from claude_agent_sdk import (
     InMemorySessionStore,
     fork_session_via_store,
     get_session_messages_from_store,
     list_sessions_from_store,
     project_key_for_directory,
 )
-from claude_agent_sdk.testing import run_session_store_conformance  # noqa: E402
+from claude_agent_sdk.testing import run_session_store_conformance
 
-from luminoracore_sdk.integrations.claude_agent_sdk import LuminoraSessionStore  # noqa: E402
+from luminoracore_sdk.integrations.claude_agent_sdk import LuminoraSessionStore
 
 KEY: Any = {"project_key": "project", "session_id": "session"}
 
@@ -77,7 +79,7 @@ class TestRuns(AgentRuns):
     stored_id = f"{project_key_for_directory('/')}/{uuid5(NAMESPACE_URL, 'run')}"
 
 
-@pytest.fixture(params=ALL.values(), ids=ALL)
+@pytest.fixture(params=list(ALL.values()), ids=list(ALL))
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     place: Place = request.param
     with ExitStack() as places:

@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +14,8 @@ from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES
 
 pytest.importorskip("langchain_core", reason="the extra langchain is not installed")
 
-from langchain_core.chat_history import BaseChatMessageHistory  # noqa: E402
-from langchain_core.messages import (  # noqa: E402
+from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
@@ -24,11 +26,9 @@ from langchain_core.messages import (  # noqa: E402
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.runnables import RunnableLambda  # noqa: E402
-from langchain_core.runnables.history import RunnableWithMessageHistory  # noqa: E402
 
-from luminoracore_sdk.integrations.langchain import LuminoraChatMessageHistory  # noqa: E402
-from tests.integrations.workers.langchain import answer  # noqa: E402
+from luminoracore_sdk.integrations.langchain import LuminoraChatMessageHistory
+from tests.integrations.workers.langchain_agent import chain_of
 
 MESSAGES: list[BaseMessage] = [
     SystemMessage("Be brief."),
@@ -104,10 +104,10 @@ def test_a_chain_keeps_its_history(store: StorageConfig) -> None:
         return made[-1] if store.storage_type != "memory" else made[0]
 
     with pytest.warns(DeprecationWarning, match="RunnableWithMessageHistory"):
-        chain = RunnableWithMessageHistory(RunnableLambda(answer), history_of)
+        chain = chain_of(history_of)
     config: Any = {"configurable": {"session_id": "s"}}
-    assert chain.invoke([HumanMessage("one")], config).content == "after 0: one"
-    assert chain.invoke([HumanMessage("two")], config).content == "after 1: two"
+    assert chain.invoke({"input": "one"}, config).content == "after 0: one"
+    assert chain.invoke({"input": "two"}, config).content == "after 1: two"
     assert [message.content for message in history_of("s").messages] == ["one", "after 0: one", "two", "after 1: two"]
     for history in made:
         history.close()

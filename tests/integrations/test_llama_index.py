@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +14,14 @@ from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES
 
 pytest.importorskip("llama_index.core", reason="the extra llama-index is not installed")
 
-from llama_index.core.chat_engine import SimpleChatEngine  # noqa: E402
-from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock  # noqa: E402
-from llama_index.core.memory import ChatMemoryBuffer, Memory  # noqa: E402
-from llama_index.core.storage.chat_store import BaseChatStore  # noqa: E402
-from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus  # noqa: E402
+from llama_index.core.chat_engine import SimpleChatEngine
+from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.memory import ChatMemoryBuffer, Memory
+from llama_index.core.storage.chat_store import BaseChatStore
+from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
 
-from luminoracore_sdk.integrations.llama_index import LuminoraChatStore  # noqa: E402
-from tests.integrations.workers.llama_index import FakeModel  # noqa: E402
+from luminoracore_sdk.integrations.llama_index import LuminoraChatStore
+from tests.integrations.workers.llama_index_agent import FakeModel
 
 
 def message(content: Any, role: Any = "user", **more: Any) -> ChatMessage:
@@ -32,7 +34,7 @@ MESSAGES = [
     message("Hi"),
     message(None, "assistant", tool_calls=[{"id": "1", "function": {"name": "add", "arguments": "{}"}}]),
     message("2", "tool", tool_call_id="1"),
-    ChatMessage(role="user", blocks=[TextBlock(text="What?"), ImageBlock(image=b"aGVsbG8=", image_mimetype="image/png")]),
+    ChatMessage(role="user", blocks=[TextBlock(text="?"), ImageBlock(image=b"aGVsbG8=", image_mimetype="image/png")]),
     message("Hello", "model"),
     *(message(text) for text in HOSTILE_TEXTS),
     *(message("x", value=value) for value in HOSTILE_VALUES),

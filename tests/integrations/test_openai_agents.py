@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +15,12 @@ from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES
 
 pytest.importorskip("agents", reason="the extra openai-agents is not installed")
 
-from agents import Agent, OpenAIResponsesCompactionSession, Runner, SessionSettings  # noqa: E402
-from agents.extensions.memory import EncryptedSession  # noqa: E402
-from agents.memory import Session  # noqa: E402
+from agents import Agent, OpenAIResponsesCompactionSession, Runner, SessionSettings
+from agents.extensions.memory import EncryptedSession
+from agents.memory import Session
 
-from luminoracore_sdk.integrations.openai_agents import LuminoraSession  # noqa: E402
-from tests.integrations.workers.openai_agents import FakeModel  # noqa: E402
+from luminoracore_sdk.integrations.openai_agents import LuminoraSession
+from tests.integrations.workers.openai_agents_agent import FakeModel
 
 ITEMS: list[Any] = [
     {"role": "user", "content": "Hi"},

@@ -10,9 +10,9 @@ from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES
 
 pytest.importorskip("pydantic_ai", reason="the extra pydantic-ai is not installed")
 
-from pydantic_ai import Agent  # noqa: E402
-from pydantic_ai.capabilities import ProcessHistory  # noqa: E402
-from pydantic_ai.messages import (  # noqa: E402
+from pydantic_ai import Agent
+from pydantic_ai.capabilities import ProcessHistory
+from pydantic_ai.messages import (
     BinaryContent,
     ImageUrl,
     ModelMessage,
@@ -26,11 +26,11 @@ from pydantic_ai.messages import (  # noqa: E402
     ToolReturnPart,
     UserPromptPart,
 )
-from pydantic_ai.models.function import FunctionModel  # noqa: E402
-from pydantic_ai.models.test import TestModel  # noqa: E402
+from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.models.test import TestModel
 
-from luminoracore_sdk.integrations.pydantic_ai import LuminoraMessageHistory, window  # noqa: E402
-from tests.integrations.workers.pydantic_ai import answer  # noqa: E402
+from luminoracore_sdk.integrations.pydantic_ai import LuminoraMessageHistory, window
+from tests.integrations.workers.pydantic_ai_agent import answer
 
 MESSAGES: list[ModelMessage] = [
     ModelRequest(parts=[SystemPromptPart("Be brief."), UserPromptPart("Hi")], instructions="Be kind."),
@@ -38,7 +38,11 @@ MESSAGES: list[ModelMessage] = [
     ModelRequest(parts=[ToolReturnPart("add", {"sum": 3, "odd": float("nan")}, tool_call_id="1")]),
     ModelResponse(parts=[TextPart("Three."), TextPart("Or so.")], model_name="m"),
     ModelRequest(
-        parts=[UserPromptPart(["What?", ImageUrl("https://example.com/x.png"), BinaryContent(b"\x00\xff", media_type="image/png")])]
+        parts=[
+            UserPromptPart(
+                ["What?", ImageUrl("https://example.com/x.png"), BinaryContent(b"\x00\xff", media_type="image/png")]
+            )
+        ]
     ),
     ModelRequest(parts=[UserPromptPart("same")]),
     ModelRequest(parts=[UserPromptPart("same")]),

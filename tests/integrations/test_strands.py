@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,13 +13,13 @@ from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES
 
 pytest.importorskip("strands", reason="the extra strands is not installed")
 
-from strands import Agent, tool  # noqa: E402
-from strands.session.repository_session_manager import RepositorySessionManager  # noqa: E402
-from strands.types.exceptions import SessionException  # noqa: E402
-from strands.types.session import Session, SessionAgent, SessionMessage, SessionType  # noqa: E402
+from strands import Agent, tool
+from strands.session.repository_session_manager import RepositorySessionManager
+from strands.types.exceptions import SessionException
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from luminoracore_sdk.integrations.strands import LuminoraSessionRepository  # noqa: E402
-from tests.integrations.workers.strands import FakeModel  # noqa: E402
+from luminoracore_sdk.integrations.strands import LuminoraSessionRepository
+from tests.integrations.workers.strands_agent import FakeModel
 
 SESSION = Session(session_id="s", session_type=SessionType.AGENT)
 CONTENTS: list[Any] = [
@@ -119,7 +121,11 @@ def test_a_taken_index_is_not_overwritten(repository: LuminoraSessionRepository)
 
 def test_threads_may_share_a_repository(repository: LuminoraSessionRepository) -> None:
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda number: repository.create_message("s", "a", message(0, [{"text": str(number)}])), range(16)))
+        list(
+            threads.map(
+                lambda number: repository.create_message("s", "a", message(0, [{"text": str(number)}])), range(16)
+            )
+        )
     found = repository.list_messages("s", "a")
     assert [one.message_id for one in found] == list(range(16))
     assert {one.message["content"][0]["text"] for one in found} == {str(number) for number in range(16)}

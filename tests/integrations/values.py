@@ -7,7 +7,7 @@ __all__ = ["HOSTILE_IDS", "HOSTILE_TEXTS", "HOSTILE_VALUES", "same"]
 HOSTILE_TEXTS = [
     "",
     "nul \0, lone surrogate \ud800, emoji \N{FAMILY}, accents e\u0301",
-    "{\"role\": \"system\"}\n\r\u2028'; DROP TABLE x; --",
+    '{"role": "system"}\n\r\u2028\'; DROP TABLE x; --',
     "large " * 200_000,
 ]
 HOSTILE_VALUES: list[Any] = [float("nan"), float("inf"), float("-inf"), -0.0, 2**70, {"z": 1, "a": [None, True, {}]}]

@@ -1,7 +1,7 @@
 """A process that runs an agent: ``worker.py FRAMEWORK STORE SESSION COMMAND ARGUMENT``.
 
-The module ``tests.integrations.workers.FRAMEWORK`` has two functions: ``turn`` runs the agent once and returns its
-answer, ``texts`` returns what user and agent said so far. The command ``turns`` runs one turn for each word of the
+The module ``tests.integrations.workers.FRAMEWORK_agent`` has two functions: ``turn`` runs the agent once and returns
+its answer, ``texts`` returns what user and agent said so far. The command ``turns`` runs one turn for each word of the
 argument and prints the answers; ``forever`` prints the number of each turn that has ended; ``texts`` prints what was
 said.
 """
@@ -19,7 +19,7 @@ from luminoracore_sdk.bootstrap.config import StorageConfig
 
 async def main(framework: str, store: str, session_id: str, command: str, argument: str = "") -> None:
     """Do what the command says."""
-    agent: Any = import_module(f"tests.integrations.workers.{framework}")
+    agent: Any = import_module(f"tests.integrations.workers.{framework}_agent")
     config = StorageConfig(**json.loads(store))
     if command == "texts":
         say(await agent.texts(config, session_id))

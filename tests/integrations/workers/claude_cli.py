@@ -15,7 +15,8 @@ from uuid import uuid4
 
 def say(**message: Any) -> None:
     """Write a message."""
-    print(json.dumps(message), flush=True)
+    sys.stdout.write(f"{json.dumps(message)}\n")
+    sys.stdout.flush()
 
 
 def option(name: str) -> str | None:

@@ -1,5 +1,7 @@
 """An agent of the OpenAI Agents SDK."""
 
+# pyright: reportMissingImports=false
+
 from typing import Any
 
 from agents import Agent, Model, ModelResponse, Runner, Usage, set_tracing_disabled

@@ -1,5 +1,7 @@
 """A chat engine of LlamaIndex."""
 
+# pyright: reportMissingImports=false
+
 from collections.abc import Sequence
 from typing import Any
 

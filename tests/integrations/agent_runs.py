@@ -22,6 +22,7 @@ _WORKER = Path(__file__).with_name("worker.py")
 _SECONDS = 120
 
 
+@pytest.mark.nightly
 class AgentRuns:
     """The cases; a subclass names the framework.
 

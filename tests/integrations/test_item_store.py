@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ from luminoracore_sdk.bootstrap.config import StorageConfig
 from luminoracore_sdk.domain.values import check_id
 from luminoracore_sdk.integrations.item_store import ITEM, ItemStore, completed, composed_id, run, stable_id, text_place
 from luminoracore_sdk.session import InMemoryStorage, SessionManager, create_storage, shared_storage
-from luminoracore_sdk.storage import AppendReceipt, StorageWrapper
+from luminoracore_sdk.storage import AppendReceipt, SessionStorage, StorageWrapper, TailReceipt
 from luminoracore_sdk.testing import json_objects
 from luminoracore_sdk.utils.exceptions import (
     ConfigurationError,
@@ -137,6 +138,43 @@ async def test_records_whose_ids_are_stored_are_left_out() -> None:
     await items.append("s", [first, third])
     await items.append("s", [])
     assert await texts_of(items) == ["1", "3", "2"]
+
+
+async def test_a_history_is_replaced() -> None:
+    items = ItemStore(InMemoryStorage(), "test")
+    await items.replace("s", records(items, "1", "2"))
+    await items.replace("s", records(items, *(str(number) for number in range(1500))))
+    assert await texts_of(items) == [str(number) for number in range(1500)]
+    await items.replace("s", [])
+    assert await texts_of(items) == []
+
+
+class Overtaken(StorageWrapper):
+    """Appends or deletes before the first replacement of a tail, as another process may."""
+
+    def __init__(self, overtake: Callable[[SessionStorage], Awaitable[object]]) -> None:
+        super().__init__(InMemoryStorage())
+        self.overtake: Callable[[SessionStorage], Awaitable[object]] | None = overtake
+
+    async def replace_tail(self, *args: Any, **kwargs: Any) -> TailReceipt:
+        overtake, self.overtake = self.overtake, None
+        if overtake is not None:
+            await overtake(self.base)
+        return await super().replace_tail(*args, **kwargs)
+
+
+async def test_a_pop_that_was_overtaken_returns_the_newest_item() -> None:
+    newer: list[Any] = []
+    items = ItemStore(Overtaken(lambda base: base.append_messages("s", newer)), "test")
+    newer += records(items, "newer")
+    await items.append("s", records(items, "older"))
+    assert [await items.pop("s") for _ in range(3)] == [{"content": "newer"}, {"content": "older"}, None]
+
+
+async def test_a_pop_finds_nothing_in_a_session_deleted_meanwhile() -> None:
+    items = ItemStore(Overtaken(lambda base: base.delete_session("s")), "test")
+    await items.append("s", records(items, "x"))
+    assert await items.pop("s") is None
 
 
 async def test_an_erased_session_is_not_brought_back() -> None:

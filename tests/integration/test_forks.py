@@ -1,11 +1,18 @@
 """Forks, and changes of a session's header."""
 
 import asyncio
+from collections.abc import Sequence
 
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import MemoryRecord, RewriteMessage, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    MemoryPut,
+    MemoryRecord,
+    MemoryScope,
+    RewriteMessage,
+    SessionRecord,
+)
 from luminoracore_sdk.domain.errors import MessageNotFoundError
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager, SessionStorage
 from luminoracore_sdk.storage import StorageWrapper
@@ -84,12 +91,17 @@ async def test_what_cannot_be_forked_is_refused(manager: SessionManager, script:
 class FailsToCopyMemories(StorageWrapper):
     fails = True
 
-    async def put_memory(
-        self, record: MemoryRecord, *, max_entries: int | None = None, expected_version: int | None = None
-    ) -> MemoryRecord:
-        if record.scope.owner_id == "new" and self.fails:
+    async def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        if scope.owner_id == "new" and self.fails:
             raise StorageUnavailableError("memory", "gone")
-        return await super().put_memory(record, max_entries=max_entries, expected_version=expected_version)
+        return await super().change_memories(scope, puts, deletes=deletes, max_entries=max_entries)
 
 
 async def test_a_fork_that_failed_is_completed_by_the_same_call(script: Script) -> None:

@@ -88,6 +88,7 @@ OWN_CALLS: dict[str, Callable[[UserSessions], Awaitable[object]]] = {
     "list_conversations": lambda user: user.list_conversations(archived=None, limit=1000),
     "usage": lambda user: user.usage(),
     "store_memory": lambda user: user.store_memory("city", canary(user.user_id)),
+    "history": lambda user: user.history("city"),
     "get_memory": lambda user: user.get_memory("city"),
     "list_memories": lambda user: user.list_memories(),
     "list_entries": lambda user: user.list_entries(),

@@ -926,6 +926,8 @@ class BaseStorage(SessionStorage):
             raise ValidationError("a memory is stored with a payload")
         if isinstance(record.retention, float) and math.isnan(record.retention):
             raise ValidationError("a memory's retention is a number, not NaN")
+        if isinstance(record.retention, int) and abs(record.retention) > MAX_MICROSECONDS:
+            raise ValidationError("a memory's retention is a whole number beyond 64 bits")
         if version is not None and (type(version) is not int or version < 0):
             raise ValidationError(f"an expected version is a whole number, 0 or more, not {version!a:.80}")
         self._check_size(record.payload, "the memory")

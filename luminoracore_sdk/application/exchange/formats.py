@@ -65,7 +65,7 @@ _SESSION_FIELDS = frozenset(
 )
 _MEMORY_FIELDS = frozenset(
     {
-        *("key", "value", "category", "importance", "retention", "created_at", "updated_at", "expires_at"),
+        *("key", "value", "category", "importance", "retention", "created_at", "expires_at"),
         *("source", "since", "past"),
     }
 )

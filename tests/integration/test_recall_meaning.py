@@ -371,11 +371,10 @@ def test_a_shared_storage_is_asked_by_two_loops(tmp_path: Path) -> None:
 
     async def complete() -> list[int]:
         manager = SessionManager(storage)
-        for _ in range(200):
-            await manager.recall("boat")
-            if 0 not in (found := await vectors(storage, "one") + await vectors(storage, "two")):
-                break
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while 0 in (found := await vectors(storage, "one") + await vectors(storage, "two")):
+                await manager.recall("boat")
+                await asyncio.sleep(0.01)
         await storage.close()
         return found
 

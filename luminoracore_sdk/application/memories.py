@@ -298,8 +298,8 @@ class Memories:
         owner = Owner.of(record.user_id)
         if scope == "agent":
             agent = self._services.codec.session(record, backend=self.storage.backend).config.agent
-            owner = Owner(agent=agent, tenant=owner.tenant)
-        return None if owner.user is owner.agent is None else self._of(owner)
+            owner = Owner(agent=agent, app=owner.app, tenant=owner.tenant)
+        return None if owner.app is owner.user is owner.agent is None else self._of(owner)
 
     async def delete_memory(self, session_id: str, key: str, *, scope: Scope = "session") -> bool:
         """Delete one memory; return False if there is none."""
@@ -396,7 +396,7 @@ class Memories:
         decay_factor = config.memory_decay_factor
         entries = self.recalled(records, decay_factor=decay_factor)
         user = Owner.of(config.user_id)
-        agent = None if config.agent is None else Owner(agent=config.agent, tenant=user.tenant).id
+        agent = None if config.agent is None else Owner(agent=config.agent, app=user.app, tenant=user.tenant).id
         for owner_id in (agent, config.user_id) if self.config.enabled else ():
             if owner_id is not None:
                 known = {entry.key for entry in entries}

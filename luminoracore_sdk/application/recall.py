@@ -45,7 +45,7 @@ from luminoracore_sdk.domain.recall.terms import Entry, Vector, entry_of
 from luminoracore_sdk.domain.scopes import check_user_id
 from luminoracore_sdk.domain.values import check_count, check_id, from_microseconds, to_microseconds, to_utc
 
-__all__ = ["Recall", "RecallScope", "memory_text", "recall_filter", "recall_scope"]
+__all__ = ["Recall", "RecallScope", "indexed_text", "memory_text", "recall_filter", "recall_scope"]
 
 logger = logging.getLogger(__name__)
 
@@ -383,7 +383,7 @@ class Recall:
         for name in held.memories.keys() - found:
             del held.memories[name]
             held.index.remove_memory(name)
-        texts = [f"{_words(memory.entry.key)}\n{memory_text(memory.entry)}" for _, memory in changed]
+        texts = [indexed_text(memory.entry) for _, memory in changed]
         entries = await entries_of(dict(enumerate(texts)), search.analyzer)
         for place, (name, memory) in enumerate(changed):
             document = Document(
@@ -522,8 +522,9 @@ def memory_text(entry: MemoryEntry) -> str:
     return entry.value if isinstance(entry.value, str) else json.dumps(entry.value, ensure_ascii=False)
 
 
-def _words(key: str) -> str:
-    return key.replace("_", " ")
+def indexed_text(entry: MemoryEntry) -> str:
+    """Return the text by whose words a memory is found."""
+    return f"{entry.key.replace('_', ' ')}\n{memory_text(entry)}"
 
 
 def _mark(header: SessionRecord) -> _Mark:

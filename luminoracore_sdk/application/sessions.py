@@ -17,6 +17,7 @@ from luminoracore_sdk.application.forks import Fork
 from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, TurnLease, turn_lease
 from luminoracore_sdk.application.listings import Listings, Order
 from luminoracore_sdk.application.memories import Memories
+from luminoracore_sdk.application.memory_choice import MemoryChoice
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import SessionQuery
@@ -114,6 +115,7 @@ class Sessions:
             providers=self._providers,
             services=services,
             costs=MessageCosts(services.tokens),
+            memory_choice=MemoryChoice(memories.config, services.tokens, storage.search),
             memory_text=MemoryRenderer(services.tokens, services.notations),
             revisions=self._revisions,
         )

@@ -16,6 +16,7 @@ import attrs
 from luminoracore_sdk.application.conversations import ABSENT, Conversations, to_message
 from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, turn_lease
 from luminoracore_sdk.application.memories import Memories
+from luminoracore_sdk.application.memory_choice import MemoryChoice
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.provider import BaseProvider
@@ -521,6 +522,7 @@ class Dialogue:
     providers: SessionProviders
     services: Services
     costs: MessageCosts
+    memory_choice: MemoryChoice
     memory_text: MemoryRenderer
     revisions: Revisions
     read_ahead: int = SessionConfig().max_history_length
@@ -728,12 +730,16 @@ class Dialogue:
         options: SendOptions,
         parameters: JSONObject,
     ) -> Prompt:
-        system = "\n\n".join(filter(None, (system_prompt(session.personality), self.memory_text.render(remembered))))
-        fixed = sum(self.costs.text(text) for text in (system, options.context) if text)
+        messages = [*history, *new]
+        memories = await self.memory_choice.choose(session, remembered, messages)
+        always, recalled = map(self.memory_text.render, (memories.always, memories.recalled))
+        system = _paragraphs(system_prompt(session.personality), always)
+        context = _paragraphs(recalled, options.context)  # behind the history, whose beginning stays in the cache
+        fixed = sum(self.costs.text(text) for text in (system, context) if text)
         if parameters.get("tools"):
             fixed += self.costs.text(compact_json(copy_json(parameters["tools"])))
         scale = measured_scale(history)
-        costs = [round(cost * scale) for cost in self.costs.of([*history, *new], rules.name)]
+        costs = [round(cost * scale) for cost in self.costs.of(messages, rules.name)]
         build = partial(
             build_prompt,
             session,
@@ -744,9 +750,9 @@ class Dialogue:
             fixed_tokens=round(fixed * scale),
             rules=rules,
             scale=scale,
-            context=options.context,
+            context=context,
         )
-        return await off_loop(build, large=is_large_prompt([*history, *new], costs))
+        return await off_loop(build, large=is_large_prompt(messages, costs))
 
     async def _answer_to(self, session_id: str, new: Sequence[Message], position: int) -> ChatResponse | None:
         """Return the stored answer to messages that are stored already, or None.
@@ -911,6 +917,10 @@ class Dialogue:
     ) -> list[Message]:
         with self.sessions.lock(session_id).storing():
             return await self.conversations.append(session_id, messages, encoded=encoded, fence=fence)
+
+
+def _paragraphs(*texts: str) -> str:
+    return "\n\n".join(filter(None, texts))
 
 
 @asynccontextmanager

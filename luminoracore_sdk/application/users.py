@@ -65,6 +65,11 @@ class UserSessions:
         self._access = access
         self._memories = sessions.memory_manager.of_user(self.user_id, self.tenant)
 
+    @property
+    def can_recall(self) -> bool:
+        """Whether search is on, without which ``recall`` raises ``ConfigurationError``."""
+        return self._sessions.storage.search is not None
+
     async def _read(self, session_id: str, read: Callable[[str], Awaitable[T]]) -> T | None:
         """Return what a read finds; None: it may be of another session than one of the user."""
         before = await self._access.header(session_id)

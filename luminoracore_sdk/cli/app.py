@@ -11,6 +11,7 @@ from luminoracore_sdk.cli import (
     copy,
     doctor,
     export_import,
+    mcp,
     migrate,
     optimize,
     recall,
@@ -43,6 +44,7 @@ app.add_typer(_optimize, name="optimize")
 command(app, "chat", opens=False)(chat.chat)
 command(app, "copy", opens=False, names_stores=True)(copy.copy)
 command(app, "doctor", opens=False)(doctor.doctor)
+command(app, "mcp", opens=False)(mcp.mcp)
 command(app, "migrate", opens=False)(migrate.migrate)
 command(app, "recall", opens=False)(recall.recall)
 command(app, "reindex", opens=False)(recall.reindex)

@@ -20,7 +20,7 @@ from luminoracore_sdk.cli.stores import count_sessions, existing
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
 from luminoracore_sdk.domain.recall.hits import Hit
 
-__all__ = ["recall", "reindex"]
+__all__ = ["Language", "Semantic", "recall", "reindex", "searched"]
 
 Semantic = Annotated[
     bool, typer.Option("--semantic", help="By meaning too, with the model of the semantic extra.", show_default=False)
@@ -54,7 +54,7 @@ def recall(
     """Find messages and memories that answer a question, the best first."""
     if tenant is not None and user is None:
         raise typer.BadParameter("--tenant needs --user")
-    config = _searched(context, semantic=semantic, language=language)
+    config = searched(context, semantic=semantic, language=language)
     between = since and since.replace(tzinfo=UTC), until and until.replace(tzinfo=UTC)
 
     async def find() -> list[Hit]:
@@ -90,7 +90,7 @@ def _parts(hit: Hit) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in named)
 
 
-def _searched(context: CommandContext, *, semantic: bool, language: str | None) -> StorageConfig:
+def searched(context: CommandContext, *, semantic: bool, language: str | None) -> StorageConfig:
     """Return the configured store with search switched on."""
     stored = existing(context.container.settings().storage)
     config = attrs.evolve(stored, search="semantic" if semantic else stored.search or "text")
@@ -102,7 +102,7 @@ def reindex(context: CommandContext, *, semantic: Semantic = False, language: La
 
     The store may be in use. A message is found before it was indexed, too, only later.
     """
-    config = _searched(context, semantic=semantic, language=language)
+    config = searched(context, semantic=semantic, language=language)
     sessions, messages, damaged = context.run(_reindex(context, config))
     if context.options.as_json:
         context.write_json({"sessions": sessions, "messages": messages, "damaged": damaged})

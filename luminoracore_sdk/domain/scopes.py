@@ -1,4 +1,4 @@
-"""Ids that name a user of a tenant, or an agent, where a store has one column for the owner."""
+"""Ids that name an app, a user or an agent, perhaps of a tenant, where a store has one column for the owner."""
 
 import re
 from urllib.parse import quote, unquote
@@ -11,20 +11,23 @@ from luminoracore_sdk.domain.values import STORE_OWNER, check_id
 __all__ = ["Owner", "check_owner_id", "check_user_id"]
 
 _PREFIX = "luminora:"
-_FORM = re.compile(r"luminora:(?:t=([^/=]+))?/?(?:([ua])=([^/=]+))?")
+_NAMES = {"t": "tenant", "p": "app", "u": "user", "a": "agent"}
+_FORM = re.compile(r"luminora:([tpua]=[^/=]+(?:/[tpua]=[^/=]+)*)")
 
 
 @attrs.frozen(kw_only=True)
 class Owner:
-    """The owner of sessions and memories: a user or an agent, perhaps of a tenant.
+    """The owner of sessions and memories: the path tenant / app / user / agent, of which parts may be absent.
 
     Attributes:
         tenant: The tenant; None: none.
-        user: The user; None: it is an agent.
-        agent: The agent; None: it is a user.
+        app: The app; None: none. Without user and agent: what all users of the app share.
+        user: The user; None: none.
+        agent: The agent; None: none. Without a user: what all users of the agent share.
     """
 
     tenant: str | None = None
+    app: str | None = None
     user: str | None = None
     agent: str | None = None
 
@@ -34,8 +37,8 @@ class Owner:
         found = _FORM.fullmatch(owner_id) if owner_id is not None else None
         if found is None:
             return cls(user=owner_id)
-        tenant, kind, name = (part and unquote(part) for part in found.groups())
-        return cls(tenant=tenant, **{"user" if kind == "u" else "agent": name} if kind else {})
+        parts = (part.split("=") for part in found[1].split("/"))
+        return cls(**{_NAMES[kind]: unquote(name) for kind, name in parts})
 
     @classmethod
     def of_user(cls, user_id: object, tenant: str | None = None) -> "Owner":
@@ -55,16 +58,15 @@ class Owner:
         Raises:
             ValidationError: A name is invalid or reserved, or they are too long together.
         """
-        for name, value in (("tenant", self.tenant), ("user id", self.user), ("agent", self.agent)):
-            if value is not None:
-                check_id(value, name)
-        if (self.user is None) == (self.agent is None):
-            raise ValidationError("an owner is a user or an agent, one of the two")
-        if self.user is not None and self.tenant is None:
+        given = {kind: getattr(self, name) for kind, name in _NAMES.items() if getattr(self, name) is not None}
+        for kind, value in given.items():
+            check_id(value, "user id" if kind == "u" else _NAMES[kind])
+        if not given.keys() - {"t"}:
+            raise ValidationError("an owner has an app, a user or an agent")
+        if self.user is not None and len(given) == 1:
             return check_plain_user_id(self.user)
-        parts = (("t", self.tenant), ("u", self.user), ("a", self.agent))
-        named = "/".join(f"{kind}={quote(value, safe='')}" for kind, value in parts if value is not None)
-        return check_id(f"{_PREFIX}{named}", "id of tenant and user or agent together")
+        named = "/".join(f"{kind}={quote(value, safe='')}" for kind, value in given.items())
+        return check_id(f"{_PREFIX}{named}", "id of tenant, app, user and agent together")
 
 
 def check_plain_user_id(value: object) -> str:
@@ -83,7 +85,7 @@ def check_user_id(value: object) -> str:
     """Return the id under which a store keeps what is of a user unchanged, or refuse it.
 
     Raises:
-        ValidationError: As ``check_id``, or the id is reserved or that of an agent.
+        ValidationError: As ``check_id``, or the id is reserved or names no user.
     """
     user_id = check_owner_id(value)
     if Owner.of(user_id).user is None:
@@ -92,14 +94,12 @@ def check_user_id(value: object) -> str:
 
 
 def check_owner_id(value: object) -> str:
-    """Return the id under which a store keeps what is of a user or an agent unchanged, or refuse it.
+    """Return the id under which a store keeps what is of an owner unchanged, or refuse it.
 
     Raises:
         ValidationError: As ``check_id``, or the id is reserved.
     """
     owner_id = check_id(value, "user id")
     owner = Owner.of(owner_id)
-    is_named = owner.tenant is not None or owner.agent is not None
-    if is_named and (owner.user or owner.agent) and owner.id == owner_id:
-        return owner_id
-    return check_plain_user_id(owner_id)
+    is_plain = owner == Owner(user=owner.user) or owner == Owner(tenant=owner.tenant)
+    return owner_id if not is_plain and owner.id == owner_id else check_plain_user_id(owner_id)

@@ -79,7 +79,8 @@ def _user(_: object, __: object, value: Any) -> None:
 
 def _agent(config: "SessionConfig", _: object, value: Any) -> None:
     check_id(value, "agent")
-    _ = Owner(agent=value, tenant=Owner.of(config.user_id).tenant).id  # under which its memories are kept
+    user = Owner.of(config.user_id)
+    _ = Owner(agent=value, app=user.app, tenant=user.tenant).id  # under which its memories are kept
 
 
 def _tag(_: object, __: object, value: Any) -> None:
@@ -128,6 +129,9 @@ class MemoryConfig:
         importance_threshold: Entries with less remaining importance are not part of the prompt.
         ttl: The default lifetime of an entry in seconds; None: unlimited.
         past_values: Most values of an entry that are kept when others replace them; 0: none.
+        prompt_share: Where search is on, the share of the context window that memories may take; if there are more,
+            the question recalls those that go into the prompt.
+        prompt_minimum: So many memories, the most important ones, go into every prompt, whatever their size.
         track_topics: Whether entries of category topic are stored.
         track_preferences: Whether entries of category preference are stored.
         track_context: Whether entries of category context are stored.
@@ -139,7 +143,9 @@ class MemoryConfig:
     decay_factor: float = attrs.field(default=0.1, validator=_share)
     importance_threshold: float = attrs.field(default=0.5, validator=_share)
     ttl: float | None = attrs.field(default=None, validator=_optional(_positive_seconds))
-    past_values: int = attrs.field(default=20, validator=_whole_number(0), kw_only=True)
+    past_values: int = attrs.field(default=20, kw_only=True, validator=_whole_number(0))
+    prompt_share: float = attrs.field(default=0.25, kw_only=True, validator=_share)
+    prompt_minimum: int = attrs.field(default=10, kw_only=True, validator=_whole_number(0))
     track_topics: bool = attrs.field(default=True, validator=_flag)
     track_preferences: bool = attrs.field(default=True, validator=_flag)
     track_context: bool = attrs.field(default=True, validator=_flag)

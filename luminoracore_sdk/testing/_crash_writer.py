@@ -10,7 +10,14 @@ import sys
 from importlib import import_module
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    MemoryPut,
+    MemoryQuery,
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    SessionRecord,
+)
 from luminoracore_sdk.application.ports.storage import SessionStorage
 
 _CODEC = JsonCodec()
@@ -45,8 +52,22 @@ async def remember(storage: SessionStorage, session_id: str, name: str) -> None:
     await storage.put_memory(record, max_entries=MOST_MEMORIES)
 
 
+async def change(storage: SessionStorage, session_id: str, name: str) -> None:
+    """Put memories of a user that all have one name, and delete the one that only the change before had."""
+    scope = MemoryScope("user", session_id)
+    before = await storage.list_memories(scope, MemoryQuery(prefix="of ", with_payload=False))
+    puts = [MemoryPut(MemoryRecord(scope=scope, key=key, payload=_CODEC.encode(name))) for key in changed(name)]
+    gone = {memory.key for memory in before} - {put.record.key for put in puts}
+    await storage.change_memories(scope, puts, deletes=sorted(gone))
+
+
+def changed(name: str) -> list[str]:
+    """Return the keys that a scope has after ``change``."""
+    return ["first", f"of {name}", "second"]
+
+
 async def write(storage: SessionStorage, session_id: str, run: str) -> None:
-    """Append turns to one session until killed, with a put and a memory after every fifth one."""
+    """Append turns to one session until killed, with a put and memories after every fifth one."""
     record = SessionRecord(session_id=session_id, payload=_CODEC.encode({"session": session_id}))
     if await storage.find_session(session_id) is None:
         await storage.put_session(record)
@@ -59,6 +80,7 @@ async def write(storage: SessionStorage, session_id: str, run: str) -> None:
         if number % 5 == 0:
             await storage.put_session(record)
             await remember(storage, session_id, name)
+            await change(storage, session_id, name)
             say("remembered", session_id, name)
 
 

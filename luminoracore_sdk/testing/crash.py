@@ -55,7 +55,7 @@ class Acknowledged:
 
     Attributes:
         turns: Session and name of each turn, in the order of the acknowledgements.
-        memories: Session and key of each memory, in that order.
+        memories: Session and key of each memory, in that order; a change of memories has its name too.
         finished: Whether every write was acknowledged or failed; if False, the last write of each writer
             may have been done without an acknowledgement.
     """
@@ -89,6 +89,7 @@ async def check_store(storage: SessionStorage, run: str, known: Acknowledged) ->
         problems += _problems_in(session_id, messages)
         problems += _problems_of_turns(session_id, messages, run, known)
         problems += await _problems_of_memories(storage, session_id, known)
+        problems += await _problems_of_changes(storage, session_id, known)
         problems += await _problems_of_summary(storage, session_id, messages)
         problems += await _problems_of_indexes(storage, session_id)
     return CrashReport(acknowledged=len(known.turns), stored=stored, problems=tuple(problems))
@@ -173,6 +174,23 @@ async def _problems_of_memories(storage: SessionStorage, session_id: str, known:
     count = len(await storage.list_memories(scope))
     if count > _crash_writer.MOST_MEMORIES:
         problems.append(f"{session_id}: {count} memories, at most {_crash_writer.MOST_MEMORIES} were allowed")
+    return problems
+
+
+async def _problems_of_changes(storage: SessionStorage, session_id: str, known: Acknowledged) -> list[str]:
+    """Compare the memories of a user, which are always changed together."""
+    scope, names = MemoryScope("user", session_id), _of(session_id, known.memories)
+    problems = []
+    for attempt in ("after the kill", ""):
+        found = {memory.key: json.loads(memory.payload.data) for memory in await storage.list_memories(scope)}
+        name = found.get("first", "")
+        if found and found != dict.fromkeys(_crash_writer.changed(name), name):
+            problems.append(f"{session_id}: a change of memories is incomplete: {found}")
+        if names and (name in names[:-1] or not name.startswith(names[-1].rpartition("-")[0])):
+            problems.append(f"{session_id}: the change {names[-1]} was acknowledged and is lost")
+        if attempt:
+            await _crash_writer.change(storage, session_id, attempt)
+            names = [attempt]
     return problems
 
 
@@ -375,6 +393,7 @@ class _Trial:
             if number % 5 == 0:
                 await self._retry(partial(storage.put_session, record))
                 await self._retry(partial(_crash_writer.remember, storage, session_id, name))
+                await self._retry(partial(_crash_writer.change, storage, session_id, name))
                 self.memories.append((session_id, name))
 
     async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -14,6 +14,8 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     IndexRewrite,
     Lease,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -331,30 +333,50 @@ class StorageModel:
 
     # -- memory ----------------------------------------------------------------------------------
 
-    def put_memory(self, record: MemoryRecord, max_entries: int | None) -> MemoryRecord:
-        """Create or replace a memory."""
-        if record.scope.kind == "session":
-            self._header(record.scope.owner_id)
-        place = (record.scope, record.key)
-        before = self.memories.get(place)
-        now_us = self._now_us()
-        kept = attrs.evolve(
-            record,
-            created_at_us=before.created_at_us if before else record.created_at_us or now_us,
-            updated_at_us=now_us,
-        )
-        self.memories[place] = kept
-        entries = self.list_memories(record.scope)
-        others = [entry for entry in entries if entry.key != record.key]
+    def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        """Put and delete memories."""
+        if scope.kind == "session":
+            self._header(scope.owner_id)
+        now_us, stored = self._now_us(), list[MemoryRecord]()
+        for put in puts:
+            before = self.memories.get((scope, put.record.key))
+            version = before.version if before else 0
+            if put.expected_version not in (None, version):
+                raise self._conflict()
+            created_at_us = before.created_at_us if before else put.record.created_at_us or now_us
+            stored.append(
+                attrs.evolve(put.record, created_at_us=created_at_us, updated_at_us=now_us, version=version + 1)
+            )
+        self.memories |= {(scope, record.key): record for record in stored}
+        for key in deletes:
+            self.memories.pop((scope, key), None)
+        entries = self.list_memories(scope)
+        others = [entry for entry in entries if entry.key not in {record.key for record in stored}]
         others.sort(key=lambda entry: (entry.retention, entry.updated_at_us))
         for entry in others[: len(entries) - (max_entries or len(entries))]:
             del self.memories[entry.scope, entry.key]
         self.forget_expired()
-        return kept
+        return stored
 
-    def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
-        """Return the memories of a scope, by time of creation, then key."""
+    def touch_memories(self, scope: MemoryScope, keys: Sequence[str], expires_at_us: int | None) -> int:
+        """Change when memories expire."""
+        found = [self.memories[scope, key] for key in keys if (scope, key) in self.memories]
+        self.memories |= {(scope, one.key): attrs.evolve(one, expires_at_us=expires_at_us) for one in found}
+        self.forget_expired()
+        return len(found)
+
+    def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
+        """Return memories of a scope."""
         found = [memory for (of, _), memory in self.memories.items() if of == scope]
+        if query is not None:
+            return query.page(found)
         return sorted(found, key=lambda memory: (memory.created_at_us, memory.key))
 
     def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:

@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from luminoracore_sdk.application.ports.records import (
     IndexRewrite,
+    MemoryPut,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -410,6 +412,7 @@ class StorageMachine(RuleBasedStateMachine):
         retention=st.sampled_from((-1e300, -1.5, 0.0, 0.1, 7.0)),
         lives_us=st.sampled_from((None, None, 2, 30)),
         max_entries=st.sampled_from((None, 1, 2, 2)),
+        expected=st.sampled_from((None, None, 0, 1, 2)),
     )
     def put_memory(
         self,
@@ -419,6 +422,7 @@ class StorageMachine(RuleBasedStateMachine):
         retention: float,
         lives_us: int | None,
         max_entries: int | None,
+        expected: int | None,
     ) -> None:
         self.tick()
         record = MemoryRecord(
@@ -428,9 +432,69 @@ class StorageMachine(RuleBasedStateMachine):
             retention=retention,
             expires_at_us=None if lives_us is None else self.clock.now_us + lives_us,
         )
+        put = MemoryPut(record, expected)
         self.agree(
-            lambda: self.model.put_memory(record, max_entries), self.storage.put_memory(record, max_entries=max_entries)
+            lambda: self.model.change_memories(scope, [put], max_entries=max_entries)[0],
+            self.storage.put_memory(record, max_entries=max_entries, expected_version=expected),
         )
+
+    @rule(
+        scope=_scopes,
+        puts=st.dictionaries(
+            st.sampled_from(_KEYS), st.tuples(_payloads, st.sampled_from((None, None, 0, 1, 2))), max_size=3
+        ),
+        deletes=st.sets(st.sampled_from(_KEYS), max_size=2),
+        lives_us=st.sampled_from((None, None, 2, 30)),
+    )
+    def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: dict[str, tuple[Payload, int | None]],
+        deletes: set[str],
+        lives_us: int | None,
+    ) -> None:
+        self.tick()
+        expires_at_us = None if lives_us is None else self.clock.now_us + lives_us
+        records = [  # of different retention, so that the order of evictions is defined
+            MemoryPut(
+                MemoryRecord(scope=scope, key=key, payload=payload, retention=number / 8, expires_at_us=expires_at_us),
+                expected,
+            )
+            for number, (key, (payload, expected)) in enumerate(puts.items())
+        ]
+        gone = sorted(deletes - puts.keys())
+        if records or gone:
+            self.agree(
+                lambda: self.model.change_memories(scope, records, deletes=gone),
+                self.storage.change_memories(scope, records, deletes=gone),
+            )
+
+    @rule(
+        scope=_scopes,
+        keys=st.lists(st.sampled_from(_KEYS), min_size=1, unique=True),
+        lives_us=st.sampled_from((None, 0, 2, 30)),
+    )
+    def touch_memories(self, scope: MemoryScope, keys: list[str], lives_us: int | None) -> None:
+        self.tick()
+        expires_at_us = None if lives_us is None else self.clock.now_us + lives_us
+        self.agree(
+            lambda: self.model.touch_memories(scope, keys, expires_at_us),
+            self.storage.touch_memories(scope, keys, expires_at_us=expires_at_us),
+        )
+
+    @rule(
+        scope=_scopes,
+        query=st.builds(
+            MemoryQuery,
+            prefix=st.sampled_from(("", "", "$", "a.")),
+            after=st.none() | st.sampled_from(_KEYS),
+            limit=st.sampled_from((None, 1, 2)),
+            descending=st.booleans(),
+            with_payload=st.booleans(),
+        ),
+    )
+    def page_memories(self, scope: MemoryScope, query: MemoryQuery) -> None:
+        self.agree(lambda: self.model.list_memories(scope, query), self.storage.list_memories(scope, query))
 
     @rule(scope=_scopes, key=st.sampled_from(_KEYS), whole_scope=_rarely)
     def delete_memory(self, scope: MemoryScope, key: str, *, whole_scope: bool) -> None:

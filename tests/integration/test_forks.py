@@ -84,10 +84,12 @@ async def test_what_cannot_be_forked_is_refused(manager: SessionManager, script:
 class FailsToCopyMemories(StorageWrapper):
     fails = True
 
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
+    async def put_memory(
+        self, record: MemoryRecord, *, max_entries: int | None = None, expected_version: int | None = None
+    ) -> MemoryRecord:
         if record.scope.owner_id == "new" and self.fails:
             raise StorageUnavailableError("memory", "gone")
-        return await super().put_memory(record, max_entries=max_entries)
+        return await super().put_memory(record, max_entries=max_entries, expected_version=expected_version)
 
 
 async def test_a_fork_that_failed_is_completed_by_the_same_call(script: Script) -> None:

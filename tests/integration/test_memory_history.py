@@ -8,6 +8,7 @@ import pytest
 
 from luminoracore_sdk.application.ports.records import MemoryScope, Payload
 from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.memory import MAX_PAST_CHARACTERS, MemorySource, MemoryVersion
 from luminoracore_sdk.session import (
     MemoryManager,
@@ -98,7 +99,7 @@ async def test_writers_at_once_lose_no_value(storage: SessionStorage) -> None:
     await asyncio.gather(*(managers[n % 4].store_memory("s", "city", f"value {n}") for n in range(12)))
     values = [version.value for version in await managers[0].history("s", "city")]
     assert values[0] == "start"
-    assert sorted(values[1:]) == sorted(f"value {n}" for n in range(12))
+    assert {str(value) for value in values[1:]} == {f"value {n}" for n in range(12)}
 
 
 async def test_the_newest_past_values_are_kept(storage: SessionStorage) -> None:
@@ -147,7 +148,12 @@ async def test_an_export_holds_the_past(memories: MemoryManager, clock: ManualCl
     await memories.import_memories("copy", exported)
     assert await memories.history("copy", "city") == await memories.history("s", "city")
     entry = exported["memories"]["city"]
-    for wrong in ({"source": {}}, {"source": {"session_id": "s", "position": -1}}, {"past": [{"value": 1}]}):
+    damaged: list[JSONObject] = [
+        {"source": {}},
+        {"source": {"session_id": "s", "position": -1}},
+        {"past": [{"value": 1}]},
+    ]
+    for wrong in damaged:
         with pytest.raises(ValidationError):
             await memories.import_memories("copy", {"memories": {"city": {**entry, **wrong}}})
 

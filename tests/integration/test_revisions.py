@@ -12,6 +12,7 @@ from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -608,8 +609,8 @@ async def test_alternatives_that_are_no_messages_are_damage(script: Script, bran
 
 async def test_a_storage_without_a_read_of_turns_of_its_own_reads_in_three_calls() -> None:
     class Deleted(StorageWrapper):
-        async def list_memories(self, scope: MemoryScope) -> list[MemoryRecord]:
-            found = await self.base.list_memories(scope)
+        async def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
+            found = await self.base.list_memories(scope, query)
             await self.base.delete_session(scope.owner_id)
             return found
 

@@ -16,12 +16,8 @@ names = st.one_of(
     st.text("luminora:t=u=a=/%2F3D+ .\0", min_size=1, max_size=24),
     st.sampled_from(["luminora:", "luminora:t=a/u=b", "luminora:a=b", "luminora:store", "a/u=b", "%2F"]),
 )
-owners = st.builds(
-    lambda tenant, name, kind: Owner(tenant=tenant, **{kind: name}),
-    st.none() | names,
-    names,
-    st.sampled_from(["user", "agent"]),
-)
+parts = st.none() | names
+owners = st.builds(Owner, tenant=parts, app=parts, user=parts, agent=parts)
 
 
 def id_of(owner: Owner) -> str | None:
@@ -41,15 +37,23 @@ def test_an_owner_is_read_back_from_its_id(owner: Owner) -> None:
             assert check_user_id(owner_id) == owner_id
 
 
-@pytest.mark.parametrize("owner", [Owner(), Owner(tenant="a"), Owner(user="u", agent="a")])
-def test_an_owner_is_a_user_or_an_agent(owner: Owner) -> None:
-    with pytest.raises(ValidationError, match="one of the two"):
+@pytest.mark.parametrize("owner", [Owner(), Owner(tenant="a")])
+def test_an_owner_has_an_app_a_user_or_an_agent(owner: Owner) -> None:
+    with pytest.raises(ValidationError, match="an app, a user or an agent"):
         _ = owner.id
 
 
-def test_the_id_of_an_agent_is_no_user_id() -> None:
+def test_an_owner_is_written_as_its_path() -> None:
+    assert Owner(app="a", user="u/1").id == "luminora:p=a/u=u%2F1"
+    assert Owner(tenant="t", app="a", user="u", agent="g").id == "luminora:t=t/p=a/u=u/a=g"
+    assert check_owner_id("luminora:p=a") == "luminora:p=a"
+    assert check_user_id("luminora:p=a/u=u") == "luminora:p=a/u=u"
+
+
+@pytest.mark.parametrize("owner", [Owner(agent="a"), Owner(app="a"), Owner(app="a", agent="b")])
+def test_the_id_of_an_owner_without_a_user_is_no_user_id(owner: Owner) -> None:
     with pytest.raises(ValidationError, match="reserved"):
-        check_user_id(Owner(agent="a").id)
+        check_user_id(owner.id)
 
 
 @example("luminora:t=%61/u=b")
@@ -58,6 +62,9 @@ def test_the_id_of_an_agent_is_no_user_id() -> None:
 @example("luminora:/u=b")
 @example("luminora:t=a")
 @example("luminora:t=au=b")
+@example("luminora:u=b/t=a")
+@example("luminora:t=a/t=b/u=c")
+@example("luminora:p=a/a=c")
 @given(names | st.text("luminora:t=u=a/%3dDfF", max_size=40).map("luminora:".__add__))
 def test_an_id_that_is_accepted_is_of_one_owner(owner_id: str) -> None:
     try:

@@ -6,13 +6,14 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import Append, MessageUpdate, Tail
+from luminoracore_sdk.adapters.storage.base import Append, MemoryChange, MessageUpdate, Tail
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
     IndexRewrite,
     Lease,
+    MemoryQuery,
     MemoryRecord,
     MemoryScope,
     MessageRange,
@@ -35,7 +36,7 @@ from luminoracore_sdk.testing.contract.indexing import IndexContract, LightListi
 from luminoracore_sdk.testing.contract.leases import LeaseContract
 from luminoracore_sdk.testing.contract.lifecycle import LifeContract, ResumeContract
 from luminoracore_sdk.testing.contract.listing import ListingContract, PageContract
-from luminoracore_sdk.testing.contract.memory import MemoryContract
+from luminoracore_sdk.testing.contract.memory import MemoryChangeContract, MemoryContract, MemoryPageContract
 from luminoracore_sdk.testing.contract.messages import MeanwhileContract, MessageContract
 from luminoracore_sdk.testing.contract.races import MemoryRaceContract, SessionRaceContract
 from luminoracore_sdk.testing.contract.rewriting import (
@@ -261,8 +262,30 @@ class UpdatesWhateverIsStored(InMemoryStorage):
 
 
 class IgnoresTheLimit(InMemoryStorage):
-    async def _put_memory(self, record: MemoryRecord, max_entries: int | None, now_us: int) -> MemoryRecord:
-        return await super()._put_memory(record, None, now_us)
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        return await super()._change_memories(attrs.evolve(change, max_entries=None))
+
+
+class ChangesMemoriesOneByOne(InMemoryStorage):
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        stored = []
+        for put in change.puts:
+            stored += await super()._change_memories(attrs.evolve(change, puts=[put], deletes=[]))
+            await pause()
+        await super()._change_memories(attrs.evolve(change, puts=[]))
+        return stored
+
+
+class IgnoresTheVersionOfAMemory(InMemoryStorage):
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        puts = [attrs.evolve(put, expected_version=None) for put in change.puts]
+        return await super()._change_memories(attrs.evolve(change, puts=puts))
+
+
+class SkipsAMemoryOnEachPage(InMemoryStorage):
+    async def _list_memories(self, scope: MemoryScope, query: MemoryQuery | None, now_us: int) -> list[MemoryRecord]:
+        found = await super()._list_memories(scope, query, now_us)
+        return found[1:] if query is not None and query.after is not None else found
 
 
 class CountsWhatAnotherTaskDeletes(InMemoryStorage):
@@ -302,10 +325,10 @@ class SharesMemoryBetweenTenants(InMemoryStorage):
         super().__init__(clock=clock)
         self._first = _ONE.setdefault(clock, self)
 
-    async def _list_memories(self, scope: MemoryScope, now_us: int) -> list[MemoryRecord]:
+    async def _list_memories(self, scope: MemoryScope, query: MemoryQuery | None, now_us: int) -> list[MemoryRecord]:
         if self._first is self:
-            return await super()._list_memories(scope, now_us)
-        return await self._first.list_memories(scope)
+            return await super()._list_memories(scope, query, now_us)
+        return await self._first.list_memories(scope, query)
 
 
 # -- rewriting -----------------------------------------------------------------------------------
@@ -354,6 +377,8 @@ FAULTS: dict[type[ContractBase], type[InMemoryStorage]] = {
     AppendRaceContract: ChecksThePositionFirst,
     AppendsAtOnceContract: KeepsTheCallersList,
     MemoryContract: IgnoresTheLimit,
+    MemoryPageContract: SkipsAMemoryOnEachPage,
+    MemoryChangeContract: ChangesMemoriesOneByOne,
     SessionRaceContract: ChecksTheVersionFirst,
     MemoryRaceContract: CountsWhatAnotherTaskDeletes,
     DocumentContract: SortsKeys,
@@ -372,6 +397,7 @@ STATE_FAULTS = (
     ReadsTheBoundToo,
     ListsTheLastOfAPageAgain,
     IgnoresTheLimit,
+    IgnoresTheVersionOfAMemory,
     KeepsTheBriefOfARedactedMessage,
     KeepsTheIndexOfARedactedMessage,
     ListsTextsAlways,

@@ -59,9 +59,12 @@ class Schema:
                 await asyncio.sleep(0.01)
 
     async def until_waiting(self, count: int) -> None:
-        """Wait until so many statements on tables of this schema wait for a lock."""
+        """Wait until so many statements on tables of this schema, or for advisory locks, wait for a lock."""
         async with asyncio.timeout(20), self.connection() as connection:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
+            query = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND (query LIKE $1 OR query LIKE 'SELECT pg_advisory_xact_lock%')"
+            )
             while await connection.fetchval(query, f"%{self.name}%") != count:  # noqa: ASYNC110  # as above
                 await asyncio.sleep(0.01)
 

@@ -12,7 +12,7 @@ import attrs
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.adapters.wrappers.retrying import RetryingStorage
-from luminoracore_sdk.application.ports.records import IndexRewrite, MemoryScope, MessageRange, SessionQuery
+from luminoracore_sdk.application.ports.records import IndexRewrite, MemoryPut, MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import StorageUnavailableError
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
@@ -61,7 +61,10 @@ WRITES: dict[str, Call] = {
     "replace_tail": lambda storage: storage.replace_tail("s", after=1, messages=[message_record("new")]),
     "update_message": lambda storage: storage.update_message("s", 1, payload=_NEW, expected=_OLD),
     "rewrite_index": lambda storage: storage.rewrite_index("s", [_REWRITE]),
-    "put_memory": lambda storage: storage.put_memory(memory_record("k", value="new")),
+    "change_memories": lambda storage: storage.change_memories(
+        _SCOPE, [MemoryPut(memory_record("k", value="new"), 1), MemoryPut(memory_record("l"))], deletes=["m"]
+    ),
+    "touch_memories": lambda storage: storage.touch_memories(_SCOPE, ["k"], expires_at_us=None),
     "delete_memory": lambda storage: storage.delete_memory(_SCOPE, "k"),
     "clear_memories": lambda storage: storage.clear_memories(_SCOPE),
     "purge_expired": lambda storage: storage.purge_expired(),

@@ -16,7 +16,7 @@ from luminoracore_sdk.types.session import MemoryConfig, Message
 
 TEXT = "x" * 200
 
-PORT = frozenset(name for name in vars(SessionStorage) if not name.startswith("_")) - {"backend"}
+PORT = frozenset(name for name in vars(SessionStorage) if not name.startswith("_")) - {"backend", "search"}
 
 
 class Counted(StorageWrapper):

@@ -156,7 +156,9 @@ async def test_a_session_that_exists_is_refused_skipped_or_replaced(storage: InM
 class FullStorage(InMemoryStorage):
     """Refuses memories."""
 
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
+    async def put_memory(
+        self, record: MemoryRecord, *, max_entries: int | None = None, expected_version: int | None = None
+    ) -> MemoryRecord:
         raise StorageFullError("memory", "no space left")
 
 

@@ -124,6 +124,6 @@ def test_a_secret_in_generation_params_is_refused(params: dict[str, Any]) -> Non
     ("agent", "user_id"), [("\u65e5" * 56, None), ("a" * 480, "luminora:t=tenant-of-some-name/u=u")]
 )
 def test_an_agent_whose_memories_could_not_be_kept_is_refused(agent: str, user_id: str | None) -> None:
-    with pytest.raises(ValidationError, match="id of tenant and user or agent together"):
+    with pytest.raises(ValidationError, match="id of tenant, app, user and agent together"):
         SessionConfig(agent=agent, user_id=user_id)
     assert SessionConfig(agent=agent[:50], user_id=user_id).agent == agent[:50]

@@ -118,6 +118,6 @@ async def test_a_listing_of_owners_is_complete_and_sorted(owners: set[str], buck
         members = indexes.setdefault(keyspace.memories(MemoryScope("user", owner))[-1], [])
         members += [b"o\0\0" + owner.encode(), b"m\0u\0" + owner.encode() + b"\0" + stamp(1) + b"\0k"]
     found: list[str] = []
-    async for portion in entries(Server(indexes).read, keyspace, [IndexRange.of_owners(after)], 2):
+    async for portion in entries(Server(indexes).read, keyspace, [IndexRange.of_owners("", after)], 2):
         found += [entry.name.decode() for entry in portion]
     assert found == sorted(owner for owner in owners if after is None or owner > after)

@@ -57,8 +57,10 @@ def test_a_memory_comes_back_equal(data: bytes, retention: float, expires: int |
         payload=Payload("x", data),
         created_at_us=-3,
         updated_at_us=4,
+        version=7,
     )
-    value = b"\0".join((stamp(-3), stamp(4), *memory_value(record)))
+    *places, payload = memory_value(record)
+    value = b"\0".join((stamp(-3), stamp(4), *places, b"7", payload))
     assert memory_record(_SCOPE, b"k", value) == record
 
 

@@ -1,16 +1,17 @@
 """RetryingStorage after a lost acknowledgement: what a repetition finds, and what it answers."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
 
-from luminoracore_sdk.application.ports.records import MemoryScope
+from luminoracore_sdk.application.ports.records import MemoryPut, MemoryScope
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     StorageTimeoutError,
 )
-from luminoracore_sdk.session import InMemoryStorage
-from luminoracore_sdk.testing.records import message_records, session_record
+from luminoracore_sdk.session import InMemoryStorage, SessionStorage
+from luminoracore_sdk.testing.records import memory_record, message_records, session_record
 from tests.support.unreliable import CALLS, Fault, Unreliable, lost, retrying, small_store, unsent
 
 SCOPE = MemoryScope("session", "s")
@@ -98,3 +99,19 @@ async def test_a_count_after_a_doubt_is_of_the_repetition() -> None:
     for name, count in {"truncate_messages": 2, "clear_memories": 1}.items():
         assert await CALLS[name](retrying(Unreliable(await small_store(), Fault(lost())))) == count
         assert await CALLS[name](retrying(Unreliable(await small_store(), Fault(lost(), done=True)))) == 0
+
+
+async def test_a_conditional_change_of_memories_recognises_what_it_wrote() -> None:
+    base = Unreliable(await small_store(), Fault(lost(), done=True))
+    puts = [MemoryPut(memory_record("k", value="new"), 1), MemoryPut(memory_record("l"), 0)]
+    stored = await retrying(base).change_memories(SCOPE, puts)
+    assert [(memory.key, memory.version) for memory in stored] == [("k", 2), ("l", 1)]
+
+
+async def test_a_change_of_memories_that_another_writer_preceded_conflicts() -> None:
+    def overtake(storage: SessionStorage) -> Awaitable[object]:
+        return storage.put_memory(memory_record("k", value="other"))
+
+    base = Unreliable(await small_store(), Fault(lost(), meanwhile=overtake))
+    with pytest.raises(ConflictError):
+        await retrying(base).put_memory(memory_record("k", value="new"), expected_version=1)

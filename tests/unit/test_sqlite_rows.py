@@ -104,7 +104,7 @@ def turn_row() -> Row:
 
 def memory_row() -> Row:
     values = memory_values(builders.memory_record("k", expires_at_us=7))
-    return [b"k", 7, 0.5, 1, 2, values["checksum"], b"json", values["payload"].encode()]
+    return [b"k", 7, 0.5, 1, 2, 3, values["checksum"], b"json", values["payload"].encode()]
 
 
 def test_an_intact_row_is_the_record_that_was_written() -> None:
@@ -308,7 +308,7 @@ def test_the_checksum_of_a_moved_message_is_that_of_a_new_one() -> None:
     assert moved_checksum(*seeds, None, *rest) is None
 
 
-@pytest.mark.parametrize(("column", "value"), [(0, b"l"), (1, None), (6, b"jsom"), (7, b"1"), (7, 2)])
+@pytest.mark.parametrize(("column", "value"), [(0, b"l"), (1, None), (7, b"jsom"), (8, b"1"), (8, 2)])
 def test_a_changed_column_of_a_memory_is_damage(column: int, value: object) -> None:
     row = memory_row()
     row[column] = value

@@ -104,7 +104,8 @@ def define_tables(dialect: Dialect, *, prefix: str = DEFAULT_PREFIX, schema: str
     _messages(metadata, prefix, dialect.name)
     _memories(metadata, f"{prefix}session_memories", [_session_key(sessions)], dialect.name)
     name = f"{prefix}user_memories"
-    user = [Column("user_digest", LargeBinary, primary_key=True), Column("user_id", _id(), nullable=False)]
+    digest: Column[Any] = Column("user_digest", LargeBinary, primary_key=True)
+    user = [digest, Column("user_id", _id(), nullable=False)]
     _memories(metadata, name, user, dialect.name).append_constraint(Index(f"{name}_user", "user_id"))
     return Tables(metadata, dialect, prefix)
 

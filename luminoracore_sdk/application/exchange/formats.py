@@ -63,7 +63,12 @@ _SESSION_FIELDS = frozenset(
         *("document", "messages", "memories"),
     }
 )
-_MEMORY_FIELDS = frozenset({"key", "value", "category", "importance", "retention", "created_at", "expires_at"})
+_MEMORY_FIELDS = frozenset(
+    {
+        *("key", "value", "category", "importance", "retention", "created_at", "updated_at", "expires_at"),
+        *("source", "since", "past"),
+    }
+)
 _OPENAI_ROLES = {"developer": "system", "function": "tool"}
 _DECAY = MemoryConfig().decay_factor
 

@@ -105,7 +105,7 @@ async def test_an_append_is_one_statement(
         pytest.param(lambda storage: storage.release_lease("s", fence=1), 1, id="release lease"),
         pytest.param(lambda storage: storage.fork_session("s", session_record("f"), at=0), 6, id="fork"),
         pytest.param(lambda storage: storage.put_memory(memory_record("k")), 1, id="put memory"),
-        pytest.param(lambda storage: storage.put_memory(memory_record("k"), max_entries=2), 4, id="put and evict"),
+        pytest.param(lambda storage: storage.put_memory(memory_record("k"), max_entries=2), 5, id="put and evict"),
         pytest.param(lambda storage: storage.list_memory_owners(), 1, id="list owners"),
         pytest.param(lambda storage: storage.truncate_messages("s", after=1), 4, id="truncate"),
         pytest.param(lambda storage: storage.delete_session("s"), 4, id="delete"),
@@ -231,15 +231,17 @@ async def test_a_page_of_memory_owners_reads_few_pages(schema: Schema, storage: 
     async with schema.connection() as connection:
         await connection.execute(
             """INSERT INTO luminora_user_memories
-                (user_digest, user_id, key, retention, created_at_us, updated_at_us, encoding, payload)
-            SELECT sha256(convert_to('u' || n / 4, 'UTF8')), 'u' || n / 4, 'k' || n, 0, n, n, 'json', '1'
+                (user_digest, user_id, key, retention, created_at_us, updated_at_us, version, encoding, payload)
+            SELECT sha256(convert_to('u' || n / 4, 'UTF8')), 'u' || n / 4, 'k' || n, 0, n, n, 1, 'json', '1'
                 FROM generate_series(1, 20000) n"""
         )
         await connection.execute("ANALYZE")
     sql = migrator(Namespace(schema.name)).sql
-    late = "SELECT user_id FROM luminora_user_memories ORDER BY user_digest DESC OFFSET 80 LIMIT 1"
+    late = "SELECT user_id FROM luminora_user_memories ORDER BY user_id DESC OFFSET 80 LIMIT 1"
     ((after,),) = await schema.rows(late)  # a scan from the beginning would read nearly everything
-    touched = await pages(schema, sql.list_memory_owners, {"after": after, "count": 10, "now": 1})
+    touched = await pages(
+        schema, sql.list_memory_owners, {"low": after, "high": "v", "after": after, "count": 10, "now": 1}
+    )
     ((whole,),) = await schema.rows("SELECT pg_relation_size('luminora_user_memories') / 8192")
     assert touched < whole / 4
 

@@ -76,9 +76,11 @@ async def test_messages_are_copied_with_their_indexes(
 
 async def test_memories_keep_the_order_of_their_updates(target: InMemoryStorage, copied: Copy) -> None:
     class Noting(InMemoryStorage):
-        async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
+        async def put_memory(
+            self, record: MemoryRecord, *, max_entries: int | None = None, expected_version: int | None = None
+        ) -> MemoryRecord:
             keys.append(record.key)
-            return await super().put_memory(record, max_entries=max_entries)
+            return await super().put_memory(record, max_entries=max_entries, expected_version=expected_version)
 
     keys: list[str] = []
     await copied(target=Noting())

@@ -166,8 +166,10 @@ class Process(StorageWrapper):
         await asyncio.sleep(0)  # nobody has written yet when the others look
         return found
 
-    async def put_memory(self, record: MemoryRecord, *, max_entries: int | None = None) -> MemoryRecord:
-        stored = await super().put_memory(record, max_entries=max_entries)
+    async def put_memory(
+        self, record: MemoryRecord, *, max_entries: int | None = None, expected_version: int | None = None
+    ) -> MemoryRecord:
+        stored = await super().put_memory(record, max_entries=max_entries, expected_version=expected_version)
         await asyncio.sleep(0)  # the others write before anybody looks again
         return stored
 

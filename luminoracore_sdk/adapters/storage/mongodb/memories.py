@@ -194,9 +194,10 @@ class Memories:
                 await self._store.memories.update_all(updates, upsert=keys is puts)
         where: Document = {"owner": owner, "key": {"$in": [*puts, *others]}}
         found = {document["key"]: document for document in await self._store.memories.find(where)}
-        foreign = {document.get("lock") for document in found.values()} - {mark, None}
+        foreign = {document.get("lock") for document in found.values()} - {mark}
         for other in foreign:
-            await self._settle(owner, other)
+            if other is not None:
+                await self._settle(owner, other)
         if any(document.get("lock") != mark for document in found.values()) or any(key not in found for key in puts):
             return None
         return {key: memory_record(scope, document) for key, document in found.items() if _is_live(document, now_us)}
@@ -244,8 +245,8 @@ class Memories:
         dead = None
         while True:
             found = await self._store.memories.find_one({"owner": owner, "key": key})
-            lock = found.get("lock") if found else None
-            if lock not in (None, dead):
+            lock: ObjectId | None = found.get("lock") if found else None
+            if lock is not None and lock != dead:
                 head = await self._store.memories.find_one(_announced(owner, lock), {"change": 1})
                 if head is None:
                     dead = lock  # if it is still there
@@ -260,8 +261,7 @@ class Memories:
         whole = query is None or query.with_payload
         stages: list[Document] = [{"$match": {**live(now_us)}}, {"$sort": dict(BY_CREATION)}]
         if query is not None:
-            low, high = key_bounds(query.prefix, query.after, descending=query.descending)
-            stages[0]["$match"]["key"] = {"$gte": low, "$lt": high, "$ne": query.after}
+            stages[0]["$match"]["key"] = _between(query.prefix, query.after, descending=query.descending)
             stages[1]["$sort"] = {"key": -1 if query.descending else 1}
             stages += [] if query.limit is None else [{"$limit": query.limit}]
         if not whole:
@@ -285,9 +285,8 @@ class Memories:
         The server reads one index key for each user, then one memory or a few of those on the page.
         """
         while True:
-            low, high = key_bounds(prefix, after)
             found = await self._store.memories.aggregate(
-                {"$match": {"owner": {"$gte": low, "$lt": high, "$ne": after}}},  # matches strings only
+                {"$match": {"owner": _between(prefix, after)}},
                 {"$sort": {"owner": 1}},
                 {"$group": {"_id": "$owner"}},
                 {"$sort": {"_id": 1}},
@@ -404,6 +403,13 @@ def _changed(key: str, fields: Document, expires_at_us: int | None) -> Document:
 def _announced(owner: Owner, mark: ObjectId) -> Document:
     """Match the head of a scope while a change is in progress."""
     return {"owner": owner, "key": _HEAD, "lock": mark, "pending": True}
+
+
+def _between(prefix: str, after: str | None, *, descending: bool = False) -> Document:
+    """Match the strings of a page, and no value of another type."""
+    low, high = key_bounds(prefix, after, descending=descending)
+    has_end = bool(prefix) or (descending and after is not None)
+    return {"$gte": low, "$ne": after, **({"$lt": high} if has_end else {})}
 
 
 def _session_of(scope: MemoryScope) -> Document:

@@ -646,12 +646,12 @@ WITH session AS (
        FOR KEY SHARE
 ), given AS (
     SELECT *
-      FROM unnest(:keys::text[], :expected::bigint[], :expiries::bigint[], :retentions::float8[], :created::bigint[],
+      FROM unnest(:keys::text[], :expected::bigint[], :expiries::bigint[], :retentions::text[], :created::bigint[],
                   :encodings::text[], :payloads::text[], :blobs::bytea[])
         AS given (key, expected, expires_at_us, retention, created_at_us, encoding, payload, blob)
 ), replaced AS (
     UPDATE luminora_session_memories AS m
-       SET expires_at_us = given.expires_at_us, retention = given.retention, updated_at_us = :now,
+       SET expires_at_us = given.expires_at_us, retention = given.retention::float8, updated_at_us = :now,
            version = m.version + 1, encoding = given.encoding, payload = given.payload, blob = given.blob
       FROM given, session
      WHERE m.sid = session.sid AND m.key = given.key AND m.version = given.expected
@@ -660,7 +660,7 @@ WITH session AS (
 ), put AS (
     INSERT INTO luminora_session_memories AS m
            (sid, key, expires_at_us, retention, created_at_us, updated_at_us, version, encoding, payload, blob)
-    SELECT sid, key, expires_at_us, retention, created_at_us, :now, 1, encoding, payload, blob
+    SELECT sid, key, expires_at_us, retention::float8, created_at_us, :now, 1, encoding, payload, blob
       FROM given, session
      WHERE coalesce(expected, 0) = 0
         ON CONFLICT (sid, key) DO UPDATE
@@ -678,12 +678,12 @@ SELECT * FROM replaced UNION ALL SELECT * FROM put;
 -- name: put_user_memories
 WITH given AS (
     SELECT *
-      FROM unnest(:keys::text[], :expected::bigint[], :expiries::bigint[], :retentions::float8[], :created::bigint[],
+      FROM unnest(:keys::text[], :expected::bigint[], :expiries::bigint[], :retentions::text[], :created::bigint[],
                   :encodings::text[], :payloads::text[], :blobs::bytea[])
         AS given (key, expected, expires_at_us, retention, created_at_us, encoding, payload, blob)
 ), replaced AS (
     UPDATE luminora_user_memories AS m
-       SET expires_at_us = given.expires_at_us, retention = given.retention, updated_at_us = :now,
+       SET expires_at_us = given.expires_at_us, retention = given.retention::float8, updated_at_us = :now,
            version = m.version + 1, encoding = given.encoding, payload = given.payload, blob = given.blob
       FROM given
      WHERE m.user_digest = sha256(convert_to(:owner, 'UTF8')) AND m.key = given.key AND m.version = given.expected
@@ -693,7 +693,7 @@ WITH given AS (
     INSERT INTO luminora_user_memories AS m
            (user_digest, user_id, key, expires_at_us, retention, created_at_us, updated_at_us, version,
             encoding, payload, blob)
-    SELECT sha256(convert_to(:owner, 'UTF8')), :owner, key, expires_at_us, retention, created_at_us, :now, 1,
+    SELECT sha256(convert_to(:owner, 'UTF8')), :owner, key, expires_at_us, retention::float8, created_at_us, :now, 1,
            encoding, payload, blob
       FROM given
      WHERE coalesce(expected, 0) = 0

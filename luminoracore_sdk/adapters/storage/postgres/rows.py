@@ -696,7 +696,7 @@ def memory_batches(puts: Sequence[MemoryPut], now_us: int) -> Iterator[dict[str,
             "expected": [None if put.expected_version is None else clamped(put.expected_version) for put in batch],
             "fresh": [put.record.key for put in batch if put.expected_version == 0],
             "expiries": [record.expires_at_us for record in records],
-            "retentions": [record.retention for record in records],
+            "retentions": [repr(float(record.retention)) for record in records],  # the driver asks for float8[]
             "created": [record.created_at_us or now_us for record in records],
             "now": now_us,
             "encodings": [record.payload.encoding for record in records],

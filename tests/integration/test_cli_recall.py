@@ -2,7 +2,9 @@
 
 import json
 import re
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,16 @@ def test_what_is_written_with_search_on_is_indexed(luminora: Luminora) -> None:
     luminora("chat", "--session", "c", "--create", "a red balloon", **TEXT)
     assert search_of(luminora, **TEXT)[1].startswith("2 indexed, 8 not")
     assert found(luminora, "balloons", "--limit", "1", **TEXT)[0] in {"c:1", "c:2"}
+
+
+def test_a_damaged_session_is_named_and_the_rest_indexed(luminora: Luminora, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as database:
+        ada = "position = 1 AND payload LIKE '%boat of ada%'"
+        database.execute(f"UPDATE luminora_messages SET payload = 'damaged' WHERE {ada}")  # noqa: S608
+    done = luminora("reindex", "--json")
+    assert (done.exit_code, json.loads(done.stdout)) == (1, {"sessions": 2, "messages": 4, "damaged": 1})
+    assert "message 1 of session 'a' is damaged" in done.stderr
+    assert done.stderr.endswith("1 session cannot be read; `luminora doctor` says more\n")
+    assert found(luminora, "boats", "--user", "bob", "--limit", "1")[0] in {"b:1", "b:2"}
+    refused = luminora("recall", "boats")
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)

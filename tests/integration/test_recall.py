@@ -2,6 +2,9 @@
 
 import json
 
+from luminoracore_sdk.adapters.embedders import HashingEmbedder
+from luminoracore_sdk.adapters.vectors import numpy_cosines
+from luminoracore_sdk.domain.recall.ranking import Cosines, cosines
 from luminoracore_sdk.session import SessionStorage
 from luminoracore_sdk.testing import ManualClock
 from tests.support.backends import CONTRACT_BACKENDS, MEMORY, Backend, each_backend
@@ -34,22 +37,32 @@ async def lists_of(storage: SessionStorage, clock: ManualClock) -> list[str]:
     return found + await found_by(manager, QUESTIONS)
 
 
-_reference: list[str] = []
+async def by_meaning(storage: SessionStorage, clock: ManualClock, compare: Cosines) -> list[str]:
+    """Return what is found with vectors, too."""
+    meaning = searched(storage, HashingEmbedder(64), compare=compare)
+    await reindexed(meaning)
+    return await found_by(manager_of(meaning, clock), QUESTIONS[:60])
 
 
-async def reference() -> list[str]:
-    if not _reference:
+_reference: tuple[list[str], list[str]] | None = None
+
+
+async def reference() -> tuple[list[str], list[str]]:
+    global _reference  # noqa: PLW0603  # made once
+    if _reference is None:
         clock = ManualClock()
         with MEMORY.place() as make:
             async with searched(make(clock)) as storage:
-                _reference.extend(await lists_of(storage, clock))
+                _reference = await lists_of(storage, clock), await by_meaning(storage, clock, cosines)
     return _reference
 
 
 async def test_the_reference_finds_what_is_looked_for() -> None:
-    lists = [json.loads(found) for found in await reference()]
+    words, meaning = await reference()
+    lists = [json.loads(found) for found in words]
     assert len(lists) == 2 * len(QUESTIONS)
     assert sum(map(bool, lists)) > 200
+    assert any(hit["parts"]["similarity"] for found in meaning for hit in json.loads(found))
     clock = ManualClock()
     with MEMORY.place() as make:
         async with searched(make(clock)) as storage:
@@ -62,7 +75,7 @@ async def test_the_reference_finds_what_is_looked_for() -> None:
 
 @each_backend([backend for backend in BACKENDS if backend != MEMORY])
 async def test_every_backend_gives_the_same_lists(backend: Backend) -> None:
-    expected = await reference()
+    expected, expected_meaning = await reference()
     clock = ManualClock()
     with backend.place() as make:
         async with searched(make(clock)) as storage:
@@ -77,3 +90,4 @@ async def test_every_backend_gives_the_same_lists(backend: Backend) -> None:
             assert await reindexed(storage) == len(blobs)
             assert await stored_entries(storage) == blobs
             assert await found_by(manager_of(storage, clock), QUESTIONS) == last
+            assert await by_meaning(storage, clock, numpy_cosines) == expected_meaning

@@ -279,14 +279,29 @@ async def test_vectors_of_another_model_are_not_mixed(name: str | None, caplog: 
         assert caplog.text == ""
 
 
+async def test_what_is_appended_behind_messages_without_vectors(searching: SearchWrapper, knobs: Knobs) -> None:
+    knobs.may_answer.clear()
+    manager = SessionManager(searching)
+    await say(manager, *TEXTS)
+    await similarities(manager)
+    await say(manager, "boats again")
+    assert set((await similarities(manager)).values()) == {0.0}
+    knobs.may_answer.set()
+    assert await searching.drain() is True
+    assert len(found := await similarities(manager)) == 4
+    assert 0.0 not in found.values()
+
+
 async def test_a_store_of_another_model_is_told_once(knobs: Knobs, caplog: pytest.LogCaptureFixture) -> None:
     async with searched(InMemoryStorage()) as plain:
-        await say(SessionManager(plain), *(f"message {number}" for number in range(1100)))
+        plain_manager = SessionManager(plain)
+        await say(plain_manager, *(f"message {number}" for number in range(1100)))
         knobs.may_answer.clear()
         storage = searched(plain, knobs)
         manager = SessionManager(storage)
         for _ in range(2):
             assert len(await manager.recall("message", limit=3)) == 3
+            await say(plain_manager, "a message of another session", session_id="t")
     expected = f"1100 of 1100 messages have no vector of {knobs.model_id}"
     assert [expected in record.message for record in caplog.records] == [True]
 
@@ -356,11 +371,10 @@ def test_a_shared_storage_is_asked_by_two_loops(tmp_path: Path) -> None:
 
     async def complete() -> list[int]:
         manager = SessionManager(storage)
-        for _ in range(200):
-            await manager.recall("boat")
-            if 0 not in (found := await vectors(storage, "one") + await vectors(storage, "two")):
-                break
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while 0 in (found := await vectors(storage, "one") + await vectors(storage, "two")):
+                await manager.recall("boat")
+                await asyncio.sleep(0.01)
         await storage.close()
         return found
 

@@ -25,6 +25,7 @@ from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.bootstrap.managers import default_services
+from luminoracore_sdk.domain.recall.ranking import Cosines, cosines
 from luminoracore_sdk.session import Message, SessionManager, SessionStorage
 from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import ManualClock
@@ -89,9 +90,12 @@ class Numbers:
         return f"id-{self._last}"
 
 
-def searched(storage: SessionStorage, embedder: Embedder | None = None, language: str = "english") -> SessionStorage:
+def searched(
+    storage: SessionStorage, embedder: Embedder | None = None, *, compare: Cosines = cosines
+) -> SessionStorage:
     """Return a storage with search switched on, as ``create_storage`` does."""
-    return SearchWrapper(storage, Search(analyzer=make_analyzer(language), embedder=embedder), codec=JsonEntityCodec())
+    search = Search(analyzer=make_analyzer("english"), embedder=embedder, compare=compare)
+    return SearchWrapper(storage, search, codec=JsonEntityCodec())
 
 
 def manager_of(storage: SessionStorage, clock: ManualClock, *, ids: Numbers | None = None) -> SessionManager:

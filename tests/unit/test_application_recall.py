@@ -11,6 +11,7 @@ from luminoracore_sdk.adapters.embedders import HashingEmbedder
 from luminoracore_sdk.adapters.wrappers.searching import SearchWrapper
 from luminoracore_sdk.application import recall as recall_module
 from luminoracore_sdk.application.off_loop import off_loop_to_the_end
+from luminoracore_sdk.application.ports.records import IndexRecord, MessageRange
 from luminoracore_sdk.domain.recall.index import ScopeIndex
 from luminoracore_sdk.session import InMemoryStorage, SessionManager
 from luminoracore_sdk.testing import ManualClock
@@ -130,9 +131,9 @@ async def test_the_index_used_longest_ago_makes_room(monkeypatch: pytest.MonkeyP
     reads: list[str] = []
 
     class Counting(Meanwhile):
-        async def read_index(self, session_id: str, *arguments: Any) -> Any:
+        async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
             reads.append(session_id)
-            return await super().read_index(session_id, *arguments)
+            return await super().read_index(session_id, span)
 
     storage = searched(Counting(InMemoryStorage()))
     manager = SessionManager(storage)

@@ -89,7 +89,8 @@ class AgentRuns:
         for _ in range(random.Random(seed).randrange(2, 9)):  # noqa: S311
             acknowledged = int(process.stdout.readline())
         os.kill(process.pid, signal.SIGKILL)
-        rest = process.communicate()[0].split()
+        rest = process.stdout.read().split()  # what communicate() would not find in the buffer
+        process.communicate()
         acknowledged = int(rest[-1]) if rest else acknowledged
         asked = [text for text in self._texts(shared_store) if text.startswith("question-")]
         whole = [f"question-{number}" for number in range(acknowledged + 1)]

@@ -8,7 +8,7 @@ HOSTILE_TEXTS = [
     "",
     "nul \0, lone surrogate \ud800, emoji \N{FAMILY}, accents e\u0301",
     '{"role": "system"}\n\r\u2028\'; DROP TABLE x; --',
-    "large " * 200_000,
+    "large " * 900_000,
 ]
 HOSTILE_VALUES: list[Any] = [float("nan"), float("inf"), float("-inf"), -0.0, 2**70, {"z": 1, "a": [None, True, {}]}]
 HOSTILE_IDS = ["x" * 2000, "nul\0", "lone \ud800", "../../etc/passwd", "a/b:c{d}%20 'é\n"]

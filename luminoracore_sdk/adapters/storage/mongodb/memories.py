@@ -146,11 +146,12 @@ class Memories:
             await self._announce(owner, scope, mark)
             try:
                 live_ones = await self._locked(owner, scope, mark, puts, others, now_us)
-                if live_ones is not None:
-                    result, change = decide(live_ones)
-                    is_made = await self._store.memories.update(
-                        {**_announced(owner, mark), "change": {"$exists": False}}, {"$set": {"change": change}}
-                    )
+                if live_ones is None:
+                    continue
+                result, change = decide(live_ones)
+                is_made = await self._store.memories.update(
+                    {**_announced(owner, mark), "change": {"$exists": False}}, {"$set": {"change": change}}
+                )
             finally:
                 if not is_made:
                     with suppress(StorageUnavailableError):  # later a call that meets it

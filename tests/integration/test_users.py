@@ -90,7 +90,6 @@ OWN_CALLS: dict[str, Callable[[UserSessions], Awaitable[object]]] = {
     "store_memory": lambda user: user.store_memory("city", canary(user.user_id)),
     "history": lambda user: user.history("city"),
     "get_memory": lambda user: user.get_memory("city"),
-    "history": lambda user: user.history("city"),
     "list_memories": lambda user: user.list_memories(),
     "list_entries": lambda user: user.list_entries(),
     "search_memories": lambda user: user.search_memories("canary"),

@@ -312,12 +312,12 @@ async def test_vectors_give_the_same_lists_whenever_they_came() -> None:
         manager = manager_of(at_once, clock)
         for change in CHANGES[:-3]:
             await change(manager, clock)
-            await found_by(manager, QUESTIONS[:20])
+            await found_by(manager, QUESTIONS[:10])
             await at_once.drain()  # type: ignore[attr-defined]
         await found_by(manager, [("the", {})])
         await at_once.drain()  # type: ignore[attr-defined]
-        followed = await found_by(manager, QUESTIONS)
-        assert await found_by(manager_of(at_once, clock), QUESTIONS) == followed
+        followed = await found_by(manager, QUESTIONS[:80])
+        assert await found_by(manager_of(at_once, clock), QUESTIONS[:80]) == followed
     clock = ManualClock()
     async with searched(InMemoryStorage(clock=clock)) as without:
         manager = manager_of(without, clock)
@@ -325,7 +325,7 @@ async def test_vectors_give_the_same_lists_whenever_they_came() -> None:
             await change(manager, clock)
         later = searched(without, Knobs(64))
         assert await reindexed(later) > 60
-        assert await found_by(manager_of(later, clock), QUESTIONS) == followed
+        assert await found_by(manager_of(later, clock), QUESTIONS[:80]) == followed
 
 
 async def test_a_cancelled_query_leaves_the_index_whole() -> None:
@@ -335,7 +335,7 @@ async def test_a_cancelled_query_leaves_the_index_whole() -> None:
             await say(
                 manager, *(f"boat number {part * 1000 + number}" for number in range(1000)), session_id=f"s{part}"
             )
-        for pause in range(12):
+        for pause in (0, 2, 8, 20):
             manager = SessionManager(storage)
             asked = asyncio.create_task(manager.recall("boat 7"))
             await asyncio.sleep(pause / 400)

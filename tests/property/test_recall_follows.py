@@ -31,6 +31,9 @@ async def message_id(manager: SessionManager, session_id: str, number: int) -> s
     return (found[-1 - number % len(found)].id if found else None) or "absent"
 
 
+FOLLOWED: Sequence[tuple[str, dict[str, Any]]] = [(text, {**scope, "limit": 1}) for text, scope in ASKED[:4]]
+"""Asked after each change, so that the indexes of a manager follow it."""
+
 Step = tuple[str, str, int, str, bool]
 Change = Callable[[SessionManager, str, int, str], Awaitable[object]]
 
@@ -110,7 +113,7 @@ async def follow(backend: Backend, made: Sequence[Step]) -> int:
                 clock.advance_us(1 + number)
                 with suppress(LuminoraCoreSDKError):  # such a session or message is not there
                     await CHANGES[kind](other if by_other else manager, session_id, number, text)
-                await found_by(manager, ASKED[:4])  # so that its index follows each change
+                await found_by(manager, FOLLOWED)
             found = await found_by(manager, ASKED)
             assert await found_by(other, ASKED) == found
             assert await found_by(manager_of(second, clock), ASKED) == found

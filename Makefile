@@ -20,7 +20,7 @@ export NO_MKDOCS_2_WARNING := 1
 
 step = @printf '\n── %s ──\n' "$(1)"
 
-.PHONY: help install demo test lint format types mypy pyright imports check coverage docs contract nightly long python313 suite bench bench-peers bench-large figures clean
+.PHONY: help install demo test lint format types mypy pyright imports check coverage docs contract nightly long frameworks python313 suite bench bench-peers bench-large figures clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -83,12 +83,16 @@ docs: $(READY) ## Build the documentation into site/
 contract: $(READY) ## The storage contract: which case holds on which backend
 	@LUMINORA_NIGHTLY=1 $(PY) -m pytest tests/contract --quiet --no-header --numprocesses 2 -p tests.support.contract_table
 
-nightly: python313 long ## The long run, and the tests on Python 3.13
+nightly: python313 long frameworks ## The long run, agent frameworks, and the tests on Python 3.13
 
 long: $(READY) ## Wrappers over every backend, more examples, hundreds of SIGKILLs
 	$(call step,long run)
 	@LUMINORA_NIGHTLY=1 HYPOTHESIS_PROFILE=nightly LUMINORA_CRASH_TRIALS=200 LUMINORA_SERVER_KILLS=10 \
 	    LUMINORA_LISTING_SIZE=10000 $(PY) -m pytest --numprocesses 2 --dist worksteal
+
+frameworks: $(READY) ## The adapters under their agent frameworks, each in an environment of its own
+	$(call step,frameworks)
+	@$(PY) -m scripts.framework_tests
 
 python313: ## The tests on Python 3.13, in .venv313
 	@'$(PYTHON313)' --version >/dev/null 2>&1 || { \

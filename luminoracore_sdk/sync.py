@@ -1355,9 +1355,9 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Yield the messages behind a position, then every change that follows, until the session is deleted."""
         return self._iterate(self.asynchronous.watch(session_id, after=after))
 
-    def erase_user(self, user_id: str, tenant: str | None = None) -> ErasureReceipt:
+    def erase_user(self, user_id: str, tenant: str | None = None, app: str | None = None) -> ErasureReceipt:
         """Delete every session of a user, with messages and memories, and the memories of the user."""
-        return self._run(self.asynchronous.erase_user(user_id, tenant))
+        return self._run(self.asynchronous.erase_user(user_id, tenant, app))
 
     def apply_retention(
         self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False
@@ -1365,9 +1365,11 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Delete the sessions and messages that a policy does not keep."""
         return self._run(self.asynchronous.apply_retention(policy, user_id=user_id, dry_run=dry_run))
 
-    def export_user(self, user_id: str, tenant: str | None = None) -> Generator[str, None, None]:
+    def export_user(
+        self, user_id: str, tenant: str | None = None, app: str | None = None
+    ) -> Generator[str, None, None]:
         """Yield everything that is stored of a user as lines of JSON, which ``luminora sessions import`` reads."""
-        return self._iterate(self.asynchronous.export_user(user_id, tenant))
+        return self._iterate(self.asynchronous.export_user(user_id, tenant, app))
 
     def get_conversation(self, session_id: str) -> Conversation | None:
         """Return the newest ``max_history`` messages of a session, or None."""

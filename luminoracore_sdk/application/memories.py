@@ -262,13 +262,13 @@ class Memories:
         """Return the memories of a session."""
         return self._scoped(MemoryScope("session", session_id), self._mirror)
 
-    def of_user(self, user_id: str, tenant: str | None = None) -> ScopedMemories:
+    def of_user(self, user_id: str, tenant: str | None = None, app: str | None = None) -> ScopedMemories:
         """Return the memories of a user.
 
         Raises:
             ValidationError: An id is invalid or reserved.
         """
-        return self._of(Owner.of_user(user_id, tenant))
+        return self._of(Owner.of_user(user_id, tenant, app))
 
     def of_agent(self, agent: str, tenant: str | None = None) -> ScopedMemories:
         """Return the memories of an agent, which the sessions of all users of a tenant share.

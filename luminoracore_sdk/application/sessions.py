@@ -812,7 +812,7 @@ class Sessions:
 
     # -- users -----------------------------------------------------------------------------------
 
-    def for_user(self, user_id: str, tenant: str | None = None) -> UserSessions:
+    def for_user(self, user_id: str, tenant: str | None = None, app: str | None = None) -> UserSessions:
         """Return a handle on the sessions and memories of one user, which reaches no others.
 
         It costs nothing, so that a web service can make one for each request. It works as long as this manager.
@@ -821,17 +821,18 @@ class Sessions:
             user_id: Any id, as ``SessionConfig.user_id``; nothing needs to be stored of it yet.
             tenant: The tenant of the user: the same id of another tenant, or of none, is another user. None: there are
                 no tenants.
+            app: The app of the user, likewise, such as that of a session of the Google ADK; None: there are no apps.
 
         Raises:
-            ValidationError: An id is invalid or reserved, or both together are too long.
+            ValidationError: An id is invalid or reserved, or all together are too long.
         """
-        owner = Owner.of_user(user_id, tenant)
+        owner = Owner.of_user(user_id, tenant, app)
         access = attrs.evolve(self._sessions, user_id=owner.id)
         narrowed = copy(self)
         vars(narrowed).update(_sessions=access, _dialogue=attrs.evolve(self._dialogue, sessions=access))
         return UserSessions(narrowed, access, owner)
 
-    async def erase_user(self, user_id: str, tenant: str | None = None) -> ErasureReceipt:
+    async def erase_user(self, user_id: str, tenant: str | None = None, app: str | None = None) -> ErasureReceipt:
         """Delete every session of a user, with messages and memories, and the memories of the user.
 
         Turns in progress are interrupted, and API keys that this manager remembers for the sessions are forgotten. The
@@ -855,6 +856,7 @@ class Sessions:
         Args:
             user_id: Any id.
             tenant: The tenant of the user, as for ``for_user``.
+            app: The app of the user, as for ``for_user``.
 
         Returns:
             The receipt; ``verified`` is False if other processes keep on writing for the user.
@@ -863,7 +865,7 @@ class Sessions:
             ValidationError: The id is invalid or reserved.
         """
         erasure = Erasure(
-            user_id=Owner.of_user(user_id, tenant).id,
+            user_id=Owner.of_user(user_id, tenant, app).id,
             access=self._sessions,
             services=self._services,
             delete=self.delete_session,
@@ -913,7 +915,9 @@ class Sessions:
             delete=self._delete,
         ).run()
 
-    async def export_user(self, user_id: str, tenant: str | None = None) -> AsyncGenerator[str, None]:
+    async def export_user(
+        self, user_id: str, tenant: str | None = None, app: str | None = None
+    ) -> AsyncGenerator[str, None]:
         """Yield everything that is stored of a user as lines of JSON, which ``luminora sessions import`` reads.
 
         The lines come in pieces, to be written one after the other: sessions with their messages and memories, a
@@ -922,13 +926,14 @@ class Sessions:
         Args:
             user_id: Any id; of a user of whom nothing is stored, nothing is yielded.
             tenant: The tenant of the user, as for ``for_user``.
+            app: The app of the user, as for ``for_user``.
 
         Raises:
             SessionNotFoundError: A session was deleted in the middle of its line.
             CorruptRecordError: A record cannot be read.
             ValidationError: The id is invalid or reserved.
         """
-        async with aclosing(self._exchange().export_user(Owner.of_user(user_id, tenant).id)) as pieces:
+        async with aclosing(self._exchange().export_user(Owner.of_user(user_id, tenant, app).id)) as pieces:
             async for piece in pieces:
                 yield piece
 

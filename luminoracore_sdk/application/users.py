@@ -55,15 +55,17 @@ class UserSessions:
     Attributes:
         user_id: The user.
         tenant: The tenant of the user, or None.
+        app: The app of the user, or None.
     """
 
     def __init__(self, sessions: "Sessions", access: SessionAccess, owner: Owner) -> None:
         self.user_id = owner.user or ""
         self.tenant = owner.tenant
+        self.app = owner.app
         self._id = owner.id
         self._sessions = sessions
         self._access = access
-        self._memories = sessions.memory_manager.of_user(self.user_id, self.tenant)
+        self._memories = sessions.memory_manager.of_user(self.user_id, self.tenant, self.app)
 
     @property
     def can_recall(self) -> bool:

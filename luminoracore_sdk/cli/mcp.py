@@ -15,6 +15,8 @@ from luminoracore_sdk.bootstrap.factory import create_storage
 from luminoracore_sdk.bootstrap.managers import SessionManager
 from luminoracore_sdk.cli.context import CommandContext, not_empty
 from luminoracore_sdk.cli.recall import Language, Semantic, searched
+from luminoracore_sdk.cli.users import App, Tenant
+from luminoracore_sdk.domain.scopes import Owner
 
 __all__ = ["mcp"]
 
@@ -25,7 +27,8 @@ def mcp(
     context: CommandContext,
     *,
     user: Annotated[str, typer.Option(help="The user whose sessions and memories are served.", callback=not_empty)],
-    tenant: Annotated[str | None, typer.Option(help="Tenant of the user.", show_default=False)] = None,
+    tenant: Tenant = None,
+    app: App = None,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Offer no tool that stores or deletes.", show_default=False)
     ] = False,
@@ -35,11 +38,11 @@ def mcp(
     """Let a model search and keep what is stored of one user: an MCP server on stdin and stdout."""
     import_extra("mcp", needed_by="luminora mcp", extra="mcp")
     config = searched(context, semantic=semantic, language=language)
-    if not context.run(_serve(config, user, tenant, read_only=read_only)):
+    if not context.run(_serve(config, Owner.of_user(user, tenant, app), read_only=read_only)):
         os._exit(0)  # the store is closed; a thread still waits for stdin, and the interpreter would wait for it
 
 
-async def _serve(config: StorageConfig, user: str, tenant: str | None, *, read_only: bool) -> bool:
+async def _serve(config: StorageConfig, owner: Owner, *, read_only: bool) -> bool:
     """Serve until stdin is closed, or a signal comes; return whether stdin is closed."""
     from luminoracore_sdk.adapters.mcp_server import ToolServer  # noqa: PLC0415  # needs the extra
 
@@ -47,7 +50,7 @@ async def _serve(config: StorageConfig, user: str, tenant: str | None, *, read_o
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with create_storage(config) as storage, SessionManager(storage) as manager:
-        tools = memory_tools(manager.for_user(user, tenant), read_only=read_only)
+        tools = memory_tools(manager.for_user(owner.user or "", owner.tenant, owner.app), read_only=read_only)
         server = ToolServer(tools=tools, version=luminoracore_sdk.__version__)
         serving, stop = asyncio.ensure_future(server.serve()), asyncio.ensure_future(stopped.wait())
         await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)

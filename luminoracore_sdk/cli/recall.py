@@ -17,6 +17,7 @@ from luminoracore_sdk.bootstrap.managers import SessionManager
 from luminoracore_sdk.cli.context import FAILED, CommandContext, error_line, not_empty
 from luminoracore_sdk.cli.output import amount, moment, print_table, printable, progress_bar
 from luminoracore_sdk.cli.stores import count_sessions, existing
+from luminoracore_sdk.cli.users import App, Tenant
 from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
 from luminoracore_sdk.domain.recall.hits import Hit
 
@@ -38,7 +39,8 @@ def recall(
     user: Annotated[
         str | None, typer.Option(help="Only what this user has.", show_default=False, callback=not_empty)
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Tenant of the user.", show_default=False)] = None,
+    tenant: Tenant = None,
+    app: App = None,
     session: Annotated[
         list[str] | None, typer.Option(help="Only this session; may be given more than once.", show_default=False)
     ] = None,
@@ -52,14 +54,14 @@ def recall(
     ] = False,
 ) -> None:
     """Find messages and memories that answer a question, the best first."""
-    if tenant is not None and user is None:
-        raise typer.BadParameter("--tenant needs --user")
+    if user is None and (tenant is not None or app is not None):
+        raise typer.BadParameter("--tenant and --app need --user")
     config = searched(context, semantic=semantic, language=language)
     between = since and since.replace(tzinfo=UTC), until and until.replace(tzinfo=UTC)
 
     async def find() -> list[Hit]:
         async with create_storage(config) as storage, SessionManager(storage) as manager:
-            found = manager if user is None else manager.for_user(user, tenant)
+            found = manager if user is None else manager.for_user(user, tenant, app)
             return await found.recall(query, session_ids=session, limit=limit, between=between, explain=explain)
 
     hits = context.run(find())

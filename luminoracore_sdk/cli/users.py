@@ -1,6 +1,7 @@
 """``luminora users erase | export | usage``."""
 
 import json
+from collections.abc import AsyncIterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Annotated
@@ -14,9 +15,10 @@ from luminoracore_sdk.cli.sessions import confirm
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.usage import Price
 
-__all__ = ["erase", "export", "usage"]
+__all__ = ["App", "Tenant", "erase", "export", "usage"]
 
 Tenant = Annotated[str | None, typer.Option("--tenant", help="Tenant of the user.", show_default=False)]
+App = Annotated[str | None, typer.Option("--app", help="App of the user.", show_default=False)]
 UserId = Annotated[str, typer.Argument(metavar="USER", help="Id of the user.")]
 
 
@@ -25,13 +27,14 @@ def erase(
     user: UserId,
     *,
     tenant: Tenant = None,
+    app: App = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.", show_default=False)] = False,
 ) -> None:
     """Delete every session and memory of a user, verify that nothing is left, and print the receipt."""
     if not yes:
-        count = len(context.run(context.manager.for_user(user, tenant).list_sessions()))
+        count = len(context.run(context.manager.for_user(user, tenant, app).list_sessions()))
         confirm(context, f"Erase user {user}, {amount(count, 'session')}, with all messages and memories?")
-    receipt = context.run(context.manager.erase_user(user, tenant)).to_dict()
+    receipt = context.run(context.manager.erase_user(user, tenant, app)).to_dict()
     if context.options.as_json:
         context.write_json(receipt)
     else:
@@ -48,21 +51,22 @@ def export(
     user: UserId,
     *,
     tenant: Tenant = None,
+    app: App = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.", show_default=False)
     ] = None,
 ) -> None:
     """Write the sessions and memories of a user as JSON lines, which `luminora sessions import` reads."""
     with output_target(output) as target:
-        lines = context.run(_write(context, user, tenant, target))
+        lines = context.run(_write(context.manager.export_user(user, tenant, app), target))
     if output is not None and context.options.as_json:
         context.write_json({"lines": lines, "file": str(output)})
     context.say(f"exported {amount(lines, 'line')}" + (f" to {output}" if output else ""))
 
 
-async def _write(context: CommandContext, user: str, tenant: str | None, target: IO[str]) -> int:
+async def _write(pieces: AsyncIterator[str], target: IO[str]) -> int:
     lines = 0
-    async for piece in context.manager.export_user(user, tenant):
+    async for piece in pieces:
         target.write(piece)
         lines += piece.endswith("\n")
     return lines
@@ -76,6 +80,7 @@ def usage(
     user: UserId,
     *,
     tenant: Tenant = None,
+    app: App = None,
     since: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only answers of this day (UTC) or later.")
     ] = None,
@@ -88,7 +93,7 @@ def usage(
     """Count the tokens of a user's sessions by model, and what they cost."""
     table = None if prices is None else _prices(context, prices)
     period = (_day(since), _day(until))
-    found = context.run(context.manager.for_user(user, tenant).usage(since=period[0], until=period[1]))
+    found = context.run(context.manager.for_user(user, tenant, app).usage(since=period[0], until=period[1]))
     cost = None if table is None else str(found.cost(table))
     if context.options.as_json:
         context.write_json({"user_id": user, **found.to_dict(), "cost": cost})

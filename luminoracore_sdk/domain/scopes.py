@@ -41,14 +41,14 @@ class Owner:
         return cls(**{_NAMES[kind]: unquote(name) for kind, name in parts})
 
     @classmethod
-    def of_user(cls, user_id: object, tenant: str | None = None) -> "Owner":
+    def of_user(cls, user_id: object, tenant: str | None = None, app: str | None = None) -> "Owner":
         """Return a user.
 
         Raises:
-            ValidationError: An id is invalid or reserved, or both together are too long.
+            ValidationError: An id is invalid or reserved, or all together are too long.
         """
-        owner = cls(user=check_id(user_id, "user id"), tenant=tenant)
-        check_id(owner.id, "id of tenant and user together")
+        owner = cls(user=check_id(user_id, "user id"), tenant=tenant, app=app)
+        check_id(owner.id, "id of tenant, app and user together")
         return owner
 
     @property

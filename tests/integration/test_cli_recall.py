@@ -63,7 +63,7 @@ def test_control_characters_of_a_text_are_escaped(luminora: Luminora) -> None:
 
 
 BAD = {
-    "a tenant without a user": (["boat", "--tenant", "t"], 2, "--tenant needs --user"),
+    "a tenant without a user": (["boat", "--tenant", "t"], 2, "--tenant and --app need --user"),
     "an empty user": (["boat", "--user", ""], 2, "user"),
     "no hits": (["boat", "--limit", "0"], 2, "--limit"),
     "no time": (["boat", "--since", "noon"], 2, "--since"),

@@ -231,12 +231,9 @@ async def test_the_loop_runs_on_while_a_large_index_is_read() -> None:
     async with searched(InMemoryStorage()) as storage:
         await say(SessionManager(storage), *(f"boat number {number} in the harbour" for number in range(10_000)))
         manager = SessionManager(storage)
-        loop = asyncio.get_running_loop()
-        asked = asyncio.create_task(manager.recall("boat number 7777"))
-        longest, begun = 0.0, loop.time()
-        last = begun
+        asked, turns = asyncio.create_task(manager.recall("boat number 7777")), 0
         while not asked.done():
             await asyncio.sleep(0.001)
-            longest, last = max(longest, loop.time() - last), loop.time()
+            turns += 1
         assert (await asked)[0].text == "boat number 7777 in the harbour"
-        assert longest < (last - begun) / 2
+        assert turns >= 8

@@ -201,6 +201,26 @@ async def test_a_prompt_has_the_memories_of_the_agent_of_its_own_tenant(
     assert "acme" not in prompt
 
 
+async def test_apps_share_no_users(manager: SessionManager) -> None:
+    apps = ("shop", "u=shop", None)
+    for app in apps:
+        user = manager.for_user("ada", app=app)
+        assert (user.user_id, user.tenant, user.app) == ("ada", None, app)
+        await user.create_session({"name": "Ada"}, {"name": "echo"}, {"session_id": f"of {app}"})
+        await user.store_memory("secret", f"of {app}")
+    for app in apps:
+        assert await manager.for_user("ada", app=app).list_sessions() == [f"of {app}"]
+        assert await manager.for_user("ada", app=app).get_memory("secret") == f"of {app}"
+        assert await manager.memory_manager.of_user("ada", app=app).get_memory("secret") == f"of {app}"
+    lines = "".join([piece async for piece in manager.export_user("ada", app="shop")])
+    assert "of shop" in lines
+    assert "of None" not in lines
+    assert (await manager.erase_user("ada", app="shop")).sessions == 1
+    assert await manager.list_sessions() == ["of u=shop", "of None"]
+    assert await manager.for_user("ada", app="shop").list_memories() == []
+    assert await manager.for_user("ada").list_memories() == ["secret"]
+
+
 async def test_tenants_share_neither_users_nor_agents(manager: SessionManager) -> None:
     tenants = ("acme", "acme/x", "u=acme", None)
     handles = [manager.for_user("ada", tenant) for tenant in tenants]

@@ -15,6 +15,10 @@ activity, at most once a minute. It has the rest of a header, the summary of its
 ``changes`` lists the latest changes, the number of the newest being ``last_change``: 2p is a cut that left the position
 p as the last one, 2p - 1 an update of the message at p.
 
+In SQLite the key of a message is one integer, ``place``: sid × 2³² + position. So the messages of a session are beside
+each other, and a row may fill its page; in a table without such a key, a row of more than a quarter of a page takes pages
+of its own, and 400 messages of 1 KB 3.4 times their size.
+
 ``messages`` has no foreign key: checking it costs an append of 1,000 messages 35 to 60 % (PostgreSQL 18).
 Deleting a session takes the lock on its row instead, as every append does first.
 
@@ -213,18 +217,20 @@ def _short(name: str) -> list[Column[Any]]:
 
 def _messages(metadata: MetaData, prefix: str, dialect: str) -> None:
     name = f"{prefix}messages"
+    has_place = dialect == _SQLITE
+    place = [Column("place", Integer, primary_key=True, autoincrement=False)] if has_place else []
     Table(
         name,
         metadata,
-        Column("sid", _number(), primary_key=True, autoincrement=False),
-        Column("position", _number(), primary_key=True, autoincrement=False),
+        *place,
+        Column("sid", _number(), primary_key=not has_place, autoincrement=False, nullable=False),
+        Column("position", _number(), primary_key=not has_place, autoincrement=False, nullable=False),
         Column("message_id", _id(), nullable=False),
         Column("role", Text, nullable=False),
         Column("created_at_us", _number(), nullable=False),
         Column("index_data", LargeBinary),
         *_payload(dialect),
         Index(f"{name}_id", "sid", "message_id", unique=True),
-        sqlite_with_rowid=False,
     )
 
 

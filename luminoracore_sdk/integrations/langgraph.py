@@ -545,7 +545,7 @@ class LuminoraSaver(BaseCheckpointSaver):
             versions = self._loaded(documents[key]["checkpoint"])["channel_versions"]
             for name, entry in documents[key]["values"].items():
                 if isinstance(entry, int):
-                    chain = await read.chain(name, versions[name], entry) if entry else []
+                    chain = await read.chain(name, versions[name], entry)
                     bases = [_version(versions[name]), *(blob["base"] for blob in chain if "base" in blob)]
                     used.update(place.blob_key(name, base) for base in bases)
         dropped += [key for key in blobs if key not in used]
@@ -734,8 +734,10 @@ class _Blobs:
             return []
         chain: list[Any] = []
         wanted: object = version
-        for left in range(entry, -1, -1):
-            blob = await self._find(channel, wanted, left)
+        seen: set[object] = set()
+        while wanted not in seen:
+            seen.add(wanted)
+            blob = await self._find(channel, wanted, max(entry - len(chain), 0))
             if blob is None:
                 return []
             chain.append(blob)

@@ -47,8 +47,9 @@ def steps_of(saver: LuminoraSaver, home: Path) -> Any:
     async def second(state: Done) -> Any:
         marker = home / "killed"
         if not marker.exists():
-            while "done" not in [write[1] for write in (await saver.aget_tuple(STEPS)).pending_writes]:
-                pass
+            found = None
+            while found is None or "done" not in [write[1] for write in found.pending_writes]:
+                found = await saver.aget_tuple(STEPS)
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return {"done": ["second"]}

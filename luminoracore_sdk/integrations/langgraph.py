@@ -7,7 +7,7 @@ import operator
 import random
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b, sha256
 from threading import Lock
 from types import TracebackType
@@ -179,16 +179,19 @@ class LuminoraSaver(BaseCheckpointSaver):
         """Return the checkpoint that a configuration names, or that of the greatest id; None: there is none."""
         place = _Place.of(config)
         checkpoint_id = get_checkpoint_id(config)
-        if checkpoint_id:
-            record = await self._storage.find_memory(place.scope, place.checkpoint_key(checkpoint_id))
-        else:
-            query = MemoryQuery(prefix=place.checkpoint_key(""), limit=1, descending=True)
-            record = next(iter(await self._storage.list_memories(place.scope, query)), None)
-        if record is None:
-            return None
-        found, head = await self._tuple(place, self._value(record), self._blobs(place))
-        self._heads.put(place, head)
-        return found._replace(config=config) if checkpoint_id else found
+        latest = MemoryQuery(prefix=place.checkpoint_key(""), limit=1, descending=True)
+        while True:
+            if checkpoint_id:
+                record = await self._storage.find_memory(place.scope, place.checkpoint_key(checkpoint_id))
+            else:
+                record = next(iter(await self._storage.list_memories(place.scope, latest)), None)
+            if record is None:
+                return None
+            read = await self._tuple(place, self._value(record), self._blobs(place))
+            if read is not None:
+                found, head = read
+                self._heads.put(place, head)
+                return found._replace(config=config) if checkpoint_id else found
 
     async def alist(
         self,
@@ -223,8 +226,10 @@ class LuminoraSaver(BaseCheckpointSaver):
                 if any(metadata.get(name) != value for name, value in (filter or {}).items()):
                     continue
                 place = attrs.evolve(thread, namespace=document["namespace"])
-                read = blobs.setdefault(place, self._blobs(place))
-                yield (await self._tuple(place, document, read))[0]
+                read = await self._tuple(place, document, blobs.setdefault(place, self._blobs(place)))
+                if read is None:
+                    continue
+                yield read[0]
                 left -= 1
                 if not left:
                     return
@@ -256,17 +261,15 @@ class LuminoraSaver(BaseCheckpointSaver):
                 document = None if session is None else self._items.document(session)
                 yield record.session_id if document is None else document["thread_id"]
 
-    async def _tuple(self, place: "_Place", document: Any, blobs: "_Blobs") -> tuple[Any, "_Head"]:
-        """Return a checkpoint as the framework has it, and what the next one is based on."""
+    async def _tuple(self, place: "_Place", document: Any, blobs: "_Blobs") -> tuple[Any, "_Head"] | None:
+        """Return a checkpoint as the framework has it, and what the next one is based on; None: it was deleted."""
         checkpoint = self._loaded(document["checkpoint"])
         versions, stored = checkpoint["channel_versions"], document["values"]
-        chains: dict[str, Sequence[JSONObject]] = dict(
-            zip(
-                stored,
-                await asyncio.gather(*(blobs.chain(name, versions.get(name), stored[name]) for name in stored)),
-                strict=True,
-            )
+        pending, *found = await asyncio.gather(
+            self._writes(place, document["id"]),
+            *(blobs.chain(name, versions.get(name), entry) for name, entry in stored.items()),
         )
+        chains: dict[str, Any] = dict(zip(stored, found, strict=True))
         values: dict[str, Any] = {}
         lists: dict[str, _List] = {}
         for name, entry in stored.items():
@@ -280,15 +283,19 @@ class LuminoraSaver(BaseCheckpointSaver):
                     items = _joined(chains[name])
                     values[name] = [self.serde.loads_typed(item) for item in items]
                     lists[name] = _List.of(items, chains[name])
+        if values.keys() != stored.keys():  # perhaps another process pruned the thread meanwhile
+            record = await self._storage.find_memory(place.scope, place.checkpoint_key(document["id"]))
+            if record is None:
+                return None
         head = _Head(document["id"], versions, stored, lists)
-        found = CheckpointTuple(
+        checkpoint_tuple = CheckpointTuple(
             config=place.config(document["id"]),
             checkpoint={**checkpoint, "channel_values": values},
             metadata=self._loaded(document["metadata"]),
             parent_config=place.config(document["parent"]) if document["parent"] else None,
-            pending_writes=await self._writes(place, document["id"]),
+            pending_writes=pending,
         )
-        return found, head
+        return checkpoint_tuple, head
 
     async def _writes(self, place: "_Place", checkpoint_id: str) -> Sequence[tuple[str, str, Any]]:
         """Return the pending writes of a checkpoint, in the order in which they are applied."""
@@ -626,10 +633,11 @@ class _Place:
         return self.blobs_prefix(channel) + _part(_version(version))
 
 
-def _part(name: object, most: int = 100) -> str:
+@lru_cache(maxsize=4096)
+def _part(name: str) -> str:
     """Return a part of a key, or its digest if it is long."""
-    part = quote(str(name), safe=":|~", errors="surrogatepass")
-    return part if len(part) <= most else f"#{sha256(part.encode()).hexdigest()}"
+    part = quote(name, safe=":|~", errors="surrogatepass")
+    return part if len(part) <= 100 else f"#{sha256(part.encode()).hexdigest()}"
 
 
 def _ordered(checkpoint_id: object) -> str:

@@ -16,6 +16,8 @@ import pytest
 from luminoracore_sdk.bootstrap.config import StorageConfig
 from luminoracore_sdk.domain.errors import InvalidJSONError
 from luminoracore_sdk.session import SessionManager, create_storage, shared_storage
+from luminoracore_sdk.storage import MemoryScope, StorageWrapper
+from luminoracore_sdk.testing.clock import ManualClock
 from tests.integrations.agent_runs import AgentRuns
 from tests.integrations.conftest import ALL
 from tests.integrations.values import HOSTILE_IDS, same
@@ -339,17 +341,39 @@ def test_prune_keeps_what_the_latest_is_made_of(number: int, saver: LuminoraSave
     found = LuminoraSaver(saver._storage).get_tuple(config_of("t"))  # noqa: SLF001
     assert found.checkpoint["channel_values"] == {"x": items, "y": "y" * 3500}
     assert found.pending_writes == [("task", "x", 7)]
-    records = asyncio.run(saver._storage.list_memories(_scope("t")))  # noqa: SLF001
+    records = asyncio.run(saver._storage.list_memories(MemoryScope("session", "t")))  # noqa: SLF001
     assert len([one for one in records if one.key.startswith("b//y/")]) == 1
     assert len([one for one in records if one.key.startswith("w/")]) == 1
     put(saver, 9, parent=7, x=[*items, "end"])
     assert values_at(saver, config_of("t"))["x"] == [*items, "end"]
 
 
-def _scope(session_id: str) -> Any:
-    from luminoracore_sdk.storage import MemoryScope
+class PrunedMeanwhile(StorageWrapper):
+    """Lets another process put a checkpoint and prune, before the first value of a channel is read."""
 
-    return MemoryScope("session", session_id)
+    def __init__(self, base: Any) -> None:
+        super().__init__(base)
+        self.is_pending = False
+
+    async def find_memory(self, scope: Any, key: str) -> Any:
+        if self.is_pending and key.startswith("b/"):
+            self.is_pending = False
+            other = LuminoraSaver(self.base)
+            checkpoint = checkpoint_of(2, x=["c" * 500])
+            await other.aput(config_of("t", checkpoint_id="00000001"), checkpoint, {}, checkpoint["channel_versions"])
+            await other.aprune(["t"])
+        return await super().find_memory(scope, key)
+
+
+async def test_a_checkpoint_that_is_pruned_while_it_is_read_is_not_read_in_part() -> None:
+    storage = PrunedMeanwhile(create_storage("memory://"))
+    saver = LuminoraSaver(storage)
+    checkpoint = checkpoint_of(1, x=["a" * 500])
+    first = await saver.aput(config_of("t"), checkpoint, {}, checkpoint["channel_versions"])
+    storage.is_pending = True
+    found = await saver.aget_tuple(config_of("t"))
+    assert found.checkpoint["channel_values"] == {"x": ["c" * 500]}
+    assert await saver.aget_tuple(first) is None
 
 
 class Added(TypedDict):
@@ -611,8 +635,6 @@ def test_an_embedder_finds_what_has_no_word_in_common(memory: LuminoraStore) -> 
 
 
 async def test_items_expire_and_reads_let_them_live(place: StorageConfig) -> None:
-    from luminoracore_sdk.testing.clock import ManualClock
-
     clock = ManualClock()
     async with create_storage(place, clock=clock) as storage:
         store = LuminoraStore(storage, ttl={"default_ttl": 10, "refresh_on_read": True})

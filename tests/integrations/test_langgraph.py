@@ -483,6 +483,16 @@ async def test_a_turn_over_a_thread_has_no_checkpoint_in_its_prompt(sqlite: Stor
         assert await manager.memory_manager.recall("t") == []
 
 
+async def test_a_thread_is_that_of_its_user(sqlite: StorageConfig) -> None:
+    async with create_storage(sqlite) as storage, SessionManager(storage) as manager:
+        saver = LuminoraSaver(storage)
+        given = {"thread_id": "thread-1", "user_id": "ann"}
+        await graph_of(saver).ainvoke({"messages": [HumanMessage("x")]}, {"configurable": given})
+        assert (await storage.find_session("thread-1")).user_id == "ann"  # type: ignore[union-attr]
+        await manager.erase_user("ann")
+        assert await saver.aget_tuple(config_of("thread-1")) is None
+
+
 def test_a_given_storage_stays_open() -> None:
     storage = shared_storage("memory://")
     with LuminoraSaver(storage) as saver:

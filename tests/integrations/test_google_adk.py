@@ -47,7 +47,7 @@ def changing(delta: dict[str, Any], **fields: Any) -> Event:
 
 
 def texts(session: Session) -> list[str]:
-    return [event.content.parts[0].text for event in session.events]
+    return [event.content.parts[0].text for event in session.events if event.content]
 
 
 @pytest.fixture

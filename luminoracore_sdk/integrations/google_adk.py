@@ -539,7 +539,7 @@ class LuminoraMemoryService(BaseMemoryService):
     """
 
     def __init__(self, storage: Storage) -> None:
-        self._items = ItemStore(storage, _FRAMEWORK)
+        self._items = ItemStore(storage, _FRAMEWORK, reads=_event_of)
         self._storage = self._items.storage
         services = self._items.services
         self._recall = Recall(self._storage, services.codec, services.tokens, services.clock)
@@ -592,22 +592,15 @@ class LuminoraMemoryService(BaseMemoryService):
         owner = _owner(app_name, user_id)
         listed = SessionQuery(user_id=owner, tag=_MEMORY_TAG, texts=False)
         ids = [header.session_id async for header in headers(self._storage, listed)]
-        items = (
-            []
-            if not ids
-            else await (self._by_words if self._storage.search is None else self._recalled)(query, owner, ids)
-        )
-        found: dict[str, FoundMemory] = {}
-        for event in map(Event.model_validate, items):
-            if event.content:
-                memory = FoundMemory(
-                    id=event.id,
-                    content=event.content,
-                    author=event.author,
-                    timestamp=datetime.fromtimestamp(event.timestamp, UTC).isoformat(),
-                )
-                found.setdefault(event.model_dump_json(), memory)  # a session and its copy may both have it
-        return SearchMemoryResponse(memories=list(found.values())[:_MOST_FOUND])
+        if not ids:
+            items: list[Any] = []
+        elif self._storage.search is None:
+            items = await self._by_words(query, ids)
+        else:
+            items = await self._recalled(query, owner, ids)
+        distinct = {json.dumps(item, sort_keys=True): item for item in items}  # a session and a copy may both have it
+        events = [Event.model_validate(item) for item in distinct.values()]
+        return SearchMemoryResponse(memories=[_found_memory(event) for event in events if event.content])
 
     async def _recalled(self, query: str, owner: str, ids: Sequence[str]) -> list[Any]:
         """Return the events that recall finds."""
@@ -621,7 +614,7 @@ class LuminoraMemoryService(BaseMemoryService):
         ]
         return [item for item in found if item is not None]
 
-    async def _by_words(self, query: str, _: str, ids: Sequence[str]) -> list[Any]:
+    async def _by_words(self, query: str, ids: Sequence[str]) -> list[Any]:
         """Return the events that have words in common with a query, those with most of them first."""
         asked = _words(query)
         scored: list[tuple[int, Any]] = []
@@ -647,6 +640,11 @@ class LuminoraMemoryService(BaseMemoryService):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: "TracebackType | None"
     ) -> None:
         await self.close()
+
+
+def _found_memory(event: Event) -> FoundMemory:
+    said_at = datetime.fromtimestamp(event.timestamp, UTC).isoformat()
+    return FoundMemory(id=event.id, content=event.content, author=event.author, timestamp=said_at)
 
 
 def _words(text: str) -> set[str]:
@@ -718,8 +716,12 @@ def _by_scope(state: Mapping[str, Any]) -> tuple[JSONObject, JSONObject, JSONObj
 
 def _record(items: ItemStore, event: Event, delta: JSONObject) -> MessageRecord:
     """Return the message of an event; equal events have the same id, and others have other ones."""
-    item = event.model_dump(mode="json", exclude_none=True)
-    item["actions"]["state_delta"] = delta
+    item = event.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    actions = {name: value for name, value in item.pop("actions", {}).items() if name != "state_delta"}
+    if delta:
+        actions["state_delta"] = delta
+    if actions:
+        item["actions"] = actions
     parts = item.get("content", {}).get("parts", [])
     calls = [part["function_call"] for part in parts if "function_call" in part]
     results = [part["function_response"] for part in parts if "function_response" in part]

@@ -696,7 +696,7 @@ def _is_json(value: Any) -> bool:
 def _persistent(state: Mapping[str, Any]) -> JSONObject:
     """Return what is stored of a state: as JSON, without the keys of one invocation."""
     kept = {key: value for key, value in state.items() if not key.startswith(State.TEMP_PREFIX)}
-    return to_jsonable_python(kept, bytes_mode="base64", serialize_unknown=True)
+    return kept if _is_json(kept) else to_jsonable_python(kept, bytes_mode="base64", serialize_unknown=True)
 
 
 def _by_scope(state: Mapping[str, Any]) -> tuple[JSONObject, JSONObject, JSONObject]:
@@ -716,12 +716,10 @@ def _by_scope(state: Mapping[str, Any]) -> tuple[JSONObject, JSONObject, JSONObj
 
 def _record(items: ItemStore, event: Event, delta: JSONObject) -> MessageRecord:
     """Return the message of an event; equal events have the same id, and others have other ones."""
-    item = event.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    actions = {name: value for name, value in item.pop("actions", {}).items() if name != "state_delta"}
+    own = {"actions": {"state_delta"}}
+    item = event.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude=own)
     if delta:
-        actions["state_delta"] = delta
-    if actions:
-        item["actions"] = actions
+        item.setdefault("actions", {})["state_delta"] = delta
     parts = item.get("content", {}).get("parts", [])
     calls = [part["function_call"] for part in parts if "function_call" in part]
     results = [part["function_response"] for part in parts if "function_response" in part]

@@ -498,7 +498,9 @@ async def test_events_and_states_can_be_read_by_the_managers(sqlite: StorageConf
             conversations = await manager.list_conversations(user_id=Owner(app="app", user="user").id)
             assert [one.session_id for one in conversations.conversations] == ["app/user/s"]
             await manager.conversation_manager.add_message("app/user/s", "user", "From elsewhere")
-        assert texts(await stored(service, num_recent_events=1)) == ["From elsewhere"]
+            assert texts(await stored(service, num_recent_events=1)) == ["From elsewhere"]
+            assert await manager.delete_messages("app/user/s", [found[0].id or ""]) == 1
+        assert texts(await stored(service))[0] == "Hello"
 
 
 async def test_a_storage_that_was_given_stays_open() -> None:

@@ -437,6 +437,30 @@ async def test_states_are_completed_from_the_event(kind: str) -> None:
             await service.append_event(session, said("lost"))
 
 
+async def test_states_are_completed_behind_many_messages() -> None:
+    async with create_storage("memory://") as kept, SessionManager(kept) as manager:
+        storage = Failing(kept)
+        service = LuminoraSessionService(storage)
+        session = await service.create_session(**NAMES)
+        storage.kind = "session"
+        with pytest.raises(StorageUnavailableError):
+            await service.append_event(session, changing({"a": 1, "user:a": None}))
+        for number in range(40):
+            await manager.conversation_manager.add_message("app/user/s", "user", str(number))
+        assert (await stored(service, num_recent_events=1)).state == {"a": 1, "user:a": None}
+
+
+async def test_few_events_are_read_again_to_list_a_session() -> None:
+    async with create_storage("memory://") as storage:
+        service = LuminoraSessionService(storage)
+        session = await service.create_session(**NAMES)
+        for number in range(40):
+            await service.append_event(session, said(str(number)))
+        mark = await storage.find_memory(MemoryScope("session", "app/user/s"), "luminora:item")
+    assert mark is not None
+    assert mark.version == 2  # written with every 16th event that changes no state
+
+
 @pytest.mark.parametrize("kind", ["user", "session"])
 async def test_an_append_that_failed_can_be_repeated(kind: str) -> None:
     async with create_storage("memory://") as kept:

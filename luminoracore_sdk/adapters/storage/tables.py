@@ -16,8 +16,8 @@ activity, at most once a minute. It has the rest of a header, the summary of its
 p as the last one, 2p - 1 an update of the message at p.
 
 In SQLite the key of a message is one integer, ``place``: sid × 2³² + position. So the messages of a session are beside
-each other, and a row may fill its page; in a table without such a key, a row of more than a quarter of a page takes pages
-of its own, and 400 messages of 1 KB 3.4 times their size.
+each other, and a row may fill its page. In a table without such a key, a row above a quarter of a page has pages of its
+own, so that 400 messages of 1 KB took three times as many bytes.
 
 ``messages`` has no foreign key: checking it costs an append of 1,000 messages 35 to 60 % (PostgreSQL 18).
 Deleting a session takes the lock on its row instead, as every append does first.

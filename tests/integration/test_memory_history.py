@@ -2,11 +2,12 @@
 
 import asyncio
 from datetime import timedelta
+from typing import ClassVar
 
 import attrs
 import pytest
 
-from luminoracore_sdk.application.ports.records import MemoryScope, Payload
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, Payload
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.memory import MAX_PAST_CHARACTERS, MemorySource, MemoryVersion
@@ -17,6 +18,7 @@ from luminoracore_sdk.session import (
     SessionStorage,
     create_storage,
 )
+from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.types.session import MemoryConfig
 from luminoracore_sdk.utils.exceptions import InvalidJSONError, ValidationError
@@ -100,6 +102,27 @@ async def test_writers_at_once_lose_no_value(storage: SessionStorage) -> None:
     values = [version.value for version in await managers[0].history("s", "city")]
     assert values[0] == "start"
     assert {str(value) for value in values[1:]} == {f"value {n}" for n in range(12)}
+
+
+class IsOvertaken(StorageWrapper):
+    """A storage in which another writer stores a value between a read and the write that follows it."""
+
+    others: ClassVar[list[str]] = ["theirs"]
+
+    async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
+        found = await super().find_memory(scope, key)
+        for value in [self.others.pop() for _ in self.others]:
+            await MemoryManager(storage=self.base).store_memory(scope.owner_id, key, value)
+        return found
+
+
+async def test_a_writer_that_is_overtaken_supersedes_what_the_other_stored(storage: SessionStorage) -> None:
+    memories = MemoryManager(storage=IsOvertaken(storage))
+    IsOvertaken.others[:] = []
+    await memories.store_memory("s", "city", "first")
+    IsOvertaken.others[:] = ["theirs"]
+    await memories.store_memory("s", "city", "ours")
+    assert [version.value for version in await memories.history("s", "city")] == ["first", "theirs", "ours"]
 
 
 async def test_the_newest_past_values_are_kept(storage: SessionStorage) -> None:

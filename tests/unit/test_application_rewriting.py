@@ -383,3 +383,16 @@ async def test_a_session_deleted_while_its_texts_are_rewritten_is_left(clock: Ma
 
     (_, done) = await run(storage, Deletes())
     assert (done.owner_id, done.left, done.unreadable) == ("s", 0, 0)
+
+
+async def test_an_index_that_is_too_large_is_left_alone() -> None:
+    class Refuses(InMemoryStorage):
+        async def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
+            raise PayloadTooLargeError(backend="memory", key=f"the index of {session_id}", size_bytes=2, limit_bytes=1)
+
+    store, index = Refuses(), Payload("terms", b"one")
+    await store.put_session(session_record("s"))
+    await store.append_messages("s", [attrs.evolve(message_records(1)[0], index=index)])
+    _, done = await run(store, Upper())
+    assert (done.left, done.too_large) == (0, 1)
+    assert [record.index for record in await store.read_index("s", MessageRange())] == [index]

@@ -573,7 +573,10 @@ class PostgreSQLStorage(BaseStorage):
             if one.record.key not in rows:
                 find = self._sql[f"find_{scope.kind}_memory_version"]
                 row = await connection.row(find, owner=scope.owner_id, key=one.record.key, now=now_us)
-                raise self._not_found(scope.owner_id) if row is None else memory_conflict(BACKEND, one, row[0])
+                # without an expected version, only a session that was created since the put was missing
+                if row is None or one.expected_version is None:
+                    raise self._not_found(scope.owner_id)
+                raise memory_conflict(BACKEND, one, row[0])
             created, version = rows[one.record.key]
             stored.append(attrs.evolve(one.record, created_at_us=created, updated_at_us=now_us, version=version))
         return stored

@@ -69,7 +69,8 @@ imports: $(READY) ## Check that imports point inwards
 
 check: $(READY) ## All tests, measuring coverage
 	$(call step,pytest)
-	@$(PY) -m pytest --numprocesses 2 --dist worksteal --durations 15 --cov --cov-report= | tee $(LOG)
+	@# three processes on two cores: tests wait for servers and other processes
+	@$(PY) -m pytest --numprocesses 3 --dist worksteal --durations 15 --cov --cov-report= | tee $(LOG)
 
 coverage: check ## Coverage gates: 100 % of the core, 95 % overall
 	$(call step,coverage)

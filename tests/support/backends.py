@@ -222,6 +222,7 @@ def _nightly(backend: Backend) -> Backend:
 _IN_THE_LONG_RUN = {
     *("optimized memory", "optimized SQLite", "encrypted memory", "encrypted SQLite"),
     *("retrying SQLite", "undeferred SQLite", "shared SQLite", "optimized encrypted SQLite"),
+    *("undeferred memory", "shared memory"),
 }
 
 CONTRACT_BACKENDS = tuple(

@@ -192,6 +192,20 @@ class MemoryRaceContract(ContractBase):
         (left,) = await writers[-1].list_memories(_SCOPE)
         assert left in put
 
+    async def test_a_memory_of_a_session_that_is_being_created_is_kept_or_refused(
+        self, writers: list[SessionStorage]
+    ) -> None:
+        for number in range(10):
+            scope = MemoryScope("session", f"new {number}")
+            puts = [
+                writer.put_memory(memory_record(f"k{key}", owner=scope.owner_id))
+                for writer, key in spread(writers, range(6))
+            ]
+            created = writers[0].put_session(session_record(scope.owner_id))
+            (_, (kept, _)) = await asyncio.gather(created, self.race(puts, SessionNotFoundError))
+            stored = await writers[-1].list_memories(scope)
+            assert {memory.key for memory in stored} == {memory.key for memory in kept}
+
     async def test_one_of_10_deletes_of_a_memory_is_true(self, writers: list[SessionStorage]) -> None:
         await self.begin(writers[0])
         await writers[0].put_memory(memory_record("k"))

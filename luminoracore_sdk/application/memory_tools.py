@@ -77,7 +77,7 @@ def memory_tools(user: UserSessions, *, read_only: bool = False) -> list[Tool]:
     return tools
 
 
-# -- what the model is told --------------------------------------------------------------------------
+# -- results and errors, as texts for the model -------------------------------------------------------
 
 _RECALL = (
     "Search everything the user has said, was told, and wanted remembered, in all conversations. Returns the best hits "

@@ -723,7 +723,7 @@ class Sessions:
         The first query for a user reads an index of all that the user has; later ones read what has changed since.
 
         Args:
-            query: Any text; it has no operators. One without a word finds nothing.
+            query: Any text; operators are plain text. A query without any word returns no hits.
             user_id: Search what this user has: sessions, and the memories of the user.
             session_ids: Only these sessions; without ``user_id``, also their memories.
             kinds: ``"message"``, ``"memory"``, or both.

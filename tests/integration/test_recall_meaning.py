@@ -37,7 +37,7 @@ TEXTS = ("a red boat", "the blue sea", "cats sleep all day")
 
 
 class Knobs:
-    """An embedder of tests that waits, fails, or errs, as it is told to.
+    """Test embedder that can wait, fail or return vectors of a wrong form.
 
     Attributes:
         may_answer: Passages are embedded while it is set.

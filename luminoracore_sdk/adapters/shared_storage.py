@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -14,11 +14,13 @@ from luminoracore_sdk.adapters.storage import documents
 from luminoracore_sdk.adapters.storage.base import check_position
 from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.application.ports.records import MessageRecord
-from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.ports.watching import Change, Wakeup
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.values import check_id
+
+if TYPE_CHECKING:
+    from luminoracore_sdk.application.ports.searching import Search
 
 __all__ = ["share"]
 
@@ -71,7 +73,7 @@ class _Shared(SessionStorage):
         return self.storage.get().backend
 
     @property
-    def search(self) -> Search | None:
+    def search(self) -> "Search | None":
         search = self.storage.get().search
         if search is None or search.embedder is None:
             return search

@@ -7,12 +7,11 @@ from typing import Any, cast, overload
 
 import attrs
 
-from luminoracore_sdk.application.indexing import message_records
 from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, SessionRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
-from luminoracore_sdk.application.session_access import ensure_session
+from luminoracore_sdk.application.session_access import ensure_session, message_records
 from luminoracore_sdk.domain.conversation import Conversation
 from luminoracore_sdk.domain.errors import ConflictError, CorruptRecordError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
@@ -157,7 +156,7 @@ class Conversations:
         Raises:
             ValidationError: A value is not JSON.
         """
-        return await message_records(self._services.codec, messages, search=self.storage.search)
+        return await message_records(self.storage, self._services.codec, messages)
 
     def _stamped(self, message: Message) -> Message:
         if message.id is not None and message.timestamp is not None and message.position is None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from luminoracore_sdk.application.off_loop import is_large_message, off_loop
+from luminoracore_sdk.application.off_loop import MANY_WORDS, off_loop
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.embedding import Embedder
-from luminoracore_sdk.application.ports.records import IndexRecord, IndexRewrite, MessageRange, MessageRecord, Payload
+from luminoracore_sdk.application.ports.records import IndexRecord, IndexRewrite, MessageRange, Payload
 from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageError, ValidationError
@@ -24,9 +24,9 @@ __all__ = [
     "Indexer",
     "entries_of",
     "index_payload",
-    "message_records",
     "messages_between",
     "stored_entry",
+    "text_index",
     "vector_of",
 ]
 
@@ -34,9 +34,6 @@ logger = logging.getLogger(__name__)
 
 _ENCODING = "terms"
 _CHUNK = 256
-_LARGE_TEXTS = 4000
-"""Characters of texts from which on they are analyzed in a thread; so many new words take up to 10 ms."""
-
 _CLOSE_SECONDS = 30.0
 _WAIT_SECONDS = 5.0
 """Time after a failure within which no other message is embedded."""
@@ -45,6 +42,11 @@ _WAIT_SECONDS = 5.0
 def index_payload(entry: Entry, analyzer: Analyzer) -> Payload:
     """Return an entry as it is stored."""
     return Payload(_ENCODING, encode(entry, analyzer))
+
+
+def text_index(analyzer: Analyzer, text: str) -> Payload:
+    """Return what is stored of a text in order to find it by its words."""
+    return index_payload(entry_of(analyzer.terms(text)), analyzer)
 
 
 def stored_entry(record: IndexRecord, analyzer: Analyzer) -> Entry | None:
@@ -75,28 +77,8 @@ async def entries_of(texts: Mapping[int, str], analyzer: Analyzer) -> dict[int, 
     size = sum(map(len, texts.values()))
     return await off_loop(
         lambda: {position: entry_of(analyzer.terms(text)) for position, text in texts.items()},
-        large=size > _LARGE_TEXTS,
+        large=size > MANY_WORDS,
     )
-
-
-async def message_records(
-    codec: EntityCodec, messages: Sequence[Message], *, search: Search | None, counted: bool = True
-) -> list[MessageRecord]:
-    """Return the records of messages that have an id and a time.
-
-    Args:
-        codec: Makes them.
-        messages: Any number.
-        search: How they will be found, if the codec indexes them; None: it does not.
-        counted: As for ``EntityCodec.message_record``.
-
-    Raises:
-        ValidationError: A value is not JSON.
-    """
-    large = any(map(is_large_message, messages))
-    if search is not None:
-        large |= sum(len(message_text(message)) for message in messages) > _LARGE_TEXTS
-    return await off_loop(lambda: [codec.message_record(one, counted=counted) for one in messages], large=large)
 
 
 async def messages_between(

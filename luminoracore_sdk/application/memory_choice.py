@@ -117,12 +117,12 @@ class MemoryChoice:
     Args:
         config: The minimum and the share of the context window.
         tokens: Counts tokens.
-        search: How the storage is searched; None: search is off.
+        search: How the storage is searched.
         kept: Most entries that are remembered.
     """
 
     def __init__(
-        self, config: MemoryConfig, tokens: TokenCounter, search: Search | None, *, kept: int = _KEPT_ENTRIES
+        self, config: MemoryConfig, tokens: TokenCounter, search: Search, *, kept: int = _KEPT_ENTRIES
     ) -> None:
         self._config = config
         self._tokens = tokens
@@ -135,7 +135,7 @@ class MemoryChoice:
     ) -> ChosenMemories:
         """Return the memories for a prompt.
 
-        That is all of them if search is off, if there are at most ``prompt_minimum``, or if they fit into
+        That is all of them if there are at most ``prompt_minimum``, or if they fit into
         ``prompt_share`` of the context window. Else it is the ``prompt_minimum`` most important ones, always, and those
         others that the question recalls by its words, the best first, until the share is full or there are 100.
 
@@ -144,7 +144,7 @@ class MemoryChoice:
             entries: What is important enough, each with a unique key.
             messages: History and new messages, oldest first.
         """
-        if self._search is None or len(entries) <= self._config.prompt_minimum:
+        if len(entries) <= self._config.prompt_minimum:
             return ChosenMemories(always=entries)
         indexed = self._sessions.get(session.session_id)
         own = session.config.memory_decay_factor

@@ -8,7 +8,10 @@ from typing import TypeVar
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.pieces import LARGE, is_large
 
-__all__ = ["is_large_message", "off_loop", "off_loop_to_the_end"]
+__all__ = ["MANY_WORDS", "is_large_message", "off_loop", "off_loop_to_the_end"]
+
+MANY_WORDS = 4000
+"""Characters of texts from which on they are indexed in a thread; so many new words take up to 10 ms."""
 
 T = TypeVar("T")
 

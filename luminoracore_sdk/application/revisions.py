@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import attrs
 
 from luminoracore_sdk.application.deleted_messages import find_tombstone, tombstone
-from luminoracore_sdk.application.indexing import message_records
 from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.records import MAX_BATCH, MessageRange, MessageRecord, TailReceipt
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.application.session_access import message_records
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     CorruptRecordError,
@@ -121,8 +121,7 @@ class Revisions:
         counted: bool,
     ) -> tuple[list[Message], TailReceipt]:
         """Replace the messages above a position; return the new ones, as they are stored."""
-        codec, search = self.services.codec, self.storage.search
-        records = await message_records(codec, messages, search=search, counted=counted)
+        records = await message_records(self.storage, self.services.codec, messages, counted=counted)
         receipt = await self.storage.replace_tail(
             session_id, after=after, messages=records, expected_last=expected_last, fence=fence
         )
@@ -224,8 +223,7 @@ class Revisions:
             if record is None or message is None or is_deleted(message):
                 raise MessageNotFoundError(session_id, message_id, backend=self.storage.backend)
             changed = change(message)
-            codec, search = self.services.codec, self.storage.search
-            (new,) = await message_records(codec, [changed], search=search, counted=False)
+            (new,) = await message_records(self.storage, self.services.codec, [changed], counted=False)
             try:
                 await self.storage.update_message(
                     session_id,

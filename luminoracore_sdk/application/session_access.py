@@ -1,18 +1,20 @@
 """Access to sessions: pages of headers, one lock per session, creation on demand, deferred writes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
 
+from luminoracore_sdk.application.off_loop import MANY_WORDS, is_large_message, off_loop
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import (
     MAX_PAGE,
     IndexRecord,
     MessageRange,
+    MessageRecord,
     Page,
     SessionQuery,
     SessionRecord,
@@ -28,6 +30,7 @@ from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
     TurnInterruptedError,
 )
+from luminoracore_sdk.domain.message import Message, message_text
 from luminoracore_sdk.domain.session import Session
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "locks_of",
     "memory_owners",
     "merged_page",
+    "message_records",
 ]
 
 _INDEX_CHUNK = 1000
@@ -49,6 +53,29 @@ GRACE_SECONDS = 5.0
 
 INTERRUPT_SECONDS = 2.0
 """How long an interrupter waits for a provider to end; what it answers later is not stored."""
+
+
+# -- records of messages -------------------------------------------------------------------------
+
+
+async def message_records(
+    storage: SessionStorage, codec: EntityCodec, messages: Sequence[Message], *, counted: bool = True
+) -> list[MessageRecord]:
+    """Return the records of messages that have an id and a time.
+
+    Args:
+        storage: Will hold them; if it is searched, the codec indexes them.
+        codec: Makes them.
+        messages: Any number.
+        counted: As for ``EntityCodec.message_record``.
+
+    Raises:
+        ValidationError: A value is not JSON.
+    """
+    large = any(map(is_large_message, messages))
+    if storage.search is not None:
+        large |= sum(len(message_text(message)) for message in messages) > MANY_WORDS
+    return await off_loop(lambda: [codec.message_record(one, counted=counted) for one in messages], large=large)
 
 
 # -- pages of headers ----------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from luminoracore_sdk.application.forks import Fork
 from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, TurnLease, turn_lease
 from luminoracore_sdk.application.listings import Listings, Order
 from luminoracore_sdk.application.memories import Memories
-from luminoracore_sdk.application.memory_choice import MemoryChoice
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import SessionQuery
@@ -25,7 +24,6 @@ from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.ports.watching import Change
 from luminoracore_sdk.application.prompts import MemoryRenderer
 from luminoracore_sdk.application.provider_pool import SessionProviders
-from luminoracore_sdk.application.recall import Recall, recall_filter, recall_scope
 from luminoracore_sdk.application.retention import Retention, RetentionReport
 from luminoracore_sdk.application.revisions import Revisions, checked_ids
 from luminoracore_sdk.application.services import Services
@@ -59,10 +57,21 @@ from luminoracore_sdk.domain.vendors import VendorRules
 
 if TYPE_CHECKING:
     from luminoracore_sdk.application.exchange.export_import import SessionExchange
+    from luminoracore_sdk.application.memory_choice import MemoryChoice
+    from luminoracore_sdk.application.recall import Recall
 
 __all__ = ["Sessions"]
 
 logger = logging.getLogger(__name__)
+
+
+def _memory_choice(memories: Memories, services: Services, storage: SessionStorage) -> "MemoryChoice | None":
+    """Return what chooses the memories of a prompt; None: search is off, all of them are sent."""
+    if storage.search is None:
+        return None
+    from luminoracore_sdk.application.memory_choice import MemoryChoice  # noqa: PLC0415  # only where search is on
+
+    return MemoryChoice(memories.config, services.tokens, storage.search)
 
 
 class Sessions:
@@ -106,7 +115,7 @@ class Sessions:
         self._providers = SessionProviders(services.providers)
         self._sessions = SessionAccess(storage, services.codec)
         self._listings = Listings(storage=storage, codec=services.codec)
-        self._recall = Recall(storage=storage, codec=services.codec, tokens=services.tokens, clock=services.clock)
+        self._recall: Recall | None = None
         self._revisions = Revisions(storage=storage, services=services)
         self._dialogue = Dialogue(
             sessions=self._sessions,
@@ -115,7 +124,7 @@ class Sessions:
             providers=self._providers,
             services=services,
             costs=MessageCosts(services.tokens),
-            memory_choice=MemoryChoice(memories.config, services.tokens, storage.search),
+            memory_choice=_memory_choice(memories, services, storage),
             memory_text=MemoryRenderer(services.tokens, services.notations),
             revisions=self._revisions,
         )
@@ -738,6 +747,13 @@ class Sessions:
             ConfigurationError: Search is off; see ``StorageConfig.search``.
             ValidationError: An argument is invalid.
         """
+        from luminoracore_sdk.application.recall import Recall, recall_filter, recall_scope  # noqa: PLC0415  # see below
+
+        if self._recall is None:
+            services = self._services
+            self._recall = Recall(
+                storage=self._storage, codec=services.codec, tokens=services.tokens, clock=services.clock
+            )
         return await self._recall.find(
             query,
             recall_scope(user_id, session_ids),
@@ -873,7 +889,8 @@ class Sessions:
         try:
             return await erasure.run()
         finally:
-            self._recall.forget()
+            if self._recall is not None:
+                self._recall.forget()
 
     async def apply_retention(
         self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False

@@ -9,14 +9,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from functools import partial
 from types import NoneType
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import attrs
 
 from luminoracore_sdk.application.conversations import ABSENT, Conversations, to_message
 from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, turn_lease
 from luminoracore_sdk.application.memories import Memories
-from luminoracore_sdk.application.memory_choice import MemoryChoice
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.provider import BaseProvider
@@ -67,6 +66,9 @@ from luminoracore_sdk.domain.settings import SessionConfig, SessionType
 from luminoracore_sdk.domain.tool_calls import call_ids, result_id
 from luminoracore_sdk.domain.vendors import VendorRules
 from luminoracore_sdk.domain.window import turn_start
+
+if TYPE_CHECKING:
+    from luminoracore_sdk.application.memory_choice import MemoryChoice
 
 __all__ = [
     "DEFAULT_READER_TIMEOUT",
@@ -522,7 +524,7 @@ class Dialogue:
     providers: SessionProviders
     services: Services
     costs: MessageCosts
-    memory_choice: MemoryChoice
+    memory_choice: "MemoryChoice | None"
     memory_text: MemoryRenderer
     revisions: Revisions
     read_ahead: int = SessionConfig().max_history_length
@@ -731,10 +733,13 @@ class Dialogue:
         parameters: JSONObject,
     ) -> Prompt:
         messages = [*history, *new]
-        memories = await self.memory_choice.choose(session, remembered, messages)
-        always, recalled = map(self.memory_text.render, (memories.always, memories.recalled))
-        system = _paragraphs(system_prompt(session.personality), always)
-        context = _paragraphs(recalled, options.context)  # behind the history, whose beginning stays in the cache
+        always, recalled = remembered, remembered[:0]
+        if self.memory_choice is not None:
+            chosen = await self.memory_choice.choose(session, remembered, messages)
+            always, recalled = chosen.always, chosen.recalled
+        system = _paragraphs(system_prompt(session.personality), self.memory_text.render(always))
+        # behind the history, whose beginning stays in the cache
+        context = _paragraphs(self.memory_text.render(recalled), options.context)
         fixed = sum(self.costs.text(text) for text in (system, context) if text)
         if parameters.get("tools"):
             fixed += self.costs.text(compact_json(copy_json(parameters["tools"])))

@@ -8,7 +8,6 @@ from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.application.ports.optimizer import Optimizer
-from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType, storage_config_from_url
 from luminoracore_sdk.domain.errors import ConfigurationError
@@ -161,6 +160,7 @@ def _searched(storage: SessionStorage, config: StorageConfig, embedder: Embedder
     from luminoracore_sdk.adapters.analysis import make_analyzer  # noqa: PLC0415
     from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec  # noqa: PLC0415
     from luminoracore_sdk.adapters.wrappers.searching import SearchWrapper  # noqa: PLC0415
+    from luminoracore_sdk.application.ports.searching import Search  # noqa: PLC0415
 
     search = Search(analyzer=make_analyzer(config.search_language))
     if config.search == "semantic":

@@ -26,7 +26,7 @@ from tests.support.backends import Backend
 from tests.support.command import luminora_over, process
 from tests.support.recall import CHANGES, TEXTS, manager_of, reindexed, say, searched, stored_entries, without_indexes
 
-CODEC = JsonEntityCodec(analyzer=make_analyzer("english"))
+CODEC = JsonEntityCodec().indexing(make_analyzer("english"))
 
 
 async def records(storage: SessionStorage) -> list[IndexRecord]:

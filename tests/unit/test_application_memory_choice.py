@@ -107,12 +107,6 @@ async def test_of_equal_ones_the_first_are_always_sent(decay_factor: float) -> N
     assert found == ["+k0", "+k1"]
 
 
-async def test_without_search_all_go_in() -> None:
-    choice = MemoryChoice(MemoryConfig(prompt_minimum=2), Words(), None)
-    chosen = await choice.choose(session(context_window_size=4), ENTRIES, asking("river"))
-    assert (chosen.always, chosen.recalled) == (ENTRIES, ())
-
-
 async def test_few_memories_cost_nothing() -> None:
     words = Words()
     choice = MemoryChoice(MemoryConfig(prompt_minimum=10), words, SEARCH)

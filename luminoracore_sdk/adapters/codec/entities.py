@@ -1,7 +1,8 @@
 """Conversion of entities to records and back."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from luminoracore_sdk.adapters.codec.converter import settings_from_mapping, settings_to_mapping
 from luminoracore_sdk.adapters.codec.values import JsonCodec
@@ -11,7 +12,6 @@ from luminoracore_sdk.adapters.codec.versions import (
     message_document,
     session_document,
 )
-from luminoracore_sdk.application.indexing import index_payload
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
     MemoryRecord,
@@ -24,13 +24,14 @@ from luminoracore_sdk.domain.errors import CorruptRecordError, LuminoraCoreSDKEr
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.memory import MemoryEntry, MemorySource, MemoryVersion, retention
 from luminoracore_sdk.domain.message import Message, MessageRole, brief_text, message_text, stored_message
-from luminoracore_sdk.domain.recall.analyzer import Analyzer
-from luminoracore_sdk.domain.recall.terms import entry_of
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import ARCHIVED, PINNED, RESERVED_TAGS, SessionConfig
 from luminoracore_sdk.domain.summaries import ConversationSummary
 from luminoracore_sdk.domain.usage import Usage, counters_of
 from luminoracore_sdk.domain.values import from_microseconds, to_microseconds
+
+if TYPE_CHECKING:
+    from luminoracore_sdk.domain.recall.analyzer import Analyzer
 
 __all__ = ["JsonEntityCodec"]
 
@@ -61,16 +62,18 @@ class JsonEntityCodec:
 
     Args:
         values: Encodes documents; None: ``JsonCodec``.
-        analyzer: Makes the terms by which messages are found; None: messages are not indexed.
+        index: Returns what is stored of a text in order to find it; None: messages are not indexed.
     """
 
-    def __init__(self, values: ValueCodec | None = None, *, analyzer: Analyzer | None = None) -> None:
+    def __init__(self, values: ValueCodec | None = None, *, index: Callable[[str], Payload] | None = None) -> None:
         self._values = values or JsonCodec()
-        self._analyzer = analyzer
+        self._index = index
 
-    def indexing(self, analyzer: Analyzer) -> "JsonEntityCodec":
+    def indexing(self, analyzer: "Analyzer") -> "JsonEntityCodec":
         """Return a codec that indexes messages; see ``EntityCodec.indexing``."""
-        return JsonEntityCodec(self._values, analyzer=analyzer)
+        from luminoracore_sdk.application.indexing import text_index  # noqa: PLC0415  # only where search is on
+
+        return JsonEntityCodec(self._values, index=partial(text_index, analyzer))
 
     def settings(self, kind: type[T], data: object) -> T:
         """Return a settings object; see ``EntityCodec.settings``."""
@@ -173,12 +176,8 @@ class JsonEntityCodec:
             payload=self._values.encode(document, where="message"),
             brief=self._brief(message),
             adds=_adds(message) if counted and "usage" in message.metadata else {},
-            index=self._index(message),
+            index=None if self._index is None else self._index(message_text(message)),
         )
-
-    def _index(self, message: Message) -> Payload | None:
-        analyzer = self._analyzer
-        return None if analyzer is None else index_payload(entry_of(analyzer.terms(message_text(message))), analyzer)
 
     def _brief(self, message: Message) -> Payload | None:
         text = brief_text(message) if message.role in _TALKING else ""

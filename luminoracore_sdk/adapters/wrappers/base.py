@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 from luminoracore_sdk.adapters.storage import documents
 from luminoracore_sdk.adapters.storage.base import check_position
@@ -24,11 +25,13 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
     TailReceipt,
 )
-from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.ports.watching import Change, Wakeup
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.values import check_id
+
+if TYPE_CHECKING:
+    from luminoracore_sdk.application.ports.searching import Search
 
 __all__ = ["StorageWrapper", "read_message"]
 
@@ -74,7 +77,7 @@ class StorageWrapper(SessionStorage):
         return self.base.backend
 
     @property
-    def search(self) -> Search | None:
+    def search(self) -> "Search | None":
         """How what is stored is found; None: search is off."""
         return self.base.search
 

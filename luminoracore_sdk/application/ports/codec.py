@@ -1,14 +1,16 @@
 """The codec ports: JSON values and entities to payloads, and back."""
 
-from typing import Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload, SessionRecord
 from luminoracore_sdk.domain.json_value import JSONValue
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message
-from luminoracore_sdk.domain.recall.analyzer import Analyzer
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.summaries import ConversationSummary
+
+if TYPE_CHECKING:
+    from luminoracore_sdk.domain.recall.analyzer import Analyzer
 
 __all__ = ["EntityCodec", "ValueCodec"]
 
@@ -42,7 +44,7 @@ class EntityCodec(Protocol):
     Large messages are converted in threads, several at the same time.
     """
 
-    def indexing(self, analyzer: Analyzer) -> Self:
+    def indexing(self, analyzer: "Analyzer") -> Self:
         """Return a codec whose messages have the terms of their texts as ``index``."""
         ...
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
@@ -30,10 +30,12 @@ from luminoracore_sdk.application.ports.records import (
     TailReceipt,
     TurnRecords,
 )
-from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.watching import Change, Wakeup
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
+
+if TYPE_CHECKING:
+    from luminoracore_sdk.application.ports.searching import Search
 
 __all__ = ["SessionStorage"]
 
@@ -54,7 +56,7 @@ class SessionStorage(ABC):
         """The short name of the backend, for errors and logs: memory, json, sqlite …."""
 
     @property
-    def search(self) -> Search | None:
+    def search(self) -> "Search | None":
         """How what is stored is found; None: search is off."""
         return None
 

@@ -77,3 +77,19 @@ async def test_a_page_reads_no_more_than_its_messages(place: MongoPlace) -> None
         brought = place.database.command({**commands[-1], "cursor": {}})["cursor"]["firstBatch"]
     assert [message.message_id for message in read] == ["0", "1"]
     assert len(brought) == 3  # and the header
+
+
+@pytest.mark.parametrize(("span", "found"), [((149, 151), [150]), ((0, 2), [1]), ((148, 153), [149, 150, 151, 152])])
+async def test_few_messages_in_the_middle_are_read_with_one_command(
+    place: MongoPlace, span: tuple[int, int], found: list[int]
+) -> None:
+    async with place.recorded() as (storage, commands):
+        await storage.put_session(session_record())
+        await storage.append_messages("s", message_records(150, prefix="a"))
+        await storage.append_messages("s", message_records(1, prefix="b"))
+        await storage.append_messages("s", message_records(150, prefix="c"))
+        commands.clear()
+        read = await storage.read_messages("s", MessageRange(after=span[0], before=span[1]))
+        indexes = await storage.read_index("s", MessageRange(after=span[0], before=span[1]))
+    assert [record.position for record in read] == [record.position for record in indexes] == found
+    assert names(commands) == ["aggregate"] * 2

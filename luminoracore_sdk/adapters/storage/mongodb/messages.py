@@ -52,6 +52,9 @@ _READ_INDEX: Document = {
     **dict.fromkeys(("epoch", "first", "last", "ids", "items.role", "items.created", "role", "created", "index"), 1),
 }
 _LARGEST = 2**31 - 1
+_FEW = 8
+"""Messages of which a range is read with one command, wherever it begins."""
+
 _HEADER: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1}
 _NOT_OF_A_TURN: Document = {
     "$unset": ["card", "base", "briefs", "changes", "lease", "writing", "counted", "settled", "updating"]
@@ -177,20 +180,27 @@ class Messages:
             start, end = _bounds(span, extent.last)
             if start > end:
                 return []
-            begin, fields = start, kind.fields
-            if start > 1:
-                begin = await self._begin(extent, start)
-                if begin != start and fields is _READ:
-                    fields = _cut_to(start, end)
+            first_epoch, last_epoch = extent.epoch_at(start), extent.epoch_at(end)
+            few = 1 < start and end - start < _FEW and first_epoch == last_epoch
+            begin = start if start == 1 or few else await self._begin(extent, start)
+            fields = _cut_to(start, end) if kind.fields is _READ and (few or begin != start) else kind.fields
             where: Document = {
                 "inc": extent.inc,
-                "epoch": {"$gte": extent.epoch_at(start), "$lte": extent.epoch_at(end)},
-                "first": {"$gte": begin, "$lte": end},
+                "epoch": {"$gte": first_epoch, "$lte": last_epoch},
+                "first": {"$lte": end} if few else {"$gte": begin, "$lte": end},
             }
-            read = await self._batches(session_id, extent, where, fields, now_us)
+            if few:  # no more batches than positions, the newest first; where the range begins need not be known
+                read = await self._batches(
+                    session_id, extent, where, fields, now_us, order=NEWEST_FIRST, limit=end - start + 1
+                )
+            else:
+                read = await self._batches(session_id, extent, where, fields, now_us)
             if read is None:
                 continue
-            found = _records(session_id, extent, read.batches, kind)
+            batches = read.batches
+            if few:  # the first ones may end before the range
+                batches = [batch for batch in reversed(batches) if not _is_below(batch.get("last"), start)]
+            found = _records(session_id, extent, batches, kind)
             found = [message for message in found if start <= message.position <= end]
             if [message.position for message in found] != list(range(start, end + 1)):
                 reason = f"{len(found)} messages at positions {start} to {end}"
@@ -314,6 +324,10 @@ def _records(session_id: str, extent: Extent, batches: Sequence[Document], kind:
         records, epoch = kind.records(session_id, [batch]), batch.get("epoch", 0)
         found += [record for record in records if extent.shows(epoch, record.position)]
     return found
+
+
+def _is_below(last: object, start: int) -> bool:
+    return isinstance(last, int) and last < start  # a damaged batch is read, which is noticed
 
 
 def _is_within(span: MessageRange, last: int) -> bool:

@@ -4,7 +4,7 @@
 ones, ``nightly`` searches longer: on each backend a state machine makes 100 runs of up to 200 steps. (One run
 of 1,000 steps would need more choices than Hypothesis 6 allows an example.)
 
-Tests marked ``nightly``, and those that ``support/long_run.py`` lists, are deselected unless ``LUMINORA_NIGHTLY=1`` is
+Tests marked ``nightly``, and those that ``support/selection.py`` lists, are deselected unless ``LUMINORA_NIGHTLY=1`` is
 set or ``-m`` names the marker.
 """
 
@@ -13,8 +13,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.long_run import mark_long, unused
-from tests.support.selection import deselect
+from tests.support.selection import deselect, mark_listed, unused
 from tests.support.servers.shared import begin_run, end_run
 
 _SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -50,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave nightly tests out of an ordinary run."""
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
     if whole and (stale := unused(items)):
-        raise pytest.UsageError(f"support/long_run.py lists what is no test: {', '.join(stale)}")
-    mark_long(items)
+        raise pytest.UsageError(f"support/selection.py lists what is no test: {', '.join(stale)}")
+    mark_listed(items)
     if os.environ.get("LUMINORA_NIGHTLY") != "1" and "nightly" not in config.option.markexpr:
         deselect(config, items, lambda item: item.get_closest_marker("nightly") is not None)

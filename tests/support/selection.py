@@ -1,10 +1,148 @@
-"""Deselecting tests during collection."""
+"""Which tests an ordinary run leaves out, and which it does not measure, so that CI stays below eight minutes."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 
-__all__ = ["deselect"]
+__all__ = ["LONG_RUN", "UNMEASURED", "deselect", "mark_listed", "unused"]
+
+LONG_RUN = (
+    # the contract of the contract
+    "contract/test_how_to_adapter.py::",
+    "contract/test_the_suite.py::test_the_state_machine_finds_a_fault",
+    "integration/server_bad_days/*valkey-cluster",
+    # one process, or one killed server, for each case
+    "integration/mongodb/test_places.py::test_twenty_processes",
+    "integration/mongodb/test_places.py::test_kills_of_a_writing_client",
+    "integration/mongodb/test_plans.py::",
+    "integration/redis/test_places.py::test_when_a_replica_takes_over",
+    "integration/redis/test_refusals.py::test_a_replica_is_read",
+    "integration/redis/test_silence.py::",
+    "integration/sync/test_forks.py::test_a_fork_beside_busy_threads_leaves_no_lock_held[file",
+    "integration/sync/test_forks.py::test_a_fork_beside_busy_threads_leaves_no_lock_held[memory",
+    "integration/test_cli_doctor.py::test_unreachable_server_is_one_line_without_password[mongodb",
+    "integration/test_cli_import.py::test_an_import_that_was_killed_can_be_repeated[False-",
+    "integration/test_cli_import.py::test_an_import_that_was_killed_can_be_repeated[True-1",
+    "integration/test_cli_import.py::test_an_import_that_was_killed_can_be_repeated[True-2",
+    "integration/test_cli_import.py::test_an_import_that_was_killed_can_be_repeated[True-6",
+    "integration/test_cli_import.py::test_memory_is_below_four_times",
+    "integration/test_cli_keyboard.py::test_a_history_that_cannot_be_kept",
+    "integration/test_cli_keyboard.py::test_a_line_can_be_edited",
+    "integration/test_cli_keyboard.py::test_ctrl_c_discards_a_line",
+    "integration/test_cli_keyboard.py::test_ctrl_c_keeps_what_came_of_an_answer[dumb]",
+    "integration/test_cli_keyboard.py::test_history_is_private",
+    "integration/test_cli_keyboard.py::test_reasoning_calls_and_usage",
+    "integration/test_cli_keyboard.py::test_the_tabulator",
+    "integration/test_cli_picture.py::test_a_user_s_own_matplotlibrc",
+    "integration/test_cli_process.py::test_at_the_keyboard",
+    "integration/test_cli_process.py::test_ctrl_c_at",
+    "integration/test_cli_process.py::test_failing_provider",
+    "integration/test_cli_streams.py::test_a_stream_that_is_closed",
+    "integration/test_cli_streams.py::test_json_is_utf_8_in_every_locale",
+    "integration/test_corpus_ring.py::test_the_corpus_survives_a_copy",
+    "integration/test_sigkill.py::test_killing_the_server_loses_nothing[mongodb-replica-set",
+    "integration/test_sigkill.py::test_killing_the_server_loses_nothing[valkey-cluster",
+    "integration/test_tools_killed.py::test_a_run_killed_at_any_moment_is_finished",
+    "integration/test_recall.py::test_every_backend_gives_the_same_lists[MongoDB",
+    "integration/test_recall.py::test_every_backend_gives_the_same_lists[Redis",
+    "integration/test_retention.py::test_memory_does_not_grow",
+    "integration/test_sigkill.py::test_killing_the_client_loses_nothing[mongodb",
+    "integration/test_sigkill.py::test_killing_the_client_loses_nothing[redis",
+    "integration/test_sqlite_processes.py::test_20_processes_open_a_new_store_at_once",
+    "property/test_optimizer_fidelity.py::",
+    "property/test_payload_fidelity.py::*[optimized",
+    "property/test_payload_fidelity.py::test_there_are_2000_values",
+    "property/test_state_machine.py::*[optimized",
+    # the same for another vendor or server
+    "integration/server_bad_days/test_time.py::test_a_storage_refuses_a_second_event_loop[valkey",
+    "integration/server_bad_days/test_time.py::test_a_storage_refuses_a_second_event_loop[mongodb",
+    "integration/test_provider_lifecycle.py::test_a_provider_survives_its_event_loop[anthropic",
+    "integration/test_pydantic_ai.py::*[google",
+    "integration/test_pydantic_ai.py::*[mistral",
+    "property/test_outgoing.py::*[deepseek]",
+    "property/test_outgoing.py::*[gemini]",
+    "property/test_outgoing.py::*[mistral]",
+    "property/test_outgoing.py::*[vllm]",
+    # pages whose commands are processes over servers
+    "docs/test_code_blocks.py::*copy-a-store.md",
+    "docs/test_code_blocks.py::*go-past-one-machine.md",
+    "docs/test_code_blocks.py::*import-conversations.md",
+    "docs/test_code_blocks.py::*make-a-store-smaller.md",
+    "docs/test_code_blocks.py::*migrate-from-the-older-sdk.md",
+    "docs/test_code_blocks.py::*mongodb-in-production.md",
+    "docs/test_code_blocks.py::*postgresql-in-production.md",
+    "docs/test_code_blocks.py::*redis-in-production.md",
+    "docs/test_code_blocks.py::*use-the-command-line.md",
+)
+"""Beginnings of the names of tests below ``tests`` that take seconds each; ``*`` stands for anything.
+
+``make nightly`` runs them, ``make test`` does not; of each kind a shorter one stays.
+"""
+
+
+UNMEASURED = (
+    "contract/*::TestMemory",
+    "contract/*::TestOptimizedEncryptedMemory",
+    "contract/*::TestPostgres",
+    "contract/*::TestRedis",
+    "contract/*::TestRetryingMemory",
+    "contract/*::TestSQLite",
+    "docs/",
+    "integration/redis/test_activity.py::",
+    "integration/redis/test_forks.py::",
+    "integration/server_bad_days/",
+    "integration/sync/",
+    "integration/test_cli_keyboard.py::",
+    "integration/test_cli_process.py::",
+    "integration/test_cli_streams.py::",
+    "integration/test_copying_backends.py::",
+    "integration/test_fastapi",
+    "integration/test_json_file_processes.py::",
+    "integration/test_mcp.py::",
+    "integration/test_provider_failures.py::",
+    "integration/test_provider_lifecycle.py::",
+    "integration/test_resume.py::",
+    "integration/test_rewriting_killed.py::",
+    "integration/test_shared_stores.py::",
+    "integration/test_sqlite_life.py::",
+    "integration/test_strict_vendors.py::",
+    "packaging/",
+    "property/test_optimizer_fidelity.py::",
+    "property/test_payload_fidelity.py::",
+    "property/test_recall_follows.py::",
+    "property/test_state_machine.py::",
+)
+"""Beginnings of the names of tests that are not measured: what they execute, others execute too.
+
+Measuring takes 70 % more time on Python 3.11.
+"""
+
+
+def _pattern(*starts: str) -> re.Pattern[str]:
+    return re.compile("|".join(re.escape(start).replace(r"\*", ".*") for start in starts))
+
+
+_LONG, _UNMEASURED = _pattern(*LONG_RUN), _pattern(*UNMEASURED)
+
+
+def _name(item: pytest.Item) -> str:
+    return item.nodeid.removeprefix("tests/")
+
+
+def mark_listed(items: list[pytest.Item]) -> None:
+    """Mark the listed tests as ``nightly`` and as ``no_cover``."""
+    for item in items:
+        if _LONG.match(_name(item)):
+            item.add_marker(pytest.mark.nightly)
+        if _UNMEASURED.match(_name(item)):
+            item.add_marker(pytest.mark.no_cover)
+
+
+def unused(items: list[pytest.Item]) -> list[str]:
+    """Return the entries of the lists that no test of a whole collection begins with."""
+    names = [_name(item) for item in items]
+    return [start for start in (*LONG_RUN, *UNMEASURED) if not any(map(_pattern(start).match, names))]
 
 
 def deselect(config: pytest.Config, items: list[pytest.Item], unwanted: Callable[[pytest.Item], bool]) -> None:

@@ -163,6 +163,15 @@ def test_signatures_of_calls_go_back_or_are_stood_in_for() -> None:
     assert "extra_content" not in sent("gemini", "openai")
 
 
+def test_only_the_first_of_parallel_calls_has_its_signature_stood_in_for() -> None:
+    calls = [call("t1"), call("t2")]
+    results = [Message("tool", "sun", metadata={"tool_call_id": one["id"]}) for one in calls]
+    answer = Message("assistant", "", metadata={"provider": "openai", "tool_calls": calls})
+    first, second = outgoing([Message("user", "?"), answer, *results], "gemini")[1].metadata["tool_calls"]
+    assert first["extra_content"] == {"google": {"thought_signature": SKIP_SIGNATURE}}
+    assert "extra_content" not in second
+
+
 def test_merged_answers_keep_both_reasonings() -> None:
     answers = [
         Message("assistant", text, metadata={"provider": "vllm", "reasoning": {"reasoning_content": thought}})

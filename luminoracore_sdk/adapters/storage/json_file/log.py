@@ -403,9 +403,11 @@ class MessageLog:
 
     def _search(self, message_ids: Sequence[str]) -> dict[str, int]:
         found: dict[str, int] = {}
+        batch: Batch | None = None
         for message_id, positions in self._index.find(message_ids).items():
             for position in positions:
-                batch = self._line_of(position).batch
+                if batch is None or not batch.first <= position <= batch.last:  # a batch is decoded once
+                    batch = self._line_of(position).batch
                 stored = batch.messages[position - batch.first].message_id
                 if stored == message_id:
                     found[message_id] = position

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -38,8 +39,15 @@ def mcp(
     """Let a model search and keep what is stored of one user: an MCP server on stdin and stdout."""
     import_extra("mcp", needed_by="luminora mcp", extra="mcp")
     config = searched(context, semantic=semantic, language=language)
+    sys.unraisablehook = _report_unless_the_client_has_gone
     if not context.run(_serve(config, Owner.of_user(user, tenant, app), read_only=read_only)):
         os._exit(0)  # the store is closed; a thread still waits for stdin, and the interpreter would wait for it
+
+
+def _report_unless_the_client_has_gone(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Be quiet about the buffer of stdout, which is closed with the answers in it that no client reads any more."""
+    if not isinstance(unraisable.exc_value, BrokenPipeError):
+        sys.__unraisablehook__(unraisable)
 
 
 async def _serve(config: StorageConfig, owner: Owner, *, read_only: bool) -> bool:

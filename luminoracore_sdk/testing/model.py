@@ -21,6 +21,7 @@ from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
     Payload,
+    Purged,
     SessionQuery,
     SessionRecord,
     SessionSummary,
@@ -56,6 +57,9 @@ class StorageModel:
 
     Args:
         now_us: Returns the time in microseconds.
+
+    Attributes:
+        expired: How many sessions and memories have expired; a purge may count as many.
     """
 
     def __init__(self, now_us: Callable[[], int]) -> None:
@@ -64,9 +68,10 @@ class StorageModel:
         self.messages: dict[str, list[MessageRecord]] = {}
         self.memories: dict[tuple[MemoryScope, str], MemoryRecord] = {}
         self.leases: dict[str, Lease] = {}
+        self.expired = Purged(sessions=0, memories=0)
 
-    def forget_expired(self) -> tuple[int, int]:
-        """Remove what has expired; return how many sessions and memories a purge may count at most."""
+    def forget_expired(self) -> None:
+        """Remove and count what has expired."""
         now_us = self._now_us()
         gone = [
             name
@@ -81,7 +86,9 @@ class StorageModel:
         for place in over:
             del self.memories[place]
         held = sum(self._drop(name) for name in gone)
-        return len(gone), len(over) + held
+        self.expired = Purged(
+            sessions=self.expired.sessions + len(gone), memories=self.expired.memories + len(over) + held
+        )
 
     def _drop(self, session_id: str) -> int:
         del self.headers[session_id], self.messages[session_id]

@@ -162,6 +162,7 @@ class TurnLock:
         self._holder: asyncio.Task[object] | None = None
         self._stop: Callable[[], None] | None = None
         self._is_interrupted = False
+        self._is_stopped = False
         self._is_storing = False
         self._turn_ended = asyncio.Event()
         self._turn_ended.set()
@@ -221,12 +222,12 @@ class TurnLock:
                 self._stop = lambda: scope.reschedule(loop.time())
                 yield
         except Exception as exc:
-            if self._is_interrupted:
+            if self._is_interrupted or self._is_stopped:
                 raise TurnInterruptedError(self._session_id) from exc
             raise
         finally:
             self._holder = self._stop = None
-            self._is_interrupted = False
+            self._is_interrupted = self._is_stopped = False
             self._turn_ended.set()
 
     @contextmanager
@@ -243,6 +244,26 @@ class TurnLock:
             yield
         finally:
             self._is_storing = False
+
+    def end_stopped(self) -> bool:
+        """Return whether the turn in progress was stopped, and is to end with what has come."""
+        return self._is_stopped and not self._is_interrupted
+
+    def request_stop(self) -> bool:
+        """Let the turn in progress end with what has come; return False if there is none, or it is being stored."""
+        if self._stop is None or self._is_storing:
+            return False
+        stop, self._stop = self._stop, None
+        self._is_stopped = True
+        stop()
+        return True
+
+    async def stop(self) -> bool:
+        """Request a stop, and wait until the turn has ended; see ``request_stop``."""
+        if not self.request_stop():
+            return False
+        await self._turn_ended.wait()
+        return True
 
     @asynccontextmanager
     async def interrupting(self) -> AsyncIterator[None]:

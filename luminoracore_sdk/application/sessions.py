@@ -818,7 +818,7 @@ class Sessions:
 
         Applying the changes in order to a copy of the conversation gives what is stored; a change may come twice, and
         a message that was added and removed within half a second may not come at all. Turns of the same process are
-        seen at once, those of others within half a second.
+        seen at once, those of others too where the server tells of them, else within half a second.
 
         Args:
             session_id: An existing session.

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Literal
 
 import pytest
 
@@ -39,7 +40,9 @@ async def session(manager: SessionManager) -> None:
 
 @pytest.mark.usefixtures("session")
 @pytest.mark.parametrize("busy", ["wait", "refuse"])
-async def test_a_streamed_answer_ends_with_what_came(manager: SessionManager, script: Script, busy: str) -> None:
+async def test_a_streamed_answer_ends_with_what_came(
+    manager: SessionManager, script: Script, busy: Literal["wait", "refuse"]
+) -> None:
     script.answers = ["One two three"]
     script.may_finish.clear()
     begun = asyncio.Event()

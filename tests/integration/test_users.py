@@ -76,6 +76,7 @@ CALLS: dict[str, Call] = {
     "get_messages": lambda user, session, _: user.get_messages(session),
     "usage": lambda user, session, _: user.usage(session),
     "turn_lease": lambda user, session, _: leased(user, session),
+    "stop": lambda user, session, _: user.stop(session),
     "watch": lambda user, session, _: first_change(user, session),
     "get_session_info": lambda user, session, _: user.get_session_info(session),
     "recall": lambda user, session, _: user.recall("canary asks", session_ids=[session], limit=100, around=2),

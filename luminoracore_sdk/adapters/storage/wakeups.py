@@ -113,9 +113,10 @@ class Listener:
     async def of(self, session_id: str) -> AsyncIterator[None]:
         """Listen for changes of a session within the block."""
         self._watchers[session_id] += 1
-        self.changed.set()
         if self._task is None:
+            self.changed = asyncio.Event()  # of this event loop
             self._task = asyncio.create_task(self._run())
+        self.changed.set()
         try:
             yield
         finally:

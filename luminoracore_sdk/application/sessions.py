@@ -806,7 +806,8 @@ class Sessions:
             session_id: The session.
 
         Returns:
-            Whether an answer was stopped: not if none was under way, or it was being stored already.
+            Whether an answer was stopped: not if none was under way, or it had come as a whole. One of another process
+            may have ended by itself meanwhile.
         """
         if await self._sessions.lock(session_id).stop():
             return True

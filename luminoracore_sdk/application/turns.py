@@ -560,6 +560,7 @@ class Dialogue:
             except ProviderError:
                 await self._keep_question(session_id, turn, alone)
                 raise
+            self.sessions.lock(session_id).answered()
             return await self._store(session_id, turn, response, alone)
 
     async def stream(self, session_id: str, message: Any, options: SendOptions) -> AsyncGenerator[ChatResponse, None]:
@@ -623,12 +624,13 @@ class Dialogue:
             elif isinstance(exc, ProviderError):
                 await self._keep_question(session_id, turn, options)
             raise
+        self.sessions.lock(session_id).answered()
         return answer.whole()
 
     def _is_stopped(self, session_id: str) -> bool:
         """Return whether only ``stop`` has cancelled the current task."""
         task = asyncio.current_task()
-        return task is not None and task.cancelling() == 1 and self.sessions.lock(session_id).end_stopped()
+        return task is not None and task.cancelling() == 1 and self.sessions.lock(session_id).is_stopped
 
     async def suggest_title(self, session: Session, provider_config: Mapping[str, Any] | ProviderConfig | None) -> str:
         """Return a title that the provider suggests; see ``Sessions.suggest_title``."""

@@ -34,7 +34,7 @@ async def stored(manager: SessionManager) -> list[Message]:
 
 
 @pytest.fixture
-async def session(manager: SessionManager) -> None:
+async def session(manager: SessionManager, script: Script) -> None:
     await manager.create_session({"name": "Ada"}, PROVIDER, {"session_id": "s", "user_id": "u"})
 
 
@@ -76,13 +76,57 @@ async def test_an_answer_that_is_not_streamed_leaves_nothing(manager: SessionMan
 
 @pytest.mark.usefixtures("session")
 async def test_a_stream_of_which_nothing_came_leaves_nothing(manager: SessionManager, script: Script) -> None:
-    script.may_answer.clear()
+    script.answers = ["Word"]
+    script.may_finish.clear()
     reading = asyncio.create_task(read(manager.stream_message("s", "Hello", on_stop="keep_partial")))
     await script.asked.wait()
     assert await manager.stop("s") is True
     with pytest.raises(TurnInterruptedError):
         await reading
     assert await stored(manager) == []
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("on_stop", ["discard", "keep_partial"])
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_stop_at_any_moment_tells_the_truth(
+    manager: SessionManager, script: Script, steps: int, on_stop: Literal["discard", "keep_partial"]
+) -> None:
+    script.answers = ["One two three"]
+    reading = asyncio.create_task(read(manager.stream_message("s", "Hello", on_stop=on_stop)))
+    await script.asked.wait()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    is_stopped = await manager.stop("s")
+    try:
+        end = (await reading)[-1]
+    except TurnInterruptedError:
+        assert (is_stopped, await stored(manager)) == (True, [])
+        return
+    assert is_stopped is (end.finish_reason == "stopped")
+    _, answer = await stored(manager)
+    assert answer.metadata["finish_reason"] == end.finish_reason
+    assert (answer.content == "One two three") is not is_stopped
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_stop_at_the_end_of_an_answer_tells_the_truth(
+    manager: SessionManager, script: Script, steps: int
+) -> None:
+    script.may_answer.clear()
+    sending = asyncio.create_task(manager.send_message("s", "Hello"))
+    await script.asked.wait()
+    script.may_answer.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if await manager.stop("s"):
+        with pytest.raises(TurnInterruptedError):
+            await sending
+        assert await stored(manager) == []
+    else:
+        await sending
+        assert len(await stored(manager)) == 2
 
 
 @pytest.mark.usefixtures("session")

@@ -181,7 +181,7 @@ class Messages:
             if start > end:
                 return []
             first_epoch, last_epoch = extent.epoch_at(start), extent.epoch_at(end)
-            few = 1 < start and end - start < _FEW and first_epoch == last_epoch
+            few = start > 1 and end - start < _FEW and first_epoch == last_epoch
             begin = start if start == 1 or few else await self._begin(extent, start)
             fields = _cut_to(start, end) if kind.fields is _READ and (few or begin != start) else kind.fields
             where: Document = {

@@ -1,4 +1,4 @@
-"""Answers under way: streamed as server-sent events, and stopped on demand.
+"""Answers under way, streamed as server-sent events.
 
 Each answer is read by a task of its own, so that it goes on when its client leaves.
 """
@@ -50,14 +50,11 @@ class Answers:
             raise first
         return StreamingResponse(server_sent_events(first, events), headers=HEADERS, media_type="text/event-stream")
 
-    async def stop(self, user: UserSessions, conversation: str) -> bool:
-        """Stop an answer and wait until what came of it is stored; return False if none is under way."""
-        task = self._tasks.get((user.user_id, conversation))
-        return task is not None and await stopped(task)
-
     async def stop_all(self) -> None:
         """Stop every answer."""
-        await stopped(*self._tasks.values())
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
 
 async def read(deltas: AsyncGenerator[ChatResponse, None], events: Events) -> None:
@@ -68,14 +65,6 @@ async def read(deltas: AsyncGenerator[ChatResponse, None], events: Events) -> No
                 events.put_nowait(delta)
     except LuminoraCoreSDKError as exc:
         events.put_nowait(exc)
-
-
-async def stopped(*tasks: asyncio.Task[None]) -> bool:
-    """Cancel tasks and wait for their end."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return True
 
 
 async def server_sent_events(event: ChatResponse | LuminoraCoreSDKError | None, events: Events) -> AsyncIterator[str]:

@@ -113,8 +113,8 @@ async def regenerate(conversation: Own, message_id: str, user: User) -> Streamin
 
 @app.post("/conversations/{conversation_id}/stop")
 async def stop(conversation: Own, user: User) -> bool:
-    """Stop the answer under way in this process and keep what came of it; return False if there is none."""
-    return await answers.stop(user, conversation)
+    """Stop the answer under way, in whichever process, and keep what came of it; return False if there is none."""
+    return await user.stop(conversation)
 
 
 @app.get("/conversations/{conversation_id}/events", response_class=EventSourceResponse)

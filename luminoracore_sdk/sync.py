@@ -733,6 +733,10 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         """Return the tokens of a session, or of all sessions of the user; see ``SessionManager.usage``."""
         return self._run(self.asynchronous.usage(session_id, since=since, until=until))
 
+    def stop(self, session_id: str) -> bool:
+        """Stop the answer that is under way; see ``SessionManager.stop``."""
+        return self._run(self.asynchronous.stop(session_id))
+
     def watch(self, session_id: str, *, after: int | str = 0) -> Generator[SessionChange, None, None]:
         """Yield the changes of a session; see ``SessionManager.watch``."""
         return self._iterate(self.asynchronous.watch(session_id, after=after))
@@ -1350,6 +1354,10 @@ class SessionManager(SyncFacade[aio.SessionManager]):
                 explain=explain,
             )
         )
+
+    def stop(self, session_id: str) -> bool:
+        """Stop the answer of a session that is under way, and wait until the turn has ended."""
+        return self._run(self.asynchronous.stop(session_id))
 
     def watch(self, session_id: str, *, after: int | str = 0) -> Generator[SessionChange, None, None]:
         """Yield the messages behind a position, then every change that follows, until the session is deleted."""

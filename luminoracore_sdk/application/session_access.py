@@ -162,6 +162,10 @@ class TurnLock:
         self._holder: asyncio.Task[object] | None = None
         self._stop: Callable[[], None] | None = None
         self._is_interrupted = False
+        self._is_stopped = False
+        self._is_answered = False
+        self._resume: Callable[[], None] | None = None
+        self._stopped: asyncio.Future[bool] | None = None
         self._is_storing = False
         self._turn_ended = asyncio.Event()
         self._turn_ended.set()
@@ -219,14 +223,17 @@ class TurnLock:
             self._turn_ended.clear()
             async with scope:
                 self._stop = lambda: scope.reschedule(loop.time())
+                self._resume = lambda: scope.reschedule(None)
                 yield
         except Exception as exc:
-            if self._is_interrupted:
+            if self._is_interrupted or self._is_stopped:
                 raise TurnInterruptedError(self._session_id) from exc
             raise
         finally:
-            self._holder = self._stop = None
-            self._is_interrupted = False
+            if self._stopped is not None and not self._stopped.done():
+                self._stopped.set_result(self._is_stopped)
+            self._holder = self._stop = self._resume = self._stopped = None
+            self._is_interrupted = self._is_stopped = self._is_answered = False
             self._turn_ended.set()
 
     @contextmanager
@@ -243,6 +250,36 @@ class TurnLock:
             yield
         finally:
             self._is_storing = False
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the turn in progress was stopped, and is to end with what has come."""
+        return self._is_stopped
+
+    def answered(self) -> None:
+        """Let nobody stop the turn in progress any more: its answer is whole.
+
+        A request that has not reached its task yet is withdrawn: it would reach the task while it stores the turn.
+        """
+        if self._is_stopped and self._resume is not None:
+            self._resume()
+        self._is_stopped, self._is_answered = False, True
+
+    def request_stop(self) -> bool:
+        """Let the turn in progress end with what has come; return False if there is none, or its answer is whole."""
+        if self._stop is None or self._is_answered:
+            return False
+        stop, self._stop = self._stop, None
+        self._is_stopped = True
+        stop()
+        return True
+
+    async def stop(self) -> bool:
+        """Request a stop, and wait until the turn has ended; return False if its answer became whole meanwhile."""
+        if not self.request_stop():
+            return False
+        self._stopped = asyncio.get_running_loop().create_future()
+        return await self._stopped
 
     @asynccontextmanager
     async def interrupting(self) -> AsyncIterator[None]:

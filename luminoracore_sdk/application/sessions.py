@@ -14,7 +14,7 @@ import attrs
 from luminoracore_sdk.application.conversations import Conversations
 from luminoracore_sdk.application.erasure import Erasure, ErasureReceipt
 from luminoracore_sdk.application.forks import Fork
-from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, TurnLease, turn_lease
+from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, TurnLease, stop_holder, turn_lease
 from luminoracore_sdk.application.listings import Listings, Order
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
@@ -53,6 +53,7 @@ from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
 from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange, watched_from
 from luminoracore_sdk.domain.usage import Usage
+from luminoracore_sdk.domain.values import to_microseconds
 from luminoracore_sdk.domain.vendors import VendorRules
 
 if TYPE_CHECKING:
@@ -790,12 +791,35 @@ class Sessions:
         async with turn_lease(self._storage, session_id, holder=holder, seconds=ttl) as lease:
             yield lease
 
+    async def stop(self, session_id: str) -> bool:
+        """Stop the answer of a session that is under way, and wait until the turn has ended.
+
+        A streamed answer ends with what has come, which is stored as with ``on_stop="keep_partial"``; its last delta
+        has the finish reason ``stopped``. Nothing is stored of an answer that is not streamed, or of which nothing
+        has come: its caller gets ``TurnInterruptedError``. While a tool runs, no answer is under way; a run of tools
+        ends with an answer that is stopped. A turn that waits for the one that is stopped begins.
+
+        A turn of another process, or of another event loop, can be stopped if it was begun with ``busy="refuse"``: it
+        looks once a second, and is given ten seconds to store what has come. Others cannot.
+
+        Args:
+            session_id: The session.
+
+        Returns:
+            Whether an answer was stopped: not if none was under way, or it had come as a whole. One of another process
+            may have ended by itself meanwhile.
+        """
+        if await self._sessions.lock(session_id).stop():
+            return True
+        now_us = to_microseconds(self._services.clock.now())
+        return await stop_holder(self._storage, session_id, now_us=now_us)
+
     async def watch(self, session_id: str, *, after: int | str = 0) -> AsyncGenerator[SessionChange, None]:
         """Yield the messages behind a position, then every change that follows, until the session is deleted.
 
         Applying the changes in order to a copy of the conversation gives what is stored; a change may come twice, and
         a message that was added and removed within half a second may not come at all. Turns of the same process are
-        seen at once, those of others within half a second.
+        seen at once, those of others too where the server tells of them, else within half a second.
 
         Args:
             session_id: An existing session.

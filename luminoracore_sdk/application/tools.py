@@ -17,7 +17,7 @@ import attrs
 
 from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.application.sessions import Sessions
-from luminoracore_sdk.application.turns import Answer, stored_response
+from luminoracore_sdk.application.turns import STOPPED, Answer, stored_response
 from luminoracore_sdk.domain.chat import ChatResponse
 from luminoracore_sdk.domain.content_parts import check_result_parts, has_part_form
 from luminoracore_sdk.domain.errors import (
@@ -162,7 +162,7 @@ class ToolRun:
         later = {name: value for name, value in self.options.items() if name != "tool_choice"}
         for _ in range(self.max_steps):
             calls = _calls(response)
-            if not calls:
+            if not calls or response.finish_reason == STOPPED:
                 return response
             response = await self._send(await self._results(response, calls), **later)
         if _calls(response):

@@ -538,13 +538,15 @@ class Dialogue:
         Returns:
             The options, with the fence of the lease.
         """
-        refuses = options.busy == "refuse"
-        async with self.sessions.lock(session_id).hold(reader=reader, refuse_busy=refuses):
+        refuses, lock = options.busy == "refuse", self.sessions.lock(session_id)
+        async with lock.hold(reader=reader, refuse_busy=refuses):
             if not refuses or options.fence is not None:
                 yield options
                 return
             storage, holder = self.sessions.storage, self.services.ids.new_id()
-            async with turn_lease(storage, session_id, holder=holder, seconds=DEFAULT_LEASE_SECONDS) as lease:
+            async with turn_lease(
+                storage, session_id, holder=holder, seconds=DEFAULT_LEASE_SECONDS, stop=lock.request_stop
+            ) as lease:
                 yield attrs.evolve(options, fence=lease.fence)
 
     async def send(self, session_id: str, message: Any, options: SendOptions) -> ChatResponse:
@@ -558,6 +560,7 @@ class Dialogue:
             except ProviderError:
                 await self._keep_question(session_id, turn, alone)
                 raise
+            self.sessions.lock(session_id).answered()
             return await self._store(session_id, turn, response, alone)
 
     async def stream(self, session_id: str, message: Any, options: SendOptions) -> AsyncGenerator[ChatResponse, None]:
@@ -613,13 +616,21 @@ class Dialogue:
                     else:
                         await buffer.put(delta)
         except (ProviderError, ReaderTimeoutError, asyncio.CancelledError) as exc:
+            if isinstance(exc, asyncio.CancelledError) and answer and self._is_stopped(session_id):
+                return attrs.evolve(answer.whole(), finish_reason=STOPPED)  # the turn's own time limit has cancelled
             if options.on_stop == "keep_partial" and answer:
                 partial = attrs.evolve(answer.whole(), finish_reason=STOPPED)
                 await _finished(self._store(session_id, turn, partial, options))
             elif isinstance(exc, ProviderError):
                 await self._keep_question(session_id, turn, options)
             raise
+        self.sessions.lock(session_id).answered()
         return answer.whole()
+
+    def _is_stopped(self, session_id: str) -> bool:
+        """Return whether only ``stop`` has cancelled the current task."""
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() == 1 and self.sessions.lock(session_id).is_stopped
 
     async def suggest_title(self, session: Session, provider_config: Mapping[str, Any] | ProviderConfig | None) -> str:
         """Return a title that the provider suggests; see ``Sessions.suggest_title``."""

@@ -330,6 +330,11 @@ class UserSessions:
         """Be the only holder of a session's lease within the block; see ``SessionManager.turn_lease``."""
         return self._sessions.turn_lease(session_id, ttl=ttl)
 
+    async def stop(self, session_id: str) -> bool:
+        """Stop the answer that is under way; see ``SessionManager.stop``."""
+        await self._access.check(session_id)
+        return await self._sessions.stop(session_id)
+
     async def watch(self, session_id: str, *, after: int | str = 0) -> AsyncGenerator[SessionChange, None]:
         """Yield the changes of a session; see ``SessionManager.watch``."""
         async with aclosing(self._sessions.watch(session_id, after=after)) as changes:

@@ -39,6 +39,10 @@ async def load(user: UserSessions, session_id: str, _: str) -> object:
     return await user.load_session(session_id, provider_config={"name": "echo"})
 
 
+async def stopped(user: UserSessions, session_id: str) -> list[bool]:
+    return [await user.stop(session_id)]
+
+
 async def leased(user: UserSessions, session_id: str) -> object:
     async with user.turn_lease(session_id) as lease:
         return lease.fence
@@ -76,6 +80,7 @@ CALLS: dict[str, Call] = {
     "get_messages": lambda user, session, _: user.get_messages(session),
     "usage": lambda user, session, _: user.usage(session),
     "turn_lease": lambda user, session, _: leased(user, session),
+    "stop": lambda user, session, _: stopped(user, session),
     "watch": lambda user, session, _: first_change(user, session),
     "get_session_info": lambda user, session, _: user.get_session_info(session),
     "recall": lambda user, session, _: user.recall("canary asks", session_ids=[session], limit=100, around=2),

@@ -10,7 +10,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import ClassVar
 
 import attrs
@@ -18,7 +18,7 @@ import attrs
 from luminoracore_sdk.adapters.clock import SystemClock
 from luminoracore_sdk.adapters.compression.dictionary_store import encodings_of, load_dictionaries
 from luminoracore_sdk.adapters.storage import documents
-from luminoracore_sdk.adapters.storage.wakeups import Wakeups
+from luminoracore_sdk.adapters.storage.wakeups import Listener, Wakeups
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
@@ -490,6 +490,7 @@ class BaseStorage(SessionStorage):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._locks: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._wakeups = Wakeups()
+        self._listener = Listener(self._listen, self._wakeups)
 
     # -- primitives: what a backend implements ---------------------------------------------------
 
@@ -562,6 +563,10 @@ class BaseStorage(SessionStorage):
             return None
         return TurnRecords(session=session.of_turn(), memories=memories, messages=messages)
 
+    async def _listen(self, listener: Listener) -> None:  # noqa: ARG002 - for servers
+        """Tell a listener what other processes change; only for a backend that is ``loop_bound``, see ``Listener``."""
+        return
+
     @abstractmethod
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int: ...
 
@@ -630,6 +635,7 @@ class BaseStorage(SessionStorage):
                 self._check_loop()
             was_open, self._is_open, self._is_closed = self._is_open, False, True
             if was_open:
+                await self._listener.close()
                 await self._close()
 
     def _lifecycle_lock(self) -> asyncio.Lock:
@@ -884,8 +890,10 @@ class BaseStorage(SessionStorage):
     @asynccontextmanager
     async def wakeups(self, session_id: str) -> AsyncIterator[Wakeup]:
         """Return what wakes a watcher; see ``SessionStorage.wakeups``."""
+        await self._ready()
         with self._wakeups.of(session_id) as watcher:
-            yield watcher
+            async with self._listener.of(session_id) if self.loop_bound else nullcontext():
+                yield watcher
 
     async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
         """Return what a turn reads; see ``SessionStorage.read_turn``."""

@@ -13,7 +13,8 @@ In PostgreSQL ``active`` is ``updated_at_us`` in whole minutes: it changes, and 
 activity, at most once a minute. It has the rest of a header, the summary of its messages included, in columns of
 ``sessions``. Those of roles count messages, NULL being none; ``counters`` is an object of the other numbers by name.
 ``changes`` lists the latest changes, the number of the newest being ``last_change``: 2p is a cut that left the position
-p as the last one, 2p - 1 an update of the message at p.
+p as the last one, 2p - 1 an update of the message at p. Until ``watched_until``, by the server's clock, statements that
+change messages notify watchers; NULL: the session was never watched.
 
 In SQLite the key of a message is one integer, ``place``: sid × 2³² + position. So the messages of a session are beside
 each other, and a row may fill its page. In a table without such a key, a row above a quarter of a page has pages of its
@@ -38,6 +39,7 @@ from typing import Any
 import attrs
 from sqlalchemy import (
     ARRAY,
+    TIMESTAMP,
     BigInteger,
     Column,
     Dialect,
@@ -204,6 +206,7 @@ def _postgres_summary() -> list[Column[Any]]:
         Column("fence", BigInteger),
         Column("holder", Text),
         Column("lease_until_us", BigInteger),
+        Column("watched_until", TIMESTAMP(timezone=True)),
     ]
 
 

@@ -1,11 +1,24 @@
-"""Wakes the watchers of a session in this process when a call of the same storage has changed it."""
+"""Wakes the watchers of a session: when a call of the same storage has changed it, or a server tells of a change."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager, contextmanager
 from threading import Lock
 
-__all__ = ["Wakeups"]
+from luminoracore_sdk.domain.errors import StorageError
+
+__all__ = ["Listener", "Wakeups"]
+
+logger = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 5.0
+"""Between attempts to listen."""
+
+_CANCEL_SECONDS = 0.5
+"""Between attempts to cancel a task that listens."""
 
 
 class _Watcher:
@@ -70,3 +83,65 @@ class Wakeups:
             session_ids = list(self._watchers)
         for session_id in session_ids:
             self.wake(session_id)
+
+
+class Listener:
+    """A task that listens to a server as long as sessions of one storage are watched, on one event loop.
+
+    Args:
+        listen: Listens until it is cancelled, calls ``heard`` for what it hears, and looks at ``sessions`` again when
+            ``changed`` is set. If it fails, it is called again after a pause; if it returns, the server cannot tell.
+        wakeups: The watchers.
+
+    Attributes:
+        changed: Set when other sessions are watched than before.
+    """
+
+    def __init__(self, listen: "Callable[[Listener], Awaitable[None]]", wakeups: Wakeups) -> None:
+        self._listen = listen
+        self._wakeups = wakeups
+        self._watchers: Counter[str] = Counter()
+        self._task: asyncio.Task[None] | None = None
+        self.changed = asyncio.Event()
+
+    @property
+    def sessions(self) -> AbstractSet[str]:
+        """The sessions that are watched."""
+        return self._watchers.keys()
+
+    @asynccontextmanager
+    async def of(self, session_id: str) -> AsyncIterator[None]:
+        """Listen for changes of a session within the block."""
+        self._watchers[session_id] += 1
+        if self._task is None:
+            self.changed = asyncio.Event()  # of this event loop
+            self._task = asyncio.create_task(self._run())
+        self.changed.set()
+        try:
+            yield
+        finally:
+            self._watchers[session_id] -= 1
+            if not self._watchers[session_id]:
+                del self._watchers[session_id]
+                self.changed.set()
+            if not self._watchers:
+                await self.close()
+
+    def heard(self, session_id: str) -> None:
+        """Wake the watchers of a session, which changed or may have changed unheard."""
+        self._wakeups.wake(session_id)
+
+    async def close(self) -> None:
+        """Listen no more, until a session is watched again."""
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            task.cancel()  # again: a driver may swallow it (asyncio.wait_for of Python 3.11 does, at times)
+            await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                return await self._listen(self)
+            except StorageError as exc:
+                logger.debug("changes are looked for, not heard: %s", exc)
+            await asyncio.sleep(_PAUSE_SECONDS)

@@ -170,11 +170,12 @@ class SessionBusyError(SessionError):
 
 
 class TurnInterruptedError(SessionError):
-    """The session was deleted or cleared during its turn; nothing of the turn was stored."""
+    """The session was deleted or cleared during its turn, or the turn was stopped; nothing of it was stored."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(
-            f"session {shown(session_id)} was deleted or cleared during this turn; nothing of the turn was stored"
+            f"session {shown(session_id)} was deleted or cleared during this turn, or the turn was stopped; "
+            "nothing of the turn was stored"
         )
         self.session_id = session_id
 

@@ -220,6 +220,38 @@ async def test_a_user_with_the_documented_rights_can_do_everything(guarded: Valk
         await RedisStorage(url, prefix="other:").open()
 
 
+async def test_a_user_without_rights_to_channels_polls(guarded: ValkeyServer) -> None:
+    url = f"redis://service:pass~word@127.0.0.1:{guarded.port}/0"
+    async with (
+        RedisStorage(url, prefix="luminoracore:watched:") as writer,
+        RedisStorage(url, prefix="luminoracore:watched:") as reader,
+    ):
+        await writer.put_session(session_record())
+        changes = reader.watch("s", poll_seconds=0.05)
+        async with asyncio.timeout(10):
+            for number in (1, 2):
+                await writer.append_messages("s", [message_record(f"m{number}")])
+                assert (await anext(changes)).position == number
+        await changes.aclose()  # type: ignore[attr-defined]
+
+
+async def test_the_last_watcher_frees_its_connection(server: ValkeyServer, storage: RedisStorage) -> None:
+    await storage.put_session(session_record())
+    await storage.append_messages("s", [message_record("m1")])
+
+    async def subscribers(admin: Redis) -> int:
+        return len(await admin.client_list("pubsub"))
+
+    async with Redis.from_url(server.url) as admin:
+        assert await subscribers(admin) == 0
+        async with storage.wakeups("s"), storage.wakeups("s"), asyncio.timeout(10):
+            while await subscribers(admin) != 1:  # noqa: ASYNC110  # the server does not call back
+                await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while await subscribers(admin):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
 async def test_a_database_that_does_not_exist_is_refused(server: ValkeyServer) -> None:
     with pytest.raises(StorageAccessError):
         await RedisStorage(server.url.removesuffix("0") + "99").open()

@@ -9,7 +9,7 @@ PyMongo closes the connection.
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -245,6 +245,28 @@ class Connection:
         """Ask the server for an answer."""
         with translated(write=False):
             await self._client[database].command("ping")
+
+    async def tells_changes(self) -> bool:
+        """Return whether the server has change streams: it is part of a replica set or a sharded cluster."""
+        with translated(write=False):
+            hello = await self._client.admin.command("hello")
+        return "setName" in hello or hello.get("msg") == "isdbgrid"
+
+    @asynccontextmanager
+    async def changes(self, database: str, *stages: Document, after: Any = None) -> AsyncIterator[Any]:
+        """Open a change stream within the block; its ``try_next`` waits for half a second.
+
+        Args:
+            database: The database.
+            stages: The pipeline, which must keep ``_id``.
+            after: The ``resume_token`` of an earlier stream; None: from now on.
+        """
+        with translated(write=False):
+            stream = self._client[database].watch(list(stages), max_await_time_ms=500, resume_after=after)
+            if inspect.isawaitable(stream):
+                stream = await stream
+            async with stream:
+                yield stream
 
     async def close(self) -> None:
         """Close the client, if it was created here; takes a few seconds at most, whatever the server does."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.base import Append, BaseStorage, MemoryChange, MessageUpdate, Tail
 from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
+from luminoracore_sdk.adapters.storage.wakeups import Listener
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from pymongo import AsyncMongoClient
 
     from luminoracore_sdk.adapters.storage.mongodb.appends import Appends
-    from luminoracore_sdk.adapters.storage.mongodb.driver import Connection
+    from luminoracore_sdk.adapters.storage.mongodb.driver import Connection, Document
     from luminoracore_sdk.adapters.storage.mongodb.leases import Leases
     from luminoracore_sdk.adapters.storage.mongodb.memories import Memories
     from luminoracore_sdk.adapters.storage.mongodb.messages import Messages
@@ -317,6 +318,35 @@ class MongoDBStorage(BaseStorage):
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
         return await self._run(self._messages.truncate(session_id, after, now_us), write=True)
+
+    # -- wake-ups --------------------------------------------------------------------------------
+
+    async def _listen(self, listener: Listener) -> None:
+        """Follow one change stream, which begins anew where it was whenever other sessions are watched."""
+        if not await self._connection.tells_changes():
+            return
+        store, known, token = self._store, set[str](), None
+        while True:
+            listener.changed.clear()
+            watched = set(listener.sessions)
+            headers = await store.sessions.find({"_id": {"$in": list(watched)}}, {"inc": 1})
+            names = {header["inc"]: header["_id"] for header in headers}
+            header = {"ns.coll": store.sessions.name, "documentKey._id": {"$in": list(watched)}}
+            batch = {"ns.coll": store.messages.name, "fullDocument.inc": {"$in": list(names)}}
+            fields = {"ns": 1, "documentKey": 1, "fullDocument.inc": 1}
+            stages: tuple[Document, ...] = ({"$match": {"$or": [header, batch]}}, {"$project": fields})
+            async with self._connection.changes(self._database, *stages, after=token) as stream:
+                while not listener.changed.is_set():
+                    change = await stream.try_next()
+                    token = stream.resume_token
+                    for session_id in watched - known:
+                        listener.heard(session_id)  # it may have changed before the stream began
+                    known = watched
+                    if change is not None:
+                        of_header = change["ns"]["coll"] == store.sessions.name
+                        listener.heard(
+                            change["documentKey"]["_id"] if of_header else names[change["fullDocument"]["inc"]]
+                        )
 
     # -- memory ----------------------------------------------------------------------------------
 

@@ -267,6 +267,55 @@ class PostgresPool:
             if not self._active_calls:
                 self._idle.set()
 
+    # -- listening -------------------------------------------------------------------------------
+
+    @property
+    def can_listen(self) -> bool:
+        """Whether a connection may be kept for long: the pool has others, and no pooler shares them."""
+        is_shared = self._address is not None and not self._address.prepared_statements
+        return not is_shared and self._open_pool is not None and self._open_pool.get_max_size() > 1
+
+    @contextlib.asynccontextmanager
+    async def listening(
+        self, channel: str, heard: Callable[[str], None], lost: Callable[[], None]
+    ) -> AsyncIterator[None]:
+        """Listen to a channel on a connection of the pool within the block.
+
+        Args:
+            channel: Name of the channel.
+            heard: Called with the payload of each notification.
+            lost: Called when the connection is lost.
+        """
+        pool = self._open_pool
+        if pool is None:
+            raise StorageClosedError(BACKEND)
+        deadline = asyncio.get_running_loop().time() + self._limits.call_seconds
+        connection = await self._acquire(pool, deadline)
+
+        def hear(*notification: object) -> None:
+            heard(str(notification[-1]))
+
+        def lose(_: object) -> None:
+            lost()
+
+        try:
+            connection.add_termination_listener(lose)
+            async with asyncio.timeout_at(deadline):
+                await connection.add_listener(channel, hear)
+            yield
+        except DRIVER_ERRORS as exc:
+            if isinstance(exc, LuminoraCoreSDKError):
+                raise
+            raise _translated(exc, in_doubt=False) from exc
+        finally:
+            with contextlib.suppress(*DRIVER_ERRORS):  # a lost connection has no listeners any more
+                connection.remove_termination_listener(lose)
+                async with asyncio.timeout(_GRACE_SECONDS):
+                    await connection.remove_listener(channel, hear)
+            await self._release(pool, connection)
+
+    # -- attempts --------------------------------------------------------------------------------
+
     async def _attempt(self, pool: "asyncpg.Pool[Any]", work: Callable[[Call], Awaitable[T]], deadline: float) -> T:
         connection = self._take_kept(pool) or await self._acquire(pool, deadline)
         call = Call(connection, deadline)

@@ -28,6 +28,17 @@ SELECT to_regnamespace(quote_ident(:name)) IS NOT NULL;
 -- name: lock_migrations
 SELECT pg_advisory_xact_lock(:lock);
 
+-- name: mark_watched
+-- Let writers notify for a minute; each says which session it changed by the digest of its id, since every role may
+-- listen. The rows are locked in one order, so that such statements cannot deadlock.
+WITH watched AS (
+    SELECT sid FROM luminora_sessions WHERE session_id = ANY (:sessions) ORDER BY sid FOR NO KEY UPDATE
+)
+UPDATE luminora_sessions AS s
+   SET watched_until = now() + interval '60 seconds'
+  FROM watched
+ WHERE s.sid = watched.sid;
+
 -- name: put_session
 -- Create or replace a header and its document. No row: an expired session has the id.
 WITH session AS (
@@ -158,7 +169,9 @@ SELECT :sid, position, id, role, time, index_data, encoding, payload, blob
 -- Delete a header; its document and memories go by their foreign keys, its messages by delete_messages.
 DELETE FROM luminora_sessions
  WHERE session_id = :session
-RETURNING sid, ttl_us IS NULL OR updated_at_us + ttl_us > :now AS is_live;
+RETURNING sid, ttl_us IS NULL OR updated_at_us + ttl_us > :now AS is_live,
+          CASE WHEN watched_until > now()
+               THEN pg_notify('luminoracore_changes', encode(sha256(convert_to(session_id, 'UTF8')), 'hex')) END;
 
 -- name: purge_sessions
 -- A session that another transaction uses or deletes is skipped.
@@ -318,7 +331,9 @@ WITH session AS (
            last_brief_blob = CASE WHEN :brief_encoding IS NULL THEN last_brief_blob ELSE :brief_blob END
      WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
        AND (last_position = :expected_last OR :expected_last IS NULL) AND (fence = :fence OR :fence IS NULL)
- RETURNING sid, last_position
+ RETURNING sid, last_position,
+           CASE WHEN watched_until > now()
+                THEN pg_notify('luminoracore_changes', encode(sha256(convert_to(session_id, 'UTF8')), 'hex')) END
 )
 INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, index_data, encoding, payload, blob)
 SELECT sid, last_position, :id, :role, :time, :index_data, :encoding, :payload, :blob FROM session
@@ -350,7 +365,9 @@ WITH session AS (
            last_brief_blob = CASE WHEN :last_place IS NULL THEN last_brief_blob ELSE :last_blob END
      WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
        AND (last_position = :expected_last OR :expected_last IS NULL) AND (fence = :fence OR :fence IS NULL)
- RETURNING sid, last_position
+ RETURNING sid, last_position,
+           CASE WHEN watched_until > now()
+                THEN pg_notify('luminoracore_changes', encode(sha256(convert_to(session_id, 'UTF8')), 'hex')) END
 ), messages AS (
     INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, index_data, encoding, payload, blob)
     SELECT sid, last_position - cardinality(:ids) + n, id, role, time, index_data, encoding, payload, blob
@@ -405,7 +422,9 @@ WITH wanted AS (
            last_brief_blob = CASE WHEN w.last_place IS NULL THEN last_brief_blob ELSE w.last_blob END
       FROM wanted AS w
      WHERE s.sid = w.sid
- RETURNING s.sid, last_position, size, number
+ RETURNING s.sid, last_position, size, number,
+           CASE WHEN s.watched_until > now()
+                THEN pg_notify('luminoracore_changes', encode(sha256(convert_to(s.session_id, 'UTF8')), 'hex')) END
 ), messages AS (
     INSERT INTO luminora_messages (sid, position, message_id, role, created_at_us, index_data, encoding, payload, blob)
     SELECT sid, last_position - size + place, id, role, time, index_data, encoding, payload, blob
@@ -538,6 +557,8 @@ WITH removed AS (
            last_change = CASE WHEN total = 0 THEN last_change ELSE coalesce(last_change, 0) + 1 END
       FROM lost
      WHERE sid = :sid
+ RETURNING CASE WHEN watched_until > now()
+                THEN pg_notify('luminoracore_changes', encode(sha256(convert_to(session_id, 'UTF8')), 'hex')) END
 )
 SELECT total FROM lost;
 
@@ -619,7 +640,8 @@ UPDATE luminora_sessions AS s
        last_change = coalesce(last_change, 0) + 1
   FROM updated
  WHERE s.sid = updated.sid
-RETURNING 1;
+RETURNING CASE WHEN s.watched_until > now()
+               THEN pg_notify('luminoracore_changes', encode(sha256(convert_to(s.session_id, 'UTF8')), 'hex')) END;
 
 -- Memories: a statement for sessions and one for users. :owner is the id of the session or user.
 -- Whatever changes several memories of a scope locks the scope in a statement before, so that two such calls never wait

@@ -1,8 +1,11 @@
 """The PostgreSQL backend."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -54,6 +57,7 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     update_values,
 )
 from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX, without_texts
+from luminoracore_sdk.adapters.storage.wakeups import Listener
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
@@ -81,6 +85,7 @@ from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     CorruptRecordError,
     StorageClosedError,
+    StorageUnavailableError,
 )
 
 if TYPE_CHECKING:
@@ -96,6 +101,11 @@ PURGE_SIZE = 1000
 """Most sessions or memories that one transaction of a purge removes."""
 
 _MIGRATION_SECONDS = 3600.0
+
+_CHANNEL = "luminoracore_changes"
+
+_MARK_SECONDS = 15.0
+"""Sessions are marked as watched, which lasts for a minute, after one to two times so long."""
 
 _FORKED_AT_ONCE = 500
 """Messages that a fork rewrites at a time."""
@@ -527,6 +537,41 @@ class PostgreSQLStorage(BaseStorage):
             rows = await self._pool.rows(self._sql.rewrite_messages, session=session_id, now=now_us, **batch)
             rewritten += rows[0][0]
         return rewritten
+
+    # -- wake-ups --------------------------------------------------------------------------------
+
+    async def _listen(self, listener: Listener) -> None:
+        """Listen on one connection, and mark the sessions that are watched: writers of others notify nobody."""
+        if not self._pool.can_listen:
+            return
+        time = asyncio.get_running_loop().time
+        marked: dict[str, float] = {}
+        names: dict[str, str] = {}
+        is_lost = asyncio.Event()
+
+        def heard(digest: str) -> None:
+            if digest in names:
+                listener.heard(names[digest])
+
+        def lost() -> None:
+            is_lost.set()
+            listener.changed.set()
+
+        async with self._pool.listening(_CHANNEL, heard, lost):
+            while not is_lost.is_set():
+                listener.changed.clear()
+                marked = {session_id: marked.get(session_id, -math.inf) for session_id in listener.sessions}
+                due = [session_id for session_id, at in marked.items() if time() - at >= _MARK_SECONDS]
+                names = {sha256(session_id.encode()).hexdigest(): session_id for session_id in marked}
+                if due:
+                    await self._pool.rows(self._sql.mark_watched, sessions=due)
+                for session_id in due:
+                    listener.heard(session_id)  # it may have changed since
+                    marked[session_id] = time()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_MARK_SECONDS):
+                        await listener.changed.wait()
+        raise StorageUnavailableError(BACKEND, "the connection that listened is lost")
 
     # -- memory ----------------------------------------------------------------------------------
 

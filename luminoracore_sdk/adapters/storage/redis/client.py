@@ -35,6 +35,7 @@ from redis.exceptions import (
 from luminoracore_sdk.adapters.storage.redis.errors import connecting, from_reply, talking
 from luminoracore_sdk.adapters.storage.redis.options import RedisAddress, RedisLimits
 from luminoracore_sdk.adapters.storage.redis.records import BACKEND
+from luminoracore_sdk.adapters.storage.wakeups import Listener
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     StorageBusyError,
@@ -46,6 +47,8 @@ __all__ = ["Client", "client_factory", "script"]
 
 _ASKED_FOR_SLOTS = 3  # nodes of a cluster that are asked within the time limit for connecting
 _SPARE = 4  # connections of a cluster node for questions about the slots
+_LEAST_CONNECTIONS = 2  # of a pool that lends one for as long as a session is watched
+_LISTEN_SECONDS = 0.25  # until the channels of other sessions are heard
 _PAUSE_SECONDS = 0.05  # between attempts while a slot is being moved
 
 Reply = Any
@@ -165,6 +168,15 @@ class Client(ABC):
         """Return the name of the node that has a key, as far as is known; empty for a single server."""
         return ""
 
+    async def listen(self, listener: Listener, channel: Callable[[str], bytes]) -> None:  # noqa: ARG002 - for servers
+        """Listen to the channels of sessions; returns at once where the server cannot tell, as on a cluster.
+
+        Args:
+            listener: Is told of changes.
+            channel: Returns the channel of a session.
+        """
+        return
+
     async def wait_until_idle(self) -> None:
         """Wait until no request is under way; none can be sent afterwards."""
         for _ in range(self._limits.requests):
@@ -216,6 +228,29 @@ class ServerClient(Client):
                 await self._pool.release(connection)
                 raise
             return connection
+
+    async def listen(self, listener: Listener, channel: Callable[[str], bytes]) -> None:
+        """Listen to the channels of sessions on one connection, if others are left."""
+        if self._pool.max_connections < _LEAST_CONNECTIONS:
+            return
+        names: dict[bytes, str] = {}
+        try:
+            async with Redis(connection_pool=self._pool).pubsub() as channels:
+                while True:
+                    wanted = {channel(session_id): session_id for session_id in listener.sessions}
+                    if new := wanted.keys() - names.keys():
+                        await channels.subscribe(*new)
+                    if gone := names.keys() - wanted.keys():
+                        await channels.unsubscribe(*gone)
+                    names = wanted
+                    message = await channels.get_message(timeout=_LISTEN_SECONDS)
+                    if message and message["type"] in ("subscribe", "message"):  # changes before the first are unheard
+                        name = message["channel"]
+                        name = name.encode() if isinstance(name, str) else name
+                        if name in names:
+                            listener.heard(names[name])
+        except (RedisError, OSError) as exc:
+            raise StorageUnavailableError(BACKEND, f"no channel can be heard: {type(exc).__name__}") from exc
 
     async def _disconnect(self) -> None:
         await self._pool.aclose()
@@ -455,7 +490,7 @@ def _client_to(address: RedisAddress, limits: RedisLimits) -> Client:
         **common,
         **address.options,
         "db": address.db or 0,
-        "max_connections": limits.requests,
+        "max_connections": limits.requests + 1,  # one to listen
         "socket_connect_timeout": limits.connect_seconds,
         "socket_timeout": None,
     }

@@ -54,6 +54,7 @@ from luminoracore_sdk.adapters.storage.redis.records import (
     summary_texts,
     text_values,
 )
+from luminoracore_sdk.adapters.storage.wakeups import Listener
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     AppendReceipt,
@@ -257,6 +258,9 @@ class RedisStorage(BaseStorage):
         if reply[0] == b"damaged":
             raise damaged(f"session {session_id!a}", "its header does not match its messages")
         return reply[1:]
+
+    async def _listen(self, listener: Listener) -> None:
+        await self._client.listen(listener, lambda session_id: self._keys.session(session_id).session)
 
     # -- sessions ------------------------------------------------------------------------------------
 

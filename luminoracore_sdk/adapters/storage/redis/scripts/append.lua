@@ -39,5 +39,8 @@ while ARGV[at] do
   at = final + 1
 end
 
-if last > found.last then touch(found, last) end
+if last > found.last then
+  touch(found, last)
+  tell()
+end
 return reply

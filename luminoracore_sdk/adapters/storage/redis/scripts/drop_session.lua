@@ -10,4 +10,5 @@ check_session()
 local members = leftovers(KEYS[6], id, found)
 local removed = redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5])
 in_parts('ZREM', KEYS[6], members)
+tell()
 return {is_live and 1 or 0, (removed > 0 or #members > 0) and 1 or 0}

@@ -33,4 +33,5 @@ if #ids > 0 then
   fold(found, after, ARGV[7], ARGV[8], ARGV[9])
 end
 touch(found, after + #ids)
+tell()
 return {'ok', removed}

@@ -82,3 +82,9 @@ local function prolong(updated, ttl, now, grace_ms)
   local left_ms = string.format('%.0f', math.ceil(sum(updated, ttl, now) / 1000) + tonumber(grace_ms))
   for number = 1, 5 do redis.call('PEXPIRE', KEYS[number], left_ms) end
 end
+
+-- Wake those that watch the session on this server; it may not be allowed to.
+local function tell()
+  local count = redis.pcall('PUBSUB', 'NUMSUB', KEYS[1])[2]
+  if count and count > 0 then redis.pcall('PUBLISH', KEYS[1], '') end
+end

@@ -7,4 +7,5 @@ local left = math.min(found.last, after)
 redis.call('HLEN', KEYS[3])
 cut(found, after, false)
 touch(found, left)
+tell()
 return {'ok', found.last - left}

@@ -14,4 +14,5 @@ for _, field in ipairs({'first_brief', 'last_brief'}) do
     redis.call('HSET', KEYS[1], field, ARGV[5] == '' and '' or at .. NUL .. ARGV[5])
   end
 end
+tell()
 return {'ok', 1}

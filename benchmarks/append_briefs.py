@@ -118,7 +118,7 @@ def run(backend_name: str, rounds: int, before: Path | None) -> list[list[str]]:
                 command = [sys.executable, "-P", __file__, "--work", backend_name, backend.place, f"c{number}", brief]
                 environment = {**os.environ, "PYTHONPATH": str(checkout)}
                 pipe = subprocess.PIPE
-                process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+                process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)  # noqa: S603
                 contenders.append(Contender(title, process))
                 assert contenders[-1].answer() == "ready\n"
             for number in range(rounds * len(contenders)):
@@ -129,13 +129,13 @@ def run(backend_name: str, rounds: int, before: Path | None) -> list[list[str]]:
                 contender.process.communicate()
             backend.stop()
     lines = list[list[str]]()
-    for writers in APPENDS:
+    for writers, appends in APPENDS.items():
         base = contenders[0].rounds[writers]
         for contender in contenders:
             found = contender.rounds[writers]
             seconds = [median(one[0] for one in many) for many in (found, base)]
             cpu = [sum(one[1] + one[2] for one in many) / len(many) for many in (found, base)]  # the server's in 10 ms
-            times = [f"{1e3 * value[0] / APPENDS[writers]:.3f}" for value in (seconds, cpu)]
+            times = [f"{1e3 * value[0] / appends:.3f}" for value in (seconds, cpu)]
             ratios = [f"{ours / theirs:.2f}" for ours, theirs in (seconds, cpu)]
             lines.append([backend.title, str(writers), contender.title, *times, *ratios])
     return lines

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Self
 
 import attrs
@@ -93,16 +94,16 @@ class Usage:
     @classmethod
     def of(cls, found: Iterable[ModelUsage]) -> Self:
         """Return the sum of several entries."""
-        sums = dict[str, ModelUsage]()
+        sums: dict[str, ModelUsage] = {}
         for one in found:
             sums[one.model] = sums[one.model] + one if one.model in sums else one
-        return cls(models=tuple(sums[model] for model in sorted(sums)))
+        return cls(models=tuple([sums[model] for model in sorted(sums)]))
 
     @classmethod
     def of_counters(cls, counters: Mapping[str, int], *, since: date | None = None, until: date | None = None) -> Self:
         """Return what the counters of a session say of a period; see ``counters_of``."""
         return cls.of(
-            ModelUsage(model=model, **{f"{kind}_tokens": number})
+            ModelUsage(model=model, **{kind: number})
             for day, kind, model, number in _parsed(counters)
             if (since is None or day >= since) and (until is None or day < until)
         )
@@ -201,7 +202,15 @@ def counters_of(day: date, model: str | None, usage: object) -> dict[str, int]:
 
 def _parsed(counters: Mapping[str, int]) -> Iterable[tuple[date, str, str, int]]:
     for name, number in counters.items():
-        prefix, _, rest = name.partition("/")
-        day, kind, model = (rest.split("/", 2) + [""] * 3)[:3]
-        if prefix == _PREFIX and kind in ("input", "output", "cached_input"):
-            yield date.fromisoformat(day), kind, model, number
+        if (parts := _parts(name)) is not None:
+            yield *parts, number
+
+
+@lru_cache(maxsize=1024)
+def _parts(name: str) -> tuple[date, str, str] | None:
+    """Return day, kind and model of a counter of tokens; the sessions of a page have few of them."""
+    prefix, _, rest = name.partition("/")
+    day, kind, model = (rest.split("/", 2) + [""] * 3)[:3]
+    if prefix != _PREFIX or kind not in ("input", "output", "cached_input"):
+        return None
+    return date.fromisoformat(day), f"{kind}_tokens", model

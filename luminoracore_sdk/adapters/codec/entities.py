@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from luminoracore_sdk.adapters.codec.converter import settings_from_mapping, settings_to_mapping
@@ -38,6 +39,7 @@ __all__ = ["JsonEntityCodec"]
 T = TypeVar("T")
 
 _ROLES = frozenset(role.value for role in MessageRole)
+_TEXT = (str, NoneType)
 _TALKING = (MessageRole.USER, MessageRole.ASSISTANT)
 
 
@@ -138,23 +140,23 @@ class JsonEntityCodec:
         """Return the summary of a record; see ``EntityCodec``."""
         key, summary = f"session {record.session_id!a}", record.summary
         card: Any = {} if record.card is None else self._values.decode(record.card, backend=backend, key=key)
-        texts = [
+        first, last = (
             None if brief is None else self._values.decode(brief.payload, backend=backend, key=key)
             for brief in (summary.first, summary.last)
-        ]
+        )
         attributes = card.get("attributes", {}) if isinstance(card, dict) else None
-        if not isinstance(attributes, dict) or not all(isinstance(text, str | None) for text in texts):
+        if type(attributes) is not dict or not isinstance(first, _TEXT) or not isinstance(last, _TEXT):
             raise CorruptRecordError(backend=backend, key=key, reason="its card or a brief is of another form")
         return ConversationSummary(
             session_id=record.session_id,
             user_id=record.user_id,
             title=card.get("title"),
             attributes=attributes,
-            tags=tuple(tag for tag in record.tags if not tag.startswith(RESERVED_TAGS)),
+            tags=tuple([tag for tag in record.tags if not tag.startswith(RESERVED_TAGS)]),
             archived=ARCHIVED in record.tags,
             pinned=PINNED in record.tags,
-            first_text=texts[0],  # type: ignore[arg-type]  # compared above
-            last_text=texts[1],  # type: ignore[arg-type]
+            first_text=first,
+            last_text=last,
             messages={role: number for role, number in summary.counters.items() if role in _ROLES},
             message_count=record.last_position,
             usage=Usage.of_counters(summary.counters),

@@ -388,6 +388,7 @@ def message_values(append: Append) -> dict[str, Any]:
         "id": message.message_id,
         "role": message.role,
         "time": message.created_at_us,
+        "adds": _json(dict(message.adds)) if message.adds else None,
         "index_data": _index_data(message.index),
         **_payload_values(message.payload),
     }

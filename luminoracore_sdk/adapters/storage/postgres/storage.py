@@ -12,6 +12,7 @@ import attrs
 
 from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.base import (
+    ROLES,
     Append,
     BaseStorage,
     MemoryChange,
@@ -397,7 +398,7 @@ class PostgreSQLStorage(BaseStorage):
         size = len(append.messages)
         statement, given = (
             (self._sql.append_message, message_values(append))
-            if size == 1 and not append.messages[0].adds
+            if size == 1 and ROLES.isdisjoint(append.messages[0].adds)
             else (self._sql.append_messages, batch_values(append))
         )
 

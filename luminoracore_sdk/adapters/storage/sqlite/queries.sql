@@ -33,7 +33,8 @@ SELECT s.session_id, s.user_id, s.tags, s.ttl_us, s.created_at_us, s.updated_at_
 
 -- name: find_live_session
 -- What a write has to know.
-SELECT sid, created_at_us, updated_at_us, version, last_position, last_change
+SELECT sid, created_at_us, updated_at_us, version, last_position, last_change,
+       first_brief_position, counters_checksum, counters
   FROM luminora_sessions
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now);
 
@@ -42,9 +43,6 @@ SELECT user_messages, assistant_messages, system_messages, tool_messages, counte
        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief
   FROM luminora_sessions WHERE sid = :sid;
-
--- name: find_counters
-SELECT counters_checksum, counters FROM luminora_sessions WHERE sid = :sid;
 
 -- name: find_card
 SELECT card_checksum, card_encoding, card FROM luminora_sessions WHERE sid = :sid;
@@ -262,14 +260,16 @@ UPDATE luminora_sessions
        system_messages = system_messages + :system, tool_messages = tool_messages + :tool,
        counters_checksum = iif(:counters IS NULL, counters_checksum, :counters_checksum),
        counters = coalesce(:counters, counters),
-       first_brief_position = iif(first_brief_position IS NULL, :first_brief_position, first_brief_position),
-       first_brief_checksum = iif(first_brief_position IS NULL, :first_brief_checksum, first_brief_checksum),
-       first_brief_encoding = iif(first_brief_position IS NULL, :first_brief_encoding, first_brief_encoding),
-       first_brief = iif(first_brief_position IS NULL, :first_brief, first_brief),
        last_brief_position = coalesce(:last_brief_position, last_brief_position),
        last_brief_checksum = coalesce(:last_brief_checksum, last_brief_checksum),
        last_brief_encoding = coalesce(:last_brief_encoding, last_brief_encoding),
        last_brief = coalesce(:last_brief, last_brief)
+ WHERE sid = :sid;
+
+-- name: put_first_brief
+UPDATE luminora_sessions
+   SET first_brief_position = :first_brief_position, first_brief_checksum = :first_brief_checksum,
+       first_brief_encoding = :first_brief_encoding, first_brief = :first_brief
  WHERE sid = :sid;
 
 -- name: end_session_at

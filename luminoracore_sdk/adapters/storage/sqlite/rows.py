@@ -57,6 +57,7 @@ __all__ = [
     "card",
     "card_values",
     "damaged",
+    "first_brief_values",
     "folded_values",
     "history",
     "history_values",
@@ -347,14 +348,10 @@ def folded_values(
         CorruptRecordError: The stored counters are damaged.
     """
     values = numbers_by_role(messages) | _NO_FOLD
-    first = True
-    for position, message in enumerate(messages, first_position):
-        if message.brief is None:
-            continue
-        values.update(_brief_values("last_brief", session_id, position, message.brief))
-        if first and message.role == "user":
-            values.update(_brief_values("first_brief", session_id, position, message.brief))
-            first = False
+    for position in range(first_position + len(messages) - 1, first_position - 1, -1):
+        if (brief := messages[position - first_position].brief) is not None:
+            values.update(_brief_values("last_brief", session_id, position, brief))
+            break
     if stored is not None:
         try:
             sums = _counters(_seed(session_id), *stored)
@@ -366,6 +363,14 @@ def folded_values(
                 into[name] = into.get(name, 0) + number
         values.update(_counter_values(session_id, sums))
     return values
+
+
+def first_brief_values(session_id: str, first_position: int, messages: Sequence[MessageRecord]) -> Values | None:
+    """Return the parameters of ``put_first_brief`` for messages that were appended; None: none has a first brief."""
+    for position, message in enumerate(messages, first_position):
+        if message.brief is not None and message.role == "user":
+            return _brief_values("first_brief", session_id, position, message.brief)
+    return None
 
 
 def card_values(session_id: str, card: Payload | None) -> Values:
@@ -436,7 +441,12 @@ _NO_BRIEFS: Values = {
     for brief in ("first_brief", "last_brief")
     for column in ("_position", "_checksum", "_encoding", "")
 }
-_NO_FOLD: Values = {"counters_checksum": None, "counters": None, **_NO_BRIEFS}
+_NO_FOLD: Values = dict.fromkeys(
+    (
+        *("counters_checksum", "counters"),
+        *("last_brief_position", "last_brief_checksum", "last_brief_encoding", "last_brief"),
+    )
+)
 
 
 def _brief_values(name: str, session_id: str, position: int, payload: Payload) -> Values:

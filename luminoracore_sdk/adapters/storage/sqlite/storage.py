@@ -45,6 +45,7 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     card,
     card_values,
     damaged,
+    first_brief_values,
     folded_values,
     history,
     history_values,
@@ -517,11 +518,14 @@ class SQLiteStorage(BaseStorage):
         updated, last_position = max(header.updated_at_us, append.now_us), last + len(messages)
         given = {"sid": sid, "last": last_position, "updated": updated}
         if is_folded(messages):
-            counters = None
-            if any(message.adds for message in messages):
-                counters = fetch_row(connection, self._sql.find_counters, sid=sid)
+            has_sums = any([message.adds for message in messages])  # noqa: C419  # as in is_folded
+            counters = (header.counters_checksum, header.counters) if has_sums else None
             values = folded_values(session_id, counters, last + 1, messages)
             change(connection, self._sql.fold_session, **given, **values)
+            if header.first_brief_position is None:
+                first = first_brief_values(session_id, last + 1, messages)
+                if first is not None:
+                    change(connection, self._sql.put_first_brief, sid=sid, **first)
         else:
             change(connection, self._sql.advance_session, **given, **numbers_by_role(messages))
         return AppendReceipt(first_position=last + 1, last_position=last_position)
@@ -833,6 +837,9 @@ class _Header:
     version: int
     last_position: int
     last_change: int
+    first_brief_position: int | None
+    counters_checksum: int | None
+    counters: bytes
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

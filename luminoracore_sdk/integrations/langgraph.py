@@ -22,6 +22,7 @@ from luminoracore_sdk.adapters.portal import portal
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
     MAX_PAGE,
+    NEVER_EVICTED,
     MemoryPut,
     MemoryQuery,
     MemoryRecord,
@@ -71,8 +72,6 @@ _LINK_BYTES = 64
 _HEADS = 256
 """The namespaces of threads whose latest checkpoint is remembered."""
 _READ_AHEAD = 16
-_KEPT_LAST = 1e300
-"""The retention of what must not be evicted for other memories of the session."""
 _READABLE = bytes(range(0x20, 0x7F))
 _OWNERS = "langgraph-store:"
 _MOST_OWNER = 400
@@ -798,7 +797,7 @@ def _memory(items: ItemStore, scope: MemoryScope, key: str, value: JSONObject) -
     """Return the record of a value, which is never part of a prompt."""
     now = items.services.clock.now()
     entry = MemoryEntry(key=key, value=value, created_at=now, updated_at=now, importance=0.0)
-    return attrs.evolve(items.services.codec.memory_record(scope, entry, decay_factor=0.0), retention=_KEPT_LAST)
+    return attrs.evolve(items.services.codec.memory_record(scope, entry, decay_factor=0.0), retention=NEVER_EVICTED)
 
 
 def _packed(tagged: tuple[str, bytes]) -> Any:

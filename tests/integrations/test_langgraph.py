@@ -15,9 +15,10 @@ import pytest
 
 from luminoracore_sdk.bootstrap.config import StorageConfig
 from luminoracore_sdk.domain.errors import InvalidJSONError
-from luminoracore_sdk.session import SessionManager, create_storage, shared_storage
+from luminoracore_sdk.session import MemoryManager, SessionManager, create_storage, shared_storage
 from luminoracore_sdk.storage import MemoryScope, StorageWrapper
 from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.types.session import MemoryConfig
 from tests.integrations.agent_runs import AgentRuns
 from tests.integrations.conftest import ALL
 from tests.integrations.values import HOSTILE_IDS, same
@@ -481,6 +482,20 @@ async def test_a_turn_over_a_thread_has_no_checkpoint_in_its_prompt(sqlite: Stor
     async with create_storage(sqlite) as storage, SessionManager(storage) as manager:
         assert "xxx" not in str(await manager.conversation_manager.get_messages("t"))
         assert await manager.memory_manager.recall("t") == []
+
+
+async def test_memories_of_a_manager_evict_no_checkpoint(place: StorageConfig) -> None:
+    async with create_storage(place) as storage:
+        saver = LuminoraSaver(storage)
+        for word in "abc":
+            await graph_of(saver).ainvoke({"messages": [HumanMessage(word * 1000)]}, config_of("t"))
+        before = [one async for one in saver.alist(config_of("t"))]
+        manager = MemoryManager(MemoryConfig(max_entries=2), storage=storage)
+        for key in "xyz":
+            await manager.store_memory("t", key, key)
+        assert [await manager.get_memory("t", key) for key in "xyz"] == [None, "y", "z"]
+        assert [one async for one in saver.alist(config_of("t"))] == before
+        assert len(before) == 9
 
 
 async def test_a_thread_is_that_of_its_user(sqlite: StorageConfig) -> None:

@@ -121,6 +121,7 @@ bench: $(READY) ## Measure what README and documentation claim; under ten minute
 bench-peers: $(READY) ## The same work done by other packages
 	@$(PY) -m benchmarks.peers
 	@$(PY) -m benchmarks.turns --peers
+	@$(PY) -m benchmarks.frameworks --environments
 
 bench-large: $(READY) ## A million messages, a hundred thousand sessions; takes long
 	@$(PY) -m benchmarks.large

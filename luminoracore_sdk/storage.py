@@ -20,6 +20,7 @@ from luminoracore_sdk.adapters.storage.base import (
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
+    NEVER_EVICTED,
     NO_PAYLOAD,
     AppendReceipt,
     Brief,
@@ -49,6 +50,7 @@ from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.application.ports.storage import SessionStorage
 
 __all__ = [
+    "NEVER_EVICTED",
     "NO_PAYLOAD",
     "Append",
     "AppendReceipt",

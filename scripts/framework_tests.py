@@ -14,7 +14,7 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["FRAMEWORKS", "main"]
+__all__ = ["FRAMEWORKS", "ROOT", "environment", "main"]
 
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = (
@@ -41,29 +41,30 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _fails(name: str, arguments: Sequence[str]) -> bool:
-    python = _environment(name)
+    python = environment(name)
     module = name.replace("-", "_")
     page = f"docs/how-to/use-with-{name}.md"
     _say(f"── {name} ──")
     own = [str(python), "-m", "pytest", "--quiet", f"tests/integrations/test_{module}.py", *arguments]
     shown = [str(python), "-m", "pytest", "--quiet", f"tests/docs/test_code_blocks.py::{_CASE}[{page}]"]
-    environment = {**os.environ, "LUMINORA_NIGHTLY": "1"}
+    variables = {**os.environ, "LUMINORA_NIGHTLY": "1"}
     codes = [
-        subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode  # noqa: S603
+        subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode  # noqa: S603
         for command in (own, shown)
     ]
     return any(codes)
 
 
-def _environment(name: str) -> Path:
-    """Return the interpreter that has a framework installed."""
-    folder = _ENVIRONMENTS / name
+def environment(name: str, *more: str) -> Path:
+    """Return the interpreter that has a framework installed, or that of another environment with more packages."""
+    folder = _ENVIRONMENTS / (f"{name}-more" if more else name)
     python, ready = folder / "bin" / "python", folder / "ready"
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    given = sys.version + "".join(more)
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + given.encode()).hexdigest()
     if not ready.exists() or ready.read_text() != wanted:
         _say(f"making the environment of {name} …")
         venv.create(folder, clear=True, with_pip=True)
-        packages = ["--editable", f"{ROOT}[{_EXTRAS},{name}]", *_tools(), *_SUITES.get(name, [])]
+        packages = ["--editable", f"{ROOT}[{_EXTRAS},{name}]", *_tools(), *_SUITES.get(name, []), *more]
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)  # noqa: S603
         ready.write_text(wanted)
     return python

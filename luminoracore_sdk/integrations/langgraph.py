@@ -8,7 +8,7 @@ import random
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,7 @@ from luminoracore_sdk.adapters.portal import portal
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
     MAX_PAGE,
+    NEVER_EVICTED,
     MemoryPut,
     MemoryQuery,
     MemoryRecord,
@@ -70,9 +71,9 @@ _LINK_BYTES = 64
 """What a link of a chain costs besides its items."""
 _HEADS = 256
 """The namespaces of threads whose latest checkpoint is remembered."""
+_HEADS_BYTES = 32 * 1024 * 1024
+"""The bytes of the lists of these checkpoints."""
 _READ_AHEAD = 16
-_KEPT_LAST = 1e300
-"""The retention of what must not be evicted for other memories of the session."""
 _READABLE = bytes(range(0x20, 0x7F))
 _OWNERS = "langgraph-store:"
 _MOST_OWNER = 400
@@ -265,14 +266,15 @@ class LuminoraSaver(BaseCheckpointSaver):
         """Return a checkpoint as the framework has it, and what the next one is based on; None: it was deleted."""
         checkpoint = self._loaded(document["checkpoint"])
         versions, stored = checkpoint["channel_versions"], document["values"]
+        lists = self._heads.lists(place, {name: versions.get(name) for name in stored})
+        left = [name for name in stored if name not in lists]
         pending, *found = await asyncio.gather(
-            self._writes(place, document["id"]),
-            *(blobs.chain(name, versions.get(name), entry) for name, entry in stored.items()),
+            self._writes(place, document["id"]), *(blobs.chain(name, versions.get(name), stored[name]) for name in left)
         )
-        chains: dict[str, Any] = dict(zip(stored, found, strict=True))
-        values: dict[str, Any] = {}
-        lists: dict[str, _List] = {}
-        for name, entry in stored.items():
+        chains: dict[str, Any] = dict(zip(left, found, strict=True))
+        values = {name: [self.serde.loads_typed(item) for item in known.items] for name, known in lists.items()}
+        for name in left:
+            entry = stored[name]
             if not isinstance(entry, int):
                 values[name] = self._loaded(entry)
             elif chains[name]:
@@ -280,9 +282,8 @@ class LuminoraSaver(BaseCheckpointSaver):
                 if "value" in last:
                     values[name] = self._loaded(last["value"])
                 else:
-                    items = _joined(chains[name])
-                    values[name] = [self.serde.loads_typed(item) for item in items]
-                    lists[name] = _List.of(items, chains[name])
+                    lists[name] = _List.of(chains[name])
+                    values[name] = [self.serde.loads_typed(item) for item in lists[name].items]
         if values.keys() != stored.keys():  # perhaps another process pruned the thread meanwhile
             record = await self._storage.find_memory(place.scope, place.checkpoint_key(document["id"]))
             if record is None:
@@ -375,17 +376,16 @@ class LuminoraSaver(BaseCheckpointSaver):
             packed = _packed(self.serde.dumps_typed(value))
             return (packed, None, None) if len(packed[1]) <= _INLINE_BYTES else (0, None, {"value": packed})
         items = [self.serde.dumps_typed(item) for item in value]
-        size = sum(len(data) for _, data in items)
+        size = _size(items)
         if size <= _INLINE_BYTES:
             return self._dumped(value), None, None
-        digests = tuple(map(_digest, items))
         before = None if head is None else await self._known(place, name, head)
-        kept = 0 if before is None else _common(before.digests, digests)
-        added = sum(len(data) for _, data in items[kept:]) + _LINK_BYTES
+        kept = 0 if before is None else _common(before.items, items)
+        added = _size(items[kept:]) + _LINK_BYTES
         if head is None or before is None or not kept or before.stored + added > 2 * size + len(items) * _LINK_BYTES:
             whole: JSONObject = {"items": [_packed(item) for item in items]}
-            return 0, _List(digests, size, 0), whole
-        known = _List(digests, before.stored + added, before.links + 1)
+            return 0, _List(items, size, 0), whole
+        known = _List(items, before.stored + added, before.links + 1)
         base = _version(head.versions[name])
         return known.links, known, {"base": base, "keep": kept, "items": [_packed(item) for item in items[kept:]]}
 
@@ -395,7 +395,7 @@ class LuminoraSaver(BaseCheckpointSaver):
         if name in head.lists or not isinstance(entry, int):
             return head.lists.get(name)
         chain = await self._blobs(place).chain(name, head.versions[name], entry)
-        return _List.of(_joined(chain), chain) if chain and "value" not in chain[-1] else None
+        return _List.of(chain) if chain and "value" not in chain[-1] else None
 
     async def _head(self, place: "_Place", parent: str | None) -> "_Head | None":
         """Return what is known of the parent of a new checkpoint; None: there is none."""
@@ -668,17 +668,22 @@ class _New:
 
 @attrs.frozen
 class _List:
-    """What is known of a stored list: digests of its items, the bytes of its chain, and the links before its end."""
+    """A stored list: its items, the bytes of its chain, and the links before its end."""
 
-    digests: tuple[bytes, ...]
+    items: Sequence[tuple[str, bytes]]
     stored: int
     links: int
 
     @classmethod
-    def of(cls, items: Sequence[tuple[str, bytes]], chain: Sequence[Any]) -> "_List":
-        links = len(chain) - 1
-        stored = sum(len(_unpacked(item)[1]) for blob in chain for item in blob["items"]) + links * _LINK_BYTES
-        return cls(tuple(map(_digest, items)), stored, links)
+    def of(cls, chain: Sequence[Any]) -> "_List":
+        """Return the list that a chain of records ends with."""
+        items: list[tuple[str, bytes]] = []
+        stored = (len(chain) - 1) * _LINK_BYTES
+        for blob in chain:
+            added = [_unpacked(item) for item in blob["items"]]
+            items[blob.get("keep", 0) :] = added
+            stored += _size(added)
+        return cls(items, stored, len(chain) - 1)
 
 
 @attrs.frozen
@@ -697,29 +702,50 @@ class _Head:
     values: Mapping[str, JSONValue]
     lists: Mapping[str, _List]
 
+    @property
+    def size(self) -> int:
+        """The bytes of the lists."""
+        return sum(one.stored for one in self.lists.values())
+
 
 class _Heads:
-    """The latest checkpoints that this process has read or stored, so that the next is stored without a read."""
+    """The latest checkpoints that this process has read or stored, so that the next is stored without a read.
+
+    The lists of a checkpoint that is read again are not read: a version of a channel never changes.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._heads: dict[tuple[str, str], _Head] = {}
+        self._bytes = 0
 
     def find(self, place: _Place) -> _Head | None:
         return self._heads.get((place.session_id, place.namespace))
 
+    def lists(self, place: _Place, versions: Mapping[str, Any]) -> dict[str, _List]:
+        """Return what is known of those lists that have one of these versions."""
+        head = self.find(place)
+        if head is None:
+            return {}
+        return {name: one for name, one in head.lists.items() if versions.get(name) == head.versions[name]}
+
     def put(self, place: _Place, head: _Head) -> None:
         key = place.session_id, place.namespace
         with self._lock:
-            self._heads.pop(key, None)
+            self._remove(key)
             self._heads[key] = head
-            if len(self._heads) > _HEADS:
-                del self._heads[next(iter(self._heads))]
+            self._bytes += head.size
+            while len(self._heads) > _HEADS or (self._bytes > _HEADS_BYTES and len(self._heads) > 1):
+                self._remove(next(iter(self._heads)))
 
     def drop(self, session_id: str) -> None:
         with self._lock:
             for key in [key for key in self._heads if key[0] == session_id]:
-                del self._heads[key]
+                self._remove(key)
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        if head := self._heads.pop(key, None):
+            self._bytes -= head.size
 
 
 class _Blobs:
@@ -776,29 +802,21 @@ class _Blobs:
         return self._found.get(key)
 
 
-def _joined(chain: Iterable[Any]) -> Sequence[tuple[str, bytes]]:
-    """Return the items of the list that a chain of records ends with."""
-    items: list[tuple[str, bytes]] = []
-    for blob in chain:
-        items[blob.get("keep", 0) :] = map(_unpacked, blob["items"])
-    return items
+def _size(items: Iterable[tuple[str, bytes]]) -> int:
+    return sum(len(data) for _, data in items)
 
 
-def _common(first: Sequence[bytes], second: Sequence[bytes]) -> int:
+def _common(first: Sequence[Any], second: Sequence[Any]) -> int:
     """Return how many items two lists begin with alike."""
     pairs = zip(first, second, strict=False)
     return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
-
-
-def _digest(item: tuple[str, bytes]) -> bytes:
-    return blake2b(item[1], digest_size=16, key=item[0].encode()[:64]).digest()
 
 
 def _memory(items: ItemStore, scope: MemoryScope, key: str, value: JSONObject) -> MemoryRecord:
     """Return the record of a value, which is never part of a prompt."""
     now = items.services.clock.now()
     entry = MemoryEntry(key=key, value=value, created_at=now, updated_at=now, importance=0.0)
-    return attrs.evolve(items.services.codec.memory_record(scope, entry, decay_factor=0.0), retention=_KEPT_LAST)
+    return attrs.evolve(items.services.codec.memory_record(scope, entry, decay_factor=0.0), retention=NEVER_EVICTED)
 
 
 def _packed(tagged: tuple[str, bytes]) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from luminoracore_sdk.application.ports.records import (
+    NEVER_EVICTED,
     AppendReceipt,
     Brief,
     IndexRecord,
@@ -365,9 +366,10 @@ class StorageModel:
         for key in deletes:
             self.memories.pop((scope, key), None)
         entries = self.list_memories(scope)
-        others = [entry for entry in entries if entry.key not in {record.key for record in stored}]
+        counted = [entry for entry in entries if entry.retention < NEVER_EVICTED]
+        others = [entry for entry in counted if entry.key not in {record.key for record in stored}]
         others.sort(key=lambda entry: (entry.retention, entry.updated_at_us))
-        for entry in others[: len(entries) - (max_entries or len(entries))]:
+        for entry in others[: max(0, len(counted) - (max_entries or len(counted)))]:
             del self.memories[entry.scope, entry.key]
         self.forget_expired()
         return stored

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from luminoracore_sdk.application.ports.records import (
+    NEVER_EVICTED,
     IndexRewrite,
     MemoryPut,
     MemoryQuery,
@@ -407,7 +408,7 @@ class StorageMachine(RuleBasedStateMachine):
         scope=_scopes,
         key=st.sampled_from(_KEYS),
         payload=_payloads,
-        retention=st.sampled_from((-1e300, -1.5, 0.0, 0.1, 7.0)),
+        retention=st.sampled_from((-1e300, -1.5, 0.0, 0.1, 7.0, NEVER_EVICTED)),
         lives_us=st.sampled_from((None, None, 2, 30)),
         max_entries=st.sampled_from((None, 1, 2, 2)),
         expected=st.sampled_from((None, None, 0, 1, 2)),

@@ -15,9 +15,10 @@ import pytest
 
 from luminoracore_sdk.bootstrap.config import StorageConfig
 from luminoracore_sdk.domain.errors import InvalidJSONError
-from luminoracore_sdk.session import SessionManager, create_storage, shared_storage
+from luminoracore_sdk.session import MemoryManager, SessionManager, create_storage, shared_storage
 from luminoracore_sdk.storage import MemoryScope, StorageWrapper
 from luminoracore_sdk.testing.clock import ManualClock
+from luminoracore_sdk.types.session import MemoryConfig
 from tests.integrations.agent_runs import AgentRuns
 from tests.integrations.conftest import ALL
 from tests.integrations.values import HOSTILE_IDS, same
@@ -348,6 +349,46 @@ def test_prune_keeps_what_the_latest_is_made_of(number: int, saver: LuminoraSave
     assert values_at(saver, config_of("t"))["x"] == [*items, "end"]
 
 
+class Counting(StorageWrapper):
+    """Counts the reads of the values of channels."""
+
+    count = 0
+
+    async def find_memory(self, scope: Any, key: str) -> Any:
+        self.count += key.startswith("b/")
+        return await super().find_memory(scope, key)
+
+    async def list_memories(self, scope: Any, query: Any = None) -> Any:
+        self.count += query is not None and (query.prefix or "").startswith("b/")
+        return await super().list_memories(scope, query)
+
+
+async def test_a_list_is_read_again_when_it_has_changed() -> None:
+    storage = Counting(create_storage("memory://"))
+    writer, saver, config = LuminoraSaver(storage), LuminoraSaver(storage), config_of("t")
+    items: list[Any] = ["a" * 500]
+    for number in range(1, 4):
+        checkpoint = checkpoint_of(number, x=items)
+        parent = config_of("t", checkpoint_id=f"{number - 1:08}") if number > 1 else config
+        await writer.aput(parent, checkpoint, {}, checkpoint["channel_versions"])
+        for _ in range(3):
+            found = (await saver.aget_tuple(config)).checkpoint["channel_values"]["x"]
+            assert found == items
+            found.append("changed by the caller")
+        assert storage.count == number
+        items = [*items, {"number": number, "text": "b" * 300}]
+
+
+@pytest.mark.parametrize("number", [0, 1000])
+def test_the_lists_of_many_threads_are_read_back(number: int, saver: LuminoraSaver, monkeypatch: Any) -> None:
+    monkeypatch.setattr("luminoracore_sdk.integrations.langgraph._HEADS_BYTES", number)
+    for step in range(1, 4):
+        for thread in "abc":
+            put(saver, step, thread, step - 1 or None, x=[thread * 400] * step)
+    for thread in "abc":
+        assert values_at(saver, config_of(thread)) == {"x": [thread * 400] * 3}
+
+
 class PrunedMeanwhile(StorageWrapper):
     """Lets another process put a checkpoint and prune, before the first value of a channel is read."""
 
@@ -367,9 +408,9 @@ class PrunedMeanwhile(StorageWrapper):
 
 async def test_a_checkpoint_that_is_pruned_while_it_is_read_is_not_read_in_part() -> None:
     storage = PrunedMeanwhile(create_storage("memory://"))
-    saver = LuminoraSaver(storage)
     checkpoint = checkpoint_of(1, x=["a" * 500])
-    first = await saver.aput(config_of("t"), checkpoint, {}, checkpoint["channel_versions"])
+    first = await LuminoraSaver(storage).aput(config_of("t"), checkpoint, {}, checkpoint["channel_versions"])
+    saver = LuminoraSaver(storage)
     storage.is_pending = True
     found = await saver.aget_tuple(config_of("t"))
     assert found.checkpoint["channel_values"] == {"x": ["c" * 500]}
@@ -481,6 +522,20 @@ async def test_a_turn_over_a_thread_has_no_checkpoint_in_its_prompt(sqlite: Stor
     async with create_storage(sqlite) as storage, SessionManager(storage) as manager:
         assert "xxx" not in str(await manager.conversation_manager.get_messages("t"))
         assert await manager.memory_manager.recall("t") == []
+
+
+async def test_memories_of_a_manager_evict_no_checkpoint(place: StorageConfig) -> None:
+    async with create_storage(place) as storage:
+        saver = LuminoraSaver(storage)
+        for word in "abc":
+            await graph_of(saver).ainvoke({"messages": [HumanMessage(word * 1000)]}, config_of("t"))
+        before = [one async for one in saver.alist(config_of("t"))]
+        manager = MemoryManager(MemoryConfig(max_entries=2), storage=storage)
+        for key in "xyz":
+            await manager.store_memory("t", key, key)
+        assert [await manager.get_memory("t", key) for key in "xyz"] == [None, "y", "z"]
+        assert [one async for one in saver.alist(config_of("t"))] == before
+        assert len(before) == 9
 
 
 async def test_a_thread_is_that_of_its_user(sqlite: StorageConfig) -> None:

@@ -23,6 +23,7 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
     MAX_PAGE,
+    NEVER_EVICTED,
     NO_PAYLOAD,
     AppendReceipt,
     HeaderTexts,
@@ -339,14 +340,18 @@ class MemoryChange:
             found.append(attrs.evolve(record, created_at_us=created, updated_at_us=self.now_us, version=version + 1))
         return found
 
+    def places(self, max_entries: int) -> int:
+        """Return how many evictable memories may stay besides those that are put."""
+        return max(0, max_entries - sum(put.record.retention < NEVER_EVICTED for put in self.puts))
+
     def surplus(self, memories: Sequence[MemoryRecord]) -> list[str]:
         """Return the keys to evict from all memories that the scope has after the change."""
-        if self.max_entries is None or len(memories) <= self.max_entries:
+        if self.max_entries is None:
             return []
         put = {put.record.key for put in self.puts}
-        others = [memory for memory in memories if memory.key not in put]
+        others = [memory for memory in memories if memory.key not in put and memory.retention < NEVER_EVICTED]
         others.sort(key=lambda memory: (memory.retention, memory.updated_at_us, memory.key))
-        return [memory.key for memory in others[: len(memories) - self.max_entries]]
+        return [memory.key for memory in others[: max(0, len(others) - self.places(self.max_entries))]]
 
 
 def memory_conflict(backend: str, put: MemoryPut, version: int) -> ConflictError:

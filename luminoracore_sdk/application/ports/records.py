@@ -16,6 +16,7 @@ __all__ = [
     "MAX_BATCH",
     "MAX_CHANGES",
     "MAX_PAGE",
+    "NEVER_EVICTED",
     "NO_PAYLOAD",
     "AppendReceipt",
     "Brief",
@@ -56,6 +57,9 @@ in one change of memories."""
 
 MAX_PAGE = 1000
 """Most sessions, users or memories in one page of a listing."""
+
+NEVER_EVICTED = 1e300
+"""A memory of this retention or more is not evicted, and does not count against ``max_entries``."""
 
 MAX_CHANGES = 32
 """Most changes that a header lists; see ``HistoryChange``."""
@@ -586,7 +590,7 @@ class MemoryRecord:
         key: Unique within the scope.
         expires_at_us: The time from which it counts as absent; None: never.
         retention: The rank for eviction: a full scope evicts the lowest first, then the oldest
-            ``updated_at_us``.
+            ``updated_at_us``. From ``NEVER_EVICTED`` on it is never evicted.
         payload: The entry's own document; ``NO_PAYLOAD`` if a listing left it out.
         created_at_us: The value of the first put, or its time if that is 0; later puts do not change it,
             except a put that replaces an expired record.

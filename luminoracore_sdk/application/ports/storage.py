@@ -412,7 +412,8 @@ class SessionStorage(ABC):
         Args:
             record: The memory. One of session scope needs an existing session.
             max_entries: Evict memories until the scope has at most so many, those with the lowest retention
-                first, but never the new one. A killed process may leave one more until the next put.
+                first, but never the new one. Those whose retention is ``NEVER_EVICTED`` or more stay, and do not
+                count. A killed process may leave one more until the next put.
             expected_version: Write only if this version is stored; 0: only if none is.
 
         Returns:

@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.application.ports.records import (
+    NEVER_EVICTED,
     NO_PAYLOAD,
     MemoryPut,
     MemoryQuery,
@@ -161,6 +162,20 @@ class MemoryContract(ContractBase):
         assert sorted(await self.keys(storage)) == ["high", "lowest", "middle"]
         await storage.put_memory(memory_record("next", retention=0.0), max_entries=3)
         assert sorted(await self.keys(storage)) == ["high", "middle", "next"]
+
+    @pytest.mark.parametrize("kind", ["session", "user"])
+    async def test_what_is_never_evicted_does_not_count(self, storage: SessionStorage, kind: str) -> None:
+        await self.begin(storage)
+        kept = [memory_record(f"kept{number}", kind=kind, retention=NEVER_EVICTED) for number in range(3)]
+        for record in kept:
+            await storage.put_memory(record, max_entries=1)
+        for retention, key in enumerate("abc"):
+            await storage.put_memory(memory_record(key, kind=kind, retention=float(retention)), max_entries=2)
+        assert await self.keys(storage, kept[0].scope) == ["b", "c", "kept0", "kept1", "kept2"]
+        await storage.change_memories(
+            kept[0].scope, [MemoryPut(memory_record(key, kind=kind)) for key in "de"], max_entries=1
+        )
+        assert await self.keys(storage, kept[0].scope) == ["d", "e", "kept0", "kept1", "kept2"]
 
     async def test_of_equal_retention_the_oldest_is_evicted(self, storage: SessionStorage, clock: ManualClock) -> None:
         await self.begin(storage)

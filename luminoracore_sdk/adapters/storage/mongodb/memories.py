@@ -33,7 +33,7 @@ from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey, after_write
 from luminoracore_sdk.adapters.storage.mongodb.schema import BY_CREATION, Collections
 from luminoracore_sdk.adapters.storage.mongodb.summaries import stored
-from luminoracore_sdk.application.ports.records import MemoryPut, MemoryQuery, MemoryRecord, MemoryScope
+from luminoracore_sdk.application.ports.records import NEVER_EVICTED, MemoryPut, MemoryQuery, MemoryRecord, MemoryScope
 from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageUnavailableError
 
 __all__ = ["Memories", "at_one_moment", "between_equal_heads"]
@@ -357,12 +357,12 @@ class Memories:
         free: Document = {"owner": owner, **_FREE}
         await self._store.memories.delete({**free, "expires": {"$lte": change.now_us}})
         put = [one.record.key for one in change.puts]
-        others: Document = {**free, "key": {"$nin": put}}
+        others: Document = {**free, "key": {"$nin": put}, "retention": {"$lt": NEVER_EVICTED}}
         fields: Document = {"retention": 1, "updated": 1, "key": 1}
-        if max_entries <= len(put):
+        kept = change.places(max_entries)
+        if not kept:
             await self._store.memories.delete(others)
             return
-        kept = max_entries - len(put)
         too_many = await self._store.memories.find(others, fields, order=_BEST_FIRST, skip=kept, limit=1)
         for best in too_many:  # by rank, not by id: another writer may put one of them meanwhile
             retention, updated = {"retention": best["retention"]}, {"updated": best["updated"]}

@@ -759,6 +759,7 @@ DELETE FROM luminora_session_memories
          FROM luminora_session_memories
         WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = :owner)
           AND key <> ALL (:keys::text[]) AND (expires_at_us IS NULL OR expires_at_us > :now)
+          AND retention < 1e300
         ORDER BY retention DESC, updated_at_us DESC, key DESC
        OFFSET :kept));
 
@@ -771,6 +772,7 @@ DELETE FROM luminora_user_memories
          FROM luminora_user_memories
         WHERE user_digest = sha256(convert_to(:owner, 'UTF8'))
           AND key <> ALL (:keys::text[]) AND (expires_at_us IS NULL OR expires_at_us > :now)
+          AND retention < 1e300
         ORDER BY retention DESC, updated_at_us DESC, key DESC
        OFFSET :kept));
 

@@ -590,7 +590,7 @@ class PostgreSQLStorage(BaseStorage):
                 await call.rows(self._sql[f"delete_{scope.kind}_memories"], keys=list(change.deletes), **given)
             if change.max_entries is not None:
                 keys = [record.key for record in stored]
-                kept = clamped(max(0, change.max_entries - len(keys)))
+                kept = clamped(change.places(change.max_entries))
                 await call.rows(self._sql[f"evict_{scope.kind}_memories"], keys=keys, kept=kept, **given)
             return stored
 

@@ -458,6 +458,7 @@ DELETE FROM luminora_session_memories
                     WHERE sid = (SELECT sid FROM luminora_sessions WHERE session_id = :owner)
                       AND key NOT IN (SELECT value FROM json_each(:keys))
                       AND (expires_at_us IS NULL OR expires_at_us > :now)
+                      AND retention < 1e300
                     ORDER BY retention DESC, updated_at_us DESC, key DESC LIMIT -1 OFFSET :others));
 
 -- name: evict_user_memories
@@ -467,6 +468,7 @@ DELETE FROM luminora_user_memories
         OR key IN (SELECT key FROM luminora_user_memories
                     WHERE user_digest = :owner AND key NOT IN (SELECT value FROM json_each(:keys))
                       AND (expires_at_us IS NULL OR expires_at_us > :now)
+                      AND retention < 1e300
                     ORDER BY retention DESC, updated_at_us DESC, key DESC LIMIT -1 OFFSET :others));
 
 -- name: rewrite_session_memory

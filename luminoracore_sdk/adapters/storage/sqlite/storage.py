@@ -725,7 +725,7 @@ class SQLiteStorage(BaseStorage):
                 change_many(connection, self._sql[f"delete_{scope.kind}_memory"], deletes)
                 if change.max_entries is not None:
                     keys = json.dumps([record.key for record in stored])
-                    others = max(0, min(change.max_entries - len(stored), 2**62))
+                    others = min(change.places(change.max_entries), 2**62)
                     evict = self._sql[f"evict_{scope.kind}_memories"]
                     change_many(connection, evict, [{"owner": owner, "keys": keys, "now": now_us, "others": others}])
                 return stored

@@ -34,13 +34,14 @@ if count > 0 and not of_session then redis.call('ZADD', index, 0, owner_member) 
 for number = 8 + 6 * count, #ARGV do forget(ARGV[number]) end
 
 local most = tonumber(ARGV[6]) or math.huge
-if redis.call('HLEN', memories) > most then
+local below = '(1e300'  -- NEVER_EVICTED
+if redis.call('ZCOUNT', retention, '-inf', below) > most then
   for _, member in ipairs(expired_members(stamp)) do
     local name = split(member)[5]
     if not is_put[name] then forget(name) end
   end
-  local surplus = redis.call('HLEN', memories) - most
-  for _, member in ipairs(surplus > 0 and redis.call('ZRANGE', retention, 0, surplus + count - 1) or {}) do
+  local surplus = math.max(redis.call('ZCOUNT', retention, '-inf', below) - most, 0)
+  for _, member in ipairs(redis.call('ZRANGE', retention, '-inf', below, 'BYSCORE', 'LIMIT', 0, surplus + count)) do
     local name = split(member)[2]
     if not is_put[name] and surplus > 0 then
       forget(name)

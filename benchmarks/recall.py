@@ -1,6 +1,7 @@
 """How many of the messages that answer a question are among the first ten that recall finds.
 
     python -m benchmarks.recall --data locomo.json [--semantic] [--captions] [--no-times] [--leave-one-out]
+    python -m benchmarks.recall --data locomo.json --peers [--write]
 
 The file has the format of LoCoMo (Maharana et al., ACL 2024), which is for measuring only and not part of this
 repository. Each conversation is one scope, each turn a message ``{speaker}: {text}``; with ``--captions`` the
@@ -11,6 +12,10 @@ A question counts if it has evidence; recall@10 is the share of its evidence amo
 session the share of the sessions with evidence among the first five that the messages found belong to. Figures
 are averages over questions. Category 5 asks for what was never said, with the turns it is mistaken for as
 evidence: the totals are given with and without it. SQLite's FTS5 (porter, bm25) runs on the same messages.
+
+With ``--peers``, so do PostgreSQL's ranking functions, on a server, and what agent frameworks search messages with,
+each in an environment and a process of its own. Ours and FTS5 run in this process. Vectors are computed beforehand,
+the same for all that use them. ``--write`` puts the table into the documentation.
 """
 
 import argparse
@@ -19,6 +24,7 @@ import json
 import re
 import sqlite3
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -28,7 +34,11 @@ from typing import Any
 
 import attrs
 
-from benchmarks.optimizer_parts.tables import table
+from benchmarks.optimizer_parts.tables import put_into, table
+from benchmarks.peer_parts.environments import python_of
+from benchmarks.peer_parts.pins import system_of
+from benchmarks.recall_parts.peers import SEARCH_CASES, TS_RANKS, PeerSearch, searched_by, ts_ranked
+from benchmarks.speed_parts.backends import BACKENDS
 from luminoracore_sdk.adapters.analysis import make_analyzer
 from luminoracore_sdk.adapters.embedders import WordLlamaEmbedder
 from luminoracore_sdk.adapters.vectors import numpy_cosines
@@ -36,6 +46,7 @@ from luminoracore_sdk.domain.recall.index import Document, ScopeIndex
 from luminoracore_sdk.domain.recall.ranking import DEFAULT_WEIGHTS, Query, Weights, rank
 from luminoracore_sdk.domain.recall.terms import Vector, encode, entry_of
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "explanation" / "recall.md"
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open", 4: "single-hop", 5: "adversarial"}
 FIRST = 10
 SESSIONS = 5
@@ -63,6 +74,14 @@ class Question:
 class Conversation:
     turns: Sequence[Turn]
     questions: Sequence[Question]
+
+    @property
+    def sessions(self) -> dict[str, list[str]]:
+        """The texts of each session; the first has position 1."""
+        texts: dict[str, list[str]] = {}
+        for turn in self.turns:
+            texts.setdefault(turn.place[0], []).append(turn.text)
+        return texts
 
 
 @attrs.frozen(kw_only=True)
@@ -168,17 +187,27 @@ def asked(item: Conversation, search: Search) -> list[Answer]:
         begun = time.perf_counter()
         found = search(question.text, FIRST)
         seconds = time.perf_counter() - begun
-        sessions = {session for session, _ in question.evidence}
-        listed = list(dict.fromkeys(session for session, _ in search(question.text, LISTED)))[:SESSIONS]
-        answers.append(
-            Answer(
-                category=question.category,
-                recall=len(question.evidence & set(found)) / len(question.evidence),
-                session_recall=len(sessions & set(listed)) / len(sessions),
-                seconds=seconds,
-            )
-        )
+        answers.append(answer(question, found, search(question.text, LISTED), seconds))
     return answers
+
+
+async def asked_of_peer(item: Conversation, search: PeerSearch) -> list[Answer]:
+    answers = []
+    for question in item.questions:
+        found, seconds = await search(question.text, FIRST)
+        answers.append(answer(question, found, (await search(question.text, LISTED))[0], seconds))
+    return answers
+
+
+def answer(question: Question, found: Sequence[Place], listed: Sequence[Place], seconds: float) -> Answer:
+    sessions = {session for session, _ in question.evidence}
+    first = list(dict.fromkeys(session for session, _ in listed))[:SESSIONS]
+    return Answer(
+        category=question.category,
+        recall=len(question.evidence & set(found)) / len(question.evidence),
+        session_recall=len(sessions & set(first)) / len(sessions),
+        seconds=seconds,
+    )
 
 
 def percent(answers: Sequence[Answer], categories: Sequence[int], kind: str = "recall") -> float:
@@ -241,29 +270,79 @@ def leave_one_out(items: Sequence[Conversation], built: Sequence[Recall]) -> Non
     print(f"recall@10 with the defaults:            {percent(default, everything):.1f}")
 
 
+def all_asked(items: Sequence[Conversation], searches: Sequence[Search]) -> list[Answer]:
+    return [found for item, search in zip(items, searches, strict=True) for found in asked(item, search)]
+
+
+def peer_row(name: str, answers: Sequence[Answer]) -> list[str]:
+    judged, everything = [1, 2, 3, 4], [1, 2, 3, 4, 5]
+    return [
+        name,
+        f"{percent(answers, judged):.1f}",
+        f"{percent(answers, everything):.1f}",
+        f"{percent(answers, judged, 'session_recall'):.1f}",
+        f"{percent(answers, everything, 'session_recall'):.1f}",
+        f"{statistics.median(one.seconds for one in answers) * 1e3:.2f}",
+    ]
+
+
+async def beside_peers(items: Sequence[Conversation], built: Sequence[Recall]) -> str:
+    """Return the table of all searches."""
+    for peer in dict.fromkeys(case.peer for case in SEARCH_CASES):  # nothing is installed while others are measured
+        python_of(peer)
+    embedder = WordLlamaEmbedder()
+    rows = []
+    for case in SEARCH_CASES:
+        found: list[Answer] = []
+        for item in items:
+            texts = [turn.text for turn in item.turns] + [question.text for question in item.questions]
+            vectors = dict(zip(texts, await embedder.embed_passages(texts), strict=True))
+            async with searched_by(case, item.sessions, vectors) as search:
+                found += await asked_of_peer(item, search)
+        rows.append(peer_row(f"{system_of(case.peer)} {case.store}, {case.note}", found))
+    with tempfile.TemporaryDirectory(prefix="luminora-recall-") as folder:
+        backend = BACKENDS["postgres"](Path(folder))
+        backend.start()
+        try:
+            for function in TS_RANKS:
+                found = []
+                for item in items:
+                    async with ts_ranked(backend.place, function, item.sessions) as search:
+                        found += await asked_of_peer(item, search)
+                rows.append(peer_row(f"PostgreSQL {function}, any of the words", found))
+        finally:
+            backend.stop()
+    rows.append(peer_row("SQLite FTS5 bm25, any of the words", all_asked(items, [fts5(item) for item in items])))
+    plain = [attrs.evolve(recall, vectors={}).search(DEFAULT_WEIGHTS) for recall in built]
+    rows.append(peer_row("recall, words", all_asked(items, plain)))
+    both = [recall.search(DEFAULT_WEIGHTS) for recall in built]
+    rows.append(peer_row("recall, words and the vectors of wordllama", all_asked(items, both)))
+    head = ["", "recall@10, 1–4", "recall@10, 1–5", "R@5 by session, 1–4", "R@5 by session, 1–5", "query, ms"]
+    return table(head, rows)
+
+
 async def measure(options: argparse.Namespace) -> None:
     items = read(options.data, captions=options.captions, times=not options.no_times)
-    built = [await indexed(item, WordLlamaEmbedder() if options.semantic else None) for item in items]
+    semantic = options.semantic or options.peers
+    built = [await indexed(item, WordLlamaEmbedder() if semantic else None) for item in items]
+    if options.peers:
+        content = await beside_peers(items, built)
+        print(content)
+        if options.write:
+            DOCUMENT.write_text(put_into(DOCUMENT.read_text("utf-8"), "recall-peers", content), "utf-8")
+        return
     if options.leave_one_out:
         leave_one_out(items, built)
         return
     turns = sum(len(item.turns) for item in items)
     print(f"{len(items)} conversations, {turns:,} turns, {sum(len(item.questions) for item in items):,} questions\n")
-    peer = [answer for item in items for answer in asked(item, fts5(item))]
-    rows = [row("SQLite FTS5", peer, "")]
+    rows = [row("SQLite FTS5", all_asked(items, [fts5(item) for item in items]), "")]
     size = f"{statistics.fmean(recall.bytes_per_text_byte for recall in built):.2f}"
     for name, weights in VARIANTS.items():
-        plain = [attrs.evolve(recall, vectors={}) for recall in built]
-        found = [
-            answer for item, recall in zip(items, plain, strict=True) for answer in asked(item, recall.search(weights))
-        ]
-        rows.append(row(name, found, size if not options.semantic else ""))
+        plain = [attrs.evolve(recall, vectors={}).search(weights) for recall in built]
+        rows.append(row(name, all_asked(items, plain), size if not options.semantic else ""))
     if options.semantic:
-        found = [
-            answer
-            for item, recall in zip(items, built, strict=True)
-            for answer in asked(item, recall.search(DEFAULT_WEIGHTS))
-        ]
+        found = all_asked(items, [recall.search(DEFAULT_WEIGHTS) for recall in built])
         rows.append(row("+ vectors (semantic)", found, size))
     head = ["recall@10", *CATEGORIES.values(), "1–4", "1–5", "R@5 1–4", "R@5 1–5", "µs", "index ÷ text"]
     print(table(head, rows))
@@ -276,6 +355,8 @@ def main() -> None:
     parser.add_argument("--captions", action="store_true", help="captions of pictures are part of the texts")
     parser.add_argument("--no-times", action="store_true", help="all messages are of the same day")
     parser.add_argument("--leave-one-out", action="store_true", help="choose weights on the other conversations")
+    parser.add_argument("--peers", action="store_true", help="beside PostgreSQL and agent frameworks")
+    parser.add_argument("--write", action="store_true", help=f"put the table of --peers into {DOCUMENT.name}")
     asyncio.run(measure(parser.parse_args()))
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from asyncio import AbstractEventLoop, Task
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 
@@ -13,18 +14,26 @@ from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.application.ports.records import IndexRecord, IndexRewrite, MessageRange, Payload
 from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import SessionNotFoundError, StorageError, ValidationError
-from luminoracore_sdk.domain.message import Message, is_deleted, message_text
+from luminoracore_sdk.domain.errors import (
+    CorruptRecordError,
+    SessionNotFoundError,
+    StorageError,
+    UnreadablePayloadError,
+    ValidationError,
+)
+from luminoracore_sdk.domain.message import Message, message_text
 from luminoracore_sdk.domain.pieces import LARGE
-from luminoracore_sdk.domain.recall.analyzer import Analyzer
+from luminoracore_sdk.domain.recall.analyzer import MAX_TEXT_LENGTH, Analyzer
 from luminoracore_sdk.domain.recall.terms import Entry, Vector, decode, encode, entry_of
 
 __all__ = [
     "Embedding",
     "Indexer",
+    "Indexes",
     "entries_of",
     "index_payload",
     "messages_between",
+    "read_indexes",
     "stored_entry",
     "text_index",
     "vector_of",
@@ -35,8 +44,17 @@ logger = logging.getLogger(__name__)
 _ENCODING = "terms"
 _CHUNK = 256
 _CLOSE_SECONDS = 30.0
+_STOP_SECONDS = 1.0
+"""Time that an embedder gets to end after it was cancelled."""
+_STOP_SECONDS = 1.0
+"""Time that an embedder gets to end after it was cancelled."""
 _WAIT_SECONDS = 5.0
 """Time after a failure within which no other message is embedded."""
+
+_MOST_DAMAGED = 20
+"""Damaged records of a range that are left out; with more of them, none is read."""
+
+T = TypeVar("T")
 
 
 def index_payload(entry: Entry, analyzer: Analyzer) -> Payload:
@@ -82,20 +100,100 @@ async def entries_of(texts: Mapping[int, str], analyzer: Analyzer) -> dict[int, 
 
 
 async def messages_between(
-    storage: SessionStorage, codec: EntityCodec, session_id: str, first: int, last: int
+    storage: SessionStorage,
+    codec: EntityCodec,
+    session_id: str,
+    first: int,
+    last: int,
+    *,
+    damage: list[CorruptRecordError],
 ) -> list[Message]:
-    """Return the messages from one position to another that were not deleted.
+    """Return the messages from one position to another; those that were deleted have no text.
+
+    Args:
+        storage: Holds them.
+        codec: Reads them.
+        session_id: Their session.
+        first: Position of the first one.
+        last: Position of the last one.
+        damage: Takes the errors of those that are damaged.
 
     Raises:
         SessionNotFoundError: No such session.
+        CorruptRecordError: More than 20 are damaged, or a wrapper is not configured.
     """
-    records = await storage.read_messages(session_id, MessageRange(after=first - 1, before=last + 1))
-    size = sum(len(record.payload.data) for record in records)
-    messages = await off_loop(
-        lambda: [codec.message(record, backend=storage.backend, session_id=session_id) for record in records],
-        large=size > LARGE,
-    )
-    return [message for message in messages if not is_deleted(message)]
+
+    async def read(first: int, last: int) -> list[Message]:
+        records = await storage.read_messages(session_id, MessageRange(after=first - 1, before=last + 1))
+        size = sum(len(record.payload.data) for record in records)
+        return await off_loop(
+            lambda: [codec.message(record, backend=storage.backend, session_id=session_id) for record in records],
+            large=size > LARGE,
+        )
+
+    return await _intact(read, first, last, damage)
+
+
+@attrs.frozen
+class Indexes:
+    """The indexes of some messages in a row.
+
+    Attributes:
+        records: Those that are not damaged.
+        reached: The position of the last message.
+        at_end: Whether there are no messages behind it.
+    """
+
+    records: list[IndexRecord]
+    reached: int
+    at_end: bool
+
+
+async def read_indexes(
+    storage: SessionStorage, session_id: str, *, after: int, limit: int, damage: list[CorruptRecordError]
+) -> Indexes:
+    """Return the indexes of the messages above a position.
+
+    Args:
+        storage: Holds them.
+        session_id: Their session.
+        after: The position.
+        limit: Upper bound on the messages.
+        damage: Takes the errors of those that are damaged.
+
+    Raises:
+        SessionNotFoundError: No such session.
+        CorruptRecordError: More than 20 are damaged, a wrapper is not configured, or the session is damaged.
+    """
+    try:
+        records = await storage.read_index(session_id, MessageRange(after=after, limit=limit))
+    except CorruptRecordError:
+        header = await storage.find_session(session_id)
+        if header is None or header.last_position <= after:
+            raise
+
+        async def read(first: int, last: int) -> list[IndexRecord]:
+            return await storage.read_index(session_id, MessageRange(after=first - 1, before=last + 1))
+
+        reached = min(after + limit, header.last_position)
+        return Indexes(await _intact(read, after + 1, reached, damage), reached, at_end=False)
+    return Indexes(records, records[-1].position if records else after, len(records) < limit)
+
+
+async def _intact(
+    read: Callable[[int, int], Awaitable[list[T]]], first: int, last: int, damage: list[CorruptRecordError]
+) -> list[T]:
+    """Return the records of a range without those that are damaged, which are found by halving it."""
+    try:
+        return await read(first, last)
+    except CorruptRecordError as exc:
+        if isinstance(exc, UnreadablePayloadError) or len(damage) >= _MOST_DAMAGED:
+            raise
+        if first >= last:
+            damage.append(exc)
+            return []
+    middle = (first + last) // 2
+    return await _intact(read, first, middle, damage) + await _intact(read, middle + 1, last, damage)
 
 
 @attrs.frozen(kw_only=True)
@@ -116,36 +214,43 @@ class Indexer:
         """Return whether a message lacks its terms, or the vector of the embedder."""
         return entry is None or self.search.lacks_vector(entry)
 
-    async def complete(self, session_id: str, *, after: int = 0) -> int:
+    async def complete(self, session_id: str, *, after: int = 0, damage: list[CorruptRecordError]) -> int:
         """Store terms and vectors of the messages above a position that lack them; return their number.
 
         A message that is changed meanwhile is left to who changed it.
 
+        Args:
+            session_id: The session.
+            after: The position.
+            damage: Takes the errors of messages that are damaged.
+
         Raises:
             ValidationError: The embedder returned vectors of another number or dimension than it should.
+            CorruptRecordError: More than 20 are damaged, a wrapper is not configured, or the session is damaged.
         """
         written = 0
         while True:
             try:
-                records = await self.storage.read_index(session_id, MessageRange(after=after, limit=_CHUNK))
-                written += await self._complete(session_id, records)
+                found = await read_indexes(self.storage, session_id, after=after, limit=_CHUNK, damage=damage)
+                written += await self._complete(session_id, found.records, damage)
             except SessionNotFoundError:  # deleted meanwhile
                 return written
-            if len(records) < _CHUNK:
+            if found.at_end:
                 return written
-            after = records[-1].position
+            after = found.reached
 
-    async def _complete(self, session_id: str, records: Sequence[IndexRecord]) -> int:
+    async def _complete(self, session_id: str, records: Sequence[IndexRecord], damage: list[CorruptRecordError]) -> int:
         analyzer, embedder = self.search.analyzer, self.search.embedder
         lacking = {one.position: one for one in records if self.lacks(stored_entry(one, analyzer))}
         if not lacking:
             return 0
-        messages = await messages_between(self.storage, self.codec, session_id, min(lacking), max(lacking))
-        texts = {**dict.fromkeys(lacking, ""), **{one.position or 0: message_text(one) for one in messages}}
-        entries = await entries_of({position: texts[position] for position in lacking}, analyzer)
+        first, last = min(lacking), max(lacking)
+        messages = await messages_between(self.storage, self.codec, session_id, first, last, damage=damage)
+        texts = {position: message_text(one) for one in messages if (position := one.position or 0) in lacking}
+        entries = await entries_of(texts, analyzer)
         found = [position for position, entry in entries.items() if entry.frequencies]
         if embedder is not None and found:
-            vectors = await embedder.embed_passages([texts[position] for position in found])
+            vectors = await embedder.embed_passages([texts[position][:MAX_TEXT_LENGTH] for position in found])
             if len(vectors) != len(found):
                 raise ValidationError(f"{embedder.model_id} returned {len(vectors)} vectors for {len(found)} texts")
             for position, values in zip(found, vectors, strict=True):
@@ -159,11 +264,11 @@ class Indexer:
             )
             for position, entry in entries.items()
         ]
-        return await self.storage.rewrite_index(session_id, changes)
+        return await self.storage.rewrite_index(session_id, changes) if changes else 0
 
 
 class Embedding:
-    """Computes vectors behind the writes, one session after the other, oldest first.
+    """Computes vectors behind the writes, one session after the other, oldest first; then those that queries lack.
 
     What is not done when the process ends is found again: a query asks for what is missing, and so does ``reindex``.
 
@@ -173,13 +278,27 @@ class Embedding:
 
     def __init__(self, indexer: Indexer) -> None:
         self._indexer = indexer
-        self._waiting: dict[str, int] = {}
+        self._written: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
+        self._current = self._written
         self._task: Task[None] | None = None
         self._not_before = 0.0
 
     def later(self, session_id: str, *, after: int = 0) -> None:
-        """Embed the messages of a session above a position; returns at once."""
-        self._waiting[session_id] = min(after, self._waiting.get(session_id, after))
+        """Embed the messages of a session above a position, which were written; returns at once."""
+        self._put(self._written, session_id, after)
+        self._start()
+
+    def asked(self, session_ids: Iterable[str]) -> None:
+        """Embed the messages of sessions that a query has found without vectors; returns at once."""
+        self._asked.update(dict.fromkeys(session_ids, 0))
+        self._start()
+
+    @staticmethod
+    def _put(waiting: dict[str, int], session_id: str, after: int) -> None:
+        waiting[session_id] = min(after, waiting.get(session_id, after))
+
+    def _start(self) -> None:
         loop = asyncio.get_running_loop()
         if not self._is_running(loop) and loop.time() >= self._not_before:
             self._task = loop.create_task(self._run())
@@ -189,30 +308,50 @@ class Embedding:
         return task is not None and not task.done() and (task.get_loop() is loop or not task.get_loop().is_closed())
 
     async def _run(self) -> None:
-        while self._waiting:
-            session_id, after = next(iter(self._waiting.items()))
-            del self._waiting[session_id]
-            done = False
+        while waiting := self._written or self._asked:
+            self._current = waiting
+            session_id, after = next(iter(waiting.items()))
+            del waiting[session_id]
+            done, damage = False, list[CorruptRecordError]()
             try:
-                await self._indexer.complete(session_id, after=after)
+                await self._indexer.complete(session_id, after=after, damage=damage)
+                done = True
+            except CorruptRecordError as exc:  # to be tried again when it is written to, or asked for
+                damage.append(exc)
                 done = True
             except Exception as exc:
                 self._not_before = asyncio.get_running_loop().time() + _WAIT_SECONDS
                 logger.warning("messages wait for their vectors: %s", exc, exc_info=not isinstance(exc, StorageError))
                 return
             finally:
+                for error in damage:
+                    logger.warning("%s; it gets no vector", error)
                 if not done:
-                    self._waiting[session_id] = min(after, self._waiting.get(session_id, after))
+                    self._put(waiting, session_id, after)
 
     async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # no error
         """Wait until all is embedded; return False if the time was over, or an embedding failed."""
         loop = asyncio.get_running_loop()
-        if self._waiting and not self._is_running(loop):
+        if (self._written or self._asked) and not self._is_running(loop):
             self._task = loop.create_task(self._run())
         task = self._task
         if task is not None and not task.done() and task.get_loop() is loop:
             await asyncio.wait({task}, timeout=_CLOSE_SECONDS if timeout is None else timeout)
+            await self._stop(task)
             if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
-        return not self._waiting
+                return False
+        return not (self._written or self._asked)
+
+    async def close(self) -> None:
+        """Wait until what was written is embedded, up to 30 seconds; what queries lack is left to later ones."""
+        task = self._task
+        if task is not None and self._current is self._asked and task.get_loop() is asyncio.get_running_loop():
+            await self._stop(task)
+        self._asked.clear()
+        await self.drain()
+
+    @staticmethod
+    async def _stop(task: Task[None]) -> None:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_STOP_SECONDS)

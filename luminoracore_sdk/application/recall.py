@@ -14,11 +14,12 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from time import monotonic
 from weakref import WeakKeyDictionary
 
 import attrs
 
-from luminoracore_sdk.application.indexing import entries_of, messages_between, stored_entry, vector_of
+from luminoracore_sdk.application.indexing import entries_of, messages_between, read_indexes, stored_entry, vector_of
 from luminoracore_sdk.application.off_loop import off_loop, off_loop_to_the_end
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import EntityCodec
@@ -28,16 +29,22 @@ from luminoracore_sdk.application.ports.records import (
     IndexRecord,
     MemoryRecord,
     MemoryScope,
-    MessageRange,
     SessionQuery,
     SessionRecord,
 )
 from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import headers
-from luminoracore_sdk.domain.errors import ConfigurationError, SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    CorruptRecordError,
+    SessionNotFoundError,
+    UnreadablePayloadError,
+    ValidationError,
+)
 from luminoracore_sdk.domain.memory import MemoryEntry
-from luminoracore_sdk.domain.message import message_text
+from luminoracore_sdk.domain.message import message_text, not_deleted
+from luminoracore_sdk.domain.recall.analyzer import MAX_TEXT_LENGTH
 from luminoracore_sdk.domain.recall.hits import Hit
 from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex
 from luminoracore_sdk.domain.recall.ranking import Filter, Query, Ranked, rank
@@ -61,6 +68,9 @@ _LOOKED_AGAIN = 1000
 
 _LONGEST_RUN = 256
 """Messages whose texts are read at once."""
+
+_REST = 6
+"""After a query that was not embedded in time, so many times that limit pass before another one is."""
 
 _MOST = 0.5
 _AT_ONCE = 16
@@ -139,6 +149,7 @@ class _Scope:
         lock: Is held while the index is changed or ranked.
         decoding: Is held while a thread decodes: with several at once, the event loop would wait for each of them.
         warned: Whether it was logged that most vectors are missing.
+        damage: What was logged of damaged records.
     """
 
     def __init__(self, search: Search) -> None:
@@ -149,6 +160,7 @@ class _Scope:
         self.lock = asyncio.Lock()
         self.decoding = asyncio.Lock()
         self.warned = False
+        self.damage: set[str] = set()
         self._search = search
 
     def forget(self, session_id: str) -> None:
@@ -156,6 +168,19 @@ class _Scope:
         self.index.remove_session(session_id)
         self.marks.pop(session_id, None)
         self.without_vector.pop(session_id, None)
+
+    def leave_out(self, damage: Iterable[CorruptRecordError]) -> None:
+        """Log what is damaged, once.
+
+        Raises:
+            UnreadablePayloadError: A wrapper is not configured, and so nothing is damaged.
+        """
+        for error in damage:
+            if isinstance(error, UnreadablePayloadError):
+                raise error
+            if str(error) not in self.damage:
+                self.damage.add(str(error))
+                logger.warning("%s; recall leaves it out", error)
 
     def take(self, news: Iterable[_News]) -> None:
         """Bring sessions up to date."""
@@ -189,6 +214,30 @@ class _Scope:
                 self.index.add(document, entry)
 
 
+class _QueryVectors:
+    """Embeds queries, each within a time limit."""
+
+    def __init__(self) -> None:
+        self._not_before = 0.0
+
+    async def get(self, search: Search, query: str) -> Vector | None:
+        """Return the vector of a query; None: there is no embedder, or it failed or took too long."""
+        embedder = search.embedder
+        if embedder is None or monotonic() < self._not_before:
+            return None
+        try:
+            async with asyncio.timeout(search.query_seconds):
+                return vector_of(embedder, await embedder.embed_query(query[:MAX_TEXT_LENGTH]))
+        except TimeoutError:
+            self._not_before = monotonic() + _REST * search.query_seconds
+            logger.warning(
+                "%s has not embedded a query within %g s; words alone decide", embedder.model_id, search.query_seconds
+            )
+        except Exception:
+            logger.warning("the query could not be embedded; words alone decide", exc_info=True)
+        return None
+
+
 @attrs.frozen
 class Recall:
     """Finds messages and memories.
@@ -207,6 +256,7 @@ class Recall:
     _scopes: WeakKeyDictionary[asyncio.AbstractEventLoop, OrderedDict[RecallScope, _Scope]] = attrs.field(
         factory=WeakKeyDictionary, init=False
     )
+    _vectors: _QueryVectors = attrs.field(factory=_QueryVectors, init=False)
 
     async def find(
         self,
@@ -228,7 +278,7 @@ class Recall:
         for value, name in ((limit, "limit"), (max_tokens, "max_tokens"), (around, "around")):
             check_count(value, name)
         held = self._scope(scope, search)
-        vector = await self._query_vector(search, query)
+        vector = await self._vectors.get(search, query)
         async with held.lock:
             await self._follow(held, scope, search)
             asked = Query.of(query, search.analyzer, vector)
@@ -247,7 +297,7 @@ class Recall:
                 large=len(held.index) > _IN_A_THREAD,
             )
             entries = dict(held.memories)
-        hits = await asyncio.gather(*(self._hit(found, entries, around) for found in ranked))
+        hits = await asyncio.gather(*(self._hit(held, found, entries, around) for found in ranked))
         return self._within([hit for hit in hits if hit is not None], max_tokens)
 
     def forget(self) -> None:
@@ -265,15 +315,6 @@ class Recall:
         while kept > _KEPT_DOCUMENTS and len(scopes) > 1:
             kept -= len(scopes.popitem(last=False)[1].index)
         return held
-
-    async def _query_vector(self, search: Search, query: str) -> Vector | None:
-        if search.embedder is None:
-            return None
-        try:
-            return vector_of(search.embedder, await search.embedder.embed_query(query))
-        except Exception:
-            logger.warning("the query could not be embedded; words alone decide", exc_info=True)
-            return None
 
     # -- follow the store ------------------------------------------------------------------------
 
@@ -330,17 +371,22 @@ class Recall:
                 return _News(session_id, None, 0, ())
         except SessionNotFoundError:  # deleted meanwhile
             return _News(session_id, None, 0, ())
+        except CorruptRecordError as exc:
+            held.leave_out([exc])
+            return _News(session_id, mark, start, ())
         return _News(session_id, attrs.evolve(mark, last_position=last), start, messages)
 
     async def _read(self, held: _Scope, session_id: str, after: int, search: Search) -> tuple[list[_Read], int]:
         """Return the messages of a session above a position, and the newest position."""
         read: list[_Read] = []
         while True:
-            records = await self.storage.read_index(session_id, MessageRange(after=after, limit=_CHUNK))
-            if records:
-                read += await self._entries(held, session_id, records, search)
-                after = records[-1].position
-            if len(records) < _CHUNK:
+            damage: list[CorruptRecordError] = []
+            found = await read_indexes(self.storage, session_id, after=after, limit=_CHUNK, damage=damage)
+            if found.records:
+                read += await self._entries(held, session_id, found.records, search)
+            held.leave_out(damage)
+            after = found.reached
+            if found.at_end:
                 return read, after
 
     async def _entries(
@@ -354,9 +400,11 @@ class Recall:
             )
         missing = [record.position for record, entry in zip(records, entries, strict=True) if entry is None]
         texts: dict[int, str] = {}
+        damage: list[CorruptRecordError] = []
         for first, last in _runs(missing):
-            found = await messages_between(self.storage, self.codec, session_id, first, last)
+            found = await messages_between(self.storage, self.codec, session_id, first, last, damage=damage)
             texts.update({message.position or 0: message_text(message) for message in found})
+        held.leave_out(damage)
         analyzed = await entries_of(texts, search.analyzer)
         none = entry_of(())
         return [
@@ -373,13 +421,18 @@ class Recall:
         found: set[str] = set()
         changed: list[tuple[str, _Memory]] = []
         for session_id, owner in owners:
-            for record in await self.storage.list_memories(owner):
+            for record in await self._memories(held, owner):
                 name = f"{session_id or ''}\0{record.key}"
                 found.add(name)
                 known = held.memories.get(name)
                 if known is None or known.record != record:
-                    entry = self.codec.memory(record, backend=self.storage.backend)
-                    changed.append((name, _Memory(session_id, record, entry)))
+                    try:
+                        entry = self.codec.memory(record, backend=self.storage.backend)
+                    except CorruptRecordError as exc:
+                        held.leave_out([exc])
+                        found.discard(name)
+                    else:
+                        changed.append((name, _Memory(session_id, record, entry)))
         for name in held.memories.keys() - found:
             del held.memories[name]
             held.index.remove_memory(name)
@@ -395,6 +448,13 @@ class Recall:
             held.index.add(document, entries[place])
             held.memories[name] = memory
 
+    async def _memories(self, held: _Scope, owner: MemoryScope) -> list[MemoryRecord]:
+        try:
+            return await self.storage.list_memories(owner)
+        except CorruptRecordError as exc:
+            held.leave_out([exc])
+            return []
+
     async def _follow_vectors(self, held: _Scope, search: Search) -> None:
         """Take vectors that were computed since, and ask for those that are missing."""
         if held.without_vector:
@@ -404,9 +464,10 @@ class Recall:
             if looked > _LOOKED_AGAIN:
                 break
             looked += len(positions)
-            span = MessageRange(after=min(positions) - 1, limit=_CHUNK)
-            with suppress(SessionNotFoundError):
-                for record in await self.storage.read_index(session_id, span):
+            after = min(positions) - 1
+            with suppress(SessionNotFoundError, CorruptRecordError):
+                indexes = await read_indexes(self.storage, session_id, after=after, limit=_CHUNK, damage=[])
+                for record in indexes.records:
                     entry = stored_entry(record, search.analyzer) if record.position in positions else None
                     if entry is not None and not search.lacks_vector(entry):
                         positions.remove(record.position)
@@ -423,8 +484,8 @@ class Recall:
 
     # -- return what was found -------------------------------------------------------------------
 
-    async def _hit(self, found: Ranked, memories: Mapping[str, _Memory], around: int) -> Hit | None:
-        """Return a hit with its text; None: it was deleted meanwhile, and another message may have its place."""
+    async def _hit(self, held: _Scope, found: Ranked, memories: Mapping[str, _Memory], around: int) -> Hit | None:
+        """Return a hit with its text; None: it is damaged, or was deleted, and another message may have its place."""
         document, parts = found.document, {} if found.parts is None else attrs.asdict(found.parts, recurse=False)
         if document.kind == MEMORY:
             memory = memories[document.key]
@@ -439,11 +500,14 @@ class Recall:
                 parts=parts,
             )
         session_id, position = document.session_id, document.position
+        first, last = max(1, position - around), position + around
+        damage: list[CorruptRecordError] = []
         try:
-            first, last = max(1, position - around), position + around
-            messages = await messages_between(self.storage, self.codec, session_id, first, last)
+            read = await messages_between(self.storage, self.codec, session_id, first, last, damage=damage)
+            messages = not_deleted(read)
         except SessionNotFoundError:
             return None
+        held.leave_out(damage)
         message = next((message for message in messages if message.position == position), None)
         if message is None or not message_text(message):
             return None

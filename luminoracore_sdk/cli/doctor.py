@@ -18,14 +18,15 @@ from rich.text import Text
 import luminoracore_sdk
 from luminoracore_sdk.adapters.core_memory import find_core_memory_system
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
-from luminoracore_sdk.application.indexing import stored_entry
+from luminoracore_sdk.application.indexing import messages_between, read_indexes, stored_entry
 from luminoracore_sdk.application.ports.records import SessionQuery
 from luminoracore_sdk.application.ports.searching import Search
-from luminoracore_sdk.application.session_access import headers, indexes
+from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.cli.context import FAILED, NOT_FOUND, CommandContext, error_line
 from luminoracore_sdk.cli.output import amount, print_table, printable
 from luminoracore_sdk.cli.stores import NoStoreError
 from luminoracore_sdk.domain.errors import (
+    CorruptRecordError,
     LuminoraCoreSDKError,
     SessionNotFoundError,
     StorageAccessError,
@@ -49,7 +50,11 @@ COUNT_LIMIT = 10_000
 """Largest number of sessions to count: a server may hold millions, and each page is a query."""
 
 MESSAGE_LIMIT = 100_000
-"""Number of messages after which no other session is looked at for what is indexed."""
+"""Number of messages after which no other session is read."""
+
+_CHUNK = 500
+_NAMED = 10
+"""Damaged records that an error names beside the first."""
 
 _ADVICE: tuple[tuple[type[StorageUnavailableError], str], ...] = (
     (StorageAccessError, "check the user, its password and permissions, and the name of the database"),
@@ -122,6 +127,7 @@ def _check_store(context: CommandContext, *, writes: bool) -> tuple[list[Check],
         "schema version": _schema,
         **({"writes, reads, deletes": _probe} if writes else {}),
         "holds": _count,
+        "messages": _messages,
     }
     checks: list[Check] = []
     try:
@@ -187,20 +193,54 @@ async def _count(context: CommandContext) -> str:
     return f"{amount(sessions, 'session')}, {amount(messages, 'message')}"
 
 
+async def _messages(context: CommandContext) -> str:
+    """Read messages; an error names the first that is damaged."""
+    codec, read = context.services.codec, 0
+    damage: list[CorruptRecordError] = []
+    async with aclosing(headers(context.storage, SessionQuery(texts=False))) as found:
+        async for header in found:
+            for first in range(1, header.last_position + 1, _CHUNK):
+                span = first, min(first + _CHUNK - 1, header.last_position)
+                with suppress(SessionNotFoundError):  # deleted meanwhile
+                    await messages_between(context.storage, codec, header.session_id, *span, damage=damage)
+            read += header.last_position
+            if read >= MESSAGE_LIMIT:
+                break
+    _refuse(damage)
+    return f"the first {amount(read, 'message')} can be read" if read >= MESSAGE_LIMIT else "all can be read"
+
+
+def _refuse(damage: list[CorruptRecordError]) -> None:
+    """Raise the first error, with what else is damaged."""
+    if damage:
+        first, *others = damage
+        named = "".join(f"; {error.key} too" for error in others[:_NAMED])
+        more = f", and {len(others) - _NAMED} others" if len(others) > _NAMED else ""
+        raise CorruptRecordError(backend=first.backend, key=first.key, reason=f"{first.reason}{named}{more}")
+
+
 async def _search(search: Search, context: CommandContext) -> str:
     """Return what is stored in order to find messages."""
     messages = lacking = without_vector = size = 0
+    damage: list[CorruptRecordError] = []
     async with aclosing(headers(context.storage, SessionQuery(texts=False))) as found:
         async for header in found:
             with suppress(SessionNotFoundError):  # deleted meanwhile
-                async for record in indexes(context.storage, header.session_id, before=header.last_position + 1):
-                    entry = stored_entry(record, search.analyzer)
-                    messages += 1
-                    lacking += entry is None
-                    without_vector += entry is not None and search.lacks_vector(entry)
-                    size += 0 if record.index is None else len(record.index.data)
+                after, at_end = 0, False
+                while not at_end:
+                    read = await read_indexes(
+                        context.storage, header.session_id, after=after, limit=_CHUNK, damage=damage
+                    )
+                    after, at_end = read.reached, read.at_end
+                    for record in read.records:
+                        entry = stored_entry(record, search.analyzer)
+                        messages += 1
+                        lacking += entry is None
+                        without_vector += entry is not None and search.lacks_vector(entry)
+                        size += 0 if record.index is None else len(record.index.data)
             if messages >= MESSAGE_LIMIT:
                 break
+    _refuse(damage)
     which = "" if messages < MESSAGE_LIMIT else f"of the first {amount(messages, 'message')}, "
     model = f", {without_vector} of them without a vector of {search.embedder.model_id}" if search.embedder else ""
     advice = "; `luminora reindex` completes them" if lacking or without_vector else ""

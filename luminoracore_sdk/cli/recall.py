@@ -110,7 +110,7 @@ def reindex(context: CommandContext, *, semantic: Semantic = False, language: La
         context.write_json({"sessions": sessions, "messages": messages, "damaged": damaged})
     context.say(f"indexed {amount(messages, 'message')} of {amount(sessions, 'session')}")
     if damaged:
-        context.say(f"{amount(damaged, 'session')} cannot be read; `luminora doctor` says more")
+        context.say(f"{amount(damaged, 'session')} cannot be read as a whole; `luminora doctor` says more")
         raise typer.Exit(FAILED)
 
 
@@ -124,11 +124,14 @@ async def _reindex(context: CommandContext, config: StorageConfig) -> tuple[int,
             task = bar.add_task("indexing", total=total)
             async with aclosing(headers(storage, query)) as found:
                 async for header in found:
+                    damage: list[CorruptRecordError] = []
                     try:
-                        messages += await indexer.complete(header.session_id)
+                        messages += await indexer.complete(header.session_id, damage=damage)
                     except CorruptRecordError as exc:
-                        damaged += 1
-                        context.say(error_line(exc))
+                        damage.append(exc)
+                    for error in damage:
+                        context.say(error_line(error))
+                    damaged += bool(damage)
                     sessions += 1
                     bar.update(task, advance=1)
     return sessions, messages, damaged

@@ -41,9 +41,13 @@ class Knobs:
 
     Attributes:
         may_answer: Passages are embedded while it is set.
+        may_ask: Queries are embedded while it is set.
+        patience: How many cancellations it ignores.
         error: What is raised.
         wrong: What is returned instead of the vectors.
         calls: Number of calls for passages.
+        queries: Number of calls for queries.
+        longest: Characters of the longest text.
         loops: Where the calls were made.
     """
 
@@ -53,16 +57,26 @@ class Knobs:
         self.dimension = dimension
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.may_ask = asyncio.Event()
+        self.may_ask.set()
+        self.patience = 0
         self.error: Exception | None = None
         self.wrong: list[list[float]] | None = None
-        self.calls = 0
+        self.calls = self.queries = self.longest = 0
         self.loops: set[asyncio.AbstractEventLoop] = set()
 
     async def embed_passages(self, texts: Sequence[str]) -> list[list[float]]:
         """Return the vectors of texts."""
         self.calls += 1
         self.loops.add(asyncio.get_running_loop())
-        await self.may_answer.wait()
+        self.longest = max(self.longest, *map(len, texts))
+        while not self.may_answer.is_set():
+            try:
+                await self.may_answer.wait()
+            except asyncio.CancelledError:
+                self.patience -= 1
+                if self.patience < 0:
+                    raise
         if self.error is not None:
             raise self.error
         return await self._words.embed_passages(texts) if self.wrong is None else self.wrong
@@ -70,6 +84,9 @@ class Knobs:
     async def embed_query(self, text: str) -> list[float]:
         """Return the vector of a query."""
         self.loops.add(asyncio.get_running_loop())
+        self.queries += 1
+        self.longest = max(self.longest, len(text))
+        await self.may_ask.wait()
         if self.error is not None:
             raise self.error
         return await self._words.embed_query(text) if self.wrong is None else self.wrong[0]
@@ -80,9 +97,10 @@ def knobs() -> Knobs:
     return Knobs()
 
 
-@pytest.fixture
-async def searching(knobs: Knobs) -> AsyncIterator[SearchWrapper]:
-    storage = searched(InMemoryStorage(), knobs)
+@pytest.fixture(params=["memory", "sqlite"])
+async def searching(request: pytest.FixtureRequest, tmp_path: Path, knobs: Knobs) -> AsyncIterator[SearchWrapper]:
+    base = InMemoryStorage() if request.param == "memory" else SQLiteStorage(tmp_path / "searching.db")
+    storage = searched(base, knobs, query_seconds=0.05)
     assert isinstance(storage, SearchWrapper)
     async with storage:
         yield storage
@@ -168,6 +186,65 @@ async def test_words_alone_decide_if_a_query_cannot_be_embedded(
     assert (await manager.recall("boats"))[0].text == "a red boat"
     assert set((await similarities(manager)).values()) == {0.0}
     assert "the query could not be embedded; words alone decide" in caplog.text
+
+
+async def test_words_alone_decide_if_a_query_is_not_embedded_in_time(
+    searching: SearchWrapper, knobs: Knobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = SessionManager(searching)
+    await say(manager, *TEXTS)
+    await searching.drain()
+    knobs.may_ask.clear()
+    async with asyncio.timeout(5):
+        found = [hit.text for _ in range(3) for hit in await manager.recall("boats", limit=1)]
+    assert found == ["a red boat"] * 3
+    assert (knobs.queries, caplog.text.count("within 0.05 s; words alone decide")) == (1, 1)
+    knobs.may_ask.set()
+    async with asyncio.timeout(5):
+        parts: dict[str, object] = {"": 0.0}
+        while 0.0 in parts.values():
+            await asyncio.sleep(0.01)
+            parts = await similarities(manager)
+    assert knobs.queries == 2
+
+
+async def test_an_embedder_that_does_not_stop_is_left_behind(searching: SearchWrapper, knobs: Knobs) -> None:
+    knobs.may_answer.clear()
+    knobs.patience = 1
+    await say(SessionManager(searching), *TEXTS)
+    async with asyncio.timeout(5):
+        assert await searching.drain(0.01) is False
+    knobs.may_answer.set()
+    assert await searching.drain() is True
+
+
+@pytest.mark.parametrize("written", [0, 1], ids=["nothing was written", "and what was written is done"])
+async def test_close_does_not_wait_for_what_only_a_query_lacks(tmp_path: Path, knobs: Knobs, written: int) -> None:
+    async with SQLiteStorage(tmp_path / "s.db") as plain:
+        await say(SessionManager(plain), *TEXTS)
+    knobs.may_answer.clear()
+    async with asyncio.timeout(5):
+        async with searched(SQLiteStorage(tmp_path / "s.db"), knobs) as storage:
+            manager = SessionManager(storage)
+            assert (await manager.recall("boats", limit=1))[0].text == "a red boat"
+            await asyncio.sleep(0)  # the embedder is asked
+            if written:
+                await say(manager, "a green boat", session_id="t")
+                asyncio.get_running_loop().call_later(0.05, knobs.may_answer.set)
+        async with SQLiteStorage(tmp_path / "s.db") as plain:
+            storage = searched(plain)
+            assert await vectors(storage) == [0] * 3
+            assert not written or await vectors(storage, "t") == [SIZE]
+
+
+async def test_the_beginning_of_a_long_text_is_embedded(searching: SearchWrapper, knobs: Knobs) -> None:
+    manager = SessionManager(searching)
+    await say(manager, "boat " * 10_000)
+    assert await searching.drain() is True
+    (hit,) = await manager.recall("boat " * 10_000)
+    assert len(hit.text) == 50_000
+    assert knobs.longest == 20_000
+    assert await vectors(searching) == [SIZE]
 
 
 async def test_close_waits_for_the_vectors(tmp_path: Path, knobs: Knobs) -> None:

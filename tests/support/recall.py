@@ -91,10 +91,15 @@ class Numbers:
 
 
 def searched(
-    storage: SessionStorage, embedder: Embedder | None = None, *, compare: Cosines = cosines
+    storage: SessionStorage,
+    embedder: Embedder | None = None,
+    *,
+    compare: Cosines = cosines,
+    query_seconds: float = 10.0,
 ) -> SessionStorage:
     """Return a storage with search switched on, as ``create_storage`` does."""
-    search = Search(analyzer=make_analyzer("english"), embedder=embedder, compare=compare)
+    analyzer = make_analyzer("english")
+    search = Search(analyzer=analyzer, embedder=embedder, compare=compare, query_seconds=query_seconds)
     return SearchWrapper(storage, search, codec=JsonEntityCodec())
 
 
@@ -313,4 +318,6 @@ async def reindexed(storage: SessionStorage) -> int:
     search = storage.search
     assert search is not None
     indexer = Indexer(storage=storage, codec=JsonEntityCodec(), search=search)
-    return sum([await indexer.complete(one.session_id) async for one in headers(storage, SessionQuery(texts=False))])
+    return sum(
+        [await indexer.complete(one.session_id, damage=[]) async for one in headers(storage, SessionQuery(texts=False))]
+    )

@@ -18,7 +18,7 @@ class SearchWrapper(StorageWrapper):
     """Say how the storage below is searched; where there is an embedder, compute vectors behind every write.
 
     It goes over the wrappers that change records. A write never waits for a vector: until it is there, the message is
-    found by its words. ``close`` waits for the vectors, up to 30 seconds.
+    found by its words. ``close`` waits for the vectors of what was written, up to 30 seconds.
 
     Args:
         base: The storage below.
@@ -40,15 +40,15 @@ class SearchWrapper(StorageWrapper):
         return self._search
 
     async def _embed_later(self, session_ids: Collection[str]) -> None:
-        for session_id in session_ids:
-            self._written(session_id, 0)
+        if self._embedding is not None:
+            self._embedding.asked(session_ids)
 
     def _written(self, session_id: str, after: int) -> None:
         if self._embedding is not None:
             self._embedding.later(session_id, after=after)
 
     async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # no error
-        """Wait for the vectors of what was written; return False if some are still missing.
+        """Wait for the vectors of what was written and asked for; return False if some are still missing.
 
         Args:
             timeout: In seconds; None: 30.
@@ -56,9 +56,10 @@ class SearchWrapper(StorageWrapper):
         return self._embedding is None or await self._embedding.drain(timeout)
 
     async def close(self) -> None:
-        """Wait for the vectors, then close the storage below."""
+        """Wait for the vectors of what was written, then close the storage below."""
         try:
-            await self.drain()
+            if self._embedding is not None:
+                await self._embedding.close()
         finally:
             await super().close()
 

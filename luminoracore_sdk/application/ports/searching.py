@@ -27,6 +27,8 @@ class Search:
         weights: How the parts of a score count.
         compare: Compares vectors.
         embed_later: Takes the ids of sessions that have messages without vectors; does not wait for the vectors.
+        query_seconds: How long a query waits for its vector. After that its words alone decide, and for six times as
+            long no other query waits.
     """
 
     analyzer: Analyzer
@@ -34,6 +36,7 @@ class Search:
     weights: Weights = DEFAULT_WEIGHTS
     compare: Cosines = cosines
     embed_later: Callable[[Collection[str]], Coroutine[Any, Any, None]] = _ignore
+    query_seconds: float = 10.0
 
     @property
     def model(self) -> bytes | None:

@@ -1,0 +1,142 @@
+"""Recall over what is damaged: it is left out and named, and everything else is found."""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from luminoracore_sdk.adapters.analysis import make_analyzer
+from luminoracore_sdk.application.indexing import text_index
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload
+from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage, SQLiteStorage
+from tests.support.command import Luminora, luminora_over
+from tests.support.recall import reindexed, say, searched
+
+TEXTS = [f"boat number {number}" for number in range(8)]
+BAD = Payload("json", b'{"v":')
+
+
+def on_sqlite(path: Path, statement: str) -> None:
+    """Change the tables behind the storage's back."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        assert database.execute(statement).rowcount == 1
+
+
+def message(number: int, *, index: Payload | None = None) -> MessageRecord:
+    return MessageRecord(message_id=f"bad-{number}", role="user", created_at_us=1, payload=BAD, index=index)
+
+
+async def found(storage: SessionStorage, session_ids: list[str] | None = None) -> list[str]:
+    return sorted(hit.text for hit in await SessionManager(storage).recall("boat", session_ids=session_ids))
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], SessionStorage]:
+    return InMemoryStorage if request.param == "memory" else lambda: SQLiteStorage(tmp_path / "s.db")
+
+
+async def test_a_damaged_message_is_left_out(
+    make: Callable[[], SessionStorage], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with make() as plain:
+        await say(SessionManager(plain), *TEXTS[:4])
+        await plain.append_messages("s", [message(5)])
+        await say(SessionManager(plain), *TEXTS[4:], session_id="t")
+        manager = SessionManager(searched(plain))
+        for _ in range(2):
+            assert sorted(hit.text for hit in await manager.recall("boat")) == TEXTS
+        told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+        assert ["message 5 of session 's' is damaged" in text for text in told] == [True]
+        assert await reindexed(searched(plain)) == 8
+        assert await reindexed(searched(plain)) == 0
+        assert await found(searched(plain)) == TEXTS
+
+
+async def test_a_hit_whose_text_is_damaged_is_left_out(
+    make: Callable[[], SessionStorage], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with searched(make()) as storage:
+        await say(SessionManager(storage), *TEXTS)
+        await storage.append_messages("s", [message(9, index=text_index(make_analyzer("english"), "a boat"))])
+        manager = SessionManager(storage)
+        hits = await manager.recall("boat", around=1)
+        assert sorted(hit.text for hit in hits) == TEXTS
+        (last,) = [hit for hit in hits if hit.position == 8]
+        assert [one.position for one in last.around] == [7, 8]
+        assert "message 9 of session 's' is damaged" in caplog.text
+
+
+async def test_a_session_with_much_damage_is_left_out(
+    make: Callable[[], SessionStorage], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with make() as plain:
+        await say(SessionManager(plain), *TEXTS)
+        await say(SessionManager(plain), session_id="t")
+        await plain.append_messages("t", [message(position) for position in range(30)])
+        assert await found(searched(plain)) == TEXTS
+        assert caplog.text.count("is damaged") == 1
+
+
+async def test_a_damaged_memory_is_left_out(
+    make: Callable[[], SessionStorage], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with searched(make()) as storage:
+        manager = SessionManager(storage)
+        await say(manager, *TEXTS)
+        await manager.memory_manager.store_memory("s", "boat", "Aurora")
+        await storage.put_memory(MemoryRecord(scope=MemoryScope("session", "s"), key="bad", payload=BAD))
+        for _ in range(2):
+            assert await found(storage, session_ids=["s"]) == ["Aurora", *TEXTS]
+        assert "'bad'" in caplog.text
+
+
+async def test_a_damaged_index_row_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with searched(SQLiteStorage(tmp_path / "s.db")) as storage:
+        await say(SessionManager(storage), *TEXTS)
+    on_sqlite(tmp_path / "s.db", "UPDATE luminora_messages SET index_data = x'0102030405060708' WHERE position = 3")
+    async with searched(SQLiteStorage(tmp_path / "s.db")) as storage:
+        assert await found(storage) == [text for text in TEXTS if text != TEXTS[2]]
+        assert "the index of message 3 of session 's' is damaged" in caplog.text
+        await say(SessionManager(storage), "another boat", session_id="t")
+        assert len(await found(storage)) == 8
+
+
+async def test_a_missing_row_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with searched(SQLiteStorage(tmp_path / "s.db")) as storage:
+        await say(SessionManager(storage), *TEXTS)
+    on_sqlite(tmp_path / "s.db", "DELETE FROM luminora_messages WHERE position = 3")
+    async with searched(SQLiteStorage(tmp_path / "s.db")) as storage:
+        assert await found(storage) == [text for text in TEXTS if text != TEXTS[2]]
+        assert "session 's' is damaged" in caplog.text
+
+
+@pytest.fixture
+def luminora(tmp_path: Path) -> Luminora:
+    made = luminora_over(f"sqlite:///{tmp_path / 's.db'}")
+    for number in range(3):
+        options = ["--session", "s", *(() if number else ("--create",))]
+        made("chat", *options, f"boat {number}", LUMINORA_STORAGE_SEARCH="text")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "named"),
+    [
+        ("index_data = x'0102030405060708'", "search", "the index of message 3 of session 's' is damaged"),
+        ("payload = 'damaged'", "messages", "message 3 of session 's' is damaged"),
+    ],
+    ids=["index", "message"],
+)
+def test_doctor_finds_what_is_damaged(luminora: Luminora, tmp_path: Path, change: str, check: str, named: str) -> None:
+    search = {"LUMINORA_STORAGE_SEARCH": "text"}
+    assert luminora("doctor", **search).exit_code == 0
+    on_sqlite(tmp_path / "s.db", f"UPDATE luminora_messages SET {change} WHERE position = 3")  # noqa: S608
+    done = luminora("doctor", "--json", **search)
+    failed = json.loads(done.stdout)["checks"][-1]
+    assert (done.exit_code, failed["name"], failed["ok"]) == (1, check, False)
+    assert named in failed["detail"]
+    assert len(json.loads(luminora("recall", "boat", "--json").stdout)) == 5

@@ -5,14 +5,16 @@ import errno
 import fcntl
 import os
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from luminoracore_sdk.adapters.storage.json_file import JSONFileStorage
+from luminoracore_sdk.adapters.storage.json_file.files import FolderLocks
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.domain.errors import (
     MissingDependencyError,
@@ -250,6 +252,29 @@ async def test_a_cancelled_append_is_whole_or_absent(tmp_path: Path) -> None:
     await storage.close()  # waits for the thread
     async with JSONFileStorage(tmp_path) as again:
         assert await texts(again) in (["m1"], ["m1", *(message.message_id for message in batch)])
+
+
+async def test_a_call_after_a_cancelled_one_sees_its_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(locks: FolderLocks, *args: Any, **kwargs: Any) -> AbstractContextManager[None]:
+        """Wait, the first time, before the lock is taken."""
+        if not begun.is_set():
+            begun.set()
+            go_on.wait(10)
+        return locked(locks, *args, **kwargs)
+
+    async with await started(tmp_path) as storage:
+        locked = FolderLocks.hold
+        monkeypatch.setattr(FolderLocks, "hold", hold)
+        append = asyncio.create_task(storage.append_messages("s", [message_record("m2")]))
+        await asyncio.to_thread(begun.wait, 10)
+        append.cancel()
+        await asyncio.wait({append})
+        read = asyncio.create_task(texts(storage))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert (append.cancelled(), await read) == (True, ["m1", "m2"])
 
 
 async def _cancelled(storage: JSONFileStorage) -> None:

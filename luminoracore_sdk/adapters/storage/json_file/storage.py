@@ -4,11 +4,11 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import attrs
@@ -162,6 +162,9 @@ class JSONFileStorage(BaseStorage):
             work: The function.
             writing: Whether it writes.
         """
+        return await asyncio.wrap_future(self._start(action, work, writing=writing))
+
+    def _start(self, action: str, work: Callable[[], T], *, writing: bool) -> Future[T]:
         if self._pool is None:  # closed since the call began
             raise StorageClosedError(BACKEND)
 
@@ -169,7 +172,7 @@ class JSONFileStorage(BaseStorage):
             with os_errors(action, writing=writing):
                 return work()
 
-        return await asyncio.get_running_loop().run_in_executor(self._pool, run)
+        return self._pool.submit(run)
 
     async def _run_locked(self, folder: Path, action: str, work: Callable[[], T], *, writing: bool) -> T:
         """Run a function in a thread under the lock of a folder."""
@@ -186,14 +189,24 @@ class JSONFileStorage(BaseStorage):
         """Run a function, which takes the lock of a folder, in a thread.
 
         Calls of one event loop wait for their turn here, in the order in which they were made, so that no more
-        than one thread waits for the same lock.
+        than one thread waits for the same lock. The turn of a cancelled call ends with its thread: later calls see
+        its effect or its failure.
         """
-        key = (asyncio.get_running_loop(), folder.name[:2])
+        loop = asyncio.get_running_loop()
+        key = (loop, folder.name[:2])
         turn = self._turns.get(key)
         if turn is None:
             turn = self._turns[key] = asyncio.Lock()
-        async with turn:
-            return await self._run(action, work, writing=writing)
+        await turn.acquire()
+        running: Future[T] | None = None
+        try:
+            running = self._start(action, work, writing=writing)
+            return await asyncio.wrap_future(running)
+        finally:
+            if running is None or running.done():
+                turn.release()
+            else:
+                running.add_done_callback(partial(_release_later, turn, loop))
 
     def _session(self, session_id: str) -> SessionFolder:
         return SessionFolder(self._store.session(session_id), self._store)
@@ -563,6 +576,11 @@ def _bounds(span: MessageRange, last: int) -> tuple[int, int]:
     elif span.limit is not None:
         last = min(last, first + span.limit - 1)
     return first, last
+
+
+def _release_later(turn: asyncio.Lock, loop: asyncio.AbstractEventLoop, _: Future[Any]) -> None:
+    with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        loop.call_soon_threadsafe(turn.release)
 
 
 def _new_pool() -> ThreadPoolExecutor:

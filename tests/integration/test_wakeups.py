@@ -3,18 +3,30 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, cast
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.clock import SystemClock
+from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.ports.watching import Change
 from luminoracore_sdk.testing import StorageFactory
 from luminoracore_sdk.testing.records import json_payload, message_record, message_records, session_record
 from tests.support.backends import MONGODB_REPLICA_SET, POSTGRES, REDIS, Backend, encrypted, optimized, shared
+from tests.support.servers import mongodb_replica_set_url
+from tests.support.servers.places import place_name
 
-_SERVERS = (POSTGRES, REDIS, MONGODB_REPLICA_SET)
+
+def _motor(path: Path) -> StorageFactory:
+    url = mongodb_replica_set_url()
+    return lambda clock: MongoDBStorage(url, database=place_name(path), driver="motor", clock=clock)
+
+
+_MOTOR = attrs.evolve(MONGODB_REPLICA_SET, name="MongoDB replica set by motor", at=_motor)
+_SERVERS = (POSTGRES, REDIS, MONGODB_REPLICA_SET, _MOTOR)
 _WRAPPED = (optimized(encrypted(POSTGRES)), shared(POSTGRES))
 SECONDS = 5.0
 """Enough on a busy computer; without a wake-up it takes 30."""

@@ -1,6 +1,5 @@
 """Conversion of records to the parameters of ``queries.sql``, and of rows to records."""
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,6 +8,7 @@ from operator import itemgetter
 from typing import Any, Protocol, TypeVar, cast
 
 import attrs
+import orjson
 
 from luminoracore_sdk.adapters.storage.base import Append, MessageUpdate, key_bounds
 from luminoracore_sdk.adapters.storage.packed import packed, unpacked
@@ -161,7 +161,6 @@ _BRIEFS = tuple(f"{name}_{part}" for name in ("first", "last") for part in ("pla
 _FOLDED = (*_ROLES, "adds", *_BRIEFS)
 _ALL_FOLDED = tuple(f"{name.removesuffix('s')}s" for name in _FOLDED)
 _NO_BRIEF = (None, None, None, None)
-_json, _parsed = json.JSONEncoder().encode, json.JSONDecoder().decode
 _NO_SUMMARY = SessionSummary()
 
 
@@ -175,7 +174,7 @@ def _summary_columns(summary: SessionSummary) -> tuple[Any, ...]:
     """Return the parameters of a summary, as ``_FOLDED`` names them; the places of briefs are their positions."""
     others = dict(summary.counters)
     numbers = [others.pop(role, None) for role in _ROLES]
-    adds = _json(others) if others else None
+    adds = orjson.dumps(others).decode() if others else None
     return (*numbers, adds, *_brief_columns(summary.first), *_brief_columns(summary.last))
 
 
@@ -300,7 +299,7 @@ def _brief(row: Row, first: int, key: str) -> Brief | None:
 def _counters(row: Row, first: int, key: str) -> dict[str, int]:
     counters = {role: row[index] for index, role in enumerate(_ROLES, first) if row[index] is not None}
     if (text := row[first + len(_ROLES)]) is not None:
-        others = _parsed(text)
+        others = orjson.loads(text)
         if type(others) is not dict or not {int}.issuperset(map(type, others.values())):
             raise _damaged(key, "its counters are not an object of whole numbers")
         counters |= others
@@ -372,7 +371,7 @@ def message_values(append: Append) -> dict[str, Any]:
         "id": message.message_id,
         "role": message.role,
         "time": message.created_at_us,
-        "adds": _json(dict(message.adds)) if message.adds else None,
+        "adds": orjson.dumps(dict(message.adds)).decode() if message.adds else None,
         "index_data": _index_data(message.index),
         **_payload_values(message.payload),
     }
@@ -421,7 +420,7 @@ def _folded(messages: Iterable[MessageRecord]) -> tuple[Any, ...]:
     begins: tuple[Any, ...] = _NO_BRIEF
     if first is not None:
         begins = (first[0], *((None, None, None) if first is last else (first[1].encoding, *_columns(first[1]))))
-    return (*numbers, _json(counters) if counters else None, *begins, *ends)
+    return (*numbers, orjson.dumps(counters).decode() if counters else None, *begins, *ends)
 
 
 def group_values(appends: Sequence[Append]) -> dict[str, Any]:

@@ -102,11 +102,12 @@ class Usage:
     @classmethod
     def of_counters(cls, counters: Mapping[str, int], *, since: date | None = None, until: date | None = None) -> Self:
         """Return what the counters of a session say of a period; see ``counters_of``."""
-        return cls.of(
-            ModelUsage(model=model, **{kind: number})
-            for day, kind, model, number in _parsed(counters)
-            if (since is None or day >= since) and (until is None or day < until)
-        )
+        sums: dict[str, dict[str, int]] = {}
+        for day, kind, model, number in _parsed(counters):
+            if (since is None or day >= since) and (until is None or day < until):
+                of_model = sums.setdefault(model, {})
+                of_model[kind] = of_model.get(kind, 0) + number
+        return cls(models=tuple([ModelUsage(model=model, **sums[model]) for model in sorted(sums)]))
 
     @classmethod
     def of_answer(cls, model: str | None, usage: JSONObject | None) -> Self:

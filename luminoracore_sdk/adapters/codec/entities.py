@@ -140,10 +140,8 @@ class JsonEntityCodec:
         """Return the summary of a record; see ``EntityCodec``."""
         key, summary = f"session {record.session_id!a}", record.summary
         card: Any = {} if record.card is None else self._values.decode(record.card, backend=backend, key=key)
-        first, last = (
-            None if brief is None else self._values.decode(brief.payload, backend=backend, key=key)
-            for brief in (summary.first, summary.last)
-        )
+        first = None if summary.first is None else self._values.decode(summary.first.payload, backend=backend, key=key)
+        last = None if summary.last is None else self._values.decode(summary.last.payload, backend=backend, key=key)
         attributes = card.get("attributes", {}) if isinstance(card, dict) else None
         if type(attributes) is not dict or not isinstance(first, _TEXT) or not isinstance(last, _TEXT):
             raise CorruptRecordError(backend=backend, key=key, reason="its card or a brief is of another form")

@@ -1,6 +1,5 @@
 """Conversion of records to the parameters of ``queries.sql``, and of rows to records."""
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,6 +8,7 @@ from operator import itemgetter
 from typing import Any, Protocol, TypeVar, cast
 
 import attrs
+import orjson
 
 from luminoracore_sdk.adapters.storage.base import Append, MessageUpdate, key_bounds
 from luminoracore_sdk.adapters.storage.packed import packed, unpacked
@@ -35,9 +35,12 @@ from luminoracore_sdk.application.ports.records import (
     SessionRecord,
     SessionSummary,
     TurnRecords,
+    stored_brief,
     stored_header,
     stored_index,
+    stored_payload,
     stored_record,
+    stored_summary,
 )
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import CorruptRecordError, PayloadTooLargeError
@@ -126,7 +129,7 @@ def _payload(row: Row, first: int, key: str) -> Payload:
     encoding, text, blob = row[first], row[first + 1], row[first + 2]
     if encoding is None or (text is None) == (blob is None):
         raise _without_payload(key)
-    return Payload(encoding, text.encode() if blob is None else blob)
+    return stored_payload(encoding, text.encode() if blob is None else blob)
 
 
 def _without_payload(key: str) -> CorruptRecordError:
@@ -158,9 +161,7 @@ _BRIEFS = tuple(f"{name}_{part}" for name in ("first", "last") for part in ("pla
 _FOLDED = (*_ROLES, "adds", *_BRIEFS)
 _ALL_FOLDED = tuple(f"{name.removesuffix('s')}s" for name in _FOLDED)
 _NO_BRIEF = (None, None, None, None)
-_json, _parsed = json.JSONEncoder().encode, json.JSONDecoder().decode
-_new = object.__new__
-_setters = {field.name: getattr(SessionRecord, field.name).__set__ for field in attrs.fields(SessionRecord)}
+_NO_SUMMARY = SessionSummary()
 
 
 def _brief_columns(brief: Brief | None) -> tuple[Any, ...]:
@@ -173,7 +174,7 @@ def _summary_columns(summary: SessionSummary) -> tuple[Any, ...]:
     """Return the parameters of a summary, as ``_FOLDED`` names them; the places of briefs are their positions."""
     others = dict(summary.counters)
     numbers = [others.pop(role, None) for role in _ROLES]
-    adds = _json(others) if others else None
+    adds = orjson.dumps(others).decode() if others else None
     return (*numbers, adds, *_brief_columns(summary.first), *_brief_columns(summary.last))
 
 
@@ -231,49 +232,31 @@ def narrowed(statement: Statement, given: frozenset[str]) -> Statement:
 def listed_session(row: Row) -> SessionRecord:
     """Return the header of a row of a listing.
 
-    It does without the constructor, which takes a third of the time of a page.
-
     Raises:
         CorruptRecordError: Its card or summary is damaged.
     """
     key = f"session {row[0]!a}"
-    first, last, counters = _brief(row, 14, key), _brief(row, 18, key), _counters(row, 9, key)
-    record = _new(SessionRecord)
-    for set_value, value in zip(_HEADER, row, strict=False):  # the first columns
-        set_value(record, value)
-    _setters["tags"](record, tuple(row[2]))  # sorted and distinct, as it was stored
-    _setters["summary"](record, SessionSummary(first=first, last=last, counters=counters))
-    _setters["last_change"](record, row[8] or 0)
-    _setters["card"](record, None if row[22] is row[23] is row[24] is None else _payload(row, 22, key))
-    for name, nothing in _UNLISTED:
-        _setters[name](record, nothing)
-    return record
+    summary = stored_summary(_brief(row, 14, key), _brief(row, 18, key), _counters(row, 9, key))
+    card = None if row[22] is row[23] is row[24] is None else _payload(row, 22, key)
+    return light_session(row[:9], card, summary)
 
 
-def light_session(row: Row) -> SessionRecord:
-    """Return the header of a row of a listing without texts."""
+def light_session(row: Row, card: Payload | None = None, summary: SessionSummary = _NO_SUMMARY) -> SessionRecord:
+    """Return the header of the first columns of a listing."""
     session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change = row
     return stored_header(
         session_id,
         user_id,
-        tuple(tags),
+        tuple(tags),  # sorted and distinct, as it was stored
         ttl_us,
         created_at_us,
         updated_at_us,
         version,
         last_position,
         last_change or 0,
+        card,
+        summary,
     )
-
-
-_HEADER = [
-    _setters[name]
-    for name in (
-        *("session_id", "user_id", "tags", "ttl_us", "created_at_us", "updated_at_us"),
-        *("version", "last_position"),
-    )
-]
-_UNLISTED: tuple[tuple[str, Any], ...] = (("payload", None), ("changes", ()), ("lease", None))
 
 
 def fork_header(source_id: str, rows: Sequence[Row], record: SessionRecord, at: int) -> SessionRecord:
@@ -310,13 +293,13 @@ def _brief(row: Row, first: int, key: str) -> Brief | None:
         return None
     if position is None:
         raise _damaged(key, "a brief has no position")
-    return Brief(position, _payload(row, first + 1, key))
+    return stored_brief(position, _payload(row, first + 1, key))
 
 
 def _counters(row: Row, first: int, key: str) -> dict[str, int]:
     counters = {role: row[index] for index, role in enumerate(_ROLES, first) if row[index] is not None}
     if (text := row[first + len(_ROLES)]) is not None:
-        others = _parsed(text)
+        others = orjson.loads(text)
         if type(others) is not dict or not {int}.issuperset(map(type, others.values())):
             raise _damaged(key, "its counters are not an object of whole numbers")
         counters |= others
@@ -388,7 +371,7 @@ def message_values(append: Append) -> dict[str, Any]:
         "id": message.message_id,
         "role": message.role,
         "time": message.created_at_us,
-        "adds": _json(dict(message.adds)) if message.adds else None,
+        "adds": orjson.dumps(dict(message.adds)).decode() if message.adds else None,
         "index_data": _index_data(message.index),
         **_payload_values(message.payload),
     }
@@ -437,7 +420,7 @@ def _folded(messages: Iterable[MessageRecord]) -> tuple[Any, ...]:
     begins: tuple[Any, ...] = _NO_BRIEF
     if first is not None:
         begins = (first[0], *((None, None, None) if first is last else (first[1].encoding, *_columns(first[1]))))
-    return (*numbers, _json(counters) if counters else None, *begins, *ends)
+    return (*numbers, orjson.dumps(counters).decode() if counters else None, *begins, *ends)
 
 
 def group_values(appends: Sequence[Append]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def _objects(storage: SessionStorage) -> Iterator[bytes]:
     waiting: list[Any] = [storage]
     while waiting:
         one = waiting.pop()
-        if id(one) in seen or isinstance(one, type):
+        if id(one) in seen or isinstance(one, type | FunctionType):  # a function refers to its whole module
             continue
         seen[id(one)] = one
         if isinstance(one, str):

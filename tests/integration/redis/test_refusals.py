@@ -182,7 +182,8 @@ async def test_a_replica_is_read_and_not_written(
 _RIGHTS = (
     *("on", ">pass~word", "~luminoracore:*", "-@all", "+select", "+eval", "+evalsha"),
     *("+exists", "+hmget", "+hget", "+hgetall", "+hset", "+hdel", "+hlen", "+hincrby", "+unlink"),
-    *("+rpush", "+lset", "+lrange", "+llen", "+ltrim", "+zadd", "+zrange", "+zrem", "+pexpire", "+persist"),
+    *("+rpush", "+lset", "+lrange", "+llen", "+ltrim", "+zadd", "+zrange", "+zcount", "+zrem"),
+    *("+pexpire", "+persist"),
     "+rename",
 )
 

@@ -5,6 +5,7 @@ import gc
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any, cast
 
 from luminoracore_sdk.session import InMemoryStorage, SessionStorage

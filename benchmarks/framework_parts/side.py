@@ -1,6 +1,7 @@
 """What a store does under its framework, and where it keeps what it stores."""
 
 import random
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,12 +18,15 @@ __all__ = ["Make", "Pair", "Place", "Side", "ours_at", "text"]
 class Side(Protocol):
     """A store under its framework; a session is begun by its first turn."""
 
+    @abstractmethod
     async def turn(self, session: str) -> None:
         """Append a question and an answer of 1 KB each."""
 
+    @abstractmethod
     async def tail(self, session: str) -> int:
         """Read what the next turn needs; return the number of messages."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Close the store."""
 

@@ -8,7 +8,9 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
+from enum import StrEnum
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 from typing import IO, Annotated, Any
@@ -143,6 +145,14 @@ def output_target(output: Path | None) -> Iterator[IO[str]]:
 # -- import --------------------------------------------------------------------------------------
 
 
+class Framework(StrEnum):
+    """An agent framework whose own store can be imported."""
+
+    OPENAI_AGENTS = "openai-agents"
+    LANGGRAPH = "langgraph"
+    GOOGLE_ADK = "google-adk"
+
+
 @attrs.define
 class _Tally:
     """Sums over an import."""
@@ -156,16 +166,20 @@ class _Tally:
     completed: int = 0
 
     def add(self, parsed: ParsedSession, receipt: ImportReceipt) -> None:
+        """Count a session of a file."""
+        self.count(parsed.record.session_id, receipt)
+        self.adopted += parsed.is_adopted and receipt.outcome is Outcome.ADDED
+
+    def count(self, session_id: str, receipt: ImportReceipt) -> None:
         """Count a session."""
         self.messages += receipt.messages
         self.memories += receipt.memories
         if receipt.outcome is Outcome.ADDED:
             self.sessions += 1
-            self.adopted += parsed.is_adopted
         elif receipt.outcome is Outcome.COMPLETED:
             self.completed += 1
         else:
-            self.skipped.append(parsed.record.session_id)
+            self.skipped.append(session_id)
 
     def __str__(self) -> str:
         done = (self.sessions, "session"), (self.messages, "message"), (self.memories, "memory")
@@ -189,14 +203,25 @@ def import_sessions(
         str | None, typer.Option(help="Provider of imported chats that name none. [default: echo, offline]")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model of that provider.", show_default=False)] = None,
+    framework: Annotated[
+        Framework | None,
+        typer.Option("--from", help="The file is the SQLite store of an agent framework.", show_default=False),
+    ] = None,
 ) -> None:
     """Import sessions: an export of this command or of ChatGPT, Claude and others, as JSON or ZIP.
+
+    With ``--from``: the store of an agent framework, for this package's adapter.
 
     An import that was interrupted can be repeated: what the store has already is not added again.
     """
     if replace and skip_existing:
         raise typer.BadParameter("--replace and --skip-existing cannot be combined")
     existing = OnExisting.REPLACE if replace else OnExisting.SKIP if skip_existing else OnExisting.REFUSE
+    if framework is not None:
+        if skip_bad or format or provider or model:
+            raise typer.BadParameter("--from can be combined with --replace or --skip-existing only")
+        _import_store(context, framework, file, existing)
+        return
     name = provider or "echo"
     ProviderFactory.get_provider_class(name)
     answers = ProviderConfig(name=name, model=model).public()
@@ -212,6 +237,29 @@ def import_sessions(
         context.say(f"{file} contains no sessions")
     if tally.bad:
         raise typer.Exit(FAILED)
+
+
+def _import_store(context: CommandContext, framework: Framework, file: Path, existing: OnExisting) -> None:
+    """Import the sessions of a framework's own store."""
+    if not file.is_file():
+        raise ValidationError(f"{file}: no such file")
+    name = framework.value.replace("-", "_")
+    module: Any = import_module(f"luminoracore_sdk.integrations.{name}")
+    tally = _Tally()
+
+    async def work() -> None:
+        async with aclosing(module.import_history(file, context.storage, existing)) as imported:
+            async for session_id, receipt in imported:
+                tally.count(session_id, receipt)
+
+    try:
+        context.run(work())
+    except SessionExistsError as exc:
+        raise ValidationError(f"{file}: {exc}; use --replace or --skip-existing") from exc
+    finally:
+        _report(context, tally, is_adopting=False)
+    if not (tally.sessions or tally.completed or tally.skipped):
+        context.say(f"{file} contains no sessions")
 
 
 def _report(context: CommandContext, tally: _Tally, *, is_adopting: bool) -> None:

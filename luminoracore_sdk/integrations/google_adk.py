@@ -5,11 +5,14 @@
 import asyncio
 import json
 import re
+import sqlite3
 from asyncio import AbstractEventLoop, Lock
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -18,6 +21,7 @@ from pydantic import PrivateAttr
 from pydantic_core import to_jsonable_python
 
 from luminoracore_sdk.adapters.optional import import_extra
+from luminoracore_sdk.application.exchange.export_import import ImportReceipt, OnExisting
 from luminoracore_sdk.application.exchange.foreign import tool_call
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
@@ -29,6 +33,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
     TurnRecords,
 )
+from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.recall import Recall, RecallScope, recall_filter
 from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.domain import errors
@@ -39,6 +44,7 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.scopes import Owner
 from luminoracore_sdk.domain.session import Session as StoredSession
 from luminoracore_sdk.domain.settings import MemoryConfig
+from luminoracore_sdk.integrations.importing import columns_of, exchange_of, opened, parsed
 from luminoracore_sdk.integrations.item_store import (
     ITEM,
     ItemStore,
@@ -71,7 +77,7 @@ from google.adk.sessions.state import State  # noqa: E402
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["LuminoraMemoryService", "LuminoraSessionService"]
+__all__ = ["LuminoraMemoryService", "LuminoraSessionService", "import_history"]
 
 _FRAMEWORK = "google-adk"
 _MARK = ITEM
@@ -258,6 +264,14 @@ class _States:
             return self._stored(scope, key, value, source)
         name = key if is_plain else digest_id(key)
         return self._stored(scope, name, self._items.wrapped({"key": key, "value": value}), source)
+
+    def imported(
+        self, scope: MemoryScope, values: Mapping[str, Any], source: MemorySource, *, marks: bool = False
+    ) -> list[MemoryRecord]:
+        """Return the records of a whole state, and that of the mark."""
+        records = [self._record(scope, key, value, source) for key, value in values.items()]
+        mark = [self._stored(scope, _MARK, self._items.wrapped(source.position), source)] if marks else []
+        return [*records, *mark]
 
     def _stored(self, scope: MemoryScope, key: str, value: JSONValue, source: MemorySource) -> MemoryRecord:
         now = self._items.services.clock.now()
@@ -525,6 +539,70 @@ class LuminoraSessionService(BaseSessionService):
         await self.close()
 
 
+async def import_history(
+    file: Path, storage: SessionStorage, existing: OnExisting = OnExisting.REFUSE
+) -> AsyncIterator[tuple[str, ImportReceipt]]:
+    """Store the sessions of a SQLite file of ``DatabaseSessionService`` or ``SqliteSessionService``; see ``importing``.
+
+    The framework's own service reads a copy of the file, as it may change its tables. Of the states of users and apps,
+    values that the storage has stay.
+
+    Raises:
+        SessionExistsError: The storage has another session of the same app, user and id.
+        ValidationError: It is no such file.
+    """
+    tables = {
+        "sessions": ("app_name", "user_id", "id", "state", "update_time"),
+        "events": ("id", "app_name", "user_id", "session_id", "timestamp"),
+    }
+    items = ItemStore(storage, _FRAMEWORK)
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, "sessions.db")
+        with opened(file, "DatabaseSessionService", tables) as source, closing(sqlite3.connect(copy)) as target:
+            source.execute("COMMIT")
+            source.backup(target)
+            sessions = target.execute("SELECT app_name, user_id, id FROM sessions ORDER BY update_time").fetchall()
+            is_database = "actions" in columns_of(target, "events") or columns_of(target, "adk_internal_metadata")
+        name = "DatabaseSessionService" if is_database else "SqliteSessionService"
+        given = f"sqlite+aiosqlite:///{copy}" if is_database else str(copy)
+        module = f"google.adk.sessions.{'database' if is_database else 'sqlite'}_session_service"
+        own = getattr(import_extra(module, needed_by="import_history", extra="google-adk"), name)(given)
+        try:
+            for app, user, session_id in sessions:
+                session = await own.get_session(app_name=app, user_id=user, session_id=session_id)
+                yield await _import_session(items, session, existing)
+        finally:
+            if is_database:
+                await own.close()
+
+
+async def _import_session(items: ItemStore, session: Session, existing: OnExisting) -> tuple[str, ImportReceipt]:
+    key, states = _Key.of(session), _States(items)
+    app, user, own = _by_scope(_persistent(session.state))
+    source = MemorySource(session_id=key.stored_id, position=len(session.events))
+    for scope, values in ((_app_scope(key.app), app), (_user_scope(key.app, key.user), user)):
+        for record in states.imported(scope, values, source):
+            with suppress(ConflictError):
+                await items.storage.put_memory(record, expected_version=0)
+    began = session.events[0].timestamp if session.events else session.last_update_time
+    times = [datetime.fromtimestamp(one, UTC) for one in (began, session.last_update_time)]
+    new = StoredSession(
+        session_id=key.stored_id, personality={}, provider=None, created_at=times[0], last_activity=times[1]
+    )
+    owned = _of_user(new, key.app, key.user)
+    tagged = attrs.evolve(owned, config=attrs.evolve(owned.config, tags=(_app_tag(key.app),)))
+    stored = items.with_document(tagged, {**attrs.asdict(key), "time": began, "state": {}})
+    messages = [
+        _record(
+            items, event, _persistent(event.actions.state_delta), timestamp=datetime.fromtimestamp(event.timestamp, UTC)
+        )
+        for event in session.events
+    ]
+    memories = states.imported(MemoryScope("session", key.stored_id), own, source, marks=True)
+    receipt = await exchange_of(items).import_session(parsed(items, stored, messages, memories), existing=existing)
+    return key.stored_id, receipt
+
+
 class LuminoraMemoryService(BaseMemoryService):
     """Finds what was said in sessions that were added, for one user of an app.
 
@@ -714,7 +792,7 @@ def _by_scope(state: Mapping[str, Any]) -> tuple[JSONObject, JSONObject, JSONObj
     return app, user, own
 
 
-def _record(items: ItemStore, event: Event, delta: JSONObject) -> MessageRecord:
+def _record(items: ItemStore, event: Event, delta: JSONObject, *, timestamp: datetime | None = None) -> MessageRecord:
     """Return the message of an event; equal events have the same id, and others have other ones."""
     own = {"actions": {"state_delta"}}
     item = event.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude=own)
@@ -737,6 +815,7 @@ def _record(items: ItemStore, event: Event, delta: JSONObject) -> MessageRecord:
         place=text_place(item, "content", "parts"),
         message_id=f"{event.id}:{sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()[:32]}",
         metadata=metadata,
+        timestamp=timestamp,
     )
 
 

@@ -23,6 +23,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -252,6 +253,7 @@ class ItemStore:
         content: JSONValue = "",
         message_id: str | None = None,
         metadata: Mapping[str, JSONValue] | None = None,
+        timestamp: datetime | None = None,
     ) -> MessageRecord:
         """Return the record of an item.
 
@@ -262,6 +264,7 @@ class ItemStore:
             content: The content of the message if ``place`` is None.
             message_id: An id that is unique within the session; None: a new one.
             metadata: What other readers of the message need, such as ``tool_calls``.
+            timestamp: When it was said; None: now.
 
         Raises:
             TypeError: The item is not JSON.
@@ -276,7 +279,7 @@ class ItemStore:
         message = Message(
             role,
             content,
-            timestamp=self.services.clock.now(),
+            timestamp=timestamp or self.services.clock.now(),
             metadata={**(metadata or {}), ITEM: kept},
             id=self.services.ids.new_id() if message_id is None else stable_id(message_id),
         )

@@ -3,12 +3,16 @@
 # pyright: reportMissingImports=false
 
 import asyncio
+import json
 import operator
 import random
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+from sqlite3 import Connection
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +23,7 @@ import attrs
 from luminoracore_sdk.adapters.analysis import make_analyzer
 from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.portal import portal
+from luminoracore_sdk.application.exchange.export_import import ImportReceipt, OnExisting, Outcome
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
     MAX_PAGE,
@@ -29,7 +34,8 @@ from luminoracore_sdk.application.ports.records import (
     MemoryScope,
     SessionQuery,
 )
-from luminoracore_sdk.domain.errors import ConflictError, InvalidIdError, SessionNotFoundError
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import ConflictError, InvalidIdError, SessionExistsError, SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.recall.index import MEMORY, Document, ScopeIndex
@@ -37,6 +43,7 @@ from luminoracore_sdk.domain.recall.ranking import Query, rank
 from luminoracore_sdk.domain.recall.terms import Vector, entry_of, model_code
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.values import check_id, from_microseconds, to_microseconds
+from luminoracore_sdk.integrations.importing import columns_of, opened
 from luminoracore_sdk.integrations.item_store import ItemStore, Storage, run, stable_id
 
 import_extra("langgraph.checkpoint.base", needed_by="LuminoraSaver", extra="langgraph")
@@ -62,7 +69,7 @@ from langgraph.store.base import (  # noqa: E402
     validate_op_namespace,
 )
 
-__all__ = ["LuminoraSaver", "LuminoraStore"]
+__all__ = ["LuminoraSaver", "LuminoraStore", "import_history"]
 
 _TAG = "langgraph"
 _INLINE_BYTES = 256
@@ -616,7 +623,7 @@ class _Place:
     def scope(self) -> MemoryScope:
         return MemoryScope("session", self.session_id)
 
-    def config(self, checkpoint_id: str) -> JSONObject:
+    def config(self, checkpoint_id: str | None) -> JSONObject:
         given = {"thread_id": self.thread_id, "checkpoint_ns": self.namespace, "checkpoint_id": checkpoint_id}
         return {"configurable": given}
 
@@ -830,6 +837,81 @@ def _packed(tagged: tuple[str, bytes]) -> Any:
 def _unpacked(packed: Any) -> tuple[str, bytes]:
     tag, text, *base = packed
     return tag, b64decode(text) if base else text.encode("latin-1")
+
+
+async def import_history(
+    file: Path, storage: SessionStorage, existing: OnExisting = OnExisting.REFUSE
+) -> AsyncIterator[tuple[str, ImportReceipt]]:
+    """Store the threads of a file of ``SqliteSaver``; see ``importing``.
+
+    Checkpoints that the thread has already are left as they are.
+
+    Raises:
+        SessionExistsError: The storage has another thread of the same id.
+        ValidationError: It is no such file.
+    """
+    tables = {
+        "checkpoints": ("thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "type", "checkpoint"),
+        "writes": ("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel", "type", "value"),
+    }
+    saver = LuminoraSaver(storage)
+    with opened(file, "SqliteSaver", tables) as connection:
+        task_path = "task_path" if "task_path" in columns_of(connection, "writes") else "''"
+        threads = connection.execute("SELECT DISTINCT thread_id FROM checkpoints ORDER BY thread_id").fetchall()
+        for (thread_id,) in threads:
+            yield stable_id(thread_id), await _import_thread(saver, storage, connection, thread_id, task_path, existing)
+
+
+async def _import_thread(
+    saver: LuminoraSaver,
+    storage: SessionStorage,
+    connection: Connection,
+    thread_id: str,
+    task_path: str,
+    existing: OnExisting,
+) -> ImportReceipt:
+    thread = _Place.of_thread(thread_id)
+    if existing is OnExisting.REPLACE:
+        await saver.adelete_thread(thread_id)
+    query = MemoryQuery(prefix="c/", with_payload=False)
+    stored = {record.key for record in await storage.list_memories(thread.scope, query)}
+    wanted: list[tuple[_Place, str, str | None]] = [
+        (attrs.evolve(thread, namespace=namespace), checkpoint_id, parent)
+        for namespace, checkpoint_id, parent in connection.execute(_CHECKPOINTS, (thread_id,))
+    ]
+    missing = [one for one in wanted if one[0].checkpoint_key(one[1]) not in stored]
+    if stored and len(missing) == len(wanted):
+        if existing is OnExisting.SKIP:
+            return ImportReceipt(outcome=Outcome.SKIPPED)
+        raise SessionExistsError(thread.session_id)
+    versions: dict[tuple[str, str | None], Mapping[str, Any]] = {}
+    for place, checkpoint_id, parent in missing:
+        kind, data, metadata = connection.execute(_CHECKPOINT, (thread_id, place.namespace, checkpoint_id)).fetchone()
+        checkpoint = saver.serde.loads_typed((kind, data))
+        rows = connection.execute(_WRITES.format(task_path), (thread_id, place.namespace, checkpoint_id)).fetchall()
+        for (task, path, _), own in groupby(rows, key=lambda row: (row[0], row[1], row[2] < 0)):
+            writes = [(channel, saver.serde.loads_typed((kind, value))) for *_, channel, kind, value in own]
+            await saver.aput_writes(place.config(checkpoint_id), writes, task, path)
+        before = versions.get((place.namespace, parent), {})
+        current = versions[place.namespace, checkpoint_id] = checkpoint["channel_versions"]
+        new = {name: version for name, version in current.items() if before.get(name) != version}
+        await saver.aput(place.config(parent), checkpoint, json.loads(metadata) if metadata else {}, new)
+    outcome = Outcome.UNCHANGED if not missing else Outcome.COMPLETED if stored else Outcome.ADDED
+    return ImportReceipt(outcome=outcome, memories=len(missing))
+
+
+_CHECKPOINTS = """
+SELECT checkpoint_ns, checkpoint_id, parent_checkpoint_id
+  FROM checkpoints WHERE thread_id = ? ORDER BY checkpoint_ns, checkpoint_id
+"""
+_CHECKPOINT = """
+SELECT type, checkpoint, metadata
+  FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?
+"""
+_WRITES = """
+SELECT task_id, {}, idx, channel, type, value
+  FROM writes WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ? ORDER BY task_id, idx
+"""
 
 
 class LuminoraStore(BaseStore):

@@ -2,21 +2,31 @@
 
 # pyright: reportMissingImports=false
 
-from collections.abc import Sequence
+import json
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luminoracore_sdk.adapters.optional import import_extra
+from luminoracore_sdk.application.exchange.export_import import ImportReceipt, OnExisting
 from luminoracore_sdk.application.exchange.foreign import tool_call
 from luminoracore_sdk.application.ports.records import MessageRecord
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.integrations.importing import exchange_of, opened, parsed, time_of
 from luminoracore_sdk.integrations.item_store import ItemStore, Storage, completed, stable_id, text_place
 
 if TYPE_CHECKING:
     from agents import TResponseInputItem
     from agents.memory import SessionSettings
 
-__all__ = ["LuminoraSession"]
+__all__ = ["LuminoraSession", "import_history"]
+
+_FRAMEWORK = "openai-agents"
 
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 
@@ -49,7 +59,7 @@ class LuminoraSession:
         )
         self.session_id = session_id
         self.session_settings: SessionSettings | None = self._settings.coerce_session_settings(session_settings or {})
-        self._items = ItemStore(storage, "openai-agents", reads=_item_of)
+        self._items = ItemStore(storage, _FRAMEWORK, reads=_item_of)
         self._key = stable_id(session_id)
         self._is_closed = False
 
@@ -74,7 +84,7 @@ class LuminoraSession:
             SessionNotFoundError: The session was erased less than a day ago.
         """
         self._check_open()
-        records = [self._record(item) for item in items]
+        records = [_record(self._items, item) for item in items]
         await completed(self._items.append(self._key, records))
 
     async def pop_item(self) -> "TResponseInputItem | None":
@@ -108,7 +118,7 @@ class LuminoraSession:
         if type(self) is not LuminoraSession:
             return False
         self._check_open()
-        records = [self._record(item) for item in items]
+        records = [_record(self._items, item) for item in items]
         await completed(self._items.replace(self._key, records))
         return True
 
@@ -116,19 +126,65 @@ class LuminoraSession:
         if self._is_closed:
             raise RuntimeError("this LuminoraSession is closed; make another one for the same session_id")
 
-    def _record(self, item: Any) -> MessageRecord:
-        call_id, kind = item.get("call_id"), str(item.get("type", "message"))
-        metadata: JSONObject = {}
-        if kind.endswith("_output"):
-            role, place = "tool", text_place(item, "output")
-            if isinstance(call_id, str):
-                metadata["tool_call_id"] = call_id
-        else:
-            role = _ROLES.get(str(item.get("role")), "assistant")
-            place = text_place(item, "content") if kind == "message" else None
-        if kind == "function_call" and isinstance(call_id, str):
-            metadata["tool_calls"] = [tool_call(call_id, str(item.get("name")), item.get("arguments"))]
-        return self._items.record(item, role=role, place=place, metadata=metadata)
+
+async def import_history(
+    file: Path, storage: SessionStorage, existing: OnExisting = OnExisting.REFUSE
+) -> AsyncIterator[tuple[str, ImportReceipt]]:
+    """Store the sessions of a SQLite file of ``SQLiteSession`` or ``SQLAlchemySession``; see ``importing``.
+
+    Raises:
+        SessionExistsError: The storage has another session of the same id.
+        ValidationError: It is no such file, or an item of it is not JSON.
+    """
+    items = ItemStore(storage, _FRAMEWORK)
+    sessions = "SELECT session_id, created_at, updated_at FROM agent_sessions ORDER BY session_id"
+    messages = "SELECT id, message_data, created_at FROM agent_messages WHERE session_id = ? ORDER BY id"
+    tables = {
+        "agent_sessions": ("session_id", "created_at", "updated_at"),
+        "agent_messages": ("id", "session_id", "message_data", "created_at"),
+    }
+    with opened(file, "SQLiteSession", tables) as connection:
+        for session_id, created, updated in connection.execute(sessions).fetchall():
+            session = Session(
+                session_id=stable_id(session_id),
+                personality={},
+                provider=None,
+                created_at=time_of(created, f"{file}: session {session_id!a}"),
+                last_activity=time_of(updated, f"{file}: session {session_id!a}"),
+            )
+            records = [
+                _imported(items, f"{file}: agent_messages {number}", f"item-{number}", text, stored)
+                for number, text, stored in connection.execute(messages, (session_id,))
+            ]
+            receipt = await exchange_of(items).import_session(parsed(items, session, records), existing=existing)
+            yield session.session_id, receipt
+
+
+def _imported(items: ItemStore, place: str, message_id: str, text: str, stored: str) -> MessageRecord:
+    try:
+        item = json.loads(text)
+    except ValueError as exc:
+        raise ValidationError(f"{place}: is not JSON: {exc}") from exc
+    if not isinstance(item, dict):
+        raise ValidationError(f"{place}: is not an object")
+    return _record(items, item, message_id=message_id, timestamp=time_of(stored, place))
+
+
+def _record(
+    items: ItemStore, item: Any, *, message_id: str | None = None, timestamp: datetime | None = None
+) -> MessageRecord:
+    call_id, kind = item.get("call_id"), str(item.get("type", "message"))
+    metadata: JSONObject = {}
+    if kind.endswith("_output"):
+        role, place = "tool", text_place(item, "output")
+        if isinstance(call_id, str):
+            metadata["tool_call_id"] = call_id
+    else:
+        role = _ROLES.get(str(item.get("role")), "assistant")
+        place = text_place(item, "content") if kind == "message" else None
+    if kind == "function_call" and isinstance(call_id, str):
+        metadata["tool_calls"] = [tool_call(call_id, str(item.get("name")), item.get("arguments"))]
+    return items.record(item, role=role, place=place, metadata=metadata, message_id=message_id, timestamp=timestamp)
 
 
 def _item_of(message: Message) -> JSONObject | None:

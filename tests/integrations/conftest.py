@@ -99,4 +99,4 @@ def sqlite(tmp_path: Path) -> StorageConfig:
     return _sqlite(tmp_path)
 
 
-pytest.register_assert_rewrite("tests.integrations.agent_runs")
+pytest.register_assert_rewrite("tests.integrations.agent_runs", "tests.integrations.import_runs")

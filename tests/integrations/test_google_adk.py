@@ -6,6 +6,8 @@ import random
 import signal
 import threading
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from luminoracore_sdk.domain.scopes import Owner
 from luminoracore_sdk.session import MemoryManager, SessionManager, create_storage
 from luminoracore_sdk.storage import SessionStorage, StorageWrapper
 from tests.integrations.agent_runs import AgentRuns
+from tests.integrations.import_runs import ImportRuns
 from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES, same
 
 pytest.importorskip("google.adk", reason="the extra google-adk is not installed")
@@ -27,8 +30,10 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from google.adk.sessions.base_session_service import GetSessionConfig
+from google.adk.sessions.database_session_service import DatabaseSessionService
 from google.adk.sessions.in_memory_session_service import InMemorySessionService
 from google.adk.sessions.session import Session
+from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.genai import types
 
 from luminoracore_sdk.integrations.google_adk import LuminoraMemoryService, LuminoraSessionService
@@ -48,6 +53,68 @@ def changing(delta: dict[str, Any], **fields: Any) -> Event:
 
 def texts(session: Session) -> list[str]:
     return [event.content.parts[0].text for event in session.events if event.content]
+
+
+class TestImports(ImportRuns):
+    framework = "google-adk"
+    sessions = (("ann", "a"), ("bob", "b/1"))
+
+    @asynccontextmanager
+    async def own(self, file: Path) -> AsyncIterator[Any]:
+        """Yield the framework's own service."""
+        yield SqliteSessionService(str(file))
+
+    async def write(self, file: Path) -> Any:
+        async with self.own(file) as own:
+            for user, session_id in self.sessions:
+                names: Any = {"app_name": "app", "user_id": user, "session_id": session_id}
+                await own.create_session(**names, state={"plan": "free", "user:name": user, "app:open": True})
+            for user, session_id in self.sessions:
+                await self._ask(own, user, session_id, "one")
+                await self._ask(own, user, session_id, "two")
+            return await self._read(own)
+
+    async def more(self, file: Path) -> Any:
+        async with self.own(file) as own:
+            await self._ask(own, *self.sessions[0], "later")
+            return await self._read(own)
+
+    async def change(self, file: Path) -> None:
+        """Do nothing: other runs have other events."""
+
+    async def read(self, store: StorageConfig) -> Any:
+        async with LuminoraSessionService(store) as service:
+            return await self._read(service)
+
+    async def _ask(self, service: Any, user: str, session_id: str, text: str) -> None:
+        new = types.Content(role="user", parts=[types.Part(text=text)])
+        async for _ in runner_of(service).run_async(user_id=user, session_id=session_id, new_message=new):
+            pass
+
+    async def _read(self, service: Any) -> Any:
+        found = []
+        for user, session_id in self.sessions:
+            session = await service.get_session(app_name="app", user_id=user, session_id=session_id)
+            assert session is not None
+            found.append((session.events, session.state))
+        return found
+
+    async def test_a_run_goes_on(self, tmp_path: Path, sqlite: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        await self.write(file)
+        await asyncio.to_thread(self._import, file, sqlite)
+        async with LuminoraSessionService(sqlite) as service:
+            await self._ask(service, "ann", "a", "three")
+            session = await service.get_session(app_name="app", user_id="ann", session_id="a")
+        assert session is not None
+        assert (session.state["answer"], session.state["app:turns"]) == ("after 2: three", 5)
+
+
+class TestImportsOfDatabases(TestImports):
+    @asynccontextmanager
+    async def own(self, file: Path) -> AsyncIterator[Any]:
+        async with DatabaseSessionService(f"sqlite+aiosqlite:///{file}") as own:
+            yield own
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.types.session import MemoryConfig
 from tests.integrations.agent_runs import AgentRuns
 from tests.integrations.conftest import ALL
+from tests.integrations.import_runs import ImportRuns
 from tests.integrations.values import HOSTILE_IDS, same
 from tests.support.command import luminora_over
 
@@ -31,6 +32,7 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import (
     BaseStore,
@@ -143,6 +145,53 @@ class TestRuns(AgentRuns):
         process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL
         assert self._run(shared_store, "turns", "resume") == [[0, "begun first second, first ran 1 times"]]
+
+
+class TestImports(ImportRuns):
+    framework = "langgraph"
+    ids = ("ann", "bob/1")
+
+    async def write(self, file: Path) -> Any:
+        with SqliteSaver.from_conn_string(str(file)) as own:
+            for thread in self.ids:
+                for number in range(3):
+                    graph_of(own).invoke({"messages": [HumanMessage(f"{number}" * 400)]}, config_of(thread))
+                latest = own.get_tuple(config_of(thread))
+                assert latest is not None
+                own.put_writes(latest.config, [("messages", "pending"), ("messages", "second")], "task-1")
+                own.put_writes(latest.config, [("__error__", "failed")], "task-2")
+            return self._read(own)
+
+    async def more(self, file: Path) -> Any:
+        with SqliteSaver.from_conn_string(str(file)) as own:
+            graph_of(own).invoke({"messages": [HumanMessage("later")]}, config_of("ann"))
+            return self._read(own)
+
+    async def change(self, file: Path) -> None:
+        """Do nothing: other runs have other checkpoints."""
+
+    async def read(self, store: StorageConfig) -> Any:
+        def work() -> Any:
+            with LuminoraSaver(store) as saver:
+                return self._read(saver)
+
+        return await asyncio.to_thread(work)
+
+    def _read(self, saver: Any) -> Any:
+        return [[_plain(one) for one in saver.list(config_of(thread))] for thread in self.ids]
+
+    async def test_a_run_goes_on(self, tmp_path: Path, sqlite: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        await self.write(file)
+        await asyncio.to_thread(self._import, file, sqlite)
+        async with LuminoraSaver(sqlite) as saver:
+            state = await graph_of(saver).ainvoke({"messages": [HumanMessage("and then?")]}, config_of("ann"))
+        assert state["messages"][-1].content == "after 3: and then?"
+
+
+def _plain(found: Any) -> Any:
+    parent = found.parent_config and found.parent_config["configurable"]["checkpoint_id"]
+    return dict(found.checkpoint), dict(found.metadata), parent, found.pending_writes
 
 
 class Named(TypedDict):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +12,16 @@ from luminoracore_sdk.bootstrap.config import StorageConfig
 from luminoracore_sdk.session import SessionManager, create_storage, shared_storage
 from luminoracore_sdk.storage import AppendReceipt, StorageWrapper
 from tests.integrations.agent_runs import AgentRuns
+from tests.integrations.import_runs import ImportRuns
 from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES, same
 
 pytest.importorskip("agents", reason="the extra openai-agents is not installed")
 
-from agents import Agent, OpenAIResponsesCompactionSession, Runner, SessionSettings
+from agents import Agent, OpenAIResponsesCompactionSession, Runner, SessionSettings, SQLiteSession
 from agents.extensions.memory import EncryptedSession
 from agents.memory import Session
 
-from luminoracore_sdk.integrations.openai_agents import LuminoraSession
+from luminoracore_sdk.integrations.openai_agents import LuminoraSession, import_history
 from tests.integrations.workers.openai_agents_agent import FakeModel
 
 ITEMS: list[Any] = [
@@ -62,6 +64,64 @@ async def quick() -> AsyncIterator[LuminoraSession]:
 
 class TestRuns(AgentRuns):
     framework = "openai_agents"
+
+
+class TestImports(ImportRuns):
+    framework = "openai-agents"
+    ids = ("ann", "bob/1")
+
+    async def write(self, file: Path) -> Any:
+        for session_id in self.ids:
+            own = SQLiteSession(session_id, file)
+            await own.add_items(ITEMS)
+            await own.pop_item()
+            await own.add_items([{"role": "user", "content": session_id}])
+            own.close()
+        return await self._own(file)
+
+    async def _own(self, file: Path) -> Any:
+        found = []
+        for session_id in self.ids:
+            own = SQLiteSession(session_id, file)
+            found.append(repr(await own.get_items()))  # NaN is not equal to itself
+            own.close()
+        return found
+
+    async def more(self, file: Path) -> Any:
+        own = SQLiteSession("ann", file)
+        await own.add_items([{"role": "assistant", "content": "later"}])
+        own.close()
+        return await self._own(file)
+
+    async def change(self, file: Path) -> None:
+        own = SQLiteSession("ann", file)
+        await own.pop_item()
+        await own.add_items([{"role": "user", "content": "another"}])
+        own.close()
+
+    async def read(self, store: StorageConfig) -> Any:
+        found = []
+        for session_id in self.ids:
+            session = LuminoraSession(session_id, storage=store)
+            found.append(repr(await session.get_items()))
+            await session.close()
+        return found
+
+
+async def test_a_file_of_sqlalchemy_is_imported(tmp_path: Path, sqlite: StorageConfig) -> None:
+    for module in ("aiosqlite", "greenlet"):
+        pytest.importorskip(module, reason="SQLAlchemySession needs it for SQLite")
+    url = f"sqlite+aiosqlite:///{tmp_path / 'own.db'}"
+    from agents.extensions.memory import SQLAlchemySession
+
+    own = SQLAlchemySession.from_url("ann", url=url, create_tables=True)
+    await own.add_items(ITEMS[:9])
+    await own.engine.dispose()
+    async with create_storage(sqlite) as storage:
+        assert [one async for one, _ in import_history(tmp_path / "own.db", storage)] == ["ann"]
+    session = LuminoraSession("ann", storage=sqlite)
+    assert await session.get_items() == ITEMS[:9]
+    await session.close()
 
 
 async def test_items_come_back_equal(session: LuminoraSession) -> None:

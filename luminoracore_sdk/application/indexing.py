@@ -324,8 +324,8 @@ class Embedding:
                 logger.warning("messages wait for their vectors: %s", exc, exc_info=not isinstance(exc, StorageError))
                 return
             finally:
-                for error in damage:
-                    logger.warning("%s; it gets no vector", error)
+                if damage:
+                    logger.warning("%d damaged messages get no vectors: %s", len(damage), damage[0])
                 if not done:
                     self._put(waiting, session_id, after)
 

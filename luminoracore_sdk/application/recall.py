@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
+from luminoracore_sdk.application.collector import collector_held_off
 from luminoracore_sdk.application.indexing import entries_of, messages_between, read_indexes, stored_entry, vector_of
 from luminoracore_sdk.application.off_loop import off_loop, off_loop_to_the_end
 from luminoracore_sdk.application.ports.clock import Clock
@@ -184,18 +185,19 @@ class _Scope:
 
     def take(self, news: Iterable[_News]) -> None:
         """Bring sessions up to date."""
-        for one in news:
-            session_id = one.session_id
-            if one.mark is None:
-                self.forget(session_id)
-                continue
-            self.marks.pop(session_id, None)  # if this fails, it is read anew
-            self.index.cut(session_id, after=one.after)
-            kept = {position for position in self.without_vector.pop(session_id, ()) if position <= one.after}
-            if kept:
-                self.without_vector[session_id] = kept
-            self.add(session_id, one.messages)
-            self.marks[session_id] = one.mark
+        with collector_held_off():
+            for one in news:
+                session_id = one.session_id
+                if one.mark is None:
+                    self.forget(session_id)
+                    continue
+                self.marks.pop(session_id, None)  # if this fails, it is read anew
+                self.index.cut(session_id, after=one.after)
+                kept = {position for position in self.without_vector.pop(session_id, ()) if position <= one.after}
+                if kept:
+                    self.without_vector[session_id] = kept
+                self.add(session_id, one.messages)
+                self.marks[session_id] = one.mark
 
     def add(self, session_id: str, messages: Iterable[_Read]) -> None:
         """Add messages of a session, or replace them."""
@@ -393,9 +395,14 @@ class Recall:
         self, held: _Scope, session_id: str, records: Sequence[IndexRecord], search: Search
     ) -> list[_Read]:
         """Return what is known of messages; of those that were stored without their terms, from their texts."""
+
+        def decode() -> list[Entry | None]:
+            with collector_held_off():
+                return [stored_entry(record, search.analyzer) for record in records]
+
         async with held.decoding:
             entries = await off_loop(
-                lambda: [stored_entry(record, search.analyzer) for record in records],
+                decode,
                 large=len(records) > _IN_A_THREAD // 4,
             )
         missing = [record.position for record, entry in zip(records, entries, strict=True) if entry is None]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -10,9 +11,19 @@ from pathlib import Path
 import pytest
 
 from luminoracore_sdk.adapters.analysis import make_analyzer
+from luminoracore_sdk.adapters.embedders import HashingEmbedder
+from luminoracore_sdk.adapters.wrappers.searching import SearchWrapper
 from luminoracore_sdk.application.indexing import text_index
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, Payload
-from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage, SQLiteStorage
+from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRange, MessageRecord, Payload
+from luminoracore_sdk.domain.errors import UnreadablePayloadError
+from luminoracore_sdk.session import (
+    EncryptedStorageWrapper,
+    InMemoryStorage,
+    Keyring,
+    SessionManager,
+    SessionStorage,
+    SQLiteStorage,
+)
 from tests.support.command import Luminora, luminora_over
 from tests.support.recall import reindexed, say, searched
 
@@ -140,3 +151,49 @@ def test_doctor_finds_what_is_damaged(luminora: Luminora, tmp_path: Path, change
     assert (done.exit_code, failed["name"], failed["ok"]) == (1, check, False)
     assert named in failed["detail"]
     assert len(json.loads(luminora("recall", "boat", "--json").stdout)) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "left"),
+    [
+        ("luminora_session_memories SET payload = 'damaged'", "memory", TEXTS),
+        ("luminora_sessions SET last_position = 0", "session 's'", ["Aurora"]),
+    ],
+    ids=["a memory", "a session"],
+)
+async def test_what_a_database_has_damaged_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str, told: str, left: list[str]
+) -> None:
+    async with searched(SQLiteStorage(tmp_path / "s.db")) as storage:
+        manager = SessionManager(storage)
+        await say(manager, *TEXTS)
+        await manager.memory_manager.store_memory("s", "boat", "Aurora")
+    on_sqlite(tmp_path / "s.db", f"UPDATE {change}")
+    async with searched(SQLiteStorage(tmp_path / "s.db")) as storage:
+        assert await found(storage, ["s"]) == left
+        assert told in caplog.text
+        assert "is damaged" in caplog.text
+
+
+async def test_a_wrapper_that_is_missing_is_an_error(make: Callable[[], SessionStorage]) -> None:
+    async with make() as plain:
+        await say(SessionManager(EncryptedStorageWrapper(plain, Keyring({"k": bytes(32)}))), *TEXTS)
+        with pytest.raises(UnreadablePayloadError):
+            await found(searched(plain))
+
+
+@pytest.mark.parametrize("count", [1, 30])
+async def test_what_is_damaged_gets_no_vector(
+    make: Callable[[], SessionStorage], caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    storage = searched(make(), HashingEmbedder(8))
+    assert isinstance(storage, SearchWrapper)
+    async with storage:
+        await say(SessionManager(storage), *TEXTS)
+        await storage.append_messages("s", [message(number) for number in range(count)])
+        await say(SessionManager(storage), *TEXTS, session_id="t")
+        assert await storage.drain() is True
+        assert re.search(
+            rf"{min(count, 21)} damaged messages get no vectors: .*: message 9 of session 's'", caplog.text
+        )
+        assert len((await storage.read_index("t", MessageRange()))[-1].index.data) > 20  # type: ignore[union-attr]

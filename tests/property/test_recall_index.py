@@ -62,7 +62,6 @@ steps = st.lists(
         st.builds(put, messages | memories, entries),
         st.builds(put, messages | memories, entries),
         st.builds(lambda s, p: remove(s, p + 1, 9, lambda index: index.cut(s, after=p)), sessions, positions),
-        st.builds(lambda s, p: remove(s, 0, p - 1, lambda index: index.trim(s, before=p)), sessions, positions),
         st.builds(lambda s, p: remove(s, p, p, lambda index: index.remove_message(s, p)), sessions, positions),
         st.builds(lambda s: remove(s, 0, 9, lambda index: index.remove_session(s)), sessions),
         st.builds(lambda k: remove(f"key {k}", 0, 0, lambda index: index.remove_memory(k)), st.sampled_from("xyz")),

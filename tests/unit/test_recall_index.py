@@ -39,7 +39,7 @@ def test_documents_are_read_back() -> None:
         message("b", 7, "assistant"),
         Document(kind=MEMORY, key="k"),
     }
-    assert [index.last_position(session_id) for session_id in ("a", "b", "c")] == [4, 7, 0]
+    assert [list(index.sessions[session_id].positions)[-1] for session_id in ("a", "b")] == [4, 7]
 
 
 def test_frequencies_count_live_documents_only() -> None:
@@ -68,12 +68,6 @@ def test_a_session_is_cut_behind_a_position() -> None:
     index.cut("a", after=2)
     index.cut("none", after=0)
     assert kept(index) == [("", "a", 1), ("", "a", 2), ("", "b", 7), ("k", "", 0)]
-
-
-def test_a_session_is_trimmed_before_a_position() -> None:
-    index = filled()
-    index.trim("a", before=4)
-    assert kept(index) == [("", "a", 4), ("", "b", 7), ("k", "", 0)]
 
 
 def test_a_session_that_is_removed_may_come_again() -> None:
@@ -130,7 +124,7 @@ def test_days_are_those_of_the_documents_that_are_left() -> None:
         index.add(Document(session_id="a", position=position, created_at_us=day * 86_400_000_000), of("cat"))
     index.cut("a", after=2)
     assert index.sessions["a"].days == {0: 1, 1: 1}
-    index.trim("a", before=2)
+    index.remove_message("a", 1)
     assert index.sessions["a"].days == {1: 1}
 
 

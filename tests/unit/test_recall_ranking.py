@@ -46,7 +46,8 @@ def day_us(text: str) -> int:
 
 
 def add(index: ScopeIndex, session_id: str, texts: Sequence[str | tuple[str, str]], *, on: str = "2026-01-01") -> None:
-    for position, item in enumerate(texts, index.last_position(session_id) + 1):
+    held = index.sessions.get(session_id)
+    for position, item in enumerate(texts, held.positions[-1] + 1 if held else 1):
         role, text = ("user", item) if isinstance(item, str) else item
         document = Document(session_id=session_id, position=position, role=role, created_at_us=day_us(on))
         index.add(document, entry_of(ANALYZER.terms(text)))

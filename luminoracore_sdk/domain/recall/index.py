@@ -168,13 +168,9 @@ class ScopeIndex:
         """Remove the messages of a session behind a position."""
         self._remove(session_id, after + 1, None)
 
-    def trim(self, session_id: str, *, before: int) -> None:
-        """Remove the messages of a session before a position."""
-        self._remove(session_id, None, before)
-
     def remove_session(self, session_id: str) -> None:
         """Remove all messages of a session."""
-        self._remove(session_id, None, None)
+        self.cut(session_id, after=0)
 
     def remove_memory(self, key: str) -> None:
         """Remove a memory entry, if it is there."""
@@ -184,11 +180,6 @@ class ScopeIndex:
             self.memory_terms -= self.lengths[slot]
             self._kill(slot)
             self._rebuild_if_sparse()
-
-    def last_position(self, session_id: str) -> int:
-        """Return the position of a session's last document, 0 if there is none."""
-        session = self.sessions.get(session_id)
-        return session.positions[-1] if session else 0
 
     def document(self, slot: int) -> Document:
         """Return the document of a live slot."""
@@ -272,12 +263,12 @@ class ScopeIndex:
         self.lengths.append(length)
         self.known_lengths.add(length)
 
-    def _remove(self, session_id: str, first: int | None, end: int | None) -> None:
+    def _remove(self, session_id: str, first: int, end: int | None) -> None:
         """Remove the messages of a session from one position to before another."""
         session = self.sessions.get(session_id)
         if session is None:
             return
-        low = 0 if first is None else bisect_left(session.positions, first)
+        low = bisect_left(session.positions, first)
         high = len(session.positions) if end is None else bisect_left(session.positions, end)
         for slot in session.slots[low:high]:
             session.length -= self.lengths[slot]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from luminoracore_sdk.adapters.codec import values
-from luminoracore_sdk.adapters.codec.collector import collector_held_off
 from luminoracore_sdk.adapters.codec.values import JsonCodec
+from luminoracore_sdk.application.collector import collector_held_off
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from tests.unit.test_domain_pieces import LARGE_VALUES
 

@@ -23,10 +23,10 @@ from typing import Any
 
 import orjson
 
-from luminoracore_sdk.application.collector import collector_held_off
 from luminoracore_sdk.adapters.codec.long_strings import read_long_strings
 from luminoracore_sdk.adapters.codec.opt1 import MARK, expand
 from luminoracore_sdk.adapters.compression.dictionary_registry import expanded
+from luminoracore_sdk.application.collector import collector_held_off
 from luminoracore_sdk.application.ports.records import Payload
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,

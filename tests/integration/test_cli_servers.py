@@ -2,14 +2,19 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp_types import TextContent
 
-from tests.support.command import Luminora, luminora_over
+from luminoracore_sdk.session import SessionManager, create_storage
+from tests.support.command import Luminora, luminora_over, process_environment
 from tests.support.servers import mongodb_url, postgres_url
 from tests.support.servers.places import clear_mongodb, clear_postgres, clear_redis, place_name
 
@@ -98,3 +103,26 @@ def test_only_migrate_creates_tables_in_postgres(
 def test_a_server_without_tables_has_nothing_to_bring_up_to_date(servers: dict[str, str], kind: str) -> None:
     done = luminora_over(servers[kind])("migrate")
     assert (done.exit_code, done.stderr.startswith(f"a {kind} store has no tables")) == (0, True)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["postgres", "redis", "mongodb"])
+async def test_mcp_serves_what_a_server_holds(servers: dict[str, str], kind: str, tmp_path: Path) -> None:
+    options = ["--store", servers[kind], "--user", "ada"]
+    async with create_storage(servers[kind], search="text") as storage, SessionManager(storage) as manager:
+        session_id = await manager.create_session({"name": "A"}, {"name": "echo"}, {"user_id": "ada"})
+        await manager.send_message(session_id, "My dog is called Rex")
+    command = [sys.executable, "-m", "luminoracore_sdk.cli", "mcp", *options]
+    server = StdioServerParameters(command=command[0], args=command[1:], env=process_environment(tmp_path))
+    async with Client(stdio_client(server)) as client:
+
+        async def texts(query: str) -> list[str]:
+            (content,) = (await client.call_tool("recall", {"query": query})).content
+            assert isinstance(content, TextContent)
+            return [hit["text"] for hit in json.loads(content.text)["hits"]]
+
+        assert set(await texts("dogs")) == {"My dog is called Rex", "You said: My dog is called Rex"}
+        assert not (await client.call_tool("remember", {"key": "colour", "value": "blue"})).is_error
+        assert await texts("colour") == ["blue"]
+        assert not (await client.call_tool("forget", {"key": "colour"})).is_error
+        assert await texts("colour") == []

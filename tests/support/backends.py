@@ -52,6 +52,7 @@ __all__ = [
     "EMBEDDED",
     "FILES",
     "MEMORY",
+    "MEMORY_OR_SERVERS",
     "MONGODB",
     "MONGODB_MOTOR",
     "MONGODB_REPLICA_SET",
@@ -218,6 +219,9 @@ BACKENDS = (*_PLAIN, *map(optimized, _WRAPPED), *(optimized(encrypted(backend)) 
 def _nightly(backend: Backend) -> Backend:
     return attrs.evolve(backend, nightly=True)
 
+
+MEMORY_OR_SERVERS = (MEMORY, *map(_nightly, (POSTGRES, REDIS, MONGODB)))
+"""The store in memory, and in the long run servers, for what is mostly independent of the backend."""
 
 _IN_THE_LONG_RUN = {
     *("optimized memory", "optimized SQLite", "encrypted memory", "encrypted SQLite"),

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.analysis import make_analyzer
+from luminoracore_sdk.adapters.clock import SystemClock
 from luminoracore_sdk.application.memory_choice import MemoryChoice, question_of
 from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.domain.errors import ValidationError
@@ -18,6 +19,8 @@ from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import MemoryConfig, SessionConfig
 from luminoracore_sdk.session import SessionManager, create_storage
 from luminoracore_sdk.testing import ManualClock
+from tests.support.backends import MEMORY_OR_SERVERS, marks
+from tests.support.recall import searched
 from tests.support.scripted_provider import scripted
 
 NOW = ManualClock().now()
@@ -209,11 +212,12 @@ def test_settings_out_of_range_are_refused(config: Mapping[str, Any]) -> None:
 # -- prompts -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-async def manager() -> AsyncIterator[SessionManager]:
-    storage = create_storage("memory://", search="text")
-    async with SessionManager(storage, memory_config=MemoryConfig(prompt_minimum=2)) as manager:
-        yield manager
+@pytest.fixture(params=[pytest.param(backend, id=backend.name, marks=marks(backend)) for backend in MEMORY_OR_SERVERS])
+async def manager(request: pytest.FixtureRequest) -> AsyncIterator[SessionManager]:
+    with request.param.place() as make:
+        storage, config = searched(make(SystemClock())), MemoryConfig(prompt_minimum=2)
+        async with storage, SessionManager(storage, memory_config=config) as manager:
+            yield manager
 
 
 async def test_what_is_recalled_stands_before_the_question(manager: SessionManager) -> None:

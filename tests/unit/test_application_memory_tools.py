@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
+from luminoracore_sdk.adapters.clock import SystemClock
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.memory_tools import (
     ERROR,
@@ -31,16 +32,19 @@ from luminoracore_sdk.domain.settings import MemoryConfig
 from luminoracore_sdk.session import Message, SessionManager, UserSessions, create_storage
 from luminoracore_sdk.tools import Tool, memory_tools, run_tools
 from luminoracore_sdk.types.provider import ChatResponse
+from tests.support.backends import MEMORY_OR_SERVERS, marks
+from tests.support.recall import searched
 from tests.support.scripted_provider import scripted
 from tests.support.users import canary, digest_of, fill_user, session_of
 
 Tools = dict[str, Tool]
 
 
-@pytest.fixture
-async def manager() -> AsyncIterator[SessionManager]:
-    async with create_storage("memory://", search="text") as storage, SessionManager(storage) as manager:
-        yield manager
+@pytest.fixture(params=[pytest.param(backend, id=backend.name, marks=marks(backend)) for backend in MEMORY_OR_SERVERS])
+async def manager(request: pytest.FixtureRequest) -> AsyncIterator[SessionManager]:
+    with request.param.place() as make:
+        async with searched(make(SystemClock())) as storage, SessionManager(storage) as manager:
+            yield manager
 
 
 @pytest.fixture

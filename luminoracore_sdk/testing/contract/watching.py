@@ -50,11 +50,9 @@ class _Copy:
         async with asyncio.timeout(_SECONDS):
             while self.messages != await storage.read_messages("s", _ALL):
                 self.changed.clear()
-                async with asyncio.timeout(0.05):
-                    try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
                         await self.changed.wait()
-                    except TimeoutError:
-                        continue
 
 
 class WatchContract(ContractBase):

@@ -37,7 +37,7 @@ def collector_held_off() -> Iterator[None]:
                 gc.enable()
 
 
-def _begin_anew() -> None:
+def _begin_anew() -> None:  # pragma: no cover  # children of a fork are not measured
     """End in a forked child the blocks of the parent's threads, which it does not have."""
     global _lock, _blocks  # noqa: PLW0603
     _lock = Lock()
@@ -46,5 +46,5 @@ def _begin_anew() -> None:
     _blocks = 0
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # not on Windows
     os.register_at_fork(after_in_child=_begin_anew)

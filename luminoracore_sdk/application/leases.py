@@ -146,22 +146,28 @@ async def _is_asked_to_stop(storage: SessionStorage, lease: TurnLease, pause: fl
     return False
 
 
-async def stop_holder(storage: SessionStorage, session_id: str, *, now_us: int) -> bool:
+async def stop_holder(storage: SessionStorage, session_id: str, *, now_us: int, seconds: float = _STOP_SECONDS) -> bool:
     """Ask the turn that holds the lease of a session to stop, and wait until it has; return False if there is none.
 
     The request is a renewal in the name of the holder, which ends the lease at another time than the holder has said.
     So nobody else gets the lease before what has come is stored. A holder that does not answer loses it.
+
+    Args:
+        storage: The storage.
+        session_id: Any id.
+        now_us: The time.
+        seconds: How long the holder may take.
     """
     lease = await _latest(storage, session_id)
     if lease is None or lease.until_us <= now_us or not lease.holder.startswith(_STOPPABLE):
         return False
-    asked = await _ask(storage, lease, session_id)
-    for _ in range(round(_STOP_SECONDS / _WAIT_SECONDS)):
+    asked = await _ask(storage, lease, session_id, seconds)
+    for _ in range(round(seconds / _WAIT_SECONDS)):
         found = await _latest(storage, session_id)
         if asked is None or found is None or found.fence != lease.fence or found.until_us < asked.until_us:
             break
         if found.until_us > asked.until_us:  # the holder has renewed it meanwhile
-            asked = await _ask(storage, lease, session_id)
+            asked = await _ask(storage, lease, session_id, seconds)
         await asyncio.sleep(_WAIT_SECONDS)
     return True
 
@@ -171,12 +177,10 @@ async def _latest(storage: SessionStorage, session_id: str) -> Lease | None:
     return found.lease if found else None
 
 
-async def _ask(storage: SessionStorage, lease: Lease, session_id: str) -> Lease | None:
+async def _ask(storage: SessionStorage, lease: Lease, session_id: str, seconds: float) -> Lease | None:
     """Renew a lease for as long as its holder may take to stop; return None if it has ended."""
     try:
-        asked: Lease = await storage.acquire_lease(
-            session_id, holder=lease.holder, ttl_us=round(_STOP_SECONDS * 1_000_000)
-        )
+        asked: Lease = await storage.acquire_lease(session_id, holder=lease.holder, ttl_us=round(seconds * 1_000_000))
     except (LeaseHeldError, SessionNotFoundError):
         return None
     if asked.fence == lease.fence:

@@ -150,7 +150,7 @@ async def stop_holder(storage: SessionStorage, session_id: str, *, now_us: int, 
     """Ask the turn that holds the lease of a session to stop, and wait until it has; return False if there is none.
 
     The request is a renewal in the name of the holder, which ends the lease at another time than the holder has said.
-    So nobody else gets the lease before what has come is stored. A holder that does not answer loses it.
+    So no other holder gets the lease before the partial answer is stored. A holder that does not respond loses it.
 
     Args:
         storage: The storage.

@@ -257,7 +257,7 @@ class TurnLock:
         return self._is_stopped
 
     def answered(self) -> None:
-        """Let nobody stop the turn in progress any more: its answer is whole.
+        """Refuse requests to stop the turn in progress from now on: its answer is complete.
 
         A request that has not reached its task yet is withdrawn: it would reach the task while it stores the turn.
         """

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,22 +26,22 @@ from tests.support.command import luminora_over, process_environment
 __all__ = ["ImportRuns"]
 
 
-class ImportRuns:
+class ImportRuns(ABC):
     """The cases; a subclass names the framework, writes its file, and reads both stores."""
 
     framework: str
 
+    @abstractmethod
     async def write(self, file: Path) -> Any:
         """Write a file with the framework's own store; return what it has."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def more(self, file: Path) -> Any:
         """Continue one of its sessions; return what the file has."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def read(self, store: StorageConfig) -> Any:
         """Return what our adapter reads."""
-        raise NotImplementedError
 
     def _import(self, file: Path, store: StorageConfig, *options: str) -> Any:
         luminora = luminora_over(f"sqlite:///{store.file_path}")
@@ -113,9 +114,9 @@ class ImportRuns:
         assert found != read
         assert len(found) == len(written)
 
+    @abstractmethod
     async def change(self, file: Path) -> None:
         """Give the stored sessions of a file other ids within."""
-        raise NotImplementedError
 
 
 class _Killed(StorageWrapper):

@@ -579,7 +579,7 @@ def _bounds(span: MessageRange, last: int) -> tuple[int, int]:
 
 
 def _release_later(turn: asyncio.Lock, loop: asyncio.AbstractEventLoop, _: Future[Any]) -> None:
-    with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+    with suppress(RuntimeError):  # the loop is closed, and no call waits
         loop.call_soon_threadsafe(turn.release)
 
 

@@ -542,7 +542,7 @@ class PostgreSQLStorage(BaseStorage):
     # -- wake-ups --------------------------------------------------------------------------------
 
     async def _listen(self, listener: Listener) -> None:
-        """Listen on one connection, and mark the sessions that are watched: writers of others notify nobody."""
+        """Listen on one connection, and mark the watched sessions: writers notify for those only."""
         if not self._pool.can_listen:
             return
         time = asyncio.get_running_loop().time

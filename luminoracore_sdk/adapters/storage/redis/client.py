@@ -172,7 +172,7 @@ class Client(ABC):
         """Listen to the channels of sessions; returns at once where the server cannot tell, as on a cluster.
 
         Args:
-            listener: Is told of changes.
+            listener: Receives the changes.
             channel: Returns the channel of a session.
         """
         return

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast, overload
+from zlib import crc32
 
 import attrs
 
@@ -26,6 +27,7 @@ from luminoracore_sdk.domain.message import (
     stamped,
 )
 from luminoracore_sdk.domain.pieces import LARGE
+from luminoracore_sdk.domain.usage import folding
 from luminoracore_sdk.domain.values import check_count, check_whole, folded_query, from_microseconds
 
 __all__ = ["ABSENT", "Conversations", "to_message"]
@@ -34,6 +36,9 @@ _CHUNK = 500
 
 _LONGEST_CHUNK = 4000
 """Most messages of one read past deleted ones, of which each takes some 50 bytes."""
+
+_FOLDED_EVERY = 64
+"""An append that counts tokens reads and folds the counters of its session, one time in so many."""
 
 ABSENT: Any = object()
 """Marks an argument that was not given."""
@@ -140,6 +145,8 @@ class Conversations:
         """
         ready = [self._stamped(message) for message in messages]
         records = [*encoded, *await self.encode(ready[len(encoded) :])]
+        if _folds_counters(records):
+            records[-1] = await self._folding(session_id, records[-1])
         while (
             receipt := await self.storage.append_messages(session_id, records, expected_last=expected_last, fence=fence)
         ).replayed:  # the stored messages may differ from those passed in under the same ids
@@ -149,6 +156,16 @@ class Conversations:
                 return stored
             # cleared between the append and the reading: append again
         return [at_position(message, position) for position, message in enumerate(ready, start=receipt.first_position)]
+
+    async def _folding(self, session_id: str, record: MessageRecord) -> MessageRecord:
+        """Return a record that folds the counters of its session, too; see ``domain.usage.folding``."""
+        header = await self.storage.find_session(session_id)
+        if header is None:
+            return record
+        adds = dict(record.adds)
+        for name, number in folding(header.summary.counters, self._services.clock.now().date()).items():
+            adds[name] = adds.get(name, 0) + number
+        return attrs.evolve(record, adds=adds)
 
     async def encode(self, messages: Sequence[Message]) -> list[MessageRecord]:
         """Return the records of messages that have an id and a time.
@@ -505,6 +522,13 @@ class Conversations:
                 break
             before = chunk[0].position
         return found[:limit][::-1]
+
+
+def _folds_counters(records: Sequence[MessageRecord]) -> bool:
+    """Return whether an append of records folds the counters of its session: the same when it is repeated."""
+    if not records or not records[-1].adds:
+        return False
+    return crc32(records[-1].message_id.encode(errors="replace")) % _FOLDED_EVERY == 0
 
 
 def to_message(role: Any, content: Any, metadata: JSONObject | None) -> Message:

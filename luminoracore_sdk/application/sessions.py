@@ -1052,7 +1052,8 @@ class Sessions:
         Args:
             session_id: An existing session; None: several.
             user_id: Only sessions of this user.
-            since: Only answers of this day (UTC) or later.
+            since: Only answers of this day (UTC) or later. What is older than last month may be counted on the first day
+                of its month, and what is older than last year on the first day of its year.
             until: Only answers before this day.
 
         Raises:

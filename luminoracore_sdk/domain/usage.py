@@ -11,7 +11,7 @@ import attrs
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject
 
-__all__ = ["ModelUsage", "Price", "Usage", "counters_of", "token_counts"]
+__all__ = ["ModelUsage", "Price", "Usage", "counters_of", "folding", "token_counts"]
 
 _PREFIX = "tokens"
 _MILLION = 1_000_000
@@ -186,6 +186,8 @@ def _number(usage: Mapping[Any, Any], name: str) -> int:
 
 
 _MOST_TOKENS = 2**40
+_MOST_MOVED = 2**38
+"""Largest counter that is folded: the sum of a year must be one that an append may add."""
 
 
 def counters_of(day: date, model: str | None, usage: object) -> dict[str, int]:
@@ -199,6 +201,31 @@ def counters_of(day: date, model: str | None, usage: object) -> dict[str, int]:
         for kind, number in counts.items()
         if number
     }
+
+
+def folding(counters: Mapping[str, int], today: date) -> dict[str, int]:
+    """Return what to add to the counters of a session so that they do not become more with every day.
+
+    Those of days before last month are moved to the first day of their month, those of years before last year to the
+    first day of their year. Two writers that do this at once move too much; the next one then moves it back.
+    """
+    moves: dict[str, int] = {}
+    for name, number in counters.items():
+        if abs(number) > _MOST_MOVED or (parts := _parts(name)) is None:
+            continue
+        if (first := _first_day(parts[0], today)) != parts[0]:
+            into = name.replace(parts[0].isoformat(), first.isoformat(), 1)
+            moves[name] = -number
+            moves[into] = moves.get(into, 0) + number
+    return moves
+
+
+def _first_day(day: date, today: date) -> date:
+    """Return the first day of the period that a day is counted in."""
+    if day.year < today.year - 1:
+        return day.replace(month=1, day=1)
+    months = 12 * (today.year - day.year) + today.month - day.month
+    return day if months < 2 else day.replace(day=1)
 
 
 def _parsed(counters: Mapping[str, int]) -> Iterable[tuple[date, str, str, int]]:

@@ -37,7 +37,7 @@ _ROLES = ("user", "assistant", "system", "tool")
 
 
 def _without_roles(summary: SessionSummary) -> SessionSummary:
-    counters = {name: number for name, number in summary.counters.items() if name not in _ROLES}
+    counters = {name: number for name, number in summary.counters.items() if number and name not in _ROLES}
     return attrs.evolve(summary, counters=counters)
 
 
@@ -301,7 +301,6 @@ class StorageModel:
                 summary = attrs.evolve(summary, first=None)
             if summary.last is not None and summary.last.position == message.position:
                 summary = attrs.evolve(summary, last=None)
-        counters = {name: number for name, number in counters.items() if number or name not in _ROLES}
         for message in new:
             for name, number in {message.role: 1, **message.adds}.items():
                 counters[name] = counters.get(name, 0) + number
@@ -313,7 +312,7 @@ class StorageModel:
             header,
             updated_at_us=self._now_us(),
             last_position=len(self.messages[header.session_id]),
-            summary=attrs.evolve(summary, counters=counters),
+            summary=attrs.evolve(summary, counters={name: number for name, number in counters.items() if number}),
         )
 
     def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:

@@ -90,7 +90,9 @@ def _batches() -> st.SearchStrategy[list[MessageRecord]]:
     distinct = st.lists(st.sampled_from(_IDS), min_size=1, max_size=3, unique=True)
     roles = st.lists(st.sampled_from(("user", "user", "assistant", "tool")), min_size=3, max_size=3)
     payloads = st.lists(st.sampled_from((None, *_PAYLOADS)), min_size=3, max_size=3)
-    adds = st.just(dict[str, int]()) | st.dictionaries(st.sampled_from(("t", "a=b;c\n")), st.integers(0, 2**40))
+    adds = st.just(dict[str, int]()) | st.dictionaries(
+        st.sampled_from(("t", "a=b;c\n")), st.integers(-2, 2) | st.integers(-(2**40), 2**40)
+    )
     return st.builds(said, distinct, _payloads, roles, payloads, payloads, adds)
 
 

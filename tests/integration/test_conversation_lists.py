@@ -2,7 +2,7 @@
 
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -302,6 +302,33 @@ async def test_the_bill_is_by_day_and_model(manager: SessionManager, script: Scr
         await manager.usage(since=datetime.now(UTC))
     with pytest.raises(ValidationError):
         await manager.usage(until="2026-01-01")  # type: ignore[arg-type]
+
+
+async def test_the_bill_of_years_stays_small(
+    manager: SessionManager, storage: SessionStorage, clock: ManualClock
+) -> None:
+    await create(manager, "s")
+    began, day = clock.now().date(), timedelta(days=1)
+    most = 0
+    for number in range(3 * 365):
+        answers = [
+            Message("assistant", "x", metadata={"model": model, "usage": USAGE}, id=f"{number} {model}")
+            for model in ("cheap", "dear")
+        ]
+        await manager.conversation_manager.append("s", answers)
+        if number % 100 == 0:
+            header = await storage.find_session("s")
+            assert header is not None
+            most = max(most, len(header.summary.counters))
+        clock.advance(86_400)
+    today = clock.now().date()
+    assert (await manager.usage("s")).output_tokens == 2 * 10 * 3 * 365
+    # last month and this one by day, last year and this one by month; and the days since the last folding
+    assert most < 2 * 3 * (62 + 24 + 200)
+    for since in (today - 40 * day, today.replace(day=1), today.replace(month=1, day=1)):
+        assert (await manager.usage("s", since=since)).output_tokens == 2 * 10 * (today - since).days
+    year = date(began.year + 1, 1, 1)
+    assert (await manager.usage("s", until=year)).output_tokens == 2 * 10 * (year - began).days
 
 
 @pytest.fixture

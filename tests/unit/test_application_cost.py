@@ -10,6 +10,8 @@ import pytest
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, TurnRecords
 from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.services import Services
+from luminoracore_sdk.bootstrap.managers import default_services
 from luminoracore_sdk.session import ConversationManager, InMemoryStorage, SessionManager
 from luminoracore_sdk.testing.records import message_record
 from luminoracore_sdk.types.session import MemoryConfig, Message
@@ -42,6 +44,22 @@ class Counted(StorageWrapper):
         return calls
 
 
+class Numbered:
+    """Counts ids, so that always the same answers fold the counters of their session."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def new_id(self) -> str:
+        """Return the next id."""
+        self._number += 1
+        return f"id-{self._number}"
+
+
+def _services() -> Services:
+    return attrs.evolve(default_services(), ids=Numbered())
+
+
 @pytest.fixture
 def storage() -> Counted:
     return Counted(InMemoryStorage())
@@ -49,7 +67,7 @@ def storage() -> Counted:
 
 @pytest.fixture
 async def manager(storage: Counted) -> AsyncIterator[SessionManager]:
-    async with SessionManager(storage) as opened:
+    async with SessionManager(storage, services=_services()) as opened:
         yield opened
 
 
@@ -105,6 +123,13 @@ async def test_a_turn_is_one_read_and_one_append(
     assert storage.taken() == calls
 
 
+async def test_a_turn_in_64_reads_the_header_too(manager: SessionManager, storage: Counted) -> None:
+    session_id = await _begun(manager, storage)
+    for _ in range(256):
+        await manager.send_message(session_id, "x")
+    assert 1 <= storage.taken().count("find_session") <= 8
+
+
 async def test_a_turn_reads_ahead_as_many_messages_as_the_one_before(manager: SessionManager, storage: Counted) -> None:
     session_id = await _begun(manager, storage, max_history_length=80, context_window_size=100_000)
     await manager.conversation_manager.append(session_id, [Message("user", TEXT)] * 70)
@@ -117,7 +142,8 @@ async def test_a_turn_reads_ahead_as_many_messages_as_the_one_before(manager: Se
 
 
 async def test_a_turn_without_memory_does_not_read_that_of_the_user(storage: Counted) -> None:
-    async with SessionManager(storage, memory_config=MemoryConfig(enabled=False)) as manager:
+    memory_config = MemoryConfig(enabled=False)
+    async with SessionManager(storage, memory_config=memory_config, services=_services()) as manager:
         session_id = await _begun(manager, storage, user_id="u")
         await manager.send_message(session_id, TEXT)
         assert storage.taken() == ["read_turn", "append_messages"]

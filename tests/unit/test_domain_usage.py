@@ -5,8 +5,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from luminoracore_sdk.domain.usage import ModelUsage, Price, Usage, counters_of, token_counts
+from luminoracore_sdk.domain.usage import ModelUsage, Price, Usage, counters_of, folding, token_counts
 from luminoracore_sdk.utils.exceptions import ValidationError
 
 DAY = date(2026, 11, 29)
@@ -93,3 +95,47 @@ def test_usage_is_summed_and_priced() -> None:
 def test_what_is_no_price_is_refused(price: Any) -> None:
     with pytest.raises(ValidationError):
         Price(input=price, output=1)
+
+
+def _added(counters: dict[str, int], adds: dict[str, int]) -> dict[str, int]:
+    sums = {name: counters.get(name, 0) + adds.get(name, 0) for name in (*counters, *adds)}
+    return {name: number for name, number in sums.items() if number}
+
+
+_days = st.dates(date(2020, 1, 1), date(2026, 12, 31))
+_answers = st.lists(st.tuples(_days, st.sampled_from(("m", "a/b", "2026-01-01")), st.integers(1, 1000)), max_size=30)
+
+
+@given(_answers, _days)
+def test_folding_moves_days_to_their_month_or_year(answers: list[tuple[date, str, int]], today: date) -> None:
+    counters = {"user": 3, "tokens/2026-01-01/other/m": 9}
+    for day, model, tokens in answers:
+        counters = _added(counters, counters_of(day, model, {"prompt_tokens": tokens, "completion_tokens": 1}))
+    folded = _added(counters, folding(counters, today))
+    assert Usage.of_counters(folded) == Usage.of_counters(counters)
+    for first in (date(today.year, 1, 1), date(today.year - 1, 1, 1), today.replace(day=1)):
+        assert Usage.of_counters(folded, since=first) == Usage.of_counters(counters, since=first)
+    assert (folded["user"], folded["tokens/2026-01-01/other/m"]) == (3, 9)
+    days = [date.fromisoformat(name.split("/")[1]) for name in folded if name != "user"]
+    assert all(
+        day.day == 1
+        for day in days
+        if day.year < today.year - 1 or (day.year, day.month + 1) < (today.year, today.month)
+    )
+    assert all(day.month == 1 for day in days if day.year < today.year - 1)
+    assert folding(folded, today) == {}
+
+
+@given(_answers, _days)
+def test_folding_twice_at_once_is_corrected_later(answers: list[tuple[date, str, int]], today: date) -> None:
+    counters: dict[str, int] = {}
+    for day, model, tokens in answers:
+        counters = _added(counters, counters_of(day, model, {"prompt_tokens": tokens}))
+    moves = folding(counters, today)
+    twice = _added(_added(counters, moves), moves)
+    assert _added(twice, folding(twice, today)) == _added(counters, moves)
+
+
+def test_a_counter_that_no_append_may_add_stays() -> None:
+    counters = {"tokens/2020-02-03/input/m": 2**48, "tokens/2020-02-03/output/m": 2**38}
+    assert folding(counters, DAY) == {"tokens/2020-02-03/output/m": -(2**38), "tokens/2020-01-01/output/m": 2**38}

@@ -443,8 +443,11 @@ def _check_texts(texts: HeaderTexts) -> None:
 def _check_counters(counters: Mapping[str, int]) -> None:
     for name, number in counters.items():
         check_id(name, "counter")
-        if type(number) is not int or not 0 <= number <= MAX_COUNTER:
-            raise ValidationError(f"a counter is a whole number from 0 to {MAX_COUNTER}, not {number!a:.80}")
+        if type(number) is not int or not (0 if name in ROLES else -MAX_COUNTER) <= number <= MAX_COUNTER:
+            raise ValidationError(
+                f"a counter is a whole number from {-MAX_COUNTER} to {MAX_COUNTER}, that of a role from 0, "
+                f"not {number!a:.80}"
+            )
 
 
 def _check_scope(scope: MemoryScope) -> None:
@@ -684,7 +687,7 @@ class BaseStorage(SessionStorage):
         return await self._put_session(record, expected_version, await self._ready())
 
     def _checked_header(self, record: SessionRecord) -> SessionRecord:
-        """Refuse a header that cannot be stored; return it without counters of roles, which the store counts."""
+        """Refuse a header that cannot be stored; return it without counters of 0 and those that the store counts."""
         check_id(record.session_id)
         if record.user_id is not None:
             check_id(record.user_id, "user id")
@@ -698,9 +701,9 @@ class BaseStorage(SessionStorage):
         self._check_size(record.payload, "the session document")
         _check_texts(record.texts)
         _check_counters(record.summary.counters)
-        if ROLES.isdisjoint(record.summary.counters):
+        counters = {name: number for name, number in record.summary.counters.items() if number and name not in ROLES}
+        if len(counters) == len(record.summary.counters):
             return record
-        counters = {name: number for name, number in record.summary.counters.items() if name not in ROLES}
         return attrs.evolve(record, summary=attrs.evolve(record.summary, counters=counters))
 
     async def find_session(self, session_id: str) -> SessionRecord | None:

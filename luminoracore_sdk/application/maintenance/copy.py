@@ -487,8 +487,9 @@ def _with_brief(message: MessageRecord, header: SessionRecord) -> MessageRecord:
 def _used_since(found: SessionRecord, original: SessionRecord) -> dict[str, int]:
     """Return what the counters of a session lack, but for those of roles."""
     counters = found.summary.counters
-    lacking = {name: number - counters.get(name, 0) for name, number in original.summary.counters.items()}
-    return {name: number for name, number in lacking.items() if number > 0 and name not in _ROLES}
+    wanted = original.summary.counters
+    lacking = {name: wanted.get(name, 0) - counters.get(name, 0) for name in {*wanted, *counters}}
+    return {name: number for name, number in lacking.items() if number and name not in _ROLES}
 
 
 async def _memories(storage: SessionStorage, lines: RecordLines, scope: MemoryScope) -> _Memories:

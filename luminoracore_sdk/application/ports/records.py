@@ -48,6 +48,7 @@ __all__ = [
     "stored_record",
     "stored_summary",
     "with_indexes",
+    "without_zeros",
 ]
 
 
@@ -120,7 +121,7 @@ class SessionSummary:
         first: The brief of the first message of role ``user`` that has one; None: none, or it was removed.
         last: The brief of the newest message that has one; None: none, or it was removed since.
         counters: Sums by name. Those named by a role are the numbers of stored messages of that role; the others
-            only grow: what removed messages have added stays.
+            change only by what appends add: what removed messages have added stays. None is 0.
     """
 
     first: Brief | None = None
@@ -138,7 +139,7 @@ class SessionSummary:
                 last = Brief(position, message.brief)
                 if first is None and message.role == "user":
                     first = last
-        return attrs.evolve(self, first=first, last=last, counters=counters)
+        return attrs.evolve(self, first=first, last=last, counters=without_zeros(counters))
 
     def copied(self, roles: Iterable[str]) -> Self:
         """Return the summary of a fork whose messages have these roles; only the counters are made of them."""
@@ -172,6 +173,11 @@ class SessionSummary:
 
 
 _NO_SUMMARY = SessionSummary()
+
+
+def without_zeros(counters: dict[str, int]) -> dict[str, int]:
+    """Return counters without those of 0."""
+    return {name: number for name, number in counters.items() if number} if 0 in counters.values() else counters
 
 
 @attrs.frozen(kw_only=True)
@@ -307,7 +313,8 @@ class MessageRecord:
         payload: Content and metadata.
         position: Assigned by the store: 1, 2, 3 …; 0 before that.
         brief: Its short text for the summary of its session; None: it has none. Only given, never returned.
-        adds: What it adds to the counters of its session, besides 1 to that of its role. Only given, never returned.
+        adds: What it adds to the counters of its session, besides 1 to that of its role; to others than those of
+            roles, numbers below 0 too. Only given, never returned.
         index: What an index of the messages is made of, at most 256 KiB; None: it has none. Only given; returned by
             ``read_index``.
     """

@@ -217,7 +217,30 @@ class SummaryContract(ContractBase):
         one = attrs.evolve(said("m1", brief=None), adds={name: 2**48, "other": 0})
         await storage.append_messages("s", [one])
         await storage.append_messages("s", [attrs.evolve(one, message_id="m2", adds={name: 1})])
-        assert (await self.summary(storage)).counters == {"user": 2, "other": 0, name: 2**48 + 1}
+        assert (await self.summary(storage)).counters == {"user": 2, name: 2**48 + 1}
+
+    @pytest.mark.parametrize("size", [1, 3])
+    async def test_an_append_moves_counts_between_counters(self, storage: SessionStorage, size: int) -> None:
+        await self.begin(storage)
+        batch = [said("m0", a=3, b=2**48, c=1), *(said(f"m{number}") for number in range(1, size))]
+        await storage.append_messages("s", batch)
+        moves = [said("n0", a=-3, b=1 - 2**48, c=-3, d=5), *(said(f"n{number}") for number in range(1, size))]
+        await storage.append_messages("s", moves)
+        assert (await self.summary(storage)).counters == {"user": 2 * size, "b": 1, "c": -2, "d": 5}
+        await storage.append_messages("s", moves)
+        assert (await self.summary(storage)).counters == {"user": 2 * size, "b": 1, "c": -2, "d": 5}
+        await storage.append_messages("s", [said("z", a=0, b=-1, c=2, d=-5)])
+        assert (await self.summary(storage)).counters == {"user": 2 * size + 1}
+        await storage.replace_tail("s", after=0, messages=[said("t0", a=-1, b=2), said("t1", a=1, b=-1)])
+        assert (await self.summary(storage)).counters == {"user": 2, "b": 1}
+
+    async def test_a_new_session_has_no_counters_of_zero(self, storage: SessionStorage) -> None:
+        await self.begin(storage)
+        summary = SessionSummary(counters={"none": 0, "less": -2, "more": 2})
+        await storage.put_session(attrs.evolve(session_record("t"), summary=summary), expected_version=0)
+        assert (await self.summary(storage, "t")).counters == {"less": -2, "more": 2}
+        await storage.fork_session("s", attrs.evolve(session_record("f"), summary=summary), at=0)
+        assert (await self.summary(storage, "f")).counters == {"less": -2, "more": 2}
 
     async def test_payloads_of_any_encoding_are_briefs(self, storage: SessionStorage) -> None:
         await self.begin(storage)
@@ -235,7 +258,7 @@ class SummaryContract(ContractBase):
             await storage.put_session(attrs.evolve(session_record("t"), card=large))
         with pytest.raises(ValidationError):
             await storage.append_messages("s", [attrs.evolve(message_record("m"), brief=large)])
-        wrong: tuple[Any, ...] = ({"n": -1}, {"n": 2**48 + 1}, {"": 1}, {"n": True}, {"n": 0.5})
+        wrong: tuple[Any, ...] = ({"user": -1}, {"n": -(2**48) - 1}, {"n": 2**48 + 1}, {"": 1}, {"n": True}, {"n": 0.5})
         for adds in wrong:
             with pytest.raises(ValidationError):
                 await storage.append_messages("s", [attrs.evolve(message_record("m"), adds=adds)])

@@ -5,7 +5,13 @@ from typing import Self
 
 import attrs
 
-from luminoracore_sdk.application.ports.records import HistoryChange, MessageRecord, Payload, SessionSummary
+from luminoracore_sdk.application.ports.records import (
+    HistoryChange,
+    MessageRecord,
+    Payload,
+    SessionSummary,
+    without_zeros,
+)
 
 __all__ = ["Base", "Tally"]
 
@@ -64,4 +70,4 @@ class Tally:
             briefs[position] = message.brief
             if first is None and message.role == "user":
                 first = position
-        return type(self)(counters, first, last), briefs
+        return type(self)(without_zeros(counters), first, last), briefs

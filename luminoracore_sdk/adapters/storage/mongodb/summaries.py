@@ -20,7 +20,7 @@ from bson import ObjectId
 
 from luminoracore_sdk.adapters.storage.base import ROLES
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
-from luminoracore_sdk.application.ports.records import Brief, MessageRecord, Payload, SessionSummary
+from luminoracore_sdk.application.ports.records import Brief, MessageRecord, Payload, SessionSummary, without_zeros
 
 __all__ = ["Place", "State", "counts", "initial_briefs", "pairs", "stored", "stored_payload"]
 
@@ -100,7 +100,7 @@ class State:
                 texts["last"] = {"at": place, **stored(message.brief)}
                 if first is None and message.role == "user":
                     first, texts["first"] = last, texts["last"]
-        return State(counters=counters, first=first, last=last), texts
+        return State(counters=without_zeros(counters), first=first, last=last), texts
 
     def cut(self, after: int, roles: Mapping[str, int]) -> Self:
         """Return the state once the messages above a position are removed.

@@ -315,9 +315,9 @@ WITH session AS (
            system_messages = CASE WHEN :role = 'system' THEN coalesce(system_messages, 0) + 1
                                 ELSE system_messages END,
            tool_messages = CASE WHEN :role = 'tool' THEN coalesce(tool_messages, 0) + 1 ELSE tool_messages END,
-           counters = CASE WHEN :adds::text IS NULL THEN counters ELSE coalesce(counters, '{}') || (
-               SELECT jsonb_object_agg(name, number::bigint + coalesce((counters -> name)::bigint, 0))
-                 FROM jsonb_each(:adds::text::jsonb) AS a (name, number)) END,
+           counters = CASE WHEN :adds::text IS NULL THEN counters ELSE jsonb_strip_nulls(coalesce(counters, '{}') || (
+               SELECT jsonb_object_agg(name, nullif(number::bigint + coalesce((counters -> name)::bigint, 0), 0))
+                 FROM jsonb_each(:adds::text::jsonb) AS a (name, number))) END,
            first_brief_position = coalesce(first_brief_position,
                                        CASE WHEN :role = 'user' AND :brief_encoding::text IS NOT NULL
                                             THEN last_position + 1 END),
@@ -352,9 +352,9 @@ WITH session AS (
            assistant_messages = coalesce(assistant_messages + :assistant, :assistant, assistant_messages),
            system_messages = coalesce(system_messages + :system, :system, system_messages),
            tool_messages = coalesce(tool_messages + :tool, :tool, tool_messages),
-           counters = CASE WHEN :adds::text IS NULL THEN counters ELSE coalesce(counters, '{}') || (
-               SELECT jsonb_object_agg(name, number::bigint + coalesce((counters -> name)::bigint, 0))
-                 FROM jsonb_each(:adds::text::jsonb) AS a (name, number)) END,
+           counters = CASE WHEN :adds::text IS NULL THEN counters ELSE jsonb_strip_nulls(coalesce(counters, '{}') || (
+               SELECT jsonb_object_agg(name, nullif(number::bigint + coalesce((counters -> name)::bigint, 0), 0))
+                 FROM jsonb_each(:adds::text::jsonb) AS a (name, number))) END,
            first_brief_position = coalesce(first_brief_position, last_position + :first_place),
            first_brief_encoding = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_encoding
                                       WHEN :first_place = :last_place THEN :last_encoding ELSE :first_encoding END,
@@ -408,9 +408,9 @@ WITH wanted AS (
            assistant_messages = coalesce(assistant_messages + w.assistant, w.assistant, assistant_messages),
            system_messages = coalesce(system_messages + w.system, w.system, system_messages),
            tool_messages = coalesce(tool_messages + w.tool, w.tool, tool_messages),
-           counters = CASE WHEN w.adds IS NULL THEN counters ELSE coalesce(counters, '{}') || (
-               SELECT jsonb_object_agg(name, number::bigint + coalesce((counters -> name)::bigint, 0))
-                 FROM jsonb_each(w.adds::jsonb) AS a (name, number)) END,
+           counters = CASE WHEN w.adds IS NULL THEN counters ELSE jsonb_strip_nulls(coalesce(counters, '{}') || (
+               SELECT jsonb_object_agg(name, nullif(number::bigint + coalesce((counters -> name)::bigint, 0), 0))
+                 FROM jsonb_each(w.adds::jsonb) AS a (name, number))) END,
            first_brief_position = coalesce(first_brief_position, last_position + w.first_place),
            first_brief_encoding = CASE WHEN first_brief_position IS NOT NULL THEN first_brief_encoding
                                        WHEN w.first_place = w.last_place THEN w.last_encoding

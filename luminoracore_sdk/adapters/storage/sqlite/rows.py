@@ -49,6 +49,7 @@ from luminoracore_sdk.application.ports.records import (
     stored_payload,
     stored_record,
     stored_summary,
+    without_zeros,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
@@ -361,7 +362,7 @@ def folded_values(
             for name, number in message.adds.items():
                 into = values if name in ROLES else sums
                 into[name] = into.get(name, 0) + number
-        values.update(_counter_values(session_id, sums))
+        values.update(_counter_values(session_id, without_zeros(sums)))
     return values
 
 

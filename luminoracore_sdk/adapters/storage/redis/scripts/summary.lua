@@ -1,6 +1,6 @@
 -- What the scripts that append or cut off messages share. KEYS are all those of a session. Counters are names and
 -- numbers in turn, joined by NUL. A brief is position, encoding and data, joined by NUL, or ''.
-local PAIR = '(%Z+)%z(%d+)'
+local PAIR = '(%Z+)%z(-?%d+)'
 
 -- Return counters as a table; nil if the text is malformed.
 local function counters_of(text)
@@ -15,7 +15,7 @@ end
 local function counters_text(counters)
   local text = ''
   for name, number in pairs(counters) do
-    if number >= 1e14 then number = string.format('%.0f', number) end  -- else Lua itself writes all digits
+    if math.abs(number) >= 1e14 then number = string.format('%.0f', number) end  -- else Lua itself writes all digits
     text = text .. name .. NUL .. number .. NUL
   end
   return string.sub(text, 1, -2)
@@ -48,7 +48,8 @@ end
 -- Add to the summary what messages behind a position add: counters, and the first and last brief with its place, or ''.
 local function fold(found, behind, counters, first, last)
   for name, number in string.gmatch(counters, PAIR) do
-    found.counters[name] = (found.counters[name] or 0) + number
+    local sum = (found.counters[name] or 0) + number
+    found.counters[name] = sum ~= 0 and sum or nil
   end
   if first ~= '' and (found.first_brief or redis.call('HGET', KEYS[1], 'first_brief')) == '' then
     found.first_brief = placed(first, behind)

@@ -1046,14 +1046,14 @@ class Sessions:
 
         Turns that were edited, regenerated or removed are counted; deleted sessions are not, so bill before you delete.
         Not counted either: answers that were not stored, such as those of turns that failed or lost their lease, and
-        ``suggest_title``; and, in a session that was imported, answers that the export does not contain.
+        ``suggest_title``. In a session that was imported, the counts are those of its export, if that has any.
         ``Usage.cost`` makes money of it, ``Usage.of_answer`` does the same for one answer.
 
         Args:
             session_id: An existing session; None: several.
             user_id: Only sessions of this user.
-            since: Only answers of this day (UTC) or later. What is older than last month may be counted on the first day
-                of its month, and what is older than last year on the first day of its year.
+            since: Only answers of this day (UTC) or later. What is older than last month may be counted on the first
+                day of its month, and what is older than last year on the first day of its year.
             until: Only answers before this day.
 
         Raises:

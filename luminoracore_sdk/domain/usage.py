@@ -241,4 +241,7 @@ def _parts(name: str) -> tuple[date, str, str] | None:
     day, kind, model = (rest.split("/", 2) + [""] * 3)[:3]
     if prefix != _PREFIX or kind not in ("input", "output", "cached_input"):
         return None
-    return date.fromisoformat(day), f"{kind}_tokens", model
+    try:
+        return date.fromisoformat(day), f"{kind}_tokens", model
+    except ValueError:  # not of this package
+        return None

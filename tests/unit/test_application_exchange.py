@@ -364,3 +364,63 @@ async def test_a_replacement_of_nothing_that_fails_leaves_nothing() -> None:
         with pytest.raises(StorageFullError):
             await take(storage, good_line(), existing=OnExisting.REPLACE)
         assert await storage.list_sessions() == []
+
+
+# -- the bill --------------------------------------------------------------------------------------
+
+
+async def billed(storage: InMemoryStorage) -> tuple[SessionManager, str]:
+    """Create a session of two answers, of which one was replaced."""
+    manager = SessionManager(storage, services=TOOLS)
+    session_id = await manager.create_session({"name": "Ada"}, {"name": "echo"})
+    await manager.send_message(session_id, "What is new?")
+    await manager.regenerate(session_id)
+    await manager.send_message(session_id, "And what is old, then?")
+    return manager, session_id
+
+
+async def test_an_import_has_the_bill_of_its_export(storage: InMemoryStorage) -> None:
+    manager, session_id = await billed(storage)
+    line, usage = await export(storage, session_id), await manager.usage(session_id)
+    async with InMemoryStorage(clock=ManualClock()) as other:
+        await import_line(other, line)
+        assert await SessionManager(other, services=TOOLS).usage(session_id) == usage
+        await take(other, json.loads(line), existing=OnExisting.REPLACE)
+        assert await SessionManager(other, services=TOOLS).usage(session_id) == usage
+        assert await export(other, session_id) == line
+
+
+async def test_a_completed_session_has_the_bill_of_the_export(storage: InMemoryStorage) -> None:
+    manager, session_id = await billed(storage)
+    before = await export(storage, session_id)
+    await manager.send_message(session_id, "And now?")
+    await manager.regenerate(session_id)
+    line, usage = await export(storage, session_id), await manager.usage(session_id)
+    async with InMemoryStorage(clock=ManualClock()) as other:
+        await import_line(other, before)
+        assert (await import_line(other, line)).outcome is Outcome.COMPLETED
+        assert await SessionManager(other, services=TOOLS).usage(session_id) == usage
+
+
+async def test_an_export_without_counters_is_counted_by_its_messages(storage: InMemoryStorage) -> None:
+    manager, session_id = await billed(storage)
+    data = json.loads(await export(storage, session_id))
+    del data["counters"]
+    async with InMemoryStorage(clock=ManualClock()) as other:
+        await take(other, data)
+        usage = await SessionManager(other, services=TOOLS).usage(session_id)
+    assert 0 < usage.output_tokens < (await manager.usage(session_id)).output_tokens
+
+
+@pytest.mark.parametrize("counters", [{"n": "1"}, {"n": True}, {"": 1}, {"n": 2**60}, [], {"n": None}])
+async def test_counters_that_are_none_are_refused(storage: InMemoryStorage, counters: JSONObject) -> None:
+    with pytest.raises(ValidationError):
+        await take(storage, {**good_line(), "counters": counters})
+    assert await storage.list_sessions() == []
+
+
+async def test_counters_of_others_are_not_in_the_bill(storage: InMemoryStorage) -> None:
+    counters = {"tokens/2026-99-99/input/m": 5, "tokens/today/input/m": 5, "tokens": 5, "tokens/2026-11-29/input/m": 7}
+    line = {**good_line(), "counters": counters}
+    await take(storage, line)
+    assert (await SessionManager(storage, services=TOOLS).usage(str(line["session_id"]))).input_tokens == 7

@@ -15,6 +15,7 @@ from luminoracore_sdk.adapters.codec.versions import (
 )
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
+    ROLES,
     MemoryRecord,
     MemoryScope,
     MessageRecord,
@@ -38,7 +39,6 @@ __all__ = ["JsonEntityCodec"]
 
 T = TypeVar("T")
 
-_ROLES = frozenset(role.value for role in MessageRole)
 _TEXT = (str, NoneType)
 _TALKING = (MessageRole.USER, MessageRole.ASSISTANT)
 
@@ -155,7 +155,7 @@ class JsonEntityCodec:
             pinned=PINNED in record.tags,
             first_text=first,
             last_text=last,
-            messages={role: number for role, number in summary.counters.items() if role in _ROLES},
+            messages={role: number for role, number in summary.counters.items() if role in ROLES},
             message_count=record.last_position,
             usage=Usage.of_counters(summary.counters),
             created_at=from_microseconds(record.created_at_us),

@@ -25,6 +25,7 @@ from luminoracore_sdk.application.ports.records import (
     MAX_PAGE,
     NEVER_EVICTED,
     NO_PAYLOAD,
+    ROLES,
     AppendReceipt,
     HeaderTexts,
     IndexRecord,
@@ -59,13 +60,11 @@ from luminoracore_sdk.domain.errors import (
     WrongEventLoopError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
-from luminoracore_sdk.domain.message import MessageRole
 from luminoracore_sdk.domain.values import MAX_ID_LENGTH, STORE_OWNER, check_id, to_microseconds
 
 __all__ = [
     "MAX_BATCH",
     "MAX_PAGE",
-    "ROLES",
     "Append",
     "BaseStorage",
     "MemoryChange",
@@ -101,8 +100,6 @@ MAX_COUNTER = 2**48
 """Largest value of a counter that a caller gives; sums of 32 of them are exact as doubles too."""
 
 _ABOVE_ALL = "\U0010ffff" * (MAX_ID_LENGTH + 1)
-
-ROLES = frozenset(role.value for role in MessageRole)
 
 
 def is_live(updated_at_us: int, ttl_us: int | None, now_us: int) -> bool:

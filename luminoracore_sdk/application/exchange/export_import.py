@@ -20,6 +20,7 @@ from luminoracore_sdk.application.ports.records import (
     MessageRecord,
     SessionQuery,
     SessionRecord,
+    SessionSummary,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
@@ -241,6 +242,8 @@ class SessionExchange:
         written = record.last_position
         try:
             for batch in _batches(parsed.messages, count):
+                if parsed.record.summary.counters and written == record.last_position:
+                    batch[0] = attrs.evolve(batch[0], adds=record.summary.lacking(parsed.record.summary))
                 receipt = await self._storage.append_messages(session_id, batch, expected_last=written)
                 written = receipt.last_position
             for memory in memories:
@@ -325,6 +328,7 @@ def _head(record: SessionRecord, document: Any) -> JSONObject:
         "tags": list(record.tags),
         "ttl_us": record.ttl_us,
         "created_at": from_microseconds(record.created_at_us).isoformat(),
+        "counters": dict(sorted(SessionSummary().lacking(record.summary).items())),
         "document": document,
     }
 

@@ -28,7 +28,13 @@ from luminoracore_sdk.application.exchange.older_sdk import read_older_session
 from luminoracore_sdk.application.exchange.raw_json import RawJSON, resolved
 from luminoracore_sdk.application.memories import imported_entries
 from luminoracore_sdk.application.ports.codec import ValueCodec
-from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRecord, SessionRecord
+from luminoracore_sdk.application.ports.records import (
+    MemoryRecord,
+    MemoryScope,
+    MessageRecord,
+    SessionRecord,
+    SessionSummary,
+)
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import CorruptRecordError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
@@ -60,7 +66,7 @@ _HEAD_BYTES = 1_000
 _SESSION_FIELDS = frozenset(
     {
         *("format", "version", "session_id", "user_id", "tags", "ttl_us", "created_at"),
-        *("document", "messages", "memories"),
+        *("counters", "document", "messages", "memories"),
     }
 )
 _MEMORY_FIELDS = frozenset(
@@ -290,6 +296,7 @@ class SessionParser:
         _check_version(data)
         refuse_unknown(data, _SESSION_FIELDS, "a session")
         document = resolved(field_of(data, "document", dict))
+        counters = resolved(field_of(data, "counters", dict, None))  # older exports have none
         record = SessionRecord(
             session_id=check_id(data.get("session_id")),
             payload=self._values.encode(document, where="document"),
@@ -297,9 +304,13 @@ class SessionParser:
             tags=tuple(check_id(tag, "tag") for tag in resolved(field_of(data, "tags", list, []))),
             ttl_us=field_of(data, "ttl_us", int, None),
             created_at_us=_time_us(data, "created_at"),
+            summary=SessionSummary(counters=counters or {}),
         )
         record = self._with_card(record, document)
-        messages = [self._exported_message(*numbered) for numbered in enumerate(each_object(data, "messages"))]
+        messages = [
+            self._exported_message(index, item, counted=counters is None)
+            for index, item in enumerate(each_object(data, "messages"))
+        ]
         memories = self._exported_memories(MemoryScope("session", record.session_id), data)
         refuse_twice([message.message_id for message in messages], "message id")
         return ParsedSession(record=record, messages=messages, memories=memories)
@@ -317,14 +328,14 @@ class SessionParser:
         except CorruptRecordError as exc:
             raise ValidationError(f"document: {exc.reason}") from exc
 
-    def _exported_message(self, index: int, item: JSONObject) -> MessageRecord:
+    def _exported_message(self, index: int, item: JSONObject, *, counted: bool) -> MessageRecord:
         with placed(f"messages[{index}]"):
             message = Message.from_dict(item)
             if message.id is None or message.timestamp is None:
                 raise ValidationError("a message of an export has 'id' and 'timestamp'")
             if message.position != index + 1:
                 raise ValidationError(f"'position' must be {index + 1}")
-            return self._services.codec.message_record(message)
+            return self._services.codec.message_record(message, counted=counted)
 
     def _exported_memories(self, scope: MemoryScope, data: JSONObject) -> list[MemoryRecord]:
         memories = []

@@ -33,7 +33,6 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
-from luminoracore_sdk.domain.message import MessageRole
 from luminoracore_sdk.domain.values import STORE_OWNER, to_microseconds
 
 __all__ = ["CHUNK", "Copied", "Outcome", "StoreCopy"]
@@ -41,7 +40,6 @@ __all__ = ["CHUNK", "Copied", "Outcome", "StoreCopy"]
 CHUNK = 200
 """Number of messages held in memory at a time."""
 
-_ROLES = frozenset(role.value for role in MessageRole)
 
 _MARKER_TTL_US = 3_600_000_000
 """Lifetime of the marker that detects a copy of a store to itself, should the copy be killed."""
@@ -350,7 +348,7 @@ class _Transfer:
 
     async def _transfer_messages(self, original: _Original, found: SessionRecord | None) -> Digest:
         """Compare the messages that the target has, append the others; return the digest up to them."""
-        have, adds = (0, {}) if found is None else (found.last_position, _used_since(found, original.record))
+        have, adds = (0, {}) if found is None else (found.last_position, found.summary.lacking(original.record.summary))
         session_id, last = original.record.session_id, original.record.last_position
         digest, position = Digest("session", *original.fields.values()), 0
         while position < last:
@@ -482,14 +480,6 @@ def _with_brief(message: MessageRecord, header: SessionRecord) -> MessageRecord:
     briefs = (header.summary.first, header.summary.last)
     found = next((one.payload for one in briefs if one is not None and one.position == message.position), None)
     return message if found is None else attrs.evolve(message, brief=found)
-
-
-def _used_since(found: SessionRecord, original: SessionRecord) -> dict[str, int]:
-    """Return what the counters of a session lack, but for those of roles."""
-    counters = found.summary.counters
-    wanted = original.summary.counters
-    lacking = {name: wanted.get(name, 0) - counters.get(name, 0) for name in {*wanted, *counters}}
-    return {name: number for name, number in lacking.items() if number and name not in _ROLES}
 
 
 async def _memories(storage: SessionStorage, lines: RecordLines, scope: MemoryScope) -> _Memories:

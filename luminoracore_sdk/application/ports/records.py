@@ -11,6 +11,7 @@ from typing import Literal, Self
 import attrs
 
 from luminoracore_sdk.domain.errors import ValidationError
+from luminoracore_sdk.domain.message import MessageRole
 
 __all__ = [
     "MAX_BATCH",
@@ -18,6 +19,7 @@ __all__ = [
     "MAX_PAGE",
     "NEVER_EVICTED",
     "NO_PAYLOAD",
+    "ROLES",
     "AppendReceipt",
     "Brief",
     "HeaderTexts",
@@ -58,6 +60,9 @@ in one change of memories."""
 
 MAX_PAGE = 1000
 """Most sessions, users or memories in one page of a listing."""
+
+ROLES = frozenset(role.value for role in MessageRole)
+"""The roles of messages."""
 
 NEVER_EVICTED = 1e300
 """A memory of this retention or more is not evicted, and does not count against ``max_entries``."""
@@ -163,6 +168,12 @@ class SessionSummary:
         first = self.first if self.first is not None and self.first.position <= after else None
         last = self.last if self.last is not None and self.last.position <= after else None
         return attrs.evolve(self, first=first, last=last, counters=counters)
+
+    def lacking(self, wanted: Self) -> dict[str, int]:
+        """Return what has to be added to the counters, besides those of roles, to make them the wanted ones."""
+        names = (wanted.counters.keys() | self.counters.keys()) - ROLES
+        differences = {name: wanted.counters.get(name, 0) - self.counters.get(name, 0) for name in names}
+        return without_zeros(differences)
 
     def updated(self, position: int, brief: Payload | None) -> Self:
         """Return the summary once the message at a position has another brief, or none."""

@@ -18,9 +18,15 @@ from typing import Self
 import attrs
 from bson import ObjectId
 
-from luminoracore_sdk.adapters.storage.base import ROLES
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
-from luminoracore_sdk.application.ports.records import Brief, MessageRecord, Payload, SessionSummary, without_zeros
+from luminoracore_sdk.application.ports.records import (
+    ROLES,
+    Brief,
+    MessageRecord,
+    Payload,
+    SessionSummary,
+    without_zeros,
+)
 
 __all__ = ["Place", "State", "counts", "initial_briefs", "pairs", "stored", "stored_payload"]
 

@@ -12,7 +12,6 @@ import attrs
 
 from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.base import (
-    ROLES,
     Append,
     BaseStorage,
     MemoryChange,
@@ -61,6 +60,7 @@ from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX, without_texts
 from luminoracore_sdk.adapters.storage.wakeups import Listener
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
+    ROLES,
     AppendReceipt,
     HeaderTexts,
     IndexRecord,

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import attrs
 
-from luminoracore_sdk.adapters.storage.base import ROLES, key_bounds
+from luminoracore_sdk.adapters.storage.base import key_bounds
 from luminoracore_sdk.adapters.storage.folded import (
     counters_text,
     header_text,
@@ -30,6 +30,7 @@ from luminoracore_sdk.adapters.storage.sqlite.connection import Row
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND
 from luminoracore_sdk.application.ports.records import (
     NO_PAYLOAD,
+    ROLES,
     Brief,
     HistoryChange,
     IndexRecord,

@@ -215,15 +215,20 @@ def percent(answers: Sequence[Answer], categories: Sequence[int], kind: str = "r
     return 100 * statistics.fmean(chosen) if chosen else 0.0
 
 
-def row(name: str, answers: Sequence[Answer], size: str) -> list[str]:
+def totals(answers: Sequence[Answer]) -> list[str]:
     judged, everything = [1, 2, 3, 4], [1, 2, 3, 4, 5]
+    return [
+        f"{percent(answers, categories, kind):.1f}"
+        for kind in ("recall", "session_recall")
+        for categories in (judged, everything)
+    ]
+
+
+def row(name: str, answers: Sequence[Answer], size: str) -> list[str]:
     return [
         name,
         *(f"{percent(answers, [category]):.1f}" for category in CATEGORIES),
-        f"{percent(answers, judged):.1f}",
-        f"{percent(answers, everything):.1f}",
-        f"{percent(answers, judged, 'session_recall'):.1f}",
-        f"{percent(answers, everything, 'session_recall'):.1f}",
+        *totals(answers),
         f"{statistics.median(answer.seconds for answer in answers) * 1e6:,.0f}",
         size,
     ]
@@ -275,15 +280,7 @@ def all_asked(items: Sequence[Conversation], searches: Sequence[Search]) -> list
 
 
 def peer_row(name: str, answers: Sequence[Answer]) -> list[str]:
-    judged, everything = [1, 2, 3, 4], [1, 2, 3, 4, 5]
-    return [
-        name,
-        f"{percent(answers, judged):.1f}",
-        f"{percent(answers, everything):.1f}",
-        f"{percent(answers, judged, 'session_recall'):.1f}",
-        f"{percent(answers, everything, 'session_recall'):.1f}",
-        f"{statistics.median(one.seconds for one in answers) * 1e3:.2f}",
-    ]
+    return [name, *totals(answers), f"{statistics.median(one.seconds for one in answers) * 1e3:.2f}"]
 
 
 async def beside_peers(items: Sequence[Conversation], built: Sequence[Recall]) -> str:

@@ -18,7 +18,7 @@ from luminoracore_sdk.adapters.providers.redaction import Secrets, guard_logs
 from luminoracore_sdk.adapters.providers.settings import OpenAISettings, read_settings
 from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.domain.chat import ProviderConfig
-from luminoracore_sdk.domain.errors import ProviderResponseError, ValidationError
+from luminoracore_sdk.domain.errors import ProviderError, ProviderResponseError, ValidationError
 from luminoracore_sdk.domain.surrogates import joined_surrogates
 
 __all__ = [
@@ -208,7 +208,8 @@ class SentenceTransformersEmbedder:
 class OpenAIEmbedder:
     """Embed with OpenAI, or through ``base_url`` with any server that has its ``/embeddings``.
 
-    One client per event loop is created at its first use; see ``LoopClients``.
+    One client per event loop is created at its first use; see ``LoopClients``. Requests that have too many tokens for
+    the server are divided; of a text that has too many for the model, the beginning is embedded.
 
     Args:
         model: The model.
@@ -255,7 +256,7 @@ class OpenAIEmbedder:
         """
         found: list[list[float]] = []
         for start in range(0, len(texts), self._batch_size):
-            found += await self._request(texts[start : start + self._batch_size])
+            found += await self._fitting(texts[start : start + self._batch_size])
         return found
 
     async def embed_query(self, text: str) -> list[float]:
@@ -264,11 +265,30 @@ class OpenAIEmbedder:
         Raises:
             ProviderError: As for ``embed_passages``.
         """
-        return (await self._request([text]))[0]
+        return (await self._fitting([text]))[0]
 
     async def close(self) -> None:
         """Close the client of the running event loop; the next call creates a new one."""
         await self._clients.close()
+
+    async def _fitting(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return the vectors of texts, or of their beginnings, in as many requests as the server needs."""
+        try:
+            return await self._request(texts)
+        except ProviderError as exc:
+            if not self._is_too_long(exc) or sum(map(len, texts)) < 2:
+                raise
+        if len(texts) == 1:
+            return await self._fitting([texts[0][: len(texts[0]) // 2]])
+        middle = len(texts) // 2
+        return await self._fitting(texts[:middle]) + await self._fitting(texts[middle:])
+
+    def _is_too_long(self, error: ProviderError) -> bool:
+        """Return whether the server refused a request for its length; servers agree on no code, but on a word."""
+        refusal = error.__cause__
+        if not isinstance(refusal, self._driver.APIStatusError):
+            return False
+        return refusal.status_code == 413 or (refusal.status_code == 400 and "token" in str(refusal))
 
     async def _request(self, texts: Sequence[str]) -> list[list[float]]:
         # the server refuses empty texts

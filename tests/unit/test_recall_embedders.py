@@ -154,6 +154,44 @@ async def test_texts_are_sent_in_batches_and_come_back_in_order() -> None:
     assert embedder.model_id == "openai/model-x/2"
 
 
+def bounded(largest: int, most: int) -> Answer:
+    """Refuse texts and requests of too many letters, as OpenAI refuses tokens; else answer."""
+
+    def answer(request: Request) -> Reply:
+        lengths = [len(text) for text in request.body["input"]]
+        for sizes, message in (
+            ([length for length in lengths if length > largest], "This model's maximum context length is 8192 tokens"),
+            ([sum(lengths)] * (sum(lengths) > most), "Requested 309209 tokens, max 300000 tokens per request"),
+        ):
+            if sizes:
+                return fail(400, {"error": {"message": message, "type": "invalid_request_error", "code": None}})(
+                    request
+                )
+        return embeddings()(request)
+
+    return answer
+
+
+async def test_requests_of_too_many_tokens_are_divided() -> None:
+    texts = ["a" * length for length in (5, 90, 80, 300, 7, 1)]
+    async with ModelServer(bounded(100, 120)) as server, embedder_on(server) as embedder:
+        found = await embedder.embed_passages(texts)
+        assert [vector[0] for vector in found] == [5, 90, 80, 75, 7, 1]
+        assert (await embedder.embed_query("b" * 1000))[0] == 62
+        server.requests.clear()
+        assert await embedder.embed_passages(texts[:1]) == [[5.0, 1.0]]
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("status", "message"), [(400, "unknown model"), (404, "no token"), (400, "0 tokens fit")])
+async def test_another_refusal_ends_after_few_requests(status: int, message: str) -> None:
+    refuse = fail(status, {"error": {"message": message}})
+    async with ModelServer(refuse) as server, embedder_on(server) as embedder:
+        with pytest.raises(ProviderError):
+            await embedder.embed_passages(["abcdefgh"] * 8)
+        assert len(server.requests) <= 8
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,8 +24,29 @@ class BackendContract(StorageContract):
         """Capture no log records: their exceptions keep a storage alive that its test has dropped."""
         caplog.set_level(logging.CRITICAL + 1)
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def reused(
+        cls, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[tuple[StorageFactory, Callable[[], None]] | None]:
+        """The factory of a store that all cases use, one after the other, and the function that empties it."""
+        if cls.backend.emptied is None:
+            yield None
+            return
+        path = tmp_path_factory.mktemp("reused") / "store"
+        with cls.backend.emptied(path) as empty:
+            yield cls.backend.at(path), empty
+        cls.backend.clear(path)
+
     @pytest.fixture
-    def storage_factory(self, tmp_path: Path) -> Iterator[StorageFactory]:
+    def storage_factory(
+        self, tmp_path: Path, reused: tuple[StorageFactory, Callable[[], None]] | None
+    ) -> Iterator[StorageFactory]:
+        if reused is not None:
+            make, empty = reused
+            yield make
+            empty()
+            return
         yield self.backend.at(tmp_path / "store")
         self.backend.clear(tmp_path / "store")
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = [
@@ -10,6 +12,8 @@ __all__ = [
     "clear_postgres",
     "clear_redis",
     "clear_redis_cluster",
+    "emptied_mongodb",
+    "emptied_postgres",
     "execute_postgres",
     "place_name",
 ]
@@ -41,6 +45,26 @@ def clear_postgres(url: str, name: str) -> None:
     execute_postgres(url, f"DROP SCHEMA IF EXISTS {name} CASCADE")
 
 
+@contextmanager
+def emptied_postgres(url: str, name: str) -> Iterator[Callable[[], None]]:
+    """Yield a function that deletes all rows of a schema but those of the version, over one connection."""
+    import asyncpg
+
+    async def empty(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        found = "SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename NOT LIKE '%version'"
+        tables = [row["tablename"] for row in await connection.fetch(found, name)]
+        await connection.execute("".join(f'DELETE FROM {name}."{table}";' for table in tables))  # noqa: S608
+
+    with ThreadPoolExecutor(1) as apart:  # not on the event loop of the test
+        runner = apart.submit(asyncio.Runner).result()
+        connection = apart.submit(runner.run, asyncpg.connect(url)).result()
+        try:
+            yield lambda: apart.submit(runner.run, empty(connection)).result()
+        finally:
+            apart.submit(runner.run, connection.close()).result()
+            apart.submit(runner.close).result()
+
+
 def clear_redis(url: str, name: str) -> None:
     """Delete every key with a prefix."""
     import redis
@@ -62,3 +86,17 @@ def clear_mongodb(url: str, name: str) -> None:
 
     with MongoClient[dict[str, object]](url) as client:
         client.drop_database(name)
+
+
+@contextmanager
+def emptied_mongodb(url: str, name: str) -> Iterator[Callable[[], None]]:
+    """Yield a function that deletes all documents of a database; its indexes stay."""
+    from pymongo import MongoClient
+
+    def empty() -> None:
+        for collection in database.list_collection_names():
+            database[collection].delete_many({})
+
+    with MongoClient[dict[str, object]](url) as client:
+        database = client[name]
+        yield empty

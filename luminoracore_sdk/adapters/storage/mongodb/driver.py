@@ -14,8 +14,10 @@ from functools import partial
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from bson import decode, encode
 from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.int64 import Int64
+from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient, ReadPreference, ReturnDocument
 from pymongo.errors import PyMongoError
 from pymongo.operations import IndexModel
@@ -25,7 +27,7 @@ from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, refused, translated
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageUnavailableError
 
-__all__ = ["Collection", "Connection", "Document", "Driver", "Order", "check_client", "check_url", "connect"]
+__all__ = ["Collection", "Connection", "Document", "Driver", "Order", "check_client", "check_url", "connect", "decoded"]
 
 Document = dict[str, Any]
 Order = Sequence[tuple[str, int]]
@@ -44,13 +46,19 @@ class _PlainNumber(TypeDecoder):
 
 
 _CODEC = CodecOptions[Document](document_class=dict, type_registry=TypeRegistry([_PlainNumber()]))
-
+_RAW = CodecOptions(document_class=RawBSONDocument)
 
 _PART = 1001
 """Most documents in one answer, of those that are read as they are: 1,000 batches and the header."""
 
 _LEAVE_SECONDS = 1.0
 """Seconds that closing a client may wait for a server."""
+
+
+def decoded(answer: bytes) -> list[Document]:
+    """Return the documents that ``aggregate_raw`` returned; 64-bit integers are as they are."""
+    with translated(write=False):
+        return cast("list[Document]", decode(answer)["firstBatch"])
 
 
 class Collection:
@@ -116,6 +124,22 @@ class Collection:
             if inspect.isawaitable(cursor):
                 cursor = await cursor
             return cast("list[Document]", await cursor.to_list(None))
+
+    async def aggregate_raw(self, size: int, *stages: Document) -> bytes:
+        """Return the documents of a pipeline, so many at most, as the server sends them; ``decoded`` returns them.
+
+        The driver's ``aggregate_raw_batches`` sends two commands.
+        """
+        command: Document = {"aggregate": self.name, "pipeline": list(stages), "cursor": {"batchSize": size + 1}}
+        if concern := self._raw.read_concern.document:
+            command["readConcern"] = concern
+        database = self._raw.database
+        with translated(write=False):
+            answer = (await database.command(command, codec_options=_RAW))["cursor"]
+            if answer["id"]:  # they take more than 16 MB
+                await database.command({"killCursors": self.name, "cursors": [answer["id"]]})
+                return encode({"firstBatch": await self.aggregate(*stages)})
+        return cast("bytes", answer.raw)
 
     async def aggregate_in_parts(self, size: int, *stages: Document, **options: Any) -> AsyncIterator[list[Document]]:
         """Yield the documents of a pipeline, so many at a time; options are the command's."""

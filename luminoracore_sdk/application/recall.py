@@ -20,7 +20,14 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from luminoracore_sdk.application.collector import collector_held_off
-from luminoracore_sdk.application.indexing import entries_of, messages_between, read_indexes, stored_entry, vector_of
+from luminoracore_sdk.application.indexing import (
+    entries_of,
+    messages_between,
+    read_indexes,
+    readable_memories,
+    stored_entry,
+    vector_of,
+)
 from luminoracore_sdk.application.off_loop import off_loop, off_loop_to_the_end
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import EntityCodec
@@ -456,11 +463,13 @@ class Recall:
             held.memories[name] = memory
 
     async def _memories(self, held: _Scope, owner: MemoryScope) -> list[MemoryRecord]:
+        damage: list[CorruptRecordError] = []
         try:
-            return await self.storage.list_memories(owner)
+            found = await readable_memories(self.storage, owner, damage=damage)
         except CorruptRecordError as exc:
-            held.leave_out([exc])
-            return []
+            found, damage = [], [exc]
+        held.leave_out(damage)
+        return found
 
     async def _follow_vectors(self, held: _Scope, search: Search) -> None:
         """Take vectors that were computed since, and ask for those that are missing."""

@@ -779,7 +779,9 @@ class SQLiteStorage(BaseStorage):
 
         def work(connection: sqlite3.Connection) -> list[MemoryRecord]:
             rows = fetch(connection, listing, **given)
-            return [memory_record(scope, row, whole=query is None or query.with_payload) for row in rows]
+            if query is None:
+                return [memory_record(scope, row) for row in rows]
+            return query.intact(lambda row: memory_record(scope, row, whole=query.with_payload), rows)
 
         return await self._run(work)
 

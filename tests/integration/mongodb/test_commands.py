@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from pymongo import AsyncMongoClient
 
-from luminoracore_sdk.adapters.storage.mongodb.driver import Collection, Document, decoded
+from luminoracore_sdk.adapters.storage.mongodb.driver import Collection, Document
 from luminoracore_sdk.application.ports.records import MessageRange, SessionQuery
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
@@ -125,10 +125,13 @@ async def test_a_listing_without_texts_is_repeated_with_one_command(place: Mongo
 
 
 @pytest.mark.parametrize("size", [1, 2_000_000])
-async def test_documents_are_read_as_the_server_sends_them(place: MongoPlace, size: int) -> None:
+async def test_documents_are_returned_unless_they_are_known(place: MongoPlace, size: int) -> None:
     async with AsyncMongoClient[Document](place.url) as client:
         collection = Collection(client[place.name]["luminora_other"])
         documents: list[Document] = [{"_id": number, "value": "x" * size} for number in range(10)]
         for document in documents:
             await collection.insert(document)
-        assert decoded(await collection.aggregate_raw(10, {"$sort": {"_id": 1}})) == documents
+        sent, found = await collection.aggregate_unless(None, 10, {"$sort": {"_id": 1}}) or (None, [])
+        assert found == documents
+        again = await collection.aggregate_unless(sent, 10, {"$sort": {"_id": 1}})
+        assert again is None if size == 1 else again is not None  # over 16 MB they come in parts

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from bson import decode, encode
+from bson import decode
 from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
@@ -27,7 +27,7 @@ from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, refused, translated
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageUnavailableError
 
-__all__ = ["Collection", "Connection", "Document", "Driver", "Order", "check_client", "check_url", "connect", "decoded"]
+__all__ = ["Collection", "Connection", "Document", "Driver", "Order", "check_client", "check_url", "connect"]
 
 Document = dict[str, Any]
 Order = Sequence[tuple[str, int]]
@@ -53,12 +53,6 @@ _PART = 1001
 
 _LEAVE_SECONDS = 1.0
 """Seconds that closing a client may wait for a server."""
-
-
-def decoded(answer: bytes) -> list[Document]:
-    """Return the documents that ``aggregate_raw`` returned; 64-bit integers are as they are."""
-    with translated(write=False):
-        return cast("list[Document]", decode(answer)["firstBatch"])
 
 
 class Collection:
@@ -125,21 +119,31 @@ class Collection:
                 cursor = await cursor
             return cast("list[Document]", await cursor.to_list(None))
 
-    async def aggregate_raw(self, size: int, *stages: Document) -> bytes:
-        """Return the documents of a pipeline, so many at most, as the server sends them; ``decoded`` returns them.
+    async def aggregate_unless(
+        self, known: bytes | None, size: int, *stages: Document
+    ) -> tuple[bytes, list[Document]] | None:
+        """Return what the server sends for a pipeline, and the documents in it; None: that is known.
 
         The driver's ``aggregate_raw_batches`` sends two commands.
+
+        Args:
+            known: What was sent before.
+            size: Upper bound on the documents; 64-bit integers are as they are.
+            stages: The pipeline.
         """
         command: Document = {"aggregate": self.name, "pipeline": list(stages), "cursor": {"batchSize": size + 1}}
         if concern := self._raw.read_concern.document:
             command["readConcern"] = concern
         database = self._raw.database
         with translated(write=False):
-            answer = (await database.command(command, codec_options=_RAW))["cursor"]
-            if answer["id"]:  # they take more than 16 MB
-                await database.command({"killCursors": self.name, "cursors": [answer["id"]]})
-                return encode({"firstBatch": await self.aggregate(*stages)})
-        return cast("bytes", answer.raw)
+            sent: bytes = (await database.command(command, codec_options=_RAW))["cursor"].raw
+            if sent == known:
+                return None
+            cursor = decode(sent)
+            if not cursor["id"]:
+                return sent, cursor["firstBatch"]
+            await database.command({"killCursors": self.name, "cursors": [cursor["id"]]})  # they take over 16 MB
+        return sent, await self.aggregate(*stages, as_they_are=True)
 
     async def aggregate_in_parts(self, size: int, *stages: Document, **options: Any) -> AsyncIterator[list[Document]]:
         """Yield the documents of a pipeline, so many at a time; options are the command's."""

@@ -29,7 +29,7 @@ from luminoracore_sdk.adapters.storage.mongodb.documents import (
     plain_numbers,
     settled_record,
 )
-from luminoracore_sdk.adapters.storage.mongodb.driver import Document, decoded
+from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey
 from luminoracore_sdk.adapters.storage.mongodb.purge import delete_contents
 from luminoracore_sdk.adapters.storage.mongodb.schema import NEWEST_FIRST, Collections
@@ -312,27 +312,29 @@ class Sessions:
             {"$limit": query.limit + 1},
             {"$project": _LIGHT},
         )
-        answer = await self._store.messages.aggregate_raw(
+        found = await self._store.messages.aggregate_unless(
+            seen.answer,
             len(seen.incs) + query.limit + 1,
             *_newest_of(seen.incs, *_OF_LIGHT),
             {"$unionWith": {"coll": self._store.sessions.name, "pipeline": list(headers)}},
         )
-        if answer != seen.answer:
-            found = decoded(answer)
-            documents = [document for document in found if type(document["_id"]) is str]
-            batches = {document["_id"]: document for document in found if type(document["_id"]) is ObjectId}
-            listed = documents[: query.limit]
-            records = _light_records(listed, {inc: batches.get(inc) for inc in seen.incs})
-            rest = [document for document in listed if document["_id"] not in records]
-            records |= await self._light(rest) if rest else {}
-            page = _page(query, documents, [records[one["_id"]] for one in listed if one["_id"] in records])
-            incs = [document["inc"] for document in listed if "settled" not in document]
-            seen = self._pages[query] = _Light(page, incs, None if rest else answer)
-            while sum(1 + len(one.page.sessions) for one in self._pages.values()) > _MOST_REMEMBERED:
-                self._pages.popitem(last=False)
-        else:
+        if found is None:
+            self._pages[query] = seen  # another call may have removed it
             self._pages.move_to_end(query)
-        return seen.page
+            return seen.page
+        answer, documents = found
+        batches = {document["_id"]: document for document in documents if type(document["_id"]) is ObjectId}
+        documents = [document for document in documents if type(document["_id"]) is str]
+        listed = documents[: query.limit]
+        records = _light_records(listed, {inc: batches.get(inc) for inc in seen.incs})
+        rest = [document for document in listed if document["_id"] not in records]
+        records |= await self._light(rest) if rest else {}
+        page = _page(query, documents, [records[one["_id"]] for one in listed if one["_id"] in records])
+        incs = [document["inc"] for document in listed if "settled" not in document]
+        self._pages[query] = _Light(page, incs, None if rest else answer)
+        while sum(1 + len(one.page.sessions) for one in self._pages.values()) > _MOST_REMEMBERED:
+            self._pages.popitem(last=False)
+        return page
 
     async def _by_activity(self, query: SessionQuery, now_us: int) -> list[SessionRecord]:
         """Return the sessions of a page, and the one behind it.

@@ -779,9 +779,8 @@ class SQLiteStorage(BaseStorage):
 
         def work(connection: sqlite3.Connection) -> list[MemoryRecord]:
             rows = fetch(connection, listing, **given)
-            if query is None:
-                return [memory_record(scope, row) for row in rows]
-            return query.intact(lambda row: memory_record(scope, row, whole=query.with_payload), rows)
+            read = partial(memory_record, scope, whole=query is None or query.with_payload)
+            return (query or MemoryQuery()).intact(read, rows)
 
         return await self._run(work)
 

@@ -11,7 +11,15 @@ import attrs
 from luminoracore_sdk.application.off_loop import MANY_WORDS, off_loop
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.embedding import Embedder
-from luminoracore_sdk.application.ports.records import IndexRecord, IndexRewrite, MessageRange, Payload
+from luminoracore_sdk.application.ports.records import (
+    IndexRecord,
+    IndexRewrite,
+    MemoryQuery,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    Payload,
+)
 from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import (
@@ -34,6 +42,7 @@ __all__ = [
     "index_payload",
     "messages_between",
     "read_indexes",
+    "readable_memories",
     "stored_entry",
     "text_index",
     "vector_of",
@@ -44,8 +53,6 @@ logger = logging.getLogger(__name__)
 _ENCODING = "terms"
 _CHUNK = 256
 _CLOSE_SECONDS = 30.0
-_STOP_SECONDS = 1.0
-"""Time that an embedder gets to end after it was cancelled."""
 _STOP_SECONDS = 1.0
 """Time that an embedder gets to end after it was cancelled."""
 _WAIT_SECONDS = 5.0
@@ -132,6 +139,27 @@ async def messages_between(
         )
 
     return await _intact(read, first, last, damage)
+
+
+async def readable_memories(
+    storage: SessionStorage, scope: MemoryScope, *, damage: list[CorruptRecordError]
+) -> list[MemoryRecord]:
+    """Return the memories of a scope.
+
+    Args:
+        storage: Holds them.
+        scope: The scope.
+        damage: Takes the errors of those that are damaged.
+
+    Raises:
+        CorruptRecordError: The backend cannot tell which are damaged, or a wrapper is not configured.
+    """
+    try:
+        return await storage.list_memories(scope)
+    except UnreadablePayloadError:
+        raise
+    except CorruptRecordError:
+        return await storage.list_memories(scope, MemoryQuery(on_damage=damage.append))
 
 
 @attrs.frozen

@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import platform
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from statistics import median
@@ -18,10 +18,11 @@ from rich.text import Text
 import luminoracore_sdk
 from luminoracore_sdk.adapters.core_memory import find_core_memory_system
 from luminoracore_sdk.adapters.providers.registry import ProviderFactory
-from luminoracore_sdk.application.indexing import messages_between, read_indexes, stored_entry
-from luminoracore_sdk.application.ports.records import SessionQuery
+from luminoracore_sdk.application.indexing import messages_between, read_indexes, readable_memories, stored_entry
+from luminoracore_sdk.application.ports.records import MemoryScope, SessionQuery
 from luminoracore_sdk.application.ports.searching import Search
-from luminoracore_sdk.application.session_access import headers
+from luminoracore_sdk.application.ports.storage import SessionStorage
+from luminoracore_sdk.application.session_access import headers, memory_owners
 from luminoracore_sdk.cli.context import FAILED, NOT_FOUND, CommandContext, error_line
 from luminoracore_sdk.cli.output import amount, print_table, printable
 from luminoracore_sdk.cli.stores import NoStoreError
@@ -47,7 +48,7 @@ _PACKAGES = (
 )
 _PINGS = 5
 COUNT_LIMIT = 10_000
-"""Largest number of sessions to count: a server may hold millions, and each page is a query."""
+"""Most sessions that are counted, and users and sessions whose memories are read: a server may hold millions."""
 
 MESSAGE_LIMIT = 100_000
 """Number of messages after which no other session is read."""
@@ -128,6 +129,7 @@ def _check_store(context: CommandContext, *, writes: bool) -> tuple[list[Check],
         **({"writes, reads, deletes": _probe} if writes else {}),
         "holds": _count,
         "messages": _messages,
+        "memories": _memories,
     }
     checks: list[Check] = []
     try:
@@ -208,6 +210,31 @@ async def _messages(context: CommandContext) -> str:
                 break
     _refuse(damage)
     return f"the first {amount(read, 'message')} can be read" if read >= MESSAGE_LIMIT else "all can be read"
+
+
+async def _memories(context: CommandContext) -> str:
+    """Read memories; an error names the first that is damaged."""
+    storage, codec, owners = context.storage, context.services.codec, 0
+    damage: list[CorruptRecordError] = []
+    async with aclosing(_memory_scopes(storage)) as scopes:
+        async for scope in scopes:
+            if owners == COUNT_LIMIT:
+                break
+            owners += 1
+            for record in await readable_memories(storage, scope, damage=damage):
+                try:
+                    codec.memory(record, backend=storage.backend)
+                except CorruptRecordError as exc:
+                    damage.append(exc)
+    _refuse(damage)
+    return f"those of the first {owners} users and sessions can be read" if owners == COUNT_LIMIT else "all can be read"
+
+
+async def _memory_scopes(storage: SessionStorage) -> AsyncGenerator[MemoryScope, None]:
+    async for user_id in memory_owners(storage):
+        yield MemoryScope("user", user_id)
+    async for header in headers(storage, SessionQuery(texts=False)):
+        yield MemoryScope("session", header.session_id)
 
 
 def _refuse(damage: list[CorruptRecordError]) -> None:

@@ -19,7 +19,7 @@ from luminoracore_sdk.domain.errors import (
 from luminoracore_sdk.session import InMemoryStorage
 from tests.support.command import luminora_over
 
-CHECKS = ["store", "opens", "answers", "schema version", "writes, reads, deletes", "holds", "messages"]
+CHECKS = ["store", "opens", "answers", "schema version", "writes, reads, deletes", "holds", "messages", "memories"]
 
 
 @pytest.mark.parametrize("url", ["sqlite:///{}/s.db", "file://{}/files", "memory://"])
@@ -31,7 +31,7 @@ def test_a_store_that_works_passes_every_check(tmp_path: Path, url: str) -> None
     assert (done.exit_code, report["ok"]) == (0, True)
     assert [(check["name"], check["ok"]) for check in report["checks"]] == [(name, True) for name in CHECKS]
     held = "0 sessions, 0 messages" if url == "memory://" else "1 session, 2 messages"
-    assert report["checks"][-2]["detail"] == held
+    assert report["checks"][5]["detail"] == held
     assert re.fullmatch(r"in \d+\.\d ms", report["checks"][2]["detail"])
     (openai,) = [one for one in report["providers"] if one["name"] == "openai"]
     assert (openai["api_key_variable"], openai["api_key_set"]) == ("OPENAI_API_KEY", True)

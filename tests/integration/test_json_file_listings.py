@@ -117,6 +117,21 @@ async def test_a_page_between_two_times_reads_nothing_outside(tmp_path: Path, mo
         assert await headers_read(storage, monkeypatch, between) == (expected, 5)
 
 
+@pytest.mark.parametrize(("fraction_ns", "again"), [(0, 10), (1, 0), (9_999_999, 0)])
+async def test_a_change_of_a_second_ago_is_trusted_if_file_times_are_fine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction_ns: int, again: int
+) -> None:
+    async with JSONFileStorage(tmp_path, fsync=False) as storage:
+        ids = await fill(storage, 10)
+        then = (time.time_ns() - 10**9) // 10_000_000 * 10_000_000 + fraction_ns
+        for path in (tmp_path / "sessions").rglob("*"):
+            os.utime(path, ns=(then, then))
+        light = attrs.evolve(EVERYTHING, texts=False)
+        assert await listed(storage, light) == ids
+        found, headers = await headers_read(storage, monkeypatch, light)
+        assert (found, headers) == (ids, 2 * again)  # for the order, and for the change
+
+
 async def test_a_new_session_costs_the_headers_of_its_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with JSONFileStorage(tmp_path, fsync=False) as ours, JSONFileStorage(tmp_path) as theirs:
         ids = await fill(theirs, 100)

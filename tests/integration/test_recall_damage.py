@@ -1,5 +1,6 @@
 """Recall over what is damaged: it is left out and named, and everything else is found."""
 
+import asyncio
 import json
 import logging
 import re
@@ -7,15 +8,20 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
+import redis
+from pymongo import MongoClient
 
 from luminoracore_sdk.adapters.analysis import make_analyzer
 from luminoracore_sdk.adapters.embedders import HashingEmbedder
+from luminoracore_sdk.adapters.storage.json_file.layout import hashed
 from luminoracore_sdk.adapters.wrappers.searching import SearchWrapper
-from luminoracore_sdk.application.indexing import text_index
+from luminoracore_sdk.application.indexing import readable_memories, text_index
 from luminoracore_sdk.application.ports.records import MemoryRecord, MemoryScope, MessageRange, MessageRecord, Payload
-from luminoracore_sdk.domain.errors import UnreadablePayloadError
+from luminoracore_sdk.domain.errors import CorruptRecordError, UnreadablePayloadError
 from luminoracore_sdk.session import (
     EncryptedStorageWrapper,
     InMemoryStorage,
@@ -24,8 +30,12 @@ from luminoracore_sdk.session import (
     SessionStorage,
     SQLiteStorage,
 )
+from luminoracore_sdk.testing import ManualClock
+from tests.support.backends import FILES, MONGODB, POSTGRES, REDIS, SQLITE, Backend, each_backend
 from tests.support.command import Luminora, luminora_over
 from tests.support.recall import reindexed, say, searched
+from tests.support.servers import mongodb_url, postgres_url, redis_url
+from tests.support.servers.places import execute_postgres, place_name
 
 TEXTS = [f"boat number {number}" for number in range(8)]
 BAD = Payload("json", b'{"v":')
@@ -105,6 +115,94 @@ async def test_a_damaged_memory_is_left_out(
         assert "'bad'" in caplog.text
 
 
+def damage_in_files(path: Path) -> None:
+    (memory,) = (file for file in path.rglob("users/*/*/memory/*.json") if b'"key":"bad"' in file.read_bytes())
+    memory.write_bytes(memory.read_bytes().replace(b"Boreas", b"damage"))
+
+
+def damage_in_sqlite(path: Path) -> None:
+    on_sqlite(path, "UPDATE luminora_user_memories SET payload = 'damaged' WHERE CAST(key AS TEXT) = 'bad'")
+
+
+def damage_in_postgres(path: Path) -> None:
+    table = f"{place_name(path)}.luminora_user_memories"
+    execute_postgres(postgres_url(), f"UPDATE {table} SET payload = NULL WHERE key = 'bad'")  # noqa: S608
+
+
+def damage_in_redis(path: Path) -> None:
+    with redis.Redis.from_url(redis_url()) as client:
+        (memories,) = client.scan_iter(f"{place_name(path)}*user-memories:u", count=1000)
+        assert client.hset(memories, "bad", "damaged") == 0
+
+
+def damage_in_mongodb(path: Path) -> None:
+    with MongoClient[dict[str, Any]](mongodb_url()) as client:
+        memories = client[place_name(path)]["luminora_memories"]
+        assert memories.update_one({"key": "bad"}, {"$set": {"payload": 7}}).modified_count == 1
+
+
+DAMAGE: dict[Backend, Callable[[Path], None]] = {
+    FILES: damage_in_files,
+    SQLITE: damage_in_sqlite,
+    POSTGRES: damage_in_postgres,
+    REDIS: damage_in_redis,
+    MONGODB: damage_in_mongodb,
+}
+
+
+async def remember_three(manager: SessionManager) -> None:
+    await manager.create_session({"name": "A"}, {"name": "echo"}, {"session_id": "s", "user_id": "u"})
+    for key, value in (("good", "boat Aurora"), ("bad", "boat Boreas"), ("last", "boat Circe")):
+        await manager.memory_manager.store_memory("s", key, value, scope="user")
+
+
+@each_backend(tuple(DAMAGE))
+async def test_of_stored_memories_only_a_damaged_one_is_left_out(
+    backend: Backend, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, clock = tmp_path / "store", ManualClock()
+    try:
+        async with searched(backend.at(path)(clock)) as storage:
+            await remember_three(SessionManager(storage))
+            DAMAGE[backend](path)
+            with pytest.raises(CorruptRecordError):
+                await storage.list_memories(MemoryScope("user", "u"))
+            manager = SessionManager(storage)
+            for _ in range(2):
+                hits = await manager.recall("boat", user_id="u")
+                assert sorted(hit.text for hit in hits) == ["boat Aurora", "boat Circe"]
+            told = [record.getMessage() for record in caplog.records if "recall leaves it out" in record.message]
+            assert len(told) == 1
+            named = hashed("bad") if backend == FILES else "'bad' of user 'u'"
+            assert named in told[0]
+    finally:
+        backend.clear(path)
+
+
+async def test_of_encrypted_memories_only_a_damaged_one_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    base, scope = InMemoryStorage(), MemoryScope("user", "u")
+    async with searched(EncryptedStorageWrapper(base, Keyring({"k": bytes(32)}))) as storage:
+        await remember_three(SessionManager(storage))
+        bad = (await base.list_memories(scope))[1]
+        data = bytes([*bad.payload.data[:-1], bad.payload.data[-1] ^ 1])
+        await base.put_memory(attrs.evolve(bad, payload=Payload(bad.payload.encoding, data)))
+        with pytest.raises(CorruptRecordError):
+            await storage.list_memories(scope)
+        hits = await SessionManager(storage).recall("boat", user_id="u")
+        assert sorted(hit.text for hit in hits) == ["boat Aurora", "boat Circe"]
+        assert f"memory {bad.key!r} of user 'u' is damaged" in caplog.text
+
+
+async def test_memories_of_a_missing_wrapper_are_an_error(make: Callable[[], SessionStorage]) -> None:
+    async with make() as plain:
+        await remember_three(SessionManager(EncryptedStorageWrapper(plain, Keyring({"k": bytes(32)}))))
+        damage: list[CorruptRecordError] = []
+        async with EncryptedStorageWrapper(plain, Keyring({"other": bytes(32)})) as storage:
+            with pytest.raises(UnreadablePayloadError):
+                await readable_memories(storage, MemoryScope("user", "u"), damage=damage)
+        assert damage == []
+
+
 async def test_a_damaged_index_row_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with searched(SQLiteStorage(tmp_path / "s.db")) as storage:
         await say(SessionManager(storage), *TEXTS)
@@ -151,6 +249,32 @@ def test_doctor_finds_what_is_damaged(luminora: Luminora, tmp_path: Path, change
     assert (done.exit_code, failed["name"], failed["ok"]) == (1, check, False)
     assert named in failed["detail"]
     assert len(json.loads(luminora("recall", "boat", "--json").stdout)) == 5
+
+
+@pytest.mark.parametrize(("table", "owner"), [("session", "session 's'"), ("user", "user 'u'")])
+def test_doctor_finds_memories_that_are_damaged(luminora: Luminora, tmp_path: Path, table: str, owner: str) -> None:
+    async def remember() -> None:
+        async with SQLiteStorage(tmp_path / "s.db") as storage:
+            for scope in (MemoryScope("session", "s"), MemoryScope("user", "u")):
+                for key in ("bad", "good", "worse"):
+                    payload = Payload("json", b'{"value": 1}')
+                    await storage.put_memory(MemoryRecord(scope=scope, key=key, payload=payload))
+
+    asyncio.run(remember())
+    assert luminora("doctor").exit_code == 0
+    on_sqlite(
+        tmp_path / "s.db",
+        f"UPDATE luminora_{table}_memories SET payload = 'damaged' WHERE CAST(key AS TEXT) = 'bad'",  # noqa: S608
+    )
+    on_sqlite(
+        tmp_path / "s.db",
+        f"UPDATE luminora_{table}_memories SET checksum = NULL, payload = '[' WHERE CAST(key AS TEXT) = 'worse'",  # noqa: S608
+    )
+    done = luminora("doctor", "--json")
+    failed = json.loads(done.stdout)["checks"][-1]
+    assert (done.exit_code, failed["name"], failed["ok"]) == (1, "memories", False)
+    assert f"'bad' of {owner} is damaged" in failed["detail"]
+    assert f"memory 'worse' of {owner} too" in failed["detail"]
 
 
 @pytest.mark.parametrize(

@@ -462,7 +462,8 @@ class EncryptedStorageWrapper(StorageWrapper):
         records = (await self._ready()).records
         if query is not None:
             check_memory_query(query)
-        found = _decrypted_memories(records, scope, await self.base.list_memories(scope))
+        every = None if query is None or query.on_damage is None else MemoryQuery(on_damage=query.on_damage)
+        found = _decrypted_memories(records, scope, await self.base.list_memories(scope, every), every)
         if query is not None:
             found = query.page(found)
         await load_dictionaries(self, encodings_of(found))
@@ -496,14 +497,15 @@ class _Opened:
 
 
 def _decrypted_memories(
-    records: EncryptedRecords, scope: MemoryScope, memories: Sequence[MemoryRecord]
+    records: EncryptedRecords,
+    scope: MemoryScope,
+    memories: Sequence[MemoryRecord],
+    query: MemoryQuery | None = None,
 ) -> list[MemoryRecord]:
     """Return the memories of a scope, by time of creation, then key."""
     found: dict[str, MemoryRecord] = {}
-    for stored in memories:
-        if is_key_check(scope, stored.key):
-            continue
-        memory = records.memory(stored)
+    own = [stored for stored in memories if not is_key_check(scope, stored.key)]
+    for stored, memory in (query or MemoryQuery()).intact(lambda stored: (stored, records.memory(stored)), own):
         if memory.key not in found or stored.key != memory.key:  # the encrypted one is the newer of two
             found[memory.key] = memory
     return sorted(found.values(), key=lambda memory: (memory.created_at_us, memory.key))

@@ -282,7 +282,7 @@ class OptimizedStorageWrapper(StorageWrapper):
 
     async def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
         """List, then expand; see ``SessionStorage.list_memories``."""
-        return [self._expanded_memory(record) for record in await self.base.list_memories(scope, query)]
+        return (query or MemoryQuery()).intact(self._expanded_memory, await self.base.list_memories(scope, query))
 
 
 def _with_payload(put: MemoryPut, payload: Payload) -> MemoryPut:

@@ -6,11 +6,11 @@ the entities.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 import attrs
 
-from luminoracore_sdk.domain.errors import ValidationError
+from luminoracore_sdk.domain.errors import CorruptRecordError, UnreadablePayloadError, ValidationError
 from luminoracore_sdk.domain.message import MessageRole
 
 __all__ = [
@@ -69,6 +69,10 @@ NEVER_EVICTED = 1e300
 
 MAX_CHANGES = 32
 """Most changes that a header lists; see ``HistoryChange``."""
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @attrs.frozen
@@ -650,6 +654,8 @@ class MemoryQuery:
         limit: Largest number of memories, 1..1000; None: all.
         descending: Whether to list in reverse order.
         with_payload: Whether to read the payloads; if not, the records have ``NO_PAYLOAD``.
+        on_damage: Is called with the error of each memory that is damaged and left out, as far as the backend can tell
+            them apart; a page may then be shorter than ``limit``. None: the first error is raised.
     """
 
     prefix: str = ""
@@ -657,6 +663,23 @@ class MemoryQuery:
     limit: int | None = None
     descending: bool = False
     with_payload: bool = True
+    on_damage: Callable[[CorruptRecordError], None] | None = attrs.field(default=None, eq=False)
+
+    def intact(self, read: Callable[[T], R], stored: Iterable[T]) -> list[R]:
+        """Return what a function reads of stored memories, without those that ``on_damage`` takes.
+
+        Raises:
+            CorruptRecordError: One is damaged and ``on_damage`` is None, or a wrapper is not configured.
+        """
+        found = list[R]()
+        for one in stored:
+            try:
+                found.append(read(one))
+            except CorruptRecordError as exc:
+                if self.on_damage is None or isinstance(exc, UnreadablePayloadError):
+                    raise
+                self.on_damage(exc)
+        return found
 
     def page(self, memories: Iterable[MemoryRecord]) -> list[MemoryRecord]:
         """Return those of all memories of a scope that the query asks for."""

@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from pymongo import AsyncMongoClient
 
-from luminoracore_sdk.application.ports.records import MessageRange
+from luminoracore_sdk.adapters.storage.mongodb.driver import Collection, Document
+from luminoracore_sdk.application.ports.records import MessageRange, SessionQuery
 from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from tests.support.mongodb import MongoPlace
 
@@ -93,3 +95,43 @@ async def test_few_messages_in_the_middle_are_read_with_one_command(
         indexes = await storage.read_index("s", MessageRange(after=span[0], before=span[1]))
     assert [record.position for record in read] == [record.position for record in indexes] == found
     assert names(commands) == ["aggregate"] * 2
+
+
+async def test_few_messages_of_several_sessions_are_read_with_one_command(place: MongoPlace) -> None:
+    async with place.recorded() as (storage, commands):
+        for number in range(5):
+            await storage.put_session(session_record(f"{number}"))
+            await storage.append_messages(f"{number}", message_records(9, prefix=f"{number}-"))
+        commands.clear()
+        spans = [(number, after) for number in range(5) for after in (number + 1, 6)]
+        read = await asyncio.gather(
+            *(storage.read_messages(f"{number}", MessageRange(after=after, limit=2)) for number, after in spans)
+        )
+    wanted = [[f"{number}-{after + 1}", f"{number}-{after + 2}"] for number, after in spans]
+    assert [[message.message_id for message in messages] for messages in read] == wanted
+    assert names(commands) == ["aggregate"]
+
+
+async def test_a_listing_without_texts_is_repeated_with_one_command(place: MongoPlace) -> None:
+    async with place.recorded() as (storage, commands):
+        for number in range(1, 4):
+            await storage.put_session(session_record(f"{number}"))
+            await storage.append_messages(f"{number}", message_records(number))
+        page = await storage.query_sessions(SessionQuery(texts=False))
+        commands.clear()
+        assert await storage.query_sessions(SessionQuery(texts=False)) == page
+    assert [header.last_position for header in page.sessions] == [1, 2, 3]
+    assert names(commands) == ["aggregate"]
+
+
+@pytest.mark.parametrize("size", [1, 2_000_000])
+async def test_documents_are_returned_unless_they_are_known(place: MongoPlace, size: int) -> None:
+    async with AsyncMongoClient[Document](place.url) as client:
+        collection = Collection(client[place.name]["luminora_other"])
+        documents: list[Document] = [{"_id": number, "value": "x" * size} for number in range(10)]
+        for document in documents:
+            await collection.insert(document)
+        sent, found = await collection.aggregate_unless(None, 10, {"$sort": {"_id": 1}}) or (None, [])
+        assert found == documents
+        again = await collection.aggregate_unless(sent, 10, {"$sort": {"_id": 1}})
+        assert again is None if size == 1 else again is not None  # over 16 MB they come in parts

@@ -1,9 +1,12 @@
 """Calls that another storage overtakes between two of their commands, and calls that are killed there."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.application.ports.records import AppendReceipt, MemoryScope, MessageRange
+from luminoracore_sdk.application.ports.records import AppendReceipt, MemoryScope, MessageRange, SessionQuery
 from luminoracore_sdk.domain.errors import SessionNotFoundError
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 from tests.support.mongodb import Moments, MongoPlace, ids
@@ -245,3 +248,130 @@ async def test_a_memory_made_important_meanwhile_is_not_evicted(late: Late, othe
     await storage.put_memory(memory_record("new", kind="user", owner="u"), max_entries=3)
     kept = await other.list_memories(MemoryScope("user", "u"))
     assert sorted(memory.key for memory in kept) == ["a", "d", "new"]
+
+
+async def appended(storage: MongoDBStorage) -> None:
+    await storage.append_messages("s", [message_record("new")])
+
+
+async def cut(storage: MongoDBStorage) -> None:
+    await storage.truncate_messages("s", after=1)
+
+
+async def cut_and_appended(storage: MongoDBStorage) -> None:
+    await cut(storage)
+    await appended(storage)
+
+
+async def replaced(storage: MongoDBStorage) -> None:
+    await storage.replace_tail("s", after=1, messages=message_records(3, prefix="new"))
+
+
+async def changed(storage: MongoDBStorage) -> None:
+    await storage.put_session(session_record(tags=("t",)))
+
+
+async def created_anew(storage: MongoDBStorage) -> None:
+    await storage.delete_session("s")
+    await storage.put_session(session_record())
+    await appended(storage)
+
+
+@pytest.mark.parametrize(
+    ("change", "last"),
+    [(appended, 4), (cut, 1), (cut_and_appended, 2), (replaced, 4), (changed, 3), (created_anew, 1)],
+)
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_known_page_shows_each_change_of_another_storage(
+    place: MongoPlace,
+    late: Late,
+    other: MongoDBStorage,
+    change: Callable[[MongoDBStorage], Awaitable[None]],
+    last: int,
+    moment: str,
+) -> None:
+    """The page is known; another storage changes it, right before the command is sent or after its answer."""
+    storage, moments = late
+    query = SessionQuery(texts=False)
+    for session_id in ("r", "s"):
+        await storage.put_session(session_record(session_id))
+        await storage.append_messages(session_id, message_records(3))
+    await storage.query_sessions(query)
+    known = await storage.query_sessions(query)
+    assert [header.last_position for header in known.sessions] == [3, 3]
+    place.clock.advance(5)
+    getattr(moments, moment)("messages", "aggregate", lambda: change(other))
+    found = await storage.query_sessions(query)
+    async with place.storage() as fresh:
+        page = await fresh.query_sessions(query)
+    assert [header.last_position for header in page.sessions if header.session_id == "s"] == [last]
+    assert found == (page if moment == "before" else known)
+    assert await storage.query_sessions(query) == page
+
+
+async def test_a_known_page_shows_a_session_whose_next_tail_is_prepared(late: Late, other: MongoDBStorage) -> None:
+    storage, moments = late
+    query = SessionQuery(texts=False)
+    await storage.put_session(session_record())
+    await storage.append_messages("s", message_records(3))
+    page = await other.query_sessions(query)
+    moments.after("messages", "insert_one", kill)
+    with pytest.raises(Killed):
+        await storage.replace_tail("s", after=1, messages=message_records(5, prefix="new"))
+    for _ in range(2):
+        assert await other.query_sessions(query) == page
+    await other.append_messages("s", [message_record("next")])
+    assert (await other.query_sessions(query)).sessions[0].last_position == 4
+
+
+async def test_a_session_deleted_meanwhile_fails_only_its_own_read(late: Late, other: MongoDBStorage) -> None:
+    storage, moments = late
+    for session_id in "abc":
+        await storage.put_session(session_record(session_id))
+        await storage.append_messages(session_id, message_records(9))
+
+    async def overtake() -> None:
+        await other.delete_session("b")
+        await other.truncate_messages("c", after=5)
+
+    moments.before("messages", "aggregate", overtake)
+    a, b, c = await asyncio.gather(
+        *(storage.read_messages(session_id, MessageRange(after=4, limit=2)) for session_id in "abc"),
+        return_exceptions=True,
+    )
+    assert isinstance(b, SessionNotFoundError)
+    assert [[message.position for message in read] for read in (a, c) if isinstance(read, list)] == [[5, 6], [5]]
+
+
+async def test_a_cancelled_read_does_not_keep_others_from_theirs(late: Late) -> None:
+    """The first read sends the command for all of them."""
+    storage, moments = late
+    for session_id in "abc":
+        await storage.put_session(session_record(session_id))
+        await storage.append_messages(session_id, message_records(9))
+    sent = asyncio.Event()
+
+    async def wait() -> None:
+        sent.set()
+        await asyncio.Event().wait()
+
+    moments.before("messages", "aggregate", wait)
+    first, *others = (
+        asyncio.create_task(storage.read_messages(session_id, MessageRange(after=4, limit=2))) for session_id in "abc"
+    )
+    await sent.wait()
+    first.cancel()
+    for read in await asyncio.gather(*others):
+        assert [message.position for message in read] == [5, 6]
+    assert first.cancelled()
+
+
+async def test_a_command_that_fails_fails_each_read(late: Late) -> None:
+    storage, moments = late
+    for session_id in "abc":
+        await storage.put_session(session_record(session_id))
+        await storage.append_messages(session_id, message_records(9))
+    moments.before("messages", "aggregate", kill)
+    reads = [storage.read_messages(session_id, MessageRange(after=4, limit=2)) for session_id in "abc"]
+    assert [type(error) for error in await asyncio.gather(*reads, return_exceptions=True)] == [Killed] * 3
+    assert len(await storage.read_messages("a", MessageRange(after=4, limit=2))) == 2

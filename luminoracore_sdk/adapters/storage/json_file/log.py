@@ -449,6 +449,8 @@ class MessageLog:
             amount = max(min(4 * amount, _CHUNK_BYTES), len(rest))  # a long line at least doubles it
 
     def _line(self, start: int, text: bytes) -> _Line:
+        if self._newest is not None and self._newest.start == start:  # was decoded at the opening
+            return self._newest
         return _Line(start, start + len(text) + 1, self._batch(start, text))
 
     def _batch(self, start: int, text: bytes) -> Batch:

@@ -22,7 +22,14 @@ from luminoracore_sdk.adapters.storage.json_file.records import (
     encode_session,
 )
 from luminoracore_sdk.adapters.storage.json_file.summary import Base
-from luminoracore_sdk.application.ports.records import MemoryRecord, Payload, Purged, SessionRecord, SessionSummary
+from luminoracore_sdk.application.ports.records import (
+    MemoryQuery,
+    MemoryRecord,
+    Payload,
+    Purged,
+    SessionRecord,
+    SessionSummary,
+)
 
 __all__ = ["MemoryFolder", "SessionFolder", "dated", "light", "memory_owners", "purge", "whole"]
 
@@ -179,9 +186,9 @@ class MemoryFolder:
         record = next((record for record in puts if record.key == key), None) or self._read(self._file(key))
         return None if record is None or _is_expired(record, now_us) else record
 
-    def entries(self, now_us: int) -> list[MemoryRecord]:
-        """Return all memories, by time of creation, then key."""
-        found = [record for record in self._records() if not _is_expired(record, now_us)]
+    def entries(self, now_us: int, query: MemoryQuery | None = None) -> list[MemoryRecord]:
+        """Return all memories, by time of creation, then key; without damaged ones as far as a query asks for that."""
+        found = [record for record in self._records(query) if not _is_expired(record, now_us)]
         found.sort(key=lambda record: (record.created_at_us, record.key))
         return found
 
@@ -287,14 +294,14 @@ class MemoryFolder:
             return []
         return [path for path in paths if path.suffix == ".json"]  # a crash may leave a .tmp
 
-    def _records(self) -> Iterator[MemoryRecord]:
+    def _records(self, query: MemoryQuery | None = None) -> Iterator[MemoryRecord]:
         """Yield all memories, the expired ones too."""
         puts, deletes = self._begun()
         yield from puts
         changed = {self._file(key) for key in (*(record.key for record in puts), *deletes)}
-        for path in self._paths():
-            if path not in changed and (record := self._read(path)) is not None:
-                yield record
+        paths = [path for path in self._paths() if path not in changed]
+        read = map(self._read, paths) if query is None else query.intact(self._read, paths)
+        yield from (record for record in read if record is not None)
 
     def _read(self, path: Path) -> MemoryRecord | None:
         """Return the memory of a file; None: there is none, or it was deleted meanwhile."""

@@ -535,7 +535,7 @@ class JSONFileStorage(BaseStorage):
 
     async def _list_memories(self, scope: MemoryScope, query: MemoryQuery | None, now_us: int) -> list[MemoryRecord]:
         def read(memories: MemoryFolder) -> list[MemoryRecord]:
-            entries = memories.entries(now_us)
+            entries = memories.entries(now_us, query)
             return entries if query is None else query.page(entries)
 
         return await self._with_memories(scope, "recall for", now_us, read, absent=[], writing=False)

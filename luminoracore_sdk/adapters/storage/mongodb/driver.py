@@ -14,8 +14,10 @@ from functools import partial
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from bson import decode
 from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.int64 import Int64
+from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient, ReadPreference, ReturnDocument
 from pymongo.errors import PyMongoError
 from pymongo.operations import IndexModel
@@ -44,7 +46,7 @@ class _PlainNumber(TypeDecoder):
 
 
 _CODEC = CodecOptions[Document](document_class=dict, type_registry=TypeRegistry([_PlainNumber()]))
-
+_RAW = CodecOptions(document_class=RawBSONDocument)
 
 _PART = 1001
 """Most documents in one answer, of those that are read as they are: 1,000 batches and the header."""
@@ -116,6 +118,32 @@ class Collection:
             if inspect.isawaitable(cursor):
                 cursor = await cursor
             return cast("list[Document]", await cursor.to_list(None))
+
+    async def aggregate_unless(
+        self, known: bytes | None, size: int, *stages: Document
+    ) -> tuple[bytes, list[Document]] | None:
+        """Return what the server sends for a pipeline, and the documents in it; None: that is known.
+
+        The driver's ``aggregate_raw_batches`` sends two commands.
+
+        Args:
+            known: What was sent before.
+            size: Upper bound on the documents; 64-bit integers are as they are.
+            stages: The pipeline.
+        """
+        command: Document = {"aggregate": self.name, "pipeline": list(stages), "cursor": {"batchSize": size + 1}}
+        if concern := self._raw.read_concern.document:
+            command["readConcern"] = concern
+        database = self._raw.database
+        with translated(write=False):
+            sent: bytes = (await database.command(command, codec_options=_RAW))["cursor"].raw
+            if sent == known:
+                return None
+            cursor = decode(sent)
+            if not cursor["id"]:
+                return sent, cursor["firstBatch"]
+            await database.command({"killCursors": self.name, "cursors": [cursor["id"]]})  # they take over 16 MB
+        return sent, await self.aggregate(*stages, as_they_are=True)
 
     async def aggregate_in_parts(self, size: int, *stages: Document, **options: Any) -> AsyncIterator[list[Document]]:
         """Yield the documents of a pipeline, so many at a time; options are the command's."""

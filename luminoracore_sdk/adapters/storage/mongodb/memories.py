@@ -22,6 +22,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -275,7 +276,8 @@ class Memories:
             found = await memories.aggregate(*at_one_moment(memories.name, owner, stages))
             documents = between_equal_heads(found)
             if documents is not None:
-                return [memory_record(scope, document, whole=whole) for document in documents]
+                read = partial(memory_record, scope, whole=whole)
+                return (query or MemoryQuery()).intact(read, documents)
             for head in found:
                 if "change" in head:
                     await self._complete(owner, head["lock"], head["change"])

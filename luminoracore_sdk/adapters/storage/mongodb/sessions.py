@@ -48,6 +48,7 @@ _LIGHT: Document = dict.fromkeys(
     ),
     1,
 )
+_OF_LIGHT = ("epoch", "last", "at")
 _OWN: Document = {"$unset": ["payload", "encoding", "card"]}
 _QUIET_US = 5 * MINUTE_US
 """How long a session is unchanged before it is settled; the clocks of processes must differ by less."""
@@ -69,6 +70,24 @@ def prolonged(updated_at_us: int) -> list[Document]:
     ]
 
 
+@attrs.frozen
+class _Light:
+    """A page of a listing without texts, as it was last read.
+
+    Attributes:
+        page: The page.
+        incs: The incarnations of its sessions that are not settled.
+        answer: What the server sent when it was asked for these; None: the page took other commands too.
+    """
+
+    page: Page
+    incs: Sequence[ObjectId]
+    answer: bytes | None
+
+
+_NOT_READ = _Light(Page(sessions=(), next_cursor=None), (), None)
+
+
 class Sessions:
     """The headers of one store; see ``SessionStorage`` for what the calls do.
 
@@ -79,6 +98,7 @@ class Sessions:
     def __init__(self, store: Collections) -> None:
         self._store = store
         self._extents: OrderedDict[str, Extent] = OrderedDict()
+        self._pages: OrderedDict[SessionQuery, _Light] = OrderedDict()
         of_this: Document = {"$match": {"$expr": {"$eq": ["$epoch", "$$epoch"]}}}
         self._newest: tuple[Document, ...] = (
             {
@@ -274,12 +294,47 @@ class Sessions:
             return Page(sessions=tuple(page), next_cursor=query.key(page[-1]) if len(found) > query.limit else None)
         direction = -1 if query.newest_first else 1
         order = {"created": direction, "_id": direction}
+        if not query.texts:
+            return await self._light_page(query, order, now_us)
         documents = await self._listed(query, order, query.limit + 1, now_us)
-        records = await self._with_batches(query, documents[: query.limit], now_us)
-        more = len(documents) > query.limit
-        last = documents[query.limit - 1] if more else {}
-        cursor = (int(last["created"]), last["_id"]) if more else None
-        return Page(sessions=tuple(records), next_cursor=cursor)
+        return _page(query, documents, await self._with_batches(query, documents[: query.limit], now_us))
+
+    async def _light_page(self, query: SessionQuery, order: Document, now_us: int) -> Page:
+        """Return a page without texts; if nothing has changed since it was last read, with one command.
+
+        That brings the newest batches of the sessions that were on the page, and then the headers, which so verify
+        them, as in ``messages``. The same bytes mean the same page: then nothing is decoded.
+        """
+        seen = self._pages.get(query, _NOT_READ)
+        headers: tuple[Document, ...] = (
+            {"$match": {**live(now_us), **_filter(query)}},
+            {"$sort": order},
+            {"$limit": query.limit + 1},
+            {"$project": _LIGHT},
+        )
+        found = await self._store.messages.aggregate_unless(
+            seen.answer,
+            len(seen.incs) + query.limit + 1,
+            *_newest_of(seen.incs, *_OF_LIGHT),
+            {"$unionWith": {"coll": self._store.sessions.name, "pipeline": list(headers)}},
+        )
+        if found is None:
+            self._pages[query] = seen  # another call may have removed it
+            self._pages.move_to_end(query)
+            return seen.page
+        answer, documents = found
+        batches = {document["_id"]: document for document in documents if type(document["_id"]) is ObjectId}
+        documents = [document for document in documents if type(document["_id"]) is str]
+        listed = documents[: query.limit]
+        records = _light_records(listed, {inc: batches.get(inc) for inc in seen.incs})
+        rest = [document for document in listed if document["_id"] not in records]
+        records |= await self._light(rest) if rest else {}
+        page = _page(query, documents, [records[one["_id"]] for one in listed if one["_id"] in records])
+        incs = [document["inc"] for document in listed if "settled" not in document]
+        self._pages[query] = _Light(page, incs, None if rest else answer)
+        while sum(1 + len(one.page.sessions) for one in self._pages.values()) > _MOST_REMEMBERED:
+            self._pages.popitem(last=False)
+        return page
 
     async def _by_activity(self, query: SessionQuery, now_us: int) -> list[SessionRecord]:
         """Return the sessions of a page, and the one behind it.
@@ -334,30 +389,20 @@ class Sessions:
 
     async def _newest_batches(self, documents: Sequence[Document], *fields: str) -> dict[ObjectId, Document]:
         """Return fields of the newest batch of each session, open or not, by the incarnation."""
-        batches = await self._store.messages.aggregate(
-            {"$match": {"inc": {"$in": [document["inc"] for document in documents]}}},
-            {"$sort": dict(NEWEST_FIRST)},
-            {"$group": {"_id": "$inc", **{name: {"$first": f"${name}"} for name in fields}}},
-            as_they_are=True,
-        )
+        incs = [document["inc"] for document in documents]
+        batches = await self._store.messages.aggregate(*_newest_of(incs, *fields), as_they_are=True)
         return {batch["_id"]: batch for batch in batches}
 
     async def _light(self, documents: Sequence[Document]) -> dict[str, SessionRecord]:
         """Return the records of a listing without texts, by id; it settles no header."""
         rest = [document for document in documents if "settled" not in document]
-        newest = await self._newest_batches(rest, "epoch", "last", "at") if rest else {}
+        batches = await self._newest_batches(rest, *_OF_LIGHT) if rest else {}
         ids: Document = {"_id": {"$in": [document["_id"] for document in rest]}}
         verified = await self._store.sessions.find(ids, {"inc": 1, "epoch": 1}, as_they_are=True) if rest else []
         after = {document["_id"]: (document.get("inc"), document.get("epoch")) for document in verified}
-        found, missing = dict[str, SessionRecord](), list[str]()
-        for document in documents:
-            session_id, epoch, batch = document["_id"], document["epoch"], newest.get(document["inc"])
-            is_prepared = batch is not None and batch["epoch"] > epoch  # see ``tails``
-            if "settled" not in document and (is_prepared or after.get(session_id) != (document["inc"], epoch)):
-                missing.append(session_id)
-            else:
-                is_open = batch is not None and batch["epoch"] == epoch
-                found[session_id] = light_record(document, batch if is_open else None)
+        same = [one["inc"] for one in rest if after.get(one["_id"]) == (one["inc"], one["epoch"])]
+        found = _light_records(documents, {inc: batches.get(inc) for inc in same})
+        missing = [document["_id"] for document in documents if document["_id"] not in found]
         headers = await self._headers(missing, {"$project": _LISTED}, *self._newest)
         return found | {name: header.session.listed(texts=False) for name, header in headers.items()}
 
@@ -404,6 +449,44 @@ class Sessions:
         if updates:
             with suppress(StorageUnavailableError):  # it may only read
                 await self._store.sessions.update_all(updates)
+
+
+def _light_records(
+    documents: Sequence[Document], newest: Mapping[ObjectId, Document | None]
+) -> dict[str, SessionRecord]:
+    """Return the records of a listing without texts that need no other read, by id.
+
+    Args:
+        documents: The headers.
+        newest: The newest batches, by incarnation, of sessions whose headers were the same afterwards; None: no batch.
+    """
+    found = dict[str, SessionRecord]()
+    for document in documents:
+        inc, epoch = document["inc"], document["epoch"]
+        batch = newest.get(inc)
+        if "settled" in document:
+            found[document["_id"]] = light_record(document, None)
+        elif inc in newest and (batch is None or batch["epoch"] <= epoch):  # or it is prepared, see ``tails``
+            is_open = batch is not None and batch["epoch"] == epoch
+            found[document["_id"]] = light_record(document, batch if is_open else None)
+    return found
+
+
+def _newest_of(incs: Sequence[ObjectId], *fields: str) -> tuple[Document, ...]:
+    """Return the stages that bring fields of the newest batch of each incarnation, open or not."""
+    return (
+        {"$match": {"inc": {"$in": list(incs)}}},
+        {"$sort": dict(NEWEST_FIRST)},
+        {"$group": {"_id": "$inc", **{name: {"$first": f"${name}"} for name in fields}}},
+    )
+
+
+def _page(query: SessionQuery, documents: Sequence[Document], records: Sequence[SessionRecord]) -> Page:
+    """Return a page by creation, of which one document more than its limit was read."""
+    more = len(documents) > query.limit
+    last = documents[query.limit - 1] if more else {}
+    cursor = (int(last["created"]), last["_id"]) if more else None
+    return Page(sessions=tuple(records), next_cursor=cursor)
 
 
 def _to_settle(record: SessionRecord) -> Document:

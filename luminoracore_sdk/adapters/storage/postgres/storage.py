@@ -649,7 +649,7 @@ class PostgreSQLStorage(BaseStorage):
             return [memory_record(scope, row) for row in rows]
         page = self._sql[f"page_{'backwards_' if query.descending else ''}of_{scope.kind}_memories"]
         rows = await self._pool.rows(page, owner=scope.owner_id, now=now_us, **memory_page_values(query))
-        return [memory_record(scope, row, whole=query.with_payload) for row in rows]
+        return query.intact(lambda row: memory_record(scope, row, whole=query.with_payload), rows)
 
     async def _list_memory_owners(self, prefix: str, after: str | None, limit: int, now_us: int) -> list[str]:
         low, high = key_bounds(prefix, after)

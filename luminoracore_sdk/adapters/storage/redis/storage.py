@@ -766,9 +766,9 @@ class RedisStorage(BaseStorage):
         if reply[0] == b"absent":
             return []
         found = iter(self._done(scope.owner_id, reply))
-        return [
-            memory_record(scope, key, value, whole=query.with_payload) for key, value in zip(found, found, strict=True)
-        ]
+        return query.intact(
+            lambda pair: memory_record(scope, *pair, whole=query.with_payload), zip(found, found, strict=True)
+        )
 
     async def _read_memories(self, scope: MemoryScope, now_us: int, *command: bytes) -> Any:
         """Send a command to the hash of a scope; return None if it belongs to a session that is absent."""

@@ -779,7 +779,8 @@ class SQLiteStorage(BaseStorage):
 
         def work(connection: sqlite3.Connection) -> list[MemoryRecord]:
             rows = fetch(connection, listing, **given)
-            return [memory_record(scope, row, whole=query is None or query.with_payload) for row in rows]
+            read = partial(memory_record, scope, whole=query is None or query.with_payload)
+            return (query or MemoryQuery()).intact(read, rows)
 
         return await self._run(work)
 

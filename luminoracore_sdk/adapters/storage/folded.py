@@ -9,6 +9,8 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from luminoracore_sdk.application.ports.records import Brief, HistoryChange, Lease, Payload, SessionSummary
 
 __all__ = [
@@ -73,7 +75,10 @@ def parse_counters_text(text: str | bytes) -> dict[str, int]:
     Raises:
         ValueError: The text is not one that it returns.
     """
-    return _counters(_value(text))
+    try:
+        return _counters(orjson.loads(text))  # in a tenth of the time
+    except ValueError:  # it reads a number beyond 64 bits as a float
+        return _counters(_value(text))
 
 
 def changes_text(changes: Sequence[HistoryChange]) -> str:

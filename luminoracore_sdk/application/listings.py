@@ -67,11 +67,15 @@ class Listings:
         found: list[SessionRecord] = []
         while True:
             page = await self.storage.query_sessions(query)
-            found += page.sessions if is_simple else [
-                record
-                for record in page.sessions
-                if all(name in record.tags for name in wanted) and not any(name in record.tags for name in unwanted)
-            ]
+            found += (
+                page.sessions
+                if is_simple
+                else [
+                    record
+                    for record in page.sessions
+                    if all(name in record.tags for name in wanted) and not any(name in record.tags for name in unwanted)
+                ]
+            )
             if page.next_cursor is None or len(found) >= limit:
                 break
             query = attrs.evolve(query, cursor=page.next_cursor, limit=MAX_PAGE)  # what is wanted is rare

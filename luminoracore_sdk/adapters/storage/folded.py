@@ -66,7 +66,10 @@ def parse_header_text(
 
 def counters_text(counters: Mapping[str, int]) -> str:
     """Return the text of counters alone."""
-    return _to_text(dict(counters))
+    try:
+        return orjson.dumps(dict(counters)).decode()
+    except TypeError:  # a number beyond 64 bits
+        return _to_text(dict(counters))
 
 
 def parse_counters_text(text: str | bytes) -> dict[str, int]:

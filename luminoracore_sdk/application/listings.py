@@ -63,14 +63,19 @@ class Listings:
             limit=limit,
             cursor=None if cursor is None else _parsed(cursor),
         )
+        is_simple = len(wanted) <= 1 and len(unwanted) <= 1  # the storage filters by one tag of each kind
         found: list[SessionRecord] = []
-        while True:  # the storage filters by one tag of each kind
+        while True:
             page = await self.storage.query_sessions(query)
-            found += [
-                record
-                for record in page.sessions
-                if all(name in record.tags for name in wanted) and not any(name in record.tags for name in unwanted)
-            ]
+            found += (
+                page.sessions
+                if is_simple
+                else [
+                    record
+                    for record in page.sessions
+                    if all(name in record.tags for name in wanted) and not any(name in record.tags for name in unwanted)
+                ]
+            )
             if page.next_cursor is None or len(found) >= limit:
                 break
             query = attrs.evolve(query, cursor=page.next_cursor, limit=MAX_PAGE)  # what is wanted is rare

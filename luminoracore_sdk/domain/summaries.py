@@ -9,11 +9,13 @@ import attrs
 
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, copy_json
-from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.message import Message, MessageRole
 from luminoracore_sdk.domain.usage import Usage
 from luminoracore_sdk.domain.values import to_utc
 
 __all__ = ["ConversationPage", "ConversationSummary", "SessionChange", "watched_from"]
+
+_ROLES = frozenset(role.value for role in MessageRole)
 
 
 @attrs.frozen(kw_only=True)
@@ -31,9 +33,8 @@ class ConversationSummary:
         first_text: The beginning of the first message of the user, at most 200 characters; None: there is none, or it
             was removed.
         last_text: The beginning of the newest message of user or assistant, likewise.
-        messages: The number of messages by role.
+        counters: Sums by name, of which ``messages`` and ``usage`` are made.
         message_count: The number of messages.
-        usage: The tokens of all turns, those that were replaced or removed since included.
         created_at: The time of its creation, UTC.
         last_activity: The time of its last change, UTC.
     """
@@ -47,11 +48,20 @@ class ConversationSummary:
     pinned: bool = False
     first_text: str | None = None
     last_text: str | None = None
-    messages: Mapping[str, int] = attrs.field(factory=dict)
+    counters: Mapping[str, int] = attrs.field(factory=dict)
     message_count: int = 0
-    usage: Usage = attrs.field(factory=Usage)
     created_at: datetime = attrs.field(converter=to_utc)
     last_activity: datetime = attrs.field(converter=to_utc)
+
+    @property
+    def messages(self) -> dict[str, int]:
+        """The number of messages by role."""
+        return {name: number for name, number in self.counters.items() if name in _ROLES}
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all turns, those that were replaced or removed since included."""
+        return Usage.of_counters(self.counters)
 
     def to_dict(self) -> JSONObject:
         """Return a JSON object with ISO 8601 times."""
@@ -65,7 +75,7 @@ class ConversationSummary:
             "pinned": self.pinned,
             "first_text": self.first_text,
             "last_text": self.last_text,
-            "messages": dict(self.messages),
+            "messages": self.messages,
             "message_count": self.message_count,
             "usage": self.usage.to_dict(),
             "created_at": self.created_at.isoformat(),

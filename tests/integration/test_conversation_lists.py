@@ -67,11 +67,14 @@ async def test_a_row_says_what_a_sidebar_shows(manager: SessionManager, script: 
         pinned=True,
         first_text="A question, in two lines",
         last_text=("An answer. " + "x" * 300)[:200],
-        messages={"user": 1, "assistant": 1, "tool": 1},
+        counters=row.counters,
         message_count=3,
-        usage=Usage(models=(ModelUsage(model="m", input_tokens=100, output_tokens=10, cached_input_tokens=40),)),
         created_at=created,
         last_activity=clock.now(),
+    )
+    assert row.messages == {"user": 1, "assistant": 1, "tool": 1}
+    assert row.usage == Usage(
+        models=(ModelUsage(model="m", input_tokens=100, output_tokens=10, cached_input_tokens=40),)
     )
     assert row.to_dict()["usage"]["input_tokens"] == 100
     session = await manager.get_session("s")

@@ -46,6 +46,11 @@ def test_a_header_comes_back_as_it_was(
     assert parse_changes_text(changes_text(noted)) == noted
 
 
+def test_counters_of_any_size_come_back() -> None:
+    counters = {"a": 2**64, "b": 2**63, "c": -(2**63) - 1, "d": -1, "é\n": 2**53 + 1}
+    assert parse_counters_text(counters_text(counters)) == counters
+
+
 def test_text_stays_readable_and_nothing_is_written_for_what_is_not_there() -> None:
     assert header_text(None, SessionSummary(), (), None) == "{}"
     last = Brief(2, Payload("json+zstd", b"\xff"))

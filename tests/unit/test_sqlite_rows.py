@@ -14,8 +14,8 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     history_values,
     index_records,
     index_value,
-    light_record,
-    listed_record,
+    light_records,
+    listed_records,
     memory_record,
     memory_values,
     message_records,
@@ -112,8 +112,8 @@ def test_an_intact_row_is_the_record_that_was_written() -> None:
     found = session_record(session_row())
     assert (found.tags, found.card, found.summary) == (("a", "b"), _CARD, _SUMMARY)
     assert (found.last_change, found.changes, found.lease) == (1, _CHANGES, _LEASE)
-    assert listed_record(listed_row()) == attrs.evolve(found, payload=None)
-    assert light_record(listed_row()[:9]) == found.listed(texts=False)
+    assert listed_records([listed_row()]) == [attrs.evolve(found, payload=None)]
+    assert light_records([listed_row()[:9]]) == [found.listed(texts=False)]
     assert index_records("s", [index_row()]) == [_INDEX]
     assert turn_record(turn_row()) == found.of_turn()
     assert memory_record(MemoryScope("session", "s"), memory_row()).expires_at_us == 7
@@ -246,7 +246,7 @@ def test_a_changed_column_of_a_listed_session_is_damage(column: int, value: obje
     row = listed_row()
     row[column] = value
     with pytest.raises(CorruptRecordError, match=r"session .* is damaged"):
-        listed_record(row)
+        listed_records([row])
 
 
 @pytest.mark.parametrize(("column", "value"), _DAMAGED_DOCUMENTS)
@@ -271,9 +271,9 @@ def test_an_error_names_the_checksum_which_may_be_removed(column: int, checksum:
     edited, row = {14: b'{"tokens":8}'}.get(column, b'"edited"'), listed_row()
     row[column] = edited
     with pytest.raises(CorruptRecordError, match=f"its {checksum} does not match; .* set the {checksum} to NULL"):
-        listed_record(row)
+        listed_records([row])
     row[{14: 13, 18: 16, 22: 20, 25: 23}[column]] = None
-    found = listed_record(row)
+    [found] = listed_records([row])
     if column == 14:
         assert found.summary.counters == {**_SUMMARY.counters, "tokens": 8}
     else:

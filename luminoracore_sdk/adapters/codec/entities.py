@@ -15,7 +15,6 @@ from luminoracore_sdk.adapters.codec.versions import (
 )
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
-    ROLES,
     MemoryRecord,
     MemoryScope,
     MessageRecord,
@@ -29,7 +28,7 @@ from luminoracore_sdk.domain.message import Message, MessageRole, brief_text, me
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import ARCHIVED, PINNED, RESERVED_TAGS, SessionConfig
 from luminoracore_sdk.domain.summaries import ConversationSummary
-from luminoracore_sdk.domain.usage import Usage, counters_of
+from luminoracore_sdk.domain.usage import counters_of
 from luminoracore_sdk.domain.values import from_microseconds, to_microseconds
 
 if TYPE_CHECKING:
@@ -155,9 +154,8 @@ class JsonEntityCodec:
             pinned=PINNED in record.tags,
             first_text=first,
             last_text=last,
-            messages={role: number for role, number in summary.counters.items() if role in ROLES},
+            counters=summary.counters,
             message_count=record.last_position,
-            usage=Usage.of_counters(summary.counters),
             created_at=from_microseconds(record.created_at_us),
             last_activity=from_microseconds(record.updated_at_us),
         )

@@ -54,6 +54,7 @@ __all__ = [
     "damaged",
     "given",
     "light_record",
+    "listed_record",
     "live",
     "memory_record",
     "minute",
@@ -69,6 +70,7 @@ _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError
 _WRONG_SHAPE = "a field is missing or has the wrong type"
 _NO_STATE = "the state was not read"
 _NO_PAYLOAD = "a payload is a string or bytes"
+_NO_SUMMARY = SessionSummary()
 
 MINUTE_US = 60_000_000
 _CUTS = 16
@@ -278,12 +280,36 @@ def _settled_brief(document: Document | None) -> Brief | None:
     return None if document is None else stored_brief(int(document["at"]), stored_payload(document))
 
 
-def light_record(document: Document, batch: Document | None) -> SessionRecord:
+def listed_record(
+    document: Document, batch: Document | None, texts: Mapping[ObjectId | None, Document]
+) -> SessionRecord:
+    """Return the record of a header that is not settled as a listing shows it.
+
+    Args:
+        document: The header, as it was read.
+        batch: The newest batch of its open epoch; None: it has none.
+        texts: The texts of batches that have its briefs.
+    """
+    with readable(f"session {document['_id']!a}"):
+        state = State.of(document["base"] if batch is None else batch["state"])
+        summary = state.with_texts({None: document.get("briefs", {}), **texts})
+        card = None if document["card"] is None else stored_payload(document["card"])
+    return light_record(document, batch, card, summary)
+
+
+def light_record(
+    document: Document,
+    batch: Document | None,
+    card: Payload | None = None,
+    summary: SessionSummary = _NO_SUMMARY,
+) -> SessionRecord:
     """Return the record of a header as a listing without texts shows it.
 
     Args:
         document: The header, as it was read.
         batch: The newest batch of its open epoch, if it is not settled; None: it has none.
+        card: The card, for a listing with texts.
+        summary: The summary, likewise.
     """
     with readable(f"session {document['_id']!a}"):
         ttl_us, sealed = document["ttl"], document["sealed"]
@@ -303,6 +329,8 @@ def light_record(document: Document, batch: Document | None) -> SessionRecord:
             int(document["version"]),
             int(last),
             int(document["noted"]),
+            card,
+            summary,
         )
 
 
@@ -318,10 +346,10 @@ def changes_document(changes: Iterable[HistoryChange]) -> Document:
     return {"changes": {"$literal": listed}, "noted": listed[-1]["n"] if listed else 0}
 
 
-def places_of(document: Document) -> set[ObjectId]:
-    """Return the batches that have the briefs of a session whose newest batch was read."""
+def places_of(document: Document, batch: Document | None) -> set[ObjectId]:
+    """Return the batches that have the briefs of a session, which its newest batch says, or the header without one."""
     with readable(f"session {document['_id']!a}"):
-        state = document["newest"][0]["state"] if document["newest"] else document["base"]
+        state = document["base"] if batch is None else batch["state"]
         return {state[name]["in"] for name in ("first", "last") if "in" in state.get(name, {})}
 
 

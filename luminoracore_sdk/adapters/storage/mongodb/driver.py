@@ -196,7 +196,9 @@ class Collection:
         with translated(write=True):
             return refused(await self._raw.database.command(command))
 
-    async def update_all(self, updates: Sequence[tuple[Document, Document]], *, upsert: bool = False) -> set[int]:
+    async def update_all(
+        self, updates: Sequence[tuple[Document, Document | list[Document]]], *, upsert: bool = False
+    ) -> set[int]:
         """Change one document each in one command, without those that there are not; return which were refused."""
         listed = [{"q": where, "u": change, "upsert": upsert} for where, change in updates]
         command: Document = {"update": self.name, "updates": listed, "ordered": False}

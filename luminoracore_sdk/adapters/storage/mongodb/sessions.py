@@ -22,11 +22,11 @@ from luminoracore_sdk.adapters.storage.mongodb.documents import (
     Header,
     given,
     light_record,
+    listed_record,
     live,
     minute,
     new_header,
     places_of,
-    plain_numbers,
     settled_record,
 )
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
@@ -39,7 +39,9 @@ from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, 
 
 __all__ = ["Sessions", "created", "new_extent", "prolonged", "version_conflict"]
 
-_UNCHANGED = ("_id", "inc", "epoch", "noted", "active", "updated", "form", "frozen")
+_UNCHANGED = ("inc", "epoch", "noted", "active", "updated", "form", "frozen", "settled")
+_COMPARED = [*(f"${name}" for name in _UNCHANGED), {"$ifNull": ["$updating", []]}]
+_KEPT = {"$ifNull": ["$settled", "$$REMOVE"]}
 _LISTED: Document = dict.fromkeys(("payload", "encoding", "changes", "lease", "writing", "counted"), 0)
 _LIGHT: Document = dict.fromkeys(
     (
@@ -53,7 +55,7 @@ _OWN: Document = {"$unset": ["payload", "encoding", "card"]}
 _QUIET_US = 5 * MINUTE_US
 """How long a session is unchanged before it is settled; the clocks of processes must differ by less."""
 
-_MORE = 8
+_MORE = 3
 """Sessions that a page by activity reads besides its own, for those of the minute in which it ends."""
 
 _LARGEST = 2**63 - 1
@@ -383,7 +385,7 @@ class Sessions:
             light = await self._light(documents)
             return [light[document["_id"]] for document in documents if document["_id"] in light]
         settled = {document["_id"]: settled_record(document) for document in documents if "settled" in document}
-        rest = [plain_numbers(document) for document in documents if document["_id"] not in settled]
+        rest = [document for document in documents if "settled" not in document]
         found = settled | (await self._read_batches(rest, now_us) if rest else {})
         return [found[document["_id"]] for document in documents if document["_id"] in found]
 
@@ -408,44 +410,53 @@ class Sessions:
 
     async def _read_batches(self, documents: Sequence[Document], now_us: int) -> dict[str, SessionRecord]:
         """Return the records of headers that are not settled, and settle those that can be."""
-        batches = await self._newest_batches(documents, "epoch", "last", "at", "state")
-        newest = {inc: plain_numbers(batch) for inc, batch in batches.items()}
-        for document in documents:
-            batch = newest.get(document["inc"])
-            document["newest"] = [batch] if batch is not None and batch["epoch"] == document["epoch"] else []
-        places = {document["_id"]: places_of(document) for document in documents}
-        ids = [document["_id"] for document in documents]
-        verified: list[Document] = [{"$match": {"_id": {"$in": ids}}}, {"$project": {"inc": 1, "epoch": 1}}]
-        found = await self._store.messages.aggregate(
-            {"$match": {"_id": {"$in": list(set().union(*places.values()))}}},
+        newest = await self._newest_batches(documents, "epoch", "last", "at", "state")
+        batches = {
+            document["_id"]: batch
+            for document in documents
+            if (batch := newest.get(document["inc"])) is not None and batch["epoch"] == document["epoch"]
+        }
+        places = [places_of(document, batches.get(document["_id"])) for document in documents]
+        verified: list[Document] = [
+            {"$match": {"_id": {"$in": [document["_id"] for document in documents]}}},
+            {"$project": {"inc": 1, "epoch": 1}},
+        ]
+        read = await self._store.messages.aggregate(
+            {"$match": {"_id": {"$in": list(set().union(*places))}}},
             {"$project": {"briefs": 1}},
             {"$unionWith": {"coll": self._store.sessions.name, "pipeline": verified}},
             as_they_are=True,
         )
-        texts = {batch["_id"]: batch for batch in found}
-        headers, missing = dict[str, Header](), list[str]()
+        texts: dict[ObjectId | None, Document] = {batch["_id"]: batch["briefs"] for batch in read if "briefs" in batch}
+        after = {header["_id"]: (header.get("inc"), header.get("epoch")) for header in read}
+        found, missing = dict[str, SessionRecord](), list[str]()
         for document in documents:
-            session_id, epoch, after = document["_id"], document["epoch"], texts.get(document["_id"], {})
-            batch = newest.get(document["inc"])
-            is_prepared = batch is not None and batch["epoch"] > epoch  # see ``tails``
-            if is_prepared or (after.get("inc"), after.get("epoch")) != (document["inc"], epoch):
+            session_id, inc, epoch = document["_id"], document["inc"], document["epoch"]
+            is_prepared = inc in newest and newest[inc]["epoch"] > epoch  # see ``tails``
+            if is_prepared or after.get(session_id) != (inc, epoch):
                 missing.append(session_id)
-                continue
-            document["texts"] = [texts[place] for place in places[session_id] if place in texts]
-            headers[session_id] = Header.of(document)
-        await self._settle([document for document in documents if document["_id"] in headers], headers, now_us)
-        headers |= await self._headers(missing, {"$project": _LISTED}, *self._newest, *self._texts)
-        return {name: header.session for name, header in headers.items()}
+            else:
+                found[session_id] = listed_record(document, batches.get(session_id), texts)
+        await self._settle(
+            [(document, found[name]) for document in documents if (name := document["_id"]) in found], now_us
+        )
+        headers = await self._headers(missing, {"$project": _LISTED}, *self._newest, *self._texts)
+        return found | {name: header.session for name, header in headers.items()}
 
-    async def _settle(self, documents: Sequence[Document], headers: Mapping[str, Header], now_us: int) -> None:
-        """Copy what the batches of quiet sessions say into their headers, unless these have changed since."""
-        updates = list[tuple[Document, Document]]()
-        for document in documents:
+    async def _settle(self, read: Sequence[tuple[Document, SessionRecord]], now_us: int) -> None:
+        """Copy what the batches of quiet sessions say into their headers, unless these have changed since.
+
+        They are compared by the update and not by its filter, which has ``_id`` alone: 1.6 instead of 2.1 ms for 50.
+        """
+        updates = list[tuple[Document, list[Document]]]()
+        for document, record in read:
             if document["active"] > now_us - _QUIET_US or document.get("updating"):
                 continue
-            where = {name: document.get(name) for name in _UNCHANGED}
-            where |= {"updating": {"$in": [None, []]}, "settled": {"$exists": False}}
-            updates.append((where, {"$set": {"settled": _to_settle(headers[document["_id"]].session)}}))
+            unchanged: list[object] = [*(document.get(name) for name in _UNCHANGED), []]
+            settled = {
+                "$cond": [{"$eq": [_COMPARED, {"$literal": unchanged}]}, {"$literal": _to_settle(record)}, _KEPT]
+            }
+            updates.append(({"_id": document["_id"]}, [{"$set": {"settled": settled}}]))
         if updates:
             with suppress(StorageUnavailableError):  # it may only read
                 await self._store.sessions.update_all(updates)

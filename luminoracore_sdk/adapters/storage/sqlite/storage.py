@@ -53,8 +53,8 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     index_value,
     indexes_of_range,
     is_folded,
-    light_record,
-    listed_record,
+    light_records,
+    listed_records,
     memory_owner,
     memory_owners,
     memory_page_values,
@@ -303,13 +303,13 @@ class SQLiteStorage(BaseStorage):
         order = "newest" if query.newest_first else "oldest"
         order = f"active_{order}" if query.by_activity else order
         listing = self._sql[f"list_{order}" if query.user_id is None else f"list_{order}_of_user"]
-        listing, record = (listing, listed_record) if query.texts else (without_texts(listing), light_record)
+        listing, records = (listing, listed_records) if query.texts else (without_texts(listing), light_records)
         values = activity_values(query) if query.by_activity else query_values(query)
         given = {"now": now_us, "count": query.limit + 1, **values}
 
         def work(connection: sqlite3.Connection) -> Page:
             rows = fetch(connection, listing, **given)
-            sessions = tuple(map(record, rows[: query.limit]))
+            sessions = tuple(records(rows[: query.limit]))
             return Page(sessions=sessions, next_cursor=query.key(sessions[-1]) if len(rows) > query.limit else None)
 
         return await self._run(work)

@@ -285,7 +285,7 @@ class OpenAIEmbedder:
 
     def _is_too_long(self, error: ProviderError) -> bool:
         """Return whether the server refused a request for its length; servers agree on no code, but on a word."""
-        refusal = error.__cause__
+        refusal: Any = error.__cause__
         if not isinstance(refusal, self._driver.APIStatusError):
             return False
         return refusal.status_code == 413 or (refusal.status_code == 400 and "token" in str(refusal))

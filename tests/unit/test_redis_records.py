@@ -90,7 +90,7 @@ _MESSAGES = st.builds(
     created_at_us=st.just(1),
     payload=st.just(Payload("json", b"1")),
     brief=_BRIEFS,
-    adds=st.dictionaries(_NAMES, st.integers(0, 2**48), max_size=3),
+    adds=st.dictionaries(_NAMES, st.integers(-2, 2) | st.integers(-(2**48), 2**48), max_size=3),
 )
 
 

@@ -100,8 +100,8 @@ def text_values(texts: HeaderTexts) -> tuple[bytes, bytes, bytes]:
 
 
 def counters_text(counters: Mapping[str, int]) -> bytes:
-    """Return counters as they are stored."""
-    return "\0".join(f"{name}\0{number}" for name, number in counters.items()).encode()
+    """Return counters as they are stored, without those of 0."""
+    return "\0".join(f"{name}\0{number}" for name, number in counters.items() if number).encode()
 
 
 def summary_texts(summary: SessionSummary) -> tuple[bytes, bytes, bytes]:

@@ -175,7 +175,7 @@ class PostgreSQLStorage(BaseStorage):
         size = address.pool_size if address and address.pool_size else pool_size
         self._limits = Limits(pool_size=size, connect_seconds=connect_timeout, call_seconds=timeout)
         self._auto_create = auto_create
-        self._appends: GroupCommit | None = None
+        self._appends: GroupCommit[Append, AppendReceipt] | None = None
         namespace = Namespace.of(address, schema, table_prefix)
 
         for module in ("asyncpg", "sqlalchemy"):
@@ -392,7 +392,7 @@ class PostgreSQLStorage(BaseStorage):
         if append.fence is not None:  # rare, and a group has no place for it
             return await self._append_alone(append)
         deadline = asyncio.get_running_loop().time() + self._limits.call_seconds
-        return await self._appends.append(attrs.evolve(append, deadline=deadline))
+        return await self._appends.write(attrs.evolve(append, deadline=deadline))
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         size = len(append.messages)

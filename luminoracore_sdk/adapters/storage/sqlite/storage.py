@@ -720,7 +720,7 @@ class SQLiteStorage(BaseStorage):
 
     def _change(self, connection: sqlite3.Connection, change: MemoryChange) -> list[MemoryRecord]:
         scope, now_us, owner = change.scope, change.now_us, memory_owner(change.scope)
-        if scope.kind == "session":
+        if scope.kind == "session" and not change.puts:
             self._existing(connection, scope.owner_id, now_us)
         stored = [self._put_memory(connection, put, now_us) for put in change.puts]
         deletes = [{"owner": owner, "key": key, "now": now_us} for key in change.deletes]
@@ -733,17 +733,17 @@ class SQLiteStorage(BaseStorage):
         return stored
 
     def _put_memory(self, connection: sqlite3.Connection, put: MemoryPut, now_us: int) -> MemoryRecord:
-        """Put one memory; the transaction is open and the session is known to exist."""
-        record, kind, values = put.record, put.record.scope.kind, memory_values(put.record)
-        if put.expected_version is not None:
-            find = self._sql[f"find_{kind}_memory_version"]
-            row = fetch_row(connection, find, owner=values["owner"], key=record.key, now=now_us)
-            version = row[0] if row else 0
-            if version != put.expected_version:
-                raise memory_conflict(BACKEND, put, version)
-        created = record.created_at_us or now_us
-        statement = self._sql[f"put_{kind}_memory"]
-        [[created, version]] = fetch(connection, statement, created=created, now=now_us, **values)
+        """Put one memory; the transaction is open."""
+        record, scope, values = put.record, put.record.scope, memory_values(put.record)
+        expected = None if put.expected_version is None else min(put.expected_version, 2**62)
+        given = {"created": record.created_at_us or now_us, "now": now_us, "expected": expected, **values}
+        row = fetch_row(connection, self._sql[f"put_{scope.kind}_memory"], **given)
+        if row is None:
+            if scope.kind == "session":
+                self._existing(connection, scope.owner_id, now_us)
+            found = fetch_row(connection, self._sql[f"find_{scope.kind}_memory_version"], **given)
+            raise memory_conflict(BACKEND, put, found[0] if found else 0)
+        created, version = row
         return attrs.evolve(record, created_at_us=created, updated_at_us=now_us, version=version)
 
     async def _touch_memories(

@@ -84,7 +84,12 @@ def _plan(path: Path, name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in load("luminora_").names() if name not in UNPLANNED])
 def test_every_statement_searches_tables_by_index(path: Path, name: str) -> None:
-    found = [step for step in _plan(path, name) if step.startswith(("SCAN", "SEARCH")) and not step.endswith(("json_each VIRTUAL TABLE INDEX 1:", "CONSTANT ROW"))]
+    found = [
+        step
+        for step in _plan(path, name)
+        if step.startswith(("SCAN", "SEARCH"))
+        and not step.endswith(("json_each VIRTUAL TABLE INDEX 1:", "CONSTANT ROW"))
+    ]
     assert found
     assert [step for step in found if not step.startswith("SEARCH")] == []
 

@@ -322,13 +322,14 @@ class Tail:
 
 @attrs.frozen(kw_only=True)
 class MemoryChange:
-    """The checked arguments of one ``change_memories`` call, and when it was made."""
+    """The checked arguments of one ``change_memories`` call, and when it was made and times out; see ``Append``."""
 
     scope: MemoryScope
     puts: Sequence[MemoryPut]
     deletes: Sequence[str]
     max_entries: int | None
     now_us: int
+    deadline: float = math.inf
 
     @property
     def lane(self) -> MemoryScope:

@@ -7,6 +7,7 @@ caller's task. When the request limit is reached, new writes queue and are flush
 
 import asyncio
 import copy
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from functools import partial
@@ -32,18 +33,22 @@ class Write(Protocol):
     """What a request writes."""
 
     @property
+    @abstractmethod
     def lane(self) -> Hashable:
         """Whatever it belongs to, such as a session: writes of one lane are done in the order of their calls."""
 
     @property
+    @abstractmethod
     def is_exclusive(self) -> bool:
         """Whether a request may hold no other write of its lane."""
 
     @property
+    @abstractmethod
     def count(self) -> int:
         """The number of records."""
 
     @property
+    @abstractmethod
     def size_bytes(self) -> int:
         """Their size."""
 

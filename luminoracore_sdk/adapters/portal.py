@@ -8,13 +8,15 @@ import asyncio
 import atexit
 import concurrent.futures.thread  # noqa: F401 - what holds its lock during a fork is registered before what is below
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 from threading import Event, RLock, Thread, current_thread, local
 from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from luminoracore_sdk.domain.errors import SyncCallError
 
@@ -34,6 +36,7 @@ class Portal:
         self.lock = RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
+        self._inboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Inbox] = WeakKeyDictionary()
         self._resources: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._kept: list[object] = []
 
@@ -60,19 +63,27 @@ class Portal:
 
     async def call(self, call: Coroutine[Any, Any, T]) -> T:
         """Return the result of a call. When the task is cancelled, so is the call, and its end is awaited."""
-        if asyncio.get_running_loop() is self._loop:
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
             return await call
-        begun = _Call(call, copy_context())
+        begun, inbox, ended = _Call(call, copy_context()), self._inbox(loop), loop.create_future()
+        begun.outcome.add_done_callback(lambda _: inbox.post(partial(_wake, ended)))
         self._begin(begun)
-        ended = asyncio.wrap_future(begun.outcome)
         try:
-            return await asyncio.shield(ended)
+            await ended
         except asyncio.CancelledError:
             self._cancel(begun)
-            while not ended.done():
+            while not begun.outcome.done():
                 with suppress(asyncio.CancelledError):
-                    await asyncio.wait([ended])
+                    await asyncio.wait([asyncio.wrap_future(begun.outcome)])
             raise
+        return begun.outcome.result()
+
+    def _inbox(self, loop: asyncio.AbstractEventLoop) -> "_Inbox":
+        found = self._inboxes.get(loop)
+        if found is None:
+            found = self._inboxes[loop] = _Inbox(loop)
+        return found
 
     def iterate(self, stream: AsyncIterator[T]) -> Generator[T, None, None]:
         """Yield the items of a stream, and close it at the end."""
@@ -153,13 +164,47 @@ class Portal:
         if self._loop is None or self._loop.is_closed():
             call.cancel()
             raise SyncCallError("the event loop of this call ended, with a parent process or at the exit")
-        self._loop.call_soon_threadsafe(call.start)
+        self._inbox(self._loop).post(call.start)
 
     def _cancel(self, call: "_Call[Any]") -> None:
         if self._loop is None:
             call.cancel()
         elif not call.outcome.done():
-            self._loop.call_soon_threadsafe(call.cancel)
+            self._inbox(self._loop).post(call.cancel)
+
+
+class _Inbox:
+    """Functions that other threads want a loop to call, in order; one wake-up serves all that are waiting.
+
+    A wake-up writes to a socket and lets other threads have the interpreter, which may take milliseconds to get back.
+    A signal handler may raise an exception at any line of ``post``; that may add a wake-up, but never loses one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self._posted: deque[Callable[[], None]] = deque()
+        self._runs = 0
+        self._woken = -1  # the value of _runs when the last wake-up was sent
+
+    def post(self, function: Callable[[], None]) -> None:
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return
+        self._posted.append(function)
+        runs = self._runs
+        if self._woken != runs:
+            loop.call_soon_threadsafe(self._run)
+            self._woken = runs
+
+    def _run(self) -> None:
+        self._runs += 1  # first, so that whatever is posted after the last look sends a wake-up
+        while self._posted:
+            self._posted.popleft()()
+
+
+def _wake(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 class _Call(Generic[T]):

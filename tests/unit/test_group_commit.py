@@ -18,6 +18,8 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 
+Group = GroupCommit[Append, AppendReceipt]
+
 BACKEND = "fake"
 FIRST = AppendReceipt(first_position=1, last_position=1)
 
@@ -96,8 +98,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def start(group: GroupCommit, *appends: Append) -> list[asyncio.Task[AppendReceipt]]:
-    tasks = [asyncio.create_task(group.append(append)) for append in appends]
+async def start(group: Group, *appends: Append) -> list[asyncio.Task[AppendReceipt]]:
+    tasks = [asyncio.create_task(group.write(append)) for append in appends]
     await settle()
     return tasks
 
@@ -110,14 +112,14 @@ async def server() -> AsyncIterator[FakeServer]:
     server.released.set()
 
 
-def group_over(server: FakeServer, *, most_requests: int = 1, timeout: float = 30) -> GroupCommit:
+def group_over(server: FakeServer, *, most_requests: int = 1, timeout: float = 30) -> Group:
     return GroupCommit(
         BACKEND, alone=server.alone, together=server.together, most_requests=most_requests, timeout=timeout
     )
 
 
 @pytest.fixture
-async def group(server: FakeServer) -> AsyncIterator[GroupCommit]:
+async def group(server: FakeServer) -> AsyncIterator[Group]:
     group = group_over(server)
     yield group
     server.gate.set()
@@ -129,15 +131,15 @@ async def group(server: FakeServer) -> AsyncIterator[GroupCommit]:
 # -- requests ------------------------------------------------------------------------------------
 
 
-async def test_lone_appends_are_written_one_by_one(server: FakeServer, group: GroupCommit) -> None:
+async def test_lone_appends_are_written_one_by_one(server: FakeServer, group: Group) -> None:
     server.gate.set()
     for number in (1, 2, 3):
-        receipt = await group.append(an_append("s", f"m{number}"))
+        receipt = await group.write(an_append("s", f"m{number}"))
         assert receipt == AppendReceipt(first_position=number, last_position=number)
     assert server.requests == [["s:m1"], ["s:m2"], ["s:m3"]]
 
 
-async def test_queued_appends_share_a_request(server: FakeServer, group: GroupCommit) -> None:
+async def test_queued_appends_share_a_request(server: FakeServer, group: Group) -> None:
     tasks = await start(group, *map(an_append, "abcd"))
     assert server.requests == [["a:m1"]]
     server.gate.set()
@@ -145,7 +147,7 @@ async def test_queued_appends_share_a_request(server: FakeServer, group: GroupCo
     assert server.requests == [["a:m1"], ["b:m1", "c:m1", "d:m1"]]
 
 
-async def test_an_append_returns_after_its_own_request(server: FakeServer, group: GroupCommit) -> None:
+async def test_an_append_returns_after_its_own_request(server: FakeServer, group: Group) -> None:
     tasks = await start(group, *map(an_append, "ab"))
     assert not any(task.done() for task in tasks)
     server.gate.set()
@@ -161,7 +163,7 @@ async def test_requests_run_up_to_the_limit(server: FakeServer) -> None:
     assert server.requests[2:] == [["c:m1", "d:m1"]]
 
 
-async def test_a_request_holds_at_most_4_megabytes(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_request_holds_at_most_4_megabytes(server: FakeServer, group: Group) -> None:
     appends = [an_append(name, size=1_500_000) for name in "abc"]
     tasks = await start(group, an_append("x"), *appends, an_append("large", size=5_000_000))
     server.gate.set()
@@ -169,7 +171,7 @@ async def test_a_request_holds_at_most_4_megabytes(server: FakeServer, group: Gr
     assert server.requests == [["x:m1"], ["a:m1", "b:m1"], ["c:m1"], ["large:m1"]]
 
 
-async def test_a_request_holds_at_most_1000_messages(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_request_holds_at_most_1000_messages(server: FakeServer, group: Group) -> None:
     appends = [an_append(name, count=400) for name in "abcd"]
     tasks = await start(group, an_append("x"), *appends)
     server.gate.set()
@@ -191,7 +193,7 @@ async def test_appends_to_one_session_keep_their_order(server: FakeServer) -> No
     assert server.requests == [["s:m0"], ["s:m1", "s:m2", "s:m3", "s:m4"]]
 
 
-async def test_a_conditional_append_has_its_session_alone(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_conditional_append_has_its_session_alone(server: FakeServer, group: Group) -> None:
     appends = [an_append("s", "m1"), an_append("s", "m2", expected=1), an_append("s", "m3"), an_append("t")]
     tasks = await start(group, an_append("x"), *appends)
     server.gate.set()
@@ -199,10 +201,10 @@ async def test_a_conditional_append_has_its_session_alone(server: FakeServer, gr
     assert server.requests == [["x:m1"], ["s:m1", "t:m1"], ["s:m2"], ["s:m3"]]
 
 
-async def test_the_next_append_of_a_caller_queues_last(server: FakeServer, group: GroupCommit) -> None:
+async def test_the_next_append_of_a_caller_queues_last(server: FakeServer, group: Group) -> None:
     async def twice() -> None:
-        await group.append(an_append("a", "m1"))
-        await group.append(an_append("a", "m2"))
+        await group.write(an_append("a", "m1"))
+        await group.write(an_append("a", "m2"))
 
     task = asyncio.create_task(twice())
     await settle()
@@ -212,7 +214,7 @@ async def test_the_next_append_of_a_caller_queues_last(server: FakeServer, group
     assert server.requests == [["a:m1"], ["b:m1", "c:m1", "a:m2"]]
 
 
-async def test_a_retry_keeps_its_place_in_the_session(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_retry_keeps_its_place_in_the_session(server: FakeServer, group: Group) -> None:
     server.stuck = {"s"}
     first, *others = await start(group, an_append("a"), an_append("s", "m1"), an_append("s", "m2"), an_append("t"))
     server.gate.set()
@@ -228,25 +230,25 @@ async def test_a_retry_keeps_its_place_in_the_session(server: FakeServer, group:
 # -- slow requests -------------------------------------------------------------------------------
 
 
-async def test_a_slow_request_does_not_hold_up_others(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_slow_request_does_not_hold_up_others(server: FakeServer, group: Group) -> None:
     server.gate.set()
     server.stuck = {"b"}
-    slow = asyncio.create_task(group.append(an_append("b")))
+    slow = asyncio.create_task(group.write(an_append("b")))
     await settle()
     async with asyncio.timeout(5):
-        assert await asyncio.gather(*(group.append(an_append(name)) for name in "cd")) == [FIRST] * 2
-        assert await group.append(an_append("e")) == FIRST
+        assert await asyncio.gather(*(group.write(an_append(name)) for name in "cd")) == [FIRST] * 2
+        assert await group.write(an_append("e")) == FIRST
     assert not slow.done()
     server.released.set()
     assert await slow == FIRST
 
 
-async def test_the_limit_holds_again_after_a_slow_request(server: FakeServer, group: GroupCommit) -> None:
+async def test_the_limit_holds_again_after_a_slow_request(server: FakeServer, group: Group) -> None:
     server.gate.set()
     server.stuck = {"b"}
-    slow = asyncio.create_task(group.append(an_append("b")))
+    slow = asyncio.create_task(group.write(an_append("b")))
     await settle()
-    await group.append(an_append("c"))  # queued until the first request is slow
+    await group.write(an_append("c"))  # queued until the first request is slow
     server.released.set()
     await slow
     server.gate.clear()
@@ -256,12 +258,12 @@ async def test_the_limit_holds_again_after_a_slow_request(server: FakeServer, gr
     await asyncio.gather(*tasks)
 
 
-async def test_a_retry_does_not_hold_up_others(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_retry_does_not_hold_up_others(server: FakeServer, group: Group) -> None:
     first, second, third = await start(group, *map(an_append, "abc"))
     server.stuck = {"b"}
     server.gate.set()
     await asyncio.gather(first, third)
-    assert await group.append(an_append("d")) == FIRST
+    assert await group.write(an_append("d")) == FIRST
     assert not second.done()
     server.released.set()
     assert await second == FIRST
@@ -272,8 +274,8 @@ async def test_an_append_queued_too_long_is_not_written(server: FakeServer) -> N
     server.gate.set()
     server.stuck = {"s"}
     [first] = await start(group, an_append("s", "m1"))
-    with pytest.raises(StorageBusyError, match=r"other appends took longer than 0\.15 seconds"):
-        await group.append(an_append("s", "m2"))
+    with pytest.raises(StorageBusyError, match=r"other writes took longer than 0\.15 seconds"):
+        await group.write(an_append("s", "m2"))
     server.released.set()
     await first
     assert server.sessions["s"] == ["m1"]
@@ -282,7 +284,7 @@ async def test_an_append_queued_too_long_is_not_written(server: FakeServer) -> N
 # -- errors --------------------------------------------------------------------------------------
 
 
-async def test_an_error_reaches_only_its_own_caller(server: FakeServer, group: GroupCommit) -> None:
+async def test_an_error_reaches_only_its_own_caller(server: FakeServer, group: Group) -> None:
     appends = [an_append("a"), an_append("b", expected=7), an_append("absent"), an_append("c")]
     tasks = await start(group, *appends)
     server.gate.set()
@@ -293,7 +295,7 @@ async def test_an_error_reaches_only_its_own_caller(server: FakeServer, group: G
 
 @pytest.mark.parametrize(("message_id", "error"), [("invalid", ValidationError), ("bug", TypeError)])
 async def test_a_failed_request_is_retried_append_by_append(
-    server: FakeServer, group: GroupCommit, message_id: str, error: type[Exception]
+    server: FakeServer, group: Group, message_id: str, error: type[Exception]
 ) -> None:
     appends = [an_append("a"), an_append("s", message_id), an_append("s", "valid"), an_append("t")]
     tasks = await start(group, *appends)
@@ -303,7 +305,7 @@ async def test_a_failed_request_is_retried_append_by_append(
     assert server.sessions == {"a": ["m1"], "s": ["valid"], "t": ["m1"]}
 
 
-async def test_an_unanswered_request_is_not_repeated(server: FakeServer, group: GroupCommit) -> None:
+async def test_an_unanswered_request_is_not_repeated(server: FakeServer, group: Group) -> None:
     lost = StorageTimeoutError(BACKEND, "no answer", in_doubt=True)
     lost.__cause__ = cause = OSError("connection lost")
     server.errors = [lost]
@@ -322,7 +324,7 @@ async def test_an_unanswered_request_is_not_repeated(server: FakeServer, group: 
 # -- cancellation --------------------------------------------------------------------------------
 
 
-async def test_a_queued_append_is_not_written_once_cancelled(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_queued_append_is_not_written_once_cancelled(server: FakeServer, group: Group) -> None:
     first, second, third = await start(group, an_append("a"), an_append("s", "m1"), an_append("s", "m2"))
     second.cancel()
     await settle()
@@ -333,7 +335,7 @@ async def test_a_queued_append_is_not_written_once_cancelled(server: FakeServer,
 
 
 async def with_two_in_one_request(
-    server: FakeServer, group: GroupCommit, *appends: Append
+    server: FakeServer, group: Group, *appends: Append
 ) -> list[asyncio.Task[AppendReceipt]]:
     """Start appends; when this returns, the first is written and the request of the others is in progress."""
     tasks = await start(group, *appends)
@@ -344,7 +346,7 @@ async def with_two_in_one_request(
     return tasks
 
 
-async def test_a_cancelled_caller_waits_for_its_request(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_cancelled_caller_waits_for_its_request(server: FakeServer, group: Group) -> None:
     _, second, third = await with_two_in_one_request(server, group, *map(an_append, "abc"))
     second.cancel()
     await settle()
@@ -356,7 +358,7 @@ async def test_a_cancelled_caller_waits_for_its_request(server: FakeServer, grou
     assert server.sessions["b"] == ["m1"]
 
 
-async def test_a_cancelled_caller_waits_no_longer_than_a_second(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_cancelled_caller_waits_no_longer_than_a_second(server: FakeServer, group: Group) -> None:
     _, second, _ = await with_two_in_one_request(server, group, *map(an_append, "abc"))
     second.cancel()
     async with asyncio.timeout(10):
@@ -365,7 +367,7 @@ async def test_a_cancelled_caller_waits_no_longer_than_a_second(server: FakeServ
     assert server.sessions == {"a": ["m1"]}
 
 
-async def test_a_cancelled_append_is_not_retried(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_cancelled_append_is_not_retried(server: FakeServer, group: Group) -> None:
     appends = [an_append("a"), an_append("absent"), an_append("c")]
     _, second, third = await with_two_in_one_request(server, group, *appends)
     second.cancel()
@@ -377,7 +379,7 @@ async def test_a_cancelled_append_is_not_retried(server: FakeServer, group: Grou
     assert server.requests == [["a:m1"], ["absent:m1", "c:m1"]]
 
 
-async def test_a_lost_answer_reaches_those_not_cancelled(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_lost_answer_reaches_those_not_cancelled(server: FakeServer, group: Group) -> None:
     server.errors = [StorageTimeoutError(BACKEND, "no answer", in_doubt=True)]
     _, second, third = await with_two_in_one_request(server, group, *map(an_append, "abc"))
     second.cancel()
@@ -388,7 +390,7 @@ async def test_a_lost_answer_reaches_those_not_cancelled(server: FakeServer, gro
     await asyncio.gather(second, return_exceptions=True)
 
 
-async def test_a_cancelled_request_cancels_its_callers(server: FakeServer, group: GroupCommit) -> None:
+async def test_a_cancelled_request_cancels_its_callers(server: FakeServer, group: Group) -> None:
     tasks_before = asyncio.all_tasks()
     _, second, third = callers = await with_two_in_one_request(server, group, *map(an_append, "abc"))
     [request] = asyncio.all_tasks() - tasks_before - set(callers)
@@ -396,13 +398,13 @@ async def test_a_cancelled_request_cancels_its_callers(server: FakeServer, group
     results = await asyncio.gather(second, third, return_exceptions=True)
     assert [type(result) for result in results] == [asyncio.CancelledError] * 2
     server.gate.set()
-    assert await group.append(an_append("b")) == FIRST
+    assert await group.write(an_append("b")) == FIRST
 
 
 # -- end -----------------------------------------------------------------------------------------
 
 
-async def test_drain_waits_for_queued_appends(server: FakeServer, group: GroupCommit) -> None:
+async def test_drain_waits_for_queued_appends(server: FakeServer, group: Group) -> None:
     tasks = await start(group, *map(an_append, "abc"))
     drains = [asyncio.create_task(group.drain()) for _ in range(2)]
     await settle()
@@ -414,7 +416,7 @@ async def test_drain_waits_for_queued_appends(server: FakeServer, group: GroupCo
     await group.drain()
 
 
-async def test_drain_waits_for_a_lone_append(server: FakeServer, group: GroupCommit) -> None:
+async def test_drain_waits_for_a_lone_append(server: FakeServer, group: Group) -> None:
     [task] = await start(group, an_append("a"))
     drain = asyncio.create_task(group.drain())
     await settle()
@@ -423,7 +425,7 @@ async def test_drain_waits_for_a_lone_append(server: FakeServer, group: GroupCom
     await asyncio.gather(task, drain)
 
 
-async def test_drain_waits_for_retries(server: FakeServer, group: GroupCommit) -> None:
+async def test_drain_waits_for_retries(server: FakeServer, group: Group) -> None:
     server.stuck = {"b", "c"}
     first, *others = await start(group, *map(an_append, "abc"))
     server.gate.set()
@@ -436,7 +438,7 @@ async def test_drain_waits_for_retries(server: FakeServer, group: GroupCommit) -
     await drain
 
 
-async def test_drain_does_not_wait_for_cancelled_appends(server: FakeServer, group: GroupCommit) -> None:
+async def test_drain_does_not_wait_for_cancelled_appends(server: FakeServer, group: Group) -> None:
     first, second = await start(group, *map(an_append, "ab"))
     second.cancel()
     await settle()
@@ -451,7 +453,7 @@ async def test_a_closed_event_loop_starts_no_request() -> None:
         async def abandon() -> tuple[FakeServer, Sequence[Coroutine[Any, Any, AppendReceipt]]]:
             server = FakeServer()
             group = group_over(server)
-            calls = [group.append(append) for append in map(an_append, "ab")]
+            calls = [group.write(append) for append in map(an_append, "ab")]
             for call in calls:
                 call.send(None)  # a coroutine that no task owns is closed by the garbage collector
             return server, calls

@@ -217,6 +217,21 @@ class Append:
     fence: int | None = None
 
     @property
+    def lane(self) -> str:
+        """The session; see ``group_commit.Write``."""
+        return self.session_id
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether it is conditional on a position."""
+        return self.expected_last is not None
+
+    @property
+    def count(self) -> int:
+        """The number of messages."""
+        return len(self.messages)
+
+    @property
     def size_bytes(self) -> int:
         """The total size of the payloads and indexes."""
         return sum(
@@ -304,13 +319,34 @@ class Tail:
 
 @attrs.frozen(kw_only=True)
 class MemoryChange:
-    """The checked arguments of one ``change_memories`` call, and when it was made."""
+    """The checked arguments of one ``change_memories`` call, and when it was made and times out; see ``Append``."""
 
     scope: MemoryScope
     puts: Sequence[MemoryPut]
     deletes: Sequence[str]
     max_entries: int | None
     now_us: int
+    deadline: float = math.inf
+
+    @property
+    def lane(self) -> MemoryScope:
+        """The scope; see ``group_commit.Write``."""
+        return self.scope
+
+    @property
+    def is_exclusive(self) -> bool:
+        """False: several changes of a scope may be written in order, in one transaction."""
+        return False
+
+    @property
+    def count(self) -> int:
+        """The number of puts and deletes."""
+        return len(self.puts) + len(self.deletes)
+
+    @property
+    def size_bytes(self) -> int:
+        """The total size of the payloads."""
+        return sum(len(put.record.payload.data) for put in self.puts)
 
     @property
     def keys(self) -> list[str]:

@@ -325,3 +325,70 @@ class MemoryRaceContract(ContractBase):
             await asyncio.gather(*calls)
             assert len(await writers[-1].list_memories(scope)) in (0, 5)
             await writers[0].clear_memories(scope)
+
+    async def test_each_concurrent_change_has_its_own_outcome(self, writers: list[SessionStorage]) -> None:
+        names = [f"s{number}" for number in range(20)]
+        for name in names:
+            await self.begin(writers[0], session_id=name)
+            await writers[0].change_memories(MemoryScope("session", name), self.puts(name, "old", "older"))
+        batches = [
+            (name, puts, deletes, most)
+            for name in names
+            for puts, deletes, most in (
+                (self.puts(name, "a", "b"), [], None),
+                (self.puts(name, "a"), [], None),
+                (self.puts(name, "c", "old", version=0), [], None),
+                (self.puts(name, "old", version=0), [], None),
+                (self.puts(name, "d", version=0), [], None),
+                (self.puts(name, "e"), ["older"], 9),
+            )
+        ]
+        absent: list[tuple[str, list[MemoryPut], list[str], int | None]] = [
+            ("absent", self.puts("absent", "a"), [], None)
+        ] * 2
+        outcomes = await asyncio.gather(
+            *(
+                writer.change_memories(MemoryScope("session", name), puts, deletes=deletes, max_entries=most)
+                for writer, (name, puts, deletes, most) in spread(writers, [*absent, *batches])
+            ),
+            *(writer.append_messages(name, message_records(2)) for writer, name in spread(writers, names)),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes[:2]] == [SessionNotFoundError] * 2
+        for number, name in enumerate(names):
+            plain, again, whole, single, new, mixed = outcomes[2 + 6 * number : 8 + 6 * number]
+            assert [type(outcome) for outcome in (whole, single)] == [ConflictError] * 2
+            assert isinstance(plain, list)
+            assert isinstance(again, list)
+            assert sorted(record.version for record in (plain[0], again[0])) == [1, 2]
+            stored = {memory.key: memory for memory in await writers[-1].list_memories(MemoryScope("session", name))}
+            assert {key: memory.version for key, memory in stored.items()} == {"a": 2, "b": 1, "d": 1, "e": 1, "old": 1}
+            assert [[stored["d"]], [stored["e"]]] == [new, mixed]
+            assert plain[1] == stored["b"]
+            assert await self.ids(writers[0], name) == ["m1", "m2"]
+
+    @pytest.mark.parametrize("steps", [0, 1, 2, 4, 8])
+    async def test_cancelled_changes_do_not_affect_concurrent_ones(
+        self, writers: list[SessionStorage], *, steps: int
+    ) -> None:
+        names = [f"s{number}" for number in range(30)]
+        for name in names:
+            await self.begin(writers[0], session_id=name)
+        tasks = [
+            asyncio.create_task(writer.change_memories(MemoryScope("session", name), self.puts(name, "a", "b")))
+            for writer, name in spread(writers, names)
+        ]
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        for task in tasks[::3]:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, (name, outcome) in enumerate(zip(names, outcomes, strict=True)):
+            stored = await writers[0].list_memories(MemoryScope("session", name))
+            if number % 3 or not isinstance(outcome, asyncio.CancelledError):
+                assert outcome == stored
+            assert [memory.key for memory in stored] in ([], ["a", "b"])
+
+    def puts(self, name: str, *keys: str, version: int | None = None) -> list[MemoryPut]:
+        """Return puts of memories of a session, each with the same expected version."""
+        return [MemoryPut(memory_record(key, owner=name), version) for key in keys]

@@ -22,7 +22,14 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     rewrite_batches,
 )
 from luminoracore_sdk.adapters.storage.sql import Statement
-from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Payload, SessionQuery
+from luminoracore_sdk.application.ports.records import (
+    MemoryPut,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    Payload,
+    SessionQuery,
+)
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.testing.records import memory_record, message_record, message_records, session_record
 from tests.support.postgres import Schema
@@ -79,6 +86,32 @@ async def test_64_waiting_appends_are_one_statement(storage: PostgreSQLStorage, 
     assert ["unnest" in query for query in seen] == [False, False, True]  # two alone, then all that waited
 
 
+async def test_64_waiting_puts_of_memories_are_one_statement(storage: PostgreSQLStorage, sent: Sent) -> None:
+    names = [f"w{number}" for number in range(66)]
+    for name in names:
+        await storage.put_session(session_record(name))
+
+    def changes(version: int | None, *keys: str) -> Awaitable[object]:
+        puts = [[MemoryPut(memory_record(key, owner=name), version) for key in keys] for name in names]
+        scopes = [MemoryScope("session", name) for name in names]
+        return asyncio.gather(*map(storage.change_memories, scopes, puts))
+
+    assert len(await sent(changes(None, "a", "b"))) == 3  # two alone, then all that waited
+    assert len(await sent(changes(0, "c"))) == 3
+    assert len(await sent(changes(1, "c"))) == 3
+
+
+async def test_a_memory_that_is_put_twice_at_once_costs_only_its_own_session(
+    storage: PostgreSQLStorage, sent: Sent
+) -> None:
+    names = ["w0", "w1", *[f"w{number}" for number in range(2, 20)], "w2", "w3"]
+    for name in dict.fromkeys(names):
+        await storage.put_session(session_record(name))
+    puts = asyncio.gather(*(storage.put_memory(memory_record("k", owner=name)) for name in names))
+    assert len(await sent(puts)) == 5  # two alone, a group, and again alone for w2 and w3
+    assert [record.version for record in puts.result()[-2:]] == [2, 2]
+
+
 @pytest.mark.parametrize(("size", "expected_last"), [(1, None), (2, 0), (1000, None)])
 async def test_an_append_is_one_statement(
     storage: PostgreSQLStorage, sent: Sent, size: int, expected_last: int | None
@@ -105,6 +138,13 @@ async def test_an_append_is_one_statement(
         pytest.param(lambda storage: storage.release_lease("s", fence=1), 1, id="release lease"),
         pytest.param(lambda storage: storage.fork_session("s", session_record("f"), at=0), 6, id="fork"),
         pytest.param(lambda storage: storage.put_memory(memory_record("k")), 1, id="put memory"),
+        pytest.param(
+            lambda storage: storage.change_memories(
+                MemoryScope("session", "s"), [MemoryPut(memory_record("k")), MemoryPut(memory_record("l"))]
+            ),
+            1,
+            id="put memories",
+        ),
         pytest.param(lambda storage: storage.put_memory(memory_record("k"), max_entries=2), 5, id="put and evict"),
         pytest.param(lambda storage: storage.list_memory_owners(), 1, id="list owners"),
         pytest.param(lambda storage: storage.truncate_messages("s", after=1), 4, id="truncate"),

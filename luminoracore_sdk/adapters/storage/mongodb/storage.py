@@ -168,7 +168,7 @@ class MongoDBStorage(BaseStorage):
     _leases: "Leases"
     _rewriting: "Rewriting"
     _appends: "Appends"
-    _group: GroupCommit
+    _group: GroupCommit[Append, AppendReceipt]
 
     # -- lifecycle -------------------------------------------------------------------------------
 
@@ -271,7 +271,7 @@ class MongoDBStorage(BaseStorage):
 
     async def _append_messages(self, append: Append) -> AppendReceipt:
         self._check_batch_size(append)
-        return await self._group.append(append)
+        return await self._group.write(append)
 
     def _check_batch_size(self, append: Append) -> None:
         if append.size_bytes > self.max_payload_bytes:

@@ -249,7 +249,7 @@ class PostgresPool:
         if deadline is None:
             deadline = now + self._limits.call_seconds
         if deadline <= now:
-            raise StorageBusyError(BACKEND, f"it had waited {self._limits.call_seconds:g} seconds for other appends")
+            raise StorageBusyError(BACKEND, f"it had waited {self._limits.call_seconds:g} seconds for other writes")
         cause: BaseException | None = None
         self._active_calls += 1
         try:

@@ -700,6 +700,50 @@ WITH session AS (
 )
 SELECT * FROM replaced UNION ALL SELECT * FROM put;
 
+-- name: put_group_memories
+-- Puts in many sessions. The statement waits for no session, so groups cannot deadlock: a session that another
+-- transaction has locked is skipped, like one that is absent or expired. Otherwise as put_session_memories, but that
+-- every memory comes with its session and time, and that the rows begin with the session.
+WITH given AS (
+    SELECT *
+      FROM unnest(:owners::text[], :nows::bigint[], :keys::text[], :expected::bigint[], :expiries::bigint[],
+                  :retentions::text[], :created::bigint[], :encodings::text[], :payloads::text[], :blobs::bytea[])
+        AS given (session_id, now, key, expected, expires_at_us, retention, created_at_us, encoding, payload, blob)
+), session AS (
+    SELECT sid, session_id
+      FROM luminora_sessions
+     WHERE session_id = ANY (:owners::text[]) AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+       FOR NO KEY UPDATE SKIP LOCKED
+), wanted AS (
+    SELECT * FROM given JOIN session USING (session_id)
+), replaced AS (
+    UPDATE luminora_session_memories AS m
+       SET expires_at_us = wanted.expires_at_us, retention = wanted.retention::float8, updated_at_us = wanted.now,
+           version = m.version + 1, encoding = wanted.encoding, payload = wanted.payload, blob = wanted.blob
+      FROM wanted
+     WHERE m.sid = wanted.sid AND m.key = wanted.key AND m.version = wanted.expected
+       AND (m.expires_at_us IS NULL OR m.expires_at_us > wanted.now)
+ RETURNING m.sid, m.key, m.created_at_us, m.version
+), put AS (
+    INSERT INTO luminora_session_memories AS m
+           (sid, key, expires_at_us, retention, created_at_us, updated_at_us, version, encoding, payload, blob)
+    SELECT sid, key, expires_at_us, retention::float8, created_at_us, now, 1, encoding, payload, blob
+      FROM wanted
+     WHERE coalesce(expected, 0) = 0
+        ON CONFLICT (sid, key) DO UPDATE
+       SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
+           created_at_us = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN excluded.created_at_us
+                                ELSE m.created_at_us END,
+           version = CASE WHEN m.expires_at_us <= excluded.updated_at_us THEN 1 ELSE m.version + 1 END,
+           updated_at_us = excluded.updated_at_us, encoding = excluded.encoding, payload = excluded.payload,
+           blob = excluded.blob
+     WHERE m.expires_at_us <= excluded.updated_at_us
+        OR (excluded.sid, excluded.key) NOT IN (SELECT sid, key FROM wanted WHERE expected = 0)
+ RETURNING m.sid, m.key, m.created_at_us, m.version
+)
+SELECT session_id, stored.key, stored.created_at_us, stored.version
+  FROM (SELECT * FROM replaced UNION ALL SELECT * FROM put) AS stored JOIN session USING (sid);
+
 -- name: put_user_memories
 WITH given AS (
     SELECT *

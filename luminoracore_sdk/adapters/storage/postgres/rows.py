@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, cast
 import attrs
 import orjson
 
-from luminoracore_sdk.adapters.storage.base import Append, MessageUpdate, key_bounds
+from luminoracore_sdk.adapters.storage.base import Append, MemoryChange, MessageUpdate, key_bounds
 from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND
 from luminoracore_sdk.adapters.storage.sql import Statement
@@ -673,20 +673,58 @@ def _rewrite_lists(changes: Sequence[PayloadRewrite]) -> dict[str, Any]:
 def memory_batches(puts: Sequence[MemoryPut], now_us: int) -> Iterator[dict[str, Any]]:
     """Yield the parameters of ``put_*_memories`` but the owner, in as many sets as are needed."""
     for batch in _batches(puts, lambda put: len(put.record.payload.data)):
-        records = [put.record for put in batch]
-        columns = [_columns(record.payload) for record in records]
         yield {
-            "keys": [record.key for record in records],
-            "expected": [None if put.expected_version is None else clamped(put.expected_version) for put in batch],
             "fresh": [put.record.key for put in batch if put.expected_version == 0],
-            "expiries": [record.expires_at_us for record in records],
-            "retentions": [repr(float(record.retention)) for record in records],  # the driver asks for float8[]
-            "created": [record.created_at_us or now_us for record in records],
             "now": now_us,
-            "encodings": [record.payload.encoding for record in records],
-            "payloads": [text for text, _ in columns],
-            "blobs": [blob for _, blob in columns],
+            "created": [put.record.created_at_us or now_us for put in batch],
+            **_memory_lists(batch),
         }
+
+
+def _memory_lists(puts: Sequence[MemoryPut]) -> dict[str, Any]:
+    records = [put.record for put in puts]
+    columns = [_columns(record.payload) for record in records]
+    return {
+        "keys": [record.key for record in records],
+        "expected": [None if put.expected_version is None else clamped(put.expected_version) for put in puts],
+        "expiries": [record.expires_at_us for record in records],
+        "retentions": [repr(float(record.retention)) for record in records],  # the driver asks for float8[]
+        "encodings": [record.payload.encoding for record in records],
+        "payloads": [text for text, _ in columns],
+        "blobs": [blob for _, blob in columns],
+    }
+
+
+def memory_group_values(changes: Sequence[MemoryChange]) -> dict[str, Any]:
+    """Return the parameters of ``put_group_memories``."""
+    nows = [change.now_us for change in changes for _ in change.puts]
+    puts = [put for change in changes for put in change.puts]
+    return {
+        "now": max(nows),  # a session that has expired by then is tried alone
+        "nows": nows,
+        "owners": [put.record.scope.owner_id for put in puts],
+        "created": [put.record.created_at_us or now for put, now in zip(puts, nows, strict=True)],
+        **_memory_lists(puts),
+    }
+
+
+def memory_group(changes: Sequence[MemoryChange], rows: Sequence[Row]) -> list[list[MemoryRecord] | None]:
+    """Return the memories of changes for the rows of ``put_group_memories``; None: not written."""
+    found = {(owner, key): (created, version) for owner, key, created, version in rows}
+    stored = list[list[MemoryRecord] | None]()
+    for change in changes:
+        records = [put.record for put in change.puts]
+        times = [found.get((record.scope.owner_id, record.key)) for record in records]
+        stored.append(
+            None
+            if None in times
+            else [
+                attrs.evolve(record, created_at_us=time[0], updated_at_us=change.now_us, version=time[1])
+                for record, time in zip(records, times, strict=True)
+                if time is not None
+            ]
+        )
+    return stored
 
 
 def memory_page_values(query: MemoryQuery) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
 from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND, ContendedError, DuplicateKeyError
 from luminoracore_sdk.adapters.storage.postgres.options import DEFAULT_POOL_SIZE, Address, Limits, Namespace
 from luminoracore_sdk.adapters.storage.postgres.rows import (
+    MAX_BATCH_BYTES,
     batch_values,
     clamped,
     cut_values,
@@ -41,6 +42,8 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     light_session,
     listed_session,
     memory_batches,
+    memory_group,
+    memory_group_values,
     memory_page_values,
     memory_record,
     message_records,
@@ -175,7 +178,8 @@ class PostgreSQLStorage(BaseStorage):
         size = address.pool_size if address and address.pool_size else pool_size
         self._limits = Limits(pool_size=size, connect_seconds=connect_timeout, call_seconds=timeout)
         self._auto_create = auto_create
-        self._appends: GroupCommit | None = None
+        self._appends: GroupCommit[Append, AppendReceipt] | None = None
+        self._puts: GroupCommit[MemoryChange, list[MemoryRecord]] | None = None
         namespace = Namespace.of(address, schema, table_prefix)
 
         for module in ("asyncpg", "sqlalchemy"):
@@ -236,12 +240,20 @@ class PostgreSQLStorage(BaseStorage):
             most_requests=_MOST_REQUESTS,
             timeout=self._limits.call_seconds,
         )
+        self._puts = GroupCommit(
+            self.backend_name,
+            alone=self._put_alone,
+            together=self._put_group,
+            most_requests=_MOST_REQUESTS,
+            timeout=self._limits.call_seconds,
+        )
 
     async def _close(self) -> None:
-        appends, self._appends = self._appends, None
+        appends, self._appends, puts, self._puts = self._appends, None, self._puts, None
         try:
-            if appends is not None:
+            if appends is not None and puts is not None:
                 await appends.drain()
+                await puts.drain()
         except BaseException:
             self._pool.terminate()
             raise
@@ -392,7 +404,7 @@ class PostgreSQLStorage(BaseStorage):
         if append.fence is not None:  # rare, and a group has no place for it
             return await self._append_alone(append)
         deadline = asyncio.get_running_loop().time() + self._limits.call_seconds
-        return await self._appends.append(attrs.evolve(append, deadline=deadline))
+        return await self._appends.write(attrs.evolve(append, deadline=deadline))
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         size = len(append.messages)
@@ -577,15 +589,50 @@ class PostgreSQLStorage(BaseStorage):
     # -- memory ----------------------------------------------------------------------------------
 
     async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        if self._puts is None:
+            raise StorageClosedError(self.backend_name)
+        deadline = asyncio.get_running_loop().time() + self._limits.call_seconds
+        change = attrs.evolve(change, deadline=deadline)
+        is_plain = not change.deletes and change.max_entries is None and change.size_bytes <= MAX_BATCH_BYTES
+        # of several puts, one whose version is not the expected one would leave the others written
+        is_whole = len(change.puts) == 1 or all(put.expected_version is None for put in change.puts)
+        if change.scope.kind == "session" and is_plain and is_whole:
+            return await self._puts.write(change)
+        return await self._change(change)
+
+    async def _put_alone(self, change: MemoryChange) -> list[MemoryRecord]:
+        if len(change.puts) > 1:
+            [stored] = await self._put_group([change])
+            if stored is not None:
+                return stored
+        return await self._change(change)
+
+    async def _put_group(self, changes: Sequence[MemoryChange]) -> Sequence[list[MemoryRecord] | None]:
+        """Put memories of many sessions in one statement; None: not written, to be tried alone."""
+        written = dict[int, MemoryChange]()
+        seen = set[tuple[MemoryScope, str]]()
+        for number, change in enumerate(changes):
+            keys = {(change.scope, key) for key in change.keys}
+            if seen.isdisjoint(keys):  # a statement cannot put a memory twice
+                written[number] = change
+            seen |= keys
+        group = list(written.values())
+        given = memory_group_values(group)
+        deadline = max(change.deadline for change in group)
+        rows = await self._pool.run(lambda call: call.rows(self._sql.put_group_memories, **given), deadline)
+        stored = dict(zip(written, memory_group(group, rows), strict=True))
+        return [stored.get(number) for number in range(len(changes))]
+
+    async def _change(self, change: MemoryChange) -> list[MemoryRecord]:
         scope, now_us = change.scope, change.now_us
         if len(change.keys) == len(change.puts) == 1 and change.max_entries is None:
-            return await self._put_memories(self._pool, change)
+            return await self._pool.run(partial(self._put_memories, change), change.deadline)
 
         async def work(call: "Call") -> list[MemoryRecord]:
             if not await self._lock_memories(call, scope, now_us):
                 raise self._not_found(scope.owner_id)
             given = {"owner": scope.owner_id, "now": now_us}
-            stored = await self._put_memories(call, change)
+            stored = await self._put_memories(change, call)
             if change.deletes:
                 await call.rows(self._sql[f"delete_{scope.kind}_memories"], keys=list(change.deletes), **given)
             if change.max_entries is not None:
@@ -594,7 +641,7 @@ class PostgreSQLStorage(BaseStorage):
                 await call.rows(self._sql[f"evict_{scope.kind}_memories"], keys=keys, kept=kept, **given)
             return stored
 
-        return await self._pool.run(partial(self._in_transaction, work))
+        return await self._pool.run(partial(self._in_transaction, work), change.deadline)
 
     @staticmethod
     async def _in_transaction(work: "Callable[[Call], Awaitable[T]]", call: "Call") -> T:
@@ -607,18 +654,18 @@ class PostgreSQLStorage(BaseStorage):
         statement = self._sql[f"lock_{scope.kind}_memories"]
         return await call.row(statement, owner=scope.owner_id, lock=lock, now=now_us) is not None
 
-    async def _put_memories(self, connection: "Call | PostgresPool", change: MemoryChange) -> list[MemoryRecord]:
+    async def _put_memories(self, change: MemoryChange, call: "Call") -> list[MemoryRecord]:
         scope, now_us = change.scope, change.now_us
         put = self._sql[f"put_{scope.kind}_memories"]
         rows: dict[str, tuple[int, int]] = {}
         for values in memory_batches(change.puts, now_us) if change.puts else ():
-            found = await connection.rows(put, owner=scope.owner_id, **values)
+            found = await call.rows(put, owner=scope.owner_id, **values)
             rows |= {key: (created, version) for key, created, version in found}
         stored = []
         for one in change.puts:
             if one.record.key not in rows:
                 find = self._sql[f"find_{scope.kind}_memory_version"]
-                row = await connection.row(find, owner=scope.owner_id, key=one.record.key, now=now_us)
+                row = await call.row(find, owner=scope.owner_id, key=one.record.key, now=now_us)
                 # without an expected version, only a session that was created since the put was missing
                 if row is None or one.expected_version is None:
                     raise self._not_found(scope.owner_id)

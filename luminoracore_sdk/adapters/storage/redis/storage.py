@@ -179,7 +179,9 @@ class RedisStorage(BaseStorage):
         self._prefix = prefix
         self._buckets = buckets
         self._opened: tuple[Client, Keyspace] | None = None
-        self._commits: dict[str, GroupCommit] = {}  # by node: a silent one delays only its own sessions
+        self._commits: dict[
+            str, GroupCommit[Append, AppendReceipt]
+        ] = {}  # by node: a silent one delays only its own sessions
         self._nodes: dict[bytes, str] = {}  # by bucket, as first found: its appends stay in order if it moves
 
     # -- lifecycle -----------------------------------------------------------------------------------
@@ -507,7 +509,7 @@ class RedisStorage(BaseStorage):
                 most_requests=_GROUPS_UNDER_WAY,
                 timeout=self._timeout,
             )
-        return await commit.append(append)
+        return await commit.write(append)
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         [reply] = await self._client.run("append", [self._append_call([append])])

@@ -423,29 +423,36 @@ SELECT version FROM luminora_user_memories
  WHERE user_digest = :owner AND key = :key AND (expires_at_us IS NULL OR expires_at_us > :now);
 
 -- name: put_session_memory
--- A memory that is replaced keeps its time of creation and its version is raised, unless it had expired.
+-- No row: no live session, or its version is not :expected. A memory that is replaced keeps its time of creation and
+-- its version is raised, unless it had expired.
 INSERT INTO luminora_session_memories AS old
        (sid, key, expires_at_us, retention, created_at_us, updated_at_us, version, checksum, encoding, payload, blob)
 SELECT sid, :key, :expires, :retention, :created, :now, 1, :checksum, :encoding, :payload, :blob
-  FROM luminora_sessions
- WHERE session_id = :owner
+  FROM luminora_sessions AS s
+ WHERE s.session_id = :owner AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now)
+   AND (coalesce(:expected, 0) = 0
+        OR EXISTS (SELECT 1 FROM luminora_session_memories AS m WHERE m.sid = s.sid AND m.key = :key))
 ON CONFLICT (sid, key) DO UPDATE
    SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
        created_at_us = iif(old.expires_at_us <= :now, excluded.created_at_us, old.created_at_us),
        updated_at_us = excluded.updated_at_us, version = iif(old.expires_at_us <= :now, 1, old.version + 1),
        checksum = excluded.checksum, encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
+ WHERE :expected IS NULL OR :expected = iif(old.expires_at_us <= :now, 0, old.version)
 RETURNING created_at_us, version;
 
 -- name: put_user_memory
 INSERT INTO luminora_user_memories AS old
        (user_digest, user_id, key, expires_at_us, retention, created_at_us, updated_at_us,
         version, checksum, encoding, payload, blob)
-VALUES (:owner, :user, :key, :expires, :retention, :created, :now, 1, :checksum, :encoding, :payload, :blob)
+SELECT :owner, :user, :key, :expires, :retention, :created, :now, 1, :checksum, :encoding, :payload, :blob
+ WHERE coalesce(:expected, 0) = 0
+    OR EXISTS (SELECT 1 FROM luminora_user_memories WHERE user_digest = :owner AND key = :key)
 ON CONFLICT (user_digest, key) DO UPDATE
    SET expires_at_us = excluded.expires_at_us, retention = excluded.retention,
        created_at_us = iif(old.expires_at_us <= :now, excluded.created_at_us, old.created_at_us),
        updated_at_us = excluded.updated_at_us, version = iif(old.expires_at_us <= :now, 1, old.version + 1),
        checksum = excluded.checksum, encoding = excluded.encoding, payload = excluded.payload, blob = excluded.blob
+ WHERE :expected IS NULL OR :expected = iif(old.expires_at_us <= :now, 0, old.version)
 RETURNING created_at_us, version;
 
 -- name: evict_session_memories

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import attrs
 
@@ -102,9 +102,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
-    ConflictError,
     LuminoraCoreSDKError,
-    SessionNotFoundError,
     StorageBusyError,
     StorageClosedError,
     StorageUnavailableError,
@@ -121,6 +119,8 @@ _OLDEST_SQLITE = (3, 35, 0)  # RETURNING
 
 _COPIED_AT_ONCE = 500
 """Messages that a fork reads at a time, if it rewrites them."""
+
+_Outcome = AppendReceipt | list[MemoryRecord] | LuminoraCoreSDKError
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 """Seconds between two attempts to get a lock that another process holds."""
@@ -197,17 +197,17 @@ class SQLiteStorage(BaseStorage):
             await connection.open()
         self._connection = connection
         # One request at a time, as SQLite has one writer. The queue needs no time limit: each request has one.
-        self._appends = GroupCommit(
+        self._writes: GroupCommit[Append | MemoryChange, AppendReceipt | list[MemoryRecord]] = GroupCommit(
             BACKEND,
-            alone=self._append_alone,
-            together=self._append_together,
+            alone=self._write_alone,
+            together=self._write_together,
             most_requests=1,
             timeout=math.inf,
         )
 
     async def _close(self) -> None:
         try:
-            await self._appends.drain()
+            await self._writes.drain()
         finally:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -457,42 +457,44 @@ class SQLiteStorage(BaseStorage):
     # -- messages --------------------------------------------------------------------------------
 
     async def _append_messages(self, append: Append) -> AppendReceipt:
-        return await self._appends.append(append)
+        return cast("AppendReceipt", await self._writes.write(append))
 
-    async def _append_alone(self, append: Append) -> AppendReceipt:
-        [outcome] = await self._run(partial(self._append_all, [append]))
+    async def _write_alone(self, write: Append | MemoryChange) -> AppendReceipt | list[MemoryRecord]:
+        [outcome] = await self._run(partial(self._write_all, [write]))
         if isinstance(outcome, LuminoraCoreSDKError):
             raise outcome
         return outcome
 
-    async def _append_together(
-        self, appends: Sequence[Append]
-    ) -> Sequence[AppendReceipt | LuminoraCoreSDKError | None]:
+    async def _write_together(self, writes: Sequence[Append | MemoryChange]) -> Sequence[_Outcome | None]:
         try:
-            return await self._run(partial(self._append_all, appends))
+            return await self._run(partial(self._write_all, writes))
         except StorageBusyError:
             raise
         except StorageUnavailableError:  # a full disk may have room for some of them
-            return [None] * len(appends)
+            return [None] * len(writes)
 
-    def _append_all(
-        self, appends: Sequence[Append], connection: sqlite3.Connection
-    ) -> list[AppendReceipt | LuminoraCoreSDKError]:
-        """Write appends in one transaction; an append that is refused does not concern the others."""
+    def _write_all(self, writes: Sequence[Append | MemoryChange], connection: sqlite3.Connection) -> list[_Outcome]:
+        """Do writes in one transaction; a write that is refused does not concern the others."""
         try:
-            return self._append_each(connection, appends, check_ids=False)
-        except sqlite3.IntegrityError:  # an id is stored already, and all was rolled back
-            return self._append_each(connection, appends, check_ids=True)
+            return self._write_each(connection, writes, check_ids=False)
+        except sqlite3.IntegrityError:  # the id of a message is stored already, and all was rolled back
+            return self._write_each(connection, writes, check_ids=True)
 
-    def _append_each(
-        self, connection: sqlite3.Connection, appends: Sequence[Append], *, check_ids: bool
-    ) -> list[AppendReceipt | LuminoraCoreSDKError]:
-        outcomes: list[AppendReceipt | LuminoraCoreSDKError] = []
+    def _write_each(
+        self, connection: sqlite3.Connection, writes: Sequence[Append | MemoryChange], *, check_ids: bool
+    ) -> list[_Outcome]:
+        outcomes: list[_Outcome] = []
         with transaction(connection):
-            for append in appends:
+            for write in writes:
+                before = connection.total_changes
                 try:
-                    outcomes.append(self._append(connection, append, check_ids=check_ids))
-                except (ConflictError, SessionNotFoundError) as exc:  # raised before anything was written
+                    if isinstance(write, Append):
+                        outcomes.append(self._append(connection, write, check_ids=check_ids))
+                    else:
+                        outcomes.append(self._change(connection, write))
+                except LuminoraCoreSDKError as exc:
+                    if connection.total_changes != before:  # all is rolled back
+                        raise
                     outcomes.append(exc)
         return outcomes
 
@@ -714,36 +716,34 @@ class SQLiteStorage(BaseStorage):
     # -- memory ----------------------------------------------------------------------------------
 
     async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        return cast("list[MemoryRecord]", await self._writes.write(change))
+
+    def _change(self, connection: sqlite3.Connection, change: MemoryChange) -> list[MemoryRecord]:
         scope, now_us, owner = change.scope, change.now_us, memory_owner(change.scope)
-
-        def work(connection: sqlite3.Connection) -> list[MemoryRecord]:
-            with transaction(connection):
-                if scope.kind == "session":
-                    self._existing(connection, scope.owner_id, now_us)
-                stored = [self._put_memory(connection, put, now_us) for put in change.puts]
-                deletes = [{"owner": owner, "key": key, "now": now_us} for key in change.deletes]
-                change_many(connection, self._sql[f"delete_{scope.kind}_memory"], deletes)
-                if change.max_entries is not None:
-                    keys = json.dumps([record.key for record in stored])
-                    others = min(change.places(change.max_entries), 2**62)
-                    evict = self._sql[f"evict_{scope.kind}_memories"]
-                    change_many(connection, evict, [{"owner": owner, "keys": keys, "now": now_us, "others": others}])
-                return stored
-
-        return await self._run(work)
+        if scope.kind == "session" and not change.puts:
+            self._existing(connection, scope.owner_id, now_us)
+        stored = [self._put_memory(connection, put, now_us) for put in change.puts]
+        deletes = [{"owner": owner, "key": key, "now": now_us} for key in change.deletes]
+        change_many(connection, self._sql[f"delete_{scope.kind}_memory"], deletes)
+        if change.max_entries is not None:
+            keys = json.dumps([record.key for record in stored])
+            others = min(change.places(change.max_entries), 2**62)
+            evict = self._sql[f"evict_{scope.kind}_memories"]
+            change_many(connection, evict, [{"owner": owner, "keys": keys, "now": now_us, "others": others}])
+        return stored
 
     def _put_memory(self, connection: sqlite3.Connection, put: MemoryPut, now_us: int) -> MemoryRecord:
-        """Put one memory; the transaction is open and the session is known to exist."""
-        record, kind, values = put.record, put.record.scope.kind, memory_values(put.record)
-        if put.expected_version is not None:
-            find = self._sql[f"find_{kind}_memory_version"]
-            row = fetch_row(connection, find, owner=values["owner"], key=record.key, now=now_us)
-            version = row[0] if row else 0
-            if version != put.expected_version:
-                raise memory_conflict(BACKEND, put, version)
-        created = record.created_at_us or now_us
-        statement = self._sql[f"put_{kind}_memory"]
-        [[created, version]] = fetch(connection, statement, created=created, now=now_us, **values)
+        """Put one memory; the transaction is open."""
+        record, scope, values = put.record, put.record.scope, memory_values(put.record)
+        expected = None if put.expected_version is None else min(put.expected_version, 2**62)
+        given = {"created": record.created_at_us or now_us, "now": now_us, "expected": expected, **values}
+        row = fetch_row(connection, self._sql[f"put_{scope.kind}_memory"], **given)
+        if row is None:
+            if scope.kind == "session":
+                self._existing(connection, scope.owner_id, now_us)
+            found = fetch_row(connection, self._sql[f"find_{scope.kind}_memory_version"], **given)
+            raise memory_conflict(BACKEND, put, found[0] if found else 0)
+        created, version = row
         return attrs.evolve(record, created_at_us=created, updated_at_us=now_us, version=version)
 
     async def _touch_memories(

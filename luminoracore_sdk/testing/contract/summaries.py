@@ -1,6 +1,7 @@
 """The contract: the summary of a session, its card, and listings by activity."""
 
 import asyncio
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -302,6 +303,24 @@ class SummaryContract(ContractBase):
         assert summary.counters["n"] == 24
         assert summary.counters.get("user", 0) + summary.counters["assistant"] == len(left)
         assert summary.last == brief(len(left), left[-1])
+
+    async def test_repeated_conditional_appends_among_cuts_count_once(self, writers: list[SessionStorage]) -> None:
+        await self.begin(writers[0])
+
+        async def append(storage: SessionStorage, message: MessageRecord) -> None:
+            while (header := await storage.find_session("s")) is not None:
+                with suppress(ConflictError):
+                    await storage.append_messages("s", [message], expected_last=header.last_position)
+                    return
+
+        await asyncio.gather(
+            *(
+                append(storage, said(f"a{number}", n=1)) if number % 3 else storage.truncate_messages("s", after=0)
+                for storage, number in spread(writers, range(24))
+            )
+        )
+        counters = (await self.summary(writers[0])).counters
+        assert (counters["n"], counters.get("user", 0)) == (16, len(await self.ids(writers[0])))
 
     @pytest.mark.parametrize("late", [False, True])
     async def test_an_update_cancelled_at_any_step_is_whole_or_absent(

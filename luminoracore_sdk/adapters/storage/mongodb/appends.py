@@ -22,7 +22,8 @@ of the latest change, if a new one has begun. Until then the time of the batch c
 the header has, so a listing finds every session where the header says, also if the writer is killed.
 
 A batch carries the summary of the session, see ``summaries``. What a hidden batch adds to its sums is in them if the
-cut that has hidden it had seen it (``counted``): then the append starts again without it.
+cut that has hidden it had seen it (``counted``): then the append starts again without it. A conditional one could not
+start again: it was appended where it was expected to be, then cut, and is acknowledged.
 
 **What this gives.**
 - *Concurrent appends*: one insert wins a position; the others get a duplicate key, read where the session ends
@@ -172,7 +173,8 @@ class Appends:
     ) -> AppendReceipt | None:
         """Return the receipt of an inserted batch; None: it was hidden, and is deleted.
 
-        One that was cut is appended again here, without what it adds to the sums: these have it.
+        One that was cut is appended again here, without what it adds to the sums: these have it. A conditional one
+        is acknowledged: its position is taken, and a conflict would let its caller add to the sums once more.
         """
         now_us = max(append.now_us for append in appends)
         verified = await self._verified(inserted, now_us, mark)
@@ -180,6 +182,8 @@ class Appends:
             return verified
         if not verified:
             return None
+        if appends[0].expected_last is not None:
+            return _receipt(inserted.batch)
         messages = [attrs.evolve(message, adds={}) for append in appends for message in append.messages]
         return await self.alone(attrs.evolve(appends[0], messages=messages))
 

@@ -43,6 +43,7 @@ from luminoracore_sdk.domain.errors import CorruptRecordError
 
 __all__ = [
     "MINUTE_US",
+    "MOST_COUNTED",
     "Extent",
     "Header",
     "batch_document",
@@ -73,8 +74,9 @@ _NO_PAYLOAD = "a payload is a string or bytes"
 _NO_SUMMARY = SessionSummary()
 
 MINUTE_US = 60_000_000
-_CUTS = 16
-"""Cuts that a header lists; an append is overtaken by fewer between its two commands."""
+
+MOST_COUNTED = 64
+"""Removed batches that a header names: more appends to one session than are being verified at a time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -148,7 +150,7 @@ class Header:
         session: The record.
         briefs: The texts that the header itself holds, see ``summaries``.
         writing: The marks of appends with a fence, see ``leases``.
-        counted: The newest positions that the latest cuts have seen, each with its epoch.
+        counted: The newest batches that the latest cuts have removed, the newest last.
         is_settled: Whether listings read nothing but the header, see ``sessions``.
     """
 
@@ -156,7 +158,7 @@ class Header:
     session: SessionRecord
     briefs: Document
     writing: list[ObjectId]
-    counted: list[Document]
+    counted: list[ObjectId]
     is_settled: bool = False
 
     @classmethod
@@ -224,21 +226,23 @@ class Header:
         return self.session.changes[-1].number if self.session.changes else 0
 
     def has_counted(self, batch: Document) -> bool:
-        """Return whether one of the latest cuts has seen a batch that it removed."""
-        return any(batch["epoch"] == seen["epoch"] and batch["last"] <= seen["upto"] for seen in self.counted)
+        """Return whether one of the latest cuts has removed a batch, so that the sums have what it adds."""
+        return batch["_id"] in self.counted
 
-    def begun(self, after: int, state: State, epoch: int | None = None) -> Document:
+    def begun(
+        self, after: int, state: State, *, epoch: int | None = None, removed: Sequence[ObjectId] = ()
+    ) -> Document:
         """Return the fields of a header that begins a new epoch.
 
         Args:
             after: The last position that stays.
             state: The state there.
             epoch: The number of the epoch; None: the next one.
+            removed: The newest batches above the position, the newest last.
         """
         held = {"first": state.first, "last": state.last}
-        seen = [{"epoch": self.extent.epoch, "upto": self.extent.last}] if after < self.extent.last else []
         return {
-            "counted": {"$literal": [*self.counted, *seen][-_CUTS:]},
+            "counted": {"$literal": [*self.counted, *removed][-MOST_COUNTED:]},
             "settled": "$$REMOVE",
             "epoch": self.extent.epoch + 1 if epoch is None else epoch,
             "sealed": {"$literal": self.extent.sealed_at(after)},

@@ -8,17 +8,17 @@ the same time share a command: ten take 1.6 instead of 3.4 ms.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 import attrs
+from bson import ObjectId
 
 from luminoracore_sdk.adapters.storage.mongodb.documents import (
+    MOST_COUNTED,
     Extent,
     Header,
     batch_indexes,
     batch_records,
-    changes_document,
     damaged,
     live,
     memory_record,
@@ -28,9 +28,8 @@ from luminoracore_sdk.adapters.storage.mongodb.documents import (
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document, Order
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND
 from luminoracore_sdk.adapters.storage.mongodb.memories import at_one_moment, between_equal_heads
-from luminoracore_sdk.adapters.storage.mongodb.purge import delete_above
 from luminoracore_sdk.adapters.storage.mongodb.schema import BY_CREATION, IN_ORDER, NEWEST_FIRST, Collections
-from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
+from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions
 from luminoracore_sdk.adapters.storage.mongodb.summaries import State, counts
 from luminoracore_sdk.application.ports.records import (
     IndexRecord,
@@ -38,9 +37,8 @@ from luminoracore_sdk.application.ports.records import (
     MessageRange,
     MessageRecord,
     TurnRecords,
-    noted,
 )
-from luminoracore_sdk.domain.errors import CorruptRecordError, SessionNotFoundError, StorageUnavailableError
+from luminoracore_sdk.domain.errors import SessionNotFoundError
 
 __all__ = ["Messages"]
 
@@ -357,34 +355,16 @@ class Messages:
         batch = await self._store.messages.find_one(where, {"_id": 0, "first": 1}, order=NEWEST_FIRST)
         return batch["first"] if batch else position
 
-    async def truncate(self, session_id: str, after: int, now_us: int) -> int:
-        """Remove what is above a position: one change of the header, which begins a new epoch.
-
-        An append that is committed while this call runs may be removed without being counted.
-        """
-        while True:
-            header = await self._sessions.summarized(session_id, now_us)
-            extent = header.extent
-            where: Document = {"_id": session_id, "inc": extent.inc, "epoch": extent.epoch}
-            change = prolonged(max(now_us, extent.at_us))
-            if after >= extent.last:
-                if await self._store.sessions.update(where, change):
-                    return 0
-                continue
-            try:
-                state = extent.known.cut(after, await self.roles_at(session_id, extent, after))
-            except CorruptRecordError:
-                again = (await self._sessions.existing(session_id, now_us)).extent
-                if (again.inc, again.epoch) == (extent.inc, extent.epoch):
-                    raise
-                continue  # another call has cut that batch meanwhile
-            cut = changes_document(noted(header.session.changes, "cut", after))
-            begun: Document = {"$set": {**header.begun(after, state), **cut}}
-            self._sessions.forget(session_id)
-            if await self._store.sessions.update({**where, "noted": header.noted}, [begun, *change]):
-                with suppress(StorageUnavailableError):  # later an append that needs an id, or the purge
-                    await delete_above(self._store, extent.inc, extent.epoch, after)
-                return extent.last - after
+    async def batches_above(self, extent: Extent, position: int) -> list[ObjectId]:
+        """Return the newest batches that begin above a position and count, the newest last."""
+        epochs = [extent.epoch, *(epoch for epoch, upto in extent.sealed if upto > position)]
+        where: Document = {
+            "inc": extent.inc,
+            "epoch": {"$in": epochs},
+            "first": {"$gt": position, "$lte": extent.last},
+        }
+        found = await self._store.messages.find(where, {"epoch": 1, "first": 1}, order=NEWEST_FIRST, limit=MOST_COUNTED)
+        return [batch["_id"] for batch in reversed(found) if extent.shows(batch["epoch"], batch["first"])]
 
     async def roles_at(self, session_id: str, extent: Extent, position: int) -> dict[str, int]:
         """Return the numbers of messages by role up to a position; only the batch that holds it is read.

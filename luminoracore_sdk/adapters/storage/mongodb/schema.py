@@ -5,9 +5,9 @@
   are inserted in that epoch. ``sealed`` lists the epochs before it of which something is left, in order, each
     each with the last position ``upto`` that counts. ``base`` is the summary with which the epoch began, and ``briefs``
   those of its texts that no batch holds, see ``summaries``. ``card`` is the put's. ``changes`` are the latest changes
-  of what was stored before, ``noted`` the number of the newest; ``counted`` the newest positions that the latest cuts
-  have seen, so that an append that they hid is not counted twice. ``lease`` is the latest lease, ``writing`` the marks
-  of appends with a fence that are not verified yet, see ``leases``. ``settled`` and ``updating`` are explained in
+  of what was stored before, ``noted`` the number of the newest; ``counted`` the newest batches that the latest cuts
+  have removed, so that an append that they hid is not counted twice. ``lease`` is the latest lease, ``writing`` the
+  marks of appends with a fence that are not verified yet, see ``leases``. ``settled`` and ``updating`` are explained in
   ``sessions``. ``active`` is the minute of the latest change, by
   which sessions are listed: an append changes the header only when a new minute has begun, so that no index has to
   follow each append; the time itself is that of the header or the newest batch.

@@ -317,7 +317,7 @@ class MongoDBStorage(BaseStorage):
         return found or await super()._read_turn(session_id, newest, now_us)
 
     async def _truncate_messages(self, session_id: str, after: int, now_us: int) -> int:
-        return await self._run(self._messages.truncate(session_id, after, now_us), write=True)
+        return await self._run(self._tails.truncate(session_id, after, now_us), write=True)
 
     # -- wake-ups --------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ from luminoracore_sdk.adapters.storage.mongodb.schema import Collections
 from luminoracore_sdk.adapters.storage.mongodb.sessions import Sessions, prolonged
 from luminoracore_sdk.adapters.storage.mongodb.summaries import State
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, TailReceipt, noted
-from luminoracore_sdk.domain.errors import StorageUnavailableError
+from luminoracore_sdk.domain.errors import CorruptRecordError, StorageUnavailableError
 
 __all__ = ["Marks", "Tails", "find_stored", "release", "sorted_out"]
 
@@ -89,6 +89,45 @@ class Tails:
                             await release(self.store, tail.session_id, mark)
         return receipt
 
+    async def truncate(self, session_id: str, after: int, now_us: int) -> int:
+        """Remove what is above a position, without reading it; return the number of messages."""
+        tail = Tail(session_id=session_id, after=after, messages=(), expected_last=None, now_us=now_us)
+        removed = None
+        while removed is None:
+            mark = ObjectId()
+            header = await self._frozen(tail, mark)
+            with after_write():
+                try:
+                    removed = await self._truncated(tail, header, mark)
+                finally:
+                    if not removed:
+                        with suppress(StorageUnavailableError):  # later an append that waits
+                            await release(self.store, session_id, mark)
+        return removed
+
+    async def _truncated(self, tail: Tail, header: Header, mark: ObjectId) -> int | None:
+        """Return the number of removed messages; None: another writer was faster."""
+        session_id, extent, after = tail.session_id, header.extent, tail.after
+        if after >= extent.last:
+            where: Document = {"_id": session_id, "inc": extent.inc, "frozen": mark}
+            return 0 if await self.store.sessions.update(where, prolonged(max(tail.now_us, extent.at_us))) else None
+        try:
+            state = extent.known.cut(after, await self.messages.roles_at(session_id, extent, after))
+        except CorruptRecordError:
+            again = (await self.sessions.existing(session_id, tail.now_us)).extent
+            if (again.inc, again.epoch) == (extent.inc, extent.epoch):
+                raise
+            return None  # another call has cut that batch meanwhile
+        batches = await self.messages.batches_above(extent, after)
+        cut = header.begun(after, state, removed=batches) | changes_document(
+            noted(header.session.changes, "cut", after)
+        )
+        if not await self._opened(tail, header, cut, mark):
+            return None
+        with suppress(StorageUnavailableError):  # later an append that needs an id, or the purge
+            await delete_above(self.store, extent.inc, extent.epoch, after)
+        return extent.last - after
+
     async def _frozen(self, tail: Tail, mark: ObjectId) -> Header:
         """Mark a session, when no other replacement is in progress, and return its header."""
         where: Document = {"_id": tail.session_id, "frozen": {"$exists": False}, **live(tail.now_us)}
@@ -122,7 +161,8 @@ class Tails:
                 await self.store.messages.insert(batch)
             except DuplicateKey:
                 return None
-        cut = header.begun(tail.after, state, epoch)
+        batches = await self.messages.batches_above(extent, tail.after) if removed else []
+        cut = header.begun(tail.after, state, epoch=epoch, removed=batches)
         if removed:
             cut |= changes_document(noted(header.session.changes, "cut", tail.after))
         if await self._opened(tail, header, cut, mark):

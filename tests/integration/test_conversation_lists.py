@@ -307,6 +307,13 @@ async def test_the_bill_is_by_day_and_model(manager: SessionManager, script: Scr
         await manager.usage(until="2026-01-01")  # type: ignore[arg-type]
 
 
+async def test_any_answer_may_be_the_first_of_its_session(manager: SessionManager) -> None:
+    for number in range(200):  # some of these ids make an append look for counters to fold
+        answer = Message("assistant", "x", metadata={"model": "m", "usage": USAGE}, id=f"answer {number}")
+        await manager.conversation_manager.add_message(f"s{number}", answer)
+    assert (await manager.usage()).output_tokens == 10 * 200
+
+
 async def test_the_bill_of_years_stays_small(
     manager: SessionManager, storage: SessionStorage, clock: ManualClock
 ) -> None:

@@ -11,9 +11,17 @@ from luminoracore_sdk.adapters.embedders import HashingEmbedder
 from luminoracore_sdk.adapters.wrappers.searching import SearchWrapper
 from luminoracore_sdk.application import recall as recall_module
 from luminoracore_sdk.application.off_loop import off_loop_to_the_end
-from luminoracore_sdk.application.ports.records import IndexRecord, MessageRange
+from luminoracore_sdk.application.ports.records import (
+    IndexRecord,
+    MemoryQuery,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+)
+from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.recall.index import ScopeIndex
 from luminoracore_sdk.session import InMemoryStorage, SessionManager
+from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import message_record, session_record
 from tests.support.recall import Meanwhile, found_by, manager_of, reindexed, say, searched
@@ -187,3 +195,17 @@ async def test_a_session_that_is_deleted_before_its_vectors_is_forgotten(base: M
     base.happens["after find_session"] = then
     assert await texts(manager) == []
     assert (asked, await texts(manager)) == (1, [])
+
+
+class NamesNoMemory(StorageWrapper):
+    """Cannot tell which memory is damaged."""
+
+    async def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
+        raise CorruptRecordError(backend=self.backend, key=f"a memory of {scope.owner_id}", reason="it was cut off")
+
+
+async def test_memories_that_cannot_be_listed_hide_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    manager = SessionManager(searched(NamesNoMemory(InMemoryStorage())))
+    await say(manager, "a boat")
+    assert await texts(manager, session_ids=["s"]) == ["a boat"]
+    assert "a memory of s is damaged: it was cut off; recall leaves it out" in caplog.text

@@ -1,4 +1,4 @@
-"""Replacing the tail of a history, and finding a message by its id.
+"""Replacing or truncating the tail of a history, and finding a message by its id.
 
 1. *Freeze*: set ``frozen`` in the header, if it has none, to a new ObjectId. From then on no append to the open
    epoch is acknowledged: its writer sees the mark when it verifies its batch, and waits. So the end of the history,
@@ -8,6 +8,8 @@
 3. *Open*: in one command, on the condition that the header still has this ``frozen`` and the epoch, seal the epoch
    at the last position that stays, open the prepared one, and remove the mark. Appends that waited find their
    batches hidden, and append again.
+
+A truncation does the same without step 2, and reads no message.
 
 A batch in an epoch above the open one is therefore not hidden for good, unless the mark under which it was
 prepared is gone. Whoever needs an id that such a batch holds removes the mark, after having seen the batch, reads

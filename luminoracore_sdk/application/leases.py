@@ -88,8 +88,22 @@ async def turn_lease(
         try:
             await asyncio.wait({renewal})
         finally:
-            with suppress(StorageError):  # it ends by itself
-                await storage.release_lease(session_id, fence=lease.fence)
+            await _release(storage, lease)
+
+
+async def _release(storage: SessionStorage, lease: TurnLease) -> None:
+    """Give back a lease; if the task is cancelled meanwhile, it is given back all the same."""
+
+    async def release() -> None:
+        with suppress(StorageError):  # it ends by itself
+            await storage.release_lease(lease.session_id, fence=lease.fence)
+
+    call = asyncio.ensure_future(release())
+    try:
+        await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait({call}, timeout=_CANCEL_SECONDS)
+        raise
 
 
 async def _granted(storage: SessionStorage, session_id: str, *, holder: str, ttl_us: int) -> Lease:

@@ -195,6 +195,32 @@ async def test_a_session_is_saved_while_its_lease_is_held(storage: SessionStorag
                 pytest.fail("two holders")
 
 
+class ReleasesSlowly(StorageWrapper):
+    """Waits before it gives back a lease."""
+
+    def __init__(self, base: SessionStorage) -> None:
+        super().__init__(base)
+        self.begun, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def release_lease(self, session_id: str, *, fence: int) -> bool:
+        self.begun.set()
+        await self.may_go_on.wait()
+        return await super().release_lease(session_id, fence=fence)
+
+
+async def test_a_turn_cancelled_at_its_end_gives_its_lease_back(storage: SessionStorage, script: Script) -> None:
+    slow = ReleasesSlowly(storage)
+    one, _ = await two(slow)
+    turn = asyncio.create_task(one.send_message("s", "Question", busy="refuse"))
+    await slow.begun.wait()
+    turn.cancel()
+    asyncio.get_running_loop().call_later(0.02, slow.may_go_on.set)
+    await asyncio.wait({turn})
+    assert turn.cancelled()
+    async with one.turn_lease("s"):
+        pass
+
+
 async def test_a_turn_that_is_cancelled_anywhere_leaves_no_lease_behind(
     storage: SessionStorage, script: Script
 ) -> None:

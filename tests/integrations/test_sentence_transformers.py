@@ -1,7 +1,7 @@
 # pyright: reportMissingImports=false
 """The embedder over sentence-transformers, with a model made here: nothing is downloaded."""
 
-import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel
 
-from luminoracore_sdk.search import SentenceTransformersEmbedder
-from luminoracore_sdk.session import SessionManager, create_storage
-from luminoracore_sdk.utils.exceptions import ValidationError
+from luminoracore_sdk.search import Embedder, SentenceTransformersEmbedder
+from tests.integrations.local_embedders import LocalEmbedderCases
 from tests.support.local_models import DIMENSION, VOCABULARY, save_tokenizer, word_vectors
 
 
@@ -41,44 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture
-def embedder(folder: Path) -> SentenceTransformersEmbedder:
-    return SentenceTransformersEmbedder(str(folder), dimension=DIMENSION, device="cpu")
-
-
-async def test_texts_of_one_meaning_have_one_vector(embedder: SentenceTransformersEmbedder) -> None:
-    cat, kitten, taxes, *_ = await embedder.embed_passages(
-        ["the cat sleeps", "the kitten slumbers", "taxes are due", ""]
-    )
-    assert cat == pytest.approx(kitten)
-    assert cat != pytest.approx(taxes, abs=0.1)
-    assert await embedder.embed_query("the cat sleeps") == pytest.approx(cat)
-    assert await embedder.embed_passages([]) == []
-
-
-async def test_lone_surrogates_are_embedded(embedder: SentenceTransformersEmbedder) -> None:
-    (half,) = await embedder.embed_passages(["cat \ud83d"])
-    assert len(half) == DIMENSION
-
-
-async def test_tasks_share_one_model(embedder: SentenceTransformersEmbedder) -> None:
-    found = await asyncio.gather(*(embedder.embed_query(text) for text in ("cat", "taxes") * 6))
-    assert found == found[:2] * 6
-
-
-async def test_another_dimension_is_refused(folder: Path) -> None:
-    embedder = SentenceTransformersEmbedder(str(folder), dimension=3, device="cpu")
-    with pytest.raises(ValidationError, match="16 dimensions, not 3"):
-        await embedder.embed_query("cat")
-
-
-async def test_recall_finds_what_means_the_same(embedder: SentenceTransformersEmbedder, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'chat.db'}"
-    async with create_storage(url, search="semantic", embedder=embedder) as storage:
-        manager = SessionManager(storage)
-        session_id = await manager.create_session({"name": "Ada"}, {"name": "echo"}, {"user_id": "u"})
-        for text in ("taxes are due", "the kitten slumbers", "april"):
-            await manager.conversation_manager.add_message(session_id, "user", text)
-    async with create_storage(url, search="semantic", embedder=embedder) as storage:
-        hits = await SessionManager(storage).recall("cat sleeps", user_id="u", limit=1)
-    assert [hit.text for hit in hits] == ["the kitten slumbers"]
+class TestSentenceTransformers(LocalEmbedderCases):
+    @pytest.fixture
+    def embedder_of(self, folder: Path) -> Callable[[int], Embedder]:
+        return lambda dimension: SentenceTransformersEmbedder(str(folder), dimension=dimension, device="cpu")

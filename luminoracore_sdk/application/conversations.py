@@ -528,7 +528,7 @@ def _folds_counters(records: Sequence[MessageRecord]) -> bool:
     """Return whether an append of records folds the counters of its session: the same when it is repeated."""
     if not records or not records[-1].adds:
         return False
-    return crc32(records[-1].message_id.encode(errors="replace")) % _FOLDED_EVERY == 0
+    return crc32(records[-1].message_id.encode()) % _FOLDED_EVERY == 0
 
 
 def to_message(role: Any, content: Any, metadata: JSONObject | None) -> Message:

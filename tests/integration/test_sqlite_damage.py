@@ -14,7 +14,14 @@ import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.sqlite import SQLiteStorage
-from luminoracore_sdk.application.ports.records import Brief, MemoryScope, MessageRange, Payload, SessionQuery
+from luminoracore_sdk.application.ports.records import (
+    Brief,
+    MemoryScope,
+    MessageRange,
+    Payload,
+    SessionQuery,
+    SessionSummary,
+)
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     CorruptRecordError,
@@ -355,8 +362,9 @@ async def test_a_damaged_summary_is_noticed_and_delays_no_append(path: Path) -> 
     async with SQLiteStorage(path) as storage:
         message = attrs.evolve(message_record("m2"), brief=Payload("json", b'"brief"'))
         await storage.append_messages("s", [message])
+        first = Brief(4, Payload("json", b'"brief"'))
         with plain(path) as other:
-            other.execute("""UPDATE luminora_sessions SET first_brief = '"other"'""")
+            other.execute("UPDATE luminora_sessions SET summary = CAST(replace(summary, 'brief', 'other') AS BLOB)")
         await storage.append_messages("s", [attrs.evolve(message, message_id="m3")])
         for call in (
             lambda: storage.find_session("s"),
@@ -364,14 +372,15 @@ async def test_a_damaged_summary_is_noticed_and_delays_no_append(path: Path) -> 
             lambda: storage.query_sessions(SessionQuery(by_activity=True)),
             lambda: storage.truncate_messages("s", after=1),
         ):
-            with pytest.raises(CorruptRecordError, match="session 's' is damaged: its first_brief_checksum"):
+            with pytest.raises(CorruptRecordError, match="session 's' is damaged: the checksum of its summary"):
                 await call()
         assert await ids_in(storage) == ["m1", "m2", "m3"]
         with plain(path) as other:
-            other.execute("UPDATE luminora_sessions SET first_brief_checksum = NULL")
+            other.execute("UPDATE luminora_sessions SET summary = NULL")
+        await storage.append_messages("s", [attrs.evolve(message, message_id="m4")])
         found = await storage.find_session("s")
         assert found is not None
-        assert found.summary.first == Brief(2, Payload("json", b'"other"'))
+        assert found.summary == SessionSummary(first=first, last=first, counters={"user": 1})
 
 
 async def test_a_users_id_that_was_changed_is_damage(path: Path) -> None:

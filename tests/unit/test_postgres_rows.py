@@ -11,11 +11,9 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     group_receipts,
     group_values,
     message_records,
-    narrowed,
     rewrite_batches,
     span_values,
 )
-from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord, Payload
 from luminoracore_sdk.application.ports.rewriting import PayloadRewrite
 from luminoracore_sdk.domain.errors import (
@@ -103,15 +101,6 @@ def test_rewrites_beyond_one_protocol_message_are_split(
         "payloads": [None],
         "blobs": [b"\xff" * 3],
     }
-
-
-def test_a_narrowed_statement_has_only_the_given_parameters() -> None:
-    sql = 'SELECT 1 FROM "x$1".t\n WHERE a > $1\n   AND b = $2\n   AND (c, a) > ($3, $1)\n LIMIT $4'
-    statement = Statement("n", sql, ("now", "user", "cursor", "count"), writes=False)
-    assert narrowed(statement, frozenset(statement.parameters)) == statement
-    found = narrowed(statement, frozenset({"now", "cursor", "count"}))
-    assert found.sql == 'SELECT 1 FROM "x$1".t\n WHERE a > $1\n   AND (c, a) > ($2, $1)\n LIMIT $3'
-    assert found.parameters == ("now", "cursor", "count")
 
 
 @pytest.mark.parametrize(

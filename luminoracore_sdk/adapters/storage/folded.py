@@ -64,12 +64,12 @@ def parse_header_text(
     )
 
 
-def counters_text(counters: Mapping[str, int]) -> str:
+def counters_text(counters: Mapping[str, int]) -> bytes:
     """Return the text of counters alone."""
     try:
-        return orjson.dumps(dict(counters)).decode()
+        return orjson.dumps(dict(counters))
     except TypeError:  # a number beyond 64 bits
-        return _to_text(dict(counters))
+        return _to_text(dict(counters)).encode()
 
 
 def parse_counters_text(text: str | bytes) -> dict[str, int]:

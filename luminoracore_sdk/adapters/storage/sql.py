@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["DEFAULT_PREFIX", "Statement", "Statements", "load_statements", "without_texts"]
+__all__ = ["DEFAULT_PREFIX", "Statement", "Statements", "load_statements", "narrowed", "without_texts"]
 
 DEFAULT_PREFIX = "luminora_"
 """Beginning of the table names in ``queries.sql``, and of the tables unless configured."""
@@ -24,6 +24,7 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*\n?", re.MULTILINE)
 _STRING = re.compile(r"'[^']*'")
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z][a-z0-9_]*)")
+_PLACEHOLDER = re.compile(rf"""\$(\d+)|{_PARAMETER.pattern}|"(?:[^"]|"")*\"""")
 _TABLE = re.compile(rf"\b{DEFAULT_PREFIX}(\w+)\b")
 _TEXTS = re.compile(r"(?<=last_change),.*?(?=\n *FROM)", re.DOTALL)
 _WRITES = re.compile(r"\b(?:INSERT|DELETE|(?<!FOR )(?<!KEY )UPDATE)\b")  # FOR UPDATE only locks
@@ -54,6 +55,27 @@ class Statement:
 def without_texts(statement: Statement) -> Statement:
     """Return a listing without the columns behind ``last_change``, which are card and summary."""
     return attrs.evolve(statement, sql=_TEXTS.sub("", statement.sql))
+
+
+@lru_cache(maxsize=256)
+def narrowed(statement: Statement, given: frozenset[str]) -> Statement:
+    """Return a statement without the lines that have a parameter which is not given."""
+
+    def parameter(match: re.Match[str]) -> str | None:
+        number, name = match.groups()
+        return statement.parameters[int(number) - 1] if number else name  # None: a quoted name
+
+    lines = [
+        line
+        for line in statement.sql.splitlines()
+        if given.issuperset(filter(None, map(parameter, _PLACEHOLDER.finditer(line))))
+    ]
+    parameters = tuple(name for name in statement.parameters if name in given)
+
+    def renumbered(match: re.Match[str]) -> str:
+        return f"${parameters.index(str(parameter(match))) + 1}" if match[1] else match[0]
+
+    return attrs.evolve(statement, sql=_PLACEHOLDER.sub(renumbered, "\n".join(lines)), parameters=parameters)
 
 
 class Statements:

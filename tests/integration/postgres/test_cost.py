@@ -17,11 +17,10 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     batch_values,
     group_values,
     message_values,
-    narrowed,
     query_values,
     rewrite_batches,
 )
-from luminoracore_sdk.adapters.storage.sql import Statement
+from luminoracore_sdk.adapters.storage.sql import Statement, narrowed
 from luminoracore_sdk.application.ports.records import (
     MemoryPut,
     MemoryScope,

@@ -1,6 +1,5 @@
 """Conversion of records to the parameters of ``queries.sql``, and of rows to records."""
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -13,7 +12,6 @@ import orjson
 from luminoracore_sdk.adapters.storage.base import Append, MemoryChange, MessageUpdate, key_bounds
 from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND
-from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.application.ports.records import (
     MAX_CHANGES,
     NO_PAYLOAD,
@@ -65,7 +63,6 @@ __all__ = [
     "memory_record",
     "message_records",
     "message_values",
-    "narrowed",
     "query_values",
     "rewrite_batches",
     "rewrite_values",
@@ -92,7 +89,6 @@ class Row(Protocol):
 MAX_BATCH_BYTES = 512 * 1024 * 1024
 """Most payload in one statement: the server refuses a protocol message, and any value, of 1 GiB."""
 
-_NUMBER = re.compile(r'"[^"]*"|\$(\d+)')  # of a parameter; a quoted name is skipped
 _MIN, _MAX = -sys.maxsize - 1, sys.maxsize
 
 
@@ -210,23 +206,6 @@ def query_values(query: SessionQuery) -> dict[str, Any]:
     if query.cursor is not None:
         given["cursor_time"], given["cursor_id"] = clamped(query.cursor[0]), query.cursor[1]
     return given
-
-
-@lru_cache(maxsize=256)
-def narrowed(statement: Statement, given: frozenset[str]) -> Statement:
-    """Return a statement without the lines that have a parameter which is not given."""
-    lines = [
-        line
-        for line in statement.sql.splitlines()
-        if given.issuperset(statement.parameters[int(number) - 1] for number in _NUMBER.findall(line) if number)
-    ]
-    parameters = tuple(name for name in statement.parameters if name in given)
-
-    def renumber(match: re.Match[str]) -> str:
-        number = match.group(1)
-        return f"${parameters.index(statement.parameters[int(number) - 1]) + 1}" if number else match.group()
-
-    return attrs.evolve(statement, sql=_NUMBER.sub(renumber, "\n".join(lines)), parameters=parameters)
 
 
 def listed_session(row: Row) -> SessionRecord:

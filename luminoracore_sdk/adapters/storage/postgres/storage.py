@@ -48,7 +48,6 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     memory_record,
     message_records,
     message_values,
-    narrowed,
     query_values,
     rewrite_batches,
     rewrite_values,
@@ -59,7 +58,7 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     turn_records,
     update_values,
 )
-from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX, without_texts
+from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX, narrowed, without_texts
 from luminoracore_sdk.adapters.storage.wakeups import Listener
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (

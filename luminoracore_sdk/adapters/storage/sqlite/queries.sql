@@ -14,11 +14,7 @@ INSERT INTO luminora_version (version_num) VALUES (:version);
 
 -- name: find_session
 SELECT s.session_id, s.user_id, s.tags, s.ttl_us, s.created_at_us, s.updated_at_us, s.version, s.last_position, s.last_change,
-       s.user_messages, s.assistant_messages, s.system_messages, s.tool_messages, s.counters_checksum, s.counters,
-       s.first_brief_position, s.first_brief_checksum, s.first_brief_encoding, s.first_brief,
-       s.last_brief_position, s.last_brief_checksum, s.last_brief_encoding, s.last_brief,
-       s.card_checksum, s.card_encoding, s.card,
-       s.history_checksum, s.history, d.checksum, d.encoding, coalesce(d.payload, d.blob) AS data
+       s.summary, s.history, d.checksum, d.encoding, coalesce(d.payload, d.blob) AS data
   FROM luminora_sessions AS s
   LEFT JOIN luminora_documents AS d ON d.sid = s.sid
  WHERE s.session_id = :session AND (s.ttl_us IS NULL OR s.updated_at_us + s.ttl_us > :now);
@@ -33,65 +29,29 @@ SELECT s.session_id, s.user_id, s.tags, s.ttl_us, s.created_at_us, s.updated_at_
 
 -- name: find_live_session
 -- What a write has to know.
-SELECT sid, created_at_us, updated_at_us, version, last_position, last_change,
-       first_brief_position, counters_checksum, counters
+SELECT sid, created_at_us, updated_at_us, version, last_position, last_change, summary
   FROM luminora_sessions
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now);
 
--- name: find_summary
-SELECT user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
-       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
-       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief
-  FROM luminora_sessions WHERE sid = :sid;
-
--- name: find_card
-SELECT card_checksum, card_encoding, card FROM luminora_sessions WHERE sid = :sid;
-
 -- name: find_history
-SELECT history_checksum, history FROM luminora_sessions WHERE sid = :sid;
+SELECT history FROM luminora_sessions WHERE sid = :sid;
 
 -- name: insert_session
 INSERT INTO luminora_sessions
-       (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
-        user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
-        card_checksum, card_encoding, card,
-        first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
-        last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
-        history_checksum, history)
-VALUES (:session, :user, :tags, :ttl, :created, :now, 1, :last, 0,
-        :user_messages, :assistant_messages, :system_messages, :tool_messages, :counters_checksum, :counters,
-        :card_checksum, :card_encoding, :card,
-        :first_brief_position, :first_brief_checksum, :first_brief_encoding, :first_brief,
-        :last_brief_position, :last_brief_checksum, :last_brief_encoding, :last_brief,
-        NULL, '{}')
+       (session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change, summary)
+VALUES (:session, :user, :tags, :ttl, :created, :now, 1, :last, 0, :summary)
 RETURNING sid;
 
 -- name: update_session
 UPDATE luminora_sessions
-   SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = :updated,
-       version = version + 1, card_checksum = :card_checksum, card_encoding = :card_encoding, card = :card
+   SET user_id = :user, tags = :tags, ttl_us = :ttl, updated_at_us = :updated, version = version + 1, summary = :summary
  WHERE sid = :sid;
 
 -- name: put_summary
-UPDATE luminora_sessions
-   SET user_messages = :user_messages, assistant_messages = :assistant_messages,
-       system_messages = :system_messages, tool_messages = :tool_messages,
-       counters_checksum = :counters_checksum, counters = :counters,
-       first_brief_position = :first_brief_position, first_brief_checksum = :first_brief_checksum,
-       first_brief_encoding = :first_brief_encoding, first_brief = :first_brief,
-       last_brief_position = :last_brief_position, last_brief_checksum = :last_brief_checksum,
-       last_brief_encoding = :last_brief_encoding, last_brief = :last_brief
- WHERE sid = :sid;
-
--- name: put_card
-UPDATE luminora_sessions
-   SET card_checksum = :card_checksum, card_encoding = :card_encoding, card = :card
- WHERE sid = :sid;
+UPDATE luminora_sessions SET summary = :summary WHERE sid = :sid;
 
 -- name: put_history
-UPDATE luminora_sessions
-   SET history_checksum = :history_checksum, history = :history, last_change = :last_change
- WHERE sid = :sid;
+UPDATE luminora_sessions SET history = :history, last_change = :last_change WHERE sid = :sid;
 
 -- name: put_document
 INSERT INTO luminora_documents (sid, checksum, encoding, payload, blob)
@@ -113,121 +73,50 @@ DELETE FROM luminora_messages
 -- name: delete_expired_sessions
 DELETE FROM luminora_sessions WHERE ttl_us IS NOT NULL AND updated_at_us + ttl_us <= :now;
 
--- Listings: between two bounds of (created_at_us, session_id), both exclusive. :tag NULL: with any tags.
--- :without_tag NULL: none is excluded. The columns behind last_change are left out where texts are not wanted.
+-- Listings are run without the lines of which a parameter is not given, and without the summary if texts are not wanted.
 
 -- name: list_oldest
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
-       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
-       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
-       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
-       card_checksum, card_encoding, card
+-- Between two bounds, both exclusive.
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change, summary
   FROM luminora_sessions
- WHERE (created_at_us, session_id) > (:low_time, :low_id) AND (created_at_us, session_id) < (:high_time, :high_id)
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+ WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND user_id = :user
+   AND (created_at_us, session_id) > (:low_time, :low_id) AND (created_at_us, session_id) < (:high_time, :high_id)
+   AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)
+   AND NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag)
  ORDER BY created_at_us, session_id LIMIT :count;
 
 -- name: list_newest
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
-       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
-       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
-       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
-       card_checksum, card_encoding, card
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change, summary
   FROM luminora_sessions
- WHERE (created_at_us, session_id) > (:low_time, :low_id) AND (created_at_us, session_id) < (:high_time, :high_id)
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
- ORDER BY created_at_us DESC, session_id DESC LIMIT :count;
-
--- name: list_oldest_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
-       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
-       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
-       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
-       card_checksum, card_encoding, card
-  FROM luminora_sessions
- WHERE user_id = :user
+ WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND user_id = :user
    AND (created_at_us, session_id) > (:low_time, :low_id) AND (created_at_us, session_id) < (:high_time, :high_id)
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
- ORDER BY created_at_us, session_id LIMIT :count;
-
--- name: list_newest_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
-       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
-       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
-       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
-       card_checksum, card_encoding, card
-  FROM luminora_sessions
- WHERE user_id = :user
-   AND (created_at_us, session_id) > (:low_time, :low_id) AND (created_at_us, session_id) < (:high_time, :high_id)
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+   AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)
+   AND NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag)
  ORDER BY created_at_us DESC, session_id DESC LIMIT :count;
-
--- By activity, behind a cursor of (updated_at_us, session_id). The + keeps SQLite from the index of created_at_us.
 
 -- name: list_active_oldest
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
-       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
-       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
-       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
-       card_checksum, card_encoding, card
+-- By activity, behind a cursor. The + keeps SQLite from the index of created_at_us.
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change, summary
   FROM luminora_sessions
- WHERE (updated_at_us, session_id) > (:time, :id)
+ WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND user_id = :user
+   AND (updated_at_us, session_id) > (:time, :id)
    AND +created_at_us >= :since AND +created_at_us < :before
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+   AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)
+   AND NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag)
  ORDER BY updated_at_us, session_id LIMIT :count;
 
 -- name: list_active_newest
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
-       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
-       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
-       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
-       card_checksum, card_encoding, card
+SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change, summary
   FROM luminora_sessions
- WHERE (updated_at_us, session_id) < (:time, :id)
-   AND +created_at_us >= :since AND +created_at_us < :before
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
- ORDER BY updated_at_us DESC, session_id DESC LIMIT :count;
-
--- name: list_active_oldest_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
-       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
-       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
-       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
-       card_checksum, card_encoding, card
-  FROM luminora_sessions
- WHERE user_id = :user
-   AND (updated_at_us, session_id) > (:time, :id)
-   AND +created_at_us >= :since AND +created_at_us < :before
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
- ORDER BY updated_at_us, session_id LIMIT :count;
-
--- name: list_active_newest_of_user
-SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version, last_position, last_change,
-       user_messages, assistant_messages, system_messages, tool_messages, counters_checksum, counters,
-       first_brief_position, first_brief_checksum, first_brief_encoding, first_brief,
-       last_brief_position, last_brief_checksum, last_brief_encoding, last_brief,
-       card_checksum, card_encoding, card
-  FROM luminora_sessions
- WHERE user_id = :user
+ WHERE (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
+   AND user_id = :user
    AND (updated_at_us, session_id) < (:time, :id)
    AND +created_at_us >= :since AND +created_at_us < :before
-   AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
-   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag))
-   AND (:without_tag IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag))
+   AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)
+   AND NOT EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :without_tag)
  ORDER BY updated_at_us DESC, session_id DESC LIMIT :count;
 
 
@@ -245,32 +134,8 @@ INSERT INTO luminora_messages
 VALUES ((:sid << 32) + :position, :sid, :position, :message_id, :role, :created, :index_data, :checksum, :encoding, :payload, :blob);
 
 -- name: advance_session
--- After an append of so many messages of each role.
-UPDATE luminora_sessions
-   SET last_position = :last, updated_at_us = :updated,
-       user_messages = user_messages + :user, assistant_messages = assistant_messages + :assistant,
-       system_messages = system_messages + :system, tool_messages = tool_messages + :tool
- WHERE sid = :sid;
-
--- name: fold_session
--- The same, if some have briefs or counters. :counters NULL: they stay.
-UPDATE luminora_sessions
-   SET last_position = :last, updated_at_us = :updated,
-       user_messages = user_messages + :user, assistant_messages = assistant_messages + :assistant,
-       system_messages = system_messages + :system, tool_messages = tool_messages + :tool,
-       counters_checksum = iif(:counters IS NULL, counters_checksum, :counters_checksum),
-       counters = coalesce(:counters, counters),
-       last_brief_position = coalesce(:last_brief_position, last_brief_position),
-       last_brief_checksum = coalesce(:last_brief_checksum, last_brief_checksum),
-       last_brief_encoding = coalesce(:last_brief_encoding, last_brief_encoding),
-       last_brief = coalesce(:last_brief, last_brief)
- WHERE sid = :sid;
-
--- name: put_first_brief
-UPDATE luminora_sessions
-   SET first_brief_position = :first_brief_position, first_brief_checksum = :first_brief_checksum,
-       first_brief_encoding = :first_brief_encoding, first_brief = :first_brief
- WHERE sid = :sid;
+-- After an append.
+UPDATE luminora_sessions SET last_position = :last, updated_at_us = :updated, summary = :summary WHERE sid = :sid;
 
 -- name: end_session_at
 -- After a cut.

@@ -28,7 +28,7 @@ from luminoracore_sdk.adapters.storage.base import (
     replay_receipt,
 )
 from luminoracore_sdk.adapters.storage.group_commit import GroupCommit
-from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX, without_texts
+from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX, narrowed, without_texts
 from luminoracore_sdk.adapters.storage.sqlite.connection import (
     SQLiteConnection,
     change,
@@ -42,17 +42,13 @@ from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, translated
 from luminoracore_sdk.adapters.storage.sqlite.migrate import Database, load, stored_version
 from luminoracore_sdk.adapters.storage.sqlite.rows import (
     activity_values,
-    card,
-    card_values,
     damaged,
-    first_brief_values,
-    folded_values,
+    folded,
     history,
     history_values,
     index_records,
     index_value,
     indexes_of_range,
-    is_folded,
     light_records,
     listed_records,
     memory_owner,
@@ -64,13 +60,12 @@ from luminoracore_sdk.adapters.storage.sqlite.rows import (
     message_seed,
     message_values,
     messages_of_range,
-    numbers_by_role,
     query_values,
     range_values,
     session_record,
     session_values,
     summary,
-    summary_values,
+    summary_value,
     turn_record,
 )
 from luminoracore_sdk.application.ports.clock import Clock
@@ -252,6 +247,7 @@ class SQLiteStorage(BaseStorage):
                     raise self._version_conflict(session_id, expected_version, version)
                 if found is None:
                     return self._create(connection, record, now_us)[0]
+                _, kept = summary(session_id, found.summary)
                 stored = attrs.evolve(
                     record,
                     created_at_us=found.created_at_us,
@@ -259,9 +255,10 @@ class SQLiteStorage(BaseStorage):
                     version=version + 1,
                     last_position=found.last_position,
                     last_change=found.last_change,
-                    summary=self._summary(connection, session_id, found.sid),
+                    summary=kept,
                 )
-                given = {"sid": found.sid, "updated": stored.updated_at_us, **values}
+                column = summary_value(session_id, record.card, kept)
+                given = {"sid": found.sid, "updated": stored.updated_at_us, "summary": column, **values}
                 change(connection, self._sql.update_session, **given)
                 change(connection, self._sql.put_document, **given)
                 return stored
@@ -277,8 +274,8 @@ class SQLiteStorage(BaseStorage):
             record, created_at_us=created_at_us, updated_at_us=now_us, version=1, last_position=last, last_change=0
         )
         self._remove(connection, record.session_id)
-        values = session_values(created) | summary_values(record.session_id, created.summary)
-        given = {"created": created_at_us, "now": now_us, "last": last, **values}
+        values, column = session_values(created), summary_value(record.session_id, record.card, created.summary)
+        given = {"created": created_at_us, "now": now_us, "last": last, "summary": column, **values}
         [(sid,)] = fetch(connection, self._sql.insert_session, **given)
         change(connection, self._sql.put_document, sid=sid, **values)
         return created, sid
@@ -302,10 +299,11 @@ class SQLiteStorage(BaseStorage):
     async def _query_sessions(self, query: SessionQuery, now_us: int) -> Page:
         order = "newest" if query.newest_first else "oldest"
         order = f"active_{order}" if query.by_activity else order
-        listing = self._sql[f"list_{order}" if query.user_id is None else f"list_{order}_of_user"]
+        listing = self._sql[f"list_{order}"]
         listing, records = (listing, listed_records) if query.texts else (without_texts(listing), light_records)
         values = activity_values(query) if query.by_activity else query_values(query)
         given = {"now": now_us, "count": query.limit + 1, **values}
+        listing = narrowed(listing, frozenset(given))
 
         def work(connection: sqlite3.Connection) -> Page:
             rows = fetch(connection, listing, **given)
@@ -333,13 +331,11 @@ class SQLiteStorage(BaseStorage):
                 header = self._find_live(connection, session_id, now_us)
                 if header is None:
                     return False
-                [row] = fetch(connection, self._sql.find_card, sid=header.sid)
-                stored = self._summary(connection, session_id, header.sid)
-                if HeaderTexts(card=card(session_id, row), first=stored.first, last=stored.last) != old:
+                card, stored = summary(session_id, header.summary)
+                if HeaderTexts(card=card, first=stored.first, last=stored.last) != old:
                     return False
-                change(connection, self._sql.put_card, sid=header.sid, **card_values(session_id, new.card))
                 changed = attrs.evolve(stored, first=new.first, last=new.last)
-                self._put_summary(connection, session_id, header.sid, changed)
+                self._put_summary(connection, session_id, header.sid, new.card, changed)
                 return True
 
         return await self._run(work)
@@ -354,18 +350,16 @@ class SQLiteStorage(BaseStorage):
             raise self._not_found(session_id)
         return header
 
-    def _summary(self, connection: sqlite3.Connection, session_id: str, sid: int) -> SessionSummary:
-        [row] = fetch(connection, self._sql.find_summary, sid=sid)
-        return summary(session_id, row)
-
-    def _put_summary(self, connection: sqlite3.Connection, session_id: str, sid: int, changed: SessionSummary) -> None:
-        change(connection, self._sql.put_summary, sid=sid, **summary_values(session_id, changed))
+    def _put_summary(
+        self, connection: sqlite3.Connection, session_id: str, sid: int, card: Payload | None, changed: SessionSummary
+    ) -> None:
+        change(connection, self._sql.put_summary, sid=sid, summary=summary_value(session_id, card, changed))
 
     def _history(
         self, connection: sqlite3.Connection, session_id: str, sid: int
     ) -> tuple[tuple[HistoryChange, ...], Lease | None]:
-        [row] = fetch(connection, self._sql.find_history, sid=sid)
-        return history(session_id, row)
+        [(data,)] = fetch(connection, self._sql.find_history, sid=sid)
+        return history(session_id, data)
 
     def _latest_fence(self, connection: sqlite3.Connection, session_id: str, sid: int) -> int:
         _, lease = self._history(connection, session_id, sid)
@@ -511,26 +505,20 @@ class SQLiteStorage(BaseStorage):
         check_fence(self.backend_name, session_id, append.fence, fence)
         if append.expected_last is not None and not is_expected:
             raise self._position_conflict(session_id, append.expected_last, last)
+        given = {
+            "sid": sid,
+            "last": last + len(messages),
+            "updated": max(header.updated_at_us, append.now_us),
+            "summary": folded(session_id, header.summary, last + 1, messages),
+        }
         try:
             self._insert(connection, session_id, sid, last, messages)
         except sqlite3.IntegrityError as exc:
             if not check_ids:
                 raise
             raise damaged(f"session {session_id!a}", f"messages follow on its last position, {last}") from exc
-        updated, last_position = max(header.updated_at_us, append.now_us), last + len(messages)
-        given = {"sid": sid, "last": last_position, "updated": updated}
-        if is_folded(messages):
-            has_sums = any([message.adds for message in messages])  # noqa: C419  # as in is_folded
-            counters = (header.counters_checksum, header.counters) if has_sums else None
-            values = folded_values(session_id, counters, last + 1, messages)
-            change(connection, self._sql.fold_session, **given, **values)
-            if header.first_brief_position is None:
-                first = first_brief_values(session_id, last + 1, messages)
-                if first is not None:
-                    change(connection, self._sql.put_first_brief, sid=sid, **first)
-        else:
-            change(connection, self._sql.advance_session, **given, **numbers_by_role(messages))
-        return AppendReceipt(first_position=last + 1, last_position=last_position)
+        change(connection, self._sql.advance_session, **given)
+        return AppendReceipt(first_position=last + 1, last_position=last + len(messages))
 
     def _positions(self, connection: sqlite3.Connection, sid: int, messages: Sequence[MessageRecord]) -> dict[str, int]:
         """Return the positions of those messages whose ids are stored."""
@@ -579,24 +567,29 @@ class SQLiteStorage(BaseStorage):
                     return receipt
                 rows = fetch(connection, self._sql.read_messages, session=session_id, now=now_us, **range_values(span))
                 removed = messages_of_range(session_id, span, rows)
-                self._cut(connection, session_id, header, tail.after, [message.role for message in removed])
+                self._cut(connection, session_id, header, tail.after, [one.role for one in removed], tail.messages)
                 last = self._insert(connection, session_id, sid, tail.after, tail.messages)
-                if tail.messages:
-                    folded = self._summary(connection, session_id, sid).appended(tail.messages, tail.after + 1)
-                    self._put_summary(connection, session_id, sid, folded)
                 self._end_at(connection, header, last, now_us)
                 return TailReceipt(removed=removed, last_position=last)
 
         return await self._run(work)
 
     def _cut(
-        self, connection: sqlite3.Connection, session_id: str, header: "_Header", after: int, roles: Sequence[str]
+        self,
+        connection: sqlite3.Connection,
+        session_id: str,
+        header: "_Header",
+        after: int,
+        roles: Sequence[str],
+        new: Sequence[MessageRecord] = (),
     ) -> None:
-        """Remove the messages above a position, which have these roles."""
+        """Remove the messages above a position, which have these roles; count those that take their places."""
         sid = header.sid
         change(connection, self._sql.truncate_messages, sid=sid, after=after)
+        card, stored = summary(session_id, header.summary)
+        changed = (stored.cut(after, roles) if roles else stored).appended(new, after + 1)
+        self._put_summary(connection, session_id, sid, card, changed)
         if roles:
-            self._put_summary(connection, session_id, sid, self._summary(connection, session_id, sid).cut(after, roles))
             changes, lease = self._history(connection, session_id, sid)
             self._put_history(connection, session_id, sid, noted(changes, "cut", after), lease)
 
@@ -651,8 +644,8 @@ class SQLiteStorage(BaseStorage):
                 values = message_values(session_id, sid, message.position, update.updated)
                 change(connection, self._sql.rewrite_message, **values)
                 change(connection, self._sql.put_index, **values)
-                stored = self._summary(connection, session_id, sid)
-                self._put_summary(connection, session_id, sid, stored.updated(message.position, update.brief))
+                card, stored = summary(session_id, header.summary)
+                self._put_summary(connection, session_id, sid, card, stored.updated(message.position, update.brief))
                 changes, lease = self._history(connection, session_id, sid)
                 self._put_history(connection, session_id, sid, noted(changes, "updated", message.position), lease)
                 return True
@@ -838,9 +831,7 @@ class _Header:
     version: int
     last_position: int
     last_change: int
-    first_brief_position: int | None
-    counters_checksum: int | None
-    counters: bytes
+    summary: bytes | None
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

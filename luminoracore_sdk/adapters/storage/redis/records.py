@@ -1,8 +1,8 @@
 """Convert records to what Redis stores, and back.
 
 A session's header is a hash. A message, a memory, a brief and a lease is one value each: its fields joined by NUL,
-which no id and no encoding contains, with the payload's bytes last. ``scripts/history.lua`` describes the counters and
-the changes of a header.
+which no id and no encoding contains, with the payload's bytes last. ``scripts/summary.lua`` describes the counters,
+``scripts/history.lua`` the changes of a header.
 """
 
 from collections.abc import Mapping, Sequence
@@ -101,7 +101,7 @@ def text_values(texts: HeaderTexts) -> tuple[bytes, bytes, bytes]:
 
 def counters_text(counters: Mapping[str, int]) -> bytes:
     """Return counters as they are stored, without those of 0."""
-    return "\0".join(f"{name}\0{number}" for name, number in counters.items() if number).encode()
+    return "".join([f"\0\0{name}\0{number}" for name, number in counters.items() if number]).encode()
 
 
 def summary_texts(summary: SessionSummary) -> tuple[bytes, bytes, bytes]:
@@ -182,8 +182,10 @@ def session_summary(session_id: str, counters: bytes, first: bytes, last: bytes)
 
 
 def _summary(counters: bytes, first: bytes, last: bytes) -> SessionSummary:
-    words = counters.decode().split("\0") if counters else []
-    numbers = dict(zip(words[::2], map(int, words[1::2]), strict=True))
+    words = counters.decode().split("\0")
+    if any((words[0], *words[1::3])):
+        raise ValueError("a counter is two NULs, its name, NUL and its number")
+    numbers = dict(zip(words[2::3], map(int, words[3::3]), strict=True))
     return SessionSummary(first=_brief(first), last=_brief(last), counters=numbers)
 
 

@@ -26,16 +26,15 @@ end
 -- Remove the messages above a position, also from the summary; return their elements if they are wanted. Call HLEN on
 -- the ids before the first write: it fails if the key holds a value of another type.
 local function cut(found, after, wanted)
-  local taken, last = {}, found.last
+  local taken, last, roles = {}, found.last, {}
   if last <= after then return taken end
-  local counters = found.counters
   if after > 0 or wanted then
     for from = after, last - 1, 500 do
       local ids = {}
       for _, element in ipairs(redis.call('LRANGE', KEYS[2], from, math.min(from + 499, last - 1))) do
         local id, role = string.match(element, '^(%Z*)%z(%Z*)')
         ids[#ids + 1] = id or element
-        if role and counters[role] then counters[role] = counters[role] > 1 and counters[role] - 1 or nil end
+        if role then roles[role] = (roles[role] or 0) - 1 end
         if wanted then taken[#taken + 1] = element end
       end
       redis.call('HDEL', KEYS[3], unpack(ids))
@@ -43,8 +42,9 @@ local function cut(found, after, wanted)
   end
   if after > 0 then
     redis.call('LTRIM', KEYS[2], 0, after - 1)
+    for role, number in pairs(roles) do add(found, role, number) end
   else
-    for _, role in ipairs({'user', 'assistant', 'system', 'tool'}) do counters[role] = nil end
+    for _, role in ipairs({'user', 'assistant', 'system', 'tool'}) do add(found, role, nil) end
     redis.call('UNLINK', KEYS[2], KEYS[3])
   end
   redis.call('HINCRBY', KEYS[1], 'history', 1)

@@ -1,24 +1,21 @@
--- What the scripts that append or cut off messages share. KEYS are all those of a session. Counters are names and
--- numbers in turn, joined by NUL. A brief is position, encoding and data, joined by NUL, or ''.
-local PAIR = '(%Z+)%z(-?%d+)'
+-- What the scripts that append or cut off messages share. KEYS are all those of a session. Each of the counters is NUL,
+-- NUL, its name, NUL and its number. A brief is position, encoding and data, joined by NUL, or ''.
 
--- Return counters as a table; nil if the text is malformed.
-local function counters_of(text)
-  local counters, size = {}, 0
-  for name, number in string.gmatch(text, PAIR) do
-    counters[name] = tonumber(number)
-    size = size + #name + #number + 2
+-- Add to one of the counters, or remove it if the number is nil; a malformed one stays, and what reads it notices. The
+-- others are not looked at: an append costs the same with hundreds of them.
+local function add(found, name, number)
+  local counters, key = found.counters, NUL .. NUL .. name .. NUL
+  local from, to = string.find(counters, key, 1, true)
+  local before, ends = 0, #counters + 1
+  if from then
+    ends = string.find(counters, NUL, to + 1, true) or ends
+    before = tonumber(string.sub(counters, to + 1, ends - 1))
+    if not before then return end
   end
-  return size == (text == '' and 0 or #text + 1) and counters or nil
-end
-
-local function counters_text(counters)
-  local text = ''
-  for name, number in pairs(counters) do
-    if math.abs(number) >= 1e14 then number = string.format('%.0f', number) end  -- else Lua itself writes all digits
-    text = text .. name .. NUL .. number .. NUL
-  end
-  return string.sub(text, 1, -2)
+  number = number and before + number or 0
+  if math.abs(number) >= 1e14 then number = string.format('%.0f', number) end  -- else Lua itself writes all digits
+  local record = number == 0 and '' or key .. number
+  found.counters = string.sub(counters, 1, (from or ends) - 1) .. record .. string.sub(counters, ends)
 end
 
 -- Return the header of a live history that is about to change, and what is to be written to it; else nil and the
@@ -26,8 +23,7 @@ end
 local function changing_history()
   local found, refusal = live_history(ARGV[1], 'active', 'counters')
   if not found then return nil, refusal end
-  found.counters = counters_of(found.counters)
-  if found.lacks or not found.counters then return nil, {'damaged'} end
+  if found.lacks then return nil, {'damaged'} end
   found.is_moving = string.sub(ARGV[2], 1, 16) > string.sub(found.active, 1, 16)
   if found.is_moving then check_sorted(KEYS[6]) end
   found.writes = {'updated_at_us', later(found.updated, ARGV[1])}
@@ -47,10 +43,7 @@ end
 
 -- Add to the summary what messages behind a position add: counters, and the first and last brief with its place, or ''.
 local function fold(found, behind, counters, first, last)
-  for name, number in string.gmatch(counters, PAIR) do
-    local sum = (found.counters[name] or 0) + number
-    found.counters[name] = sum ~= 0 and sum or nil
-  end
+  for name, number in string.gmatch(counters, '(%Z+)%z(-?%d+)') do add(found, name, number) end
   if first ~= '' and (found.first_brief or redis.call('HGET', KEYS[1], 'first_brief')) == '' then
     found.first_brief = placed(first, behind)
     write(found, 'first_brief', found.first_brief)
@@ -61,7 +54,7 @@ end
 -- Write what has changed of the header, and list the session under the time of the change.
 local function touch(found, last)
   write(found, 'last_position', last)
-  write(found, 'counters', counters_text(found.counters))
+  write(found, 'counters', found.counters)
   if found.is_moving then write(found, 'active', move(found)) end
   redis.call('HSET', KEYS[1], unpack(found.writes))
   if found.ttl ~= '' then prolong(found.writes[2], found.ttl, ARGV[1], ARGV[3]) end

@@ -20,7 +20,7 @@ export NO_MKDOCS_2_WARNING := 1
 
 step = @printf '\n── %s ──\n' "$(1)"
 
-.PHONY: help install demo test lint format types mypy pyright imports check coverage docs contract nightly long frameworks python313 suite bench bench-peers bench-large figures clean
+.PHONY: help install demo test static lint format types mypy pyright imports check coverage docs contract nightly long frameworks python313 suite bench bench-peers bench-large figures clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,8 +40,11 @@ install: $(READY) ## Make .venv, if pyproject.toml or constraints.txt changed
 demo: $(READY) ## Import a corpus, chat, be killed mid-turn, resume
 	@$(PY) demo/demo.py
 
-test: lint types imports docs check coverage ## Everything that CI checks
+test: static check coverage ## Everything that CI checks
 	@printf '\n%s\n' "$$(tail -n 1 $(LOG))"
+
+static: $(READY) ## All checks but the tests, two at a time
+	@$(MAKE) --jobs=2 --output-sync=target pyright mypy docs lint imports
 
 lint: $(READY) ## Style and formatting
 	$(call step,ruff)

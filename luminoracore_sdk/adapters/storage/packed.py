@@ -29,4 +29,4 @@ def unpacked(value: bytes) -> Payload:
         ValueError: The value is not one that ``packed`` returns.
     """
     encoding, data = value.split(b"\0", 1)
-    return stored_payload(str(encoding, "utf-8"), data)
+    return stored_payload(encoding.decode(), data)

@@ -42,9 +42,9 @@ local function cut(found, after, wanted)
   end
   if after > 0 then
     redis.call('LTRIM', KEYS[2], 0, after - 1)
-    for role, number in pairs(roles) do add(found, role, number) end
+    for role, number in pairs(roles) do add(found, NUL .. NUL .. role .. NUL, number) end
   else
-    for _, role in ipairs({'user', 'assistant', 'system', 'tool'}) do add(found, role, nil) end
+    for _, role in ipairs({'user', 'assistant', 'system', 'tool'}) do add(found, NUL .. NUL .. role .. NUL, nil) end
     redis.call('UNLINK', KEYS[2], KEYS[3])
   end
   redis.call('HINCRBY', KEYS[1], 'history', 1)

@@ -8,10 +8,10 @@ local NUL = '\0'
 local function header(...)
   local values = redis.call('HMGET', KEYS[1], 'version', 'updated_at_us', 'ttl_us', 'last_position', ...)
   if not values[1] and redis.call('EXISTS', KEYS[1]) == 0 then return nil end
-  local found = {version = values[1], updated = values[2], ttl = values[3], last = values[4]}
-  for number = 1, select('#', ...) do
-    found[select(number, ...)] = values[4 + number] or ''
-    found.lacks = found.lacks or not values[4 + number]
+  local found = {version = values[1], updated = values[2], ttl = values[3], last = values[4], lacks = false}
+  for number, name in ipairs({...}) do
+    found[name] = values[4 + number] or ''
+    if not values[4 + number] then found.lacks = true end
   end
   return found
 end

@@ -1,21 +1,20 @@
 -- What the scripts that append or cut off messages share. KEYS are all those of a session. Each of the counters is NUL,
 -- NUL, its name, NUL and its number. A brief is position, encoding and data, joined by NUL, or ''.
 
--- Add to one of the counters, or remove it if the number is nil; a malformed one stays, and what reads it notices. The
--- others are not looked at: an append costs the same with hundreds of them.
+-- Add to one of the counters, whose name is given with the NULs around it, or remove it if the number is nil; a malformed
+-- one stays, and what reads it notices. The others are not looked at: an append costs the same with hundreds of them.
 local function add(found, name, number)
-  local counters, key = found.counters, NUL .. NUL .. name .. NUL
-  local from, to = string.find(counters, key, 1, true)
-  local before, ends = 0, #counters + 1
+  local counters = found.counters
+  local from, to = string.find(counters, name, 1, true)
+  local stored = from and string.match(counters, '^-?%d+', to + 1)
+  if from and not stored then return end
+  number = number and number + (stored or 0) or 0
+  local record = number == 0 and '' or name .. (math.abs(number) < 1e14 and number or string.format('%.0f', number))
   if from then
-    ends = string.find(counters, NUL, to + 1, true) or ends
-    before = tonumber(string.sub(counters, to + 1, ends - 1))
-    if not before then return end
+    found.counters = string.sub(counters, 1, from - 1) .. record .. string.sub(counters, to + #stored + 1)
+  else
+    found.counters = counters .. record
   end
-  number = number and before + number or 0
-  if math.abs(number) >= 1e14 then number = string.format('%.0f', number) end  -- else Lua itself writes all digits
-  local record = number == 0 and '' or key .. number
-  found.counters = string.sub(counters, 1, (from or ends) - 1) .. record .. string.sub(counters, ends)
 end
 
 -- Return the header of a live history that is about to change, and what is to be written to it; else nil and the
@@ -26,7 +25,7 @@ local function changing_history()
   if found.lacks then return nil, {'damaged'} end
   found.is_moving = string.sub(ARGV[2], 1, 16) > string.sub(found.active, 1, 16)
   if found.is_moving then check_sorted(KEYS[6]) end
-  found.writes = {'updated_at_us', later(found.updated, ARGV[1])}
+  found.updated, found.writes = later(found.updated, ARGV[1]), {}
   return found
 end
 
@@ -43,7 +42,7 @@ end
 
 -- Add to the summary what messages behind a position add: counters, and the first and last brief with its place, or ''.
 local function fold(found, behind, counters, first, last)
-  for name, number in string.gmatch(counters, '(%Z+)%z(-?%d+)') do add(found, name, number) end
+  for name, number in string.gmatch(counters, '(%z%z%Z+%z)(-?%d+)') do add(found, name, number) end
   if first ~= '' and (found.first_brief or redis.call('HGET', KEYS[1], 'first_brief')) == '' then
     found.first_brief = placed(first, behind)
     write(found, 'first_brief', found.first_brief)
@@ -53,11 +52,10 @@ end
 
 -- Write what has changed of the header, and list the session under the time of the change.
 local function touch(found, last)
-  write(found, 'last_position', last)
-  write(found, 'counters', found.counters)
   if found.is_moving then write(found, 'active', move(found)) end
-  redis.call('HSET', KEYS[1], unpack(found.writes))
-  if found.ttl ~= '' then prolong(found.writes[2], found.ttl, ARGV[1], ARGV[3]) end
+  redis.call('HSET', KEYS[1], 'updated_at_us', found.updated, 'last_position', last, 'counters', found.counters,
+    unpack(found.writes))
+  if found.ttl ~= '' then prolong(found.updated, found.ttl, ARGV[1], ARGV[3]) end
 end
 
 -- Return the fence of the latest lease as text; 0: there was none.

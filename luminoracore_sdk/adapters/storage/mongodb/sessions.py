@@ -50,7 +50,11 @@ _LIGHT: Document = dict.fromkeys(
     ),
     1,
 )
-_OF_LIGHT = ("epoch", "last", "at")
+_OF_LIGHT = ("epoch", "first", "last", "at")
+_TELLING = ("inc", "epoch", "version", "noted", "updated", "settled")
+"""One of them changes with whatever else ``_LIGHT`` has."""
+
+_TOLD: Document = dict.fromkeys((*_TELLING[:-1], "settled.at", "settled.last", "created"), 1)
 _OWN: Document = {"$unset": ["payload", "encoding", "card"]}
 _QUIET_US = 5 * MINUTE_US
 """How long a session is unchanged before it is settled; the clocks of processes must differ by less."""
@@ -78,16 +82,18 @@ class _Light:
 
     Attributes:
         page: The page.
-        incs: The incarnations of its sessions that are not settled.
+        held: The records of its sessions with what tells whether they have changed, by id.
+        incs: The incarnations of those that are not settled.
         answer: What the server sent when it was asked for these; None: the page took other commands too.
     """
 
     page: Page
+    held: Mapping[str, tuple[SessionRecord, object]]
     incs: Sequence[ObjectId]
     answer: bytes | None
 
 
-_NOT_READ = _Light(Page(sessions=(), next_cursor=None), (), None)
+_NOT_READ = _Light(Page(sessions=(), next_cursor=None), {}, (), None)
 
 
 class Sessions:
@@ -304,20 +310,21 @@ class Sessions:
     async def _light_page(self, query: SessionQuery, order: Document, now_us: int) -> Page:
         """Return a page without texts; if nothing has changed since it was last read, with one command.
 
-        That brings the newest batches of the sessions that were on the page, and then the headers, which so verify
-        them, as in ``messages``. The same bytes mean the same page: then nothing is decoded.
+        That brings places of the newest batches of the sessions that were on the page, for which their index is
+        enough, and then fields of the headers, which so verify them, as in ``messages``. The same bytes mean the same
+        page: then nothing is decoded. Otherwise only those that have changed are read.
         """
         seen = self._pages.get(query, _NOT_READ)
         headers: tuple[Document, ...] = (
             {"$match": {**live(now_us), **_filter(query)}},
             {"$sort": order},
             {"$limit": query.limit + 1},
-            {"$project": _LIGHT},
+            {"$project": _TOLD},
         )
         found = await self._store.messages.aggregate_unless(
             seen.answer,
             len(seen.incs) + query.limit + 1,
-            *_newest_of(seen.incs, *_OF_LIGHT),
+            *_newest_of(seen.incs, "epoch", "first"),
             {"$unionWith": {"coll": self._store.sessions.name, "pipeline": list(headers)}},
         )
         if found is None:
@@ -325,15 +332,19 @@ class Sessions:
             self._pages.move_to_end(query)
             return seen.page
         answer, documents = found
-        batches = {document["_id"]: document for document in documents if type(document["_id"]) is ObjectId}
-        documents = [document for document in documents if type(document["_id"]) is str]
+        batches, documents = _separated(documents)
         listed = documents[: query.limit]
-        records = _light_records(listed, {inc: batches.get(inc) for inc in seen.incs})
-        rest = [document for document in listed if document["_id"] not in records]
-        records |= await self._light(rest) if rest else {}
-        page = _page(query, documents, [records[one["_id"]] for one in listed if one["_id"] in records])
+        asked, held = set(seen.incs), dict[str, tuple[SessionRecord, object]]()
+        for document in listed:
+            known = seen.held.get(document["_id"])
+            is_told = document["inc"] in asked or "settled" in document
+            if known is not None and is_told and known[1] == _told(document, batches.get(document["inc"])):
+                held[document["_id"]] = known
+        rest = [document for document in listed if document["_id"] not in held]
+        held |= await self._light(rest) if rest else {}
+        page = _page(query, documents, [held[one["_id"]][0] for one in listed if one["_id"] in held])
         incs = [document["inc"] for document in listed if "settled" not in document]
-        self._pages[query] = _Light(page, incs, None if rest else answer)
+        self._pages[query] = _Light(page, held, incs, None if rest else answer)
         while sum(1 + len(one.page.sessions) for one in self._pages.values()) > _MOST_REMEMBERED:
             self._pages.popitem(last=False)
         return page
@@ -364,7 +375,7 @@ class Sessions:
     ) -> list[Document]:
         return await self._store.sessions.find(
             {**live(now_us), **_filter(query)},
-            _LISTED if query.texts else _LIGHT,
+            _LISTED if query.texts else {"inc": 1, "active": 1},
             order=list(order.items()),
             limit=limit,
             hint=hint,
@@ -383,7 +394,7 @@ class Sessions:
         """
         if not query.texts:
             light = await self._light(documents)
-            return [light[document["_id"]] for document in documents if document["_id"] in light]
+            return [light[document["_id"]][0] for document in documents if document["_id"] in light]
         settled = {document["_id"]: settled_record(document) for document in documents if "settled" in document}
         rest = [document for document in documents if "settled" not in document]
         found = settled | (await self._read_batches(rest, now_us) if rest else {})
@@ -395,18 +406,35 @@ class Sessions:
         batches = await self._store.messages.aggregate(*_newest_of(incs, *fields), as_they_are=True)
         return {batch["_id"]: batch for batch in batches}
 
-    async def _light(self, documents: Sequence[Document]) -> dict[str, SessionRecord]:
-        """Return the records of a listing without texts, by id; it settles no header."""
-        rest = [document for document in documents if "settled" not in document]
-        batches = await self._newest_batches(rest, *_OF_LIGHT) if rest else {}
-        ids: Document = {"_id": {"$in": [document["_id"] for document in rest]}}
-        verified = await self._store.sessions.find(ids, {"inc": 1, "epoch": 1}, as_they_are=True) if rest else []
-        after = {document["_id"]: (document.get("inc"), document.get("epoch")) for document in verified}
-        same = [one["inc"] for one in rest if after.get(one["_id"]) == (one["inc"], one["epoch"])]
-        found = _light_records(documents, {inc: batches.get(inc) for inc in same})
-        missing = [document["_id"] for document in documents if document["_id"] not in found]
-        headers = await self._headers(missing, {"$project": _LISTED}, *self._newest)
-        return found | {name: header.session.listed(texts=False) for name, header in headers.items()}
+    async def _light(self, documents: Sequence[Document]) -> dict[str, tuple[SessionRecord, object]]:
+        """Return records of a listing without texts, and what tells whether they have changed, by id.
+
+        It settles no header.
+
+        Args:
+            documents: Headers, of which only id and incarnation count.
+        """
+        verified: list[Document] = [
+            {"$match": {"_id": {"$in": [document["_id"] for document in documents]}}},
+            {"$project": _LIGHT},
+        ]
+        read = await self._store.messages.aggregate(
+            *_newest_of([document["inc"] for document in documents], *_OF_LIGHT),
+            {"$unionWith": {"coll": self._store.sessions.name, "pipeline": verified}},
+            as_they_are=True,
+        )
+        batches, headers = _separated(read)
+        incs = {document["inc"] for document in documents}
+        found, missing = dict[str, tuple[SessionRecord, object]](), list[str]()
+        for document in headers:
+            inc, batch = document["inc"], batches.get(document["inc"])
+            if inc not in incs or (batch is not None and batch["epoch"] > document["epoch"]):  # see ``tails``
+                missing.append(document["_id"])
+                continue
+            is_open = batch is not None and batch["epoch"] == document["epoch"]
+            found[document["_id"]] = light_record(document, batch if is_open else None), _told(document, batch)
+        again = await self._headers(missing, {"$project": _LISTED}, *self._newest)
+        return found | {name: (header.session.listed(texts=False), None) for name, header in again.items()}
 
     async def _read_batches(self, documents: Sequence[Document], now_us: int) -> dict[str, SessionRecord]:
         """Return the records of headers that are not settled, and settle those that can be."""
@@ -462,25 +490,16 @@ class Sessions:
                 await self._store.sessions.update_all(updates)
 
 
-def _light_records(
-    documents: Sequence[Document], newest: Mapping[ObjectId, Document | None]
-) -> dict[str, SessionRecord]:
-    """Return the records of a listing without texts that need no other read, by id.
+def _separated(read: Sequence[Document]) -> tuple[dict[ObjectId, Document], list[Document]]:
+    """Return newest batches, by incarnation, and headers."""
+    batches = {document["_id"]: document for document in read if type(document["_id"]) is ObjectId}
+    return batches, [document for document in read if type(document["_id"]) is str]
 
-    Args:
-        documents: The headers.
-        newest: The newest batches, by incarnation, of sessions whose headers were the same afterwards; None: no batch.
-    """
-    found = dict[str, SessionRecord]()
-    for document in documents:
-        inc, epoch = document["inc"], document["epoch"]
-        batch = newest.get(inc)
-        if "settled" in document:
-            found[document["_id"]] = light_record(document, None)
-        elif inc in newest and (batch is None or batch["epoch"] <= epoch):  # or it is prepared, see ``tails``
-            is_open = batch is not None and batch["epoch"] == epoch
-            found[document["_id"]] = light_record(document, batch if is_open else None)
-    return found
+
+def _told(document: Document, batch: Document | None) -> object:
+    """Return what tells whether a session has changed: equal, if it has not."""
+    is_read = batch is not None and "settled" not in document
+    return [*map(document.get, _TELLING), *((batch["epoch"], batch["first"]) if batch and is_read else ())]
 
 
 def _newest_of(incs: Sequence[ObjectId], *fields: str) -> tuple[Document, ...]:

@@ -10,7 +10,7 @@ it is verified, its batch counts for every call but the listing, which shows it 
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import attrs
@@ -61,6 +61,10 @@ _QUIET_US = 5 * MINUTE_US
 
 _MORE = 3
 """Sessions that a page by activity reads besides its own, for those of the minute in which it ends."""
+
+_FEW = 10
+"""Sessions of which a listing has the other batches with briefs looked up, instead of asking for them: a page with two
+such sessions takes 2.0 instead of 2.3 ms."""
 
 _LARGEST = 2**63 - 1
 _MOST_REMEMBERED = 10_000
@@ -138,6 +142,10 @@ class Sessions:
                     "as": "texts",
                 }
             },
+        )
+        self._others: tuple[Document, ...] = (
+            {"$set": {"places": ["$state.first.in", "$state.last.in"]}},
+            *self._texts[1:],
         )
         self._after: tuple[Document, ...] = (
             {
@@ -389,8 +397,8 @@ class Sessions:
 
         A header that is settled has all that a row shows. Otherwise two commands for all of them take a quarter of
         the time of the lookups that a single header takes: the first brings the newest batch of each session, one
-        key of the index and one document each; the second the batches with the briefs and then, to verify, the
-        headers.
+        key of the index and one document each, and then, to verify, the headers; the second, if other batches have
+        briefs that were not looked up, these and the headers again.
         """
         if not query.texts:
             light = await self._light(documents)
@@ -400,11 +408,13 @@ class Sessions:
         found = settled | (await self._read_batches(rest, now_us) if rest else {})
         return [found[document["_id"]] for document in documents if document["_id"] in found]
 
-    async def _newest_batches(self, documents: Sequence[Document], *fields: str) -> dict[ObjectId, Document]:
-        """Return fields of the newest batch of each session, open or not, by the incarnation."""
-        incs = [document["inc"] for document in documents]
-        batches = await self._store.messages.aggregate(*_newest_of(incs, *fields), as_they_are=True)
-        return {batch["_id"]: batch for batch in batches}
+    async def _verified(
+        self, documents: Sequence[Document], fields: Document, *stages: Document
+    ) -> tuple[dict[ObjectId, Document], list[Document]]:
+        """Return the batches that some stages bring, by their ``_id``, and then fields of headers, to verify these."""
+        ids: Document = {"$match": {"_id": {"$in": [document["_id"] for document in documents]}}}
+        headers: Document = {"coll": self._store.sessions.name, "pipeline": [ids, {"$project": fields}]}
+        return _separated(await self._store.messages.aggregate(*stages, {"$unionWith": headers}, as_they_are=True))
 
     async def _light(self, documents: Sequence[Document]) -> dict[str, tuple[SessionRecord, object]]:
         """Return records of a listing without texts, and what tells whether they have changed, by id.
@@ -414,17 +424,8 @@ class Sessions:
         Args:
             documents: Headers, of which only id and incarnation count.
         """
-        verified: list[Document] = [
-            {"$match": {"_id": {"$in": [document["_id"] for document in documents]}}},
-            {"$project": _LIGHT},
-        ]
-        read = await self._store.messages.aggregate(
-            *_newest_of([document["inc"] for document in documents], *_OF_LIGHT),
-            {"$unionWith": {"coll": self._store.sessions.name, "pipeline": verified}},
-            as_they_are=True,
-        )
-        batches, headers = _separated(read)
         incs = {document["inc"] for document in documents}
+        batches, headers = await self._verified(documents, _LIGHT, *_newest_of(incs, *_OF_LIGHT))
         found, missing = dict[str, tuple[SessionRecord, object]](), list[str]()
         for document in headers:
             inc, batch = document["inc"], batches.get(document["inc"])
@@ -438,25 +439,26 @@ class Sessions:
 
     async def _read_batches(self, documents: Sequence[Document], now_us: int) -> dict[str, SessionRecord]:
         """Return the records of headers that are not settled, and settle those that can be."""
-        newest = await self._newest_batches(documents, "epoch", "last", "at", "state")
+        fields: Document = {"inc": 1, "epoch": 1}
+        stages = _newest_of([document["inc"] for document in documents], "_id", *_OF_LIGHT, "state", "briefs")
+        looked_up = self._others if len(documents) <= _FEW else ()
+        newest, headers = await self._verified(documents, fields, *stages, *looked_up)
         batches = {
             document["_id"]: batch
             for document in documents
             if (batch := newest.get(document["inc"])) is not None and batch["epoch"] == document["epoch"]
         }
-        places = [places_of(document, batches.get(document["_id"])) for document in documents]
-        verified: list[Document] = [
-            {"$match": {"_id": {"$in": [document["_id"] for document in documents]}}},
-            {"$project": {"inc": 1, "epoch": 1}},
-        ]
-        read = await self._store.messages.aggregate(
-            {"$match": {"_id": {"$in": list(set().union(*places))}}},
-            {"$project": {"briefs": 1}},
-            {"$unionWith": {"coll": self._store.sessions.name, "pipeline": verified}},
-            as_they_are=True,
-        )
-        texts: dict[ObjectId | None, Document] = {batch["_id"]: batch["briefs"] for batch in read if "briefs" in batch}
-        after = {header["_id"]: (header.get("inc"), header.get("epoch")) for header in read}
+        texts: dict[ObjectId | None, Document] = {
+            text["_id"]: text.get("briefs", {})
+            for batch in batches.values()
+            for text in (*batch.get("texts", ()), {"_id": batch["id"], "briefs": batch["briefs"] or {}})
+        }
+        places = set[ObjectId]().union(*(places_of(one, batches.get(one["_id"])) for one in documents))
+        if elsewhere := list(places - texts.keys()):
+            stages = ({"$match": {"_id": {"$in": elsewhere}}}, {"$project": {"briefs": 1}})
+            others, headers = await self._verified(documents, fields, *stages)
+            texts |= {batch_id: batch["briefs"] for batch_id, batch in others.items() if "briefs" in batch}
+        after = {header["_id"]: (header.get("inc"), header.get("epoch")) for header in headers}
         found, missing = dict[str, SessionRecord](), list[str]()
         for document in documents:
             session_id, inc, epoch = document["_id"], document["inc"], document["epoch"]
@@ -468,8 +470,8 @@ class Sessions:
         await self._settle(
             [(document, found[name]) for document in documents if (name := document["_id"]) in found], now_us
         )
-        headers = await self._headers(missing, {"$project": _LISTED}, *self._newest, *self._texts)
-        return found | {name: header.session for name, header in headers.items()}
+        again = await self._headers(missing, {"$project": _LISTED}, *self._newest, *self._texts)
+        return found | {name: header.session for name, header in again.items()}
 
     async def _settle(self, read: Sequence[tuple[Document, SessionRecord]], now_us: int) -> None:
         """Copy what the batches of quiet sessions say into their headers, unless these have changed since.
@@ -502,12 +504,12 @@ def _told(document: Document, batch: Document | None) -> object:
     return [*map(document.get, _TELLING), *((batch["epoch"], batch["first"]) if batch and is_read else ())]
 
 
-def _newest_of(incs: Sequence[ObjectId], *fields: str) -> tuple[Document, ...]:
-    """Return the stages that bring fields of the newest batch of each incarnation, open or not."""
+def _newest_of(incs: Iterable[ObjectId], *fields: str) -> tuple[Document, ...]:
+    """Return the stages that bring fields of the newest batch of each incarnation, open or not; ``_id`` as ``id``."""
     return (
         {"$match": {"inc": {"$in": list(incs)}}},
         {"$sort": dict(NEWEST_FIRST)},
-        {"$group": {"_id": "$inc", **{name: {"$first": f"${name}"} for name in fields}}},
+        {"$group": {"_id": "$inc", **{name.lstrip("_"): {"$first": f"${name}"} for name in fields}}},
     )
 
 

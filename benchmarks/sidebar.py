@@ -6,7 +6,8 @@ The raw driver reads the same rows (id, time, title, two texts, three numbers) b
 decodes them. Ours is ``query_sessions``, and ``SessionManager.list_conversations`` over it. Each session has a title
 and a question with its answer, whose texts of 200 characters and counters the append has put into the header; the
 appends are a minute apart. Both walk through the same pages, in turns: once after the appends (MongoDB then copies what
-a row shows into the header), and once more.
+a row shows into the header), and once more. Then they read the first page, again and again; since the last time, two of
+its sessions have got another question and answer, as in a sidebar that is in use.
 """
 
 import argparse
@@ -303,6 +304,26 @@ async def walk(storage: SessionStorage, manager: SessionManager, raw: Raw | None
     return times
 
 
+async def in_use(storage: SessionStorage, raw: Raw | None, clock: ManualClock, times: int) -> Walk:
+    """Read the first page so many times, each time after appends to two of its sessions."""
+    walked, codec = Walk(), JsonCodec()
+    query = SessionQuery(user_id=USER, by_activity=True, newest_first=True, limit=PAGE)
+    text = codec.encode("z" * 200)
+    for number in range(times):
+        clock.advance(600)
+        sessions = (await storage.query_sessions(query)).sessions
+        for place in (0, PAGE - 1):
+            clock.advance(1)
+            messages = [
+                MessageRecord(message_id=f"{role}{number}", role=role, created_at_us=1, payload=text, brief=text)
+                for role in ("user", "assistant")
+            ]
+            await storage.append_messages(sessions[place].session_id, messages)
+        await walked.query.call(storage.query_sessions(query))
+        await walked.floor.call(raw.page((2**62, "~")) if raw is not None else asyncio.sleep(0))
+    return walked
+
+
 async def measure(backend: Backend, folder: Path, sessions: int, pages: int) -> list[list[str]]:
     """Return the lines of a backend."""
     clock = ManualClock()
@@ -317,6 +338,7 @@ async def measure(backend: Backend, folder: Path, sessions: int, pages: int) -> 
     async with ours_at(backend, folder, clock, durable=True) as storage, SessionManager(storage) as manager:
         first = await walk(storage, manager, raw, pages, lists=False)
         later = await walk(storage, manager, raw, pages, lists=True)
+        used = await in_use(storage, raw, clock, pages)
     if raw is not None:
         await raw.close()
     lines: list[list[str]] = []
@@ -326,6 +348,7 @@ async def measure(backend: Backend, folder: Path, sessions: int, pages: int) -> 
         ("raw driver, keyset", later.floor, later.floor),
         ("query_sessions", later.query, later.floor),
         ("list_conversations", later.conversations, later.floor),
+        ("query_sessions, two appended to", used.query, used.floor),
     ):
         if raw is not None:
             ratio = f"{percentile(timed.seconds, 0.5) / percentile(floor.seconds, 0.5):.2f}"

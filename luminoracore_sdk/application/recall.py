@@ -33,6 +33,7 @@ from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.application.ports.records import (
+    MAX_PAGE,
     HistoryChange,
     IndexRecord,
     MemoryRecord,
@@ -42,7 +43,6 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.application.ports.searching import Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     CorruptRecordError,
@@ -152,6 +152,7 @@ class _Scope:
     Attributes:
         index: The index.
         marks: How far it follows each session.
+        begins: The cursors of the pages of headers that were read last.
         memories: By their names in the index.
         without_vector: Positions of messages whose vector was not there when they were read, by session.
         lock: Is held while the index is changed or ranked.
@@ -163,6 +164,7 @@ class _Scope:
     def __init__(self, search: Search) -> None:
         self.index = ScopeIndex(model=search.model)
         self.marks: dict[str, _Mark] = {}
+        self.begins: list[tuple[int, str] | None] = [None]
         self.memories: dict[str, _Memory] = {}
         self.without_vector: dict[str, set[int]] = {}
         self.lock = asyncio.Lock()
@@ -331,7 +333,7 @@ class Recall:
         """Bring an index up to what is stored now."""
         found: set[str] = set()
         changed: list[SessionRecord] = []
-        async for header in self._headers(scope):
+        async for header in self._headers(held, scope):
             found.add(header.session_id)
             if not _is_followed(held.marks.get(header.session_id), header):
                 changed.append(header)
@@ -346,14 +348,26 @@ class Recall:
         if search.embedder is not None:
             await self._follow_vectors(held, search)
 
-    async def _headers(self, scope: RecallScope) -> AsyncIterator[SessionRecord]:
-        if scope.session_ids is None:
-            async for header in headers(self.storage, SessionQuery(user_id=scope.user_id, texts=False)):
-                yield header
-        else:
+    async def _headers(self, held: _Scope, scope: RecallScope) -> AsyncIterator[SessionRecord]:
+        """Yield the headers of a scope; pages that begin where they began the last time are read at once."""
+        if scope.session_ids is not None:
             for found in await asyncio.gather(*map(self.storage.find_session, scope.session_ids)):
                 if found is not None:
                     yield found
+            return
+        first = SessionQuery(user_id=scope.user_id, texts=False, limit=MAX_PAGE)
+        queries = [attrs.evolve(first, cursor=begin) for begin in held.begins[:_AT_ONCE]]
+        read = dict(zip(queries, await asyncio.gather(*map(self.storage.query_sessions, queries)), strict=True))
+        query, begins = first, [first.cursor]
+        while True:
+            page = read[query] if query in read else await self.storage.query_sessions(query)
+            for header in page.sessions:
+                yield header
+            if page.next_cursor is None:
+                break
+            query = attrs.evolve(query, cursor=page.next_cursor)
+            begins.append(query.cursor)
+        held.begins = begins
 
     async def _news(self, held: _Scope, header: SessionRecord, search: Search) -> _News:
         """Return what an index lacks of a session.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,3 +118,35 @@ def test_an_index_finds_what_a_new_one_finds(
     assert rank(index, query, limit=2, weights=weights, only=only, now_us=MICROSECONDS) == [
         type(hit)(document=hit.document, score=hit.score) for hit in expected[:2]
     ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_frequent_terms_change_nothing_where_few_documents_are_looked_at(seed: int) -> None:
+    """A filter has them added to all documents; this one lets all of them through."""
+    random = Random(seed)  # noqa: S311  # not a secret
+    words = [f"w{number}" for number in range(60)]
+    weights = [1 / (number + 1) for number in range(60)]
+    index, model = ScopeIndex(), dict[tuple[str, int, str], tuple[Document, Entry]]()
+    for step in range(3):  # what is counted for the queries of one step follows the documents of the next one
+        new = ScopeIndex()
+        for number in range(1500):
+            entry = entry_of(random.choices(words, weights, k=random.randrange(1, 30)))
+            created_at_us = MICROSECONDS + number
+            document = Document(session_id=f"s{number // 40}", position=40 * step + number, created_at_us=created_at_us)
+            if number < 100 * seed:
+                document = Document(kind=MEMORY, key=f"k{step}{number}", created_at_us=created_at_us)
+            model[document.session_id, document.position, document.key] = (document, entry)
+            index.add(document, entry)
+        if step == 2:
+            index.cut("s30", after=1220)
+            index.remove_memory("k00")
+            model = {
+                place: held
+                for place, held in model.items()
+                if place[2] != "k00" and (place[0] != "s30" or place[1] <= 1220)
+            }
+        for document, entry in model.values():
+            new.add(document, entry)
+        for _ in range(20):
+            query = Query(terms={term_hash(word): word for word in ["w0", *random.sample(words[10:], 5)]})
+            assert rank(index, query, limit=200) == rank(new, query, limit=200, only=Filter(since_us=0))

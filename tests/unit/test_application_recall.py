@@ -153,6 +153,20 @@ async def test_the_index_used_longest_ago_makes_room(monkeypatch: pytest.MonkeyP
     assert "".join(reads) == "abcac"
 
 
+async def test_pages_that_begin_elsewhere_than_before_are_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall_module, "MAX_PAGE", 3)
+    async with searched(InMemoryStorage(clock=ManualClock())) as storage:
+        manager, ids = SessionManager(storage), set("abcdefgh")
+        for session_id in ids:
+            await say(manager, f"boat {session_id}", session_id=session_id)
+        assert set(await texts(manager, limit=20)) == {f"boat {session_id}" for session_id in ids}
+        for gone, new in (("h", "bb"), ("a", "ee"), ("b", "a")):
+            await manager.delete_session(gone)
+            await say(manager, f"boat {new}", session_id=new)
+            ids = ids - {gone} | {new}
+            assert set(await texts(manager, limit=20)) == {f"boat {session_id}" for session_id in ids}
+
+
 async def test_an_index_of_many_messages_is_completed_in_parts() -> None:
     async with searched(InMemoryStorage()) as storage:
         plain = SessionManager(InMemoryStorage())

@@ -20,7 +20,6 @@ whatever the order in which they were added.
 
 from array import array
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import nlargest, nsmallest
 from itertools import compress
@@ -32,7 +31,7 @@ import attrs
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.recall.analyzer import Analyzer
 from luminoracore_sdk.domain.recall.dates import DatePart, parts_of_day, parts_of_text
-from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex
+from luminoracore_sdk.domain.recall.index import COUNTED_FROM, MEMORY, MESSAGE, Document, ScopeIndex
 from luminoracore_sdk.domain.recall.terms import Vector, term_hash
 
 __all__ = [
@@ -57,6 +56,12 @@ SEEDS = 200
 
 COSINE_UNIT = 1 << 19
 """Cosines are whole numbers of this fraction: their sums and squares are exact in any order, in 64 bits too."""
+
+_FEW = 4
+"""Terms whose weights are together less than this part of those before them may be left to few documents."""
+
+_SINGLE = 4
+"""To add a term to one document takes as long as so many of its postings."""
 
 Cosines = Callable[[bytearray, "array[float]", bytes], Sequence[int]]
 """Returns what ``cosines`` returns."""
@@ -251,8 +256,10 @@ def rank(
     """
     if not len(index) or limit < 1:
         return []
-    scores = _Scores(index, query, weights, compare)
-    found = scores.candidates(max(limit, SEEDS), _Passing(index, only) if only != EVERYTHING else None)
+    passing = _Passing(index, only) if only != EVERYTHING else None
+    seeds = max(limit, SEEDS)
+    scores = _Scores(index, query, weights, compare, most=seeds if passing is None else None)
+    found = scores.candidates(seeds, passing)
     scored = [(-scores.score(slot, now_us), index.order(slot), slot) for slot in found]
     return [
         Ranked(
@@ -265,38 +272,52 @@ def rank(
 
 
 class _Scores:
-    """The scores of one query."""
+    """The scores of one query.
 
-    def __init__(self, index: ScopeIndex, query: Query, weights: Weights, compare: Cosines) -> None:
+    Args:
+        index: The documents of the scope.
+        query: What is looked for.
+        weights: Of the parts of a score.
+        compare: Compares vectors.
+        most: How many documents with the best text, session and dates ``candidates`` asks for; None: those of a filter.
+    """
+
+    def __init__(
+        self, index: ScopeIndex, query: Query, weights: Weights, compare: Cosines, *, most: int | None
+    ) -> None:
         self._index = index
         self._weights = weights
         self._names = query.terms
         frequencies = {term: count for term in query.terms if (count := index.document_frequency(term))}
-        if len(frequencies) > MAX_QUERY_TERMS:
-            rarest = set(nsmallest(MAX_QUERY_TERMS, frequencies, key=lambda term: (frequencies[term], term)))
-            frequencies = {term: count for term, count in frequencies.items() if term in rarest}
-        self._idf = {term: _idf(len(index), count) for term, count in frequencies.items()}
+        rarest = sorted(frequencies, key=lambda term: (frequencies[term], term))[:MAX_QUERY_TERMS]
+        self._frequencies = {term: frequencies[term] for term in rarest}
+        self._idf = {term: _idf(len(index), frequencies[term]) for term in rarest}
         average = (index.message_terms + index.memory_terms) / len(index) or 1.0
         self._norms = [0.0] * (max(index.known_lengths) + 1)
         for length in index.known_lengths:
             self._norms[length] = weights.k1 * (1 - weights.b + weights.b * length / average)
-        self._text = self._score_texts()
         self._session = [0.0] * len(index.numbered)
         self._score_sessions()
         self._dates = [0.0] * len(index.numbered)
         self._score_dates(query.dates)
+        self._prior = [session + dates for session, dates in zip(self._session, self._dates, strict=True)]
+        vector = query.vector if query.vector is not None and query.vector.model == index.model else None
+        is_compared = vector is not None and index.dimension > 0
+        self._text = [0.0] * len(index.lengths)
+        self._left: list[tuple[float, bytearray]] = []
+        self._whole: set[int] = set()
+        self._matching = self._score_texts(None if is_compared else most)
         self._cosines: Sequence[int] = ()
         self._compared: list[int] = []
         self._mean = self._scale = 0.0
-        if query.vector is not None and query.vector.model == index.model and index.dimension:
-            self._compare_vectors(query.vector, compare)
+        if vector is not None and is_compared:
+            self._compare_vectors(vector, compare)
 
     def candidates(self, seeds: int, passing: "_Passing | None") -> set[int]:
         """Return the slots to be scored in full, which all pass."""
         index = self._index
-        matching = list(compress(range(len(self._text)), self._text))
         chosen: list[int] = []
-        for slots, best in ((matching, self._best_texts), (self._compared, self._most_similar)):
+        for slots, best in ((self._matching, self._best_texts), (self._compared, self._most_similar)):
             if passing is None:
                 chosen += best(slots, seeds)
             else:  # a document that does not pass may be the neighbour of one that does
@@ -341,20 +362,68 @@ class _Scores:
             importance=importance,
         )
 
-    def _score_texts(self) -> list[float]:
-        index, k1 = self._index, self._weights.k1
+    def _score_texts(self, most: int | None) -> list[int]:
+        """Score the texts, by the rarest terms first, and return the slots of those that match.
+
+        Once few documents can be among the best whatever the frequent terms add, only their slots are returned, and
+        these terms are left to ``_complete``.
+        """
+        terms, gained = list(self._idf), 0.0
+        for number, term in enumerate(terms):
+            left = sum(self._idf[one] for one in terms[number:])
+            if most is not None and self._frequencies[term] >= COUNTED_FROM and left * _FEW < gained:
+                postings = sum(self._frequencies[one] for one in terms[number:])
+                near = self._near(left * (self._weights.k1 + 1), most, postings // _SINGLE)
+                if near is not None:
+                    self._left = [(self._idf[one], self._index.counts(one).documents) for one in terms[number:]]
+                    return [slot for slot in near if self._complete(slot)]
+            self._score_term(term)
+            gained += self._idf[term]
+        return list(compress(range(len(self._text)), self._text))
+
+    def _score_term(self, term: int) -> None:
+        """Add the share of a term to the score of each text that holds it."""
+        index, k1, idf, scores = self._index, self._weights.k1, self._idf[term], self._text
         lengths, norms = index.lengths, self._norms
-        scores = [0.0] * len(lengths)
-        once = [(k1 + 1) / (1 + norm) for norm in norms]
+        once = [idf * ((k1 + 1) / (1 + norm)) for norm in norms]
         once[0] = 0.0  # of dead slots
-        for term, idf in self._idf.items():
-            for slot in index.once.get(term, ()):
-                scores[slot] += idf * once[lengths[slot]]
-            for posting in index.often.get(term, ()):
-                slot, count = posting >> 8, posting & 255
-                if length := lengths[slot]:
-                    scores[slot] += idf * (count * (k1 + 1) / (count + norms[length]))
-        return scores
+        for slot in index.once.get(term, ()):
+            scores[slot] += once[lengths[slot]]
+        for posting in index.often.get(term, ()):
+            slot, count = posting >> 8, posting & 255
+            if length := lengths[slot]:
+                scores[slot] += idf * (count * (k1 + 1) / (count + norms[length]))
+
+    def _near(self, gain: float, most: int, fewer: int) -> set[int] | None:
+        """Return the slots that may be among the best once a text gains so much at most; None: these are too many."""
+        index, owners, prior = self._index, self._index.owners, self._prior
+        matching = list(compress(range(len(self._text)), self._text))
+        if len(matching) < most:
+            return None
+        scores = self._with_prior(matching)
+        least = nlargest(most, scores)[-1] * (1 - 1e-9)  # more than rounding loses
+        of_memory, of_message = least - gain * self._weights.memory, least - gain
+        sessions = [session.slots for session in index.sessions.values() if prior[session.number] >= of_message]
+        if sum(map(len, sessions)) >= fewer:
+            return None
+        near = {
+            slot
+            for slot, score in zip(matching, scores, strict=True)
+            if score >= (of_message if owners[slot] else of_memory)
+        }
+        near.update(*sessions, index.memory_slots() if of_memory <= 0 else ())
+        return near if len(near) < fewer else None
+
+    def _complete(self, slot: int) -> float:
+        """Return the score of a text once the terms that are left are added."""
+        text = self._text
+        if self._left and slot not in self._whole:
+            self._whole.add(slot)
+            k1, norm = self._weights.k1, self._norms[self._index.lengths[slot]]
+            for idf, counts in self._left:
+                if count := counts[slot]:
+                    text[slot] += idf * (count * (k1 + 1) / (count + norm))
+        return text[slot]
 
     def _shares(self, slot: int) -> Iterable[tuple[int, float]]:
         """Yield what each term adds to the text's score."""
@@ -366,18 +435,14 @@ class _Scores:
 
     def _score_sessions(self) -> None:
         index, weights = self._index, self._weights
-        owner = index.owners.__getitem__
         average = index.message_terms / max(1, len(index.sessions)) or 1.0
-        k1 = weights.session_k1
+        k1, scores = weights.session_k1, self._session
+        norms = [k1 * (1 - weights.b + weights.b * session.length / average) for session in index.numbered]
         for term in self._idf:
-            counts = Counter(map(owner, index.once.get(term, ())))
-            for posting in index.often.get(term, ()):
-                counts[owner(posting >> 8)] += posting & 255
-            counts.pop(0, None)
+            counts = index.counts(term).sessions
             idf = weights.session * _idf(len(index.sessions), len(counts))
             for number, count in counts.items():
-                norm = k1 * (1 - weights.b + weights.b * index.numbered[number].length / average)
-                self._session[number] += idf * (count * (k1 + 1) / (count + norm))
+                scores[number] += idf * (count * (k1 + 1) / (count + norms[number]))
 
     def _score_dates(self, dates: Sequence[DatePart]) -> None:
         sessions = self._index.sessions
@@ -406,14 +471,15 @@ class _Scores:
         return self._scale * (self._cosines[slot] - self._mean)
 
     def _own(self, slot: int) -> float:
-        return self._text[slot] + self._similarity(slot)
+        return self._complete(slot) + self._similarity(slot)
 
     def _best_texts(self, slots: Sequence[int], most: int) -> list[int]:
         """Return the slots of the best documents by text, session and dates."""
-        text, owners, factor = self._text, self._index.owners, self._weights.memory
-        prior = [session + dates for session, dates in zip(self._session, self._dates, strict=True)]
-        scores = [text[slot] + prior[owner] if (owner := owners[slot]) else text[slot] * factor for slot in slots]
-        return self._best(slots, scores, most)
+        return self._best(slots, self._with_prior(slots), most)
+
+    def _with_prior(self, slots: Sequence[int]) -> list[float]:
+        text, owners, prior, factor = self._text, self._index.owners, self._prior, self._weights.memory
+        return [text[slot] + prior[owner] if (owner := owners[slot]) else text[slot] * factor for slot in slots]
 
     def _most_similar(self, slots: Sequence[int], most: int) -> list[int]:
         """Return the slots of the most similar documents."""

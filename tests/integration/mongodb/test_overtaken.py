@@ -324,6 +324,20 @@ async def test_a_known_page_shows_a_session_whose_next_tail_is_prepared(late: La
     assert (await other.query_sessions(query)).sessions[0].last_position == 4
 
 
+async def test_a_page_shows_appends_to_a_session_that_was_settled_when_it_began(
+    place: MongoPlace, late: Late, other: MongoDBStorage
+) -> None:
+    storage, moments = late
+    query = SessionQuery(texts=False)
+    await storage.put_session(session_record())
+    place.clock.advance(600)
+    await other.query_sessions(SessionQuery())  # settles it
+    moments.after("messages", "aggregate", lambda: changed(other))
+    await storage.query_sessions(query)
+    await other.append_messages("s", [message_record("next")])
+    assert (await storage.query_sessions(query)).sessions[0].last_position == 1
+
+
 async def test_a_session_deleted_meanwhile_fails_only_its_own_read(late: Late, other: MongoDBStorage) -> None:
     storage, moments = late
     for session_id in "abc":

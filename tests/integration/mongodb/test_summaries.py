@@ -41,23 +41,26 @@ def text_of(place: MongoPlace) -> str:
     return json.dumps([dumps(list(collection.find())) for collection in (place.sessions, place.messages)])
 
 
-async def test_a_listing_reads_one_batch_a_session_and_its_briefs(place: MongoPlace) -> None:
+@pytest.mark.parametrize(("sessions", "sent"), [(3, ["find", "aggregate"]), (12, ["find", "aggregate", "aggregate"])])
+async def test_a_listing_reads_one_batch_a_session_and_its_briefs(
+    place: MongoPlace, sessions: int, sent: list[str]
+) -> None:
     async with place.recorded() as (storage, commands):
-        for name in "abc":
+        for name in "abcdefghijkl"[:sessions]:
             await storage.put_session(session_record(name))
             for number in range(20):
                 await storage.append_messages(name, [said(f"{number}")])
         commands.clear()
         page = await storage.query_sessions(SessionQuery(by_activity=True, newest_first=True))
-    assert [record.summary.counters for record in page.sessions] == [{"user": 20}] * 3
-    assert [next(iter(command)) for command in commands] == ["find", "aggregate", "aggregate"]
+    assert [record.summary.counters for record in page.sessions] == [{"user": 20}] * sessions
+    assert [next(iter(command)) for command in commands] == sent
     read = place.explain(commands[0])["executionStats"]
-    assert (read["totalKeysExamined"], read["totalDocsExamined"]) == (3, 3)
+    assert (read["totalKeysExamined"], read["totalDocsExamined"]) == (sessions, sessions)
     newest = json.dumps(place.explain(commands[1]), default=str)
     assert "DISTINCT_SCAN" in newest
-    assert '"totalDocsExamined": 3' in newest
-    assert "text of" not in dumps(place.database.command({**commands[1], "cursor": {}}))
-    assert "text of" not in dumps(place.database.command({**commands[2], "cursor": {}}))
+    assert f'"totalDocsExamined": {sessions}' in newest
+    for command in commands[1:]:
+        assert "text of" not in dumps(place.database.command({**command, "cursor": {}}))
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
@@ -283,12 +286,17 @@ async def test_odd_names_of_counters_survive_cuts(other: MongoDBStorage) -> None
     assert (await summary(other)).counters == {"user": 1, **dict.fromkeys(odd, 2)}
 
 
-async def test_a_listing_of_quiet_sessions_reads_their_headers_only(place: MongoPlace, other: MongoDBStorage) -> None:
+@pytest.mark.parametrize("batches", [1, 2])
+async def test_a_listing_of_quiet_sessions_reads_their_headers_only(
+    place: MongoPlace, other: MongoDBStorage, batches: int
+) -> None:
     async with place.recorded() as (storage, commands):
         for name in "sab":
             await storage.put_session(attrs.evolve(session_record(name), card=json_payload("card")))
-            await storage.append_messages(name, [said("m1", n=1), said("m2", "assistant")])
-        for minutes, expected in ((4, 3), (2, 4), (0, 1), (60, 1)):
+            messages = [said("m1", n=1), said("m2", "assistant")]
+            for number in range(batches):
+                await storage.append_messages(name, messages[number : number + 3 - batches])
+        for minutes, expected in ((4, 2), (2, 3), (0, 1), (60, 1)):
             place.clock.advance(60 * minutes)
             commands.clear()
             rows = (await storage.query_sessions(SessionQuery(by_activity=True))).sessions

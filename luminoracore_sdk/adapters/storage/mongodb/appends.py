@@ -321,7 +321,7 @@ class Appends:
             batches were hidden are left out.
         """
         where: Document = {"_id": {"$in": [inserted.batch["s"] for inserted in written]}}
-        found = await self._store.sessions.find(where, _SEEN) if written else []
+        found = await self._store.sessions.find(where, _SEEN, as_they_are=True) if written else []
         headers = {header["_id"]: header for header in found if header.get("ttl") is None}
         outcomes = dict[str, int | LuminoraCoreSDKError]()
         rest = list[_Inserted]()

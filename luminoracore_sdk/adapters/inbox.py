@@ -25,9 +25,9 @@ class Inbox:
         self._runs = 0
         self._woken = -1  # the value of _runs when the last wake-up was sent
 
-    def post(self, function: Callable[[], object]) -> None:
-        """Have a function called, which must not raise an exception."""
-        self._posted.append(function)
+    def post(self, *functions: Callable[[], object]) -> None:
+        """Have functions called, which must not raise an exception."""
+        self._posted.extend(functions)
         runs = self._runs
         if self._woken != runs:
             self._wake(self._run)

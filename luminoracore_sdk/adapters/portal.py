@@ -16,6 +16,8 @@ from threading import Event, RLock, Thread, current_thread, local
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+import attrs
+
 from luminoracore_sdk.adapters.inbox import Inbox, loop_inbox
 from luminoracore_sdk.domain.errors import SyncCallError
 
@@ -35,8 +37,8 @@ class Portal:
         self.lock = RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
-        self._calls: Inbox | None = None  # of the loop
-        self._inboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox] = WeakKeyDictionary()
+        self._inbox: Inbox | None = None
+        self._callers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Caller] = WeakKeyDictionary()
         self._resources: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._kept: list[object] = []
 
@@ -67,14 +69,16 @@ class Portal:
         loop = asyncio.get_running_loop()
         if loop is self._loop:
             return await call
-        inbox, ended = self._inbox(loop), loop.create_future()
+        caller, ended = self._caller(loop), loop.create_future()
 
         def wake() -> None:
             if not ended.done():
                 ended.set_result(None)
 
-        begun = _Call(call, copy_context(), partial(inbox.post, wake))
-        self._begin(begun)
+        begun = _Call(call, copy_context(), partial(caller.inbox.post, wake))
+        if not caller.calls:
+            loop.call_soon(self._begin_all, caller.calls)
+        caller.calls.append(begun)
         try:
             await ended
         except asyncio.CancelledError:
@@ -86,10 +90,10 @@ class Portal:
             raise
         return begun.result()
 
-    def _inbox(self, loop: asyncio.AbstractEventLoop) -> Inbox:
-        found = self._inboxes.get(loop)
+    def _caller(self, loop: asyncio.AbstractEventLoop) -> "_Caller":
+        found = self._callers.get(loop)
         if found is None:
-            found = self._inboxes[loop] = loop_inbox(loop)
+            found = self._callers[loop] = _Caller(loop_inbox(loop))
         return found
 
     def iterate(self, stream: AsyncIterator[T]) -> Generator[T, None, None]:
@@ -139,7 +143,7 @@ class Portal:
         because the frame of the thread, which refers to it, does not end there.
         """
         self._kept += [self._loop, *self._resources.values()]
-        self._loop = self._calls = None
+        self._loop = self._inbox = None
 
     def stop(self) -> None:
         """Cancel all calls, close what is open, and end the thread."""
@@ -161,33 +165,50 @@ class Portal:
                 await (resource.aclose() if hasattr(resource, "aclose") else resource.close())
         await loop.shutdown_asyncgens()
 
-    def _begin(self, call: "_Call[Any]") -> None:
+    def _begin_all(self, calls: "list[_Call[Any]]") -> None:
+        begun = tuple(calls)
+        calls.clear()
+        self._begin(*begun)
+
+    def _begin(self, *calls: "_Call[Any]") -> None:
         with self.lock:
             if self._thread is None:
                 loop = asyncio.SelectorEventLoop()
                 thread = Thread(target=_serve, args=(loop, self._kept), name="luminora-portal", daemon=True)
                 thread.start()
-                self._calls = loop_inbox(loop)
+                self._inbox = loop_inbox(loop)
                 self._thread, self._loop = thread, loop
-        if self._calls is None or self._loop is None or self._loop.is_closed():
-            call.cancel()
-            raise SyncCallError("the event loop of this call ended, with a parent process or at the exit")
-        self._calls.post(call.start)
+        if self._inbox is None or self._loop is None or self._loop.is_closed():
+            for call in calls:
+                call.refuse(SyncCallError("the event loop of this call ended, with a parent process or at the exit"))
+        else:
+            self._inbox.post(*(call.start for call in calls))
 
     def _cancel(self, call: "_Call[Any]") -> None:
-        if self._calls is None:
+        if self._inbox is None:
             call.cancel()
         elif not call.has_ended:
-            self._calls.post(call.cancel)
+            self._inbox.post(call.cancel)
+
+
+@attrs.define(eq=False)
+class _Caller:
+    """A loop that makes calls: where it is told of their ends, and those that begin when it has run what is ready.
+
+    Begun together they need one wake-up, after which the portal has the interpreter to itself.
+    """
+
+    inbox: Inbox
+    calls: "list[_Call[Any]]" = attrs.field(factory=list)
 
 
 class _Call(Generic[T]):
-    """A coroutine, and its outcome; ``start`` and ``cancel`` run on the loop, in this order.
+    """A coroutine, and its outcome; ``start`` and ``cancel`` run on the loop.
 
     Args:
         coroutine: The coroutine.
         context: The context variables that it sees.
-        ended: Called when ``result`` may be; on the loop, or by ``cancel``.
+        ended: Called when ``result`` may be.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], context: Context, ended: Callable[[], object]) -> None:
@@ -195,22 +216,30 @@ class _Call(Generic[T]):
         self._context = context
         self._ended = ended
         self._task: asyncio.Task[T] | None = None
+        self._error: BaseException | None = None
         self.has_ended = False
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._coroutine, context=self._context)
-        self._task.add_done_callback(self._end)
+        if not self.has_ended:
+            self._task = asyncio.get_running_loop().create_task(self._coroutine, context=self._context)
+            self._task.add_done_callback(self._end)
 
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        elif not self.has_ended:  # not started: a signal came first, or the loop has ended
+        else:
+            self.refuse(asyncio.CancelledError())
+
+    def refuse(self, error: BaseException) -> None:
+        """End the call, which has not started, with an error."""
+        if not self.has_ended:
             self._coroutine.close()
+            self._error = error
             self._end()
 
     def result(self) -> T:
         if self._task is None:
-            raise asyncio.CancelledError
+            raise self._error or asyncio.CancelledError
         return self._task.result()
 
     def _end(self, task: "asyncio.Task[T] | None" = None) -> None:

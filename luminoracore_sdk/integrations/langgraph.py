@@ -27,7 +27,6 @@ from luminoracore_sdk.application.exchange.export_import import ImportReceipt, O
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
     MAX_PAGE,
-    NEVER_EVICTED,
     MemoryPut,
     MemoryQuery,
     MemoryRecord,
@@ -274,23 +273,17 @@ class LuminoraSaver(BaseCheckpointSaver):
         checkpoint = self._loaded(document["checkpoint"])
         versions, stored = checkpoint["channel_versions"], document["values"]
         lists = self._heads.lists(place, {name: versions.get(name) for name in stored})
-        left = [name for name in stored if name not in lists]
-        pending, *found = await asyncio.gather(
-            self._writes(place, document["id"]), *(blobs.chain(name, versions.get(name), stored[name]) for name in left)
-        )
-        chains: dict[str, Any] = dict(zip(left, found, strict=True))
-        values = {name: [self.serde.loads_typed(item) for item in known.items] for name, known in lists.items()}
-        for name in left:
-            entry = stored[name]
-            if not isinstance(entry, int):
-                values[name] = self._loaded(entry)
-            elif chains[name]:
-                last = chains[name][-1]
-                if "value" in last:
-                    values[name] = self._loaded(last["value"])
-                else:
-                    lists[name] = _List.of(chains[name])
-                    values[name] = [self.serde.loads_typed(item) for item in lists[name].items]
+        left = [name for name, entry in stored.items() if isinstance(entry, int) and name not in lists]
+        writes = self._writes(place, document["id"])
+        reads = [blobs.chain(name, versions.get(name), stored[name]) for name in left]
+        pending, *chains = await asyncio.gather(writes, *reads) if reads else [await writes]
+        values = {name: self._loaded(entry) for name, entry in stored.items() if not isinstance(entry, int)}
+        for name, chain in zip(left, chains, strict=True):
+            if chain and "value" in chain[-1]:
+                values[name] = self._loaded(chain[-1]["value"])
+            elif chain:
+                lists[name] = _List.of(chain)
+        values |= {name: [self.serde.loads_typed(item) for item in known.items] for name, known in lists.items()}
         if values.keys() != stored.keys():  # perhaps another process pruned the thread meanwhile
             record = await self._storage.find_memory(place.scope, place.checkpoint_key(document["id"]))
             if record is None:
@@ -605,11 +598,16 @@ class _Place:
 
     thread_id: str
     namespace: str = ""
+    scope: MemoryScope = attrs.field(init=False, eq=False)
+
+    @scope.default
+    def _own_scope(self) -> MemoryScope:
+        return MemoryScope("session", stable_id(self.thread_id))
 
     @classmethod
     def of(cls, config: Any) -> "_Place":
         given = config["configurable"]
-        return cls(thread_id=str(given["thread_id"]), namespace=given.get("checkpoint_ns") or "")
+        return _place(str(given["thread_id"]), given.get("checkpoint_ns") or "")
 
     @classmethod
     def of_thread(cls, thread_id: str) -> "_Place":
@@ -617,11 +615,7 @@ class _Place:
 
     @property
     def session_id(self) -> str:
-        return stable_id(self.thread_id)
-
-    @property
-    def scope(self) -> MemoryScope:
-        return MemoryScope("session", self.session_id)
+        return self.scope.owner_id
 
     def config(self, checkpoint_id: str | None) -> JSONObject:
         given = {"thread_id": self.thread_id, "checkpoint_ns": self.namespace, "checkpoint_id": checkpoint_id}
@@ -638,6 +632,11 @@ class _Place:
 
     def blob_key(self, channel: str, version: Any) -> str:
         return self.blobs_prefix(channel) + _part(_version(version))
+
+
+@lru_cache(maxsize=_HEADS)
+def _place(thread_id: str, namespace: str) -> _Place:
+    return _Place(thread_id=thread_id, namespace=namespace)
 
 
 @lru_cache(maxsize=4096)
@@ -702,16 +701,17 @@ class _Head:
         versions: The versions of the channels.
         values: What is stored of their values: a value, or the number of links before the record that ends its chain.
         lists: What is known of those that are lists.
+        size: The bytes of the lists.
     """
 
     checkpoint_id: str
     versions: Mapping[str, Any]
     values: Mapping[str, JSONValue]
     lists: Mapping[str, _List]
+    size: int = attrs.field(init=False)
 
-    @property
-    def size(self) -> int:
-        """The bytes of the lists."""
+    @size.default
+    def _own_size(self) -> int:
         return sum(one.stored for one in self.lists.values())
 
 
@@ -763,22 +763,20 @@ class _Blobs:
         self._place = place
         self._found: dict[str, Any] = {}
 
-    async def chain(self, channel: str, version: Any, entry: JSONValue) -> Sequence[JSONObject]:
+    async def chain(self, channel: str, version: Any, links: int) -> Sequence[JSONObject]:
         """Return the records that a value is made of, oldest first; none if one was deleted.
 
         Args:
             channel: The channel.
             version: The version of the value.
-            entry: What the checkpoint has of it; nothing is read unless that is the number of links.
+            links: The number of links before the record that ends the chain.
         """
-        if not isinstance(entry, int):
-            return []
         chain: list[Any] = []
         wanted: object = version
         seen: set[object] = set()
         while wanted not in seen:
             seen.add(wanted)
-            blob = await self._find(channel, wanted, max(entry - len(chain), 0))
+            blob = await self._find(channel, wanted, max(links - len(chain), 0))
             if blob is None:
                 return []
             chain.append(blob)
@@ -823,7 +821,7 @@ def _memory(items: ItemStore, scope: MemoryScope, key: str, value: JSONObject) -
     """Return the record of a value, which is never part of a prompt."""
     now = items.services.clock.now()
     entry = MemoryEntry(key=key, value=value, created_at=now, updated_at=now, importance=0.0)
-    return attrs.evolve(items.services.codec.memory_record(scope, entry, decay_factor=0.0), retention=NEVER_EVICTED)
+    return items.services.codec.memory_record(scope, entry, decay_factor=None)
 
 
 def _packed(tagged: tuple[str, bytes]) -> Any:

@@ -54,7 +54,7 @@ class Portal:
             call.close()
             raise SyncCallError("a call without await was made on the event loop that has to run it; use await there")
         ended = Event()
-        begun = _Call(call, context or copy_context(), ended.set)
+        begun = _Call(call, context or copy_context(), lambda _: ended.set())
         try:
             self._begin(begun)
             ended.wait()
@@ -69,31 +69,27 @@ class Portal:
         loop = asyncio.get_running_loop()
         if loop is self._loop:
             return await call
-        caller, ended = self._caller(loop), loop.create_future()
-
-        def wake() -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        begun = _Call(call, copy_context(), partial(caller.inbox.post, wake))
+        caller = self._caller(loop)
+        begun = _Call(call, copy_context(), caller.told)
+        begun.waiter = loop.create_future()
         if not caller.calls:
             loop.call_soon(self._begin_all, caller.calls)
         caller.calls.append(begun)
         try:
-            await ended
+            await begun.waiter
         except asyncio.CancelledError:
             self._cancel(begun)
             while not begun.has_ended:
-                ended = loop.create_future()
+                begun.waiter = loop.create_future()
                 with suppress(asyncio.CancelledError):
-                    await ended
+                    await begun.waiter
             raise
         return begun.result()
 
     def _caller(self, loop: asyncio.AbstractEventLoop) -> "_Caller":
         found = self._callers.get(loop)
         if found is None:
-            found = self._callers[loop] = _Caller(loop_inbox(loop))
+            found = self._callers[loop] = _Caller(loop)
         return found
 
     def iterate(self, stream: AsyncIterator[T]) -> Generator[T, None, None]:
@@ -105,7 +101,7 @@ class Portal:
                 yield item
         finally:
             if current_thread() is self._thread:  # where the garbage collector found the generator
-                self._begin(_Call(_close(stream), context, _nothing))
+                self._begin(_Call(_close(stream), context, lambda _: None))
             elif self._loop is not None and not self._loop.is_closed():
                 self.run(_close(stream), context)
 
@@ -149,7 +145,7 @@ class Portal:
         """Cancel all calls, close what is open, and end the thread."""
         if self._loop is not None and self._thread is not None:
             ended = Event()
-            self._begin(_Call(self._end(), copy_context(), ended.set))
+            self._begin(_Call(self._end(), copy_context(), lambda _: ended.set()))
             ended.wait(_EXIT_SECONDS)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_EXIT_SECONDS)
@@ -191,38 +187,50 @@ class Portal:
             self._inbox.post(call.cancel)
 
 
-@attrs.define(eq=False)
 class _Caller:
-    """A loop that makes calls: where it is told of their ends, and those that begin when it has run what is ready.
+    """A loop that makes calls; ``calls`` begin when it has run what is ready.
 
     Begun together they need one wake-up, after which the portal has the interpreter to itself.
     """
 
-    inbox: Inbox
-    calls: "list[_Call[Any]]" = attrs.field(factory=list)
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.calls: list[_Call[Any]] = []
+        self.told = partial(_tell, loop_inbox(loop))
 
 
+def _tell(inbox: Inbox, call: "_Call[Any]") -> None:
+    inbox.post(call.wake)
+
+
+@attrs.define(eq=False)
 class _Call(Generic[T]):
     """A coroutine, and its outcome; ``start`` and ``cancel`` run on the loop.
 
-    Args:
+    While it runs there are few objects for it: of those that wait at once, the garbage collector looks at all.
+
+    Attributes:
         coroutine: The coroutine.
         context: The context variables that it sees.
-        ended: Called when ``result`` may be.
+        told: Called with the call when it has ended.
+        waiter: What ``wake`` sets, on the loop of the caller.
     """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], context: Context, ended: Callable[[], object]) -> None:
-        self._coroutine = coroutine
-        self._context = context
-        self._ended = ended
-        self._task: asyncio.Task[T] | None = None
-        self._error: BaseException | None = None
-        self.has_ended = False
+    coroutine: Coroutine[Any, Any, T]
+    context: Context
+    told: "Callable[[_Call[T]], object]"
+    waiter: asyncio.Future[None] | None = None
+    has_ended: bool = False
+    _task: asyncio.Task[T] | None = None
+    _error: BaseException | None = None
+
+    def wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
 
     def start(self) -> None:
         if not self.has_ended:
-            self._task = asyncio.get_running_loop().create_task(self._coroutine, context=self._context)
-            self._task.add_done_callback(self._end)
+            self._task = asyncio.get_running_loop().create_task(self.coroutine, context=self.context)
+            self._task.add_done_callback(self._end, context=self.context)
 
     def cancel(self) -> None:
         if self._task is not None:
@@ -233,7 +241,7 @@ class _Call(Generic[T]):
     def refuse(self, error: BaseException) -> None:
         """End the call, which has not started, with an error."""
         if not self.has_ended:
-            self._coroutine.close()
+            self.coroutine.close()
             self._error = error
             self._end()
 
@@ -246,11 +254,7 @@ class _Call(Generic[T]):
         if task is not None and not task.cancelled():
             task.exception()  # its caller may be gone; asyncio logs an error that nothing has asked for
         self.has_ended = True
-        self._ended()
-
-
-def _nothing() -> None:
-    pass
+        self.told(self)
 
 
 def _serve(loop: asyncio.AbstractEventLoop, _kept: list[object]) -> None:

@@ -57,7 +57,7 @@ class SQLiteConnection:
             self._end()
             raise
 
-    async def run(self, work: Work[T]) -> T:
+    def run(self, work: Work[T]) -> asyncio.Future[T]:
         """Return the result of a function that is called with the connection, in the thread.
 
         When the task is cancelled before the function has begun, it is not called; when it has begun, it ends.
@@ -65,7 +65,7 @@ class SQLiteConnection:
         Raises:
             StorageUnavailableError: This process is a fork of the one that opened the connection.
         """
-        return await self._submit(partial(self._call, work))
+        return self._submit(partial(self._call, work))
 
     async def close(self) -> None:
         """Close the connection and end the thread after the functions that were submitted before."""

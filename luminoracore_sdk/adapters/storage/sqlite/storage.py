@@ -7,10 +7,10 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import attrs
 
@@ -38,7 +38,7 @@ from luminoracore_sdk.adapters.storage.sqlite.connection import (
     snapshot,
     transaction,
 )
-from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, translated
+from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, Translation
 from luminoracore_sdk.adapters.storage.sqlite.migrate import Database, load, stored_version
 from luminoracore_sdk.adapters.storage.sqlite.rows import (
     activity_values,
@@ -180,6 +180,7 @@ class SQLiteStorage(BaseStorage):
                 f"SQLiteStorage needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}"
             )
         self._path = _absolute(path)
+        self._translation = Translation(self._path)
         self._busy_timeout = busy_timeout
         self._database = Database(
             path=self._path,
@@ -193,7 +194,7 @@ class SQLiteStorage(BaseStorage):
 
     async def _open(self) -> None:
         connection = SQLiteConnection(self._database.open)
-        with translated(self._path):
+        with self._translation:
             await connection.open()
         self._connection = connection
         # One request at a time, as SQLite has one writer. The queue needs no time limit: each request has one.
@@ -211,7 +212,7 @@ class SQLiteStorage(BaseStorage):
         finally:
             connection, self._connection = self._connection, None
             if connection is not None:
-                with translated(self._path):
+                with self._translation:
                     await connection.close()
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -225,7 +226,7 @@ class SQLiteStorage(BaseStorage):
             if self._connection is None:
                 raise StorageClosedError(self.backend_name)
             try:
-                with translated(self._path):
+                with self._translation:
                     return await self._connection.run(work)
             except StorageBusyError:
                 if time.monotonic() >= deadline:
@@ -456,8 +457,8 @@ class SQLiteStorage(BaseStorage):
 
     # -- messages --------------------------------------------------------------------------------
 
-    async def _append_messages(self, append: Append) -> AppendReceipt:
-        return cast("AppendReceipt", await self._writes.write(append))
+    def _append_messages(self, append: Append) -> Coroutine[Any, Any, AppendReceipt]:
+        return cast("Coroutine[Any, Any, AppendReceipt]", self._writes.write(append))
 
     async def _write_alone(self, write: Append | MemoryChange) -> AppendReceipt | list[MemoryRecord]:
         [outcome] = await self._run(partial(self._write_all, [write]))
@@ -715,8 +716,8 @@ class SQLiteStorage(BaseStorage):
 
     # -- memory ----------------------------------------------------------------------------------
 
-    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
-        return cast("list[MemoryRecord]", await self._writes.write(change))
+    def _change_memories(self, change: MemoryChange) -> Coroutine[Any, Any, list[MemoryRecord]]:
+        return cast("Coroutine[Any, Any, list[MemoryRecord]]", self._writes.write(change))
 
     def _change(self, connection: sqlite3.Connection, change: MemoryChange) -> list[MemoryRecord]:
         scope, now_us, owner = change.scope, change.now_us, memory_owner(change.scope)

@@ -71,6 +71,8 @@ from langgraph.store.base import (  # noqa: E402
 __all__ = ["LuminoraSaver", "LuminoraStore", "import_history"]
 
 _TAG = "langgraph"
+_INPUT = "__start__"
+"""The channel of the input, which one checkpoint has: its value stays there."""
 _INLINE_BYTES = 256
 """Values up to this size stay in the checkpoint; others have a record of their own."""
 _LINK_BYTES = 64
@@ -332,6 +334,12 @@ class LuminoraSaver(BaseCheckpointSaver):
 
     async def _put(self, place: "_Place", new: "_New", head: "_Head | None") -> None:
         """Write a checkpoint that is based on its parent, if that is known."""
+        puts, written = await self._puts(place, new, head)
+        await self._storage.change_memories(place.scope, puts)
+        self._heads.put(place, written)
+
+    async def _puts(self, place: "_Place", new: "_New", head: "_Head | None") -> tuple[tuple[MemoryPut, ...], "_Head"]:
+        """Return the records of a checkpoint, and what the next one is based on."""
         checkpoint = new.checkpoint
         given = checkpoint["channel_values"]
         stored: dict[str, JSONValue] = {}
@@ -362,8 +370,7 @@ class LuminoraSaver(BaseCheckpointSaver):
             "values": stored,
         }
         puts.append(self._record(place, place.checkpoint_key(checkpoint["id"]), document))
-        await self._storage.change_memories(place.scope, puts)
-        self._heads.put(place, _Head(checkpoint["id"], dict(checkpoint["channel_versions"]), stored, lists))
+        return tuple(puts), _Head(checkpoint["id"], dict(checkpoint["channel_versions"]), stored, lists)
 
     async def _split(
         self, place: "_Place", name: str, value: Any, head: "_Head | None"
@@ -372,9 +379,10 @@ class LuminoraSaver(BaseCheckpointSaver):
 
         A chain of versions is begun anew when it has twice as many bytes as the list.
         """
-        if type(value) is not list:
+        if type(value) is not list or name == _INPUT:
             packed = _packed(self.serde.dumps_typed(value))
-            return (packed, None, None) if len(packed[1]) <= _INLINE_BYTES else (0, None, {"value": packed})
+            is_inline = len(packed[1]) <= _INLINE_BYTES or name == _INPUT
+            return (packed, None, None) if is_inline else (0, None, {"value": packed})
         items = [self.serde.dumps_typed(item) for item in value]
         size = _size(items)
         if size <= _INLINE_BYTES:
@@ -436,19 +444,16 @@ class LuminoraSaver(BaseCheckpointSaver):
         """
         place = _Place.of(config)
         key = place.writes_prefix(config["configurable"]["checkpoint_id"]) + _part(task_id)
-        new: dict[str, JSONValue] = {
-            str(WRITES_IDX_MAP.get(channel, index)): [channel, task_path, self._dumped(value)]
-            for index, (channel, value) in enumerate(writes)
-        }
-        before: dict[str, JSONValue] = {}
+        before: Mapping[str, JSONValue] = {}
         version = 0
         while True:
-            merged = before | {index: one for index, one in new.items() if index not in before or int(index) < 0}
+            merged = {**before, **self._written(writes, task_path, before)}
             if merged == before:
                 return
             put = self._record(place, key, {"task": task_id, "writes": merged}, version)
+            del merged
             try:
-                await self._storage.change_memories(place.scope, [put])
+                await self._storage.change_memories(place.scope, (put,))
             except SessionNotFoundError:
                 await self._begin(place, config)
             except ConflictError:
@@ -456,6 +461,17 @@ class LuminoraSaver(BaseCheckpointSaver):
                 before, version = (self._value(record)["writes"], record.version) if record is not None else ({}, 0)
             else:
                 return
+
+    def _written(
+        self, writes: Sequence[tuple[str, Any]], path: str, before: Mapping[str, JSONValue]
+    ) -> dict[str, JSONValue]:
+        """Return what is written at each index that had nothing, or may be replaced."""
+        indices = [WRITES_IDX_MAP.get(channel, index) for index, (channel, _) in enumerate(writes)]
+        return {
+            str(index): [channel, path, self._dumped(value)]
+            for index, (channel, value) in zip(indices, writes, strict=True)
+            if index < 0 or str(index) not in before
+        }
 
     # -- threads -----------------------------------------------------------------------------------
 

@@ -82,6 +82,8 @@ _HEADS = 256
 _HEADS_BYTES = 32 * 1024 * 1024
 """The bytes of the lists of these checkpoints."""
 _READ_AHEAD = 16
+_FEW = 2
+"""As many records as the greatest checkpoint and its writes mostly have."""
 _READABLE = bytes(range(0x20, 0x7F))
 _OWNERS = "langgraph-store:"
 _MOST_OWNER = 400
@@ -188,19 +190,31 @@ class LuminoraSaver(BaseCheckpointSaver):
         """Return the checkpoint that a configuration names, or that of the greatest id; None: there is none."""
         place = _Place.of(config)
         checkpoint_id = get_checkpoint_id(config)
-        latest = MemoryQuery(prefix=place.checkpoint_key(""), limit=1, descending=True)
         while True:
+            writes: Sequence[MemoryRecord] | None = None
             if checkpoint_id:
                 record = await self._storage.find_memory(place.scope, place.checkpoint_key(checkpoint_id))
             else:
-                record = next(iter(await self._storage.list_memories(place.scope, latest)), None)
+                record, writes = await self._greatest(place)
             if record is None:
                 return None
-            read = await self._tuple(place, self._value(record), self._blobs(place))
+            read = await self._tuple(place, self._value(record), self._blobs(place), writes)
             if read is not None:
                 found, head = read
                 self._heads.put(place, head)
                 return found._replace(config=config) if checkpoint_id else found
+
+    async def _greatest(self, place: "_Place") -> tuple[MemoryRecord | None, Sequence[MemoryRecord]]:
+        """Return the checkpoint of the greatest id, and its writes, which are behind it."""
+        query = MemoryQuery(prefix=place.checkpoint_key(""), limit=_FEW, descending=True)
+        behind: list[MemoryRecord] = []
+        while page := await self._storage.list_memories(place.scope, query):
+            for record in page:
+                if _is_checkpoint(record.key):
+                    return record, [one for one in behind if one.key.startswith(f"{record.key}/")]
+                behind.append(record)
+            query = attrs.evolve(query, after=page[-1].key, limit=MAX_PAGE)
+        return None, []
 
     async def alist(
         self,
@@ -255,6 +269,8 @@ class LuminoraSaver(BaseCheckpointSaver):
                 place.scope, MemoryQuery(prefix=prefix, with_payload=False)
             ):
                 checkpoint_id = record.key.split("/", 2)[2]
+                if not _is_checkpoint(record.key):
+                    continue
                 if (not wanted or _ordered(wanted) == checkpoint_id) and (before is None or checkpoint_id < before):
                     found.append((checkpoint_id, place, record.key))
         return sorted(found, key=lambda one: one[0], reverse=True)
@@ -270,15 +286,21 @@ class LuminoraSaver(BaseCheckpointSaver):
                 document = None if session is None else self._items.document(session)
                 yield record.session_id if document is None else document["thread_id"]
 
-    async def _tuple(self, place: "_Place", document: Any, blobs: "_Blobs") -> tuple[Any, "_Head"] | None:
+    async def _tuple(
+        self, place: "_Place", document: Any, blobs: "_Blobs", writes: Sequence[MemoryRecord] | None = None
+    ) -> tuple[Any, "_Head"] | None:
         """Return a checkpoint as the framework has it, and what the next one is based on; None: it was deleted."""
         checkpoint = self._loaded(document["checkpoint"])
         versions, stored = checkpoint["channel_versions"], document["values"]
         lists = self._heads.lists(place, {name: versions.get(name) for name in stored})
         left = [name for name, entry in stored.items() if isinstance(entry, int) and name not in lists]
-        writes = self._writes(place, document["id"])
-        reads = [blobs.chain(name, versions.get(name), stored[name]) for name in left]
-        pending, *chains = await asyncio.gather(writes, *reads) if reads else [await writes]
+        reads: list[Any] = [blobs.chain(name, versions.get(name), stored[name]) for name in left]
+        if writes is None:
+            query = MemoryQuery(prefix=place.writes_prefix(document["id"]))
+            reads.append(self._storage.list_memories(place.scope, query))
+        chains = await asyncio.gather(*reads) if reads else []
+        if writes is None:
+            writes = chains.pop()
         values = {name: self._loaded(entry) for name, entry in stored.items() if not isinstance(entry, int)}
         for name, chain in zip(left, chains, strict=True):
             if chain and "value" in chain[-1]:
@@ -296,16 +318,15 @@ class LuminoraSaver(BaseCheckpointSaver):
             checkpoint={**checkpoint, "channel_values": values},
             metadata=self._loaded(document["metadata"]),
             parent_config=place.config(document["parent"]) if document["parent"] else None,
-            pending_writes=pending,
+            pending_writes=self._pending(writes),
         )
         return checkpoint_tuple, head
 
-    async def _writes(self, place: "_Place", checkpoint_id: str) -> Sequence[tuple[str, str, Any]]:
+    def _pending(self, records: Sequence[MemoryRecord]) -> Sequence[tuple[str, str, Any]]:
         """Return the pending writes of a checkpoint, in the order in which they are applied."""
-        query = MemoryQuery(prefix=place.writes_prefix(checkpoint_id))
         found = [
             (writes_sort_key(path, document["task"], int(index)), (document["task"], channel, value))
-            for document in map(self._value, await self._storage.list_memories(place.scope, query))
+            for document in map(self._value, records)
             for index, (channel, path, value) in document["writes"].items()
         ]
         found.sort(key=lambda one: one[0])
@@ -488,7 +509,7 @@ class LuminoraSaver(BaseCheckpointSaver):
         """
         source, target = _Place.of_thread(source_thread_id), _Place.of_thread(target_thread_id)
         self._heads.drop(target.session_id)
-        for kind in ("b/", "w/", "c/"):
+        for kind in ("b/", "c/"):
             async for page in self._pages(source, kind):
                 puts = [MemoryPut(attrs.evolve(record, scope=target.scope)) for record in page]
                 try:
@@ -551,15 +572,13 @@ class LuminoraSaver(BaseCheckpointSaver):
     async def _keep(self, thread: "_Place", chosen: Any) -> None:
         """Delete all checkpoints of a thread but the chosen ones, their writes, and the values that no other has."""
         blobs = [record.key async for page in self._pages(thread, "b/", with_payload=False) for record in page]
-        documents = {record.key: self._value(record) async for page in self._pages(thread, "c/") for record in page}
+        records = {record.key: record async for page in self._pages(thread, "c/") for record in page}
+        documents = {key: self._value(record) for key, record in records.items() if _is_checkpoint(key)}
         kept = chosen(documents)
         if len(kept) == len(documents):
             return
-        dropped = sorted(documents.keys() - kept)
-        for key in documents.keys() - kept:
-            place = attrs.evolve(thread, namespace=documents[key]["namespace"])
-            query = MemoryQuery(prefix=place.writes_prefix(documents[key]["id"]), with_payload=False)
-            dropped += [record.key for record in await self._storage.list_memories(thread.scope, query)]
+        own = {key: "/".join(key.split("/", 3)[:3]) for key in records}
+        dropped = sorted(key for key in records if own[key] in documents and own[key] not in kept)
         used: set[str] = set()
         readers: dict[str, _Blobs] = {}
         for key in kept:
@@ -579,10 +598,10 @@ class LuminoraSaver(BaseCheckpointSaver):
     async def _pages(
         self, thread: "_Place", prefix: str, *, with_payload: bool = True
     ) -> AsyncIterator[Collection[MemoryRecord]]:
-        """Yield the records of a thread whose keys begin with a prefix, in their order."""
+        """Yield the records of a thread whose keys begin with a prefix, the last one first."""
         after: str | None = None
         while True:
-            query = MemoryQuery(prefix=prefix, after=after, limit=MAX_PAGE, with_payload=with_payload)
+            query = MemoryQuery(prefix=prefix, after=after, limit=MAX_PAGE, with_payload=with_payload, descending=True)
             page = await self._storage.list_memories(thread.scope, query)
             if page:
                 yield page
@@ -641,7 +660,7 @@ class _Place:
         return f"c/{_part(self.namespace)}/{_ordered(checkpoint_id)}"
 
     def writes_prefix(self, checkpoint_id: str) -> str:
-        return f"w/{_part(self.namespace)}/{_part(checkpoint_id)}/"
+        return f"{self.checkpoint_key(checkpoint_id)}/"
 
     def blobs_prefix(self, channel: str) -> str:
         return f"b/{_part(self.namespace)}/{_part(channel)}/"
@@ -663,14 +682,22 @@ def _part(name: str) -> str:
 
 
 def _ordered(checkpoint_id: object) -> str:
-    """Return the end of a key, which has the order of ids; an id that is long or no text of the store has no place."""
+    """Return the end of a key, which has the order of ids.
+
+    An id that is long, has a slash or is no text of the store has no place in it.
+    """
     text = str(checkpoint_id)
     if not text:
         return ""
     try:
-        return check_id(text) if len(text) <= 200 else _part(text)
+        return check_id(text) if len(text) <= 200 and "/" not in text else _part(text)
     except InvalidIdError:
         return _part(text)
+
+
+def _is_checkpoint(key: str) -> bool:
+    """Whether a key of checkpoints and writes is that of a checkpoint."""
+    return key.count("/") == 2
 
 
 def _version(version: object) -> str:
@@ -888,7 +915,7 @@ async def _import_thread(
     if existing is OnExisting.REPLACE:
         await saver.adelete_thread(thread_id)
     query = MemoryQuery(prefix="c/", with_payload=False)
-    stored = {record.key for record in await storage.list_memories(thread.scope, query)}
+    stored = {record.key for record in await storage.list_memories(thread.scope, query) if _is_checkpoint(record.key)}
     wanted: list[tuple[_Place, str, str | None]] = [
         (attrs.evolve(thread, namespace=namespace), checkpoint_id, parent)
         for namespace, checkpoint_id, parent in connection.execute(_CHECKPOINTS, (thread_id,))

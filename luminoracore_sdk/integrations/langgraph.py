@@ -299,8 +299,7 @@ class LuminoraSaver(BaseCheckpointSaver):
             query = MemoryQuery(prefix=place.writes_prefix(document["id"]))
             reads.append(self._storage.list_memories(place.scope, query))
         chains = await asyncio.gather(*reads) if reads else []
-        if writes is None:
-            writes = chains.pop()
+        pending = self._pending(chains.pop() if writes is None else writes)
         values = {name: self._loaded(entry) for name, entry in stored.items() if not isinstance(entry, int)}
         for name, chain in zip(left, chains, strict=True):
             if chain and "value" in chain[-1]:
@@ -318,7 +317,7 @@ class LuminoraSaver(BaseCheckpointSaver):
             checkpoint={**checkpoint, "channel_values": values},
             metadata=self._loaded(document["metadata"]),
             parent_config=place.config(document["parent"]) if document["parent"] else None,
-            pending_writes=self._pending(writes),
+            pending_writes=pending,
         )
         return checkpoint_tuple, head
 
@@ -633,11 +632,11 @@ class _Place:
 
     thread_id: str
     namespace: str = ""
-    scope: MemoryScope = attrs.field(init=False, eq=False)
-
-    @scope.default
-    def _own_scope(self) -> MemoryScope:
-        return MemoryScope("session", stable_id(self.thread_id))
+    scope: MemoryScope = attrs.field(
+        default=attrs.Factory(lambda self: MemoryScope("session", stable_id(self.thread_id)), takes_self=True),
+        init=False,
+        eq=False,
+    )
 
     @classmethod
     def of(cls, config: Any) -> "_Place":
@@ -751,11 +750,9 @@ class _Head:
     versions: Mapping[str, Any]
     values: Mapping[str, JSONValue]
     lists: Mapping[str, _List]
-    size: int = attrs.field(init=False)
-
-    @size.default
-    def _own_size(self) -> int:
-        return sum(one.stored for one in self.lists.values())
+    size: int = attrs.field(
+        default=attrs.Factory(lambda self: sum(one.stored for one in self.lists.values()), takes_self=True), init=False
+    )
 
 
 class _Heads:

@@ -379,9 +379,7 @@ def test_writes_come_with_their_checkpoint_and_hide_no_other(later: str, place: 
         assert saver.get_tuple(config_of("t")).checkpoint["id"] == later
         saver.prune(["t"])
         assert [one.checkpoint["id"] for one in saver.list(config_of("t"))] == [later]
-        assert saver.get_tuple(config_of("t")).pending_writes == [
-            (f"task {number}", "y", number) for number in range(5)
-        ]
+        assert saver.get_tuple(config_of("t")).pending_writes == [(task, "y", 2) for task in "abcde"]
 
 
 def test_a_deleted_thread_begins_anew(saver: LuminoraSaver) -> None:

@@ -7,10 +7,10 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import attrs
 
@@ -457,8 +457,8 @@ class SQLiteStorage(BaseStorage):
 
     # -- messages --------------------------------------------------------------------------------
 
-    def _append_messages(self, append: Append) -> Coroutine[Any, Any, AppendReceipt]:
-        return cast("Coroutine[Any, Any, AppendReceipt]", self._writes.write(append))
+    async def _append_messages(self, append: Append) -> AppendReceipt:
+        return cast("AppendReceipt", await self._writes.write(append))
 
     async def _write_alone(self, write: Append | MemoryChange) -> AppendReceipt | list[MemoryRecord]:
         [outcome] = await self._run(partial(self._write_all, [write]))
@@ -716,8 +716,8 @@ class SQLiteStorage(BaseStorage):
 
     # -- memory ----------------------------------------------------------------------------------
 
-    def _change_memories(self, change: MemoryChange) -> Coroutine[Any, Any, list[MemoryRecord]]:
-        return cast("Coroutine[Any, Any, list[MemoryRecord]]", self._writes.write(change))
+    async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
+        return cast("list[MemoryRecord]", await self._writes.write(change))
 
     def _change(self, connection: sqlite3.Connection, change: MemoryChange) -> list[MemoryRecord]:
         scope, now_us, owner = change.scope, change.now_us, memory_owner(change.scope)

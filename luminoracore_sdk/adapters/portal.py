@@ -8,16 +8,17 @@ import asyncio
 import atexit
 import concurrent.futures.thread  # noqa: F401 - what holds its lock during a fork is registered before what is below
 import os
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from concurrent.futures import Future, wait
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from threading import Event, RLock, Thread, current_thread, local
 from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary, WeakValueDictionary, ref
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
+import attrs
+
+from luminoracore_sdk.adapters.inbox import Inbox, loop_inbox
 from luminoracore_sdk.domain.errors import SyncCallError
 
 __all__ = ["Portal", "portal"]
@@ -36,7 +37,8 @@ class Portal:
         self.lock = RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
-        self._inboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Inbox] = WeakKeyDictionary()
+        self._inbox: Inbox | None = None
+        self._callers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Caller] = WeakKeyDictionary()
         self._resources: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._kept: list[object] = []
 
@@ -51,38 +53,43 @@ class Portal:
         if current_thread() is self._thread:
             call.close()
             raise SyncCallError("a call without await was made on the event loop that has to run it; use await there")
-        begun = _Call(call, context or copy_context())
+        ended = Event()
+        begun = _Call(call, context or copy_context(), lambda _: ended.set())
         try:
             self._begin(begun)
-            wait([begun.outcome])
+            ended.wait()
         except BaseException:
             self._cancel(begun)
-            wait([begun.outcome])
+            ended.wait()
             raise
-        return begun.outcome.result()
+        return begun.result()
 
     async def call(self, call: Coroutine[Any, Any, T]) -> T:
         """Return the result of a call. When the task is cancelled, so is the call, and its end is awaited."""
         loop = asyncio.get_running_loop()
         if loop is self._loop:
             return await call
-        begun, inbox, ended = _Call(call, copy_context()), self._inbox(loop), loop.create_future()
-        begun.outcome.add_done_callback(lambda _: inbox.post(partial(_wake, ended)))
-        self._begin(begun)
+        caller = self._caller(loop)
+        begun = _Call(call, copy_context(), caller.told)
+        begun.waiter = loop.create_future()
+        if not caller.calls:
+            loop.call_soon(self._begin_all, caller.calls)
+        caller.calls.append(begun)
         try:
-            await ended
+            await begun.waiter
         except asyncio.CancelledError:
             self._cancel(begun)
-            while not begun.outcome.done():
+            while not begun.has_ended:
+                begun.waiter = loop.create_future()
                 with suppress(asyncio.CancelledError):
-                    await asyncio.wait([asyncio.wrap_future(begun.outcome)])
+                    await begun.waiter
             raise
-        return begun.outcome.result()
+        return begun.result()
 
-    def _inbox(self, loop: asyncio.AbstractEventLoop) -> "_Inbox":
-        found = self._inboxes.get(loop)
+    def _caller(self, loop: asyncio.AbstractEventLoop) -> "_Caller":
+        found = self._callers.get(loop)
         if found is None:
-            found = self._inboxes[loop] = _Inbox(loop)
+            found = self._callers[loop] = _Caller(loop)
         return found
 
     def iterate(self, stream: AsyncIterator[T]) -> Generator[T, None, None]:
@@ -94,7 +101,7 @@ class Portal:
                 yield item
         finally:
             if current_thread() is self._thread:  # where the garbage collector found the generator
-                self._begin(_Call(_close(stream), context))
+                self._begin(_Call(_close(stream), context, lambda _: None))
             elif self._loop is not None and not self._loop.is_closed():
                 self.run(_close(stream), context)
 
@@ -132,14 +139,14 @@ class Portal:
         because the frame of the thread, which refers to it, does not end there.
         """
         self._kept += [self._loop, *self._resources.values()]
-        self._loop = None
+        self._loop = self._inbox = None
 
     def stop(self) -> None:
         """Cancel all calls, close what is open, and end the thread."""
         if self._loop is not None and self._thread is not None:
-            end = _Call(self._end(), copy_context())
-            self._begin(end)
-            wait([end.outcome], _EXIT_SECONDS)
+            ended = Event()
+            self._begin(_Call(self._end(), copy_context(), lambda _: ended.set()))
+            ended.wait(_EXIT_SECONDS)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_EXIT_SECONDS)
 
@@ -154,86 +161,100 @@ class Portal:
                 await (resource.aclose() if hasattr(resource, "aclose") else resource.close())
         await loop.shutdown_asyncgens()
 
-    def _begin(self, call: "_Call[Any]") -> None:
+    def _begin_all(self, calls: "list[_Call[Any]]") -> None:
+        begun = tuple(calls)
+        calls.clear()
+        self._begin(*begun)
+
+    def _begin(self, *calls: "_Call[Any]") -> None:
         with self.lock:
             if self._thread is None:
                 loop = asyncio.SelectorEventLoop()
                 thread = Thread(target=_serve, args=(loop, self._kept), name="luminora-portal", daemon=True)
                 thread.start()
+                self._inbox = loop_inbox(loop)
                 self._thread, self._loop = thread, loop
-        if self._loop is None or self._loop.is_closed():
-            call.cancel()
-            raise SyncCallError("the event loop of this call ended, with a parent process or at the exit")
-        self._inbox(self._loop).post(call.start)
+        if self._inbox is None or self._loop is None or self._loop.is_closed():
+            for call in calls:
+                call.refuse(SyncCallError("the event loop of this call ended, with a parent process or at the exit"))
+        else:
+            self._inbox.post(*(call.start for call in calls))
 
     def _cancel(self, call: "_Call[Any]") -> None:
-        if self._loop is None:
+        if self._inbox is None:
             call.cancel()
-        elif not call.outcome.done():
-            self._inbox(self._loop).post(call.cancel)
+        elif not call.has_ended:
+            self._inbox.post(call.cancel)
 
 
-class _Inbox:
-    """Functions that other threads want a loop to call, in order; one wake-up serves all that are waiting.
+class _Caller:
+    """A loop that makes calls; ``calls`` begin when it has run what is ready.
 
-    A wake-up writes to a socket and lets other threads have the interpreter, which may take milliseconds to get back.
-    A signal handler may raise an exception at any line of ``post``; that may add a wake-up, but never loses one.
+    Begun together they need one wake-up, after which the portal has the interpreter to itself.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = ref(loop)
-        self._posted: deque[Callable[[], None]] = deque()
-        self._runs = 0
-        self._woken = -1  # the value of _runs when the last wake-up was sent
-
-    def post(self, function: Callable[[], None]) -> None:
-        loop = self._loop()
-        if loop is None or loop.is_closed():
-            return
-        self._posted.append(function)
-        runs = self._runs
-        if self._woken != runs:
-            loop.call_soon_threadsafe(self._run)
-            self._woken = runs
-
-    def _run(self) -> None:
-        self._runs += 1  # first, so that whatever is posted after the last look sends a wake-up
-        while self._posted:
-            self._posted.popleft()()
+        self.calls: list[_Call[Any]] = []
+        self.told = partial(_tell, loop_inbox(loop))
 
 
-def _wake(ended: asyncio.Future[None]) -> None:
-    if not ended.done():
-        ended.set_result(None)
+def _tell(inbox: Inbox, call: "_Call[Any]") -> None:
+    inbox.post(call.wake)
 
 
+@attrs.define(eq=False)
 class _Call(Generic[T]):
-    """A coroutine, and its outcome for other threads; ``start`` and ``cancel`` run on the loop, in this order."""
+    """A coroutine, and its outcome; ``start`` and ``cancel`` run on the loop.
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], context: Context) -> None:
-        self.outcome: Future[T] = Future()
-        self._coroutine = coroutine
-        self._context = context
-        self._task: asyncio.Task[T] | None = None
+    While it runs there are few objects for it: of those that wait at once, the garbage collector looks at all.
+
+    Attributes:
+        coroutine: The coroutine.
+        context: The context variables that it sees.
+        told: Called with the call when it has ended.
+        waiter: What ``wake`` sets, on the loop of the caller.
+    """
+
+    coroutine: Coroutine[Any, Any, T]
+    context: Context
+    told: "Callable[[_Call[T]], object]"
+    waiter: asyncio.Future[None] | None = None
+    has_ended: bool = False
+    _task: asyncio.Task[T] | None = None
+    _error: BaseException | None = None
+
+    def wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._coroutine, context=self._context)
-        self._task.add_done_callback(self._report)
+        if not self.has_ended:
+            self._task = asyncio.get_running_loop().create_task(self.coroutine, context=self.context)
+            self._task.add_done_callback(self._end, context=self.context)
 
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        elif not self.outcome.done():  # not started: a signal came first, or the loop has ended
-            self._coroutine.close()
-            self.outcome.set_exception(asyncio.CancelledError())
-
-    def _report(self, task: "asyncio.Task[T]") -> None:
-        if task.cancelled():
-            self.outcome.set_exception(asyncio.CancelledError())
-        elif (error := task.exception()) is not None:
-            self.outcome.set_exception(error)
         else:
-            self.outcome.set_result(task.result())
+            self.refuse(asyncio.CancelledError())
+
+    def refuse(self, error: BaseException) -> None:
+        """End the call, which has not started, with an error."""
+        if not self.has_ended:
+            self.coroutine.close()
+            self._error = error
+            self._end()
+
+    def result(self) -> T:
+        if self._task is None:
+            raise self._error or asyncio.CancelledError
+        return self._task.result()
+
+    def _end(self, task: "asyncio.Task[T] | None" = None) -> None:
+        if task is not None and not task.cancelled():
+            task.exception()  # its caller may be gone; asyncio logs an error that nothing has asked for
+        self.has_ended = True
+        self.told(self)
 
 
 def _serve(loop: asyncio.AbstractEventLoop, _kept: list[object]) -> None:

@@ -18,8 +18,6 @@ LARGE = 128 * 1024
 _NODE_CHARACTERS = 4
 """Characters of a value and its separator, beside those of strings."""
 
-_SIZED = (str, list, dict)
-
 _STRING_PIECE = 64 * 1024
 _PIECE_ITEMS = 500
 _FEW_ITEMS = 16
@@ -40,13 +38,14 @@ def is_large(value: Any, characters: int = LARGE) -> bool:
     waiting = [value]
     while waiting and characters >= 0:
         one = waiting.pop()
-        if isinstance(one, str):
+        kind = type(one)
+        if kind is str:
             characters -= len(one)
-        elif isinstance(one, list | dict):
+        elif kind is list or kind is dict:
             characters -= _NODE_CHARACTERS * len(one)
             if characters >= 0:
-                waiting += [item for item in one if isinstance(item, _SIZED)]
-                waiting += [item for item in one.values() if isinstance(item, _SIZED)] if isinstance(one, dict) else ()
+                waiting += one
+                waiting += one.values() if kind is dict else ()
     return characters < 0
 
 

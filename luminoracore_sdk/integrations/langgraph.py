@@ -27,7 +27,6 @@ from luminoracore_sdk.application.exchange.export_import import ImportReceipt, O
 from luminoracore_sdk.application.ports.records import (
     MAX_BATCH,
     MAX_PAGE,
-    NEVER_EVICTED,
     MemoryPut,
     MemoryQuery,
     MemoryRecord,
@@ -72,6 +71,8 @@ from langgraph.store.base import (  # noqa: E402
 __all__ = ["LuminoraSaver", "LuminoraStore", "import_history"]
 
 _TAG = "langgraph"
+_INPUT = "__start__"
+"""The channel of the input, which one checkpoint has: its value stays there."""
 _INLINE_BYTES = 256
 """Values up to this size stay in the checkpoint; others have a record of their own."""
 _LINK_BYTES = 64
@@ -81,6 +82,8 @@ _HEADS = 256
 _HEADS_BYTES = 32 * 1024 * 1024
 """The bytes of the lists of these checkpoints."""
 _READ_AHEAD = 16
+_FEW = 2
+"""As many records as the greatest checkpoint and its writes mostly have."""
 _READABLE = bytes(range(0x20, 0x7F))
 _OWNERS = "langgraph-store:"
 _MOST_OWNER = 400
@@ -187,19 +190,31 @@ class LuminoraSaver(BaseCheckpointSaver):
         """Return the checkpoint that a configuration names, or that of the greatest id; None: there is none."""
         place = _Place.of(config)
         checkpoint_id = get_checkpoint_id(config)
-        latest = MemoryQuery(prefix=place.checkpoint_key(""), limit=1, descending=True)
         while True:
+            writes: Sequence[MemoryRecord] | None = None
             if checkpoint_id:
                 record = await self._storage.find_memory(place.scope, place.checkpoint_key(checkpoint_id))
             else:
-                record = next(iter(await self._storage.list_memories(place.scope, latest)), None)
+                record, writes = await self._greatest(place)
             if record is None:
                 return None
-            read = await self._tuple(place, self._value(record), self._blobs(place))
+            read = await self._tuple(place, self._value(record), self._blobs(place), writes)
             if read is not None:
                 found, head = read
                 self._heads.put(place, head)
                 return found._replace(config=config) if checkpoint_id else found
+
+    async def _greatest(self, place: "_Place") -> tuple[MemoryRecord | None, Sequence[MemoryRecord]]:
+        """Return the checkpoint of the greatest id, and its writes, which are behind it."""
+        query = MemoryQuery(prefix=place.checkpoint_key(""), limit=_FEW, descending=True)
+        behind: list[MemoryRecord] = []
+        while page := await self._storage.list_memories(place.scope, query):
+            for record in page:
+                if _is_checkpoint(record.key):
+                    return record, [one for one in behind if one.key.startswith(f"{record.key}/")]
+                behind.append(record)
+            query = attrs.evolve(query, after=page[-1].key, limit=MAX_PAGE)
+        return None, []
 
     async def alist(
         self,
@@ -254,6 +269,8 @@ class LuminoraSaver(BaseCheckpointSaver):
                 place.scope, MemoryQuery(prefix=prefix, with_payload=False)
             ):
                 checkpoint_id = record.key.split("/", 2)[2]
+                if not _is_checkpoint(record.key):
+                    continue
                 if (not wanted or _ordered(wanted) == checkpoint_id) and (before is None or checkpoint_id < before):
                     found.append((checkpoint_id, place, record.key))
         return sorted(found, key=lambda one: one[0], reverse=True)
@@ -269,28 +286,27 @@ class LuminoraSaver(BaseCheckpointSaver):
                 document = None if session is None else self._items.document(session)
                 yield record.session_id if document is None else document["thread_id"]
 
-    async def _tuple(self, place: "_Place", document: Any, blobs: "_Blobs") -> tuple[Any, "_Head"] | None:
+    async def _tuple(
+        self, place: "_Place", document: Any, blobs: "_Blobs", writes: Sequence[MemoryRecord] | None = None
+    ) -> tuple[Any, "_Head"] | None:
         """Return a checkpoint as the framework has it, and what the next one is based on; None: it was deleted."""
         checkpoint = self._loaded(document["checkpoint"])
         versions, stored = checkpoint["channel_versions"], document["values"]
         lists = self._heads.lists(place, {name: versions.get(name) for name in stored})
-        left = [name for name in stored if name not in lists]
-        pending, *found = await asyncio.gather(
-            self._writes(place, document["id"]), *(blobs.chain(name, versions.get(name), stored[name]) for name in left)
-        )
-        chains: dict[str, Any] = dict(zip(left, found, strict=True))
-        values = {name: [self.serde.loads_typed(item) for item in known.items] for name, known in lists.items()}
-        for name in left:
-            entry = stored[name]
-            if not isinstance(entry, int):
-                values[name] = self._loaded(entry)
-            elif chains[name]:
-                last = chains[name][-1]
-                if "value" in last:
-                    values[name] = self._loaded(last["value"])
-                else:
-                    lists[name] = _List.of(chains[name])
-                    values[name] = [self.serde.loads_typed(item) for item in lists[name].items]
+        left = [name for name, entry in stored.items() if isinstance(entry, int) and name not in lists]
+        reads: list[Any] = [blobs.chain(name, versions.get(name), stored[name]) for name in left]
+        if writes is None:
+            query = MemoryQuery(prefix=place.writes_prefix(document["id"]))
+            reads.append(self._storage.list_memories(place.scope, query))
+        chains = await asyncio.gather(*reads) if reads else []
+        pending = self._pending(chains.pop() if writes is None else writes)
+        values = {name: self._loaded(entry) for name, entry in stored.items() if not isinstance(entry, int)}
+        for name, chain in zip(left, chains, strict=True):
+            if chain and "value" in chain[-1]:
+                values[name] = self._loaded(chain[-1]["value"])
+            elif chain:
+                lists[name] = _List.of(chain)
+        values |= {name: [self.serde.loads_typed(item) for item in known.items] for name, known in lists.items()}
         if values.keys() != stored.keys():  # perhaps another process pruned the thread meanwhile
             record = await self._storage.find_memory(place.scope, place.checkpoint_key(document["id"]))
             if record is None:
@@ -305,12 +321,11 @@ class LuminoraSaver(BaseCheckpointSaver):
         )
         return checkpoint_tuple, head
 
-    async def _writes(self, place: "_Place", checkpoint_id: str) -> Sequence[tuple[str, str, Any]]:
+    def _pending(self, records: Sequence[MemoryRecord]) -> Sequence[tuple[str, str, Any]]:
         """Return the pending writes of a checkpoint, in the order in which they are applied."""
-        query = MemoryQuery(prefix=place.writes_prefix(checkpoint_id))
         found = [
             (writes_sort_key(path, document["task"], int(index)), (document["task"], channel, value))
-            for document in map(self._value, await self._storage.list_memories(place.scope, query))
+            for document in map(self._value, records)
             for index, (channel, path, value) in document["writes"].items()
         ]
         found.sort(key=lambda one: one[0])
@@ -339,6 +354,12 @@ class LuminoraSaver(BaseCheckpointSaver):
 
     async def _put(self, place: "_Place", new: "_New", head: "_Head | None") -> None:
         """Write a checkpoint that is based on its parent, if that is known."""
+        puts, written = await self._puts(place, new, head)
+        await self._storage.change_memories(place.scope, puts)
+        self._heads.put(place, written)
+
+    async def _puts(self, place: "_Place", new: "_New", head: "_Head | None") -> tuple[tuple[MemoryPut, ...], "_Head"]:
+        """Return the records of a checkpoint, and what the next one is based on."""
         checkpoint = new.checkpoint
         given = checkpoint["channel_values"]
         stored: dict[str, JSONValue] = {}
@@ -369,8 +390,7 @@ class LuminoraSaver(BaseCheckpointSaver):
             "values": stored,
         }
         puts.append(self._record(place, place.checkpoint_key(checkpoint["id"]), document))
-        await self._storage.change_memories(place.scope, puts)
-        self._heads.put(place, _Head(checkpoint["id"], dict(checkpoint["channel_versions"]), stored, lists))
+        return tuple(puts), _Head(checkpoint["id"], dict(checkpoint["channel_versions"]), stored, lists)
 
     async def _split(
         self, place: "_Place", name: str, value: Any, head: "_Head | None"
@@ -379,9 +399,10 @@ class LuminoraSaver(BaseCheckpointSaver):
 
         A chain of versions is begun anew when it has twice as many bytes as the list.
         """
-        if type(value) is not list:
+        if type(value) is not list or name == _INPUT:
             packed = _packed(self.serde.dumps_typed(value))
-            return (packed, None, None) if len(packed[1]) <= _INLINE_BYTES else (0, None, {"value": packed})
+            is_inline = len(packed[1]) <= _INLINE_BYTES or name == _INPUT
+            return (packed, None, None) if is_inline else (0, None, {"value": packed})
         items = [self.serde.dumps_typed(item) for item in value]
         size = _size(items)
         if size <= _INLINE_BYTES:
@@ -443,19 +464,16 @@ class LuminoraSaver(BaseCheckpointSaver):
         """
         place = _Place.of(config)
         key = place.writes_prefix(config["configurable"]["checkpoint_id"]) + _part(task_id)
-        new: dict[str, JSONValue] = {
-            str(WRITES_IDX_MAP.get(channel, index)): [channel, task_path, self._dumped(value)]
-            for index, (channel, value) in enumerate(writes)
-        }
-        before: dict[str, JSONValue] = {}
+        before: Mapping[str, JSONValue] = {}
         version = 0
         while True:
-            merged = before | {index: one for index, one in new.items() if index not in before or int(index) < 0}
+            merged = {**before, **self._written(writes, task_path, before)}
             if merged == before:
                 return
             put = self._record(place, key, {"task": task_id, "writes": merged}, version)
+            del merged
             try:
-                await self._storage.change_memories(place.scope, [put])
+                await self._storage.change_memories(place.scope, (put,))
             except SessionNotFoundError:
                 await self._begin(place, config)
             except ConflictError:
@@ -463,6 +481,17 @@ class LuminoraSaver(BaseCheckpointSaver):
                 before, version = (self._value(record)["writes"], record.version) if record is not None else ({}, 0)
             else:
                 return
+
+    def _written(
+        self, writes: Sequence[tuple[str, Any]], path: str, before: Mapping[str, JSONValue]
+    ) -> dict[str, JSONValue]:
+        """Return what is written at each index that had nothing, or may be replaced."""
+        indices = [WRITES_IDX_MAP.get(channel, index) for index, (channel, _) in enumerate(writes)]
+        return {
+            str(index): [channel, path, self._dumped(value)]
+            for index, (channel, value) in zip(indices, writes, strict=True)
+            if index < 0 or str(index) not in before
+        }
 
     # -- threads -----------------------------------------------------------------------------------
 
@@ -479,7 +508,7 @@ class LuminoraSaver(BaseCheckpointSaver):
         """
         source, target = _Place.of_thread(source_thread_id), _Place.of_thread(target_thread_id)
         self._heads.drop(target.session_id)
-        for kind in ("b/", "w/", "c/"):
+        for kind in ("b/", "c/"):
             async for page in self._pages(source, kind):
                 puts = [MemoryPut(attrs.evolve(record, scope=target.scope)) for record in page]
                 try:
@@ -542,15 +571,13 @@ class LuminoraSaver(BaseCheckpointSaver):
     async def _keep(self, thread: "_Place", chosen: Any) -> None:
         """Delete all checkpoints of a thread but the chosen ones, their writes, and the values that no other has."""
         blobs = [record.key async for page in self._pages(thread, "b/", with_payload=False) for record in page]
-        documents = {record.key: self._value(record) async for page in self._pages(thread, "c/") for record in page}
+        records = {record.key: record async for page in self._pages(thread, "c/") for record in page}
+        documents = {key: self._value(record) for key, record in records.items() if _is_checkpoint(key)}
         kept = chosen(documents)
         if len(kept) == len(documents):
             return
-        dropped = sorted(documents.keys() - kept)
-        for key in documents.keys() - kept:
-            place = attrs.evolve(thread, namespace=documents[key]["namespace"])
-            query = MemoryQuery(prefix=place.writes_prefix(documents[key]["id"]), with_payload=False)
-            dropped += [record.key for record in await self._storage.list_memories(thread.scope, query)]
+        own = {key: "/".join(key.split("/", 3)[:3]) for key in records}
+        dropped = sorted(key for key in records if own[key] in documents and own[key] not in kept)
         used: set[str] = set()
         readers: dict[str, _Blobs] = {}
         for key in kept:
@@ -570,10 +597,10 @@ class LuminoraSaver(BaseCheckpointSaver):
     async def _pages(
         self, thread: "_Place", prefix: str, *, with_payload: bool = True
     ) -> AsyncIterator[Collection[MemoryRecord]]:
-        """Yield the records of a thread whose keys begin with a prefix, in their order."""
+        """Yield the records of a thread whose keys begin with a prefix, the last one first."""
         after: str | None = None
         while True:
-            query = MemoryQuery(prefix=prefix, after=after, limit=MAX_PAGE, with_payload=with_payload)
+            query = MemoryQuery(prefix=prefix, after=after, limit=MAX_PAGE, with_payload=with_payload, descending=True)
             page = await self._storage.list_memories(thread.scope, query)
             if page:
                 yield page
@@ -605,11 +632,16 @@ class _Place:
 
     thread_id: str
     namespace: str = ""
+    scope: MemoryScope = attrs.field(
+        default=attrs.Factory(lambda self: MemoryScope("session", stable_id(self.thread_id)), takes_self=True),
+        init=False,
+        eq=False,
+    )
 
     @classmethod
     def of(cls, config: Any) -> "_Place":
         given = config["configurable"]
-        return cls(thread_id=str(given["thread_id"]), namespace=given.get("checkpoint_ns") or "")
+        return _place(str(given["thread_id"]), given.get("checkpoint_ns") or "")
 
     @classmethod
     def of_thread(cls, thread_id: str) -> "_Place":
@@ -617,11 +649,7 @@ class _Place:
 
     @property
     def session_id(self) -> str:
-        return stable_id(self.thread_id)
-
-    @property
-    def scope(self) -> MemoryScope:
-        return MemoryScope("session", self.session_id)
+        return self.scope.owner_id
 
     def config(self, checkpoint_id: str | None) -> JSONObject:
         given = {"thread_id": self.thread_id, "checkpoint_ns": self.namespace, "checkpoint_id": checkpoint_id}
@@ -631,13 +659,18 @@ class _Place:
         return f"c/{_part(self.namespace)}/{_ordered(checkpoint_id)}"
 
     def writes_prefix(self, checkpoint_id: str) -> str:
-        return f"w/{_part(self.namespace)}/{_part(checkpoint_id)}/"
+        return f"{self.checkpoint_key(checkpoint_id)}/"
 
     def blobs_prefix(self, channel: str) -> str:
         return f"b/{_part(self.namespace)}/{_part(channel)}/"
 
     def blob_key(self, channel: str, version: Any) -> str:
         return self.blobs_prefix(channel) + _part(_version(version))
+
+
+@lru_cache(maxsize=_HEADS)
+def _place(thread_id: str, namespace: str) -> _Place:
+    return _Place(thread_id=thread_id, namespace=namespace)
 
 
 @lru_cache(maxsize=4096)
@@ -648,14 +681,22 @@ def _part(name: str) -> str:
 
 
 def _ordered(checkpoint_id: object) -> str:
-    """Return the end of a key, which has the order of ids; an id that is long or no text of the store has no place."""
+    """Return the end of a key, which has the order of ids.
+
+    An id that is long, has a slash or is no text of the store has no place in it.
+    """
     text = str(checkpoint_id)
     if not text:
         return ""
     try:
-        return check_id(text) if len(text) <= 200 else _part(text)
+        return check_id(text) if len(text) <= 200 and "/" not in text else _part(text)
     except InvalidIdError:
         return _part(text)
+
+
+def _is_checkpoint(key: str) -> bool:
+    """Whether a key of checkpoints and writes is that of a checkpoint."""
+    return key.count("/") == 2
 
 
 def _version(version: object) -> str:
@@ -702,17 +743,16 @@ class _Head:
         versions: The versions of the channels.
         values: What is stored of their values: a value, or the number of links before the record that ends its chain.
         lists: What is known of those that are lists.
+        size: The bytes of the lists.
     """
 
     checkpoint_id: str
     versions: Mapping[str, Any]
     values: Mapping[str, JSONValue]
     lists: Mapping[str, _List]
-
-    @property
-    def size(self) -> int:
-        """The bytes of the lists."""
-        return sum(one.stored for one in self.lists.values())
+    size: int = attrs.field(
+        default=attrs.Factory(lambda self: sum(one.stored for one in self.lists.values()), takes_self=True), init=False
+    )
 
 
 class _Heads:
@@ -763,22 +803,20 @@ class _Blobs:
         self._place = place
         self._found: dict[str, Any] = {}
 
-    async def chain(self, channel: str, version: Any, entry: JSONValue) -> Sequence[JSONObject]:
+    async def chain(self, channel: str, version: Any, links: int) -> Sequence[JSONObject]:
         """Return the records that a value is made of, oldest first; none if one was deleted.
 
         Args:
             channel: The channel.
             version: The version of the value.
-            entry: What the checkpoint has of it; nothing is read unless that is the number of links.
+            links: The number of links before the record that ends the chain.
         """
-        if not isinstance(entry, int):
-            return []
         chain: list[Any] = []
         wanted: object = version
         seen: set[object] = set()
         while wanted not in seen:
             seen.add(wanted)
-            blob = await self._find(channel, wanted, max(entry - len(chain), 0))
+            blob = await self._find(channel, wanted, max(links - len(chain), 0))
             if blob is None:
                 return []
             chain.append(blob)
@@ -823,7 +861,7 @@ def _memory(items: ItemStore, scope: MemoryScope, key: str, value: JSONObject) -
     """Return the record of a value, which is never part of a prompt."""
     now = items.services.clock.now()
     entry = MemoryEntry(key=key, value=value, created_at=now, updated_at=now, importance=0.0)
-    return attrs.evolve(items.services.codec.memory_record(scope, entry, decay_factor=0.0), retention=NEVER_EVICTED)
+    return items.services.codec.memory_record(scope, entry, decay_factor=None)
 
 
 def _packed(tagged: tuple[str, bytes]) -> Any:
@@ -874,7 +912,7 @@ async def _import_thread(
     if existing is OnExisting.REPLACE:
         await saver.adelete_thread(thread_id)
     query = MemoryQuery(prefix="c/", with_payload=False)
-    stored = {record.key for record in await storage.list_memories(thread.scope, query)}
+    stored = {record.key for record in await storage.list_memories(thread.scope, query) if _is_checkpoint(record.key)}
     wanted: list[tuple[_Place, str, str | None]] = [
         (attrs.evolve(thread, namespace=namespace), checkpoint_id, parent)
         for namespace, checkpoint_id, parent in connection.execute(_CHECKPOINTS, (thread_id,))

@@ -364,6 +364,24 @@ async def test_writes_of_many_tasks_at_once_are_all_stored(place: StorageConfig)
         )
 
 
+@pytest.mark.parametrize("later", ["00000001-2", "00000002", "2/3"])
+def test_writes_come_with_their_checkpoint_and_hide_no_other(later: str, place: StorageConfig) -> None:
+    with LuminoraSaver(place) as saver:
+        first, second = put(saver, 1), config_of("t", checkpoint_id=later)
+        for task in "abcde":
+            saver.put_writes(first, [("x", 1)], task)
+            saver.put_writes(second, [("y", 2)], task)
+        found = saver.get_tuple(config_of("t"))
+        assert found.checkpoint["id"] == "00000001"
+        assert found.pending_writes == [(task, "x", 1) for task in "abcde"]
+        saver.prune(["t"])
+        saver.put(first, {**checkpoint_of(2), "id": later}, {}, {})
+        assert saver.get_tuple(config_of("t")).checkpoint["id"] == later
+        saver.prune(["t"])
+        assert [one.checkpoint["id"] for one in saver.list(config_of("t"))] == [later]
+        assert saver.get_tuple(config_of("t")).pending_writes == [(task, "y", 2) for task in "abcde"]
+
+
 def test_a_deleted_thread_begins_anew(saver: LuminoraSaver) -> None:
     put(saver, 1, x=["a" * 500])
     saver.delete_thread("t")
@@ -393,7 +411,7 @@ def test_prune_keeps_what_the_latest_is_made_of(number: int, saver: LuminoraSave
     assert found.pending_writes == [("task", "x", 7)]
     records = asyncio.run(saver._storage.list_memories(MemoryScope("session", "t")))  # noqa: SLF001
     assert len([one for one in records if one.key.startswith("b//y/")]) == 1
-    assert len([one for one in records if one.key.startswith("w/")]) == 1
+    assert len([one for one in records if one.key.count("/") == 3 and one.key.startswith("c/")]) == 1
     put(saver, 9, parent=7, x=[*items, "end"])
     assert values_at(saver, config_of("t"))["x"] == [*items, "end"]
 

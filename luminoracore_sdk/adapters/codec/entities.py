@@ -15,6 +15,7 @@ from luminoracore_sdk.adapters.codec.versions import (
 )
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
+    NEVER_EVICTED,
     MemoryRecord,
     MemoryScope,
     MessageRecord,
@@ -198,7 +199,7 @@ class JsonEntityCodec:
             self._values.decode(record.payload, backend=backend, key=key)  # raises an error that names the key
             raise CorruptRecordError(backend=backend, key=key, reason=str(exc)) from exc
 
-    def memory_record(self, scope: MemoryScope, entry: MemoryEntry, *, decay_factor: float) -> MemoryRecord:
+    def memory_record(self, scope: MemoryScope, entry: MemoryEntry, *, decay_factor: float | None) -> MemoryRecord:
         """Return the record of a memory entry; see ``EntityCodec``."""
         document: JSONObject = {
             "v": CURRENT,
@@ -217,7 +218,9 @@ class JsonEntityCodec:
             key=entry.key,
             payload=self._values.encode(document, where="memory"),
             expires_at_us=None if entry.expires_at is None else to_microseconds(entry.expires_at),
-            retention=retention(entry.importance, entry.updated_at, decay_factor=decay_factor),
+            retention=NEVER_EVICTED
+            if decay_factor is None
+            else retention(entry.importance, entry.updated_at, decay_factor=decay_factor),
         )
 
     def memory(self, record: MemoryRecord, *, backend: str) -> MemoryEntry:

@@ -93,8 +93,8 @@ class EntityCodec(Protocol):
         """
         ...
 
-    def memory_record(self, scope: MemoryScope, entry: MemoryEntry, *, decay_factor: float) -> MemoryRecord:
-        """Return the record of a memory entry."""
+    def memory_record(self, scope: MemoryScope, entry: MemoryEntry, *, decay_factor: float | None) -> MemoryRecord:
+        """Return the record of a memory entry, which is never evicted if the decay factor is None."""
         ...
 
     def memory(self, record: MemoryRecord, *, backend: str) -> MemoryEntry:

@@ -17,6 +17,7 @@ from threading import Event, local
 from typing import Any, TypeVar
 from weakref import WeakSet
 
+from luminoracore_sdk.adapters.inbox import Inbox, loop_inbox
 from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND
 from luminoracore_sdk.domain.errors import StorageClosedError, StorageUnavailableError
@@ -44,17 +45,19 @@ class SQLiteConnection:
         self._connection: sqlite3.Connection | None = None
         self._is_open = False
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="luminora-sqlite")
+        self._calls = Inbox(self._executor.submit)
         self._process = os.getpid()
 
     async def open(self) -> None:
-        """Open the connection; leave no thread behind on failure."""
+        """Open the connection, for the running event loop; leave no thread behind on failure."""
+        self._results = loop_inbox(asyncio.get_running_loop())
         try:
             await self._submit(self._open)
         except BaseException:
             self._end()
             raise
 
-    async def run(self, work: Work[T]) -> T:
+    def run(self, work: Work[T]) -> asyncio.Future[T]:
         """Return the result of a function that is called with the connection, in the thread.
 
         When the task is cancelled before the function has begun, it is not called; when it has begun, it ends.
@@ -62,7 +65,7 @@ class SQLiteConnection:
         Raises:
             StorageUnavailableError: This process is a fork of the one that opened the connection.
         """
-        return await self._submit(partial(self._call, work))
+        return self._submit(partial(self._call, work))
 
     async def close(self) -> None:
         """Close the connection and end the thread after the functions that were submitted before."""
@@ -72,7 +75,9 @@ class SQLiteConnection:
         if self._process != os.getpid():  # SQLite's locks and the thread stayed in the parent
             reason = "opened before a fork; create a new SQLiteStorage in the child process"
             raise StorageUnavailableError(BACKEND, reason)
-        return asyncio.wrap_future(self._executor.submit(_call_once, [function]))
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._calls.post(partial(_call_once, [function], result, self._results))
+        return result
 
     def _end(self) -> asyncio.Future[None]:
         closed = self._submit(self._close)
@@ -141,9 +146,27 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_connections.clear)
 
 
-def _call_once(functions: list[Callable[[], T]]) -> T:
-    # The executor keeps its arguments until the caller has resumed. They must not keep a dropped storage alive.
-    return functions.pop()()
+def _call_once(functions: list[Callable[[], T]], result: asyncio.Future[T], results: Inbox) -> None:
+    """Call a function, unless its result is no longer wanted.
+
+    It is taken from a list, because an argument would keep a dropped storage alive until the caller has resumed.
+    """
+    if not result.cancelled():
+        results.post(partial(_settle, result, *_outcome(functions)))
+
+
+def _outcome(functions: list[Callable[[], T]]) -> tuple[T, None] | tuple[None, BaseException]:
+    try:
+        return functions.pop()(), None
+    except BaseException as exc:  # noqa: BLE001  # it is raised to the caller
+        return None, exc
+
+
+def _settle(result: asyncio.Future[T], value: T, error: BaseException | None) -> None:
+    if error is not None and not result.done():
+        result.set_exception(error)
+    elif not result.done():
+        result.set_result(value)
 
 
 @contextmanager

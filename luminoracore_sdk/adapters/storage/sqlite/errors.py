@@ -2,8 +2,6 @@
 
 import errno
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from luminoracore_sdk.domain.errors import (
@@ -16,7 +14,7 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 
-__all__ = ["BACKEND", "is_busy", "translated"]
+__all__ = ["BACKEND", "Translation", "is_busy"]
 
 BACKEND = "sqlite"
 
@@ -50,22 +48,25 @@ def is_busy(exc: sqlite3.Error) -> bool:
     return _code(exc) == sqlite3.SQLITE_BUSY
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Raise errors of SQLite and of the file system as those that the port documents."""
-    try:
-        yield
-    except sqlite3.Error as exc:
-        raise _from_sqlite(exc, path) from exc
-    except (OverflowError, UnicodeEncodeError) as exc:
-        raise ValidationError(
-            "SQLite cannot store an integer beyond 64 bits or a string with a lone surrogate"
-        ) from exc
-    except OSError as exc:
-        if isinstance(exc, LuminoraCoreSDKError):  # some of ours derive from a built-in error too
-            raise
-        kind = _FILE_SYSTEM.get(exc.errno or 0, StorageUnavailableError)
-        raise kind(BACKEND, f"{_shown(path)}: {exc.strerror or exc}") from exc
+class Translation:
+    """A context that raises errors of SQLite and of the file system as those that the port documents."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Begin; the object may be in use at once by several."""
+
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
+        if isinstance(exc, sqlite3.Error):
+            raise _from_sqlite(exc, self._path) from exc
+        if isinstance(exc, OverflowError | UnicodeEncodeError):
+            raise ValidationError(
+                "SQLite cannot store an integer beyond 64 bits or a string with a lone surrogate"
+            ) from exc
+        if isinstance(exc, OSError) and not isinstance(exc, LuminoraCoreSDKError):  # some of ours derive from it too
+            kind = _FILE_SYSTEM.get(exc.errno or 0, StorageUnavailableError)
+            raise kind(BACKEND, f"{_shown(self._path)}: {exc.strerror or exc}") from exc
 
 
 def _from_sqlite(exc: sqlite3.Error, path: Path) -> LuminoraCoreSDKError:

@@ -38,7 +38,7 @@ from luminoracore_sdk.adapters.storage.sqlite.connection import (
     snapshot,
     transaction,
 )
-from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, translated
+from luminoracore_sdk.adapters.storage.sqlite.errors import BACKEND, Translation
 from luminoracore_sdk.adapters.storage.sqlite.migrate import Database, load, stored_version
 from luminoracore_sdk.adapters.storage.sqlite.rows import (
     activity_values,
@@ -175,6 +175,7 @@ class SQLiteStorage(BaseStorage):
                 f"SQLiteStorage needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}"
             )
         self._path = _absolute(path)
+        self._translation = Translation(self._path)
         self._busy_timeout = busy_timeout
         self._database = Database(
             path=self._path,
@@ -188,7 +189,7 @@ class SQLiteStorage(BaseStorage):
 
     async def _open(self) -> None:
         connection = SQLiteConnection(self._database.open)
-        with translated(self._path):
+        with self._translation:
             await connection.open()
         self._connection = connection
         # One request at a time, as SQLite has one writer. The queue needs no time limit: each request has one.
@@ -206,7 +207,7 @@ class SQLiteStorage(BaseStorage):
         finally:
             connection, self._connection = self._connection, None
             if connection is not None:
-                with translated(self._path):
+                with self._translation:
                     await connection.close()
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -220,7 +221,7 @@ class SQLiteStorage(BaseStorage):
             if self._connection is None:
                 raise StorageClosedError(self.backend_name)
             try:
-                with translated(self._path):
+                with self._translation:
                     return await self._connection.run(work)
             except StorageBusyError:
                 if time.monotonic() >= deadline:

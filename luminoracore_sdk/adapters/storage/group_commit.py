@@ -2,7 +2,8 @@
 
 A backend whose writes are round trips holds a ``GroupCommit`` and passes it two functions: one does a single
 write, the other does several in one request. A write that finds no other in its way is done at once, in the
-caller's task. When the request limit is reached, new writes queue and are flushed together.
+caller's task. When the request limit is reached, new writes queue and are flushed together; so are those of callers
+that one request has answered.
 """
 
 import asyncio
@@ -132,7 +133,7 @@ class GroupCommit(Generic[W, R]):
         Raises:
             StorageBusyError: The write was queued for ``timeout`` seconds; nothing was written.
         """
-        if self._queue or write.lane in self._busy or not self._has_room():
+        if self._queue or self._is_starting or write.lane in self._busy or not self._has_room():
             return await self._enqueue(write)
         request = self._begin([write])
         try:
@@ -214,12 +215,13 @@ class GroupCommit(Generic[W, R]):
     def _end(self, request: _Request) -> None:
         self._requests.discard(request)
         self._busy -= request.lanes
-        self._start_soon()
+        if self._queue:
+            self._start_soon()
         self._check_idle()
 
     def _start_soon(self) -> None:
         """Start requests after the callers that were answered just now had the chance to write again."""
-        if self._queue and not self._is_starting and not self._loop.is_closed():
+        if not self._is_starting and not self._loop.is_closed():
             self._is_starting = True
             self._loop.call_soon(self._start)
 
@@ -275,6 +277,8 @@ class GroupCommit(Generic[W, R]):
             else:
                 waiting.result.set_result(outcome)
         self._end(request)
+        if len(group) > 1:
+            self._start_soon()
         if left := [waiting for waiting in following if not waiting.result.done()]:
             unwritten[left[0].write.lane] = left
         for first, *rest in unwritten.values():

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar, cast
@@ -17,6 +17,7 @@ from luminoracore_sdk.adapters.storage.sql import Statement
 from luminoracore_sdk.application.ports.records import (
     MAX_CHANGES,
     NO_PAYLOAD,
+    ROLES,
     AppendReceipt,
     Brief,
     HeaderTexts,
@@ -58,6 +59,7 @@ __all__ = [
     "index_records",
     "index_rewrite_values",
     "insert_batches",
+    "is_plain",
     "light_session",
     "listed_session",
     "memory_batches",
@@ -162,7 +164,6 @@ def rewrite_values(old: Payload, new: Payload) -> dict[str, Any]:
 _ROLES = ("user", "assistant", "system", "tool")  # in the order of the columns
 _BRIEFS = ("first_place", "first_brief", "last_place", "last_brief")
 _FOLDED = (*_ROLES, "adds", *_BRIEFS)
-_ALL_FOLDED = tuple(f"{name.removesuffix('s')}s" for name in _FOLDED)
 _NO_SUMMARY = SessionSummary()
 
 
@@ -174,8 +175,11 @@ def _summary_columns(summary: SessionSummary) -> tuple[Any, ...]:
     """Return the parameters of a summary, as ``_FOLDED`` names them; the places of briefs are their positions."""
     others = dict(summary.counters)
     numbers = [others.pop(role, 0) for role in _ROLES]
-    adds = orjson.dumps(others).decode() if others else None
-    return (*numbers, adds, *_brief_columns(summary.first), *_brief_columns(summary.last))
+    return (*numbers, _object(others), *_brief_columns(summary.first), *_brief_columns(summary.last))
+
+
+def _object(counters: Mapping[str, int]) -> str | None:
+    return orjson.dumps(counters).decode() if counters else None
 
 
 def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
@@ -361,19 +365,42 @@ def stored_lease(fence: int | None, holder: str | None, until_us: int | None, ke
 # -- appends -------------------------------------------------------------------------------------
 
 
+_MOST_ADDS = 3
+_ADDED = tuple(f"{part}_{number}" for number in range(1, _MOST_ADDS + 1) for part in ("name", "number"))
+_MOST_FOLDED = 1023
+_UNREACHED = -1  # no last position
+
+
+def is_plain(append: Append) -> bool:
+    """Return whether ``append_message`` has a place for what an append brings."""
+    adds = append.messages[0].adds
+    return len(append.messages) == 1 and len(adds) <= _MOST_ADDS and ROLES.isdisjoint(adds)
+
+
 def message_values(append: Append) -> dict[str, Any]:
-    """Return the parameters of ``append_message``."""
+    """Return the parameters of ``append_message``, as far as the message has them."""
     (message,) = append.messages
-    return {
+    given = {
         **_append_values(append),
-        "brief": _packed(message.brief),
         "id": message.message_id,
         "role": message.role,
+        message.role: 1,
         "time": message.created_at_us,
-        "adds": orjson.dumps(dict(message.adds)).decode() if message.adds else None,
         "index_data": _packed(message.index),
         **_payload_values(message.payload),
     }
+    if message.brief is not None:
+        given |= {"last_place": 1, "last_brief": packed(message.brief)}
+        if message.role == "user":
+            given |= {"first_place": 1, "first_brief": given["last_brief"]}
+    if message.adds:
+        given |= dict(zip(_ADDED, _three(message.adds), strict=True))
+    return given
+
+
+def _three(adds: Mapping[str, int]) -> list[str | int]:
+    """Return three counters, each before what is added to it; one that is missing has an empty name."""
+    return [value for pair in adds.items() for value in pair] + ["", 0] * (_MOST_ADDS - len(adds))
 
 
 def batch_values(append: Append) -> dict[str, Any]:
@@ -386,7 +413,7 @@ def batch_values(append: Append) -> dict[str, Any]:
     if size > MAX_BATCH_BYTES:
         raise PayloadTooLargeError(backend=BACKEND, key="the batch", size_bytes=size, limit_bytes=MAX_BATCH_BYTES)
     folded = dict(zip(_FOLDED, _folded(append.messages), strict=True))
-    return {**_append_values(append), **folded, **_message_lists(append.messages)}
+    return {**_append_values(append), **folded, "adds": _object(folded["adds"]), **_message_lists(append.messages)}
 
 
 def _append_values(append: Append) -> dict[str, Any]:
@@ -404,35 +431,50 @@ def _folded(messages: Iterable[MessageRecord]) -> tuple[Any, ...]:
     The places of briefs count from 1; one that is the first and the last is given once. It is
     ``SessionSummary.appended`` written out: every append pays for it.
     """
-    counters = dict.fromkeys(_ROLES, 0)
+    roles = dict.fromkeys(_ROLES, 0)
+    adds = dict[str, int]()
     first_place = first = last_place = last = None
     for place, message in enumerate(messages, 1):
-        counters[message.role] += 1
+        roles[message.role] += 1
         for name, number in message.adds.items():
+            counters = roles if name in roles else adds
             counters[name] = counters.get(name, 0) + number
         if message.brief is not None:
             last_place, last = place, message.brief
             if first is None and message.role == "user":
                 first_place, first = place, last
-    numbers = [counters.pop(role) for role in _ROLES]
-    adds = orjson.dumps(counters).decode() if counters else None
-    return (*numbers, adds, first_place, None if first is last else _packed(first), last_place, _packed(last))
+    return (*roles.values(), adds, first_place, None if first is last else _packed(first), last_place, _packed(last))
 
 
 def group_values(appends: Sequence[Append]) -> dict[str, Any]:
-    """Return the parameters of ``append_group``; several appends to one session are one item."""
+    """Return the parameters of ``append_group``; several appends to one session are one item.
+
+    A session for whose counters the statement has no place is left unwritten.
+    """
     messages = dict[str, list[MessageRecord]]()
     expected = dict[str, int | None]()
     for append in appends:
         messages.setdefault(append.session_id, []).extend(append.messages)
         expected[append.session_id] = _expected_last(append)
-    folded = zip(*map(_folded, messages.values()), strict=True)
+    folds, all_adds, firsts, lasts = list[int](), list[str | None](), list[bytes | None](), list[bytes | None]()
+    for session_id, of_one in messages.items():
+        *roles, adds, first_place, first, last_place, last = _folded(of_one)
+        if len(adds) > _MOST_ADDS or max(roles) > _MOST_FOLDED:
+            expected[session_id], roles, adds = _UNREACHED, [0] * len(roles), {}
+        numbers = (*roles, first_place or 0, last_place or 0)
+        folds.append(sum(number << 10 * index for index, number in enumerate(numbers)))
+        all_adds.append(orjson.dumps(_three(adds)).decode() if adds else None)
+        firsts.append(first)
+        lasts.append(last)
     return {
         "now": max(append.now_us for append in appends),  # a session that has expired by then is tried alone
         "sessions": list(messages),
         "expected_lasts": list(expected.values()),
         "sizes": [len(of_one) for of_one in messages.values()],
-        **dict(zip(_ALL_FOLDED, map(_list, folded), strict=True)),
+        "folds": folds,
+        "adds": _list(all_adds),
+        "first_briefs": _list(firsts),
+        "last_briefs": _list(lasts),
         "numbers": [number for number, of_one in enumerate(messages.values(), 1) for _ in of_one],
         "places": [place for of_one in messages.values() for place in range(1, len(of_one) + 1)],
         **_message_lists(message for of_one in messages.values() for message in of_one),
@@ -441,23 +483,16 @@ def group_values(appends: Sequence[Append]) -> dict[str, Any]:
 
 def group_receipts(appends: Sequence[Append], rows: Sequence[Row]) -> list[AppendReceipt | None]:
     """Return the receipts of appends for the rows of ``append_group``; None: not written."""
-    last_of = {row[0]: row[1] for row in rows}
-    number_of = _session_numbers(appends)
+    last_of: dict[str, int] = {row[0]: row[1] for row in rows}
     receipts = list[AppendReceipt | None]()
     for append in reversed(appends):  # the last append to a session ends at its last position
-        number = number_of[append.session_id]
-        if (last := last_of.get(number)) is None:
+        if (last := last_of.get(append.session_id)) is None:
             receipts.append(None)
             continue
         first = last - len(append.messages) + 1
         receipts.append(AppendReceipt(first_position=first, last_position=last))
-        last_of[number] = first - 1
+        last_of[append.session_id] = first - 1
     return receipts[::-1]
-
-
-def _session_numbers(appends: Iterable[Append]) -> dict[str, int]:
-    """Return the sessions of appends, numbered from 1."""
-    return {name: number for number, name in enumerate(dict.fromkeys(append.session_id for append in appends), 1)}
 
 
 def _expected_last(append: Append) -> int | None:
@@ -484,7 +519,7 @@ def _message_lists(messages: Iterable[MessageRecord]) -> dict[str, Any]:
     }
 
 
-def _list(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _list(values: Sequence[T | None]) -> Sequence[T | None]:
     """Return the values of a list parameter of ``unnest``, which fills up a list that is too short with NULL."""
     return () if values.count(None) == len(values) else values
 

@@ -259,6 +259,9 @@ class PostgreSQLStorage(BaseStorage):
             raise
         await self._pool.close()
 
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._limits.call_seconds
+
     async def _ping(self) -> None:
         await self._pool.rows(self._sql.ping)
 
@@ -403,11 +406,7 @@ class PostgreSQLStorage(BaseStorage):
             raise StorageClosedError(self.backend_name)
         if append.fence is not None:  # rare, and a group has no place for it
             return await self._append_alone(append)
-        deadline = asyncio.get_running_loop().time() + self._limits.call_seconds
-        # attrs.evolve takes three times as long
-        return await self._appends.write(
-            Append(append.session_id, append.messages, append.expected_last, append.now_us, deadline)
-        )
+        return await self._appends.write(append)
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         size = len(append.messages)
@@ -594,8 +593,6 @@ class PostgreSQLStorage(BaseStorage):
     async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
         if self._puts is None:
             raise StorageClosedError(self.backend_name)
-        deadline = asyncio.get_running_loop().time() + self._limits.call_seconds
-        change = attrs.evolve(change, deadline=deadline)
         is_plain = not change.deletes and change.max_entries is None and change.size_bytes <= MAX_BATCH_BYTES
         # of several puts, one whose version is not the expected one would leave the others written
         is_whole = len(change.puts) == 1 or all(put.expected_version is None for put in change.puts)

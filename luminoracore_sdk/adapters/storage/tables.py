@@ -197,7 +197,10 @@ def _postgres_summary() -> list[Column[Any]]:
     """
     return [
         Column("active", BigInteger, nullable=False),
-        *(Column(f"{role}_messages", BigInteger, nullable=False) for role in ("user", "assistant", "system", "tool")),
+        *(
+            Column(f"{role}_messages", BigInteger, nullable=False, server_default="0")
+            for role in ("user", "assistant", "system", "tool")
+        ),
         Column("counters", JSONB),
         Column("last_brief_position", BigInteger),
         Column("last_brief", LargeBinary),

@@ -20,6 +20,7 @@ from luminoracore_sdk.testing.records import json_payload, message_record, messa
 from tests.support.postgres import ALL, Schema
 
 ROLES = ("user", "assistant", "system", "tool")
+BRIEF = json_payload("a brief that several messages have")
 NAMES = [f"s{number}" for number in range(8)]
 
 _WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'luminora_messages'::regclass"
@@ -98,7 +99,7 @@ def any_message(random: Random, message_id: str) -> MessageRecord:
     names = random.sample(["a", "b", "c", "d", *ROLES], random.randrange(6))
     return attrs.evolve(
         message_record(message_id, role=random.choice(ROLES)),
-        brief=random.choice((None, json_payload(message_id))),
+        brief=random.choice((None, BRIEF, json_payload(message_id))),
         adds={name: random.choice((0, 1, 1022, 2**48)) for name in names},
     )
 

@@ -443,7 +443,8 @@ def _folded(messages: Iterable[MessageRecord]) -> tuple[Any, ...]:
             last_place, last = place, message.brief
             if first is None and message.role == "user":
                 first_place, first = place, last
-    return (*roles.values(), adds, first_place, None if first is last else _packed(first), last_place, _packed(last))
+    first = None if first_place == last_place else first
+    return (*roles.values(), adds, first_place, _packed(first), last_place, _packed(last))
 
 
 def group_values(appends: Sequence[Append]) -> dict[str, Any]:

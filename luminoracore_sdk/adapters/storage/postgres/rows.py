@@ -161,7 +161,7 @@ def rewrite_values(old: Payload, new: Payload) -> dict[str, Any]:
 # -- sessions ------------------------------------------------------------------------------------
 
 
-_ROLES = ("user", "assistant", "system", "tool")  # in the order of the columns
+_ROLES: tuple[str, ...] = ("user", "assistant", "system", "tool")  # in the order of the columns
 _BRIEFS = ("first_place", "first_brief", "last_place", "last_brief")
 _FOLDED = (*_ROLES, "adds", *_BRIEFS)
 _NO_SUMMARY = SessionSummary()

@@ -147,6 +147,18 @@ async def test_queued_appends_share_a_request(server: FakeServer, group: Group) 
     assert server.requests == [["a:m1"], ["b:m1", "c:m1", "d:m1"]]
 
 
+async def test_callers_answered_together_share_the_next_request(server: FakeServer, group: Group) -> None:
+    async def append_twice(name: str) -> None:
+        await group.write(an_append(name, "m1"))
+        await group.write(an_append(name, "m2"))
+
+    tasks = [asyncio.create_task(append_twice(name)) for name in "abc"]
+    await settle()
+    server.gate.set()
+    await asyncio.gather(*tasks)
+    assert server.requests == [["a:m1"], ["b:m1", "c:m1", "a:m2"], ["b:m2", "c:m2"]]
+
+
 async def test_an_append_returns_after_its_own_request(server: FakeServer, group: Group) -> None:
     tasks = await start(group, *map(an_append, "ab"))
     assert not any(task.done() for task in tasks)
@@ -161,6 +173,14 @@ async def test_requests_run_up_to_the_limit(server: FakeServer) -> None:
     server.gate.set()
     await asyncio.gather(*tasks)
     assert server.requests[2:] == [["c:m1", "d:m1"]]
+
+
+async def test_a_long_queue_is_divided_among_the_requests(server: FakeServer) -> None:
+    group = group_over(server, most_requests=2)
+    tasks = await start(group, *(an_append(f"s{number}") for number in range(72)))
+    server.gate.set()
+    await asyncio.gather(*tasks)
+    assert [len(request) for request in server.requests] == [1, 1, 35, 35]
 
 
 async def test_a_request_holds_at_most_4_megabytes(server: FakeServer, group: Group) -> None:

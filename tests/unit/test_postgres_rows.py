@@ -154,7 +154,7 @@ def test_a_group_has_an_item_a_session_and_a_receipt_an_append() -> None:
     assert given["ids"] == ("a1", "a2", "a3", "b1", "c1")
     assert given["numbers"] == [1, 1, 1, 2, 3]
     assert given["places"] == [1, 2, 3, 1, 1]
-    receipts = group_receipts(appends, [(3, 1), (1, 10)])
+    receipts = group_receipts(appends, [("c", 1), ("a", 10)])
     assert [receipt and (receipt.first_position, receipt.last_position) for receipt in receipts] == [
         (8, 9),
         None,

@@ -702,6 +702,10 @@ class BaseStorage(SessionStorage):
             return time.time_ns() // 1000
         return to_microseconds(self._clock.now())
 
+    def _deadline(self) -> float:
+        """Return when a call that begins now times out; see ``Append.deadline``."""
+        return math.inf
+
     async def ping(self) -> None:
         """Do the cheapest round trip; see ``SessionStorage.ping``."""
         await self._ready()
@@ -810,7 +814,8 @@ class BaseStorage(SessionStorage):
             raise ValidationError(f"an append takes 1 to {MAX_BATCH} messages, not {len(messages)}")
         self._check_batch(messages)
         now_us = await self._ready()
-        receipt = await self._append_messages(Append(session_id, messages, expected_last, now_us, fence=fence))
+        append = Append(session_id, messages, expected_last, now_us, self._deadline(), fence)
+        receipt = await self._append_messages(append)
         self._wakeups.wake(session_id)
         return receipt
 
@@ -964,7 +969,14 @@ class BaseStorage(SessionStorage):
         for put in puts:
             self._check_put(scope, put)
         now_us = await self._ready()
-        change = MemoryChange(scope=scope, puts=puts, deletes=deletes, max_entries=max_entries, now_us=now_us)
+        change = MemoryChange(
+            scope=scope,
+            puts=puts,
+            deletes=deletes,
+            max_entries=max_entries,
+            now_us=now_us,
+            deadline=self._deadline(),
+        )
         return await self._change_memories(change)
 
     def _check_put(self, scope: MemoryScope, put: MemoryPut) -> None:

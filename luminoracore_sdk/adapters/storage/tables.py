@@ -11,7 +11,8 @@ CRC-32; NULL: nothing. ``last_change`` is the number of the newest change.
 
 In PostgreSQL ``active`` is ``updated_at_us`` in whole minutes: it changes, and with it the indexes of listings by
 activity, at most once a minute. It has the rest of a header, the summary of its messages included, in columns of
-``sessions``. Those of roles count messages, NULL being none; ``counters`` is an object of the other numbers by name.
+``sessions``. Those of roles count messages; ``counters`` is an object of the other numbers by name. Card and briefs are
+packed as ``index_data`` is.
 ``changes`` lists the latest changes, the number of the newest being ``last_change``: 2p is a cut that left the position
 p as the last one, 2p - 1 an update of the message at p. Until ``watched_until``, by the server's clock, statements that
 change messages notify watchers; NULL: the session was never watched.
@@ -184,11 +185,16 @@ def _postgres_summary() -> list[Column[Any]]:
     """
     return [
         Column("active", BigInteger, nullable=False),
-        *(Column(f"{role}_messages", BigInteger) for role in ("user", "assistant", "system", "tool")),
+        *(
+            Column(f"{role}_messages", BigInteger, nullable=False, server_default="0")
+            for role in ("user", "assistant", "system", "tool")
+        ),
         Column("counters", JSONB),
-        *_brief("last_brief"),
-        *_brief("first_brief"),
-        *_short("card"),
+        Column("last_brief_position", BigInteger),
+        Column("last_brief", LargeBinary),
+        Column("first_brief_position", BigInteger),
+        Column("first_brief", LargeBinary),
+        Column("card", LargeBinary),
         Column("changes", ARRAY(BigInteger)),
         Column("last_change", BigInteger),
         Column("fence", BigInteger),
@@ -196,14 +202,6 @@ def _postgres_summary() -> list[Column[Any]]:
         Column("lease_until_us", BigInteger),
         Column("watched_until", TIMESTAMP(timezone=True)),
     ]
-
-
-def _brief(name: str) -> list[Column[Any]]:
-    return [Column(f"{name}_position", BigInteger), *_short(name)]
-
-
-def _short(name: str) -> list[Column[Any]]:
-    return [Column(f"{name}_encoding", Text), Column(f"{name}_payload", Text), Column(f"{name}_blob", LargeBinary)]
 
 
 def _messages(metadata: MetaData, prefix: str, dialect: str) -> None:

@@ -210,7 +210,7 @@ async def test_the_cost_of_a_message_does_not_depend_on_the_history(schema: Sche
     change = PayloadRewrite(position=20, message_id="m20", old=Payload("json", b"{}"), new=Payload("json", b"1"))
     (rewriting,) = rewrite_batches([change])
     cases: list[tuple[Statement, dict[str, Any]]] = [
-        (sql.append_message, message_values(append)),
+        (narrowed(sql.append_message, frozenset(message_values(append))), message_values(append)),
         (sql.append_messages, batch_values(append)),
         (sql.append_group, group_values([append])),
         (sql.read_newest_messages, {"after": 0, "before": 2**62, "count": 20}),

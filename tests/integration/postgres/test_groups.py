@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable
+from random import Random
 
+import attrs
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
-from luminoracore_sdk.application.ports.records import AppendReceipt
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord, SessionSummary
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     SessionNotFoundError,
@@ -14,9 +16,11 @@ from luminoracore_sdk.domain.errors import (
     StorageUnavailableError,
 )
 from luminoracore_sdk.testing import ManualClock
-from luminoracore_sdk.testing.records import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import json_payload, message_record, message_records, session_record
 from tests.support.postgres import ALL, Schema
 
+ROLES = ("user", "assistant", "system", "tool")
+BRIEF = json_payload("a brief that several messages have")
 NAMES = [f"s{number}" for number in range(8)]
 
 _WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'luminora_messages'::regclass"
@@ -34,12 +38,14 @@ async def ids(storage: PostgreSQLStorage, session_id: str) -> list[str]:
     return [message.message_id for message in await storage.read_messages(session_id, ALL)]
 
 
-async def held_back(storage: PostgreSQLStorage, schema: Schema, *calls: Awaitable[object]) -> list[object]:
+async def held_back(
+    storage: PostgreSQLStorage, schema: Schema, *calls: Awaitable[object], prefix: object = "held"
+) -> list[object]:
     """Return the outcomes of calls that all wait while two requests in progress are blocked."""
     async with schema.connection() as other, other.transaction():
         await other.execute("LOCK TABLE luminora_messages IN ACCESS EXCLUSIVE MODE")
         first = [
-            asyncio.ensure_future(storage.append_messages(f"{name}", message_records(1, prefix="held")))
+            asyncio.ensure_future(storage.append_messages(f"{name}", message_records(1, prefix=f"{prefix}")))
             for name in NAMES[-2:]
         ]
         await asyncio.sleep(0)
@@ -87,6 +93,34 @@ async def assert_own_results(storage: PostgreSQLStorage, schema: Schema) -> None
     assert outcomes[8] == AppendReceipt(first_position=1, last_position=1, replayed=True)
     assert await ids(storage, "s1") == ["a1", "a2", "b1"]
     assert await ids(storage, "s2") == []
+
+
+def any_message(random: Random, message_id: str) -> MessageRecord:
+    names = random.sample(["a", "b", "c", "d", *ROLES], random.randrange(6))
+    return attrs.evolve(
+        message_record(message_id, role=random.choice(ROLES)),
+        brief=random.choice((None, BRIEF, json_payload(message_id))),
+        adds={name: random.choice((0, 1, 1022, 2**48)) for name in names},
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_group_is_folded_into_each_summary(storage: PostgreSQLStorage, schema: Schema, seed: int) -> None:
+    random = Random(seed)  # noqa: S311  # not a secret
+    expected = dict.fromkeys(NAMES[:6], SessionSummary())
+    last = dict.fromkeys(expected, 0)
+    for turn in range(4):
+        calls = []
+        for number, name in enumerate([*expected, "s0", "s1"]):
+            batch = [any_message(random, f"{turn}-{number}-{place}") for place in range(random.choice((1, 1, 2, 3)))]
+            expected[name] = expected[name].appended(batch, last[name] + 1)
+            last[name] += len(batch)
+            calls.append(storage.append_messages(name, batch))
+        assert not [one for one in await held_back(storage, schema, *calls, prefix=turn) if isinstance(one, Exception)]
+    for name, summary in expected.items():
+        header = await storage.find_session(name)
+        assert header is not None
+        assert (header.last_position, header.summary) == (last[name], summary)
 
 
 async def test_a_locked_session_does_not_delay_the_others(storage: PostgreSQLStorage, schema: Schema) -> None:

@@ -27,7 +27,8 @@ from tests.support.postgres import ALL, Schema
 ROLES = ("user", "assistant", "system", "tool")
 NUMBERS = """SELECT user_messages, assistant_messages, system_messages, tool_messages, counters::text
                FROM luminora_sessions"""
-BRIEFS = """SELECT first_brief_position, first_brief_payload, last_brief_position, last_brief_payload, last_brief_blob
+BRIEFS = """SELECT first_brief_position, encode(first_brief, 'escape'),
+                   last_brief_position, encode(last_brief, 'escape')
               FROM luminora_sessions"""
 
 
@@ -48,10 +49,10 @@ async def found(storage: PostgreSQLStorage) -> SessionRecord:
 async def test_a_summary_can_be_read_in_the_table(schema: Schema, storage: PostgreSQLStorage) -> None:
     await storage.append_messages("s", [said(number) for number in range(5)])
     assert await schema.rows(NUMBERS) == [(2, 1, 1, 1, '{"tokens": 3}')]
-    assert await schema.rows(BRIEFS) == [(1, '"brief 0"', 5, '"brief 4"', None)]
+    assert await schema.rows(BRIEFS) == [(1, 'json\\000"brief 0"', 5, 'json\\000"brief 4"')]
     await storage.truncate_messages("s", after=0)
-    assert await schema.rows(NUMBERS) == [(None, None, None, None, '{"tokens": 3}')]
-    assert await schema.rows(BRIEFS) == [(None,) * 5]
+    assert await schema.rows(NUMBERS) == [(0, 0, 0, 0, '{"tokens": 3}')]
+    assert await schema.rows(BRIEFS) == [(None,) * 4]
 
 
 async def test_changes_are_noted_as_the_port_does(storage: PostgreSQLStorage) -> None:
@@ -93,11 +94,10 @@ async def test_appends_touch_no_index_of_the_header(schema: Schema, clock: Manua
         "counters = '[1]'",
         'counters = \'{"tokens": "x"}\'',
         "counters = '{\"tokens\": 1.5}'",
-        "first_brief_payload = NULL",
+        "first_brief = NULL",
         "first_brief_position = NULL",
-        "last_brief_blob = ''",
-        "last_brief_encoding = NULL",
-        "card_encoding = 'json'",
+        "last_brief = ''",
+        "card = 'json'",
     ],
 )
 async def test_a_damaged_summary_is_no_other_summary(schema: Schema, storage: PostgreSQLStorage, damage: str) -> None:

@@ -1,7 +1,7 @@
 """Conversion of records to the parameters of ``queries.sql``, and of rows to records."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar, cast
@@ -15,6 +15,7 @@ from luminoracore_sdk.adapters.storage.postgres.errors import BACKEND
 from luminoracore_sdk.application.ports.records import (
     MAX_CHANGES,
     NO_PAYLOAD,
+    ROLES,
     AppendReceipt,
     Brief,
     HeaderTexts,
@@ -56,6 +57,7 @@ __all__ = [
     "index_records",
     "index_rewrite_values",
     "insert_batches",
+    "is_plain",
     "light_session",
     "listed_session",
     "memory_batches",
@@ -120,6 +122,17 @@ def _is_text(encoding: str) -> bool:
     return Payload(encoding, b"").is_text
 
 
+def _packed(payload: Payload | None) -> bytes | None:
+    return None if payload is None else packed(payload)
+
+
+def _unpacked(value: bytes | None, key: str) -> Payload | None:
+    try:
+        return None if value is None else unpacked(value)
+    except ValueError as exc:
+        raise _damaged(key, "it does not begin with an encoding") from exc
+
+
 def _payload(row: Row, first: int, key: str) -> Payload:
     """Return the payload whose three columns begin at an index of a row."""
     encoding, text, blob = row[first], row[first + 1], row[first + 2]
@@ -144,34 +157,25 @@ def rewrite_values(old: Payload, new: Payload) -> dict[str, Any]:
 # -- sessions ------------------------------------------------------------------------------------
 
 
-def _short_values(name: str, payload: Payload | None) -> dict[str, Any]:
-    """Return the parameters of a card or brief."""
-    encoding = text = blob = None
-    if payload is not None:
-        encoding, (text, blob) = payload.encoding, _columns(payload)
-    return {f"{name}_encoding": encoding, f"{name}_payload": text, f"{name}_blob": blob}
-
-
-_ROLES = ("user", "assistant", "system", "tool")  # in the order of the columns
-_BRIEFS = tuple(f"{name}_{part}" for name in ("first", "last") for part in ("place", "encoding", "payload", "blob"))
+_ROLES: tuple[str, ...] = ("user", "assistant", "system", "tool")  # in the order of the columns
+_BRIEFS = ("first_place", "first_brief", "last_place", "last_brief")
 _FOLDED = (*_ROLES, "adds", *_BRIEFS)
-_ALL_FOLDED = tuple(f"{name.removesuffix('s')}s" for name in _FOLDED)
-_NO_BRIEF = (None, None, None, None)
 _NO_SUMMARY = SessionSummary()
 
 
 def _brief_columns(brief: Brief | None) -> tuple[Any, ...]:
-    if brief is None:
-        return _NO_BRIEF
-    return (clamped(brief.position), brief.payload.encoding, *_columns(brief.payload))
+    return (None, None) if brief is None else (clamped(brief.position), packed(brief.payload))
 
 
 def _summary_columns(summary: SessionSummary) -> tuple[Any, ...]:
     """Return the parameters of a summary, as ``_FOLDED`` names them; the places of briefs are their positions."""
     others = dict(summary.counters)
-    numbers = [others.pop(role, None) for role in _ROLES]
-    adds = orjson.dumps(others).decode() if others else None
-    return (*numbers, adds, *_brief_columns(summary.first), *_brief_columns(summary.last))
+    numbers = [others.pop(role, 0) for role in _ROLES]
+    return (*numbers, _object(others), *_brief_columns(summary.first), *_brief_columns(summary.last))
+
+
+def _object(counters: Mapping[str, int]) -> str | None:
+    return orjson.dumps(counters).decode() if counters else None
 
 
 def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
@@ -185,7 +189,7 @@ def session_values(record: SessionRecord, now_us: int) -> dict[str, Any]:
         "now": now_us,
         "last": record.last_position,
         **dict(zip(_FOLDED, _summary_columns(record.summary), strict=True)),
-        **_short_values("card", record.card),
+        "card": _packed(record.card),
         **_payload_values(cast("Payload", record.payload)),
     }
 
@@ -215,9 +219,8 @@ def listed_session(row: Row) -> SessionRecord:
         CorruptRecordError: Its card or summary is damaged.
     """
     key = f"session {row[0]!a}"
-    summary = stored_summary(_brief(row, 14, key), _brief(row, 18, key), _counters(row, 9, key))
-    card = None if row[22] is row[23] is row[24] is None else _payload(row, 22, key)
-    return light_session(row[:9], card, summary)
+    summary = stored_summary(_brief(row, 14, key), _brief(row, 16, key), _counters(row, 9, key))
+    return light_session(row[:9], _unpacked(row[18], key), summary)
 
 
 def light_session(row: Row, card: Payload | None = None, summary: SessionSummary = _NO_SUMMARY) -> SessionRecord:
@@ -260,23 +263,23 @@ def found_session(row: Row, payload: Payload | None = None) -> SessionRecord:
     key = f"session {row[0]!a}"
     return attrs.evolve(
         listed_session(row),
-        payload=_payload(row, 29, key) if payload is None else payload,
-        changes=_changes(row[25] or (), row[8] or 0, key),
-        lease=stored_lease(row[26], row[27], row[28], key),
+        payload=_payload(row, 23, key) if payload is None else payload,
+        changes=_changes(row[19] or (), row[8] or 0, key),
+        lease=stored_lease(row[20], row[21], row[22], key),
     )
 
 
 def _brief(row: Row, first: int, key: str) -> Brief | None:
-    position, encoding, text, blob = row[first], row[first + 1], row[first + 2], row[first + 3]
-    if position is encoding is text is blob is None:
+    position, payload = row[first], _unpacked(row[first + 1], key)
+    if position is None or payload is None:
+        if position is not payload:
+            raise _damaged(key, "a brief has no text or no position")
         return None
-    if position is None:
-        raise _damaged(key, "a brief has no position")
-    return stored_brief(position, _payload(row, first + 1, key))
+    return stored_brief(position, payload)
 
 
 def _counters(row: Row, first: int, key: str) -> dict[str, int]:
-    counters = {role: row[index] for index, role in enumerate(_ROLES, first) if row[index] is not None}
+    counters = {role: row[index] for index, role in enumerate(_ROLES, first) if row[index]}
     if (text := row[first + len(_ROLES)]) is not None:
         others = orjson.loads(text)
         if type(others) is not dict or not {int}.issuperset(map(type, others.values())):
@@ -308,8 +311,8 @@ def update_values(update: MessageUpdate) -> dict[str, Any]:
         "id": message.message_id,
         "place": None if update.brief is None else message.position,
         **rewrite_values(message.payload, update.payload),
-        **_short_values("brief", update.brief),
-        "index_data": _index_data(update.index),
+        "brief": _packed(update.brief),
+        "index_data": _packed(update.index),
         **_change_values(2 * message.position - 1),
     }
 
@@ -317,7 +320,7 @@ def update_values(update: MessageUpdate) -> dict[str, Any]:
 def texts_values(texts: HeaderTexts) -> dict[str, Any]:
     """Return the parameters of ``rewrite_texts`` for new texts."""
     briefs = (*_brief_columns(texts.first), *_brief_columns(texts.last))
-    return {**_short_values("card", texts.card), **dict(zip(_BRIEFS, briefs, strict=True))}
+    return {"card": _packed(texts.card), **dict(zip(_BRIEFS, briefs, strict=True))}
 
 
 def cut_values(after: int) -> dict[str, Any]:
@@ -341,19 +344,42 @@ def stored_lease(fence: int | None, holder: str | None, until_us: int | None, ke
 # -- appends -------------------------------------------------------------------------------------
 
 
+_MOST_ADDS = 3
+_ADDED = tuple(f"{part}_{number}" for number in range(1, _MOST_ADDS + 1) for part in ("name", "number"))
+_MOST_FOLDED = 1023
+_UNREACHED = -1  # no last position
+
+
+def is_plain(append: Append) -> bool:
+    """Return whether ``append_message`` has a place for what an append brings."""
+    adds = append.messages[0].adds
+    return len(append.messages) == 1 and len(adds) <= _MOST_ADDS and ROLES.isdisjoint(adds)
+
+
 def message_values(append: Append) -> dict[str, Any]:
-    """Return the parameters of ``append_message``."""
+    """Return the parameters of ``append_message``, as far as the message has them."""
     (message,) = append.messages
-    return {
+    given = {
         **_append_values(append),
-        **_short_values("brief", message.brief),
         "id": message.message_id,
         "role": message.role,
+        message.role: 1,
         "time": message.created_at_us,
-        "adds": orjson.dumps(dict(message.adds)).decode() if message.adds else None,
-        "index_data": _index_data(message.index),
+        "index_data": _packed(message.index),
         **_payload_values(message.payload),
     }
+    if message.brief is not None:
+        given |= {"last_place": 1, "last_brief": packed(message.brief)}
+        if message.role == "user":
+            given |= {"first_place": 1, "first_brief": given["last_brief"]}
+    if message.adds:
+        given |= dict(zip(_ADDED, _three(message.adds), strict=True))
+    return given
+
+
+def _three(adds: Mapping[str, int]) -> list[str | int]:
+    """Return three counters, each before what is added to it; one that is missing has an empty name."""
+    return [value for pair in adds.items() for value in pair] + ["", 0] * (_MOST_ADDS - len(adds))
 
 
 def batch_values(append: Append) -> dict[str, Any]:
@@ -366,7 +392,7 @@ def batch_values(append: Append) -> dict[str, Any]:
     if size > MAX_BATCH_BYTES:
         raise PayloadTooLargeError(backend=BACKEND, key="the batch", size_bytes=size, limit_bytes=MAX_BATCH_BYTES)
     folded = dict(zip(_FOLDED, _folded(append.messages), strict=True))
-    return {**_append_values(append), **folded, **_message_lists(append.messages)}
+    return {**_append_values(append), **folded, "adds": _object(folded["adds"]), **_message_lists(append.messages)}
 
 
 def _append_values(append: Append) -> dict[str, Any]:
@@ -384,38 +410,51 @@ def _folded(messages: Iterable[MessageRecord]) -> tuple[Any, ...]:
     The places of briefs count from 1; one that is the first and the last is given once. It is
     ``SessionSummary.appended`` written out: every append pays for it.
     """
-    counters = dict[str, int]()
-    first = last = None
+    roles = dict.fromkeys(_ROLES, 0)
+    adds: dict[str, int] = {}  # dict[str, int]() takes ten times as long
+    first_place = first = last_place = last = None
     for place, message in enumerate(messages, 1):
-        counters[message.role] = counters.get(message.role, 0) + 1
+        roles[message.role] += 1
         for name, number in message.adds.items():
+            counters = roles if name in roles else adds
             counters[name] = counters.get(name, 0) + number
         if message.brief is not None:
-            last = (place, message.brief)
+            last_place, last = place, message.brief
             if first is None and message.role == "user":
-                first = last
-    numbers = [counters.pop(role, None) for role in _ROLES]
-    ends = _NO_BRIEF if last is None else (last[0], last[1].encoding, *_columns(last[1]))
-    begins: tuple[Any, ...] = _NO_BRIEF
-    if first is not None:
-        begins = (first[0], *((None, None, None) if first is last else (first[1].encoding, *_columns(first[1]))))
-    return (*numbers, orjson.dumps(counters).decode() if counters else None, *begins, *ends)
+                first_place, first = place, last
+    first = None if first_place == last_place else first
+    return (*roles.values(), adds, first_place, _packed(first), last_place, _packed(last))
 
 
 def group_values(appends: Sequence[Append]) -> dict[str, Any]:
-    """Return the parameters of ``append_group``; several appends to one session are one item."""
+    """Return the parameters of ``append_group``; several appends to one session are one item.
+
+    A session for whose counters the statement has no place is left unwritten.
+    """
     messages = dict[str, list[MessageRecord]]()
     expected = dict[str, int | None]()
     for append in appends:
         messages.setdefault(append.session_id, []).extend(append.messages)
         expected[append.session_id] = _expected_last(append)
-    folded = zip(*map(_folded, messages.values()), strict=True)
+    folds, all_adds, firsts, lasts = list[int](), list[str | None](), list[bytes | None](), list[bytes | None]()
+    for session_id, of_one in messages.items():
+        user, assistant, system, tool, adds, first_place, first, last_place, last = _folded(of_one)
+        if len(adds) > _MOST_ADDS or max(user, assistant, system, tool) > _MOST_FOLDED:
+            expected[session_id], adds, user, assistant, system, tool = _UNREACHED, {}, 0, 0, 0, 0
+        roles = user | assistant << 10 | system << 20 | tool << 30
+        folds.append(roles | (first_place or 0) << 40 | (last_place or 0) << 50)
+        all_adds.append(orjson.dumps(_three(adds)).decode() if adds else None)
+        firsts.append(first)
+        lasts.append(last)
     return {
         "now": max(append.now_us for append in appends),  # a session that has expired by then is tried alone
         "sessions": list(messages),
         "expected_lasts": list(expected.values()),
         "sizes": [len(of_one) for of_one in messages.values()],
-        **dict(zip(_ALL_FOLDED, map(_list, folded), strict=True)),
+        "folds": folds,
+        "adds": _list(all_adds),
+        "first_briefs": _list(firsts),
+        "last_briefs": _list(lasts),
         "numbers": [number for number, of_one in enumerate(messages.values(), 1) for _ in of_one],
         "places": [place for of_one in messages.values() for place in range(1, len(of_one) + 1)],
         **_message_lists(message for of_one in messages.values() for message in of_one),
@@ -424,23 +463,16 @@ def group_values(appends: Sequence[Append]) -> dict[str, Any]:
 
 def group_receipts(appends: Sequence[Append], rows: Sequence[Row]) -> list[AppendReceipt | None]:
     """Return the receipts of appends for the rows of ``append_group``; None: not written."""
-    last_of = {row[0]: row[1] for row in rows}
-    number_of = _session_numbers(appends)
+    last_of: dict[str, int] = {row[0]: row[1] for row in rows}
     receipts = list[AppendReceipt | None]()
     for append in reversed(appends):  # the last append to a session ends at its last position
-        number = number_of[append.session_id]
-        if (last := last_of.get(number)) is None:
+        if (last := last_of.get(append.session_id)) is None:
             receipts.append(None)
             continue
         first = last - len(append.messages) + 1
         receipts.append(AppendReceipt(first_position=first, last_position=last))
-        last_of[number] = first - 1
+        last_of[append.session_id] = first - 1
     return receipts[::-1]
-
-
-def _session_numbers(appends: Iterable[Append]) -> dict[str, int]:
-    """Return the sessions of appends, numbered from 1."""
-    return {name: number for number, name in enumerate(dict.fromkeys(append.session_id for append in appends), 1)}
 
 
 def _expected_last(append: Append) -> int | None:
@@ -450,7 +482,7 @@ def _expected_last(append: Append) -> int | None:
 def _message_lists(messages: Iterable[MessageRecord]) -> dict[str, Any]:
     columns = [
         (
-            *(message.message_id, message.role, message.created_at_us, _index_data(message.index)),
+            *(message.message_id, message.role, message.created_at_us, _packed(message.index)),
             *(message.payload.encoding, *_columns(message.payload)),
         )
         for message in messages
@@ -467,11 +499,7 @@ def _message_lists(messages: Iterable[MessageRecord]) -> dict[str, Any]:
     }
 
 
-def _index_data(index: Payload | None) -> bytes | None:
-    return None if index is None else packed(index)
-
-
-def _list(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _list(values: Sequence[T | None]) -> Sequence[T | None]:
     """Return the values of a list parameter of ``unnest``, which fills up a list that is too short with NULL."""
     return () if values.count(None) == len(values) else values
 
@@ -542,11 +570,9 @@ def index_records(session_id: str, rows: Sequence[Row], span: MessageRange, *, l
     for _, position, message_id, role, created_at_us, value in rows:
         if position is None:
             continue
-        try:
-            index = None if value is None else unpacked(value)
-        except ValueError as exc:
-            key = f"the index of message {position} of session {session_id!a}"
-            raise _damaged(key, "it does not begin with an encoding") from exc
+        index = (
+            None if value is None else _unpacked(value, f"the index of message {position} of session {session_id!a}")
+        )
         found.append(stored_index(position, message_id, role, created_at_us, index))
     return _of_range(session_id, found, span, last)
 
@@ -556,8 +582,8 @@ def index_rewrite_values(changes: Sequence[IndexRewrite]) -> dict[str, Any]:
     return {
         "positions": [clamped(change.position) for change in changes],
         "ids": [change.message_id for change in changes],
-        "old_indexes": [_index_data(change.old) for change in changes],
-        "indexes": [_index_data(change.new) for change in changes],
+        "old_indexes": [_packed(change.old) for change in changes],
+        "indexes": [_packed(change.new) for change in changes],
     }
 
 
@@ -614,7 +640,7 @@ def rewrite_batches(changes: Sequence[PayloadRewrite]) -> Iterator[dict[str, Any
 
 def insert_batches(messages: Sequence[MessageRecord]) -> Iterator[dict[str, Any]]:
     """Yield the parameters of ``insert_messages`` but the session, in as many sets as are needed."""
-    for batch in _batches(messages, lambda message: len(message.payload.data) + len(_index_data(message.index) or b"")):
+    for batch in _batches(messages, lambda message: len(message.payload.data) + len(_packed(message.index) or b"")):
         yield {"positions": [message.position for message in batch], **_message_lists(batch)}
 
 

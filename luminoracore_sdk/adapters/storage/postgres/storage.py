@@ -39,6 +39,7 @@ from luminoracore_sdk.adapters.storage.postgres.rows import (
     index_records,
     index_rewrite_values,
     insert_batches,
+    is_plain,
     light_session,
     listed_session,
     memory_batches,
@@ -62,7 +63,6 @@ from luminoracore_sdk.adapters.storage.sql import DEFAULT_PREFIX, narrowed, with
 from luminoracore_sdk.adapters.storage.wakeups import Listener
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.records import (
-    ROLES,
     AppendReceipt,
     HeaderTexts,
     IndexRecord,
@@ -258,6 +258,9 @@ class PostgreSQLStorage(BaseStorage):
             raise
         await self._pool.close()
 
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._limits.call_seconds
+
     async def _ping(self) -> None:
         await self._pool.rows(self._sql.ping)
 
@@ -402,16 +405,15 @@ class PostgreSQLStorage(BaseStorage):
             raise StorageClosedError(self.backend_name)
         if append.fence is not None:  # rare, and a group has no place for it
             return await self._append_alone(append)
-        deadline = asyncio.get_running_loop().time() + self._limits.call_seconds
-        return await self._appends.write(attrs.evolve(append, deadline=deadline))
+        return await self._appends.write(append)
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         size = len(append.messages)
-        statement, given = (
-            (self._sql.append_message, message_values(append))
-            if size == 1 and ROLES.isdisjoint(append.messages[0].adds)
-            else (self._sql.append_messages, batch_values(append))
-        )
+        if is_plain(append):
+            given = message_values(append)
+            statement = narrowed(self._sql.append_message, frozenset(given))
+        else:
+            statement, given = self._sql.append_messages, batch_values(append)
 
         async def work(call: "Call") -> AppendReceipt:
             try:
@@ -590,8 +592,6 @@ class PostgreSQLStorage(BaseStorage):
     async def _change_memories(self, change: MemoryChange) -> list[MemoryRecord]:
         if self._puts is None:
             raise StorageClosedError(self.backend_name)
-        deadline = asyncio.get_running_loop().time() + self._limits.call_seconds
-        change = attrs.evolve(change, deadline=deadline)
         is_plain = not change.deletes and change.max_entries is None and change.size_bytes <= MAX_BATCH_BYTES
         # of several puts, one whose version is not the expected one would leave the others written
         is_whole = len(change.puts) == 1 or all(put.expected_version is None for put in change.puts)

@@ -175,14 +175,6 @@ async def test_requests_run_up_to_the_limit(server: FakeServer) -> None:
     assert server.requests[2:] == [["c:m1", "d:m1"]]
 
 
-async def test_a_long_queue_is_divided_among_the_requests(server: FakeServer) -> None:
-    group = group_over(server, most_requests=2)
-    tasks = await start(group, *(an_append(f"s{number}") for number in range(72)))
-    server.gate.set()
-    await asyncio.gather(*tasks)
-    assert [len(request) for request in server.requests] == [1, 1, 35, 35]
-
-
 async def test_a_request_holds_at_most_4_megabytes(server: FakeServer, group: Group) -> None:
     appends = [an_append(name, size=1_500_000) for name in "abc"]
     tasks = await start(group, an_append("x"), *appends, an_append("large", size=5_000_000))

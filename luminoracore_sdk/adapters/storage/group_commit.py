@@ -9,7 +9,6 @@ time that they take if the first of them is sent ahead.
 
 import asyncio
 import copy
-import math
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
@@ -24,10 +23,6 @@ __all__ = ["GroupCommit", "Write", "own_copy"]
 
 _MOST_RECORDS = 1000
 _MOST_BYTES = 4 * 1024 * 1024
-
-_LEAST_SHARED = 32
-"""A queue of more writes is divided among the requests that may be sent, so that client and server work at once:
-64 writers on PostgreSQL 18 take 0.9 of the time if a core is idle, and 1.1 to 1.2 of the CPU time."""
 
 _SLOW_SECONDS = 0.1
 """A request that takes longer no longer counts toward the limit, so that others need not wait for it."""
@@ -139,7 +134,7 @@ class GroupCommit(Generic[W, R]):
         Raises:
             StorageBusyError: The write was queued for ``timeout`` seconds; nothing was written.
         """
-        if self._queue or self._is_starting or write.lane in self._busy or not self._room():
+        if self._queue or self._is_starting or write.lane in self._busy or not self._has_room():
             return await self._enqueue(write)
         request = self._begin([write])
         try:
@@ -181,15 +176,14 @@ class GroupCommit(Generic[W, R]):
         self._start()
         self._timer = self._loop.call_later(_SLOW_SECONDS, self._tick) if self._queue else None
 
-    def _next_group(self, room: int) -> list[_Waiting[W, R]]:
-        """Take from the queue what the next of so many requests may hold, in order of arrival."""
+    def _next_group(self) -> list[_Waiting[W, R]]:
+        """Take from the queue what the next request may hold, in order of arrival."""
         group: list[_Waiting[W, R]] = []
         skipped: deque[_Waiting[W, R]] = deque()
         closed = set(self._busy)  # lanes of which nothing more may be taken
         taken: set[Hashable] = set()
         count = size_bytes = 0
-        most = max(_LEAST_SHARED, math.ceil(len(self._queue) / room))
-        while self._queue and len(group) < most:
+        while self._queue:
             waiting = self._queue.popleft()
             write = waiting.write
             if waiting.result.done():  # cancelled or timed out
@@ -209,9 +203,8 @@ class GroupCommit(Generic[W, R]):
 
     # -- requests --------------------------------------------------------------------------------
 
-    def _room(self) -> int:
-        """Return how many more requests may be in progress."""
-        return max(0, self._most_requests - sum(not request.is_exempt for request in self._requests))
+    def _has_room(self) -> bool:
+        return sum(not request.is_exempt for request in self._requests) < self._most_requests
 
     def _begin(self, writes: Iterable[W], *, is_exempt: bool = False) -> _Request:
         lanes = frozenset(write.lane for write in writes)
@@ -235,7 +228,7 @@ class GroupCommit(Generic[W, R]):
 
     def _start(self) -> None:
         self._is_starting = False
-        while (room := self._room()) and (group := self._next_group(room)):
+        while self._has_room() and (group := self._next_group()):
             self._send(group)
         self._check_idle()
 

@@ -479,23 +479,3 @@ async def test_a_closed_event_loop_starts_no_request() -> None:
     server = await asyncio.to_thread(run)
     gc.collect()
     assert server.requests == [["a:m1"]]
-
-
-async def test_callers_that_are_answered_together_write_together_again(server: FakeServer) -> None:
-    group = group_over(server, most_requests=2)
-
-    async def write(session_id: str) -> None:
-        for number in range(1, 4):
-            await group.write(an_append(session_id, f"m{number}"))
-
-    writing = [asyncio.create_task(write(session_id)) for session_id in "abcdef"]
-    await settle()
-    server.gate.set()
-    await asyncio.gather(*writing)
-    assert [sorted(request) for request in server.requests] == [
-        ["a:m1"],
-        ["b:m1"],
-        ["a:m2", "b:m2", "c:m1", "d:m1", "e:m1", "f:m1"],
-        ["a:m3", "b:m3", "c:m2", "d:m2", "e:m2", "f:m2"],
-        ["c:m3", "d:m3", "e:m3", "f:m3"],
-    ]

@@ -40,7 +40,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
     SessionRecord,
 )
-from luminoracore_sdk.application.ports.searching import Search
+from luminoracore_sdk.application.ports.searching import SEARCH_IS_OFF, Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.session_access import headers
 from luminoracore_sdk.domain.errors import (
@@ -281,7 +281,7 @@ class Recall:
         """Return what answers a query; see ``Sessions.recall``."""
         search = self.storage.search
         if search is None:
-            raise ConfigurationError('search is off; switch it on with create_storage(…, search="text")')
+            raise ConfigurationError(SEARCH_IS_OFF)
         if not isinstance(query, str):
             raise ValidationError(f"a query is a string, not {type(query).__name__}")
         for value, name in ((limit, "limit"), (max_tokens, "max_tokens"), (around, "around")):

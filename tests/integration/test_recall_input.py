@@ -221,6 +221,8 @@ def remembered() -> set[object]:
 
 
 async def test_an_erased_user_is_forgotten_in_this_process_too(manager: SessionManager) -> None:
+    handle = manager.for_user("ada")
+    assert len(await handle.recall("boat", limit=100)) == 7
     assert len(await manager.recall("boat", user_id="ada", limit=100)) == 7
     assert "the boat of ada" in remembered()
     await manager.erase_user("ada")

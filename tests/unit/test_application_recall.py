@@ -20,7 +20,7 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.recall.index import ScopeIndex
-from luminoracore_sdk.session import InMemoryStorage, SessionManager
+from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
 from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import message_record, session_record
@@ -135,22 +135,43 @@ async def test_a_change_during_a_query_is_followed_by_the_next(
     assert await found_by(manager, asked) == await found_by(manager_of(storage, clock), asked)
 
 
+class Counting(StorageWrapper):
+    """Notes the session of each read of an index.
+
+    Attributes:
+        reads: The sessions.
+    """
+
+    def __init__(self, base: SessionStorage) -> None:
+        super().__init__(base)
+        self.reads = ""
+
+    async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
+        """Read, and note it."""
+        self.reads += session_id
+        return await super().read_index(session_id, span)
+
+
+async def test_each_handle_of_a_user_asks_the_same_index() -> None:
+    counting = Counting(InMemoryStorage())
+    manager = SessionManager(searched(counting))
+    await manager.create_session({"name": "A"}, {"name": "echo"}, {"session_id": "s", "user_id": "ada"})
+    await say(manager, "a boat")
+    for _ in range(3):  # as a web service makes one for each request
+        assert [hit.text for hit in await manager.for_user("ada").recall("boat")] == ["a boat"]
+    assert await texts(manager, user_id="ada") == ["a boat"]
+    assert counting.reads == "s"
+
+
 async def test_the_index_used_longest_ago_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    reads: list[str] = []
-
-    class Counting(Meanwhile):
-        async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
-            reads.append(session_id)
-            return await super().read_index(session_id, span)
-
-    storage = searched(Counting(InMemoryStorage()))
-    manager = SessionManager(storage)
+    counting = Counting(InMemoryStorage())
+    manager = SessionManager(searched(counting))
     for session_id in "abc":
         await say(manager, *(f"boat {number}" for number in range(10)), session_id=session_id)
     monkeypatch.setattr(recall_module, "_KEPT_DOCUMENTS", 25)
     for session_id in "abcbcabc":
         assert len(await texts(manager, session_ids=[session_id], limit=20)) == 10
-    assert "".join(reads) == "abcac"
+    assert counting.reads == "abcac"
 
 
 async def test_an_index_of_many_messages_is_completed_in_parts() -> None:

@@ -10,11 +10,13 @@ import asyncio
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from time import monotonic
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -31,6 +33,7 @@ from luminoracore_sdk.application.indexing import (
 from luminoracore_sdk.application.off_loop import off_loop, off_loop_to_the_end
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import EntityCodec
+from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.application.ports.records import (
     HistoryChange,
@@ -80,8 +83,13 @@ _LONGEST_RUN = 256
 _REST = 6
 """After a query that was not embedded in time, so many times that limit pass before another one is."""
 
+_MEMORIES_AT_ONCE = 32
+"""Memories that are embedded at once; if time is over, the vectors of those before are kept."""
+
 _MOST = 0.5
 _AT_ONCE = 16
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -154,6 +162,7 @@ class _Scope:
         marks: How far it follows each session.
         memories: By their names in the index.
         without_vector: Positions of messages whose vector was not there when they were read, by session.
+        unembedded: Entries of memories without a vector. Vectors of memories are not stored.
         lock: Is held while the index is changed or ranked.
         decoding: Is held while a thread decodes: with several at once, the event loop would wait for each of them.
         warned: Whether it was logged that most vectors are missing.
@@ -165,6 +174,7 @@ class _Scope:
         self.marks: dict[str, _Mark] = {}
         self.memories: dict[str, _Memory] = {}
         self.without_vector: dict[str, set[int]] = {}
+        self.unembedded: dict[str, Entry] = {}
         self.lock = asyncio.Lock()
         self.decoding = asyncio.Lock()
         self.warned = False
@@ -222,28 +232,55 @@ class _Scope:
                 )
                 self.index.add(document, entry)
 
+    def add_memory(self, name: str, entry: Entry) -> None:
+        """Add a memory, or replace it."""
+        memory = self.memories[name]
+        document = Document(
+            kind=MEMORY,
+            key=name,
+            created_at_us=memory.record.updated_at_us,
+            importance=memory.entry.importance,
+        )
+        self.index.add(document, entry)
+        self.unembedded.pop(name, None)
+        if self._search.lacks_vector(entry):
+            self.unembedded[name] = entry
 
-class _QueryVectors:
-    """Embeds queries, each within a time limit."""
+    async def embed_memories(self, embedder: Embedder) -> None:
+        """Give memories the vectors that they lack."""
+        while some := list(islice(self.unembedded.items(), _MEMORIES_AT_ONCE)):
+            texts = [indexed_text(self.memories[name].entry)[:MAX_TEXT_LENGTH] for name, _ in some]
+            found = await embedder.embed_passages(texts)
+            for (name, entry), values in zip(some, found, strict=True):
+                self.add_memory(name, attrs.evolve(entry, vector=vector_of(embedder, values)))
 
-    def __init__(self) -> None:
+
+class _Patience:
+    """Waits for an embedder, each time within a limit; once that has passed, not at all for a while.
+
+    Args:
+        late: What is logged if the limit has passed; takes the model and the limit.
+        failed: What is logged after an error.
+    """
+
+    def __init__(self, *, late: str, failed: str) -> None:
+        self._late = late
+        self._failed = failed
         self._not_before = 0.0
 
-    async def get(self, search: Search, query: str) -> Vector | None:
-        """Return the vector of a query; None: there is no embedder, or it failed or took too long."""
+    async def wait(self, search: Search, call: Callable[[Embedder], Awaitable[T]]) -> T | None:
+        """Return what a call returns; None: there is no embedder, or it failed or took too long."""
         embedder = search.embedder
         if embedder is None or monotonic() < self._not_before:
             return None
         try:
             async with asyncio.timeout(search.query_seconds):
-                return vector_of(embedder, await embedder.embed_query(query[:MAX_TEXT_LENGTH]))
+                return await call(embedder)
         except TimeoutError:
             self._not_before = monotonic() + _REST * search.query_seconds
-            logger.warning(
-                "%s has not embedded a query within %g s; words alone decide", embedder.model_id, search.query_seconds
-            )
+            logger.warning(self._late, embedder.model_id, search.query_seconds)
         except Exception:
-            logger.warning("the query could not be embedded; words alone decide", exc_info=True)
+            logger.warning(self._failed, exc_info=True)
         return None
 
 
@@ -265,7 +302,20 @@ class Recall:
     _scopes: WeakKeyDictionary[asyncio.AbstractEventLoop, OrderedDict[RecallScope, _Scope]] = attrs.field(
         factory=WeakKeyDictionary, init=False
     )
-    _vectors: _QueryVectors = attrs.field(factory=_QueryVectors, init=False)
+    _queries: _Patience = attrs.field(
+        factory=lambda: _Patience(
+            late="%s has not embedded a query within %g s; words alone decide",
+            failed="the query could not be embedded; words alone decide",
+        ),
+        init=False,
+    )
+    _remembered: _Patience = attrs.field(
+        factory=lambda: _Patience(
+            late="%s: memories were not embedded within %g s; words alone find them",
+            failed="memories could not be embedded; words alone find them",
+        ),
+        init=False,
+    )
 
     async def find(
         self,
@@ -287,9 +337,11 @@ class Recall:
         for value, name in ((limit, "limit"), (max_tokens, "max_tokens"), (around, "around")):
             check_count(value, name)
         held = self._scope(scope, search)
-        vector = await self._vectors.get(search, query)
+        vector = await self._queries.wait(search, partial(_query_vector, query))
         async with held.lock:
             await self._follow(held, scope, search)
+            if vector is not None and held.unembedded:
+                await self._remembered.wait(search, held.embed_memories)
             asked = Query.of(query, search.analyzer, vector)
             now_us = to_microseconds(self.clock.now())
             ranked = await off_loop(
@@ -449,18 +501,13 @@ class Recall:
                         changed.append((name, _Memory(session_id, record, entry)))
         for name in held.memories.keys() - found:
             del held.memories[name]
+            held.unembedded.pop(name, None)
             held.index.remove_memory(name)
         texts = [indexed_text(memory.entry) for _, memory in changed]
         entries = await entries_of(dict(enumerate(texts)), search.analyzer)
         for place, (name, memory) in enumerate(changed):
-            document = Document(
-                kind=MEMORY,
-                key=name,
-                created_at_us=memory.record.updated_at_us,
-                importance=memory.entry.importance,
-            )
-            held.index.add(document, entries[place])
             held.memories[name] = memory
+            held.add_memory(name, entries[place])
 
     async def _memories(self, held: _Scope, owner: MemoryScope) -> list[MemoryRecord]:
         damage: list[CorruptRecordError] = []
@@ -595,6 +642,10 @@ def recall_filter(
         since_us=None if since is None else to_microseconds(to_utc(since)),
         until_us=None if until is None else to_microseconds(to_utc(until)),
     )
+
+
+async def _query_vector(query: str, embedder: Embedder) -> Vector:
+    return vector_of(embedder, await embedder.embed_query(query[:MAX_TEXT_LENGTH]))
 
 
 def memory_text(entry: MemoryEntry) -> str:

@@ -208,6 +208,57 @@ async def test_words_alone_decide_if_a_query_is_not_embedded_in_time(
     assert knobs.queries == 2
 
 
+async def remember(manager: SessionManager, *texts: str) -> None:
+    """Store memories of the user ada under numbers."""
+    for number, text in enumerate(texts):
+        await manager.for_user("ada").store_memory(str(number), text)
+
+
+async def memory_similarities(manager: SessionManager) -> dict[str, object]:
+    return {hit.text: hit.parts["similarity"] for hit in await manager.for_user("ada").recall("boat", explain=True)}
+
+
+async def test_memories_are_found_by_meaning(searching: SearchWrapper, knobs: Knobs) -> None:
+    manager, other = SessionManager(searching), SessionManager(searching)
+    await remember(manager, *TEXTS)
+    found = await memory_similarities(manager)
+    assert set(found) == set(TEXTS)
+    assert found["a red boat"] == max(found.values(), key=str) != 0.0
+    assert knobs.calls == 1
+    await manager.for_user("ada").store_memory("0", "a boat")
+    assert await memory_similarities(manager) == await memory_similarities(other)
+    assert knobs.calls == 3  # of the new value, and of all
+    assert await memory_similarities(manager) == await memory_similarities(other)
+    assert knobs.calls == 3
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_words_find_memories_that_cannot_be_embedded(
+    searching: SearchWrapper, knobs: Knobs, fault: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    passages = CallableEmbedder(
+        knobs.embed_passages, model_id="m", dimension=SIZE, embed_query=HashingEmbedder(SIZE).embed_query
+    )
+    manager = SessionManager(searched(searching.base, passages))
+    await remember(manager, *TEXTS)
+    vars(knobs).update(fault)
+    assert await memory_similarities(manager) == {"a red boat": 0.0}
+    assert "memories could not be embedded; words alone find them" in caplog.text
+    knobs.error, knobs.wrong = None, None
+    assert 0.0 not in (await memory_similarities(manager)).values()
+
+
+async def test_a_query_waits_for_the_vectors_of_memories_for_a_time(
+    searching: SearchWrapper, knobs: Knobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = SessionManager(searching)
+    await remember(manager, *TEXTS)
+    knobs.may_answer.clear()
+    async with asyncio.timeout(5):
+        assert [await memory_similarities(manager) for _ in range(2)] == [{"a red boat": 0.0}] * 2
+    assert (knobs.calls, caplog.text.count("memories were not embedded within 0.05 s")) == (1, 1)
+
+
 async def test_an_embedder_that_does_not_stop_is_left_behind(searching: SearchWrapper, knobs: Knobs) -> None:
     knobs.may_answer.clear()
     knobs.patience = 1

@@ -54,7 +54,7 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 from luminoracore_sdk.domain.memory import MemoryEntry
-from luminoracore_sdk.domain.message import message_text, not_deleted
+from luminoracore_sdk.domain.message import message_text, not_deleted, to_role
 from luminoracore_sdk.domain.recall.analyzer import MAX_TEXT_LENGTH
 from luminoracore_sdk.domain.recall.hits import Hit
 from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex
@@ -334,6 +334,8 @@ class Recall:
             raise ConfigurationError(SEARCH_IS_OFF)
         if not isinstance(query, str):
             raise ValidationError(f"a query is a string, not {type(query).__name__}")
+        if limit is None or around is None:
+            raise ValidationError("limit and around must be whole numbers of at least 0, not None")
         for value, name in ((limit, "limit"), (max_tokens, "max_tokens"), (around, "around")):
             check_count(value, name)
         held = self._scope(scope, search)
@@ -611,9 +613,10 @@ def recall_scope(user_id: str | None, session_ids: Collection[str] | None) -> Re
     """
     if user_id is not None:
         check_user_id(user_id)
-    if isinstance(session_ids, str):
-        raise ValidationError("session_ids is a list of ids, not one string")
-    ids = None if session_ids is None else tuple(sorted({check_id(one) for one in session_ids}))
+    ids = None
+    if session_ids is not None:
+        _check_list(session_ids, "session_ids")
+        ids = tuple(sorted({check_id(one) for one in session_ids}))
     return RecallScope(user_id, None if user_id is not None else ids)
 
 
@@ -630,18 +633,27 @@ def recall_filter(
     Raises:
         ValidationError: A kind, role or time is invalid.
     """
-    if isinstance(kinds, str) or not set(kinds) <= {MESSAGE, MEMORY}:
+    _check_list(kinds, "kinds")
+    if not all(kind in (MESSAGE, MEMORY) for kind in kinds):
         raise ValidationError(f"kinds are of 'message' and 'memory', not {kinds!a:.80}")
-    if isinstance(roles, str):
-        raise ValidationError("roles is a list of roles, not one string")
+    if roles is not None:
+        _check_list(roles, "roles")
+        roles = tuple(sorted({to_role(role).value for role in roles}))
+    if between is not None and (not isinstance(between, tuple | list) or len(between) != 2):
+        raise ValidationError("between must be two times, the first and the one behind the last; None: without bound")
     since, until = (None, None) if between is None else between
     return Filter(
         kinds=None if len(set(kinds)) == 2 else tuple(kinds),
         session_ids=None if user_id is None or session_ids is None else tuple(sorted(set(session_ids))),
-        roles=None if roles is None else tuple(sorted({str(role) for role in roles})),
+        roles=roles,
         since_us=None if since is None else to_microseconds(to_utc(since)),
         until_us=None if until is None else to_microseconds(to_utc(until)),
     )
+
+
+def _check_list(value: object, name: str) -> None:
+    if isinstance(value, str | bytes) or not isinstance(value, Collection):
+        raise ValidationError(f"{name} must be a list, not {type(value).__name__}")
 
 
 async def _query_vector(query: str, embedder: Embedder) -> Vector:

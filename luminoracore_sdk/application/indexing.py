@@ -94,7 +94,7 @@ def vector_of(embedder: Embedder, values: Sequence[float]) -> Vector:
         raise ValidationError(
             f"{embedder.model_id} returned a vector of {len(values)} dimensions, not {embedder.dimension}"
         )
-    return Vector.of(embedder.model_id, values)
+    return Vector.of(embedder.model_id, list(map(float, values)))  # a list, where numpy returns an array
 
 
 async def entries_of(texts: Mapping[int, str], analyzer: Analyzer) -> dict[int, Entry]:

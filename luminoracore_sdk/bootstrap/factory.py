@@ -133,6 +133,10 @@ def _checked(config: StorageConfig | str | None, search: str | None, embedder: E
         config = attrs.evolve(config, search=search)
     if embedder is not None and config.search != "semantic":
         raise ConfigurationError('an embedder is used by search="semantic" only')
+    needed = ("model_id", "dimension", "embed_passages", "embed_query")
+    if embedder is not None and (missing := [name for name in needed if not hasattr(embedder, name)]):
+        kind = type(embedder).__name__
+        raise ConfigurationError(f"an embedder of type {kind} has no {', '.join(missing)}; see search.Embedder")
     return config
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from luminoracore_sdk import sync
@@ -147,6 +148,18 @@ async def test_every_write_is_embedded(searching: SearchWrapper) -> None:
     await manager.recall("morning")  # what was forked before it was embedded
     assert await searching.drain() is True
     assert await vectors(searching, "f") == [SIZE, SIZE]
+
+
+async def test_vectors_may_be_arrays_of_numpy(searching: SearchWrapper, knobs: Knobs) -> None:
+    async def passages(texts: Sequence[str]) -> Any:
+        return np.array(await knobs.embed_passages(texts), dtype=np.float32)
+
+    storage = searched(searching.base, CallableEmbedder(passages, model_id=knobs.model_id, dimension=SIZE))
+    assert isinstance(storage, SearchWrapper)
+    await say(SessionManager(storage), *TEXTS)
+    assert await storage.drain() is True
+    assert await vectors(storage) == [SIZE] * 3
+    assert await similarities(SessionManager(storage)) == await similarities(SessionManager(searching))
 
 
 FAULTS = {

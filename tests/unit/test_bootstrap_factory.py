@@ -11,13 +11,14 @@ import pytest
 
 from luminoracore_sdk import session
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
-from luminoracore_sdk.bootstrap.factory import create_storage
+from luminoracore_sdk.bootstrap.factory import create_storage, shared_storage
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     UnsupportedStorageTypeError,
     ValidationError,
 )
 from luminoracore_sdk.optimization import Optimizer
+from luminoracore_sdk.search import CallableEmbedder
 from luminoracore_sdk.session import (
     InMemoryStorage,
     JSONFileStorage,
@@ -79,6 +80,20 @@ def test_compression_enabled_uses_the_own_optimizer() -> None:
 def test_object_that_is_no_optimizer_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"compress\(data\) and expand\(data\)"):
         create_storage("memory://", optimizer=object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("embedder", "missing"),
+    [
+        (object(), "of type object has no model_id, dimension, embed_passages, embed_query"),
+        (CallableEmbedder, "of type type has no model_id, dimension;"),
+    ],
+    ids=["an object", "a class"],
+)
+def test_object_that_is_no_embedder_is_refused(embedder: Any, missing: str) -> None:
+    for create in (create_storage, shared_storage):
+        with pytest.raises(ConfigurationError, match=missing):
+            create("memory://", search="semantic", embedder=embedder)
 
 
 @pytest.mark.parametrize("config", [{"storage_type": "memory"}, 5, Path("store"), StorageType.MEMORY.name])

@@ -24,7 +24,7 @@ from luminoracore_sdk.domain.recall.hits import Hit
 __all__ = ["Language", "Semantic", "recall", "reindex", "searched"]
 
 Semantic = Annotated[
-    bool, typer.Option("--semantic", help="By meaning too, with the model of the semantic extra.", show_default=False)
+    bool, typer.Option("--semantic", help="By meaning too, with the embedder of the configuration.", show_default=False)
 ]
 Language = Annotated[
     str | None,

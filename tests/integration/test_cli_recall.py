@@ -142,6 +142,17 @@ def test_doctor_says_what_is_indexed(luminora: Luminora, monkeypatch: pytest.Mon
     assert search_of(luminora, **TEXT)[1].startswith("of the first 4 messages, 4 indexed, 0 not")
 
 
+def test_the_embedder_of_the_configuration_is_used(luminora: Luminora) -> None:
+    own = {"LUMINORA_STORAGE_SEARCH_EMBEDDER": "luminoracore_sdk.search:HashingEmbedder"}
+    assert json.loads(luminora("reindex", "--semantic", "--json", **own).stdout)["messages"] == 8
+    assert "8 indexed, 0 of them without a vector of hashing/64" in search_of(luminora, **SEMANTIC, **own)[1]
+    done = luminora("recall", "boat", "--semantic", "--explain", "--json", **own)
+    assert any(hit["parts"]["similarity"] for hit in json.loads(done.stdout))
+    assert json.loads(luminora("reindex", "--semantic", "--json", **own).stdout)["messages"] == 0
+    wrong = luminora("reindex", "--semantic", LUMINORA_STORAGE_SEARCH_EMBEDDER="json:nothing")
+    assert (wrong.exit_code, wrong.stderr.count("\n")) == (1, 1)
+
+
 def test_what_is_written_with_search_on_is_indexed(luminora: Luminora) -> None:
     luminora("chat", "--session", "c", "--create", "a red balloon", **TEXT)
     assert search_of(luminora, **TEXT)[1].startswith("2 indexed, 8 not")

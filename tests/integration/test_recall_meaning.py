@@ -188,6 +188,35 @@ async def test_an_embedder_that_fails_costs_no_message(
     assert 0.0 not in (await similarities(manager)).values()
 
 
+def refusing(knobs: Knobs, word: str) -> CallableEmbedder:
+    """Return an embedder whose model fails for texts with a word."""
+
+    async def passages(texts: Sequence[str]) -> list[list[float]]:
+        if any(word in text for text in texts):
+            raise RuntimeError(f"{word} is too much for me")
+        return await knobs.embed_passages(texts)
+
+    return CallableEmbedder(passages, model_id=knobs.model_id, dimension=SIZE)
+
+
+async def test_a_text_that_the_model_refuses_keeps_no_other_from_its_vector(
+    searching: SearchWrapper, knobs: Knobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = searched(searching.base, refusing(knobs, "sea"))
+    assert isinstance(storage, SearchWrapper)
+    manager = SessionManager(storage)
+    await say(manager, *TEXTS, *(f"boat {number}" for number in range(300)))
+    await say(manager, "another", session_id="t")
+    assert await storage.drain() is True
+    assert await vectors(storage) == [SIZE, 0, *[SIZE] * 301]
+    assert await vectors(storage, "t") == [SIZE]
+    assert caplog.text.count("1 messages get no vectors, which the model refuses: sea is too much for me") == 1
+    calls = knobs.calls
+    await manager.recall("boat")
+    assert await storage.drain() is True
+    assert knobs.calls == calls + 2  # the query, and a text that tells a refusal from a model that is gone
+
+
 @pytest.mark.parametrize("fault", [FAULTS["an error"], FAULTS["another dimension"], FAULTS["not finite"]], ids=str)
 async def test_words_alone_decide_if_a_query_cannot_be_embedded(
     searching: SearchWrapper, knobs: Knobs, fault: dict[str, object], caplog: pytest.LogCaptureFixture
@@ -385,7 +414,7 @@ async def test_vectors_that_a_killed_process_owed_are_completed(tmp_path: Path, 
     await asyncio.to_thread(write_and_be_killed, url, tmp_path)
     if by == "reindex":
         done = await asyncio.to_thread(luminora_over(url), "reindex", "--semantic", "--json")
-        assert json.loads(done.stdout) == {"sessions": 1, "messages": 3, "damaged": 0}
+        assert json.loads(done.stdout) == {"sessions": 1, "messages": 3, "damaged": 0, "refused": 0}
         async with create_storage(url, search="semantic") as storage:
             assert await vectors(storage) == [256] * 3
         return

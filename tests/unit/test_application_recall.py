@@ -1,6 +1,7 @@
 """Recall while the store changes, and what it keeps in the process."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -168,10 +169,23 @@ async def test_the_index_used_longest_ago_makes_room(monkeypatch: pytest.MonkeyP
     manager = SessionManager(searched(counting))
     for session_id in "abc":
         await say(manager, *(f"boat {number}" for number in range(10)), session_id=session_id)
-    monkeypatch.setattr(recall_module, "_KEPT_DOCUMENTS", 25)
-    for session_id in "abcbcabc":
+    monkeypatch.setattr(recall_module, "_KEPT_DOCUMENTS", 70)
+    for session_id in "abacab":
         assert len(await texts(manager, session_ids=[session_id], limit=20)) == 10
-    assert counting.reads == "abcac"
+    assert counting.reads == "abcb"
+
+
+async def test_indexes_of_users_without_messages_make_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def indexes() -> int:
+        gc.collect()
+        return sum(type(found) is ScopeIndex for found in gc.get_objects())
+
+    monkeypatch.setattr(recall_module, "_KEPT_DOCUMENTS", 80)
+    before = indexes()
+    manager = SessionManager(searched(InMemoryStorage()))
+    for number in range(50):
+        assert await manager.for_user(f"user {number}").recall("boat") == []
+    assert indexes() - before <= 4
 
 
 async def test_an_index_of_many_messages_is_completed_in_parts() -> None:

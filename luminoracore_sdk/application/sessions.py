@@ -920,8 +920,9 @@ class Sessions:
         try:
             return await erasure.run()
         finally:
-            if self._recall is not None:
-                self._recall.forget()
+            for known in (self._recall, self._dialogue.memory_choice, self._dialogue.memory_text):
+                if known is not None:
+                    known.forget()
 
     async def apply_retention(
         self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False

@@ -1,6 +1,8 @@
 """Recall and what it is given: any text, wrong arguments, filters, and the sessions of others."""
 
+import asyncio
 import gc
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +19,7 @@ from luminoracore_sdk.session import (
     create_storage,
 )
 from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.types.session import MemoryConfig
 from luminoracore_sdk.utils.exceptions import ConfigurationError, ValidationError
 from tests.support.recall import Meanwhile, manager_of, searched
 
@@ -232,6 +235,12 @@ def remembered() -> set[object]:
     return {found.value for found in gc.get_objects() if type(found) is MemoryEntry and isinstance(found.value, str)}
 
 
+def cached_texts() -> list[str]:
+    """Return the strings in the ordered dictionaries of this process."""
+    dictionaries = [found for found in gc.get_objects() if type(found) is OrderedDict]
+    return [text for found in dictionaries for text in found.values() if type(text) is str]
+
+
 async def test_an_erased_user_is_forgotten_in_this_process_too(manager: SessionManager) -> None:
     handle = manager.for_user("ada")
     assert len(await handle.recall("boat", limit=100)) == 7
@@ -241,3 +250,18 @@ async def test_an_erased_user_is_forgotten_in_this_process_too(manager: SessionM
     assert "the boat of ada" not in remembered()
     assert await manager.recall("boat", user_id="ada") == []
     assert {hit.session_id for hit in await manager.recall("boat")} == {"b"}
+
+
+async def test_memories_of_prompts_are_forgotten_with_an_erased_user() -> None:
+    manager = SessionManager(searched(InMemoryStorage()), memory_config=MemoryConfig(prompt_minimum=1))
+    user = manager.for_user("ada")
+    session_id = await user.create_session({"name": "A"}, {"name": "echo"})
+    for number in range(3):
+        await user.store_memory(str(number), f"berth {number} of ada")
+    await user.send_message(session_id, "Where is my boat?")
+    assert "berth 1 of ada" in remembered()
+    assert any("berth 1 of ada" in text for text in cached_texts())
+    await manager.erase_user("ada")
+    await asyncio.sleep(0)  # asyncio holds the result of the last call
+    assert "berth 1 of ada" not in remembered()
+    assert not any("berth 1 of ada" in text for text in cached_texts())

@@ -238,7 +238,7 @@ def remembered() -> set[object]:
 def cached_texts() -> list[str]:
     """Return the strings in the ordered dictionaries of this process."""
     dictionaries = [found for found in gc.get_objects() if type(found) is OrderedDict]
-    return [text for found in dictionaries for text in found.values() if type(text) is str]
+    return [text for found in dictionaries for pair in found.items() for text in pair if type(text) is str]
 
 
 async def test_an_erased_user_is_forgotten_in_this_process_too(manager: SessionManager) -> None:

@@ -532,6 +532,16 @@ class UserSessions(SyncFacade[aio.UserSessions]):
         """The tenant."""
         return self.asynchronous.tenant
 
+    @property
+    def app(self) -> str | None:
+        """The app."""
+        return self.asynchronous.app
+
+    @property
+    def can_recall(self) -> bool:
+        """Whether search is on."""
+        return self.asynchronous.can_recall
+
     def create_session(
         self,
         personality: Mapping[str, Any] | None = None,
@@ -1424,9 +1434,9 @@ class SessionManager(SyncFacade[aio.SessionManager]):
         """Return a summary of a session, or None."""
         return self._run(self.asynchronous.get_session_info(session_id))
 
-    def for_user(self, user_id: str, tenant: str | None = None) -> UserSessions:
+    def for_user(self, user_id: str, tenant: str | None = None, app: str | None = None) -> UserSessions:
         """Return a handle on the sessions and memories of one user, which reaches no others."""
-        return UserSessions.over(lambda: self.asynchronous.for_user(user_id, tenant))
+        return UserSessions.over(lambda: self.asynchronous.for_user(user_id, tenant, app))
 
     @contextmanager
     def turn_lease(self, session_id: str, *, ttl: float = 30.0) -> Generator[TurnLease, None, None]:

@@ -76,9 +76,9 @@ from luminoracore_sdk.adapters.per_process import SyncFacade, unwrapped
 '''
 
 FOR_USER = '''
-def for_user(self, user_id: str, tenant: str | None = None) -> UserSessions:
+def for_user(self, user_id: str, tenant: str | None = None, app: str | None = None) -> UserSessions:
     """Return a handle on the sessions and memories of one user, which reaches no others."""
-    return UserSessions.over(lambda: self.asynchronous.for_user(user_id, tenant))
+    return UserSessions.over(lambda: self.asynchronous.for_user(user_id, tenant, app))
 '''
 
 TURN_LEASE = '''
@@ -289,7 +289,12 @@ def _turn_lease(names: Names) -> str:
 
 
 def _user_sessions(names: Names) -> str:
-    members = [_attribute("user_id", "str", "The user."), _attribute("tenant", "str | None", "The tenant.")]
+    members = [
+        _attribute("user_id", "str", "The user."),
+        _attribute("tenant", "str | None", "The tenant."),
+        _attribute("app", "str | None", "The app."),
+        _attribute("can_recall", "bool", "Whether search is on."),
+    ]
     members += [_method(each, names) for each in _calls(session.UserSessions)]
     members.append(_turn_lease(names))
     return _class("UserSessions", "SyncFacade[aio.UserSessions]", members)

@@ -1,7 +1,9 @@
 """Embedders: models on this machine, servers with OpenAI's interface, and any function."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -122,7 +124,8 @@ class WordLlamaEmbedder:
     dimension = 256
 
     def __init__(self) -> None:
-        self._package = import_extra("wordllama", needed_by="WordLlamaEmbedder", extra="semantic")
+        with _root_logger_left_alone():
+            self._package = import_extra("wordllama", needed_by="WordLlamaEmbedder", extra="semantic")
         self.model_id = f"wordllama/{version('wordllama')}/l2_supercat/{self.dimension}"
         self._model = _LocalModel(self._load)
 
@@ -140,6 +143,17 @@ class WordLlamaEmbedder:
     def _load(self) -> Any:
         folder = Path(str(self._package.__file__)).parent
         return self._package.WordLlama.load(cache_dir=folder, dim=self.dimension, disable_download=True)
+
+
+@contextmanager
+def _root_logger_left_alone() -> Iterator[None]:
+    """Keep wordllama 0.4.0, which calls ``logging.basicConfig``, from configuring the log of the whole process."""
+    handler = logging.NullHandler()
+    logging.root.addHandler(handler)  # with a handler, basicConfig changes nothing
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(handler)
 
 
 class FastEmbedEmbedder:

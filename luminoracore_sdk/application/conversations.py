@@ -25,6 +25,7 @@ from luminoracore_sdk.domain.message import (
     message_text,
     not_deleted,
     stamped,
+    to_role,
 )
 from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.usage import folding
@@ -335,7 +336,7 @@ class Conversations:
         self, session_id: str, role: MessageRole | str, limit: int | None = None
     ) -> list[Message]:
         """Return the messages of one role, oldest first; only the newest ``limit`` of them if given."""
-        wanted = Message(role=role, content="").role
+        wanted = to_role(role)
         return await self._newest(session_id, limit, lambda message: message.role is wanted)
 
     async def list_conversations(self) -> list[str]:

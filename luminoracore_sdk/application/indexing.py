@@ -4,6 +4,7 @@ import asyncio
 import logging
 from asyncio import AbstractEventLoop, Task
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import attrs
@@ -58,6 +59,12 @@ _STOP_SECONDS = 1.0
 _WAIT_SECONDS = 5.0
 """Time after a failure within which no other message is embedded."""
 
+_ANY_TEXT = "word"
+"""A model that cannot embed this is out of order; one that can refuses some other text."""
+
+_MOST_REFUSED = 20
+"""Texts that the model may refuse one by one; with more of them, its error ends the work."""
+
 _MOST_DAMAGED = 20
 """Damaged records of a range that are left out; with more of them, none is read."""
 
@@ -94,7 +101,7 @@ def vector_of(embedder: Embedder, values: Sequence[float]) -> Vector:
         raise ValidationError(
             f"{embedder.model_id} returned a vector of {len(values)} dimensions, not {embedder.dimension}"
         )
-    return Vector.of(embedder.model_id, values)
+    return Vector.of(embedder.model_id, list(map(float, values)))  # a list, where numpy returns an array
 
 
 async def entries_of(texts: Mapping[int, str], analyzer: Analyzer) -> dict[int, Entry]:
@@ -224,6 +231,53 @@ async def _intact(
     return await _intact(read, first, middle, damage) + await _intact(read, middle + 1, last, damage)
 
 
+async def _vectors(
+    embedder: Embedder, texts: Sequence[str], refused: list[Exception] | None
+) -> Sequence[Vector | None]:
+    """Return the vectors of texts; None for one that alone makes the embedder fail.
+
+    Args:
+        embedder: The embedder.
+        texts: The texts.
+        refused: Takes the errors of such texts, 20 at most; None: any error is raised.
+
+    Raises:
+        Exception: Of the embedder, if it fails for any text.
+    """
+    try:
+        return await _all_vectors(embedder, texts)
+    except Exception as exc:
+        if refused is None or isinstance(exc, ValidationError):  # vectors of a wrong form are the embedder's fault
+            raise
+        await _all_vectors(embedder, [_ANY_TEXT])
+    return await _possible_vectors(embedder, texts, refused)
+
+
+async def _possible_vectors(
+    embedder: Embedder, texts: Sequence[str], refused: list[Exception]
+) -> Sequence[Vector | None]:
+    if len(texts) > 1:
+        with suppress(Exception):
+            return await _all_vectors(embedder, texts)
+        middle = len(texts) // 2
+        first = await _possible_vectors(embedder, texts[:middle], refused)
+        return [*first, *await _possible_vectors(embedder, texts[middle:], refused)]
+    try:
+        return await _all_vectors(embedder, texts)
+    except Exception as exc:
+        if len(refused) >= _MOST_REFUSED:
+            raise
+        refused.append(exc)
+        return [None]
+
+
+async def _all_vectors(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:
+    found = await embedder.embed_passages(texts)
+    if len(found) != len(texts):
+        raise ValidationError(f"{embedder.model_id} returned {len(found)} vectors for {len(texts)} texts")
+    return [vector_of(embedder, values) for values in found]
+
+
 @attrs.frozen(kw_only=True)
 class Indexer:
     """Completes what is stored in order to find messages.
@@ -242,7 +296,14 @@ class Indexer:
         """Return whether a message lacks its terms, or the vector of the embedder."""
         return entry is None or self.search.lacks_vector(entry)
 
-    async def complete(self, session_id: str, *, after: int = 0, damage: list[CorruptRecordError]) -> int:
+    async def complete(
+        self,
+        session_id: str,
+        *,
+        after: int = 0,
+        damage: list[CorruptRecordError],
+        refused: list[Exception] | None = None,
+    ) -> int:
         """Store terms and vectors of the messages above a position that lack them; return their number.
 
         A message that is changed meanwhile is left to who changed it.
@@ -251,6 +312,7 @@ class Indexer:
             session_id: The session.
             after: The position.
             damage: Takes the errors of messages that are damaged.
+            refused: Takes the errors of the embedder for single texts, 20 at most; None: the first one is raised.
 
         Raises:
             ValidationError: The embedder returned vectors of another number or dimension than it should.
@@ -260,14 +322,20 @@ class Indexer:
         while True:
             try:
                 found = await read_indexes(self.storage, session_id, after=after, limit=_CHUNK, damage=damage)
-                written += await self._complete(session_id, found.records, damage)
+                written += await self._complete(session_id, found.records, damage, refused)
             except SessionNotFoundError:  # deleted meanwhile
                 return written
             if found.at_end:
                 return written
             after = found.reached
 
-    async def _complete(self, session_id: str, records: Sequence[IndexRecord], damage: list[CorruptRecordError]) -> int:
+    async def _complete(
+        self,
+        session_id: str,
+        records: Sequence[IndexRecord],
+        damage: list[CorruptRecordError],
+        refused: list[Exception] | None,
+    ) -> int:
         analyzer, embedder = self.search.analyzer, self.search.embedder
         lacking = {one.position: one for one in records if self.lacks(stored_entry(one, analyzer))}
         if not lacking:
@@ -278,19 +346,18 @@ class Indexer:
         entries = await entries_of(texts, analyzer)
         found = [position for position, entry in entries.items() if entry.frequencies]
         if embedder is not None and found:
-            vectors = await embedder.embed_passages([texts[position][:MAX_TEXT_LENGTH] for position in found])
-            if len(vectors) != len(found):
-                raise ValidationError(f"{embedder.model_id} returned {len(vectors)} vectors for {len(found)} texts")
-            for position, values in zip(found, vectors, strict=True):
-                entries[position] = attrs.evolve(entries[position], vector=vector_of(embedder, values))
+            embedded = [texts[position][:MAX_TEXT_LENGTH] for position in found]
+            for position, vector in zip(found, await _vectors(embedder, embedded, refused), strict=True):
+                entries[position] = attrs.evolve(entries[position], vector=vector)
         changes = [
             IndexRewrite(
                 position=position,
                 message_id=lacking[position].message_id,
                 old=lacking[position].index,
-                new=index_payload(entry, analyzer),
+                new=new,
             )
             for position, entry in entries.items()
+            if (new := index_payload(entry, analyzer)) != lacking[position].index  # the model may have refused it again
         ]
         return await self.storage.rewrite_index(session_id, changes) if changes else 0
 
@@ -340,9 +407,9 @@ class Embedding:
             self._current = waiting
             session_id, after = next(iter(waiting.items()))
             del waiting[session_id]
-            done, damage = False, list[CorruptRecordError]()
+            done, damage, refused = False, list[CorruptRecordError](), list[Exception]()
             try:
-                await self._indexer.complete(session_id, after=after, damage=damage)
+                await self._indexer.complete(session_id, after=after, damage=damage, refused=refused)
                 done = True
             except CorruptRecordError as exc:  # to be tried again when it is written to, or asked for
                 damage.append(exc)
@@ -354,6 +421,9 @@ class Embedding:
             finally:
                 if damage:
                     logger.warning("%d damaged messages get no vectors: %s", len(damage), damage[0])
+                if refused:  # to be tried again when their session is asked for, but not by every query
+                    self._not_before = asyncio.get_running_loop().time() + _WAIT_SECONDS
+                    logger.warning("%d messages get no vectors, which the model refuses: %s", len(refused), refused[0])
                 if not done:
                     self._put(waiting, session_id, after)
 

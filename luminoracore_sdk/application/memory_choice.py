@@ -156,6 +156,10 @@ class MemoryChoice:
         choose = partial(self._choose, indexed, session, entries, question_of(messages), self._search)
         return await off_loop(choose, large=large or indexed.lock.locked())
 
+    def forget(self) -> None:
+        """Drop the memories; the next prompts analyze theirs again."""
+        self._sessions.clear()
+
     def _add(self, session_id: str, decay_factor: float, count: int) -> _Indexed:
         """Keep the memories of another session; those make room that were not used for the longest time."""
         self._sessions.pop(session_id, None)

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from luminoracore_sdk.application.prompts import compact_json
-from luminoracore_sdk.application.tools import Tool
+from luminoracore_sdk.application.tools import ANSWER, Tool
 from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.domain.errors import ConfigurationError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
@@ -264,7 +264,8 @@ class _MemoryCalls:
         key, value = arguments.text("key"), arguments.values.get("value")
         if len(compact_json(value)) > MAX_VALUE_CHARACTERS:
             raise ValidationError(f"the value has more than {MAX_VALUE_CHARACTERS} characters; remember less")
-        if not await self.user.store_memory(key, value, importance=arguments.share("importance")):
+        importance = arguments.share("importance")
+        if not await self.user.store_memory(key, value, importance=importance, source=ANSWER.get()):
             raise ValidationError("nothing was remembered: memory is switched off")
         return {"remembered": key}
 

@@ -73,7 +73,7 @@ class MessageCosts:
     def __init__(self, tokens: TokenCounter, *, remembered: int = _REMEMBERED) -> None:
         self.tokens = tokens
         self._remembered = remembered
-        self._known_texts: OrderedDict[str, int] = OrderedDict()
+        self._known_texts: OrderedDict[int, int] = OrderedDict()  # by hash: a text may hold what is erased later
         self._known: OrderedDict[tuple[str, int, int | None, str], int] = OrderedDict()
 
     def of(self, messages: Sequence[Message], vendor: str) -> list[int]:
@@ -82,11 +82,12 @@ class MessageCosts:
 
     def text(self, text: str) -> int:
         """Return the cost of a text that is a message of its own, such as a system prompt; it is remembered."""
-        known = self._known_texts.get(text)
+        key = hash(text)
+        known = self._known_texts.get(key)
         if known is None:
             known = estimated_tokens(text, self.tokens) + TOKENS_AROUND_A_MESSAGE
             if len(text) <= _COUNTED_WHOLE:
-                self._known_texts[text] = known
+                self._known_texts[key] = known
                 if len(self._known_texts) > _REMEMBERED_TEXTS:
                     self._known_texts.popitem(last=False)
         return known

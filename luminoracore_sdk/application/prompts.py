@@ -273,6 +273,10 @@ class MemoryRenderer:
         self._texts.move_to_end(key)
         return text
 
+    def forget(self) -> None:
+        """Drop the texts."""
+        self._texts.clear()
+
 
 def render_memory(entries: Sequence[MemoryEntry], tokens: TokenCounter, notations: Sequence[Notation]) -> str:
     """Return memories as text for a system message; empty without entries.

@@ -10,11 +10,13 @@ import asyncio
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from time import monotonic
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -31,6 +33,7 @@ from luminoracore_sdk.application.indexing import (
 from luminoracore_sdk.application.off_loop import off_loop, off_loop_to_the_end
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import EntityCodec
+from luminoracore_sdk.application.ports.embedding import Embedder
 from luminoracore_sdk.application.ports.prompting import TokenCounter
 from luminoracore_sdk.application.ports.records import (
     MAX_PAGE,
@@ -41,7 +44,7 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
     SessionRecord,
 )
-from luminoracore_sdk.application.ports.searching import Search
+from luminoracore_sdk.application.ports.searching import SEARCH_IS_OFF, Search
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
@@ -51,7 +54,7 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 from luminoracore_sdk.domain.memory import MemoryEntry
-from luminoracore_sdk.domain.message import message_text, not_deleted
+from luminoracore_sdk.domain.message import message_text, not_deleted, to_role
 from luminoracore_sdk.domain.recall.analyzer import MAX_TEXT_LENGTH
 from luminoracore_sdk.domain.recall.hits import Hit
 from luminoracore_sdk.domain.recall.index import MEMORY, MESSAGE, Document, ScopeIndex
@@ -71,6 +74,9 @@ _IN_A_THREAD = 2000
 _KEPT_DOCUMENTS = 500_000
 """Documents of all scopes that are kept in the process; a message of 130 characters takes 0.3 KB."""
 
+_DOCUMENTS_OF_A_SCOPE = 20
+"""A scope takes the room of so many documents beside its own: 3 KB if it is empty, 5.6 KB with one message."""
+
 _LOOKED_AGAIN = 1000
 """Messages without a vector that a query looks at again: one may have been computed since."""
 
@@ -80,8 +86,13 @@ _LONGEST_RUN = 256
 _REST = 6
 """After a query that was not embedded in time, so many times that limit pass before another one is."""
 
+_MEMORIES_AT_ONCE = 32
+"""Memories that are embedded at once; if time is over, the vectors of those before are kept."""
+
 _MOST = 0.5
 _AT_ONCE = 16
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -155,6 +166,7 @@ class _Scope:
         begins: The cursors of the pages of headers that were read last.
         memories: By their names in the index.
         without_vector: Positions of messages whose vector was not there when they were read, by session.
+        unembedded: Entries of memories without a vector. Vectors of memories are not stored.
         lock: Is held while the index is changed or ranked.
         decoding: Is held while a thread decodes: with several at once, the event loop would wait for each of them.
         warned: Whether it was logged that most vectors are missing.
@@ -167,6 +179,7 @@ class _Scope:
         self.begins: list[tuple[int, str] | None] = [None]
         self.memories: dict[str, _Memory] = {}
         self.without_vector: dict[str, set[int]] = {}
+        self.unembedded: dict[str, Entry] = {}
         self.lock = asyncio.Lock()
         self.decoding = asyncio.Lock()
         self.warned = False
@@ -224,28 +237,55 @@ class _Scope:
                 )
                 self.index.add(document, entry)
 
+    def add_memory(self, name: str, entry: Entry) -> None:
+        """Add a memory, or replace it."""
+        memory = self.memories[name]
+        document = Document(
+            kind=MEMORY,
+            key=name,
+            created_at_us=memory.record.updated_at_us,
+            importance=memory.entry.importance,
+        )
+        self.index.add(document, entry)
+        self.unembedded.pop(name, None)
+        if self._search.lacks_vector(entry):
+            self.unembedded[name] = entry
 
-class _QueryVectors:
-    """Embeds queries, each within a time limit."""
+    async def embed_memories(self, embedder: Embedder) -> None:
+        """Give memories the vectors that they lack."""
+        while some := list(islice(self.unembedded.items(), _MEMORIES_AT_ONCE)):
+            texts = [indexed_text(self.memories[name].entry)[:MAX_TEXT_LENGTH] for name, _ in some]
+            found = await embedder.embed_passages(texts)
+            for (name, entry), values in zip(some, found, strict=True):
+                self.add_memory(name, attrs.evolve(entry, vector=vector_of(embedder, values)))
 
-    def __init__(self) -> None:
+
+class _Patience:
+    """Waits for an embedder, each time within a limit; once that has passed, not at all for a while.
+
+    Args:
+        late: What is logged if the limit has passed; takes the model and the limit.
+        failed: What is logged after an error.
+    """
+
+    def __init__(self, *, late: str, failed: str) -> None:
+        self._late = late
+        self._failed = failed
         self._not_before = 0.0
 
-    async def get(self, search: Search, query: str) -> Vector | None:
-        """Return the vector of a query; None: there is no embedder, or it failed or took too long."""
+    async def wait(self, search: Search, call: Callable[[Embedder], Awaitable[T]]) -> T | None:
+        """Return what a call returns; None: there is no embedder, or it failed or took too long."""
         embedder = search.embedder
         if embedder is None or monotonic() < self._not_before:
             return None
         try:
             async with asyncio.timeout(search.query_seconds):
-                return vector_of(embedder, await embedder.embed_query(query[:MAX_TEXT_LENGTH]))
+                return await call(embedder)
         except TimeoutError:
             self._not_before = monotonic() + _REST * search.query_seconds
-            logger.warning(
-                "%s has not embedded a query within %g s; words alone decide", embedder.model_id, search.query_seconds
-            )
+            logger.warning(self._late, embedder.model_id, search.query_seconds)
         except Exception:
-            logger.warning("the query could not be embedded; words alone decide", exc_info=True)
+            logger.warning(self._failed, exc_info=True)
         return None
 
 
@@ -267,7 +307,20 @@ class Recall:
     _scopes: WeakKeyDictionary[asyncio.AbstractEventLoop, OrderedDict[RecallScope, _Scope]] = attrs.field(
         factory=WeakKeyDictionary, init=False
     )
-    _vectors: _QueryVectors = attrs.field(factory=_QueryVectors, init=False)
+    _queries: _Patience = attrs.field(
+        factory=lambda: _Patience(
+            late="%s has not embedded a query within %g s; words alone decide",
+            failed="the query could not be embedded; words alone decide",
+        ),
+        init=False,
+    )
+    _remembered: _Patience = attrs.field(
+        factory=lambda: _Patience(
+            late="%s: memories were not embedded within %g s; words alone find them",
+            failed="memories could not be embedded; words alone find them",
+        ),
+        init=False,
+    )
 
     async def find(
         self,
@@ -283,15 +336,19 @@ class Recall:
         """Return what answers a query; see ``Sessions.recall``."""
         search = self.storage.search
         if search is None:
-            raise ConfigurationError('search is off; switch it on with create_storage(…, search="text")')
+            raise ConfigurationError(SEARCH_IS_OFF)
         if not isinstance(query, str):
             raise ValidationError(f"a query is a string, not {type(query).__name__}")
+        if limit is None or around is None:
+            raise ValidationError("limit and around must be whole numbers of at least 0, not None")
         for value, name in ((limit, "limit"), (max_tokens, "max_tokens"), (around, "around")):
             check_count(value, name)
         held = self._scope(scope, search)
-        vector = await self._vectors.get(search, query)
+        vector = await self._queries.wait(search, partial(_query_vector, query))
         async with held.lock:
             await self._follow(held, scope, search)
+            if vector is not None and held.unembedded:
+                await self._remembered.wait(search, held.embed_memories)
             asked = Query.of(query, search.analyzer, vector)
             now_us = to_microseconds(self.clock.now())
             ranked = await off_loop(
@@ -316,15 +373,15 @@ class Recall:
         self._scopes.clear()
 
     def _scope(self, scope: RecallScope, search: Search) -> _Scope:
-        """Return the index of a scope; others make room for it, those first that were not used for the longest time."""
+        """Return the index of a scope; others make room for a new one, first those not used for the longest time."""
         scopes = self._scopes.setdefault(asyncio.get_running_loop(), OrderedDict())
         held = scopes.get(scope)
         if held is None:
+            kept = sum(map(_room, scopes.values()))  # 20 ms for 25,000 scopes, so not for each query
+            while kept > _KEPT_DOCUMENTS - _DOCUMENTS_OF_A_SCOPE and scopes:
+                kept -= _room(scopes.popitem(last=False)[1])
             held = scopes[scope] = _Scope(search)
         scopes.move_to_end(scope)
-        kept = sum(len(one.index) for one in scopes.values())
-        while kept > _KEPT_DOCUMENTS and len(scopes) > 1:
-            kept -= len(scopes.popitem(last=False)[1].index)
         return held
 
     # -- follow the store ------------------------------------------------------------------------
@@ -463,18 +520,13 @@ class Recall:
                         changed.append((name, _Memory(session_id, record, entry)))
         for name in held.memories.keys() - found:
             del held.memories[name]
+            held.unembedded.pop(name, None)
             held.index.remove_memory(name)
         texts = [indexed_text(memory.entry) for _, memory in changed]
         entries = await entries_of(dict(enumerate(texts)), search.analyzer)
         for place, (name, memory) in enumerate(changed):
-            document = Document(
-                kind=MEMORY,
-                key=name,
-                created_at_us=memory.record.updated_at_us,
-                importance=memory.entry.importance,
-            )
-            held.index.add(document, entries[place])
             held.memories[name] = memory
+            held.add_memory(name, entries[place])
 
     async def _memories(self, held: _Scope, owner: MemoryScope) -> list[MemoryRecord]:
         damage: list[CorruptRecordError] = []
@@ -578,9 +630,10 @@ def recall_scope(user_id: str | None, session_ids: Collection[str] | None) -> Re
     """
     if user_id is not None:
         check_user_id(user_id)
-    if isinstance(session_ids, str):
-        raise ValidationError("session_ids is a list of ids, not one string")
-    ids = None if session_ids is None else tuple(sorted({check_id(one) for one in session_ids}))
+    ids = None
+    if session_ids is not None:
+        _check_list(session_ids, "session_ids")
+        ids = tuple(sorted({check_id(one) for one in session_ids}))
     return RecallScope(user_id, None if user_id is not None else ids)
 
 
@@ -597,18 +650,31 @@ def recall_filter(
     Raises:
         ValidationError: A kind, role or time is invalid.
     """
-    if isinstance(kinds, str) or not set(kinds) <= {MESSAGE, MEMORY}:
+    _check_list(kinds, "kinds")
+    if not all(kind in (MESSAGE, MEMORY) for kind in kinds):
         raise ValidationError(f"kinds are of 'message' and 'memory', not {kinds!a:.80}")
-    if isinstance(roles, str):
-        raise ValidationError("roles is a list of roles, not one string")
+    if roles is not None:
+        _check_list(roles, "roles")
+        roles = tuple(sorted({to_role(role).value for role in roles}))
+    if between is not None and (not isinstance(between, tuple | list) or len(between) != 2):
+        raise ValidationError("between must be two times, the first and the one behind the last; None: without bound")
     since, until = (None, None) if between is None else between
     return Filter(
         kinds=None if len(set(kinds)) == 2 else tuple(kinds),
         session_ids=None if user_id is None or session_ids is None else tuple(sorted(set(session_ids))),
-        roles=None if roles is None else tuple(sorted({str(role) for role in roles})),
+        roles=roles,
         since_us=None if since is None else to_microseconds(to_utc(since)),
         until_us=None if until is None else to_microseconds(to_utc(until)),
     )
+
+
+def _check_list(value: object, name: str) -> None:
+    if isinstance(value, str | bytes) or not isinstance(value, Collection):
+        raise ValidationError(f"{name} must be a list, not {type(value).__name__}")
+
+
+async def _query_vector(query: str, embedder: Embedder) -> Vector:
+    return vector_of(embedder, await embedder.embed_query(query[:MAX_TEXT_LENGTH]))
 
 
 def memory_text(entry: MemoryEntry) -> str:
@@ -619,6 +685,10 @@ def memory_text(entry: MemoryEntry) -> str:
 def indexed_text(entry: MemoryEntry) -> str:
     """Return the text by whose words a memory is found."""
     return f"{entry.key.replace('_', ' ')}\n{memory_text(entry)}"
+
+
+def _room(scope: _Scope) -> int:
+    return _DOCUMENTS_OF_A_SCOPE + len(scope.index)
 
 
 def _mark(header: SessionRecord) -> _Mark:

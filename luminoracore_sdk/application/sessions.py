@@ -20,6 +20,7 @@ from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import SessionQuery
+from luminoracore_sdk.application.ports.searching import SEARCH_IS_OFF
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.ports.watching import Change
 from luminoracore_sdk.application.prompts import MemoryRenderer
@@ -42,7 +43,7 @@ from luminoracore_sdk.application.turns import (
 from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import ConfigurationError, ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
@@ -73,6 +74,15 @@ def _memory_choice(memories: Memories, services: Services, storage: SessionStora
     from luminoracore_sdk.application.memory_choice import MemoryChoice  # noqa: PLC0415  # only where search is on
 
     return MemoryChoice(memories.config, services.tokens, storage.search)
+
+
+def _recall(services: Services, storage: SessionStorage) -> "Recall | None":
+    """Return what finds messages and memories; None: search is off."""
+    if storage.search is None:
+        return None
+    from luminoracore_sdk.application.recall import Recall  # noqa: PLC0415  # only where search is on
+
+    return Recall(storage=storage, codec=services.codec, tokens=services.tokens, clock=services.clock)
 
 
 class Sessions:
@@ -116,7 +126,7 @@ class Sessions:
         self._providers = SessionProviders(services.providers)
         self._sessions = SessionAccess(storage, services.codec)
         self._listings = Listings(storage=storage, codec=services.codec)
-        self._recall: Recall | None = None
+        self._recall = _recall(services, storage)  # one for all handles of users
         self._revisions = Revisions(storage=storage, services=services)
         self._dialogue = Dialogue(
             sessions=self._sessions,
@@ -748,13 +758,10 @@ class Sessions:
             ConfigurationError: Search is off; see ``StorageConfig.search``.
             ValidationError: An argument is invalid.
         """
-        from luminoracore_sdk.application.recall import Recall, recall_filter, recall_scope  # noqa: PLC0415  # see below
-
         if self._recall is None:
-            services = self._services
-            self._recall = Recall(
-                storage=self._storage, codec=services.codec, tokens=services.tokens, clock=services.clock
-            )
+            raise ConfigurationError(SEARCH_IS_OFF)
+        from luminoracore_sdk.application.recall import recall_filter, recall_scope  # noqa: PLC0415  # see _recall
+
         return await self._recall.find(
             query,
             recall_scope(user_id, session_ids),
@@ -913,8 +920,9 @@ class Sessions:
         try:
             return await erasure.run()
         finally:
-            if self._recall is not None:
-                self._recall.forget()
+            for known in (self._recall, self._dialogue.memory_choice, self._dialogue.memory_text):
+                if known is not None:
+                    known.forget()
 
     async def apply_retention(
         self, policy: RetentionPolicy, *, user_id: str | None = None, dry_run: bool = False

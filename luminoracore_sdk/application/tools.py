@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from hashlib import sha256
 from typing import Any
 
@@ -27,14 +28,18 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
+from luminoracore_sdk.domain.memory import MemorySource
 from luminoracore_sdk.domain.message import Message, MessageRole
 from luminoracore_sdk.domain.tool_calls import call_ids, calls_of, parsed_arguments, result_id
 
-__all__ = ["DEFAULT_MAX_STEPS", "OnDelta", "Tool", "ToolRun"]
+__all__ = ["ANSWER", "DEFAULT_MAX_STEPS", "OnDelta", "Tool", "ToolRun"]
 
 OnDelta = Callable[[ChatResponse], Awaitable[None] | None]
 
 DEFAULT_MAX_STEPS = 10
+
+ANSWER: ContextVar[MemorySource | None] = ContextVar("luminoracore_answer", default=None)
+"""The answer whose calls run, for tools that store where something comes from; None: no ``ToolRun`` calls."""
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +215,11 @@ class ToolRun:
         missing = [call for call_id, call in calls.items() if call_id not in stored]
         if not missing:
             return sorted(stored.values(), key=lambda message: message.position or 0)
-        outcomes = await asyncio.gather(*map(self._outcome, missing), return_exceptions=True)
+        calling = ANSWER.set(MemorySource(session_id=self.session_id, position=response.position or 0))
+        try:
+            outcomes = await asyncio.gather(*map(self._outcome, missing), return_exceptions=True)
+        finally:
+            ANSWER.reset(calling)
         results = [self._result(response, call, outcome) for call, outcome in zip(missing, outcomes, strict=True)]
         await self._stored_results(response, calls)  # tools may take long: the answer must still be there
         return await self.sessions.conversation_manager.append(self.session_id, results)

@@ -86,6 +86,11 @@ def _search(_: object, attribute: Any, value: object) -> None:
         raise ConfigurationError(f"{attribute.name} is 'text', 'semantic' or None, not {value!a:.40}")
 
 
+def _share(_: object, attribute: Any, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigurationError(f"{attribute.name} must be a number from 0 to 1, not {value!a:.40}")
+
+
 _FILES = frozenset({StorageType.JSON, StorageType.SQLITE})
 _SERVERS = frozenset({StorageType.REDIS, StorageType.POSTGRES, StorageType.MONGODB})
 _SQL = frozenset({StorageType.SQLITE, StorageType.POSTGRES})
@@ -124,6 +129,11 @@ class StorageConfig:
             meaning, which needs an embedder; None: search is off. A store that has messages already is searched at
             once; ``luminora reindex`` makes that fast.
         search_language: The language whose endings and stop words are known; see ``luminoracore_sdk.search.LANGUAGES``.
+        search_embedder: The embedder of semantic search, as ``module:name``: an object, or a class or function that
+            returns one; None: a ``WordLlamaEmbedder``.
+        search_recency: How much more a hit of now counts than a very old one, 0 to 1: 0.2 is a fifth more; half of that
+            is left after 30 days.
+        search_importance: How much more a memory of importance 1 counts than one of 0, 0 to 1.
 
     Raises:
         ConfigurationError: A value cannot work; subclasses say more.
@@ -143,6 +153,9 @@ class StorageConfig:
     encryption_required: bool = attrs.field(default=False, validator=_flag, kw_only=True)
     search: str | None = attrs.field(default=None, validator=_search, kw_only=True)
     search_language: str = attrs.field(default="english", validator=_text, kw_only=True)
+    search_embedder: str | None = attrs.field(default=None, validator=_text, kw_only=True)
+    search_recency: float = attrs.field(default=0.0, validator=_share, kw_only=True)
+    search_importance: float = attrs.field(default=0.0, validator=_share, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Refuse fields that would otherwise be ignored."""

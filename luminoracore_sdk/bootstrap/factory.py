@@ -1,5 +1,7 @@
 """``create_storage`` and ``shared_storage``: create a storage from a configuration or a URL."""
 
+from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -73,7 +75,7 @@ def create_storage(
             now by ``Keyring.from_environment``; without it nothing is encrypted.
         clock: Tells the time; the system clock when None.
         search: Replaces ``StorageConfig.search``.
-        embedder: Makes the vectors of semantic search; None: with ``search="semantic"`` a ``WordLlamaEmbedder``.
+        embedder: Makes the vectors of semantic search; None: that of ``StorageConfig.search_embedder``.
 
     Raises:
         UnsupportedStorageTypeError: Storage type not supported; the error lists the valid types.
@@ -136,6 +138,30 @@ def _checked(config: StorageConfig | str | None, search: str | None, embedder: E
     return config
 
 
+def _embedder(config: StorageConfig, given: Embedder | None) -> Embedder:
+    """Return the embedder of semantic search."""
+    if given is None and config.search_embedder is None:
+        from luminoracore_sdk.adapters.embedders import WordLlamaEmbedder  # noqa: PLC0415
+
+        return WordLlamaEmbedder()
+    found: Embedder = _named(config.search_embedder or "") if given is None else given
+    needed = ("model_id", "dimension", "embed_passages", "embed_query")
+    if missing := [name for name in needed if not hasattr(found, name)]:
+        kind = type(found).__name__
+        raise ConfigurationError(f"an embedder of type {kind} has no {', '.join(missing)}; see search.Embedder")
+    return found
+
+
+def _named(name: str) -> Any:
+    """Return what ``module:name`` names, or what it returns if it is a class or function."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+        return found() if isinstance(found, type | FunctionType) else found
+    except (ImportError, AttributeError, TypeError, ValueError) as exc:
+        raise ConfigurationError(f"search_embedder {name!a:.80} cannot be imported: {exc}") from exc
+
+
 def _wrapped(
     storage: SessionStorage,
     config: StorageConfig,
@@ -161,13 +187,14 @@ def _searched(storage: SessionStorage, config: StorageConfig, embedder: Embedder
     from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec  # noqa: PLC0415
     from luminoracore_sdk.adapters.wrappers.searching import SearchWrapper  # noqa: PLC0415
     from luminoracore_sdk.application.ports.searching import Search  # noqa: PLC0415
+    from luminoracore_sdk.domain.recall.ranking import Weights  # noqa: PLC0415
 
-    search = Search(analyzer=make_analyzer(config.search_language))
+    weights = Weights(recency=config.search_recency, importance=config.search_importance)
+    search = Search(analyzer=make_analyzer(config.search_language), weights=weights)
     if config.search == "semantic":
-        from luminoracore_sdk.adapters.embedders import WordLlamaEmbedder  # noqa: PLC0415
         from luminoracore_sdk.adapters.vectors import numpy_cosines  # noqa: PLC0415
 
-        search = attrs.evolve(search, embedder=embedder or WordLlamaEmbedder(), compare=numpy_cosines)
+        search = attrs.evolve(search, embedder=_embedder(config, embedder), compare=numpy_cosines)
     return SearchWrapper(storage, search, codec=JsonEntityCodec())
 
 

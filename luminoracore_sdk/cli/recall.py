@@ -24,7 +24,7 @@ from luminoracore_sdk.domain.recall.hits import Hit
 __all__ = ["Language", "Semantic", "recall", "reindex", "searched"]
 
 Semantic = Annotated[
-    bool, typer.Option("--semantic", help="By meaning too, with the model of the semantic extra.", show_default=False)
+    bool, typer.Option("--semantic", help="By meaning too, with the embedder of the configuration.", show_default=False)
 ]
 Language = Annotated[
     str | None,
@@ -105,17 +105,20 @@ def reindex(context: CommandContext, *, semantic: Semantic = False, language: La
     The store may be in use. A message is found before it was indexed, too, only later.
     """
     config = searched(context, semantic=semantic, language=language)
-    sessions, messages, damaged = context.run(_reindex(context, config))
+    sessions, messages, damaged, refused = context.run(_reindex(context, config))
     if context.options.as_json:
-        context.write_json({"sessions": sessions, "messages": messages, "damaged": damaged})
+        context.write_json({"sessions": sessions, "messages": messages, "damaged": damaged, "refused": refused})
     context.say(f"indexed {amount(messages, 'message')} of {amount(sessions, 'session')}")
     if damaged:
         context.say(f"{amount(damaged, 'session')} cannot be read as a whole; `luminora doctor` says more")
+    if refused:
+        context.say(f"{amount(refused, 'message')} got no vector")
+    if damaged or refused:
         raise typer.Exit(FAILED)
 
 
-async def _reindex(context: CommandContext, config: StorageConfig) -> tuple[int, int, int]:
-    sessions = messages = damaged = 0
+async def _reindex(context: CommandContext, config: StorageConfig) -> tuple[int, int, int, int]:
+    sessions = messages = damaged = refusals = 0
     async with create_storage(config) as storage:
         indexer = _indexer(context, storage)
         query = SessionQuery(texts=False)
@@ -124,17 +127,20 @@ async def _reindex(context: CommandContext, config: StorageConfig) -> tuple[int,
             task = bar.add_task("indexing", total=total)
             async with aclosing(headers(storage, query)) as found:
                 async for header in found:
-                    damage: list[CorruptRecordError] = []
+                    session_id, damage, refused = header.session_id, list[CorruptRecordError](), list[Exception]()
                     try:
-                        messages += await indexer.complete(header.session_id, damage=damage)
+                        messages += await indexer.complete(session_id, damage=damage, refused=refused)
                     except CorruptRecordError as exc:
                         damage.append(exc)
                     for error in damage:
                         context.say(error_line(error))
+                    for refusal in refused:
+                        context.say(f"the model refuses a message of session {session_id!a:.80}: {refusal}")
                     damaged += bool(damage)
+                    refusals += len(refused)
                     sessions += 1
                     bar.update(task, advance=1)
-    return sessions, messages, damaged
+    return sessions, messages, damaged, refusals
 
 
 def _indexer(context: CommandContext, storage: SessionStorage) -> Indexer:

@@ -23,6 +23,7 @@ __all__ = [
     "not_deleted",
     "stamped",
     "stored_message",
+    "to_role",
 ]
 
 DELETED: JSONObject = {"deleted": True}
@@ -44,7 +45,12 @@ class MessageRole(NamedValue):
 _ROLES: dict[object, MessageRole] = {role.value: role for role in MessageRole}
 
 
-def _to_role(value: object) -> MessageRole:
+def to_role(value: object) -> MessageRole:
+    """Return a role.
+
+    Raises:
+        ValidationError: There is no such role.
+    """
     try:
         return _ROLES[value]
     except (KeyError, TypeError):
@@ -82,7 +88,7 @@ class Message:
         position: 1, 2, 3 … within the session, assigned by the store; None before that.
     """
 
-    role: MessageRole = attrs.field(converter=_to_role)
+    role: MessageRole = attrs.field(converter=to_role)
     content: JSONValue
     timestamp: datetime | None = attrs.field(default=None, converter=_to_optional_utc)
     metadata: JSONObject = attrs.field(factory=dict, validator=_check_metadata)
@@ -165,7 +171,7 @@ def stored_message(
         ValidationError: The role is unknown, the metadata is not an object, or the id is invalid.
     """
     _check_metadata(None, None, metadata)
-    return _made(_to_role(role), content, timestamp, metadata, check_id(message_id, "message id"), position)
+    return _made(to_role(role), content, timestamp, metadata, check_id(message_id, "message id"), position)
 
 
 _new = object.__new__

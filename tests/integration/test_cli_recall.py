@@ -4,12 +4,14 @@ import json
 import re
 import sqlite3
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from luminoracore_sdk.adapters import analysis
+from luminoracore_sdk.adapters.embedders import HashingEmbedder
 from luminoracore_sdk.cli import doctor
 from tests.support.command import Luminora, luminora_over
 
@@ -115,7 +117,7 @@ def test_reindex_stores_what_is_missing_once(luminora: Luminora) -> None:
     done = luminora("reindex")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "indexed 8 messages of 2 sessions\n")
     again = luminora("reindex", "--json")
-    assert json.loads(again.stdout) == {"sessions": 2, "messages": 0, "damaged": 0}
+    assert json.loads(again.stdout) == {"sessions": 2, "messages": 0, "damaged": 0, "refused": 0}
     other = luminora("reindex", "--json", "--language", "german")
     assert json.loads(other.stdout)["messages"] == 8
     assert set(found(luminora, "boot hafen boat", "--language", "german", "--user", "ada")) > {"a:1"}
@@ -142,6 +144,38 @@ def test_doctor_says_what_is_indexed(luminora: Luminora, monkeypatch: pytest.Mon
     assert search_of(luminora, **TEXT)[1].startswith("of the first 4 messages, 4 indexed, 0 not")
 
 
+def test_the_embedder_of_the_configuration_is_used(luminora: Luminora) -> None:
+    own = {"LUMINORA_STORAGE_SEARCH_EMBEDDER": "luminoracore_sdk.search:HashingEmbedder"}
+    assert json.loads(luminora("reindex", "--semantic", "--json", **own).stdout)["messages"] == 8
+    assert "8 indexed, 0 of them without a vector of hashing/64" in search_of(luminora, **SEMANTIC, **own)[1]
+    done = luminora("recall", "boat", "--semantic", "--explain", "--json", **own)
+    assert any(hit["parts"]["similarity"] for hit in json.loads(done.stdout))
+    assert json.loads(luminora("reindex", "--semantic", "--json", **own).stdout)["messages"] == 0
+    wrong = luminora("reindex", "--semantic", LUMINORA_STORAGE_SEARCH_EMBEDDER="json:nothing")
+    assert (wrong.exit_code, wrong.stderr.count("\n")) == (1, 1)
+
+
+class Refusing(HashingEmbedder):
+    """Fails for texts about a harbour."""
+
+    async def embed_passages(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return the vectors of texts."""
+        if any("harbour" in text for text in texts):
+            raise ValueError("no harbours")
+        return await super().embed_passages(texts)
+
+
+def test_what_the_model_refuses_is_named_and_the_rest_embedded(luminora: Luminora) -> None:
+    own = {"LUMINORA_STORAGE_SEARCH_EMBEDDER": f"{__name__}:Refusing"}
+    done = luminora("reindex", "--semantic", **own)
+    assert done.exit_code == 1
+    assert done.stderr.count("the model refuses a message of session 'a': no harbours\n") == 2
+    assert done.stderr.endswith("4 messages got no vector\n")
+    assert "8 indexed, 4 of them without a vector of hashing/64" in search_of(luminora, **SEMANTIC, **own)[1]
+    again = json.loads(luminora("reindex", "--semantic", "--json", **own).stdout)
+    assert again == {"sessions": 2, "messages": 0, "damaged": 0, "refused": 4}
+
+
 def test_what_is_written_with_search_on_is_indexed(luminora: Luminora) -> None:
     luminora("chat", "--session", "c", "--create", "a red balloon", **TEXT)
     assert search_of(luminora, **TEXT)[1].startswith("2 indexed, 8 not")
@@ -153,7 +187,7 @@ def test_a_damaged_session_is_named_and_the_rest_indexed(luminora: Luminora, tmp
         ada = "position = 1 AND payload LIKE '%boat of ada%'"
         database.execute(f"UPDATE luminora_messages SET payload = 'damaged' WHERE {ada}")  # noqa: S608
     done = luminora("reindex", "--json")
-    assert (done.exit_code, json.loads(done.stdout)) == (1, {"sessions": 2, "messages": 7, "damaged": 1})
+    assert (done.exit_code, json.loads(done.stdout)) == (1, {"sessions": 2, "messages": 7, "damaged": 1, "refused": 0})
     assert "message 1 of session 'a' is damaged" in done.stderr
     assert done.stderr.endswith("1 session cannot be read as a whole; `luminora doctor` says more\n")
     assert found(luminora, "boats", "--user", "bob", "--limit", "1")[0] in {"b:1", "b:2"}

@@ -1,6 +1,8 @@
 """Recall and what it is given: any text, wrong arguments, filters, and the sessions of others."""
 
+import asyncio
 import gc
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +19,7 @@ from luminoracore_sdk.session import (
     create_storage,
 )
 from luminoracore_sdk.testing import ManualClock
+from luminoracore_sdk.types.session import MemoryConfig
 from luminoracore_sdk.utils.exceptions import ConfigurationError, ValidationError
 from tests.support.recall import Meanwhile, manager_of, searched
 
@@ -85,9 +88,21 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "negative tokens": ({"max_tokens": -1}, "max_tokens must be"),
     "a negative range": ({"around": -1}, "around must be"),
     "an unknown kind": ({"kinds": ["messages"]}, "kinds are of 'message' and 'memory'"),
-    "one kind as a string": ({"kinds": "message"}, "kinds are of"),
-    "one role as a string": ({"roles": "user"}, "roles is a list of roles"),
-    "one session as a string": ({"session_ids": "a"}, "session_ids is a list of ids"),
+    "one kind as a string": ({"kinds": "message"}, "kinds must be a list, not str"),
+    "no limit": ({"limit": None}, "limit and around must be whole numbers"),
+    "no range": ({"around": None}, "limit and around must be whole numbers"),
+    "kinds that are no list": ({"kinds": 7}, "kinds must be a list, not int"),
+    "a kind that is a list": ({"kinds": [["message"]]}, "kinds are of"),
+    "a generator of kinds": ({"kinds": (kind for kind in ("message",))}, "kinds must be a list, not generator"),
+    "no kinds": ({"kinds": None}, "kinds must be a list, not NoneType"),
+    "an unknown role": ({"roles": ["bot"]}, "role 'bot' is not one of: user, assistant, system, tool"),
+    "roles that are no list": ({"roles": 7}, "roles must be a list, not int"),
+    "one role as a string": ({"roles": "user"}, "roles must be a list, not str"),
+    "one session as a string": ({"session_ids": "a"}, "session_ids must be a list, not str"),
+    "one session as a number": ({"session_ids": 7}, "session_ids must be a list, not int"),
+    "a number among sessions": ({"user_id": "ada", "session_ids": ["a", 7]}, "session id"),
+    "one time": ({"between": (START,)}, "between must be two times"),
+    "a time alone": ({"between": START}, "between must be two times"),
     "an empty id": ({"session_ids": [""]}, "session id"),
     "a naive time": ({"between": (datetime(2026, 5, 8), None)}, "naive"),  # noqa: DTZ001
     "a time that is none": ({"between": ("2026-05-08", None)}, "a time must be a datetime"),
@@ -220,10 +235,33 @@ def remembered() -> set[object]:
     return {found.value for found in gc.get_objects() if type(found) is MemoryEntry and isinstance(found.value, str)}
 
 
+def cached_texts() -> list[str]:
+    """Return the strings in the ordered dictionaries of this process."""
+    dictionaries = [found for found in gc.get_objects() if type(found) is OrderedDict]
+    return [text for found in dictionaries for pair in found.items() for text in pair if type(text) is str]
+
+
 async def test_an_erased_user_is_forgotten_in_this_process_too(manager: SessionManager) -> None:
+    handle = manager.for_user("ada")
+    assert len(await handle.recall("boat", limit=100)) == 7
     assert len(await manager.recall("boat", user_id="ada", limit=100)) == 7
     assert "the boat of ada" in remembered()
     await manager.erase_user("ada")
     assert "the boat of ada" not in remembered()
     assert await manager.recall("boat", user_id="ada") == []
     assert {hit.session_id for hit in await manager.recall("boat")} == {"b"}
+
+
+async def test_memories_of_prompts_are_forgotten_with_an_erased_user() -> None:
+    manager = SessionManager(searched(InMemoryStorage()), memory_config=MemoryConfig(prompt_minimum=1))
+    user = manager.for_user("ada")
+    session_id = await user.create_session({"name": "A"}, {"name": "echo"})
+    for number in range(3):
+        await user.store_memory(str(number), f"berth {number} of ada")
+    await user.send_message(session_id, "Where is my boat?")
+    assert "berth 1 of ada" in remembered()
+    assert any("berth 1 of ada" in text for text in cached_texts())
+    await manager.erase_user("ada")
+    await asyncio.sleep(0)  # asyncio holds the result of the last call
+    assert "berth 1 of ada" not in remembered()
+    assert not any("berth 1 of ada" in text for text in cached_texts())

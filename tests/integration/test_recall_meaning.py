@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from luminoracore_sdk import sync
@@ -149,6 +150,18 @@ async def test_every_write_is_embedded(searching: SearchWrapper) -> None:
     assert await vectors(searching, "f") == [SIZE, SIZE]
 
 
+async def test_vectors_may_be_arrays_of_numpy(searching: SearchWrapper, knobs: Knobs) -> None:
+    async def passages(texts: Sequence[str]) -> Any:
+        return np.array(await knobs.embed_passages(texts), dtype=np.float32)
+
+    storage = searched(searching.base, CallableEmbedder(passages, model_id=knobs.model_id, dimension=SIZE))
+    assert isinstance(storage, SearchWrapper)
+    await say(SessionManager(storage), *TEXTS)
+    assert await storage.drain() is True
+    assert await vectors(storage) == [SIZE] * 3
+    assert await similarities(SessionManager(storage)) == await similarities(SessionManager(searching))
+
+
 FAULTS = {
     "an error": {"error": RuntimeError("the model is gone")},
     "another dimension": {"wrong": [[1.0] * (SIZE + 1)] * 3},
@@ -173,6 +186,35 @@ async def test_an_embedder_that_fails_costs_no_message(
     knobs.error, knobs.wrong = None, None
     assert await searching.drain() is True
     assert 0.0 not in (await similarities(manager)).values()
+
+
+def refusing(knobs: Knobs, word: str) -> CallableEmbedder:
+    """Return an embedder whose model fails for texts with a word."""
+
+    async def passages(texts: Sequence[str]) -> list[list[float]]:
+        if any(word in text for text in texts):
+            raise RuntimeError(f"{word} is too much for me")
+        return await knobs.embed_passages(texts)
+
+    return CallableEmbedder(passages, model_id=knobs.model_id, dimension=SIZE)
+
+
+async def test_a_text_that_the_model_refuses_keeps_no_other_from_its_vector(
+    searching: SearchWrapper, knobs: Knobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = searched(searching.base, refusing(knobs, "sea"))
+    assert isinstance(storage, SearchWrapper)
+    manager = SessionManager(storage)
+    await say(manager, *TEXTS, *(f"boat {number}" for number in range(300)))
+    await say(manager, "another", session_id="t")
+    assert await storage.drain() is True
+    assert await vectors(storage) == [SIZE, 0, *[SIZE] * 301]
+    assert await vectors(storage, "t") == [SIZE]
+    assert caplog.text.count("1 messages get no vectors, which the model refuses: sea is too much for me") == 1
+    calls = knobs.calls
+    await manager.recall("boat")
+    assert await storage.drain() is True
+    assert knobs.calls == calls + 2  # the query, and a text that tells a refusal from a model that is gone
 
 
 @pytest.mark.parametrize("fault", [FAULTS["an error"], FAULTS["another dimension"], FAULTS["not finite"]], ids=str)
@@ -206,6 +248,57 @@ async def test_words_alone_decide_if_a_query_is_not_embedded_in_time(
             await asyncio.sleep(0.01)
             parts = await similarities(manager)
     assert knobs.queries == 2
+
+
+async def remember(manager: SessionManager, *texts: str) -> None:
+    """Store memories of the user ada under numbers."""
+    for number, text in enumerate(texts):
+        await manager.for_user("ada").store_memory(str(number), text)
+
+
+async def memory_similarities(manager: SessionManager) -> dict[str, object]:
+    return {hit.text: hit.parts["similarity"] for hit in await manager.for_user("ada").recall("boat", explain=True)}
+
+
+async def test_memories_are_found_by_meaning(searching: SearchWrapper, knobs: Knobs) -> None:
+    manager, other = SessionManager(searching), SessionManager(searching)
+    await remember(manager, *TEXTS)
+    found = await memory_similarities(manager)
+    assert set(found) == set(TEXTS)
+    assert found["a red boat"] == max(found.values(), key=str) != 0.0
+    assert knobs.calls == 1
+    await manager.for_user("ada").store_memory("0", "a boat")
+    assert await memory_similarities(manager) == await memory_similarities(other)
+    assert knobs.calls == 3  # of the new value, and of all
+    assert await memory_similarities(manager) == await memory_similarities(other)
+    assert knobs.calls == 3
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_words_find_memories_that_cannot_be_embedded(
+    searching: SearchWrapper, knobs: Knobs, fault: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    passages = CallableEmbedder(
+        knobs.embed_passages, model_id="m", dimension=SIZE, embed_query=HashingEmbedder(SIZE).embed_query
+    )
+    manager = SessionManager(searched(searching.base, passages))
+    await remember(manager, *TEXTS)
+    vars(knobs).update(fault)
+    assert await memory_similarities(manager) == {"a red boat": 0.0}
+    assert "memories could not be embedded; words alone find them" in caplog.text
+    knobs.error, knobs.wrong = None, None
+    assert 0.0 not in (await memory_similarities(manager)).values()
+
+
+async def test_a_query_waits_for_the_vectors_of_memories_for_a_time(
+    searching: SearchWrapper, knobs: Knobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = SessionManager(searching)
+    await remember(manager, *TEXTS)
+    knobs.may_answer.clear()
+    async with asyncio.timeout(5):
+        assert [await memory_similarities(manager) for _ in range(2)] == [{"a red boat": 0.0}] * 2
+    assert (knobs.calls, caplog.text.count("memories were not embedded within 0.05 s")) == (1, 1)
 
 
 async def test_an_embedder_that_does_not_stop_is_left_behind(searching: SearchWrapper, knobs: Knobs) -> None:
@@ -321,7 +414,7 @@ async def test_vectors_that_a_killed_process_owed_are_completed(tmp_path: Path, 
     await asyncio.to_thread(write_and_be_killed, url, tmp_path)
     if by == "reindex":
         done = await asyncio.to_thread(luminora_over(url), "reindex", "--semantic", "--json")
-        assert json.loads(done.stdout) == {"sessions": 1, "messages": 3, "damaged": 0}
+        assert json.loads(done.stdout) == {"sessions": 1, "messages": 3, "damaged": 0, "refused": 0}
         async with create_storage(url, search="semantic") as storage:
             assert await vectors(storage) == [256] * 3
         return

@@ -174,7 +174,7 @@ def test_reindex_that_was_killed_is_repeated(tmp_path: Path) -> None:
     killed = process(tmp_path, "reindex", code=KILLED, LUMINORA_STORE=url)
     assert (killed.returncode, asyncio.run(indexed())) == (-9, 2 * len(TEXTS))
     done = process(tmp_path, "reindex", "--json", LUMINORA_STORE=url)
-    expected = {"sessions": 4, "messages": 2 * len(TEXTS), "damaged": 0}
+    expected = {"sessions": 4, "messages": 2 * len(TEXTS), "damaged": 0, "refused": 0}
     assert (done.returncode, json.loads(done.stdout)) == (0, expected)
     assert asyncio.run(indexed()) == 4 * len(TEXTS)
 

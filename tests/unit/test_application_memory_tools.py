@@ -28,6 +28,7 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.application.prompts import compact_json
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageUnavailableError, ValidationError
+from luminoracore_sdk.domain.memory import MemorySource
 from luminoracore_sdk.domain.settings import MemoryConfig
 from luminoracore_sdk.session import Message, SessionManager, UserSessions, create_storage
 from luminoracore_sdk.tools import Tool, memory_tools, run_tools
@@ -402,3 +403,8 @@ async def test_a_model_uses_the_tools(manager: SessionManager, ada: UserSessions
     assert "My dog is called Rex." in results[0]
     assert results[1] == '{"remembered":"dog"}'
     assert results[2].startswith(ERROR)
+    [stored] = await ada.history("dog")
+    assert stored.source == MemorySource(session_id=session_id, position=4)  # the answer that called the tool
+    remember = next(tool for tool in memory_tools(ada) if tool.name == "remember")
+    await remember.call({"key": "dog", "value": "Max"})
+    assert [version.source for version in await ada.history("dog")] == [stored.source, None]

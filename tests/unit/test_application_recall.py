@@ -1,6 +1,7 @@
 """Recall while the store changes, and what it keeps in the process."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,7 +21,7 @@ from luminoracore_sdk.application.ports.records import (
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.recall.index import ScopeIndex
-from luminoracore_sdk.session import InMemoryStorage, SessionManager
+from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
 from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import message_record, session_record
@@ -135,22 +136,56 @@ async def test_a_change_during_a_query_is_followed_by_the_next(
     assert await found_by(manager, asked) == await found_by(manager_of(storage, clock), asked)
 
 
+class Counting(StorageWrapper):
+    """Notes the session of each read of an index.
+
+    Attributes:
+        reads: The sessions.
+    """
+
+    def __init__(self, base: SessionStorage) -> None:
+        super().__init__(base)
+        self.reads = ""
+
+    async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
+        """Read, and note it."""
+        self.reads += session_id
+        return await super().read_index(session_id, span)
+
+
+async def test_each_handle_of_a_user_asks_the_same_index() -> None:
+    counting = Counting(InMemoryStorage())
+    manager = SessionManager(searched(counting))
+    await manager.create_session({"name": "A"}, {"name": "echo"}, {"session_id": "s", "user_id": "ada"})
+    await say(manager, "a boat")
+    for _ in range(3):  # as a web service makes one for each request
+        assert [hit.text for hit in await manager.for_user("ada").recall("boat")] == ["a boat"]
+    assert await texts(manager, user_id="ada") == ["a boat"]
+    assert counting.reads == "s"
+
+
 async def test_the_index_used_longest_ago_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    reads: list[str] = []
-
-    class Counting(Meanwhile):
-        async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
-            reads.append(session_id)
-            return await super().read_index(session_id, span)
-
-    storage = searched(Counting(InMemoryStorage()))
-    manager = SessionManager(storage)
+    counting = Counting(InMemoryStorage())
+    manager = SessionManager(searched(counting))
     for session_id in "abc":
         await say(manager, *(f"boat {number}" for number in range(10)), session_id=session_id)
-    monkeypatch.setattr(recall_module, "_KEPT_DOCUMENTS", 25)
-    for session_id in "abcbcabc":
+    monkeypatch.setattr(recall_module, "_KEPT_DOCUMENTS", 70)
+    for session_id in "abacab":
         assert len(await texts(manager, session_ids=[session_id], limit=20)) == 10
-    assert "".join(reads) == "abcac"
+    assert counting.reads == "abcb"
+
+
+async def test_indexes_of_users_without_messages_make_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def indexes() -> int:
+        gc.collect()
+        return sum(type(found) is ScopeIndex for found in gc.get_objects())
+
+    monkeypatch.setattr(recall_module, "_KEPT_DOCUMENTS", 80)
+    before = indexes()
+    manager = SessionManager(searched(InMemoryStorage()))
+    for number in range(50):
+        assert await manager.for_user(f"user {number}").recall("boat") == []
+    assert indexes() - before <= 4
 
 
 async def test_pages_that_begin_elsewhere_than_before_are_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:

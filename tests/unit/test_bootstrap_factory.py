@@ -11,13 +11,14 @@ import pytest
 
 from luminoracore_sdk import session
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType
-from luminoracore_sdk.bootstrap.factory import create_storage
+from luminoracore_sdk.bootstrap.factory import create_storage, shared_storage
 from luminoracore_sdk.domain.errors import (
     ConfigurationError,
     UnsupportedStorageTypeError,
     ValidationError,
 )
 from luminoracore_sdk.optimization import Optimizer
+from luminoracore_sdk.search import CallableEmbedder, HashingEmbedder
 from luminoracore_sdk.session import (
     InMemoryStorage,
     JSONFileStorage,
@@ -79,6 +80,63 @@ def test_compression_enabled_uses_the_own_optimizer() -> None:
 def test_object_that_is_no_optimizer_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"compress\(data\) and expand\(data\)"):
         create_storage("memory://", optimizer=object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("embedder", "missing"),
+    [
+        (object(), "of type object has no model_id, dimension, embed_passages, embed_query"),
+        (CallableEmbedder, "of type type has no model_id, dimension;"),
+    ],
+    ids=["an object", "a class"],
+)
+def test_object_that_is_no_embedder_is_refused(embedder: Any, missing: str) -> None:
+    for create in (create_storage, shared_storage):
+        with pytest.raises(ConfigurationError, match=missing):
+            create("memory://", search="semantic", embedder=embedder)
+
+
+HASHING = HashingEmbedder(8)
+
+
+@pytest.mark.parametrize(
+    ("name", "dimension"),
+    [("luminoracore_sdk.search:HashingEmbedder", 64), (f"{__name__}:HASHING", 8), ("tests.no:thing", 8)],
+)
+def test_an_embedder_is_imported_by_its_name(name: str, dimension: int) -> None:
+    given = HASHING if dimension == 8 and name.startswith("tests.no") else None
+    config = StorageConfig(search="semantic", search_embedder=name)
+    search = create_storage(config, embedder=given).search  # one that is given replaces it
+    assert search is not None
+    assert search.embedder is not None
+    assert search.embedder.dimension == dimension
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("luminoracore_sdk.nothing:HASHING", "No module named"),
+        ("luminoracore_sdk.search:Nothing", "has no attribute 'Nothing'"),
+        ("luminoracore_sdk.search", "'luminoracore_sdk.search' cannot be imported"),
+        (":HASHING", "Empty module name"),
+        ("json:dumps", "cannot be imported"),
+        ("json:decoder", "of type module has no model_id"),
+    ],
+)
+def test_a_name_of_no_embedder_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        create_storage(StorageConfig(search="semantic", search_embedder=name))
+
+
+async def test_recent_and_important_hits_are_preferred_where_that_is_configured() -> None:
+    config = StorageConfig(search="text", search_recency=0.5, search_importance=0.25)
+    async with create_storage(config) as storage, session.SessionManager(storage) as manager:
+        await manager.for_user("u").store_memory("boat", "Aurora", importance=0.8)
+        [hit] = await manager.for_user("u").recall("boat", explain=True)
+        assert (hit.parts["recency"], hit.parts["importance"]) == (pytest.approx(1.5, abs=1e-4), pytest.approx(1.2))
+    for wrong in (-0.1, 1.1, "1", True, float("nan")):
+        with pytest.raises(ConfigurationError, match="search_recency must be a number from 0 to 1"):
+            StorageConfig(search="text", search_recency=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("config", [{"storage_type": "memory"}, 5, Path("store"), StorageType.MEMORY.name])

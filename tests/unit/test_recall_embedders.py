@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import logging
 import math
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -62,6 +65,17 @@ async def test_wordllama_knows_what_is_close_without_a_network() -> None:
     assert Vector.of("m", query) == Vector.of("m", cat)
     assert await embedder.embed_passages([]) == await embedder.embed_passages([""] * 0) == []
     assert embedder.model_id.startswith("wordllama/0.4")
+
+
+def test_wordllama_leaves_the_log_of_the_process_alone() -> None:
+    code = """
+import logging
+from luminoracore_sdk.search import WordLlamaEmbedder
+WordLlamaEmbedder()
+print(logging.root.handlers, logging.root.level)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == f"[] {logging.WARNING}\n"
 
 
 async def test_one_wordllama_serves_many_tasks() -> None:

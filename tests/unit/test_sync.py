@@ -82,6 +82,9 @@ def test_a_user_has_a_handle() -> None:
     assert (ada.user_id, ada.list_sessions(), bob.list_sessions()) == ("ada", [session_id], [])
     with pytest.raises(SessionNotFoundError):
         bob.send_message(session_id, "Hello")
+    elsewhere = manager.for_user("ada", "t", app="a")
+    assert (elsewhere.tenant, elsewhere.app, elsewhere.list_sessions()) == ("t", "a", [])
+    assert elsewhere.can_recall is False
     assert manager.erase_user("ada").verified
 
 

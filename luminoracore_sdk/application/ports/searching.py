@@ -10,7 +10,10 @@ from luminoracore_sdk.domain.recall.analyzer import Analyzer
 from luminoracore_sdk.domain.recall.ranking import DEFAULT_WEIGHTS, Cosines, Weights, cosines
 from luminoracore_sdk.domain.recall.terms import Entry, model_code
 
-__all__ = ["Search"]
+__all__ = ["SEARCH_IS_OFF", "Search"]
+
+SEARCH_IS_OFF = 'search is off; switch it on with create_storage(…, search="text")'
+"""The text of the error of a query where there is no ``Search``."""
 
 
 async def _ignore(_: Collection[str]) -> None:

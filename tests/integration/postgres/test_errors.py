@@ -153,14 +153,14 @@ async def test_a_commit_whose_answer_is_lost_is_in_doubt(schema: Schema, proxied
 async def test_a_call_ends_in_time_on_a_pool_without_limits(schema: Schema, proxied: tuple[FaultProxy, str]) -> None:
     proxy, url = proxied
     pool = await asyncpg.create_pool(url, min_size=1, max_size=1)
-    storage = PostgreSQLStorage(pool=pool, schema=schema.name, timeout=0.5)
+    storage = PostgreSQLStorage(pool=pool, schema=schema.name, timeout=1)
     await storage.put_session(session_record())
     proxy.hang()
     begin = time.monotonic()
     with pytest.raises(StorageTimeoutError) as caught:
         await storage.append_messages("s", message_records(1))
     assert caught.value.in_doubt is True
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 5
     proxy.pass_on()
     await storage.ping()
     await storage.close()

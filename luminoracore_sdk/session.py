@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from luminoracore_sdk.adapters.storage.memory import InMemoryStorage
 from luminoracore_sdk.application.erasure import ErasureReceipt
 from luminoracore_sdk.application.leases import TurnLease
+from luminoracore_sdk.application.memories import ScopedMemories
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.retention import RetentionReport
 from luminoracore_sdk.application.users import UserSessions
@@ -57,6 +58,7 @@ __all__ = [
     "RetentionReport",
     "RetryingStorage",
     "SQLiteStorage",
+    "ScopedMemories",
     "Session",
     "SessionChange",
     "SessionManager",

@@ -97,6 +97,7 @@ __all__ = [
     "RedisStorage",
     "RetryingStorage",
     "SQLiteStorage",
+    "ScopedMemories",
     "SessionManager",
     "SessionStorage",
     "UserSessions",
@@ -829,6 +830,61 @@ class UserSessions(SyncFacade[aio.UserSessions]):
             yield lease
 
 
+class ScopedMemories(SyncFacade[aio.ScopedMemories]):
+    """``luminoracore_sdk.session.ScopedMemories`` without ``await``."""
+
+    def store_memory(
+        self,
+        key: str,
+        value: JSONValue,
+        ttl: float | None = None,
+        *,
+        importance: float = 1.0,
+        category: MemoryCategory | str = MemoryCategory.FACT,
+        source: MemorySource | None = None,
+    ) -> bool:
+        """Store a value under a key, superseding the previous one; see ``Memories.store_memory``."""
+        return self._run(
+            self.asynchronous.store_memory(key, value, ttl, importance=importance, category=category, source=source)
+        )
+
+    def put(self, entry: MemoryEntry) -> None:
+        """Store an entry, which keeps the values that it supersedes; a session that does not exist is created."""
+        self._run(self.asynchronous.put(entry))
+
+    def delete_memory(self, key: str) -> bool:
+        """Delete one memory; return False if there is none."""
+        return self._run(self.asynchronous.delete_memory(key))
+
+    def clear_memories(self) -> int:
+        """Delete all memories; return their number."""
+        return self._run(self.asynchronous.clear_memories())
+
+    def find(self, key: str) -> MemoryEntry | None:
+        """Return one entry, or None."""
+        return self._run(self.asynchronous.find(key))
+
+    def history(self, key: str) -> list[MemoryVersion]:
+        """Return the values that a memory had, oldest first, then the present one; none if there is no such memory."""
+        return self._run(self.asynchronous.history(key))
+
+    def get_memory(self, key: str, *, as_of: datetime | None = None) -> JSONValue:
+        """Return a value, equal to what was stored, or None; see ``Memories.get_memory``."""
+        return self._run(self.asynchronous.get_memory(key, as_of=as_of))
+
+    def list_entries(self) -> list[MemoryEntry]:
+        """Return the entries, by time of creation, then key."""
+        return self._run(self.asynchronous.list_entries())
+
+    def list_memories(self) -> list[str]:
+        """Return the keys, by time of creation, then key."""
+        return self._run(self.asynchronous.list_memories())
+
+    def search_memories(self, query: str, limit: int | None = None) -> list[JSONObject]:
+        """Return the memories whose key or value contains ``query``; see ``Memories.search_memories``."""
+        return self._run(self.asynchronous.search_memories(query, limit))
+
+
 class ConversationManager(SyncFacade[aio.ConversationManager]):
     """``luminoracore_sdk.session.ConversationManager`` without ``await``."""
 
@@ -1083,6 +1139,18 @@ class MemoryManager(SyncFacade[aio.MemoryManager]):
     def import_memories(self, session_id: str, blob: JSONObject | str | bytes) -> bool:
         """Store the memories of an export, or of its JSON text; existing keys are replaced."""
         return self._run(self.asynchronous.import_memories(session_id, blob))
+
+    def of_session(self, session_id: str) -> ScopedMemories:
+        """Return the memories of a session."""
+        return ScopedMemories.over(lambda: self.asynchronous.of_session(session_id))
+
+    def of_user(self, user_id: str, tenant: str | None = None, app: str | None = None) -> ScopedMemories:
+        """Return the memories of a user."""
+        return ScopedMemories.over(lambda: self.asynchronous.of_user(user_id, tenant, app))
+
+    def of_agent(self, agent: str, tenant: str | None = None) -> ScopedMemories:
+        """Return the memories of an agent, which the sessions of all users of a tenant share."""
+        return ScopedMemories.over(lambda: self.asynchronous.of_agent(agent, tenant))
 
 
 class SessionManager(SyncFacade[aio.SessionManager]):

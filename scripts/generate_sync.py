@@ -43,6 +43,17 @@ MANAGERS = {
 }
 """The managers, with name, type and description of their attributes."""
 
+HANDLES = {
+    "UserSessions": [
+        ("user_id", "str", "The user."),
+        ("tenant", "str | None", "The tenant."),
+        ("app", "str | None", "The app."),
+        ("can_recall", "bool", "Whether search is on."),
+    ],
+    "ScopedMemories": [],
+}
+"""What managers return plainly, by methods that are no coroutines; with their attributes."""
+
 STORAGES = (
     "InMemoryStorage",
     "JSONFileStorage",
@@ -73,12 +84,6 @@ from __future__ import annotations
 
 from luminoracore_sdk import session as aio
 from luminoracore_sdk.adapters.per_process import SyncFacade, unwrapped
-'''
-
-FOR_USER = '''
-def for_user(self, user_id: str, tenant: str | None = None, app: str | None = None) -> UserSessions:
-    """Return a handle on the sessions and memories of one user, which reaches no others."""
-    return UserSessions.over(lambda: self.asynchronous.for_user(user_id, tenant, app))
 '''
 
 TURN_LEASE = '''
@@ -127,7 +132,7 @@ class Names:
     def use(self, node: ast.AST, module: str, *, runtime: bool = False) -> None:
         """Import the names of an expression of a module."""
         for name in {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}:
-            if name in {"aio", "Generator", "SessionStorage", "UserSessions", *MANAGERS} or hasattr(builtins, name):
+            if name in {"aio", "Generator", "SessionStorage", *HANDLES, *MANAGERS} or hasattr(builtins, name):
                 continue
             origin, original = _imports(module).get(name, (module, name))
             line = f"from {origin} import {original}" if original else f"import {origin}"
@@ -252,6 +257,23 @@ def _calls(documented: type) -> Iterator[Callable[..., Any]]:
             yield member
 
 
+def _handle(function: Callable[..., Any], names: Names) -> str:
+    """Return a method that makes a handle, whose calls run on the event loop."""
+    signature = Signature(function, names)
+    made = ast.unparse(signature.returns or ast.Constant(None))
+    body = f"return {made}.over(lambda: self.asynchronous.{signature.name}({signature.call}))"
+    return signature.defined(_summary(function) + body)
+
+
+def _handles(documented: type) -> Iterator[Callable[..., Any]]:
+    """Yield the public methods of a class that return a handle, those of its base first."""
+    for each in reversed(documented.__mro__):
+        for name, member in vars(each).items():
+            returned = getattr(member, "__annotations__", {}).get("return")
+            if not name.startswith("_") and getattr(returned, "__name__", returned) in HANDLES:
+                yield member
+
+
 def _attribute(name: str, kind: str, description: str) -> str:
     value = f"self.asynchronous.{name}"
     if kind == "SessionStorage" or kind in MANAGERS:
@@ -277,8 +299,9 @@ def _manager(name: str, names: Names) -> str:
     if hasattr(documented, "__aenter__"):
         members.append(CONTEXT)
     members += [_method(each, names) for each in _calls(documented)]
-    if hasattr(documented, "for_user"):
-        members += [FOR_USER, _turn_lease(names)]
+    members += [_handle(each, names) for each in _handles(documented)]
+    if hasattr(documented, "turn_lease"):
+        members.append(_turn_lease(names))
     return _class(name, f"SyncFacade[aio.{name}]", members)
 
 
@@ -288,16 +311,13 @@ def _turn_lease(names: Names) -> str:
     return TURN_LEASE.format(seconds=DEFAULT_LEASE_SECONDS)
 
 
-def _user_sessions(names: Names) -> str:
-    members = [
-        _attribute("user_id", "str", "The user."),
-        _attribute("tenant", "str | None", "The tenant."),
-        _attribute("app", "str | None", "The app."),
-        _attribute("can_recall", "bool", "Whether search is on."),
-    ]
-    members += [_method(each, names) for each in _calls(session.UserSessions)]
-    members.append(_turn_lease(names))
-    return _class("UserSessions", "SyncFacade[aio.UserSessions]", members)
+def _handle_class(name: str, names: Names) -> str:
+    documented = getattr(session, name)
+    members = [_attribute(*each) for each in HANDLES[name]]
+    members += [_method(each, names) for each in _calls(documented)]
+    if hasattr(documented, "turn_lease"):
+        members.append(_turn_lease(names))
+    return _class(name, f"SyncFacade[aio.{name}]", members)
 
 
 def _storage(names: Names) -> str:
@@ -339,15 +359,15 @@ def generated() -> str:
         _storage(names),
         *(_backend(name, names) for name in STORAGES),
         _create_storage(names),
-        _user_sessions(names),
+        *(_handle_class(name, names) for name in HANDLES),
         *(_manager(name, names) for name in MANAGERS),
         *(_function(function, names) for function in functions),
     ]
     exported = sorted(
         [
             "SessionStorage",
-            "UserSessions",
             "create_storage",
+            *HANDLES,
             *STORAGES,
             *MANAGERS,
             *(function.__name__ for function in functions),

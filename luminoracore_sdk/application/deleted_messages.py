@@ -5,14 +5,17 @@ pages by them goes on where it was.
 """
 
 from luminoracore_sdk.application.ports.codec import EntityCodec
-from luminoracore_sdk.application.ports.records import MessageRecord
+from luminoracore_sdk.application.ports.records import MessageRecord, Payload
 from luminoracore_sdk.domain.errors import CorruptRecordError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import DELETED, Message, MessageRole, is_deleted
 from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.values import from_microseconds
 
-__all__ = ["find_tombstone", "tombstone"]
+__all__ = ["REMOVED_TEXT", "find_tombstone", "tombstone"]
+
+REMOVED_TEXT = Payload("json", b"null")
+"""The brief of a question whose text was removed: with none, the next question would be taken for the first one."""
 
 
 def tombstone(codec: EntityCodec, record: MessageRecord, metadata: JSONObject = DELETED) -> MessageRecord:

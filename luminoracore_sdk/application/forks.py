@@ -2,7 +2,7 @@
 
 import attrs
 
-from luminoracore_sdk.application.deleted_messages import find_tombstone
+from luminoracore_sdk.application.deleted_messages import REMOVED_TEXT, find_tombstone
 from luminoracore_sdk.application.ports.clock import Clock
 from luminoracore_sdk.application.ports.codec import EntityCodec
 from luminoracore_sdk.application.ports.records import (
@@ -126,7 +126,7 @@ class Fork:
     async def _last(self, source: SessionRecord, position: int) -> Brief | None:
         """Return the brief of the newest message up to a position that has one."""
         last = source.summary.last
-        if last is not None and last.position <= position:
+        if last is not None and last.position <= position and last.payload != REMOVED_TEXT:
             return last
         span = MessageRange(before=position + 1, limit=_LOOKED_AT, newest=True)
         for record in reversed(await self.storage.read_messages(source.session_id, span)):

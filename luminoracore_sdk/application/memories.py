@@ -246,6 +246,8 @@ class Memories:
         """
         memories = await self._in(session_id, scope)
         if memories is None:
+            if await is_erased(self.storage, session_id):
+                raise SessionNotFoundError(session_id, backend=self.storage.backend)
             raise ValidationError(f"session {session_id!a:.80} has no {scope} to remember anything for")
         source = await self._source(session_id)
         stored = await memories.store_memory(key, value, ttl, importance=importance, category=category, source=source)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from luminoracore_sdk.application.deleted_messages import find_tombstone, tombstone
+from luminoracore_sdk.application.deleted_messages import REMOVED_TEXT, find_tombstone, tombstone
 from luminoracore_sdk.application.off_loop import off_loop
 from luminoracore_sdk.application.ports.records import MAX_BATCH, MessageRange, MessageRecord, TailReceipt
 from luminoracore_sdk.application.ports.storage import SessionStorage
@@ -225,19 +225,23 @@ class Revisions:
             changed = change(message)
             (new,) = await message_records(self.storage, self.services.codec, [changed], counted=False)
             try:
-                await self.storage.update_message(
-                    session_id,
-                    record.position,
-                    payload=new.payload,
-                    expected=record.payload,
-                    brief=new.brief,
-                    index=new.index,
-                )
+                await self._update(session_id, record, new)
             except ConflictError:
                 continue
             except SessionNotFoundError as exc:
                 raise MessageNotFoundError(session_id, message_id, backend=self.storage.backend) from exc
             return changed
+
+    async def _update(self, session_id: str, record: MessageRecord, new: MessageRecord) -> None:
+        """Replace a message by another one, if it is still the one that was read."""
+        await self.storage.update_message(
+            session_id,
+            record.position,
+            payload=new.payload,
+            expected=record.payload,
+            brief=REMOVED_TEXT if new.brief is None and record.role == "user" else new.brief,
+            index=new.index,
+        )
 
     # -- delete ------------------------------------------------------------------------------------
 
@@ -277,9 +281,7 @@ class Revisions:
         while known is not None and not self.find_tombstone(session_id, known):
             left = tombstone(self.services.codec, known)
             try:
-                await self.storage.update_message(
-                    session_id, known.position, payload=left.payload, expected=known.payload, index=left.index
-                )
+                await self._update(session_id, known, left)
             except ConflictError:  # it was annotated, say, or has another position
                 known = await self.storage.find_message(session_id, record.message_id)
             except SessionNotFoundError:
@@ -292,9 +294,7 @@ class Revisions:
         """Note in a tombstone that every older message is deleted, so that reads of older ones end there."""
         before, new = (tombstone(self.services.codec, record, metadata) for metadata in (DELETED, OLDER_DELETED))
         with suppress(ConflictError, SessionNotFoundError):  # removed meanwhile
-            await self.storage.update_message(
-                session_id, record.position, payload=new.payload, expected=before.payload, index=new.index
-            )
+            await self._update(session_id, attrs.evolve(record, payload=before.payload), new)
 
     def find_tombstone(self, session_id: str, record: MessageRecord) -> Message | None:
         """Return what is left of a message, or None if it was not deleted."""

@@ -1,9 +1,10 @@
 """``luminora chat``: send one message, or chat line by line."""
 
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,8 @@ from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.session import Session
 
 __all__ = ["chat", "usage_line"]
+
+_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
 
 
 def chat(
@@ -76,13 +79,14 @@ def chat(
     session_id, is_new = context.run(_session(context, session, wanted, create=create))
     repl = ChatRepl(context, session_id, is_plain=plain, keeps_history=not no_history)
     try:
-        for key, value in memories:
-            repl.remember(key, value)
-        repl.greet()
-        if message is None:
-            repl.loop()
-        else:
-            repl.send_once(message)
+        with repl.ending_with_process():
+            for key, value in memories:
+                repl.remember(key, value)
+            repl.greet()
+            if message is None:
+                repl.loop()
+            else:
+                repl.send_once(message)
     except BaseException:
         if is_new:
             context.run(_delete_empty(context, session_id, with_memories=message is not None))
@@ -209,6 +213,29 @@ class ChatRepl:
         self._keeps_history = keeps_history
         self._position = 0
         self._thinking = False
+        self._is_ending = False
+
+    @contextmanager
+    def ending_with_process(self) -> Iterator[None]:
+        """Let SIGTERM, or the end of the terminal, end the chat within the block as Ctrl-C at an empty prompt does.
+
+        A signal that this process was started to ignore (``nohup``) stays ignored.
+        """
+
+        def end(number: int, _: object) -> None:
+            self._is_ending = True
+            signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+            signal.raise_signal(signal.SIGINT)
+
+        heeds_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        caught = [one for one in _ENDS if heeds_ctrl_c and signal.getsignal(one) is signal.SIG_DFL]
+        for number in caught:
+            signal.signal(number, end)
+        try:
+            yield
+        finally:
+            for number in caught:
+                signal.signal(number, signal.SIG_DFL)
 
     def greet(self) -> None:
         """Show the memories."""
@@ -223,7 +250,7 @@ class ChatRepl:
         """Send lines and run commands until the end of input.
 
         Raises:
-            typer.Exit: With 130 after Ctrl-C at an empty prompt or, with a pipe, anywhere.
+            typer.Exit: With 130 after Ctrl-C at an empty prompt or, with a pipe, anywhere; or when the chat is ended.
         """
         if self._at_keyboard:
             self._context.say("/help shows the commands")
@@ -273,7 +300,7 @@ class ChatRepl:
                 history = history_file()
             except OSError as exc:
                 self._context.say(f"no history is kept: {error_line(exc)}")
-        return Keyboard(COMMANDS, history).read
+        return Keyboard(COMMANDS, history, is_ending=lambda: self._is_ending).read
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -283,7 +310,7 @@ class ChatRepl:
             self.send(line)
         except KeyboardInterrupt:
             self.report_stop()
-            if not self._at_keyboard:
+            if self._is_ending or not self._at_keyboard:
                 raise
         except ProviderError as exc:
             if not self._at_keyboard:

@@ -1,7 +1,7 @@
 """Lines typed at the keyboard: editing, history, completion of commands, pastes of several lines."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import platformdirs
@@ -48,9 +48,11 @@ class Keyboard:
     Args:
         commands: What is completed.
         history: File with earlier lines; None: those of this chat only.
+        is_ending: Whether Ctrl-C is also to end a line that is not empty.
     """
 
-    def __init__(self, commands: Iterable[str], history: Path | None) -> None:
+    def __init__(self, commands: Iterable[str], history: Path | None, *, is_ending: Callable[[], bool]) -> None:
+        self._is_ending = is_ending
         earlier: History = InMemoryHistory() if history is None else FileHistory(str(history))
         keys = KeyBindings()
         keys.add("escape", "enter")(_add_line)
@@ -71,13 +73,13 @@ class Keyboard:
 
         Raises:
             EOFError: Ctrl-D in an empty line, or the terminal is gone.
-            KeyboardInterrupt: Ctrl-C in an empty line.
+            KeyboardInterrupt: Ctrl-C in an empty line, or the chat is ending.
         """
         while True:
             try:
                 return self._session.prompt()
             except KeyboardInterrupt:
-                if not self._session.default_buffer.text:
+                if self._is_ending() or not self._session.default_buffer.text:
                     raise
 
 

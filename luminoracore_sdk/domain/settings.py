@@ -13,7 +13,7 @@ from luminoracore_sdk.domain.memory import MemoryCategory
 from luminoracore_sdk.domain.scopes import Owner, check_user_id
 from luminoracore_sdk.domain.values import NamedValue, check_id
 
-__all__ = ["ARCHIVED", "PINNED", "RESERVED_TAGS", "MemoryConfig", "SessionConfig", "SessionType"]
+__all__ = ["ARCHIVED", "MAX_TITLE", "PINNED", "RESERVED_TAGS", "MemoryConfig", "SessionConfig", "SessionType"]
 
 RESERVED_TAGS = "luminora:"
 """Begins the tags that stand for settings, so that listings can be asked for them."""
@@ -21,7 +21,9 @@ RESERVED_TAGS = "luminora:"
 ARCHIVED = f"{RESERVED_TAGS}archived"
 PINNED = f"{RESERVED_TAGS}pinned"
 
-_LONGEST_TITLE = 200
+MAX_TITLE = 200
+"""Most characters of a title."""
+
 _MOST_ATTRIBUTES_BYTES = 4096
 
 
@@ -90,8 +92,8 @@ def _tag(_: object, __: object, value: Any) -> None:
 
 
 def _title(_: object, __: object, value: Any) -> None:
-    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_TITLE or len(value.splitlines()) > 1:
-        raise ValidationError(f"title must be one line of 1 to {_LONGEST_TITLE} characters")
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_TITLE or len(value.splitlines()) > 1:
+        raise ValidationError(f"title must be one line of 1 to {MAX_TITLE} characters")
 
 
 def _small(_: object, attribute: Any, value: JSONObject) -> None:

@@ -34,7 +34,7 @@ class ConversationSummary:
             was removed.
         last_text: The beginning of the newest message of user or assistant, likewise.
         counters: Sums by name, of which ``messages`` and ``usage`` are made.
-        message_count: The number of messages.
+        message_count: The number of messages, deleted ones included: the position of the newest one.
         created_at: The time of its creation, UTC.
         last_activity: The time of its last change, UTC.
     """
@@ -55,7 +55,7 @@ class ConversationSummary:
 
     @property
     def messages(self) -> dict[str, int]:
-        """The number of messages by role."""
+        """The number of messages by role, deleted ones included."""
         return {name: number for name, number in self.counters.items() if name in _ROLES}
 
     @property

@@ -40,7 +40,7 @@ def test_a_zip_archive_is_imported_with_its_branches(luminora: Luminora, tmp_pat
     done = luminora("sessions", "import", path)
     assert (done.exit_code, done.stderr.splitlines()[0]) == (0, "imported 2 sessions, 4 messages, 0 memories")
     shown = json.loads(luminora("sessions", "show", "c1", "--json").stdout)
-    assert shown["metadata"]["title"] == "Trip"
+    assert shown["config"]["title"] == "Trip"
     assert [message["content"] for message in shown["messages"]] == ["Where to?", "Turin."]
     again = json.loads(luminora("sessions", "import", path, "--json").stdout)
     assert (again["sessions"], len(again["skipped"]), again["messages"]) == (0, 2, 0)

@@ -167,6 +167,51 @@ def test_ctrl_c_keeps_what_came_of_an_answer(tmp_path: Path, terminal_type: str)
     assert said(tmp_path) == ["Question?", "Half an **answer**"]
 
 
+@pytest.mark.parametrize(
+    ("way", "terminal_type", "typed"),
+    [
+        (signal.SIGTERM, "xterm-256color", b"half a line"),
+        (signal.SIGTERM, "dumb", b""),
+        (signal.SIGHUP, "xterm-256color", b""),
+    ],
+)
+def test_a_chat_that_is_ended_before_its_first_message_leaves_no_session(
+    tmp_path: Path, way: signal.Signals, terminal_type: str, typed: bytes
+) -> None:
+    with at_keyboard(tmp_path, "chat", terminal_type=terminal_type) as (started, keyboard):
+        read_until(keyboard, PROMPT)
+        os.write(keyboard, typed)
+        read_until(keyboard, typed.decode())
+        started.send_signal(way)
+        read_until(keyboard, "it has no messages")
+        assert started.wait(30) == 130
+    assert process(tmp_path, "sessions", "list").stdout == ""
+
+
+def test_a_hangup_that_is_ignored_does_not_end_the_chat(tmp_path: Path) -> None:
+    ignore = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    with at_keyboard(tmp_path, *CHAT, terminal_type="dumb", code=ignore) as (started, keyboard):
+        read_until(keyboard, PROMPT)
+        started.send_signal(signal.SIGHUP)
+        os.write(keyboard, b"Still here\r")
+        read_until(keyboard, "You said: Still here")
+    assert said(tmp_path) == ["Still here", "You said: Still here"]
+
+
+def test_a_chat_that_is_ended_keeps_what_came_of_an_answer(tmp_path: Path) -> None:
+    with model_server({"role": "assistant", "content": "Half an **answer**"}) as (url, begun):
+        server = ("--provider", "ollama", "--base-url", url)
+        with at_keyboard(tmp_path, *CHAT, *server, terminal_type="xterm-256color") as (started, keyboard):
+            read_until(keyboard, PROMPT)
+            os.write(keyboard, b"Question?\r")
+            read_until(keyboard, "Half an ")
+            assert begun.wait(30)
+            started.terminate()
+            read_until(keyboard, "resume with: luminora chat --session s")
+            assert started.wait(30) == 130
+    assert said(tmp_path) == ["Question?", "Half an **answer**"]
+
+
 def test_reasoning_calls_and_usage_stand_beside_a_rendered_answer(tmp_path: Path) -> None:
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     deltas: list[JSONObject] = [

@@ -15,6 +15,7 @@ from luminoracore_sdk.session import (
     InMemoryStorage,
     ModelUsage,
     Price,
+    RetentionPolicy,
     SessionManager,
     SessionStorage,
     Usage,
@@ -268,7 +269,7 @@ async def test_the_summary_follows_every_change_of_the_past(manager: SessionMana
     await manager.rewind("s", answer.id or "")
     assert await row() == (None, None, 2)
     await manager.send_message("s", "Question 3")
-    assert await row() == ("Question 3", "Answer 5", 4)
+    assert await row() == (None, "Answer 5", 4)  # the first question was another one
     third = (await manager.conversation_manager.get_messages("s"))[2]
     await manager.delete_messages("s", [third.id or ""])
     assert await row() == (None, "Answer 5", 4)  # a deleted message has a position
@@ -276,6 +277,31 @@ async def test_the_summary_follows_every_change_of_the_past(manager: SessionMana
     assert await row() == (None, None, 0)
     # five answers were made, one of them chosen back: each is in the bill once
     assert (await manager.usage("s")).output_tokens == 50
+
+
+@pytest.mark.parametrize("way", ["redact", "delete_messages", "apply_retention"])
+async def test_a_later_question_is_not_taken_for_the_first_that_was_removed(
+    manager: SessionManager, script: Script, way: str
+) -> None:
+    await create(manager, "s")
+    script.answers = [f"Answer {number}" for number in range(1, 4)]
+    for number in (1, 2):
+        await manager.send_message("s", f"Question {number}")
+    first = (await manager.conversation_manager.get_messages("s"))[0].id or ""
+    if way == "redact":
+        await manager.redact("s", first)
+        await manager.annotate("s", first, {"by": "Ada"})
+    elif way == "delete_messages":
+        await manager.delete_messages("s", [first])
+    else:
+        await manager.apply_retention(RetentionPolicy(max_messages=3))
+    await manager.send_message("s", "Question 3")
+    (row,) = await rows(manager)
+    assert (row.first_text, row.last_text) == (None, "Answer 3")
+    for at, last in ((5, "Question 3"), (2, "Answer 1"), (1, None)):
+        await manager.fork("s", at, new_session_id=f"fork at {at}")
+        fork = next(row for row in await rows(manager) if row.session_id == f"fork at {at}")
+        assert (fork.first_text, fork.last_text) == (None, last)
 
 
 async def test_the_bill_is_by_day_and_model(manager: SessionManager, script: Script, clock: ManualClock) -> None:

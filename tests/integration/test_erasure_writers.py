@@ -21,7 +21,6 @@ from luminoracore_sdk.utils.exceptions import (
     MessageNotFoundError,
     SessionNotFoundError,
     TurnInterruptedError,
-    ValidationError,
 )
 from tests.support import session_writer
 from tests.support.backends import FILES, MEMORY, SQLITE
@@ -61,11 +60,6 @@ async def _change_deferred(manager: SessionManager) -> None:
     await manager.memory_manager.store_memory(session_id, WORD, WORD)
 
 
-async def _remember_for_user(manager: SessionManager) -> None:
-    with suppress(ValidationError):  # a session that does not exist has no user
-        await manager.memory_manager.store_memory(ADA, WORD, WORD, scope="user")
-
-
 @attrs.frozen
 class Writer:
     """A call that writes to a session of the user.
@@ -92,7 +86,7 @@ WRITERS = {
     "add message": Writer(lambda one: one.conversation_manager.add_message(ADA, "user", WORD)),
     "create conversation": Writer(lambda one: one.conversation_manager.create_conversation(ADA)),
     "memory": Writer(lambda one: one.memory_manager.store_memory(ADA, WORD, WORD)),
-    "user's memory": Writer(_remember_for_user),
+    "user's memory": Writer(lambda one: one.memory_manager.store_memory(ADA, WORD, WORD, scope="user")),
     "update": Writer(lambda one: one.update_session(ADA, metadata={"title": WORD})),
     "update provider": Writer(lambda one: one.update_provider(ADA, {"name": "echo", "model": WORD})),
     "fork": Writer(lambda one: one.fork(ADA)),

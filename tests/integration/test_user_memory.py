@@ -10,7 +10,7 @@ from luminoracore_sdk.domain.values import STORE_OWNER
 from luminoracore_sdk.session import MemoryManager, SessionManager, SessionStorage
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.types.session import MemoryConfig, SessionConfig
-from luminoracore_sdk.utils.exceptions import ValidationError
+from luminoracore_sdk.utils.exceptions import SessionNotFoundError, ValidationError
 from tests.support.scripted_provider import Script
 
 DAY = 24 * 60 * 60
@@ -127,6 +127,14 @@ async def test_a_session_without_a_user_remembers_nothing_for_one(manager: Sessi
             await manager.memory_manager.store_memory(session_id, "k", 1, scope="user")
     assert await manager.storage.session_exists("unknown") is False
     assert await manager.storage.list_memory_owners() == []
+
+
+async def test_an_erased_session_is_not_taken_for_one_without_a_user(manager: SessionManager, script: Script) -> None:
+    await begin(manager, "s", "ada")
+    await manager.erase_user("ada")
+    for scope in ("user", "agent"):
+        with pytest.raises(SessionNotFoundError):
+            await manager.memory_manager.store_memory("s", "k", 1, scope=scope)
 
 
 async def test_an_unknown_scope_is_refused(manager: SessionManager) -> None:

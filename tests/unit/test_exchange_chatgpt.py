@@ -8,7 +8,7 @@ import pytest
 
 from luminoracore_sdk.application.exchange.raw_json import RawJSON
 from luminoracore_sdk.domain.errors import ValidationError
-from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from tests.support.exchange import ECHO, chatgpt_conversation, chatgpt_node, messages_of, reader, session_of
 
 node = chatgpt_node
@@ -47,7 +47,7 @@ def test_the_path_to_the_current_node_is_the_conversation() -> None:
     data = {"title": "Trip", "create_time": 1760000000.1, "mapping": mapping, "current_node": "b"}
     [parsed] = reader().read(data)
     session = session_of(parsed)
-    assert session.metadata == {"title": "Trip", "chatgpt": {"current_node": "b"}}
+    assert (session.config.title, session.metadata) == ("Trip", {"chatgpt": {"current_node": "b"}})
     assert session.created_at == datetime(2025, 10, 9, 8, 53, 20, 100_000, tzinfo=UTC)
     assert (session.provider, parsed.is_adopted) == (ECHO, True)
     assert [(one.id, one.role.value, one.content, one.timestamp, one.metadata) for one in messages_of(parsed)] == [
@@ -56,6 +56,25 @@ def test_the_path_to_the_current_node_is_the_conversation() -> None:
     ]
     [again] = reader().read(RawJSON(json.dumps(data).encode()))
     assert again == parsed
+
+
+@pytest.mark.parametrize(
+    ("given", "title", "rest"),
+    [
+        (" A trip\nto Turin ", "A trip to Turin", {"title": " A trip\nto Turin "}),
+        ("x" * 201, "x" * 200, {"title": "x" * 201}),
+        (" ", None, {"title": " "}),
+        ("", None, {}),
+        (None, None, {}),
+        (5, None, {"title": 5}),
+    ],
+)
+def test_a_title_becomes_one_that_a_session_can_have(given: JSONValue, title: str | None, rest: JSONObject) -> None:
+    data = chatgpt_conversation(node("a", "root", "user", "Hi")) | {"title": given}
+    for content in (data, RawJSON(json.dumps(data).encode())):
+        session = session_of(next(reader().read(content)))
+        assert session.config.title == title
+        assert {name: value for name, value in session.metadata["chatgpt"].items() if name == "title"} == rest
 
 
 def branched() -> JSONObject:
@@ -78,8 +97,9 @@ def test_each_other_branch_is_a_session_that_names_where_it_begins() -> None:
         ["u1", "old"],
     ]
     metadata = [session_of(branch).metadata for branch in branches]
-    assert [(one["parent_session_id"], one["branch_position"]) for one in metadata] == [("c1", 2), ("c1", 1)]
-    assert [one["title"] for one in metadata] == ["Trip", "Trip"]
+    parents = [{"session_id": "c1", "position": 2}, {"session_id": "c1", "position": 1}]
+    assert [one["parent"] for one in metadata] == parents
+    assert [session_of(branch).config.title for branch in branches] == ["Trip", "Trip"]
     ids = [branch.record.session_id for branch in branches]
     assert len({"c1", *ids}) == 3
     assert [one.record.session_id for one in reader().read(branched())] == ["c1", *ids]
@@ -95,7 +115,7 @@ def test_a_current_node_with_children_leaves_them_to_a_branch() -> None:
     data = chatgpt_conversation(node("a", "root"), node("b", "a"), current_node="a")
     main, branch = reader().read(data)
     assert [len(one.messages) for one in (main, branch)] == [1, 2]
-    assert session_of(branch).metadata["branch_position"] == 1
+    assert session_of(branch).metadata["parent"]["position"] == 1
 
 
 @pytest.mark.parametrize("current", [None, "gone", 5])
@@ -189,7 +209,7 @@ def test_hidden_messages_and_other_fields_stay_in_metadata() -> None:
     assert (message.role.value, message.content) == ("system", "")
     assert message.metadata == {"chatgpt": {"metadata": hidden, "id": "other"}}
     assert message.timestamp == session_of(parsed).created_at
-    assert session_of(parsed).metadata == {"title": "Trip", "chatgpt": {"gizmo_id": "g", "current_node": "s"}}
+    assert session_of(parsed).metadata == {"chatgpt": {"gizmo_id": "g", "current_node": "s"}}
 
 
 def test_a_conversation_without_id_has_one_that_is_derived() -> None:
@@ -203,7 +223,7 @@ def test_a_conversation_without_id_has_one_that_is_derived() -> None:
 
 def test_a_conversation_without_messages_is_a_session() -> None:
     [parsed] = reader().read(chatgpt_conversation())
-    assert (parsed.messages, session_of(parsed).metadata["title"]) == ([], "Trip")
+    assert (parsed.messages, session_of(parsed).config.title) == ([], "Trip")
 
 
 @pytest.mark.parametrize(

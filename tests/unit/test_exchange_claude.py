@@ -39,7 +39,8 @@ def test_a_conversation_becomes_a_session() -> None:
     [parsed] = reader().read(conversation(message("m1", "human", "Hi"), message("m2", "assistant", "Hello.")))
     session = session_of(parsed)
     assert (session.session_id, session.created_at) == ("c1", datetime(2026, 4, 1, 9, tzinfo=UTC))
-    assert session.metadata == {"title": "Vocabulary", "claude": {"account": {"uuid": "acc"}}}
+    assert session.config.title == "Vocabulary"
+    assert session.metadata == {"claude": {"account": {"uuid": "acc"}}}
     assert [(one.id, one.role.value, one.content, one.metadata) for one in messages_of(parsed)] == [
         ("m1", "user", "Hi", {}),
         ("m2", "assistant", "Hello.", {}),
@@ -124,7 +125,7 @@ def test_each_other_branch_is_a_session(leaf: str | None) -> None:
     assert [one.id for one in messages_of(main)] == ["u1", "a1", "a1-2", "y"]
     assert [one.id for one in messages_of(branch)] == ["u1", "a1", "a1-2", "x"]
     metadata = session_of(branch).metadata
-    assert (metadata["parent_session_id"], metadata["branch_position"]) == ("c1", 3)
+    assert metadata["parent"] == {"session_id": "c1", "position": 3}
     chosen, _ = reader().read({**data, "current_leaf_message_uuid": "x"})
     assert messages_of(chosen)[-1].id == "x"
 

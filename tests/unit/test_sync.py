@@ -1,6 +1,7 @@
 """``luminoracore_sdk.sync``: equal to the asynchronous code, and usable from threads."""
 
 import asyncio
+import inspect
 import os
 import signal
 import threading
@@ -33,12 +34,52 @@ def test_the_module_is_what_the_script_writes() -> None:
     assert TARGET.read_text(encoding="utf-8") == generated(), "run python -m scripts.generate_sync"
 
 
-@pytest.mark.parametrize("name", ["SessionManager", "ConversationManager", "MemoryManager"])
-def test_every_public_attribute_has_its_counterpart(name: str) -> None:
-    manager = getattr(aio, name)()
-    public = {attribute for attribute in dir(manager) if not attribute.startswith("_")}
-    steps_of_other_calls = {"decoded", "of_agent", "of_session", "of_user", "recalled", "removing"}
-    assert public - set(dir(getattr(sync, name))) - steps_of_other_calls == set()
+_USER = aio.SessionManager().for_user("ada", "acme", "shop")
+_STEPS_OF_OTHER_CALLS = {"decoded", "recalled", "removing"}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        aio.SessionManager(),
+        aio.ConversationManager(),
+        aio.MemoryManager(),
+        _USER,
+        aio.MemoryManager().of_agent("guide"),
+    ],
+    ids=lambda made: type(made).__name__,
+)
+def test_every_public_attribute_has_its_counterpart(made: Any) -> None:
+    there = getattr(sync, type(made).__name__)
+    fields = {field.name for field in attrs.fields(type(made))} if attrs.has(type(made)) else set()
+    public = {attribute for attribute in dir(made) if not attribute.startswith("_")} - fields - _STEPS_OF_OTHER_CALLS
+    assert public - set(dir(there)) == set()
+    for name in public:
+        if callable(getattr(made, name)):
+            theirs, ours = (inspect.signature(getattr(each, name)).parameters for each in (type(made), there))
+            assert [*map(_without_type, ours.values())] == [*map(_without_type, theirs.values())], name
+
+
+def _without_type(parameter: inspect.Parameter) -> inspect.Parameter:
+    return parameter.replace(annotation=inspect.Parameter.empty)
+
+
+def test_users_and_agents_are_reached_as_with_await(tmp_path: Path) -> None:
+    with sync.create_storage(f"sqlite:///{tmp_path}/store.db") as storage, sync.SessionManager(storage) as manager:
+        user = manager.for_user("ada", "acme", app="shop")
+        assert (user.user_id, user.tenant, user.app, user.can_recall) == ("ada", "acme", "shop", False)
+        user.create_session({"name": "Ada"}, ECHO, {"session_id": "s", "agent": "guide"})
+        assert [each.list_sessions() for each in (user, manager.for_user("ada", "acme"))] == [["s"], []]
+        memory = manager.memory_manager
+        user.store_memory("city", "Turin")
+        assert_type(memory.of_user("ada", "acme", "shop"), sync.ScopedMemories)
+        assert memory.of_user("ada", "acme", "shop").get_memory("city") == "Turin"
+        memory.store_memory("s", "hours", "9 to 17", scope="agent")
+        assert memory.of_agent("guide", "acme").list_memories() == []  # that of an app is another agent
+        memory.of_agent("guide").store_memory("hours", "10 to 18")
+        assert [entry.value for entry in memory.of_agent("guide").list_entries()] == ["10 to 18"]
+        memory.of_session("s").store_memory("mood", "calm")
+        assert memory.list_memories("s") == ["mood"]
 
 
 def test_every_call_of_a_storage_has_its_counterpart() -> None:

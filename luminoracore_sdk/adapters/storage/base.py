@@ -451,8 +451,18 @@ def check_position(value: int) -> None:
 def check_times(*microseconds: int | None) -> None:
     """Refuse times and durations that not every backend can keep."""
     for value in microseconds:
-        if value is not None and abs(value) > MAX_MICROSECONDS:
-            raise ValidationError(f"{value} microseconds are beyond what every backend can keep")
+        if value is not None:
+            if type(value) is not int:
+                raise ValidationError(f"microseconds are a whole number, not {value!a:.80}")
+            if abs(value) > MAX_MICROSECONDS:
+                raise ValidationError(f"{value} microseconds are beyond what every backend can keep")
+
+
+def _check_condition(expected_last: int | None, fence: int | None) -> None:
+    """Refuse the condition of a write that is no number: backends would compare it in their own ways."""
+    for name, value in (("expected_last", expected_last), ("fence", fence)):
+        if value is not None and type(value) is not int:
+            raise ValidationError(f"{name} is a whole number, not {value!a:.80}")
 
 
 def _check_short(payload: Payload | None) -> None:
@@ -732,9 +742,9 @@ class BaseStorage(SessionStorage):
             check_id(tag, "tag")
         if record.payload is None:
             raise ValidationError("a session is stored with a payload")
+        check_times(record.ttl_us, record.created_at_us)
         if record.ttl_us is not None and record.ttl_us <= 0:
             raise ValidationError(f"a session's ttl must be above 0, not {record.ttl_us} microseconds")
-        check_times(record.ttl_us, record.created_at_us)
         self._check_size(record.payload, "the session document")
         _check_texts(record.texts)
         _check_counters(record.summary.counters)
@@ -787,14 +797,15 @@ class BaseStorage(SessionStorage):
         """Take or renew a lease; see ``SessionStorage.acquire_lease``."""
         check_id(session_id)
         check_id(holder, "holder")
+        check_times(ttl_us)
         if ttl_us <= 0:
             raise ValidationError(f"the ttl of a lease must be above 0, not {ttl_us} microseconds")
-        check_times(ttl_us)
         return await self._acquire_lease(session_id, holder, ttl_us, await self._ready())
 
     async def release_lease(self, session_id: str, *, fence: int) -> bool:
         """End a lease; see ``SessionStorage.release_lease``."""
         check_id(session_id)
+        _check_condition(None, fence)
         return await self._release_lease(session_id, fence, await self._ready())
 
     # -- messages --------------------------------------------------------------------------------
@@ -813,6 +824,7 @@ class BaseStorage(SessionStorage):
         if not 1 <= len(messages) <= MAX_BATCH:
             raise ValidationError(f"an append takes 1 to {MAX_BATCH} messages, not {len(messages)}")
         self._check_batch(messages)
+        _check_condition(expected_last, fence)
         now_us = await self._ready()
         append = Append(session_id, messages, expected_last, now_us, self._deadline(), fence)
         receipt = await self._append_messages(append)
@@ -865,6 +877,7 @@ class BaseStorage(SessionStorage):
         if len(messages) > MAX_BATCH:
             raise ValidationError(f"a tail is replaced by up to {MAX_BATCH} messages, not {len(messages)}")
         self._check_batch(messages)
+        _check_condition(expected_last, fence)
         now_us = await self._ready()
         receipt = await self._replace_tail(
             Tail(

@@ -14,9 +14,11 @@ import attrs
 from luminoracore_sdk.application.exchange.fields import field_of, placed
 from luminoracore_sdk.application.exchange.foreign import (
     ForeignSession,
+    branch_at,
     content_id,
     paths_of,
     time_at,
+    title_of,
     tool_call,
     without,
 )
@@ -54,10 +56,15 @@ def chatgpt_sessions(data: JSONObject) -> Iterator[ForeignSession]:
     session_id = given if isinstance(given, str) else content_id(data)
     current = data.get("current_node")
     leaf = current if isinstance(current, str) and current in nodes else next(reversed(nodes))
-    metadata = {
-        **without({"title": data.get("title")}),
-        "chatgpt": resolved(without(data, "mapping", "title", "create_time", "conversation_id", "id")),
-    }
+    title = title_of(data.get("title"))
+    known = (
+        "mapping",
+        "create_time",
+        "conversation_id",
+        "id",
+        *(["title"] if loaded(data.get("title")) == title else []),
+    )
+    metadata = {"chatgpt": resolved(without(data, *known))}
     told: set[str] = set()
     for path in paths_of({node_id: node.parent for node_id, node in nodes.items()}, leaf):
         messages = [node_id for node_id in path.nodes if nodes[node_id].has_message]
@@ -68,10 +75,11 @@ def chatgpt_sessions(data: JSONObject) -> Iterator[ForeignSession]:
         branch: JSONObject = {}
         if is_branch:
             shared = sum(nodes[node_id].has_message for node_id in path.nodes[: path.shared])
-            branch = {"parent_session_id": session_id, "branch_position": shared}
+            branch = branch_at(session_id, shared)
         yield ForeignSession(
             session_id=content_id([session_id, path.nodes[-1]]) if is_branch else session_id,
             created_at=time_at(data.get("create_time")),
+            title=title,
             metadata={**metadata, **branch},
             messages=_messages(mapping, messages),
         )

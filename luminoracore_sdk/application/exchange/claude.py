@@ -15,9 +15,11 @@ import attrs
 from luminoracore_sdk.application.exchange.fields import each_object, field_of, placed
 from luminoracore_sdk.application.exchange.foreign import (
     ForeignSession,
+    branch_at,
     content_id,
     paths_of,
     time_at,
+    title_of,
     tool_call,
     without,
 )
@@ -53,24 +55,24 @@ def claude_sessions(data: JSONObject) -> Iterator[ForeignSession]:
     session_id = given if isinstance(given, str) else content_id(data)
     leaf = data.get("current_leaf_message_uuid")
     leaf = leaf if leaf in parents else before
-    metadata = {
-        **without({"title": data.get("name")}),
-        "claude": resolved(without(data, "chat_messages", "name", "created_at", "uuid")),
-    }
+    title = title_of(data.get("name"))
+    known = ("chat_messages", "created_at", "uuid", *(["name"] if loaded(data.get("name")) == title else []))
+    metadata = {"claude": resolved(without(data, *known))}
     items = data["chat_messages"]
     created = time_at(data.get("created_at"))
     if leaf is None:
-        yield ForeignSession(session_id=session_id, created_at=created, metadata=metadata, messages=())
+        yield ForeignSession(session_id=session_id, created_at=created, title=title, metadata=metadata, messages=())
         return
     main = list[str]()
     for path in paths_of(parents, leaf):
         branch: JSONObject = {}
         if main:
             shared = sum(len(_split(loaded(items[places[node]]))) for node in main[: path.shared])
-            branch = {"parent_session_id": session_id, "branch_position": shared}
+            branch = branch_at(session_id, shared)
         yield ForeignSession(
             session_id=content_id([session_id, path.nodes[-1]]) if main else session_id,
             created_at=created,
+            title=title,
             metadata={**metadata, **branch},
             messages=_messages(items, [places[node] for node in path.nodes]),
         )

@@ -9,16 +9,20 @@ from typing import Any
 import attrs
 
 from luminoracore_sdk.application.exchange.raw_json import loaded
+from luminoracore_sdk.application.forks import PARENT
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.message import Message
+from luminoracore_sdk.domain.settings import MAX_TITLE
 
 __all__ = [
     "ForeignSession",
     "Path",
+    "branch_at",
     "content_id",
     "paths_of",
     "time_at",
+    "title_of",
     "tool_call",
     "without",
 ]
@@ -31,6 +35,7 @@ class ForeignSession:
     Attributes:
         session_id: Its id; None: derived from its content.
         created_at: The time of its creation; None: that of its first message, else that of the import.
+        title: Its title, or None.
         system_prompt: Becomes the personality's.
         metadata: Becomes the session's.
         messages: Its messages, oldest first. One without an id gets one that is derived from its content; one without
@@ -39,6 +44,7 @@ class ForeignSession:
 
     session_id: str | None = None
     created_at: datetime | None = None
+    title: str | None = None
     system_prompt: str | None = None
     metadata: JSONObject = attrs.field(factory=dict)
     messages: Iterable[Message]
@@ -115,6 +121,17 @@ def _canonical(value: Any, depth: int) -> Iterator[str]:
     else:
         yield json.dumps(value, sort_keys=True)
     yield "\n"
+
+
+def title_of(value: Any) -> str | None:
+    """Return a title, or its outline, as a session can have it: one line that is not too long; None: there is none."""
+    title = loaded(value)
+    return " ".join(title.split())[:MAX_TITLE] or None if isinstance(title, str) else None
+
+
+def branch_at(session_id: str, position: int) -> JSONObject:
+    """Return the metadata of a branch, which is that of a fork, with the last position that both have."""
+    return {PARENT: {"session_id": session_id, "position": position}}
 
 
 def time_at(seconds: JSONValue) -> datetime | None:

@@ -367,6 +367,7 @@ class SessionParser:
             session_id=session_id,
             personality={} if foreign.system_prompt is None else {"system_prompt": foreign.system_prompt},
             provider=self._provider,
+            config=SessionConfig(title=foreign.title),
             created_at=created_at,
             last_activity=created_at,
             metadata=foreign.metadata,

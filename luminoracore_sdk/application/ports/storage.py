@@ -175,7 +175,7 @@ class SessionStorage(ABC):
         Raises:
             SessionNotFoundError: No such session.
             LeaseHeldError: Another holder has it.
-            ValidationError: ``ttl_us`` is not above 0.
+            ValidationError: ``ttl_us`` is not a whole number above 0.
         """
 
     @abstractmethod
@@ -213,7 +213,8 @@ class SessionStorage(ABC):
             ConflictError: The newest position is another, or some but not all of the ids are stored;
                 nothing was written.
             PayloadTooLargeError: A payload exceeds the backend's limit; nothing was written.
-            ValidationError: No message, too many, an id twice, an unknown role, or a brief or index is too large.
+            ValidationError: No message, too many, an id twice, an unknown role, a brief or index is too large, or a
+                number is no whole one.
         """
 
     @abstractmethod
@@ -286,7 +287,8 @@ class SessionStorage(ABC):
             ConflictError: The newest position is not ``expected_last`` or is below ``after``, or an id is stored
                 already, be it in the tail; nothing was changed.
             PayloadTooLargeError: A payload exceeds the backend's limit; nothing was changed.
-            ValidationError: Too many messages, an id twice, an unknown role, or a position below 0.
+            ValidationError: Too many messages, an id twice, an unknown role, a position below 0, or a number is no
+                whole one.
         """
 
     @abstractmethod

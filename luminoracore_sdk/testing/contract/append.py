@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -18,6 +19,7 @@ __all__ = ["AppendContract", "AppendRaceContract", "AppendsAtOnceContract"]
 
 
 _ENOUGH_STEPS = 200
+_FRACTION: Any = 1.5
 
 
 class AppendContract(ContractBase):
@@ -106,12 +108,23 @@ class AppendContract(ContractBase):
             pytest.param([message_record("x"), message_record("x")], id="an id twice"),
             pytest.param([message_record("x", role="robot")], id="an unknown role"),
             pytest.param([message_record("x"), message_record("")], id="an empty id"),
+            pytest.param([attrs.evolve(message_record("x"), created_at_us=_FRACTION)], id="a fraction of a time"),
         ],
     )
     async def test_an_invalid_batch_is_refused(self, storage: SessionStorage, batch: list[MessageRecord]) -> None:
         await self.begin(storage, messages=1)
         with pytest.raises(ValidationError):
             await storage.append_messages("s", batch)
+        assert await self.ids(storage) == ["m1"]
+
+    async def test_an_expected_end_that_is_no_number_is_refused(self, storage: SessionStorage) -> None:
+        await self.begin(storage, messages=1)
+        number: Any
+        for number in ("1", 1.0, True):
+            with pytest.raises(ValidationError):
+                await storage.append_messages("s", [message_record("m2")], expected_last=number)
+            with pytest.raises(ValidationError):
+                await storage.replace_tail("s", after=1, messages=[message_record("m2")], expected_last=number)
         assert await self.ids(storage) == ["m1"]
 
     async def test_a_batch_with_a_message_above_the_limit_is_refused(self, storage: SessionStorage) -> None:

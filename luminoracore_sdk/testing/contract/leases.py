@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -116,9 +117,19 @@ class LeaseContract(ContractBase):
             await storage.acquire_lease("s", holder="a", ttl_us=_SECOND)
         await self.begin(storage)
         assert (await storage.acquire_lease("s", holder="b", ttl_us=_SECOND)).fence == 1
-        for ttl_us in (0, -1, 2**63):
+        fraction: Any = 1.5  # which a store would keep
+        for ttl_us in (0, -1, 2**63, fraction):
             with pytest.raises(ValidationError):
                 await storage.acquire_lease("s", holder="b", ttl_us=ttl_us)
+        fence: Any
+        for fence in ("1", 1.0, True):
+            with pytest.raises(ValidationError):
+                await storage.append_messages("s", message_records(1), fence=fence)
+            with pytest.raises(ValidationError):
+                await storage.replace_tail("s", after=0, messages=message_records(1), fence=fence)
+            with pytest.raises(ValidationError):
+                await storage.release_lease("s", fence=fence)
+        assert await self.ids(storage) == []
         with pytest.raises(ValidationError):
             await storage.acquire_lease("s", holder="", ttl_us=_SECOND)
 

@@ -1,6 +1,7 @@
 """The contract: memories."""
 
 import asyncio
+from typing import Any
 
 import attrs
 import pytest
@@ -545,6 +546,15 @@ class MemoryChangeContract(ContractBase):
         for keys in ([], ["a", "a"], [f"k{number}" for number in range(1001)]):
             with pytest.raises(ValidationError):
                 await storage.touch_memories(_USER, keys, expires_at_us=None)
+
+    async def test_a_fraction_of_a_time_is_refused(self, storage: SessionStorage) -> None:
+        fraction: Any = 1.5
+        await storage.put_memory(memory_record("k", kind="user"))
+        with pytest.raises(ValidationError):
+            await storage.put_memory(attrs.evolve(memory_record("k", kind="user"), expires_at_us=fraction))
+        with pytest.raises(ValidationError):
+            await storage.touch_memories(_USER, ["k"], expires_at_us=fraction)
+        assert await self.memory_versions(storage, _USER) == {"k": 1}
 
     @pytest.mark.parametrize("late", [False, True])
     @pytest.mark.parametrize("kind", ["session", "user"])

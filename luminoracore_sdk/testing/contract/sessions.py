@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import attrs
 import pytest
@@ -33,6 +34,7 @@ __all__ = ["ExpiryContract", "SessionContract"]
 
 
 _ALL = MessageRange()
+_FRACTION: Any = 1.5
 
 
 class SessionContract(ContractBase):
@@ -173,6 +175,7 @@ class SessionContract(ContractBase):
             pytest.param(SessionRecord(session_id="s", payload=None), id="no payload"),
             pytest.param(session_record(ttl_us=0), id="ttl 0"),
             pytest.param(session_record(ttl_us=-1), id="ttl below 0"),
+            pytest.param(session_record(ttl_us=_FRACTION), id="a fraction of a ttl"),
         ],
     )
     async def test_an_invalid_header_is_refused(self, storage: SessionStorage, record: SessionRecord) -> None:

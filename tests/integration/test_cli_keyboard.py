@@ -172,7 +172,7 @@ def test_ctrl_c_keeps_what_came_of_an_answer(tmp_path: Path, terminal_type: str)
     [
         (signal.SIGTERM, "xterm-256color", b"half a line"),
         (signal.SIGTERM, "dumb", b""),
-        (signal.SIGHUP, "xterm-256color", b""),
+        (signal.SIGHUP, "xterm-256color", b"word"),
     ],
 )
 def test_a_chat_that_is_ended_before_its_first_message_leaves_no_session(

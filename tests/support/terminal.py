@@ -19,8 +19,11 @@ def start_at_keyboard(
 ) -> tuple["subprocess.Popen[bytes]", int]:
     """Start the command on a terminal of its own, after some code; return it and the keyboard."""
     keyboard, terminal = pty.openpty()
-    # who runs the tests in the background passes on an ignored SIGINT
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    # tests that run in the background pass on an ignored SIGINT, those under nohup an ignored SIGHUP
+    heed = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    )
     source = f"{heed}; {code}; from luminoracore_sdk.cli import run; run()"
     started = subprocess.Popen(
         [sys.executable, "-c", source, *arguments],

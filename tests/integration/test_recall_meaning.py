@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from luminoracore_sdk import sync
+from luminoracore_sdk.adapters.codec.entities import JsonEntityCodec
 from luminoracore_sdk.adapters.embedders import CallableEmbedder, HashingEmbedder
 from luminoracore_sdk.adapters.wrappers.searching import SearchWrapper
-from luminoracore_sdk.application.indexing import stored_entry
+from luminoracore_sdk.application.indexing import Indexer, stored_entry
 from luminoracore_sdk.application.ports.records import MessageRange
 from luminoracore_sdk.session import (
     InMemoryStorage,
@@ -215,6 +216,16 @@ async def test_a_text_that_the_model_refuses_keeps_no_other_from_its_vector(
     await manager.recall("boat")
     assert await storage.drain() is True
     assert knobs.calls == calls + 2  # the query, and a text that tells a refusal from a model that is gone
+
+
+async def test_an_embedder_that_refuses_many_texts_is_an_error(searching: SearchWrapper, knobs: Knobs) -> None:
+    storage = searched(searching.base, refusing(knobs, "sea"))
+    assert storage.search is not None
+    await say(SessionManager(searching.base), *(f"sea {number}" for number in range(21)))
+    indexer, refused = Indexer(storage=storage, codec=JsonEntityCodec(), search=storage.search), list[Exception]()
+    with pytest.raises(RuntimeError, match="sea is too much for me"):
+        await indexer.complete("s", damage=[], refused=refused)
+    assert len(refused) == 20
 
 
 @pytest.mark.parametrize("fault", [FAULTS["an error"], FAULTS["another dimension"], FAULTS["not finite"]], ids=str)

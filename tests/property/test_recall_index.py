@@ -150,3 +150,17 @@ def test_frequent_terms_change_nothing_where_few_documents_are_looked_at(seed: i
         for _ in range(20):
             query = Query(terms={term_hash(word): word for word in ["w0", *random.sample(words[10:], 5)]})
             assert rank(index, query, limit=200) == rank(new, query, limit=200, only=Filter(since_us=0))
+
+
+def test_counts_of_many_frequent_terms_stay_right() -> None:
+    words = [f"w{number}" for number in range(40)]
+    index = ScopeIndex()
+    for position in range(1, 1002):
+        document = Document(session_id=f"s{position % 3}", position=position, created_at_us=MICROSECONDS)
+        index.add(document, entry_of([*words, "w0"]))
+    for _ in range(2):  # the second time, those of the first words were dropped to make room
+        for word in words:
+            counts = index.counts(term_hash(word))
+            times = 2 if word == "w0" else 1
+            assert list(counts.documents) == [times] * 1001
+            assert sorted(counts.sessions.values()) == [333 * times, 334 * times, 334 * times]

@@ -19,8 +19,10 @@ from luminoracore_sdk.application.ports.records import (
     MemoryScope,
     MessageRange,
 )
-from luminoracore_sdk.domain.errors import CorruptRecordError
+from luminoracore_sdk.bootstrap.managers import default_services
+from luminoracore_sdk.domain.errors import ConfigurationError, CorruptRecordError
 from luminoracore_sdk.domain.recall.index import ScopeIndex
+from luminoracore_sdk.domain.recall.ranking import EVERYTHING
 from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
 from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import ManualClock
@@ -40,6 +42,13 @@ def base(clock: ManualClock) -> Meanwhile:
 
 async def texts(manager: SessionManager, query: str = "boat", **arguments: Any) -> list[str]:
     return [hit.text for hit in await manager.recall(query, **arguments)]
+
+
+async def test_recall_over_a_storage_without_search_is_an_error(base: Meanwhile, clock: ManualClock) -> None:
+    services = default_services()
+    recall = recall_module.Recall(base, services.codec, services.tokens, clock)
+    with pytest.raises(ConfigurationError, match="search is off"):
+        await recall.find("boat", recall_module.RecallScope(), only=EVERYTHING)
 
 
 async def test_a_cancelled_wait_for_a_thread_waits_for_its_end() -> None:

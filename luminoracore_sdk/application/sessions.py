@@ -20,7 +20,6 @@ from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
 from luminoracore_sdk.application.ports.records import SessionQuery
-from luminoracore_sdk.application.ports.searching import SEARCH_IS_OFF
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.ports.watching import Change
 from luminoracore_sdk.application.prompts import MemoryRenderer
@@ -759,6 +758,8 @@ class Sessions:
             ValidationError: An argument is invalid.
         """
         if self._recall is None:
+            from luminoracore_sdk.application.ports.searching import SEARCH_IS_OFF  # noqa: PLC0415  # see _recall
+
             raise ConfigurationError(SEARCH_IS_OFF)
         from luminoracore_sdk.application.recall import recall_filter, recall_scope  # noqa: PLC0415  # see _recall
 

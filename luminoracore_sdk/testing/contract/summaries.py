@@ -117,6 +117,10 @@ class SummaryContract(ContractBase):
         assert await self.summary(storage) == SessionSummary(
             first=brief(3, "n3"), last=brief(3, "n3"), counters=counters
         )
+        for cut in (storage.truncate_messages, storage.replace_tail):  # several messages of one role
+            await storage.append_messages("s", [said(f"{cut.__name__}{number}") for number in range(3)])
+            await cut("s", after=3)
+            assert (await self.summary(storage)).counters == counters
         await storage.truncate_messages("s", after=0)
         assert await self.summary(storage) == SessionSummary(counters={**sums, "e": 5})
         await storage.append_messages("s", [said("again")])

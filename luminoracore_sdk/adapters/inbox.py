@@ -34,8 +34,8 @@ class Inbox:
             self._woken = runs
 
     def _run(self) -> None:
-        self._runs += 1  # first, so that whatever is posted after the last look sends a wake-up
-        while self._posted:
+        self._runs += 1  # first, so that whatever is posted after the look at the length sends a wake-up
+        for _ in range(len(self._posted)):  # no more, so that the thread comes to what else it has to do
             self._posted.popleft()()
 
 

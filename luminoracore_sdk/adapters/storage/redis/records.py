@@ -26,6 +26,7 @@ from luminoracore_sdk.application.ports.records import (
     stored_header,
     stored_index,
     stored_record,
+    without_zeros,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
@@ -184,9 +185,11 @@ def session_summary(session_id: str, counters: bytes, first: bytes, last: bytes)
 def _summary(counters: bytes, first: bytes, last: bytes) -> SessionSummary:
     words = counters.decode().split("\0")
     if any((words[0], *words[1::3])):
-        raise ValueError("a counter is two NULs, its name, NUL and its number")
-    numbers = dict(zip(words[2::3], map(int, words[3::3]), strict=True))
-    return SessionSummary(first=_brief(first), last=_brief(last), counters=numbers)
+        raise ValueError("what is added to a counter is two NULs, its name, NUL and a number")
+    sums: dict[str, int] = {}
+    for name, number in zip(words[2::3], words[3::3], strict=True):
+        sums[name] = sums.get(name, 0) + int(number)
+    return SessionSummary(first=_brief(first), last=_brief(last), counters=without_zeros(sums))
 
 
 def _payload(value: bytes) -> Payload | None:

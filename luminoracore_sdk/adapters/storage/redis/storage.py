@@ -468,9 +468,8 @@ class RedisStorage(BaseStorage):
             check_fork(BACKEND, source_id, at, stop)
             messages = await asyncio.to_thread(_rewritten, source_id, copied + 1, elements, indexes, rewrite)
             self._check_batch(messages)
-            words = [word for message in messages for word in _message_words(message)]
-            if words:
-                await self._run("stage", copy, b"%d" % COPY_MS, b"%d" % (copied + 1), *words)
+            if messages:
+                await self._run("stage", copy, b"%d" % COPY_MS, b"%d" % (copied + 1), *_message_words(messages))
             for message in messages:
                 roles[message.role] = roles.get(message.role, 0) + 1
             copied += len(messages)
@@ -513,7 +512,7 @@ class RedisStorage(BaseStorage):
 
     async def _append_alone(self, append: Append) -> AppendReceipt:
         [reply] = await self._client.run("append", [self._append_call([append])])
-        [answer] = self._done(append.session_id, _checked(reply))
+        [answer] = self._answers(append.session_id, reply)
         return self._receipt(append, answer)
 
     async def _append_group(self, appends: Sequence[Append]) -> list[AppendReceipt | LuminoraCoreSDKError | None]:
@@ -530,7 +529,7 @@ class RedisStorage(BaseStorage):
         for places, reply in zip(by_session.values(), replies, strict=True):
             for number, place in enumerate(places if reply is not None else ()):
                 try:
-                    answer = self._done(appends[place].session_id, _checked(reply))[number]
+                    answer = self._answers(appends[place].session_id, reply)[number]
                     outcomes[place] = self._receipt(appends[place], answer)
                 except LuminoraCoreSDKError as exc:
                     outcomes[place] = exc
@@ -543,14 +542,17 @@ class RedisStorage(BaseStorage):
             arguments += (number_or_none(append.expected_last), number_or_none(append.fence))
             arguments += added_words(append.messages)
             arguments.append(b"%d" % len(append.messages))
-            for message in append.messages:
-                arguments += _message_words(message)
+            arguments += _message_words(append.messages)
         return self._keys.session(appends[0].session_id), arguments
 
     def _change_words(self, now_us: int) -> list[bytes]:
         """Return the arguments with which the scripts that change a history begin."""
         times = b"%s %s %s" % (stamp(now_us), stamp(now_us - HOT_US), stamp(now_us + HOT_US))
         return [b"%d" % now_us, times, b"%d" % self.grace_ms]
+
+    def _answers(self, session_id: str, reply: Any) -> Sequence[Any]:
+        """Return what the script answers for each append of a call, or raise what refused the call."""
+        return (reply,) if isinstance(reply, int) else self._done(session_id, _checked(reply))
 
     def _receipt(self, append: Append, answer: Any) -> AppendReceipt:
         """Return the receipt for what the script answers for one append, or raise what refused it."""
@@ -645,9 +647,8 @@ class RedisStorage(BaseStorage):
             number_or_none(tail.expected_last),
             number_or_none(tail.fence),
             *added_words(tail.messages),
+            *_message_words(tail.messages),
         ]
-        for message in tail.messages:
-            arguments += _message_words(message)
         reply = await self._run("replace_tail", self._keys.session(tail.session_id), *arguments)
         if reply[0] != b"refused":
             [elements] = self._done(tail.session_id, reply)
@@ -860,9 +861,12 @@ def _rewritten(
     return messages if rewrite is None else [rewrite(message) for message in messages]
 
 
-def _message_words(message: MessageRecord) -> tuple[bytes, bytes, bytes]:
-    """Return id, element and index of a message, as scripts take them."""
-    return message.message_id.encode(), message_element(message), optional_payload(message.index)
+def _message_words(messages: Sequence[MessageRecord]) -> list[bytes]:
+    """Return the ids of messages, then their elements, then their indexes, as scripts take them."""
+    words = [message.message_id.encode() for message in messages]
+    words += [message_element(message) for message in messages]
+    words += [optional_payload(message.index) for message in messages]
+    return words
 
 
 def _scope_words(scope: MemoryScope) -> tuple[bytes, bytes]:

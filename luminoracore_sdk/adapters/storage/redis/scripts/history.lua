@@ -42,19 +42,20 @@ local function cut(found, after, wanted)
   end
   if after > 0 then
     redis.call('LTRIM', KEYS[2], 0, after - 1)
-    for role, number in pairs(roles) do add(found, NUL .. NUL .. role .. NUL, number) end
+    for role, number in pairs(roles) do found.counters = found.counters .. NUL .. NUL .. role .. NUL .. number end
   else
-    for _, role in ipairs({'user', 'assistant', 'system', 'tool'}) do add(found, NUL .. NUL .. role .. NUL, nil) end
+    for _, role in ipairs({'user', 'assistant', 'system', 'tool'}) do
+      found.counters = string.gsub(found.counters, '%z%z' .. role .. '%z%-?%d+', '')
+    end
     redis.call('UNLINK', KEYS[2], KEYS[3])
   end
   redis.call('HINCRBY', KEYS[1], 'history', 1)
-  local briefs = redis.call('HMGET', KEYS[1], 'first_brief', 'last_brief', 'changes')
-  found.first_brief = briefs[1] or ''
+  local values = redis.call('HMGET', KEYS[1], 'last_brief', 'changes')
   if position_of(found.first_brief) > after then
     found.first_brief = ''
     write(found, 'first_brief', '')
   end
-  if position_of(briefs[2] or '') > after then write(found, 'last_brief', '') end
-  write(found, 'changes', noted(briefs[3] or '', 'c', after))
+  if position_of(values[1] or '') > after then write(found, 'last_brief', '') end
+  write(found, 'changes', noted(values[2] or '', 'c', after))
   return taken
 end

@@ -1,10 +1,11 @@
 -- needs: session index common
--- KEYS: messages and ids of a copy. ARGV: how long it lasts, first position; then each message's id, element and index
--- or ''.
-local elements, places = {}, {}
-for at = 3, #ARGV, 3 do
-  elements[#elements + 1] = ARGV[at + 1]
-  places[#places + 1], places[#places + 2] = ARGV[at], place(ARGV[2] + #elements - 1, ARGV[at + 2])
+-- KEYS: messages and ids of a copy. ARGV: how long it lasts, first position; then the ids of messages, their elements,
+-- and the index of each or ''.
+local count, elements, places = (#ARGV - 2) / 3, {}, {}
+for number = 1, count do
+  elements[number] = ARGV[2 + count + number]
+  places[2 * number - 1] = ARGV[2 + number]
+  places[2 * number] = place(ARGV[2] + number - 1, ARGV[2 + 2 * count + number])
 end
 in_parts('RPUSH', KEYS[1], elements)
 in_parts('HSET', KEYS[2], places)

@@ -12,7 +12,17 @@ import attrs
 
 from luminoracore_sdk.application.ports.records import MemoryScope
 
-__all__ = ["IndexEntry", "Keyspace", "SessionKeys", "bounds", "bounds_of_prefix", "memory_entry", "stamp", "unstamp"]
+__all__ = [
+    "IndexEntry",
+    "Keyspace",
+    "SessionKeys",
+    "bounds",
+    "bounds_of_prefix",
+    "memory_entry",
+    "stamp",
+    "stamps",
+    "unstamp",
+]
 
 _BIAS = 2**63
 
@@ -20,6 +30,12 @@ _BIAS = 2**63
 def stamp(microseconds: int) -> bytes:
     """Return a time as 16 hexadecimal digits, which sort as the times do; beyond 64 bits, the nearest."""
     return b"%016x" % max(0, min(microseconds + _BIAS, 2 * _BIAS - 1))
+
+
+def stamps(now_us: int, span_us: int) -> bytes:
+    """Return the stamps of a clock's time, of a span before it and of one after it, separated by spaces."""
+    now = now_us + _BIAS
+    return b"%016x %016x %016x" % (now, now - span_us, now + span_us)
 
 
 def unstamp(digits: bytes) -> int:
@@ -78,6 +94,10 @@ class Keyspace:
     def index(self, bucket: int) -> bytes:
         """Return the key of a bucket's index."""
         return f"{self.prefix}{{{bucket}}}:index".encode()
+
+    def bucket_of(self, session_id: str) -> int:
+        """Return the number of a session's bucket."""
+        return crc32(session_id.encode()) % self.buckets
 
     def session(self, session_id: str) -> SessionKeys:
         """Return the keys of a session."""

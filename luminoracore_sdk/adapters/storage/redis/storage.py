@@ -29,6 +29,7 @@ from luminoracore_sdk.adapters.storage.redis.keys import (
     bounds_of_prefix,
     memory_entry,
     stamp,
+    stamps,
     unstamp,
 )
 from luminoracore_sdk.adapters.storage.redis.listing import HOT_US, IndexRange, entries, grown, is_within
@@ -182,7 +183,7 @@ class RedisStorage(BaseStorage):
         self._commits: dict[
             str, GroupCommit[Append, AppendReceipt]
         ] = {}  # by node: a silent one delays only its own sessions
-        self._nodes: dict[bytes, str] = {}  # by bucket, as first found: its appends stay in order if it moves
+        self._nodes: dict[int, str] = {}  # by bucket, as first found: its appends stay in order if it moves
 
     # -- lifecycle -----------------------------------------------------------------------------------
 
@@ -495,10 +496,10 @@ class RedisStorage(BaseStorage):
     # -- messages ------------------------------------------------------------------------------------
 
     async def _append_messages(self, append: Append) -> AppendReceipt:
-        keys = self._keys.session(append.session_id)
-        node = self._nodes.get(keys.bucket_index)
+        bucket = self._keys.bucket_of(append.session_id)
+        node = self._nodes.get(bucket)
         if node is None:
-            node = self._nodes[keys.bucket_index] = self._client.node_of(keys.session)
+            node = self._nodes[bucket] = self._client.node_of(self._keys.session(append.session_id).session)
         commit = self._commits.get(node)
         if commit is None:
             commit = self._commits[node] = GroupCommit(
@@ -547,8 +548,7 @@ class RedisStorage(BaseStorage):
 
     def _change_words(self, now_us: int) -> list[bytes]:
         """Return the arguments with which the scripts that change a history begin."""
-        times = b"%s %s %s" % (stamp(now_us), stamp(now_us - HOT_US), stamp(now_us + HOT_US))
-        return [b"%d" % now_us, times, b"%d" % self.grace_ms]
+        return [b"%d" % now_us, stamps(now_us, HOT_US), b"%d" % self.grace_ms]
 
     def _answers(self, session_id: str, reply: Any) -> Sequence[Any]:
         """Return what the script answers for each append of a call, or raise what refused the call."""

@@ -11,6 +11,7 @@ from luminoracore_sdk.adapters.storage.redis.keys import (
     bounds,
     memory_entry,
     stamp,
+    stamps,
     unstamp,
 )
 from luminoracore_sdk.adapters.storage.redis.listing import IndexRange
@@ -37,6 +38,10 @@ def test_stamps_sort_as_times_do_and_come_back_equal(one: int, other: int) -> No
 )
 def test_a_stamp_is_16_digits_for_any_time(time: int, digits: bytes) -> None:
     assert stamp(time) == digits
+
+
+def test_stamps_around_a_time_are_those_of_three_times() -> None:
+    assert stamps(5, 7) == b" ".join(map(stamp, (5, -2, 12)))
 
 
 def test_keys_are_readable_and_begin_with_prefix_and_bucket() -> None:

@@ -1,17 +1,18 @@
 """Appends on Redis: damage, times, and groups of them in one pipeline."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from redis.crc import key_slot
 
 from luminoracore_sdk.adapters.storage.redis import RedisStorage
 from luminoracore_sdk.adapters.storage.redis.keys import Keyspace
-from luminoracore_sdk.application.ports.records import AppendReceipt
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRecord
 from luminoracore_sdk.domain.errors import (
     ConflictError,
     CorruptRecordError,
@@ -68,6 +69,57 @@ async def test_an_append_under_a_damaged_header_writes_nothing(
         await storage.append_messages("a", [message_record("n")])
     assert server.command("LLEN", "luminoracore:{0}:messages:a") == 1
     assert server.command("HKEYS", "luminoracore:{0}:ids:a") == ["m"]
+
+
+# -- counters ------------------------------------------------------------------------------------
+
+
+def _adding(number: int, **adds: int) -> MessageRecord:
+    return attrs.evolve(message_record(f"m{number}"), adds=adds)
+
+
+async def _sums(storage: RedisStorage) -> Mapping[str, int]:
+    header = await storage.find_session("a")
+    assert header is not None
+    return header.summary.counters
+
+
+async def test_counters_become_their_sums_again(storage: RedisStorage, server: ValkeyServer) -> None:
+    await storage.put_session(session_record("a"))
+    for number in range(1, 101):
+        await storage.append_messages("a", [_adding(number, up=3, down=-2, none=(-1) ** number)])
+        stored = server.command("HGET", _HEADER, "counters")
+        assert stored.count("up") == number % 8 + (number >= 8)
+        expected = {"user": number, "up": 3 * number, "down": -2 * number, "none": -(number % 2)}
+        assert await _sums(storage) == {name: value for name, value in expected.items() if value}
+    for number in range(50):
+        await storage.replace_tail("a", after=99, messages=[_adding(200 + number, up=1)])
+    assert await _sums(storage) == {"user": 100, "up": 350, "down": -200}
+    assert server.command("HGET", _HEADER, "counters").count("user") == 2  # the sum, and that of the last message
+
+
+async def test_many_counters_are_summed_less_often(storage: RedisStorage, server: ValkeyServer) -> None:
+    many = {f"counter {number}": 1 for number in range(300)}
+    await storage.put_session(session_record("a"))
+    await storage.append_messages("a", [_adding(0, **many)])
+    seen = set()
+    for number in range(1, 200):
+        await storage.append_messages("a", [_adding(number, up=1)])
+        seen.add(len(server.command("HGET", _HEADER, "counters")))
+    assert await _sums(storage) == {**many, "user": 200, "up": 199}
+    assert max(seen) < 1.25 * min(seen)
+    assert len(seen) > 40  # appends from one sum to the next
+
+
+@pytest.mark.parametrize("value", ["\0\0user\0x", "user\x001", "\0\0user", "\0user\x001", "5\0\0user\x001"])
+async def test_damaged_counters_stay_and_do_not_grow(storage: RedisStorage, server: ValkeyServer, value: str) -> None:
+    await storage.put_session(session_record("a"))
+    server.command("HSET", _HEADER, "counters", value)
+    for number in range(64):
+        await storage.append_messages("a", [_adding(number, up=1)])
+        with pytest.raises(CorruptRecordError):
+            await storage.find_session("a")
+    assert len(server.command("HGET", _HEADER, "counters")) < 50
 
 
 # -- groups --------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ local function cut(found, after, wanted)
     end
     redis.call('UNLINK', KEYS[2], KEYS[3])
   end
+  found.counters = summed(found.counters)
   redis.call('HINCRBY', KEYS[1], 'history', 1)
   local values = redis.call('HMGET', KEYS[1], 'last_brief', 'changes')
   if position_of(found.first_brief) > after then

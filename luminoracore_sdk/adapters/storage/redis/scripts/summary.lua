@@ -1,9 +1,8 @@
 -- What the scripts that append or cut off messages share. KEYS are all those of a session. A brief is position, encoding
--- and data, joined by NUL, or ''. Counters are a list of what is added to them: NUL, NUL, a name, NUL and a number. A
--- change of them is put at its end; now and then the numbers of each name become one.
-local SUMMED_AFTER = 16  -- messages
+-- and data, joined by NUL, or ''. Counters are what was added to them: each time NUL, NUL, a name, NUL and a number. More is
+-- put at their end, and now and then the numbers of one name become their sum.
 
--- Return counters with one number for each name. What is malformed stays as it is, and what reads it notices.
+-- Return counters with one number for each name. What is malformed stays, and what reads it notices.
 local function summed(counters)
   local sums, names = {}, {}
   local rest = string.gsub(counters, '(%z%z%Z+%z)(-?%d+)', function(name, number)
@@ -11,11 +10,10 @@ local function summed(counters)
     sums[name] = (sums[name] or 0) + number
     return ''
   end)
-  if rest ~= '' then return counters end
   for number, name in ipairs(names) do
     names[number] = sums[name] == 0 and '' or name .. string.format('%.0f', sums[name])
   end
-  return table.concat(names)
+  return rest .. table.concat(names)
 end
 
 -- Return the header of a live history that is about to change, and what is to be written to it; else nil and the
@@ -55,9 +53,8 @@ end
 
 -- Write what has changed of the header, and list the session under the time of the change.
 local function touch(found, last)
-  if math.floor(last / SUMMED_AFTER) ~= math.floor(found.last / SUMMED_AFTER) then
-    found.counters = summed(found.counters)
-  end
+  local step = math.max(8, #found.counters / 100)  -- messages: an append costs the same with hundreds of counters
+  if math.floor(last / step) > math.floor(found.last / step) then found.counters = summed(found.counters) end
   if found.is_moving then write(found, 'active', move(found)) end
   redis.call('HSET', KEYS[1], 'last_position', last, 'counters', found.counters, unpack(found.writes))
   if found.ttl ~= '' then prolong(found.updated, found.ttl, ARGV[1], ARGV[3]) end

@@ -30,7 +30,7 @@ from luminoracore_sdk.domain.errors import (
     WrongEventLoopError,
 )
 
-__all__ = ["KEEP_SECONDS", "Call", "PostgresPool", "Record"]
+__all__ = ["KEEP_SECONDS", "Call", "PostgresPool", "Record", "Snapshot"]
 
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "asyncpg.Connection[Record] | PoolConnectionProxy[Record]"
@@ -47,6 +47,9 @@ KEEP_SECONDS = 1.0
 """After so long, connections that calls have left go back to asyncpg's pool, which closes idle ones."""
 
 _ATTEMPTS = 10
+_SNAPSHOT_SETTINGS = "SET LOCAL idle_in_transaction_session_timeout = 0"
+"""Between the rows of a snapshot its reader does other work."""
+_SEARCH_PATH = "SELECT set_config('search_path', quote_ident($1), true)"
 _GRACE_SECONDS = 2.0  # for the server to confirm that it has stopped a cancelled statement
 
 
@@ -142,6 +145,29 @@ class Call:
     def _drop(self) -> None:
         with contextlib.suppress(asyncpg.InterfaceError):  # the pool has dropped it already
             self._connection.terminate()
+
+
+class Snapshot:
+    """Read the database as it was at one moment.
+
+    Args:
+        connection: In a transaction that only reads, and used by this reader alone.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def rows(self, sql: str, *given: object) -> AsyncIterator[Record]:
+        """Yield the rows of a statement, of which a few are held at a time; another one may be run meanwhile.
+
+        Raises:
+            LuminoraCoreSDKError: What the driver raised, in the words of the port.
+        """
+        try:
+            async for row in self._connection.cursor(sql, *given):
+                yield row
+        except DRIVER_ERRORS as exc:
+            raise _failed_read(exc) from exc
 
 
 class PostgresPool:
@@ -314,6 +340,37 @@ class PostgresPool:
                     await connection.remove_listener(channel, hear)
             await self._release(pool, connection)
 
+    # -- snapshots -------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self, schema: str | None = None) -> AsyncIterator[Snapshot]:
+        """Yield a reader of the database as it is now, which changes nothing; it takes a connection of the pool.
+
+        Args:
+            schema: Where tables are found; None: where the role's ``search_path`` leads.
+        """
+        pool = self._open_pool
+        if pool is None:
+            raise StorageClosedError(BACKEND)
+        deadline = asyncio.get_running_loop().time() + self._limits.call_seconds
+        connection = await self._acquire(pool, deadline)
+        block = connection.transaction(isolation="repeatable_read", readonly=True)
+        try:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await block.start()
+                    await connection.execute(_SNAPSHOT_SETTINGS)
+                    if schema is not None:
+                        await connection.execute(_SEARCH_PATH, schema)
+            except DRIVER_ERRORS as exc:
+                raise _failed_read(exc) from exc
+            yield Snapshot(connection)
+        finally:
+            with contextlib.suppress(*DRIVER_ERRORS):  # a lost connection has no transaction any more
+                async with asyncio.timeout(_GRACE_SECONDS):
+                    await block.rollback()
+            await self._release(pool, connection)
+
     # -- attempts --------------------------------------------------------------------------------
 
     async def _attempt(self, pool: "asyncpg.Pool[Any]", work: Callable[[Call], Awaitable[T]], deadline: float) -> T:
@@ -435,6 +492,12 @@ def _translated(exc: Exception, *, in_doubt: bool) -> Exception:
         return StorageUnavailableError(BACKEND, _text(exc), in_doubt=in_doubt)
     code = _code(exc)
     return ContendedError() if is_contended(code) else error_of(code, _text(exc), in_doubt=in_doubt)
+
+
+def _failed_read(exc: Exception) -> Exception:
+    """Return what to raise for an error of the driver in a snapshot, which cannot be read again."""
+    translated = _translated(exc, in_doubt=False)
+    return error_of(_code(exc), _text(exc)) if isinstance(translated, ContendedError) else translated
 
 
 def _code(exc: Exception) -> str:

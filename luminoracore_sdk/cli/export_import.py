@@ -24,7 +24,7 @@ from luminoracore_sdk.application.exchange.export_import import ImportReceipt, O
 from luminoracore_sdk.application.exchange.formats import ImportFormat, ParsedSession, SessionParser
 from luminoracore_sdk.application.exchange.items import Item, items_of
 from luminoracore_sdk.cli.context import FAILED, CommandContext
-from luminoracore_sdk.cli.output import amount, progress_bar
+from luminoracore_sdk.cli.output import amount, progress_bar, public_url
 from luminoracore_sdk.domain.chat import ProviderConfig
 from luminoracore_sdk.domain.errors import (
     CorruptRecordError,
@@ -191,7 +191,7 @@ class _Tally:
 
 def import_sessions(
     context: CommandContext,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file; - is stdin.", allow_dash=True)],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file; - is stdin; with --from, also postgresql://….")],
     *,
     replace: Annotated[bool, typer.Option("--replace", help="Replace existing sessions.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep existing sessions.")] = False,
@@ -205,12 +205,12 @@ def import_sessions(
     model: Annotated[str | None, typer.Option(help="Model of that provider.", show_default=False)] = None,
     framework: Annotated[
         Framework | None,
-        typer.Option("--from", help="The file is the SQLite store of an agent framework.", show_default=False),
+        typer.Option("--from", help="FILE is the own store of an agent framework.", show_default=False),
     ] = None,
 ) -> None:
     """Import sessions: an export of this command or of ChatGPT, Claude and others, as JSON or ZIP.
 
-    With ``--from``: the store of an agent framework, for this package's adapter.
+    With ``--from``: the store of an agent framework, for this package's adapter, in SQLite or PostgreSQL.
 
     An import that was interrupted can be repeated: what the store has already is not added again.
     """
@@ -222,13 +222,15 @@ def import_sessions(
             raise typer.BadParameter("--from can be combined with --replace or --skip-existing only")
         _import_store(context, framework, file, existing)
         return
+    if "://" in file:
+        raise typer.BadParameter("a URL is read with --from only")
     name = provider or "echo"
     ProviderFactory.get_provider_class(name)
     answers = ProviderConfig(name=name, model=model).public()
     parser = SessionParser(services=context.services, values=JsonCodec(), provider=answers)
     tally = _Tally()
     work = _Import(context, parser, tally, existing=existing, format=format, skip_bad=skip_bad)
-    with sources_of(file) as sources:
+    with sources_of(Path(file)) as sources:
         try:
             count = work.run(sources)
         finally:  # after an error, report what was imported before it
@@ -239,27 +241,29 @@ def import_sessions(
         raise typer.Exit(FAILED)
 
 
-def _import_store(context: CommandContext, framework: Framework, file: Path, existing: OnExisting) -> None:
-    """Import the sessions of a framework's own store."""
-    if not file.is_file():
-        raise ValidationError(f"{file}: no such file")
+def _import_store(context: CommandContext, framework: Framework, given: str, existing: OnExisting) -> None:
+    """Import the sessions of a framework's own store, a file or a URL."""
+    is_file = os.path.isfile(given)  # noqa: PTH113  # a Path would raise for a long URL, and show it
+    if not is_file and not re.search("[:=@]", given):  # anything else may be a URL, and hold a password
+        raise ValidationError(f"{given}: no such file")
+    source, shown = (Path(given), given) if is_file else (given, public_url(given.strip()))
     name = framework.value.replace("-", "_")
     module: Any = import_module(f"luminoracore_sdk.integrations.{name}")
     tally = _Tally()
 
     async def work() -> None:
-        async with aclosing(module.import_history(file, context.storage, existing)) as imported:
+        async with aclosing(module.import_history(source, context.storage, existing)) as imported:
             async for session_id, receipt in imported:
                 tally.count(session_id, receipt)
 
     try:
         context.run(work())
     except SessionExistsError as exc:
-        raise ValidationError(f"{file}: {exc}; use --replace or --skip-existing") from exc
+        raise ValidationError(f"{shown}: {exc}; use --replace or --skip-existing") from exc
     finally:
         _report(context, tally, is_adopting=False)
     if not (tally.sessions or tally.completed or tally.skipped):
-        context.say(f"{file} contains no sessions")
+        context.say(f"{shown} contains no sessions")
 
 
 def _report(context: CommandContext, tally: _Tally, *, is_adopting: bool) -> None:

@@ -44,7 +44,7 @@ from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.scopes import Owner
 from luminoracore_sdk.domain.session import Session as StoredSession
 from luminoracore_sdk.domain.settings import MemoryConfig
-from luminoracore_sdk.integrations.importing import columns_of, exchange_of, opened, parsed
+from luminoracore_sdk.integrations.importing import OwnStore, exchange_of, opened, parsed
 from luminoracore_sdk.integrations.item_store import (
     ITEM,
     ItemStore,
@@ -540,40 +540,65 @@ class LuminoraSessionService(BaseSessionService):
 
 
 async def import_history(
-    file: Path, storage: SessionStorage, existing: OnExisting = OnExisting.REFUSE
+    source: Path | str, storage: SessionStorage, existing: OnExisting = OnExisting.REFUSE
 ) -> AsyncIterator[tuple[str, ImportReceipt]]:
-    """Store the sessions of a SQLite file of ``DatabaseSessionService`` or ``SqliteSessionService``; see ``importing``.
+    """Store the sessions of ``DatabaseSessionService``, on SQLite or PostgreSQL, or of ``SqliteSessionService``.
 
-    The framework's own service reads a copy of the file, as it may change its tables. Of the states of users and apps,
-    values that the storage has stay.
+    See ``importing``. The framework's own service reads a copy of the tables in a temporary SQLite file, as it may
+    change them. Of the states of users and apps, values that the storage has stay.
 
     Raises:
         SessionExistsError: The storage has another session of the same app, user and id.
-        ValidationError: It is no such file.
+        ValidationError: It is no such store.
     """
-    tables = {
-        "sessions": ("app_name", "user_id", "id", "state", "update_time"),
-        "events": ("id", "app_name", "user_id", "session_id", "timestamp"),
-    }
     items = ItemStore(storage, _FRAMEWORK)
     with TemporaryDirectory() as folder:
         copy = Path(folder, "sessions.db")
-        with opened(file, "DatabaseSessionService", tables) as source, closing(sqlite3.connect(copy)) as target:
-            source.execute("COMMIT")
-            source.backup(target)
-            sessions = target.execute("SELECT app_name, user_id, id FROM sessions ORDER BY update_time").fetchall()
-            is_database = "actions" in columns_of(target, "events") or columns_of(target, "adk_internal_metadata")
+        async with opened(source) as own:
+            await own.check("DatabaseSessionService", _COLUMNS)
+            is_database = "actions" in await own.columns("events") or await own.columns("adk_internal_metadata")
+            await _copy(own, copy)
         name = "DatabaseSessionService" if is_database else "SqliteSessionService"
         given = f"sqlite+aiosqlite:///{copy}" if is_database else str(copy)
         module = f"google.adk.sessions.{'database' if is_database else 'sqlite'}_session_service"
-        own = getattr(import_extra(module, needed_by="import_history", extra="google-adk"), name)(given)
+        service = getattr(import_extra(module, needed_by="import_history", extra="google-adk"), name)(given)
         try:
+            with closing(sqlite3.connect(copy)) as listed:
+                sessions = listed.execute("SELECT app_name, user_id, id FROM sessions ORDER BY update_time").fetchall()
             for app, user, session_id in sessions:
-                session = await own.get_session(app_name=app, user_id=user, session_id=session_id)
+                session = await service.get_session(app_name=app, user_id=user, session_id=session_id)
                 yield await _import_session(items, session, existing)
         finally:
             if is_database:
-                await own.close()
+                await service.close()
+
+
+_COLUMNS = {
+    "sessions": ("app_name", "user_id", "id", "state", "update_time"),
+    "events": ("id", "app_name", "user_id", "session_id", "timestamp"),
+}
+_KEYS = {
+    "adk_internal_metadata": ("key",),
+    "app_states": ("app_name",),
+    "user_states": ("app_name", "user_id"),
+    "sessions": ("app_name", "user_id", "id"),
+    "events": ("app_name", "user_id", "session_id", "id"),
+}
+"""The primary keys of the tables of a store."""
+
+
+async def _copy(own: OwnStore, file: Path) -> None:
+    """Copy the tables of a store into a new SQLite file."""
+    with closing(sqlite3.connect(file)) as target, target:
+        for table, key in _KEYS.items():
+            names = sorted(await own.columns(table))
+            if not names:
+                continue
+            columns, places = ", ".join(f'"{name}"' for name in names), ", ".join("?" * len(names))
+            target.execute(f"CREATE TABLE {table} ({columns}, PRIMARY KEY ({', '.join(key)}))")
+            async for row in own.rows(f"SELECT {columns} FROM {table}"):  # noqa: S608  # names of columns
+                values = [value.isoformat(" ") if isinstance(value, datetime) else value for value in row]
+                target.execute(f"INSERT INTO {table} VALUES ({places})", values)  # noqa: S608
 
 
 async def _import_session(items: ItemStore, session: Session, existing: OnExisting) -> tuple[str, ImportReceipt]:

@@ -12,7 +12,6 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
-from sqlite3 import Connection
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
@@ -42,7 +41,7 @@ from luminoracore_sdk.domain.recall.ranking import Query, rank
 from luminoracore_sdk.domain.recall.terms import Vector, entry_of, model_code
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.values import check_id, from_microseconds, to_microseconds
-from luminoracore_sdk.integrations.importing import columns_of, opened
+from luminoracore_sdk.integrations.importing import OwnStore, opened
 from luminoracore_sdk.integrations.item_store import ItemStore, Storage, run, stable_id
 
 import_extra("langgraph.checkpoint.base", needed_by="LuminoraSaver", extra="langgraph")
@@ -55,6 +54,7 @@ from langgraph.checkpoint.base import (  # noqa: E402
     get_checkpoint_metadata,
     writes_sort_key,
 )
+from langgraph.checkpoint.serde.types import TASKS  # noqa: E402
 from langgraph.store.base import (  # noqa: E402
     BaseStore,
     GetOp,
@@ -878,35 +878,36 @@ def _unpacked(packed: Any) -> tuple[str, bytes]:
 
 
 async def import_history(
-    file: Path, storage: SessionStorage, existing: OnExisting = OnExisting.REFUSE
+    source: Path | str, storage: SessionStorage, existing: OnExisting = OnExisting.REFUSE
 ) -> AsyncIterator[tuple[str, ImportReceipt]]:
-    """Store the threads of a file of ``SqliteSaver``; see ``importing``.
+    """Store the threads of ``SqliteSaver`` or ``PostgresSaver``; see ``importing``.
 
     Checkpoints that the thread has already are left as they are.
 
     Raises:
         SessionExistsError: The storage has another thread of the same id.
-        ValidationError: It is no such file.
+        ValidationError: It is no such store.
     """
-    tables = {
-        "checkpoints": ("thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "type", "checkpoint"),
-        "writes": ("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel", "type", "value"),
-    }
     saver = LuminoraSaver(storage)
-    with opened(file, "SqliteSaver", tables) as connection:
-        task_path = "task_path" if "task_path" in columns_of(connection, "writes") else "''"
-        threads = connection.execute("SELECT DISTINCT thread_id FROM checkpoints ORDER BY thread_id").fetchall()
-        for (thread_id,) in threads:
-            yield stable_id(thread_id), await _import_thread(saver, storage, connection, thread_id, task_path, existing)
+    async with opened(source) as store:
+        table, value = ("checkpoint_writes", "blob") if store.is_server else ("writes", "value")
+        written = (*_OF_CHECKPOINT, "task_id", "idx", "channel", "type", value)
+        tables = {
+            "checkpoints": (*_OF_CHECKPOINT, "parent_checkpoint_id", "type", "checkpoint", "metadata"),
+            table: written,
+        }
+        if store.is_server:
+            tables["checkpoint_blobs"] = ("thread_id", "checkpoint_ns", "channel", "version", "type", "blob")
+        await store.check("PostgresSaver" if store.is_server else "SqliteSaver", tables)
+        task_path = "task_path" if "task_path" in await store.columns(table) else "''"
+        writes = _WRITES.format(task_path=task_path, value=value, table=table)
+        own = _OwnCheckpoints(store=store, serde=saver.serde, written=writes)
+        async for (thread_id,) in store.rows("SELECT DISTINCT thread_id FROM checkpoints ORDER BY thread_id"):
+            yield stable_id(thread_id), await _import_thread(saver, storage, own, thread_id, existing)
 
 
 async def _import_thread(
-    saver: LuminoraSaver,
-    storage: SessionStorage,
-    connection: Connection,
-    thread_id: str,
-    task_path: str,
-    existing: OnExisting,
+    saver: LuminoraSaver, storage: SessionStorage, own: "_OwnCheckpoints", thread_id: str, existing: OnExisting
 ) -> ImportReceipt:
     thread = _Place.of_thread(thread_id)
     if existing is OnExisting.REPLACE:
@@ -915,7 +916,7 @@ async def _import_thread(
     stored = {record.key for record in await storage.list_memories(thread.scope, query) if _is_checkpoint(record.key)}
     wanted: list[tuple[_Place, str, str | None]] = [
         (attrs.evolve(thread, namespace=namespace), checkpoint_id, parent)
-        for namespace, checkpoint_id, parent in connection.execute(_CHECKPOINTS, (thread_id,))
+        async for namespace, checkpoint_id, parent in own.store.rows(_CHECKPOINTS, thread_id)
     ]
     missing = [one for one in wanted if one[0].checkpoint_key(one[1]) not in stored]
     if stored and len(missing) == len(wanted):
@@ -924,31 +925,81 @@ async def _import_thread(
         raise SessionExistsError(thread.session_id)
     versions: dict[tuple[str, str | None], Mapping[str, Any]] = {}
     for place, checkpoint_id, parent in missing:
-        kind, data, metadata = connection.execute(_CHECKPOINT, (thread_id, place.namespace, checkpoint_id)).fetchone()
-        checkpoint = saver.serde.loads_typed((kind, data))
-        rows = connection.execute(_WRITES.format(task_path), (thread_id, place.namespace, checkpoint_id)).fetchall()
-        for (task, path, _), own in groupby(rows, key=lambda row: (row[0], row[1], row[2] < 0)):
-            writes = [(channel, saver.serde.loads_typed((kind, value))) for *_, channel, kind, value in own]
-            await saver.aput_writes(place.config(checkpoint_id), writes, task, path)
+        writes = await own.writes(place, checkpoint_id)
+        for (task, path, _), made in groupby(writes, key=lambda one: (one[0], one[1], one[2] < 0)):
+            await saver.aput_writes(place.config(checkpoint_id), [one[3:] for one in made], task, path)
+        checkpoint, metadata = await own.read(place, checkpoint_id, parent)
         before = versions.get((place.namespace, parent), {})
         current = versions[place.namespace, checkpoint_id] = checkpoint["channel_versions"]
         new = {name: version for name, version in current.items() if before.get(name) != version}
-        await saver.aput(place.config(parent), checkpoint, json.loads(metadata) if metadata else {}, new)
+        await saver.aput(place.config(parent), checkpoint, metadata, new)
     outcome = Outcome.UNCHANGED if not missing else Outcome.COMPLETED if stored else Outcome.ADDED
     return ImportReceipt(outcome=outcome, memories=len(missing))
 
 
+@attrs.frozen(kw_only=True)
+class _OwnCheckpoints:
+    """Reads the checkpoints of the framework's own store.
+
+    Attributes:
+        store: The store.
+        serde: Converts bytes to values.
+        written: The statement for the writes of a checkpoint.
+    """
+
+    store: OwnStore
+    serde: Any
+    written: str
+
+    async def read(self, place: _Place, checkpoint_id: str, parent: str | None) -> tuple[Any, Any]:
+        """Return a checkpoint with the values of its channels, and its metadata."""
+        given = place.thread_id, place.namespace, checkpoint_id
+        ((kind, data, metadata),) = [row async for row in self.store.rows(_CHECKPOINT, *given)]
+        metadata = json.loads(metadata) if metadata else {}
+        if not self.store.is_server:
+            return self.serde.loads_typed((kind, data)), metadata
+        checkpoint = json.loads(data)
+        values = checkpoint.get("channel_values") or {}
+        async for channel, kind, blob in self.store.rows(_VALUES, *given):
+            if kind != "empty":
+                values[channel] = self.serde.loads_typed((kind, blob))
+        versions = checkpoint["channel_versions"]
+        if checkpoint["v"] < _TASKS_ARE_VALUES and parent and versions:
+            tasks = [value for *_, channel, value in await self.writes(place, parent) if channel == TASKS]
+            if tasks:
+                values[TASKS], versions[TASKS] = tasks, max(versions.values())
+        return {**checkpoint, "channel_values": values}, metadata
+
+    async def writes(self, place: _Place, checkpoint_id: str) -> Sequence[Any]:
+        """Return the writes of a checkpoint: task, its path, index, channel, value."""
+        given = place.thread_id, place.namespace, checkpoint_id
+        return [
+            (*written, self.serde.loads_typed((kind, value)))
+            async for *written, kind, value in self.store.rows(self.written, *given)
+        ]
+
+
+_TASKS_ARE_VALUES = 4
+"""Since this version of checkpoints, tasks are values. Before, they were writes of the parent."""
+_OF_CHECKPOINT = ("thread_id", "checkpoint_ns", "checkpoint_id")
 _CHECKPOINTS = """
 SELECT checkpoint_ns, checkpoint_id, parent_checkpoint_id
-  FROM checkpoints WHERE thread_id = ? ORDER BY checkpoint_ns, checkpoint_id
+  FROM checkpoints WHERE thread_id = $1 ORDER BY checkpoint_ns, checkpoint_id
 """
 _CHECKPOINT = """
 SELECT type, checkpoint, metadata
-  FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?
+  FROM checkpoints WHERE thread_id = $1 AND checkpoint_ns = $2 AND checkpoint_id = $3
+"""
+_VALUES = """
+SELECT channel, blobs.type, blob
+  FROM checkpoints
+ CROSS JOIN jsonb_each_text(checkpoint -> 'channel_versions') AS versions (name, number)
+  JOIN checkpoint_blobs AS blobs USING (thread_id, checkpoint_ns)
+ WHERE thread_id = $1 AND checkpoint_ns = $2 AND checkpoint_id = $3 AND channel = name AND version = number
 """
 _WRITES = """
-SELECT task_id, {}, idx, channel, type, value
-  FROM writes WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ? ORDER BY task_id, idx
+SELECT task_id, {task_path}, idx, channel, type, {value}
+  FROM {table} WHERE thread_id = $1 AND checkpoint_ns = $2 AND checkpoint_id = $3 ORDER BY 2, 1, 3
 """
 
 

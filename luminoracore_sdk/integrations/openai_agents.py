@@ -128,39 +128,41 @@ class LuminoraSession:
 
 
 async def import_history(
-    file: Path, storage: SessionStorage, existing: OnExisting = OnExisting.REFUSE
+    source: Path | str, storage: SessionStorage, existing: OnExisting = OnExisting.REFUSE
 ) -> AsyncIterator[tuple[str, ImportReceipt]]:
-    """Store the sessions of a SQLite file of ``SQLiteSession`` or ``SQLAlchemySession``; see ``importing``.
+    """Store the sessions of ``SQLiteSession`` or ``SQLAlchemySession``, on SQLite or PostgreSQL; see ``importing``.
 
     Raises:
         SessionExistsError: The storage has another session of the same id.
-        ValidationError: It is no such file, or an item of it is not JSON.
+        ValidationError: It is no such store, or an item of it is not JSON.
     """
     items = ItemStore(storage, _FRAMEWORK)
-    sessions = "SELECT session_id, created_at, updated_at FROM agent_sessions ORDER BY session_id"
-    messages = "SELECT id, message_data, created_at FROM agent_messages WHERE session_id = ? ORDER BY id"
     tables = {
         "agent_sessions": ("session_id", "created_at", "updated_at"),
         "agent_messages": ("id", "session_id", "message_data", "created_at"),
     }
-    with opened(file, "SQLiteSession", tables) as connection:
-        for session_id, created, updated in connection.execute(sessions).fetchall():
+    async with opened(source) as own:
+        await own.check("SQLiteSession" if not own.is_server else "SQLAlchemySession", tables)
+        created_at, updated_at = own.moment("created_at"), own.moment("updated_at")
+        sessions = f"SELECT session_id, {created_at}, {updated_at} FROM agent_sessions ORDER BY session_id"  # noqa: S608
+        messages = f"SELECT id, message_data, {created_at} FROM agent_messages WHERE session_id = $1 ORDER BY id"  # noqa: S608
+        async for session_id, created, updated in own.rows(sessions):
             session = Session(
                 session_id=stable_id(session_id),
                 personality={},
                 provider=None,
-                created_at=time_of(created, f"{file}: session {session_id!a}"),
-                last_activity=time_of(updated, f"{file}: session {session_id!a}"),
+                created_at=time_of(created, f"{own.name}: session {session_id!a}"),
+                last_activity=time_of(updated, f"{own.name}: session {session_id!a}"),
             )
             records = [
-                _imported(items, f"{file}: agent_messages {number}", f"item-{number}", text, stored)
-                for number, text, stored in connection.execute(messages, (session_id,))
+                _imported(items, f"{own.name}: agent_messages {number}", f"item-{number}", text, stored)
+                async for number, text, stored in own.rows(messages, session_id)
             ]
             receipt = await exchange_of(items).import_session(parsed(items, session, records), existing=existing)
             yield session.session_id, receipt
 
 
-def _imported(items: ItemStore, place: str, message_id: str, text: str, stored: str) -> MessageRecord:
+def _imported(items: ItemStore, place: str, message_id: str, text: str, stored: object) -> MessageRecord:
     try:
         item = json.loads(text)
     except ValueError as exc:

@@ -1,29 +1,34 @@
 """Imports of a framework's own store: killed at a write, repeated, refused.
 
-As a program: ``import_runs.py FRAMEWORK FILE STORE NUMBER`` imports a file and kills its process before the write of
-that number.
+As a program: ``import_runs.py FRAMEWORK SOURCE STORE NUMBER`` imports a file, or from a URL, and kills its process before
+the write of that number.
 """
 
 import asyncio
-import hashlib
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+import attrs
 import pytest
 
 from luminoracore_sdk.bootstrap.config import StorageConfig
 from luminoracore_sdk.session import create_storage
 from luminoracore_sdk.storage import StorageWrapper
 from tests.support.command import luminora_over, process_environment
+from tests.support.servers import postgres_url
+from tests.support.servers.places import clear_postgres, execute_postgres, place_name
 
-__all__ = ["ImportRuns"]
+__all__ = ["ImportRuns", "ServerImportRuns"]
 
 
 class ImportRuns(ABC):
@@ -43,80 +48,163 @@ class ImportRuns(ABC):
     async def read(self, store: StorageConfig) -> Any:
         """Return what our adapter reads."""
 
-    def _import(self, file: Path, store: StorageConfig, *options: str) -> Any:
-        luminora = luminora_over(f"sqlite:///{store.file_path}")
-        return luminora("sessions", "import", "--from", self.framework, str(file), *options)
+    @pytest.fixture
+    def target(self, sqlite: StorageConfig) -> StorageConfig:
+        """Return the configuration of the store that is imported into."""
+        return sqlite
 
-    async def test_the_adapter_reads_what_was_imported(self, tmp_path: Path, sqlite: StorageConfig) -> None:
+    def source(self, file: Path) -> str:
+        """Return what is imported."""
+        return str(file)
+
+    async def content(self, file: Path) -> Any:
+        """Return what an import must not change."""
+        return file.read_bytes()
+
+    def _import(self, file: Path, store: StorageConfig, *options: str) -> Any:
+        luminora = luminora_over(store.connection_string or f"sqlite:///{store.file_path}")
+        return luminora("sessions", "import", "--from", self.framework, self.source(file), *options)
+
+    async def test_the_adapter_reads_what_was_imported(self, tmp_path: Path, target: StorageConfig) -> None:
         file = tmp_path / "own store.db"
         written = await self.write(file)
-        before = hashlib.sha256(file.read_bytes()).digest()
-        done = await asyncio.to_thread(self._import, file, sqlite)
+        before = await self.content(file)
+        done = await asyncio.to_thread(self._import, file, target)
         assert done.exit_code == 0, done.output
-        assert await self.read(sqlite) == written
-        assert hashlib.sha256(file.read_bytes()).digest() == before
+        assert await self.read(target) == written
+        assert await self.content(file) == before
 
-    async def test_a_repeated_import_adds_what_is_new(self, tmp_path: Path, sqlite: StorageConfig) -> None:
+    async def test_a_repeated_import_adds_what_is_new(self, tmp_path: Path, target: StorageConfig) -> None:
         file = tmp_path / "store.own"
         written = await self.write(file)
-        await asyncio.to_thread(self._import, file, sqlite)
-        again = await asyncio.to_thread(self._import, file, sqlite)
+        await asyncio.to_thread(self._import, file, target)
+        again = await asyncio.to_thread(self._import, file, target)
         assert again.exit_code == 0, again.output
         assert "imported 0 sessions, 0 messages, 0 memories; skipped 2" in again.output
-        assert await self.read(sqlite) == written
+        assert await self.read(target) == written
         longer = await self.more(file)
         assert longer != written
-        more = await asyncio.to_thread(self._import, file, sqlite)
+        more = await asyncio.to_thread(self._import, file, target)
         assert "completed 1" in more.output
-        assert await self.read(sqlite) == longer
+        assert await self.read(target) == longer
 
     @pytest.mark.parametrize("number", range(1, 8))
     async def test_an_import_that_is_killed_can_be_repeated(
-        self, tmp_path: Path, sqlite: StorageConfig, number: int
+        self, tmp_path: Path, target: StorageConfig, number: int
     ) -> None:
         file = tmp_path / "store.own"
         written = await self.write(file)
         module = self.framework.replace("-", "_")
-        command = [sys.executable, __file__, module, str(file), str(sqlite.file_path), str(number)]
+        given = json.dumps({name: value for name, value in attrs.asdict(target).items() if value is not None})
+        command = [sys.executable, __file__, module, self.source(file), given, str(number)]
         run = await asyncio.to_thread(subprocess.run, command, env=process_environment(tmp_path), check=False)
         assert run.returncode in ((-signal.SIGKILL,) if number < 4 else (-signal.SIGKILL, 0))
-        done = await asyncio.to_thread(self._import, file, sqlite)
+        done = await asyncio.to_thread(self._import, file, target)
         assert done.exit_code == 0, done.output
-        assert await self.read(sqlite) == written
+        assert await self.read(target) == written
 
-    async def test_a_file_of_something_else_is_refused(self, tmp_path: Path, sqlite: StorageConfig) -> None:
+    async def test_a_file_of_something_else_is_refused(self, tmp_path: Path, target: StorageConfig) -> None:
         text, other = tmp_path / "text.db", tmp_path / "other.db"
         text.write_text("not SQLite " * 100)
         connection = sqlite3.connect(other)
         connection.execute("CREATE TABLE sessions (id TEXT)")
         connection.close()
         for file in (text, other, tmp_path / "absent.db"):
-            refused = await asyncio.to_thread(self._import, file, sqlite)
+            refused = await asyncio.to_thread(self._import, file, target)
             assert refused.exit_code == 1
             assert f"{file}: " in refused.output
 
-    async def test_a_session_of_the_same_id_is_not_overwritten(self, tmp_path: Path, sqlite: StorageConfig) -> None:
+    async def test_a_session_of_the_same_id_is_not_overwritten(self, tmp_path: Path, target: StorageConfig) -> None:
         first, second = tmp_path / "first.own", tmp_path / "second.own"
         await self.write(first)
         await self.more(first)
-        await asyncio.to_thread(self._import, first, sqlite)
-        read = await self.read(sqlite)
+        await asyncio.to_thread(self._import, first, target)
+        read = await self.read(target)
         written = await self.write(second)
         await self.change(second)
-        refused = await asyncio.to_thread(self._import, second, sqlite)
+        refused = await asyncio.to_thread(self._import, second, target)
         assert refused.exit_code == 1
         assert "use --replace or --skip-existing" in refused.output
-        skipped = await asyncio.to_thread(self._import, second, sqlite, "--skip-existing")
-        assert (skipped.exit_code, await self.read(sqlite)) == (0, read), skipped.output
-        replaced = await asyncio.to_thread(self._import, second, sqlite, "--replace")
+        skipped = await asyncio.to_thread(self._import, second, target, "--skip-existing")
+        assert (skipped.exit_code, await self.read(target)) == (0, read), skipped.output
+        replaced = await asyncio.to_thread(self._import, second, target, "--replace")
         assert replaced.exit_code == 0, replaced.output
-        found = await self.read(sqlite)
+        found = await self.read(target)
         assert found != read
         assert len(found) == len(written)
 
     @abstractmethod
     async def change(self, file: Path) -> None:
         """Give the stored sessions of a file other ids within."""
+
+
+class ServerImportRuns(ImportRuns):
+    """The cases of a store in PostgreSQL: what a file is elsewhere is a schema here, named by its path."""
+
+    @pytest.fixture(autouse=True)
+    def _schemas(self) -> Iterator[None]:
+        self._made: set[str] = set()
+        yield
+        for name in self._made:
+            clear_postgres(postgres_url(), name)
+
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> StorageConfig:
+        return StorageConfig("postgres", _with(postgres_url(), f"schema={self.schema(tmp_path)}"))
+
+    def schema(self, file: Path) -> str:
+        """Return the name of a schema, which is there."""
+        name = place_name(file)
+        if name not in self._made:
+            execute_postgres(postgres_url(), f"CREATE SCHEMA {name}")
+            self._made.add(name)
+        return name
+
+    def source(self, file: Path) -> str:
+        return _with(postgres_url(), f"schema={self.schema(file)}")
+
+    def libpq(self, file: Path) -> str:
+        """Return the URL of a schema as psycopg takes it."""
+        return _with(postgres_url(), f"options=-csearch_path%3D{self.schema(file)}")
+
+    def sqlalchemy(self, file: Path) -> Any:
+        """Return the URL of the database, and what SQLAlchemy's engine of a schema is made with besides."""
+        settings = {"search_path": self.schema(file)}
+        return postgres_url().replace("://", "+asyncpg://", 1), {"connect_args": {"server_settings": settings}}
+
+    async def content(self, file: Path) -> Any:
+        """Return the rows with the places and transactions that they have, and the names of tables and indexes."""
+        name = self.schema(file)
+        listed = "SELECT relname, relkind FROM pg_class WHERE relnamespace = $1::text::regnamespace ORDER BY 1"
+        connection = await asyncpg.connect(postgres_url(), server_settings={"search_path": name})
+        try:
+            found = await connection.fetch(listed, name)
+            tables = [table for table, kind in found if kind == b"r"]
+            rows = [await connection.fetch(f"SELECT ctid, xmin::text, * FROM {table}") for table in tables]  # noqa: S608
+        finally:
+            await connection.close()
+        assert all(rows)
+        return found, rows
+
+    async def test_it_is_imported_into_a_file(self, tmp_path: Path, sqlite: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        written = await self.write(file)
+        done = await asyncio.to_thread(self._import, file, sqlite)
+        assert done.exit_code == 0, done.output
+        assert await self.read(sqlite) == written
+
+    async def test_a_file_of_something_else_is_refused(self, tmp_path: Path, target: StorageConfig) -> None:
+        """It has no such tables, or tables with these names that are others."""
+        other = tmp_path / "other.own"
+        execute_postgres(postgres_url(), f"CREATE TABLE {self.schema(other)}.sessions (id TEXT)")
+        for file in (other, tmp_path / "absent.own"):
+            refused = await asyncio.to_thread(self._import, file, target)
+            assert refused.exit_code == 1
+            assert ": is not a store of " in refused.output
+
+
+def _with(url: str, parameter: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{parameter}"
 
 
 class _Killed(StorageWrapper):
@@ -142,12 +230,12 @@ class _Killed(StorageWrapper):
         return await super().change_memories(*args, **kwargs)
 
 
-async def _main(module: str, file: str, store: str, number: str) -> None:
+async def _main(module: str, source: str, store: str, number: str) -> None:
     integration: Any = import_module(f"luminoracore_sdk.integrations.{module}")
-    async with create_storage(StorageConfig("sqlite", file_path=store)) as storage:
+    async with create_storage(StorageConfig(**json.loads(store))) as storage:
         killed = _Killed(storage)
         killed.left = int(number)
-        async for _ in integration.import_history(Path(file), killed):
+        async for _ in integration.import_history(source if "://" in source else Path(source), killed):
             pass
 
 

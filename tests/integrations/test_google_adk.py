@@ -19,7 +19,7 @@ from luminoracore_sdk.domain.scopes import Owner
 from luminoracore_sdk.session import MemoryManager, SessionManager, create_storage
 from luminoracore_sdk.storage import SessionStorage, StorageWrapper
 from tests.integrations.agent_runs import AgentRuns
-from tests.integrations.import_runs import ImportRuns
+from tests.integrations.import_runs import ImportRuns, ServerImportRuns
 from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES, same
 
 pytest.importorskip("google.adk", reason="the extra google-adk is not installed")
@@ -99,11 +99,11 @@ class TestImports(ImportRuns):
             found.append((session.events, session.state))
         return found
 
-    async def test_a_run_goes_on(self, tmp_path: Path, sqlite: StorageConfig) -> None:
+    async def test_a_run_goes_on(self, tmp_path: Path, target: StorageConfig) -> None:
         file = tmp_path / "store.own"
         await self.write(file)
-        await asyncio.to_thread(self._import, file, sqlite)
-        async with LuminoraSessionService(sqlite) as service:
+        await asyncio.to_thread(self._import, file, target)
+        async with LuminoraSessionService(target) as service:
             await self._ask(service, "ann", "a", "three")
             session = await service.get_session(app_name="app", user_id="ann", session_id="a")
         assert session is not None
@@ -114,6 +114,14 @@ class TestImportsOfDatabases(TestImports):
     @asynccontextmanager
     async def own(self, file: Path) -> AsyncIterator[Any]:
         async with DatabaseSessionService(f"sqlite+aiosqlite:///{file}") as own:
+            yield own
+
+
+class TestImportsFromServers(ServerImportRuns, TestImports):
+    @asynccontextmanager
+    async def own(self, file: Path) -> AsyncIterator[Any]:
+        url, options = self.sqlalchemy(file)
+        async with DatabaseSessionService(url, **options) as own:
             yield own
 
 

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from operator import add
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -21,7 +22,7 @@ from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.types.session import MemoryConfig
 from tests.integrations.agent_runs import AgentRuns
 from tests.integrations.conftest import ALL
-from tests.integrations.import_runs import ImportRuns
+from tests.integrations.import_runs import ImportRuns, ServerImportRuns
 from tests.integrations.values import HOSTILE_IDS, same
 from tests.support.command import luminora_over
 
@@ -31,6 +32,7 @@ from langchain_core.messages import HumanMessage
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
+from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import END, START, StateGraph
@@ -151,8 +153,14 @@ class TestImports(ImportRuns):
     framework = "langgraph"
     ids = ("ann", "bob/1")
 
-    async def write(self, file: Path) -> Any:
+    @contextmanager
+    def own(self, file: Path) -> Iterator[Any]:
+        """Yield the framework's own saver."""
         with SqliteSaver.from_conn_string(str(file)) as own:
+            yield own
+
+    async def write(self, file: Path) -> Any:
+        with self.own(file) as own:
             for thread in self.ids:
                 for number in range(3):
                     graph_of(own).invoke({"messages": [HumanMessage(f"{number}" * 400)]}, config_of(thread))
@@ -163,7 +171,7 @@ class TestImports(ImportRuns):
             return self._read(own)
 
     async def more(self, file: Path) -> Any:
-        with SqliteSaver.from_conn_string(str(file)) as own:
+        with self.own(file) as own:
             graph_of(own).invoke({"messages": [HumanMessage("later")]}, config_of("ann"))
             return self._read(own)
 
@@ -180,13 +188,21 @@ class TestImports(ImportRuns):
     def _read(self, saver: Any) -> Any:
         return [[_plain(one) for one in saver.list(config_of(thread))] for thread in self.ids]
 
-    async def test_a_run_goes_on(self, tmp_path: Path, sqlite: StorageConfig) -> None:
+    async def test_a_run_goes_on(self, tmp_path: Path, target: StorageConfig) -> None:
         file = tmp_path / "store.own"
         await self.write(file)
-        await asyncio.to_thread(self._import, file, sqlite)
-        async with LuminoraSaver(sqlite) as saver:
+        await asyncio.to_thread(self._import, file, target)
+        async with LuminoraSaver(target) as saver:
             state = await graph_of(saver).ainvoke({"messages": [HumanMessage("and then?")]}, config_of("ann"))
         assert state["messages"][-1].content == "after 3: and then?"
+
+
+class TestImportsFromServers(ServerImportRuns, TestImports):
+    @contextmanager
+    def own(self, file: Path) -> Iterator[Any]:
+        with PostgresSaver.from_conn_string(self.libpq(file)) as own:
+            own.setup()
+            yield own
 
 
 def _plain(found: Any) -> Any:

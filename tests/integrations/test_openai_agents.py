@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from luminoracore_sdk.bootstrap.config import StorageConfig
 from luminoracore_sdk.session import SessionManager, create_storage, shared_storage
 from luminoracore_sdk.storage import AppendReceipt, StorageWrapper
 from tests.integrations.agent_runs import AgentRuns
-from tests.integrations.import_runs import ImportRuns
+from tests.integrations.import_runs import ImportRuns, ServerImportRuns
 from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES, same
 
 pytest.importorskip("agents", reason="the extra openai-agents is not installed")
@@ -70,34 +71,37 @@ class TestImports(ImportRuns):
     framework = "openai-agents"
     ids = ("ann", "bob/1")
 
+    @asynccontextmanager
+    async def own(self, file: Path, session_id: str) -> AsyncIterator[Any]:
+        """Yield the framework's own session."""
+        own = SQLiteSession(session_id, file)
+        yield own
+        own.close()
+
     async def write(self, file: Path) -> Any:
         for session_id in self.ids:
-            own = SQLiteSession(session_id, file)
-            await own.add_items(ITEMS)
-            await own.pop_item()
-            await own.add_items([{"role": "user", "content": session_id}])
-            own.close()
+            async with self.own(file, session_id) as own:
+                await own.add_items(ITEMS)
+                await own.pop_item()
+                await own.add_items([{"role": "user", "content": session_id}])
         return await self._own(file)
 
     async def _own(self, file: Path) -> Any:
         found = []
         for session_id in self.ids:
-            own = SQLiteSession(session_id, file)
-            found.append(repr(await own.get_items()))  # NaN is not equal to itself
-            own.close()
+            async with self.own(file, session_id) as own:
+                found.append(repr(await own.get_items()))  # NaN is not equal to itself
         return found
 
     async def more(self, file: Path) -> Any:
-        own = SQLiteSession("ann", file)
-        await own.add_items([{"role": "assistant", "content": "later"}])
-        own.close()
+        async with self.own(file, "ann") as own:
+            await own.add_items([{"role": "assistant", "content": "later"}])
         return await self._own(file)
 
     async def change(self, file: Path) -> None:
-        own = SQLiteSession("ann", file)
-        await own.pop_item()
-        await own.add_items([{"role": "user", "content": "another"}])
-        own.close()
+        async with self.own(file, "ann") as own:
+            await own.pop_item()
+            await own.add_items([{"role": "user", "content": "another"}])
 
     async def read(self, store: StorageConfig) -> Any:
         found = []
@@ -106,6 +110,30 @@ class TestImports(ImportRuns):
             found.append(repr(await session.get_items()))
             await session.close()
         return found
+
+
+class TestImportsFromServers(ServerImportRuns, TestImports):
+    @asynccontextmanager
+    async def own(self, file: Path, session_id: str) -> AsyncIterator[Any]:
+        pytest.importorskip("greenlet", reason="SQLAlchemySession needs it")
+        from agents.extensions.memory import SQLAlchemySession
+
+        url, options = self.sqlalchemy(file)
+        own = SQLAlchemySession.from_url(session_id, url=url, engine_kwargs=options, create_tables=True)
+        yield own
+        await own.engine.dispose()
+
+    async def test_a_run_goes_on(self, tmp_path: Path, target: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        agent = Agent(name="fake", model=FakeModel())
+        async with self.own(file, "ann") as own:
+            await Runner.run(agent, "one", session=own)
+        done = await asyncio.to_thread(self._import, file, target)
+        assert done.exit_code == 0, done.output
+        session = LuminoraSession("ann", storage=target)
+        result = await Runner.run(agent, "two", session=session)
+        await session.close()
+        assert result.final_output == "after 1: two"
 
 
 async def test_a_file_of_sqlalchemy_is_imported(tmp_path: Path, sqlite: StorageConfig) -> None:

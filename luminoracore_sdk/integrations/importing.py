@@ -25,6 +25,7 @@ from luminoracore_sdk.application.exchange.formats import ParsedSession
 from luminoracore_sdk.application.ports.records import MemoryRecord, MessageRecord
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.values import to_microseconds
 from luminoracore_sdk.integrations.item_store import ItemStore
 
 __all__ = ["OwnStore", "exchange_of", "opened", "parsed", "time_of"]
@@ -153,4 +154,5 @@ def parsed(
 ) -> ParsedSession:
     """Return a session, ready to be written."""
     record = items.services.codec.session_record(session)
+    record = attrs.evolve(record, created_at_us=to_microseconds(session.created_at))
     return ParsedSession(record=record, messages=messages, memories=memories or [])

@@ -1,7 +1,7 @@
 """Imports of a framework's own store: killed at a write, repeated, refused.
 
-As a program: ``import_runs.py FRAMEWORK SOURCE STORE NUMBER`` imports a file, or from a URL, and kills its process before
-the write of that number.
+As a program: ``import_runs.py FRAMEWORK SOURCE STORE NUMBER`` imports, and kills its process before the write of that
+number.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class ImportRuns(ABC):
 
     async def content(self, file: Path) -> Any:
         """Return what an import must not change."""
-        return file.read_bytes()
+        return await asyncio.to_thread(file.read_bytes)
 
     def _import(self, file: Path, store: StorageConfig, *options: str) -> Any:
         luminora = luminora_over(store.connection_string or f"sqlite:///{store.file_path}")

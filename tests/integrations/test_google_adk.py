@@ -21,6 +21,8 @@ from luminoracore_sdk.storage import SessionStorage, StorageWrapper
 from tests.integrations.agent_runs import AgentRuns
 from tests.integrations.import_runs import ImportRuns, ServerImportRuns
 from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES, same
+from tests.support.servers import postgres_url
+from tests.support.servers.places import execute_postgres
 
 pytest.importorskip("google.adk", reason="the extra google-adk is not installed")
 
@@ -32,6 +34,7 @@ from google.adk.events.event_actions import EventActions
 from google.adk.sessions.base_session_service import GetSessionConfig
 from google.adk.sessions.database_session_service import DatabaseSessionService
 from google.adk.sessions.in_memory_session_service import InMemorySessionService
+from google.adk.sessions.schemas import v0
 from google.adk.sessions.session import Session
 from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.genai import types
@@ -123,6 +126,19 @@ class TestImportsFromServers(ServerImportRuns, TestImports):
         url, options = self.sqlalchemy(file)
         async with DatabaseSessionService(url, **options) as own:
             yield own
+
+    async def test_the_older_tables_with_pickled_actions(self, tmp_path: Path, target: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        async with self.own(file) as own, own.db_engine.begin() as connection:
+            await connection.run_sync(v0.Base.metadata.create_all)
+        written = await self.write(file)
+        statements = ("SELECT actions FROM {}.events LIMIT 0", "DROP INDEX {}.idx_events_app_user_session_ts_id")
+        execute_postgres(postgres_url(), *(statement.format(self.schema(file)) for statement in statements))
+        before = await self.content(file)
+        done = await asyncio.to_thread(self._import, file, target)
+        assert done.exit_code == 0, done.output
+        assert await self.read(target) == written
+        assert await self.content(file) == before
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from operator import add
@@ -25,6 +25,8 @@ from tests.integrations.conftest import ALL
 from tests.integrations.import_runs import ImportRuns, ServerImportRuns
 from tests.integrations.values import HOSTILE_IDS, same
 from tests.support.command import luminora_over
+from tests.support.servers import postgres_url
+from tests.support.servers.places import execute_postgres
 
 pytest.importorskip("langgraph.checkpoint.conformance", reason="the extra langgraph is not installed")
 
@@ -86,7 +88,7 @@ def checkpoint_of(number: int, **values: Any) -> Any:
     return {**empty_checkpoint(), "id": f"{number:08}", "channel_values": values, "channel_versions": versions}
 
 
-def put(saver: LuminoraSaver, number: int, thread: str = "t", parent: int | None = None, **values: Any) -> Any:
+def put(saver: Any, number: int, thread: str = "t", parent: int | None = None, **values: Any) -> Any:
     checkpoint = checkpoint_of(number, **values)
     given = {} if parent is None else {"checkpoint_id": f"{parent:08}"}
     return saver.put(config_of(thread, **given), checkpoint, {"step": number}, checkpoint["channel_versions"])
@@ -204,6 +206,83 @@ class TestImportsFromServers(ServerImportRuns, TestImports):
             own.setup()
             yield own
 
+    async def _imported(self, file: Path, target: StorageConfig, threads: Sequence[str]) -> Any:
+        """Import; check that our saver lists what the framework's does, in all namespaces; return that."""
+        with self.own(file) as own:
+            written = [_whole(one) for thread in threads for one in own.list({"configurable": {"thread_id": thread}})]
+        done = await asyncio.to_thread(self._import, file, target)
+        assert done.exit_code == 0, done.output
+        async with LuminoraSaver(target) as saver:
+            read = [
+                _whole(one) for thread in threads async for one in saver.alist({"configurable": {"thread_id": thread}})
+            ]
+            latest = await saver.aget_tuple(config_of(threads[0]))
+        with self.own(file) as own:
+            assert _whole(latest) == _whole(own.get_tuple(config_of(threads[0])))
+        assert read == written
+        return read
+
+    async def test_branches_subgraphs_deltas_and_small_values(self, tmp_path: Path, target: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        with self.own(file) as own:
+            graph = graph_of(own)
+            for text in ("one" * 200, "two" * 200, "three" * 200):
+                graph.invoke({"messages": [HumanMessage(text)]}, config_of("branches"))
+            at = list(graph.get_state_history(config_of("branches")))[4]
+            graph.update_state(at.config, {"messages": [HumanMessage("other")]}, as_node="model")
+            outer_of(own).invoke({"names": ["ann"]}, config_of("inner"))
+            for name in ("ann", "bob", "cid"):
+                added_of(own).invoke({"names": [name]}, config_of("added"))
+            values: Any = {
+                "text": "x",
+                "none": None,
+                "true": True,
+                "half": 0.5,
+                "whole": 7,
+                "list": [1, "2"],
+                "bytes": b"x",
+            }
+            put(own, 1, thread="values", **values)
+        await self._imported(file, target, ("branches", "inner", "added", "values"))
+        async with LuminoraSaver(target) as saver:
+            resumed = await outer_of(saver).ainvoke(Command(resume="bob"), config_of("inner"))
+            added = await added_of(saver).ainvoke({"names": ["dan"]}, config_of("added"))
+        assert resumed["names"] == ["ann", "ann", "bob"]
+        assert added["names"] == ["ann", "1", "bob", "3", "cid", "5", "dan", "7"]
+
+    async def test_tasks_of_older_checkpoints_are_values(self, tmp_path: Path, target: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        with self.own(file) as own:
+            for number in (1, 2, 3):
+                given = {"checkpoint_id": f"{number - 1:08}"} if number > 1 else {}
+                checkpoint = {**checkpoint_of(number, names=["ann"] * number), "v": 3}
+                own.put(config_of("older", **given), checkpoint, {"step": number}, checkpoint["channel_versions"])
+            for task, path in (("task-b", "a"), ("task-a", "b")):
+                writes = [("__pregel_tasks", f"{task} {number}") for number in range(2)]
+                own.put_writes(config_of("older", checkpoint_id=f"{2:08}"), [("names", ["x"]), *writes], task, path)
+        latest, *_ = await self._imported(file, target, ("older",))
+        assert latest[1]["channel_values"]["__pregel_tasks"] == ["task-b 0", "task-b 1", "task-a 0", "task-a 1"]
+
+    async def test_tables_from_before_paths_of_tasks(self, tmp_path: Path, target: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        written = await self.write(file)
+        execute_postgres(postgres_url(), f"ALTER TABLE {self.schema(file)}.checkpoint_writes DROP COLUMN task_path")
+        done = await asyncio.to_thread(self._import, file, target)
+        assert done.exit_code == 0, done.output
+        assert await self.read(target) == written
+
+    async def test_a_value_is_stored_once(self, tmp_path: Path, sqlite: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        with self.own(file) as own:
+            for number in range(50):
+                graph_of(own).invoke({"messages": [HumanMessage(f"{number:1000}")]}, config_of("t"))
+        await self._imported(file, sqlite, ("t",))
+        assert size(tmp_path) < 2_000_000  # 100 messages of 1 KB; whole lists have 6 MB
+
+
+def _whole(found: Any) -> Any:
+    return found.config, *_plain(found)
+
 
 def _plain(found: Any) -> Any:
     parent = found.parent_config and found.parent_config["configurable"]["checkpoint_id"]
@@ -226,10 +305,14 @@ def test_an_interrupted_run_goes_on_with_the_answer(place: StorageConfig) -> Non
         assert graph.invoke(Command(resume="bob"), config_of("t")) == {"names": ["ann", "bob"]}
 
 
+def outer_of(saver: Any) -> Any:
+    inner: Any = StateGraph(Named).add_node(ask).add_edge(START, "ask").compile()
+    return StateGraph(Named).add_node("inner", inner).add_edge(START, "inner").compile(checkpointer=saver)
+
+
 def test_a_subgraph_is_interrupted_in_its_own_namespace(place: StorageConfig) -> None:
     with LuminoraSaver(place) as saver:
-        inner: Any = StateGraph(Named).add_node(ask).add_edge(START, "ask").compile()
-        outer: Any = StateGraph(Named).add_node("inner", inner).add_edge(START, "inner").compile(checkpointer=saver)
+        outer = outer_of(saver)
         outer.invoke({"names": ["ann"]}, config_of("t"))
         state = outer.get_state(config_of("t"), subgraphs=True)
         assert state.tasks[0].state.config["configurable"]["checkpoint_ns"].startswith("inner:")
@@ -506,15 +589,19 @@ class Added(TypedDict):
     ]
 
 
+def added_of(saver: Any) -> Any:
+    return (
+        StateGraph(Added)
+        .add_node("model", lambda state: {"names": [f"{len(state['names'])}"]})
+        .add_edge(START, "model")
+        .add_edge("model", END)
+        .compile(checkpointer=saver)
+    )
+
+
 def test_delta_channels_are_kept_by_prune_and_copy(place: StorageConfig) -> None:
     with LuminoraSaver(place) as saver:
-        graph: Any = (
-            StateGraph(Added)
-            .add_node("model", lambda state: {"names": [f"{len(state['names'])}"]})
-            .add_edge(START, "model")
-            .add_edge("model", END)
-            .compile(checkpointer=saver)
-        )
+        graph = added_of(saver)
         for name in ("ann", "bob", "cid"):
             graph.invoke({"names": [name]}, config_of("t"))
         expected = ["ann", "1", "bob", "3", "cid", "5"]

@@ -37,7 +37,8 @@ async def numbers(snapshot: Snapshot) -> list[int]:
 async def with_numbers(schema: Schema, count: int = 3) -> None:
     async with schema.connection() as other:
         await other.execute(f"CREATE SCHEMA {schema.name}")
-        await other.execute(f"CREATE TABLE numbers AS SELECT n FROM generate_series(1, {count}) AS n")
+        await other.execute("CREATE TABLE numbers (n int)")
+        await other.execute("INSERT INTO numbers SELECT generate_series(1, $1)", count)
 
 
 async def test_what_is_written_meanwhile_is_not_read(schema: Schema) -> None:
@@ -53,10 +54,9 @@ async def test_what_is_written_meanwhile_is_not_read(schema: Schema) -> None:
 async def test_a_snapshot_changes_nothing(schema: Schema) -> None:
     await with_numbers(schema)
     async with pool_of(schema.url) as pool:
-        with pytest.raises(StorageReadOnlyError):
-            async with pool.snapshot(schema.name) as snapshot:
-                async for _ in snapshot.rows("DELETE FROM numbers RETURNING n"):
-                    pass
+        async with pool.snapshot(schema.name) as snapshot:
+            with pytest.raises(StorageReadOnlyError):
+                await anext(snapshot.rows("DELETE FROM numbers RETURNING n"))
         async with pool.snapshot(schema.name) as snapshot:
             assert await numbers(snapshot) == [1, 2, 3]
 
@@ -92,25 +92,21 @@ async def test_a_server_that_goes_away_is_unavailable(schema: Schema) -> None:
             await anext(rows)
             await schema.rows("SELECT pg_terminate_backend($1)", process)
             with pytest.raises(StorageUnavailableError):
-                async for _ in rows:
-                    pass
+                [row async for row in rows]
 
 
 async def test_a_refused_login_is_an_error_of_access(schema: Schema) -> None:
     missing = urlsplit(schema.url)._replace(path="/absent").geturl()
     async with pool_of(missing) as pool:
         with pytest.raises(StorageAccessError):
-            async with pool.snapshot():
-                pass
+            await pool.snapshot().__aenter__()
 
 
 async def test_the_connection_comes_back_clean(schema: Schema) -> None:
     await with_numbers(schema)
     async with pool_of(schema.url) as pool:
-        with pytest.raises(LookupError):
-            async with pool.snapshot(schema.name) as snapshot:
-                await anext(snapshot.rows(NUMBERS))
-                raise LookupError
+        async with pool.snapshot(schema.name) as snapshot:
+            await anext(snapshot.rows(NUMBERS))
         async with pool.snapshot() as snapshot:
             (path,) = [one async for (one,) in snapshot.rows("SELECT current_setting('search_path')")]
     assert schema.name not in path
@@ -120,5 +116,4 @@ async def test_a_closed_pool_has_no_snapshot(schema: Schema) -> None:
     async with pool_of(schema.url) as pool:
         pass
     with pytest.raises(StorageClosedError):
-        async with pool.snapshot():
-            pass
+        await pool.snapshot().__aenter__()

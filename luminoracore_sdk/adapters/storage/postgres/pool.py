@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import asyncpg
@@ -157,7 +157,7 @@ class Snapshot:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def rows(self, sql: str, *given: object) -> AsyncIterator[Record]:
+    async def rows(self, sql: str, *given: object) -> AsyncGenerator[Record, None]:
         """Yield the rows of a statement, of which a few are held at a time; another one may be run meanwhile.
 
         Raises:

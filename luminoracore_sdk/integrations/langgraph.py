@@ -991,11 +991,14 @@ SELECT type, checkpoint, metadata
   FROM checkpoints WHERE thread_id = $1 AND checkpoint_ns = $2 AND checkpoint_id = $3
 """
 _VALUES = """
-SELECT channel, blobs.type, blob
+SELECT name, value.type, value.blob
   FROM checkpoints
  CROSS JOIN jsonb_each_text(checkpoint -> 'channel_versions') AS versions (name, number)
-  JOIN checkpoint_blobs AS blobs USING (thread_id, checkpoint_ns)
- WHERE thread_id = $1 AND checkpoint_ns = $2 AND checkpoint_id = $3 AND channel = name AND version = number
+ CROSS JOIN LATERAL (  -- the limit keeps the server from reading all values of a thread for a join
+    SELECT type, blob FROM checkpoint_blobs
+     WHERE thread_id = $1 AND checkpoint_ns = $2 AND channel = name AND version = number LIMIT 1
+ ) AS value
+ WHERE thread_id = $1 AND checkpoint_ns = $2 AND checkpoint_id = $3
 """
 _WRITES = """
 SELECT task_id, {task_path}, idx, channel, type, {value}

@@ -140,6 +140,14 @@ def test_a_url_that_cannot_work_ends_with_1_and_is_not_shown(
     assert "cret" not in output
 
 
+def test_a_refused_login_ends_with_1(store: str) -> None:
+    url = urlsplit(postgres_url())
+    refused = imported(store, url._replace(netloc=f"nobody:s3cret@{url.netloc.rpartition('@')[2]}").geturl())
+    assert refused.exit_code == 1
+    assert "nobody" in refused.stderr
+    assert "s3cret" not in refused.output
+
+
 def test_a_url_without_from_is_an_error_of_usage(store: str) -> None:
     refused = luminora_over(store)("sessions", "import", "postgresql://ada:s3cret@127.0.0.1:1/x")
     assert refused.exit_code == 2

@@ -33,7 +33,13 @@ from luminoracore_sdk.application.ports.records import (
     SessionQuery,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import ConflictError, InvalidIdError, SessionExistsError, SessionNotFoundError
+from luminoracore_sdk.domain.errors import (
+    ConflictError,
+    InvalidIdError,
+    SessionExistsError,
+    SessionNotFoundError,
+    ValidationError,
+)
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.recall.index import MEMORY, Document, ScopeIndex
@@ -957,12 +963,12 @@ class _OwnCheckpoints:
         ((kind, data, metadata),) = [row async for row in self.store.rows(_CHECKPOINT, *given)]
         metadata = json.loads(metadata) if metadata else {}
         if not self.store.is_server:
-            return self.serde.loads_typed((kind, data)), metadata
+            return self._loaded(kind, data), metadata
         checkpoint = json.loads(data)
         values = checkpoint.get("channel_values") or {}
         async for channel, kind, blob in self.store.rows(_VALUES, *given):
             if kind != "empty":
-                values[channel] = self.serde.loads_typed((kind, blob))
+                values[channel] = self._loaded(kind, blob)
         versions = checkpoint["channel_versions"]
         if checkpoint["v"] < _TASKS_ARE_VALUES and parent and versions:
             tasks = [value for *_, channel, value in await self.writes(place, parent) if channel == TASKS]
@@ -974,9 +980,16 @@ class _OwnCheckpoints:
         """Return the writes of a checkpoint: task, its path, index, channel, value."""
         given = place.thread_id, place.namespace, checkpoint_id
         return [
-            (*written, self.serde.loads_typed((kind, value)))
+            (*written, self._loaded(kind, value))
             async for *written, kind, value in self.store.rows(self.written, *given)
         ]
+
+    def _loaded(self, kind: str, data: bytes) -> Any:
+        try:
+            return self.serde.loads_typed((kind, data))
+        except NotImplementedError as exc:
+            reason = "the saver encrypts, or has a serializer of its own"
+            raise ValidationError(f"{self.store.name}: has values of the type {kind!a}: {reason}") from exc
 
 
 _TASKS_ARE_VALUES = 4

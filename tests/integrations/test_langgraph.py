@@ -271,6 +271,16 @@ class TestImportsFromServers(ServerImportRuns, TestImports):
         assert done.exit_code == 0, done.output
         assert await self.read(target) == written
 
+    async def test_encrypted_values_are_refused(self, tmp_path: Path, target: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        with self.own(file) as own:
+            put(own, 1, names=["ann"])
+        change = "UPDATE {}.checkpoint_blobs SET type = 'msgpack+aes'"
+        execute_postgres(postgres_url(), change.format(self.schema(file)))
+        refused = await asyncio.to_thread(self._import, file, target)
+        assert refused.exit_code == 1
+        assert "has values of the type 'msgpack+aes': the saver encrypts" in refused.output
+
     async def test_a_value_is_stored_once(self, tmp_path: Path, sqlite: StorageConfig) -> None:
         file = tmp_path / "store.own"
         with self.own(file) as own:

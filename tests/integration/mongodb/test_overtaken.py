@@ -331,7 +331,6 @@ async def test_a_page_shows_appends_to_a_session_that_was_settled_when_it_began(
     query = SessionQuery(texts=False)
     await storage.put_session(session_record())
     place.clock.advance(600)
-    await other.query_sessions(SessionQuery())  # settles it
     moments.after("messages", "aggregate", lambda: changed(other))
     await storage.query_sessions(query)
     await other.append_messages("s", [message_record("next")])

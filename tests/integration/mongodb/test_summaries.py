@@ -1,5 +1,6 @@
 """Summaries, listings by activity, updates, leases and forks: what a killed process and a slow one leave."""
 
+import asyncio
 import json
 
 import attrs
@@ -7,9 +8,8 @@ import pytest
 from bson.json_util import dumps
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.application.ports.records import Brief, MessageRecord, SessionQuery, SessionSummary
+from luminoracore_sdk.application.ports.records import Brief, MessageRecord, SessionQuery, SessionRecord, SessionSummary
 from luminoracore_sdk.domain.errors import ConflictError, LeaseLostError
-from luminoracore_sdk.testing.clock import ManualClock
 from luminoracore_sdk.testing.records import json_payload, message_record, message_records, session_record
 from tests.support.mongodb import Moments, MongoPlace, ids
 
@@ -41,26 +41,42 @@ def text_of(place: MongoPlace) -> str:
     return json.dumps([dumps(list(collection.find())) for collection in (place.sessions, place.messages)])
 
 
-@pytest.mark.parametrize(("sessions", "sent"), [(3, ["find", "aggregate"]), (12, ["find", "aggregate", "aggregate"])])
-async def test_a_listing_reads_one_batch_a_session_and_its_briefs(
-    place: MongoPlace, sessions: int, sent: list[str]
-) -> None:
+async def listed(storage: MongoDBStorage, *, texts: bool = True) -> SessionRecord:
+    """Return the one session that there is as a listing shows it."""
+    (row,) = (await storage.query_sessions(SessionQuery(texts=texts))).sessions
+    return row
+
+
+async def found(storage: MongoDBStorage, *, texts: bool = True) -> SessionRecord:
+    """Return session ``s`` as a listing has to show it."""
+    header = await storage.find_session("s")
+    assert header is not None
+    return header.listed(texts=texts)
+
+
+@pytest.mark.parametrize("first", ["in the newest batch", "in another batch"])
+async def test_a_listing_reads_one_batch_a_session_and_its_briefs(place: MongoPlace, first: str) -> None:
+    sessions = 12
     async with place.recorded() as (storage, commands):
-        for name in "abcdefghijkl"[:sessions]:
+        for name in "abcdefghijkl":
             await storage.put_session(session_record(name))
-            for number in range(20):
-                await storage.append_messages(name, [said(f"{number}")])
+            for number in range(20):  # a quick sequence
+                said_by = "assistant" if number < 19 and first == "in the newest batch" else "user"
+                await storage.append_messages(name, [said(f"{number}", said_by)])
         commands.clear()
         page = await storage.query_sessions(SessionQuery(by_activity=True, newest_first=True))
-    assert [record.summary.counters for record in page.sessions] == [{"user": 20}] * sessions
-    assert [next(iter(command)) for command in commands] == sent
-    read = place.explain(commands[0])["executionStats"]
-    assert (read["totalKeysExamined"], read["totalDocsExamined"]) == (sessions, sessions)
-    newest = json.dumps(place.explain(commands[1]), default=str)
-    assert "DISTINCT_SCAN" in newest
-    assert f'"totalDocsExamined": {sessions}' in newest
-    for command in commands[1:]:
-        assert "text of" not in dumps(place.database.command({**command, "cursor": {}}))
+    assert [record.last_position for record in page.sessions] == [20] * sessions
+    assert [record.summary.first.position for record in page.sessions if record.summary.first] == [
+        20 if first == "in the newest batch" else 1
+    ] * sessions
+    assert [next(iter(command)) for command in commands] == ["find", "aggregate"]
+    for command in commands:
+        read = place.database.command({**command, **({} if "find" in command else {"cursor": {}})})
+        assert "text of" not in dumps(read)
+    looked_up = [stage for stage in place.explain(commands[1])["stages"] if "$lookup" in stage]
+    others = 0 if first == "in the newest batch" else sessions
+    assert [stage["totalDocsExamined"] for stage in looked_up] == [sessions, others, sessions]
+    assert max(stage["totalKeysExamined"] for stage in looked_up) <= 2 * sessions
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
@@ -71,6 +87,8 @@ async def test_sessions_of_killed_writers_are_listed_once(
     storage, moments = late
     for name in ("a", "b", "c", "d"):
         await storage.put_session(session_record(name))
+        for number in range(2):  # a quick sequence, after which no header is settled
+            await storage.append_messages(name, message_records(1, prefix=f"q{number}"))
         place.clock.advance(70)
     moments.after("messages", "insert_one", kill)
     with pytest.raises(Killed):
@@ -286,27 +304,133 @@ async def test_odd_names_of_counters_survive_cuts(other: MongoDBStorage) -> None
     assert (await summary(other)).counters == {"user": 1, **dict.fromkeys(odd, 2)}
 
 
-@pytest.mark.parametrize("batches", [1, 2])
-async def test_a_listing_of_quiet_sessions_reads_their_headers_only(
-    place: MongoPlace, other: MongoDBStorage, batches: int
+@pytest.mark.parametrize("batches", [0, 1, 2, 3])
+@pytest.mark.parametrize("pause", [5, 60])
+async def test_a_listing_of_settled_sessions_reads_their_headers_only(
+    place: MongoPlace, late: Late, batches: int, pause: int
 ) -> None:
+    """Another process has made the later appends."""
+    other, _ = late
     async with place.recorded() as (storage, commands):
-        for name in "sab":
-            await storage.put_session(attrs.evolve(session_record(name), card=json_payload("card")))
-            messages = [said("m1", n=1), said("m2", "assistant")]
-            for number in range(batches):
-                await storage.append_messages(name, messages[number : number + 3 - batches])
-        for minutes, expected in ((4, 2), (2, 3), (0, 1), (60, 1)):
-            place.clock.advance(60 * minutes)
+        await storage.put_session(attrs.evolve(session_record(), card=json_payload("card")))
+        messages = [said("m1", n=1), said("m2", "assistant", n=2), message_record("m3")]
+        for number in range(batches):
+            place.clock.advance(pause)
+            await (other if number else storage).append_messages("s", [messages[number]])
+        commands.clear()
+        row = await listed(storage)
+    assert [next(iter(command)) for command in commands] == ["find"]
+    assert row == await found(other)
+    assert await listed(other, texts=False) == await found(other, texts=False)
+
+
+async def test_a_quick_sequence_is_settled_once_and_only_reads_the_header(place: MongoPlace) -> None:
+    async with place.recorded() as (storage, commands):
+        await storage.put_session(session_record())
+        place.clock.advance(70)
+        for number in range(4):
+            await storage.append_messages("s", [said(f"m{number}")])
+            assert await listed(storage) == await found(storage)
+        sent = [next(iter(command)) for command in commands]
+    assert sent.count("findAndModify") == 2
+    assert "settled" not in (place.sessions.find_one({}) or {})
+
+
+@pytest.mark.parametrize("put", [False, True])
+async def test_an_append_that_another_overtakes_does_not_settle_what_is_older(
+    place: MongoPlace, late: Late, other: MongoDBStorage, *, put: bool
+) -> None:
+    """Both are in a new minute; the later one is verified first, also by a look at a header that was put meanwhile."""
+    storage, moments = late
+    await storage.put_session(session_record())
+    for number in range(2):
+        await storage.append_messages("s", [said(f"q{number}")])
+    place.clock.advance(70)
+
+    async def overtake() -> None:
+        if put:
+            await other.put_session(session_record())
+            await other.append_messages("s", [said("m2")])
+        await other.append_messages("s", [said("m3")])
+
+    moments.after("messages", "insert_one", overtake)
+    await storage.append_messages("s", [said("m1")])
+    assert (await listed(other)).last_position == (5 if put else 4)
+    assert await listed(other) == await found(other)
+
+
+@pytest.mark.parametrize("change", ["update", "remove", "texts", "killed"])
+@pytest.mark.parametrize("moment", ["before", "after", "earlier"])
+async def test_an_append_settles_no_text_that_was_changed(
+    place: MongoPlace, late: Late, other: MongoDBStorage, change: str, moment: str
+) -> None:
+    """It is changed before the insert, right after it, or before the append, by another process."""
+    storage, moments = late
+    await storage.put_session(session_record())
+    await storage.append_messages("s", [said("m1")])
+    old, new = message_record("m1").payload, json_payload("new")
+
+    async def update() -> None:
+        if change == "update":
+            await other.update_message("s", 1, payload=new, expected=old, brief=new)
+        elif change == "remove":
+            await other.update_message("s", 1, payload=new, expected=old)
+        elif change == "texts":
+            texts = (await found(other)).texts
+            assert texts.last is not None
+            changed = attrs.evolve(texts, first=Brief(1, new), last=attrs.evolve(texts.last, payload=new))
+            assert await other.rewrite_texts("s", old=texts, new=changed)
+        else:
+            async with place.interrupted() as (killed, kills):
+                kills.after("messages", "update_one", kill)
+                with pytest.raises(Killed):
+                    await killed.update_message("s", 1, payload=new, expected=old, brief=new)
+
+    place.clock.advance(70)
+    if moment == "earlier":
+        await update()
+    else:
+        getattr(moments, moment)("messages", "insert_one", update)
+    await storage.append_messages("s", [said("m2", "assistant")])
+    for number in range(2):
+        assert await listed(other) == await found(other)
+        assert "brief of m1" not in dumps(list(place.sessions.find()))
+        place.clock.advance(70)
+        await storage.append_messages("s", [said(f"n{number}", "assistant")])
+
+
+async def test_appends_of_a_group_settle_their_sessions(place: MongoPlace, other: MongoDBStorage) -> None:
+    names = [f"{number:02}" for number in range(20)]
+    async with place.recorded() as (storage, commands):
+        for name in names:
+            await storage.put_session(session_record(name))
+        for turn in range(3):
+            place.clock.advance(70 if turn < 2 else 0)
+            await asyncio.gather(*(storage.append_messages(name, [said(f"m{turn}", n=turn)]) for name in names))
             commands.clear()
-            rows = (await storage.query_sessions(SessionQuery(by_activity=True))).sessions
-            assert len(commands) == expected
-            assert [row.session_id for row in rows] == ["a", "b", "s"]
+            rows = (await storage.query_sessions(SessionQuery())).sessions
+            assert [next(iter(command)) for command in commands] == ["find", "aggregate"][: 1 + (turn == 2)]
             for row in rows:
                 header = await other.find_session(row.session_id)
                 assert header is not None
-                assert row == attrs.evolve(header, payload=None)
-        assert (await storage.query_sessions(SessionQuery())).sessions == rows
+                assert row == header.listed(texts=True)
+    assert rows[0].last_position == 3
+
+
+async def test_a_killed_append_to_a_settled_session_is_listed_once_it_is_repeated(
+    place: MongoPlace, late: Late, other: MongoDBStorage
+) -> None:
+    storage, moments = late
+    await storage.put_session(session_record())
+    place.clock.advance(70)
+    moments.after("messages", "insert_one", kill)
+    with pytest.raises(Killed):
+        await storage.append_messages("s", [said("m1")])
+    place.clock.advance(70)
+    assert (await listed(other)).last_position == 0
+    assert (await other.append_messages("s", [said("m1")])).replayed
+    assert (await listed(other)).last_position == 1
+    assert await listed(other) == await found(other)
 
 
 @pytest.mark.parametrize("change", ["append", "put", "cut", "tail", "update", "remove", "texts", "lease"])
@@ -317,7 +441,6 @@ async def test_a_settled_header_follows_every_change(
     await storage.put_session(attrs.evolve(session_record(), card=json_payload("card")))
     await storage.append_messages("s", [said("m1", n=1), said("m2", "assistant")])
     place.clock.advance(600)
-    await other.query_sessions(SessionQuery())
     assert "settled" in (place.sessions.find_one({}) or {})
     old, new = message_record("m1").payload, json_payload("new")
     header = await other.find_session("s")
@@ -346,38 +469,6 @@ async def test_a_settled_header_follows_every_change(
         header = await other.find_session("s")
         assert header is not None
         assert row == attrs.evolve(header, payload=None)
-
-
-async def test_an_append_in_the_minute_of_a_settled_header_is_listed(place: MongoPlace, late: Late) -> None:
-    """The clock of the process that has settled it is ahead."""
-    storage, moments = late
-    await storage.put_session(session_record())
-    ahead = ManualClock()
-    ahead.advance(600)
-
-    async def settle() -> None:
-        async with MongoDBStorage(place.url, database=place.name, clock=ahead) as lister:
-            await lister.query_sessions(SessionQuery())
-
-    moments.after("messages", "insert_one", settle)
-    await storage.append_messages("s", [said("m1")])
-    await storage.append_messages("s", [said("m2")])
-    (row,) = (await storage.query_sessions(SessionQuery())).sessions
-    assert (row.last_position, row.summary) == (2, await summary(storage))
-
-
-async def test_an_append_overtakes_the_listing_that_settles(
-    place: MongoPlace, late: Late, other: MongoDBStorage
-) -> None:
-    storage, moments = late
-    await storage.put_session(session_record())
-    await storage.append_messages("s", [said("m1")])
-    place.clock.advance(600)
-    moments.before("sessions", "update", lambda: other.append_messages("s", [said("m2")]))
-    (row,) = (await storage.query_sessions(SessionQuery())).sessions
-    assert row.last_position == 1
-    (row,) = (await storage.query_sessions(SessionQuery())).sessions
-    assert (row.last_position, row.summary) == (2, await summary(storage))
 
 
 @pytest.mark.parametrize("call", ["truncate", "fork"])

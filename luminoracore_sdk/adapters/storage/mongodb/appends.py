@@ -18,8 +18,9 @@ insert (by 1): the batch became visible with the insert, as a whole, and is dura
 behind the batch, a truncation has seen the batch: it was appended, then perhaps cut. Otherwise the batch is
 hidden; it is deleted, and the append starts again. A session with a time to live is prolonged by the command
 that verifies, which finds the header by the same ``inc`` and ``epoch``; in any session, that command sets the minute
-of the latest change, if a new one has begun. Until then the time of the batch counts up to the end of the minute that
-the header has, so a listing finds every session where the header says, also if the writer is killed.
+of the latest change, if a new one has begun, and settles the header, see ``sessions``. Until then the time of the
+batch counts up to the end of the minute that the header has, so a listing finds every session where the header says,
+also if the writer is killed.
 
 A batch carries the summary of the session, see ``summaries``. What a hidden batch adds to its sums is in them if the
 cut that has hidden it had seen it (``counted``): then the append starts again without it. A conditional one could not
@@ -59,7 +60,7 @@ from bson import ObjectId
 
 from luminoracore_sdk.adapters.storage.base import Append, check_fence, replay_receipt
 from luminoracore_sdk.adapters.storage.group_commit import own_copy
-from luminoracore_sdk.adapters.storage.mongodb.documents import Extent, batch_document, live, minute
+from luminoracore_sdk.adapters.storage.mongodb.documents import Extent, batch_document, live, minute, settled
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey, after_write
 from luminoracore_sdk.adapters.storage.mongodb.leases import Leases, unmarked
@@ -79,7 +80,12 @@ from luminoracore_sdk.domain.errors import (
 __all__ = ["Appends"]
 
 _LONGEST_PAUSE = 0.05  # seconds
-_SEEN: Document = {"inc": 1, "epoch": 1, "ttl": 1, "expires": 1, "frozen": 1, "active": 1, "settled.last": 1}
+_REFUSED = "the server refused to change the header"
+
+_PAUSE_US = 5_000_000
+"""How long a session is unchanged before an append settles its header again: those of a quick sequence only read it."""
+
+_SEEN: Document = dict.fromkeys(("inc", "epoch", "ttl", "expires", "frozen", "active", "form", "settled.last"), 1)
 
 
 @attrs.frozen
@@ -89,6 +95,42 @@ class _Inserted:
     extent: Extent
     batch: Document
     state: State
+
+    @property
+    def settles(self) -> bool:
+        """Whether the command that verifies it changes the header also for listings, see ``sessions``."""
+        extent, batch = self.extent, self.batch
+        is_paused = batch["first"] == 1 or batch["at"] >= extent.at_us + _PAUSE_US
+        return is_paused or extent.ttl_us is not None or extent.active_us < minute(batch["at"])
+
+    @property
+    def texts(self) -> Document:
+        """The texts that are known of the briefs there."""
+        return {**self.extent.texts, **self.batch.get("briefs", {})}
+
+    def change(self, mark: ObjectId | None = None) -> list[Document]:
+        """Return the change of the header that verifies it.
+
+        Args:
+            mark: The mark of an append with a fence, which is removed.
+        """
+        unmarking = [] if mark is None else [unmarked(mark)]
+        settling = self._settling() if self.settles or mark is not None else {"$unset": "settled"}
+        return [settling, *prolonged(self.batch["at"]), *unmarking]
+
+    def _settling(self) -> Document:
+        """Return the stage that settles the header, or removes a copy, as ``sessions`` explains."""
+        places = {"first": self.state.first, "last": self.state.last}
+        briefs = {name: self.texts.get(name, {}) for name, place in places.items() if place is not None}
+        if any(place is not None and briefs[name].get("at") != place.position for name, place in places.items()):
+            return {"$unset": "settled"}
+        last, at = self.batch["last"], self.batch["at"]
+        copy = {"$literal": settled(last, at, self.state, briefs)}
+        has_older: Document = {"$and": [{"$gte": ["$settled.last", 0]}, {"$lt": ["$settled.last", last]}]}
+        is_latest: Document = {"$or": [{"$lt": ["$active", minute(at)]}, has_older]}
+        is_known: Document = {"$eq": [{"$ifNull": ["$form", 0]}, self.extent.form]}
+        is_free: Document = {"$eq": [{"$ifNull": ["$updating", []]}, []]}
+        return {"$set": {"settled": {"$cond": [{"$and": [is_latest, is_known, is_free]}, copy, "$$REMOVE"]}}}
 
 
 class Appends:
@@ -122,7 +164,7 @@ class Appends:
             extent = None
         while loop.time() < end:
             if extent is None:
-                extent = (await self._sessions.existing(append.session_id, append.now_us)).extent
+                extent = (await self._sessions.summarized(append.session_id, append.now_us)).extent
             attempt = self._behind if append.fence is None else self._fenced
             if receipt := await attempt(extent, append):
                 return receipt
@@ -190,19 +232,18 @@ class Appends:
     async def _verified(self, inserted: _Inserted, now_us: int, mark: ObjectId | None) -> AppendReceipt | bool:
         """Return the receipt of an inserted batch; otherwise it was hidden, and is deleted.
 
-        The header is changed if the session has a time to live, or a mark, or if a new minute has begun.
+        The header is changed if the batch settles it, or if it may have a copy of an older one, or a mark.
 
         Returns:
             True: the command that hid it has seen it, so that the sums have what it adds. False: it has not.
         """
-        batch, extent = inserted.batch, inserted.extent
-        is_changed = extent.ttl_us is not None or mark is not None or extent.active_us < minute(batch["at"])
+        batch = inserted.batch
+        is_changed = inserted.settles or inserted.extent.is_settled or mark is not None
         with after_write():
             seen = None if is_changed else await self._store.sessions.find_by_id(batch["s"], _SEEN)
             if is_changed or (seen is not None and (seen.get("ttl") is not None or "settled" in seen)):
                 where = {"_id": batch["s"], "inc": batch["inc"], "epoch": batch["epoch"], **live(now_us)}
-                change = [*prolonged(batch["at"]), *([] if mark is None else [unmarked(mark)])]
-                seen = await self._store.sessions.find_and_update(where, change, _SEEN)
+                seen = await self._store.sessions.find_and_update(where, inserted.change(mark), _SEEN)
             if seen is None or not _is_open(seen, batch):
                 return await self._overtaken(batch, now_us)
         self._remember(inserted, seen)
@@ -211,6 +252,9 @@ class Appends:
     def _remember(self, inserted: _Inserted, seen: Document) -> None:
         """Remember that a session ends with a batch, which the header has shown since."""
         extent, batch = inserted.extent, inserted.batch
+        if seen.get("form", 0) != extent.form:  # texts that are known may have changed
+            self._sessions.forget(batch["s"])
+            return
         ends = Extent(
             inc=extent.inc,
             epoch=extent.epoch,
@@ -219,6 +263,9 @@ class Appends:
             ttl_us=seen["ttl"],
             expires_at_us=seen.get("expires"),
             state=inserted.state,
+            texts=inserted.texts,
+            form=extent.form,
+            is_settled="settled" in seen,
             at_us=batch["at"],
             active_us=seen["active"],
         )
@@ -241,8 +288,9 @@ class Appends:
             if not extent.is_live(now_us):
                 raise StorageUnavailableError(BACKEND, "the session expired during the append", in_doubt=True)
             where: Document = {"_id": batch["s"], "inc": extent.inc, "epoch": extent.epoch}
-            is_done = extent.ttl_us is None and extent.active_us >= minute(batch["at"]) and not header.is_settled
-            if is_done or await self._store.sessions.update(where, prolonged(batch["at"])):
+            is_done = extent.ttl_us is None and extent.active_us >= minute(batch["at"]) and not extent.is_settled
+            change = [{"$unset": "settled"}, *prolonged(batch["at"])]
+            if is_done or await self._store.sessions.update(where, change):
                 return _receipt(batch)
 
     async def _replayed(self, append: Append, inc: ObjectId) -> AppendReceipt | None:
@@ -252,7 +300,8 @@ class Appends:
         released.
 
         A caller may repeat an append because too few members had confirmed the first one. So before a replay is
-        acknowledged, a write that changes nothing waits until everything written so far is confirmed.
+        acknowledged, a change of the header waits until everything written so far is confirmed. It verifies the first
+        one, if that was not done.
         """
         asked = {message.message_id for message in append.messages}
         where: Document = {"inc": inc, "ids": {"$in": list(asked)}}
@@ -273,7 +322,8 @@ class Appends:
             for batch in hidden:
                 await take_out(self._store, inc, batch, extent.bound(batch["epoch"]))
         else:
-            await self._store.messages.update(where, {"$set": {"s": append.session_id}})
+            change = [{"$unset": "settled"}, *prolonged(max(batch["at"] for batch in batches))]
+            await self._store.sessions.update({"_id": append.session_id, "inc": inc}, change)
         return receipt
 
     # -- several ---------------------------------------------------------------------------------
@@ -324,15 +374,21 @@ class Appends:
         found = await self._store.sessions.find(where, _SEEN, as_they_are=True) if written else []
         headers = {header["_id"]: header for header in found if header.get("ttl") is None}
         outcomes = dict[str, int | LuminoraCoreSDKError]()
-        rest = list[_Inserted]()
+        rest, changed = list[_Inserted](), list[_Inserted]()
         for inserted in written:
             batch = inserted.batch
             seen = headers.get(batch["s"])
-            if seen and _is_open(seen, batch) and seen["active"] >= minute(batch["at"]) and "settled" not in seen:
-                self._remember(inserted, seen)
-                outcomes[batch["s"]] = batch["first"]
-            else:
+            if not seen or not _is_open(seen, batch):
                 rest.append(inserted)
+                continue
+            if seen["active"] < minute(batch["at"]) or "settled" in seen:
+                changed.append(inserted)
+                seen = {**seen, "active": max(seen["active"], minute(batch["at"])), "settled": {}}
+            self._remember(inserted, seen)
+            outcomes[batch["s"]] = batch["first"]
+        for number in await self._change_all(changed):
+            outcomes[changed[number].batch["s"]] = StorageUnavailableError(BACKEND, _REFUSED, in_doubt=True)
+            self._sessions.forget(changed[number].batch["s"])
         verified = await asyncio.gather(
             *(self._settled(groups[inserted.batch["s"]], inserted) for inserted in rest), return_exceptions=True
         )
@@ -345,6 +401,14 @@ class Appends:
             elif outcome is not None:
                 outcomes[name] = outcome.first_position
         return outcomes
+
+    async def _change_all(self, verified: Sequence[_Inserted]) -> set[int]:
+        """Change the headers of batches whose epochs were seen open; return the numbers of those that were refused."""
+        updates = [
+            ({"_id": one.batch["s"], "inc": one.batch["inc"], "epoch": one.batch["epoch"]}, one.change())
+            for one in verified
+        ]
+        return await self._store.sessions.update_all(updates, confirmed=True) if updates else set()
 
 
 def _merged(appends: Sequence[Append], extent: Extent, now_us: int) -> _Inserted | None:

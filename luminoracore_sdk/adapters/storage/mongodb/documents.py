@@ -14,16 +14,16 @@ from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND
 from luminoracore_sdk.adapters.storage.mongodb.summaries import (
     State,
-    counts,
     initial_briefs,
     pairs,
     stored,
     stored_payload,
+    summary_of,
+    texts_of,
 )
 from luminoracore_sdk.adapters.storage.packed import packed, unpacked
 from luminoracore_sdk.application.ports.records import (
     NO_PAYLOAD,
-    Brief,
     HistoryChange,
     IndexRecord,
     Lease,
@@ -33,11 +33,9 @@ from luminoracore_sdk.application.ports.records import (
     Payload,
     SessionRecord,
     SessionSummary,
-    stored_brief,
     stored_header,
     stored_index,
     stored_record,
-    stored_summary,
 )
 from luminoracore_sdk.domain.errors import CorruptRecordError
 
@@ -54,16 +52,14 @@ __all__ = [
     "changes_document",
     "damaged",
     "given",
-    "light_record",
     "listed_record",
     "live",
     "memory_record",
     "minute",
     "new_header",
-    "places_of",
     "plain_numbers",
     "readable",
-    "settled_record",
+    "settled",
 ]
 
 
@@ -92,6 +88,9 @@ class Extent:
         expires_at_us: When it expires unless it is written before; None: never.
         frozen: The mark of a tail that is being replaced, see ``tails``; None: none.
         state: What the summary is at ``last``, see ``summaries``; None: it was not read.
+        texts: Texts of briefs, as they are stored, while the header has this ``form``; the state says which it has.
+        form: How often texts that are stored were changed.
+        is_settled: Whether the header has a copy of what the newest batch says, see ``sessions``.
         at_us: The time of the latest change.
         active_us: The minute of the latest change, as the header has it.
     """
@@ -104,6 +103,9 @@ class Extent:
     expires_at_us: int | None = None
     frozen: ObjectId | None = None
     state: State | None = None
+    texts: Document = attrs.field(factory=dict)
+    form: int = 0
+    is_settled: bool = False
     at_us: int = 0
     active_us: int = 0
 
@@ -151,7 +153,6 @@ class Header:
         briefs: The texts that the header itself holds, see ``summaries``.
         writing: The marks of appends with a fence, see ``leases``.
         counted: The newest batches that the latest cuts have removed, the newest last.
-        is_settled: Whether listings read nothing but the header, see ``sessions``.
     """
 
     extent: Extent
@@ -159,7 +160,6 @@ class Header:
     briefs: Document
     writing: list[ObjectId]
     counted: list[ObjectId]
-    is_settled: bool = False
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -173,14 +173,14 @@ class Header:
         with readable(f"session {document['_id']!a}"):
             sealed = tuple((part["epoch"], part["upto"]) for part in document["sealed"])
             last, updated = sealed[-1][1] if sealed else 0, document["updated"]
-            state = State.of(document["base"]) if "base" in document else None
+            read, briefs, summary = document.get("base"), document.get("briefs", {}), _NO_SUMMARY
             for batch in document["newest"]:
-                last, updated = batch["last"], max(updated, batch["at"])
-                state = State.of(batch["state"]) if "state" in batch else None
-            briefs, summary = document.get("briefs", {}), SessionSummary()
-            if "texts" in document and state is not None:
-                texts = {None: briefs, **{batch["_id"]: batch.get("briefs", {}) for batch in document["texts"]}}
-                summary = state.with_texts(texts)
+                last, updated, read = batch["last"], max(updated, batch["at"]), batch.get("state")
+            state = None if read is None else State.of(read)
+            texts = briefs | document.get("settled", {}).get("briefs", {})
+            if "texts" in document and read is not None and state is not None:
+                texts = texts_of(read, briefs, {batch["_id"]: batch.get("briefs", {}) for batch in document["texts"]})
+                summary = summary_of(read["sum"], texts)
                 state = state.limited(summary)
             return cls(
                 extent=Extent(
@@ -192,6 +192,9 @@ class Header:
                     expires_at_us=document.get("expires"),
                     frozen=document.get("frozen"),
                     state=state,
+                    texts=texts,
+                    form=document.get("form", 0),
+                    is_settled="settled" in document,
                     at_us=updated,
                     active_us=document["active"],
                 ),
@@ -217,7 +220,6 @@ class Header:
                 briefs=briefs,
                 writing=document.get("writing", []),
                 counted=document.get("counted", []),
-                is_settled="settled" in document,
             )
 
     @property
@@ -255,87 +257,43 @@ class Header:
         }
 
 
-def settled_record(document: Document) -> SessionRecord:
-    """Return the record of a settled header as a listing shows it: 3 µs (Python 3.11, attrs 25)."""
-    try:
-        settled, card, ttl_us = document["settled"], document["card"], document["ttl"]
-        return stored_header(
-            document["_id"],
-            document["user"],
-            tuple(document["tags"]),
-            None if ttl_us is None else int(ttl_us),
-            int(document["created"]),
-            int(settled["at"]),
-            int(document["version"]),
-            int(settled["last"]),
-            int(document["noted"]),
-            None if card is None else stored_payload(card),
-            stored_summary(
-                _settled_brief(settled.get("first_brief")),
-                _settled_brief(settled.get("last_brief")),
-                counts(settled["sum"]),
-            ),
-        )
-    except _UNREADABLE as exc:
-        raise damaged(f"session {document['_id']!a}", _WRONG_SHAPE) from exc
-
-
-def _settled_brief(document: Document | None) -> Brief | None:
-    return None if document is None else stored_brief(int(document["at"]), stored_payload(document))
-
-
 def listed_record(
-    document: Document, batch: Document | None, texts: Mapping[ObjectId | None, Document]
+    document: Document, batch: Document | None, texts: Mapping[ObjectId, Document] | None
 ) -> SessionRecord:
-    """Return the record of a header that is not settled as a listing shows it.
+    """Return the record of a header as a listing shows it; it is called for every session of a page.
 
     Args:
         document: The header, as it was read.
-        batch: The newest batch of its open epoch; None: it has none.
-        texts: The texts of batches that have its briefs.
+        batch: The newest batch of its open epoch; None: it has none, or the header is settled.
+        texts: The texts of batches that have its briefs; None: the listing is without texts.
     """
-    with readable(f"session {document['_id']!a}"):
-        state = State.of(document["base"] if batch is None else batch["state"])
-        summary = state.with_texts({None: document.get("briefs", {}), **texts})
-        card = None if document["card"] is None else stored_payload(document["card"])
-    return light_record(document, batch, card, summary)
-
-
-def light_record(
-    document: Document,
-    batch: Document | None,
-    card: Payload | None = None,
-    summary: SessionSummary = _NO_SUMMARY,
-) -> SessionRecord:
-    """Return the record of a header as a listing without texts shows it.
-
-    Args:
-        document: The header, as it was read.
-        batch: The newest batch of its open epoch, if it is not settled; None: it has none.
-        card: The card, for a listing with texts.
-        summary: The summary, likewise.
-    """
-    with readable(f"session {document['_id']!a}"):
-        ttl_us, sealed = document["ttl"], document["sealed"]
-        if "settled" in document:
-            updated, last = document["settled"]["at"], document["settled"]["last"]
-        elif batch is not None:
-            updated, last = max(document["updated"], batch["at"]), batch["last"]
+    try:
+        card, ttl_us, updated, summary = document.get("card"), document["ttl"], document["updated"], _NO_SUMMARY
+        if copy := document.get("settled"):
+            updated, last = max(updated, copy["at"]), copy["last"]
+            if texts is not None:
+                summary = summary_of(copy["sum"], copy["briefs"])
         else:
-            updated, last = document["updated"], sealed[-1]["upto"] if sealed else 0
+            last, state = document["sealed"][-1]["upto"] if document["sealed"] else 0, document.get("base", {})
+            if batch is not None:
+                updated, last, state = max(updated, batch["at"]), batch["last"], batch.get("state", {})
+            if texts is not None:
+                summary = summary_of(state["sum"], texts_of(state, document.get("briefs", {}), texts))
         return stored_header(
             document["_id"],
             document["user"],
             tuple(document["tags"]),
             None if ttl_us is None else int(ttl_us),
             int(document["created"]),
-            int(updated if "settled" in document else min(updated, document["active"] + MINUTE_US - 1)),
+            int(min(updated, document["active"] + MINUTE_US - 1)),
             int(document["version"]),
             int(last),
             int(document["noted"]),
-            card,
+            None if card is None else stored_payload(card),
             summary,
         )
+    except _UNREADABLE as exc:
+        raise damaged(f"session {document['_id']!a}", _WRONG_SHAPE) from exc
 
 
 def _lease(document: Document | None) -> Lease | None:
@@ -348,13 +306,6 @@ def changes_document(changes: Iterable[HistoryChange]) -> Document:
     """Return the fields of a header that list changes."""
     listed = [{"n": change.number, "kind": change.kind, "at": change.position} for change in changes]
     return {"changes": {"$literal": listed}, "noted": listed[-1]["n"] if listed else 0}
-
-
-def places_of(document: Document, batch: Document | None) -> set[ObjectId]:
-    """Return the batches that have the briefs of a session, which its newest batch says, or the header without one."""
-    with readable(f"session {document['_id']!a}"):
-        state = document["base"] if batch is None else batch["state"]
-        return {state[name]["in"] for name in ("first", "last") if "in" in state.get(name, {})}
 
 
 def new_header(record: SessionRecord, extent: Extent, state: State) -> Document:
@@ -377,10 +328,23 @@ def new_header(record: SessionRecord, extent: Extent, state: State) -> Document:
         },
         "noted": 0,
         "writing": [],
+        "settled": settled(extent.last, record.updated_at_us, state, initial_briefs(record.summary)),
     }
     if extent.expires_at_us is not None:
         document["expires"] = extent.expires_at_us
     return document
+
+
+def settled(last: int, at_us: int, state: State, briefs: Document) -> Document:
+    """Return what a header has of the newest batch once it is settled, see ``sessions``.
+
+    Args:
+        last: The last position.
+        at_us: The time of the latest change.
+        state: The state there.
+        briefs: The texts of its briefs.
+    """
+    return {"last": last, "at": at_us, "sum": pairs(state.counters), "briefs": briefs}
 
 
 def given(record: SessionRecord) -> Document:

@@ -197,14 +197,25 @@ class Collection:
             return refused(await self._raw.database.command(command))
 
     async def update_all(
-        self, updates: Sequence[tuple[Document, Document | list[Document]]], *, upsert: bool = False
+        self,
+        updates: Sequence[tuple[Document, Document | list[Document]]],
+        *,
+        upsert: bool = False,
+        confirmed: bool = False,
     ) -> set[int]:
-        """Change one document each in one command, without those that there are not; return which were refused."""
+        """Change one document each in one command, without those that there are not; return which were refused.
+
+        Args:
+            updates: What each matches, and the change.
+            upsert: Insert what there is not.
+            confirmed: Wait until the members have confirmed it that the write concern names.
+        """
         listed = [{"q": where, "u": change, "upsert": upsert} for where, change in updates]
         command: Document = {"update": self.name, "updates": listed, "ordered": False}
+        if confirmed and (concern := self._raw.write_concern.document):
+            command["writeConcern"] = concern
         with translated(write=True):
-            answer = await self._raw.database.command(command)
-            return {error["index"] for error in answer.get("writeErrors") or ()}
+            return refused(await self._raw.database.command(command))
 
     async def update_many(self, where: Document, change: Document) -> None:
         """Change every document."""

@@ -114,7 +114,7 @@ def after_write() -> Iterator[None]:
 
 
 def refused(answer: Mapping[str, Any]) -> set[int]:
-    """Return which documents of an insert were refused, by their places.
+    """Return which documents of an insert, or changes of an update, were refused, by their places.
 
     Raises:
         StorageUnavailableError: In doubt: those that were not refused may not be kept.

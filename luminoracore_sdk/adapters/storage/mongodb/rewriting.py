@@ -107,8 +107,7 @@ class Rewriting:
         where |= {"version": header.session.version}
         card = None if new.card is None else stored(new.card)
         await self._store.sessions.update(where, {"$set": {"card": card, "briefs": briefs}})
-        form: Document = {"$add": [{"$ifNull": ["$form", 0]}, 1]}
-        await self._store.sessions.update(this, [{"$set": {**updated(mark), "form": form}}])
+        await self._store.sessions.update(this, [{"$set": updated(mark)}])
 
     async def memory(self, scope: MemoryScope, key: str, old: Payload, new: Payload, now_us: int) -> bool:
         """Replace the payload of a memory; every put raises its form, for two may have the same time."""

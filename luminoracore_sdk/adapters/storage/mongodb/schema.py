@@ -23,8 +23,8 @@
 - ``meta``: the version. It is written once the indexes exist, and before any other document. Also one document for
   each fork in progress, see ``forks``.
 
-``form``, in the first three, counts how often the payloads of a document were rewritten, in a memory also how
-often it was put; see ``rewriting``.
+``form``, in the first three, counts how often the payloads of a document were rewritten, in a header also those of its
+briefs, in a memory also how often it was put; see ``rewriting``.
 """
 
 from contextlib import suppress

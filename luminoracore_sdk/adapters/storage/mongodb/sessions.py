@@ -1,17 +1,27 @@
 """Headers of sessions: put, find, delete and list them, and remember where their messages lie.
 
-**Settled headers.** A listing has to show the summary, which is in the batches. A session that was unchanged for five
-minutes is *settled* by the first listing that shows it: ``settled`` in its header is a copy of what the batches say,
-and later listings read the header only. Each command that changes the header, and each that verifies an append,
-removes it; the latter finds it in the header that it reads. As an append after five minutes begins a new minute, it
-changes ``active``, and the compare-and-set of a listing that has not seen its batch fails. While briefs are being
-changed, a mark in ``updating`` prevents that a header is settled. If an append to a settled session is killed before
-it is verified, its batch counts for every call but the listing, which shows it once the header is changed again.
+**Listings.** The summary that a listing shows is in the batches. For headers that have no copy of it, a second command
+reads them again, then the newest batch of each session and those that have its briefs, without their messages, and then
+which epochs are still open: what a cut has overtaken is read once more.
+
+**Settled headers.** ``settled`` in a header is a copy of what the newest batch says, so that a listing reads no batch.
+A new session has one. An append whose verification changes the header writes its own, if a new minute has begun or it
+finds an older one there. If its verification only reads the header, as in a quick sequence, and finds one, it removes
+that. So a copy has every append that was acknowledged:
+
+- The times of batches rise with their positions, ``active`` never becomes lower, and an append is verified without a
+  change of the header only if ``active`` has its minute, or a later one. So if the minute of a batch is above
+  ``active`` when its copy is written, no later batch was verified before. One that is verified afterwards finds the
+  copy, and removes it or replaces it by its own; the same holds for that one.
+- A cut, and whatever else begins an epoch, removes it. While briefs are being changed, a mark in ``updating`` prevents
+  that it is written; afterwards ``form`` is another, so that no writer copies a text that it knows from before.
+
+If an append to a settled session is killed before it is verified, its batch counts for every call but the listing,
+which shows it once the append is repeated or another one is made.
 """
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 
 import attrs
 from bson import ObjectId
@@ -21,28 +31,25 @@ from luminoracore_sdk.adapters.storage.mongodb.documents import (
     Extent,
     Header,
     given,
-    light_record,
     listed_record,
     live,
     minute,
     new_header,
-    places_of,
-    settled_record,
 )
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
 from luminoracore_sdk.adapters.storage.mongodb.errors import BACKEND, DuplicateKey
 from luminoracore_sdk.adapters.storage.mongodb.purge import delete_contents
 from luminoracore_sdk.adapters.storage.mongodb.schema import NEWEST_FIRST, Collections
-from luminoracore_sdk.adapters.storage.mongodb.summaries import State, initial_briefs, pairs
+from luminoracore_sdk.adapters.storage.mongodb.summaries import State, initial_briefs
 from luminoracore_sdk.application.ports.records import Page, SessionQuery, SessionRecord
-from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, StorageUnavailableError
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 
 __all__ = ["Sessions", "created", "new_extent", "prolonged", "version_conflict"]
 
-_UNCHANGED = ("inc", "epoch", "noted", "active", "updated", "form", "frozen", "settled")
-_COMPARED = [*(f"${name}" for name in _UNCHANGED), {"$ifNull": ["$updating", []]}]
-_KEPT = {"$ifNull": ["$settled", "$$REMOVE"]}
 _LISTED: Document = dict.fromkeys(("payload", "encoding", "changes", "lease", "writing", "counted"), 0)
+_OF_OTHERS: Document = dict.fromkeys(("epoch", "sealed", "base", "briefs", "form", "frozen", "updating"), 0)
+"""What a listing needs only of headers that are not settled."""
+
 _LIGHT: Document = dict.fromkeys(
     (
         *("inc", "epoch", "sealed", "user", "tags", "ttl", "created", "updated", "active", "version", "noted"),
@@ -50,21 +57,14 @@ _LIGHT: Document = dict.fromkeys(
     ),
     1,
 )
-_OF_LIGHT = ("epoch", "first", "last", "at")
 _TELLING = ("inc", "epoch", "version", "noted", "updated", "settled")
 """One of them changes with whatever else ``_LIGHT`` has."""
 
 _TOLD: Document = dict.fromkeys((*_TELLING[:-1], "settled.at", "settled.last", "created"), 1)
+_OPEN: Document = {"$project": {"_id": 0, "inc": 1, "epoch": 1}}
 _OWN: Document = {"$unset": ["payload", "encoding", "card"]}
-_QUIET_US = 5 * MINUTE_US
-"""How long a session is unchanged before it is settled; the clocks of processes must differ by less."""
-
 _MORE = 3
 """Sessions that a page by activity reads besides its own, for those of the minute in which it ends."""
-
-_FEW = 10
-"""Sessions of which a listing has the other batches with briefs looked up, instead of asking for them: a page with two
-such sessions takes 2.0 instead of 2.3 ms."""
 
 _LARGEST = 2**63 - 1
 _MOST_REMEMBERED = 10_000
@@ -73,11 +73,15 @@ _MOST_REMEMBERED = 10_000
 def prolonged(updated_at_us: int) -> list[Document]:
     """Return the change of a header that marks a session as written at a time, which moves its expiry."""
     expires: Document = {"$cond": [{"$ne": ["$ttl", None]}, {"$add": ["$updated", "$ttl"]}, "$$REMOVE"]}
+    minute_of: Document = {"$subtract": ["$updated", {"$mod": ["$updated", MINUTE_US]}]}
     return [
         {"$set": {"updated": {"$max": ["$updated", updated_at_us]}}},
-        {"$set": {"expires": expires, "active": {"$subtract": ["$updated", {"$mod": ["$updated", MINUTE_US]}]}}},
-        {"$unset": "settled"},
+        {"$set": {"expires": expires, "active": {"$max": ["$active", minute_of]}}},
     ]
+
+
+_Read = tuple[SessionRecord, object]
+"""A record, and for a listing without texts what tells whether its session has changed."""
 
 
 @attrs.frozen
@@ -92,7 +96,7 @@ class _Light:
     """
 
     page: Page
-    held: Mapping[str, tuple[SessionRecord, object]]
+    held: Mapping[str, _Read]
     incs: Sequence[ObjectId]
     answer: bytes | None
 
@@ -133,31 +137,10 @@ class Sessions:
         places: Document = {"$let": {"vars": {"state": state}, "in": ["$$state.first.in", "$$state.last.in"]}}
         self._texts: tuple[Document, ...] = (
             {"$set": {"places": places}},
-            {
-                "$lookup": {
-                    "from": store.messages.name,
-                    "localField": "places",
-                    "foreignField": "_id",
-                    "pipeline": [{"$project": {"briefs": 1}}],
-                    "as": "texts",
-                }
-            },
+            _lookup(store.messages.name, "places", "_id", [{"$project": {"briefs": 1}}], "texts"),
         )
-        self._others: tuple[Document, ...] = (
-            {"$set": {"places": ["$state.first.in", "$state.last.in"]}},
-            *self._texts[1:],
-        )
-        self._after: tuple[Document, ...] = (
-            {
-                "$lookup": {
-                    "from": store.sessions.name,
-                    "localField": "_id",
-                    "foreignField": "_id",
-                    "pipeline": [{"$project": {"_id": 0, "inc": 1, "epoch": 1}}],
-                    "as": "after",
-                }
-            },
-        )
+        self._batches = {texts: _with_batches(store, texts=texts) for texts in (False, True)}
+        self._after = _lookup(store.sessions.name, "_id", "_id", [_OPEN], "after")
 
     # -- where messages lie ----------------------------------------------------------------------
 
@@ -182,8 +165,8 @@ class Sessions:
         return (await self._headers([session_id], _OWN, *self._newest)).get(session_id)
 
     async def headers(self, session_ids: Collection[str]) -> dict[str, Header]:
-        """Return such headers of several sessions; those that do not exist are left out."""
-        return await self._headers(session_ids, _OWN, *self._newest)
+        """Return such headers of several sessions, with their summaries; those that do not exist are left out."""
+        return await self._headers(session_ids, _OWN, *self._newest, *self._texts)
 
     async def whole(self, session_id: str) -> Header | None:
         """Return a session's header, expired or not, with payloads and summary."""
@@ -198,7 +181,7 @@ class Sessions:
         found, missing = dict[str, Header](), list(session_ids)
         while missing:
             where: Document = {"_id": missing[0] if len(missing) == 1 else {"$in": missing}}
-            documents = await self._store.sessions.aggregate({"$match": where}, *stages, *self._after)
+            documents = await self._store.sessions.aggregate({"$match": where}, *stages, self._after)
             found |= {document["_id"]: Header.of(document) for document in documents if _is_consistent(document)}
             missing = [document["_id"] for document in documents if document["_id"] not in found]
         return found
@@ -303,7 +286,7 @@ class Sessions:
         return True
 
     async def query(self, query: SessionQuery, now_us: int) -> Page:
-        """Return one page; each header's newest batch is looked up by its index, and the two that have the briefs."""
+        """Return one page."""
         if query.by_activity:
             found = await self._by_activity(query, now_us)
             page = found[: query.limit]
@@ -313,7 +296,7 @@ class Sessions:
         if not query.texts:
             return await self._light_page(query, order, now_us)
         documents = await self._listed(query, order, query.limit + 1, now_us)
-        return _page(query, documents, await self._with_batches(query, documents[: query.limit], now_us))
+        return _page(query, documents, await self._records(documents[: query.limit], texts=True))
 
     async def _light_page(self, query: SessionQuery, order: Document, now_us: int) -> Page:
         """Return a page without texts; if nothing has changed since it was last read, with one command.
@@ -342,15 +325,15 @@ class Sessions:
         answer, documents = found
         batches, documents = _separated(documents)
         listed = documents[: query.limit]
-        asked, held = set(seen.incs), dict[str, tuple[SessionRecord, object]]()
+        asked, held = set(seen.incs), dict[str, _Read]()
         for document in listed:
             known = seen.held.get(document["_id"])
             is_told = document["inc"] in asked or "settled" in document
             if known is not None and is_told and known[1] == _told(document, batches.get(document["inc"])):
                 held[document["_id"]] = known
-        rest = [document for document in listed if document["_id"] not in held]
-        held |= await self._light(rest) if rest else {}
-        page = _page(query, documents, [held[one["_id"]][0] for one in listed if one["_id"] in held])
+        if rest := [document["_id"] for document in listed if document["_id"] not in held]:
+            held |= await self._read(rest, texts=False)
+        page = _page(query, documents, held)
         incs = [document["inc"] for document in listed if "settled" not in document]
         self._pages[query] = _Light(page, held, incs, None if rest else answer)
         while sum(1 + len(one.page.sessions) for one in self._pages.values()) > _MOST_REMEMBERED:
@@ -368,7 +351,7 @@ class Sessions:
         hint = None if query.tag is not None else {"active": 1} if query.user_id is None else {"user": 1, "active": 1}
         while True:
             documents = await self._listed(query, {"active": direction}, count, now_us, hint)
-            found = await self._with_batches(query, documents, now_us)
+            found = [record for record, _ in (await self._records(documents, texts=query.texts)).values()]
             is_whole = len(documents) < count
             if not is_whole:
                 last = documents[-1]["active"]
@@ -383,113 +366,51 @@ class Sessions:
     ) -> list[Document]:
         return await self._store.sessions.find(
             {**live(now_us), **_filter(query)},
-            _LISTED if query.texts else {"inc": 1, "active": 1},
+            {**_LISTED, **_OF_OTHERS} if query.texts else _LIGHT,
             order=list(order.items()),
             limit=limit,
             hint=hint,
             as_they_are=True,
         )
 
-    async def _with_batches(
-        self, query: SessionQuery, documents: Sequence[Document], now_us: int
-    ) -> list[SessionRecord]:
-        """Return the records of headers; those that have changed meanwhile are read again, or left out.
+    async def _records(self, documents: Sequence[Document], *, texts: bool) -> dict[str, _Read]:
+        """Return the records of headers by id; those that are gone are left out."""
+        known: dict[ObjectId, Document] | None = {} if texts else None
+        found: dict[str, _Read] = {
+            one["_id"]: (listed_record(one, None, known), None) for one in documents if "settled" in one
+        }
+        rest = [one["_id"] for one in documents if "settled" not in one]
+        return found | (await self._read(rest, texts=texts) if rest else {})
 
-        A header that is settled has all that a row shows. Otherwise two commands for all of them take a quarter of
-        the time of the lookups that a single header takes: the first brings the newest batch of each session, one
-        key of the index and one document each, and then, to verify, the headers; the second, if other batches have
-        briefs that were not looked up, these and the headers again.
-        """
-        if not query.texts:
-            light = await self._light(documents)
-            return [light[document["_id"]][0] for document in documents if document["_id"] in light]
-        settled = {document["_id"]: settled_record(document) for document in documents if "settled" in document}
-        rest = [document for document in documents if "settled" not in document]
-        found = settled | (await self._read_batches(rest, now_us) if rest else {})
-        return [found[document["_id"]] for document in documents if document["_id"] in found]
-
-    async def _verified(
-        self, documents: Sequence[Document], fields: Document, *stages: Document
-    ) -> tuple[dict[ObjectId, Document], list[Document]]:
-        """Return the batches that some stages bring, by their ``_id``, and then fields of headers, to verify these."""
-        ids: Document = {"$match": {"_id": {"$in": [document["_id"] for document in documents]}}}
-        headers: Document = {"coll": self._store.sessions.name, "pipeline": [ids, {"$project": fields}]}
-        return _separated(await self._store.messages.aggregate(*stages, {"$unionWith": headers}, as_they_are=True))
-
-    async def _light(self, documents: Sequence[Document]) -> dict[str, tuple[SessionRecord, object]]:
-        """Return records of a listing without texts, and what tells whether they have changed, by id.
-
-        It settles no header.
-
-        Args:
-            documents: Headers, of which only id and incarnation count.
-        """
-        incs = {document["inc"] for document in documents}
-        batches, headers = await self._verified(documents, _LIGHT, *_newest_of(incs, *_OF_LIGHT))
-        found, missing = dict[str, tuple[SessionRecord, object]](), list[str]()
-        for document in headers:
-            inc, batch = document["inc"], batches.get(document["inc"])
-            if inc not in incs or (batch is not None and batch["epoch"] > document["epoch"]):  # see ``tails``
+    async def _read(self, session_ids: Sequence[str], *, texts: bool) -> dict[str, _Read]:
+        """Return the records of sessions by id; those that change meanwhile are read again."""
+        where: Document = {"$match": {"_id": {"$in": session_ids}}}
+        read = await self._store.sessions.aggregate(where, *self._batches[texts], as_they_are=True)
+        documents, opened = list[Document](), set[tuple[object, object]]()
+        newest, briefs = dict[ObjectId, Document](), dict[ObjectId, Document]()
+        for one in read:
+            if "_id" not in one:
+                opened.add((one.get("inc"), one.get("epoch")))
+            elif type(one["_id"]) is str:
+                documents.append(one)
+            elif "epoch" in one:
+                newest[one["_id"]] = one
+                if texts:
+                    briefs[one["id"]] = one["briefs"] or {}
+            else:
+                briefs[one["_id"]] = one.get("briefs", {})
+        found, missing = dict[str, _Read](), list[str]()
+        for document in documents:
+            inc, epoch = document["inc"], document["epoch"]
+            batch = newest.get(inc)
+            if (inc, epoch) not in opened or (batch is not None and batch["epoch"] > epoch):  # see ``tails``
                 missing.append(document["_id"])
                 continue
-            is_open = batch is not None and batch["epoch"] == document["epoch"]
-            found[document["_id"]] = light_record(document, batch if is_open else None), _told(document, batch)
-        again = await self._headers(missing, {"$project": _LISTED}, *self._newest)
-        return found | {name: (header.session.listed(texts=False), None) for name, header in again.items()}
-
-    async def _read_batches(self, documents: Sequence[Document], now_us: int) -> dict[str, SessionRecord]:
-        """Return the records of headers that are not settled, and settle those that can be."""
-        fields: Document = {"inc": 1, "epoch": 1}
-        stages = _newest_of([document["inc"] for document in documents], "_id", *_OF_LIGHT, "state", "briefs")
-        looked_up = self._others if len(documents) <= _FEW else ()
-        newest, headers = await self._verified(documents, fields, *stages, *looked_up)
-        batches = {
-            document["_id"]: batch
-            for document in documents
-            if (batch := newest.get(document["inc"])) is not None and batch["epoch"] == document["epoch"]
-        }
-        texts: dict[ObjectId | None, Document] = {
-            text["_id"]: text.get("briefs", {})
-            for batch in batches.values()
-            for text in (*batch.get("texts", ()), {"_id": batch["id"], "briefs": batch["briefs"] or {}})
-        }
-        places = set[ObjectId]().union(*(places_of(one, batches.get(one["_id"])) for one in documents))
-        if elsewhere := list(places - texts.keys()):
-            stages = ({"$match": {"_id": {"$in": elsewhere}}}, {"$project": {"briefs": 1}})
-            others, headers = await self._verified(documents, fields, *stages)
-            texts |= {batch_id: batch["briefs"] for batch_id, batch in others.items() if "briefs" in batch}
-        after = {header["_id"]: (header.get("inc"), header.get("epoch")) for header in headers}
-        found, missing = dict[str, SessionRecord](), list[str]()
-        for document in documents:
-            session_id, inc, epoch = document["_id"], document["inc"], document["epoch"]
-            is_prepared = inc in newest and newest[inc]["epoch"] > epoch  # see ``tails``
-            if is_prepared or after.get(session_id) != (inc, epoch):
-                missing.append(session_id)
-            else:
-                found[session_id] = listed_record(document, batches.get(session_id), texts)
-        await self._settle(
-            [(document, found[name]) for document in documents if (name := document["_id"]) in found], now_us
-        )
-        again = await self._headers(missing, {"$project": _LISTED}, *self._newest, *self._texts)
-        return found | {name: header.session for name, header in again.items()}
-
-    async def _settle(self, read: Sequence[tuple[Document, SessionRecord]], now_us: int) -> None:
-        """Copy what the batches of quiet sessions say into their headers, unless these have changed since.
-
-        They are compared by the update and not by its filter, which has ``_id`` alone: 1.6 instead of 2.1 ms for 50.
-        """
-        updates = list[tuple[Document, list[Document]]]()
-        for document, record in read:
-            if document["active"] > now_us - _QUIET_US or document.get("updating"):
-                continue
-            unchanged: list[object] = [*(document.get(name) for name in _UNCHANGED), []]
-            settled = {
-                "$cond": [{"$eq": [_COMPARED, {"$literal": unchanged}]}, {"$literal": _to_settle(record)}, _KEPT]
-            }
-            updates.append(({"_id": document["_id"]}, [{"$set": {"settled": settled}}]))
-        if updates:
-            with suppress(StorageUnavailableError):  # it may only read
-                await self._store.sessions.update_all(updates)
+            last = batch if batch is not None and batch["epoch"] == epoch else None
+            record = listed_record(document, last, briefs if texts else None)
+            found[document["_id"]] = record, None if texts else _told(document, batch)
+        again = await self._headers(missing, {"$project": _LISTED}, *self._newest, *(self._texts if texts else ()))
+        return found | {name: (one.session.listed(texts=texts), None) for name, one in again.items()}
 
 
 def _separated(read: Sequence[Document]) -> tuple[dict[ObjectId, Document], list[Document]]:
@@ -513,19 +434,49 @@ def _newest_of(incs: Iterable[ObjectId], *fields: str) -> tuple[Document, ...]:
     )
 
 
-def _page(query: SessionQuery, documents: Sequence[Document], records: Sequence[SessionRecord]) -> Page:
+def _with_batches(store: Collections, *, texts: bool) -> tuple[Document, ...]:
+    """Return the stages that bring headers, then the newest batch of each, then which epochs are open.
+
+    That is the newest one of each incarnation, open or not: so one index key and one document each are enough. With
+    texts come also the other batches that have briefs; of all batches only what a listing shows.
+    """
+    fields = {"id": "_id", "state": "state", "briefs": "briefs"} if texts else {"first": "first"}
+    fields |= {"epoch": "epoch", "last": "last", "at": "at"}
+    newest: list[Document] = [
+        {"$sort": dict(NEWEST_FIRST)},
+        {"$group": {"_id": "$inc", **{name: {"$first": f"${field}"} for name, field in fields.items()}}},
+    ]
+    places = [f"${state}.{name}.in" for state in ("newest.state", "rows.base") for name in ("first", "last")]
+    elsewhere: tuple[Document, ...] = (
+        {"$set": {"places": {"$setDifference": [{"$concatArrays": places}, "$newest.id"]}}},
+        _lookup(store.messages.name, "places", "_id", [{"$project": {"briefs": 1}}], "others"),
+    )
+    read = ["$rows", "$newest", "$others", "$opened"] if texts else ["$rows", "$newest", "$opened"]
+    return (
+        {"$project": _LISTED if texts else _LIGHT},
+        {"$group": {"_id": None, "rows": {"$push": "$$ROOT"}}},
+        _lookup(store.messages.name, "rows.inc", "inc", newest, "newest"),
+        *(elsewhere if texts else ()),
+        _lookup(store.sessions.name, "rows._id", "_id", [_OPEN], "opened"),
+        {"$project": {"read": {"$concatArrays": read}}},
+        {"$unwind": "$read"},
+        {"$replaceRoot": {"newRoot": "$read"}},
+    )
+
+
+def _lookup(collection: str, local: str, foreign: str, stages: list[Document], name: str) -> Document:
+    """Return the stage that adds, as a list, what stages make of the documents whose field equals a local one."""
+    joined = {"from": collection, "localField": local, "foreignField": foreign}
+    return {"$lookup": {**joined, "pipeline": stages, "as": name}}
+
+
+def _page(query: SessionQuery, documents: Sequence[Document], found: Mapping[str, _Read]) -> Page:
     """Return a page by creation, of which one document more than its limit was read."""
     more = len(documents) > query.limit
     last = documents[query.limit - 1] if more else {}
     cursor = (int(last["created"]), last["_id"]) if more else None
-    return Page(sessions=tuple(records), next_cursor=cursor)
-
-
-def _to_settle(record: SessionRecord) -> Document:
-    """Return what a header says of its batches once it is settled."""
-    summary = record.summary
-    briefs = {f"{name}_brief": text for name, text in initial_briefs(summary).items()}
-    return {"last": record.last_position, "at": record.updated_at_us, "sum": pairs(summary.counters), **briefs}
+    listed = documents[: query.limit]
+    return Page(sessions=tuple(found[one["_id"]][0] for one in listed if one["_id"] in found), next_cursor=cursor)
 
 
 def new_extent(record: SessionRecord, state: State, now_us: int) -> Extent:
@@ -536,6 +487,8 @@ def new_extent(record: SessionRecord, state: State, now_us: int) -> Extent:
         ttl_us=record.ttl_us,
         expires_at_us=None if record.ttl_us is None else now_us + record.ttl_us,
         state=state,
+        texts=initial_briefs(record.summary),
+        is_settled=True,
         at_us=now_us,
         active_us=minute(now_us),
     )

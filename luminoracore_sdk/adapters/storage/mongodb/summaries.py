@@ -6,7 +6,8 @@ that epoch. ``base`` in the header is the state in which the open epoch began; t
 writes it. So the state of a session is that of the newest batch of its open epoch, or else the base.
 
 **Briefs.** The text of a brief is stored once, in ``briefs`` of the batch that holds its message, so that it changes
-together with the message, and goes with it; a state refers to that batch. A text whose message had none when it was
+together with the message, and goes with it; a state refers to that batch. (A settled header has a copy, see
+``sessions``.) A text whose message had none when it was
 given, by the put that created the session, is in ``briefs`` of the header, until the message is updated, which moves
 it to the batch first. A place whose text is gone means that there is no brief.
 """
@@ -19,16 +20,19 @@ import attrs
 from bson import ObjectId
 
 from luminoracore_sdk.adapters.storage.mongodb.driver import Document
+from luminoracore_sdk.application.ports import records
 from luminoracore_sdk.application.ports.records import (
     ROLES,
     Brief,
     MessageRecord,
     Payload,
     SessionSummary,
+    stored_brief,
+    stored_summary,
     without_zeros,
 )
 
-__all__ = ["Place", "State", "counts", "initial_briefs", "pairs", "stored", "stored_payload"]
+__all__ = ["Place", "State", "counts", "initial_briefs", "pairs", "stored", "stored_payload", "summary_of", "texts_of"]
 
 _NO_PAYLOAD = "a payload is a string or bytes"
 
@@ -120,15 +124,6 @@ class State:
         first, last = (place if place and place.position <= after else None for place in (self.first, self.last))
         return attrs.evolve(self, counters=counters, first=first, last=last)
 
-    def with_texts(self, texts: Mapping[ObjectId | None, Document]) -> SessionSummary:
-        """Return the summary.
-
-        Args:
-            texts: The texts of the header, under None, and of batches.
-        """
-        first, last = _brief("first", self.first, texts), _brief("last", self.last, texts)
-        return SessionSummary(first=first, last=last, counters=self.counters)
-
     def limited(self, summary: SessionSummary) -> Self:
         """Return the state without places whose texts are gone."""
         first = None if summary.first is None else self.first
@@ -140,11 +135,30 @@ class State:
         return attrs.evolve(self, first=first, last=last)
 
 
-def _brief(name: str, place: Place | None, texts: Mapping[ObjectId | None, Document]) -> Brief | None:
-    text = None if place is None else texts.get(place.batch, {}).get(name)
-    if place is None or text is None or text["at"] != place.position:
-        return None
-    return Brief(place.position, stored_payload(text))
+def texts_of(state: Document, held: Document, batches: Mapping[ObjectId, Document]) -> Document:
+    """Return the texts of the briefs of a state, both as they are stored; call it in ``readable``.
+
+    Args:
+        state: The state.
+        held: The texts of the header.
+        batches: The texts of batches.
+    """
+    found = Document()
+    for name in ("first", "last"):
+        if (place := state.get(name)) is not None:
+            text = (batches.get(place["in"], {}) if "in" in place else held).get(name)
+            if text is not None and text["at"] == place["at"]:
+                found[name] = text
+    return found
+
+
+def summary_of(counters: Sequence[str | int], texts: Document) -> SessionSummary:
+    """Return the summary of counters and texts as they are stored; call it in ``readable``."""
+    return stored_summary(_brief(texts.get("first")), _brief(texts.get("last")), counts(counters))
+
+
+def _brief(text: Document | None) -> Brief | None:
+    return None if text is None else stored_brief(int(text["at"]), stored_payload(text))
 
 
 def initial_briefs(summary: SessionSummary) -> Document:
@@ -177,8 +191,8 @@ def stored(payload: Payload) -> Document:
 def stored_payload(document: Document) -> Payload:
     """Return the payload of a document; call it in ``readable``."""
     data = document["payload"]
-    if isinstance(data, str):
+    if type(data) is str:
         data = data.encode()
-    if not isinstance(data, bytes):
+    elif type(data) is not bytes:
         raise TypeError(_NO_PAYLOAD)
-    return Payload(document["encoding"], data)
+    return records.stored_payload(document["encoding"], data)

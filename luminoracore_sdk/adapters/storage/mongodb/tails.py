@@ -226,8 +226,8 @@ class Marks:
 
 
 async def find_stored(store: Collections, where: Document) -> list[Document]:
-    """Return epoch, first position and ids of batches."""
-    return await store.messages.find(where, {"epoch": 1, "first": 1, "ids": 1})
+    """Return epoch, first position, ids and time of batches."""
+    return await store.messages.find(where, {"epoch": 1, "first": 1, "ids": 1, "at": 1})
 
 
 def sorted_out(batches: Sequence[Document], asked: set[str], extent: Extent) -> tuple[dict[str, int], list[Document]]:

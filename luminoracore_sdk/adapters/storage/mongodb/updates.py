@@ -135,7 +135,8 @@ def updating(mark: ObjectId) -> Document:
 
 def updated(mark: ObjectId) -> Document:
     """Return the fields of a header once they are changed."""
-    return {"updating": {"$setDifference": [{"$ifNull": ["$updating", []]}, [mark]]}, "settled": "$$REMOVE"}
+    marks: Document = {"$setDifference": [{"$ifNull": ["$updating", []]}, [mark]]}
+    return {"updating": marks, "form": {"$add": [{"$ifNull": ["$form", 0]}, 1]}, "settled": "$$REMOVE"}
 
 
 def _fits(update: MessageUpdate, batch: Document, extent: Extent) -> bool:

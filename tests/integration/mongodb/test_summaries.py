@@ -397,6 +397,8 @@ async def test_an_append_settles_no_text_that_was_changed(
         assert "brief of m1" not in dumps(list(place.sessions.find()))
         place.clock.advance(70)
         await storage.append_messages("s", [said(f"n{number}", "assistant")])
+    header = place.sessions.find_one({}) or {}
+    assert ("settled" in header, bool(header["updating"])) == ((False, True) if change == "killed" else (True, False))
 
 
 async def test_appends_of_a_group_settle_their_sessions(place: MongoPlace, other: MongoDBStorage) -> None:

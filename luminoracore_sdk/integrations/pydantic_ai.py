@@ -64,12 +64,13 @@ class LuminoraMessageHistory:
             SessionNotFoundError: The session was erased less than a day ago.
         """
         messages = result if isinstance(result, Sequence) else result.new_messages()
-        numbers: Counter[str] = Counter()
+        equal: Counter[str] = Counter()
         records: list[MessageRecord] = []
         for item in _MESSAGES.dump_python(list(messages), mode="json"):
-            run_id = item["run_id"]
-            records.append(self._record(item, f"{run_id}/{numbers[run_id]}" if run_id else None))
-            numbers[run_id] += 1
+            # not by its number in the run, as processors drop messages of a run that is under way
+            name = f"{item['run_id']}/{item['kind']}/{item['timestamp']}"
+            records.append(self._record(item, f"{name}/{equal[name]}" if item["run_id"] else None))
+            equal[name] += 1
         await self._items.append(self._key, records)
 
     async def clear(self) -> None:

@@ -129,6 +129,36 @@ async def test_a_run_can_be_saved_after_each_step(quick: LuminoraMessageHistory)
     assert len(await quick.load()) == len(run.result.all_messages())
 
 
+async def test_messages_of_a_run_can_be_saved_one_by_one(history: LuminoraMessageHistory) -> None:
+    messages = (await Agent(FunctionModel(answer)).run("one")).all_messages()
+    for message in messages:
+        await history.save([message])
+    assert shown(await history.load()) == shown(messages)
+    await history.save(messages[1:])
+    await history.save(messages)
+    assert len(await history.load()) == 2
+
+
+async def test_steps_are_stored_that_a_processor_drops_later(quick: LuminoraMessageHistory) -> None:
+    def count(messages: list[ModelMessage], _: Any) -> ModelResponse:
+        number = int(str(messages[-1].parts[0].content))  # type: ignore[union-attr,unused-ignore]
+        part = ToolCallPart("add_one", {"to": number}) if number < 4 else TextPart("done")
+        return ModelResponse(parts=[part])
+
+    agent = Agent(FunctionModel(count), capabilities=[ProcessHistory(lambda messages: messages[-2:])])
+
+    @agent.tool_plain
+    def add_one(to: int) -> int:
+        return to + 1
+
+    async with agent.iter("0") as run:
+        async for _ in run:
+            await quick.save(run)
+    parts = [part for message in await quick.load() for part in message.parts]
+    shown_parts = [getattr(part, "content", "call") for part in parts]
+    assert shown_parts == ["0", *("call", 1, "call", 2, "call", 3, "call", 4), "done"]
+
+
 async def test_the_window_shortens_what_is_sent_only(quick: LuminoraMessageHistory) -> None:
     sent: list[int] = []
 

@@ -16,6 +16,7 @@ from luminoracore_sdk.integrations.item_store import ItemStore, Storage, stable_
 import_extra("pydantic_ai", needed_by="LuminoraMessageHistory", extra="pydantic-ai")
 
 from pydantic import ConfigDict, TypeAdapter  # noqa: E402
+from pydantic_ai.conversation import Conversation  # noqa: E402
 from pydantic_ai.messages import ModelMessage  # noqa: E402
 
 __all__ = ["LuminoraMessageHistory", "window"]
@@ -52,18 +53,22 @@ class LuminoraMessageHistory:
         """
         return _MESSAGES.validate_python(await self._items.newest(self._key, limit))
 
-    async def save(self, result: _Result | Sequence[ModelMessage]) -> None:
+    async def save(self, result: _Result | Conversation | Sequence[ModelMessage]) -> None:
         """Append the messages of a run, up to 1,000 of them all or none. What is saved again is stored once.
 
         A run of ``iter`` may be saved after each step.
 
         Args:
-            result: What an agent's ``run``, ``run_sync``, ``run_stream`` or ``iter`` returned, or messages.
+            result: What an agent's ``run``, ``run_sync``, ``run_stream`` or ``iter`` returned, a conversation, of which
+                the new messages are stored, or messages.
 
         Raises:
             SessionNotFoundError: The session was erased less than a day ago.
         """
-        messages = result if isinstance(result, Sequence) else result.new_messages()
+        if isinstance(result, Conversation):
+            messages: Sequence[ModelMessage] = result.messages[result.new_message_index or 0 :]
+        else:
+            messages = result if isinstance(result, Sequence) else result.new_messages()
         equal: Counter[str] = Counter()
         records: list[MessageRecord] = []
         for item in _MESSAGES.dump_python(list(messages), mode="json"):

@@ -12,6 +12,7 @@ pytest.importorskip("pydantic_ai", reason="the extra pydantic-ai is not installe
 
 from pydantic_ai import Agent
 from pydantic_ai.capabilities import ProcessHistory
+from pydantic_ai.conversation import Conversation
 from pydantic_ai.messages import (
     BinaryContent,
     ImageUrl,
@@ -108,6 +109,17 @@ async def test_what_is_saved_again_is_stored_once(history: LuminoraMessageHistor
     await history.save(second.all_messages())
     await history.save(second)
     assert len(await history.load()) == 4
+
+
+async def test_a_conversation_is_saved_and_goes_on(quick: LuminoraMessageHistory) -> None:
+    agent = Agent(FunctionModel(answer))
+    await quick.save((await agent.run("one")).conversation)
+    found = Conversation(messages=await quick.load())
+    conversation = (await agent.run("two", conversation=found)).conversation
+    await quick.save(conversation)
+    await quick.save(conversation)
+    assert shown(await quick.load()) == shown(conversation.messages)
+    assert len(conversation.messages) == 4
 
 
 async def test_a_run_can_be_saved_after_each_step(quick: LuminoraMessageHistory) -> None:

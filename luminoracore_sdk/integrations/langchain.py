@@ -2,6 +2,7 @@
 
 # pyright: reportMissingImports=false
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,12 +86,17 @@ class LuminoraChatMessageHistory(BaseChatMessageHistory):
         kind = str(data.get("role") if item["type"] == "chat" else item["type"]).removesuffix("MessageChunk").lower()
         metadata: JSONObject = {}
         if calls := data.get("tool_calls"):
-            metadata["tool_calls"] = [tool_call(str(call["id"]), call["name"], call["args"]) for call in calls]
+            metadata["tool_calls"] = [_tool_call(call) for call in calls]
         if isinstance(data.get("tool_call_id"), str):
             metadata["tool_call_id"] = data["tool_call_id"]
         return self._items.record(
             item, role=_ROLES.get(kind, "user"), place=text_place(item, "data", "content"), metadata=metadata
         )
+
+
+def _tool_call(call: JSONObject) -> JSONObject:
+    arguments = json.dumps(call["args"], ensure_ascii=False, default=str)  # bytes are in the item as they are
+    return tool_call(str(call["id"]), call["name"], arguments)
 
 
 def _item_of(message: Message) -> Any:

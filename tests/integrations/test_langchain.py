@@ -44,6 +44,7 @@ MESSAGES: list[BaseMessage] = [
     AIMessage([{"type": "text", "text": "Hello", "annotations": []}]),
     HumanMessage([{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "data:"}}]),
     HumanMessage([{"type": "image", "data": b"\x00\xff"}]),
+    AIMessage("", tool_calls=[{"name": "show", "args": {"image": b"\x00\xff"}, "id": "call_2"}]),
     AIMessageChunk("streamed"),
     ChatMessage(role="critic", content="No."),
     FunctionMessage("3", name="old"),

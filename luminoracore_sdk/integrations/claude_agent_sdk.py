@@ -78,23 +78,27 @@ class LuminoraSessionStore:
         return await self._items.items(session_id, await self._items.read(session_id)) or None
 
     async def list_sessions(self, project_key: str) -> "list[SessionStoreListEntry]":
-        """Return the sessions of a project, with the time of their last change."""
+        """Return the sessions of a project, the last changed first, with the time of that change.
+
+        The SDK sorts them by these times and keeps the order of equal ones.
+        """
+        listed = [one async for one in self._listed(_project_tag(project_key))]
         return [
             {"session_id": document["session"], "mtime": record.updated_at_us // 1000}
-            async for record, document in self._listed(_project_tag(project_key))
+            for record, document in sorted(listed, key=_newest_first)
         ]
 
     async def list_session_summaries(self, project_key: str) -> "list[SessionSummaryEntry]":
-        """Return the summaries of a project's sessions; no entry is read."""
-        found: list[SessionSummaryEntry] = []
+        """Return the summaries of a project's sessions, the last changed first; no entry is read."""
+        found: list[tuple[SessionRecord, JSONObject]] = []
         async for record, document in self._listed(_project_tag(project_key)):
             if document["folded"] == record.last_position:
-                found.append(_summary(record, document))
+                found.append((record, document))
                 continue
             await self._summarize(record.session_id)  # the process that appended was killed
             if (header := await self._storage.find_session(record.session_id)) is not None:
-                found.append(_summary(header, self._document_of(header)))
-        return found
+                found.append((header, self._document_of(header)))
+        return [_summary(record, document) for record, document in sorted(found, key=_newest_first)]
 
     async def delete(self, key: "SessionKey") -> None:
         """Delete a transcript; without a ``subpath`` those of its subagents too."""
@@ -182,6 +186,10 @@ class LuminoraSessionStore:
 def _id_of(key: "SessionKey") -> str:
     subpath = key.get("subpath")
     return composed_id(key["project_key"], key["session_id"], *([subpath] if subpath else []))
+
+
+def _newest_first(listed: tuple[SessionRecord, JSONObject]) -> int:
+    return -listed[0].updated_at_us
 
 
 def _summary(record: SessionRecord, document: JSONObject) -> "SessionSummaryEntry":

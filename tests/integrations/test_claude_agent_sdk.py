@@ -188,6 +188,14 @@ async def test_the_functions_of_the_sdk_read_it(quick: LuminoraSessionStore) -> 
     assert await quick.load({**project, "session_id": forked.session_id}) is not None
 
 
+async def test_sessions_of_one_millisecond_are_listed_newest_first(quick: LuminoraSessionStore) -> None:
+    names = [str(uuid5(NAMESPACE_URL, str(number))) for number in range(20)]
+    for name in names:
+        await quick.append({**KEY, "session_id": name}, [entry(1)])
+    assert [one["session_id"] for one in await quick.list_sessions("project")] == names[::-1]
+    assert [one["session_id"] for one in await quick.list_session_summaries("project")] == names[::-1]
+
+
 async def test_entries_can_be_read_as_messages() -> None:
     storage = create_storage("memory://")
     sessions = LuminoraSessionStore(storage)

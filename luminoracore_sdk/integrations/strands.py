@@ -13,7 +13,7 @@ from luminoracore_sdk.application.ports.records import MAX_PAGE, MessageRange, M
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.session import Session as StoredSession
-from luminoracore_sdk.integrations.item_store import ItemStore, Storage, composed_id, run, stable_id, text_place
+from luminoracore_sdk.integrations.item_store import ITEM, ItemStore, Storage, composed_id, run, stable_id, text_place
 
 import_extra("strands", needed_by="LuminoraSessionRepository", extra="strands")
 
@@ -45,20 +45,19 @@ class LuminoraSessionRepository(SessionRepository):
     # -- sessions ----------------------------------------------------------------------------------
 
     def create_session(self, session: Session, **_: Any) -> Session:
-        """Store a new session.
+        """Store a new session; the conversation of another program may have the same id.
 
         Raises:
             SessionException: There is one of this id.
         """
-        try:
-            run(self._create(composed_id(session.session_id), session.to_dict()))
-        except ConflictError as exc:
-            raise SessionException(f"Session {session.session_id} already exists") from exc
-        return session
 
-    async def _create(self, stored_id: str, document: JSONObject) -> None:
-        new = self._items.with_document(await self._items.new(stored_id), document)
-        await self._storage.put_session(self._items.services.codec.session_record(new), expected_version=0)
+        def created(stored: StoredSession) -> StoredSession:
+            if self._items.document(stored) is not None:
+                raise SessionException(f"Session {session.session_id} already exists")
+            return self._items.with_document(stored, session.to_dict())
+
+        run(self._items.change(composed_id(session.session_id), created))
+        return session
 
     def read_session(self, session_id: str, **_: Any) -> Session | None:
         """Return a session, or None."""
@@ -66,7 +65,7 @@ class LuminoraSessionRepository(SessionRepository):
         return None if document is None else Session.from_dict(document)
 
     def delete_session(self, session_id: str, **_: Any) -> None:
-        """Delete a session with its agents and messages.
+        """Delete a session with its agents and messages; what another program keeps under the id stays.
 
         Raises:
             SessionException: There is none.
@@ -81,7 +80,15 @@ class LuminoraSessionRepository(SessionRepository):
             query = None if page.next_cursor is None else attrs.evolve(query, cursor=page.next_cursor)
             for record in page.sessions:
                 await self._storage.delete_session(record.session_id)
-        return await self._storage.delete_session(composed_id(session_id))
+        stored_id = composed_id(session_id)
+        session = await self._items.find(stored_id)
+        if session is None or self._items.document(session) is None:
+            return False
+        if await self._items.read(stored_id, MessageRange(limit=1)):  # of another program
+            await self._items.change(stored_id, _without_document)
+        else:
+            await self._storage.delete_session(stored_id)
+        return True
 
     # -- agents ------------------------------------------------------------------------------------
 
@@ -235,6 +242,10 @@ def _tag(session_id: str) -> str:
 def _tagged(session: StoredSession, session_id: str) -> StoredSession:
     tags = (*session.config.tags, _tag(session_id))
     return attrs.evolve(session, config=attrs.evolve(session.config, tags=tags))
+
+
+def _without_document(session: StoredSession) -> StoredSession:
+    return attrs.evolve(session, metadata={key: value for key, value in session.metadata.items() if key != ITEM})
 
 
 def _multi_agent_id(session_id: str, multi_agent_id: str) -> str:

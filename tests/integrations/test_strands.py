@@ -18,6 +18,7 @@ from strands.session.repository_session_manager import RepositorySessionManager
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
+from luminoracore_sdk.integrations.item_store import ItemStore, run
 from luminoracore_sdk.integrations.strands import LuminoraSessionRepository
 from tests.integrations.workers.strands_agent import FakeModel
 
@@ -142,6 +143,22 @@ def test_a_session_is_deleted_with_its_agents(repository: LuminoraSessionReposit
     with pytest.raises(SessionException):
         repository.list_messages("s", "a")
     assert len(repository.list_messages("other", "a")) == 1
+
+
+def test_a_conversation_of_another_program_may_have_the_id(store: StorageConfig) -> None:
+    repository = LuminoraSessionRepository(store)
+    other = ItemStore(repository._items.storage, "other", reads=lambda message: message.content)  # noqa: SLF001
+    run(other.append("s", [other.record({}, role="user", content="kept")]))
+    with pytest.raises(SessionException):
+        repository.delete_session("s")
+    agent_of(repository)("Hi")
+    with pytest.raises(SessionException, match="exists"):
+        repository.create_session(SESSION)
+    assert repository.read_session("s") is not None
+    repository.delete_session("s")
+    assert (repository.read_session("s"), repository.read_agent("s", "a")) == (None, None)
+    assert run(other.newest("s", None)) == [{}]
+    repository.close()
 
 
 def test_an_agent_resumes_its_state_and_messages(repository: LuminoraSessionRepository) -> None:

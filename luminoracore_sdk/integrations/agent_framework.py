@@ -21,7 +21,7 @@ from luminoracore_sdk.integrations.item_store import ItemStore, Storage, compose
 
 import_extra("agent_framework", needed_by="LuminoraHistoryProvider", extra="agent-framework")
 
-from agent_framework import AgentSession, HistoryProvider, Message, SessionStore  # noqa: E402
+from agent_framework import EXCLUDED_KEY, AgentSession, HistoryProvider, Message, SessionStore  # noqa: E402
 
 __all__ = ["LuminoraHistoryProvider", "LuminoraSessionStore"]
 
@@ -45,6 +45,7 @@ class LuminoraHistoryProvider(HistoryProvider):
         store_context_messages: Whether those that other providers add are stored.
         store_context_from: Only of providers with these names; None: of all others.
         store_outputs: Whether the answers are stored.
+        skip_excluded: Whether messages that a compaction has excluded are left out when the history is loaded.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class LuminoraHistoryProvider(HistoryProvider):
         store_context_messages: bool = False,
         store_context_from: set[str] | None = None,
         store_outputs: bool = True,
+        skip_excluded: bool = False,
     ) -> None:
         super().__init__(
             source_id,
@@ -66,6 +68,7 @@ class LuminoraHistoryProvider(HistoryProvider):
             store_context_from=store_context_from,
             store_outputs=store_outputs,
         )
+        self.skip_excluded = skip_excluded
         self._items = ItemStore(storage, "agent-framework", reads=_item_of)
 
     async def get_messages(
@@ -76,7 +79,8 @@ class LuminoraHistoryProvider(HistoryProvider):
         **kwargs: Any,  # noqa: ARG002
     ) -> list[Message]:
         """Return the messages of a session, oldest first; runs without a session share one, ``default``."""
-        return [Message.from_dict(item) for item in await self._items.newest(self._key(session_id), None)]
+        messages = [Message.from_dict(item) for item in await self._items.newest(self._key(session_id), None)]
+        return [one for one in messages if not (self.skip_excluded and one.additional_properties.get(EXCLUDED_KEY))]
 
     async def save_messages(
         self,

@@ -13,7 +13,7 @@ from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES
 
 pytest.importorskip("agent_framework", reason="the extra agent-framework is not installed")
 
-from agent_framework import Agent, AgentSession, Content, Message
+from agent_framework import EXCLUDED_KEY, Agent, AgentSession, Content, Message
 
 from luminoracore_sdk.integrations.agent_framework import LuminoraHistoryProvider, LuminoraSessionStore
 from tests.integrations.workers.agent_framework_agent import FakeClient
@@ -90,6 +90,16 @@ async def test_a_long_history_that_is_sent_again_is_known(sqlite: StorageConfig)
     await history.save_messages("s", [*messages[100:], Message("user", ["new"])])
     assert len(await history.get_messages("s")) == 2201
     await history.close()
+
+
+async def test_excluded_messages_are_kept_and_not_loaded() -> None:
+    storage = create_storage("memory://")
+    messages = [Message("user", ["old"], additional_properties={EXCLUDED_KEY: True}), Message("user", ["new"])]
+    history = LuminoraHistoryProvider(storage, skip_excluded=True)
+    await history.save_messages("s", messages)
+    await history.save_messages("s", messages)
+    assert texts(await history.get_messages("s")) == ["new"]
+    assert texts(await LuminoraHistoryProvider(storage).get_messages("s")) == ["old", "new"]
 
 
 async def test_saves_at_once_are_all_kept(history: LuminoraHistoryProvider) -> None:

@@ -4,8 +4,9 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import attrs
@@ -49,7 +50,7 @@ class LuminoraChatStore(BaseChatStore, AsyncDBChatStore):
     """Keeps the messages of conversations, each under a key, for ``Memory`` and for ``ChatMemoryBuffer``.
 
     ``AsyncDBChatStore`` and ``BaseChatStore`` have methods of the same names, which the one awaits and the other does
-    not. In a thread that runs an event loop these methods return a task, which need not be awaited to be done; later
+    not. In a thread that runs an event loop these methods return what can be awaited, and need not be to be done; later
     calls of the same key wait for it. In other threads they return the result. The methods whose names begin with ``a``
     are awaited always.
 
@@ -89,8 +90,9 @@ class LuminoraChatStore(BaseChatStore, AsyncDBChatStore):
         return self._answer(key, lambda: self.aget_messages(key, status, limit, offset))
 
     def set_messages(self, key: str, messages: list[ChatMessage], status: MessageStatus = MessageStatus.ACTIVE) -> Any:
-        """Replace the messages of a key, up to 1,000 of them all or none."""
-        return self._answer(key, lambda: self.aset_messages(key, messages, status))
+        """Replace the messages of a key, up to 1,000 of them all or none. What is returned can always be awaited."""
+        answer = self._answer(key, lambda: self.aset_messages(key, messages, status))
+        return _Answer(_ended) if answer is None else answer
 
     def add_message(self, key: str, message: ChatMessage, status: MessageStatus = MessageStatus.ACTIVE) -> Any:
         """Append a message."""
@@ -109,16 +111,16 @@ class LuminoraChatStore(BaseChatStore, AsyncDBChatStore):
         return self._answer("", self.aget_keys)
 
     def _answer(self, key: str, call: Callable[[], Coroutine[Any, Any, T]]) -> Any:
-        """Return the result of a call, or a task where an event loop runs in this thread."""
+        """Return the result of a call, or what is awaited for it where an event loop runs in this thread."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return run(call())
-        before = self._begun.get(key)
-        task = loop.create_task(_after(before if before and before.get_loop() is loop else None, call))
+        before, calls = self._begun.get(key), [call]
+        task = loop.create_task(_after(before if before and before.get_loop() is loop else None, calls))
         self._begun[key] = task
         task.add_done_callback(lambda ended: self._begun.pop(key) if self._begun.get(key) is ended else None)
-        return task
+        return _Answer(partial(_awaited, task, calls))
 
     # -- BaseChatStore -----------------------------------------------------------------------------
 
@@ -280,10 +282,43 @@ class LuminoraChatStore(BaseChatStore, AsyncDBChatStore):
         )
 
 
-async def _after(before: "asyncio.Task[Any] | None", call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+class _Answer(Coroutine[Any, Any, T]):
+    """What a method returns that may be awaited and need not be; unlike a coroutine it does not complain then."""
+
+    def __init__(self, steps: Callable[[], Generator[Any, Any, T]]) -> None:
+        self._steps = steps
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._steps()
+
+    @cached_property
+    def _running(self) -> Generator[Any, Any, T]:
+        return self._steps()
+
+    def send(self, value: Any) -> Any:
+        return self._running.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._running.throw(*error)
+
+    def close(self) -> None:
+        self._running.close()
+
+
+async def _after(before: "asyncio.Task[Any] | None", calls: list[Callable[[], Coroutine[Any, Any, Any]]]) -> Any:
     if before is not None:
         await asyncio.wait([before])
-    return await call()
+    return await calls.pop()() if calls else None
+
+
+def _awaited(task: "asyncio.Task[T]", calls: list[Callable[[], Coroutine[Any, Any, T]]]) -> Generator[Any, Any, T]:
+    if calls and task.get_loop() is not asyncio.get_running_loop():  # which waits for this one, in asyncio_run
+        return (yield from calls.pop()().__await__())
+    return (yield from task.__await__())
+
+
+def _ended() -> Generator[Any, Any, None]:
+    yield from ()
 
 
 def _message(item: JSONObject) -> ChatMessage:

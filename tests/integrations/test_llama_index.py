@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -183,6 +184,24 @@ async def test_a_chat_engine_resumes_with_a_memory(chats: LuminoraChatStore) -> 
         memory = Memory.from_defaults(session_id="s", chat_store=chats)
         engine = SimpleChatEngine.from_defaults(llm=FakeModel(), memory=memory)
         assert str(await engine.achat("Hi")) == f"after {number}: Hi"
+
+
+def test_a_memory_begins_with_a_history(chats: LuminoraChatStore) -> None:
+    history = [message("one"), message("two", "assistant")]
+
+    def begun(session_id: str) -> Memory:
+        return Memory.from_defaults(session_id=session_id, chat_store=chats, chat_history=history)
+
+    async def begun_on_a_loop() -> list[ChatMessage]:
+        return list(await begun("loop").aget())
+
+    with ThreadPoolExecutor(1) as threads:
+        found = [threads.submit(lambda: begun("thread").get()).result(), asyncio.run(begun_on_a_loop())]
+    assert [texts(one) for one in found] == [["one", "two"], ["one", "two"]]
+    with closing(asyncio.new_event_loop()) as loop:
+        asyncio.set_event_loop(loop)
+        assert texts(begun("main").get()) == ["one", "two"]
+        asyncio.set_event_loop(None)
 
 
 async def test_a_memory_archives_what_does_not_fit(quick: LuminoraChatStore) -> None:

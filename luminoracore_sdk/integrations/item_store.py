@@ -13,6 +13,8 @@ calls where they are always kept. What the framework needs besides is in the met
 ``json``
     Instead of ``value``, the item as JSON text, if it is not JSON in the strict sense: it has NaN, an infinity, bytes
     (as ``{"luminora:bytes": base64}``), or more than 200 levels.
+``bytes``
+    The key of these instead of ``luminora:bytes``, if that is in the item.
 
 So an edited message is edited for the framework, too, and a deleted one is gone for it. The documents of a framework
 that are no messages are kept in the metadata of a session, in the same form.
@@ -24,6 +26,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -289,7 +292,11 @@ class ItemStore:
         try:
             check_json(item)
         except InvalidJSONError:
-            return {"framework": self._framework, "json": json.dumps(item, default=_encoded)}
+            key = _BYTES
+            while key in json.dumps(item, default=str):
+                key += "'"
+            text = json.dumps(item, default=partial(_encoded, key=key))
+            return {"framework": self._framework, "json": text, **({} if key == _BYTES else {"bytes": key})}
         return {"framework": self._framework, "value": item}
 
     def _is_own(self, kept: Any) -> bool:
@@ -461,15 +468,17 @@ def _checked(storage: object) -> SessionStorage:
     return storage
 
 
-def _encoded(value: object) -> JSONObject:
+def _encoded(value: object, key: str) -> JSONObject:
     if isinstance(value, bytes | bytearray):
-        return {_BYTES: b64encode(value).decode()}
+        return {key: b64encode(value).decode()}
     raise TypeError(f"type {type(value).__name__} is not a JSON type")
 
 
-def _decoded(value: JSONObject) -> Any:
-    return b64decode(value[_BYTES]) if value.keys() == {_BYTES} else value
+def _decoded(value: JSONObject, key: str) -> Any:
+    return b64decode(value[key]) if value.keys() == {key} else value
 
 
 def _value(kept: JSONObject) -> Any:
-    return json.loads(kept["json"], object_hook=_decoded) if "json" in kept else kept["value"]
+    if "value" in kept:
+        return kept["value"]
+    return json.loads(kept["json"], object_hook=partial(_decoded, key=kept.get("bytes", _BYTES)))

@@ -78,7 +78,8 @@ def test_every_json_object_comes_back_equal(item: Any, content: Any) -> None:
 
 def test_what_is_not_json_comes_back_equal() -> None:
     items = ItemStore(InMemoryStorage(), "test")
-    for value in [*HOSTILE_VALUES, b"\x00\xff", [b""], {"luminora:bytes": 1, "x": 2}]:
+    marked = [{"luminora:bytes": 1, "x": 2}, *([b"x", {"luminora:bytes": value}] for value in (1, "x", "eA==", b"x"))]
+    for value in [*HOSTILE_VALUES, b"\x00\xff", [b""], *marked]:
         item = {"content": "text", "value": value}
         assert same(items.item("s", items.record(item, role="user", place=("content",))), item)
     with pytest.raises(TypeError, match="object is not"):

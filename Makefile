@@ -18,6 +18,9 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # mkdocs-material prints an advertisement for another generator at each build.
 export NO_MKDOCS_2_WARNING := 1
 
+# The tests start hundreds of processes, and each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 step = @printf '\n── %s ──\n' "$(1)"
 
 .PHONY: help install demo test static lint format types mypy pyright imports check coverage docs contract nightly long frameworks python313 suite bench bench-peers bench-large figures clean

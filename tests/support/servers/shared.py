@@ -29,14 +29,16 @@ _started: list[Any] = []  # the folder, until the end of the run
 
 
 def begin_run() -> None:
-    """Create the folder of the shared servers, for this process and its children."""
+    """Create the folder of the shared servers and of ``tmp_path``, for this process and its children."""
     roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
-    os.environ[_FOLDER] = tempfile.mkdtemp(prefix="luminora-servers-", dir=_MEMORY if roomy else None)
+    folder = tempfile.mkdtemp(prefix="luminora-", dir=_MEMORY if roomy else None)  # short, for the paths of sockets
+    os.environ[_FOLDER] = folder
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
     os.environ[OWNER] = str(os.getpid())
 
 
 def end_run() -> None:
-    """Stop the shared servers and delete their data."""
+    """Stop the shared servers, and delete their data and the temporary files of the tests."""
     if folder := os.environ.pop(_FOLDER, None):
         end_all(Path(folder))
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,8 +9,10 @@ set or ``-m`` names the marker.
 """
 
 import os
+from collections.abc import Generator
 
 import pytest
+from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 from tests.support.selection import deselect, mark_listed, unused
@@ -53,3 +55,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     mark_listed(items)
     if os.environ.get("LUMINORA_NIGHTLY") != "1" and "nightly" not in config.option.markexpr:
         deselect(config, items, lambda item: item.get_closest_marker("nightly") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Do not measure the coverage of an unmeasured test and of its fixtures."""
+    coverage = Coverage.current() if item.get_closest_marker("unmeasured") else None
+    if coverage is None:
+        return (yield)
+    coverage.stop()
+    try:
+        return (yield)
+    finally:
+        coverage.start()

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from luminoracore_sdk.testing import StorageContract, StorageFactory
-from tests.support.backends import CONTRACT_BACKENDS, EMBEDDED, Backend, marks
+from tests.support.backends import CONTRACT_BACKENDS, Backend, marks
 
 
 class BackendContract(StorageContract):
@@ -59,8 +59,6 @@ class BackendContract(StorageContract):
 def _class(backend: Backend) -> type[BackendContract]:
     """Return the test class of a backend: ``TestPostgres``, ``TestOptimizedSQLite`` …."""
     name = "Test" + "".join(word[0].upper() + word[1:] for word in backend.name.split())
-    # Measuring the coverage of servers and wrappers, which other tests cover, would take half as long again.
-    uncovered = [] if backend in EMBEDDED else [pytest.mark.no_cover]
     return type(
         name,
         (BackendContract,),
@@ -70,7 +68,7 @@ def _class(backend: Backend) -> type[BackendContract]:
             "rewrites": backend.rewrites,
             "persistent": backend.persistent,
             "shares_between_instances": backend.persistent,
-            "pytestmark": [*marks(backend), *uncovered],
+            "pytestmark": marks(backend),
         },
     )
 

@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.no_cover
 @pytest.mark.usefixtures("servers")
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_code_block_of_the_page_runs(path: Path, home: Path, project: Project) -> None:

@@ -453,20 +453,38 @@ async def test_a_question_of_an_absent_session_is_not_asked_again(manager: Sessi
 
 
 class ActsAround(StorageWrapper):
-    """Lets a test act right before a tail is replaced, and right after it."""
+    """Lets a test act right before a message is changed or a tail replaced, and right after a tail is."""
 
     before: Callable[[], Awaitable[object]] | None = None
     after: Callable[[], Awaitable[object]] | None = None
 
-    async def replace_tail(self, session_id: str, **arguments: Any) -> TailReceipt:
+    async def act_before(self) -> None:
         for_now, self.before = self.before, None
         if for_now:
             await for_now()
+
+    async def update_message(self, session_id: str, position: int, **arguments: Any) -> None:
+        await self.act_before()
+        await super().update_message(session_id, position, **arguments)
+
+    async def replace_tail(self, session_id: str, **arguments: Any) -> TailReceipt:
+        await self.act_before()
         receipt = await super().replace_tail(session_id, **arguments)
         for_now, self.after = self.after, None
         if for_now:
             await for_now()
         return receipt
+
+
+async def test_a_change_right_before_an_annotation_is_kept(
+    storage: SessionStorage, services: Services, script: Script
+) -> None:
+    acting = ActsAround(storage)
+    async with SessionManager(acting, services=services) as manager, SessionManager(storage) as other:
+        answer = (await two_turns(manager, script))[3].id or ""
+        acting.before = lambda: other.annotate("s", answer, {"thumb": "down"})
+        annotated = await manager.annotate("s", answer, {"why": "wrong"})
+        assert annotated.metadata["annotations"] == {"thumb": "down", "why": "wrong"}
 
 
 @pytest.mark.parametrize("call", ["regenerate", "choose"])

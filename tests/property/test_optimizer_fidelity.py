@@ -9,7 +9,6 @@ import os
 from typing import Any
 
 import attrs
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -25,8 +24,6 @@ from luminoracore_sdk.adapters.wrappers.record_compression import (
 from luminoracore_sdk.domain.json_value import JSONValue, same_json
 from luminoracore_sdk.optimization import OptimizationConfig, Optimizer
 from luminoracore_sdk.testing import json_values
-
-pytestmark = pytest.mark.no_cover  # other tests cover these modules; measuring would double the time
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 TOGETHER = 25

@@ -7,7 +7,6 @@ from functools import cache
 from itertools import cycle
 
 import attrs
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -25,8 +24,6 @@ from luminoracore_sdk.testing import (
     session_record,
 )
 from tests.support.backends import Backend, each_backend
-
-pytestmark = pytest.mark.no_cover  # other tests cover these modules; measuring would double the time
 
 COUNT = 2000
 SAMPLE = 20

@@ -1,12 +1,9 @@
 """Random call sequences on every backend, compared with a model of plain dictionaries."""
 
-import pytest
 from hypothesis import settings
 
 from luminoracore_sdk.testing import run_storage_state_machine
 from tests.support.backends import Backend, each_backend
-
-pytestmark = pytest.mark.no_cover  # other tests cover these modules; measuring would double the time
 
 
 def lives(backend: Backend) -> settings:

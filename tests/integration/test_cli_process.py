@@ -13,7 +13,7 @@ import pytest
 
 from luminoracore_sdk import __version__
 from luminoracore_sdk.cli import run
-from tests.support.command import process, process_environment
+from tests.support.command import luminora_at, process, process_environment
 from tests.support.terminal import at_keyboard, read_until, start_at_keyboard
 
 
@@ -54,7 +54,7 @@ def test_lone_surrogates_do_not_stop_the_output(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
-    process(tmp_path, "chat", "hi")
+    luminora_at(tmp_path)("chat", "hi")
     source = "from luminoracore_sdk.cli import run; run()"
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -123,25 +123,25 @@ def test_ctrl_c_at_the_prompt_exits_with_130(tmp_path: Path) -> None:
         read_until(keyboard, "you> ")
         assert interrupt_until_ended(started) == 130
         assert "it has no messages" in read_until(keyboard, "it has no messages")
-    assert process(tmp_path, "sessions", "list", "--json").stdout == "[]\n"
+    assert luminora_at(tmp_path)("sessions", "list", "--json").stdout == "[]\n"
 
 
 def test_ctrl_c_at_the_question_deletes_nothing(tmp_path: Path) -> None:
-    process(tmp_path, "chat", "hi", "--session", "s", "--create")
+    luminora_at(tmp_path)("chat", "hi", "--session", "s", "--create")
     with at_keyboard(tmp_path, "sessions", "delete", "s") as (started, keyboard):
         read_until(keyboard, "Delete session s, 2 messages? [y/N] ")
         assert interrupt_until_ended(started) == 130
-    assert process(tmp_path, "sessions", "show", "s").returncode == 0
+    assert luminora_at(tmp_path)("sessions", "show", "s").exit_code == 0
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [(b"n\n", 1, 0), (b"\x04", 1, 0), (b"y\n", 0, 3)])
 def test_at_the_keyboard_deleting_asks_first(tmp_path: Path, answer: bytes, code: int, left: int) -> None:
-    process(tmp_path, "chat", "hi", "--session", "s", "--create")
+    luminora_at(tmp_path)("chat", "hi", "--session", "s", "--create")
     with at_keyboard(tmp_path, "sessions", "delete", "s") as (started, keyboard):
         read_until(keyboard, "Delete session s, 2 messages? [y/N] ")
         os.write(keyboard, answer)
         assert started.wait(30) == code
-    assert process(tmp_path, "sessions", "show", "s").returncode == left
+    assert luminora_at(tmp_path)("sessions", "show", "s").exit_code == left
 
 
 def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(tmp_path: Path, silent_server: socket.socket) -> None:
@@ -154,7 +154,7 @@ def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(tmp_path: Path, sil
             assert "\r\nstopped; the turn was not saved\r\n" in read_until(keyboard, "you> ")
         os.write(keyboard, b"/quit\n")
         assert started.wait(30) == 0
-    assert '"message_count":0' in process(tmp_path, "sessions", "show", "s", "--json").stdout
+    assert '"message_count":0' in luminora_at(tmp_path)("sessions", "show", "s", "--json").stdout
 
 
 def test_ctrl_c_in_a_single_message_leaves_no_session(tmp_path: Path, silent_server: socket.socket) -> None:
@@ -163,7 +163,7 @@ def test_ctrl_c_in_a_single_message_leaves_no_session(tmp_path: Path, silent_ser
             interrupt(started)
             assert "\r\nstopped; the turn was not saved\r\n" in read_until(keyboard, "no message")
         assert started.wait(30) == 130
-    assert process(tmp_path, "sessions", "list", "--json").stdout == "[]\n"
+    assert luminora_at(tmp_path)("sessions", "list", "--json").stdout == "[]\n"
 
 
 def test_the_version_is_told_without_importing_the_container(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import luminora_over, process
+from tests.support.command import luminora_at, luminora_over, process
 
 LOOKING = [
     ["sessions", "list"],
@@ -80,10 +80,11 @@ def test_an_empty_folder_is_no_store_and_stays_empty(tmp_path: Path) -> None:
 
 
 def test_before_the_first_chat_the_default_store_has_no_sessions(tmp_path: Path) -> None:
-    listed = process(tmp_path, "sessions", "list")
-    assert (listed.returncode, listed.stdout, listed.stderr) == (0, "", "no sessions\n")
-    exported = process(tmp_path, "sessions", "export")
-    assert (exported.returncode, exported.stdout) == (3, "")
+    luminora = luminora_at(tmp_path)
+    listed = luminora("sessions", "list")
+    assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "no sessions\n")
+    exported = luminora("sessions", "export")
+    assert (exported.exit_code, exported.stdout) == (3, "")
     assert "no store at " in exported.stderr
     assert list(tmp_path.iterdir()) == []
 

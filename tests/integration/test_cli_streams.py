@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import process, process_environment
+from tests.support.command import luminora_at, process_environment
 
 TEXT = "नमस्ते é 😀"
 ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -16,7 +16,7 @@ ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONC
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    process(tmp_path, "chat", TEXT, "--session", "s", "--create")
+    luminora_at(tmp_path)("chat", TEXT, "--session", "s", "--create")
     return tmp_path
 
 
@@ -63,8 +63,8 @@ def test_a_stream_that_is_closed_ends_without_traceback(
 def test_a_closed_stream_gives_its_number_to_no_file_of_the_store(home: Path) -> None:
     for redirected in (">&-", "2>&-", "<&- >&- 2>&-"):
         shell(home, "chat more --session s", redirected)
-    assert process(home, "doctor").returncode == 0
-    shown = json.loads(process(home, "sessions", "show", "s", "--json").stdout)
+    assert luminora_at(home)("doctor").exit_code == 0
+    shown = json.loads(luminora_at(home)("sessions", "show", "s", "--json").stdout)
     assert shown["messages"][0]["content"] == TEXT
 
 

@@ -17,7 +17,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
 
 from luminoracore_sdk.session import SessionManager, create_storage
-from tests.support.command import process, process_environment
+from tests.support.command import luminora_at, process_environment
 from tests.support.users import canary, fill_user, records_of, session_of
 
 COMMAND = [sys.executable, "-m", "luminoracore_sdk.cli", "mcp"]
@@ -239,15 +239,15 @@ def test_lines_that_are_no_requests_are_answered(store: str, tmp_path: Path) -> 
 
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:
-    done = process(tmp_path, "mcp", "--user", "ada", "--store", f"sqlite:///{tmp_path / 'none.db'}")
-    assert (done.returncode, done.stdout) == (3, "")
+    done = luminora_at(tmp_path)("mcp", "--user", "ada", "--store", f"sqlite:///{tmp_path / 'none.db'}")
+    assert (done.exit_code, done.stdout) == (3, "")
     assert "no store at" in done.stderr
 
 
 def test_a_user_must_be_named(tmp_path: Path) -> None:
     for arguments in ((), ("--user", " ")):
-        done = process(tmp_path, "mcp", *arguments)
-        assert (done.returncode, done.stdout) == (2, "")
+        done = luminora_at(tmp_path)("mcp", *arguments)
+        assert (done.exit_code, done.stdout) == (2, "")
         assert "--user" in done.stderr
 
 

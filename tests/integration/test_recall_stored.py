@@ -173,9 +173,9 @@ def test_reindex_that_was_killed_is_repeated(tmp_path: Path) -> None:
     asyncio.run(fill())
     killed = process(tmp_path, "reindex", code=KILLED, LUMINORA_STORE=url)
     assert (killed.returncode, asyncio.run(indexed())) == (-9, 2 * len(TEXTS))
-    done = process(tmp_path, "reindex", "--json", LUMINORA_STORE=url)
+    done = luminora_over(url)("reindex", "--json")
     expected = {"sessions": 4, "messages": 2 * len(TEXTS), "damaged": 0, "refused": 0}
-    assert (done.returncode, json.loads(done.stdout)) == (0, expected)
+    assert (done.exit_code, json.loads(done.stdout)) == (0, expected)
     assert asyncio.run(indexed()) == 4 * len(TEXTS)
 
 

@@ -463,9 +463,9 @@ class ActsAround(StorageWrapper):
         if for_now:
             await for_now()
 
-    async def update_message(self, session_id: str, position: int, **arguments: Any) -> None:
+    async def update_message(self, session_id: str, position: int, **arguments: Any) -> MessageRecord:
         await self.act_before()
-        await super().update_message(session_id, position, **arguments)
+        return await super().update_message(session_id, position, **arguments)
 
     async def replace_tail(self, session_id: str, **arguments: Any) -> TailReceipt:
         await self.act_before()

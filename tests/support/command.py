@@ -10,23 +10,28 @@ from typer.testing import CliRunner, Result
 
 from luminoracore_sdk.cli.app import app
 
-__all__ = ["Luminora", "luminora_over", "process", "process_environment"]
+__all__ = ["Luminora", "luminora_at", "luminora_over", "process", "process_environment"]
 
 ROOT = Path(__file__).parents[2]
 
 Luminora = Callable[..., Result]
 
 
-def luminora_over(store: str) -> Luminora:
-    """Return the command over a store, in this process."""
+def luminora_over(store: str, **shared: str | None) -> Luminora:
+    """Return the command over a store, in this process, under some changes of the environment."""
 
     def luminora(*arguments: str | Path, stdin: str | bytes | None = None, **environment: str) -> Result:
-        variables = {"LUMINORA_STORE": store, "COLUMNS": "160", **environment}
+        variables = {"LUMINORA_STORE": store, "COLUMNS": "160", **shared, **environment}
         return CliRunner(env=variables).invoke(
             app, [str(one) for one in arguments], input=stdin, catch_exceptions=False
         )
 
     return luminora
+
+
+def luminora_at(home: Path) -> Luminora:
+    """Return the command over the default store of a home, in this process."""
+    return luminora_over("", HOME=str(home), **{name: None for name in os.environ if name.startswith("XDG_")})
 
 
 def process_environment(home: Path, **changes: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.bootstrap.managers import default_services
 from luminoracore_sdk.session import SessionManager, SessionStorage
 from luminoracore_sdk.testing import ManualClock
-from tests.support.backends import FILES, MEMORY, SQLITE, Backend
+from tests.support.backends import FILES, MEMORY, SQLITE, Backend, backend_fixture
 from tests.support.scripted_provider import Script, scripted
 
 
@@ -24,16 +24,14 @@ def services(clock: ManualClock) -> Services:
     return attrs.evolve(default_services(), clock=clock)
 
 
-@pytest.fixture(params=(MEMORY, FILES, SQLITE), ids=lambda backend: backend.name)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
+backend = backend_fixture((MEMORY, FILES, SQLITE))
 
 
 @pytest.fixture
-def open_storage(backend: Backend, tmp_path: Path, clock: ManualClock) -> Callable[[], SessionStorage]:
-    """Return a factory of storages on one store; a second storage sees what the first one wrote."""
-    return lambda: backend.at(tmp_path / "store")(clock)
+def open_storage(backend: Backend, tmp_path: Path, clock: ManualClock) -> Iterator[Callable[[], SessionStorage]]:
+    """Yield a factory of storages on one store; a second storage sees what the first one wrote."""
+    yield lambda: backend.at(tmp_path / "store")(clock)
+    backend.clear(tmp_path / "store")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 
@@ -19,14 +20,21 @@ TEXT = {"LUMINORA_STORAGE_SEARCH": "text"}
 SEMANTIC = {"LUMINORA_STORAGE_SEARCH": "semantic"}
 
 
-@pytest.fixture
-def luminora(tmp_path: Path) -> Luminora:
-    made = luminora_over(f"sqlite:///{tmp_path / 's.db'}")
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("filled") / "s.db"
+    made = luminora_over(f"sqlite:///{path}")
     for session_id, user in (("a", "ada"), ("b", "bob")):
         options = ["--create", "--user", user, "--remember", f"boat=Aurora of {user}"]
         made("chat", "--session", session_id, *options, f"the boat of {user} leaves at noon")
         made("chat", "--session", session_id, "and the harbour?")
-    return made
+    return path
+
+
+@pytest.fixture
+def luminora(filled: Path, tmp_path: Path) -> Luminora:
+    copyfile(filled, tmp_path / "s.db")
+    return luminora_over(f"sqlite:///{tmp_path / 's.db'}")
 
 
 def found(luminora: Luminora, *arguments: str, **environment: str) -> list[str]:

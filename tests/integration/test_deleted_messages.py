@@ -31,39 +31,24 @@ from tests.support.backends import (
     EMBEDDED,
     FILES,
     MEMORY,
-    MONGODB,
-    POSTGRES,
-    REDIS,
+    SERVERS_LATER,
     SQLITE,
     Backend,
+    backend_fixture,
     encrypted,
     optimized,
 )
 from tests.support.exchange import reader
 from tests.support.scripted_provider import Script
 
-BACKENDS = [
-    *EMBEDDED,
-    *(optimized(encrypted(backend)) for backend in (FILES, SQLITE)),
-    *(pytest.param(server, marks=pytest.mark.nightly) for server in (POSTGRES, REDIS, MONGODB)),
-]
+BACKENDS = [*EMBEDDED, *(optimized(encrypted(backend)) for backend in (FILES, SQLITE)), *SERVERS_LATER]
 
 pytestmark = pytest.mark.usefixtures("script")
 
 DELETED = {"deleted": True}
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
-
-
-@pytest.fixture
-async def storage(backend: Backend, clock: ManualClock) -> AsyncIterator[SessionStorage]:
-    with backend.place() as make:
-        async with make(clock) as opened:
-            yield opened
+backend = backend_fixture(BACKENDS)
 
 
 @pytest.fixture

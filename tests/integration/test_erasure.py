@@ -24,31 +24,30 @@ from luminoracore_sdk.utils.exceptions import (
     TurnInterruptedError,
     ValidationError,
 )
-from tests.support.backends import EMBEDDED, FILES, MONGODB, POSTGRES, REDIS, SQLITE, Backend, encrypted, optimized
+from tests.support.backends import (
+    EMBEDDED,
+    FILES,
+    SERVERS_LATER,
+    SQLITE,
+    Backend,
+    backend_fixture,
+    encrypted,
+    optimized,
+)
 from tests.support.scripted_provider import Script
 from tests.support.users import canary, fill_user, records_of, session_of
 
 BACKENDS = [
     *EMBEDDED,
     *(wrap(backend) for wrap in (optimized, encrypted) for backend in (FILES, SQLITE)),
-    *(pytest.param(server, marks=pytest.mark.nightly) for server in (POSTGRES, REDIS, MONGODB)),
+    *SERVERS_LATER,
 ]
 ON_DISK = (FILES, SQLITE)
 
 on_each_disk = pytest.mark.parametrize("backend", ON_DISK, ids=lambda backend: backend.name)
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
-
-
-@pytest.fixture
-async def storage(backend: Backend, clock: ManualClock) -> AsyncIterator[SessionStorage]:
-    with backend.place() as make:
-        async with make(clock) as opened:
-            yield opened
+backend = backend_fixture(BACKENDS)
 
 
 async def test_an_erasure_deletes_all_of_one_user_and_nothing_else(

@@ -22,19 +22,12 @@ from luminoracore_sdk.storage import StorageWrapper
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.types.session import MemoryConfig
 from luminoracore_sdk.utils.exceptions import InvalidJSONError, ValidationError
-from tests.support.backends import EMBEDDED, MONGODB, POSTGRES, REDIS, Backend, encrypted
+from tests.support.backends import EMBEDDED, SERVERS_LATER, backend_fixture, encrypted
 
-BACKENDS = [
-    *EMBEDDED,
-    encrypted(EMBEDDED[0]),
-    *(pytest.param(server, marks=pytest.mark.nightly) for server in (POSTGRES, REDIS, MONGODB)),
-]
+BACKENDS = [*EMBEDDED, encrypted(EMBEDDED[0]), *SERVERS_LATER]
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
+backend = backend_fixture(BACKENDS)
 
 
 @pytest.fixture

@@ -36,32 +36,27 @@ from luminoracore_sdk.session import (
 from luminoracore_sdk.testing import ManualClock
 from luminoracore_sdk.testing.records import message_record, session_record
 from luminoracore_sdk.utils.exceptions import CorruptRecordError, InvalidIdError, ValidationError
-from tests.support.backends import EMBEDDED, FILES, MONGODB, POSTGRES, REDIS, SQLITE, Backend, encrypted, optimized
+from tests.support.backends import (
+    EMBEDDED,
+    FILES,
+    SERVERS_LATER,
+    SQLITE,
+    Backend,
+    backend_fixture,
+    encrypted,
+    optimized,
+)
 from tests.support.command import process_environment
 from tests.support.scripted_provider import Script
 from tests.support.users import fill_user, records_of, session_of
 
-BACKENDS = [
-    *EMBEDDED,
-    *(optimized(encrypted(backend)) for backend in (FILES, SQLITE)),
-    *(pytest.param(server, marks=pytest.mark.nightly) for server in (POSTGRES, REDIS, MONGODB)),
-]
+BACKENDS = [*EMBEDDED, *(optimized(encrypted(backend)) for backend in (FILES, SQLITE)), *SERVERS_LATER]
 DAY = 86_400
 
 Write = Callable[[SessionStorage], Awaitable[object]]
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
-
-
-@pytest.fixture
-async def storage(backend: Backend, clock: ManualClock) -> AsyncIterator[SessionStorage]:
-    with backend.place() as make:
-        async with make(clock) as opened:
-            yield opened
+backend = backend_fixture(BACKENDS)
 
 
 def days(count: float) -> timedelta:

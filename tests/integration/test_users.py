@@ -20,13 +20,13 @@ from luminoracore_sdk.utils.exceptions import (
     TurnInterruptedError,
     ValidationError,
 )
-from tests.support.backends import EMBEDDED, MONGODB, POSTGRES, REDIS, Backend
+from tests.support.backends import EMBEDDED, SERVERS_LATER, backend_fixture
 from tests.support.recall import searched
 from tests.support.scripted_provider import Script
 from tests.support.users import canary, fill_user, records_of, session_of
 
 USERS = [f"user {number}" for number in range(10)]
-BACKENDS = [*EMBEDDED, *(pytest.param(server, marks=pytest.mark.nightly) for server in (POSTGRES, REDIS, MONGODB))]
+BACKENDS = [*EMBEDDED, *SERVERS_LATER]
 
 Call = Callable[[UserSessions, str, str], Awaitable[object]]
 
@@ -105,17 +105,13 @@ OWN_CALLS: dict[str, Callable[[UserSessions], Awaitable[object]]] = {
 """Every call that names no session."""
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
+backend = backend_fixture(BACKENDS)
 
 
 @pytest.fixture
-async def storage(backend: Backend, clock: ManualClock) -> AsyncIterator[SessionStorage]:
-    with backend.place() as make:
-        async with searched(make(clock)) as opened:
-            yield opened
+async def storage(open_storage: Callable[[], SessionStorage]) -> AsyncIterator[SessionStorage]:
+    async with searched(open_storage()) as opened:
+        yield opened
 
 
 async def outcome(call: Awaitable[object]) -> object:

@@ -3,10 +3,11 @@
 A new backend is one entry in ``BACKENDS``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import attrs
 import pytest
@@ -46,6 +47,7 @@ from tests.support.servers.places import (
     execute_postgres,
     place_name,
 )
+from tests.support.servers.shared import temporary_root
 from tests.support.unreliable import FailsEverySecondCall
 
 __all__ = [
@@ -61,8 +63,10 @@ __all__ = [
     "POSTGRES",
     "REDIS",
     "REDIS_CLUSTER",
+    "SERVERS_LATER",
     "SQLITE",
     "Backend",
+    "backend_fixture",
     "each_backend",
     "encrypted",
     "marks",
@@ -97,7 +101,7 @@ class Backend:
     @contextmanager
     def place(self) -> Iterator[StorageFactory]:
         """Yield the factory of an empty store, and remove the store afterwards."""
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory(dir=temporary_root()) as folder:
             path = Path(folder) / "store"
             try:
                 yield self.at(path)
@@ -235,6 +239,9 @@ def _nightly(backend: Backend) -> Backend:
     return attrs.evolve(backend, nightly=True)
 
 
+SERVERS_LATER = [pytest.param(server, marks=pytest.mark.nightly) for server in (POSTGRES, REDIS, MONGODB)]
+"""Servers, in the long run."""
+
 MEMORY_OR_SERVERS = (MEMORY, *map(_nightly, (POSTGRES, REDIS, MONGODB)))
 """The store in memory, and in the long run servers, for what is mostly independent of the backend."""
 
@@ -269,3 +276,14 @@ def each_backend(backends: Sequence[Backend] = BACKENDS) -> pytest.MarkDecorator
     return pytest.mark.parametrize(
         "backend", [pytest.param(backend, id=backend.name, marks=marks(backend)) for backend in backends]
     )
+
+
+def backend_fixture(backends: Iterable[Any]) -> Callable[..., Backend]:
+    """Return a fixture that is each of some backends; one that is left to the long run is a ``pytest.param``."""
+
+    @pytest.fixture(params=list(backends), ids=lambda backend: backend.name)
+    def backend(request: pytest.FixtureRequest) -> Backend:
+        chosen: Backend = request.param
+        return chosen
+
+    return backend

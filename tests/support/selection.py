@@ -63,6 +63,7 @@ LONG_RUN = (
     "integration/test_sigkill.py::test_killing_the_server_loses_nothing[mongodb-replica-set",
     "integration/test_sigkill.py::test_killing_the_server_loses_nothing[valkey-cluster",
     "integration/test_tools_killed.py::test_a_run_killed_at_any_moment_is_finished",
+    "integration/test_fastapi_example.py::*[file://",
     "integration/test_mcp.py::test_a_signal_ends",
     "integration/test_mcp.py::test_a_store_that_is_not_there",
     "integration/test_mcp.py::test_a_tenant_is",

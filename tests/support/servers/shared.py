@@ -20,9 +20,11 @@ __all__ = [
     "postgres_url",
     "redis_cluster_url",
     "redis_url",
+    "temporary_root",
 ]
 
 _FOLDER = "LUMINORA_TEST_SERVERS"
+_TEMPORARY_ROOT = "PYTEST_DEBUG_TEMPROOT"  # where pytest creates tmp_path
 _MEMORY = Path("/dev/shm")  # noqa: S108  # where fsync costs nothing
 _ROOM = 2 * 2**30
 _started: list[Any] = []  # the folder, until the end of the run
@@ -33,7 +35,7 @@ def begin_run() -> None:
     roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
     folder = tempfile.mkdtemp(prefix="luminora-", dir=_MEMORY if roomy else None)  # short, for the paths of sockets
     os.environ[_FOLDER] = folder
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
+    os.environ.setdefault(_TEMPORARY_ROOT, folder)
     os.environ[OWNER] = str(os.getpid())
 
 
@@ -43,6 +45,11 @@ def end_run() -> None:
         end_all(Path(folder))
         shutil.rmtree(folder, ignore_errors=True)
         os.environ.pop(OWNER, None)
+
+
+def temporary_root() -> str:
+    """Return the folder of all temporary files of the run."""
+    return os.environ[_TEMPORARY_ROOT]
 
 
 def postgres_url() -> str:
